@@ -1,0 +1,3 @@
+//! Connects messaging channels to LivePerson's Conversational Cloud.
+
+pub mod clock;

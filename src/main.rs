@@ -1,0 +1,3 @@
+//! The `liveperson-bridge` command.
+
+fn main() {}
