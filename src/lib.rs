@@ -1,3 +1,5 @@
 //! Connects messaging channels to LivePerson's Conversational Cloud.
 
 pub mod clock;
+pub mod crypto;
+pub mod types;

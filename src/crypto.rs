@@ -1,0 +1,290 @@
+//! Secrets at rest: the keyring that seals what is stored, and the hashes that API keys are compared by.
+//!
+//! A sealed value is `version (1 byte) | key id (8 bytes) | nonce (24 bytes) | ciphertext and tag`, encrypted with
+//! XChaCha20-Poly1305, whose nonce is long enough to be drawn at random. The associated data names the place that the
+//! value belongs to, so that a value copied to another row does not open there. There is no way to store in the clear.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chacha20poly1305::aead::{Aead, Payload};
+use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use secrecy::{ExposeSecret, SecretBox};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+const VERSION: u8 = 1;
+const KEY_ID_BYTES: usize = 8;
+const NONCE_BYTES: usize = 24;
+const HEADER_BYTES: usize = 1 + KEY_ID_BYTES + NONCE_BYTES;
+
+/// Why a sealed value could not be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// It is too short or of an unknown version.
+    #[error("the sealed value is malformed")]
+    Malformed,
+    /// It was sealed with a key that the configuration no longer lists.
+    #[error("the sealed value's key is not in encryption.keys")]
+    UnknownKey,
+    /// It was altered, or belongs to another row.
+    #[error("the sealed value does not open here")]
+    Refused,
+    /// The value is too large to be sealed.
+    #[error("the value could not be sealed")]
+    Unsealable,
+}
+
+/// A key of 32 bytes, zeroed when dropped and never shown.
+pub struct Key {
+    bytes: SecretBox<[u8; 32]>,
+    id: [u8; KEY_ID_BYTES],
+}
+
+impl Key {
+    /// A key of these bytes.
+    #[must_use]
+    pub fn new(bytes: [u8; 32]) -> Self {
+        let mut id = [0; KEY_ID_BYTES];
+        // The id is public: it must not help to find the key, so it is a hash under a label of its own.
+        let hash = Sha256::new()
+            .chain_update(b"liveperson-bridge key id\0")
+            .chain_update(bytes)
+            .finalize();
+        id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+        Self {
+            bytes: SecretBox::new(Box::new(bytes)),
+            id,
+        }
+    }
+
+    /// The key that the base64 text of exactly 32 bytes stands for.
+    #[must_use]
+    pub fn from_base64(text: &str) -> Option<Self> {
+        let bytes = STANDARD.decode(text.trim()).ok()?;
+        Some(Self::new(bytes.try_into().ok()?))
+    }
+
+    /// A key drawn at random, for what need not outlive the process.
+    #[must_use]
+    pub fn random() -> Self {
+        Self::new(rand::random())
+    }
+
+    /// The key's public name: 16 hex digits.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{:016x}", u64::from_be_bytes(self.id))
+    }
+
+    fn cipher(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new(self.bytes.expose_secret().into())
+    }
+}
+
+impl Clone for Key {
+    fn clone(&self) -> Self {
+        Self::new(*self.bytes.expose_secret())
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes
+            .expose_secret()
+            .ct_eq(other.bytes.expose_secret())
+            .into()
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.id())
+    }
+}
+
+/// A value as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed(pub Vec<u8>);
+
+/// The keys of the installation: the first one seals, all of them open.
+#[derive(Debug, Clone)]
+pub struct Keyring {
+    first: Key,
+    others: Vec<Key>,
+}
+
+impl Keyring {
+    /// A keyring that seals with `first`.
+    #[must_use]
+    pub fn new(first: Key, others: Vec<Key>) -> Self {
+        Self { first, others }
+    }
+
+    /// The public name of the key that seals.
+    #[must_use]
+    pub fn sealing_key_id(&self) -> String {
+        self.first.id()
+    }
+
+    /// Encrypts `value` for the place that `place` names.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsealable`] for a value of more than 256 GiB.
+    pub fn seal(&self, value: &[u8], place: &[u8]) -> Result<Sealed, Error> {
+        let nonce: [u8; NONCE_BYTES] = rand::random();
+        let payload = Payload {
+            msg: value,
+            aad: place,
+        };
+        let ciphertext = self
+            .first
+            .cipher()
+            .encrypt(&XNonce::from(nonce), payload)
+            .map_err(|_| Error::Unsealable)?;
+        let mut sealed = Vec::with_capacity(HEADER_BYTES + ciphertext.len());
+        sealed.push(VERSION);
+        sealed.extend_from_slice(&self.first.id);
+        sealed.extend_from_slice(&nonce);
+        sealed.extend_from_slice(&ciphertext);
+        Ok(Sealed(sealed))
+    }
+
+    /// Decrypts a value that was sealed for `place`.
+    ///
+    /// # Errors
+    ///
+    /// Says whether the value is malformed, its key unknown, or the value not of this place.
+    pub fn open(&self, sealed: &Sealed, place: &[u8]) -> Result<Vec<u8>, Error> {
+        let (&version, rest) = sealed.0.split_first().ok_or(Error::Malformed)?;
+        let (id, rest) = rest
+            .split_first_chunk::<KEY_ID_BYTES>()
+            .ok_or(Error::Malformed)?;
+        let (nonce, ciphertext) = rest
+            .split_first_chunk::<NONCE_BYTES>()
+            .ok_or(Error::Malformed)?;
+        if version != VERSION {
+            return Err(Error::Malformed);
+        }
+        let key = std::iter::once(&self.first)
+            .chain(&self.others)
+            .find(|key| &key.id == id)
+            .ok_or(Error::UnknownKey)?;
+        let payload = Payload {
+            msg: ciphertext,
+            aad: place,
+        };
+        key.cipher()
+            .decrypt(&XNonce::from(*nonce), payload)
+            .map_err(|_| Error::Refused)
+    }
+}
+
+/// The SHA-256 of an API key: all that the bridge keeps of it.
+#[derive(Clone, Copy)]
+pub struct ApiKeyHash([u8; 32]);
+
+impl ApiKeyHash {
+    /// The hash of a key as a caller presents it.
+    #[must_use]
+    pub fn of(key: &str) -> Self {
+        Self(Sha256::digest(key.as_bytes()).into())
+    }
+
+    /// The hash that 64 hex digits stand for.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        // `from_str_radix` alone would take a sign for a digit.
+        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        let mut hash = [0; 32];
+        for (byte, digits) in hash.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        }
+        Some(Self(hash))
+    }
+
+    /// Whether both are hashes of the same key, in a time that does not depend on where they differ.
+    #[must_use]
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl fmt::Debug for ApiKeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKeyHash([REDACTED])")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keyring() -> Keyring {
+        Keyring::new(Key::new([7; 32]), vec![])
+    }
+
+    #[test]
+    fn a_sealed_value_opens_in_its_place_and_nowhere_else() {
+        let sealed = keyring().seal(b"token", b"users/1").unwrap();
+
+        assert_eq!(keyring().open(&sealed, b"users/1").unwrap(), b"token");
+        assert_eq!(keyring().open(&sealed, b"users/2"), Err(Error::Refused));
+        assert!(!sealed.0.windows(5).any(|window| window == b"token"));
+    }
+
+    #[test]
+    fn two_seals_of_one_value_differ() {
+        assert_ne!(
+            keyring().seal(b"token", b"").unwrap(),
+            keyring().seal(b"token", b"").unwrap()
+        );
+    }
+
+    #[test]
+    fn an_old_key_still_opens_after_a_rotation_and_a_removed_one_does_not() {
+        let sealed = keyring().seal(b"token", b"").unwrap();
+        let rotated = Keyring::new(Key::new([8; 32]), vec![Key::new([7; 32])]);
+        let removed = Keyring::new(Key::new([8; 32]), vec![]);
+
+        assert_eq!(rotated.open(&sealed, b"").unwrap(), b"token");
+        assert_eq!(removed.open(&sealed, b""), Err(Error::UnknownKey));
+    }
+
+    #[test]
+    fn an_altered_or_cut_value_does_not_open() {
+        let sealed = keyring().seal(b"token", b"").unwrap();
+
+        for position in 0..sealed.0.len() {
+            let mut altered = sealed.clone();
+            altered.0[position] ^= 1;
+            assert!(keyring().open(&altered, b"").is_err(), "byte {position}");
+            let cut = Sealed(sealed.0[..position].to_vec());
+            assert!(keyring().open(&cut, b"").is_err(), "cut at {position}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_base64_of_exactly_32_bytes() {
+        assert!(Key::from_base64(&STANDARD.encode([1; 32])).is_some());
+        assert!(Key::from_base64(&STANDARD.encode([1; 31])).is_none());
+        assert!(Key::from_base64("no base64!").is_none());
+    }
+
+    #[test]
+    fn api_keys_are_compared_by_their_hash() {
+        let known = ApiKeyHash::from_hex(
+            "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b",
+        )
+        .unwrap();
+
+        assert!(ApiKeyHash::of("secret").matches(&known));
+        assert!(!ApiKeyHash::of("Secret").matches(&known));
+        assert!(ApiKeyHash::from_hex("2bb8").is_none());
+        assert!(ApiKeyHash::from_hex(&"+f".repeat(32)).is_none());
+    }
+}

@@ -1,0 +1,181 @@
+//! Identifiers, each a type of its own, so that they are not mixed up.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// An identifier that breaks its rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}")]
+pub struct InvalidId {
+    /// What the identifier should have been.
+    pub expected: &'static str,
+}
+
+/// Makes a checked string type: parsed from text, shown as it is, never empty.
+macro_rules! checked_id {
+    ($(#[$doc:meta])* $name:ident, $expected:literal, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+        #[serde(try_from = "String", into = "String")]
+        #[schema(value_type = String)]
+        pub struct $name(String);
+
+        impl $name {
+            /// The identifier as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                let check: fn(&str) -> bool = $check;
+                if check(&text) {
+                    Ok(Self(text))
+                } else {
+                    Err(InvalidId { expected: $expected })
+                }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Self::try_from(text.to_owned())
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+/// 1 to 64 letters, digits, dots, dashes or underscores: what is safe in a path, a header and a log field.
+fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+}
+
+checked_id!(
+    /// The channel's own name for a person: any UTF-8 of 1 to 256 bytes without control characters.
+    UserId,
+    "1 to 256 bytes of UTF-8 without control characters",
+    |text| (1..=256).contains(&text.len()) && !text.chars().any(char::is_control)
+);
+
+checked_id!(
+    /// A Conversational Cloud site ("brand"): usually digits, `le12345678` for test accounts.
+    AccountId,
+    "1 to 64 letters, digits, '.', '-' or '_'",
+    is_name
+);
+
+checked_id!(
+    /// A third-party system that calls the bridge.
+    ChannelId,
+    "1 to 64 letters, digits, '.', '-' or '_'",
+    is_name
+);
+
+checked_id!(
+    /// What stands before the user's id in the consumer's external id at the Cloud, `{namespace}:{user_id}`.
+    ///
+    /// It holds no colon, so that two namespaces can never name the same consumer.
+    Namespace,
+    "1 to 64 letters, digits, '.', '-' or '_'",
+    is_name
+);
+
+checked_id!(
+    /// A conversation, named by the Cloud: at most 64 characters, a UUID in every sample.
+    ConversationId,
+    "1 to 64 printable ASCII characters",
+    |text| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+);
+
+/// One person of one namespace of one account: what a row of users stands for.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct UserKey {
+    /// The Cloud's account.
+    pub account_id: AccountId,
+    /// The namespace of the channel.
+    pub namespace: Namespace,
+    /// The channel's name for the person.
+    pub user_id: UserId,
+}
+
+impl UserKey {
+    /// The consumer's external id at the Cloud.
+    #[must_use]
+    pub fn external_id(&self) -> String {
+        format!("{}:{}", self.namespace, self.user_id)
+    }
+}
+
+impl fmt::Debug for UserKey {
+    /// Leaves the user's id out: it is often a phone number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UserKey")
+            .field("account_id", &self.account_id)
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_id_is_any_text_of_1_to_256_bytes_without_control_characters() {
+        for good in ["a", "+15551234567", "a/b", "Zoë 👋", &"x".repeat(256)] {
+            assert_eq!(good.parse::<UserId>().unwrap().as_str(), good);
+        }
+        for bad in [
+            "",
+            "a\nb",
+            "a\u{0}",
+            "\u{85}",
+            &"x".repeat(257),
+            &"é".repeat(129),
+        ] {
+            assert!(bad.parse::<UserId>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_holds_no_colon() {
+        assert!("sms".parse::<Namespace>().is_ok());
+        assert!("sms:eu".parse::<Namespace>().is_err());
+    }
+
+    #[test]
+    fn debugging_a_user_key_does_not_show_the_user() {
+        let key = UserKey {
+            account_id: "1".parse().unwrap(),
+            namespace: "sms".parse().unwrap(),
+            user_id: "+15551234567".parse().unwrap(),
+        };
+
+        assert!(!format!("{key:?}").contains("555"));
+        assert_eq!(key.external_id(), "sms:+15551234567");
+    }
+}

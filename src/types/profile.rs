@@ -1,0 +1,258 @@
+//! What is known of a user: the Cloud's `personal` and `ctmrinfo` engagement attributes in the facade's words.
+
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+use serde_json::Number;
+use utoipa::ToSchema;
+
+/// What agents are told about a user; every member may be left out.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Profile {
+    /// Given name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "Ada")]
+    pub first_name: Option<String>,
+    /// Family name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "Byron")]
+    pub last_name: Option<String>,
+    /// Gender.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gender: Option<Gender>,
+    /// Date of birth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub birth_date: Option<NaiveDate>,
+    /// Language, such as `en-US`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// The user's company.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub company: Option<String>,
+    /// Ways to reach the user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contacts: Option<Vec<Contact>>,
+    /// What the brand knows about its customer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer: Option<Customer>,
+}
+
+impl std::fmt::Debug for Profile {
+    /// Shows nothing of the person: profiles must not reach a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Profile([REDACTED])")
+    }
+}
+
+/// Gender, as the Cloud's agents see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Gender {
+    /// Male.
+    Male,
+    /// Female.
+    Female,
+    /// Another one.
+    Other,
+}
+
+/// One way to reach a user.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Contact {
+    /// Mail address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// Phone number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phone: Option<String>,
+    /// What kind of phone it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phone_type: Option<PhoneType>,
+    /// Where the user lives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<Address>,
+}
+
+/// What kind of phone a number belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PhoneType {
+    /// At home.
+    Home,
+    /// Carried along.
+    Mobile,
+    /// At work.
+    Work,
+    /// A fax machine.
+    Fax,
+    /// The main number.
+    Main,
+    /// A fax machine at home.
+    HomeFax,
+    /// A fax machine at work.
+    WorkFax,
+    /// A pager.
+    Pager,
+    /// Another kind.
+    Other,
+}
+
+/// Where a user lives.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Address {
+    /// Country.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub country: Option<String>,
+    /// Region within the country.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+}
+
+/// What the brand knows about its customer.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Customer {
+    /// Tier, matched against the account's list.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schema(example = "vip")]
+    pub kind: Option<String>,
+    /// Stage of the life cycle, matched against the account's list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// The customer's id in a social network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub social_id: Option<String>,
+    /// The customer's id at the brand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer_id: Option<String>,
+    /// The branch that the customer belongs to; accounts route by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub company_branch: Option<String>,
+    /// The customer's company as an account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_name: Option<String>,
+    /// Balance; may be negative.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = f64)]
+    pub balance: Option<Number>,
+    /// Currency of the balance, such as `USD`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub currency: Option<String>,
+    /// Login name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_name: Option<String>,
+    /// Number of people in the customer's company.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub company_size: Option<u32>,
+    /// Title.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// Device or phone id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub imei: Option<String>,
+    /// Number of the customer's store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store_number: Option<String>,
+    /// Postal code of the customer's store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store_zip_code: Option<String>,
+    /// Whether and how the customer is logged in, a number of the brand's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub login_status: Option<i32>,
+    /// When the customer last paid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_payment_date: Option<NaiveDate>,
+    /// When the customer registered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registration_date: Option<NaiveDate>,
+}
+
+/// Replaces each named member that `newer` has.
+macro_rules! take_newer {
+    ($older:expr, $newer:expr, $($member:ident),+) => {
+        $( if $newer.$member.is_some() { $older.$member = $newer.$member; } )+
+    };
+}
+
+impl Profile {
+    /// Takes over every member that `newer` has and keeps the others; lists are replaced whole.
+    pub fn merge(&mut self, newer: Self) {
+        take_newer!(
+            self, newer, first_name, last_name, gender, birth_date, language, company, contacts
+        );
+        if let Some(newer) = newer.customer {
+            self.customer.get_or_insert_default().merge(newer);
+        }
+    }
+}
+
+impl Customer {
+    fn merge(&mut self, newer: Self) {
+        take_newer!(
+            self,
+            newer,
+            kind,
+            status,
+            social_id,
+            customer_id,
+            company_branch,
+            account_name,
+            balance,
+            currency,
+            user_name,
+            company_size,
+            role,
+            imei,
+            store_number,
+            store_zip_code,
+            login_status,
+            last_payment_date,
+            registration_date
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn profile(value: serde_json::Value) -> Profile {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn merging_takes_what_is_new_and_keeps_the_rest() {
+        let mut known = profile(json!({
+            "first_name": "Ada", "contacts": [{"phone": "1"}, {"phone": "2"}],
+            "customer": {"type": "vip", "social_id": "u-42"},
+        }));
+
+        known.merge(profile(json!({
+            "last_name": "Byron", "contacts": [{"email": "a@b.example"}], "customer": {"type": "gold"},
+        })));
+
+        assert_eq!(
+            serde_json::to_value(&known).unwrap(),
+            json!({
+                "first_name": "Ada", "last_name": "Byron", "contacts": [{"email": "a@b.example"}],
+                "customer": {"type": "gold", "social_id": "u-42"},
+            })
+        );
+    }
+
+    #[test]
+    fn debugging_a_profile_shows_nothing_of_the_person() {
+        let shown = format!("{:?}", profile(json!({"first_name": "Ada"})));
+
+        assert!(!shown.contains("Ada"), "{shown}");
+    }
+
+    #[test]
+    fn an_unknown_member_is_refused() {
+        assert!(serde_json::from_value::<Profile>(json!({"firstname": "Ada"})).is_err());
+    }
+}
