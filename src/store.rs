@@ -1,0 +1,159 @@
+//! Everything that outlives the process: users, their tokens, their conversations.
+//!
+//! The only module that knows SQL. Each function is one statement or one transaction, and what it promises holds when
+//! it returns: PostgreSQL commits synchronously, SQLite runs with `synchronous=FULL`. One text of each statement serves
+//! both engines, written once inside the macros below; what differs between the engines (how to connect, to begin a
+//! write, to claim) is in `postgres.rs` and `sqlite.rs`. Times are milliseconds since the epoch.
+//!
+//! To add a function: write it in the file of its noun, and call it in `tests/it/store.rs`, which runs on both engines
+//! and fails for a function that it never called.
+
+mod conversations;
+mod error;
+mod postgres;
+mod sqlite;
+mod users;
+
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+
+pub use conversations::{OpenConversation, Opened};
+pub use error::Error;
+pub use users::{Lease, Standing, StoredToken, User, UserRef};
+
+/// Where the store keeps its data.
+#[derive(Debug, Clone)]
+pub enum Location {
+    /// A PostgreSQL that any number of replicas share.
+    Postgres {
+        /// `postgres://user:password@host/database`.
+        url: SecretString,
+        /// Connections that this replica holds at most.
+        max_connections: u32,
+    },
+    /// An SQLite file, for one process.
+    Embedded {
+        /// The folder that holds it; made when absent.
+        data_dir: PathBuf,
+    },
+}
+
+/// The database, whichever engine it is; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    engine: Engine,
+}
+
+#[derive(Debug, Clone)]
+enum Engine {
+    Postgres(sqlx::PgPool),
+    Sqlite(sqlite::Sqlite),
+}
+
+/// Runs a query that only reads, written once for both engines: `$db` is where it runs, and the query awaits itself.
+macro_rules! read {
+    ($store:expr, |$db:ident| $query:expr) => {
+        match &$store.engine {
+            crate::store::Engine::Postgres(pool) => {
+                let $db = pool;
+                $query
+            }
+            crate::store::Engine::Sqlite(sqlite) => {
+                let $db = sqlite.readers();
+                $query
+            }
+        }
+    };
+}
+
+/// Runs one statement that writes, written once for both engines.
+macro_rules! write {
+    ($store:expr, |$db:ident| $query:expr) => {
+        match &$store.engine {
+            crate::store::Engine::Postgres(pool) => {
+                let $db = pool;
+                $query
+            }
+            crate::store::Engine::Sqlite(sqlite) => {
+                let $db = sqlite.writer();
+                $query
+            }
+        }
+    };
+}
+
+/// Runs a block inside a transaction, written once for both engines, and commits it; a `?` in it rolls it back.
+macro_rules! transaction {
+    ($store:expr, |$tx:ident| $body:block) => {
+        match &$store.engine {
+            crate::store::Engine::Postgres(pool) => {
+                let mut $tx = pool.begin().await?;
+                let result = $body;
+                $tx.commit().await?;
+                result
+            }
+            crate::store::Engine::Sqlite(sqlite) => {
+                let mut $tx = sqlite.begin().await?;
+                let result = $body;
+                $tx.commit().await?;
+                result
+            }
+        }
+    };
+}
+
+use {read, transaction, write};
+
+impl Store {
+    /// Connects, without touching the schema.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer, or when another process owns the embedded one.
+    pub async fn connect(location: &Location) -> Result<Self, Error> {
+        let engine = match location {
+            Location::Postgres {
+                url,
+                max_connections,
+            } => Engine::Postgres(postgres::connect(url, *max_connections).await?),
+            Location::Embedded { data_dir } => {
+                Engine::Sqlite(sqlite::Sqlite::open(data_dir).await?)
+            }
+        };
+        Ok(Self { engine })
+    }
+
+    /// Brings the schema up to date; safe while other replicas do the same or still run the version before.
+    ///
+    /// # Errors
+    ///
+    /// When a migration fails; those before it stay.
+    pub async fn migrate(&self) -> Result<(), Error> {
+        match &self.engine {
+            Engine::Postgres(pool) => postgres::migrate(pool).await,
+            Engine::Sqlite(sqlite) => sqlite.migrate().await,
+        }
+    }
+
+    /// Asks the database for a sign of life.
+    ///
+    /// # Errors
+    ///
+    /// When it gives none.
+    pub async fn ping(&self) -> Result<(), Error> {
+        read!(self, |db| sqlx::query("SELECT 1")
+            .execute(db)
+            .await?
+            .rows_affected());
+        Ok(())
+    }
+
+    /// Closes every connection; the embedded database is free for another process afterwards.
+    pub async fn close(&self) {
+        match &self.engine {
+            Engine::Postgres(pool) => pool.close().await,
+            Engine::Sqlite(sqlite) => sqlite.close().await,
+        }
+    }
+}

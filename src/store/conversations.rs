@@ -1,0 +1,173 @@
+//! Conversations and their dialogs; that a user has one open at a time is a constraint of the schema.
+
+use chrono::{DateTime, Utc};
+use sqlx::types::Json;
+
+use super::{Error, Lease, Store, UserRef, read, transaction};
+use crate::types::conversation::{CloseReason, Conversation, Features, State};
+use crate::types::ids::{ChannelId, ConversationId, UserKey};
+use crate::types::profile::Profile;
+
+/// A conversation that messages go to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenConversation {
+    /// The Cloud's id; also the id of the main dialog.
+    pub id: ConversationId,
+    /// What its `Client-Properties` name.
+    pub features: Features,
+}
+
+/// A conversation that the Cloud has just opened.
+#[derive(Debug, Clone)]
+pub struct Opened<'a> {
+    /// The user it is for.
+    pub user: UserRef,
+    /// The channel that asked for it.
+    pub channel_id: &'a ChannelId,
+    /// The Cloud's id and the features it was opened with.
+    pub conversation: &'a OpenConversation,
+    /// What the agent was told: from now on what is known of the user.
+    pub profile: &'a Profile,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct ConversationRow {
+    id: String,
+    features: Json<Features>,
+    opened_at: i64,
+    closed_at: Option<i64>,
+    close_reason: Option<String>,
+}
+
+impl Store {
+    /// Keeps a conversation that the Cloud has opened, with its main dialog, and gives the lane back; says whether it
+    /// became the user's open one. It does not where another became that meanwhile, which takes a lost lease.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; nothing is kept then.
+    pub async fn insert_opened(&self, opened: &Opened<'_>, lease: &Lease) -> Result<bool, Error> {
+        let id = opened.conversation.id.as_str();
+        let at = opened.at.timestamp_millis();
+        Ok(transaction!(self, |tx| {
+            let rows = sqlx::query(
+                "INSERT INTO conversations (id, user_ref, channel_id, features, opened_at)
+                 VALUES ($1, $2, $3, $4, $5)
+                 -- its own id, or conversations_open
+                 ON CONFLICT DO NOTHING",
+            )
+            .bind(id)
+            .bind(opened.user.0)
+            .bind(opened.channel_id.as_str())
+            .bind(Json(&opened.conversation.features))
+            .bind(at)
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+            let inserted = rows == 1;
+            if inserted {
+                sqlx::query(
+                    "INSERT INTO dialogs (id, conversation_id, kind, opened_at) VALUES ($1, $1, 'main', $2)",
+                )
+                .bind(id)
+                .bind(at)
+                .execute(&mut *tx)
+                .await?;
+                sqlx::query("UPDATE users SET profile = $2 WHERE id = $1")
+                    .bind(opened.user.0)
+                    .bind(Json(opened.profile))
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            sqlx::query(
+                "UPDATE users SET lease_id = NULL, lease_until = NULL WHERE id = $1 AND lease_id = $2",
+            )
+            .bind(opened.user.0)
+            .bind(&lease.id)
+            .execute(&mut *tx)
+            .await?;
+            inserted
+        }))
+    }
+
+    /// The conversation that was opened last for a user.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn latest_conversation(&self, key: &UserKey) -> Result<Option<Conversation>, Error> {
+        let row: Option<ConversationRow> = read!(self, |db| sqlx::query_as(
+            "SELECT c.id, c.features, c.opened_at, c.closed_at, c.close_reason
+             FROM users u JOIN conversations c ON c.user_ref = u.id
+             WHERE u.account_id = $1 AND u.namespace = $2 AND u.user_id = $3
+             ORDER BY c.opened_at DESC, c.id DESC LIMIT 1",
+        )
+        .bind(key.account_id.as_str())
+        .bind(key.namespace.as_str())
+        .bind(key.user_id.as_str())
+        .fetch_optional(db)
+        .await?);
+        row.map(Conversation::try_from).transpose()
+    }
+
+    /// Notes that a conversation has ended, with its dialogs; says whether it was open until now.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn close_conversation(
+        &self,
+        id: &ConversationId,
+        at: DateTime<Utc>,
+        reason: Option<&CloseReason>,
+    ) -> Result<bool, Error> {
+        let at = at.timestamp_millis();
+        Ok(transaction!(self, |tx| {
+            let rows = sqlx::query(
+                "UPDATE conversations SET closed_at = $2, close_reason = $3 WHERE id = $1 AND closed_at IS NULL",
+            )
+            .bind(id.as_str())
+            .bind(at)
+            .bind(reason.map(|reason| &reason.0[..]))
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+            sqlx::query(
+                "UPDATE dialogs SET closed_at = $2 WHERE conversation_id = $1 AND closed_at IS NULL",
+            )
+            .bind(id.as_str())
+            .bind(at)
+            .execute(&mut *tx)
+            .await?;
+            rows == 1
+        }))
+    }
+}
+
+impl TryFrom<ConversationRow> for Conversation {
+    type Error = Error;
+
+    fn try_from(row: ConversationRow) -> Result<Self, Error> {
+        let time = |ms| {
+            DateTime::from_timestamp_millis(ms).ok_or(Error::Unreadable {
+                what: "conversation's time",
+            })
+        };
+        Ok(Self {
+            id: row.id.parse().map_err(|_| Error::Unreadable {
+                what: "conversation id",
+            })?,
+            opened_at: time(row.opened_at)?,
+            state: match row.closed_at {
+                None => State::Open,
+                Some(closed_at) => State::Closed {
+                    at: time(closed_at)?,
+                    reason: row.close_reason.map(CloseReason),
+                },
+            },
+            features: row.features.0,
+        })
+    }
+}

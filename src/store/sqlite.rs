@@ -1,0 +1,109 @@
+//! What is SQLite's own: one file that one process owns, one writer and many readers.
+
+use std::fs::{DirBuilder, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Sqlite as Database, SqlitePool, Transaction};
+
+use super::Error;
+
+/// 5 s: longer than any write of ours takes; past it a statement fails instead of waiting for the lock.
+const BUSY_LIMIT: Duration = Duration::from_secs(5);
+
+/// Readers that may run beside each other and beside the writer (WAL).
+const READERS: u32 = 8;
+
+/// The embedded database.
+#[derive(Debug, Clone)]
+pub(super) struct Sqlite {
+    /// One connection: SQLite takes one writer at a time, and waiting in our queue is fairer than in its.
+    writer: SqlitePool,
+    readers: SqlitePool,
+    /// Locked for as long as the store lives.
+    lock: Arc<File>,
+}
+
+impl Sqlite {
+    pub(super) async fn open(data_dir: &Path) -> Result<Self, Error> {
+        let lock = Arc::new(lock(data_dir)?);
+        let options = SqliteConnectOptions::new()
+            .filename(data_dir.join("bridge.db"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A commit is on disk when it returns: a 2xx must survive a power cut.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_LIMIT)
+            .disable_statement_logging();
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .test_before_acquire(false)
+            .connect_with(options.clone())
+            .await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .test_before_acquire(false)
+            .connect_with(options.read_only(true))
+            .await?;
+        Ok(Self {
+            writer,
+            readers,
+            lock,
+        })
+    }
+
+    pub(super) fn writer(&self) -> &SqlitePool {
+        &self.writer
+    }
+
+    pub(super) fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// Begins a write. `IMMEDIATE` takes the lock at once: a plain `BEGIN` that reads and then writes can fail with
+    /// `SQLITE_BUSY_SNAPSHOT`, which waiting does not mend.
+    pub(super) async fn begin(&self) -> Result<Transaction<'static, Database>, sqlx::Error> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await
+    }
+
+    pub(super) async fn migrate(&self) -> Result<(), Error> {
+        let mut migrator = sqlx::migrate!("migrations/sqlite");
+        migrator.set_ignore_missing(true);
+        migrator.run(&self.writer).await.map_err(Error::Migration)
+    }
+
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the embedded database's lock file could not be unlocked; it is freed when the process ends"
+            );
+        }
+    }
+}
+
+/// Takes the lock file of the folder, which is made when absent, for its owner alone.
+fn lock(data_dir: &Path) -> Result<File, Error> {
+    let unusable = |source| Error::Folder {
+        data_dir: PathBuf::from(data_dir),
+        source,
+    };
+    let mut folder = DirBuilder::new();
+    folder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+    folder.create(data_dir).map_err(unusable)?;
+    let file = File::create(data_dir.join("bridge.lock")).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse {
+            data_dir: PathBuf::from(data_dir),
+        }),
+        Err(TryLockError::Error(source)) => Err(unusable(source)),
+    }
+}

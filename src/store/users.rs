@@ -1,0 +1,257 @@
+//! Users: who they are at the Cloud, what is known of them, and the lane that orders their work.
+
+use chrono::{DateTime, Utc};
+use sqlx::types::Json;
+
+use super::conversations::ConversationRow;
+use super::{Error, OpenConversation, Store, read, write};
+use crate::crypto::Sealed;
+use crate::types::conversation::{Conversation, Features};
+use crate::types::ids::UserKey;
+use crate::types::profile::Profile;
+
+/// The row of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserRef(pub(super) i64);
+
+/// What a request to the Cloud needs to know of its user, read in one look-up.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// The user's row.
+    pub user: UserRef,
+    /// The user's ConsumerJWS; absent until first needed.
+    pub token: Option<StoredToken>,
+    /// The conversation that is open.
+    pub open: Option<OpenConversation>,
+}
+
+/// A ConsumerJWS as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredToken {
+    /// The sealed token.
+    pub sealed: Sealed,
+    /// The public name of the key that sealed it.
+    pub key_id: String,
+    /// The Cloud's own id of the consumer, from the token's claims.
+    pub consumer_id: String,
+}
+
+/// A user as the channel sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct User {
+    /// The Cloud's own id of the consumer; absent until a token was made.
+    pub consumer_id: Option<String>,
+    /// What agents are told.
+    pub profile: Profile,
+    /// The conversation opened last.
+    pub conversation: Option<Conversation>,
+}
+
+/// The right to work for a user, until a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Unique to the holder.
+    pub id: String,
+    /// From then on anybody may take the lane over.
+    pub until: DateTime<Utc>,
+}
+
+#[derive(sqlx::FromRow)]
+struct StandingRow {
+    id: i64,
+    token: Option<Vec<u8>>,
+    token_key_id: Option<String>,
+    consumer_id: Option<String>,
+    conversation_id: Option<String>,
+    features: Option<Json<Features>>,
+}
+
+#[derive(sqlx::FromRow)]
+struct UserRow {
+    id: i64,
+    consumer_id: Option<String>,
+    profile: Json<Profile>,
+}
+
+impl Store {
+    /// What is known of a user, for a request to the Cloud: the one look-up on the way of a message.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn standing(&self, key: &UserKey) -> Result<Option<Standing>, Error> {
+        let row: Option<StandingRow> = read!(self, |db| {
+            sqlx::query_as(
+            "SELECT u.id, u.token, u.token_key_id, u.consumer_id, c.id AS conversation_id, c.features
+             FROM users u
+             -- conversations_open: at most one row
+             LEFT JOIN conversations c ON c.user_ref = u.id AND c.closed_at IS NULL
+             WHERE u.account_id = $1 AND u.namespace = $2 AND u.user_id = $3",
+        )
+        .bind(key.account_id.as_str())
+        .bind(key.namespace.as_str())
+        .bind(key.user_id.as_str())
+        .fetch_optional(db).await?
+        });
+        row.map(Standing::try_from).transpose()
+    }
+
+    /// The row of a user, made when absent.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn ensure_user(&self, key: &UserKey, now: DateTime<Utc>) -> Result<UserRef, Error> {
+        let (id,): (i64,) = write!(self, |db| {
+            sqlx::query_as(
+            "INSERT INTO users (account_id, namespace, user_id, created_at) VALUES ($1, $2, $3, $4)
+             -- an update that changes nothing, because DO NOTHING would return no row
+             ON CONFLICT (account_id, namespace, user_id) DO UPDATE SET account_id = excluded.account_id
+             RETURNING id",
+        )
+        .bind(key.account_id.as_str())
+        .bind(key.namespace.as_str())
+        .bind(key.user_id.as_str())
+        .bind(now.timestamp_millis())
+        .fetch_one(db).await?
+        });
+        Ok(UserRef(id))
+    }
+
+    /// A user with profile and latest conversation.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn user(&self, key: &UserKey) -> Result<Option<User>, Error> {
+        let row: Option<UserRow> = read!(self, |db| sqlx::query_as(
+            "SELECT id, consumer_id, profile FROM users
+             WHERE account_id = $1 AND namespace = $2 AND user_id = $3",
+        )
+        .bind(key.account_id.as_str())
+        .bind(key.namespace.as_str())
+        .bind(key.user_id.as_str())
+        .fetch_optional(db)
+        .await?);
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let conversation: Option<ConversationRow> = read!(self, |db| sqlx::query_as(
+            "SELECT id, features, opened_at, closed_at, close_reason FROM conversations
+             WHERE user_ref = $1 ORDER BY opened_at DESC, id DESC LIMIT 1",
+        )
+        .bind(row.id)
+        .fetch_optional(db)
+        .await?);
+        Ok(Some(User {
+            consumer_id: row.consumer_id,
+            profile: row.profile.0,
+            conversation: conversation.map(Conversation::try_from).transpose()?,
+        }))
+    }
+
+    /// Keeps a user's ConsumerJWS in place of the one before.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn set_token(&self, user: UserRef, token: &StoredToken) -> Result<(), Error> {
+        write!(self, |db| sqlx::query(
+            "UPDATE users SET token = $2, token_key_id = $3, consumer_id = $4 WHERE id = $1",
+        )
+        .bind(user.0)
+        .bind(&token.sealed.0[..])
+        .bind(&token.key_id)
+        .bind(&token.consumer_id)
+        .execute(db)
+        .await?
+        .rows_affected());
+        Ok(())
+    }
+
+    /// What agents are told about a user.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn profile(&self, user: UserRef) -> Result<Profile, Error> {
+        let row: Option<(Json<Profile>,)> = read!(self, |db| sqlx::query_as(
+            "SELECT profile FROM users WHERE id = $1"
+        )
+        .bind(user.0)
+        .fetch_optional(db)
+        .await?);
+        Ok(row.map(|(profile,)| profile.0).unwrap_or_default())
+    }
+
+    /// Takes the user's lane, unless somebody else holds it; says whether it is ours.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn claim_lane(
+        &self,
+        user: UserRef,
+        lease: &Lease,
+        now: DateTime<Utc>,
+    ) -> Result<bool, Error> {
+        let rows = write!(self, |db| sqlx::query(
+            "UPDATE users SET lease_id = $2, lease_until = $3
+             WHERE id = $1 AND (lease_until IS NULL OR lease_until <= $4)",
+        )
+        .bind(user.0)
+        .bind(&lease.id)
+        .bind(lease.until.timestamp_millis())
+        .bind(now.timestamp_millis())
+        .execute(db)
+        .await?
+        .rows_affected());
+        Ok(rows == 1)
+    }
+
+    /// Gives the user's lane back; a lease that was lost meanwhile gives nothing back.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; the lane is free once the lease has run out.
+    pub async fn release_lane(&self, user: UserRef, lease: &Lease) -> Result<(), Error> {
+        write!(self, |db| sqlx::query(
+            "UPDATE users SET lease_id = NULL, lease_until = NULL WHERE id = $1 AND lease_id = $2",
+        )
+        .bind(user.0)
+        .bind(&lease.id)
+        .execute(db)
+        .await?
+        .rows_affected());
+        Ok(())
+    }
+}
+
+impl TryFrom<StandingRow> for Standing {
+    type Error = Error;
+
+    fn try_from(row: StandingRow) -> Result<Self, Error> {
+        let token = match (row.token, row.token_key_id, row.consumer_id) {
+            (Some(sealed), Some(key_id), Some(consumer_id)) => Some(StoredToken {
+                sealed: Sealed(sealed),
+                key_id,
+                consumer_id,
+            }),
+            _ => None,
+        };
+        let open = match (row.conversation_id, row.features) {
+            (Some(id), Some(features)) => Some(OpenConversation {
+                id: id.parse().map_err(|_| Error::Unreadable {
+                    what: "conversation id",
+                })?,
+                features: features.0,
+            }),
+            _ => None,
+        };
+        Ok(Self {
+            user: UserRef(row.id),
+            token,
+            open,
+        })
+    }
+}
