@@ -2,5 +2,6 @@
 
 pub mod clock;
 pub mod crypto;
+pub mod sandbox;
 pub mod store;
 pub mod types;

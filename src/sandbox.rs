@@ -1,0 +1,158 @@
+//! A simulated Conversational Cloud: what tests, the demo and the `sandbox` command speak to instead of the real one.
+//!
+//! It is a reading of the Cloud's contract of its own: it shares no type with the client, so that a wrong member name
+//! in either of them shows as a refused request. Where the real Cloud forgives or ignores what its documents do not
+//! allow, the sandbox refuses, and its answer names the member and what was expected.
+//!
+//! Every request takes one path (`server`): it is recorded, meets the fault that was ordered for it, and is
+//! answered by the part that plays that service: `domains`, `sentinel`, `idp`, `messaging` and
+//! `monitoring`. A new endpoint is a variant of [`Operation`] and a function beside these. All state is in memory,
+//! behind one lock that is never held across an `await`.
+
+mod authorization;
+mod control;
+mod conversations;
+mod domains;
+mod faults;
+mod idp;
+mod messaging;
+mod monitoring;
+mod operation;
+mod options;
+mod recording;
+mod refusal;
+#[expect(
+    dead_code,
+    reason = "a shape is checked by deserialising it; most members are not read afterwards"
+)]
+mod schema;
+mod sentinel;
+mod server;
+mod tokens;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::clock::SharedClock;
+
+pub use conversations::{Consumer, Conversation, Dialog, Event, Stage};
+pub use faults::{Answer, Fault, Reply};
+pub use operation::Operation;
+pub use options::{Behaviour, Credentials, LookupForm, Options};
+pub use recording::RecordedRequest;
+pub use tokens::Error;
+
+use conversations::Conversations;
+use faults::Faults;
+use recording::Recording;
+use tokens::Tokens;
+
+/// A simulated Cloud; clones share it.
+#[derive(Clone, Debug)]
+pub struct Sandbox(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    clock: SharedClock,
+    options: Options,
+    tokens: Tokens,
+    state: Mutex<State>,
+}
+
+/// Everything that requests change.
+#[derive(Debug, Default)]
+struct State {
+    behaviour: Behaviour,
+    recording: Recording,
+    faults: Faults,
+    conversations: Conversations,
+}
+
+impl Sandbox {
+    /// A Cloud without conversations, which signs its tokens with a key made for it alone.
+    ///
+    /// # Errors
+    ///
+    /// When no RSA key could be made.
+    pub fn new(clock: SharedClock, options: Options) -> Result<Self, Error> {
+        let state = State {
+            behaviour: options.behaviour,
+            ..State::default()
+        };
+        Ok(Self(Arc::new(Shared {
+            clock,
+            options,
+            tokens: Tokens::generate()?,
+            state: Mutex::new(state),
+        })))
+    }
+
+    /// All the Cloud's services under one address, and the sandbox's own control under `/_sandbox/`.
+    pub fn router(&self) -> axum::Router {
+        server::router(self)
+    }
+
+    /// The latest 10,000 requests to the Cloud, in the order of their arrival.
+    #[must_use]
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        self.state().recording.list()
+    }
+
+    /// Forgets the requests so far.
+    pub fn clear_requests(&self) {
+        self.state().recording = Recording::default();
+    }
+
+    /// A copy of every conversation, in the order of their opening.
+    #[must_use]
+    pub fn conversations(&self) -> Vec<Conversation> {
+        self.state().conversations.list()
+    }
+
+    /// Closes a conversation from the Cloud's side; `by` is the reason that it shows, such as `AGENT`.
+    ///
+    /// Returns whether there was an open one of that id.
+    #[must_use]
+    pub fn close_conversation(&self, id: &str, by: &str) -> bool {
+        self.state()
+            .conversations
+            .get(id)
+            .is_some_and(|conversation| conversation.close(by))
+    }
+
+    /// Refuses every AppJWT made so far with error 40102.
+    pub fn revoke_app_tokens(&self) {
+        self.0.tokens.app.revoke();
+    }
+
+    /// Refuses every ConsumerJWS made so far with error 40103.
+    pub fn revoke_consumer_tokens(&self) {
+        self.0.tokens.consumer.revoke();
+    }
+
+    /// Has the next requests of the fault's operation answered as it says, after those ordered before it.
+    pub fn inject(&self, fault: Fault) {
+        self.state().faults.push(fault);
+    }
+
+    /// Chooses anew how the Cloud behaves where its documents leave that open.
+    pub fn set_behaviour(&self, behaviour: Behaviour) {
+        self.state().behaviour = behaviour;
+    }
+
+    /// Forgets requests, faults and conversations; tokens and behaviour stay.
+    pub fn reset(&self) {
+        let mut state = self.state();
+        *state = State {
+            behaviour: state.behaviour,
+            ..State::default()
+        };
+    }
+
+    /// The state stays consistent when a holder of the lock panics, since each change is a single step.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

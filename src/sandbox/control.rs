@@ -1,0 +1,60 @@
+//! The sandbox's own control over HTTP, under `/_sandbox/`: what a test in another process has instead of the Rust
+//! functions. These requests are not recorded and meet no fault.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+
+use super::Sandbox;
+use super::faults::Fault;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Closing {
+    /// The reason that the conversation shows, such as `AGENT`.
+    by: String,
+}
+
+pub(super) fn router() -> Router<Sandbox> {
+    Router::new()
+        .route(
+            "/requests",
+            get(async |State(sandbox): State<Sandbox>| Json(sandbox.requests())),
+        )
+        .route(
+            "/conversations",
+            get(async |State(sandbox): State<Sandbox>| Json(sandbox.conversations())),
+        )
+        .route(
+            "/conversations/{id}/close",
+            post(
+                async |State(sandbox): State<Sandbox>,
+                       Path(id): Path<String>,
+                       Json(closing): Json<Closing>| {
+                    if sandbox.close_conversation(&id, &closing.by) {
+                        StatusCode::NO_CONTENT
+                    } else {
+                        StatusCode::NOT_FOUND
+                    }
+                },
+            ),
+        )
+        .route(
+            "/faults",
+            post(
+                async |State(sandbox): State<Sandbox>, Json(fault): Json<Fault>| {
+                    sandbox.inject(fault);
+                    StatusCode::NO_CONTENT
+                },
+            ),
+        )
+        .route(
+            "/reset",
+            post(async |State(sandbox): State<Sandbox>| {
+                sandbox.reset();
+                StatusCode::NO_CONTENT
+            }),
+        )
+}

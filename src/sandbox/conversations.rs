@@ -1,0 +1,223 @@
+//! The conversations that the Cloud holds. A consumer has at most one open at a time.
+
+use std::collections::{BTreeSet, HashMap};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+use serde_json::Value;
+
+/// The feature whose automatic messages need a quick first SEND.
+const AUTO_MESSAGES: &str = "AUTO_MESSAGES";
+
+/// How soon the first SEND must follow the opening. Source: vendor's Send API examples, section on `AUTO_MESSAGES`.
+const AUTO_MESSAGES_LIMIT: TimeDelta = TimeDelta::seconds(10);
+
+/// A person on a channel, as the tokens name them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Consumer {
+    /// Account id.
+    pub account: String,
+    /// The connector's id of the consumer.
+    pub ext_consumer_id: String,
+    /// The Cloud's id of the consumer.
+    pub lp_consumer_id: String,
+}
+
+/// Whether a conversation or dialog goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Stage {
+    /// It goes on.
+    Open,
+    /// It has ended.
+    Close,
+}
+
+/// A conversation.
+#[derive(Debug, Clone, Serialize)]
+pub struct Conversation {
+    /// Conversation id, also the id of the main dialog.
+    pub id: String,
+    /// Who opened it.
+    #[serde(flatten)]
+    pub consumer: Consumer,
+    /// State of the main dialog.
+    pub state: Stage,
+    /// State of the whole conversation.
+    pub stage: Stage,
+    /// Who closed it, such as `CONSUMER` or `AGENT`.
+    pub close_reason: Option<String>,
+    /// When it was opened.
+    pub opened_at: DateTime<Utc>,
+    /// When the first SEND came.
+    pub first_send_at: Option<DateTime<Utc>>,
+    /// The latest body of `userprofile.SetUserProfile`.
+    pub profile: Value,
+    /// The body of `cm.ConsumerRequestConversation`.
+    pub request: Value,
+    /// The `Client-Properties` header of the opening.
+    pub client_properties: Option<String>,
+    /// The features in that header.
+    pub features: BTreeSet<String>,
+    /// The main dialog.
+    pub dialogs: Vec<Dialog>,
+    /// The `CSATRate` field, once the consumer has rated.
+    pub csat: Option<Value>,
+    /// The `TTRField` field, once the consumer has set it.
+    pub ttr: Option<Value>,
+    /// What the connector did wrong without being refused.
+    pub complaints: Vec<String>,
+}
+
+/// A dialog of a conversation.
+#[derive(Debug, Clone, Serialize)]
+pub struct Dialog {
+    /// Dialog id.
+    pub id: String,
+    /// Whether it goes on.
+    pub state: Stage,
+    /// Everything published in it, in order.
+    pub events: Vec<Event>,
+}
+
+/// Something published in a dialog.
+#[derive(Debug, Clone, Serialize)]
+pub struct Event {
+    /// Place in the dialog, from 0; chat states have none.
+    pub sequence: Option<usize>,
+    /// When it was published.
+    pub at: DateTime<Utc>,
+    /// The `event` member as it was sent.
+    pub event: Value,
+    /// The `metadata` member of the request.
+    pub metadata: Option<Value>,
+}
+
+impl Conversation {
+    /// Ends the conversation with all its dialogs; returns whether it was open.
+    pub(super) fn close(&mut self, by: &str) -> bool {
+        if self.stage == Stage::Close {
+            return false;
+        }
+        self.state = Stage::Close;
+        self.stage = Stage::Close;
+        self.close_reason = Some(by.to_owned());
+        for dialog in &mut self.dialogs {
+            dialog.state = Stage::Close;
+        }
+        true
+    }
+
+    /// Takes note that a SEND came. The Cloud then says nothing, it just does not send its automatic messages.
+    pub(super) fn note_send(&mut self, now: DateTime<Utc>) {
+        if self.first_send_at.is_some() {
+            return;
+        }
+        self.first_send_at = Some(now);
+        let delay = now - self.opened_at;
+        if self.features.contains(AUTO_MESSAGES) && delay > AUTO_MESSAGES_LIMIT {
+            self.complaints.push(format!(
+                "{AUTO_MESSAGES}: the first SEND came {} s after CONVERSATION, expected within {} s",
+                delay.num_seconds(),
+                AUTO_MESSAGES_LIMIT.num_seconds()
+            ));
+        }
+    }
+
+    pub(super) fn dialog(&mut self, id: &str) -> Option<&mut Dialog> {
+        self.dialogs.iter_mut().find(|dialog| dialog.id == id)
+    }
+}
+
+impl Dialog {
+    /// Adds an event that takes the next place in the dialog.
+    pub(super) fn publish(
+        &mut self,
+        event: Value,
+        metadata: Option<Value>,
+        at: DateTime<Utc>,
+    ) -> usize {
+        let sequence = self.events.iter().filter(|e| e.sequence.is_some()).count();
+        self.events.push(Event {
+            sequence: Some(sequence),
+            at,
+            event,
+            metadata,
+        });
+        sequence
+    }
+
+    /// Adds an event that takes no place in the dialog.
+    pub(super) fn show(&mut self, event: Value, metadata: Option<Value>, at: DateTime<Utc>) {
+        self.events.push(Event {
+            sequence: None,
+            at,
+            event,
+            metadata,
+        });
+    }
+}
+
+/// What a connector asks for with CONVERSATION.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub(super) consumer: Consumer,
+    pub(super) profile: Value,
+    pub(super) request: Value,
+    pub(super) client_properties: Option<String>,
+    pub(super) features: BTreeSet<String>,
+}
+
+/// Every conversation since the start.
+#[derive(Debug, Default)]
+pub(super) struct Conversations {
+    all: Vec<Conversation>,
+    /// Place in `all` of the conversation with this id.
+    by_id: HashMap<String, usize>,
+    /// Place in `all` of the consumer's latest conversation, the only one that can be open.
+    latest: HashMap<Consumer, usize>,
+}
+
+impl Conversations {
+    /// Opens a conversation; the caller has seen that the consumer has none open.
+    pub(super) fn open(&mut self, id: String, opening: Opening, now: DateTime<Utc>) {
+        let index = self.all.len();
+        self.by_id.insert(id.clone(), index);
+        self.latest.insert(opening.consumer.clone(), index);
+        self.all.push(Conversation {
+            consumer: opening.consumer,
+            state: Stage::Open,
+            stage: Stage::Open,
+            close_reason: None,
+            opened_at: now,
+            first_send_at: None,
+            profile: opening.profile,
+            request: opening.request,
+            client_properties: opening.client_properties,
+            features: opening.features,
+            dialogs: vec![Dialog {
+                id: id.clone(),
+                state: Stage::Open,
+                events: Vec::new(),
+            }],
+            csat: None,
+            ttr: None,
+            complaints: Vec::new(),
+            id,
+        });
+    }
+
+    /// The open conversation of a consumer.
+    pub(super) fn open_of(&mut self, consumer: &Consumer) -> Option<&mut Conversation> {
+        let index = *self.latest.get(consumer)?;
+        self.all.get_mut(index).filter(|c| c.stage == Stage::Open)
+    }
+
+    pub(super) fn get(&mut self, id: &str) -> Option<&mut Conversation> {
+        self.all.get_mut(*self.by_id.get(id)?)
+    }
+
+    pub(super) fn list(&self) -> Vec<Conversation> {
+        self.all.clone()
+    }
+}

@@ -1,0 +1,170 @@
+//! SEND: one request about a conversation.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use super::{Failure, admit, check_features, profile_set, success};
+use crate::sandbox::conversations::{Consumer, Conversation, Stage};
+use crate::sandbox::recording::RecordedRequest;
+use crate::sandbox::refusal::Refusal;
+use crate::sandbox::schema;
+use crate::sandbox::schema::client_properties::ClientProperties;
+use crate::sandbox::schema::envelope::{Envelope, read_id};
+use crate::sandbox::schema::event::{self, Publication};
+use crate::sandbox::schema::field::{self, Change};
+use crate::sandbox::schema::profile::Profile;
+use crate::sandbox::{Sandbox, State};
+
+/// Characters of the request's JSON. Source: vendor's how-to for connectors.
+const SIZE_LIMIT: usize = 5000;
+
+const PUBLISH: &str = "ms.PublishEvent";
+const UPDATE: &str = "cm.UpdateConversationField";
+const SET_PROFILE: &str = "userprofile.SetUserProfile";
+
+/// Answers SEND.
+pub(in crate::sandbox) fn send(
+    sandbox: &Sandbox,
+    account: &str,
+    request: &RecordedRequest,
+) -> Result<Response, Refusal> {
+    let (consumer, properties) = admit(sandbox, account, request)?;
+    let value = schema::parse(request)?;
+    let req_id = read_id("", &value).unwrap_or_default();
+    let envelope = Envelope::read("", &value).map_err(|e| Failure::from(e).refuse(&req_id))?;
+    let length = request.body.chars().count();
+    if length > SIZE_LIMIT && !event::is_file(&value) {
+        return Err(Refusal {
+            status: StatusCode::BAD_REQUEST,
+            body: json!({"code": "BAD_REQUEST", "body": {"msg": "Bad Request"}, "reqId": req_id}),
+            complaint: format!("body: {length} characters, expected at most {SIZE_LIMIT}"),
+        });
+    }
+    let mut sending = Sending {
+        consumer,
+        properties,
+        now: sandbox.0.clock.now(),
+        state: &mut sandbox.state(),
+    };
+    let answer = match envelope.name.as_str() {
+        PUBLISH => sending.publish(envelope),
+        UPDATE => sending.update(&envelope.body),
+        SET_PROFILE => sending.set_profile(envelope.body),
+        other => Err(Failure::bad_request(&format!(
+            "type: `{other}`, expected `{PUBLISH}`, `{UPDATE}` or `{SET_PROFILE}`"
+        ))),
+    };
+    match answer {
+        Ok(body) => Ok(Json(success(&body, &req_id)).into_response()),
+        Err(failure) => Err(failure.refuse(&req_id)),
+    }
+}
+
+/// What a SEND is judged by, and what it changes.
+struct Sending<'a> {
+    consumer: Consumer,
+    properties: Option<ClientProperties>,
+    now: DateTime<Utc>,
+    state: &'a mut State,
+}
+
+impl Sending<'_> {
+    fn publish(&mut self, envelope: Envelope) -> Result<Value, Failure> {
+        let body: event::Body = schema::read("body", &envelope.body)?;
+        let publication = event::classify(&body.event)?;
+        let (now, closed) = (self.now, self.closed());
+        let conversation = self.address("body.dialogId", &body.dialog_id)?;
+        if let Some(id) = body.conversation_id.filter(|id| *id != conversation.id) {
+            return Err(Failure::bad_request(&format!(
+                "body.conversationId: `{id}`, expected `{}`, to which the dialog belongs",
+                conversation.id
+            )));
+        }
+        let Some(dialog) = conversation
+            .dialog(&body.dialog_id)
+            .filter(|dialog| dialog.state == Stage::Open)
+        else {
+            return Err(closed);
+        };
+        let sequence = match publication {
+            Publication::Sequenced => dialog.publish(body.event, envelope.metadata, now),
+            Publication::ChatState => {
+                dialog.show(body.event, envelope.metadata, now);
+                0
+            }
+        };
+        Ok(json!({"sequence": sequence}))
+    }
+
+    fn update(&mut self, body: &Value) -> Result<Value, Failure> {
+        let body: field::Body = schema::read("body", body)?;
+        let field = field::single(&body.conversation_field)?;
+        let change = field::classify(field)?;
+        let closed = self.closed();
+        let conversation = self.address("body.conversationId", &body.conversation_id)?;
+        match (change, conversation.stage) {
+            (Change::Close, Stage::Open) => {
+                conversation.close("CONSUMER");
+                Ok(json!({"msg": "OK Conversation resolved successfully"}))
+            }
+            (Change::Urgency, Stage::Open) => {
+                conversation.ttr = Some(field.clone());
+                Ok(json!({"msg": "OK Conversation field updated successfully"}))
+            }
+            (Change::Close | Change::Urgency, Stage::Close) => Err(closed),
+            (Change::Rating, Stage::Close) => {
+                conversation.csat = Some(field.clone());
+                Ok(json!({"msg": "OK Conversation field updated successfully"}))
+            }
+            (Change::Rating, Stage::Open) => Err(Failure::bad_request(
+                "body.conversationField: CSATRate is taken after the close, the conversation is open",
+            )),
+        }
+    }
+
+    fn set_profile(&mut self, body: Value) -> Result<Value, Failure> {
+        schema::read::<Profile>("body", &body)?;
+        if let Some(conversation) = self.state.conversations.open_of(&self.consumer) {
+            check_features(conversation, self.properties.as_ref())?;
+            conversation.note_send(self.now);
+            conversation.profile = body;
+        }
+        Ok(profile_set())
+    }
+
+    /// The conversation that a request names, once its consumer and its features are seen to be right.
+    fn address(&mut self, member: &str, id: &str) -> Result<&mut Conversation, Failure> {
+        let Some(conversation) = self.state.conversations.get(id) else {
+            // What the Cloud answers is not documented.
+            return Err(Failure {
+                status: StatusCode::NOT_FOUND,
+                code: "NOT_FOUND",
+                msg: format!("Not Found, {member}: there is no conversation `{id}`"),
+            });
+        };
+        if conversation.consumer != self.consumer {
+            // Source: vendor's Send API overview, for the status; it names no error code.
+            return Err(Failure {
+                status: StatusCode::UNAUTHORIZED,
+                code: "UNAUTHORIZED",
+                msg: format!(
+                    "Unauthorized, {member}: conversation `{id}` is of another consumer than the ConsumerJWS"
+                ),
+            });
+        }
+        check_features(conversation, self.properties.as_ref())?;
+        conversation.note_send(self.now);
+        Ok(conversation)
+    }
+
+    /// The answer to what needs an open conversation.
+    fn closed(&self) -> Failure {
+        Failure {
+            status: self.state.behaviour.closed_status,
+            ..Failure::bad_request("Conversation is close")
+        }
+    }
+}

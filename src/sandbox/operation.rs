@@ -1,0 +1,69 @@
+//! The endpoints of the Cloud that the sandbox plays, and where each of them is.
+
+use axum::http::Method;
+use serde::{Deserialize, Serialize};
+
+/// An endpoint of the Cloud.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// Domain API: one service.
+    DomainLookup,
+    /// Domain API: all services of an account.
+    DomainList,
+    /// Sentinel: an AppJWT.
+    AppToken,
+    /// IDP: a ConsumerJWS.
+    ConsumerToken,
+    /// Send API: CONVERSATION, which opens a conversation.
+    Conversation,
+    /// Send API: SEND, everything that happens in a conversation.
+    Send,
+    /// Monitoring API: engagements and an open conversation of a visitor.
+    Engagement,
+}
+
+impl Operation {
+    /// Every operation there is.
+    pub(super) const ALL: [Self; 7] = [
+        Self::DomainLookup,
+        Self::DomainList,
+        Self::AppToken,
+        Self::ConsumerToken,
+        Self::Conversation,
+        Self::Send,
+        Self::Engagement,
+    ];
+
+    pub(super) fn method(self) -> Method {
+        match self {
+            Self::DomainLookup | Self::DomainList => Method::GET,
+            Self::AppToken
+            | Self::ConsumerToken
+            | Self::Conversation
+            | Self::Send
+            | Self::Engagement => Method::POST,
+        }
+    }
+
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Self::DomainLookup => "/api/account/{account}/service/{service}/baseURI.json",
+            Self::DomainList => "/api/account/{account}/service/baseURI.json",
+            Self::AppToken => "/sentinel/api/account/{account}/app/token",
+            Self::ConsumerToken => "/api/account/{account}/consumer",
+            Self::Conversation => "/api/account/{account}/messaging/consumer/conversation",
+            Self::Send => "/api/account/{account}/messaging/consumer/conversation/send",
+            Self::Engagement => "/api/account/{account}/app/{app}/engagement",
+        }
+    }
+}
+
+/// What the path of a request names.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Place {
+    pub(super) account: String,
+    pub(super) service: String,
+    pub(super) app: String,
+}

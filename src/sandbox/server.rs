@@ -1,0 +1,107 @@
+//! The path that every request takes: recorded, struck by a fault if one was ordered, applied, answered.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::to_bytes;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+
+use super::faults::{Answer, Fault};
+use super::operation::{Operation, Place};
+use super::recording::RecordedRequest;
+use super::refusal::Refusal;
+use super::{Sandbox, control, domains, idp, messaging, monitoring, sentinel};
+
+/// Bytes: above the largest file that the Cloud takes, 5 MB on some of the vendor's pages.
+const BODY_LIMIT: usize = 8 * 1024 * 1024;
+
+pub(super) fn router(sandbox: &Sandbox) -> Router {
+    let served = Operation::ALL
+        .into_iter()
+        .fold(Router::new(), |router, operation| {
+            let receive = move |State(sandbox), Path(place), request| {
+                receive(sandbox, Some(operation), place, request)
+            };
+            router.route(operation.path(), any(receive))
+        });
+    served
+        .fallback(|State(sandbox), request| receive(sandbox, None, Place::default(), request))
+        .nest("/_sandbox", control::router())
+        .with_state(sandbox.clone())
+}
+
+async fn receive(
+    sandbox: Sandbox,
+    operation: Option<Operation>,
+    place: Place,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, BODY_LIMIT).await else {
+        let complaint = format!("body: expected at most {BODY_LIMIT} bytes, and all of them");
+        return Refusal::plain(StatusCode::PAYLOAD_TOO_LARGE, complaint).into_response();
+    };
+    let request = Arc::new(RecordedRequest::new(operation, &parts, &body));
+    let fault = {
+        let mut state = sandbox.state();
+        state.recording.push(Arc::clone(&request));
+        operation.and_then(|operation| state.faults.take(operation))
+    };
+    let apply = || {
+        apply(&sandbox, operation, &place, &request).unwrap_or_else(|refusal| {
+            tracing::warn!(
+                ?operation,
+                status = refusal.status.as_u16(),
+                complaint = refusal.complaint,
+                "the sandbox refused a request"
+            );
+            refusal.into_response()
+        })
+    };
+    match fault {
+        None => apply(),
+        Some(Fault {
+            answer,
+            after_applying,
+            ..
+        }) => {
+            if after_applying {
+                apply();
+            }
+            match answer {
+                Answer::Reply(reply) => reply.into_response(),
+                Answer::Stall => std::future::pending().await,
+            }
+        }
+    }
+}
+
+fn apply(
+    sandbox: &Sandbox,
+    operation: Option<Operation>,
+    place: &Place,
+    request: &RecordedRequest,
+) -> Result<Response, Refusal> {
+    let (method, path) = (&request.method, &request.path);
+    let Some(operation) = operation else {
+        let complaint = format!("{method} {path}: there is nothing at this path");
+        return Err(Refusal::plain(StatusCode::NOT_FOUND, complaint));
+    };
+    if method != operation.method().as_str() {
+        let complaint = format!("{method} {path}: expected {}", operation.method());
+        return Err(Refusal::plain(StatusCode::METHOD_NOT_ALLOWED, complaint));
+    }
+    let account = &place.account;
+    match operation {
+        Operation::DomainLookup => domains::look_up(sandbox, account, &place.service, request),
+        Operation::DomainList => domains::list(sandbox, account, request),
+        Operation::AppToken => sentinel::issue(sandbox, account, request),
+        Operation::ConsumerToken => idp::issue(sandbox, account, request),
+        Operation::Conversation => messaging::open(sandbox, account, request),
+        Operation::Send => messaging::send(sandbox, account, request),
+        Operation::Engagement => monitoring::engagement(sandbox, place, request),
+    }
+}

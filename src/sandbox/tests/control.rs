@@ -1,0 +1,266 @@
+//! The control over HTTP, recording, faults, unknown paths, and Monitoring.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use super::*;
+use crate::sandbox::{Answer as FaultAnswer, Credentials, Fault, Operation, Reply};
+
+#[tokio::test]
+async fn every_request_is_recorded_as_it_came() {
+    let cloud = Cloud::new();
+    let tokens = cloud.tokens("u-1").await;
+    cloud.sandbox.clear_requests();
+
+    let id = cloud.open(&tokens).await;
+    cloud
+        .call("PUT", "/nowhere?a=b%20c", &[("X-Test", "1")], "text")
+        .await;
+
+    let requests = cloud.sandbox.requests();
+    let operations: Vec<_> = requests.iter().map(|r| r.operation).collect();
+    assert_eq!(operations, [Some(Operation::Conversation), None]);
+    assert_eq!(
+        requests[0].header("x-lp-on-behalf"),
+        Some(tokens.consumer.as_str())
+    );
+    assert_eq!(requests[0].json().unwrap(), batch(&json!({}), &json!({})));
+    let last = &requests[1];
+    assert_eq!(
+        (last.method.as_str(), last.path.as_str()),
+        ("PUT", "/nowhere")
+    );
+    assert_eq!(
+        (last.query.as_str(), last.body.as_str()),
+        ("a=b%20c", "text")
+    );
+    assert_eq!(last.parameter("a").as_deref(), Some("b c"));
+    assert_eq!(last.header("x-test"), Some("1"));
+    assert!(cloud.sandbox.close_conversation(&id, "AGENT"));
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_refused_in_json() {
+    let cloud = Cloud::new();
+
+    let path = cloud
+        .call("POST", "/api/account/1/consumers", &[], "")
+        .await;
+    let method = cloud.call("GET", "/api/account/1/consumer", &[], "").await;
+
+    path.assert_complaint(404, "POST /api/account/1/consumers: there is nothing");
+    method.assert_complaint(405, "GET /api/account/1/consumer: expected POST");
+}
+
+#[tokio::test]
+async fn a_fault_strikes_so_many_requests_of_its_operation() {
+    let cloud = Cloud::new();
+    let tokens = cloud.tokens("u-1").await;
+    cloud.sandbox.inject(Fault {
+        times: 2,
+        ..Fault::new(
+            Operation::Send,
+            FaultAnswer::Reply(Reply {
+                body: "<html>busy</html>".to_owned(),
+                content_type: Some("text/html".to_owned()),
+                retry_after: Some("7".to_owned()),
+                ..Reply::new(StatusCode::TOO_MANY_REQUESTS)
+            }),
+        )
+    });
+    cloud
+        .sandbox
+        .inject(Fault::status(Operation::Send, StatusCode::BAD_GATEWAY));
+    let id = cloud.open(&tokens).await;
+
+    for _ in 0..2 {
+        let struck = cloud.send(&tokens, &text(&id, "x")).await;
+        struck.assert(429, json!("<html>busy</html>"));
+        assert_eq!(struck.headers["content-type"], "text/html");
+        assert_eq!(struck.headers["retry-after"], "7");
+    }
+    cloud
+        .send(&tokens, &text(&id, "x"))
+        .await
+        .assert(502, json!(""));
+    let spared = cloud.send(&tokens, &text(&id, "x")).await;
+
+    assert_eq!(
+        spared.body["body"]["sequence"], 0,
+        "struck requests took no effect"
+    );
+}
+
+#[tokio::test]
+async fn a_request_can_take_effect_and_lose_its_answer() {
+    let cloud = Cloud::new();
+    let tokens = cloud.tokens("u-1").await;
+    cloud.sandbox.inject(Fault {
+        after_applying: true,
+        ..Fault::status(Operation::Conversation, StatusCode::GATEWAY_TIMEOUT)
+    });
+
+    let lost = cloud
+        .open_with(&tokens, None, &batch(&json!({}), &json!({})))
+        .await;
+    let again = cloud
+        .open_with(&tokens, None, &batch(&json!({}), &json!({})))
+        .await;
+
+    assert_eq!(lost.status, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(again.body[1]["code"], "BAD_REQUEST");
+    assert_eq!(cloud.sandbox.conversations().len(), 1);
+}
+
+#[tokio::test]
+async fn a_stalled_request_takes_effect_or_not_and_gets_no_answer() {
+    let cloud = Cloud::new();
+    let tokens = cloud.tokens("u-1").await;
+    let id = cloud.open(&tokens).await;
+    for (after_applying, events) in [(false, 0), (true, 1)] {
+        cloud.sandbox.inject(Fault {
+            after_applying,
+            ..Fault::stall(Operation::Send)
+        });
+
+        let request = text(&id, "x");
+        let mut call = pin!(cloud.send(&tokens, &request));
+        let answered = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_ready())).await;
+
+        assert!(!answered);
+        assert_eq!(cloud.conversation(&id).dialogs[0].events.len(), events);
+    }
+}
+
+async fn engagement(cloud: &Cloud, query: &str, user: &str) -> Answer {
+    let uri = format!("/api/account/{ACCOUNT}/app/app/engagement?{query}");
+    let body = json!({"identities": [{"iss": "bridge", "acr": "loa1", "sub": user}]});
+    cloud.call("POST", &uri, &[JSON], body.to_string()).await
+}
+
+#[tokio::test]
+async fn monitoring_names_the_open_conversation_of_a_consumer() {
+    let cloud = Cloud::new();
+    let tokens = cloud.tokens("u-1").await;
+    let campaign = json!({"campaignInfo": {"campaignId": 3_244_615_612_u64, "engagementId": 3_244_615_712_u64}});
+    let opening = cloud
+        .open_with(&tokens, None, &batch(&json!({}), &campaign))
+        .await;
+    let id = conversation_id(&opening);
+
+    let open = engagement(&cloud, "v=1.0", "u-1").await;
+    let other = engagement(&cloud, "v=1.0&sid=S1&vid=V1", "u-2").await;
+    assert!(cloud.sandbox.close_conversation(&id, "AGENT"));
+    let closed = engagement(&cloud, "v=1.1", "u-1").await;
+
+    assert_eq!(open.status, StatusCode::CREATED);
+    assert!(
+        ["sessionId", "visitorId", "pageId"]
+            .iter()
+            .all(|m| open.body[m].is_string())
+    );
+    let details = json!([{
+        "campaignId": 3_244_615_612_u64, "engagementId": 3_244_615_712_u64, "engagementRevision": 1,
+        "contextId": "1", "status": "conversation", "conversationId": id,
+    }]);
+    assert_eq!(open.body["engagementDetails"], details);
+    assert_eq!(other.status, StatusCode::OK, "the session existed");
+    assert_eq!(
+        (&other.body["sessionId"], &other.body["visitorId"]),
+        (&json!("S1"), &json!("V1"))
+    );
+    assert!(other.body.get("engagementDetails").is_none());
+    assert!(closed.body.get("engagementDetails").is_none());
+}
+
+#[tokio::test]
+async fn monitoring_refuses_what_it_does_not_know() {
+    let cloud = Cloud::with(Options {
+        accounts: vec![Credentials {
+            account_id: ACCOUNT.to_owned(),
+            client_id: "other".to_owned(),
+            client_secret: "s3cret".into(),
+        }],
+        ..Options::default()
+    });
+    let known = format!("/api/account/{ACCOUNT}/app/other/engagement?v=1.0");
+
+    let no_version = engagement(&cloud, "", "u-1").await;
+    let no_app = engagement(&cloud, "v=1.0", "u-1").await;
+    let no_sub = cloud
+        .call(
+            "POST",
+            &known,
+            &[JSON],
+            r#"{"identities": [{"acr": "loa1"}]}"#,
+        )
+        .await;
+    let weak = cloud
+        .call(
+            "POST",
+            &known,
+            &[JSON],
+            r#"{"identities": [{"acr": "0", "sub": "u"}]}"#,
+        )
+        .await;
+
+    no_version.assert_complaint(400, "v=1.0");
+    no_app.assert_complaint(404, "no app installation `app`");
+    no_sub.assert_complaint(400, "identities[0]: missing field `sub`");
+    weak.assert_complaint(400, "identities[0].acr: unknown variant `0`");
+}
+
+#[tokio::test]
+async fn the_sandbox_is_controlled_over_http() {
+    let cloud = Cloud::new();
+    let tokens = cloud.tokens("u-1").await;
+    let id = cloud.open(&tokens).await;
+    let fault =
+        r#"{"operation": "send", "answer": {"reply": {"status": 503, "retry_after": "1"}}}"#;
+    let closing = format!("/_sandbox/conversations/{id}/close");
+    let by = r#"{"by": "AGENT"}"#;
+
+    let injected = cloud.call("POST", "/_sandbox/faults", &[JSON], fault).await;
+    let struck = cloud.send(&tokens, &text(&id, "x")).await;
+    let closed = cloud.call("POST", &closing, &[JSON], by).await;
+    let closed_again = cloud.call("POST", &closing, &[JSON], by).await;
+    let conversations = cloud.call("GET", "/_sandbox/conversations", &[], "").await;
+    let requests = cloud.call("GET", "/_sandbox/requests", &[], "").await;
+    let reset = cloud.call("POST", "/_sandbox/reset", &[], "").await;
+
+    assert_eq!(injected.status, StatusCode::NO_CONTENT);
+    assert_eq!(struck.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(closed.status, StatusCode::NO_CONTENT);
+    assert_eq!(closed_again.status, StatusCode::NOT_FOUND);
+    let conversation = &conversations.body[0];
+    assert_eq!(conversation["stage"], "CLOSE");
+    assert_eq!(conversation["close_reason"], "AGENT");
+    assert_eq!(conversation["ext_consumer_id"], "u-1");
+    assert_eq!(conversation["dialogs"][0]["events"], json!([]));
+    let operations: Vec<_> = requests
+        .body
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| &r["operation"])
+        .collect();
+    assert_eq!(
+        operations,
+        ["app_token", "consumer_token", "conversation", "send"]
+    );
+    assert_eq!(reset.status, StatusCode::NO_CONTENT);
+    assert!(cloud.sandbox.conversations().is_empty());
+    assert!(cloud.sandbox.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_fault_that_cannot_be_is_refused() {
+    let fault = r#"{"operation": "send", "answer": {"reply": {"status": 7}}}"#;
+
+    let answer = Cloud::new()
+        .call("POST", "/_sandbox/faults", &[JSON], fault)
+        .await;
+
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+}

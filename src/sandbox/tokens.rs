@@ -1,0 +1,137 @@
+//! The tokens of Sentinel and of IDP: making, checking and revoking them.
+//!
+//! A token is valid while its `kid` names the present generation of its issuer, so revoking all of them is moving on
+//! to the next. That also sets apart the tokens of the two issuers, which share one key.
+
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::rsa::{KeyPair, KeySize};
+use aws_lc_rs::signature::KeyPair as _;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// A sandbox that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The machine's cryptography gave no RSA key.
+    #[error("the sandbox could not make its RSA key")]
+    Generation(#[from] aws_lc_rs::error::Unspecified),
+    /// The key is not in the form in which tokens are signed.
+    #[error("the sandbox could not read the RSA key that it made")]
+    Encoding(#[from] jsonwebtoken::errors::Error),
+}
+
+/// The claims of an AppJWT.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct AppClaims {
+    /// Account id.
+    pub(super) aud: String,
+    /// Client id of the app installation.
+    pub(super) azp: String,
+    pub(super) scope: String,
+    pub(super) iss: String,
+    /// Seconds since the epoch.
+    pub(super) iat: i64,
+    /// Seconds since the epoch.
+    pub(super) exp: i64,
+}
+
+/// The claims of a ConsumerJWS, which has no time in it and never expires.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ConsumerClaims {
+    #[serde(rename = "account_id")]
+    pub(super) account: String,
+    pub(super) ext_consumer_id: String,
+    pub(super) lp_consumer_id: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Tokens {
+    pub(super) app: Issuer<AppClaims>,
+    pub(super) consumer: Issuer<ConsumerClaims>,
+}
+
+impl Tokens {
+    pub(super) fn generate() -> Result<Self, Error> {
+        let pair = KeyPair::generate(KeySize::Rsa2048)?;
+        let private = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair)?;
+        // PEM is the only form in which jsonwebtoken reads PKCS #8.
+        let pem = format!(
+            "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+            BASE64_STANDARD.encode(private.as_ref())
+        );
+        let signing = EncodingKey::from_rsa_pem(pem.as_bytes())?;
+        let verifying = DecodingKey::from_rsa_der(pair.public_key().as_ref());
+        Ok(Self {
+            app: Issuer::new("sandbox-app", &signing, &verifying),
+            consumer: Issuer::new("sandbox-consumer", &signing, &verifying),
+        })
+    }
+}
+
+/// The maker of one sort of token.
+pub(super) struct Issuer<Claims> {
+    name: &'static str,
+    generation: AtomicU64,
+    signing: EncodingKey,
+    verifying: DecodingKey,
+    claims: PhantomData<fn() -> Claims>,
+}
+
+impl<Claims: Serialize + DeserializeOwned> Issuer<Claims> {
+    fn new(name: &'static str, signing: &EncodingKey, verifying: &DecodingKey) -> Self {
+        Self {
+            name,
+            generation: AtomicU64::new(1),
+            signing: signing.clone(),
+            verifying: verifying.clone(),
+            claims: PhantomData,
+        }
+    }
+
+    pub(super) fn issue(&self, claims: &Claims) -> Result<String, jsonwebtoken::errors::Error> {
+        let mut header = Header::new(Algorithm::RS256);
+        header.kid = Some(self.kid());
+        encode(&header, claims, &self.signing)
+    }
+
+    /// The claims of a token that is signed and not revoked. Times are left to the caller, who has the clock.
+    pub(super) fn verify(&self, token: &str) -> Result<Claims, String> {
+        let mut validation = Validation::new(Algorithm::RS256);
+        validation.validate_exp = false;
+        validation.validate_aud = false;
+        validation.required_spec_claims.clear();
+        let decoded = jsonwebtoken::decode_header(token).map_err(|e| e.to_string())?;
+        let kid = decoded.kid.unwrap_or_default();
+        if kid != self.kid() {
+            return Err(format!(
+                "its kid is `{kid}`, expected `{}`: it was revoked or is not of this sandbox",
+                self.kid()
+            ));
+        }
+        let data = decode(token, &self.verifying, &validation).map_err(|e| e.to_string())?;
+        Ok(data.claims)
+    }
+
+    pub(super) fn revoke(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn kid(&self) -> String {
+        format!("{}-{}", self.name, self.generation.load(Ordering::SeqCst))
+    }
+}
+
+impl<Claims> std::fmt::Debug for Issuer<Claims> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Issuer")
+            .field("name", &self.name)
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
