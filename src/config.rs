@@ -1,0 +1,208 @@
+//! The configuration: typed, checked as a whole, and read once at the start.
+//!
+//! It comes from a TOML file and from environment variables, which win. Whatever is wrong with it is an [`Error`] that
+//! names each file or variable, the key and what was expected, and never quotes a value, since any may be a secret.
+//! Nothing behind this module has to check a configured value again; `{:?}` of a [`Config`] shows no secret.
+
+mod account;
+mod channel;
+mod form;
+mod placeholder;
+mod problem;
+mod section;
+mod source;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use secrecy::SecretString;
+use url::Url;
+
+use crate::crypto::Keyring;
+use section::{Reported, Section};
+
+pub use account::Account;
+pub use channel::{Callback, Channel, Limits};
+pub use problem::{Error, Problem};
+
+/// Environment variables by name.
+pub type Environment = BTreeMap<String, String>;
+
+/// The whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the facade and the Cloud's webhooks are served: `0.0.0.0:8080` if left out.
+    pub listen: SocketAddr,
+    /// Where probes and metrics are served, for no one outside: `127.0.0.1:9090` if left out.
+    pub admin_listen: SocketAddr,
+    /// The service's own address as channels see it, for links to files.
+    pub public_url: Option<Url>,
+    /// Private, loopback and link-local networks in which callbacks may be sent nevertheless: none if left out.
+    pub allow_private_callbacks: Vec<IpNet>,
+    /// Where the state is kept.
+    pub database: Database,
+    /// How secrets are kept in the database.
+    pub encryption: Encryption,
+    /// The accounts of the Cloud, at least one.
+    pub accounts: Vec<Account>,
+    /// The channels, at least one.
+    pub channels: Vec<Channel>,
+}
+
+/// Where the state is kept.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// The URL of a PostgreSQL database; left out: an embedded database under `data_dir`.
+    pub url: Option<SecretString>,
+    /// The directory of the embedded database: `data` if left out.
+    pub data_dir: PathBuf,
+    /// How many connections the pool may hold, 1 to 1000: 16 if left out.
+    pub max_connections: u32,
+}
+
+/// How secrets are kept in the database.
+#[derive(Debug, Clone)]
+pub struct Encryption {
+    /// The keys, at least one, no two alike: the first encrypts, all decrypt.
+    pub keys: Keyring,
+}
+
+/// Reads the configuration from the file that `option` (the command line's `--config`) names, else from the one that
+/// `BRIDGE_CONFIG` names, else from `bridge.toml` if there is one; and from the environment, which wins.
+///
+/// # Errors
+///
+/// Names every problem that was found, not the first one alone.
+pub fn load(option: Option<&Path>, environment: &Environment) -> Result<Config, Error> {
+    let (file, text) =
+        source::read_file(option, environment).map_err(|problem| Error::new(vec![problem]))?;
+    parse(&file, &text, environment)
+}
+
+/// Reads the configuration from the text of a file of this name, and from the environment, which wins.
+///
+/// # Errors
+///
+/// Names every problem that was found, not the first one alone.
+pub fn parse(file: &str, text: &str, environment: &Environment) -> Result<Config, Error> {
+    let mut problems = vec![];
+    let tree = source::read_tree(file, text, environment, &mut problems)
+        .map_err(|problem| Error::new(vec![problem]))?;
+    match Section::read_root(file, environment, &tree, &mut problems, Config::read) {
+        Ok(config) if problems.is_empty() => Ok(config),
+        _ => Err(Error::new(problems)),
+    }
+}
+
+/// The environment of this process. A variable that is not UTF-8 counts as unset.
+#[must_use]
+pub fn environment() -> Environment {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// A file that shows every key, with comments.
+#[must_use]
+pub fn example() -> &'static str {
+    include_str!("../bridge.example.toml")
+}
+
+impl Config {
+    fn read(section: &mut Section<'_>) -> Result<Self, Reported> {
+        let listen = section.or_default("listen", &form::SOCKET_ADDRESS, "0.0.0.0:8080");
+        let admin_listen = read_admin_listen(section, listen);
+        let public_url = section.optional("public_url", &form::BASE_URL);
+        let networks = section.list("allow_private_callbacks", &form::NETWORK);
+        let database = section.section("database", Database::read);
+        let encryption = section.section("encryption", Encryption::read);
+        let accounts = read_accounts(section);
+        let channels = read_channels(section, accounts.as_deref().ok());
+
+        Ok(Self {
+            listen: listen?,
+            admin_listen: admin_listen?,
+            public_url: public_url?,
+            allow_private_callbacks: networks?.unwrap_or_default(),
+            database: database?,
+            encryption: encryption?,
+            accounts: accounts?,
+            channels: channels?,
+        })
+    }
+}
+
+impl Database {
+    fn read(section: &mut Section<'_>) -> Result<Self, Reported> {
+        let url = section.optional("url", &form::DATABASE_URL);
+        let data_dir = section.or_default("data_dir", &form::DIRECTORY, "data");
+        let max_connections = section.or_default("max_connections", &form::CONNECTIONS, "16");
+        Ok(Self {
+            url: url?,
+            data_dir: data_dir?,
+            max_connections: max_connections?,
+        })
+    }
+}
+
+impl Encryption {
+    fn read(section: &mut Section<'_>) -> Result<Self, Reported> {
+        let keys = section.list("keys", &form::ENCRYPTION_KEY)?;
+        let mut keys = keys.unwrap_or_default().into_iter();
+        let first = keys.next().ok_or_else(|| {
+            section.refuse("keys", "at least one key: the base64 of exactly 32 bytes")
+        })?;
+        let mut others = Vec::with_capacity(keys.len());
+        for key in keys {
+            if key == first || others.contains(&key) {
+                return Err(section.refuse("keys", "keys of which no two are alike"));
+            }
+            others.push(key);
+        }
+        Ok(Self {
+            keys: Keyring::new(first, others),
+        })
+    }
+}
+
+fn read_admin_listen(
+    section: &mut Section<'_>,
+    listen: Result<SocketAddr, Reported>,
+) -> Result<SocketAddr, Reported> {
+    let address = section.or_default("admin_listen", &form::SOCKET_ADDRESS, "127.0.0.1:9090")?;
+    // Port 0 asks for a free port, so the two will differ.
+    if address.port() != 0 && listen.is_ok_and(|listen| listen == address) {
+        return Err(section.refuse("admin_listen", "another address than that of listen"));
+    }
+    Ok(address)
+}
+
+fn read_accounts(section: &mut Section<'_>) -> Result<Vec<Account>, Reported> {
+    let accounts = section.sections("accounts", Account::read)?;
+    if accounts.is_empty() {
+        return Err(section.refuse("accounts", "at least one account: [[accounts]], or variables from BRIDGE_ACCOUNTS__0__ACCOUNT_ID on"));
+    }
+    Ok(accounts)
+}
+
+fn read_channels(
+    section: &mut Section<'_>,
+    accounts: Option<&[Account]>,
+) -> Result<Vec<Channel>, Reported> {
+    let channels = section.sections("channels", |section, others| {
+        Channel::read(section, others, accounts)
+    })?;
+    if channels.is_empty() {
+        return Err(section.refuse(
+            "channels",
+            "at least one channel: [[channels]], or variables from BRIDGE_CHANNELS__0__ID on",
+        ));
+    }
+    Ok(channels)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! Accounts of the Conversational Cloud.
+
+use secrecy::SecretString;
+use url::Url;
+
+use super::form;
+use super::section::{Reported, Section};
+use crate::types::ids::AccountId;
+
+/// An account ("brand") of the Conversational Cloud, and the app installation that the bridge uses there.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// The account's id, unlike that of every other account.
+    pub account_id: AccountId,
+    /// The client id of the app installation.
+    pub client_id: String,
+    /// The client secret of the app installation: gets tokens and checks the signatures of the Cloud's webhooks.
+    pub client_secret: SecretString,
+    /// Where the hosts of the account's services are looked up: `https://api.liveperson.net` if left out.
+    pub domain_api: Url,
+}
+
+impl Account {
+    pub(super) fn read(section: &mut Section<'_>, others: &[Self]) -> Result<Self, Reported> {
+        let account_id = section.required("account_id", &form::id());
+        let client_id = section.required("client_id", &form::CLIENT_ID);
+        let client_secret = section.required("client_secret", &form::CLIENT_SECRET);
+        let domain_api =
+            section.or_default("domain_api", &form::BASE_URL, "https://api.liveperson.net");
+
+        let account_id = account_id?;
+        if others.iter().any(|other| other.account_id == account_id) {
+            return Err(section.refuse("account_id", "an id that no other account has"));
+        }
+        Ok(Self {
+            account_id,
+            client_id: client_id?,
+            client_secret: client_secret?,
+            domain_api: domain_api?,
+        })
+    }
+}

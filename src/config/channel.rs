@@ -1,0 +1,209 @@
+//! Channels: the systems that call the bridge and hear of events.
+
+use std::fmt;
+use std::num::NonZeroU32;
+
+use secrecy::SecretSlice;
+use url::Url;
+
+use super::account::Account;
+use super::form;
+use super::section::{Reported, Section};
+use crate::crypto::ApiKeyHash;
+use crate::types::conversation::{Context, Features, Opening, Routing};
+use crate::types::event::EventType;
+use crate::types::ids::{AccountId, ChannelId, Namespace};
+
+/// A system that calls the bridge, such as an SMS gateway or an app of the brand.
+#[derive(Debug, Clone)]
+pub struct Channel {
+    /// The channel's id, unlike that of every other channel.
+    pub id: ChannelId,
+    /// The account that its users talk to: one of the configured ones.
+    pub account_id: AccountId,
+    /// What stands before its users' ids at the Cloud; channels of one namespace share their users. The id if left out.
+    pub namespace: Namespace,
+    /// The keys that it may present, at least one; no two channels share one.
+    pub api_keys: Vec<ApiKeyHash>,
+    /// Where its events are sent; left out: it asks for them.
+    pub callback: Option<Callback>,
+    /// The events that it wants to know of: all but `message.echoed` if left out.
+    pub events: Vec<EventType>,
+    /// How its conversations are opened where a request does not say it.
+    pub defaults: Opening,
+    /// How much it may ask.
+    pub limits: Limits,
+}
+
+/// Where a channel's events are sent, and how it knows that they are the bridge's.
+#[derive(Clone)]
+pub struct Callback {
+    /// The URL that takes each event in a `POST`.
+    pub url: Url,
+    /// The one or two secrets, as bytes, that each event is signed with: two while one is being replaced.
+    pub secrets: Vec<SecretSlice<u8>>,
+}
+
+impl fmt::Debug for Callback {
+    /// Shows the host alone, since the rest of a URL may hold a password or a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Callback")
+            .field("host", &self.url.host_str())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How many requests a channel may make; what is left out is not limited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests per second of the whole channel.
+    pub requests_per_second: Option<NonZeroU32>,
+    /// Requests per second that name the same user.
+    pub per_user_requests_per_second: Option<NonZeroU32>,
+}
+
+impl Channel {
+    /// Reads a channel. The accounts are left out where they have problems of their own.
+    pub(super) fn read(
+        section: &mut Section<'_>,
+        others: &[Self],
+        accounts: Option<&[Account]>,
+    ) -> Result<Self, Reported> {
+        let id = read_id(section, others);
+        let account_id = read_account_id(section, accounts);
+        let namespace = section.optional("namespace", &form::id());
+        let api_keys = read_api_keys(section, others);
+        let callback = read_callback(section);
+        let events = section.list("events", &form::EVENT_TYPE);
+        let defaults = section.section("defaults", read_defaults);
+        let limits = section.section("limits", read_limits);
+
+        let id = id?;
+        let namespace = match namespace? {
+            Some(namespace) => namespace,
+            None => id
+                .to_string()
+                .parse()
+                .map_err(|_| section.refuse("namespace", "a namespace, since the id is none"))?,
+        };
+        Ok(Self {
+            id,
+            account_id: account_id?,
+            namespace,
+            api_keys: api_keys?,
+            callback: callback?,
+            events: events?.unwrap_or_else(default_events),
+            defaults: defaults?,
+            limits: limits?,
+        })
+    }
+}
+
+fn read_id(section: &mut Section<'_>, others: &[Channel]) -> Result<ChannelId, Reported> {
+    let id = section.required("id", &form::id())?;
+    if others.iter().any(|other| other.id == id) {
+        return Err(section.refuse("id", "an id that no other channel has"));
+    }
+    Ok(id)
+}
+
+fn read_account_id(
+    section: &mut Section<'_>,
+    accounts: Option<&[Account]>,
+) -> Result<AccountId, Reported> {
+    let id = section.required("account_id", &form::id())?;
+    if accounts.is_some_and(|accounts| accounts.iter().all(|account| account.account_id != id)) {
+        return Err(section.refuse("account_id", "the account_id of one of accounts"));
+    }
+    Ok(id)
+}
+
+fn read_api_keys(
+    section: &mut Section<'_>,
+    others: &[Channel],
+) -> Result<Vec<ApiKeyHash>, Reported> {
+    let keys = section
+        .list("api_keys", &form::API_KEY)?
+        .unwrap_or_default();
+    if keys.is_empty() {
+        return Err(section.refuse("api_keys", "at least one API key"));
+    }
+    let mut taken = others.iter().flat_map(|other| &other.api_keys);
+    if taken.any(|other| keys.iter().any(|key| key.matches(other))) {
+        return Err(section.refuse("api_keys", "keys that no other channel has"));
+    }
+    Ok(keys)
+}
+
+/// Reads the callback. Secrets without a URL are allowed, so that a callback can be turned off for a while.
+fn read_callback(section: &mut Section<'_>) -> Result<Option<Callback>, Reported> {
+    let url = section.optional("callback_url", &form::HTTP_URL);
+    let secrets = section
+        .list_or_single("callback_secret", &form::CALLBACK_SECRET)?
+        .unwrap_or_default();
+    if secrets.len() > 2 {
+        return Err(section.refuse("callback_secret", "at most two secrets"));
+    }
+    let Some(url) = url? else {
+        return Ok(None);
+    };
+    if secrets.is_empty() {
+        let expected = "whsec_ and the base64 of 24 to 64 bytes, since callback_url is set";
+        return Err(section.refuse("callback_secret", expected));
+    }
+    Ok(Some(Callback { url, secrets }))
+}
+
+fn default_events() -> Vec<EventType> {
+    let all = EventType::ALL.into_iter();
+    all.filter(|event| *event != EventType::MessageEchoed)
+        .collect()
+}
+
+fn read_defaults(section: &mut Section<'_>) -> Result<Opening, Reported> {
+    let routing = read_routing(section);
+    let language = section.optional("language", &form::LANGUAGE);
+    let urgency = section.optional("urgency", &form::URGENCY);
+    let features = section
+        .list("features", &form::FEATURE)?
+        .unwrap_or_default();
+    let features =
+        Features::try_from(features).map_err(|error| section.refuse("features", error.expected));
+    Ok(Opening {
+        profile: None,
+        routing: routing?,
+        context: language?.map(|language| Context {
+            language: Some(language),
+            ..Context::default()
+        }),
+        urgency: urgency?,
+        features: features?,
+    })
+}
+
+fn read_routing(section: &mut Section<'_>) -> Result<Option<Routing>, Reported> {
+    const EXPECTED: &str = "either campaign_id and engagement_id, or skill_id alone";
+    let campaign_id = section.optional("campaign_id", &form::ROUTE_ID);
+    let engagement_id = section.optional("engagement_id", &form::ROUTE_ID);
+    let skill_id = section.optional("skill_id", &form::ROUTE_ID);
+    match (campaign_id?, engagement_id?, skill_id?) {
+        (None, None, None) => Ok(None),
+        (None, None, Some(skill_id)) => Ok(Some(Routing::Skill { skill_id })),
+        (Some(campaign_id), Some(engagement_id), None) => Ok(Some(Routing::Campaign {
+            campaign_id,
+            engagement_id,
+        })),
+        (_, _, Some(_)) => Err(section.refuse("skill_id", EXPECTED)),
+        (Some(_), None, None) => Err(section.refuse("engagement_id", EXPECTED)),
+        (None, Some(_), None) => Err(section.refuse("campaign_id", EXPECTED)),
+    }
+}
+
+fn read_limits(section: &mut Section<'_>) -> Result<Limits, Reported> {
+    let requests_per_second = section.optional("requests_per_second", &form::RATE);
+    let per_user = section.optional("per_user_requests_per_second", &form::RATE);
+    Ok(Limits {
+        requests_per_second: requests_per_second?,
+        per_user_requests_per_second: per_user?,
+    })
+}

@@ -1,0 +1,179 @@
+//! The forms that values take: what each is called to an operator, and how its text becomes a type.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ipnet::IpNet;
+use secrecy::{SecretSlice, SecretString};
+use serde::de::value::{Error as ValueError, StrDeserializer};
+use serde::de::{DeserializeOwned, IntoDeserializer as _};
+use url::Url;
+
+use crate::crypto::{ApiKeyHash, Key};
+use crate::types::conversation::{RouteId, Urgency};
+use crate::types::event::EventType;
+
+/// A form that a value takes.
+pub(super) struct Form<T> {
+    /// What the form is called after "expected".
+    pub(super) expected: &'static str,
+    /// Whether the file may hold an integer instead of a string.
+    pub(super) is_number: bool,
+    parse: fn(&str) -> Option<T>,
+}
+
+impl<T> Form<T> {
+    const fn text(expected: &'static str, parse: fn(&str) -> Option<T>) -> Self {
+        Self {
+            expected,
+            is_number: false,
+            parse,
+        }
+    }
+
+    const fn number(expected: &'static str, parse: fn(&str) -> Option<T>) -> Self {
+        Self {
+            expected,
+            is_number: true,
+            parse,
+        }
+    }
+
+    /// The value that the text stands for, if it has this form.
+    pub(super) fn parse(&self, text: &str) -> Option<T> {
+        (self.parse)(text)
+    }
+}
+
+/// Where a server listens.
+pub(super) const SOCKET_ADDRESS: Form<SocketAddr> = Form::text(
+    "an IP address and a port such as 0.0.0.0:8080",
+    parse_from_str,
+);
+
+/// A range of addresses.
+pub(super) const NETWORK: Form<IpNet> =
+    Form::text("an IP network such as 10.0.0.0/8", parse_from_str);
+
+/// A URL that others are made from by appending a path.
+pub(super) const BASE_URL: Form<Url> = Form::text(
+    "an http or https URL without user, query and fragment",
+    |text| {
+        parse_http_url(text).filter(|url| {
+            url.username().is_empty()
+                && url.password().is_none()
+                && url.query().is_none()
+                && url.fragment().is_none()
+        })
+    },
+);
+
+/// A URL that is called as it is.
+pub(super) const HTTP_URL: Form<Url> = Form::text("an http or https URL", parse_http_url);
+
+/// The URL of a PostgreSQL database; it usually carries a password.
+pub(super) const DATABASE_URL: Form<SecretString> =
+    Form::text("a postgres:// or postgresql:// URL", |text| {
+        let url = Url::parse(text).ok()?;
+        matches!(url.scheme(), "postgres" | "postgresql").then(|| text.into())
+    });
+
+/// The path of a directory.
+pub(super) const DIRECTORY: Form<PathBuf> = Form::text("the path of a directory", |text| {
+    (!text.is_empty()).then(|| text.into())
+});
+
+/// How many connections a pool may hold.
+pub(super) const CONNECTIONS: Form<u32> = Form::number("a whole number from 1 to 1000", |text| {
+    parse_from_str(text).filter(|number| (1..=1000).contains(number))
+});
+
+/// A limit per second.
+pub(super) const RATE: Form<NonZeroU32> = Form::number("a whole number from 1", parse_from_str);
+
+/// A key of the encryption.
+pub(super) const ENCRYPTION_KEY: Form<Key> =
+    Form::text("the base64 of exactly 32 bytes", Key::from_base64);
+
+/// An identifier of the domain that is safe in a path and a header.
+pub(super) const fn id<T: FromStr>() -> Form<T> {
+    Form::text("1 to 64 letters, digits, '.', '-' or '_'", parse_from_str)
+}
+
+/// The client id of an app installation.
+pub(super) const CLIENT_ID: Form<String> = Form::text("a client id", |text| {
+    (!text.is_empty()).then(|| text.to_owned())
+});
+
+/// The client secret of an app installation.
+pub(super) const CLIENT_SECRET: Form<SecretString> = Form::text("a client secret", |text| {
+    (!text.is_empty()).then(|| text.into())
+});
+
+/// An API key, or its hash.
+///
+/// A key travels in a header after `Bearer`, so it can hold neither spaces nor anything beyond ASCII.
+pub(super) const API_KEY: Form<ApiKeyHash> = Form::text(
+    "an API key of visible ASCII characters, or sha256: and 64 hex digits",
+    |text| match text.strip_prefix("sha256:") {
+        Some(digits) => ApiKeyHash::from_hex(digits),
+        None => (!text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()))
+            .then(|| ApiKeyHash::of(text)),
+    },
+);
+
+/// The bytes that callbacks are signed with, as the Standard Webhooks specification writes them.
+pub(super) const CALLBACK_SECRET: Form<SecretSlice<u8>> =
+    Form::text("whsec_ and the base64 of 24 to 64 bytes", |text| {
+        let bytes = STANDARD.decode(text.strip_prefix("whsec_")?).ok()?;
+        (24..=64).contains(&bytes.len()).then(|| bytes.into())
+    });
+
+/// A kind of event.
+pub(super) const EVENT_TYPE: Form<EventType> = Form::text(
+    "one of message.created, message.echoed, typing.changed, receipt.changed, conversation.opened, \
+     conversation.updated, conversation.closed, message.sent, message.failed",
+    parse_word,
+);
+
+/// How soon an agent should answer.
+pub(super) const URGENCY: Form<Urgency> =
+    Form::text("one of normal, urgent, prioritized", parse_word);
+
+/// The id of a skill, a campaign or an engagement.
+pub(super) const ROUTE_ID: Form<RouteId> =
+    Form::text("1 to 64 printable ASCII characters", |text| {
+        RouteId::try_from(text.to_owned()).ok()
+    });
+
+/// The name of a client feature; [`crate::types::conversation::Features`] checks it together with the others.
+pub(super) const FEATURE: Form<String> =
+    Form::text("a feature such as AUTO_MESSAGES", parse_from_str);
+
+/// The tag of a language: parts of 1 to 8 letters or digits between dashes.
+pub(super) const LANGUAGE: Form<String> = Form::text("a language tag such as en-US", |text| {
+    let is_part = |part: &str| {
+        (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric())
+    };
+    (text.len() <= 35 && text.split('-').all(is_part)).then(|| text.to_owned())
+});
+
+fn parse_from_str<T: FromStr>(text: &str) -> Option<T> {
+    text.parse().ok()
+}
+
+fn parse_http_url(text: &str) -> Option<Url> {
+    Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"))
+}
+
+/// The variant of an enum that the facade spells like this.
+fn parse_word<T: DeserializeOwned>(text: &str) -> Option<T> {
+    let word: StrDeserializer<'_, ValueError> = text.into_deserializer();
+    T::deserialize(word).ok()
+}

@@ -1,0 +1,76 @@
+//! `${NAME}` in a string of the file: replaced from the environment. `$${` stands for `${` itself.
+
+use super::Environment;
+
+/// The text with every placeholder replaced, or what was expected where that fails.
+///
+/// What a variable holds is taken as it is: it may contain `${`.
+pub(super) fn fill(text: &str, environment: &Environment) -> Result<String, String> {
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        if let Some(before) = before.strip_suffix('$') {
+            filled.push_str(before);
+            filled.push_str("${");
+            rest = after;
+            continue;
+        }
+        let (name, after) = after
+            .split_once('}')
+            .filter(|(name, _)| is_variable_name(name))
+            .ok_or("${NAME} with the name of a variable, or $${ for ${ itself")?;
+        let value = environment
+            .get(name)
+            .ok_or_else(|| format!("the environment variable {name} to be set"))?;
+        filled.push_str(before);
+        filled.push_str(value);
+        rest = after;
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+fn is_variable_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(text: &str) -> Result<String, String> {
+        let environment = [("A", "1"), ("B_2", "${A}")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        fill(text, &environment.into())
+    }
+
+    #[test]
+    fn names_are_replaced_once_and_other_dollars_stay() {
+        for (text, expected) in [
+            ("", ""),
+            ("plain", "plain"),
+            ("${A}", "1"),
+            ("x${A}y${A}", "x1y1"),
+            ("${B_2}", "${A}"),
+            ("$${A}", "${A}"),
+            ("$A $ $$ {A}", "$A $ $$ {A}"),
+            ("é${A}é", "é1é"),
+        ] {
+            assert_eq!(filled(text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unset_name_is_named_and_a_malformed_one_is_not_quoted() {
+        assert_eq!(
+            filled("a${GONE}b").unwrap_err(),
+            "the environment variable GONE to be set"
+        );
+        for text in ["${", "${}", "${A", "${A B}", "${A-1}", "${é}"] {
+            assert_eq!(
+                filled(text).unwrap_err(),
+                "${NAME} with the name of a variable, or $${ for ${ itself",
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Reading one section of the tree, key by key.
+//!
+//! A key is known because it was read: whatever else a section holds is reported when it ends. Every problem is kept and
+//! reading goes on, so that an operator sees all of them at once.
+
+use std::borrow::Cow;
+
+use super::form::Form;
+use super::problem::Problem;
+use super::source::variable_of;
+use super::tree::{Node, Origin, Table, Value, child_key};
+use super::{Environment, placeholder};
+
+/// There is no value, and a problem says why.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reported;
+
+/// A section that is being read.
+pub(super) struct Section<'a> {
+    file: &'a str,
+    environment: &'a Environment,
+    key: String,
+    table: &'a Table,
+    known: Vec<&'static str>,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl<'a> Section<'a> {
+    /// Reads the outermost section.
+    pub(super) fn read_root<T>(
+        file: &'a str,
+        environment: &'a Environment,
+        table: &'a Table,
+        problems: &'a mut Vec<Problem>,
+        read: impl FnOnce(&mut Section<'_>) -> Result<T, Reported>,
+    ) -> Result<T, Reported> {
+        let section = Section {
+            file,
+            environment,
+            key: String::new(),
+            table,
+            known: vec![],
+            problems,
+        };
+        section.read(read)
+    }
+
+    /// The value of a key, if it is set.
+    pub(super) fn optional<T>(
+        &mut self,
+        name: &'static str,
+        form: &Form<T>,
+    ) -> Result<Option<T>, Reported> {
+        let key = self.key_of(name);
+        let node = self.node(name);
+        node.map(|node| self.scalar(&key, node, form)).transpose()
+    }
+
+    /// The value of a key that must be set.
+    pub(super) fn required<T>(
+        &mut self,
+        name: &'static str,
+        form: &Form<T>,
+    ) -> Result<T, Reported> {
+        let value = self.optional(name, form)?;
+        value.ok_or_else(|| self.refuse(name, form.expected))
+    }
+
+    /// The value of a key, or of what `default` would set it to.
+    pub(super) fn or_default<T>(
+        &mut self,
+        name: &'static str,
+        form: &Form<T>,
+        default: &str,
+    ) -> Result<T, Reported> {
+        let value = self.optional(name, form)?.or_else(|| form.parse(default));
+        value.ok_or_else(|| self.refuse(name, form.expected))
+    }
+
+    /// The items of a list, if it is set.
+    pub(super) fn list<T>(
+        &mut self,
+        name: &'static str,
+        form: &Form<T>,
+    ) -> Result<Option<Vec<T>>, Reported> {
+        let Some(items) = self.items(name)? else {
+            return Ok(None);
+        };
+        let key = self.key_of(name);
+        let read: Vec<_> = items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| self.scalar(&format!("{key}[{index}]"), item, form))
+            .collect();
+        read.into_iter().collect::<Result<_, _>>().map(Some)
+    }
+
+    /// The items of a list for which the file may also hold a single string.
+    pub(super) fn list_or_single<T>(
+        &mut self,
+        name: &'static str,
+        form: &Form<T>,
+    ) -> Result<Option<Vec<T>>, Reported> {
+        match self.node(name) {
+            Some(Node {
+                origin: Origin::File,
+                value: Value::Text(_),
+            }) => Ok(self.optional(name, form)?.map(|item| vec![item])),
+            _ => self.list(name, form),
+        }
+    }
+
+    /// A section within this one; one that is not set is read as an empty one.
+    pub(super) fn section<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&mut Section<'_>) -> Result<T, Reported>,
+    ) -> Result<T, Reported> {
+        let key = self.key_of(name);
+        match self.node(name) {
+            Some(node) => self.enter(key, node, read),
+            None => self.child(key, &Table::default()).read(read),
+        }
+    }
+
+    /// A list of sections; each is read with those before it at hand.
+    pub(super) fn sections<T>(
+        &mut self,
+        name: &'static str,
+        mut read: impl FnMut(&mut Section<'_>, &[T]) -> Result<T, Reported>,
+    ) -> Result<Vec<T>, Reported> {
+        let items = match self.node(name).map(|node| &node.value) {
+            None => &[],
+            Some(Value::List(items)) => items.as_slice(),
+            Some(other) => {
+                let expected = format!("a list of tables, not {}", other.kind());
+                return Err(self.refuse(name, &expected));
+            }
+        };
+        let key = self.key_of(name);
+        let mut done = Vec::with_capacity(items.len());
+        let mut outcome = Ok(());
+        for (index, item) in items.iter().enumerate() {
+            let key = format!("{key}[{index}]");
+            match self.enter(key, item, |section| read(section, &done)) {
+                Ok(value) => done.push(value),
+                Err(reported) => outcome = Err(reported),
+            }
+        }
+        outcome.map(|()| done)
+    }
+
+    /// Reports that a key does not hold what is expected there, whether it is set or not.
+    pub(super) fn refuse(&mut self, name: &'static str, expected: &str) -> Reported {
+        let key = self.key_of(name);
+        if let Some(node) = self.node(name) {
+            return self.report(&key, &node.origin, expected);
+        }
+        let origin = format!("{} or {}", self.file, variable_of(&key));
+        let problem = Problem::expected(&origin, &key, expected);
+        self.problems.push(problem);
+        Reported
+    }
+
+    fn report(&mut self, key: &str, origin: &Origin, expected: &str) -> Reported {
+        let problem = Problem::expected(self.name_of(origin), key, expected);
+        self.problems.push(problem);
+        Reported
+    }
+
+    fn name_of<'o>(&'o self, origin: &'o Origin) -> &'o str {
+        match origin {
+            Origin::File => self.file,
+            Origin::Variable(name) => name,
+        }
+    }
+
+    fn key_of(&self, name: &str) -> String {
+        child_key(&self.key, name)
+    }
+
+    fn node(&mut self, name: &'static str) -> Option<&'a Node> {
+        if !self.known.contains(&name) {
+            self.known.push(name);
+        }
+        self.table.get(name)
+    }
+
+    fn scalar<T>(&mut self, key: &str, node: &Node, form: &Form<T>) -> Result<T, Reported> {
+        let parsed = match (&node.value, &node.origin) {
+            (Value::Text(text), Origin::File) => {
+                let filled = placeholder::fill(text, self.environment)
+                    .map_err(|expected| self.report(key, &node.origin, &expected))?;
+                form.parse(&filled)
+            }
+            (Value::Text(text), Origin::Variable(_)) => form.parse(text),
+            (Value::Integer(number), _) if form.is_number => form.parse(&number.to_string()),
+            (other, _) => {
+                let expected = format!("{}, not {}", form.expected, other.kind());
+                return Err(self.report(key, &node.origin, &expected));
+            }
+        };
+        parsed.ok_or_else(|| self.report(key, &node.origin, form.expected))
+    }
+
+    /// The items of a list of single values.
+    fn items(&mut self, name: &'static str) -> Result<Option<Cow<'a, [Node]>>, Reported> {
+        let Some(node) = self.node(name) else {
+            return Ok(None);
+        };
+        match (&node.value, &node.origin) {
+            (Value::List(items), _) => Ok(Some(items.into())),
+            (Value::Text(text), Origin::Variable(_)) => {
+                let expected = "items separated by commas, or a TOML array of strings";
+                let items = Node::items_of_variable(text, &node.origin);
+                let items = items.ok_or_else(|| self.refuse(name, expected))?;
+                Ok(Some(items.into()))
+            }
+            (other, _) => Err(self.refuse(name, &format!("a list, not {}", other.kind()))),
+        }
+    }
+
+    fn enter<T>(
+        &mut self,
+        key: String,
+        node: &Node,
+        read: impl FnOnce(&mut Section<'_>) -> Result<T, Reported>,
+    ) -> Result<T, Reported> {
+        match &node.value {
+            Value::Table(table) => self.child(key, table).read(read),
+            other => {
+                let expected = format!("a table, not {}", other.kind());
+                Err(self.report(&key, &node.origin, &expected))
+            }
+        }
+    }
+
+    fn child<'b>(&'b mut self, key: String, table: &'b Table) -> Section<'b> {
+        Section {
+            file: self.file,
+            environment: self.environment,
+            key,
+            table,
+            known: vec![],
+            problems: self.problems,
+        }
+    }
+
+    fn read<T>(
+        mut self,
+        read: impl FnOnce(&mut Section<'_>) -> Result<T, Reported>,
+    ) -> Result<T, Reported> {
+        let value = read(&mut self);
+        let unknown = self.table.iter();
+        for (name, node) in unknown.filter(|(name, _)| !self.known.contains(&name.as_str())) {
+            let origin = self.name_of(&node.origin);
+            let problem = Problem::unknown_key(origin, &self.key_of(name), &self.known);
+            self.problems.push(problem);
+        }
+        value
+    }
+}

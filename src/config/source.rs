@@ -1,0 +1,100 @@
+//! Where the configuration comes from: a file, and the environment laid over it.
+
+use std::path::{Path, PathBuf};
+
+use super::Environment;
+use super::problem::Problem;
+use super::tree::{Setting, Table};
+
+const DEFAULT_FILE: &str = "bridge.toml";
+const FILE_VARIABLE: &str = "BRIDGE_CONFIG";
+const PREFIX: &str = "BRIDGE_";
+
+/// The name and text of the configuration file: that of the command line, else of `BRIDGE_CONFIG`, else `bridge.toml`.
+///
+/// The last one may be missing, since the environment can supply everything.
+pub(super) fn read_file(
+    option: Option<&Path>,
+    environment: &Environment,
+) -> Result<(String, String), Problem> {
+    let (chosen_by, path) = if let Some(path) = option {
+        ("--config", path.to_owned())
+    } else if let Some(path) = environment.get(FILE_VARIABLE) {
+        (FILE_VARIABLE, PathBuf::from(path))
+    } else {
+        ("working directory", PathBuf::from(DEFAULT_FILE))
+    };
+    let is_demanded = option.is_some() || environment.contains_key(FILE_VARIABLE);
+    let name = path.display().to_string();
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok((name, text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_demanded => {
+            Ok((name, String::new()))
+        }
+        Err(error) => {
+            let expected = format!("a readable file ({})", error.kind());
+            Err(Problem::expected(chosen_by, &name, &expected))
+        }
+    }
+}
+
+/// What the file and, over it, the environment set; variables that find no place are added to `problems`.
+///
+/// Fails with the first place where the text of the file is not TOML, since the rest would be guesswork.
+pub(super) fn read_tree(
+    file: &str,
+    text: &str,
+    environment: &Environment,
+    problems: &mut Vec<Problem>,
+) -> Result<Table, Problem> {
+    let mut tree = parse(file, text)?;
+    for (path, setting) in settings(environment) {
+        if let Err(problem) = tree.set(&path, setting) {
+            problems.push(problem);
+        }
+    }
+    Ok(tree)
+}
+
+/// Reads the file's text. Only the position of an error is told: the parser's message quotes the line.
+fn parse(file: &str, text: &str) -> Result<Table, Problem> {
+    text.parse()
+        .map(Table::from_file)
+        .map_err(|error: toml::de::Error| {
+            let before = error
+                .span()
+                .and_then(|span| text.get(..span.start))
+                .unwrap_or(text);
+            let line = before.matches('\n').count() + 1;
+            let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+            let place = format!("line {line}, column {column}");
+            Problem::expected(file, &place, "TOML")
+        })
+}
+
+/// What the environment sets, with the path of each key; what is applied later wins.
+fn settings(environment: &Environment) -> Vec<(Vec<&str>, Setting<'_>)> {
+    let mut settings: Vec<(Vec<&str>, Setting<'_>)> = environment
+        .iter()
+        .filter(|(variable, _)| *variable != FILE_VARIABLE)
+        .filter_map(|(variable, text)| {
+            let path = variable.strip_prefix(PREFIX)?;
+            Some((path.split("__").collect(), Setting { variable, text }))
+        })
+        .collect();
+    // By number where both are numbers, so that a list grows from its first item to its last.
+    settings.sort_by_cached_key(|(path, _)| {
+        let path = path.iter().map(|s| (s.parse::<usize>().ok(), *s));
+        path.collect::<Vec<_>>()
+    });
+    if let Some((variable, text)) = environment.get_key_value("DATABASE_URL") {
+        settings.insert(0, (vec!["DATABASE", "URL"], Setting { variable, text }));
+    }
+    settings
+}
+
+/// The variable that sets a key.
+pub(super) fn variable_of(key: &str) -> String {
+    let name = key.replace(['.', '['], "__").replace(']', "");
+    format!("{PREFIX}{}", name.to_uppercase())
+}

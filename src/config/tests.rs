@@ -1,0 +1,771 @@
+use std::error::Error as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
+use secrecy::ExposeSecret as _;
+
+use super::*;
+use crate::crypto::ApiKeyHash;
+use crate::types::conversation::{Routing, Urgency};
+use crate::types::event::EventType;
+
+/// Every key, none with its default.
+const FULL: &str = r#"
+listen = "127.0.0.1:8081"
+admin_listen = "127.0.0.1:9091"
+public_url = "https://bridge.example.com"
+allow_private_callbacks = ["10.0.0.0/8", "fd00::/8"]
+
+[database]
+url = "postgres://bridge:pa55word@db/bridge"
+data_dir = "elsewhere"
+max_connections = 5
+
+[encryption]
+keys = ["AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI="]
+
+[[accounts]]
+account_id = "12345678"
+client_id = "75588e18"
+client_secret = "cl1entsecret"
+domain_api = "http://127.0.0.1:9400"
+
+[[channels]]
+id = "sms"
+account_id = "12345678"
+namespace = "phone"
+api_keys = ["ap1key", "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"]
+callback_url = "https://user:callbackpa55@sms.example.com/liveperson?token=callbackt0ken"
+callback_secret = "whsec_AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD"
+events = ["message.created", "conversation.closed"]
+[channels.defaults]
+skill_id = "2736637412"
+language = "en-US"
+urgency = "urgent"
+features = ["AUTO_MESSAGES"]
+[channels.limits]
+requests_per_second = 200
+per_user_requests_per_second = 7
+"#;
+
+/// The keys that have no default.
+const MINIMAL: &str = r#"
+[encryption]
+keys = ["AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="]
+[[accounts]]
+account_id = "12345678"
+client_id = "75588e18"
+client_secret = "cl1entsecret"
+[[channels]]
+id = "sms"
+account_id = "12345678"
+api_keys = ["ap1key"]
+"#;
+
+/// What stands for secrets in the two files above.
+const SECRETS: [&str; 9] = [
+    "pa55word",
+    "AQEBAQ",
+    "AgICAg",
+    "cl1entsecret",
+    "ap1key",
+    "2bb80d537b1d",
+    "AwMDAw",
+    "callbackpa55",
+    "callbackt0ken",
+];
+
+fn variables<const N: usize>(variables: [(&str, &str); N]) -> Environment {
+    variables.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+}
+
+fn read(text: &str) -> Result<Config, Error> {
+    parse("bridge.toml", text, &Environment::new())
+}
+
+fn read_with<const N: usize>(text: &str, set: [(&str, &str); N]) -> Result<Config, Error> {
+    parse("bridge.toml", text, &variables(set))
+}
+
+/// The full file with one of its parts replaced.
+fn edited(part: &str, by: &str) -> String {
+    assert!(FULL.contains(part), "{part}");
+    FULL.replacen(part, by, 1)
+}
+
+fn complaint(result: Result<Config, Error>) -> String {
+    result.map(drop).unwrap_err().to_string()
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = read(FULL).unwrap();
+
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8081");
+    assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9091");
+    assert_eq!(
+        config.public_url.unwrap().as_str(),
+        "https://bridge.example.com/"
+    );
+    assert_eq!(
+        config.allow_private_callbacks,
+        ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap())
+    );
+    assert_eq!(
+        config.database.url.unwrap().expose_secret(),
+        "postgres://bridge:pa55word@db/bridge"
+    );
+    assert_eq!(config.database.data_dir, Path::new("elsewhere"));
+    assert_eq!(config.database.max_connections, 5);
+    let first = crate::crypto::Key::new([1; 32]);
+    assert_eq!(config.encryption.keys.sealing_key_id(), first.id());
+
+    let [account] = &config.accounts[..] else {
+        panic!("one account")
+    };
+    assert_eq!(account.account_id.as_str(), "12345678");
+    assert_eq!(account.client_id, "75588e18");
+    assert_eq!(account.client_secret.expose_secret(), "cl1entsecret");
+    assert_eq!(account.domain_api.as_str(), "http://127.0.0.1:9400/");
+
+    let [channel] = &config.channels[..] else {
+        panic!("one channel")
+    };
+    assert_eq!(channel.id.as_str(), "sms");
+    assert_eq!(channel.account_id, account.account_id);
+    assert_eq!(channel.namespace.as_str(), "phone");
+    assert!(channel.api_keys[0].matches(&ApiKeyHash::of("ap1key")));
+    assert!(channel.api_keys[1].matches(&ApiKeyHash::of("secret")));
+    let callback = channel.callback.as_ref().unwrap();
+    assert_eq!(callback.url.host_str(), Some("sms.example.com"));
+    assert_eq!(callback.secrets.len(), 1);
+    assert_eq!(callback.secrets[0].expose_secret(), [3; 24]);
+    assert_eq!(
+        channel.events,
+        [EventType::MessageCreated, EventType::ConversationClosed]
+    );
+    let defaults = &channel.defaults;
+    assert!(
+        matches!(&defaults.routing, Some(Routing::Skill { skill_id }) if skill_id.as_str() == "2736637412")
+    );
+    let context = defaults.context.as_ref().unwrap();
+    assert_eq!(context.language.as_deref(), Some("en-US"));
+    assert_eq!(defaults.urgency, Some(Urgency::Urgent));
+    assert_eq!(defaults.features.names(), ["AUTO_MESSAGES"]);
+    let limits = channel.limits;
+    assert_eq!(limits.requests_per_second.unwrap().get(), 200);
+    assert_eq!(limits.per_user_requests_per_second.unwrap().get(), 7);
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let config = read(MINIMAL).unwrap();
+
+    assert_eq!(config.listen.to_string(), "0.0.0.0:8080");
+    assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9090");
+    assert!(config.public_url.is_none());
+    assert!(config.allow_private_callbacks.is_empty());
+    assert!(config.database.url.is_none());
+    assert_eq!(config.database.data_dir, Path::new("data"));
+    assert_eq!(config.database.max_connections, 16);
+    assert_eq!(
+        config.accounts[0].domain_api.as_str(),
+        "https://api.liveperson.net/"
+    );
+    let channel = &config.channels[0];
+    assert_eq!(channel.namespace.as_str(), "sms");
+    assert!(channel.callback.is_none());
+    assert_eq!(channel.events.len(), EventType::ALL.len() - 1);
+    assert!(!channel.events.contains(&EventType::MessageEchoed));
+    assert_eq!(
+        channel.defaults,
+        crate::types::conversation::Opening::default()
+    );
+    assert_eq!(channel.limits, Limits::default());
+}
+
+#[test]
+fn debugging_the_configuration_shows_no_secret() {
+    let shown = format!("{:#?}", read(FULL).unwrap());
+
+    for secret in SECRETS {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
+    assert!(shown.contains("sms.example.com"));
+    assert!(
+        !shown.contains("3,\n"),
+        "a callback secret's bytes: {shown}"
+    );
+}
+
+/// What is replaced in the full file, by what, and what is said about it; `~` is a line break.
+const WRONG_VALUES: &str = r#"
+"127.0.0.1:8081" -> "localhost" -> listen: expected an IP address and a port such as 0.0.0.0:8080
+"127.0.0.1:8081" -> 8081 -> listen: expected an IP address and a port such as 0.0.0.0:8080, not a number without quotes
+"127.0.0.1:9091" -> "127.0.0.1:8081" -> admin_listen: expected another address than that of listen
+"https://bridge.example.com" -> "bridge" -> public_url: expected an http or https URL without user, query and fragment
+"https://bridge.example.com" -> "https://b.example?q" -> public_url: expected an http or https URL without user, query and fragment
+"https://bridge.example.com" -> "https://b.example#f" -> public_url: expected an http or https URL without user, query and fragment
+"https://bridge.example.com" -> "https://u@b.example" -> public_url: expected an http or https URL without user, query and fragment
+"fd00::/8" -> "10.0.0.1" -> allow_private_callbacks[1]: expected an IP network such as 10.0.0.0/8
+["10.0.0.0/8", "fd00::/8"] -> "10.0.0.0/8" -> allow_private_callbacks: expected a list, not a string
+postgres:// -> mysql:// -> database.url: expected a postgres:// or postgresql:// URL
+"elsewhere" -> "" -> database.data_dir: expected the path of a directory
+max_connections = 5 -> max_connections = 0 -> database.max_connections: expected a whole number from 1 to 1000
+max_connections = 5 -> max_connections = 1001 -> database.max_connections: expected a whole number from 1 to 1000
+max_connections = 5 -> max_connections = 5.5 -> database.max_connections: expected a whole number from 1 to 1000, not a fraction
+max_connections = 5 -> max_connections = true -> database.max_connections: expected a whole number from 1 to 1000, not a boolean
+max_connections = 5 -> max_connections = 2026-11-22 -> database.max_connections: expected a whole number from 1 to 1000, not a date
+AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE= -> AQEB -> encryption.keys[0]: expected the base64 of exactly 32 bytes
+AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE= -> AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI= -> encryption.keys: expected keys of which no two are alike
+account_id = "12345678" -> account_id = 12345678 -> accounts[0].account_id: expected 1 to 64 letters, digits, '.', '-' or '_', not a number without quotes
+account_id = "12345678" -> account_id = "a/b" -> accounts[0].account_id: expected 1 to 64 letters, digits, '.', '-' or '_'
+"75588e18" -> "" -> accounts[0].client_id: expected a client id
+"cl1entsecret" -> "" -> accounts[0].client_secret: expected a client secret
+"cl1entsecret" -> { cl1entsecret = 1 } -> accounts[0].client_secret: expected a client secret, not a table
+"http://127.0.0.1:9400" -> "ftp://127.0.0.1" -> accounts[0].domain_api: expected an http or https URL without user, query and fragment
+id = "sms" -> id = "" -> channels[0].id: expected 1 to 64 letters, digits, '.', '-' or '_'
+"sms"~account_id = "12345678" -> "sms"~account_id = "1" -> channels[0].account_id: expected the account_id of one of accounts
+"phone" -> "phone:eu" -> channels[0].namespace: expected 1 to 64 letters, digits, '.', '-' or '_'
+"ap1key" -> "ap1key " -> channels[0].api_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits
+"ap1key" -> "" -> channels[0].api_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits
+sha256:2bb8 -> sha256: -> channels[0].api_keys[1]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits
+https://user -> ftp://user -> channels[0].callback_url: expected an http or https URL
+whsec_ -> whsek_ -> channels[0].callback_secret: expected whsec_ and the base64 of 24 to 64 bytes
+whsec_AwMD -> whsec_ -> channels[0].callback_secret: expected whsec_ and the base64 of 24 to 64 bytes
+"message.created" -> "message.create" -> channels[0].events[0]: expected one of message.created, message.echoed, typing.changed, receipt.changed, conversation.opened, conversation.updated, conversation.closed, message.sent, message.failed
+skill_id = "2736637412" -> skill_id = "" -> channels[0].defaults.skill_id: expected 1 to 64 printable ASCII characters
+skill_id -> campaign_id = "1"~engagement_id = "2"~skill_id -> channels[0].defaults.skill_id: expected either campaign_id and engagement_id, or skill_id alone
+"en-US" -> "en_US" -> channels[0].defaults.language: expected a language tag such as en-US
+"urgent" -> "soon" -> channels[0].defaults.urgency: expected one of normal, urgent, prioritized
+"AUTO_MESSAGES" -> "auto" -> channels[0].defaults.features: expected at most 16 names of capital letters, digits and underscores, such as AUTO_MESSAGES
+= 200 -> = 0 -> channels[0].limits.requests_per_second: expected a whole number from 1
+= 7 -> = -7 -> channels[0].limits.per_user_requests_per_second: expected a whole number from 1
+[channels.limits] -> limit = 5~[channels.limits] -> channels[0].defaults.limit: unknown key, expected one of campaign_id, engagement_id, skill_id, language, urgency, features
+[database] -> [database]~"a b" = 5 -> database."a b": unknown key, expected one of url, data_dir, max_connections
+[database] -> retention = "7d"~[database] -> retention: unknown key, expected one of listen, admin_listen, public_url, allow_private_callbacks, database, encryption, accounts, channels
+"#;
+
+#[test]
+fn a_wrong_value_is_told_by_file_key_and_what_was_expected() {
+    for case in WRONG_VALUES.trim().lines() {
+        let [part, by, expected] = case.split(" -> ").collect::<Vec<_>>()[..] else {
+            panic!("{case}")
+        };
+        let text = edited(&part.replace('~', "\n"), &by.replace('~', "\n"));
+
+        assert_eq!(
+            complaint(read(&text)),
+            format!("bridge.toml: {expected}"),
+            "{case}"
+        );
+    }
+}
+
+#[test]
+fn a_callback_secret_is_of_24_to_64_bytes() {
+    for (length, is_taken) in [(23, false), (24, true), (64, true), (65, false)] {
+        let secret = STANDARD.encode(vec![3; length]);
+        let text = edited("AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD", &secret);
+
+        assert_eq!(read(&text).is_ok(), is_taken, "{length}");
+    }
+}
+
+#[test]
+fn a_missing_key_is_told_by_where_it_could_be_set() {
+    for (part, key, variable, expected) in [
+        (
+            "client_id = \"75588e18\"\n",
+            "accounts[0].client_id",
+            "ACCOUNTS__0__CLIENT_ID",
+            "a client id",
+        ),
+        (
+            "client_secret = \"cl1entsecret\"\n",
+            "accounts[0].client_secret",
+            "ACCOUNTS__0__CLIENT_SECRET",
+            "a client secret",
+        ),
+        (
+            "id = \"sms\"\n",
+            "channels[0].id",
+            "CHANNELS__0__ID",
+            "1 to 64 letters, digits, '.', '-' or '_'",
+        ),
+        (
+            "callback_secret = \"whsec_AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD\"\n",
+            "channels[0].callback_secret",
+            "CHANNELS__0__CALLBACK_SECRET",
+            "whsec_ and the base64 of 24 to 64 bytes, since callback_url is set",
+        ),
+    ] {
+        assert_eq!(
+            complaint(read(&edited(part, ""))),
+            format!("bridge.toml or BRIDGE_{variable}: {key}: expected {expected}")
+        );
+    }
+    for (routing, key, variable) in [
+        ("campaign_id", "engagement_id", "ENGAGEMENT_ID"),
+        ("engagement_id", "campaign_id", "CAMPAIGN_ID"),
+    ] {
+        assert_eq!(
+            complaint(read(&edited("skill_id", routing))),
+            format!(
+                "bridge.toml or BRIDGE_CHANNELS__0__DEFAULTS__{variable}: channels[0].defaults.{key}: \
+                 expected either campaign_id and engagement_id, or skill_id alone"
+            )
+        );
+    }
+}
+
+#[test]
+fn an_empty_configuration_lacks_keys_accounts_and_channels() {
+    assert_eq!(
+        complaint(read("")),
+        "bridge.toml or BRIDGE_ENCRYPTION__KEYS: encryption.keys: expected at least one key: the base64 of exactly 32 bytes\n\
+         bridge.toml or BRIDGE_ACCOUNTS: accounts: expected at least one account: [[accounts]], or variables from BRIDGE_ACCOUNTS__0__ACCOUNT_ID on\n\
+         bridge.toml or BRIDGE_CHANNELS: channels: expected at least one channel: [[channels]], or variables from BRIDGE_CHANNELS__0__ID on"
+    );
+}
+
+#[test]
+fn all_problems_are_told_at_once_and_none_follows_from_another() {
+    let text = FULL
+        .replace("127.0.0.1:8081", "nowhere")
+        .replace("12345678", "a/b")
+        .replace("\"ap1key\"", "1, \"\"")
+        .replace("urgency", "urgent");
+
+    let error = read(&text).unwrap_err();
+
+    assert_eq!(error.problems().len(), 6, "{error}");
+    assert!(error.source().is_none());
+    assert_eq!(
+        error.to_string(),
+        "bridge.toml: listen: expected an IP address and a port such as 0.0.0.0:8080\n\
+         bridge.toml: accounts[0].account_id: expected 1 to 64 letters, digits, '.', '-' or '_'\n\
+         bridge.toml: channels[0].account_id: expected 1 to 64 letters, digits, '.', '-' or '_'\n\
+         bridge.toml: channels[0].api_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits, not a number without quotes\n\
+         bridge.toml: channels[0].api_keys[1]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits\n\
+         bridge.toml: channels[0].defaults.urgent: unknown key, expected one of campaign_id, engagement_id, skill_id, language, urgency, features"
+    );
+}
+
+#[test]
+fn ids_and_api_keys_are_not_shared() {
+    let account =
+        "[[accounts]]\naccount_id = \"12345678\"\nclient_id = \"c\"\nclient_secret = \"s\"\n";
+    let channel = |id: &str, key: &str| {
+        format!("[[channels]]\nid = \"{id}\"\naccount_id = \"12345678\"\napi_keys = [\"{key}\"]\n")
+    };
+
+    assert_eq!(
+        complaint(read(&format!("{MINIMAL}{account}"))),
+        "bridge.toml: accounts[1].account_id: expected an id that no other account has"
+    );
+    assert_eq!(
+        complaint(read(&format!("{MINIMAL}{}", channel("sms", "other")))),
+        "bridge.toml: channels[1].id: expected an id that no other channel has"
+    );
+    assert_eq!(
+        complaint(read(&format!("{MINIMAL}{}", channel("app", "ap1key")))),
+        "bridge.toml: channels[1].api_keys: expected keys that no other channel has"
+    );
+    assert!(read(&format!("{MINIMAL}{}", channel("app", "other"))).is_ok());
+}
+
+#[test]
+fn a_channel_needs_an_api_key_and_takes_at_most_two_callback_secrets() {
+    let secret = "\"whsec_AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD\"";
+    let with_secrets = |count| edited(secret, &format!("[{}]", vec![secret; count].join(", ")));
+
+    assert_eq!(
+        complaint(read(&MINIMAL.replace("[\"ap1key\"]", "[]"))),
+        "bridge.toml: channels[0].api_keys: expected at least one API key"
+    );
+    let config = read(&with_secrets(2)).unwrap();
+    assert_eq!(
+        config.channels[0].callback.as_ref().unwrap().secrets.len(),
+        2
+    );
+    assert_eq!(
+        complaint(read(&with_secrets(3))),
+        "bridge.toml: channels[0].callback_secret: expected at most two secrets"
+    );
+}
+
+#[test]
+fn callbacks_can_be_turned_off_while_their_secret_stays() {
+    let url = "callback_url = \"https://user:callbackpa55@sms.example.com/liveperson?token=callbackt0ken\"\n";
+
+    assert!(
+        read(&edited(url, "")).unwrap().channels[0]
+            .callback
+            .is_none()
+    );
+}
+
+#[test]
+fn both_servers_may_ask_for_a_free_port() {
+    let text = FULL
+        .replace("127.0.0.1:8081", "127.0.0.1:0")
+        .replace("127.0.0.1:9091", "127.0.0.1:0");
+
+    assert!(read(&text).is_ok());
+}
+
+#[test]
+fn the_environment_alone_suffices() {
+    let config = read_with(
+        "",
+        [
+            ("BRIDGE_LISTEN", "127.0.0.1:1"),
+            ("BRIDGE_DATABASE__MAX_CONNECTIONS", "7"),
+            ("BRIDGE_ALLOW_PRIVATE_CALLBACKS", "10.0.0.0/8, 127.0.0.0/8"),
+            (
+                "BRIDGE_ENCRYPTION__KEYS__0",
+                "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=",
+            ),
+            ("BRIDGE_ACCOUNTS__0__ACCOUNT_ID", "0012"),
+            ("BRIDGE_ACCOUNTS__0__CLIENT_ID", "0012"),
+            ("BRIDGE_ACCOUNTS__0__CLIENT_SECRET", "a,b ${c}"),
+            ("BRIDGE_CHANNELS__0__ID", "sms"),
+            ("BRIDGE_CHANNELS__0__ACCOUNT_ID", "0012"),
+            ("BRIDGE_CHANNELS__0__API_KEYS", "[\"with,comma\", \"b\"]"),
+            ("BRIDGE_CHANNELS__0__EVENTS", ""),
+            (
+                "BRIDGE_CHANNELS__0__CALLBACK_URL",
+                "https://sms.example.com",
+            ),
+            (
+                "BRIDGE_CHANNELS__0__CALLBACK_SECRET",
+                "whsec_AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD",
+            ),
+            ("BRIDGE_CHANNELS__0__DEFAULTS__SKILL_ID", "0012"),
+            ("BRIDGE_CHANNELS__0__LIMITS__REQUESTS_PER_SECOND", "3"),
+            ("BRIDGE_CONFIG", "is no key"),
+            ("UNRELATED", "x"),
+        ],
+    )
+    .unwrap();
+
+    assert_eq!(config.listen.port(), 1);
+    assert_eq!(config.database.max_connections, 7);
+    assert_eq!(config.allow_private_callbacks.len(), 2);
+    let account = &config.accounts[0];
+    assert_eq!(account.account_id.as_str(), "0012");
+    assert_eq!(account.client_id, "0012");
+    assert_eq!(account.client_secret.expose_secret(), "a,b ${c}");
+    let channel = &config.channels[0];
+    assert!(channel.api_keys[0].matches(&ApiKeyHash::of("with,comma")));
+    assert_eq!(channel.api_keys.len(), 2);
+    assert!(channel.events.is_empty());
+    assert_eq!(channel.callback.as_ref().unwrap().secrets.len(), 1);
+    assert!(channel.defaults.routing.is_some());
+    assert!(channel.limits.requests_per_second.is_some());
+}
+
+#[test]
+fn a_variable_wins_over_the_file_and_over_an_unset_placeholder_there() {
+    let text = edited("cl1entsecret", "${UNSET}");
+
+    let config = read_with(
+        &text,
+        [
+            ("BRIDGE_ACCOUNTS__0__CLIENT_SECRET", "from the variable"),
+            ("BRIDGE_CHANNELS__0__API_KEYS__1", "second"),
+            ("BRIDGE_CHANNELS__0__DEFAULTS__FEATURES", "A,B"),
+        ],
+    )
+    .unwrap();
+
+    let account = &config.accounts[0];
+    assert_eq!(account.client_secret.expose_secret(), "from the variable");
+    assert_eq!(account.client_id, "75588e18");
+    let channel = &config.channels[0];
+    assert!(channel.api_keys[0].matches(&ApiKeyHash::of("ap1key")));
+    assert!(channel.api_keys[1].matches(&ApiKeyHash::of("second")));
+    assert_eq!(channel.defaults.features.names(), ["A", "B"]);
+}
+
+#[test]
+fn database_url_wins_over_the_file_and_yields_to_its_full_name() {
+    let url = |config: Config| config.database.url.unwrap().expose_secret().to_owned();
+    let short = ("DATABASE_URL", "postgres://short");
+    let full = ("BRIDGE_DATABASE__URL", "postgresql://full");
+
+    assert_eq!(url(read_with(FULL, [short]).unwrap()), "postgres://short");
+    assert_eq!(
+        url(read_with(FULL, [short, full]).unwrap()),
+        "postgresql://full"
+    );
+    assert_eq!(
+        complaint(read_with(FULL, [("DATABASE_URL", "sqlite://x")])),
+        "DATABASE_URL: database.url: expected a postgres:// or postgresql:// URL"
+    );
+}
+
+#[test]
+fn lists_grow_by_variables_in_the_order_of_their_indices() {
+    let keys: Vec<String> = (0..12)
+        .map(|i| format!("BRIDGE_CHANNELS__0__API_KEYS__{i}"))
+        .collect();
+    let environment = keys
+        .iter()
+        .map(|name| (name.clone(), name.clone()))
+        .collect();
+
+    let config = parse("bridge.toml", MINIMAL, &environment).unwrap();
+
+    assert_eq!(config.channels[0].api_keys.len(), 12);
+    for (hash, key) in config.channels[0].api_keys.iter().zip(&keys) {
+        assert!(hash.matches(&ApiKeyHash::of(key)), "{key}");
+    }
+}
+
+/// A variable, what it holds, and what is said about it.
+const WRONG_VARIABLES: &str = r#"
+BRIDGE_DATABASE__MAX_CONNECTIONS -> many -> database.max_connections: expected a whole number from 1 to 1000
+BRIDGE_DATABASE -> x -> database: expected a table, not a string
+BRIDGE_DATABASE__0 -> x -> database.0: unknown key, expected one of url, data_dir, max_connections
+BRIDGE_DATABASE__URI -> x -> database.uri: unknown key, expected one of url, data_dir, max_connections
+BRIDGE_DATABSE__URL -> x -> databse: unknown key, expected one of listen, admin_listen, public_url, allow_private_callbacks, database, encryption, accounts, channels
+BRIDGE_ -> x -> "": unknown key, expected one of listen, admin_listen, public_url, allow_private_callbacks, database, encryption, accounts, channels
+BRIDGE_LISTEN__PORT -> x -> listen: expected a table or a list, so that a part of it can be set
+BRIDGE_ACCOUNTS -> [] -> accounts: expected a list of tables, not a string
+BRIDGE_ACCOUNTS__CLIENT_SECRET -> x -> accounts: expected an index from 0 to 1 after its name
+BRIDGE_ACCOUNTS__2__CLIENT_SECRET -> x -> accounts: expected an index from 0 to 1 after its name
+BRIDGE_ACCOUNTS__0 -> x -> accounts[0]: expected a table, not a string
+BRIDGE_CHANNELS__0__API_KEYS -> ["x" -> channels[0].api_keys: expected items separated by commas, or a TOML array of strings
+BRIDGE_CHANNELS__0__API_KEYS -> [{ x = 1 }] -> channels[0].api_keys: expected items separated by commas, or a TOML array of strings
+BRIDGE_CHANNELS__0__API_KEYS -> x,,y -> channels[0].api_keys[1]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits
+BRIDGE_CHANNELS__0__API_KEYS ->  -> channels[0].api_keys: expected at least one API key
+BRIDGE_CHANNELS__0__LIMITS__REQUESTS_PER_SECOND -> 0 -> channels[0].limits.requests_per_second: expected a whole number from 1
+"#;
+
+#[test]
+fn a_wrong_variable_is_told_by_its_name() {
+    for case in WRONG_VARIABLES.trim().lines() {
+        let [variable, value, expected] = case.split(" -> ").collect::<Vec<_>>()[..] else {
+            panic!("{case}")
+        };
+
+        assert_eq!(
+            complaint(read_with(FULL, [(variable, value)])),
+            format!("{variable}: {expected}"),
+            "{case}"
+        );
+    }
+}
+
+#[test]
+fn a_key_that_an_item_begun_by_a_variable_lacks_is_told_too() {
+    assert_eq!(
+        complaint(read_with(
+            MINIMAL,
+            [
+                ("BRIDGE_ACCOUNTS__1__ACCOUNT_ID", "2"),
+                ("BRIDGE_ACCOUNTS__1__CLIENT_ID", "c")
+            ]
+        )),
+        "bridge.toml or BRIDGE_ACCOUNTS__1__CLIENT_SECRET: accounts[1].client_secret: expected a client secret"
+    );
+}
+
+#[test]
+fn placeholders_are_filled_in_any_string_and_told_when_they_cannot_be() {
+    let text = FULL
+        .replace("\"AUTO_MESSAGES\"", "\"${FEATURE}\"")
+        .replace("cl1entsecret", "a${SECRET}$${b}")
+        .replace(
+            "max_connections = 5",
+            "max_connections = \"${CONNECTIONS}\"",
+        );
+    let feature = ("FEATURE", "A");
+    let secret = ("SECRET", "${FEATURE}");
+
+    let config = read_with(&text, [feature, secret, ("CONNECTIONS", "9")]).unwrap();
+
+    assert_eq!(config.channels[0].defaults.features.names(), ["A"]);
+    assert_eq!(
+        config.accounts[0].client_secret.expose_secret(),
+        "a${FEATURE}${b}"
+    );
+    assert_eq!(config.database.max_connections, 9);
+    assert_eq!(
+        complaint(read_with(&text, [("CONNECTIONS", "9"), feature])),
+        "bridge.toml: accounts[0].client_secret: expected the environment variable SECRET to be set"
+    );
+    assert_eq!(
+        complaint(read(&edited("cl1entsecret", "${cl1entsecret"))),
+        "bridge.toml: accounts[0].client_secret: expected ${NAME} with the name of a variable, or $${ for ${ itself"
+    );
+}
+
+#[test]
+fn what_is_not_toml_is_told_by_its_position_alone() {
+    for (text, place) in [
+        ("listen = \"x\"\nsecret = \"s3cret", "line 2, column 17"),
+        ("é = 1", "line 1, column 1"),
+        ("a = s3cret", "line 1, column 5"),
+        ("a = 1\na = 2", "line 2, column 1"),
+    ] {
+        assert_eq!(
+            complaint(read(text)),
+            format!("bridge.toml: {place}: expected TOML"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn the_file_of_the_command_line_comes_before_that_of_the_variable() {
+    let directory = tempfile::tempdir().unwrap();
+    let option = directory.path().join("option.toml");
+    let variable = directory.path().join("variable.toml");
+    let missing = directory.path().join("missing.toml");
+    std::fs::write(&option, MINIMAL).unwrap();
+    std::fs::write(&variable, FULL).unwrap();
+    let environment = variables([("BRIDGE_CONFIG", variable.to_str().unwrap())]);
+
+    let listen = |option: Option<&Path>| load(option, &environment).unwrap().listen.port();
+    assert_eq!(listen(Some(&option)), 8080);
+    assert_eq!(listen(None), 8081);
+    assert_eq!(
+        complaint(load(Some(&missing), &environment)),
+        format!(
+            "--config: {}: expected a readable file (entity not found)",
+            missing.display()
+        )
+    );
+    assert_eq!(
+        complaint(load(
+            None,
+            &variables([("BRIDGE_CONFIG", missing.to_str().unwrap())])
+        )),
+        format!(
+            "BRIDGE_CONFIG: {}: expected a readable file (entity not found)",
+            missing.display()
+        )
+    );
+}
+
+#[test]
+fn the_example_loads_with_the_environment_that_it_names() {
+    let environment = [
+        (
+            "ENCRYPTION_KEY",
+            "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=",
+        ),
+        ("LP_CLIENT_SECRET", "secret"),
+        ("SMS_API_KEY", "key"),
+    ];
+    assert!(read_with(example(), environment).is_ok());
+
+    // Comments that stand for keys hold an example each, so they must be right as well.
+    let is_key = |line: &str| {
+        line.split_once(" = ")
+            .is_some_and(|(name, _)| !name.contains(' '))
+    };
+    let lines = example().lines();
+    let uncommented = lines.map(|line| {
+        line.strip_prefix("# ")
+            .filter(|key| is_key(key))
+            .unwrap_or(line)
+    });
+    let uncommented = uncommented.collect::<Vec<_>>().join("\n");
+    let set = [
+        ("DATABASE_URL", "postgres://db/bridge"),
+        (
+            "SMS_CALLBACK_SECRET",
+            "whsec_AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD",
+        ),
+    ];
+    let environment = environment.into_iter().chain(set);
+    let environment = environment
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect();
+    let config = parse("bridge.example.toml", &uncommented, &environment).unwrap();
+    assert!(config.channels[0].callback.is_some());
+    assert!(config.channels[0].limits.requests_per_second.is_some());
+}
+
+#[test]
+fn the_manual_and_the_example_name_every_key() {
+    let manual = include_str!("../../docs/configuration.md");
+    for line in FULL.lines() {
+        let Some((key, _)) = line.split_once(" = ") else {
+            continue;
+        };
+        assert!(manual.contains(&format!("`{key}`")), "{key} in the manual");
+        assert!(
+            manual.contains(&format!("{}`", key.to_uppercase())),
+            "the variable of {key} in the manual"
+        );
+        assert!(
+            example().contains(&format!("{key} = ")),
+            "{key} in the example"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_error_shows_a_value(
+        secret in "[A-Za-z0-9+/=%&@:?#-]{0,40}",
+        line in 0..FULL.lines().count(),
+        shape in 0..6_usize,
+    ) {
+        let secret = format!("s3cr3t-{secret}");
+        let shapes = [
+            format!("\"{secret}\""),
+            format!("[\"{secret}\"]"),
+            format!("{{ key = \"{secret}\" }}"),
+            format!("\"${{{secret}\""),
+            secret.clone(),
+            format!("\"{secret}"),
+        ];
+        let lines: Vec<String> = FULL
+            .lines()
+            .enumerate()
+            .map(|(index, text)| match text.split_once(" = ") {
+                Some((key, _)) if index == line => format!("{key} = {}", shapes[shape]),
+                _ => text.to_owned(),
+            })
+            .collect();
+
+        if let Err(error) = read(&lines.join("\n")) {
+            prop_assert!(!error.to_string().contains("s3cr3t"), "{error}");
+            let debug = format!("{error:?}");
+            prop_assert!(!debug.contains("s3cr3t"), "{debug}");
+        }
+    }
+
+    #[test]
+    fn no_error_shows_what_a_variable_holds(
+        secret in any::<String>(),
+        variable in prop::sample::select(vec![
+            "BRIDGE_LISTEN", "BRIDGE_DATABASE", "DATABASE_URL", "BRIDGE_ENCRYPTION__KEYS", "BRIDGE_ENCRYPTION__KEYS__0",
+            "BRIDGE_ACCOUNTS", "BRIDGE_ACCOUNTS__0__DOMAIN_API", "BRIDGE_CHANNELS__0__API_KEYS",
+            "BRIDGE_CHANNELS__0__CALLBACK_SECRET", "BRIDGE_CHANNELS__0__LIMITS__REQUESTS_PER_SECOND", "BRIDGE_UNKNOWN",
+        ]),
+        brackets in any::<bool>(),
+    ) {
+        let secret = format!("s3cr3t {secret}");
+        let value = if brackets { format!("[{secret:?}, {{ {secret:?} = 1 }}]") } else { secret };
+
+        let error = read_with(FULL, [(variable, value.as_str())]).map(drop).unwrap_err();
+
+        prop_assert!(!error.to_string().contains("s3cr3t"), "{error}");
+        let debug = format!("{error:?}");
+        prop_assert!(!debug.contains("s3cr3t"), "{debug}");
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused_without_a_panic(text in any::<String>(), name in "[A-Z0-9_]{0,20}", value in any::<String>()) {
+        let environment = [(format!("BRIDGE_{name}"), value)].into();
+        prop_assert!(parse("bridge.toml", &text, &environment).is_err());
+    }
+}

@@ -1,0 +1,206 @@
+//! The configuration as it was written: a tree whose nodes know where they were set.
+//!
+//! Thereby a problem can name the file or the variable even inside a list of tables. Nothing is checked here but the
+//! shape that a variable needs to find its place.
+
+use std::collections::BTreeMap;
+
+use super::problem::Problem;
+
+/// Where a node was set.
+#[derive(Clone)]
+pub(super) enum Origin {
+    /// In the file.
+    File,
+    /// By the environment variable of this name.
+    Variable(String),
+}
+
+/// One value.
+#[derive(Clone)]
+pub(super) struct Node {
+    pub(super) origin: Origin,
+    pub(super) value: Value,
+}
+
+/// What was written.
+#[derive(Clone)]
+pub(super) enum Value {
+    /// A string of the file, or anything that a variable holds.
+    Text(String),
+    /// An integer of the file.
+    Integer(i64),
+    /// Something that no key takes, by the name of its kind.
+    Other(&'static str),
+    /// A list of the file, or one whose items are set by variables.
+    List(Vec<Node>),
+    /// A section.
+    Table(Table),
+}
+
+/// The keys of a section.
+#[derive(Clone, Default)]
+pub(super) struct Table(BTreeMap<String, Node>);
+
+/// A variable and what it holds.
+#[derive(Clone, Copy)]
+pub(super) struct Setting<'a> {
+    pub(super) variable: &'a str,
+    pub(super) text: &'a str,
+}
+
+impl Table {
+    /// The tree of a file.
+    pub(super) fn from_file(table: toml::Table) -> Self {
+        Self::new(table, &Origin::File)
+    }
+
+    fn new(table: toml::Table, origin: &Origin) -> Self {
+        let nodes = table.into_iter();
+        Self(nodes.map(|(k, v)| (k, Node::new(v, origin))).collect())
+    }
+
+    /// The value of a key.
+    pub(super) fn get(&self, name: &str) -> Option<&Node> {
+        self.0.get(name)
+    }
+
+    /// Every key with its value.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Node)> {
+        self.0.iter()
+    }
+
+    /// Puts a variable's value where `path` leads: names in any case, and indices in a list.
+    pub(super) fn set(&mut self, path: &[&str], setting: Setting<'_>) -> Result<(), Problem> {
+        self.set_below("", path, setting)
+    }
+
+    fn set_below(&mut self, at: &str, path: &[&str], setting: Setting<'_>) -> Result<(), Problem> {
+        let Some((name, rest)) = path.split_first() else {
+            return Ok(());
+        };
+        let name = name.to_lowercase();
+        let key = child_key(at, &name);
+        let node = self
+            .0
+            .entry(name)
+            .or_insert_with(|| setting.parent_of(rest));
+        node.set(&key, rest, setting)
+    }
+}
+
+impl Node {
+    fn new(value: toml::Value, origin: &Origin) -> Self {
+        let value = match value {
+            toml::Value::String(text) => Value::Text(text),
+            toml::Value::Integer(number) => Value::Integer(number),
+            toml::Value::Float(_) => Value::Other("a fraction"),
+            toml::Value::Boolean(_) => Value::Other("a boolean"),
+            toml::Value::Datetime(_) => Value::Other("a date"),
+            toml::Value::Array(items) => {
+                let items = items.into_iter().map(|item| Self::new(item, origin));
+                Value::List(items.collect())
+            }
+            toml::Value::Table(table) => Value::Table(Table::new(table, origin)),
+        };
+        Self {
+            origin: origin.clone(),
+            value,
+        }
+    }
+
+    /// The items of a variable that stands for a whole list: a TOML array of strings, or texts between commas.
+    ///
+    /// It cannot stand for a list of tables, whose keys a problem would have to quote.
+    pub(super) fn items_of_variable(text: &str, origin: &Origin) -> Option<Vec<Self>> {
+        let text = text.trim();
+        let items: Vec<String> = if text.is_empty() {
+            vec![]
+        } else if text.starts_with('[') {
+            let array: toml::Value = text.parse().ok()?;
+            array.try_into().ok()?
+        } else {
+            text.split(',').map(|item| item.trim().to_owned()).collect()
+        };
+        let items = items.into_iter().map(|item| Self {
+            origin: origin.clone(),
+            value: Value::Text(item),
+        });
+        Some(items.collect())
+    }
+
+    /// Puts a variable's value where `path` leads from here, which is the key `at`.
+    fn set(&mut self, at: &str, path: &[&str], setting: Setting<'_>) -> Result<(), Problem> {
+        let Some((segment, rest)) = path.split_first() else {
+            self.origin = setting.origin();
+            self.value = Value::Text(setting.text.to_owned());
+            return Ok(());
+        };
+        match &mut self.value {
+            Value::Table(table) => table.set_below(at, path, setting),
+            Value::List(items) => {
+                let length = items.len();
+                let index = segment.parse().unwrap_or(usize::MAX);
+                if index == length {
+                    items.push(setting.parent_of(rest));
+                }
+                let item = items.get_mut(index).ok_or_else(|| {
+                    let expected = format!("an index from 0 to {length} after its name");
+                    Problem::expected(setting.variable, at, &expected)
+                })?;
+                item.set(&format!("{at}[{index}]"), rest, setting)
+            }
+            Value::Text(_) | Value::Integer(_) | Value::Other(_) => {
+                let expected = "a table or a list, so that a part of it can be set";
+                Err(Problem::expected(setting.variable, at, expected))
+            }
+        }
+    }
+}
+
+impl Value {
+    /// The kind, told to an operator of whom another one was expected.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "a string",
+            Self::Integer(_) => "a number without quotes",
+            Self::Other(kind) => kind,
+            Self::List(_) => "a list",
+            Self::Table(_) => "a table",
+        }
+    }
+}
+
+impl Setting<'_> {
+    fn origin(self) -> Origin {
+        Origin::Variable(self.variable.to_owned())
+    }
+
+    /// An empty node that can take the rest of a path: a list where an index comes next.
+    fn parent_of(self, rest: &[&str]) -> Node {
+        let is_list = rest.first().is_some_and(|s| s.parse::<usize>().is_ok());
+        Node {
+            origin: self.origin(),
+            value: if is_list {
+                Value::List(vec![])
+            } else {
+                Value::Table(Table::default())
+            },
+        }
+    }
+}
+
+/// The full name of a key of a section; a name that TOML would have in quotes is shown in quotes.
+pub(super) fn child_key(section: &str, name: &str) -> String {
+    let is_bare = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    let name = if !name.is_empty() && name.bytes().all(is_bare) {
+        name.to_owned()
+    } else {
+        format!("{name:?}")
+    };
+    if section.is_empty() {
+        name
+    } else {
+        format!("{section}.{name}")
+    }
+}
