@@ -1,0 +1,157 @@
+//! The client of the Conversational Cloud: what the bridge asks of it, for any configured account.
+//!
+//! It owns what is needed to ask (domains, `AppJWT`s, envelopes, headers), the classification of answers
+//! ([`Error`]), and the tries that are safe at once. It keeps nothing of users: their `ConsumerJWS`s and conversations
+//! come with each call. Longer retries, and what to do about an unknown outcome, are the caller's.
+//!
+//! Users share no lock: a call takes one only where a domain or an `AppJWT` has to be obtained first.
+
+mod answer;
+mod auth;
+mod cache;
+mod consumer;
+mod conversation;
+mod domains;
+mod error;
+mod jwt;
+mod monitoring;
+mod retry;
+mod send;
+mod site;
+mod transport;
+mod wire;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+pub use self::consumer::ConsumerToken;
+pub use self::conversation::Opening;
+pub use self::domains::Service;
+pub use self::error::Error;
+pub use self::send::Conversation;
+use self::site::Site;
+use crate::clock::SharedClock;
+use crate::http;
+use crate::types::ids::AccountId;
+use crate::types::trace::Trace;
+
+/// An account, with the app installation that the bridge uses there.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// The account's id.
+    pub id: AccountId,
+    /// The app installation's id.
+    pub client_id: String,
+    /// The app installation's secret.
+    pub client_secret: SecretString,
+    /// Where the account's services are looked up.
+    pub domain_api: Url,
+}
+
+/// A consumer of an account, with the token that lets the bridge speak for them.
+#[derive(Debug, Clone, Copy)]
+pub struct Consumer<'a> {
+    /// The account.
+    pub account: &'a AccountId,
+    /// The consumer's `ConsumerJWS`.
+    pub token: &'a SecretString,
+}
+
+/// Talks to the Cloud; a clone shares connections, domains and tokens.
+#[derive(Clone)]
+pub struct Client(Arc<HashMap<AccountId, Site>>);
+
+/// The time that one try may take, by kind of call.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Short: a channel's request may need several of these before its own.
+    look_up: Duration,
+    token: Duration,
+    /// The time after which a channel is told that the Cloud is slow.
+    conversation: Duration,
+    send: Duration,
+    /// The first pause before a call that can be repeated freely is repeated.
+    pause: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            look_up: Duration::from_secs(3),
+            token: Duration::from_secs(3),
+            conversation: Duration::from_secs(5),
+            send: Duration::from_secs(5),
+            pause: Duration::from_millis(100),
+        }
+    }
+}
+
+impl Client {
+    /// A client for these accounts.
+    #[must_use]
+    pub fn new(
+        http: &http::Client,
+        clock: &SharedClock,
+        accounts: impl IntoIterator<Item = Account>,
+    ) -> Self {
+        Self::with_limits(http, clock, accounts, Limits::default())
+    }
+
+    fn with_limits(
+        http: &http::Client,
+        clock: &SharedClock,
+        accounts: impl IntoIterator<Item = Account>,
+        limits: Limits,
+    ) -> Self {
+        let site = |account: Account| {
+            let id = account.id.clone();
+            let site = Site::new(http.clone(), Arc::clone(clock), account, limits);
+            (id, site)
+        };
+        Self(Arc::new(accounts.into_iter().map(site).collect()))
+    }
+
+    /// Where a service of the account is.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn find_domain(
+        &self,
+        account: &AccountId,
+        service: Service,
+        trace: &Trace,
+    ) -> Result<Url, Error> {
+        let domains = &self.site(account)?.transport.domains;
+        Ok(domains.find(service, trace).await?.value.clone())
+    }
+
+    /// Makes sure that the account's credentials yield an `AppJWT`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn check_credentials(&self, account: &AccountId, trace: &Trace) -> Result<(), Error> {
+        self.site(account)?.tokens.get(trace).await.map(drop)
+    }
+
+    fn site(&self, account: &AccountId) -> Result<&Site, Error> {
+        self.0
+            .get(account)
+            .ok_or_else(|| Error::UnknownAccount(account.clone()))
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Client").field(&self.0.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

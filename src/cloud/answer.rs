@@ -1,0 +1,251 @@
+//! What an answer of the Cloud means: the one place that tells success from each kind of failure.
+//!
+//! A part of the answer speaks for itself before the answer as a whole does: its `code` decides first, then its
+//! `errorCode`, then the HTTP status. The Cloud refuses with status 200 and answers half of a batch with status 400,
+//! so no status proves anything alone. Gateways answer with HTML, plain text or nothing; that is read as the status says.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::Error;
+use crate::http::Answer;
+
+/// 200 characters: the Cloud's words are repeated to channels and in logs.
+const MAX_TITLE_CHARS: usize = 200;
+
+/// What the request with this id was answered with, from an answer that is one envelope or an array of them.
+///
+/// Where that request has no envelope of its own, it shares the failure of `before`, which was to be done before it.
+pub(super) fn outcome(
+    answer: &Answer,
+    id: &str,
+    before: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<Value, Error> {
+    let mut envelopes = envelopes(&answer.body);
+    let is_lone = envelopes.len() == 1;
+    // Never by position. What bears no id speaks of the answer as a whole.
+    let position = envelopes
+        .iter()
+        .position(|envelope| envelope.bears(id))
+        .or_else(|| {
+            let shares = |part: &Envelope| before.is_some_and(|id| part.bears(id)) && part.fails();
+            envelopes.iter().position(shares)
+        })
+        .or_else(|| {
+            let speaks = |part: &Envelope| !part.names_a_request() && (is_lone || part.fails());
+            envelopes.iter().position(speaks)
+        });
+    match position.map(|position| envelopes.swap_remove(position)) {
+        Some(envelope) if envelope.succeeds(answer.status) => Ok(envelope.into_body()),
+        Some(envelope) => Err(failure(answer, Some(&envelope), now)),
+        None if answer.status.is_success() => Err(undecodable(answer)),
+        None => Err(failure(answer, None, now)),
+    }
+}
+
+/// What the request with this id failed with, where the answer says so.
+pub(super) fn refusal_of(answer: &Answer, id: &str, now: DateTime<Utc>) -> Option<Error> {
+    envelopes(&answer.body)
+        .iter()
+        .find(|envelope| envelope.bears(id) && envelope.fails())
+        .map(|envelope| failure(answer, Some(envelope), now))
+}
+
+/// The answer of an endpoint that knows no envelopes.
+pub(super) fn decode<T: DeserializeOwned>(answer: &Answer, now: DateTime<Utc>) -> Result<T, Error> {
+    let envelopes = envelopes(&answer.body);
+    let envelope = envelopes.first();
+    if !answer.status.is_success() || envelope.is_some_and(Envelope::fails) {
+        return Err(failure(answer, envelope, now));
+    }
+    serde_json::from_slice(&answer.body).map_err(|_| undecodable(answer))
+}
+
+/// The error of an answer that lacks what it should hold.
+pub(super) fn undecodable(answer: &Answer) -> Error {
+    Error::Undecodable {
+        status: answer.status.as_u16(),
+    }
+}
+
+/// One part of an answer.
+struct Envelope(Value);
+
+fn envelopes(body: &[u8]) -> Vec<Envelope> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Array(parts)) => parts.into_iter().map(Envelope).collect(),
+        Ok(part @ Value::Object(_)) => vec![Envelope(part)],
+        _ => Vec::new(),
+    }
+}
+
+impl Envelope {
+    fn body(&self) -> &Value {
+        self.0.get("body").unwrap_or(&Value::Null)
+    }
+
+    fn into_body(mut self) -> Value {
+        self.0.get_mut("body").map(Value::take).unwrap_or_default()
+    }
+
+    /// A number or text, as text.
+    fn scalar(value: Option<&Value>) -> Option<String> {
+        match value? {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        }
+    }
+
+    fn names_a_request(&self) -> bool {
+        self.0.get("reqId").is_some_and(|id| !id.is_null())
+    }
+
+    /// Whether this answers the request with this id, which comes back as text or as a number.
+    fn bears(&self, id: &str) -> bool {
+        Self::scalar(self.0.get("reqId")).is_some_and(|req_id| req_id == id)
+    }
+
+    /// The name or number of how it went, such as `OK`, `BAD_REQUEST`, 200 or 401.
+    fn code(&self) -> Option<String> {
+        Self::scalar(self.0.get("code"))
+    }
+
+    /// The vendor's stable number of an error, such as 40102.
+    fn error_code(&self) -> Option<String> {
+        [self.body().get("errorCode"), self.0.get("errorCode")]
+            .into_iter()
+            .find_map(Self::scalar)
+    }
+
+    fn fails(&self) -> bool {
+        match self.code() {
+            Some(code) => !is_success(&code),
+            None => self.error_code().is_some(),
+        }
+    }
+
+    fn succeeds(&self, status: StatusCode) -> bool {
+        match self.code() {
+            Some(code) => is_success(&code),
+            None => self.error_code().is_none() && status.is_success(),
+        }
+    }
+
+    /// The words in which it says what happened.
+    fn words(&self) -> Option<&str> {
+        let body = self.body();
+        body.as_str().or_else(|| {
+            [
+                body.get("msg"),
+                body.get("title"),
+                body.get("details"),
+                self.0.get("message"),
+            ]
+            .into_iter()
+            .flatten()
+            .find_map(Value::as_str)
+        })
+    }
+}
+
+fn is_success(code: &str) -> bool {
+    code.eq_ignore_ascii_case("OK") || matches!(code.parse(), Ok(200..300))
+}
+
+/// The HTTP status that a code stands for, by its number or by its name (`BAD_REQUEST`).
+fn status_of(code: &str) -> Option<u16> {
+    let is_named = |status: &u16| {
+        StatusCode::from_u16(*status)
+            .ok()
+            .and_then(|status| status.canonical_reason())
+            .is_some_and(|reason| reason.to_ascii_uppercase().replace([' ', '-'], "_") == code)
+    };
+    let mut errors = 400..600;
+    match code.parse() {
+        Ok(number) => errors.contains(&number).then_some(number),
+        Err(_) => errors.find(is_named),
+    }
+}
+
+fn failure(answer: &Answer, envelope: Option<&Envelope>, now: DateTime<Utc>) -> Error {
+    let code = envelope.and_then(Envelope::code);
+    let error_code = envelope.and_then(Envelope::error_code);
+    match error_code.as_deref() {
+        Some("40102") => return Error::AppTokenRefused,
+        Some("40103") => return Error::ConsumerTokenRefused,
+        // 40104 and 40105 are swapped between the vendor's table and its example: neither can be acted on.
+        _ => {}
+    }
+    let status = code
+        .as_deref()
+        .and_then(status_of)
+        .unwrap_or(answer.status.as_u16());
+    let retry_after = retry_after(&answer.headers, now);
+    match status {
+        429 => return Error::Throttled { retry_after },
+        // 408 is a gateway's: the request did not reach it whole.
+        408 | 500..600 => {
+            return Error::Unavailable {
+                status,
+                retry_after,
+            };
+        }
+        _ => {}
+    }
+    let said = match envelope {
+        Some(Envelope(part)) => part.to_string().to_lowercase(),
+        None => String::from_utf8_lossy(&answer.body).to_lowercase(),
+    };
+    if said.contains("already has open conversation") {
+        Error::AlreadyOpen
+    } else if said.contains("conversation is close") {
+        Error::ConversationClosed
+    } else {
+        Error::Refused {
+            status,
+            code: error_code.or(code).map(|code| line(&code)),
+            title: envelope
+                .and_then(Envelope::words)
+                .map_or_else(|| reason(status), line),
+        }
+    }
+}
+
+/// The words that HTTP has for a status: all there is to say of an answer without words of its own.
+fn reason(status: u16) -> String {
+    StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Refused")
+        .to_owned()
+}
+
+/// Somebody else's text, made safe to repeat: one line of bounded length.
+fn line(text: &str) -> String {
+    text.trim()
+        .chars()
+        .take(MAX_TITLE_CHARS)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+/// `Retry-After` in either of its forms: seconds, or a date.
+fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = DateTime::parse_from_rfc2822(value).ok()?;
+    // A date that has passed asks for nothing more.
+    Some((date.to_utc() - now).to_std().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;

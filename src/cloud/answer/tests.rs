@@ -1,0 +1,342 @@
+use proptest::prelude::*;
+use reqwest::header::HeaderValue;
+use serde_json::json;
+use tokio_util::bytes::Bytes;
+
+use super::*;
+
+const ID: &str = "0197c1f0-0000-7000-8000-000000000002";
+const PROFILE_ID: &str = "0197c1f0-0000-7000-8000-000000000001";
+
+fn now() -> DateTime<Utc> {
+    "2026-11-22T08:00:00Z".parse().unwrap()
+}
+
+fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
+    Answer {
+        status: StatusCode::from_u16(status).unwrap(),
+        headers: HeaderMap::new(),
+        body: body.into(),
+    }
+}
+
+fn of(status: u16, body: &Value) -> Result<Value, Error> {
+    outcome(
+        &answer(status, body.to_string()),
+        ID,
+        Some(PROFILE_ID),
+        now(),
+    )
+}
+
+fn of_text(status: u16, body: &'static str) -> Error {
+    outcome(&answer(status, body), ID, None, now()).unwrap_err()
+}
+
+fn is_refused(error: &Error, expected: u16, expected_code: Option<&str>) -> bool {
+    matches!(error, Error::Refused { status, code, .. } if *status == expected && code.as_deref() == expected_code)
+}
+
+#[test]
+fn a_code_is_text_or_a_number() {
+    for code in [json!("OK"), json!("ok"), json!(200), json!("200")] {
+        let body = of(
+            200,
+            &json!({"code": code, "body": {"sequence": 7}, "reqId": ID}),
+        );
+        assert_eq!(body.unwrap(), json!({"sequence": 7}), "{code}");
+    }
+    for code in [json!("BAD_REQUEST"), json!(400), json!("400")] {
+        let error = of(200, &json!({"code": code, "body": {}, "reqId": ID})).unwrap_err();
+        assert!(
+            matches!(error, Error::Refused { status: 400, .. }),
+            "{code}: {error:?}"
+        );
+    }
+}
+
+#[test]
+fn a_req_id_is_text_or_a_number_and_may_hold_a_comma() {
+    for (id, req_id) in [("3", json!(3)), ("3", json!("3")), ("1,", json!("1,"))] {
+        let body = json!([{"code": "BAD_REQUEST", "reqId": "other"}, {"code": "OK", "body": 1, "reqId": req_id}]);
+        let body = outcome(&answer(200, body.to_string()), id, None, now());
+        assert_eq!(body.unwrap(), json!(1), "{id}");
+    }
+}
+
+#[test]
+fn a_part_is_found_by_its_id_and_not_by_its_place() {
+    let parts = json!([
+        {"code": "OK", "body": {"conversationId": "CONV"}, "reqId": ID},
+        {"code": "OK", "body": {"msg": "OK User Profile set successfully"}, "reqId": PROFILE_ID}]);
+
+    assert_eq!(of(200, &parts).unwrap()["conversationId"], "CONV");
+}
+
+#[test]
+fn an_answer_to_another_request_is_none() {
+    let foreign = json!({"code": "OK", "body": {"sequence": 1}, "reqId": "another"});
+    let refusal = json!({"code": "BAD_REQUEST", "body": {}, "reqId": "another"});
+
+    for body in [foreign, refusal] {
+        let error = of(200, &body).unwrap_err();
+        assert!(
+            matches!(error, Error::Undecodable { status: 200 }),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn an_answer_without_ids_is_taken_where_it_can_mean_one_thing_only() {
+    let lone = json!({"code": "OK", "body": {"sequence": 1}});
+    assert!(of(200, &lone).is_ok());
+    let several = json!([lone, lone]);
+    assert!(matches!(of(200, &several), Err(Error::Undecodable { .. })));
+}
+
+#[test]
+fn an_open_conversation_is_told_whatever_the_status() {
+    let parts = json!([
+        {"code": "OK", "body": {"msg": "OK User Profile set successfully"}, "reqId": PROFILE_ID},
+        {"code": "BAD_REQUEST", "reqId": ID, "body": {"msg":
+            "Consumer request conversation failed: User CONS already has open conversation. Can't open another one."}}]);
+
+    for status in [200, 400] {
+        assert!(
+            matches!(of(status, &parts), Err(Error::AlreadyOpen)),
+            "{status}"
+        );
+    }
+}
+
+#[test]
+fn a_closed_conversation_is_told_whatever_the_status_and_case() {
+    for status in [200, 400] {
+        for msg in [
+            "Bad Request, Conversation is close",
+            "CONVERSATION IS CLOSED",
+        ] {
+            let error = of(
+                status,
+                &json!({"code": "BAD_REQUEST", "body": {"msg": msg}, "reqId": ID}),
+            );
+            assert!(
+                matches!(error, Err(Error::ConversationClosed)),
+                "{status} {msg}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_failed_profile_explains_why_there_is_no_conversation() {
+    let parts =
+        json!([{"code": "BAD_REQUEST", "body": {"msg": "bad profile"}, "reqId": PROFILE_ID}]);
+
+    for status in [200, 400] {
+        let error = of(status, &parts).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the Cloud refused the request (status 400): bad profile"
+        );
+    }
+}
+
+#[test]
+fn a_refused_token_is_told_by_its_error_code() {
+    let refused = |error_code: Value| {
+        of(
+            401,
+            &json!({"kind": "resp", "code": 401, "type": ".ReqBody$ErrorResp",
+                "body": {"title": "Invalid token", "details": "It is invalid", "errorCode": error_code}}),
+        )
+        .unwrap_err()
+    };
+
+    assert!(matches!(refused(json!(40102)), Error::AppTokenRefused));
+    assert!(matches!(refused(json!("40102")), Error::AppTokenRefused));
+    assert!(matches!(refused(json!(40103)), Error::ConsumerTokenRefused));
+    assert!(matches!(
+        refused(json!("40103")),
+        Error::ConsumerTokenRefused
+    ));
+}
+
+#[test]
+fn the_swapped_codes_40104_and_40105_are_one_class() {
+    for error_code in [40104, 40105] {
+        let error = of(
+            401,
+            &json!({"code": 401, "body": {"title": "missing", "errorCode": error_code}}),
+        );
+        let error = error.unwrap_err();
+        assert!(
+            is_refused(&error, 401, Some(&error_code.to_string())),
+            "{error:?}"
+        );
+        assert!(!error.is_transient());
+    }
+}
+
+#[test]
+fn a_foreign_conversation_is_refused_and_no_token_is_blamed() {
+    let error = of(
+        401,
+        &json!({"code": "UNAUTHORIZED", "body": {"msg": "no"}, "reqId": ID}),
+    );
+
+    assert!(is_refused(&error.unwrap_err(), 401, Some("UNAUTHORIZED")));
+    assert!(is_refused(&of_text(401, ""), 401, None));
+}
+
+#[test]
+fn a_gateways_html_text_or_silence_is_read_as_the_status_says() {
+    for body in [
+        "<html><body>Oops</body></html>",
+        "upstream error",
+        "",
+        "[]",
+        "null",
+        "7",
+    ] {
+        assert!(
+            matches!(of_text(200, body), Error::Undecodable { status: 200 }),
+            "{body}"
+        );
+        assert!(
+            matches!(of_text(429, body), Error::Throttled { .. }),
+            "{body}"
+        );
+        assert!(
+            matches!(of_text(408, body), Error::Unavailable { status: 408, .. }),
+            "{body}"
+        );
+        assert!(
+            matches!(of_text(503, body), Error::Unavailable { status: 503, .. }),
+            "{body}"
+        );
+        let refused = of_text(403, body);
+        assert!(
+            matches!(&refused, Error::Refused { status: 403, title, .. } if title == "Forbidden"),
+            "{refused:?}"
+        );
+        assert!(is_refused(&of_text(302, body), 302, None), "{body}");
+    }
+}
+
+#[test]
+fn a_part_can_be_throttled_or_unavailable_under_status_200() {
+    let error = |code: Value| of(200, &json!({"code": code, "reqId": ID})).unwrap_err();
+
+    assert!(matches!(
+        error(json!("TOO_MANY_REQUESTS")),
+        Error::Throttled { .. }
+    ));
+    assert!(matches!(error(json!(429)), Error::Throttled { .. }));
+    assert!(matches!(
+        error(json!("INTERNAL_SERVER_ERROR")),
+        Error::Unavailable { status: 500, .. }
+    ));
+    assert!(is_refused(&error(json!("FAILED")), 200, Some("FAILED")));
+}
+
+#[test]
+fn retry_after_is_seconds_or_a_date() {
+    let wait = |value: &'static str| {
+        let mut answer = answer(503, "");
+        answer
+            .headers
+            .insert(RETRY_AFTER, HeaderValue::from_static(value));
+        outcome(&answer, ID, None, now()).unwrap_err().retry_after()
+    };
+
+    assert_eq!(wait("7"), Some(Duration::from_secs(7)));
+    assert_eq!(
+        wait("Sun, 22 Nov 2026 08:00:30 GMT"),
+        Some(Duration::from_secs(30))
+    );
+    assert_eq!(wait("Sun, 22 Nov 2026 07:00:00 GMT"), Some(Duration::ZERO));
+    assert_eq!(wait("soon"), None);
+    assert_eq!(wait("-1"), None);
+}
+
+#[test]
+fn the_clouds_words_are_one_line_of_bounded_length() {
+    let long = format!("first\r\nsecond {}", "é".repeat(500));
+    let error = of(
+        400,
+        &json!({"code": "BAD_REQUEST", "body": long, "reqId": ID}),
+    )
+    .unwrap_err();
+
+    let Error::Refused { title, .. } = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(title.chars().count(), MAX_TITLE_CHARS);
+    assert!(title.starts_with("first  second é"));
+}
+
+#[test]
+fn only_an_answer_that_may_hide_a_success_leaves_the_outcome_unknown() {
+    assert!(of_text(200, "<html>").outcome_unknown());
+    assert!(of_text(502, "").outcome_unknown());
+    assert!(of_text(504, "").outcome_unknown());
+    for status in [302, 400, 401, 404, 429, 500, 503] {
+        assert!(!of_text(status, "").outcome_unknown(), "{status}");
+    }
+}
+
+/// Any JSON, with the members that matter often among its own.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,12}".prop_map(Value::from),
+        Just(json!(ID)),
+        Just(json!("OK")),
+        Just(json!(40102)),
+    ];
+    let name = prop_oneof![
+        Just("code".to_owned()),
+        Just("body".to_owned()),
+        Just("reqId".to_owned()),
+        Just("errorCode".to_owned()),
+        Just("msg".to_owned()),
+        ".{0,4}",
+    ];
+    leaf.prop_recursive(4, 32, 5, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((name.clone(), inner), 0..5)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_json_makes_the_classifier_panic(body in any_json(), status in 200_u16..600) {
+        let answer = answer(status, body.to_string());
+        let outcome = outcome(&answer, ID, Some(PROFILE_ID), now());
+        let _refusal = refusal_of(&answer, ID, now());
+        let _decoded = decode::<Value>(&answer, now());
+        if let Err(Error::Refused { title, .. }) = outcome {
+            prop_assert!(!title.chars().any(char::is_control));
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_the_classifier_panic(
+        body in prop::collection::vec(any::<u8>(), 0..256),
+        retry_after in "[ -~]{0,32}",
+        status in 200_u16..600,
+    ) {
+        let mut answer = answer(status, body);
+        answer.headers.insert(RETRY_AFTER, HeaderValue::from_str(&retry_after).unwrap());
+        let outcome = outcome(&answer, ID, None, now());
+        prop_assert!(status < 300 || outcome.is_err());
+    }
+}

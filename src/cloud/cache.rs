@@ -1,0 +1,215 @@
+//! A cache of one value that is renewed ahead of its end, by one request at a time.
+//!
+//! Reading a value that needs no renewal takes no lock. The one request that renews belongs to the cache and not to
+//! the caller who began it: a caller who goes away leaves it behind, and the next one goes on waiting for the same
+//! request. Callers who need its outcome share it, be it a value or a failure.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::Mutex;
+
+use super::Error;
+use super::retry::Repeat;
+use crate::clock::Clock;
+
+/// 5 s: how long a value that still serves is left alone after its renewal failed or it was replaced.
+const PAUSE_MS: i64 = 5_000;
+
+/// 30 s: all tries of a renewal take less; one that began earlier was left behind by whoever waited for it.
+const LEFT_BEHIND_MS: i64 = 30_000;
+
+/// A value and its times, in milliseconds since the epoch.
+#[derive(Debug)]
+pub(super) struct Cached<T> {
+    pub(super) value: T,
+    /// From here on it is used and renewed.
+    pub(super) renew_at: i64,
+    /// From here on it is of no use.
+    pub(super) expires_at: i64,
+}
+
+/// A request for a new value.
+pub(super) type Request<T> = Pin<Box<dyn Future<Output = Result<Cached<T>, Error>> + Send>>;
+
+/// The value, if there is one, and its renewal.
+pub(super) struct Cache<T> {
+    current: ArcSwapOption<Cached<T>>,
+    renewal: Mutex<Renewal<T>>,
+    /// How many renewals have ended: one who waited for the lock sees by it that one ended meanwhile.
+    ended: AtomicU64,
+    /// No early renewal and no replacement before this time.
+    paused_until: AtomicI64,
+}
+
+struct Renewal<T> {
+    running: Option<Running<T>>,
+    /// How the last one failed, if it did.
+    failure: Option<Error>,
+}
+
+struct Running<T> {
+    begun_at: i64,
+    request: Request<T>,
+}
+
+impl<T> Default for Cache<T> {
+    fn default() -> Self {
+        Self {
+            current: ArcSwapOption::empty(),
+            renewal: Mutex::new(Renewal {
+                running: None,
+                failure: None,
+            }),
+            ended: AtomicU64::new(0),
+            paused_until: AtomicI64::new(i64::MIN),
+        }
+    }
+}
+
+impl<T> Cache<T> {
+    /// The value; renewed where it is due, waited for where there is none.
+    pub(super) async fn get(
+        &self,
+        clock: &dyn Clock,
+        request: impl FnOnce(Repeat) -> Request<T>,
+    ) -> Result<Arc<Cached<T>>, Error> {
+        let now = clock.now_ms();
+        match self.current.load_full() {
+            Some(current) if now < current.renew_at => Ok(current),
+            Some(current) if now < current.expires_at => {
+                Ok(self.renew_early(clock, request).await.unwrap_or(current))
+            }
+            _ => self.obtain(clock, None, request).await,
+        }
+    }
+
+    /// A value in place of `stale`, which may be wrong; where none can be had, `stale` is kept.
+    ///
+    /// A value that was replaced a moment ago is left as it is: its successor would hardly be another.
+    pub(super) async fn replace(
+        &self,
+        clock: &dyn Clock,
+        stale: &Arc<Cached<T>>,
+        request: impl FnOnce(Repeat) -> Request<T>,
+    ) -> Result<Arc<Cached<T>>, Error> {
+        self.obtain(clock, Some(stale), request).await
+    }
+
+    /// Drops `refused`, unless it has been replaced already.
+    pub(super) fn forget(&self, refused: &Arc<Cached<T>>) {
+        self.current.compare_and_swap(Arc::as_ptr(refused), None);
+    }
+
+    /// Waits for a value that is not `stale`: the one that somebody else is obtaining, or one of its own.
+    async fn obtain(
+        &self,
+        clock: &dyn Clock,
+        stale: Option<&Arc<Cached<T>>>,
+        request: impl FnOnce(Repeat) -> Request<T>,
+    ) -> Result<Arc<Cached<T>>, Error> {
+        let ended = self.ended.load(Ordering::Acquire);
+        let mut renewal = self.renewal.lock().await;
+        let now = clock.now_ms();
+        let is_wanted = |current: &Arc<Cached<T>>| {
+            now < current.expires_at && stale.is_none_or(|stale| !Arc::ptr_eq(stale, current))
+        };
+        if let Some(current) = self.current.load_full().filter(is_wanted) {
+            return Ok(current);
+        }
+        if self.ended.load(Ordering::Acquire) != ended
+            && let Some(failure) = &renewal.failure
+        {
+            return Err(failure.clone());
+        }
+        let Some(stale) = stale else {
+            return self
+                .drive(clock, &mut renewal, || request(Repeat::Freely))
+                .await;
+        };
+        if self.is_paused(clock) {
+            return Ok(Arc::clone(stale));
+        }
+        let outcome = self
+            .drive(clock, &mut renewal, || request(Repeat::Freely))
+            .await;
+        self.pause(clock);
+        outcome
+    }
+
+    /// The renewed value; none where somebody else is renewing it or it cannot be renewed just now.
+    async fn renew_early(
+        &self,
+        clock: &dyn Clock,
+        request: impl FnOnce(Repeat) -> Request<T>,
+    ) -> Option<Arc<Cached<T>>> {
+        if self.is_paused(clock) {
+            return None;
+        }
+        let mut renewal = self.renewal.try_lock().ok()?;
+        let is_renewed = |current: &Arc<Cached<T>>| clock.now_ms() < current.renew_at;
+        if let Some(current) = self.current.load_full().filter(is_renewed) {
+            return Some(current);
+        }
+        let outcome = self
+            .drive(clock, &mut renewal, || request(Repeat::Never))
+            .await;
+        match outcome {
+            Ok(renewed) => Some(renewed),
+            Err(error) => {
+                self.pause(clock);
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a domain or token could not be renewed early; the one at hand still serves"
+                );
+                None
+            }
+        }
+    }
+
+    fn pause(&self, clock: &dyn Clock) {
+        self.paused_until
+            .store(clock.now_ms() + PAUSE_MS, Ordering::Relaxed);
+    }
+
+    fn is_paused(&self, clock: &dyn Clock) -> bool {
+        clock.now_ms() < self.paused_until.load(Ordering::Relaxed)
+    }
+
+    /// Goes on with the running request, or begins one. Dropped halfway, it leaves the request to the next caller.
+    async fn drive(
+        &self,
+        clock: &dyn Clock,
+        renewal: &mut Renewal<T>,
+        request: impl FnOnce() -> Request<T>,
+    ) -> Result<Arc<Cached<T>>, Error> {
+        let now = clock.now_ms();
+        renewal
+            .running
+            .take_if(|running| now - running.begun_at >= LEFT_BEHIND_MS);
+        let running = renewal.running.get_or_insert_with(|| Running {
+            begun_at: now,
+            request: request(),
+        });
+        let outcome = running.request.as_mut().await;
+        renewal.running = None;
+        self.ended.fetch_add(1, Ordering::Release);
+        match outcome {
+            Ok(cached) => {
+                let cached = Arc::new(cached);
+                self.current.store(Some(Arc::clone(&cached)));
+                renewal.failure = None;
+                Ok(cached)
+            }
+            Err(error) => {
+                renewal.failure = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

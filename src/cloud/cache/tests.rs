@@ -1,0 +1,273 @@
+use std::sync::atomic::AtomicU32;
+
+use chrono::{Duration, TimeDelta};
+use tokio::sync::oneshot;
+use tokio::task::{JoinSet, yield_now};
+
+use super::*;
+use crate::clock::ManualClock;
+
+const LIFETIME_MS: i64 = 60_000;
+const RENEWED_BEFORE_MS: i64 = 20_000;
+
+type Answer = Result<u32, Error>;
+
+/// A cache, and the requests that it makes: they end when the test says so.
+struct Setup {
+    cache: Cache<u32>,
+    clock: ManualClock,
+    requests: std::sync::Mutex<Vec<Option<oneshot::Sender<Answer>>>>,
+    repeats: std::sync::Mutex<Vec<Repeat>>,
+}
+
+impl Setup {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            cache: Cache::default(),
+            clock: ManualClock::new("2026-11-22T08:00:00Z".parse().unwrap()),
+            requests: std::sync::Mutex::default(),
+            repeats: std::sync::Mutex::default(),
+        })
+    }
+
+    /// A cache that holds this value.
+    async fn holding(value: u32) -> Arc<Self> {
+        let setup = Self::new();
+        let (got, ()) = tokio::join!(setup.get(), setup.answer_next(Ok(value)));
+        assert_eq!(got.unwrap(), value);
+        setup
+    }
+
+    fn request(&self, repeat: Repeat) -> Request<u32> {
+        let (sender, receiver) = oneshot::channel();
+        self.requests.lock().unwrap().push(Some(sender));
+        self.repeats.lock().unwrap().push(repeat);
+        let now = self.clock.now_ms();
+        Box::pin(async move {
+            Ok(Cached {
+                value: receiver.await.unwrap()?,
+                renew_at: now + LIFETIME_MS - RENEWED_BEFORE_MS,
+                expires_at: now + LIFETIME_MS,
+            })
+        })
+    }
+
+    async fn obtain(&self) -> Result<Arc<Cached<u32>>, Error> {
+        let request = |repeat| self.request(repeat);
+        self.cache.get(&self.clock, request).await
+    }
+
+    async fn get(&self) -> Answer {
+        self.obtain().await.map(|cached| cached.value)
+    }
+
+    async fn replace(&self, stale: &Arc<Cached<u32>>) -> Answer {
+        let request = |repeat| self.request(repeat);
+        let replaced = self.cache.replace(&self.clock, stale, request).await;
+        replaced.map(|cached| cached.value)
+    }
+
+    /// Lets everybody come as far as they can, and answers the latest request.
+    async fn answer_next(&self, answer: Answer) {
+        yield_now().await;
+        let sender = self.requests.lock().unwrap().last_mut().unwrap().take();
+        sender.unwrap().send(answer).unwrap();
+    }
+
+    fn made(&self) -> usize {
+        self.requests.lock().unwrap().len()
+    }
+
+    fn advance(&self, milliseconds: i64) {
+        self.clock.advance(TimeDelta::milliseconds(milliseconds));
+    }
+}
+
+fn away() -> Error {
+    Error::Throttled { retry_after: None }
+}
+
+async fn fifty_callers(setup: &Arc<Setup>, answer: Answer) -> Vec<Answer> {
+    let mut callers = JoinSet::new();
+    for _ in 0..50 {
+        let setup = Arc::clone(setup);
+        callers.spawn(async move { setup.get().await });
+    }
+    yield_now().await;
+    setup.answer_next(answer).await;
+    callers.join_all().await
+}
+
+#[tokio::test]
+async fn fifty_callers_who_find_nothing_share_one_request_and_its_value() {
+    let setup = Setup::new();
+
+    let answers = fifty_callers(&setup, Ok(1)).await;
+
+    assert!(answers.iter().all(|answer| matches!(answer, Ok(1))));
+    assert_eq!(setup.made(), 1);
+}
+
+#[tokio::test]
+async fn fifty_callers_who_find_nothing_share_one_request_and_its_failure() {
+    let setup = Setup::new();
+
+    let answers = fifty_callers(&setup, Err(away())).await;
+
+    assert!(answers.iter().all(Result::is_err));
+    assert_eq!(setup.made(), 1);
+    let (later, ()) = tokio::join!(setup.get(), setup.answer_next(Ok(2)));
+    assert_eq!(later.unwrap(), 2, "a failure is not kept");
+}
+
+#[tokio::test]
+async fn a_value_is_renewed_from_its_time_on_and_not_before() {
+    let setup = Setup::holding(1).await;
+
+    setup.advance(LIFETIME_MS - RENEWED_BEFORE_MS - 1);
+    assert_eq!(setup.get().await.unwrap(), 1);
+    assert_eq!(setup.made(), 1);
+    setup.advance(1);
+    let (renewed, ()) = tokio::join!(setup.get(), setup.answer_next(Ok(2)));
+
+    assert_eq!(renewed.unwrap(), 2);
+    assert_eq!(
+        *setup.repeats.lock().unwrap(),
+        [Repeat::Freely, Repeat::Never]
+    );
+}
+
+#[tokio::test]
+async fn while_one_renews_the_others_go_on_with_the_value_at_hand() {
+    let setup = Setup::holding(1).await;
+    setup.advance(LIFETIME_MS - RENEWED_BEFORE_MS);
+
+    let (renewed, meanwhile) = tokio::join!(setup.get(), async {
+        let meanwhile = setup.get().await;
+        setup.answer_next(Ok(2)).await;
+        meanwhile
+    });
+
+    assert_eq!((renewed.unwrap(), meanwhile.unwrap()), (2, 1));
+    assert_eq!(setup.made(), 2);
+}
+
+#[tokio::test]
+async fn an_early_renewal_that_failed_is_left_alone_for_a_while() {
+    let setup = Setup::holding(1).await;
+    setup.advance(LIFETIME_MS - RENEWED_BEFORE_MS);
+    let (kept, ()) = tokio::join!(setup.get(), setup.answer_next(Err(away())));
+    assert_eq!(kept.unwrap(), 1);
+
+    setup.advance(PAUSE_MS - 1);
+    assert_eq!(setup.get().await.unwrap(), 1);
+    assert_eq!(setup.made(), 2);
+    setup.advance(1);
+    let (renewed, ()) = tokio::join!(setup.get(), setup.answer_next(Ok(2)));
+
+    assert_eq!(renewed.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn an_expired_value_is_not_used() {
+    let setup = Setup::holding(1).await;
+    setup.advance(LIFETIME_MS);
+
+    let (got, ()) = tokio::join!(setup.get(), setup.answer_next(Err(away())));
+
+    assert!(got.is_err());
+}
+
+#[tokio::test]
+async fn a_caller_who_goes_away_leaves_the_request_to_the_next() {
+    let setup = Setup::new();
+    let gone = tokio::time::timeout(std::time::Duration::ZERO, setup.get());
+    assert!(gone.await.is_err());
+
+    let (got, ()) = tokio::join!(setup.get(), setup.answer_next(Ok(1)));
+
+    assert_eq!(got.unwrap(), 1);
+    assert_eq!(setup.made(), 1);
+}
+
+#[tokio::test]
+async fn a_request_that_was_left_behind_long_ago_is_not_waited_for() {
+    let setup = Setup::new();
+    let gone = tokio::time::timeout(std::time::Duration::ZERO, setup.get());
+    assert!(gone.await.is_err());
+    setup.advance(LEFT_BEHIND_MS);
+
+    let (got, ()) = tokio::join!(setup.get(), setup.answer_next(Ok(2)));
+
+    assert_eq!(got.unwrap(), 2);
+    assert_eq!(setup.made(), 2);
+}
+
+#[tokio::test]
+async fn a_value_that_was_renewed_meanwhile_is_not_thrown_away() {
+    let setup = Setup::holding(1).await;
+    let refused = setup.obtain().await.unwrap();
+
+    setup.cache.forget(&refused);
+    let (got, ()) = tokio::join!(setup.get(), setup.answer_next(Ok(2)));
+    assert_eq!(got.unwrap(), 2);
+    setup.cache.forget(&refused);
+
+    assert_eq!(setup.get().await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_value_is_replaced_once_by_whoever_asks_first() {
+    let setup = Setup::holding(1).await;
+    let stale = setup.obtain().await.unwrap();
+
+    let (first, second, ()) = tokio::join!(
+        setup.replace(&stale),
+        setup.replace(&stale),
+        setup.answer_next(Ok(2))
+    );
+
+    assert_eq!((first.unwrap(), second.unwrap()), (2, 2));
+    assert_eq!(setup.made(), 2);
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_replaced_is_kept_and_left_alone_for_a_while() {
+    let setup = Setup::holding(1).await;
+    let stale = setup.obtain().await.unwrap();
+
+    let (failed, ()) = tokio::join!(setup.replace(&stale), setup.answer_next(Err(away())));
+    assert!(failed.is_err());
+    assert_eq!(setup.replace(&stale).await.unwrap(), 1);
+    assert_eq!(setup.made(), 2);
+    setup.clock.advance(Duration::milliseconds(PAUSE_MS));
+    let (replaced, ()) = tokio::join!(setup.replace(&stale), setup.answer_next(Ok(2)));
+
+    assert_eq!(replaced.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn callers_on_many_threads_never_see_two_requests_at_once() {
+    let cache = Arc::new(Cache::default());
+    let clock = Arc::new(ManualClock::new("2026-11-22T08:00:00Z".parse().unwrap()));
+    let running = Arc::new(AtomicU32::new(0));
+    let mut callers = JoinSet::new();
+
+    for _ in 0..200 {
+        let (cache, clock, running) = (cache.clone(), clock.clone(), running.clone());
+        callers.spawn(async move {
+            let request = |_| -> Request<u32> {
+                let running = running.clone();
+                Box::pin(async move {
+                    assert_eq!(running.fetch_add(1, Ordering::SeqCst), 0);
+                    yield_now().await;
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    Err(away())
+                })
+            };
+            cache.get(clock.as_ref(), request).await.is_err()
+        });
+    }
+
+    assert!(callers.join_all().await.into_iter().all(|failed| failed));
+}

@@ -1,0 +1,174 @@
+//! Where an account's services are: looked up at the domain API, kept for a while, looked up again where one moved.
+//!
+//! A known host is never given up for want of a newer one: it serves on while the domain API is away.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use reqwest::{Method, Request};
+use url::Url;
+
+use super::answer;
+use super::cache::{self, Cache, Cached};
+use super::retry::{Repeat, repeated};
+use super::wire::tokens::BaseUris;
+use super::{Account, Error, Limits};
+use crate::clock::SharedClock;
+use crate::http::{self, Answer};
+use crate::types::trace::Trace;
+
+/// 5 minutes. The vendor publishes no lifetime, and says that hosts may change.
+const KEPT_MS: i64 = 5 * 60 * 1000;
+
+/// A service of the Cloud with a host of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// Conversations and what is said in them.
+    Messaging,
+    /// `AppJWT`s.
+    Sentinel,
+    /// `ConsumerJWS`s.
+    Idp,
+    /// The Monitoring API.
+    Monitoring,
+}
+
+impl Service {
+    /// Every service that the bridge uses.
+    pub const ALL: [Self; 4] = [Self::Messaging, Self::Sentinel, Self::Idp, Self::Monitoring];
+
+    /// The domain API's name for it, which is case-sensitive.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Messaging => "asyncMessagingEnt",
+            Self::Sentinel => "sentinel",
+            Self::Idp => "idp",
+            Self::Monitoring => "smt",
+        }
+    }
+}
+
+/// The hosts of one account.
+pub(super) struct Domains {
+    directory: Arc<Directory>,
+    messaging: Cache<Url>,
+    sentinel: Cache<Url>,
+    idp: Cache<Url>,
+    monitoring: Cache<Url>,
+}
+
+/// The domain API, as one account sees it.
+pub(super) struct Directory {
+    pub(super) http: http::Client,
+    pub(super) clock: SharedClock,
+    pub(super) limits: Limits,
+    pub(super) account: Arc<Account>,
+}
+
+impl Domains {
+    pub(super) fn new(directory: Directory) -> Self {
+        Self {
+            directory: Arc::new(directory),
+            messaging: Cache::default(),
+            sentinel: Cache::default(),
+            idp: Cache::default(),
+            monitoring: Cache::default(),
+        }
+    }
+
+    /// Where the service is.
+    pub(super) async fn find(
+        &self,
+        service: Service,
+        trace: &Trace,
+    ) -> Result<Arc<Cached<Url>>, Error> {
+        let look_up = |repeat| Directory::look_up(&self.directory, service, repeat, trace);
+        let clock = self.directory.clock.as_ref();
+        self.cache(service).get(clock, look_up).await
+    }
+
+    /// Looks the service up again, since nobody answers at `gone`.
+    pub(super) async fn leave(&self, service: Service, gone: &Arc<Cached<Url>>, trace: &Trace) {
+        let look_up = |repeat| Directory::look_up(&self.directory, service, repeat, trace);
+        let clock = self.directory.clock.as_ref();
+        if let Err(error) = self.cache(service).replace(clock, gone, look_up).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                service = service.name(),
+                "a service refuses connections and could not be looked up again"
+            );
+        }
+    }
+
+    fn cache(&self, service: Service) -> &Cache<Url> {
+        match service {
+            Service::Messaging => &self.messaging,
+            Service::Sentinel => &self.sentinel,
+            Service::Idp => &self.idp,
+            Service::Monitoring => &self.monitoring,
+        }
+    }
+}
+
+impl Directory {
+    fn look_up(
+        this: &Arc<Self>,
+        service: Service,
+        repeat: Repeat,
+        trace: &Trace,
+    ) -> cache::Request<Url> {
+        let (this, trace) = (Arc::clone(this), trace.clone());
+        Box::pin(async move {
+            let pause = this.limits.pause;
+            repeated(repeat, pause, || this.ask(service, &trace)).await
+        })
+    }
+
+    async fn ask(&self, service: Service, trace: &Trace) -> Result<Cached<Url>, Error> {
+        let asked_at = self.clock.now_ms();
+        let path = format!(
+            "/api/account/{}/service/{}/baseURI.json",
+            self.account.id,
+            service.name()
+        );
+        let url = below(&self.account.domain_api, &path, "version=1.0");
+        let limit = self.limits.look_up;
+        let answer = self
+            .http
+            .send("cloud.domain", trace, limit, Request::new(Method::GET, url))
+            .await?;
+        Ok(Cached {
+            value: read(&answer, service, self.clock.now())?,
+            renew_at: asked_at + KEPT_MS,
+            expires_at: i64::MAX,
+        })
+    }
+}
+
+/// The URL of a path below a base, which may have a path of its own.
+pub(super) fn below(base: &Url, path: &str, query: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
+    url.set_query(Some(query));
+    url
+}
+
+/// Reads either form of the answer: one entry, or the list of all of them.
+fn read(answer: &Answer, service: Service, now: DateTime<Utc>) -> Result<Url, Error> {
+    let uris: BaseUris = answer::decode(answer, now)?;
+    uris.find(service.name())
+        .and_then(parse)
+        .ok_or_else(|| answer::undecodable(answer))
+}
+
+/// A bare host is reached by TLS; a base that names its scheme is taken as it is.
+fn parse(base: &str) -> Option<Url> {
+    let url = if base.contains("://") {
+        Url::parse(base)
+    } else {
+        Url::parse(&format!("https://{base}"))
+    };
+    url.ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}

@@ -1,0 +1,48 @@
+//! The Monitoring API: which conversation a consumer is in, where the bridge does not know.
+
+use super::domains::Service;
+use super::retry::Repeat;
+use super::transport::{Body, Call};
+use super::wire::monitoring::{Engagement, Engagements};
+use super::{Client, Error, answer};
+use crate::types::ids::{AccountId, ConversationId};
+use crate::types::trace::Trace;
+
+impl Client {
+    /// The open conversation of the consumer with this external id, if the Cloud knows of one.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]; no outcome is unknown, since asking again does no harm.
+    pub async fn find_open_conversation(
+        &self,
+        account: &AccountId,
+        external_id: &str,
+        trace: &Trace,
+    ) -> Result<Option<ConversationId>, Error> {
+        let site = self.site(account)?;
+        let client_id = &site.account.client_id;
+        let call = Call {
+            operation: "cloud.find_open_conversation",
+            service: Service::Monitoring,
+            repeat: Repeat::Freely,
+            limit: site.transport.limits.look_up,
+            path: format!("/api/account/{account}/app/{client_id}/engagement"),
+            // On behalf of the consumer, who is not where this machine is.
+            query: "v=1.0&obh=true",
+            body: Body::json(&Engagement::of(external_id)),
+            on_behalf: None,
+            client_properties: None,
+        };
+        // Without a token: the vendor's pages ask for none.
+        site.transport
+            .call(&call, None, trace, |answer, now| {
+                let answered: Engagements = answer::decode(answer, now)?;
+                answered
+                    .conversation()
+                    .map(|id| id.parse().map_err(|_| answer::undecodable(answer)))
+                    .transpose()
+            })
+            .await
+    }
+}

@@ -1,0 +1,137 @@
+//! Which calls are made again at once, and when: the quick retries, of which a call gets one kind or none.
+//!
+//! Retries over seconds and hours belong to whoever keeps the request. A retry never stands inside another one.
+
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable as _};
+
+use super::Error;
+
+/// How often a call may be made in one go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// Once: whoever asks can do without the answer for now.
+    Never,
+    /// Once more where nothing was sent: for calls that change something and have no idempotency key.
+    Unsent,
+    /// Up to twice more, with a pause: for calls that can be repeated without harm.
+    Freely,
+}
+
+/// Makes the call as often as `repeat` allows; the pauses begin with `pause` and grow, with jitter.
+pub(super) async fn repeated<T, F, Fut>(
+    repeat: Repeat,
+    pause: Duration,
+    mut call: F,
+) -> Result<T, Error>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, Error>>,
+{
+    let outcome = match repeat {
+        Repeat::Never => call().await,
+        Repeat::Unsent => {
+            return match call().await {
+                Err(Error::Unreachable(_)) => call().await,
+                outcome => outcome,
+            };
+        }
+        Repeat::Freely => {
+            call.retry(
+                ExponentialBuilder::default()
+                    .with_min_delay(pause)
+                    .with_max_times(2)
+                    .with_jitter(),
+            )
+            .when(is_worth_a_quick_try)
+            .await
+        }
+    };
+    // The outcome of a call that can be repeated freely is of no interest where it is unknown.
+    outcome.map_err(|error| {
+        if error.outcome_unknown() {
+            error.not_begun()
+        } else {
+            error
+        }
+    })
+}
+
+/// Passing trouble; but not that of somebody who asks for patience.
+fn is_worth_a_quick_try(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Unreachable(_)
+            | Error::NoAnswer(_)
+            | Error::Undecodable { .. }
+            | Error::Unavailable {
+                retry_after: None,
+                ..
+            }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    const UNAVAILABLE: Error = Error::Unavailable {
+        status: 503,
+        retry_after: None,
+    };
+
+    /// How often the call is made when every time it fails with `error`, and how that ends.
+    async fn tries(repeat: Repeat, error: Error) -> (u32, Error) {
+        let made = Cell::new(0);
+        let outcome = repeated(repeat, Duration::from_millis(100), || {
+            made.set(made.get() + 1);
+            let error = error.clone();
+            async { Err::<(), _>(error) }
+        })
+        .await;
+        (made.get(), outcome.unwrap_err())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_can_be_repeated_is_made_twice_more() {
+        assert_eq!(tries(Repeat::Freely, UNAVAILABLE).await.0, 3);
+        assert_eq!(tries(Repeat::Unsent, UNAVAILABLE).await.0, 1);
+        assert_eq!(tries(Repeat::Never, UNAVAILABLE).await.0, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_for_patience_is_not_asked_again_at_once() {
+        let retry_after = Some(Duration::from_secs(1));
+        for error in [
+            Error::Throttled { retry_after: None },
+            Error::Unavailable {
+                status: 503,
+                retry_after,
+            },
+        ] {
+            assert_eq!(tries(Repeat::Freely, error).await.0, 1);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_call_that_must_not_be_repeated_has_an_unknown_outcome() {
+        let gateway_timeout = Error::Unavailable {
+            status: 504,
+            retry_after: None,
+        };
+        for error in [gateway_timeout, Error::Undecodable { status: 200 }] {
+            for (repeat, unknown) in [
+                (Repeat::Unsent, true),
+                (Repeat::Freely, false),
+                (Repeat::Never, false),
+            ] {
+                let (_, outcome) = tries(repeat, error.clone()).await;
+                assert_eq!(outcome.outcome_unknown(), unknown, "{repeat:?}");
+                assert!(outcome.is_transient(), "{repeat:?}");
+            }
+        }
+    }
+}

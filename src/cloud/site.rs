@@ -1,0 +1,70 @@
+//! One account: the way to its services, and the calls that need its `AppJWT`.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::auth::AppTokens;
+use super::domains::{Directory, Domains};
+use super::transport::{Call, Transport};
+use super::{Account, Error, Limits};
+use crate::clock::SharedClock;
+use crate::http::{self, Answer};
+use crate::types::trace::Trace;
+
+pub(super) struct Site {
+    pub(super) account: Arc<Account>,
+    pub(super) transport: Arc<Transport>,
+    pub(super) tokens: AppTokens,
+}
+
+impl Site {
+    pub(super) fn new(
+        http: http::Client,
+        clock: SharedClock,
+        account: Account,
+        limits: Limits,
+    ) -> Self {
+        let account = Arc::new(account);
+        let transport = Arc::new(Transport {
+            domains: Domains::new(Directory {
+                http: http.clone(),
+                clock: Arc::clone(&clock),
+                limits,
+                account: Arc::clone(&account),
+            }),
+            http,
+            clock,
+            limits,
+        });
+        Self {
+            tokens: AppTokens::new(Arc::clone(&transport), Arc::clone(&account)),
+            account,
+            transport,
+        }
+    }
+
+    /// A request's id, for its answer to be known by: unique, and text, since a number would come back as text.
+    pub(super) fn request_id(&self) -> String {
+        self.transport.clock.uuid().to_string()
+    }
+
+    /// Makes the call under the account's `AppJWT`, and once more under a new one where the Cloud refuses that.
+    pub(super) async fn call<T>(
+        &self,
+        call: &Call,
+        trace: &Trace,
+        read: impl Fn(&Answer, DateTime<Utc>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let token = self.tokens.get(trace).await?;
+        let outcome = self.transport.call(call, Some(&token.value), trace, &read);
+        match outcome.await {
+            Err(Error::AppTokenRefused) => {
+                let token = self.tokens.replace(&token, trace).await?;
+                let outcome = self.transport.call(call, Some(&token.value), trace, &read);
+                outcome.await
+            }
+            outcome => outcome,
+        }
+    }
+}

@@ -1,0 +1,268 @@
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::types::message::{ChatState, ReceiptStatus};
+
+/// The one request that was sent, without its id, which is checked.
+async fn sent(cloud: &Cloud) -> Value {
+    let requests = cloud.requests_to(SEND).await;
+    let [request] = requests.as_slice() else {
+        panic!("{requests:?}")
+    };
+    assert_eq!(request.url.query(), Some("v=3"));
+    let mut body: Value = request.body_json().unwrap();
+    let id = body.as_object_mut().unwrap().remove("id").unwrap();
+    assert!(id.as_str().unwrap().parse::<Uuid>().is_ok());
+    body
+}
+
+#[tokio::test]
+async fn a_text_names_both_its_dialog_and_its_conversation() {
+    let cloud = Cloud::ready().await;
+    cloud
+        .on(SEND, envelope(200, "OK", json!({"sequence": 3})))
+        .await;
+    let conversation = Conversation {
+        dialog_id: "survey",
+        ..cloud.conversation()
+    };
+
+    let sequence = cloud
+        .client
+        .publish_text(&conversation, "Zoë \"👋\"\n", &cloud.trace);
+
+    assert_eq!(sequence.await.unwrap(), 3);
+    assert_eq!(
+        sent(&cloud).await,
+        json!({"kind": "req", "type": "ms.PublishEvent", "body": {"dialogId": "survey", "conversationId": CONV,
+            "event": {"type": "ContentEvent", "contentType": "text/plain", "message": "Zoë \"👋\"\n"}}})
+    );
+}
+
+#[tokio::test]
+async fn the_sequence_0_of_a_chat_state_is_no_messages() {
+    let cloud = Cloud::ready().await;
+    cloud
+        .on(SEND, envelope(200, "OK", json!({"sequence": 0})))
+        .await;
+
+    let conversation = cloud.conversation();
+    let published =
+        cloud
+            .client
+            .publish_chat_state(&conversation, ChatState::Composing, &cloud.trace);
+
+    let () = published.await.unwrap();
+    assert_eq!(
+        sent(&cloud).await["body"]["event"],
+        json!({"type": "ChatStateEvent", "chatState": "COMPOSING"})
+    );
+}
+
+#[tokio::test]
+async fn receipts_name_the_agents_messages() {
+    let cloud = Cloud::ready().await;
+    cloud
+        .on(SEND, envelope(200, 200, json!({"sequence": 4})))
+        .await;
+
+    let conversation = cloud.conversation();
+    let published =
+        cloud
+            .client
+            .publish_receipts(&conversation, ReceiptStatus::Read, &[1, 2], &cloud.trace);
+
+    published.await.unwrap();
+    assert_eq!(
+        sent(&cloud).await["body"]["event"],
+        json!({"type": "AcceptStatusEvent", "status": "READ", "sequenceList": [1, 2]})
+    );
+}
+
+#[tokio::test]
+async fn a_close_sets_the_conversations_state_with_one_object() {
+    let cloud = Cloud::ready().await;
+    let body = json!({"msg": "OK Conversation resolved successfully"});
+    cloud.on(SEND, envelope(200, "OK", body)).await;
+
+    cloud
+        .client
+        .close(&cloud.conversation(), &cloud.trace)
+        .await
+        .unwrap();
+
+    assert_eq!(
+        sent(&cloud).await,
+        json!({"kind": "req", "type": "cm.UpdateConversationField", "body": {"conversationId": CONV,
+            "conversationField": {"field": "ConversationStateField", "conversationState": "CLOSE"}}})
+    );
+}
+
+#[tokio::test]
+async fn client_properties_are_repeated_on_every_request_of_the_conversation() {
+    let mut cloud = Cloud::ready().await;
+    cloud.features = serde_json::from_value(json!(["AUTO_MESSAGES"])).unwrap();
+    cloud
+        .on(SEND, envelope(200, "OK", json!({"sequence": 0})))
+        .await;
+
+    cloud.publish().await.unwrap();
+    let conversation = cloud.conversation();
+    cloud
+        .client
+        .publish_chat_state(&conversation, ChatState::Pause, &cloud.trace)
+        .await
+        .unwrap();
+    cloud
+        .client
+        .publish_receipts(&conversation, ReceiptStatus::Accept, &[1], &cloud.trace)
+        .await
+        .unwrap();
+    cloud
+        .client
+        .close(&conversation, &cloud.trace)
+        .await
+        .unwrap();
+
+    let requests = cloud.requests_to(SEND).await;
+    assert_eq!(requests.len(), 4);
+    for request in requests {
+        assert_eq!(
+            request.headers["client-properties"],
+            r#"{"type":".ClientProperties","features":["AUTO_MESSAGES"]}"#
+        );
+    }
+}
+
+#[tokio::test]
+async fn without_features_there_are_no_client_properties() {
+    let cloud = Cloud::ready().await;
+    posted(SEND)
+        .and(Without("client-properties"))
+        .respond_with(envelope(200, "OK", json!({"sequence": 0})))
+        .mount(&cloud.server)
+        .await;
+
+    assert!(cloud.publish().await.is_ok());
+}
+
+#[tokio::test]
+async fn a_conversation_closed_in_between_is_told_with_either_status() {
+    for status in [200, 400] {
+        let cloud = Cloud::ready().await;
+        let body = json!({"msg": "Bad Request, Conversation is close"});
+        cloud.on(SEND, envelope(status, "BAD_REQUEST", body)).await;
+
+        let published = cloud.publish().await.unwrap_err();
+        let closed = cloud
+            .client
+            .close(&cloud.conversation(), &cloud.trace)
+            .await
+            .unwrap_err();
+
+        assert!(
+            matches!(published, Error::ConversationClosed),
+            "{published:?}"
+        );
+        assert!(matches!(closed, Error::ConversationClosed), "{closed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_success_without_a_sequence_leaves_the_outcome_unknown() {
+    for body in [
+        json!({}),
+        json!({"sequence": -1}),
+        json!({"sequence": 1_u64 << 40}),
+        json!("OK"),
+    ] {
+        let cloud = Cloud::ready().await;
+        cloud.on(SEND, envelope(200, "OK", body.clone())).await;
+
+        let error = cloud.publish().await.unwrap_err();
+
+        assert!(error.outcome_unknown(), "{body}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_consumer_jws_is_the_callers_to_renew() {
+    let cloud = Cloud::ready().await;
+    cloud.on(SEND, token_refused(40103)).await;
+
+    let error = cloud.publish().await.unwrap_err();
+
+    assert!(matches!(error, Error::ConsumerTokenRefused), "{error:?}");
+    assert_eq!(cloud.requests_to(SEND).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_consumer_jws_that_no_header_can_hold_counts_as_refused() {
+    let mut cloud = Cloud::ready().await;
+    cloud.consumer_token = "a\nb".into();
+
+    let error = cloud.publish().await.unwrap_err();
+
+    assert!(matches!(error, Error::ConsumerTokenRefused), "{error:?}");
+}
+
+#[tokio::test]
+async fn trouble_and_throttling_are_passed_on_with_the_time_to_wait_and_not_tried_again() {
+    for (status, outcome_unknown) in [(429, false), (500, false), (503, false), (504, true)] {
+        let cloud = Cloud::ready().await;
+        let answer = ResponseTemplate::new(status).insert_header("retry-after", "3");
+        cloud
+            .on(SEND, answer.set_body_string("<html>later</html>"))
+            .await;
+
+        let error = cloud.publish().await.unwrap_err();
+
+        assert!(error.is_transient(), "{error:?}");
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(3)));
+        assert_eq!(error.outcome_unknown(), outcome_unknown, "{error:?}");
+        assert_eq!(cloud.requests_to(SEND).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_cloud_that_is_slow_leaves_the_outcome_unknown_and_is_asked_once() {
+    let cloud = Cloud::with_limits(Limits {
+        send: Duration::from_millis(50),
+        ..Limits::default()
+    })
+    .await;
+    cloud.give_domains().await;
+    cloud.give_token(1).await;
+    cloud
+        .on(
+            SEND,
+            ResponseTemplate::new(200).set_delay(Duration::from_secs(10)),
+        )
+        .await;
+
+    let error = cloud.publish().await.unwrap_err();
+
+    assert!(matches!(error, Error::NoAnswer(_)), "{error:?}");
+    assert!(error.outcome_unknown());
+    assert_eq!(cloud.requests_to(SEND).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_cut_answer_leaves_the_outcome_unknown() {
+    let cloud = Cloud::silent().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    cloud.give_domain(Service::Messaging, &base).await;
+    cloud.give_domains().await;
+    cloud.give_token(1).await;
+
+    let (published, ()) = tokio::join!(cloud.publish(), async {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        assert!(connection.read(&mut [0; 4096]).await.unwrap() > 0);
+        connection.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
+    });
+
+    let error = published.unwrap_err();
+    assert!(matches!(error, Error::NoAnswer(_)), "{error:?}");
+}

@@ -1,0 +1,149 @@
+//! Brings one call to the host of its service, as often as the call allows.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use reqwest::{Method, Request};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Serialize;
+use tokio_util::bytes::Bytes;
+
+use super::domains::{Domains, Service, below};
+use super::retry::{Repeat, repeated};
+use super::wire::request::ClientProperties;
+use super::{Error, Limits};
+use crate::clock::SharedClock;
+use crate::http::{self, Answer};
+use crate::types::conversation::Features;
+use crate::types::trace::Trace;
+
+/// The consumer's token; a sibling API calls it `LP-On-Behalf`.
+const ON_BEHALF: HeaderName = HeaderName::from_static("x-lp-on-behalf");
+const CLIENT_PROPERTIES: HeaderName = HeaderName::from_static("client-properties");
+
+/// A POST, made once: its tries share its body and header values.
+pub(super) struct Call {
+    /// Its name in spans.
+    pub(super) operation: &'static str,
+    pub(super) service: Service,
+    pub(super) repeat: Repeat,
+    /// The time that one try may take.
+    pub(super) limit: Duration,
+    pub(super) path: String,
+    pub(super) query: &'static str,
+    pub(super) body: Body,
+    pub(super) on_behalf: Option<HeaderValue>,
+    pub(super) client_properties: Option<HeaderValue>,
+}
+
+/// What is posted.
+pub(super) struct Body {
+    media_type: HeaderValue,
+    bytes: Bytes,
+}
+
+impl Body {
+    pub(super) fn json(value: &impl Serialize) -> Self {
+        Self {
+            media_type: HeaderValue::from_static("application/json"),
+            bytes: json(value).into(),
+        }
+    }
+
+    pub(super) fn form(members: &[(&str, &str)]) -> Self {
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.extend_pairs(members);
+        Self {
+            media_type: HeaderValue::from_static("application/x-www-form-urlencoded"),
+            bytes: form.finish().into(),
+        }
+    }
+}
+
+/// The consumer's token as a header value; one that cannot be a header is as bad as one that was refused.
+pub(super) fn on_behalf(token: &SecretString) -> Result<HeaderValue, Error> {
+    let mut value =
+        HeaderValue::from_str(token.expose_secret()).map_err(|_| Error::ConsumerTokenRefused)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The features as a header value.
+#[expect(
+    clippy::expect_used,
+    reason = "the names of features are capital letters, digits and underscores"
+)]
+pub(super) fn client_properties(features: &Features) -> Option<HeaderValue> {
+    (!features.is_empty()).then(|| {
+        let value = json(&ClientProperties::new(features.names()));
+        HeaderValue::try_from(value).expect("ASCII is a header value")
+    })
+}
+
+/// The value as JSON.
+#[expect(
+    clippy::expect_used,
+    reason = "the wire types have text for keys and nothing that refuses to be serialised"
+)]
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("a wire type is JSON")
+}
+
+/// The way to the services of one account.
+pub(super) struct Transport {
+    pub(super) http: http::Client,
+    pub(super) clock: SharedClock,
+    pub(super) limits: Limits,
+    pub(super) domains: Domains,
+}
+
+impl Transport {
+    /// Makes the call, as often as it allows, and reads its answer.
+    pub(super) async fn call<T>(
+        &self,
+        call: &Call,
+        authorization: Option<&HeaderValue>,
+        trace: &Trace,
+        read: impl Fn(&Answer, DateTime<Utc>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        repeated(call.repeat, self.limits.pause, || async {
+            let answer = self.attempt(call, authorization, trace).await?;
+            read(&answer, self.clock.now())
+        })
+        .await
+    }
+
+    /// One try. A host that refuses the connection is looked up again, for the next try to find it.
+    async fn attempt(
+        &self,
+        call: &Call,
+        authorization: Option<&HeaderValue>,
+        trace: &Trace,
+    ) -> Result<Answer, Error> {
+        let found = self.domains.find(call.service, trace).await;
+        let host = found.map_err(Error::not_begun)?;
+
+        let url = below(&host.value, &call.path, call.query);
+        let mut request = Request::new(Method::POST, url);
+        *request.body_mut() = Some(call.body.bytes.clone().into());
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, call.body.media_type.clone());
+        for (name, value) in [
+            (AUTHORIZATION, authorization),
+            (ON_BEHALF, call.on_behalf.as_ref()),
+            (CLIENT_PROPERTIES, call.client_properties.as_ref()),
+        ] {
+            if let Some(value) = value {
+                headers.insert(name, value.clone());
+            }
+        }
+
+        let sent = self.http.send(call.operation, trace, call.limit, request);
+        let answer = sent.await;
+        if let Err(http::Error::NotSent(_)) = answer {
+            self.domains.leave(call.service, &host, trace).await;
+        }
+        Ok(answer?)
+    }
+}

@@ -1,0 +1,148 @@
+//! Opening a conversation, speaking in it, closing it.
+
+use serde::Serialize;
+
+use crate::types::conversation::{Context, Routing, Urgency};
+use crate::types::message::{ChatState, ReceiptStatus, Sequence};
+
+/// The body of `cm.ConsumerRequestConversation`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::cloud) struct RequestConversation<'a> {
+    pub(in crate::cloud) brand_id: &'a str,
+    /// Always sent: the vendor's pages disagree on whether it is mandatory.
+    pub(in crate::cloud) channel_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cloud) ttr_def_name: Option<&'static str>,
+    #[serde(flatten)]
+    pub(in crate::cloud) target: Option<Target<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cloud) conversation_context: Option<SharkContext<'a>>,
+}
+
+/// Where the conversation goes. The ids are strings: they exceed 32 bits.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::cloud) enum Target<'a> {
+    #[serde(rename_all = "camelCase")]
+    CampaignInfo {
+        campaign_id: &'a str,
+        engagement_id: &'a str,
+    },
+    SkillId(&'a str),
+}
+
+impl<'a> From<&'a Routing> for Target<'a> {
+    fn from(routing: &'a Routing) -> Self {
+        match routing {
+            Routing::Campaign {
+                campaign_id,
+                engagement_id,
+            } => Self::CampaignInfo {
+                campaign_id: campaign_id.as_str(),
+                engagement_id: engagement_id.as_str(),
+            },
+            Routing::Skill { skill_id } => Self::SkillId(skill_id.as_str()),
+        }
+    }
+}
+
+/// What the Monitoring API knows of the consumer.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::cloud) struct SharkContext<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    visitor_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interaction_context_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lang: Option<&'a str>,
+}
+
+impl<'a> SharkContext<'a> {
+    /// `None` where the context says nothing.
+    pub(in crate::cloud) fn of(context: &'a Context) -> Option<Self> {
+        (*context != Context::default()).then_some(Self {
+            kind: "SharkContext",
+            visitor_id: context.visitor_id.as_deref(),
+            session_id: context.session_id.as_deref(),
+            interaction_context_id: context.interaction_context_id.as_deref(),
+            lang: context.language.as_deref(),
+        })
+    }
+}
+
+pub(in crate::cloud) fn urgency(urgency: Urgency) -> &'static str {
+    match urgency {
+        Urgency::Normal => "NORMAL",
+        Urgency::Urgent => "URGENT",
+        Urgency::Prioritized => "PRIORITIZED",
+    }
+}
+
+/// The body of `ms.PublishEvent`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::cloud) struct PublishEvent<'a> {
+    pub(in crate::cloud) dialog_id: &'a str,
+    pub(in crate::cloud) conversation_id: &'a str,
+    pub(in crate::cloud) event: Event<'a>,
+}
+
+/// What is published.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all_fields = "camelCase")]
+pub(in crate::cloud) enum Event<'a> {
+    #[serde(rename = "ContentEvent")]
+    Content {
+        content_type: &'static str,
+        message: &'a str,
+    },
+    #[serde(rename = "ChatStateEvent")]
+    ChatState { chat_state: &'static str },
+    #[serde(rename = "AcceptStatusEvent")]
+    AcceptStatus {
+        status: &'static str,
+        sequence_list: &'a [Sequence],
+    },
+}
+
+pub(in crate::cloud) fn chat_state(state: ChatState) -> &'static str {
+    match state {
+        ChatState::Composing => "COMPOSING",
+        ChatState::Pause => "PAUSE",
+        ChatState::Active => "ACTIVE",
+        ChatState::Inactive => "INACTIVE",
+        ChatState::Gone => "GONE",
+    }
+}
+
+pub(in crate::cloud) fn receipt_status(status: ReceiptStatus) -> &'static str {
+    match status {
+        ReceiptStatus::Accept => "ACCEPT",
+        ReceiptStatus::Read => "READ",
+        ReceiptStatus::Access => "ACCESS",
+        ReceiptStatus::Nack => "NACK",
+        ReceiptStatus::Action => "ACTION",
+    }
+}
+
+/// The body of `cm.UpdateConversationField`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::cloud) struct UpdateConversationField<'a> {
+    pub(in crate::cloud) conversation_id: &'a str,
+    pub(in crate::cloud) conversation_field: Field,
+}
+
+/// What is changed.
+#[derive(Serialize)]
+#[serde(tag = "field", rename_all_fields = "camelCase")]
+pub(in crate::cloud) enum Field {
+    #[serde(rename = "ConversationStateField")]
+    ConversationState { conversation_state: &'static str },
+}

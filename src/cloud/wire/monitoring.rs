@@ -1,0 +1,56 @@
+//! The Monitoring API's `engagement` call.
+
+use serde::{Deserialize, Serialize};
+
+/// Whose engagements are asked for.
+#[derive(Serialize)]
+pub(in crate::cloud) struct Engagement<'a> {
+    identities: [Identity<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct Identity<'a> {
+    iss: &'static str,
+    acr: &'static str,
+    sub: &'a str,
+}
+
+impl<'a> Engagement<'a> {
+    pub(in crate::cloud) fn of(external_id: &'a str) -> Self {
+        Self {
+            identities: [Identity {
+                // Optional, and the issuer of the vendor's own examples: consumers of a connector have no other.
+                iss: "LivePerson",
+                // The only level that the vendor supports.
+                acr: "loa1",
+                sub: external_id,
+            }],
+        }
+    }
+}
+
+/// The answer; without details where nothing is on offer.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::cloud) struct Engagements {
+    engagement_details: Option<Vec<Details>>,
+}
+
+/// An engagement on offer, or the conversation that the consumer is in.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Details {
+    status: Option<String>,
+    conversation_id: Option<String>,
+}
+
+impl Engagements {
+    /// The conversation that the consumer is in.
+    pub(in crate::cloud) fn conversation(&self) -> Option<&str> {
+        self.engagement_details
+            .iter()
+            .flatten()
+            .filter(|details| details.status.as_deref() == Some("conversation"))
+            .find_map(|details| details.conversation_id.as_deref())
+    }
+}

@@ -1,0 +1,183 @@
+//! Outgoing HTTP: the only place that builds a reqwest client and sends a request.
+//!
+//! Every request leaves with a time limit, the request id and trace context of what caused it, and a span of
+//! constant fields. An answer is read whole, up to [`MAX_BODY_BYTES`]. Which failures are worth another try is left
+//! to the caller, who is told the one thing it needs for that: whether anything can have reached the other side.
+//! Neither spans nor errors show paths, queries, bodies or header values, since those hold ids and secrets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Request, StatusCode};
+use tokio::time::Instant;
+use tokio_util::bytes::{Bytes, BytesMut};
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
+
+use crate::types::trace::Trace;
+
+/// 1 MiB: far more than any JSON answer needs, and little enough that a hostile answer does no harm.
+pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// 2 s: a host that takes longer to accept a connection is as good as away.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+
+/// 45 s: below the 60 s after which servers and load balancers usually close an idle connection, so that a request
+/// is not written into one that is just being closed.
+const IDLE_LIMIT: Duration = Duration::from_secs(45);
+
+/// Connections kept per host; a burst of users then finds them open.
+const IDLE_CONNECTIONS: usize = 256;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Whether requests go through the proxy that the environment names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proxy {
+    /// `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` are followed.
+    Environment,
+    /// Every connection is direct.
+    None,
+}
+
+/// Sends requests over pooled connections; a clone shares the pool.
+#[derive(Debug, Clone)]
+pub struct Client(reqwest::Client);
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status, redirects included: they are not followed.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Nothing reached the other side: another try repeats nothing.
+    #[error("no connection could be made")]
+    NotSent(#[source] Arc<reqwest::Error>),
+    /// The request was sent, at least in part: what became of it is unknown.
+    #[error("no whole answer came")]
+    NoAnswer(#[source] Arc<Loss>),
+}
+
+/// How an answer was lost.
+#[derive(Debug, thiserror::Error)]
+pub enum Loss {
+    /// The time limit passed, or the connection broke.
+    #[error(transparent)]
+    Transport(reqwest::Error),
+    /// The body is longer than [`MAX_BODY_BYTES`].
+    #[error("the body is longer than {MAX_BODY_BYTES} bytes")]
+    Overlong,
+}
+
+impl Client {
+    /// A client with a pool of its own.
+    ///
+    /// # Errors
+    ///
+    /// The TLS set-up of the machine cannot be used, for instance because it has no root certificates.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that builds a reqwest client"
+    )]
+    pub fn new(proxy: Proxy) -> Result<Self, reqwest::Error> {
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!("liveperson-bridge/", env!("CARGO_PKG_VERSION")))
+            // A redirect would take tokens and messages to a host that nobody configured.
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_LIMIT)
+            .pool_idle_timeout(IDLE_LIMIT)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS);
+        match proxy {
+            Proxy::Environment => builder,
+            Proxy::None => builder.no_proxy(),
+        }
+        .build()
+        .map(Self)
+    }
+
+    /// Sends a request and reads its answer, both within `limit`.
+    ///
+    /// `operation` is the request's constant name in spans, such as `cloud.open`.
+    ///
+    /// # Errors
+    ///
+    /// There is no answer; [`Error`] tells whether the request can have taken effect. An answer of any status is none.
+    pub async fn send(
+        &self,
+        operation: &'static str,
+        trace: &Trace,
+        limit: Duration,
+        mut request: Request,
+    ) -> Result<Answer, Error> {
+        let span = tracing::info_span!(
+            "http.send",
+            operation,
+            host = request.url().host_str(),
+            status = Empty,
+            duration_ms = Empty,
+        );
+        *request.timeout_mut() = Some(limit);
+        put(&mut request, REQUEST_ID, trace.request_id());
+        put(&mut request, TRACEPARENT, &trace.traceparent());
+        async {
+            let begun = Instant::now();
+            let answer = self.exchange(request).await;
+            let span = Span::current();
+            span.record("duration_ms", begun.elapsed().as_secs_f64() * 1000.0);
+            if let Ok(answer) = &answer {
+                span.record("status", answer.status.as_u16());
+            }
+            answer
+        }
+        .instrument(span)
+        .await
+    }
+
+    async fn exchange(&self, request: Request) -> Result<Answer, Error> {
+        let mut response = self.0.execute(request).await?;
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await? {
+            if body.len() + chunk.len() > MAX_BODY_BYTES {
+                return Err(Error::NoAnswer(Arc::new(Loss::Overlong)));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer {
+            status: response.status(),
+            headers: std::mem::take(response.headers_mut()),
+            body: body.freeze(),
+        })
+    }
+}
+
+impl From<reqwest::Error> for Error {
+    /// Judges by how far the request came, and takes the URL out of the error.
+    fn from(error: reqwest::Error) -> Self {
+        let error = error.without_url();
+        if error.is_connect() || error.is_builder() {
+            Self::NotSent(Arc::new(error))
+        } else {
+            Self::NoAnswer(Arc::new(Loss::Transport(error)))
+        }
+    }
+}
+
+/// Sets a header to text that [`Trace`] has already limited to what a header may hold.
+fn put(request: &mut Request, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        request.headers_mut().insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests;
