@@ -7,12 +7,12 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use uuid::{NoContext, Timestamp, Uuid};
 
 /// Tells the time of day.
 pub trait Clock: Debug + Send + Sync {
-    /// The present moment.
+    /// The present moment, in whole milliseconds: what the store keeps and the facade shows.
     fn now(&self) -> DateTime<Utc>;
 
     /// The present moment in milliseconds since the epoch, as the store keeps it.
@@ -45,7 +45,7 @@ impl Clock for SystemClock {
         reason = "the one place that reads the system clock"
     )]
     fn now(&self) -> DateTime<Utc> {
-        Utc::now()
+        Utc::now().trunc_subsecs(3)
     }
 }
 

@@ -72,6 +72,12 @@ impl Key {
         Self::new(rand::random())
     }
 
+    /// The key as base64 text, as a configuration names it.
+    #[must_use]
+    pub fn to_base64(&self) -> String {
+        STANDARD.encode(self.bytes.expose_secret())
+    }
+
     /// The key's public name: 16 hex digits.
     #[must_use]
     pub fn id(&self) -> String {

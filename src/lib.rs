@@ -1,10 +1,35 @@
 //! Connects messaging channels to LivePerson's Conversational Cloud.
+//!
+//! A channel's request comes in at [`api`], becomes a use case of [`bridge`], which looks the user up in the [`store`]
+//! and speaks to the Cloud through [`cloud`]. [`app`] puts the parts together and [`cli`] starts them; [`sandbox`] is a
+//! simulated Cloud that shares nothing with the client, so that each checks the other.
+//!
+//! Imports go one way, and `tests/it/house.rs` holds them to it:
+//!
+//! | module | may use |
+//! | --- | --- |
+//! | `types`, `clock` | nothing but `types` |
+//! | `telemetry`, `crypto`, `lifecycle` | nothing |
+//! | `config` | `types`, `crypto` |
+//! | `http` | `types` |
+//! | `cloud` | `http`, `types`, `clock` |
+//! | `store` | `crypto`, `types` |
+//! | `bridge` | `cloud`, `store`, `crypto`, `types`, `clock` |
+//! | `api` | `bridge`, `crypto`, `types`, `clock`, and the words of `cloud` and `store` that `bridge` answers with |
+//! | `sandbox` | `clock` |
+//! | `app`, `cli` | everything |
 
+pub mod api;
+pub mod app;
+pub mod bridge;
+pub mod cli;
 pub mod clock;
 pub mod cloud;
 pub mod config;
 pub mod crypto;
 pub mod http;
+pub mod lifecycle;
 pub mod sandbox;
 pub mod store;
+pub mod telemetry;
 pub mod types;

@@ -1,3 +1,7 @@
 //! The `liveperson-bridge` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    liveperson_bridge::cli::run()
+}

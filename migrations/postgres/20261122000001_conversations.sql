@@ -1,19 +1,18 @@
 CREATE TABLE conversations (
     id           TEXT   PRIMARY KEY,        -- the Cloud's id
     user_ref     BIGINT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    ordinal      BIGINT NOT NULL,           -- counts the user's conversations; clocks of two replicas may disagree
     channel_id   TEXT   NOT NULL,           -- the channel that opened it
     features     JSONB  NOT NULL,           -- names for the Client-Properties of every later request
     opened_at    BIGINT NOT NULL,
     closed_at    BIGINT,                    -- NULL: open
     close_reason TEXT,                      -- the Cloud's closeReason in lower case; NULL: not known
+    UNIQUE (user_ref, ordinal),
     CHECK (closed_at IS NOT NULL OR close_reason IS NULL)
 );
 
 -- A user has at most one conversation open at a time.
 CREATE UNIQUE INDEX conversations_open ON conversations (user_ref) WHERE closed_at IS NULL;
-
--- The latest conversation of a user.
-CREATE INDEX conversations_latest ON conversations (user_ref, opened_at);
 
 -- A conversation has a main dialog, which bears the conversation's id, and may have a survey after it.
 CREATE TABLE dialogs (

@@ -53,9 +53,10 @@ impl Store {
         let at = opened.at.timestamp_millis();
         Ok(transaction!(self, |tx| {
             let rows = sqlx::query(
-                "INSERT INTO conversations (id, user_ref, channel_id, features, opened_at)
-                 VALUES ($1, $2, $3, $4, $5)
-                 -- its own id, or conversations_open
+                "INSERT INTO conversations (id, user_ref, ordinal, channel_id, features, opened_at)
+                 SELECT $1, $2, COALESCE(MAX(ordinal), 0) + 1, $3, $4, $5
+                 FROM conversations WHERE user_ref = $2
+                 -- its own id, its ordinal, or conversations_open
                  ON CONFLICT DO NOTHING",
             )
             .bind(id)
@@ -102,7 +103,7 @@ impl Store {
             "SELECT c.id, c.features, c.opened_at, c.closed_at, c.close_reason
              FROM users u JOIN conversations c ON c.user_ref = u.id
              WHERE u.account_id = $1 AND u.namespace = $2 AND u.user_id = $3
-             ORDER BY c.opened_at DESC, c.id DESC LIMIT 1",
+             ORDER BY c.ordinal DESC LIMIT 1",
         )
         .bind(key.account_id.as_str())
         .bind(key.namespace.as_str())

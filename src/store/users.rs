@@ -138,7 +138,7 @@ impl Store {
         };
         let conversation: Option<ConversationRow> = read!(self, |db| sqlx::query_as(
             "SELECT id, features, opened_at, closed_at, close_reason FROM conversations
-             WHERE user_ref = $1 ORDER BY opened_at DESC, id DESC LIMIT 1",
+             WHERE user_ref = $1 ORDER BY ordinal DESC LIMIT 1",
         )
         .bind(row.id)
         .fetch_optional(db)

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::ids::{ConversationId, InvalidId};
+use super::ids::{ConversationId, Invalid};
 use super::profile::Profile;
 
 /// How to open a conversation; every member may be left out.
@@ -61,16 +61,16 @@ struct RoutingMembers {
 }
 
 impl TryFrom<RoutingMembers> for Routing {
-    type Error = InvalidId;
+    type Error = Invalid;
 
-    fn try_from(members: RoutingMembers) -> Result<Self, InvalidId> {
+    fn try_from(members: RoutingMembers) -> Result<Self, Invalid> {
         match (members.campaign_id, members.engagement_id, members.skill_id) {
             (Some(campaign_id), Some(engagement_id), None) => Ok(Self::Campaign {
                 campaign_id,
                 engagement_id,
             }),
             (None, None, Some(skill_id)) => Ok(Self::Skill { skill_id }),
-            _ => Err(InvalidId {
+            _ => Err(Invalid {
                 expected: "either campaign_id and engagement_id, or skill_id alone",
             }),
         }
@@ -91,13 +91,13 @@ impl RouteId {
 }
 
 impl TryFrom<String> for RouteId {
-    type Error = InvalidId;
+    type Error = Invalid;
 
-    fn try_from(text: String) -> Result<Self, InvalidId> {
+    fn try_from(text: String) -> Result<Self, Invalid> {
         if (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
             Ok(Self(text))
         } else {
-            Err(InvalidId {
+            Err(Invalid {
                 expected: "1 to 64 printable ASCII characters",
             })
         }
@@ -162,9 +162,9 @@ impl Features {
 }
 
 impl TryFrom<Vec<String>> for Features {
-    type Error = InvalidId;
+    type Error = Invalid;
 
-    fn try_from(names: Vec<String>) -> Result<Self, InvalidId> {
+    fn try_from(names: Vec<String>) -> Result<Self, Invalid> {
         let is_feature = |name: &String| {
             (1..=64).contains(&name.len())
                 && name
@@ -174,7 +174,7 @@ impl TryFrom<Vec<String>> for Features {
         if names.len() <= 16 && names.iter().all(is_feature) {
             Ok(Self(names))
         } else {
-            Err(InvalidId {
+            Err(Invalid {
                 expected: "at most 16 names of capital letters, digits and underscores, such as AUTO_MESSAGES",
             })
         }

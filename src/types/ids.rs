@@ -6,11 +6,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// An identifier that breaks its rule.
+/// A value that breaks the rule of its type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}")]
-pub struct InvalidId {
-    /// What the identifier should have been.
+pub struct Invalid {
+    /// What the value should have been.
     pub expected: &'static str,
 }
 
@@ -32,22 +32,22 @@ macro_rules! checked_id {
         }
 
         impl TryFrom<String> for $name {
-            type Error = InvalidId;
+            type Error = Invalid;
 
-            fn try_from(text: String) -> Result<Self, InvalidId> {
+            fn try_from(text: String) -> Result<Self, Invalid> {
                 let check: fn(&str) -> bool = $check;
                 if check(&text) {
                     Ok(Self(text))
                 } else {
-                    Err(InvalidId { expected: $expected })
+                    Err(Invalid { expected: $expected })
                 }
             }
         }
 
         impl FromStr for $name {
-            type Err = InvalidId;
+            type Err = Invalid;
 
-            fn from_str(text: &str) -> Result<Self, InvalidId> {
+            fn from_str(text: &str) -> Result<Self, Invalid> {
                 Self::try_from(text.to_owned())
             }
         }

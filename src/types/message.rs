@@ -4,12 +4,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::ids::Invalid;
+
 /// The bridge's own name for a message: `msg_` and a UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageId(Uuid);
 
 impl MessageId {
-    /// The id for a message that begins now, from a UUID of [`crate::clock::Clock::uuid`].
+    /// The id for a message that begins now, from a UUID of the clock.
     #[must_use]
     pub fn new(uuid: Uuid) -> Self {
         Self(uuid)
@@ -56,3 +58,77 @@ pub enum ReceiptStatus {
 
 /// The number of an event within its dialog, from 0.
 pub type Sequence = u32;
+
+/// What a user wrote: never empty, never shown in a log.
+#[derive(Clone, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(try_from = "String")]
+#[schema(value_type = String, min_length = 1, example = "Hello")]
+pub struct Text(String);
+
+impl Text {
+    /// The text itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Text {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        if text.is_empty() {
+            Err(Invalid {
+                expected: "a text that is not empty",
+            })
+        } else {
+            Ok(Self(text))
+        }
+    }
+}
+
+impl std::fmt::Debug for Text {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Text([{} bytes])", self.0.len())
+    }
+}
+
+/// The messages that a receipt speaks of: 1 to 1000 sequences of one dialog.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(try_from = "Vec<Sequence>")]
+#[schema(value_type = Vec<Sequence>, min_items = 1, max_items = 1000, example = json!([1, 2]))]
+pub struct Sequences(Vec<Sequence>);
+
+impl Sequences {
+    /// The sequences.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Sequence] {
+        &self.0
+    }
+}
+
+impl TryFrom<Vec<Sequence>> for Sequences {
+    type Error = Invalid;
+
+    fn try_from(sequences: Vec<Sequence>) -> Result<Self, Invalid> {
+        if (1..=1000).contains(&sequences.len()) {
+            Ok(Self(sequences))
+        } else {
+            Err(Invalid {
+                expected: "1 to 1000 sequences",
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debugging_a_text_does_not_show_it() {
+        let text = Text::try_from("my card is 1234".to_owned()).unwrap();
+
+        assert_eq!(format!("{text:?}"), "Text([15 bytes])");
+    }
+}

@@ -1,1 +1,27 @@
-//! The black-box suite.
+//! The black-box suite: the service as a channel, the Cloud and an operator meet it. One module a promise.
+//!
+//! `scripts/test` starts a throw-away PostgreSQL and names it in `TEST_DATABASE_URL`; each test has a database of its
+//! own there, or an SQLite file, and every promise runs on both.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test's tasks end with its runtime"
+)]
+
+#[macro_use]
+mod support;
+
+mod opening_race;
+mod outages;
+mod payloads;
+mod replacement;
+mod restart;
+mod store;
+mod tokens;

@@ -1,0 +1,18 @@
+//! The facade: what channels call, and what operators probe.
+//!
+//! A handler extracts, calls one use case of `bridge`, and maps the answer. Everything that goes wrong becomes a
+//! [`Problem`](problem::Problem), whoever noticed it. The document and the routes come from one router, so neither can
+//! name what the other lacks.
+
+pub mod admin;
+mod auth;
+mod envelope;
+mod extract;
+mod openapi;
+pub mod problem;
+mod router;
+mod v1;
+
+pub use auth::{ChannelKeys, Keys};
+pub use openapi::document;
+pub use router::{AppState, router};

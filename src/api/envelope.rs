@@ -1,0 +1,101 @@
+//! What surrounds every request: its id and trace, one line of log, and the rendering of problems.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tracing::Instrument as _;
+
+use super::problem::{Code, Problem};
+use crate::clock::SharedClock;
+use crate::types::trace::Trace;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Gives the request its trace, and its answer an id, a body where a problem has none yet, and a line of log.
+pub(super) async fn envelop(
+    State(clock): State<SharedClock>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let started = Instant::now();
+    let trace = Arc::new(Trace::continue_from(
+        text(request.headers(), &REQUEST_ID),
+        text(request.headers(), &TRACEPARENT),
+        clock.uuid(),
+    ));
+    // The pattern, never the path: a path names a user.
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let span = tracing::info_span!(
+        "http.request",
+        request_id = trace.request_id(),
+        http.method = %request.method(),
+        http.route = route,
+        channel.id = tracing::field::Empty,
+    );
+    request.extensions_mut().insert(Arc::clone(&trace));
+
+    let response = next.run(request).instrument(span.clone()).await;
+
+    let _entered = span.enter();
+    let (mut response, problem) = rendered(response, trace.request_id());
+    let status = response.status().as_u16();
+    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let cause = problem.as_ref().and_then(Problem::cause);
+    let code = problem.as_ref().map(|problem| problem.code().as_str());
+    if status >= 500 {
+        tracing::error!(status, duration_ms, code, error = cause, "request failed");
+    } else if status >= 400 {
+        tracing::warn!(status, duration_ms, code, error = cause, "request refused");
+    } else {
+        tracing::info!(status, duration_ms, "request answered");
+    }
+    if let Ok(id) = HeaderValue::from_str(trace.request_id()) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// Renders the problem that a response carries, or that its bare status stands for.
+fn rendered(mut response: Response, request_id: &str) -> (Response, Option<Problem>) {
+    let status = response.status();
+    let carried = response.extensions_mut().remove::<Problem>();
+    if carried.is_none() && !status.is_client_error() && !status.is_server_error() {
+        return (response, None);
+    }
+    let problem = carried.unwrap_or_else(|| Problem::of_status(status));
+    let mut rendered = problem.render(request_id);
+    // What the layer below said beyond its status, such as `Allow`, stays.
+    for (name, value) in response.headers() {
+        if !rendered.headers().contains_key(name) && !is_about_the_body(name) {
+            rendered.headers_mut().append(name.clone(), value.clone());
+        }
+    }
+    (rendered, Some(problem))
+}
+
+fn is_about_the_body(name: &HeaderName) -> bool {
+    use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+    [CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING].contains(name)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Turns a panic into a problem; the panic hook has logged where it happened.
+pub(super) fn catch_panic(_panic: Box<dyn Any + Send>) -> Response {
+    Problem::new(
+        Code::InternalError,
+        "The bridge failed; its log tells more under this request's id.",
+    )
+    .into_response()
+}

@@ -1,0 +1,191 @@
+//! Extractors whose rejections are problems that name what was wrong.
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
+
+use super::problem::{Code, Problem};
+use crate::types::ids::UserId;
+
+/// A JSON body.
+pub(super) struct Json<T>(pub(super) T);
+
+/// A JSON body that may be left out.
+pub(super) struct OptionalJson<T>(pub(super) T);
+
+/// The `user_id` of the path.
+pub(super) struct User(pub(super) UserId);
+
+impl<T, S> FromRequest<S> for Json<T>
+where
+    T: DeserializeOwned,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        require_json(request.headers())?;
+        let body = read(request, state).await?;
+        parse(&body).map(Self)
+    }
+}
+
+impl<T, S> FromRequest<S> for OptionalJson<T>
+where
+    T: DeserializeOwned + Default,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let media_type = require_json(request.headers());
+        let body = read(request, state).await?;
+        if body.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        media_type?;
+        parse(&body).map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for User {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let malformed = |detail: String| Problem::new(Code::MalformedRequest, detail);
+        let Path(text) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| {
+                malformed("The path's user_id: expected percent-encoded UTF-8.".to_owned())
+            })?;
+        UserId::try_from(text)
+            .map(Self)
+            .map_err(|error| malformed(format!("The path's user_id: {error}.")))
+    }
+}
+
+/// Refuses a body that does not say that it is JSON.
+fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let essence = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .map(|value| value.split(';').next().unwrap_or(value).trim());
+    match essence {
+        Some(essence) if essence.eq_ignore_ascii_case("application/json") => Ok(()),
+        Some(_) => Err(Problem::new(
+            Code::UnsupportedMediaType,
+            "Expected Content-Type: application/json.",
+        )),
+        None => Err(Problem::new(
+            Code::UnsupportedMediaType,
+            "Expected Content-Type: application/json, found none.",
+        )),
+    }
+}
+
+async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, state)
+        .await
+        .map_err(|rejection: BytesRejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+                Code::BodyTooLarge,
+                format!(
+                    "A JSON body may have {} bytes at most.",
+                    super::router::JSON_LIMIT
+                ),
+            ),
+            status => Problem::of_status(status),
+        })
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let pointer = pointer(error.path());
+        refused(error.inner(), pointer)
+    })?;
+    json.end().map_err(|error| refused(&error, String::new()))?;
+    Ok(value)
+}
+
+fn refused(error: &serde_json::Error, pointer: String) -> Problem {
+    if error.is_data() {
+        Problem::violation(pointer, without_position(&error.to_string()))
+    } else {
+        Problem::new(
+            Code::MalformedRequest,
+            format!("The body is not valid JSON: {error}."),
+        )
+    }
+}
+
+/// `serde_json` ends its messages with the line and column, which a pointer replaces.
+fn without_position(message: &str) -> String {
+    message
+        .rsplit_once(" at line ")
+        .map_or(message, |(message, _)| message)
+        .to_owned()
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    path.iter()
+        .filter_map(|segment| match segment {
+            Segment::Seq { index } => Some(format!("/{index}")),
+            Segment::Map { key } => Some(format!("/{}", key.replace('~', "~0").replace('/', "~1"))),
+            Segment::Enum { variant } => Some(format!("/{variant}")),
+            Segment::Unknown => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::types::conversation::Opening;
+
+    fn refusal(body: &str) -> serde_json::Value {
+        let Err(problem) = parse::<Opening>(body.as_bytes()) else {
+            panic!("{body} was taken");
+        };
+        let code = problem.code().as_str();
+        let errors = format!("{problem:?}");
+        json!({"code": code, "debug": errors})
+    }
+
+    #[test]
+    fn a_violation_names_the_member_by_its_pointer() {
+        for (body, pointer) in [
+            (r#"{"profil": {}}"#, "/profil"),
+            (r#"{"profile": {"first_name": 1}}"#, "/profile/first_name"),
+            (
+                r#"{"profile": {"contacts": [{}, {"phone_type": "car"}]}}"#,
+                "/profile/contacts/1/phone_type",
+            ),
+            (r#"{"routing": {"skill_id": ""}}"#, "/routing/skill_id"),
+            (r#"{"routing": {"campaign_id": "1"}}"#, "/routing"),
+            (r#"{"a/b~c": 1}"#, "/a~1b~0c"),
+            ("[]", ""),
+        ] {
+            let refusal = refusal(body);
+            assert_eq!(refusal["code"], "invalid-request", "{body}");
+            let debug = refusal["debug"].as_str().unwrap();
+            assert!(
+                debug.contains(&format!("pointer: {pointer:?}")),
+                "{body}: {debug}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_malformed() {
+        for body in ["", "{", "{} {}", "{\"a\": \u{1}}", &"[".repeat(100_000)] {
+            assert_eq!(refusal(body)["code"], "malformed-request", "{body:.20}");
+        }
+    }
+}

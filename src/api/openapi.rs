@@ -1,0 +1,114 @@
+//! The OpenAPI document, made of the same routes that are served.
+
+use axum::Router;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, ResponseBuilder};
+use utoipa::{Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+
+use super::problem::{Code, ProblemDetails};
+use super::router::AppState;
+use super::v1;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "liveperson-bridge",
+        description = "Connects a messaging channel to LivePerson's Conversational Cloud.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    components(schemas(ProblemDetails)),
+    modifiers(&BearerKey),
+    security(("channel_key" = [])),
+    tags(
+        (name = "conversation", description = "One open conversation per user"),
+        (name = "messages", description = "What users write, and the signs that go with it"),
+        (name = "users", description = "What is known of a user"),
+    ),
+)]
+struct ApiDoc;
+
+struct BearerKey;
+
+impl Modify for BearerKey {
+    fn modify(&self, document: &mut Document) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("The channel's API key."))
+            .build();
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("channel_key", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The routes, and the document that describes them.
+pub(super) fn routes_and_document() -> (Router<AppState>, Document) {
+    let (routes, mut document) = OpenApiRouter::with_openapi(ApiDoc::openapi())
+        .merge(v1::routes())
+        .split_for_parts();
+    describe_problems(&mut document);
+    (routes, document)
+}
+
+/// The OpenAPI document.
+#[must_use]
+pub fn document() -> Document {
+    routes_and_document().1
+}
+
+/// Gives each operation the answers that any of them can have: one for each status of the table of problems, with the
+/// codes that share it.
+fn describe_problems(document: &mut Document) {
+    let paths = document.paths.paths.values_mut();
+    let operations = paths.flat_map(|item| {
+        [
+            &mut item.get,
+            &mut item.put,
+            &mut item.post,
+            &mut item.delete,
+        ]
+        .into_iter()
+        .flatten()
+    });
+    for operation in operations {
+        let has_body = operation.request_body.is_some();
+        for &code in Code::ALL {
+            let only_with_body = matches!(
+                code,
+                Code::BodyTooLarge | Code::UnsupportedMediaType | Code::InvalidRequest
+            );
+            if has_body || !only_with_body {
+                describe_problem(operation, code);
+            }
+        }
+    }
+}
+
+fn describe_problem(operation: &mut Operation, code: Code) {
+    use std::collections::btree_map::Entry;
+
+    let line = format!("`{}`: {}", code.as_str(), code.title());
+    let status = code.status().as_str().to_owned();
+    match operation.responses.responses.entry(status) {
+        Entry::Occupied(mut known) => {
+            if let utoipa::openapi::RefOr::T(response) = known.get_mut() {
+                response.description.push_str("; ");
+                response.description.push_str(&line);
+            }
+        }
+        Entry::Vacant(vacant) => {
+            let content = ContentBuilder::new()
+                .schema(Some(Ref::from_schema_name("Problem")))
+                .build();
+            vacant.insert(
+                ResponseBuilder::new()
+                    .description(line)
+                    .content("application/problem+json", content)
+                    .into(),
+            );
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! Everything that becomes an error response: RFC 9457 problem details.
+//!
+//! One table says what each code means; one `match` without a wildcard gives every error of a use case its code. A
+//! problem is rendered by the envelope, which knows the request's id and logs the cause once.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::bridge::{self, CloudError};
+
+/// The kinds of problem, each with one status, one title, and whether another try may mend it.
+macro_rules! codes {
+    ($($name:ident = $code:literal, $status:ident, $retryable:literal, $title:literal;)+) => {
+        /// The kind of a problem.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code {
+            $(#[doc = $title] $name,)+
+        }
+
+        impl Code {
+            /// Every kind.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The code as the facade shows it.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $code,)+ }
+            }
+
+            /// The HTTP status.
+            #[must_use]
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status,)+ }
+            }
+
+            /// What the kind means, the same for each of its occurrences.
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)+ }
+            }
+
+            /// Whether the same request may succeed when it is sent again.
+            #[must_use]
+            pub const fn retryable(self) -> bool {
+                match self { $(Self::$name => $retryable,)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    MalformedRequest = "malformed-request", BAD_REQUEST, false, "The request cannot be read";
+    Unauthorized = "unauthorized", UNAUTHORIZED, false, "No channel has this API key";
+    NotFound = "not-found", NOT_FOUND, false, "There is nothing at this path";
+    UserNotFound = "user-not-found", NOT_FOUND, false, "The channel has no such user";
+    ConversationNotFound = "conversation-not-found", NOT_FOUND, false, "The user never had a conversation";
+    MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, false, "The path does not take this method";
+    RequestTimeout = "request-timeout", REQUEST_TIMEOUT, true, "The request took too long to arrive or to be worked on";
+    NoOpenConversation = "no-open-conversation", CONFLICT, false, "The user has no open conversation";
+    BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE, false, "The body is too large";
+    UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, false, "The body has the wrong type";
+    InvalidRequest = "invalid-request", UNPROCESSABLE_ENTITY, false, "The request breaks a rule";
+    CloudRefused = "cloud-refused", UNPROCESSABLE_ENTITY, false, "The Cloud refused the request";
+    InternalError = "internal-error", INTERNAL_SERVER_ERROR, true, "The bridge failed";
+    CloudCredentialsRefused = "cloud-credentials-refused", BAD_GATEWAY, false, "The Cloud refused the bridge's own credentials";
+    StorageUnavailable = "storage-unavailable", SERVICE_UNAVAILABLE, true, "The bridge's storage is away";
+    CloudUnavailable = "cloud-unavailable", SERVICE_UNAVAILABLE, true, "The Cloud is away";
+    CloudThrottled = "cloud-throttled", SERVICE_UNAVAILABLE, true, "The Cloud takes no more requests for now";
+    ConversationPending = "conversation-pending", SERVICE_UNAVAILABLE, true, "The user's conversation is still being opened";
+    ConversationLost = "conversation-lost", SERVICE_UNAVAILABLE, true, "The Cloud has a conversation open that the bridge cannot find";
+    CloudOutcomeUnknown = "cloud-outcome-unknown", GATEWAY_TIMEOUT, false, "The Cloud did not say whether it did what was asked";
+}
+
+/// 5 s: how soon to try again where the Cloud does not say; the vendor's first retry comes after as long.
+const CLOUD_RETRY_SECONDS: u64 = 5;
+
+/// 1 s: how soon to try again when the storage is away; a failover takes a few of these.
+const STORAGE_RETRY_SECONDS: u64 = 1;
+
+/// One thing that went wrong with one request.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    code: Code,
+    detail: String,
+    errors: Vec<Violation>,
+    upstream: Option<Box<Upstream>>,
+    retry_after_seconds: Option<u64>,
+    cause: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+/// One member of a body that breaks a rule.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Violation {
+    /// JSON pointer (RFC 6901) to the member.
+    #[schema(example = "/open/routing/skill_id")]
+    pub pointer: String,
+    /// What was expected.
+    pub detail: String,
+}
+
+/// What the Cloud answered.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Upstream {
+    /// The Cloud's HTTP status.
+    #[schema(example = 400)]
+    pub status: u16,
+    /// The Cloud's own code, as text.
+    pub code: Option<String>,
+    /// The Cloud's own words.
+    pub title: Option<String>,
+}
+
+/// Problem details (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemDetails<'a> {
+    /// `urn:liveperson-bridge:problem:` and the code.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:liveperson-bridge:problem:no-open-conversation")]
+    kind: String,
+    /// What the kind of problem means.
+    title: &'static str,
+    /// The HTTP status.
+    #[schema(example = 409)]
+    status: u16,
+    /// What happened this time.
+    detail: &'a str,
+    /// The kind of problem.
+    #[schema(example = "no-open-conversation")]
+    code: &'static str,
+    /// Whether the same request may succeed when it is sent again.
+    retryable: bool,
+    /// The request's id, to be named to the operator.
+    request_id: &'a str,
+    /// The members that break a rule.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(required = false)]
+    errors: &'a [Violation],
+    /// What the Cloud answered, where it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<&'a Upstream>,
+}
+
+impl Problem {
+    /// A problem of a kind, with what happened this time.
+    #[must_use]
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            upstream: None,
+            retry_after_seconds: None,
+            cause: None,
+        }
+    }
+
+    /// A member of the body that breaks a rule.
+    #[must_use]
+    pub fn violation(pointer: String, detail: String) -> Self {
+        Self {
+            errors: vec![Violation { pointer, detail }],
+            ..Self::new(
+                Code::InvalidRequest,
+                "The body breaks a rule; see errors for the member.",
+            )
+        }
+    }
+
+    /// The problem that a bare status stands for: what a layer below us answered without our words.
+    #[must_use]
+    pub fn of_status(status: StatusCode) -> Self {
+        let code = match status {
+            StatusCode::UNAUTHORIZED => Code::Unauthorized,
+            StatusCode::NOT_FOUND => Code::NotFound,
+            StatusCode::METHOD_NOT_ALLOWED => Code::MethodNotAllowed,
+            StatusCode::REQUEST_TIMEOUT => Code::RequestTimeout,
+            StatusCode::PAYLOAD_TOO_LARGE => Code::BodyTooLarge,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::UnsupportedMediaType,
+            StatusCode::UNPROCESSABLE_ENTITY => Code::InvalidRequest,
+            status if status.is_client_error() => Code::MalformedRequest,
+            _ => Code::InternalError,
+        };
+        Self::new(code, format!("{}.", code.title()))
+    }
+
+    /// The kind.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The error behind it, for the log.
+    #[must_use]
+    pub fn cause(&self) -> Option<&(dyn StdError + 'static)> {
+        self.cause
+            .as_deref()
+            .map(|cause| cause as &(dyn StdError + 'static))
+    }
+
+    /// The response, whose body names the request.
+    #[must_use]
+    pub fn render(&self, request_id: &str) -> Response {
+        let details = ProblemDetails {
+            kind: format!("urn:liveperson-bridge:problem:{}", self.code.as_str()),
+            title: self.code.title(),
+            status: self.code.status().as_u16(),
+            detail: &self.detail,
+            code: self.code.as_str(),
+            retryable: self.code.retryable(),
+            request_id,
+            errors: &self.errors,
+            upstream: self.upstream.as_deref(),
+        };
+        // Strings, numbers and lists of them always serialize.
+        let body = serde_json::to_vec(&details).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.code.status();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if self.code == Code::Unauthorized {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+
+    /// What a failure at the Cloud means for the channel.
+    fn from_cloud(error: &CloudError) -> Self {
+        let retry_after = error
+            .retry_after()
+            .map_or(CLOUD_RETRY_SECONDS, |after| after.as_secs().max(1));
+        let upstream = |status: u16| Upstream {
+            status,
+            code: None,
+            title: None,
+        };
+        match error {
+            CloudError::NotBegun(cause) => Self::from_cloud(cause),
+            CloudError::Unreachable(_) => {
+                Self::new(Code::CloudUnavailable, "The Cloud cannot be reached.")
+                    .retry_after(retry_after)
+            }
+            CloudError::Throttled { .. } => Self::new(
+                Code::CloudThrottled,
+                "The Cloud takes no more requests for now.",
+            )
+            .retry_after(retry_after)
+            .upstream(upstream(429)),
+            CloudError::Unavailable { status, .. } if !error.outcome_unknown() => {
+                Self::new(Code::CloudUnavailable, "The Cloud cannot serve now.")
+                    .retry_after(retry_after)
+                    .upstream(upstream(*status))
+            }
+            CloudError::Unavailable { status, .. } | CloudError::Undecodable { status } => {
+                Self::outcome_unknown().upstream(upstream(*status))
+            }
+            CloudError::NoAnswer(_) => Self::outcome_unknown(),
+            CloudError::CredentialsRefused { status } => Self::new(
+                Code::CloudCredentialsRefused,
+                "The Cloud refused the account's client id and secret.",
+            )
+            .upstream(upstream(*status)),
+            CloudError::AppTokenRefused => Self::new(
+                Code::CloudCredentialsRefused,
+                "The Cloud refused the account's AppJWT, also when it was made anew.",
+            ),
+            CloudError::ConsumerTokenRefused => Self::new(
+                Code::CloudCredentialsRefused,
+                "The Cloud refused the user's ConsumerJWS, also when it was made anew.",
+            ),
+            CloudError::Refused {
+                status,
+                code,
+                title,
+            } => Self::new(
+                Code::CloudRefused,
+                format!("The Cloud refused the request: {title}"),
+            )
+            .upstream(Upstream {
+                status: *status,
+                code: code.clone(),
+                title: Some(title.clone()),
+            }),
+            CloudError::ConversationClosed => Self::new(
+                Code::CloudRefused,
+                "The Cloud closes each conversation of this user as soon as it is open.",
+            ),
+            CloudError::AlreadyOpen | CloudError::UnknownAccount(_) => Self::internal(),
+        }
+    }
+
+    fn outcome_unknown() -> Self {
+        Self::new(
+            Code::CloudOutcomeUnknown,
+            "The Cloud did not say whether it did what was asked; sending it again may do it twice.",
+        )
+    }
+
+    fn internal() -> Self {
+        Self::new(
+            Code::InternalError,
+            "The bridge failed; its log tells more under this request's id.",
+        )
+    }
+
+    fn upstream(self, upstream: Upstream) -> Self {
+        Self {
+            upstream: Some(Box::new(upstream)),
+            ..self
+        }
+    }
+
+    fn caused_by(self, cause: impl StdError + Send + Sync + 'static) -> Self {
+        Self {
+            cause: Some(Arc::new(cause)),
+            ..self
+        }
+    }
+
+    fn retry_after(self, seconds: u64) -> Self {
+        Self {
+            retry_after_seconds: Some(seconds),
+            ..self
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    /// A bare status that carries the problem to the envelope, which renders it.
+    fn into_response(self) -> Response {
+        let mut response = self.code.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<bridge::Error> for Problem {
+    fn from(error: bridge::Error) -> Self {
+        use bridge::Error;
+        let problem = match &error {
+            Error::UserNotFound => Self::new(Code::UserNotFound, "This channel has no such user."),
+            Error::ConversationNotFound => Self::new(
+                Code::ConversationNotFound,
+                "This user never had a conversation.",
+            ),
+            Error::NoOpenConversation => Self::new(
+                Code::NoOpenConversation,
+                "This user has no open conversation; a message opens one.",
+            ),
+            Error::ConversationLost => Self::new(
+                Code::ConversationLost,
+                "The Cloud has a conversation open for this user that could not be found again; it can be as soon as the Cloud tells of it or an agent closes it.",
+            )
+            .retry_after(CLOUD_RETRY_SECONDS),
+            Error::OpeningPending { .. } => Self::new(
+                Code::ConversationPending,
+                "This user's conversation could not be opened in time.",
+            )
+            .retry_after(CLOUD_RETRY_SECONDS),
+            Error::Cloud(error) => Self::from_cloud(error),
+            Error::Store(_) => Self::new(
+                Code::StorageUnavailable,
+                "The bridge's storage is away; nothing was accepted.",
+            )
+            .retry_after(STORAGE_RETRY_SECONDS),
+            Error::Seal(_) | Error::Interrupted => Self::internal(),
+        };
+        problem.caused_by(error)
+    }
+}

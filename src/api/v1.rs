@@ -1,0 +1,22 @@
+//! Version 1 of the facade: one file a resource.
+
+mod conversation;
+mod messages;
+mod receipts;
+mod typing;
+mod users;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::router::AppState;
+
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(conversation::open, conversation::show))
+        .routes(routes!(conversation::close))
+        .routes(routes!(messages::send))
+        .routes(routes!(typing::set))
+        .routes(routes!(receipts::send))
+        .routes(routes!(users::show))
+}

@@ -1,0 +1,142 @@
+//! The user's conversation.
+
+use axum::Json as Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::api::auth::AuthChannel;
+use crate::api::extract::{OptionalJson, User};
+use crate::api::problem::Problem;
+use crate::bridge::{Bridge, OpenOutcome};
+use crate::types::conversation::{Conversation, Features, Opening, State as ConversationState};
+use crate::types::ids::{ConversationId, UserId};
+
+/// A conversation that the bridge opened for a user.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Conversation)]
+pub(super) struct ConversationView {
+    /// The Cloud's id.
+    id: ConversationId,
+    /// Whose it is.
+    user_id: UserId,
+    /// Whether messages go there.
+    state: StateView,
+    /// When it was opened.
+    opened_at: DateTime<Utc>,
+    /// When it was closed, as far as the bridge knows.
+    closed_at: Option<DateTime<Utc>>,
+    /// Who or what closed it: `consumer`, `agent`, or another word of the Cloud's; null while open or unknown.
+    close_reason: Option<String>,
+    /// The client features it was opened with.
+    features: Features,
+    /// How many of the user's requests wait to be sent to the Cloud.
+    queued: u32,
+}
+
+/// Whether a conversation is open.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = ConversationState)]
+enum StateView {
+    /// Messages go there.
+    Open,
+    /// It has ended.
+    Closed,
+}
+
+impl ConversationView {
+    pub(super) fn new(user_id: UserId, conversation: Conversation) -> Self {
+        let (state, closed_at, close_reason) = match conversation.state {
+            ConversationState::Open => (StateView::Open, None, None),
+            ConversationState::Closed { at, reason } => {
+                (StateView::Closed, Some(at), reason.map(|reason| reason.0))
+            }
+        };
+        Self {
+            id: conversation.id,
+            user_id,
+            state,
+            opened_at: conversation.opened_at,
+            closed_at,
+            close_reason,
+            features: conversation.features,
+            // Every request is answered when the Cloud has answered it, so none waits.
+            queued: 0,
+        }
+    }
+}
+
+/// What to close; every member may be left out.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Closing {}
+
+/// Opens a conversation for a user, unless one is open.
+#[utoipa::path(
+    post,
+    path = "/v1/users/{user_id}/conversation",
+    tag = "conversation",
+    operation_id = "openConversation",
+    params(("user_id" = UserId, Path, description = "The channel's own name for the person")),
+    request_body(content = Opening, description = "How to open it; may be left out"),
+    responses(
+        (status = 201, description = "The conversation that was opened", body = ConversationView),
+        (status = 200, description = "The conversation that was open already", body = ConversationView),
+    ),
+)]
+pub(super) async fn open(
+    AuthChannel(caller): AuthChannel,
+    State(bridge): State<Bridge>,
+    User(user_id): User,
+    OptionalJson(opening): OptionalJson<Opening>,
+) -> Result<(StatusCode, Body<ConversationView>), Problem> {
+    let outcome = bridge
+        .open_conversation(&caller, user_id.clone(), &opening)
+        .await?;
+    let (status, conversation) = match outcome {
+        OpenOutcome::Opened(conversation) => (StatusCode::CREATED, conversation),
+        OpenOutcome::AlreadyOpen(conversation) => (StatusCode::OK, conversation),
+    };
+    Ok((status, Body(ConversationView::new(user_id, conversation))))
+}
+
+/// Shows a user's latest conversation.
+#[utoipa::path(
+    get,
+    path = "/v1/users/{user_id}/conversation",
+    tag = "conversation",
+    operation_id = "getConversation",
+    params(("user_id" = UserId, Path, description = "The channel's own name for the person")),
+    responses((status = 200, description = "The latest conversation", body = ConversationView)),
+)]
+pub(super) async fn show(
+    AuthChannel(caller): AuthChannel,
+    State(bridge): State<Bridge>,
+    User(user_id): User,
+) -> Result<Body<ConversationView>, Problem> {
+    let conversation = bridge.conversation(&caller, user_id.clone()).await?;
+    Ok(Body(ConversationView::new(user_id, conversation)))
+}
+
+/// Closes a user's conversation; one that is closed stays so.
+#[utoipa::path(
+    post,
+    path = "/v1/users/{user_id}/conversation/close",
+    tag = "conversation",
+    operation_id = "closeConversation",
+    params(("user_id" = UserId, Path, description = "The channel's own name for the person")),
+    request_body(content = Closing, description = "May be left out"),
+    responses((status = 200, description = "The closed conversation", body = ConversationView)),
+)]
+pub(super) async fn close(
+    AuthChannel(caller): AuthChannel,
+    State(bridge): State<Bridge>,
+    User(user_id): User,
+    OptionalJson(Closing {}): OptionalJson<Closing>,
+) -> Result<Body<ConversationView>, Problem> {
+    let conversation = bridge.close_conversation(&caller, user_id.clone()).await?;
+    Ok(Body(ConversationView::new(user_id, conversation)))
+}

@@ -1,0 +1,88 @@
+//! A user's messages.
+
+use axum::Json as Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::api::auth::AuthChannel;
+use crate::api::extract::{Json, User};
+use crate::api::problem::Problem;
+use crate::bridge::{self, Bridge};
+use crate::types::conversation::Opening;
+use crate::types::ids::{ConversationId, UserId};
+use crate::types::message::{Sequence, Text};
+
+/// A message to be sent.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewMessage {
+    /// What the user wrote.
+    text: Text,
+    /// How to open a conversation where none is open; left out, the channel's defaults say so.
+    #[serde(default)]
+    open: Option<Opening>,
+}
+
+/// A message on its way to the Cloud.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Message {
+    /// The bridge's name for it.
+    #[schema(example = "msg_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")]
+    id: String,
+    /// Whose it is.
+    user_id: UserId,
+    /// The conversation it went to.
+    conversation_id: ConversationId,
+    /// Its number in the dialog, from 0.
+    sequence: Sequence,
+    /// How far it has come.
+    status: Status,
+    /// When the bridge received it.
+    created_at: DateTime<Utc>,
+}
+
+/// How far a message has come.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = MessageStatus)]
+enum Status {
+    /// The Cloud has it.
+    Sent,
+}
+
+impl From<bridge::Message> for Message {
+    fn from(message: bridge::Message) -> Self {
+        Self {
+            id: message.id.to_string(),
+            user_id: message.user_id,
+            conversation_id: message.conversation_id,
+            sequence: message.sequence,
+            status: Status::Sent,
+            created_at: message.created_at,
+        }
+    }
+}
+
+/// Sends a user's message, opening a conversation where none is open.
+#[utoipa::path(
+    post,
+    path = "/v1/users/{user_id}/messages",
+    tag = "messages",
+    operation_id = "sendMessage",
+    params(("user_id" = UserId, Path, description = "The channel's own name for the person")),
+    request_body = NewMessage,
+    responses((status = 201, description = "The Cloud has the message", body = Message)),
+)]
+pub(super) async fn send(
+    AuthChannel(caller): AuthChannel,
+    State(bridge): State<Bridge>,
+    User(user_id): User,
+    Json(NewMessage { text, open }): Json<NewMessage>,
+) -> Result<(StatusCode, Body<Message>), Problem> {
+    let message = bridge::NewMessage { text, open };
+    let sent = bridge.send_text(&caller, user_id, &message).await?;
+    Ok((StatusCode::CREATED, Body(sent.into())))
+}

@@ -1,0 +1,40 @@
+//! What a user is doing.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::api::auth::AuthChannel;
+use crate::api::extract::{Json, User};
+use crate::api::problem::Problem;
+use crate::bridge::Bridge;
+use crate::types::ids::UserId;
+use crate::types::message::ChatState;
+
+/// What a user is doing.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Typing {
+    state: ChatState,
+}
+
+/// Shows the agent what the user is doing.
+#[utoipa::path(
+    put,
+    path = "/v1/users/{user_id}/typing",
+    tag = "messages",
+    operation_id = "setTyping",
+    params(("user_id" = UserId, Path, description = "The channel's own name for the person")),
+    request_body = Typing,
+    responses((status = 204, description = "The Cloud knows")),
+)]
+pub(super) async fn set(
+    AuthChannel(caller): AuthChannel,
+    State(bridge): State<Bridge>,
+    User(user_id): User,
+    Json(Typing { state }): Json<Typing>,
+) -> Result<StatusCode, Problem> {
+    bridge.set_typing(&caller, user_id, state).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

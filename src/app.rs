@@ -1,0 +1,188 @@
+//! The composition root: from a configuration to a service that listens.
+//!
+//! `serve`, `demo` and the tests all come through here, so that what is tested is what runs.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::serve::ListenerExt as _;
+use tokio::net::TcpListener;
+
+use crate::api::{self, AppState, ChannelKeys, Keys};
+use crate::bridge::{self, Bridge, Parts};
+use crate::clock::SharedClock;
+use crate::cloud;
+use crate::config::{self, Config};
+use crate::http;
+use crate::lifecycle::{self, Lifecycle};
+use crate::store::{self, Store};
+
+/// Why the service could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database is away, not ours to use, or could not be migrated.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The TLS set-up of the machine cannot be used.
+    #[error("the HTTP client could not be made; does the machine have root certificates?")]
+    Http(#[from] reqwest::Error),
+}
+
+/// The service, put together and not yet listening.
+#[derive(Debug)]
+pub struct App {
+    facade: Router,
+    admin: Router,
+    readiness: api::admin::Readiness,
+    store: Store,
+    life: Lifecycle,
+}
+
+/// Where the service listens.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For channels and for the Cloud.
+    pub facade: TcpListener,
+    /// For those who run the service.
+    pub admin: TcpListener,
+}
+
+impl App {
+    /// Connects, brings the schema up to date and wires the parts.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be used.
+    pub async fn build(
+        config: &Config,
+        clock: SharedClock,
+        proxy: http::Proxy,
+        life: Lifecycle,
+    ) -> Result<Self, Error> {
+        let store = Store::connect(&location(&config.database)).await?;
+        store.migrate().await?;
+        let bridge = Bridge::new(Parts {
+            store: store.clone(),
+            cloud: cloud(config, &clock, proxy)?,
+            keyring: config.encryption.keys.clone(),
+            clock: SharedClock::clone(&clock),
+            tasks: life.tasks().clone(),
+        });
+        let readiness = api::admin::Readiness::new(bridge.clone());
+        Ok(Self {
+            facade: api::router(AppState {
+                bridge,
+                keys: keys(config),
+                clock,
+            }),
+            admin: api::admin::router(readiness.clone()),
+            readiness,
+            store,
+            life,
+        })
+    }
+
+    /// What the service keeps.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Serves until the life ends; says whether everything finished in time.
+    ///
+    /// # Errors
+    ///
+    /// When a listener fails.
+    pub async fn serve(self, listeners: Listeners) -> std::io::Result<bool> {
+        let Self {
+            facade,
+            admin,
+            readiness,
+            store,
+            life,
+        } = self;
+        let not_ready = {
+            let life = life.clone();
+            async move {
+                life.stopping().await;
+                readiness.stop();
+            }
+        };
+        let requests = serve_until(listeners.facade, facade, not_ready);
+        let work = async {
+            // The probes answer until the last request has: that is how a load balancer knows.
+            tokio::select! {
+                result = requests => result,
+                result = serve_until(listeners.admin, admin, std::future::pending()) => result,
+            }
+        };
+        let mut result = Ok(());
+        let in_time = life.finish(async { result = work.await }).await;
+        lifecycle::briefly(store.close()).await;
+        result.map(|()| in_time)
+    }
+}
+
+/// Serves a router until `stop`; connections that are idle close then, requests in flight finish.
+pub(crate) async fn serve_until(
+    listener: TcpListener,
+    router: Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let listener = listener.tap_io(|stream| {
+        // An answer is one small write: holding it back for more would only delay it.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(error = &error as &dyn std::error::Error, "TCP_NODELAY");
+        }
+    });
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop)
+        .await
+}
+
+/// Where the configuration keeps the database.
+#[must_use]
+pub fn location(database: &config::Database) -> store::Location {
+    match &database.url {
+        Some(url) => store::Location::Postgres {
+            url: url.clone(),
+            max_connections: database.max_connections,
+        },
+        None => store::Location::Embedded {
+            data_dir: database.data_dir.clone(),
+        },
+    }
+}
+
+/// The client of the Cloud for the configured accounts.
+///
+/// # Errors
+///
+/// When the TLS set-up of the machine cannot be used.
+pub fn cloud(
+    config: &Config,
+    clock: &SharedClock,
+    proxy: http::Proxy,
+) -> Result<cloud::Client, reqwest::Error> {
+    let accounts = config.accounts.iter().map(|account| cloud::Account {
+        id: account.account_id.clone(),
+        client_id: account.client_id.clone(),
+        client_secret: account.client_secret.clone(),
+        domain_api: account.domain_api.clone(),
+    });
+    let http = http::Client::new(proxy)?;
+    Ok(cloud::Client::new(&http, clock, accounts))
+}
+
+fn keys(config: &Config) -> Keys {
+    let channels = config.channels.iter().map(|channel| ChannelKeys {
+        channel: Arc::new(bridge::Channel {
+            id: channel.id.clone(),
+            account_id: channel.account_id.clone(),
+            namespace: channel.namespace.clone(),
+            defaults: channel.defaults.clone(),
+        }),
+        keys: channel.api_keys.clone(),
+    });
+    Keys::new(channels.collect())
+}

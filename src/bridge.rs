@@ -1,0 +1,100 @@
+//! The use cases: what a channel's request means at the Cloud.
+//!
+//! Owns the mapping of users to consumers and conversations, and the rules that keep it true: one conversation is opened
+//! however many ask, one that the Cloud has closed is replaced, a refused ConsumerJWS is made anew once. Knows nothing of
+//! HTTP towards the channel; the wire towards the Cloud is `cloud`'s. The way of a message, when all is well, is one
+//! look-up in the store and one request to the Cloud, under no lock.
+
+mod conversations;
+mod error;
+mod messages;
+mod openings;
+mod presence;
+mod session;
+mod tokens;
+mod users;
+
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+
+pub use conversations::OpenOutcome;
+pub use error::Error;
+pub use messages::{Message, NewMessage};
+
+pub use crate::cloud::Error as CloudError;
+
+use crate::clock::SharedClock;
+use crate::cloud;
+use crate::crypto::Keyring;
+use crate::store::Store;
+use crate::types::conversation::Opening;
+use crate::types::ids::{AccountId, ChannelId, Namespace, UserId, UserKey};
+use crate::types::trace::Trace;
+use openings::Openings;
+
+/// The use cases over their parts; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Bridge {
+    parts: Arc<Parts>,
+    openings: Arc<Openings>,
+}
+
+/// What the use cases work with.
+#[derive(Debug)]
+pub struct Parts {
+    /// The mapping.
+    pub store: Store,
+    /// The Cloud.
+    pub cloud: cloud::Client,
+    /// Seals tokens.
+    pub keyring: Keyring,
+    /// The time.
+    pub clock: SharedClock,
+    /// Holds what must finish although its caller has gone.
+    pub tasks: TaskTracker,
+}
+
+impl Bridge {
+    /// The use cases over these parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            parts: Arc::new(parts),
+            openings: Arc::default(),
+        }
+    }
+}
+
+/// What the use cases need to know of a channel.
+#[derive(Debug)]
+pub struct Channel {
+    /// The channel.
+    pub id: ChannelId,
+    /// The account that its conversations are in.
+    pub account_id: AccountId,
+    /// The namespace of its users.
+    pub namespace: Namespace,
+    /// How a first message opens a conversation when it does not say so itself.
+    pub defaults: Opening,
+}
+
+/// Who asks, and the request that everything done for it belongs to; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The channel whose key was presented.
+    pub channel: Arc<Channel>,
+    /// The request.
+    pub trace: Arc<Trace>,
+}
+
+impl Caller {
+    /// The key of one of the channel's users.
+    fn key(&self, user_id: UserId) -> UserKey {
+        UserKey {
+            account_id: self.channel.account_id.clone(),
+            namespace: self.channel.namespace.clone(),
+            user_id,
+        }
+    }
+}

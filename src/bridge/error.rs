@@ -1,0 +1,48 @@
+//! Why a use case did not succeed, by what the channel can do about it.
+
+use std::sync::Arc;
+
+use crate::{cloud, crypto, store};
+
+/// A use case that did not succeed. Cloneable, since all who wait for one opening share its outcome.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The user was never seen.
+    #[error("the user is not known")]
+    UserNotFound,
+    /// The user never had a conversation.
+    #[error("the user never had a conversation")]
+    ConversationNotFound,
+    /// What was asked needs an open conversation.
+    #[error("the user has no open conversation")]
+    NoOpenConversation,
+    /// The Cloud has a conversation open for the user, but does not say which.
+    #[error("the Cloud has a conversation open for this user that could not be found again")]
+    ConversationLost,
+    /// The user's conversation is being opened, here or by another replica, and that has not finished in time.
+    #[error("the user's conversation could not be opened in time")]
+    OpeningPending {
+        /// What the Cloud's answer lacked, where it was asked. Asking again does no harm: a conversation that was opened
+        /// all the same is found again.
+        #[source]
+        cause: Option<cloud::Error>,
+    },
+    /// The Cloud refused, or did not answer.
+    #[error(transparent)]
+    Cloud(#[from] cloud::Error),
+    /// The database is away.
+    #[error("the storage is not available")]
+    Store(#[source] Arc<store::Error>),
+    /// A token could not be sealed.
+    #[error("the consumer's token could not be sealed")]
+    Seal(#[from] crypto::Error),
+    /// A task that was to do the work ended without an outcome.
+    #[error("the work ended without an outcome")]
+    Interrupted,
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}

@@ -1,0 +1,95 @@
+//! A user's messages to the Cloud.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::time::sleep;
+
+use crate::bridge::{Bridge, Caller, Error};
+use crate::cloud;
+use crate::types::conversation::Opening;
+use crate::types::ids::{ConversationId, UserId};
+use crate::types::message::{MessageId, Sequence, Text};
+
+/// How many conversations in a row may turn out closed before a message is given up: an agent closes one now and then,
+/// an account that closes every new one at once will not change its mind.
+const REPLACEMENTS: u32 = 3;
+
+/// 250 ms: a conversation may not be usable in its very first instant (an older edition of the vendor's API description
+/// admits it), so a message refused right after the opening is sent once more after this.
+const SETTLING: Duration = Duration::from_millis(250);
+
+/// A message to be sent.
+#[derive(Debug, Clone)]
+pub struct NewMessage {
+    /// What the user wrote.
+    pub text: Text,
+    /// How to open a conversation if none is open; else the channel's defaults say so.
+    pub open: Option<Opening>,
+}
+
+/// A message that the Cloud has taken.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// The bridge's name for it.
+    pub id: MessageId,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// Where it went.
+    pub conversation_id: ConversationId,
+    /// Its number in the dialog.
+    pub sequence: Sequence,
+    /// When the bridge received it.
+    pub created_at: DateTime<Utc>,
+}
+
+impl Bridge {
+    /// Sends a user's text into the open conversation; opens one where there is none or the Cloud has closed it.
+    ///
+    /// # Errors
+    ///
+    /// When the Cloud refuses, is away, or does not say whether it took the message; when the storage is away.
+    pub async fn send_text(
+        &self,
+        caller: &Caller,
+        user_id: UserId,
+        message: &NewMessage,
+    ) -> Result<Message, Error> {
+        let created_at = self.parts.clock.now();
+        let id = MessageId::new(self.parts.clock.uuid());
+        let key = caller.key(user_id);
+        let opening = message.open.as_ref().unwrap_or(&caller.channel.defaults);
+        let mut session = self.session(caller, &key).await?;
+        let mut replacements = 0;
+        let (session, sequence) = loop {
+            let (mut open, settling) = if let Some(session) = session.take() {
+                (session, false)
+            } else {
+                let joined = self.join_opening(caller, &key, opening).await?;
+                (joined.session, joined.opened)
+            };
+            let text = message.text.as_str();
+            let mut outcome = self.publish(caller, &mut open, text).await;
+            if settling && matches!(outcome, Err(Error::Cloud(cloud::Error::Refused { .. }))) {
+                sleep(SETTLING).await;
+                outcome = self.publish(caller, &mut open, text).await;
+            }
+            match outcome {
+                Ok(sequence) => break (open, sequence),
+                Err(Error::Cloud(cloud::Error::ConversationClosed))
+                    if replacements < REPLACEMENTS =>
+                {
+                    replacements += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        Ok(Message {
+            id,
+            user_id: session.key.user_id,
+            conversation_id: session.conversation.id,
+            sequence,
+            created_at,
+        })
+    }
+}

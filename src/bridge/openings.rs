@@ -1,0 +1,252 @@
+//! Opening a conversation: once per user, however many ask, at however many replicas.
+//!
+//! Within a process all who need the same user's conversation join one flight and share its outcome, also its failure,
+//! so that a Cloud that is down is asked once and not forty times in a row. Between processes the lease on the user's row
+//! decides: whoever holds it opens, the others look for the result. The flight is a task of its own: a caller that goes
+//! away takes nothing with it, least of all the id of a conversation that the Cloud has just opened.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::session::Session;
+use super::tokens::Token;
+use crate::bridge::{Bridge, Caller, Error};
+use crate::cloud;
+use crate::store::{Lease, OpenConversation, Opened, UserRef};
+use crate::types::conversation::Opening;
+use crate::types::ids::{ConversationId, UserKey};
+use crate::types::profile::Profile;
+
+/// 12 s: look-up, two tokens and the opening itself, each within its own limit, the last one twice.
+const OPENING_LIMIT: Duration = Duration::from_secs(12);
+
+/// 15 s: longer than an opening may take, so that a lease is only ever lost by a process that died or hangs.
+const LEASE: TimeDelta = TimeDelta::seconds(15);
+
+/// 20 s: longer than a lease, so that who waits for a replica that died takes its place rather than giving up.
+const WAIT_LIMIT: Duration = Duration::from_secs(20);
+
+/// How often who waits for another replica looks for its result: soon at first, then ever less often.
+const FIRST_POLL: Duration = Duration::from_millis(20);
+const LAST_POLL: Duration = Duration::from_millis(500);
+
+/// The openings under way in this process.
+#[derive(Debug, Default)]
+pub(super) struct Openings {
+    flights: DashMap<UserKey, watch::Receiver<Option<Outcome>>>,
+}
+
+type Outcome = Result<Joined, Error>;
+
+/// A session, and how it came about.
+#[derive(Debug, Clone)]
+pub(super) struct Joined {
+    pub(super) session: Session,
+    /// Whether this flight opened the conversation, rather than finding it open.
+    pub(super) opened: bool,
+    /// Whether this caller began the flight.
+    pub(super) first: bool,
+}
+
+impl Bridge {
+    /// The session of a user who had no open conversation a moment ago; opens one unless that has happened meanwhile.
+    pub(super) async fn join_opening(
+        &self,
+        caller: &Caller,
+        key: &UserKey,
+        opening: &Opening,
+    ) -> Outcome {
+        let (mut landing, first) = match self.openings.flights.entry(key.clone()) {
+            Entry::Occupied(flight) => (flight.get().clone(), false),
+            Entry::Vacant(vacant) => {
+                let (lands, landing) = watch::channel(None);
+                vacant.insert(landing.clone());
+                let (bridge, caller) = (self.clone(), caller.clone());
+                let (key, opening) = (key.clone(), opening.clone());
+                self.parts.tasks.spawn(async move {
+                    // Also when the task panics or is dropped: the next one must be able to try again.
+                    let _flight = Flight(&bridge, &key);
+                    let outcome = bridge.open_once(&caller, &key, &opening).await;
+                    lands.send_replace(Some(outcome));
+                });
+                (landing, true)
+            }
+        };
+        let landed = landing.wait_for(Option::is_some).await;
+        match landed.as_deref() {
+            Ok(Some(outcome)) => outcome.clone().map(|joined| Joined { first, ..joined }),
+            Ok(None) | Err(_) => Err(Error::Interrupted),
+        }
+    }
+
+    /// Opens the user's conversation, or finds the one that another replica has opened meanwhile.
+    async fn open_once(&self, caller: &Caller, key: &UserKey, opening: &Opening) -> Outcome {
+        let store = &self.parts.store;
+        let user = store.ensure_user(key, self.parts.clock.now()).await?;
+        let give_up = Instant::now() + WAIT_LIMIT;
+        let mut poll = FIRST_POLL;
+        let lease = loop {
+            let now = self.parts.clock.now();
+            let lease = Lease {
+                id: self.parts.clock.uuid().to_string(),
+                until: now + LEASE,
+            };
+            if store.claim_lane(user, &lease, now).await? {
+                break lease;
+            }
+            sleep(poll.mul_f64(rand::random_range(0.75..1.25))).await;
+            poll = (poll * 2).min(LAST_POLL);
+            if let Some(session) = self.session(caller, key).await? {
+                return Ok(Joined::found(session));
+            }
+            if Instant::now() >= give_up {
+                return Err(Error::OpeningPending { cause: None });
+            }
+        };
+        let outcome = timeout(
+            OPENING_LIMIT,
+            self.open_leased(caller, key, user, opening, &lease),
+        )
+        .await
+        .unwrap_or(Err(Error::OpeningPending { cause: None }));
+        // A conversation that was kept has given the lane back in the same transaction.
+        if !matches!(&outcome, Ok(joined) if joined.opened) {
+            store.release_lane(user, &lease).await?;
+        }
+        outcome
+    }
+
+    async fn open_leased(
+        &self,
+        caller: &Caller,
+        key: &UserKey,
+        user: UserRef,
+        opening: &Opening,
+        lease: &Lease,
+    ) -> Outcome {
+        let store = &self.parts.store;
+        let standing = store.standing(key).await?.ok_or(Error::UserNotFound)?;
+        let mut token = self.token(caller, key, user, standing.token).await?;
+        if let Some(conversation) = standing.open {
+            return Ok(Joined::found(Session {
+                key: key.clone(),
+                user,
+                token,
+                conversation,
+            }));
+        }
+        let mut profile = store.profile(user).await?;
+        if let Some(newer) = &opening.profile {
+            profile.merge(newer.clone());
+        }
+        let (id, opened) = self
+            .open_at_cloud(caller, key, user, &mut token, opening, &profile)
+            .await?;
+        let conversation = OpenConversation {
+            id,
+            features: opening.features.clone(),
+        };
+        let kept = store
+            .insert_opened(
+                &Opened {
+                    user,
+                    channel_id: &caller.channel.id,
+                    conversation: &conversation,
+                    profile: &profile,
+                    at: self.parts.clock.now(),
+                },
+                lease,
+            )
+            .await?;
+        tracing::info!(
+            account.id = %key.account_id,
+            channel.id = %caller.channel.id,
+            conversation.id = %conversation.id,
+            request_id = caller.trace.request_id(),
+            found_again = !opened,
+            "conversation opened"
+        );
+        if !kept {
+            // Another became the open one, or the Cloud still holds one that it had reported as closed.
+            let session = self.session(caller, key).await?;
+            return session.map(Joined::found).ok_or(Error::ConversationLost);
+        }
+        Ok(Joined {
+            session: Session {
+                key: key.clone(),
+                user,
+                token,
+                conversation,
+            },
+            opened,
+            first: false,
+        })
+    }
+
+    /// Asks the Cloud for a conversation; says whether it was opened now or had been open, its answer lost.
+    async fn open_at_cloud(
+        &self,
+        caller: &Caller,
+        key: &UserKey,
+        user: UserRef,
+        token: &mut Token,
+        opening: &Opening,
+        profile: &Profile,
+    ) -> Result<(ConversationId, bool), Error> {
+        let request = cloud::Opening {
+            profile: Some(profile),
+            routing: opening.routing.as_ref(),
+            context: opening.context.as_ref(),
+            urgency: opening.urgency,
+            features: &opening.features,
+        };
+        let cloud = &self.parts.cloud;
+        let trace = &caller.trace;
+        loop {
+            let consumer = cloud::Consumer {
+                account: &key.account_id,
+                token: &token.token,
+            };
+            match cloud.open(&consumer, &request, trace).await {
+                Ok(id) => return Ok((id, true)),
+                Err(cloud::Error::ConsumerTokenRefused) if !token.fresh => {
+                    *token = self.make_token(key, user, trace).await?;
+                }
+                Err(cloud::Error::AlreadyOpen) => {
+                    let found = cloud
+                        .find_open_conversation(&key.account_id, &key.external_id(), trace)
+                        .await?;
+                    return Ok((found.ok_or(Error::ConversationLost)?, false));
+                }
+                Err(error) if error.outcome_unknown() => {
+                    return Err(Error::OpeningPending { cause: Some(error) });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl Joined {
+    fn found(session: Session) -> Self {
+        Self {
+            session,
+            opened: false,
+            first: false,
+        }
+    }
+}
+
+/// Takes a flight off the list when it ends, however it ends.
+struct Flight<'a>(&'a Bridge, &'a UserKey);
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        self.0.openings.flights.remove(self.1);
+    }
+}

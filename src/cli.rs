@@ -1,0 +1,119 @@
+//! The command line: one file a command.
+
+mod demo;
+mod doctor;
+mod migrate;
+mod openapi;
+mod sandbox;
+mod serve;
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use tokio::net::TcpListener;
+
+use crate::config::{self, Config};
+use crate::telemetry;
+
+/// Bad usage or configuration.
+const BAD_USAGE: u8 = 2;
+
+/// Connects messaging channels to LivePerson's Conversational Cloud.
+#[derive(Debug, Parser)]
+#[command(name = "liveperson-bridge", version)]
+struct Arguments {
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help = "The configuration; else $BRIDGE_CONFIG, else bridge.toml where it exists"
+    )]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service
+    Serve,
+    /// Run the service with a simulated Cloud and an embedded database, nothing configured
+    Demo,
+    /// Run the simulated Cloud alone
+    Sandbox(sandbox::Options),
+    /// Bring the database's schema up to date
+    Migrate,
+    /// Check configuration, database, Cloud and callback URLs
+    Doctor,
+    /// Print the facade's OpenAPI document
+    Openapi,
+}
+
+/// Runs the command that the arguments name; the exit code is 0 on a clean stop, 2 on bad usage or configuration, and 1
+/// on any other failure.
+#[must_use]
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    telemetry::init();
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime could not be started")
+        .and_then(|runtime| runtime.block_on(dispatch(arguments)));
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            let code = if error.is::<config::Error>() {
+                BAD_USAGE
+            } else {
+                1
+            };
+            // Nothing is left to do when standard error is gone.
+            drop(writeln!(std::io::stderr(), "error: {error:#}"));
+            ExitCode::from(code)
+        }
+    }
+}
+
+async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let config = || load(arguments.config.as_deref());
+    match arguments.command {
+        Command::Serve => serve::run(&config()?).await,
+        Command::Demo => demo::run().await,
+        Command::Sandbox(options) => sandbox::run(options).await,
+        Command::Migrate => migrate::run(&config()?).await,
+        Command::Doctor => doctor::run(config()).await,
+        Command::Openapi => openapi::run(),
+    }
+}
+
+fn load(option: Option<&Path>) -> Result<Config, config::Error> {
+    config::load(option, &config::environment())
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))
+}
+
+/// Writes to standard output, where the answer of a command belongs.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .context("standard output is closed")
+}
+
+/// Success, or 1 where requests had to be cut.
+fn stopped(in_time: bool) -> ExitCode {
+    if in_time {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

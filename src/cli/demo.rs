@@ -1,0 +1,99 @@
+//! `demo`: the service, the simulated Cloud and one channel in one process, with nothing configured.
+//!
+//! Everything listens on the loopback address alone, and nothing is kept: the simulated Cloud forgets its conversations
+//! when it stops, so a database that remembered them would only mislead.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+
+use crate::app::{App, Listeners, serve_until};
+use crate::clock::SystemClock;
+use crate::config::{self, Environment};
+use crate::crypto::Key;
+use crate::http::Proxy;
+use crate::lifecycle::Lifecycle;
+use crate::sandbox::{self, Sandbox};
+
+const API_KEY: &str = "demo-key";
+
+pub(super) async fn run() -> anyhow::Result<ExitCode> {
+    let life = Lifecycle::until_signal()?;
+    let data_dir = tempfile::tempdir().context("no temporary folder can be made")?;
+    let cloud = listen_near(9400).await?;
+    let listeners = Listeners {
+        facade: listen_near(8080).await?,
+        admin: listen_near(9090).await?,
+    };
+    let urls = Urls {
+        cloud: cloud.local_addr()?,
+        facade: listeners.facade.local_addr()?,
+        admin: listeners.admin.local_addr()?,
+    };
+    let settings = Environment::from([
+        ("CLOUD".to_owned(), format!("http://{}", urls.cloud)),
+        ("KEY".to_owned(), API_KEY.to_owned()),
+        ("SEALING_KEY".to_owned(), Key::random().to_base64()),
+        (
+            "DATA_DIR".to_owned(),
+            data_dir.path().to_string_lossy().into_owned(),
+        ),
+    ]);
+    let config = config::parse("demo.toml", include_str!("demo.toml"), &settings)?;
+
+    let sandbox = Sandbox::new(Arc::new(SystemClock), sandbox::Options::default())?;
+    let app = App::build(&config, Arc::new(SystemClock), Proxy::None, life.clone()).await?;
+    let cloud_life = life.clone();
+    // The simulated Cloud stops after the service, which may still be talking to it.
+    let cloud = serve_until(cloud, sandbox.router(), std::future::pending());
+    super::print(&urls.welcome())?;
+    tokio::select! {
+        in_time = app.serve(listeners) => Ok(super::stopped(in_time?)),
+        failed = cloud => {
+            cloud_life.stop();
+            failed?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// The usual port where it is free, else any: a newcomer's machine may run something there.
+async fn listen_near(port: u16) -> anyhow::Result<TcpListener> {
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+        Ok(listener) => Ok(listener),
+        Err(_) => super::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await,
+    }
+}
+
+struct Urls {
+    cloud: SocketAddr,
+    facade: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Urls {
+    fn welcome(&self) -> String {
+        let Self {
+            cloud,
+            facade,
+            admin,
+        } = self;
+        format!(
+            "\n\
+             liveperson-bridge demo: ready.\n\
+             \n  \
+               Facade           http://{facade}        (documented at http://{facade}/docs)\n  \
+               Probes           http://{admin}/readyz\n  \
+               Simulated Cloud  http://{cloud}\n\
+             \n\
+             Send a message as the user \"alice\" of the channel \"demo\":\n\
+             \n  \
+               curl -sS -X POST http://{facade}/v1/users/alice/messages -H 'Authorization: Bearer {API_KEY}' -H 'Content-Type: application/json' -d '{{\"text\": \"Hello\"}}'\n\
+             \n\
+             Ctrl-C stops it; nothing is kept.\n\n"
+        )
+    }
+}

@@ -1,0 +1,15 @@
+//! `openapi`: prints the document that describes the facade.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use crate::api;
+
+pub(super) fn run() -> anyhow::Result<ExitCode> {
+    let document = api::document()
+        .to_yaml()
+        .context("the document cannot be written as YAML")?;
+    super::print(&document)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,102 @@
+//! Starting and stopping: signals, what must end first, and the time that it may take.
+//!
+//! The first SIGTERM or SIGINT asks everything to finish; a second one, or the limit, cuts what is left.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// 25 s: a stop takes 30 s at most, and the process has to end after the last request.
+const FINISH_LIMIT: Duration = Duration::from_secs(25);
+
+/// The life of the process, or of one service within it; a clone is the same life.
+#[derive(Debug, Clone, Default)]
+pub struct Lifecycle {
+    stopping: CancellationToken,
+    cut: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Lifecycle {
+    /// A life that ends on SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system takes no signal handler.
+    pub fn until_signal() -> std::io::Result<Self> {
+        let life = Self::default();
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let signalled = life.clone();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it waits for signals as long as the process lives, so nothing may wait for it"
+        )]
+        tokio::spawn(async move {
+            for first in [true, false] {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if first {
+                    tracing::info!(
+                        "stopping: requests in flight finish, a second signal cuts them"
+                    );
+                    signalled.stop();
+                } else {
+                    tracing::warn!("cut by a second signal");
+                    signalled.cut.cancel();
+                }
+            }
+        });
+        Ok(life)
+    }
+
+    /// Asks everything to finish.
+    pub fn stop(&self) {
+        self.stopping.cancel();
+    }
+
+    /// Waits until everything is asked to finish.
+    pub async fn stopping(&self) {
+        self.stopping.cancelled().await;
+    }
+
+    /// What must finish before the process ends is spawned here.
+    #[must_use]
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// Runs `work`, which ends by itself soon after [`stop`](Self::stop), and then what was spawned; says whether both
+    /// ended in time rather than being cut.
+    pub async fn finish(&self, work: impl Future<Output = ()>) -> bool {
+        let limited = async {
+            self.stopping.cancelled().await;
+            tokio::time::sleep(FINISH_LIMIT).await;
+        };
+        let whole = async {
+            work.await;
+            self.tasks.close();
+            self.tasks.wait().await;
+        };
+        tokio::select! {
+            () = whole => true,
+            () = limited => {
+                tracing::error!(limit_seconds = FINISH_LIMIT.as_secs(), "cut: requests were still running at the time limit");
+                false
+            }
+            () = self.cut.cancelled() => false,
+        }
+    }
+}
+
+/// Runs `closing`, which should take no time, for 2 s at most.
+pub(crate) async fn briefly(closing: impl Future<Output = ()>) {
+    if timeout(Duration::from_secs(2), closing).await.is_err() {
+        tracing::warn!("the database's connections did not close in time");
+    }
+}

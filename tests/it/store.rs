@@ -1,0 +1,423 @@
+//! The store's contract: every function, on both engines.
+
+use chrono::{DateTime, Utc};
+use liveperson_bridge::crypto::Sealed;
+use liveperson_bridge::store::{
+    Error, Lease, Location, OpenConversation, Opened, Store, StoredToken, UserRef,
+};
+use liveperson_bridge::types::conversation::{CloseReason, Features, State};
+use liveperson_bridge::types::ids::{ChannelId, UserKey};
+use liveperson_bridge::types::profile::Profile;
+use serde_json::json;
+
+use crate::support::database::{Database, Engine};
+
+on_both_engines!(
+    a_user_is_made_once_and_found_again,
+    users_of_other_accounts_and_namespaces_are_others,
+    a_token_is_kept_in_place_of_the_one_before,
+    a_kept_conversation_is_the_users_open_one,
+    a_second_conversation_cannot_be_open_beside_the_first,
+    a_closed_conversation_makes_room_for_the_next,
+    closing_twice_keeps_the_first_end,
+    a_lane_has_one_holder_at_a_time,
+    a_lease_that_ran_out_is_taken_over_and_the_loser_gives_nothing_back,
+    forty_claims_at_once_have_one_winner,
+    what_was_kept_is_there_after_connecting_again,
+    migrating_at_once_from_several_replicas_is_safe,
+);
+
+fn at(second: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
+}
+
+fn key(user_id: &str) -> UserKey {
+    UserKey {
+        account_id: "12345678".parse().unwrap(),
+        namespace: "sms".parse().unwrap(),
+        user_id: user_id.parse().unwrap(),
+    }
+}
+
+fn lease(id: &str, until: i64) -> Lease {
+    Lease {
+        id: id.to_owned(),
+        until: at(until),
+    }
+}
+
+fn token(sealed: &[u8]) -> StoredToken {
+    StoredToken {
+        sealed: Sealed(sealed.to_vec()),
+        key_id: "key-1".to_owned(),
+        consumer_id: "consumer-1".to_owned(),
+    }
+}
+
+fn conversation(id: &str) -> OpenConversation {
+    OpenConversation {
+        id: id.parse().unwrap(),
+        features: Features::try_from(vec!["AUTO_MESSAGES".to_owned()]).unwrap(),
+    }
+}
+
+async fn open(store: &Store, user: UserRef, id: &str, second: i64) -> bool {
+    let channel: ChannelId = "sms".parse().unwrap();
+    let profile: Profile = serde_json::from_value(json!({"first_name": "Ada"})).unwrap();
+    store
+        .insert_opened(
+            &Opened {
+                user,
+                channel_id: &channel,
+                conversation: &conversation(id),
+                profile: &profile,
+                at: at(second),
+            },
+            &lease("l", second + 15),
+        )
+        .await
+        .unwrap()
+}
+
+async fn a_user_is_made_once_and_found_again(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+
+    assert!(store.standing(&key("Zoë 👋")).await.unwrap().is_none());
+    assert!(store.user(&key("Zoë 👋")).await.unwrap().is_none());
+    let first = store.ensure_user(&key("Zoë 👋"), at(0)).await.unwrap();
+    let second = store.ensure_user(&key("Zoë 👋"), at(1)).await.unwrap();
+
+    assert_eq!(first, second);
+    let standing = store.standing(&key("Zoë 👋")).await.unwrap().unwrap();
+    assert_eq!(standing.user, first);
+    assert!(standing.token.is_none() && standing.open.is_none());
+    let user = store.user(&key("Zoë 👋")).await.unwrap().unwrap();
+    assert_eq!(user.profile, Profile::default());
+    assert!(user.consumer_id.is_none() && user.conversation.is_none());
+}
+
+async fn users_of_other_accounts_and_namespaces_are_others(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let mut other_account = key("a");
+    other_account.account_id = "87654321".parse().unwrap();
+    let mut other_namespace = key("a");
+    other_namespace.namespace = "app".parse().unwrap();
+
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    assert_ne!(
+        store.ensure_user(&other_account, at(0)).await.unwrap(),
+        user
+    );
+    assert_ne!(
+        store.ensure_user(&other_namespace, at(0)).await.unwrap(),
+        user
+    );
+
+    open(&store, user, "c1", 1).await;
+    for other in [other_account, other_namespace, key("A")] {
+        let latest = store.latest_conversation(&other).await.unwrap();
+        assert!(latest.is_none(), "{other:?}");
+    }
+}
+
+async fn a_token_is_kept_in_place_of_the_one_before(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+
+    store
+        .set_token(user, &token(b"\x00\xff first"))
+        .await
+        .unwrap();
+    store
+        .set_token(user, &token(b"\x00\xff second"))
+        .await
+        .unwrap();
+
+    let standing = store.standing(&key("a")).await.unwrap().unwrap();
+    assert_eq!(standing.token, Some(token(b"\x00\xff second")));
+    let user = store.user(&key("a")).await.unwrap().unwrap();
+    assert_eq!(user.consumer_id.as_deref(), Some("consumer-1"));
+}
+
+async fn a_kept_conversation_is_the_users_open_one(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    assert!(
+        store
+            .claim_lane(user, &lease("l", 16), at(1))
+            .await
+            .unwrap()
+    );
+
+    assert!(open(&store, user, "c1", 1).await);
+
+    let standing = store.standing(&key("a")).await.unwrap().unwrap();
+    assert_eq!(standing.open, Some(conversation("c1")));
+    let latest = store.latest_conversation(&key("a")).await.unwrap().unwrap();
+    assert_eq!(latest.id.as_str(), "c1");
+    assert_eq!(latest.opened_at, at(1));
+    assert_eq!(latest.state, State::Open);
+    assert_eq!(latest.features.names(), ["AUTO_MESSAGES"]);
+    let profile = store.profile(user).await.unwrap();
+    assert_eq!(profile.first_name.as_deref(), Some("Ada"));
+    let seen = store.user(&key("a")).await.unwrap().unwrap();
+    assert_eq!(seen.profile, profile);
+    assert_eq!(seen.conversation, Some(latest));
+    // The lane was given back with the conversation.
+    assert!(
+        store
+            .claim_lane(user, &lease("m", 16), at(1))
+            .await
+            .unwrap()
+    );
+}
+
+async fn a_second_conversation_cannot_be_open_beside_the_first(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+
+    assert!(open(&store, user, "c1", 1).await);
+    assert!(!open(&store, user, "c2", 2).await);
+    assert!(!open(&store, user, "c1", 3).await);
+
+    let standing = store.standing(&key("a")).await.unwrap().unwrap();
+    assert_eq!(standing.open, Some(conversation("c1")));
+}
+
+async fn a_closed_conversation_makes_room_for_the_next(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    open(&store, user, "c1", 1).await;
+
+    let reason = CloseReason::consumer();
+    let closed = store
+        .close_conversation(&"c1".parse().unwrap(), at(2), Some(&reason))
+        .await
+        .unwrap();
+
+    assert!(closed);
+    let standing = store.standing(&key("a")).await.unwrap().unwrap();
+    assert_eq!(standing.open, None);
+    let latest = store.latest_conversation(&key("a")).await.unwrap().unwrap();
+    assert_eq!(
+        latest.state,
+        State::Closed {
+            at: at(2),
+            reason: Some(reason)
+        }
+    );
+    // The replica that opened it has a clock that is behind.
+    assert!(open(&store, user, "c2", 0).await);
+    let latest = store.latest_conversation(&key("a")).await.unwrap().unwrap();
+    assert_eq!(latest.id.as_str(), "c2");
+}
+
+async fn closing_twice_keeps_the_first_end(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    open(&store, user, "c1", 1).await;
+    let id = "c1".parse().unwrap();
+
+    assert!(store.close_conversation(&id, at(2), None).await.unwrap());
+    let reason = CloseReason::consumer();
+    assert!(
+        !store
+            .close_conversation(&id, at(3), Some(&reason))
+            .await
+            .unwrap()
+    );
+
+    let latest = store.latest_conversation(&key("a")).await.unwrap().unwrap();
+    assert_eq!(
+        latest.state,
+        State::Closed {
+            at: at(2),
+            reason: None
+        }
+    );
+}
+
+async fn a_lane_has_one_holder_at_a_time(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let other = store.ensure_user(&key("b"), at(0)).await.unwrap();
+
+    assert!(
+        store
+            .claim_lane(user, &lease("l", 15), at(0))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !store
+            .claim_lane(user, &lease("m", 29), at(14))
+            .await
+            .unwrap()
+    );
+    assert!(
+        store
+            .claim_lane(other, &lease("n", 15), at(0))
+            .await
+            .unwrap()
+    );
+
+    store.release_lane(user, &lease("l", 15)).await.unwrap();
+    assert!(
+        store
+            .claim_lane(user, &lease("m", 29), at(14))
+            .await
+            .unwrap()
+    );
+}
+
+async fn a_lease_that_ran_out_is_taken_over_and_the_loser_gives_nothing_back(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let lost = lease("l", 15);
+    assert!(store.claim_lane(user, &lost, at(0)).await.unwrap());
+
+    assert!(
+        store
+            .claim_lane(user, &lease("m", 30), at(15))
+            .await
+            .unwrap()
+    );
+    store.release_lane(user, &lost).await.unwrap();
+
+    assert!(
+        !store
+            .claim_lane(user, &lease("n", 31), at(16))
+            .await
+            .unwrap()
+    );
+}
+
+async fn forty_claims_at_once_have_one_winner(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let claims = (0..40).map(|number| {
+        let store = store.clone();
+        async move {
+            let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+            let lease = lease(&format!("l{number}"), 15);
+            store.claim_lane(user, &lease, at(0)).await.unwrap()
+        }
+    });
+
+    let mut tasks = tokio::task::JoinSet::new();
+    claims.for_each(|claim| {
+        tasks.spawn(claim);
+    });
+    let outcomes = tasks.join_all().await;
+
+    assert_eq!(outcomes.iter().filter(|won| **won).count(), 1);
+}
+
+async fn what_was_kept_is_there_after_connecting_again(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    store.set_token(user, &token(b"sealed")).await.unwrap();
+    open(&store, user, "c1", 1).await;
+    store.close().await;
+
+    let store = database.store().await;
+
+    store.ping().await.unwrap();
+    let standing = store.standing(&key("a")).await.unwrap().unwrap();
+    assert_eq!(standing.token, Some(token(b"sealed")));
+    assert_eq!(standing.open, Some(conversation("c1")));
+}
+
+async fn migrating_at_once_from_several_replicas_is_safe(engine: Engine) {
+    let database = Database::create(engine).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    match engine {
+        Engine::Postgres => {
+            for _ in 0..4 {
+                let store = Store::connect(&database.location).await.unwrap();
+                tasks.spawn(async move { store.migrate().await });
+            }
+        }
+        // One process owns the file, so its replicas are tasks.
+        Engine::Sqlite => {
+            let store = Store::connect(&database.location).await.unwrap();
+            for _ in 0..4 {
+                let store = store.clone();
+                tasks.spawn(async move { store.migrate().await });
+            }
+        }
+    }
+
+    for outcome in tasks.join_all().await {
+        outcome.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_second_owner_of_the_embedded_database_is_told_so() {
+    let database = Database::create(Engine::Sqlite).await;
+    let first = database.store().await;
+
+    let refusal = Store::connect(&database.location).await.unwrap_err();
+
+    assert!(matches!(refusal, Error::InUse { .. }), "{refusal:?}");
+    let shown = refusal.to_string();
+    assert!(shown.contains("another process uses"), "{shown}");
+    first.close().await;
+    database.store().await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_unavailable() {
+    let nowhere = Location::Postgres {
+        url: "postgres://nobody:secret@127.0.0.1:1/none"
+            .to_owned()
+            .into(),
+        max_connections: 1,
+    };
+
+    let refusal = Store::connect(&nowhere).await.unwrap_err();
+
+    assert!(matches!(refusal, Error::Unavailable(_)), "{refusal:?}");
+    assert!(!format!("{refusal:?}").contains("secret"));
+}
+
+/// The contract is whole: no function of the store goes without a test on both engines.
+#[test]
+fn every_function_of_the_store_is_called_here() {
+    let contract = include_str!("store.rs");
+    let sources = [
+        include_str!("../../src/store.rs"),
+        include_str!("../../src/store/users.rs"),
+        include_str!("../../src/store/conversations.rs"),
+    ];
+    let functions = sources.iter().flat_map(|source| {
+        source
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("pub async fn "))
+            .filter_map(|line| line.split(['(', '<']).next())
+    });
+
+    let mut count = 0;
+    for function in functions {
+        count += 1;
+        let called = [format!(".{function}("), format!("::{function}(")]
+            .iter()
+            .any(|call| contract.contains(call));
+        assert!(called, "nothing here calls Store::{function}");
+    }
+    assert!(
+        count >= 10,
+        "found only {count} functions: are the sources read right?"
+    );
+}

@@ -1,0 +1,29 @@
+//! What the tests stand on: databases, the simulated Cloud, the service in this process or in one that can be killed,
+//! and a channel that calls it.
+
+pub(crate) mod app;
+pub(crate) mod channel;
+pub(crate) mod cloud;
+pub(crate) mod configuration;
+pub(crate) mod database;
+pub(crate) mod patience;
+pub(crate) mod process;
+
+/// Runs each named test on PostgreSQL and on SQLite.
+macro_rules! on_both_engines {
+    ($($name:ident),+ $(,)?) => {
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name($crate::support::database::Engine::Postgres).await;
+            })+
+        }
+
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name($crate::support::database::Engine::Sqlite).await;
+            })+
+        }
+    };
+}

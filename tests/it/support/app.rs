@@ -1,0 +1,87 @@
+//! The service in this process, with the simulated Cloud and a database of its own.
+
+use std::sync::Arc;
+
+use liveperson_bridge::app::{App, Listeners};
+use liveperson_bridge::clock::SharedClock;
+use liveperson_bridge::config::{self, Environment};
+use liveperson_bridge::http::Proxy;
+use liveperson_bridge::lifecycle::Lifecycle;
+use liveperson_bridge::store::Store;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::channel::Channel;
+use super::cloud::Cloud;
+use super::configuration::{SMS_KEY, bridge_toml};
+use super::database::{Database, Engine};
+
+/// A running service.
+#[derive(Debug)]
+pub(crate) struct TestApp {
+    pub(crate) cloud: Cloud,
+    pub(crate) database: Database,
+    /// The channel `sms`.
+    pub(crate) sms: Channel,
+    /// The admin address, to be called as if by a channel.
+    pub(crate) admin: Channel,
+    store: Store,
+    life: Lifecycle,
+    serving: JoinHandle<std::io::Result<bool>>,
+}
+
+impl TestApp {
+    pub(crate) async fn start(engine: Engine) -> Self {
+        Self::start_with(Cloud::start().await, Database::create(engine).await).await
+    }
+
+    /// A service on a Cloud and a database that are there already.
+    pub(crate) async fn start_with(cloud: Cloud, database: Database) -> Self {
+        Self::start_configured(cloud, database, |toml| toml).await
+    }
+
+    /// The same with a configuration that `change` has been at.
+    pub(crate) async fn start_configured(
+        cloud: Cloud,
+        database: Database,
+        change: impl FnOnce(String) -> String,
+    ) -> Self {
+        let toml = change(bridge_toml(&database.location, &cloud.url));
+        let config = config::parse("test.toml", &toml, &Environment::new()).unwrap();
+        let life = Lifecycle::default();
+        let clock: SharedClock = Arc::clone(&cloud.clock) as SharedClock;
+        let app = App::build(&config, clock, Proxy::None, life.clone())
+            .await
+            .unwrap();
+        let store = app.store().clone();
+        let listeners = Listeners {
+            facade: TcpListener::bind(config.listen).await.unwrap(),
+            admin: TcpListener::bind(config.admin_listen).await.unwrap(),
+        };
+        let url = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
+        let sms = Channel::new(&url(&listeners.facade), SMS_KEY);
+        let admin = Channel::new(&url(&listeners.admin), "none");
+        let serving = tokio::task::spawn(app.serve(listeners));
+        Self {
+            cloud,
+            database,
+            sms,
+            admin,
+            store,
+            life,
+            serving,
+        }
+    }
+
+    /// The store that the service uses, as another replica would.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Asks the service to stop and waits until it has; says whether everything finished in time.
+    pub(crate) async fn stop(self) -> (Cloud, Database, bool) {
+        self.life.stop();
+        let in_time = self.serving.await.unwrap().unwrap();
+        (self.cloud, self.database, in_time)
+    }
+}

@@ -1,0 +1,119 @@
+//! A channel adapter: calls the facade with its key.
+
+use reqwest::{Client, Method, RequestBuilder};
+use serde_json::Value;
+
+/// A channel that calls one address with one key.
+#[derive(Debug, Clone)]
+pub(crate) struct Channel {
+    client: Client,
+    base: String,
+    key: String,
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    /// The body as JSON; null where it is empty or no JSON.
+    pub(crate) body: Value,
+}
+
+impl Channel {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a channel is another program: it shares nothing with the service"
+    )]
+    pub(crate) fn new(base: &str, key: &str) -> Self {
+        Self {
+            client: Client::builder().no_proxy().build().unwrap(),
+            base: base.to_owned(),
+            key: key.to_owned(),
+        }
+    }
+
+    /// The same channel with another key.
+    pub(crate) fn with_key(&self, key: &str) -> Self {
+        Self {
+            key: key.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client
+            .request(method, format!("{}{path}", self.base))
+            .bearer_auth(&self.key)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        send(self.request(Method::GET, path)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
+        send(with_json(self.request(Method::POST, path), &body)).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Reply {
+        send(with_json(self.request(Method::PUT, path), &body)).await
+    }
+
+    /// Sends a text of a user.
+    pub(crate) async fn say(&self, user_id: &str, text: &str) -> Reply {
+        let body = serde_json::json!({"text": text});
+        self.post(&format!("/v1/users/{user_id}/messages"), body)
+            .await
+    }
+}
+
+fn with_json(request: RequestBuilder, body: &Value) -> RequestBuilder {
+    request
+        .header("content-type", "application/json")
+        .body(body.to_string())
+}
+
+pub(crate) async fn send(request: RequestBuilder) -> Reply {
+    try_send(request).await.unwrap()
+}
+
+/// Like [`send`], for a service that may be gone.
+pub(crate) async fn try_send(request: RequestBuilder) -> Result<Reply, reqwest::Error> {
+    let response = request.send().await?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let bytes = response.bytes().await?;
+    Ok(Reply {
+        status,
+        headers,
+        body: serde_json::from_slice(&bytes).unwrap_or_default(),
+    })
+}
+
+impl Reply {
+    /// The body of an answer with this status.
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{:#}", self.body);
+        self.body
+    }
+
+    /// Makes sure that this is a whole problem of a kind; returns it.
+    #[track_caller]
+    pub(crate) fn expect_problem(self, status: u16, code: &str) -> Value {
+        assert_eq!(self.status, status, "{:#}", self.body);
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        assert_eq!(self.body["code"], code, "{:#}", self.body);
+        assert_eq!(
+            self.body["type"],
+            format!("urn:liveperson-bridge:problem:{code}")
+        );
+        assert_eq!(self.body["status"], status);
+        assert!(self.body["title"].is_string() && self.body["detail"].is_string());
+        assert!(self.body["retryable"].is_boolean());
+        assert_eq!(
+            self.body["request_id"].as_str().unwrap().as_bytes(),
+            self.headers["x-request-id"].as_bytes()
+        );
+        self.body
+    }
+}

@@ -1,0 +1,96 @@
+//! The simulated Cloud on a port of its own.
+
+use std::sync::Arc;
+
+use chrono::Utc;
+use liveperson_bridge::clock::{Clock as _, ManualClock, SharedClock, SystemClock};
+use liveperson_bridge::sandbox::{
+    Conversation, Credentials, Operation, Options, RecordedRequest, Sandbox,
+};
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+pub(crate) const ACCOUNT: &str = "12345678";
+pub(crate) const CLIENT_ID: &str = "75588e18-0213-4e33-8174-883acac7e3c4";
+pub(crate) const CLIENT_SECRET: &str = "the-secret-of-the-app";
+
+/// The simulated Cloud, and the clock by which its tokens expire.
+#[derive(Debug, Clone)]
+pub(crate) struct Cloud {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) url: String,
+    pub(crate) clock: Arc<ManualClock>,
+}
+
+impl Cloud {
+    pub(crate) async fn start() -> Self {
+        let clock = Arc::new(ManualClock::new(now()));
+        let options = Options {
+            accounts: vec![Credentials {
+                account_id: ACCOUNT.to_owned(),
+                client_id: CLIENT_ID.to_owned(),
+                client_secret: CLIENT_SECRET.to_owned().into(),
+            }],
+            ..Options::default()
+        };
+        let shared: SharedClock = clock.clone();
+        let sandbox = Sandbox::new(shared, options).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = sandbox.router();
+        tokio::task::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self {
+            sandbox,
+            url,
+            clock,
+        }
+    }
+
+    /// The requests of one kind, in the order of their arrival.
+    pub(crate) fn requests(&self, operation: Operation) -> Vec<RecordedRequest> {
+        let mut requests = self.sandbox.requests();
+        requests.retain(|request| request.operation == Some(operation));
+        requests
+    }
+
+    /// The bodies of the requests of one kind.
+    pub(crate) fn bodies(&self, operation: Operation) -> Vec<Value> {
+        let requests = self.requests(operation);
+        requests
+            .iter()
+            .map(|request| request.json().unwrap())
+            .collect()
+    }
+
+    /// The texts of a conversation, in the order of their sequences.
+    pub(crate) fn texts(&self, conversation: &str) -> Vec<String> {
+        let conversations = self.sandbox.conversations();
+        let conversation = conversations
+            .iter()
+            .find(|known| known.id == conversation)
+            .unwrap();
+        texts(conversation)
+    }
+
+    /// The only conversation there is.
+    pub(crate) fn only_conversation(&self) -> Conversation {
+        let conversations = self.sandbox.conversations();
+        assert_eq!(conversations.len(), 1, "{conversations:#?}");
+        conversations.into_iter().next().unwrap()
+    }
+}
+
+pub(crate) fn texts(conversation: &Conversation) -> Vec<String> {
+    let events = conversation
+        .dialogs
+        .iter()
+        .flat_map(|dialog| &dialog.events);
+    events
+        .filter(|event| event.event["type"] == "ContentEvent")
+        .map(|event| event.event["message"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn now() -> chrono::DateTime<Utc> {
+    SystemClock.now()
+}

@@ -1,0 +1,147 @@
+//! Tokens: renewed in time, made anew where the Cloud refuses them, sealed at rest.
+
+use chrono::TimeDelta;
+use liveperson_bridge::sandbox::Operation;
+use liveperson_bridge::types::ids::UserKey;
+
+use crate::support::app::TestApp;
+use crate::support::cloud::ACCOUNT;
+use crate::support::configuration::SEALING_KEY;
+use crate::support::database::Engine;
+
+on_both_engines!(
+    an_app_token_serves_until_five_minutes_before_its_end,
+    a_refused_app_token_is_made_anew_once,
+    an_expired_app_token_is_made_anew_before_it_is_used,
+    a_refused_consumer_token_is_made_anew_once_and_kept,
+    both_tokens_refused_at_once_are_both_made_anew,
+    a_consumer_token_is_sealed_at_rest,
+    a_token_sealed_with_a_key_that_is_gone_is_made_anew,
+    a_token_sealed_with_an_older_key_still_serves,
+);
+
+fn count(app: &TestApp, operation: Operation) -> usize {
+    app.cloud.requests(operation).len()
+}
+
+async fn an_app_token_serves_until_five_minutes_before_its_end(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "one").await.expect(201);
+
+    app.cloud.clock.advance(TimeDelta::seconds(55 * 60 - 1));
+    app.sms.say("ada", "two").await.expect(201);
+    assert_eq!(count(&app, Operation::AppToken), 1);
+    app.cloud.clock.advance(TimeDelta::seconds(1));
+    app.sms.say("ada", "three").await.expect(201);
+    app.sms.say("ada", "four").await.expect(201);
+
+    assert_eq!(count(&app, Operation::AppToken), 2);
+}
+
+async fn a_refused_app_token_is_made_anew_once(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "one").await.expect(201);
+    app.cloud.sandbox.revoke_app_tokens();
+
+    let mut sends = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let sms = app.sms.clone();
+        sends.spawn(async move { sms.say("ada", "at once").await.expect(201) });
+    }
+    sends.join_all().await;
+
+    assert_eq!(count(&app, Operation::AppToken), 2);
+    let conversation = app.cloud.only_conversation();
+    assert_eq!(app.cloud.texts(&conversation.id).len(), 21);
+}
+
+async fn an_expired_app_token_is_made_anew_before_it_is_used(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "one").await.expect(201);
+    let sends = count(&app, Operation::Send);
+
+    app.cloud.clock.advance(TimeDelta::hours(2));
+    app.sms.say("ada", "two").await.expect(201);
+
+    assert_eq!(count(&app, Operation::AppToken), 2);
+    assert_eq!(count(&app, Operation::Send), sends + 1);
+}
+
+async fn a_refused_consumer_token_is_made_anew_once_and_kept(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "one").await.expect(201);
+    app.cloud.sandbox.revoke_consumer_tokens();
+
+    app.sms.say("ada", "two").await.expect(201);
+    let sends = count(&app, Operation::Send);
+    app.sms.say("ada", "three").await.expect(201);
+
+    assert_eq!(count(&app, Operation::ConsumerToken), 2);
+    assert_eq!(count(&app, Operation::Send), sends + 1);
+    let conversation = app.cloud.only_conversation();
+    assert_eq!(app.cloud.texts(&conversation.id), ["one", "two", "three"]);
+}
+
+async fn both_tokens_refused_at_once_are_both_made_anew(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "one").await.expect(201);
+    let first = app.cloud.only_conversation().id;
+    assert!(app.cloud.sandbox.close_conversation(&first, "AGENT"));
+    app.cloud.sandbox.revoke_app_tokens();
+    app.cloud.sandbox.revoke_consumer_tokens();
+
+    // The next message finds the tokens refused and the conversation closed.
+    app.sms.say("ada", "two").await.expect(201);
+
+    assert_eq!(count(&app, Operation::AppToken), 2);
+    assert_eq!(count(&app, Operation::ConsumerToken), 2);
+}
+
+async fn a_consumer_token_is_sealed_at_rest(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "one").await.expect(201);
+    let send = app.cloud.requests(Operation::Send).pop().unwrap();
+    let token = send.header("x-lp-on-behalf").unwrap();
+
+    let key = UserKey {
+        account_id: ACCOUNT.parse().unwrap(),
+        namespace: "sms".parse().unwrap(),
+        user_id: "ada".parse().unwrap(),
+    };
+    let standing = app.store().standing(&key).await.unwrap().unwrap();
+    let stored = standing.token.unwrap();
+
+    assert!(stored.sealed.0.len() > token.len());
+    let part = &token.as_bytes()[..16];
+    assert!(!stored.sealed.0.windows(16).any(|window| window == part));
+    assert_eq!(stored.key_id.len(), 16);
+}
+
+const OTHER_KEY: &str = "YWJjZGVmMDEyMzQ1Njc4OTAxMjM0NTY3ODlhYmNkZWY=";
+
+async fn a_token_sealed_with_a_key_that_is_gone_is_made_anew(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "one").await.expect(201);
+
+    let (cloud, database, _) = app.stop().await;
+    let replaced = |toml: String| toml.replace(SEALING_KEY, OTHER_KEY);
+    let app = TestApp::start_configured(cloud, database, replaced).await;
+    app.sms.say("ada", "two").await.expect(201);
+
+    assert_eq!(count(&app, Operation::ConsumerToken), 2);
+    let conversation = app.cloud.only_conversation();
+    assert_eq!(app.cloud.texts(&conversation.id), ["one", "two"]);
+}
+
+async fn a_token_sealed_with_an_older_key_still_serves(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "one").await.expect(201);
+
+    let (cloud, database, _) = app.stop().await;
+    let both = format!("{OTHER_KEY}\", \"{SEALING_KEY}");
+    let rotated = |toml: String| toml.replace(SEALING_KEY, &both);
+    let app = TestApp::start_configured(cloud, database, rotated).await;
+    app.sms.say("ada", "two").await.expect(201);
+
+    assert_eq!(count(&app, Operation::ConsumerToken), 1);
+}
