@@ -12,20 +12,15 @@ use super::profile::Profile;
 #[serde(deny_unknown_fields)]
 pub struct Opening {
     /// What the agent is told about the user; merged into what is stored of them.
-    #[serde(default)]
     pub profile: Option<Profile>,
     /// Where the conversation goes.
-    #[serde(default)]
     pub routing: Option<Routing>,
     /// What the user was doing.
-    #[serde(default)]
     pub context: Option<Context>,
     /// How soon an agent should answer.
-    #[serde(default)]
     pub urgency: Option<Urgency>,
     /// Client features: the `Client-Properties` of the opening and of every later request of the conversation.
     #[serde(default)]
-    #[schema(max_items = 16)]
     pub features: Features,
 }
 
@@ -36,16 +31,16 @@ pub enum Routing {
     /// By campaign, which the vendor recommends: reports need it.
     Campaign {
         /// The campaign's id.
-        #[schema(value_type = String, example = "880524023")]
+        #[schema(value_type = String, min_length = 1, max_length = 64, example = "880524023")]
         campaign_id: RouteId,
         /// The engagement's id within the campaign.
-        #[schema(value_type = String, example = "880524123")]
+        #[schema(value_type = String, min_length = 1, max_length = 64, example = "880524123")]
         engagement_id: RouteId,
     },
     /// Directly to a skill; `-1` means all skills.
     Skill {
         /// The skill's id.
-        #[schema(value_type = String, example = "2736637412")]
+        #[schema(value_type = String, min_length = 1, max_length = 64, example = "2736637412")]
         skill_id: RouteId,
     },
 }
@@ -115,16 +110,12 @@ impl From<RouteId> for String {
 #[serde(deny_unknown_fields)]
 pub struct Context {
     /// The visitor's id.
-    #[serde(default)]
     pub visitor_id: Option<String>,
     /// The session's id.
-    #[serde(default)]
     pub session_id: Option<String>,
     /// The Monitoring API's `contextId`.
-    #[serde(default)]
     pub interaction_context_id: Option<String>,
     /// The conversation's language, an IETF tag such as `en-US`.
-    #[serde(default)]
     #[schema(example = "en-US")]
     pub language: Option<String>,
 }
@@ -144,7 +135,7 @@ pub enum Urgency {
 /// The client features of a conversation, in the order given; at most 16.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
-#[schema(value_type = Vec<String>, example = json!(["AUTO_MESSAGES"]))]
+#[schema(value_type = Vec<String>, max_items = 16, example = json!(["AUTO_MESSAGES"]))]
 pub struct Features(Vec<String>);
 
 impl Features {

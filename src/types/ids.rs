@@ -16,11 +16,11 @@ pub struct Invalid {
 
 /// Makes a checked string type: parsed from text, shown as it is, never empty.
 macro_rules! checked_id {
-    ($(#[$doc:meta])* $name:ident, $expected:literal, $check:expr) => {
+    ($(#[$doc:meta])* $name:ident, $max_length:tt, $expected:literal, $check:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
         #[serde(try_from = "String", into = "String")]
-        #[schema(value_type = String)]
+        #[schema(value_type = String, min_length = 1, max_length = $max_length)]
         pub struct $name(String);
 
         impl $name {
@@ -77,6 +77,7 @@ fn is_name(text: &str) -> bool {
 checked_id!(
     /// The channel's own name for a person: any UTF-8 of 1 to 256 bytes without control characters.
     UserId,
+    256,
     "1 to 256 bytes of UTF-8 without control characters",
     |text| (1..=256).contains(&text.len()) && !text.chars().any(char::is_control)
 );
@@ -84,6 +85,7 @@ checked_id!(
 checked_id!(
     /// A Conversational Cloud site ("brand"): usually digits, `le12345678` for test accounts.
     AccountId,
+    64,
     "1 to 64 letters, digits, '.', '-' or '_'",
     is_name
 );
@@ -91,6 +93,7 @@ checked_id!(
 checked_id!(
     /// A third-party system that calls the bridge.
     ChannelId,
+    64,
     "1 to 64 letters, digits, '.', '-' or '_'",
     is_name
 );
@@ -100,6 +103,7 @@ checked_id!(
     ///
     /// It holds no colon, so that two namespaces can never name the same consumer.
     Namespace,
+    64,
     "1 to 64 letters, digits, '.', '-' or '_'",
     is_name
 );
@@ -107,6 +111,7 @@ checked_id!(
 checked_id!(
     /// A conversation, named by the Cloud: at most 64 characters, a UUID in every sample.
     ConversationId,
+    64,
     "1 to 64 printable ASCII characters",
     |text| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 );

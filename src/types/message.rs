@@ -96,7 +96,7 @@ impl std::fmt::Debug for Text {
 /// The messages that a receipt speaks of: 1 to 1000 sequences of one dialog.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "Vec<Sequence>")]
-#[schema(value_type = Vec<Sequence>, min_items = 1, max_items = 1000, example = json!([1, 2]))]
+#[schema(value_type = Vec<u32>, min_items = 1, max_items = 1000, example = json!([1, 2]))]
 pub struct Sequences(Vec<Sequence>);
 
 impl Sequences {

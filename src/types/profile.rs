@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 /// What agents are told about a user; every member may be left out.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct Profile {
     /// Given name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,7 +58,7 @@ pub enum Gender {
 
 /// One way to reach a user.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct Contact {
     /// Mail address.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,7 +100,7 @@ pub enum PhoneType {
 
 /// Where a user lives.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct Address {
     /// Country.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,7 +112,7 @@ pub struct Address {
 
 /// What the brand knows about its customer.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct Customer {
     /// Tier, matched against the account's list.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
@@ -135,7 +135,7 @@ pub struct Customer {
     pub account_name: Option<String>,
     /// Balance; may be negative.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = f64)]
+    #[schema(value_type = Option<f64>)]
     pub balance: Option<Number>,
     /// Currency of the balance, such as `USD`.
     #[serde(skip_serializing_if = "Option::is_none")]

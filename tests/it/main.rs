@@ -18,6 +18,8 @@
 #[macro_use]
 mod support;
 
+mod house;
+mod openapi;
 mod opening_race;
 mod outages;
 mod payloads;

@@ -37,6 +37,7 @@ pub(super) struct Message {
     /// The conversation it went to.
     conversation_id: ConversationId,
     /// Its number in the dialog, from 0.
+    #[schema(value_type = u32)]
     sequence: Sequence,
     /// How far it has come.
     status: Status,

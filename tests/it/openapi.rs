@@ -1,0 +1,125 @@
+//! The document that describes the facade is true, whole and at hand.
+
+use std::collections::BTreeSet;
+
+use liveperson_bridge::api;
+use serde_json::Value;
+
+use crate::support::app::TestApp;
+use crate::support::channel::send;
+use crate::support::database::Engine;
+
+fn document() -> Value {
+    serde_json::to_value(api::document()).unwrap()
+}
+
+/// Every value below this one that is the value of a member with this name.
+fn members<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a Value>) {
+    match value {
+        Value::Object(object) => {
+            found.extend(object.get(name));
+            object
+                .values()
+                .for_each(|member| members(member, name, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| members(item, name, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_committed_document_is_what_the_program_prints() {
+    let committed = include_str!("../../openapi.yaml");
+
+    assert!(
+        committed == api::document().to_yaml().unwrap(),
+        "openapi.yaml is stale; renew it: cargo run -- openapi > openapi.yaml"
+    );
+}
+
+#[test]
+fn every_reference_leads_somewhere() {
+    let document = document();
+    let mut references = Vec::new();
+    members(&document, "$ref", &mut references);
+
+    assert!(references.len() > 20);
+    for reference in references {
+        let pointer = reference.as_str().unwrap().strip_prefix('#').unwrap();
+        assert!(document.pointer(pointer).is_some(), "{reference}");
+    }
+}
+
+#[test]
+fn every_operation_has_a_name_a_key_and_its_problems() {
+    let document = document();
+    let mut names = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let name = operation["operationId"].as_str().unwrap();
+            assert!(names.insert(name), "{name} twice");
+            assert!(operation["summary"].is_string(), "{method} {path}");
+            for status in ["400", "401", "404", "500", "503"] {
+                let problem = &operation["responses"][status]["content"];
+                let schema = &problem["application/problem+json"]["schema"]["$ref"];
+                assert_eq!(
+                    schema, "#/components/schemas/Problem",
+                    "{method} {path} {status}"
+                );
+            }
+        }
+    }
+    assert_eq!(document["openapi"], "3.1.0");
+    assert_eq!(
+        document["security"][0]["channel_key"],
+        serde_json::json!([])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_described_operation_is_served() {
+    let app = TestApp::start(Engine::Sqlite).await;
+    let stranger = app.sms.with_key("no key");
+
+    for (path, item) in document()["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            let method = method.to_uppercase().parse().unwrap();
+            let path = path.replace("{user_id}", "ada");
+            // A path or method that is not served would say so before it asks for the key.
+            send(stranger.request(method, &path))
+                .await
+                .expect_problem(401, "unauthorized");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_document_can_be_read_in_a_browser_that_reaches_nothing_else() {
+    let app = TestApp::start(Engine::Sqlite).await;
+    let text = async |path: &str| {
+        let request = app.sms.request(reqwest::Method::GET, path);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        response.text().await.unwrap()
+    };
+
+    let page = text("/docs/").await;
+    let initializer = text("/docs/swagger-initializer.js").await;
+
+    for own in page.split("src=\"").chain(page.split("href=\"")).skip(1) {
+        let target = own.split('"').next().unwrap();
+        if target.ends_with(".js") || target.ends_with(".css") {
+            assert!(!target.contains("//"), "{target}");
+            text(&format!("/docs/{}", target.trim_start_matches("./"))).await;
+        }
+    }
+    assert!(!initializer.contains("http"), "{initializer}");
+    // Unless it is told not to, the page asks a validator on the internet about the document.
+    assert!(
+        initializer.contains(r#""validatorUrl": "none""#),
+        "{initializer}"
+    );
+    assert!(initializer.contains("/openapi.json"), "{initializer}");
+    let served: Value = serde_json::from_str(&text("/openapi.json").await).unwrap();
+    assert_eq!(served, document());
+}
