@@ -69,9 +69,11 @@ impl Bridge {
                 let (bridge, caller) = (self.clone(), caller.clone());
                 let (key, opening) = (key.clone(), opening.clone());
                 self.parts.tasks.spawn(async move {
-                    // Also when the task panics or is dropped: the next one must be able to try again.
-                    let _flight = Flight(&bridge, &key);
-                    let outcome = bridge.open_once(&caller, &key, &opening).await;
+                    let outcome = {
+                        // Off the list before it lands, also by a panic: who comes later must not be told of the past.
+                        let _flight = Flight(&bridge, &key);
+                        bridge.open_once(&caller, &key, &opening).await
+                    };
                     lands.send_replace(Some(outcome));
                 });
                 (landing, true)

@@ -1,6 +1,7 @@
 //! What is SQLite's own: one file that one process owns, one writer and many readers.
 
 use std::fs::{DirBuilder, File, TryLockError};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,9 +95,7 @@ fn lock(data_dir: &Path) -> Result<File, Error> {
         source,
     };
     let mut folder = DirBuilder::new();
-    folder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+    folder.recursive(true).mode(0o700);
     folder.create(data_dir).map_err(unusable)?;
     let file = File::create(data_dir.join("bridge.lock")).map_err(unusable)?;
     match file.try_lock() {
