@@ -5,8 +5,8 @@
 //! allow, the sandbox refuses, and its answer names the member and what was expected.
 //!
 //! Every request takes one path (`server`): it is recorded, meets the fault that was ordered for it, and is
-//! answered by the part that plays that service: `domains`, `sentinel`, `idp`, `messaging` and
-//! `monitoring`. A new endpoint is a variant of [`Operation`] and a function beside these. All state is in memory,
+//! answered by the part that plays that service: `domains`, `sentinel`, `idp`, `messaging`, `monitoring` and
+//! `storage`. A new endpoint is a variant of [`Operation`] and a function beside these. All state is in memory,
 //! behind one lock that is never held across an `await`.
 
 mod authorization;
@@ -14,6 +14,8 @@ mod control;
 mod conversations;
 mod domains;
 mod faults;
+mod files;
+mod hex;
 mod idp;
 mod messaging;
 mod monitoring;
@@ -28,12 +30,16 @@ mod refusal;
 mod schema;
 mod sentinel;
 mod server;
+mod storage;
+mod temp_urls;
 mod tokens;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::body::Bytes;
 
 use crate::clock::SharedClock;
 
@@ -46,7 +52,9 @@ pub use tokens::Error;
 
 use conversations::Conversations;
 use faults::Faults;
+use files::Files;
 use recording::Recording;
+use temp_urls::TempUrls;
 use tokens::Tokens;
 
 /// A simulated Cloud; clones share it.
@@ -58,6 +66,7 @@ struct Shared {
     clock: SharedClock,
     options: Options,
     tokens: Tokens,
+    temp_urls: TempUrls,
     state: Mutex<State>,
 }
 
@@ -68,14 +77,15 @@ struct State {
     recording: Recording,
     faults: Faults,
     conversations: Conversations,
+    files: Files,
 }
 
 impl Sandbox {
-    /// A Cloud without conversations, which signs its tokens with a key made for it alone.
+    /// A Cloud without conversations, which signs tokens and URLs with keys made for it alone.
     ///
     /// # Errors
     ///
-    /// When no RSA key could be made.
+    /// When no keys could be made.
     pub fn new(clock: SharedClock, options: Options) -> Result<Self, Error> {
         let state = State {
             behaviour: options.behaviour,
@@ -85,6 +95,7 @@ impl Sandbox {
             clock,
             options,
             tokens: Tokens::generate()?,
+            temp_urls: TempUrls::generate()?,
             state: Mutex::new(state),
         })))
     }
@@ -94,7 +105,7 @@ impl Sandbox {
         server::router(self)
     }
 
-    /// The latest 10,000 requests to the Cloud, in the order of their arrival.
+    /// The latest 10,000 requests to the Cloud, fewer where their bodies exceed 64 MiB, in the order of their arrival.
     #[must_use]
     pub fn requests(&self) -> Vec<RecordedRequest> {
         self.state().recording.list()
@@ -109,6 +120,12 @@ impl Sandbox {
     #[must_use]
     pub fn conversations(&self) -> Vec<Conversation> {
         self.state().conversations.list()
+    }
+
+    /// What was uploaded to a file's `relativePath`; nothing for files before the latest 64 MiB.
+    #[must_use]
+    pub fn file(&self, relative_path: &str) -> Option<Bytes> {
+        self.state().files.get(relative_path)?.content.clone()
     }
 
     /// Closes a conversation from the Cloud's side; `by` is the reason that it shows, such as `AGENT`.
@@ -142,7 +159,7 @@ impl Sandbox {
         self.state().behaviour = behaviour;
     }
 
-    /// Forgets requests, faults and conversations; tokens and behaviour stay.
+    /// Forgets requests, faults, conversations and files; tokens and behaviour stay.
     pub fn reset(&self) {
         let mut state = self.state();
         *state = State {

@@ -11,7 +11,7 @@ use super::recording::RecordedRequest;
 use super::refusal::Refusal;
 
 /// The services that the sandbox plays, all at its one address.
-const SERVICES: [&str; 4] = ["asyncMessagingEnt", "sentinel", "idp", "smt"];
+const SERVICES: [&str; 5] = ["asyncMessagingEnt", "sentinel", "idp", "swift", "smt"];
 
 /// Answers the look-up of one service.
 pub(super) fn look_up(

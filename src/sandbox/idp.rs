@@ -1,7 +1,5 @@
 //! IDP: a ConsumerJWS for a consumer of a channel.
 
-use std::fmt::Write as _;
-
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -12,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::recording::RecordedRequest;
 use super::refusal::Refusal;
 use super::tokens::ConsumerClaims;
-use super::{Sandbox, authorization, schema};
+use super::{Sandbox, authorization, hex, schema};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,9 +57,5 @@ pub(super) fn lp_consumer_id(account: &str, ext_consumer_id: &str) -> String {
         .chain_update("\0")
         .chain_update(ext_consumer_id)
         .finalize();
-    digest.iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        write!(hex, "{byte:02x}").unwrap_or_default();
-        hex
-    })
+    hex::encode(&digest)
 }

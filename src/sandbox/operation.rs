@@ -21,11 +21,15 @@ pub enum Operation {
     Send,
     /// Monitoring API: engagements and an open conversation of a visitor.
     Engagement,
+    /// File storage: PUT of a file's bytes.
+    Upload,
+    /// File storage: GET of a file's bytes.
+    Download,
 }
 
 impl Operation {
     /// Every operation there is.
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::DomainLookup,
         Self::DomainList,
         Self::AppToken,
@@ -33,16 +37,26 @@ impl Operation {
         Self::Conversation,
         Self::Send,
         Self::Engagement,
+        Self::Upload,
+        Self::Download,
     ];
+
+    /// The operations at a path, which differ in their methods.
+    pub(super) fn at(path: &str) -> impl Iterator<Item = Self> {
+        Self::ALL
+            .into_iter()
+            .filter(move |operation| operation.path() == path)
+    }
 
     pub(super) fn method(self) -> Method {
         match self {
-            Self::DomainLookup | Self::DomainList => Method::GET,
+            Self::DomainLookup | Self::DomainList | Self::Download => Method::GET,
             Self::AppToken
             | Self::ConsumerToken
             | Self::Conversation
             | Self::Send
             | Self::Engagement => Method::POST,
+            Self::Upload => Method::PUT,
         }
     }
 
@@ -55,6 +69,7 @@ impl Operation {
             Self::Conversation => "/api/account/{account}/messaging/consumer/conversation",
             Self::Send => "/api/account/{account}/messaging/consumer/conversation/send",
             Self::Engagement => "/api/account/{account}/app/{app}/engagement",
+            Self::Upload | Self::Download => "/v1/AUTH_async-images/{account}/{name}",
         }
     }
 }

@@ -13,6 +13,9 @@ use super::operation::Operation;
 /// Enough for a load test's last seconds without growing for ever in a long demo.
 const CAPACITY: usize = 10_000;
 
+/// Bytes of all bodies together, since some are large.
+const BODY_CAPACITY: usize = 64 * 1024 * 1024;
+
 /// One request as it arrived.
 #[derive(Debug, Clone, Serialize)]
 pub struct RecordedRequest {
@@ -26,7 +29,9 @@ pub struct RecordedRequest {
     pub query: String,
     /// Headers by lower-case name; of a repeated one the last value.
     pub headers: BTreeMap<String, String>,
-    /// Body as text; what is not UTF-8 is replaced.
+    /// Bytes of the body.
+    pub size: usize,
+    /// Body as text; what is not UTF-8 is replaced. Empty for an upload, whose body is kept as a file.
     pub body: String,
 }
 
@@ -42,7 +47,11 @@ impl RecordedRequest {
             path: parts.uri.path().to_owned(),
             query: parts.uri.query().unwrap_or_default().to_owned(),
             headers: headers.collect(),
-            body: String::from_utf8_lossy(body).into_owned(),
+            size: body.len(),
+            body: match operation {
+                Some(Operation::Upload) => String::new(),
+                _ => String::from_utf8_lossy(body).into_owned(),
+            },
         }
     }
 
@@ -84,17 +93,25 @@ pub(super) fn read_form(text: &str) -> BTreeMap<String, String> {
 
 /// The latest requests.
 #[derive(Debug, Default)]
-pub(super) struct Recording(VecDeque<Arc<RecordedRequest>>);
+pub(super) struct Recording {
+    requests: VecDeque<Arc<RecordedRequest>>,
+    /// Bytes of all bodies.
+    held: usize,
+}
 
 impl Recording {
     pub(super) fn push(&mut self, request: Arc<RecordedRequest>) {
-        if self.0.len() == CAPACITY {
-            self.0.pop_front();
+        self.held += request.body.len();
+        self.requests.push_back(request);
+        while (self.requests.len() > CAPACITY || self.held > BODY_CAPACITY)
+            && let Some(oldest) = self.requests.pop_front()
+        {
+            self.held -= oldest.body.len();
         }
-        self.0.push_back(request);
     }
 
     pub(super) fn list(&self) -> Vec<RecordedRequest> {
-        self.0.iter().map(|r| RecordedRequest::clone(r)).collect()
+        let requests = self.requests.iter();
+        requests.map(|r| RecordedRequest::clone(r)).collect()
     }
 }

@@ -8,6 +8,7 @@ pub(super) mod engagement;
 pub(super) mod envelope;
 pub(super) mod event;
 pub(super) mod field;
+pub(super) mod file;
 pub(super) mod opening;
 pub(super) mod profile;
 

@@ -1,9 +1,10 @@
 //! The path that every request takes: recorded, struck by a fault if one was ordered, applied, answered.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::to_bytes;
+use axum::body::{Bytes, to_bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -13,20 +14,22 @@ use super::faults::{Answer, Fault};
 use super::operation::{Operation, Place};
 use super::recording::RecordedRequest;
 use super::refusal::Refusal;
-use super::{Sandbox, control, domains, idp, messaging, monitoring, sentinel};
+use super::{Sandbox, control, domains, idp, messaging, monitoring, sentinel, storage, temp_urls};
 
 /// Bytes: above the largest file that the Cloud takes, 5 MB on some of the vendor's pages.
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
 
 pub(super) fn router(sandbox: &Sandbox) -> Router {
-    let served = Operation::ALL
-        .into_iter()
-        .fold(Router::new(), |router, operation| {
-            let receive = move |State(sandbox), Path(place), request| {
-                receive(sandbox, Some(operation), place, request)
-            };
-            router.route(operation.path(), any(receive))
-        });
+    let paths = BTreeSet::from(Operation::ALL.map(Operation::path));
+    let served = paths.into_iter().fold(Router::new(), |router, path| {
+        let receive = move |State(sandbox), Path(place), request: Request| {
+            let operation = Operation::at(path)
+                .find(|operation| operation.method() == *request.method())
+                .or_else(|| Operation::at(path).next());
+            receive(sandbox, operation, place, request)
+        };
+        router.route(path, any(receive))
+    });
     served
         .fallback(|State(sandbox), request| receive(sandbox, None, Place::default(), request))
         .nest("/_sandbox", control::router())
@@ -51,7 +54,7 @@ async fn receive(
         operation.and_then(|operation| state.faults.take(operation))
     };
     let apply = || {
-        apply(&sandbox, operation, &place, &request).unwrap_or_else(|refusal| {
+        apply(&sandbox, operation, &place, &request, &body).unwrap_or_else(|refusal| {
             tracing::warn!(
                 ?operation,
                 status = refusal.status.as_u16(),
@@ -84,14 +87,21 @@ fn apply(
     operation: Option<Operation>,
     place: &Place,
     request: &RecordedRequest,
+    body: &Bytes,
 ) -> Result<Response, Refusal> {
     let (method, path) = (&request.method, &request.path);
     let Some(operation) = operation else {
+        if temp_urls::is_signed(request) {
+            return Err(storage::misplaced(request));
+        }
         let complaint = format!("{method} {path}: there is nothing at this path");
         return Err(Refusal::plain(StatusCode::NOT_FOUND, complaint));
     };
     if method != operation.method().as_str() {
-        let complaint = format!("{method} {path}: expected {}", operation.method());
+        let methods: Vec<_> = Operation::at(operation.path())
+            .map(|operation| operation.method().to_string())
+            .collect();
+        let complaint = format!("{method} {path}: expected {}", methods.join(" or "));
         return Err(Refusal::plain(StatusCode::METHOD_NOT_ALLOWED, complaint));
     }
     let account = &place.account;
@@ -103,5 +113,7 @@ fn apply(
         Operation::Conversation => messaging::open(sandbox, account, request),
         Operation::Send => messaging::send(sandbox, account, request),
         Operation::Engagement => monitoring::engagement(sandbox, place, request),
+        Operation::Upload => storage::upload(sandbox, request, body),
+        Operation::Download => storage::download(sandbox, request),
     }
 }

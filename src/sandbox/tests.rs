@@ -4,11 +4,12 @@ mod control;
 mod domains;
 mod opening;
 mod sending;
+mod storage;
 mod tokens;
 
 use std::sync::Arc;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use chrono::DateTime;
 use serde_json::{Value, json};
@@ -37,6 +38,8 @@ struct Tokens {
 struct Answer {
     status: StatusCode,
     headers: HeaderMap,
+    bytes: Bytes,
+    /// The bytes as JSON or else as text.
     body: Value,
 }
 
@@ -96,10 +99,11 @@ impl Cloud {
         let response = self.sandbox.router().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = to_bytes(body, usize::MAX).await.unwrap();
-        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         Answer {
             status: parts.status,
             headers: parts.headers,
+            bytes,
             body: serde_json::from_str(&text).unwrap_or(Value::String(text)),
         }
     }

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 /// A sandbox that could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The machine's cryptography gave no RSA key.
-    #[error("the sandbox could not make its RSA key")]
+    /// The machine's cryptography gave no key.
+    #[error("the sandbox could not make its keys")]
     Generation(#[from] aws_lc_rs::error::Unspecified),
     /// The key is not in the form in which tokens are signed.
     #[error("the sandbox could not read the RSA key that it made")]

@@ -1,4 +1,6 @@
-//! SEND: one request about a conversation.
+//! SEND: one request about a conversation, or about its files.
+
+mod files;
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -16,7 +18,7 @@ use crate::sandbox::schema::envelope::{Envelope, read_id};
 use crate::sandbox::schema::event::{self, Publication};
 use crate::sandbox::schema::field::{self, Change};
 use crate::sandbox::schema::profile::Profile;
-use crate::sandbox::{Sandbox, State};
+use crate::sandbox::{Sandbox, Shared, State};
 
 /// Characters of the request's JSON. Source: vendor's how-to for connectors.
 const SIZE_LIMIT: usize = 5000;
@@ -24,6 +26,8 @@ const SIZE_LIMIT: usize = 5000;
 const PUBLISH: &str = "ms.PublishEvent";
 const UPDATE: &str = "cm.UpdateConversationField";
 const SET_PROFILE: &str = "userprofile.SetUserProfile";
+const UPLOAD: &str = "ms.GenerateURLForUploadFile";
+const DOWNLOAD: &str = "ms.GenerateURLForDownloadFile";
 
 /// Answers SEND.
 pub(in crate::sandbox) fn send(
@@ -46,6 +50,7 @@ pub(in crate::sandbox) fn send(
     let mut sending = Sending {
         consumer,
         properties,
+        shared: &sandbox.0,
         now: sandbox.0.clock.now(),
         state: &mut sandbox.state(),
     };
@@ -53,8 +58,10 @@ pub(in crate::sandbox) fn send(
         PUBLISH => sending.publish(envelope),
         UPDATE => sending.update(&envelope.body),
         SET_PROFILE => sending.set_profile(envelope.body),
+        UPLOAD => sending.announce_upload(&envelope.body),
+        DOWNLOAD => sending.locate_download(&envelope.body),
         other => Err(Failure::bad_request(&format!(
-            "type: `{other}`, expected `{PUBLISH}`, `{UPDATE}` or `{SET_PROFILE}`"
+            "type: `{other}`, expected `{PUBLISH}`, `{UPDATE}`, `{SET_PROFILE}`, `{UPLOAD}` or `{DOWNLOAD}`"
         ))),
     };
     match answer {
@@ -67,6 +74,7 @@ pub(in crate::sandbox) fn send(
 struct Sending<'a> {
     consumer: Consumer,
     properties: Option<ClientProperties>,
+    shared: &'a Shared,
     now: DateTime<Utc>,
     state: &'a mut State,
 }
@@ -76,6 +84,10 @@ impl Sending<'_> {
         let body: event::Body = schema::read("body", &envelope.body)?;
         let publication = event::classify(&body.event)?;
         let (now, closed) = (self.now, self.closed());
+        let uploaded = match &publication {
+            Publication::File(file) => self.check_upload(file),
+            Publication::Sequenced | Publication::ChatState => Ok(()),
+        };
         let conversation = self.address("body.dialogId", &body.dialog_id)?;
         if let Some(id) = body.conversation_id.filter(|id| *id != conversation.id) {
             return Err(Failure::bad_request(&format!(
@@ -89,8 +101,11 @@ impl Sending<'_> {
         else {
             return Err(closed);
         };
+        uploaded?;
         let sequence = match publication {
-            Publication::Sequenced => dialog.publish(body.event, envelope.metadata, now),
+            Publication::Sequenced | Publication::File(_) => {
+                dialog.publish(body.event, envelope.metadata, now)
+            }
             Publication::ChatState => {
                 dialog.show(body.event, envelope.metadata, now);
                 0

@@ -3,15 +3,18 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::file::HostedFile;
 use super::{Mismatch, read};
 
 const EVENT: &str = "body.event";
 
 /// What a consumer publishes, as far as the Cloud treats it differently.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(in crate::sandbox) enum Publication {
-    /// Content or an accept status, which takes a place in the dialog.
+    /// Text or an accept status, which takes a place in the dialog.
     Sequenced,
+    /// A file, which takes one too, and must have been uploaded.
+    File(HostedFile),
     /// A chat state, which takes none.
     ChatState,
 }
@@ -52,15 +55,6 @@ enum ContentType {
     Text,
     #[serde(rename = "hosted/file")]
     File,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct HostedFile {
-    relative_path: String,
-    file_type: String,
-    caption: Option<String>,
-    preview: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -106,10 +100,12 @@ pub(in crate::sandbox) fn classify(event: &Value) -> Result<Publication, Mismatc
             let content: ContentEvent = read(EVENT, event)?;
             let path = format!("{EVENT}.message");
             match content.content_type {
-                ContentType::Text => drop(read::<String>(&path, &content.message)?),
-                ContentType::File => drop(read::<HostedFile>(&path, &content.message)?),
+                ContentType::Text => {
+                    read::<String>(&path, &content.message)?;
+                    Ok(Publication::Sequenced)
+                }
+                ContentType::File => Ok(Publication::File(read(&path, &content.message)?)),
             }
-            Ok(Publication::Sequenced)
         }
         EventType::ChatStateEvent => {
             read::<ChatStateEvent>(EVENT, event)?;

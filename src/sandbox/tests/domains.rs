@@ -46,7 +46,10 @@ async fn the_list_has_every_service_at_the_public_url() {
         .iter()
         .map(|e| e["service"].as_str().unwrap())
         .collect();
-    assert_eq!(services, ["asyncMessagingEnt", "sentinel", "idp", "smt"]);
+    assert_eq!(
+        services,
+        ["asyncMessagingEnt", "sentinel", "idp", "swift", "smt"]
+    );
     assert!(
         entries
             .iter()

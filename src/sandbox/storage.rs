@@ -1,0 +1,81 @@
+//! The file storage, service `swift`: uploads and downloads at temporary URLs.
+
+use axum::body::Bytes;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::files::File;
+use super::recording::RecordedRequest;
+use super::refusal::Refusal;
+use super::{Sandbox, State};
+
+/// Takes the bytes of an announced file.
+pub(super) fn upload(
+    sandbox: &Sandbox,
+    request: &RecordedRequest,
+    content: &Bytes,
+) -> Result<Response, Refusal> {
+    admit(sandbox, request)?;
+    let mut state = sandbox.state();
+    let announced = find(&state, request)?.size;
+    if content.len() > announced {
+        let complaint = format!(
+            "body: {} bytes, {announced} were announced as fileSize",
+            content.len()
+        );
+        return Err(Refusal::plain(StatusCode::PAYLOAD_TOO_LARGE, complaint));
+    }
+    state.files.fill(&request.path, content.clone());
+    Ok(StatusCode::CREATED.into_response())
+}
+
+/// Answers the bytes of a file.
+pub(super) fn download(sandbox: &Sandbox, request: &RecordedRequest) -> Result<Response, Refusal> {
+    admit(sandbox, request)?;
+    let state = sandbox.state();
+    let file = find(&state, request)?;
+    let content = file.content.clone().ok_or_else(|| {
+        let complaint = format!("{}: nothing was uploaded there", request.path);
+        Refusal::plain(StatusCode::NOT_FOUND, complaint)
+    })?;
+    let media_type = file.kind.media_type();
+    Ok(([(header::CONTENT_TYPE, media_type)], content).into_response())
+}
+
+/// The answer to a temporary URL whose path is not that of a file, such as one with a slash too many.
+pub(super) fn misplaced(request: &RecordedRequest) -> Refusal {
+    unauthorized(&format!(
+        "{}: not the path of a file; expected the base URI and then relativePath, with one slash between",
+        request.path
+    ))
+}
+
+/// Refuses tokens, then what the URL does not allow.
+fn admit(sandbox: &Sandbox, request: &RecordedRequest) -> Result<(), Refusal> {
+    for name in ["Authorization", "X-LP-ON-BEHALF"] {
+        if request.header(&name.to_ascii_lowercase()).is_some() {
+            let complaint = format!(
+                "{name}: unexpected; the storage is not to see tokens, the signature of the URL is the credential"
+            );
+            return Err(Refusal::plain(StatusCode::BAD_REQUEST, complaint));
+        }
+    }
+    let shared = &sandbox.0;
+    let verified = shared.temp_urls.verify(request, shared.clock.now());
+    verified.map_err(|reason| unauthorized(&reason))
+}
+
+/// A URL outlives the file's announcement where the sandbox was reset.
+fn find<'a>(state: &'a State, request: &RecordedRequest) -> Result<&'a File, Refusal> {
+    state.files.get(&request.path).ok_or_else(|| {
+        let complaint = format!("{}: no such file was announced", request.path);
+        Refusal::plain(StatusCode::NOT_FOUND, complaint)
+    })
+}
+
+fn unauthorized(reason: &str) -> Refusal {
+    Refusal::plain(
+        StatusCode::UNAUTHORIZED,
+        format!("Temp URL invalid: {reason}"),
+    )
+}
