@@ -1,4 +1,6 @@
-//! Extractors whose rejections are problems that name what was wrong.
+//! Extractors whose rejections are problems that name what was wrong, and quote nothing of what a user wrote.
+
+mod strict;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -10,6 +12,7 @@ use serde_path_to_error::Segment;
 
 use super::problem::{Code, Problem};
 use crate::types::ids::UserId;
+use strict::Strict;
 
 /// A JSON body.
 pub(super) struct Json<T>(pub(super) T);
@@ -104,17 +107,15 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Prob
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let pointer = pointer(error.path());
-        refused(error.inner(), pointer)
-    })?;
+    let value = serde_path_to_error::deserialize(Strict(&mut json))
+        .map_err(|error| refused(error.inner(), pointer(error.path())))?;
     json.end().map_err(|error| refused(&error, String::new()))?;
     Ok(value)
 }
 
 fn refused(error: &serde_json::Error, pointer: String) -> Problem {
     if error.is_data() {
-        Problem::violation(pointer, without_position(&error.to_string()))
+        violation(&error.to_string(), pointer)
     } else {
         Problem::new(
             Code::MalformedRequest,
@@ -123,12 +124,41 @@ fn refused(error: &serde_json::Error, pointer: String) -> Problem {
     }
 }
 
-/// `serde_json` ends its messages with the line and column, which a pointer replaces.
-fn without_position(message: &str) -> String {
-    message
+/// The problem behind serde's message. The message may quote the value, which can be what a user wrote, so it is not
+/// passed on: only what was expected is.
+fn violation(message: &str, pointer: String) -> Problem {
+    // It ends with the line and column, which the pointer replaces.
+    let message = message
         .rsplit_once(" at line ")
-        .map_or(message, |(message, _)| message)
-        .to_owned()
+        .map_or(message, |(message, _)| message);
+    for (kind, detail) in [
+        ("missing field `", "this member is required"),
+        ("duplicate field `", "this member stands here twice"),
+    ] {
+        let name = message.strip_prefix(kind).and_then(|n| n.strip_suffix('`'));
+        if let Some(name) = name {
+            return Problem::violation(format!("{pointer}/{name}"), detail.to_owned());
+        }
+    }
+    let is_unknown = message.starts_with("unknown field");
+    let detail = match message.rsplit_once(", expected ") {
+        Some((_, expected)) if is_unknown => format!("unknown member, expected {expected}"),
+        Some((_, expected)) => format!("expected {}", in_words_of_json(expected)),
+        None if is_unknown => "unknown member, expected none".to_owned(),
+        None => message.to_owned(),
+    };
+    Problem::violation(pointer, detail)
+}
+
+/// What serde names after Rust's types.
+fn in_words_of_json(expected: &str) -> &str {
+    match expected {
+        "a sequence" => "an array",
+        "u32" => "a whole number from 0 to 4294967295",
+        "i32" => "a whole number from -2147483648 to 2147483647",
+        _ if expected.starts_with("struct ") => "an object",
+        _ => expected,
+    }
 }
 
 fn pointer(path: &serde_path_to_error::Path) -> String {
@@ -170,7 +200,16 @@ mod tests {
             (r#"{"routing": {"skill_id": ""}}"#, "/routing/skill_id"),
             (r#"{"routing": {"campaign_id": "1"}}"#, "/routing"),
             (r#"{"a/b~c": 1}"#, "/a~1b~0c"),
+            (r#"{"urgency": 1}"#, "/urgency"),
+            (r#"{"urgency": {"normal": null}}"#, "/urgency"),
+            (r#"{"profile": []}"#, "/profile"),
+            (
+                r#"{"profile": {"first_name": "a\u0000"}}"#,
+                "/profile/first_name",
+            ),
+            (r#"{"urgency": null, "urgency": null}"#, "/urgency"),
             ("[]", ""),
+            ("null", ""),
         ] {
             let refusal = refusal(body);
             assert_eq!(refusal["code"], "invalid-request", "{body}");
@@ -183,8 +222,60 @@ mod tests {
     }
 
     #[test]
+    fn a_violation_tells_what_was_expected_and_not_what_was_found() {
+        for (message, pointer, detail) in [
+            (
+                "invalid type: string \"my card, expected 1234\", expected struct Opening at line 1 column 9",
+                "/a",
+                "expected an object",
+            ),
+            (
+                "invalid value: integer `-2`, expected u32",
+                "/a",
+                "expected a whole number from 0 to 4294967295",
+            ),
+            (
+                "unknown variant `soon`, expected `on` or `off`",
+                "/a",
+                "expected `on` or `off`",
+            ),
+            (
+                "unknown field `x`, expected one of `b`, `c`",
+                "/a",
+                "unknown member, expected one of `b`, `c`",
+            ),
+            (
+                "unknown field `x`, there are no fields",
+                "/a",
+                "unknown member, expected none",
+            ),
+            ("missing field `b`", "/a/b", "this member is required"),
+            (
+                "duplicate field `b`",
+                "/a/b",
+                "this member stands here twice",
+            ),
+            ("expected 1 to 9", "/a", "expected 1 to 9"),
+        ] {
+            let problem = violation(message, "/a".to_owned());
+
+            let debug = format!("{problem:?}");
+            assert!(
+                debug.contains(&format!("pointer: {pointer:?}, detail: {detail:?}")),
+                "{debug}"
+            );
+        }
+    }
+
+    #[test]
     fn what_is_not_json_is_malformed() {
-        for body in ["", "{", "{} {}", "{\"a\": \u{1}}", &"[".repeat(100_000)] {
+        for body in [
+            "",
+            "{",
+            "{} {}",
+            "{\"profile\": \u{1}}",
+            "{\"profile\": {\"customer\": {\"balance\": 1e999}}}",
+        ] {
             assert_eq!(refusal(body)["code"], "malformed-request", "{body:.20}");
         }
     }
