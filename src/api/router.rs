@@ -51,8 +51,12 @@ impl FromRef<AppState> for Keys {
 pub fn router(state: AppState) -> Router {
     let (routes, document) = openapi::routes_and_document();
     let clock = SharedClock::clone(&state.clock);
+    enveloped(routes.merge(documentation(document)), clock).with_state(state)
+}
+
+/// Gives routes what surrounds every request: fallbacks, limits, and a problem for whatever goes wrong.
+fn enveloped<S: Clone + Send + Sync + 'static>(routes: Router<S>, clock: SharedClock) -> Router<S> {
     routes
-        .merge(documentation(document))
         .fallback(|| async { Problem::new(Code::NotFound, "There is nothing at this path.") })
         .method_not_allowed_fallback(|| async {
             Problem::new(
@@ -67,7 +71,6 @@ pub fn router(state: AppState) -> Router {
             REQUEST_LIMIT,
         ))
         .layer(middleware::from_fn_with_state(clock, envelope::envelop))
-        .with_state(state)
 }
 
 /// The document in a browser, from files within the binary alone.
@@ -80,4 +83,41 @@ fn documentation(document: Document) -> SwaggerUi {
                 .validator_url("none")
                 .try_it_out_enabled(true),
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use axum::routing::get;
+    use serde_json::Value;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::clock::SystemClock;
+
+    async fn fail() {
+        panic!("the reason is for the log alone");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_names_the_request_and_no_reason() {
+        let router = enveloped(Router::new().route("/", get(fail)), Arc::new(SystemClock));
+        let request = Request::get("/").header("x-request-id", "abc");
+
+        let answer = router
+            .oneshot(request.body(Body::empty()).unwrap())
+            .await
+            .unwrap();
+
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        let body = to_bytes(answer.into_body(), JSON_LIMIT).await.unwrap();
+        let problem: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["code"], "internal-error");
+        assert_eq!(problem["request_id"], "abc");
+        assert!(!problem.to_string().contains("reason"), "{problem}");
+    }
 }
