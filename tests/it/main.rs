@@ -19,11 +19,14 @@
 mod support;
 
 mod house;
+mod isolation;
 mod openapi;
 mod opening_race;
 mod outages;
 mod payloads;
 mod replacement;
+mod request_ids;
 mod restart;
 mod store;
 mod tokens;
+mod user_ids;

@@ -5,6 +5,7 @@ pub(crate) mod app;
 pub(crate) mod channel;
 pub(crate) mod cloud;
 pub(crate) mod configuration;
+pub(crate) mod connection;
 pub(crate) mod database;
 pub(crate) mod patience;
 pub(crate) mod process;

@@ -41,6 +41,11 @@ impl Channel {
         }
     }
 
+    /// The host and port that it calls.
+    pub(crate) fn address(&self) -> &str {
+        self.base.strip_prefix("http://").unwrap()
+    }
+
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client
             .request(method, format!("{}{path}", self.base))
@@ -57,6 +62,17 @@ impl Channel {
 
     pub(crate) async fn put(&self, path: &str, body: Value) -> Reply {
         send(with_json(self.request(Method::PUT, path), &body)).await
+    }
+
+    /// Posts text that says that it is JSON.
+    pub(crate) async fn post_text(&self, path: &str, text: &str) -> Reply {
+        let request = self.request(Method::POST, path);
+        send(
+            request
+                .header("content-type", "application/json")
+                .body(text.to_owned()),
+        )
+        .await
     }
 
     /// Sends a text of a user.

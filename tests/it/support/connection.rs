@@ -1,0 +1,67 @@
+//! Requests written byte for byte: what a client library would mend, refuse to send or send at once.
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+
+use super::channel::{Channel, Reply};
+
+/// A connection to the service.
+#[derive(Debug)]
+pub(crate) struct Connection(BufReader<TcpStream>);
+
+impl Connection {
+    /// Connects to where a channel calls.
+    pub(crate) async fn open(channel: &Channel) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(channel.address()).await?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    /// Writes the head of a request: its first line and headers.
+    pub(crate) async fn write_head(&mut self, lines: &[&str]) {
+        let head = format!("{}\r\nHost: bridge\r\n\r\n", lines.join("\r\n"));
+        self.write(&head).await;
+    }
+
+    pub(crate) async fn write(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// Reads an answer that says how long it is.
+    pub(crate) async fn read(&mut self) -> Reply {
+        let status = self.read_line().await;
+        let status = status.split(' ').nth(1).unwrap().parse().unwrap();
+        let mut headers = HeaderMap::new();
+        loop {
+            let line = self.read_line().await;
+            let Some((name, value)) = line.split_once(": ") else {
+                break;
+            };
+            let name: HeaderName = name.parse().unwrap();
+            headers.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        let length = headers.get("content-length");
+        let length = length.map_or(0, |length| length.to_str().unwrap().parse().unwrap());
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).await.unwrap();
+        Reply {
+            status,
+            headers,
+            body: serde_json::from_slice(&body).unwrap_or_default(),
+        }
+    }
+
+    async fn read_line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).await.unwrap();
+        line.trim_end().to_owned()
+    }
+}
+
+/// Sends one request over a connection of its own.
+pub(crate) async fn exchange(channel: &Channel, head: &[&str], body: &str) -> Reply {
+    let mut connection = Connection::open(channel).await.unwrap();
+    connection.write_head(head).await;
+    connection.write(body).await;
+    connection.read().await
+}
