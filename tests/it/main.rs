@@ -30,3 +30,4 @@ mod restart;
 mod store;
 mod tokens;
 mod user_ids;
+mod validation;

@@ -1,0 +1,304 @@
+//! Bodies: an invalid one is refused with a pointer to the member, and changes nothing.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::app::TestApp;
+use crate::support::channel::{Reply, send};
+use crate::support::database::Engine;
+
+on_both_engines!(
+    an_invalid_opening_names_the_member,
+    an_invalid_message_names_the_member,
+    an_invalid_sign_names_the_member,
+    a_violation_quotes_nothing_of_what_was_sent,
+    what_is_not_json_is_malformed,
+    a_body_may_be_left_out_where_all_members_may,
+    the_limits_of_what_is_taken,
+);
+
+const OPEN: &str = "/v1/users/ada/conversation";
+const MESSAGES: &str = "/v1/users/ada/messages";
+const RECEIPTS: &str = "/v1/users/ada/receipts";
+
+/// The only violation of a refused body.
+#[track_caller]
+fn violation(reply: Reply) -> (String, String) {
+    let problem = reply.expect_problem(422, "invalid-request");
+    assert_eq!(problem["errors"].as_array().unwrap().len(), 1, "{problem}");
+    let member = |name: &str| problem["errors"][0][name].as_str().unwrap().to_owned();
+    (member("pointer"), member("detail"))
+}
+
+async fn an_invalid_opening_names_the_member(engine: Engine) {
+    let app = TestApp::start(engine).await;
+
+    for (body, pointer) in [
+        (json!({"profil": {}}), "/profil"),
+        (json!({"a/b~c": 1}), "/a~1b~0c"),
+        (json!([]), ""),
+        (json!(null), ""),
+        (json!("text"), ""),
+        (json!(7), ""),
+        (json!({"profile": []}), "/profile"),
+        (
+            json!({"profile": {"firstname": "Ada"}}),
+            "/profile/firstname",
+        ),
+        (json!({"profile": {"first_name": 1}}), "/profile/first_name"),
+        (
+            json!({"profile": {"first_name": "a\u{0}b"}}),
+            "/profile/first_name",
+        ),
+        (json!({"profile": {"gender": "f"}}), "/profile/gender"),
+        (json!({"profile": {"gender": 1}}), "/profile/gender"),
+        (
+            json!({"profile": {"gender": {"female": null}}}),
+            "/profile/gender",
+        ),
+        (
+            json!({"profile": {"birth_date": "10.12.1815"}}),
+            "/profile/birth_date",
+        ),
+        (
+            json!({"profile": {"birth_date": "1815-13-10"}}),
+            "/profile/birth_date",
+        ),
+        (json!({"profile": {"contacts": {}}}), "/profile/contacts"),
+        (
+            json!({"profile": {"contacts": [["a@b.example"]]}}),
+            "/profile/contacts/0",
+        ),
+        (
+            json!({"profile": {"contacts": [{}, {"phone_type": "car"}]}}),
+            "/profile/contacts/1/phone_type",
+        ),
+        (
+            json!({"profile": {"contacts": [{"address": {"city": "X"}}]}}),
+            "/profile/contacts/0/address/city",
+        ),
+        (
+            json!({"profile": {"customer": {"balance": "1"}}}),
+            "/profile/customer/balance",
+        ),
+        (
+            json!({"profile": {"customer": {"company_size": -1}}}),
+            "/profile/customer/company_size",
+        ),
+        (
+            json!({"profile": {"customer": {"login_status": 3_000_000_000_u32}}}),
+            "/profile/customer/login_status",
+        ),
+        (json!({"routing": {}}), "/routing"),
+        (json!({"routing": {"campaign_id": "1"}}), "/routing"),
+        (json!({"routing": {"engagement_id": "1"}}), "/routing"),
+        (
+            json!({"routing": {"skill_id": "1", "campaign_id": "1", "engagement_id": "1"}}),
+            "/routing",
+        ),
+        (json!({"routing": {"skill_id": 1}}), "/routing/skill_id"),
+        (json!({"routing": {"skill_id": ""}}), "/routing/skill_id"),
+        (
+            json!({"routing": {"skill_id": "x".repeat(65)}}),
+            "/routing/skill_id",
+        ),
+        (json!({"routing": {"skil_id": "1"}}), "/routing/skil_id"),
+        (json!({"context": {"lang": "en-US"}}), "/context/lang"),
+        (json!({"urgency": "soon"}), "/urgency"),
+        (json!({"urgency": "NORMAL"}), "/urgency"),
+        (json!({"features": "AUTO_MESSAGES"}), "/features"),
+        (json!({"features": ["auto_messages"]}), "/features"),
+        (json!({"features": [1]}), "/features/0"),
+        (json!({"features": vec!["A"; 17]}), "/features"),
+    ] {
+        let refused = app.sms.post(OPEN, body.clone()).await;
+
+        assert_eq!(violation(refused).0, pointer, "{body}");
+    }
+    assert!(app.cloud.sandbox.requests().is_empty());
+    app.sms
+        .get("/v1/users/ada")
+        .await
+        .expect_problem(404, "user-not-found");
+}
+
+async fn an_invalid_message_names_the_member(engine: Engine) {
+    let app = TestApp::start(engine).await;
+
+    for (body, pointer) in [
+        (json!({}), "/text"),
+        (json!({"text": null}), "/text"),
+        (json!({"text": ""}), "/text"),
+        (json!({"text": 1}), "/text"),
+        (json!({"text": {"text": "hello"}}), "/text"),
+        (json!({"text": "a\u{0}"}), "/text"),
+        (json!(["hello"]), ""),
+        (json!({"text": "hello", "txt": 1}), "/txt"),
+        (json!({"text": "hello", "open": []}), "/open"),
+        (
+            json!({"text": "hello", "open": {"routing": {"skill_id": 1}}}),
+            "/open/routing/skill_id",
+        ),
+        (
+            json!({"text": "hello", "open": {"profile": {"contacts": [{}, {"phone_type": "car"}]}}}),
+            "/open/profile/contacts/1/phone_type",
+        ),
+    ] {
+        let refused = app.sms.post(MESSAGES, body.clone()).await;
+
+        assert_eq!(violation(refused).0, pointer, "{body}");
+    }
+    let twice = app.sms.post_text(MESSAGES, r#"{"text": "a", "text": "b"}"#);
+    assert_eq!(violation(twice.await).0, "/text");
+    assert!(app.cloud.sandbox.requests().is_empty());
+}
+
+async fn an_invalid_sign_names_the_member(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "hello").await.expect(201);
+    app.cloud.sandbox.clear_requests();
+
+    for (body, pointer) in [
+        (json!({"sequences": [1]}), "/status"),
+        (json!({"status": "read"}), "/sequences"),
+        (json!({"status": "seen", "sequences": [1]}), "/status"),
+        (json!({"status": "read", "sequences": 1}), "/sequences"),
+        (json!({"status": "read", "sequences": []}), "/sequences"),
+        (
+            json!({"status": "read", "sequences": vec![1; 1001]}),
+            "/sequences",
+        ),
+        (
+            json!({"status": "read", "sequences": [1, -2]}),
+            "/sequences/1",
+        ),
+        (
+            json!({"status": "read", "sequences": [1.0]}),
+            "/sequences/0",
+        ),
+        (
+            json!({"status": "read", "sequences": ["1"]}),
+            "/sequences/0",
+        ),
+        (
+            json!({"status": "read", "sequences": [4_294_967_296_u64]}),
+            "/sequences/0",
+        ),
+        (
+            json!({"status": "read", "sequences": [1], "dialog": "x"}),
+            "/dialog",
+        ),
+    ] {
+        let refused = app.sms.post(RECEIPTS, body.clone()).await;
+
+        assert_eq!(violation(refused).0, pointer, "{body}");
+    }
+    for (body, pointer) in [
+        (json!({}), "/state"),
+        (json!({"state": "typing"}), "/state"),
+        (json!({"state": 1}), "/state"),
+        (json!({"state": "gone", "for": 3}), "/for"),
+    ] {
+        let refused = app.sms.put("/v1/users/ada/typing", body.clone()).await;
+
+        assert_eq!(violation(refused).0, pointer, "{body}");
+    }
+    let survey = app
+        .sms
+        .post("/v1/users/ada/conversation/close", json!({"surveys": true}));
+    assert_eq!(violation(survey.await).0, "/surveys");
+    assert!(app.cloud.sandbox.requests().is_empty());
+}
+
+async fn a_violation_quotes_nothing_of_what_was_sent(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let secret = "my card is 1234";
+
+    for body in [
+        json!({"text": "hello", "open": secret}),
+        json!({"text": [secret]}),
+        json!({"text": "hello", "open": {"urgency": secret}}),
+        json!({"text": "hello", "open": {"features": [secret]}}),
+        json!({"text": "hello", "open": {"profile": {"birth_date": secret}}}),
+        json!({"text": "hello", "open": {"profile": {"customer": {"company_size": secret}}}}),
+        json!(secret),
+    ] {
+        let refused = app.sms.post(MESSAGES, body.clone()).await;
+
+        let (_, detail) = violation(refused);
+        assert!(!detail.contains("1234"), "{body}: {detail}");
+        // Nor does it speak of how the service is built.
+        assert!(!detail.contains("struct"), "{body}: {detail}");
+    }
+}
+
+async fn what_is_not_json_is_malformed(engine: Engine) {
+    let app = TestApp::start(engine).await;
+
+    for body in [
+        "",
+        "{",
+        "}",
+        "{\"text\": \"hello\"",
+        "{\"text\": \"hello\",}",
+        "{'text': 'hello'}",
+        "{\"text\": \"hello\"} trailing",
+        "{\"text\": \"hello\"}{}",
+        "{\"text\": \"\\ud800\"}",
+        "{\"text\": \"a\nb\"}",
+        "{\"text\": \"hello\", \"open\": {\"profile\": {\"customer\": {\"balance\": 1e999}}}}",
+        "text=hello",
+    ] {
+        let refused = app.sms.post_text(MESSAGES, body).await;
+
+        let problem = refused.expect_problem(400, "malformed-request");
+        assert!(!problem.to_string().contains("hello"), "{problem}");
+    }
+    let deep = format!("{{\"text\": {}", "[".repeat(200_000));
+    assert_eq!(
+        violation(app.sms.post_text(MESSAGES, &deep).await).0,
+        "/text"
+    );
+    assert!(app.cloud.sandbox.requests().is_empty());
+}
+
+async fn a_body_may_be_left_out_where_all_members_may(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let close = format!("{OPEN}/close");
+
+    for body in [None, Some(json!({}))] {
+        for (path, status) in [(OPEN, 201), (&*close, 200)] {
+            let request = app.sms.request(Method::POST, path);
+            let request = match &body {
+                None => request,
+                Some(body) => request
+                    .header("content-type", "application/json; charset=utf-8")
+                    .body(body.to_string()),
+            };
+            send(request).await.expect(status);
+        }
+    }
+    assert_eq!(app.cloud.sandbox.conversations().len(), 2);
+}
+
+async fn the_limits_of_what_is_taken(engine: Engine) {
+    let app = TestApp::start(engine).await;
+
+    let opening = json!({
+        "profile": {"first_name": "", "contacts": [], "customer": {"balance": -1.5, "login_status": -1}},
+        "routing": {"skill_id": "x".repeat(64)}, "context": {}, "urgency": null, "features": vec!["A_1"; 16],
+    });
+    app.sms.post(OPEN, opening).await.expect(201);
+    for text in [" ", "👋🏽", "\u{1}\u{feff}\u{2028}\"\\", &"x".repeat(4000)] {
+        app.sms.say("ada", text).await.expect(201);
+        assert_eq!(
+            app.cloud
+                .texts(&app.cloud.only_conversation().id)
+                .pop()
+                .unwrap(),
+            text
+        );
+    }
+    let read: Value = json!({"status": "read", "sequences": (0..1000).collect::<Vec<u32>>()});
+    app.sms.post(RECEIPTS, read).await.expect(204);
+}
