@@ -24,6 +24,7 @@ mod openapi;
 mod opening_race;
 mod outages;
 mod payloads;
+mod problems;
 mod replacement;
 mod request_ids;
 mod restart;
