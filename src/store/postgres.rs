@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, PgPool};
+use sqlx::{ConnectOptions, Connection as _, PgPool};
+use tokio::time::timeout;
 
 use super::Error;
 
-/// 3 s: what a request waits for a free connection before it is told that the storage is away.
+/// 3 s: what a request waits for a free connection, and a start for its first one, before the storage counts as away.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(3);
 
 pub(super) async fn connect(url: &SecretString, max_connections: u32) -> Result<PgPool, Error> {
@@ -18,13 +19,16 @@ pub(super) async fn connect(url: &SecretString, max_connections: u32) -> Result<
         .application_name("liveperson-bridge")
         // Statements hold no secrets, but their logging at every level costs time on the way of each message.
         .disable_statement_logging();
+    // A pool would go on trying where the server refuses the connection, and then tell of its own time limit alone.
+    let first = timeout(ACQUIRE_LIMIT, options.connect()).await;
+    let first = first.map_err(|_| sqlx::Error::PoolTimedOut)??;
+    first.close().await?;
     let pool = PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_LIMIT)
         // A ping before each use would double the round trips of a message; a dead connection shows itself in use.
         .test_before_acquire(false)
-        .connect_with(options)
-        .await?;
+        .connect_lazy_with(options);
     Ok(pool)
 }
 

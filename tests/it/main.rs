@@ -18,6 +18,9 @@
 #[macro_use]
 mod support;
 
+mod commands;
+mod configuration;
+mod demo;
 mod house;
 mod isolation;
 mod openapi;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 
 use super::channel::Channel;
 use super::configuration::SMS_KEY;
@@ -24,12 +25,29 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     command
 }
 
+/// A command with a configuration, in the folder that holds it.
+pub(crate) fn configured(name: &str, toml: &str) -> (TempDir, Command) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("bridge.toml"), toml).unwrap();
+    let mut command = command(&[name]);
+    command.current_dir(folder.path());
+    (folder, command)
+}
+
+/// Runs a command with a configuration to its end.
+pub(crate) async fn run_configured(name: &str, toml: &str) -> Ended {
+    let (_folder, command) = configured(name, toml);
+    run(command).await
+}
+
 /// A running command and what it has written so far.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
     output: Lines,
     log: Lines,
+    /// The tasks that collect both.
+    collecting: Vec<JoinHandle<()>>,
     /// What the process reads, kept for as long as it may.
     folder: Option<TempDir>,
 }
@@ -41,20 +59,27 @@ impl Process {
     /// Starts a command.
     pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
+        let (output, output_task) = collect(child.stdout.take().unwrap());
+        let (log, log_task) = collect(child.stderr.take().unwrap());
         Self {
-            output: collect(child.stdout.take().unwrap()),
-            log: collect(child.stderr.take().unwrap()),
             child,
+            output,
+            log,
+            collecting: vec![output_task, log_task],
             folder: None,
         }
     }
 
     /// Starts `serve` with this configuration and waits until it listens; the channel `sms` and the admin address.
     pub(crate) async fn serve(toml: &str) -> (Self, Channel, Channel) {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("bridge.toml");
-        std::fs::write(&file, toml).unwrap();
-        let mut process = Self::start(command(&["serve", "--config", file.to_str().unwrap()]));
+        Self::serve_logging(toml, "info").await
+    }
+
+    /// The same with a log as detailed as `RUST_LOG` can say.
+    pub(crate) async fn serve_logging(toml: &str, level: &str) -> (Self, Channel, Channel) {
+        let (folder, mut command) = configured("serve", toml);
+        command.env("RUST_LOG", level);
+        let mut process = Self::start(command);
         process.folder = Some(folder);
         let serving = process.log_line(" serving ").await;
         let address = |key: &str| {
@@ -104,12 +129,18 @@ impl Process {
         assert!(status.await.unwrap().success());
     }
 
-    /// Waits until the process ends by itself.
+    /// Waits until the process has ended by itself and all that it wrote is collected.
     pub(crate) async fn wait(&mut self) -> ExitStatus {
-        tokio::time::timeout(PATIENCE, self.child.wait())
+        let ended = async {
+            let status = self.child.wait().await.unwrap();
+            for task in self.collecting.drain(..) {
+                task.await.unwrap();
+            }
+            status
+        };
+        tokio::time::timeout(PATIENCE, ended)
             .await
             .expect("the process goes on")
-            .unwrap()
     }
 }
 
@@ -134,14 +165,14 @@ pub(crate) async fn run(mut command: Command) -> Ended {
     }
 }
 
-fn collect(stream: impl AsyncRead + Unpin + Send + 'static) -> Lines {
+fn collect(stream: impl AsyncRead + Unpin + Send + 'static) -> (Lines, JoinHandle<()>) {
     let lines = Lines::default();
     let collected = Arc::clone(&lines);
-    tokio::task::spawn(async move {
+    let task = tokio::task::spawn(async move {
         let mut stream = BufReader::new(stream).lines();
         while let Ok(Some(line)) = stream.next_line().await {
             collected.lock().unwrap().push(line);
         }
     });
-    lines
+    (lines, task)
 }

@@ -1,0 +1,246 @@
+//! The commands beside `serve` and `demo`: what they print, and how they end.
+
+use std::process::Stdio;
+
+use liveperson_bridge::store::Location;
+
+use crate::support::channel::Channel;
+use crate::support::cloud::{ACCOUNT, CLIENT_SECRET, Cloud};
+use crate::support::configuration::{SMS_KEY, bridge_toml};
+use crate::support::database::{Database, Engine};
+use crate::support::process::{Ended, Process, command, run, run_configured};
+
+on_both_engines!(
+    an_empty_database_is_migrated_once_and_served,
+    a_doctor_finds_everything_well,
+    a_doctor_names_what_fails_and_checks_the_rest,
+);
+
+async fn an_empty_database_is_migrated_once_and_served(engine: Engine) {
+    let cloud = Cloud::start().await;
+    let database = Database::create(engine).await;
+    let toml = bridge_toml(&database.location, &cloud.url);
+
+    for _ in 0..2 {
+        let ended = run_configured("migrate", &toml).await;
+
+        assert_eq!(ended.code, 0, "{}", ended.errors);
+        assert_eq!(ended.output, "The schema is up to date.\n");
+    }
+    let (_process, sms, _) = Process::serve(&toml).await;
+    sms.say("ada", "hello").await.expect(201);
+}
+
+async fn a_doctor_finds_everything_well(engine: Engine) {
+    let cloud = Cloud::start().await;
+    let database = Database::create(engine).await;
+
+    let ended = run_configured(
+        "doctor",
+        &with_callback(&bridge_toml(&database.location, &cloud.url), &cloud.url),
+    )
+    .await;
+
+    assert_eq!(ended.code, 0, "{}{}", ended.output, ended.errors);
+    let answers = match engine {
+        Engine::Postgres => "PostgreSQL answers",
+        Engine::Sqlite => "the embedded database answers",
+    };
+    let host = cloud.url.strip_prefix("http://").unwrap();
+    let lines: Vec<_> = ended.output.lines().collect();
+    assert!(
+        lines.iter().all(|line| line.starts_with("ok    ")),
+        "{lines:#?}"
+    );
+    for expected in [
+        "configuration: 1 account(s), 4 channel(s)",
+        &format!("database: {answers}"),
+        &format!("account {ACCOUNT}: AppJWT: made"),
+        &format!("account {ACCOUNT}: ConsumerJWS: made"),
+        &format!("channel sms: callback URL: {host} accepts connections"),
+    ] {
+        assert!(
+            lines.contains(&&*format!("ok    {expected}")),
+            "{expected} in {lines:#?}"
+        );
+    }
+    for service in ["asyncMessagingEnt", "sentinel", "idp"] {
+        let name = format!("ok    account {ACCOUNT}: domain of {service}: ");
+        assert!(
+            lines.iter().any(|line| line.starts_with(&name)),
+            "{name} in {lines:#?}"
+        );
+    }
+    // A check opens nothing and sends nothing.
+    assert!(cloud.sandbox.conversations().is_empty());
+}
+
+async fn a_doctor_names_what_fails_and_checks_the_rest(engine: Engine) {
+    let cloud = Cloud::start().await;
+    let database = Database::create(engine).await;
+    let toml = bridge_toml(&database.location, &cloud.url);
+    let cases = [
+        (
+            toml.replace(&cloud.url, "http://127.0.0.1:1"),
+            vec!["domain of sentinel", "AppJWT", "ConsumerJWS"],
+            "database",
+        ),
+        (
+            toml.replace(CLIENT_SECRET, "another-secret"),
+            vec!["AppJWT", "ConsumerJWS"],
+            "domain of sentinel",
+        ),
+        (
+            with_callback(&toml, "http://127.0.0.1:1/events"),
+            vec!["channel sms: callback URL"],
+            "ConsumerJWS",
+        ),
+        (
+            database_away(&toml, &database, engine),
+            vec!["database"],
+            "ConsumerJWS",
+        ),
+    ];
+
+    for (toml, failing, sound) in cases {
+        let ended = run_configured("doctor", &toml).await;
+
+        assert_eq!(ended.code, 1, "{}", ended.errors);
+        for name in failing {
+            assert!(has_line(&ended, "FAIL", name), "{name}: {}", ended.output);
+        }
+        assert!(has_line(&ended, "ok", sound), "{sound}: {}", ended.output);
+        for secret in [SMS_KEY, CLIENT_SECRET, "another-secret", "pa55word"] {
+            let all = format!("{}{}", ended.output, ended.errors);
+            assert!(!all.contains(secret), "{secret} in {all}");
+        }
+    }
+}
+
+fn has_line(ended: &Ended, verdict: &str, name: &str) -> bool {
+    let mut lines = ended.output.lines();
+    lines.any(|line| line.starts_with(verdict) && line.contains(&format!("{name}: ")))
+}
+
+fn with_callback(toml: &str, url: &str) -> String {
+    let key = format!("api_keys = [\"{SMS_KEY}\"]\n");
+    let secret = "whsec_AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD";
+    let callback = format!("{key}callback_url = \"{url}\"\ncallback_secret = \"{secret}\"\n");
+    toml.replace(&key, &callback)
+}
+
+/// The configuration with a database that cannot be used.
+fn database_away(toml: &str, database: &Database, engine: Engine) -> String {
+    let Database { location, .. } = database;
+    let away = match engine {
+        Engine::Postgres => Location::Postgres {
+            url: "postgres://bridge:pa55word@127.0.0.1:1/bridge"
+                .to_owned()
+                .into(),
+            max_connections: 8,
+        },
+        // A file stands where the folder should be.
+        Engine::Sqlite => Location::Embedded {
+            data_dir: env!("CARGO_BIN_EXE_liveperson-bridge").into(),
+        },
+    };
+    let section = |location: &Location| {
+        let toml = bridge_toml(location, "");
+        let section = toml.split("[database]").nth(1).unwrap();
+        section.split("[encryption]").next().unwrap().to_owned()
+    };
+    toml.replace(&section(location), &section(&away))
+}
+
+#[tokio::test]
+async fn a_doctor_stops_at_a_configuration_error() {
+    let ended = run_configured("doctor", "listen = 1").await;
+
+    assert_eq!(ended.code, 2);
+    assert!(
+        ended
+            .output
+            .starts_with("FAIL  configuration: bridge.toml: listen: expected ")
+    );
+    assert_eq!(
+        ended.output.lines().filter(|l| l.starts_with("ok")).count(),
+        0
+    );
+}
+
+#[tokio::test]
+async fn the_printed_document_is_the_committed_one() {
+    let ended = run(command(&["openapi"])).await;
+
+    assert_eq!(ended.code, 0, "{}", ended.errors);
+    assert_eq!(ended.output, include_str!("../../openapi.yaml"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_simulated_cloud_of_its_own_is_found_by_its_domain_look_up() {
+    let mut process = Process::start(command(&["sandbox", "--listen", "127.0.0.1:0"]));
+    let listens = process.output_line("listens on http://").await;
+    let url = listens.split_whitespace().last().unwrap();
+
+    let path = "/api/account/12345678/service/asyncMessagingEnt/baseURI.json?version=1.0";
+    let found = Channel::new(url, "none").get(path).await.expect(200);
+
+    assert!(found.to_string().contains("asyncMessagingEnt"), "{found}");
+    process
+        .output_line(&format!("domain_api = \"{url}\""))
+        .await;
+    process.signal("TERM").await;
+    assert_eq!(process.wait().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn help_and_version_need_no_configuration() {
+    for arguments in [
+        &["--help"][..],
+        &["help"],
+        &["serve", "--help"],
+        &["sandbox", "--help"],
+    ] {
+        let ended = run(command(arguments)).await;
+
+        assert_eq!(ended.code, 0, "{arguments:?}: {}", ended.errors);
+        assert!(
+            ended.output.contains("Usage: liveperson-bridge"),
+            "{}",
+            ended.output
+        );
+    }
+    let help = run(command(&["--help"])).await.output;
+    for name in [
+        "serve", "demo", "sandbox", "migrate", "doctor", "openapi", "--config",
+    ] {
+        assert!(help.contains(name), "{name} in {help}");
+    }
+    let version = run(command(&["--version"])).await;
+    assert_eq!(version.code, 0);
+    assert_eq!(
+        version.output,
+        concat!("liveperson-bridge ", env!("CARGO_PKG_VERSION"), "\n")
+    );
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_is_no_reason_to_panic() {
+    for arguments in [&["openapi"][..], &["--help"], &["--version"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = command(arguments);
+        command.stdout(Stdio::from(writer));
+
+        let child = command.spawn().unwrap();
+        drop(command);
+        let output = child.wait_with_output().await.unwrap();
+
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            output.status.code().is_some_and(|code| code < 2),
+            "{errors}"
+        );
+        assert!(!errors.contains("panicked"), "{errors}");
+    }
+}

@@ -1,0 +1,123 @@
+//! The `demo` command: what it prints works as it is printed, and nothing of it stays.
+
+use std::path::Path;
+
+use reqwest::Method;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::support::channel::{Channel, send};
+use crate::support::process::{Process, command};
+
+/// A running demo, and the folder that it takes for temporary files.
+async fn start() -> (Process, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(&["demo"]);
+    command.env("TMPDIR", folder.path());
+    let process = Process::start(command);
+    process.output_line("Ctrl-C stops it").await;
+    (process, folder)
+}
+
+/// The address after a name in what the demo prints.
+async fn address(process: &Process, name: &str) -> String {
+    let line = process.output_line(name).await;
+    let url = line
+        .split_whitespace()
+        .find(|word| word.starts_with("http://"));
+    url.unwrap().to_owned()
+}
+
+/// Sends the request that a line with curl describes.
+async fn send_as_curl_would(line: &str) -> Value {
+    let url = line
+        .split_whitespace()
+        .find(|word| word.starts_with("http://"))
+        .unwrap();
+    let (base, path) = url.split_at(url.find("/v1").unwrap());
+    let quoted: Vec<_> = line.split('\'').skip(1).step_by(2).collect();
+    let [authorization, content_type, body] = quoted[..] else {
+        panic!("{line}")
+    };
+    let key = authorization
+        .strip_prefix("Authorization: Bearer ")
+        .unwrap();
+    let media_type = content_type.strip_prefix("Content-Type: ").unwrap();
+    let request = Channel::new(base, key).request(Method::POST, path);
+    let request = request
+        .header("content-type", media_type)
+        .body(body.to_owned());
+    send(request).await.expect(201)
+}
+
+/// Runs a line in a shell; none where the machine has no curl.
+async fn run_in_shell(line: &str) -> Option<Value> {
+    Command::new("curl").arg("--version").output().await.ok()?;
+    let output = Command::new("sh")
+        .arg("-c")
+        .arg(line)
+        .output()
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    Some(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+fn is_empty(folder: &Path) -> bool {
+    folder.read_dir().unwrap().next().is_none()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_line_that_is_printed_sends_a_message() {
+    let (mut process, folder) = start().await;
+    let facade = address(&process, "Facade").await;
+    let probes = address(&process, "Probes").await;
+    assert!(!is_empty(folder.path()), "where is the database?");
+
+    let line = process.output_line("curl ").await;
+    let sent = send_as_curl_would(&line).await;
+
+    assert_eq!(sent["status"], "sent");
+    assert_eq!(sent["user_id"], "alice");
+    if let Some(again) = run_in_shell(&line).await {
+        assert_eq!(again["conversation_id"], sent["conversation_id"]);
+        assert_eq!(again["sequence"], 1);
+    }
+    let docs = Channel::new(&facade, "none").get("/docs/").await;
+    assert_eq!(docs.status, 200);
+    Channel::new(&probes, "none").get("").await.expect(200);
+
+    process.signal("INT").await;
+    assert_eq!(process.wait().await.code(), Some(0));
+    assert!(is_empty(folder.path()), "the database is still there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_demos_run_beside_each_other() {
+    let (first, _first_folder) = start().await;
+    let (second, _second_folder) = start().await;
+
+    for name in ["Facade", "Probes", "Simulated Cloud"] {
+        assert_ne!(address(&first, name).await, address(&second, name).await);
+    }
+    for process in [&first, &second] {
+        send_as_curl_would(&process.output_line("curl ").await).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demo_takes_no_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("bridge.toml"), "not TOML").unwrap();
+    let mut command = command(&["demo"]);
+    command
+        .current_dir(folder.path())
+        .env("TMPDIR", folder.path())
+        .env("BRIDGE_NOTHING", "x")
+        .env("DATABASE_URL", "not a URL")
+        .env("HTTP_PROXY", "http://127.0.0.1:1");
+    let process = Process::start(command);
+
+    send_as_curl_would(&process.output_line("curl ").await).await;
+}
