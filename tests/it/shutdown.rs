@@ -1,0 +1,171 @@
+//! Stopping, and starts that cannot succeed: what is in flight finishes, nothing else is waited for, and the exit code tells.
+
+use liveperson_bridge::store::Location;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::support::channel::{Channel, Reply};
+use crate::support::cloud::Cloud;
+use crate::support::configuration::{SMS_KEY, bridge_toml};
+use crate::support::connection::Connection;
+use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
+use crate::support::process::{Process, run_configured};
+
+on_both_engines!(
+    a_request_in_flight_finishes_and_no_new_one_is_taken,
+    idle_connections_hold_nothing_up,
+    an_interrupt_stops_like_a_sigterm,
+    a_second_signal_cuts_what_is_in_flight,
+    an_address_in_use_is_told,
+);
+
+const MESSAGE: &str = r#"{"text": "hello"}"#;
+
+/// The service, its channel, its admin address and the Cloud.
+async fn serve(engine: Engine) -> (Process, Channel, Channel, Cloud) {
+    let cloud = Cloud::start().await;
+    let database = Database::create(engine).await;
+    let (process, sms, admin) = Process::serve(&bridge_toml(&database.location, &cloud.url)).await;
+    (process, sms, admin, cloud)
+}
+
+/// A request that is being worked on and cannot be answered: the service has asked for its body.
+async fn begin_message(sms: &Channel) -> Connection {
+    let mut connection = Connection::open(sms).await.unwrap();
+    let head = [
+        "POST /v1/users/ada/messages HTTP/1.1",
+        &format!("Authorization: Bearer {SMS_KEY}"),
+        "Content-Type: application/json",
+        &format!("Content-Length: {}", MESSAGE.len()),
+        "Expect: 100-continue",
+    ];
+    connection.write_head(&head).await;
+    assert_eq!(connection.read().await.status, 100);
+    connection
+}
+
+async fn a_request_in_flight_finishes_and_no_new_one_is_taken(engine: Engine) {
+    let (mut process, sms, admin, cloud) = serve(engine).await;
+    let mut in_flight = begin_message(&sms).await;
+    admin.get("/readyz").await.expect(200);
+
+    process.signal("TERM").await;
+
+    let unready = eventually("not ready", async || {
+        let reply: Reply = admin.get("/readyz").await;
+        (reply.status != 200).then_some(reply)
+    })
+    .await;
+    assert_eq!(
+        unready.expect(503)["reasons"],
+        json!(["the service is stopping"])
+    );
+    admin.get("/livez").await.expect(200);
+    eventually("no new connection", async || {
+        Connection::open(&sms).await.is_err().then_some(())
+    })
+    .await;
+    in_flight.write(MESSAGE).await;
+    in_flight.read().await.expect(201);
+    assert_eq!(process.wait().await.code(), Some(0));
+    assert_eq!(cloud.texts(&cloud.only_conversation().id), ["hello"]);
+}
+
+async fn idle_connections_hold_nothing_up(engine: Engine) {
+    let (mut process, sms, admin, _cloud) = serve(engine).await;
+    let _never_used = Connection::open(&sms).await.unwrap();
+    let mut kept_alive = Connection::open(&sms).await.unwrap();
+    kept_alive
+        .write_head(&["GET /v1/users/ada HTTP/1.1", "Content-Length: 0"])
+        .await;
+    kept_alive.read().await.expect_problem(401, "unauthorized");
+    let _idle_probe = Connection::open(&admin).await.unwrap();
+
+    process.signal("TERM").await;
+
+    // Far below the time limit of a stop, past which the exit code were another.
+    assert_eq!(process.wait().await.code(), Some(0));
+}
+
+async fn an_interrupt_stops_like_a_sigterm(engine: Engine) {
+    let (mut process, _, _, _cloud) = serve(engine).await;
+
+    process.signal("INT").await;
+
+    assert_eq!(process.wait().await.code(), Some(0));
+}
+
+async fn a_second_signal_cuts_what_is_in_flight(engine: Engine) {
+    let (mut process, sms, _, _cloud) = serve(engine).await;
+    let _in_flight = begin_message(&sms).await;
+
+    process.signal("TERM").await;
+    process.log_line("a second signal cuts them").await;
+    process.signal("TERM").await;
+
+    assert_eq!(process.wait().await.code(), Some(1));
+    assert!(process.log().contains("cut by a second signal"));
+}
+
+async fn an_address_in_use_is_told(engine: Engine) {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+
+    for key in ["\nlisten", "admin_listen"] {
+        let database = Database::create(engine).await;
+        let toml = bridge_toml(&database.location, "http://127.0.0.1:1");
+        let free = format!("{key} = \"127.0.0.1:0\"");
+        let toml = toml.replace(&free, &format!("{key} = \"{address}\""));
+
+        let ended = run_configured("serve", &toml).await;
+
+        assert_eq!(ended.code, 1, "{}", ended.errors);
+        let expected = format!("error: cannot listen on {address}: Address already in use");
+        assert!(ended.errors.contains(&expected), "{}", ended.errors);
+    }
+}
+
+#[tokio::test]
+async fn a_postgresql_that_is_away_is_told_without_its_password() {
+    let location = Location::Postgres {
+        url: "postgres://bridge:pa55word@127.0.0.1:1/bridge"
+            .to_owned()
+            .into(),
+        max_connections: 8,
+    };
+
+    let ended = run_configured("serve", &bridge_toml(&location, "http://127.0.0.1:1")).await;
+
+    assert_eq!(ended.code, 1);
+    assert!(
+        ended
+            .errors
+            .contains("error: the database is not available: "),
+        "{}",
+        ended.errors
+    );
+    assert!(
+        ended.errors.contains("Connection refused"),
+        "{}",
+        ended.errors
+    );
+    assert!(!ended.errors.contains("pa55word"), "{}", ended.errors);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_on_the_embedded_database_is_told_so() {
+    let database = Database::create(Engine::Sqlite).await;
+    let toml = bridge_toml(&database.location, "http://127.0.0.1:1");
+    let (mut process, _, _) = Process::serve(&toml).await;
+
+    let second = run_configured("serve", &toml).await;
+
+    assert_eq!(second.code, 1);
+    let expected = "error: another process uses the embedded database in ";
+    assert!(second.errors.contains(expected), "{}", second.errors);
+    // The first one goes on, and leaves the database to the next when it has stopped.
+    process.signal("TERM").await;
+    assert_eq!(process.wait().await.code(), Some(0));
+    Process::serve(&toml).await;
+}
