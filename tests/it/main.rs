@@ -31,6 +31,7 @@ mod problems;
 mod replacement;
 mod request_ids;
 mod restart;
+mod secrecy;
 mod shutdown;
 mod store;
 mod tokens;

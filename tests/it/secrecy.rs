@@ -1,0 +1,141 @@
+//! Neither the log nor a problem shows a key, a token, what a user wrote or who they are, however detailed the log.
+
+use liveperson_bridge::sandbox::{Fault, Operation};
+use liveperson_bridge::store::Location;
+use reqwest::StatusCode;
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::support::channel::{Channel, Reply};
+use crate::support::cloud::{CLIENT_SECRET, Cloud};
+use crate::support::configuration::{APP_KEY, SEALING_KEY, SMS_KEY, bridge_toml};
+use crate::support::database::{Database, Engine};
+use crate::support::process::Process;
+
+on_both_engines!(the_log_shows_no_secret_and_nobodys_words);
+
+const DATABASE_PASSWORD: &str = "password-of-the-database";
+const CALLBACK_SECRET: &str = "c2VjcmV0LXRoYXQtc2lnbnMtY2FsbGJhY2tz";
+const WRONG_KEY: &str = "key-of-nobody";
+const PHONE: &str = "15550001111";
+const TEXT: &str = "my card is 4111";
+const NAME: &str = "Lovelace";
+
+async fn the_log_shows_no_secret_and_nobodys_words(engine: Engine) {
+    for level in ["info", "trace"] {
+        let cloud = Cloud::start().await;
+        let toml = planted(&Database::create(engine).await, &cloud);
+        let (mut process, sms, _) = Process::serve_logging(&toml, level).await;
+
+        let problems = scenario(&sms, &cloud).await;
+        process.signal("TERM").await;
+        assert!(process.wait().await.success());
+
+        let log = process.log();
+        for expected in ["request answered", "request refused", "request failed"] {
+            assert!(log.contains(expected), "the log lacks {expected}: {log}");
+        }
+        for secret in secrets(&cloud) {
+            for line in log.lines() {
+                assert!(!line.contains(&secret), "{secret} at {level} in: {line}");
+            }
+            for problem in &problems {
+                let problem = problem.to_string();
+                assert!(!problem.contains(&secret), "{secret} in {problem}");
+            }
+        }
+    }
+}
+
+/// A configuration with every kind of secret.
+fn planted(database: &Database, cloud: &Cloud) -> String {
+    let mut location = database.location.clone();
+    if let Location::Postgres { url, .. } = &mut location {
+        let mut with_password = Url::parse(url.expose_secret()).unwrap();
+        with_password.set_password(Some(DATABASE_PASSWORD)).unwrap();
+        *url = with_password.to_string().into();
+    }
+    let key = format!("api_keys = [\"{SMS_KEY}\"]");
+    let callback = format!(
+        "{key}\ncallback_url = \"http://127.0.0.1:1\"\ncallback_secret = \"whsec_{CALLBACK_SECRET}\""
+    );
+    bridge_toml(&location, &cloud.url).replace(&key, &callback)
+}
+
+/// What is in the configuration, in the requests, and the tokens that the bridge was given.
+fn secrets(cloud: &Cloud) -> Vec<String> {
+    let mut secrets: Vec<String> = [
+        DATABASE_PASSWORD,
+        CALLBACK_SECRET,
+        SMS_KEY,
+        APP_KEY,
+        WRONG_KEY,
+        CLIENT_SECRET,
+        SEALING_KEY,
+        PHONE,
+        TEXT,
+        NAME,
+    ]
+    .map(str::to_owned)
+    .into();
+    let mut tokens = 0;
+    for request in cloud.sandbox.requests() {
+        for name in ["authorization", "x-lp-on-behalf"] {
+            if let Some(token) = request.header(name) {
+                tokens += 1;
+                secrets.push(token.to_owned());
+                // The signature alone would do, too.
+                secrets.push(token.rsplit('.').next().unwrap().to_owned());
+            }
+        }
+    }
+    assert!(tokens > 1);
+    secrets
+}
+
+/// Requests of every kind that go well or wrong in every way; the problems that came of it.
+async fn scenario(sms: &Channel, cloud: &Cloud) -> Vec<Value> {
+    let user = format!("/v1/users/%2B{PHONE}");
+    let messages = format!("{user}/messages");
+    let open = json!({"profile": {"last_name": NAME, "contacts": [{"phone": PHONE}]}});
+    let sequences = json!({"status": "read", "sequences": [0]});
+    let nobody = sms.with_key(WRONG_KEY);
+    let mut replies: Vec<Reply> = vec![
+        sms.get(&user).await,
+        sms.post(&messages, json!({"text": TEXT, "open": open}))
+            .await,
+        sms.get(&user).await,
+        sms.put(&format!("{user}/typing"), json!({"state": "composing"}))
+            .await,
+        sms.post(&format!("{user}/receipts"), sequences).await,
+        nobody.post(&messages, json!({"text": TEXT})).await,
+        sms.get(&format!("{user}/nothing")).await,
+        sms.put(&messages, json!({"text": TEXT})).await,
+        sms.post_text(&messages, &format!("{{\"text\": \"{TEXT}\""))
+            .await,
+        sms.post(&messages, json!({"text": [TEXT], "open": open}))
+            .await,
+        sms.post(&messages, json!({"text": TEXT, "open": TEXT}))
+            .await,
+        sms.get(&format!("/v1/users/{PHONE}%00")).await,
+        // The Cloud refuses a text of this length.
+        sms.post(&messages, json!({"text": TEXT.repeat(500)})).await,
+    ];
+    cloud.sandbox.revoke_app_tokens();
+    cloud.sandbox.revoke_consumer_tokens();
+    replies.push(sms.post(&messages, json!({"text": TEXT})).await);
+    for status in [429, 500, 503] {
+        let status = StatusCode::from_u16(status).unwrap();
+        cloud.sandbox.inject(Fault::status(Operation::Send, status));
+        replies.push(sms.post(&messages, json!({"text": TEXT})).await);
+    }
+    replies.push(
+        sms.post(&format!("{user}/conversation/close"), json!({}))
+            .await,
+    );
+
+    replies.retain(|reply| reply.status >= 400);
+    assert_eq!(replies.len(), 12);
+    replies.into_iter().map(|reply| reply.body).collect()
+}
