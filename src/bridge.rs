@@ -7,9 +7,12 @@
 
 mod conversations;
 mod error;
+mod lanes;
 mod messages;
 mod openings;
 mod presence;
+mod ratings;
+mod raw;
 mod session;
 mod tokens;
 mod users;
@@ -20,7 +23,9 @@ use tokio_util::task::TaskTracker;
 
 pub use conversations::OpenOutcome;
 pub use error::Error;
-pub use messages::{Message, NewMessage};
+pub use messages::{Choice, Message, NewMessage};
+
+pub use raw::Raw;
 
 pub use crate::cloud::Error as CloudError;
 

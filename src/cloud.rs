@@ -33,7 +33,7 @@ pub use self::consumer::ConsumerToken;
 pub use self::conversation::Opening;
 pub use self::domains::Service;
 pub use self::error::Error;
-pub use self::send::Conversation;
+pub use self::send::{Conversation, RawRequest, Signal};
 use self::site::Site;
 use crate::clock::SharedClock;
 use crate::http;

@@ -8,4 +8,5 @@ pub mod event;
 pub mod ids;
 pub mod message;
 pub mod profile;
+pub mod rating;
 pub mod trace;

@@ -63,6 +63,7 @@ codes! {
     MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, false, "The path does not take this method";
     RequestTimeout = "request-timeout", REQUEST_TIMEOUT, true, "The request took too long to arrive or to be worked on";
     NoOpenConversation = "no-open-conversation", CONFLICT, false, "The user has no open conversation";
+    ConversationOpen = "conversation-open", CONFLICT, false, "The user's conversation is still open";
     BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE, false, "The body is too large";
     UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, false, "The body has the wrong type";
     InvalidRequest = "invalid-request", UNPROCESSABLE_ENTITY, false, "The request breaks a rule";
@@ -358,6 +359,10 @@ impl From<bridge::Error> for Problem {
             Error::NoOpenConversation => Self::new(
                 Code::NoOpenConversation,
                 "This user has no open conversation; a message opens one.",
+            ),
+            Error::ConversationOpen => Self::new(
+                Code::ConversationOpen,
+                "This user's conversation is still open; the Cloud takes ratings after the close.",
             ),
             Error::ConversationLost => Self::new(
                 Code::ConversationLost,

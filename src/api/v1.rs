@@ -2,7 +2,10 @@
 
 mod conversation;
 mod messages;
+mod profile;
+mod rating;
 mod receipts;
+mod send;
 mod typing;
 mod users;
 
@@ -18,5 +21,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(messages::send))
         .routes(routes!(typing::set))
         .routes(routes!(receipts::send))
-        .routes(routes!(users::show))
+        .routes(routes!(users::show, users::erase))
+        .routes(routes!(profile::set))
+        .routes(routes!(rating::set))
+        .routes(routes!(send::send))
 }

@@ -1,10 +1,9 @@
 //! Opening, showing and closing a user's conversation.
 
-use super::session::Signal;
 use crate::bridge::{Bridge, Caller, Error};
-use crate::cloud;
+use crate::cloud::{self, Signal};
 use crate::types::conversation::{CloseReason, Conversation, Opening};
-use crate::types::ids::UserId;
+use crate::types::ids::{UserId, UserKey};
 
 /// What became of a request to open.
 #[derive(Debug, Clone)]
@@ -74,24 +73,29 @@ impl Bridge {
         caller: &Caller,
         user_id: UserId,
     ) -> Result<Conversation, Error> {
-        let key = caller.key(user_id.clone());
-        if let Some(mut session) = self.session(caller, &key).await? {
-            match self.signal(caller, &mut session, Signal::Close).await {
-                Ok(()) => {
-                    self.parts
-                        .store
-                        .close_conversation(
-                            &session.conversation.id,
-                            self.parts.clock.now(),
-                            Some(&CloseReason::consumer()),
-                        )
-                        .await?;
-                }
-                // The agent or the Cloud was faster: closed is closed.
-                Err(Error::Cloud(cloud::Error::ConversationClosed)) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        self.close_open(caller, &caller.key(user_id.clone()))
+            .await?;
         self.conversation(caller, user_id).await
+    }
+
+    /// Closes the user's open conversation, if there is one.
+    pub(super) async fn close_open(&self, caller: &Caller, key: &UserKey) -> Result<(), Error> {
+        let Some(mut session) = self.session(caller, key).await? else {
+            return Ok(());
+        };
+        match self.signal(caller, &mut session, Signal::Close).await {
+            Ok(()) => {
+                let now = self.parts.clock.now();
+                let reason = CloseReason::consumer();
+                self.parts
+                    .store
+                    .close_conversation(&session.conversation.id, now, Some(&reason))
+                    .await?;
+                Ok(())
+            }
+            // The agent or the Cloud was faster: closed is closed.
+            Err(Error::Cloud(cloud::Error::ConversationClosed)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }

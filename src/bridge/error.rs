@@ -16,6 +16,9 @@ pub enum Error {
     /// What was asked needs an open conversation.
     #[error("the user has no open conversation")]
     NoOpenConversation,
+    /// What was asked is for a conversation that has ended.
+    #[error("the user's conversation is still open")]
+    ConversationOpen,
     /// The Cloud has a conversation open for the user, but does not say which.
     #[error("the Cloud has a conversation open for this user that could not be found again")]
     ConversationLost,

@@ -5,11 +5,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::sleep;
 
+use super::session::Session;
 use crate::bridge::{Bridge, Caller, Error};
-use crate::cloud;
+use crate::cloud::{self, Signal};
 use crate::types::conversation::Opening;
 use crate::types::ids::{ConversationId, UserId};
-use crate::types::message::{MessageId, Sequence, Text};
+use crate::types::message::{MessageId, Metadata, Sequence, Text};
 
 /// How many conversations in a row may turn out closed before a message is given up: an agent closes one now and then,
 /// an account that closes every new one at once will not change its mind.
@@ -26,6 +27,17 @@ pub struct NewMessage {
     pub text: Text,
     /// How to open a conversation if none is open; else the channel's defaults say so.
     pub open: Option<Opening>,
+    /// The choice of structured content that the text stands for.
+    pub reply_to: Option<Choice>,
+}
+
+/// An element of an agent's message that the user used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// The number of the agent's message.
+    pub sequence: Sequence,
+    /// What the Cloud tied to the element.
+    pub metadata: Metadata,
 }
 
 /// A message that the Cloud has taken.
@@ -68,11 +80,10 @@ impl Bridge {
                 let joined = self.join_opening(caller, &key, opening).await?;
                 (joined.session, joined.opened)
             };
-            let text = message.text.as_str();
-            let mut outcome = self.publish(caller, &mut open, text).await;
+            let mut outcome = self.write(caller, &mut open, message).await;
             if settling && matches!(outcome, Err(Error::Cloud(cloud::Error::Refused { .. }))) {
                 sleep(SETTLING).await;
-                outcome = self.publish(caller, &mut open, text).await;
+                outcome = self.write(caller, &mut open, message).await;
             }
             match outcome {
                 Ok(sequence) => break (open, sequence),
@@ -91,5 +102,23 @@ impl Bridge {
             sequence,
             created_at,
         })
+    }
+
+    /// Writes a text; a choice goes before it, as the Cloud documents the pair, both with its metadata.
+    async fn write(
+        &self,
+        caller: &Caller,
+        session: &mut Session,
+        message: &NewMessage,
+    ) -> Result<Sequence, Error> {
+        let metadata = if let Some(Choice { sequence, metadata }) = &message.reply_to {
+            let choice = Signal::Choice(*sequence, metadata);
+            self.signal(caller, session, choice).await?;
+            Some(metadata)
+        } else {
+            None
+        };
+        self.publish(caller, session, message.text.as_str(), metadata)
+            .await
     }
 }

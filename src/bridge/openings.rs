@@ -7,12 +7,12 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
+use super::lanes::Turn;
 use super::session::Session;
 use super::tokens::Token;
 use crate::bridge::{Bridge, Caller, Error};
@@ -22,18 +22,8 @@ use crate::types::conversation::Opening;
 use crate::types::ids::{ConversationId, UserKey};
 use crate::types::profile::Profile;
 
-/// 12 s: look-up, two tokens and the opening itself, each within its own limit, the last one twice.
+/// 12 s: look-up, two tokens and the opening itself, each within its own limit, the last one twice; less than a lease.
 const OPENING_LIMIT: Duration = Duration::from_secs(12);
-
-/// 15 s: longer than an opening may take, so that a lease is only ever lost by a process that died or hangs.
-const LEASE: TimeDelta = TimeDelta::seconds(15);
-
-/// 20 s: longer than a lease, so that who waits for a replica that died takes its place rather than giving up.
-const WAIT_LIMIT: Duration = Duration::from_secs(20);
-
-/// How often who waits for another replica looks for its result: soon at first, then ever less often.
-const FIRST_POLL: Duration = Duration::from_millis(20);
-const LAST_POLL: Duration = Duration::from_millis(500);
 
 /// The openings under way in this process.
 #[derive(Debug, Default)]
@@ -90,24 +80,14 @@ impl Bridge {
     async fn open_once(&self, caller: &Caller, key: &UserKey, opening: &Opening) -> Outcome {
         let store = &self.parts.store;
         let user = store.ensure_user(key, self.parts.clock.now()).await?;
-        let give_up = Instant::now() + WAIT_LIMIT;
-        let mut poll = FIRST_POLL;
+        let mut turn = Turn::new();
         let lease = loop {
-            let now = self.parts.clock.now();
-            let lease = Lease {
-                id: self.parts.clock.uuid().to_string(),
-                until: now + LEASE,
-            };
-            if store.claim_lane(user, &lease, now).await? {
+            if let Some(lease) = self.try_lane(user).await? {
                 break lease;
             }
-            sleep(poll.mul_f64(rand::random_range(0.75..1.25))).await;
-            poll = (poll * 2).min(LAST_POLL);
+            turn.wait().await?;
             if let Some(session) = self.session(caller, key).await? {
                 return Ok(Joined::found(session));
-            }
-            if Instant::now() >= give_up {
-                return Err(Error::OpeningPending { cause: None });
             }
         };
         let outcome = timeout(

@@ -1,8 +1,7 @@
 //! The smaller signs of a user: typing and receipts. They need an open conversation and never open one.
 
-use super::session::Signal;
 use crate::bridge::{Bridge, Caller, Error};
-use crate::cloud;
+use crate::cloud::{self, Signal};
 use crate::types::ids::UserId;
 use crate::types::message::{ChatState, ReceiptStatus, Sequence};
 
@@ -18,7 +17,7 @@ impl Bridge {
         user_id: UserId,
         state: ChatState,
     ) -> Result<(), Error> {
-        self.show(caller, user_id, Signal::Typing(state)).await
+        self.show(caller, user_id, Signal::ChatState(state)).await
     }
 
     /// Tells the agent what became of messages.

@@ -1,11 +1,13 @@
 //! One user's open conversation with the token to speak in it, and the requests made there.
 
+use serde_json::Value;
+
 use super::tokens::Token;
 use crate::bridge::{Bridge, Caller, Error};
-use crate::cloud;
+use crate::cloud::{self, RawRequest, Signal};
 use crate::store::{OpenConversation, Standing, UserRef};
 use crate::types::ids::UserKey;
-use crate::types::message::{ChatState, ReceiptStatus, Sequence};
+use crate::types::message::{Metadata, Sequence};
 
 /// All that a request in a user's open conversation needs.
 #[derive(Debug, Clone)]
@@ -14,14 +16,6 @@ pub(super) struct Session {
     pub(super) user: UserRef,
     pub(super) token: Token,
     pub(super) conversation: OpenConversation,
-}
-
-/// What is done in a conversation beside writing.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Signal<'a> {
-    Typing(ChatState),
-    Receipts(ReceiptStatus, &'a [Sequence]),
-    Close,
 }
 
 impl Session {
@@ -69,12 +63,13 @@ impl Bridge {
         caller: &Caller,
         session: &mut Session,
         text: &str,
+        metadata: Option<&Metadata>,
     ) -> Result<Sequence, Error> {
         loop {
             let outcome = self
                 .parts
                 .cloud
-                .publish_text(&session.at_cloud(), text, &caller.trace)
+                .publish_text(&session.at_cloud(), text, metadata, &caller.trace)
                 .await;
             if let Some(sequence) = self.settle(caller, session, outcome).await? {
                 return Ok(sequence);
@@ -82,7 +77,26 @@ impl Bridge {
         }
     }
 
-    /// Does something else in the session's conversation.
+    /// Makes a request of any type in the session's conversation.
+    pub(super) async fn forward(
+        &self,
+        caller: &Caller,
+        session: &mut Session,
+        request: &RawRequest<'_>,
+    ) -> Result<Value, Error> {
+        loop {
+            let outcome = self
+                .parts
+                .cloud
+                .send_raw(&session.at_cloud(), request, &caller.trace)
+                .await;
+            if let Some(answer) = self.settle(caller, session, outcome).await? {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Says something besides a text in the session's conversation.
     pub(super) async fn signal(
         &self,
         caller: &Caller,
@@ -90,19 +104,11 @@ impl Bridge {
         signal: Signal<'_>,
     ) -> Result<(), Error> {
         loop {
-            let (cloud, trace) = (&self.parts.cloud, &caller.trace);
-            let conversation = session.at_cloud();
-            let outcome = match signal {
-                Signal::Typing(state) => {
-                    cloud.publish_chat_state(&conversation, state, trace).await
-                }
-                Signal::Receipts(status, sequences) => {
-                    cloud
-                        .publish_receipts(&conversation, status, sequences, trace)
-                        .await
-                }
-                Signal::Close => cloud.close(&conversation, trace).await,
-            };
+            let outcome = self
+                .parts
+                .cloud
+                .signal(&session.at_cloud(), signal, &caller.trace)
+                .await;
             if let Some(()) = self.settle(caller, session, outcome).await? {
                 return Ok(());
             }

@@ -1,8 +1,10 @@
 //! What is known of a user.
 
 use crate::bridge::{Bridge, Caller, Error};
+use crate::cloud::{self, Signal};
 use crate::store::User;
 use crate::types::ids::UserId;
+use crate::types::profile::Profile;
 
 impl Bridge {
     /// A user with profile, consumer id and latest conversation.
@@ -16,6 +18,56 @@ impl Bridge {
             .user(&caller.key(user_id))
             .await?
             .ok_or(Error::UserNotFound)
+    }
+
+    /// Keeps what is known of a user in place of what was known before; tells the agent at once where a conversation is
+    /// open, else with the next opening.
+    ///
+    /// # Errors
+    ///
+    /// When the Cloud refuses or is away, or the storage is; nothing is kept then.
+    pub async fn set_profile(
+        &self,
+        caller: &Caller,
+        user_id: UserId,
+        profile: Profile,
+    ) -> Result<Profile, Error> {
+        let key = caller.key(user_id);
+        if let Some(mut session) = self.session(caller, &key).await? {
+            let told = self
+                .signal(caller, &mut session, Signal::Profile(&profile))
+                .await;
+            match told {
+                Ok(()) | Err(Error::Cloud(cloud::Error::ConversationClosed)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let store = &self.parts.store;
+        let user = store.ensure_user(&key, self.parts.clock.now()).await?;
+        store.set_profile(user, &profile).await?;
+        Ok(profile)
+    }
+
+    /// Forgets a user: closes the open conversation and removes all that is kept. One that is not known is forgotten.
+    ///
+    /// # Errors
+    ///
+    /// When the Cloud or the storage is away; nothing is removed then.
+    pub async fn erase(&self, caller: &Caller, user_id: UserId) -> Result<(), Error> {
+        let key = caller.key(user_id);
+        let store = &self.parts.store;
+        let Some(standing) = store.standing(&key).await? else {
+            return Ok(());
+        };
+        // Nobody may open a conversation between the close and the removal. The lease goes with the row.
+        let lease = self.hold_lane(standing.user).await?;
+        let closed = self.close_open(caller, &key).await;
+        if let Err(error) = closed {
+            store.release_lane(standing.user, &lease).await?;
+            return Err(error);
+        }
+        store.delete_user(standing.user).await?;
+        Ok(())
     }
 
     /// Asks the storage for a sign of life.

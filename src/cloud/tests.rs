@@ -150,7 +150,7 @@ impl Cloud {
     async fn publish(&self) -> Result<u32, Error> {
         let conversation = self.conversation();
         self.client
-            .publish_text(&conversation, "Hello", &self.trace)
+            .publish_text(&conversation, "Hello", None, &self.trace)
             .await
     }
 
@@ -241,7 +241,7 @@ async fn calls_can_move_between_threads() {
 
     assert_send(cloud.publish());
     assert_send(cloud.consumer_token());
-    assert_send(client.close(&cloud.conversation(), &cloud.trace));
+    assert_send(client.signal(&cloud.conversation(), Signal::Close, &cloud.trace));
     assert_send(client.find_open_conversation(account, EXTERNAL_ID, &cloud.trace));
 }
 

@@ -184,6 +184,37 @@ impl Store {
         Ok(row.map(|(profile,)| profile.0).unwrap_or_default())
     }
 
+    /// Keeps what agents are told about a user in place of what they were told before.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn set_profile(&self, user: UserRef, profile: &Profile) -> Result<(), Error> {
+        write!(self, |db| sqlx::query(
+            "UPDATE users SET profile = $2 WHERE id = $1"
+        )
+        .bind(user.0)
+        .bind(Json(profile))
+        .execute(db)
+        .await?
+        .rows_affected());
+        Ok(())
+    }
+
+    /// Removes a user with all that hangs below the row.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; nothing is removed then.
+    pub async fn delete_user(&self, user: UserRef) -> Result<(), Error> {
+        write!(self, |db| sqlx::query("DELETE FROM users WHERE id = $1")
+            .bind(user.0)
+            .execute(db)
+            .await?
+            .rows_affected());
+        Ok(())
+    }
+
     /// Takes the user's lane, unless somebody else holds it; says whether it is ours.
     ///
     /// # Errors

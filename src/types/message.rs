@@ -1,6 +1,7 @@
 //! Messages and the smaller signs that go with them: typing and receipts.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -118,6 +119,32 @@ impl TryFrom<Vec<Sequence>> for Sequences {
                 expected: "1 to 1000 sequences",
             })
         }
+    }
+}
+
+/// What the Cloud ties to a choice of structured content, passed on as it came: 1 to 16 objects.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "Vec<Map<String, Value>>", into = "Vec<Map<String, Value>>")]
+#[schema(value_type = Vec<Object>, min_items = 1, max_items = 16, example = json!([{"type": "ExternalId", "id": "Y1"}]))]
+pub struct Metadata(Vec<Map<String, Value>>);
+
+impl TryFrom<Vec<Map<String, Value>>> for Metadata {
+    type Error = Invalid;
+
+    fn try_from(items: Vec<Map<String, Value>>) -> Result<Self, Invalid> {
+        if (1..=16).contains(&items.len()) {
+            Ok(Self(items))
+        } else {
+            Err(Invalid {
+                expected: "1 to 16 objects",
+            })
+        }
+    }
+}
+
+impl From<Metadata> for Vec<Map<String, Value>> {
+    fn from(metadata: Metadata) -> Self {
+        metadata.0
     }
 }
 

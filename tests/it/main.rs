@@ -18,6 +18,7 @@
 #[macro_use]
 mod support;
 
+mod actions;
 mod commands;
 mod configuration;
 mod demo;

@@ -13,7 +13,7 @@ use crate::api::problem::Problem;
 use crate::bridge::{self, Bridge};
 use crate::types::conversation::Opening;
 use crate::types::ids::{ConversationId, UserId};
-use crate::types::message::{Sequence, Text};
+use crate::types::message::{Metadata, Sequence, Text};
 
 /// A message to be sent.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -24,6 +24,19 @@ pub(super) struct NewMessage {
     /// How to open a conversation where none is open; left out, the channel's defaults say so.
     #[serde(default)]
     open: Option<Opening>,
+    /// The choice of structured content that the text stands for.
+    reply_to: Option<ReplyTo>,
+}
+
+/// An element of an agent's message that the user used.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ReplyTo {
+    /// The number of the agent's message.
+    #[schema(value_type = u32)]
+    sequence: Sequence,
+    /// What the Cloud tied to the element.
+    metadata: Metadata,
 }
 
 /// A message on its way to the Cloud.
@@ -81,9 +94,18 @@ pub(super) async fn send(
     AuthChannel(caller): AuthChannel,
     State(bridge): State<Bridge>,
     User(user_id): User,
-    Json(NewMessage { text, open }): Json<NewMessage>,
+    Json(NewMessage {
+        text,
+        open,
+        reply_to,
+    }): Json<NewMessage>,
 ) -> Result<(StatusCode, Body<Message>), Problem> {
-    let message = bridge::NewMessage { text, open };
+    let message = bridge::NewMessage {
+        text,
+        open,
+        reply_to: reply_to
+            .map(|ReplyTo { sequence, metadata }| bridge::Choice { sequence, metadata }),
+    };
     let sent = bridge.send_text(&caller, user_id, &message).await?;
     Ok((StatusCode::CREATED, Body(sent.into())))
 }

@@ -2,6 +2,7 @@
 
 use axum::Json as Body;
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -50,4 +51,22 @@ pub(super) async fn show(
             .map(|conversation| ConversationView::new(user_id.clone(), conversation)),
         user_id,
     }))
+}
+
+/// Forgets a user: closes the open conversation and removes all that is kept.
+#[utoipa::path(
+    delete,
+    path = "/v1/users/{user_id}",
+    tag = "users",
+    operation_id = "eraseUser",
+    params(("user_id" = UserId, Path, description = "The channel's own name for the person")),
+    responses((status = 204, description = "Nothing is kept of the user")),
+)]
+pub(super) async fn erase(
+    AuthChannel(caller): AuthChannel,
+    State(bridge): State<Bridge>,
+    User(user_id): User,
+) -> Result<StatusCode, Problem> {
+    bridge.erase(&caller, user_id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

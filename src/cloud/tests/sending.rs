@@ -30,7 +30,7 @@ async fn a_text_names_both_its_dialog_and_its_conversation() {
 
     let sequence = cloud
         .client
-        .publish_text(&conversation, "Zoë \"👋\"\n", &cloud.trace);
+        .publish_text(&conversation, "Zoë \"👋\"\n", None, &cloud.trace);
 
     assert_eq!(sequence.await.unwrap(), 3);
     assert_eq!(
@@ -48,10 +48,11 @@ async fn the_sequence_0_of_a_chat_state_is_no_messages() {
         .await;
 
     let conversation = cloud.conversation();
-    let published =
-        cloud
-            .client
-            .publish_chat_state(&conversation, ChatState::Composing, &cloud.trace);
+    let published = cloud.client.signal(
+        &conversation,
+        Signal::ChatState(ChatState::Composing),
+        &cloud.trace,
+    );
 
     let () = published.await.unwrap();
     assert_eq!(
@@ -68,10 +69,11 @@ async fn receipts_name_the_agents_messages() {
         .await;
 
     let conversation = cloud.conversation();
-    let published =
-        cloud
-            .client
-            .publish_receipts(&conversation, ReceiptStatus::Read, &[1, 2], &cloud.trace);
+    let published = cloud.client.signal(
+        &conversation,
+        Signal::Receipts(ReceiptStatus::Read, &[1, 2]),
+        &cloud.trace,
+    );
 
     published.await.unwrap();
     assert_eq!(
@@ -88,7 +90,7 @@ async fn a_close_sets_the_conversations_state_with_one_object() {
 
     cloud
         .client
-        .close(&cloud.conversation(), &cloud.trace)
+        .signal(&cloud.conversation(), Signal::Close, &cloud.trace)
         .await
         .unwrap();
 
@@ -111,17 +113,25 @@ async fn client_properties_are_repeated_on_every_request_of_the_conversation() {
     let conversation = cloud.conversation();
     cloud
         .client
-        .publish_chat_state(&conversation, ChatState::Pause, &cloud.trace)
+        .signal(
+            &conversation,
+            Signal::ChatState(ChatState::Pause),
+            &cloud.trace,
+        )
         .await
         .unwrap();
     cloud
         .client
-        .publish_receipts(&conversation, ReceiptStatus::Accept, &[1], &cloud.trace)
+        .signal(
+            &conversation,
+            Signal::Receipts(ReceiptStatus::Accept, &[1]),
+            &cloud.trace,
+        )
         .await
         .unwrap();
     cloud
         .client
-        .close(&conversation, &cloud.trace)
+        .signal(&conversation, Signal::Close, &cloud.trace)
         .await
         .unwrap();
 
@@ -157,7 +167,7 @@ async fn a_conversation_closed_in_between_is_told_with_either_status() {
         let published = cloud.publish().await.unwrap_err();
         let closed = cloud
             .client
-            .close(&cloud.conversation(), &cloud.trace)
+            .signal(&cloud.conversation(), Signal::Close, &cloud.trace)
             .await
             .unwrap_err();
 

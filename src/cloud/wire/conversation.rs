@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::types::conversation::{Context, Routing, Urgency};
 use crate::types::message::{ChatState, ReceiptStatus, Sequence};
+use crate::types::rating::{Rating, RatingStatus};
 
 /// The body of `cm.ConsumerRequestConversation`.
 #[derive(Serialize)]
@@ -145,4 +146,26 @@ pub(in crate::cloud) struct UpdateConversationField<'a> {
 pub(in crate::cloud) enum Field {
     #[serde(rename = "ConversationStateField")]
     ConversationState { conversation_state: &'static str },
+    #[serde(rename = "CSATRate")]
+    Rating {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        csat_rate: Option<u8>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        csat_resolution_confirmation: Option<bool>,
+        status: &'static str,
+    },
+}
+
+impl From<Rating> for Field {
+    fn from(rating: Rating) -> Self {
+        Self::Rating {
+            csat_rate: rating.csat,
+            csat_resolution_confirmation: rating.first_call_resolution,
+            status: match rating.status {
+                RatingStatus::Filled => "FILLED",
+                RatingStatus::PartiallyFilled => "PARTIALLY_FILLED",
+                RatingStatus::Skipped => "SKIPPED",
+            },
+        }
+    }
 }

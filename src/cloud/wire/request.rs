@@ -2,24 +2,34 @@
 
 use serde::Serialize;
 
+use crate::types::message::Metadata;
+
 /// One request; its answer bears the same id as `reqId`.
 #[derive(Serialize)]
 pub(in crate::cloud) struct Request<'a, B> {
     kind: &'static str,
     id: &'a str,
     #[serde(rename = "type")]
-    name: &'static str,
+    name: &'a str,
     body: B,
+    /// Beside the body: inside it the Cloud does not look for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a Metadata>,
 }
 
 impl<'a, B> Request<'a, B> {
-    pub(in crate::cloud) fn new(id: &'a str, name: &'static str, body: B) -> Self {
+    pub(in crate::cloud) fn new(id: &'a str, name: &'a str, body: B) -> Self {
         Self {
             kind: "req",
             id,
             name,
             body,
+            metadata: None,
         }
+    }
+
+    pub(in crate::cloud) fn with_metadata(self, metadata: Option<&'a Metadata>) -> Self {
+        Self { metadata, ..self }
     }
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use liveperson_bridge::store::{Location, Store};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use secrecy::ExposeSecret as _;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use url::Url;
 use uuid::Uuid;
@@ -49,6 +51,54 @@ impl Database {
         let store = Store::connect(&self.location).await.unwrap();
         store.migrate().await.unwrap();
         store
+    }
+}
+
+impl Database {
+    /// Every row of every table as text, to be searched.
+    pub(crate) async fn dump(&self) -> String {
+        match &self.location {
+            Location::Postgres { url, .. } => {
+                let mut connection = PgConnection::connect(url.expose_secret()).await.unwrap();
+                let tables: Vec<String> = sqlx::query_scalar(
+                    "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'public'",
+                )
+                .fetch_all(&mut connection)
+                .await
+                .unwrap();
+                let mut dump = String::new();
+                for table in tables {
+                    let rows: Vec<String> =
+                        sqlx::query_scalar(AssertSqlSafe(format!("SELECT t::text FROM {table} t")))
+                            .fetch_all(&mut connection)
+                            .await
+                            .unwrap();
+                    dump.extend(rows);
+                }
+                dump
+            }
+            Location::Embedded { data_dir } => {
+                let options = SqliteConnectOptions::new().filename(data_dir.join("bridge.db"));
+                let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+                let columns: Vec<(String, String)> = sqlx::query_as(
+                    "SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c
+                     WHERE t.type = 'table'",
+                )
+                .fetch_all(&mut connection)
+                .await
+                .unwrap();
+                let mut dump = String::new();
+                for (table, column) in columns {
+                    let sql = format!("SELECT CAST(COALESCE({column}, '') AS BLOB) FROM {table}");
+                    let values: Vec<Vec<u8>> = sqlx::query_scalar(AssertSqlSafe(sql))
+                        .fetch_all(&mut connection)
+                        .await
+                        .unwrap();
+                    dump.extend(values.iter().map(|value| String::from_utf8_lossy(value)));
+                }
+                dump
+            }
+        }
     }
 }
 

@@ -1,0 +1,31 @@
+//! What a user thinks of a conversation that has ended.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+
+use crate::api::auth::AuthChannel;
+use crate::api::extract::{Json, User};
+use crate::api::problem::Problem;
+use crate::bridge::Bridge;
+use crate::types::ids::UserId;
+use crate::types::rating::{Rating, RatingMembers};
+
+/// Rates a user's latest conversation, once it is closed.
+#[utoipa::path(
+    put,
+    path = "/v1/users/{user_id}/conversation/rating",
+    tag = "conversation",
+    operation_id = "rateConversation",
+    params(("user_id" = UserId, Path, description = "The channel's own name for the person")),
+    request_body = RatingMembers,
+    responses((status = 204, description = "The Cloud has the rating")),
+)]
+pub(super) async fn set(
+    AuthChannel(caller): AuthChannel,
+    State(bridge): State<Bridge>,
+    User(user_id): User,
+    Json(rating): Json<Rating>,
+) -> Result<StatusCode, Problem> {
+    bridge.rate(&caller, user_id, rating).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

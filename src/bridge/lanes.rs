@@ -1,0 +1,68 @@
+//! The right to do a user's ordered work, which one replica has at a time.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use tokio::time::{Instant, sleep};
+
+use crate::bridge::{Bridge, Error};
+use crate::store::{Lease, UserRef};
+
+/// 15 s: longer than the work under it may take, so that a lease is only ever lost by a process that died or hangs.
+const LEASE: TimeDelta = TimeDelta::seconds(15);
+
+/// 20 s: longer than a lease, so that who waits for a replica that died takes its place rather than giving up.
+const WAIT_LIMIT: Duration = Duration::from_secs(20);
+
+/// How often who waits for another replica looks for its result: soon at first, then ever less often.
+const FIRST_POLL: Duration = Duration::from_millis(20);
+const LAST_POLL: Duration = Duration::from_millis(500);
+
+/// Waiting for one's turn.
+pub(super) struct Turn {
+    give_up: Instant,
+    poll: Duration,
+}
+
+impl Turn {
+    pub(super) fn new() -> Self {
+        Self {
+            give_up: Instant::now() + WAIT_LIMIT,
+            poll: FIRST_POLL,
+        }
+    }
+
+    /// Waits before the next look.
+    pub(super) async fn wait(&mut self) -> Result<(), Error> {
+        if Instant::now() >= self.give_up {
+            return Err(Error::OpeningPending { cause: None });
+        }
+        sleep(self.poll.mul_f64(rand::random_range(0.75..1.25))).await;
+        self.poll = (self.poll * 2).min(LAST_POLL);
+        Ok(())
+    }
+}
+
+impl Bridge {
+    /// Takes the user's lane if nobody has it.
+    pub(super) async fn try_lane(&self, user: UserRef) -> Result<Option<Lease>, Error> {
+        let now = self.parts.clock.now();
+        let lease = Lease {
+            id: self.parts.clock.uuid().to_string(),
+            until: now + LEASE,
+        };
+        let taken = self.parts.store.claim_lane(user, &lease, now).await?;
+        Ok(taken.then_some(lease))
+    }
+
+    /// Waits for the user's lane and takes it.
+    pub(super) async fn hold_lane(&self, user: UserRef) -> Result<Lease, Error> {
+        let mut turn = Turn::new();
+        loop {
+            if let Some(lease) = self.try_lane(user).await? {
+                return Ok(lease);
+            }
+            turn.wait().await?;
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Requests of any type, for what the facade has no words of its own for.
+
+use serde_json::{Map, Value};
+
+use crate::bridge::{Bridge, Caller, Error};
+use crate::cloud::{self, RawRequest};
+use crate::types::ids::UserId;
+use crate::types::message::Metadata;
+
+/// A request of any type that SEND takes.
+#[derive(Debug, Clone)]
+pub struct Raw {
+    /// The Cloud's name of the type, such as `cm.UpdateConversationField`.
+    pub name: String,
+    /// The body.
+    pub body: Map<String, Value>,
+    /// What stands beside the body.
+    pub metadata: Option<Metadata>,
+}
+
+impl Bridge {
+    /// Sends a request of any type in the user's open conversation, whose ids are filled in where the type has them and
+    /// the body lacks them; returns the Cloud's answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoOpenConversation`]; when the Cloud refuses or is away.
+    pub async fn send_raw(
+        &self,
+        caller: &Caller,
+        user_id: UserId,
+        mut raw: Raw,
+    ) -> Result<Value, Error> {
+        let key = caller.key(user_id);
+        let mut session = self
+            .session(caller, &key)
+            .await?
+            .ok_or(Error::NoOpenConversation)?;
+        for member in ids_of(&raw.name) {
+            raw.body
+                .entry(*member)
+                // The main dialog bears the conversation's id.
+                .or_insert_with(|| session.conversation.id.as_str().into());
+        }
+        let request = RawRequest {
+            name: &raw.name,
+            body: &raw.body,
+            metadata: raw.metadata.as_ref(),
+        };
+        match self.forward(caller, &mut session, &request).await {
+            Err(Error::Cloud(cloud::Error::ConversationClosed)) => Err(Error::NoOpenConversation),
+            outcome => outcome,
+        }
+    }
+}
+
+/// The members by which requests of a type say what they are about.
+fn ids_of(name: &str) -> &'static [&'static str] {
+    match name {
+        "ms.PublishEvent" => &["dialogId", "conversationId"],
+        "cm.UpdateConversationField" => &["conversationId"],
+        _ => &[],
+    }
+}

@@ -1,0 +1,266 @@
+//! What else a user can do: profile, choices, rating, requests of any type, and being forgotten.
+
+use liveperson_bridge::sandbox::{Fault, Operation};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::app::TestApp;
+use crate::support::channel::{Reply, send};
+use crate::support::configuration::{APP_KEY, WHATSAPP_KEY};
+use crate::support::database::Engine;
+
+on_both_engines!(
+    a_profile_is_kept_told_at_once_and_told_again_with_the_next_opening,
+    a_profile_replaces_the_one_before_and_an_openings_is_merged_into_it,
+    a_profile_that_the_cloud_cannot_take_is_not_kept,
+    a_choice_is_the_documented_pair,
+    a_rating_is_taken_after_the_close,
+    a_request_of_any_type_has_its_ids_filled_in,
+    a_request_of_any_type_needs_a_conversation,
+    a_forgotten_user_leaves_nothing_behind,
+    other_users_of_the_namespace_are_not_forgotten,
+    a_user_whose_conversation_cannot_be_closed_is_not_forgotten,
+);
+
+fn sends(app: &TestApp) -> Vec<Value> {
+    app.cloud.bodies(Operation::Send)
+}
+
+async fn erase(app: &TestApp, path: &str) -> Reply {
+    send(app.sms.request(Method::DELETE, path)).await
+}
+
+async fn a_profile_is_kept_told_at_once_and_told_again_with_the_next_opening(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let profile = json!({"first_name": "Ada", "customer": {"type": "vip"}});
+    let attributes = json!([
+        {"type": "ctmrinfo", "info": {"ctype": "vip"}},
+        {"type": "personal", "personal": {"firstname": "Ada"}},
+    ]);
+    app.sms.say("ada", "hello").await.expect(201);
+
+    let kept = app.sms.put("/v1/users/ada/profile", profile.clone()).await;
+
+    assert_eq!(kept.expect(200), profile);
+    let told = sends(&app).pop().unwrap();
+    assert_eq!(told["type"], "userprofile.SetUserProfile");
+    assert_eq!(told["body"]["authenticatedData"]["lp_sdes"], attributes);
+    let close = "/v1/users/ada/conversation/close";
+    app.sms.post(close, json!({})).await.expect(200);
+    app.sms.say("ada", "again").await.expect(201);
+    let opening = app.cloud.bodies(Operation::Conversation).pop().unwrap();
+    assert_eq!(
+        opening[0]["body"]["authenticatedData"]["lp_sdes"],
+        attributes
+    );
+}
+
+async fn a_profile_replaces_the_one_before_and_an_openings_is_merged_into_it(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let path = "/v1/users/ada/profile";
+    let first = json!({"first_name": "Ada", "company": "Engines"});
+    app.sms.put(path, first).await.expect(200);
+    let second = json!({"first_name": "Augusta", "customer": {"type": "vip"}});
+    app.sms.put(path, second.clone()).await.expect(200);
+    let kept = async || app.sms.get("/v1/users/ada").await.expect(200)["profile"].take();
+    assert_eq!(kept().await, second);
+
+    let open = json!({"profile": {"last_name": "Byron", "customer": {"role": "countess"}}});
+    let path = "/v1/users/ada/conversation";
+    app.sms.post(path, open).await.expect(201);
+
+    let merged = json!({
+        "first_name": "Augusta", "last_name": "Byron", "customer": {"type": "vip", "role": "countess"},
+    });
+    assert_eq!(kept().await, merged);
+}
+
+async fn a_profile_that_the_cloud_cannot_take_is_not_kept(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "hello").await.expect(201);
+    app.cloud.sandbox.inject(Fault::status(
+        Operation::Send,
+        StatusCode::SERVICE_UNAVAILABLE,
+    ));
+
+    let path = "/v1/users/ada/profile";
+    let refused = app.sms.put(path, json!({"first_name": "Ada"})).await;
+
+    refused.expect_problem(503, "cloud-unavailable");
+    let user = app.sms.get("/v1/users/ada").await.expect(200);
+    assert_eq!(user["profile"], json!({}));
+}
+
+async fn a_choice_is_the_documented_pair(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "hello").await.expect(201);
+    let metadata = json!([{"type": "ExternalId", "id": "Y1"}]);
+
+    let reply = app
+        .sms
+        .post(
+            "/v1/users/ada/messages",
+            json!({"text": "yes", "reply_to": {"sequence": 4, "metadata": metadata}}),
+        )
+        .await
+        .expect(201);
+
+    let sends = sends(&app);
+    let [_, choice, text] = &sends[..] else {
+        panic!("{sends:#?}");
+    };
+    let event = json!({"type": "AcceptStatusEvent", "status": "ACTION", "sequenceList": [4]});
+    assert_eq!(choice["body"]["event"], event);
+    assert_eq!(choice["metadata"], metadata);
+    assert_eq!(text["body"]["event"]["message"], "yes");
+    assert_eq!(text["metadata"], metadata);
+    // The choice took a number of its own.
+    assert_eq!(reply["sequence"], 2);
+}
+
+async fn a_rating_is_taken_after_the_close(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let path = "/v1/users/ada/conversation/rating";
+    let rating = json!({"csat": 5, "fcr": "yes"});
+    let early = app.sms.put(path, rating.clone()).await;
+    early.expect_problem(404, "conversation-not-found");
+    app.sms.say("ada", "hello").await.expect(201);
+    let early = app.sms.put(path, rating.clone()).await;
+    early.expect_problem(409, "conversation-open");
+    let close = "/v1/users/ada/conversation/close";
+    app.sms.post(close, json!({})).await.expect(200);
+
+    for (rating, field) in [
+        (
+            rating,
+            json!({"field": "CSATRate", "csatRate": 5, "csatResolutionConfirmation": true, "status": "FILLED"}),
+        ),
+        (
+            json!({"csat": 1, "status": "partially_filled"}),
+            json!({"field": "CSATRate", "csatRate": 1, "status": "PARTIALLY_FILLED"}),
+        ),
+        (
+            json!({"status": "skipped"}),
+            json!({"field": "CSATRate", "status": "SKIPPED"}),
+        ),
+    ] {
+        app.sms.put(path, rating).await.expect(204);
+        assert_eq!(app.cloud.only_conversation().csat, Some(field));
+    }
+    for bad in [
+        json!({"csat": 6}),
+        json!({}),
+        json!({"csat": 5, "fcr": true}),
+    ] {
+        let refused = app.sms.put(path, bad).await;
+        refused.expect_problem(422, "invalid-request");
+    }
+}
+
+async fn a_request_of_any_type_has_its_ids_filled_in(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let path = "/v1/users/ada/send";
+    let sent = app.sms.say("ada", "hello").await.expect(201);
+    let id = &sent["conversation_id"];
+
+    let field = json!({"field": "TTRField", "ttrType": "URGENT", "value": 300});
+    let body = json!({"conversationField": field});
+    let update = json!({"type": "cm.UpdateConversationField", "body": body});
+    let answer = app.sms.post(path, update).await.expect(200);
+    let event = json!({"type": "ContentEvent", "contentType": "text/plain", "message": "raw"});
+    let metadata = json!([{"type": "ExternalId", "id": "1"}]);
+    let publish =
+        json!({"type": "ms.PublishEvent", "body": {"event": event}, "metadata": metadata});
+    let published = app.sms.post(path, publish).await.expect(200);
+
+    assert_eq!(answer["code"], "OK");
+    assert_eq!(app.cloud.only_conversation().ttr, Some(field));
+    let last = sends(&app).pop().unwrap();
+    assert_eq!(&last["body"]["dialogId"], id);
+    assert_eq!(&last["body"]["conversationId"], id);
+    assert_eq!(last["metadata"], metadata);
+    assert_eq!(published["body"]["sequence"], 1);
+    let unknown = json!({"type": "cm.Unknown", "body": {}});
+    let refused = app.sms.post(path, unknown).await;
+    let problem = refused.expect_problem(422, "cloud-refused");
+    assert_eq!(problem["upstream"]["code"], "BAD_REQUEST");
+}
+
+async fn a_request_of_any_type_needs_a_conversation(engine: Engine) {
+    let app = TestApp::start(engine).await;
+
+    let raw = json!({"type": "ms.PublishEvent", "body": {"event": {}}});
+    let refused = app.sms.post("/v1/users/ada/send", raw).await;
+
+    refused.expect_problem(409, "no-open-conversation");
+}
+
+async fn a_forgotten_user_leaves_nothing_behind(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let profile = json!({"first_name": "marker-name", "contacts": [{"phone": "marker-phone"}]});
+    let open = json!({"text": "marker-text", "open": {"profile": profile}});
+    let path = "/v1/users/marker-user";
+    let sent = app
+        .sms
+        .post(&format!("{path}/messages"), open)
+        .await
+        .expect(201);
+    let before = app.database.dump().await;
+    for marker in ["marker-user", "marker-name", "marker-phone"] {
+        assert!(before.contains(marker), "the scan finds no {marker}");
+    }
+
+    erase(&app, path).await.expect(204);
+
+    let closed = app.cloud.only_conversation();
+    assert_eq!(closed.close_reason.as_deref(), Some("CONSUMER"));
+    let after = app.database.dump().await;
+    let id = sent["conversation_id"].as_str().unwrap();
+    for marker in ["marker", id, closed.consumer.lp_consumer_id.as_str()] {
+        assert!(!after.contains(marker), "{marker} is still there");
+    }
+    app.sms
+        .get(path)
+        .await
+        .expect_problem(404, "user-not-found");
+    // Again, and for one who never was.
+    erase(&app, path).await.expect(204);
+    erase(&app, "/v1/users/nobody").await.expect(204);
+    // The person may come back, as a stranger.
+    app.sms.say("marker-user", "hello").await.expect(201);
+}
+
+async fn other_users_of_the_namespace_are_not_forgotten(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "hello").await.expect(201);
+    app.sms.say("bob", "hello").await.expect(201);
+    let apps = app.sms.with_key(APP_KEY);
+    apps.say("ada", "hello").await.expect(201);
+
+    // One namespace, one user: whichever channel of it asks.
+    let whatsapp = app.sms.with_key(WHATSAPP_KEY);
+    send(whatsapp.request(Method::DELETE, "/v1/users/ada"))
+        .await
+        .expect(204);
+
+    app.sms.get("/v1/users/ada").await.expect(404);
+    app.sms.get("/v1/users/bob").await.expect(200);
+    apps.get("/v1/users/ada").await.expect(200);
+}
+
+async fn a_user_whose_conversation_cannot_be_closed_is_not_forgotten(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "hello").await.expect(201);
+    app.cloud.sandbox.inject(Fault::status(
+        Operation::Send,
+        StatusCode::SERVICE_UNAVAILABLE,
+    ));
+
+    let refused = erase(&app, "/v1/users/ada").await;
+
+    refused.expect_problem(503, "cloud-unavailable");
+    app.sms.get("/v1/users/ada").await.expect(200);
+    // The lane is free again.
+    erase(&app, "/v1/users/ada").await.expect(204);
+    app.sms.get("/v1/users/ada").await.expect(404);
+}
