@@ -13,6 +13,7 @@ mod openings;
 mod presence;
 mod ratings;
 mod raw;
+mod rotation;
 mod session;
 mod tokens;
 mod users;
@@ -26,6 +27,7 @@ pub use error::Error;
 pub use messages::{Choice, Message, NewMessage};
 
 pub use raw::Raw;
+pub use rotation::{Rotation, rotate};
 
 pub use crate::cloud::Error as CloudError;
 

@@ -4,6 +4,7 @@ mod demo;
 mod doctor;
 mod migrate;
 mod openapi;
+mod rotate;
 mod sandbox;
 mod serve;
 
@@ -47,6 +48,8 @@ enum Command {
     Sandbox(sandbox::Options),
     /// Bring the database's schema up to date
     Migrate,
+    /// Seal every stored token anew with the first of encryption.keys
+    Rotate,
     /// Check configuration, database, Cloud and callback URLs
     Doctor,
     /// Print the facade's OpenAPI document
@@ -86,6 +89,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Demo => demo::run().await,
         Command::Sandbox(options) => sandbox::run(options).await,
         Command::Migrate => migrate::run(&config()?).await,
+        Command::Rotate => rotate::run(&config()?).await,
         Command::Doctor => doctor::run(config()).await,
         Command::Openapi => openapi::run(),
     }

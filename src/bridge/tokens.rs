@@ -2,7 +2,8 @@
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::bridge::{Bridge, Caller, Error};
+use crate::bridge::{Bridge, Caller, Error, Parts};
+use crate::crypto::Keyring;
 use crate::store::{StoredToken, UserRef};
 use crate::types::ids::UserKey;
 use crate::types::trace::Trace;
@@ -16,7 +17,7 @@ pub(super) struct Token {
 }
 
 impl Bridge {
-    /// The user's token: the stored one, else a new one.
+    /// The user's token: the stored one, else a new one. One that an older key has sealed is sealed anew.
     pub(super) async fn token(
         &self,
         caller: &Caller,
@@ -24,13 +25,19 @@ impl Bridge {
         user: UserRef,
         stored: Option<StoredToken>,
     ) -> Result<Token, Error> {
-        match stored.and_then(|stored| self.unseal(key, &stored)) {
-            Some(token) => Ok(Token {
-                token,
-                fresh: false,
-            }),
-            None => self.make_token(key, user, &caller.trace).await,
+        let Parts { store, keyring, .. } = &*self.parts;
+        let opened = stored.and_then(|stored| Some((unseal(keyring, key, &stored)?, stored)));
+        let Some((token, stored)) = opened else {
+            return self.make_token(key, user, &caller.trace).await;
+        };
+        if stored.key_id != keyring.sealing_key_id() {
+            let anew = seal(keyring, key, token.expose_secret(), stored.consumer_id)?;
+            store.reseal_token(user, &stored.sealed, &anew).await?;
         }
+        Ok(Token {
+            token,
+            fresh: false,
+        })
     }
 
     /// Asks the Cloud for the user's token and keeps it in place of the one before.
@@ -40,42 +47,55 @@ impl Bridge {
         user: UserRef,
         trace: &Trace,
     ) -> Result<Token, Error> {
-        let made = self
-            .parts
-            .cloud
+        let Parts {
+            store,
+            cloud,
+            keyring,
+            ..
+        } = &*self.parts;
+        let made = cloud
             .consumer_token(&key.account_id, &key.external_id(), trace)
             .await?;
-        let stored = StoredToken {
-            sealed: self
-                .parts
-                .keyring
-                .seal(made.token.expose_secret().as_bytes(), &place(key))?,
-            key_id: self.parts.keyring.sealing_key_id(),
-            consumer_id: made.consumer_id,
-        };
-        self.parts.store.set_token(user, &stored).await?;
+        let stored = seal(keyring, key, made.token.expose_secret(), made.consumer_id)?;
+        store.set_token(user, &stored).await?;
         Ok(Token {
             token: made.token,
             fresh: true,
         })
     }
+}
 
-    /// The stored token, or `None` where it has to be made anew because it does not open.
-    fn unseal(&self, key: &UserKey, stored: &StoredToken) -> Option<SecretString> {
-        let token = self
-            .parts
-            .keyring
-            .open(&stored.sealed, &place(key))
-            .inspect_err(|error| {
-                tracing::warn!(
-                    key_id = stored.key_id,
-                    error = error as &dyn std::error::Error,
-                    "a stored ConsumerJWS does not open and is made anew; was a key taken out of encryption.keys too early?"
-                );
-            })
-            .ok()?;
-        String::from_utf8(token).ok().map(SecretString::from)
-    }
+/// The token as it is stored.
+pub(super) fn seal(
+    keyring: &Keyring,
+    key: &UserKey,
+    token: &str,
+    consumer_id: String,
+) -> Result<StoredToken, Error> {
+    Ok(StoredToken {
+        sealed: keyring.seal(token.as_bytes(), &place(key))?,
+        key_id: keyring.sealing_key_id(),
+        consumer_id,
+    })
+}
+
+/// The stored token, or `None` where it has to be made anew because it does not open.
+pub(super) fn unseal(
+    keyring: &Keyring,
+    key: &UserKey,
+    stored: &StoredToken,
+) -> Option<SecretString> {
+    let token = keyring
+        .open(&stored.sealed, &place(key))
+        .inspect_err(|error| {
+            tracing::warn!(
+                key_id = stored.key_id,
+                error = error as &dyn std::error::Error,
+                "a stored ConsumerJWS does not open and is made anew; was a key taken out of encryption.keys too early?"
+            );
+        })
+        .ok()?;
+    String::from_utf8(token).ok().map(SecretString::from)
 }
 
 /// Binds a sealed token to its column and its user, so that it opens for nobody else.

@@ -73,6 +73,34 @@ struct UserRow {
     profile: Json<Profile>,
 }
 
+#[derive(sqlx::FromRow)]
+struct SealedRow {
+    id: i64,
+    account_id: String,
+    namespace: String,
+    user_id: String,
+    token: Vec<u8>,
+    token_key_id: String,
+    consumer_id: String,
+}
+
+impl SealedRow {
+    fn parts(self) -> Result<(UserRef, UserKey, StoredToken), Error> {
+        let unreadable = |_| Error::Unreadable { what: "user's key" };
+        let key = UserKey {
+            account_id: self.account_id.try_into().map_err(unreadable)?,
+            namespace: self.namespace.try_into().map_err(unreadable)?,
+            user_id: self.user_id.try_into().map_err(unreadable)?,
+        };
+        let stored = StoredToken {
+            sealed: Sealed(self.token),
+            key_id: self.token_key_id,
+            consumer_id: self.consumer_id,
+        };
+        Ok((UserRef(self.id), key, stored))
+    }
+}
+
 impl Store {
     /// What is known of a user, for a request to the Cloud: the one look-up on the way of a message.
     ///
@@ -167,6 +195,56 @@ impl Store {
         .await?
         .rows_affected());
         Ok(())
+    }
+
+    /// Tokens that another key than this one has sealed, in the order of their rows: those after `after`, `limit` at most.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn tokens_not_sealed_by(
+        &self,
+        key_id: &str,
+        after: Option<UserRef>,
+        limit: u32,
+    ) -> Result<Vec<(UserRef, UserKey, StoredToken)>, Error> {
+        let rows: Vec<SealedRow> = read!(self, |db| {
+            sqlx::query_as(
+            "SELECT id, account_id, namespace, user_id, token, token_key_id, consumer_id FROM users
+             WHERE id > $1 AND token_key_id <> $2 AND consumer_id IS NOT NULL
+             ORDER BY id LIMIT $3",
+        )
+        .bind(after.map_or(i64::MIN, |user| user.0))
+        .bind(key_id)
+        .bind(i64::from(limit))
+        .fetch_all(db)
+        .await?
+        });
+        rows.into_iter().map(SealedRow::parts).collect()
+    }
+
+    /// Keeps a token that was sealed anew, unless it was replaced since it was read; says whether it is kept.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn reseal_token(
+        &self,
+        user: UserRef,
+        read: &Sealed,
+        anew: &StoredToken,
+    ) -> Result<bool, Error> {
+        let rows = write!(self, |db| sqlx::query(
+            "UPDATE users SET token = $3, token_key_id = $4 WHERE id = $1 AND token = $2",
+        )
+        .bind(user.0)
+        .bind(&read.0[..])
+        .bind(&anew.sealed.0[..])
+        .bind(&anew.key_id)
+        .execute(db)
+        .await?
+        .rows_affected());
+        Ok(rows == 1)
     }
 
     /// What agents are told about a user.

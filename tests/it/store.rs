@@ -16,6 +16,9 @@ on_both_engines!(
     a_user_is_made_once_and_found_again,
     users_of_other_accounts_and_namespaces_are_others,
     a_token_is_kept_in_place_of_the_one_before,
+    tokens_of_other_keys_are_found_in_batches_and_sealed_anew,
+    a_profile_is_kept_in_place_of_the_one_before,
+    a_deleted_user_takes_conversations_and_dialogs_along,
     a_kept_conversation_is_the_users_open_one,
     a_second_conversation_cannot_be_open_beside_the_first,
     a_closed_conversation_makes_room_for_the_next,
@@ -140,6 +143,77 @@ async fn a_token_is_kept_in_place_of_the_one_before(engine: Engine) {
     assert_eq!(standing.token, Some(token(b"\x00\xff second")));
     let user = store.user(&key("a")).await.unwrap().unwrap();
     assert_eq!(user.consumer_id.as_deref(), Some("consumer-1"));
+}
+
+async fn tokens_of_other_keys_are_found_in_batches_and_sealed_anew(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    for name in ["a", "b", "c", "without a token"] {
+        let user = store.ensure_user(&key(name), at(0)).await.unwrap();
+        if name.len() == 1 {
+            store
+                .set_token(user, &token(name.as_bytes()))
+                .await
+                .unwrap();
+        }
+    }
+
+    let first = store.tokens_not_sealed_by("key-2", None, 2).await.unwrap();
+    let after = Some(first[1].0);
+    let second = store.tokens_not_sealed_by("key-2", after, 2).await.unwrap();
+    let found: Vec<_> = first.iter().chain(&second).collect();
+    let names: Vec<_> = found
+        .iter()
+        .map(|(_, key, _)| key.user_id.as_str())
+        .collect();
+    assert_eq!(names, ["a", "b", "c"]);
+    assert_eq!(found[0].2, token(b"a"));
+
+    let anew = StoredToken {
+        key_id: "key-2".to_owned(),
+        ..token(b"anew")
+    };
+    let user = found[0].0;
+    let read = &found[0].2.sealed;
+    assert!(store.reseal_token(user, read, &anew).await.unwrap());
+    // What was read is no longer what is stored.
+    assert!(!store.reseal_token(user, read, &anew).await.unwrap());
+    let standing = store.standing(&key("a")).await.unwrap().unwrap();
+    assert_eq!(standing.token, Some(anew));
+    let left = store.tokens_not_sealed_by("key-2", None, 9).await.unwrap();
+    assert_eq!(left.len(), 2);
+}
+
+async fn a_profile_is_kept_in_place_of_the_one_before(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let profile = |value| serde_json::from_value::<Profile>(value).unwrap();
+
+    store
+        .set_profile(user, &profile(json!({"first_name": "Ada"})))
+        .await
+        .unwrap();
+    let second = profile(json!({"contacts": [{"phone": "+1"}], "birth_date": "1985-12-10"}));
+    store.set_profile(user, &second).await.unwrap();
+
+    assert_eq!(store.profile(user).await.unwrap(), second);
+}
+
+async fn a_deleted_user_takes_conversations_and_dialogs_along(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("marker"), at(0)).await.unwrap();
+    let other = store.ensure_user(&key("b"), at(0)).await.unwrap();
+    open(&store, user, "marker-1", 1).await;
+    open(&store, other, "other-1", 1).await;
+
+    store.delete_user(user).await.unwrap();
+    store.delete_user(user).await.unwrap();
+
+    let dump = database.dump().await;
+    assert!(!dump.contains("marker"), "{dump}");
+    assert!(dump.contains("other-1"), "{dump}");
 }
 
 async fn a_kept_conversation_is_the_users_open_one(engine: Engine) {

@@ -6,8 +6,9 @@ use liveperson_bridge::types::ids::UserKey;
 
 use crate::support::app::TestApp;
 use crate::support::cloud::ACCOUNT;
-use crate::support::configuration::SEALING_KEY;
+use crate::support::configuration::{SEALING_KEY, bridge_toml};
 use crate::support::database::Engine;
+use crate::support::process::{command, run};
 
 on_both_engines!(
     an_app_token_serves_until_five_minutes_before_its_end,
@@ -17,7 +18,8 @@ on_both_engines!(
     both_tokens_refused_at_once_are_both_made_anew,
     a_consumer_token_is_sealed_at_rest,
     a_token_sealed_with_a_key_that_is_gone_is_made_anew,
-    a_token_sealed_with_an_older_key_still_serves,
+    a_token_sealed_with_an_older_key_is_sealed_anew_when_it_is_used,
+    rotating_seals_every_token_anew,
 );
 
 fn count(app: &TestApp, operation: Operation) -> usize {
@@ -124,8 +126,7 @@ async fn a_token_sealed_with_a_key_that_is_gone_is_made_anew(engine: Engine) {
     app.sms.say("ada", "one").await.expect(201);
 
     let (cloud, database, _) = app.stop().await;
-    let replaced = |toml: String| toml.replace(SEALING_KEY, OTHER_KEY);
-    let app = TestApp::start_configured(cloud, database, replaced).await;
+    let app = TestApp::start_configured(cloud, database, |toml| other_alone(&toml)).await;
     app.sms.say("ada", "two").await.expect(201);
 
     assert_eq!(count(&app, Operation::ConsumerToken), 2);
@@ -133,15 +134,49 @@ async fn a_token_sealed_with_a_key_that_is_gone_is_made_anew(engine: Engine) {
     assert_eq!(app.cloud.texts(&conversation.id), ["one", "two"]);
 }
 
-async fn a_token_sealed_with_an_older_key_still_serves(engine: Engine) {
-    let app = TestApp::start(engine).await;
+fn both(toml: &str) -> String {
+    let keys = format!("{OTHER_KEY}\", \"{SEALING_KEY}");
+    toml.replace(SEALING_KEY, &keys)
+}
+
+fn other_alone(toml: &str) -> String {
+    toml.replace(SEALING_KEY, OTHER_KEY)
+}
+
+async fn a_token_sealed_with_an_older_key_is_sealed_anew_when_it_is_used(engine: Engine) {
+    let mut app = TestApp::start(engine).await;
     app.sms.say("ada", "one").await.expect(201);
 
-    let (cloud, database, _) = app.stop().await;
-    let both = format!("{OTHER_KEY}\", \"{SEALING_KEY}");
-    let rotated = |toml: String| toml.replace(SEALING_KEY, &both);
-    let app = TestApp::start_configured(cloud, database, rotated).await;
-    app.sms.say("ada", "two").await.expect(201);
+    for keys in [both, other_alone] as [fn(&str) -> String; 2] {
+        let (cloud, database, _) = app.stop().await;
+        app = TestApp::start_configured(cloud, database, |toml| keys(&toml)).await;
+        app.sms.say("ada", "two").await.expect(201);
+    }
 
     assert_eq!(count(&app, Operation::ConsumerToken), 1);
+}
+
+async fn rotating_seals_every_token_anew(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    for user in ["ada", "bob", "eve"] {
+        app.sms.say(user, "one").await.expect(201);
+    }
+    let (cloud, database, _) = app.stop().await;
+
+    let rotate = async || {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("bridge.toml");
+        std::fs::write(&file, both(&bridge_toml(&database.location, &cloud.url))).unwrap();
+        let ended = run(command(&["rotate", "--config", file.to_str().unwrap()])).await;
+        assert_eq!(ended.code, 0, "{}", ended.errors);
+        ended.output
+    };
+    assert!(rotate().await.contains("Sealed 3 token(s) anew"));
+    assert!(rotate().await.contains("Sealed 0 token(s) anew"));
+
+    let app = TestApp::start_configured(cloud, database, |toml| other_alone(&toml)).await;
+    for user in ["ada", "bob", "eve"] {
+        app.sms.say(user, "two").await.expect(201);
+    }
+    assert_eq!(count(&app, Operation::ConsumerToken), 3);
 }

@@ -1,0 +1,49 @@
+//! Replacing the key that seals tokens: what older keys have sealed is sealed anew with the first one.
+
+use secrecy::ExposeSecret as _;
+
+use super::tokens::{seal, unseal};
+use crate::bridge::Error;
+use crate::crypto::Keyring;
+use crate::store::Store;
+
+/// How many tokens are read at once.
+const BATCH: u32 = 500;
+
+/// What a rotation did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rotation {
+    /// Tokens that the first key has sealed anew.
+    pub sealed_anew: u64,
+    /// Tokens that no key opens; they are made anew when next needed.
+    pub unopened: u64,
+}
+
+/// Seals every token anew that another key than the first has sealed; safe while the service runs.
+///
+/// # Errors
+///
+/// When the database does not answer; what was sealed anew stays so, and another run goes on from there.
+pub async fn rotate(store: &Store, keyring: &Keyring) -> Result<Rotation, Error> {
+    let mut rotation = Rotation::default();
+    let mut last = None;
+    loop {
+        let key_id = keyring.sealing_key_id();
+        let batch = store.tokens_not_sealed_by(&key_id, last, BATCH).await?;
+        let Some((user, ..)) = batch.last() else {
+            return Ok(rotation);
+        };
+        last = Some(*user);
+        for (user, key, stored) in batch {
+            let Some(token) = unseal(keyring, &key, &stored) else {
+                rotation.unopened += 1;
+                continue;
+            };
+            let anew = seal(keyring, &key, token.expose_secret(), stored.consumer_id)?;
+            // One that was replaced meanwhile needs it no more.
+            if store.reseal_token(user, &stored.sealed, &anew).await? {
+                rotation.sealed_anew += 1;
+            }
+        }
+    }
+}
