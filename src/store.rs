@@ -51,32 +51,17 @@ enum Engine {
     Sqlite(sqlite::Sqlite),
 }
 
-/// Runs a query that only reads, written once for both engines: `$db` is where it runs, and the query awaits itself.
-macro_rules! read {
-    ($store:expr, |$db:ident| $query:expr) => {
+/// Runs one statement, written once for both engines, that awaits itself: `$db` is where it runs. SQLite has a side for
+/// what reads (`readers`) and one for what writes (`writer`).
+macro_rules! run {
+    ($store:expr, $side:ident, |$db:ident| $query:expr) => {
         match &$store.engine {
             crate::store::Engine::Postgres(pool) => {
                 let $db = pool;
                 $query
             }
             crate::store::Engine::Sqlite(sqlite) => {
-                let $db = sqlite.readers();
-                $query
-            }
-        }
-    };
-}
-
-/// Runs one statement that writes, written once for both engines.
-macro_rules! write {
-    ($store:expr, |$db:ident| $query:expr) => {
-        match &$store.engine {
-            crate::store::Engine::Postgres(pool) => {
-                let $db = pool;
-                $query
-            }
-            crate::store::Engine::Sqlite(sqlite) => {
-                let $db = sqlite.writer();
+                let $db = sqlite.$side();
                 $query
             }
         }
@@ -103,7 +88,7 @@ macro_rules! transaction {
     };
 }
 
-use {read, transaction, write};
+use {run, transaction};
 
 impl Store {
     /// Connects, without touching the schema.
@@ -142,7 +127,7 @@ impl Store {
     ///
     /// When it gives none.
     pub async fn ping(&self) -> Result<(), Error> {
-        read!(self, |db| sqlx::query("SELECT 1")
+        run!(self, readers, |db| sqlx::query("SELECT 1")
             .execute(db)
             .await?
             .rows_affected());

@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
+use utoipa::IntoParams;
 
 use super::problem::{Code, Problem};
 use crate::types::ids::UserId;
@@ -21,7 +22,12 @@ pub(super) struct Json<T>(pub(super) T);
 pub(super) struct OptionalJson<T>(pub(super) T);
 
 /// The `user_id` of the path.
-pub(super) struct User(pub(super) UserId);
+#[derive(IntoParams)]
+#[into_params(names("user_id"), parameter_in = Path)]
+pub(super) struct User(
+    /// The channel's own name for the person.
+    pub(super) UserId,
+);
 
 impl<T, S> FromRequest<S> for Json<T>
 where

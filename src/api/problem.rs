@@ -296,7 +296,7 @@ impl Problem {
             }),
             CloudError::ConversationClosed => Self::new(
                 Code::CloudRefused,
-                "The Cloud closes each conversation of this user as soon as it is open.",
+                "The Cloud says that this conversation is closed.",
             ),
             CloudError::AlreadyOpen | CloudError::UnknownAccount(_) => Self::internal(),
         }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 
-use super::{Error, Lease, Store, UserRef, read, transaction};
+use super::{Error, Lease, Store, UserRef, run, transaction};
 use crate::types::conversation::{CloseReason, Conversation, Features, State};
 use crate::types::ids::{ChannelId, ConversationId, UserKey};
 use crate::types::profile::Profile;
@@ -99,7 +99,7 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn latest_conversation(&self, key: &UserKey) -> Result<Option<Conversation>, Error> {
-        let row: Option<ConversationRow> = read!(self, |db| sqlx::query_as(
+        let row: Option<ConversationRow> = run!(self, readers, |db| sqlx::query_as(
             "SELECT c.id, c.features, c.opened_at, c.closed_at, c.close_reason
              FROM users u JOIN conversations c ON c.user_ref = u.id
              WHERE u.account_id = $1 AND u.namespace = $2 AND u.user_id = $3

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 
 use super::conversations::ConversationRow;
-use super::{Error, OpenConversation, Store, read, write};
+use super::{Error, OpenConversation, Store, run};
 use crate::crypto::Sealed;
 use crate::types::conversation::{Conversation, Features};
 use crate::types::ids::UserKey;
@@ -108,7 +108,7 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn standing(&self, key: &UserKey) -> Result<Option<Standing>, Error> {
-        let row: Option<StandingRow> = read!(self, |db| {
+        let row: Option<StandingRow> = run!(self, readers, |db| {
             sqlx::query_as(
             "SELECT u.id, u.token, u.token_key_id, u.consumer_id, c.id AS conversation_id, c.features
              FROM users u
@@ -130,7 +130,7 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn ensure_user(&self, key: &UserKey, now: DateTime<Utc>) -> Result<UserRef, Error> {
-        let (id,): (i64,) = write!(self, |db| {
+        let (id,): (i64,) = run!(self, writer, |db| {
             sqlx::query_as(
             "INSERT INTO users (account_id, namespace, user_id, created_at) VALUES ($1, $2, $3, $4)
              -- an update that changes nothing, because DO NOTHING would return no row
@@ -152,7 +152,7 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn user(&self, key: &UserKey) -> Result<Option<User>, Error> {
-        let row: Option<UserRow> = read!(self, |db| sqlx::query_as(
+        let row: Option<UserRow> = run!(self, readers, |db| sqlx::query_as(
             "SELECT id, consumer_id, profile FROM users
              WHERE account_id = $1 AND namespace = $2 AND user_id = $3",
         )
@@ -164,7 +164,7 @@ impl Store {
         let Some(row) = row else {
             return Ok(None);
         };
-        let conversation: Option<ConversationRow> = read!(self, |db| sqlx::query_as(
+        let conversation: Option<ConversationRow> = run!(self, readers, |db| sqlx::query_as(
             "SELECT id, features, opened_at, closed_at, close_reason FROM conversations
              WHERE user_ref = $1 ORDER BY ordinal DESC LIMIT 1",
         )
@@ -184,7 +184,7 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn set_token(&self, user: UserRef, token: &StoredToken) -> Result<(), Error> {
-        write!(self, |db| sqlx::query(
+        run!(self, writer, |db| sqlx::query(
             "UPDATE users SET token = $2, token_key_id = $3, consumer_id = $4 WHERE id = $1",
         )
         .bind(user.0)
@@ -208,7 +208,7 @@ impl Store {
         after: Option<UserRef>,
         limit: u32,
     ) -> Result<Vec<(UserRef, UserKey, StoredToken)>, Error> {
-        let rows: Vec<SealedRow> = read!(self, |db| {
+        let rows: Vec<SealedRow> = run!(self, readers, |db| {
             sqlx::query_as(
             "SELECT id, account_id, namespace, user_id, token, token_key_id, consumer_id FROM users
              WHERE id > $1 AND token_key_id <> $2 AND consumer_id IS NOT NULL
@@ -234,7 +234,7 @@ impl Store {
         read: &Sealed,
         anew: &StoredToken,
     ) -> Result<bool, Error> {
-        let rows = write!(self, |db| sqlx::query(
+        let rows = run!(self, writer, |db| sqlx::query(
             "UPDATE users SET token = $3, token_key_id = $4 WHERE id = $1 AND token = $2",
         )
         .bind(user.0)
@@ -253,7 +253,7 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn profile(&self, user: UserRef) -> Result<Profile, Error> {
-        let row: Option<(Json<Profile>,)> = read!(self, |db| sqlx::query_as(
+        let row: Option<(Json<Profile>,)> = run!(self, readers, |db| sqlx::query_as(
             "SELECT profile FROM users WHERE id = $1"
         )
         .bind(user.0)
@@ -268,7 +268,7 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn set_profile(&self, user: UserRef, profile: &Profile) -> Result<(), Error> {
-        write!(self, |db| sqlx::query(
+        run!(self, writer, |db| sqlx::query(
             "UPDATE users SET profile = $2 WHERE id = $1"
         )
         .bind(user.0)
@@ -285,11 +285,13 @@ impl Store {
     ///
     /// When the database does not answer; nothing is removed then.
     pub async fn delete_user(&self, user: UserRef) -> Result<(), Error> {
-        write!(self, |db| sqlx::query("DELETE FROM users WHERE id = $1")
-            .bind(user.0)
-            .execute(db)
-            .await?
-            .rows_affected());
+        run!(self, writer, |db| sqlx::query(
+            "DELETE FROM users WHERE id = $1"
+        )
+        .bind(user.0)
+        .execute(db)
+        .await?
+        .rows_affected());
         Ok(())
     }
 
@@ -304,7 +306,7 @@ impl Store {
         lease: &Lease,
         now: DateTime<Utc>,
     ) -> Result<bool, Error> {
-        let rows = write!(self, |db| sqlx::query(
+        let rows = run!(self, writer, |db| sqlx::query(
             "UPDATE users SET lease_id = $2, lease_until = $3
              WHERE id = $1 AND (lease_until IS NULL OR lease_until <= $4)",
         )
@@ -324,7 +326,7 @@ impl Store {
     ///
     /// When the database does not answer; the lane is free once the lease has run out.
     pub async fn release_lane(&self, user: UserRef, lease: &Lease) -> Result<(), Error> {
-        write!(self, |db| sqlx::query(
+        run!(self, writer, |db| sqlx::query(
             "UPDATE users SET lease_id = NULL, lease_until = NULL WHERE id = $1 AND lease_id = $2",
         )
         .bind(user.0)

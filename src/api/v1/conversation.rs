@@ -80,7 +80,7 @@ pub(super) struct Closing {}
     path = "/v1/users/{user_id}/conversation",
     tag = "conversation",
     operation_id = "openConversation",
-    params(("user_id" = UserId, Path, description = "The channel's own name for the person")),
+    params(User),
     request_body(content = Opening, description = "How to open it; may be left out"),
     responses(
         (status = 201, description = "The conversation that was opened", body = ConversationView),
@@ -109,7 +109,7 @@ pub(super) async fn open(
     path = "/v1/users/{user_id}/conversation",
     tag = "conversation",
     operation_id = "getConversation",
-    params(("user_id" = UserId, Path, description = "The channel's own name for the person")),
+    params(User),
     responses((status = 200, description = "The latest conversation", body = ConversationView)),
 )]
 pub(super) async fn show(
@@ -127,7 +127,7 @@ pub(super) async fn show(
     path = "/v1/users/{user_id}/conversation/close",
     tag = "conversation",
     operation_id = "closeConversation",
-    params(("user_id" = UserId, Path, description = "The channel's own name for the person")),
+    params(User),
     request_body(content = Closing, description = "May be left out"),
     responses((status = 200, description = "The closed conversation", body = ConversationView)),
 )]

@@ -86,7 +86,7 @@ impl From<bridge::Message> for Message {
     path = "/v1/users/{user_id}/messages",
     tag = "messages",
     operation_id = "sendMessage",
-    params(("user_id" = UserId, Path, description = "The channel's own name for the person")),
+    params(User),
     request_body = NewMessage,
     responses((status = 201, description = "The Cloud has the message", body = Message)),
 )]

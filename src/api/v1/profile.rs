@@ -7,7 +7,6 @@ use crate::api::auth::AuthChannel;
 use crate::api::extract::{Json, User};
 use crate::api::problem::Problem;
 use crate::bridge::Bridge;
-use crate::types::ids::UserId;
 use crate::types::profile::Profile;
 
 /// Keeps what is known of a user in place of what was known before.
@@ -18,7 +17,7 @@ use crate::types::profile::Profile;
     path = "/v1/users/{user_id}/profile",
     tag = "users",
     operation_id = "setProfile",
-    params(("user_id" = UserId, Path, description = "The channel's own name for the person")),
+    params(User),
     request_body = Profile,
     responses((status = 200, description = "The profile as it is kept", body = Profile)),
 )]

@@ -7,7 +7,6 @@ use crate::api::auth::AuthChannel;
 use crate::api::extract::{Json, User};
 use crate::api::problem::Problem;
 use crate::bridge::Bridge;
-use crate::types::ids::UserId;
 use crate::types::rating::{Rating, RatingMembers};
 
 /// Rates a user's latest conversation, once it is closed.
@@ -16,7 +15,7 @@ use crate::types::rating::{Rating, RatingMembers};
     path = "/v1/users/{user_id}/conversation/rating",
     tag = "conversation",
     operation_id = "rateConversation",
-    params(("user_id" = UserId, Path, description = "The channel's own name for the person")),
+    params(User),
     request_body = RatingMembers,
     responses((status = 204, description = "The Cloud has the rating")),
 )]

@@ -9,7 +9,6 @@ use crate::api::auth::AuthChannel;
 use crate::api::extract::{Json, User};
 use crate::api::problem::Problem;
 use crate::bridge::Bridge;
-use crate::types::ids::UserId;
 use crate::types::message::{ReceiptStatus, Sequences};
 
 /// What became of messages that a user was sent.
@@ -28,7 +27,7 @@ pub(super) struct Receipts {
     path = "/v1/users/{user_id}/receipts",
     tag = "messages",
     operation_id = "sendReceipts",
-    params(("user_id" = UserId, Path, description = "The channel's own name for the person")),
+    params(User),
     request_body = Receipts,
     responses((status = 204, description = "The Cloud knows")),
 )]

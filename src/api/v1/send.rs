@@ -10,7 +10,6 @@ use crate::api::auth::AuthChannel;
 use crate::api::extract::{Json, User};
 use crate::api::problem::Problem;
 use crate::bridge::{self, Bridge};
-use crate::types::ids::UserId;
 use crate::types::message::Metadata;
 
 /// A request of any type.
@@ -34,7 +33,7 @@ pub(super) struct RawRequest {
     path = "/v1/users/{user_id}/send",
     tag = "messages",
     operation_id = "sendRaw",
-    params(("user_id" = UserId, Path, description = "The channel's own name for the person")),
+    params(User),
     request_body = RawRequest,
     responses((status = 200, description = "What the Cloud answered", body = Object)),
 )]

@@ -9,7 +9,6 @@ use crate::api::auth::AuthChannel;
 use crate::api::extract::{Json, User};
 use crate::api::problem::Problem;
 use crate::bridge::Bridge;
-use crate::types::ids::UserId;
 use crate::types::message::ChatState;
 
 /// What a user is doing.
@@ -25,7 +24,7 @@ pub(super) struct Typing {
     path = "/v1/users/{user_id}/typing",
     tag = "messages",
     operation_id = "setTyping",
-    params(("user_id" = UserId, Path, description = "The channel's own name for the person")),
+    params(User),
     request_body = Typing,
     responses((status = 204, description = "The Cloud knows")),
 )]

@@ -34,7 +34,7 @@ pub(super) struct UserView {
     path = "/v1/users/{user_id}",
     tag = "users",
     operation_id = "getUser",
-    params(("user_id" = UserId, Path, description = "The channel's own name for the person")),
+    params(User),
     responses((status = 200, description = "The user", body = UserView)),
 )]
 pub(super) async fn show(
@@ -59,7 +59,7 @@ pub(super) async fn show(
     path = "/v1/users/{user_id}",
     tag = "users",
     operation_id = "eraseUser",
-    params(("user_id" = UserId, Path, description = "The channel's own name for the person")),
+    params(User),
     responses((status = 204, description = "Nothing is kept of the user")),
 )]
 pub(super) async fn erase(
