@@ -139,7 +139,8 @@ impl Bridge {
                     user,
                     channel_id: &caller.channel.id,
                     conversation: &conversation,
-                    profile: &profile,
+                    // One that was set meanwhile is newer than the one that was told.
+                    profile: opening.profile.is_some().then_some(&profile),
                     at: self.parts.clock.now(),
                 },
                 lease,

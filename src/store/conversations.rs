@@ -26,8 +26,8 @@ pub struct Opened<'a> {
     pub channel_id: &'a ChannelId,
     /// The Cloud's id and the features it was opened with.
     pub conversation: &'a OpenConversation,
-    /// What the agent was told: from now on what is known of the user.
-    pub profile: &'a Profile,
+    /// What is known of the user from now on; left out, what is known stays.
+    pub profile: Option<&'a Profile>,
     /// When.
     pub at: DateTime<Utc>,
 }
@@ -76,9 +76,11 @@ impl Store {
                 .bind(at)
                 .execute(&mut *tx)
                 .await?;
+            }
+            if let Some(profile) = opened.profile.filter(|_| inserted) {
                 sqlx::query("UPDATE users SET profile = $2 WHERE id = $1")
                     .bind(opened.user.0)
-                    .bind(Json(opened.profile))
+                    .bind(Json(profile))
                     .execute(&mut *tx)
                     .await?;
             }

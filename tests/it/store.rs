@@ -73,7 +73,7 @@ async fn open(store: &Store, user: UserRef, id: &str, second: i64) -> bool {
                 user,
                 channel_id: &channel,
                 conversation: &conversation(id),
-                profile: &profile,
+                profile: Some(&profile),
                 at: at(second),
             },
             &lease("l", second + 15),
