@@ -95,12 +95,15 @@ async fn a_wrong_method_is_told_the_right_ones(engine: Engine) {
     let app = TestApp::start(engine).await;
 
     for (path, allowed) in [
-        ("/v1/users/ada", "GET,HEAD"),
+        ("/v1/users/ada", "DELETE,GET,HEAD"),
         ("/v1/users/ada/conversation", "GET,HEAD,POST"),
         ("/v1/users/ada/conversation/close", "POST"),
         (MESSAGES, "POST"),
         ("/v1/users/ada/typing", "PUT"),
         ("/v1/users/ada/receipts", "POST"),
+        ("/v1/users/ada/profile", "PUT"),
+        ("/v1/users/ada/conversation/rating", "PUT"),
+        ("/v1/users/ada/send", "POST"),
     ] {
         for method in [Method::PATCH, Method::OPTIONS, Method::TRACE] {
             let refused = send(app.sms.request(method, path)).await;
