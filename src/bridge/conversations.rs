@@ -4,6 +4,7 @@ use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::{self, Signal};
 use crate::types::conversation::{CloseReason, Conversation, Opening};
 use crate::types::ids::{UserId, UserKey};
+use crate::types::trace::Trace;
 
 /// What became of a request to open.
 #[derive(Debug, Clone)]
@@ -27,7 +28,7 @@ impl Bridge {
         opening: &Opening,
     ) -> Result<OpenOutcome, Error> {
         let key = caller.key(user_id);
-        let opened = if self.session(caller, &key).await?.is_some() {
+        let opened = if self.session(&caller.trace, &key).await?.is_some() {
             false
         } else {
             let joined = self.join_opening(caller, &key, opening).await?;
@@ -73,17 +74,17 @@ impl Bridge {
         caller: &Caller,
         user_id: UserId,
     ) -> Result<Conversation, Error> {
-        self.close_open(caller, &caller.key(user_id.clone()))
+        self.close_open(&caller.trace, &caller.key(user_id.clone()))
             .await?;
         self.conversation(caller, user_id).await
     }
 
     /// Closes the user's open conversation, if there is one.
-    pub(super) async fn close_open(&self, caller: &Caller, key: &UserKey) -> Result<(), Error> {
-        let Some(mut session) = self.session(caller, key).await? else {
+    pub(super) async fn close_open(&self, trace: &Trace, key: &UserKey) -> Result<(), Error> {
+        let Some(mut session) = self.session(trace, key).await? else {
             return Ok(());
         };
-        match self.signal(caller, &mut session, Signal::Close).await {
+        match self.signal(trace, &mut session, Signal::Close).await {
             Ok(()) => {
                 let now = self.parts.clock.now();
                 let reason = CloseReason::consumer();

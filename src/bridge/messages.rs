@@ -11,6 +11,7 @@ use crate::cloud::{self, Signal};
 use crate::types::conversation::Opening;
 use crate::types::ids::{ConversationId, UserId};
 use crate::types::message::{MessageId, Metadata, Sequence, Text};
+use crate::types::trace::Trace;
 
 /// How many conversations in a row may turn out closed before a message is given up: an agent closes one now and then,
 /// an account that closes every new one at once will not change its mind.
@@ -71,7 +72,7 @@ impl Bridge {
         let id = MessageId::new(self.parts.clock.uuid());
         let key = caller.key(user_id);
         let opening = message.open.as_ref().unwrap_or(&caller.channel.defaults);
-        let mut session = self.session(caller, &key).await?;
+        let mut session = self.session(&caller.trace, &key).await?;
         let mut replacements = 0;
         let (session, sequence) = loop {
             let (mut open, settling) = if let Some(session) = session.take() {
@@ -80,10 +81,10 @@ impl Bridge {
                 let joined = self.join_opening(caller, &key, opening).await?;
                 (joined.session, joined.opened)
             };
-            let mut outcome = self.write(caller, &mut open, message).await;
+            let mut outcome = self.write(&caller.trace, &mut open, message).await;
             if settling && matches!(outcome, Err(Error::Cloud(cloud::Error::Refused { .. }))) {
                 sleep(SETTLING).await;
-                outcome = self.write(caller, &mut open, message).await;
+                outcome = self.write(&caller.trace, &mut open, message).await;
             }
             match outcome {
                 Ok(sequence) => break (open, sequence),
@@ -107,18 +108,18 @@ impl Bridge {
     /// Writes a text; a choice goes before it, as the Cloud documents the pair, both with its metadata.
     async fn write(
         &self,
-        caller: &Caller,
+        trace: &Trace,
         session: &mut Session,
         message: &NewMessage,
     ) -> Result<Sequence, Error> {
         let metadata = if let Some(Choice { sequence, metadata }) = &message.reply_to {
             let choice = Signal::Choice(*sequence, metadata);
-            self.signal(caller, session, choice).await?;
+            self.signal(trace, session, choice).await?;
             Some(metadata)
         } else {
             None
         };
-        self.publish(caller, session, message.text.as_str(), metadata)
+        self.publish(trace, session, message.text.as_str(), metadata)
             .await
     }
 }

@@ -86,7 +86,7 @@ impl Bridge {
                 break lease;
             }
             turn.wait().await?;
-            if let Some(session) = self.session(caller, key).await? {
+            if let Some(session) = self.session(&caller.trace, key).await? {
                 return Ok(Joined::found(session));
             }
         };
@@ -113,7 +113,7 @@ impl Bridge {
     ) -> Outcome {
         let store = &self.parts.store;
         let standing = store.standing(key).await?.ok_or(Error::UserNotFound)?;
-        let mut token = self.token(caller, key, user, standing.token).await?;
+        let mut token = self.token(&caller.trace, key, user, standing.token).await?;
         if let Some(conversation) = standing.open {
             return Ok(Joined::found(Session {
                 key: key.clone(),
@@ -156,7 +156,7 @@ impl Bridge {
         );
         if !kept {
             // Another became the open one, or the Cloud still holds one that it had reported as closed.
-            let session = self.session(caller, key).await?;
+            let session = self.session(&caller.trace, key).await?;
             return session.map(Joined::found).ok_or(Error::ConversationLost);
         }
         Ok(Joined {

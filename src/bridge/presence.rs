@@ -44,10 +44,10 @@ impl Bridge {
     ) -> Result<(), Error> {
         let key = caller.key(user_id);
         let mut session = self
-            .session(caller, &key)
+            .session(&caller.trace, &key)
             .await?
             .ok_or(Error::NoOpenConversation)?;
-        match self.signal(caller, &mut session, signal).await {
+        match self.signal(&caller.trace, &mut session, signal).await {
             Ok(()) => Ok(()),
             Err(Error::Cloud(cloud::Error::ConversationClosed)) => Err(Error::NoOpenConversation),
             Err(error) => Err(error),

@@ -32,7 +32,7 @@ impl Bridge {
         }
         let standing = store.standing(&key).await?.ok_or(Error::UserNotFound)?;
         let token = self
-            .token(caller, &key, standing.user, standing.token)
+            .token(&caller.trace, &key, standing.user, standing.token)
             .await?;
         let mut session = Session {
             key,
@@ -43,7 +43,7 @@ impl Bridge {
                 features: latest.features,
             },
         };
-        self.signal(caller, &mut session, Signal::Rating(rating))
+        self.signal(&caller.trace, &mut session, Signal::Rating(rating))
             .await
     }
 }

@@ -33,7 +33,7 @@ impl Bridge {
     ) -> Result<Value, Error> {
         let key = caller.key(user_id);
         let mut session = self
-            .session(caller, &key)
+            .session(&caller.trace, &key)
             .await?
             .ok_or(Error::NoOpenConversation)?;
         for member in ids_of(&raw.name) {
@@ -47,7 +47,7 @@ impl Bridge {
             body: &raw.body,
             metadata: raw.metadata.as_ref(),
         };
-        match self.forward(caller, &mut session, &request).await {
+        match self.forward(&caller.trace, &mut session, &request).await {
             Err(Error::Cloud(cloud::Error::ConversationClosed)) => Err(Error::NoOpenConversation),
             outcome => outcome,
         }

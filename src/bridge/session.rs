@@ -3,11 +3,12 @@
 use serde_json::Value;
 
 use super::tokens::Token;
-use crate::bridge::{Bridge, Caller, Error};
+use crate::bridge::{Bridge, Error};
 use crate::cloud::{self, RawRequest, Signal};
 use crate::store::{OpenConversation, Standing, UserRef};
 use crate::types::ids::UserKey;
 use crate::types::message::{Metadata, Sequence};
+use crate::types::trace::Trace;
 
 /// All that a request in a user's open conversation needs.
 #[derive(Debug, Clone)]
@@ -37,7 +38,7 @@ impl Bridge {
     /// The session of a user with an open conversation.
     pub(super) async fn session(
         &self,
-        caller: &Caller,
+        trace: &Trace,
         key: &UserKey,
     ) -> Result<Option<Session>, Error> {
         let Some(Standing {
@@ -48,7 +49,7 @@ impl Bridge {
         else {
             return Ok(None);
         };
-        let token = self.token(caller, key, user, token).await?;
+        let token = self.token(trace, key, user, token).await?;
         Ok(Some(Session {
             key: key.clone(),
             user,
@@ -60,7 +61,7 @@ impl Bridge {
     /// Writes into the session's conversation.
     pub(super) async fn publish(
         &self,
-        caller: &Caller,
+        trace: &Trace,
         session: &mut Session,
         text: &str,
         metadata: Option<&Metadata>,
@@ -69,9 +70,9 @@ impl Bridge {
             let outcome = self
                 .parts
                 .cloud
-                .publish_text(&session.at_cloud(), text, metadata, &caller.trace)
+                .publish_text(&session.at_cloud(), text, metadata, trace)
                 .await;
-            if let Some(sequence) = self.settle(caller, session, outcome).await? {
+            if let Some(sequence) = self.settle(trace, session, outcome).await? {
                 return Ok(sequence);
             }
         }
@@ -80,7 +81,7 @@ impl Bridge {
     /// Makes a request of any type in the session's conversation.
     pub(super) async fn forward(
         &self,
-        caller: &Caller,
+        trace: &Trace,
         session: &mut Session,
         request: &RawRequest<'_>,
     ) -> Result<Value, Error> {
@@ -88,9 +89,9 @@ impl Bridge {
             let outcome = self
                 .parts
                 .cloud
-                .send_raw(&session.at_cloud(), request, &caller.trace)
+                .send_raw(&session.at_cloud(), request, trace)
                 .await;
-            if let Some(answer) = self.settle(caller, session, outcome).await? {
+            if let Some(answer) = self.settle(trace, session, outcome).await? {
                 return Ok(answer);
             }
         }
@@ -99,7 +100,7 @@ impl Bridge {
     /// Says something besides a text in the session's conversation.
     pub(super) async fn signal(
         &self,
-        caller: &Caller,
+        trace: &Trace,
         session: &mut Session,
         signal: Signal<'_>,
     ) -> Result<(), Error> {
@@ -107,9 +108,9 @@ impl Bridge {
             let outcome = self
                 .parts
                 .cloud
-                .signal(&session.at_cloud(), signal, &caller.trace)
+                .signal(&session.at_cloud(), signal, trace)
                 .await;
-            if let Some(()) = self.settle(caller, session, outcome).await? {
+            if let Some(()) = self.settle(trace, session, outcome).await? {
                 return Ok(());
             }
         }
@@ -118,16 +119,14 @@ impl Bridge {
     /// What the Cloud's outcome means for the mapping; `None` asks for another try, with the token that was made anew.
     async fn settle<T>(
         &self,
-        caller: &Caller,
+        trace: &Trace,
         session: &mut Session,
         outcome: Result<T, cloud::Error>,
     ) -> Result<Option<T>, Error> {
         match outcome {
             Ok(answer) => Ok(Some(answer)),
             Err(cloud::Error::ConsumerTokenRefused) if !session.token.fresh => {
-                session.token = self
-                    .make_token(&session.key, session.user, &caller.trace)
-                    .await?;
+                session.token = self.make_token(&session.key, session.user, trace).await?;
                 Ok(None)
             }
             Err(error) => {

@@ -2,7 +2,7 @@
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::bridge::{Bridge, Caller, Error, Parts};
+use crate::bridge::{Bridge, Error, Parts};
 use crate::crypto::Keyring;
 use crate::store::{StoredToken, UserRef};
 use crate::types::ids::UserKey;
@@ -20,7 +20,7 @@ impl Bridge {
     /// The user's token: the stored one, else a new one. One that an older key has sealed is sealed anew.
     pub(super) async fn token(
         &self,
-        caller: &Caller,
+        trace: &Trace,
         key: &UserKey,
         user: UserRef,
         stored: Option<StoredToken>,
@@ -28,7 +28,7 @@ impl Bridge {
         let Parts { store, keyring, .. } = &*self.parts;
         let opened = stored.and_then(|stored| Some((unseal(keyring, key, &stored)?, stored)));
         let Some((token, stored)) = opened else {
-            return self.make_token(key, user, &caller.trace).await;
+            return self.make_token(key, user, trace).await;
         };
         if stored.key_id != keyring.sealing_key_id() {
             let anew = seal(keyring, key, token.expose_secret(), stored.consumer_id)?;

@@ -33,9 +33,9 @@ impl Bridge {
         profile: Profile,
     ) -> Result<Profile, Error> {
         let key = caller.key(user_id);
-        if let Some(mut session) = self.session(caller, &key).await? {
+        if let Some(mut session) = self.session(&caller.trace, &key).await? {
             let told = self
-                .signal(caller, &mut session, Signal::Profile(&profile))
+                .signal(&caller.trace, &mut session, Signal::Profile(&profile))
                 .await;
             match told {
                 Ok(()) | Err(Error::Cloud(cloud::Error::ConversationClosed)) => {}
@@ -61,7 +61,7 @@ impl Bridge {
         };
         // Nobody may open a conversation between the close and the removal. The lease goes with the row.
         let lease = self.hold_lane(standing.user).await?;
-        let closed = self.close_open(caller, &key).await;
+        let closed = self.close_open(&caller.trace, &key).await;
         if let Err(error) = closed {
             store.release_lane(standing.user, &lease).await?;
             return Err(error);
