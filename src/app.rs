@@ -68,6 +68,12 @@ impl App {
             clock: SharedClock::clone(&clock),
             tasks: life.tasks().clone(),
         });
+        let stopping = life.clone();
+        life.tasks().spawn(
+            bridge
+                .clone()
+                .end_due_typing(async move { stopping.stopping().await }),
+        );
         let readiness = api::admin::Readiness::new(bridge.clone());
         Ok(Self {
             facade: api::router(AppState {

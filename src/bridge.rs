@@ -10,16 +10,18 @@ mod error;
 mod lanes;
 mod messages;
 mod openings;
-mod presence;
 mod ratings;
 mod raw;
+mod receipts;
 mod rotation;
 mod session;
 mod tokens;
+mod typing;
 mod users;
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 pub use conversations::OpenOutcome;
@@ -45,6 +47,8 @@ use openings::Openings;
 pub struct Bridge {
     parts: Arc<Parts>,
     openings: Arc<Openings>,
+    /// Rung when somebody's typing has become due here, so that nobody waits for the next look.
+    typing_due: Arc<Notify>,
 }
 
 /// What the use cases work with.
@@ -69,6 +73,7 @@ impl Bridge {
         Self {
             parts: Arc::new(parts),
             openings: Arc::default(),
+            typing_due: Arc::default(),
         }
     }
 }

@@ -12,6 +12,7 @@ mod conversations;
 mod error;
 mod postgres;
 mod sqlite;
+mod typing;
 mod users;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use secrecy::SecretString;
 
 pub use conversations::{OpenConversation, Opened};
 pub use error::Error;
+pub use typing::{DueTyping, Typing};
 pub use users::{Lease, Standing, StoredToken, User, UserRef};
 
 /// Where the store keeps its data.

@@ -96,6 +96,9 @@ impl Bridge {
                 Err(error) => return Err(error),
             }
         };
+        if session.typing.is_some() {
+            self.end_typing(session.user).await;
+        }
         Ok(Message {
             id,
             user_id: session.key.user_id,

@@ -120,6 +120,7 @@ impl Bridge {
                 user,
                 token,
                 conversation,
+                typing: standing.typing,
             }));
         }
         let mut profile = store.profile(user).await?;
@@ -165,6 +166,7 @@ impl Bridge {
                 user,
                 token,
                 conversation,
+                typing: None,
             },
             opened,
             first: false,

@@ -42,6 +42,7 @@ impl Bridge {
                 id: latest.id,
                 features: latest.features,
             },
+            typing: None,
         };
         self.signal(&caller.trace, &mut session, Signal::Rating(rating))
             .await

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::tokens::Token;
 use crate::bridge::{Bridge, Error};
 use crate::cloud::{self, RawRequest, Signal};
-use crate::store::{OpenConversation, Standing, UserRef};
+use crate::store::{OpenConversation, Standing, Typing, UserRef};
 use crate::types::ids::UserKey;
 use crate::types::message::{Metadata, Sequence};
 use crate::types::trace::Trace;
@@ -17,6 +17,8 @@ pub(super) struct Session {
     pub(super) user: UserRef,
     pub(super) token: Token,
     pub(super) conversation: OpenConversation,
+    /// Whether the agent sees the user typing.
+    pub(super) typing: Option<Typing>,
 }
 
 impl Session {
@@ -45,6 +47,7 @@ impl Bridge {
             user,
             token,
             open: Some(conversation),
+            typing,
         }) = self.parts.store.standing(key).await?
         else {
             return Ok(None);
@@ -55,6 +58,7 @@ impl Bridge {
             user,
             token,
             conversation,
+            typing,
         }))
     }
 
@@ -113,6 +117,19 @@ impl Bridge {
             if let Some(()) = self.settle(trace, session, outcome).await? {
                 return Ok(());
             }
+        }
+    }
+
+    /// Says something that only an open conversation has a use for.
+    pub(super) async fn show(
+        &self,
+        trace: &Trace,
+        session: &mut Session,
+        signal: Signal<'_>,
+    ) -> Result<(), Error> {
+        match self.signal(trace, session, signal).await {
+            Err(Error::Cloud(cloud::Error::ConversationClosed)) => Err(Error::NoOpenConversation),
+            outcome => outcome,
         }
     }
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 
 use super::conversations::ConversationRow;
-use super::{Error, OpenConversation, Store, run};
+use super::{Error, OpenConversation, Store, Typing, run};
 use crate::crypto::Sealed;
 use crate::types::conversation::{Conversation, Features};
 use crate::types::ids::UserKey;
@@ -23,6 +23,8 @@ pub struct Standing {
     pub token: Option<StoredToken>,
     /// The conversation that is open.
     pub open: Option<OpenConversation>,
+    /// Whether the agent sees the user typing.
+    pub typing: Option<Typing>,
 }
 
 /// A ConsumerJWS as it is stored.
@@ -64,6 +66,8 @@ struct StandingRow {
     consumer_id: Option<String>,
     conversation_id: Option<String>,
     features: Option<Json<Features>>,
+    typing_sent_at: Option<i64>,
+    typing_until: Option<i64>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -86,12 +90,7 @@ struct SealedRow {
 
 impl SealedRow {
     fn parts(self) -> Result<(UserRef, UserKey, StoredToken), Error> {
-        let unreadable = |_| Error::Unreadable { what: "user's key" };
-        let key = UserKey {
-            account_id: self.account_id.try_into().map_err(unreadable)?,
-            namespace: self.namespace.try_into().map_err(unreadable)?,
-            user_id: self.user_id.try_into().map_err(unreadable)?,
-        };
+        let key = key(self.account_id, self.namespace, self.user_id)?;
         let stored = StoredToken {
             sealed: Sealed(self.token),
             key_id: self.token_key_id,
@@ -99,6 +98,20 @@ impl SealedRow {
         };
         Ok((UserRef(self.id), key, stored))
     }
+}
+
+/// The key of a user from the columns of its row.
+pub(super) fn key(
+    account_id: String,
+    namespace: String,
+    user_id: String,
+) -> Result<UserKey, Error> {
+    let unreadable = |_| Error::Unreadable { what: "user's key" };
+    Ok(UserKey {
+        account_id: account_id.try_into().map_err(unreadable)?,
+        namespace: namespace.try_into().map_err(unreadable)?,
+        user_id: user_id.try_into().map_err(unreadable)?,
+    })
 }
 
 impl Store {
@@ -110,7 +123,8 @@ impl Store {
     pub async fn standing(&self, key: &UserKey) -> Result<Option<Standing>, Error> {
         let row: Option<StandingRow> = run!(self, readers, |db| {
             sqlx::query_as(
-            "SELECT u.id, u.token, u.token_key_id, u.consumer_id, c.id AS conversation_id, c.features
+            "SELECT u.id, u.token, u.token_key_id, u.consumer_id, c.id AS conversation_id, c.features,
+                    u.typing_sent_at, u.typing_until
              FROM users u
              -- conversations_open: at most one row
              LEFT JOIN conversations c ON c.user_ref = u.id AND c.closed_at IS NULL
@@ -359,10 +373,23 @@ impl TryFrom<StandingRow> for Standing {
             }),
             _ => None,
         };
+        let time = |ms| {
+            DateTime::from_timestamp_millis(ms).ok_or(Error::Unreadable {
+                what: "time of typing",
+            })
+        };
+        let typing = match (row.typing_sent_at, row.typing_until) {
+            (Some(sent_at), Some(until)) => Some(Typing {
+                sent_at: time(sent_at)?,
+                until: time(until)?,
+            }),
+            _ => None,
+        };
         Ok(Self {
             user: UserRef(row.id),
             token,
             open,
+            typing,
         })
     }
 }

@@ -36,5 +36,6 @@ mod secrecy;
 mod shutdown;
 mod store;
 mod tokens;
+mod typing;
 mod user_ids;
 mod validation;

@@ -77,12 +77,12 @@ async fn forty_messages_into_a_closed_conversation_open_one_in_its_place(engine:
 async fn typing_and_receipts_need_an_open_conversation(engine: Engine) {
     let app = TestApp::start(engine).await;
     let (typing, receipts) = ("/v1/users/ada/typing", "/v1/users/ada/receipts");
-    let composing = json!({"state": "composing"});
+    let active = json!({"state": "active"});
     let read = json!({"status": "read", "sequences": [0]});
     let none = async || {
         let code = "no-open-conversation";
         app.sms
-            .put(typing, composing.clone())
+            .put(typing, active.clone())
             .await
             .expect_problem(409, code);
         app.sms
@@ -93,7 +93,7 @@ async fn typing_and_receipts_need_an_open_conversation(engine: Engine) {
 
     none().await;
     let first = app.sms.say("ada", "one").await.expect(201)["conversation_id"].take();
-    app.sms.put(typing, composing.clone()).await.expect(204);
+    app.sms.put(typing, active.clone()).await.expect(204);
     app.sms.post(receipts, read.clone()).await.expect(204);
     close_by_agent(&app, &first);
     none().await;

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use liveperson_bridge::crypto::Sealed;
 use liveperson_bridge::store::{
-    Error, Lease, Location, OpenConversation, Opened, Store, StoredToken, UserRef,
+    Error, Lease, Location, OpenConversation, Opened, Store, StoredToken, Typing, UserRef,
 };
 use liveperson_bridge::types::conversation::{CloseReason, Features, State};
 use liveperson_bridge::types::ids::{ChannelId, UserKey};
@@ -19,6 +19,7 @@ on_both_engines!(
     tokens_of_other_keys_are_found_in_batches_and_sealed_anew,
     a_profile_is_kept_in_place_of_the_one_before,
     a_deleted_user_takes_conversations_and_dialogs_along,
+    typing_that_is_due_is_given_to_one_who_asks,
     a_kept_conversation_is_the_users_open_one,
     a_second_conversation_cannot_be_open_beside_the_first,
     a_closed_conversation_makes_room_for_the_next,
@@ -214,6 +215,45 @@ async fn a_deleted_user_takes_conversations_and_dialogs_along(engine: Engine) {
     let dump = database.dump().await;
     assert!(!dump.contains("marker"), "{dump}");
     assert!(dump.contains("other-1"), "{dump}");
+}
+
+async fn typing_that_is_due_is_given_to_one_who_asks(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let typing = |until| Typing {
+        sent_at: at(0),
+        until: at(until),
+    };
+    let mut users = Vec::new();
+    for (name, until) in [("a", 10), ("b", 20), ("c", 30)] {
+        let user = store.ensure_user(&key(name), at(0)).await.unwrap();
+        store.set_typing(user, typing(until)).await.unwrap();
+        users.push(user);
+    }
+    let still = store.ensure_user(&key("still"), at(0)).await.unwrap();
+    store.end_typing(still, at(1)).await.unwrap();
+    store.end_typing(users[2], at(15)).await.unwrap();
+
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let store = store.clone();
+        tasks.spawn(async move { store.take_due_typing(at(20), at(40), 2).await.unwrap() });
+    }
+    let taken = tasks.join_all().await.concat();
+
+    let mut names: Vec<_> = taken.iter().map(|due| due.key.user_id.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["a", "b", "c"]);
+    let known = async |name| store.standing(&key(name)).await.unwrap().unwrap().typing;
+    assert_eq!(known("a").await, Some(typing(40)));
+    // What was taken and has begun anew meanwhile goes on.
+    store.clear_typing(users[0], Some(at(39))).await.unwrap();
+    store.clear_typing(users[1], Some(at(40))).await.unwrap();
+    store.clear_typing(users[2], None).await.unwrap();
+    assert_eq!(known("a").await, Some(typing(40)));
+    assert_eq!(known("b").await, None);
+    assert_eq!(known("c").await, None);
+    assert_eq!(known("still").await, None);
 }
 
 async fn a_kept_conversation_is_the_users_open_one(engine: Engine) {
@@ -474,6 +514,7 @@ fn every_function_of_the_store_is_called_here() {
         include_str!("../../src/store.rs"),
         include_str!("../../src/store/users.rs"),
         include_str!("../../src/store/conversations.rs"),
+        include_str!("../../src/store/typing.rs"),
     ];
     let functions = sources.iter().flat_map(|source| {
         source

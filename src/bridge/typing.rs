@@ -1,0 +1,161 @@
+//! Typing: told to the agent, not too often, and ended when nothing follows.
+//!
+//! The Cloud shows a user as typing until it is told otherwise, also after a message. So what is told is kept first,
+//! with the moment when it ends by itself, and every replica looks for what is due: the one that took it may be gone.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::bridge::{Bridge, Caller, Error};
+use crate::cloud::Signal;
+use crate::store::{DueTyping, Typing, UserRef};
+use crate::types::ids::UserId;
+use crate::types::message::ChatState;
+use crate::types::trace::Trace;
+
+/// 30 s: how long a user types who says nothing more.
+const TYPING: TimeDelta = TimeDelta::seconds(30);
+
+/// 5 s: how soon the Cloud is told again of one who goes on typing.
+const REPEAT: TimeDelta = TimeDelta::seconds(5);
+
+/// 10 s: how soon a pause is tried again that the Cloud could not take, or whose replica died over it.
+const RETRY: TimeDelta = TimeDelta::seconds(10);
+
+/// How many pauses are sent at once.
+const BATCH: u32 = 32;
+
+/// 1 s: how often a replica looks for what is due.
+const LOOK: Duration = Duration::from_secs(1);
+
+impl Bridge {
+    /// Shows the agent what the user is doing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoOpenConversation`]; when the Cloud refuses or is away.
+    pub async fn set_typing(
+        &self,
+        caller: &Caller,
+        user_id: UserId,
+        state: ChatState,
+    ) -> Result<(), Error> {
+        let key = caller.key(user_id);
+        let mut session = self
+            .session(&caller.trace, &key)
+            .await?
+            .ok_or(Error::NoOpenConversation)?;
+        let store = &self.parts.store;
+        let (user, known) = (session.user, session.typing);
+        let signal = Signal::ChatState(state);
+        if state != ChatState::Composing {
+            self.show(&caller.trace, &mut session, signal).await?;
+            if known.is_some() {
+                store.clear_typing(user, None).await?;
+            }
+            return Ok(());
+        }
+        let now = self.parts.clock.now();
+        let until = now + TYPING;
+        if let Some(Typing { sent_at, .. }) = known
+            && now - sent_at < REPEAT
+        {
+            return Ok(store.set_typing(user, Typing { sent_at, until }).await?);
+        }
+        // Kept first: what the agent sees must end although this replica dies.
+        let sent_at = now;
+        store.set_typing(user, Typing { sent_at, until }).await?;
+        let shown = self.show(&caller.trace, &mut session, signal).await;
+        if shown.is_err() {
+            // It may be seen all the same, so it still ends; but the next one is not held back.
+            let sent_at = now - REPEAT;
+            store.set_typing(user, Typing { sent_at, until }).await?;
+        }
+        shown
+    }
+
+    /// Lets the typing of one who has just written end now. The message is sent, so no failure of this is one of it: at
+    /// the latest the typing ends by itself.
+    pub(super) async fn end_typing(&self, user: UserRef) {
+        let now = self.parts.clock.now();
+        match self.parts.store.end_typing(user, now).await {
+            Ok(()) => self.typing_due.notify_one(),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the typing of a user who has written ends later than it should"
+            ),
+        }
+    }
+
+    /// Ends what is due, again and again; `stopping` ends it.
+    pub async fn end_due_typing(self, stopping: impl Future<Output = ()>) {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stopping = std::pin::pin!(stopping);
+        loop {
+            tokio::select! {
+                () = &mut stopping => return,
+                _ = looks.tick() => {}
+                () = self.typing_due.notified() => {}
+            }
+            if let Err(error) = self.send_due_pauses().await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "typing that is due could not be looked for"
+                );
+            }
+        }
+    }
+
+    async fn send_due_pauses(&self) -> Result<(), Error> {
+        loop {
+            let now = self.parts.clock.now();
+            let store = &self.parts.store;
+            let due = store.take_due_typing(now, now + RETRY, BATCH).await?;
+            let count = due.len();
+            let mut pauses = JoinSet::new();
+            for due in due {
+                let bridge = self.clone();
+                pauses.spawn(async move {
+                    if let Err(error) = bridge.send_pause(&due).await {
+                        tracing::warn!(
+                            account.id = %due.key.account_id,
+                            error = &error as &dyn std::error::Error,
+                            "a user's typing could not be ended; tried again"
+                        );
+                    } else if let Err(error) = bridge
+                        .parts
+                        .store
+                        .clear_typing(due.user, Some(now + RETRY))
+                        .await
+                    {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "a user's typing was ended and is still kept; it is ended again"
+                        );
+                    }
+                });
+            }
+            while pauses.join_next().await.is_some() {}
+            if count < BATCH as usize {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Tells the agent that the user stopped typing; a refusal that no repeat can mend is the end of it too.
+    async fn send_pause(&self, due: &DueTyping) -> Result<(), Error> {
+        let trace = Trace::continue_from(None, None, self.parts.clock.uuid());
+        let Some(mut session) = self.session(&trace, &due.key).await? else {
+            return Ok(());
+        };
+        let pause = Signal::ChatState(ChatState::Pause);
+        match self.signal(&trace, &mut session, pause).await {
+            Err(Error::Cloud(error)) if !error.is_transient() => Ok(()),
+            outcome => outcome,
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Who types, and until when: kept, so that it ends although the replica that took it is gone.
+
+use chrono::{DateTime, Utc};
+
+use super::{Error, Store, UserRef, run};
+use crate::types::ids::UserKey;
+
+/// A user who types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Typing {
+    /// When the Cloud was last told.
+    pub sent_at: DateTime<Utc>,
+    /// When it ends by itself.
+    pub until: DateTime<Utc>,
+}
+
+/// A user whose typing has to be ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueTyping {
+    /// The user's row.
+    pub user: UserRef,
+    /// The user.
+    pub key: UserKey,
+}
+
+#[derive(sqlx::FromRow)]
+struct DueRow {
+    id: i64,
+    account_id: String,
+    namespace: String,
+    user_id: String,
+}
+
+impl Store {
+    /// Keeps that a user types.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn set_typing(&self, user: UserRef, typing: Typing) -> Result<(), Error> {
+        run!(self, writer, |db| sqlx::query(
+            "UPDATE users SET typing_sent_at = $2, typing_until = $3 WHERE id = $1",
+        )
+        .bind(user.0)
+        .bind(typing.sent_at.timestamp_millis())
+        .bind(typing.until.timestamp_millis())
+        .execute(db)
+        .await?
+        .rows_affected());
+        Ok(())
+    }
+
+    /// Lets a user's typing end at a moment; of one who does not type there is nothing to end.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn end_typing(&self, user: UserRef, at: DateTime<Utc>) -> Result<(), Error> {
+        run!(self, writer, |db| sqlx::query(
+            "UPDATE users SET typing_until = $2 WHERE id = $1 AND typing_until IS NOT NULL",
+        )
+        .bind(user.0)
+        .bind(at.timestamp_millis())
+        .execute(db)
+        .await?
+        .rows_affected());
+        Ok(())
+    }
+
+    /// Forgets that a user types, where it would end at `until` or whenever.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn clear_typing(
+        &self,
+        user: UserRef,
+        until: Option<DateTime<Utc>>,
+    ) -> Result<(), Error> {
+        run!(self, writer, |db| sqlx::query(
+            "UPDATE users SET typing_sent_at = NULL, typing_until = NULL
+             WHERE id = $1 AND typing_until = COALESCE($2, typing_until)",
+        )
+        .bind(user.0)
+        .bind(until.map(|until| until.timestamp_millis()))
+        .execute(db)
+        .await?
+        .rows_affected());
+        Ok(())
+    }
+
+    /// Takes over users whose typing is due, `limit` at most: until `again_at` nobody else is given them.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn take_due_typing(
+        &self,
+        now: DateTime<Utc>,
+        again_at: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<DueTyping>, Error> {
+        let rows: Vec<DueRow> = run!(self, writer, |db| {
+            sqlx::query_as(
+            "UPDATE users SET typing_until = $2
+             WHERE id IN (SELECT id FROM users WHERE typing_until <= $1 ORDER BY typing_until LIMIT $3)
+               -- looked at again once the row is ours: another replica may have been faster
+               AND typing_until <= $1
+             RETURNING id, account_id, namespace, user_id",
+        )
+        .bind(now.timestamp_millis())
+        .bind(again_at.timestamp_millis())
+        .bind(i64::from(limit))
+        .fetch_all(db)
+        .await?
+        });
+        rows.into_iter()
+            .map(|row| {
+                Ok(DueTyping {
+                    user: UserRef(row.id),
+                    key: super::users::key(row.account_id, row.namespace, row.user_id)?,
+                })
+            })
+            .collect()
+    }
+}

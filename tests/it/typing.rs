@@ -1,0 +1,198 @@
+//! Typing is told, not too often, and always ends.
+
+use chrono::TimeDelta;
+use liveperson_bridge::sandbox::{Fault, Operation};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::app::TestApp;
+use crate::support::channel::Channel;
+use crate::support::cloud::Cloud;
+use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
+
+on_both_engines!(
+    typing_that_nothing_follows_ends_after_thirty_seconds,
+    typing_that_goes_on_does_not_end,
+    typing_is_told_again_after_five_seconds_at_the_soonest,
+    a_message_ends_typing,
+    typing_that_ended_by_itself_or_another_state_is_not_ended_again,
+    typing_ends_although_the_replica_that_took_it_is_gone,
+    a_pause_that_the_cloud_cannot_take_is_tried_again,
+    typing_that_could_not_be_told_is_told_by_the_next_one,
+    a_conversation_that_was_closed_needs_no_pause,
+);
+
+async fn set(channel: &Channel, state: &str) -> u16 {
+    let body = json!({"state": state});
+    channel.put("/v1/users/ada/typing", body).await.status
+}
+
+/// The chat states and texts that the Cloud was sent of a user, in order.
+fn seen_of(cloud: &Cloud, user: &str) -> Vec<String> {
+    let conversations = cloud.sandbox.conversations();
+    let consumer = format!("sms:{user}");
+    let theirs = |send: &&Value| {
+        conversations.iter().any(|conversation| {
+            conversation.consumer.ext_consumer_id == consumer
+                && send["body"]["conversationId"] == *conversation.id
+        })
+    };
+    let word = |send: &Value| {
+        let event = &send["body"]["event"];
+        let word = event["chatState"].as_str().or(event["message"].as_str());
+        word.unwrap_or("other").to_owned()
+    };
+    let sends = cloud.bodies(Operation::Send);
+    sends.iter().filter(theirs).map(word).collect()
+}
+
+fn seen(cloud: &Cloud) -> Vec<String> {
+    seen_of(cloud, "ada")
+}
+
+async fn eventually_seen(cloud: &Cloud, expected: &[&str]) {
+    eventually(&format!("{expected:?}"), async || {
+        (seen(cloud) == expected).then_some(())
+    })
+    .await;
+}
+
+/// Makes sure that the service has looked for what is due, and found nothing more: the typing of another user is ended
+/// by a look after this call, and that of a third one by a look after all that the first one found was done.
+async fn nothing_more(app: &TestApp, expected: &[&str]) {
+    for probe in [Uuid::new_v4().to_string(), Uuid::new_v4().to_string()] {
+        app.sms.say(&probe, "one").await.expect(201);
+        let typing = format!("/v1/users/{probe}/typing");
+        let composing = json!({"state": "composing"});
+        app.sms.put(&typing, composing).await.expect(204);
+        app.sms.say(&probe, "two").await.expect(201);
+        eventually("the probe's typing ends", async || {
+            let seen = seen_of(&app.cloud, &probe);
+            (seen == ["one", "COMPOSING", "two", "PAUSE"]).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(seen(&app.cloud), expected);
+}
+
+async fn typing_user(engine: Engine) -> TestApp {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "hello").await.expect(201);
+    assert_eq!(set(&app.sms, "composing").await, 204);
+    assert_eq!(seen(&app.cloud), ["hello", "COMPOSING"]);
+    app
+}
+
+async fn typing_that_nothing_follows_ends_after_thirty_seconds(engine: Engine) {
+    let app = typing_user(engine).await;
+
+    app.cloud.clock.advance(TimeDelta::seconds(29));
+    nothing_more(&app, &["hello", "COMPOSING"]).await;
+    app.cloud.clock.advance(TimeDelta::seconds(1));
+
+    eventually_seen(&app.cloud, &["hello", "COMPOSING", "PAUSE"]).await;
+    app.cloud.clock.advance(TimeDelta::seconds(60));
+    nothing_more(&app, &["hello", "COMPOSING", "PAUSE"]).await;
+}
+
+async fn typing_that_goes_on_does_not_end(engine: Engine) {
+    let app = typing_user(engine).await;
+
+    for _ in 0..3 {
+        app.cloud.clock.advance(TimeDelta::seconds(20));
+        assert_eq!(set(&app.sms, "composing").await, 204);
+    }
+
+    let composing = ["hello", "COMPOSING", "COMPOSING", "COMPOSING", "COMPOSING"];
+    nothing_more(&app, &composing).await;
+}
+
+async fn typing_is_told_again_after_five_seconds_at_the_soonest(engine: Engine) {
+    let app = typing_user(engine).await;
+
+    for _ in 0..4 {
+        app.cloud.clock.advance(TimeDelta::seconds(1));
+        assert_eq!(set(&app.sms, "composing").await, 204);
+    }
+    assert_eq!(seen(&app.cloud), ["hello", "COMPOSING"]);
+    app.cloud.clock.advance(TimeDelta::seconds(1));
+    assert_eq!(set(&app.sms, "composing").await, 204);
+
+    assert_eq!(seen(&app.cloud), ["hello", "COMPOSING", "COMPOSING"]);
+}
+
+async fn a_message_ends_typing(engine: Engine) {
+    let app = typing_user(engine).await;
+
+    app.sms.say("ada", "done").await.expect(201);
+
+    eventually_seen(&app.cloud, &["hello", "COMPOSING", "done", "PAUSE"]).await;
+    // One who types again is seen at once.
+    eventually("the typing is forgotten", async || {
+        let state = set(&app.sms, "composing").await;
+        (state == 204 && seen(&app.cloud).len() == 5).then_some(())
+    })
+    .await;
+    assert_eq!(seen(&app.cloud)[4], "COMPOSING");
+}
+
+async fn typing_that_ended_by_itself_or_another_state_is_not_ended_again(engine: Engine) {
+    let app = typing_user(engine).await;
+
+    assert_eq!(set(&app.sms, "pause").await, 204);
+    app.sms.say("ada", "done").await.expect(201);
+    app.cloud.clock.advance(TimeDelta::seconds(60));
+
+    nothing_more(&app, &["hello", "COMPOSING", "PAUSE", "done"]).await;
+}
+
+async fn typing_ends_although_the_replica_that_took_it_is_gone(engine: Engine) {
+    let app = typing_user(engine).await;
+
+    let (cloud, database, _): (Cloud, Database, _) = app.stop().await;
+    cloud.clock.advance(TimeDelta::seconds(30));
+    let app = TestApp::start_with(cloud, database).await;
+
+    eventually_seen(&app.cloud, &["hello", "COMPOSING", "PAUSE"]).await;
+}
+
+async fn a_pause_that_the_cloud_cannot_take_is_tried_again(engine: Engine) {
+    let app = typing_user(engine).await;
+    app.cloud.sandbox.inject(Fault::status(
+        Operation::Send,
+        StatusCode::SERVICE_UNAVAILABLE,
+    ));
+
+    app.cloud.clock.advance(TimeDelta::seconds(30));
+    eventually_seen(&app.cloud, &["hello", "COMPOSING", "PAUSE"]).await;
+    nothing_more(&app, &["hello", "COMPOSING", "PAUSE"]).await;
+    app.cloud.clock.advance(TimeDelta::seconds(10));
+
+    eventually_seen(&app.cloud, &["hello", "COMPOSING", "PAUSE", "PAUSE"]).await;
+}
+
+async fn typing_that_could_not_be_told_is_told_by_the_next_one(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "hello").await.expect(201);
+    app.cloud.sandbox.inject(Fault::status(
+        Operation::Send,
+        StatusCode::SERVICE_UNAVAILABLE,
+    ));
+
+    assert_eq!(set(&app.sms, "composing").await, 503);
+    assert_eq!(set(&app.sms, "composing").await, 204);
+
+    assert_eq!(seen(&app.cloud), ["hello", "COMPOSING", "COMPOSING"]);
+}
+
+async fn a_conversation_that_was_closed_needs_no_pause(engine: Engine) {
+    let app = typing_user(engine).await;
+    let close = "/v1/users/ada/conversation/close";
+    app.sms.post(close, json!({})).await.expect(200);
+
+    app.cloud.clock.advance(TimeDelta::seconds(30));
+
+    nothing_more(&app, &["hello", "COMPOSING", "other"]).await;
+}
