@@ -11,10 +11,10 @@
 //! | `types`, `clock` | nothing but `types` |
 //! | `telemetry`, `crypto`, `lifecycle` | nothing |
 //! | `config` | `types`, `crypto` |
-//! | `http` | `types` |
+//! | `http`, `media` | `types` |
 //! | `cloud` | `http`, `types`, `clock` |
 //! | `store` | `crypto`, `types` |
-//! | `bridge` | `cloud`, `store`, `crypto`, `types`, `clock` |
+//! | `bridge` | `cloud`, `store`, `media`, `crypto`, `types`, `clock` |
 //! | `api` | `bridge`, `crypto`, `types`, `clock`, and the words of `cloud` and `store` that `bridge` answers with |
 //! | `sandbox` | `clock` |
 //! | `app`, `cli` | everything |
@@ -29,6 +29,7 @@ pub mod config;
 pub mod crypto;
 pub mod http;
 pub mod lifecycle;
+pub mod media;
 pub mod sandbox;
 pub mod store;
 pub mod telemetry;

@@ -5,6 +5,7 @@
 
 pub mod conversation;
 pub mod event;
+pub mod file;
 pub mod ids;
 pub mod message;
 pub mod profile;

@@ -8,6 +8,7 @@ use std::path::Path;
 const ROOMS: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
     ("axum", &["api", "app", "sandbox"]),
+    ("image", &["media"]),
     ("reqwest", &["app", "cloud", "http"]),
     ("jsonwebtoken", &["sandbox"]),
     ("anyhow", &["cli"]),
