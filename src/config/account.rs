@@ -5,7 +5,11 @@ use url::Url;
 
 use super::form;
 use super::section::{Reported, Section};
+use crate::types::file::ImageType;
 use crate::types::ids::AccountId;
+
+/// 3,000,000 bytes: the vendor's "3 MB" in its smaller reading, which the Cloud takes whichever it means.
+const MAX_FILE_BYTES: &str = "3000000";
 
 /// An account ("brand") of the Conversational Cloud, and the app installation that the bridge uses there.
 #[derive(Debug, Clone)]
@@ -18,6 +22,10 @@ pub struct Account {
     pub client_secret: SecretString,
     /// Where the hosts of the account's services are looked up: `https://api.liveperson.net` if left out.
     pub domain_api: Url,
+    /// Bytes that a file of a user may have, 1 to 10,000,000: 3,000,000 if left out.
+    pub max_file_bytes: usize,
+    /// The kinds of files that users may send: all that are known if left out.
+    pub file_types: Vec<ImageType>,
 }
 
 impl Account {
@@ -27,6 +35,9 @@ impl Account {
         let client_secret = section.required("client_secret", &form::CLIENT_SECRET);
         let domain_api =
             section.or_default("domain_api", &form::BASE_URL, "https://api.liveperson.net");
+        let max_file_bytes =
+            section.or_default("max_file_bytes", &form::FILE_BYTES, MAX_FILE_BYTES);
+        let file_types = section.list("file_types", &form::FILE_TYPE);
 
         let account_id = account_id?;
         if others.iter().any(|other| other.account_id == account_id) {
@@ -37,6 +48,8 @@ impl Account {
             client_id: client_id?,
             client_secret: client_secret?,
             domain_api: domain_api?,
+            max_file_bytes: max_file_bytes?,
+            file_types: file_types?.unwrap_or_else(|| ImageType::ALL.to_vec()),
         })
     }
 }

@@ -16,6 +16,7 @@ use url::Url;
 use crate::crypto::{ApiKeyHash, Key};
 use crate::types::conversation::{RouteId, Urgency};
 use crate::types::event::EventType;
+use crate::types::file::ImageType;
 
 /// A form that a value takes.
 pub(super) struct Form<T> {
@@ -103,6 +104,15 @@ pub(super) const ENCRYPTION_KEY: Form<Key> =
 pub(super) const fn id<T: FromStr>() -> Form<T> {
     Form::text("1 to 64 letters, digits, '.', '-' or '_'", parse_from_str)
 }
+
+/// The size of a file: bounded, since a file is held in memory while it is on its way.
+pub(super) const FILE_BYTES: Form<usize> =
+    Form::number("a whole number from 1 to 10000000", |text| {
+        parse_from_str(text).filter(|number| (1..=10_000_000).contains(number))
+    });
+
+/// A kind of file.
+pub(super) const FILE_TYPE: Form<ImageType> = Form::text("one of JPG, PNG, GIF", parse_from_str);
 
 /// The client id of an app installation.
 pub(super) const CLIENT_ID: Form<String> = Form::text("a client id", |text| {

@@ -9,6 +9,7 @@ use super::*;
 use crate::crypto::ApiKeyHash;
 use crate::types::conversation::{Routing, Urgency};
 use crate::types::event::EventType;
+use crate::types::file::ImageType;
 
 /// Every key, none with its default.
 const FULL: &str = r#"
@@ -30,6 +31,8 @@ account_id = "12345678"
 client_id = "75588e18"
 client_secret = "cl1entsecret"
 domain_api = "http://127.0.0.1:9400"
+max_file_bytes = 1500000
+file_types = ["PNG", "JPG"]
 
 [[channels]]
 id = "sms"
@@ -128,6 +131,8 @@ fn every_key_is_read() {
     assert_eq!(account.client_id, "75588e18");
     assert_eq!(account.client_secret.expose_secret(), "cl1entsecret");
     assert_eq!(account.domain_api.as_str(), "http://127.0.0.1:9400/");
+    assert_eq!(account.max_file_bytes, 1_500_000);
+    assert_eq!(account.file_types, [ImageType::Png, ImageType::Jpg]);
 
     let [channel] = &config.channels[..] else {
         panic!("one channel")
@@ -173,6 +178,8 @@ fn what_is_left_out_has_its_default() {
         config.accounts[0].domain_api.as_str(),
         "https://api.liveperson.net/"
     );
+    assert_eq!(config.accounts[0].max_file_bytes, 3_000_000);
+    assert_eq!(config.accounts[0].file_types, ImageType::ALL);
     let channel = &config.channels[0];
     assert_eq!(channel.namespace.as_str(), "sms");
     assert!(channel.callback.is_none());
@@ -225,6 +232,10 @@ account_id = "12345678" -> account_id = "a/b" -> accounts[0].account_id: expecte
 "cl1entsecret" -> "" -> accounts[0].client_secret: expected a client secret
 "cl1entsecret" -> { cl1entsecret = 1 } -> accounts[0].client_secret: expected a client secret, not a table
 "http://127.0.0.1:9400" -> "ftp://127.0.0.1" -> accounts[0].domain_api: expected an http or https URL without user, query and fragment
+max_file_bytes = 1500000 -> max_file_bytes = 0 -> accounts[0].max_file_bytes: expected a whole number from 1 to 10000000
+max_file_bytes = 1500000 -> max_file_bytes = 10000001 -> accounts[0].max_file_bytes: expected a whole number from 1 to 10000000
+"PNG", "JPG" -> "PNG", "PDF" -> accounts[0].file_types[1]: expected one of JPG, PNG, GIF
+["PNG", "JPG"] -> "PNG" -> accounts[0].file_types: expected a list, not a string
 id = "sms" -> id = "" -> channels[0].id: expected 1 to 64 letters, digits, '.', '-' or '_'
 "sms"~account_id = "12345678" -> "sms"~account_id = "1" -> channels[0].account_id: expected the account_id of one of accounts
 "phone" -> "phone:eu" -> channels[0].namespace: expected 1 to 64 letters, digits, '.', '-' or '_'
