@@ -1,4 +1,4 @@
-//! Everything that outlives the process: users, their tokens, their conversations.
+//! Everything that outlives the process: users, their tokens, their conversations, their files' names.
 //!
 //! The only module that knows SQL. Each function is one statement or one transaction, and what it promises holds when
 //! it returns: PostgreSQL commits synchronously, SQLite runs with `synchronous=FULL`. One text of each statement serves
@@ -10,6 +10,7 @@
 
 mod conversations;
 mod error;
+mod files;
 mod postgres;
 mod sqlite;
 mod typing;
@@ -21,6 +22,7 @@ use secrecy::SecretString;
 
 pub use conversations::{OpenConversation, Opened};
 pub use error::Error;
+pub use files::HostedFile;
 pub use typing::{DueTyping, Typing};
 pub use users::{Lease, Standing, StoredToken, User, UserRef};
 

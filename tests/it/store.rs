@@ -3,12 +3,15 @@
 use chrono::{DateTime, Utc};
 use liveperson_bridge::crypto::Sealed;
 use liveperson_bridge::store::{
-    Error, Lease, Location, OpenConversation, Opened, Store, StoredToken, Typing, UserRef,
+    Error, HostedFile, Lease, Location, OpenConversation, Opened, Store, StoredToken, Typing,
+    UserRef,
 };
 use liveperson_bridge::types::conversation::{CloseReason, Features, State};
+use liveperson_bridge::types::file::FileId;
 use liveperson_bridge::types::ids::{ChannelId, UserKey};
 use liveperson_bridge::types::profile::Profile;
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::support::database::{Database, Engine};
 
@@ -18,7 +21,9 @@ on_both_engines!(
     a_token_is_kept_in_place_of_the_one_before,
     tokens_of_other_keys_are_found_in_batches_and_sealed_anew,
     a_profile_is_kept_in_place_of_the_one_before,
-    a_deleted_user_takes_conversations_and_dialogs_along,
+    a_file_is_kept_for_its_user_alone,
+    a_file_that_is_seen_again_keeps_its_name,
+    a_deleted_user_takes_conversations_dialogs_and_files_along,
     typing_that_is_due_is_given_to_one_who_asks,
     a_kept_conversation_is_the_users_open_one,
     a_second_conversation_cannot_be_open_beside_the_first,
@@ -62,6 +67,13 @@ fn conversation(id: &str) -> OpenConversation {
     OpenConversation {
         id: id.parse().unwrap(),
         features: Features::try_from(vec!["AUTO_MESSAGES".to_owned()]).unwrap(),
+    }
+}
+
+fn file(relative_path: &str) -> HostedFile {
+    HostedFile {
+        relative_path: relative_path.to_owned(),
+        file_type: "PDF".to_owned().into(),
     }
 }
 
@@ -201,13 +213,55 @@ async fn a_profile_is_kept_in_place_of_the_one_before(engine: Engine) {
     assert_eq!(store.profile(user).await.unwrap(), second);
 }
 
-async fn a_deleted_user_takes_conversations_and_dialogs_along(engine: Engine) {
+async fn a_file_is_kept_for_its_user_alone(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    store.ensure_user(&key("b"), at(0)).await.unwrap();
+    let id = FileId::new(Uuid::from_u128(1));
+    let kept = file("/v1/ada.PDF");
+
+    let named = store.ensure_file(user, id, &kept, at(1)).await.unwrap();
+
+    assert_eq!(named, id);
+    assert_eq!(store.file(&key("a"), id).await.unwrap(), Some(kept));
+    let mut other_account = key("a");
+    other_account.account_id = "87654321".parse().unwrap();
+    let mut other_namespace = key("a");
+    other_namespace.namespace = "app".parse().unwrap();
+    for other in [key("b"), key("nobody"), other_account, other_namespace] {
+        assert_eq!(store.file(&other, id).await.unwrap(), None, "{other:?}");
+    }
+    let unknown = FileId::new(Uuid::from_u128(2));
+    assert_eq!(store.file(&key("a"), unknown).await.unwrap(), None);
+}
+
+async fn a_file_that_is_seen_again_keeps_its_name(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let other = store.ensure_user(&key("b"), at(0)).await.unwrap();
+    let [first, second, third] = [1, 2, 3].map(|number| FileId::new(Uuid::from_u128(number)));
+    let same = file("/v1/shared.PDF");
+
+    let named = store.ensure_file(user, first, &same, at(1)).await.unwrap();
+    let again = store.ensure_file(user, second, &same, at(2)).await.unwrap();
+    let others = store.ensure_file(other, third, &same, at(3)).await.unwrap();
+
+    assert_eq!((named, again, others), (first, first, third));
+    assert_eq!(store.file(&key("a"), second).await.unwrap(), None);
+}
+
+async fn a_deleted_user_takes_conversations_dialogs_and_files_along(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("marker"), at(0)).await.unwrap();
     let other = store.ensure_user(&key("b"), at(0)).await.unwrap();
     open(&store, user, "marker-1", 1).await;
     open(&store, other, "other-1", 1).await;
+    let id = FileId::new(Uuid::from_u128(1));
+    let kept = file("/v1/marker.PNG");
+    store.ensure_file(user, id, &kept, at(2)).await.unwrap();
 
     store.delete_user(user).await.unwrap();
     store.delete_user(user).await.unwrap();
@@ -514,6 +568,7 @@ fn every_function_of_the_store_is_called_here() {
         include_str!("../../src/store.rs"),
         include_str!("../../src/store/users.rs"),
         include_str!("../../src/store/conversations.rs"),
+        include_str!("../../src/store/files.rs"),
         include_str!("../../src/store/typing.rs"),
     ];
     let functions = sources.iter().flat_map(|source| {

@@ -1,0 +1,73 @@
+//! Files: what they are called on either side, and whose they are. Their bytes are never kept.
+
+use chrono::{DateTime, Utc};
+
+use super::{Error, Store, UserRef, run};
+use crate::types::file::{FileId, FileType};
+use crate::types::ids::UserKey;
+
+/// A file as the Cloud knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostedFile {
+    /// Where the Cloud keeps it.
+    pub relative_path: String,
+    /// Its kind.
+    pub file_type: FileType,
+}
+
+impl Store {
+    /// Keeps a file of a user under `id`, unless the user has it already; returns the id that it is kept under.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn ensure_file(
+        &self,
+        user: UserRef,
+        id: FileId,
+        file: &HostedFile,
+        now: DateTime<Utc>,
+    ) -> Result<FileId, Error> {
+        let (id,): (String,) = run!(self, writer, |db| {
+            sqlx::query_as(
+                "INSERT INTO files (id, user_ref, relative_path, file_type, created_at)
+                 VALUES ($1, $2, $3, $4, $5)
+                 -- an update that changes nothing, because DO NOTHING would return no row
+                 ON CONFLICT (user_ref, relative_path) DO UPDATE SET relative_path = excluded.relative_path
+                 RETURNING id",
+            )
+            .bind(id.to_string())
+            .bind(user.0)
+            .bind(&file.relative_path)
+            .bind(file.file_type.as_str())
+            .bind(now.timestamp_millis())
+            .fetch_one(db)
+            .await?
+        });
+        id.parse()
+            .map_err(|_| Error::Unreadable { what: "file's id" })
+    }
+
+    /// A file of a user.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn file(&self, key: &UserKey, id: FileId) -> Result<Option<HostedFile>, Error> {
+        let row: Option<(String, String)> = run!(self, readers, |db| sqlx::query_as(
+            "SELECT f.relative_path, f.file_type
+             FROM files f JOIN users u ON u.id = f.user_ref
+             WHERE f.id = $1 AND u.account_id = $2 AND u.namespace = $3 AND u.user_id = $4",
+        )
+        .bind(id.to_string())
+        .bind(key.account_id.as_str())
+        .bind(key.namespace.as_str())
+        .bind(key.user_id.as_str())
+        .fetch_optional(db)
+        .await?);
+        Ok(row.map(|(relative_path, file_type)| HostedFile {
+            relative_path,
+            file_type: file_type.into(),
+        }))
+    }
+}
