@@ -13,6 +13,7 @@ mod consumer;
 mod conversation;
 mod domains;
 mod error;
+mod files;
 mod jwt;
 mod monitoring;
 mod retry;
@@ -33,7 +34,8 @@ pub use self::consumer::ConsumerToken;
 pub use self::conversation::Opening;
 pub use self::domains::Service;
 pub use self::error::Error;
-pub use self::send::{Conversation, RawRequest, Signal};
+pub use self::files::Download;
+pub use self::send::{Content, Conversation, File, RawRequest, Signal};
 use self::site::Site;
 use crate::clock::SharedClock;
 use crate::http;
@@ -75,6 +77,8 @@ struct Limits {
     /// The time after which a channel is told that the Cloud is slow.
     conversation: Duration,
     send: Duration,
+    /// 3 MB take a second at 24 Mbit/s.
+    upload: Duration,
     /// The first pause before a call that can be repeated freely is repeated.
     pause: Duration,
 }
@@ -86,6 +90,7 @@ impl Default for Limits {
             token: Duration::from_secs(3),
             conversation: Duration::from_secs(5),
             send: Duration::from_secs(5),
+            upload: Duration::from_secs(10),
             pause: Duration::from_millis(100),
         }
     }

@@ -1,15 +1,18 @@
 //! Outgoing HTTP: the only place that builds a reqwest client and sends a request.
 //!
 //! Every request leaves with a time limit, the request id and trace context of what caused it, and a span of
-//! constant fields. An answer is read whole, up to [`MAX_BODY_BYTES`]. Which failures are worth another try is left
+//! constant fields. An answer is read whole, up to [`MAX_BODY_BYTES`], or passed on as it arrives. Which failures are worth another try is left
 //! to the caller, who is told the one thing it needs for that: whether anything can have reached the other side.
 //! Neither spans nor errors show paths, queries, bodies or header values, since those hold ids and secrets.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http_body::{Frame, SizeHint};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Request, StatusCode};
+use reqwest::{Request, Response, StatusCode};
 use tokio::time::Instant;
 use tokio_util::bytes::{Bytes, BytesMut};
 use tracing::field::Empty;
@@ -22,6 +25,9 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// 2 s: a host that takes longer to accept a connection is as good as away.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+
+/// 10 s: whoever sends nothing for that long while an answer is passed on is as good as away.
+const STREAM_LIMIT: Duration = Duration::from_secs(10);
 
 /// 45 s: below the 60 s after which servers and load balancers usually close an idle connection, so that a request
 /// is not written into one that is just being closed.
@@ -56,6 +62,21 @@ pub struct Answer {
     /// Its body.
     pub body: Bytes,
 }
+
+/// An answer whose body is still arriving.
+#[derive(Debug)]
+pub struct Streamed {
+    /// Its status, redirects included: they are not followed.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Body,
+}
+
+/// A body that is still arriving. It fails when nothing arrives for 10 s.
+#[derive(Debug)]
+pub struct Body(reqwest::Body);
 
 /// Why there is no answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -95,6 +116,7 @@ impl Client {
             // A redirect would take tokens and messages to a host that nobody configured.
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_LIMIT)
+            .read_timeout(STREAM_LIMIT)
             .pool_idle_timeout(IDLE_LIMIT)
             .pool_max_idle_per_host(IDLE_CONNECTIONS);
         match proxy {
@@ -119,32 +141,62 @@ impl Client {
         limit: Duration,
         mut request: Request,
     ) -> Result<Answer, Error> {
-        let span = tracing::info_span!(
-            "http.send",
-            operation,
-            host = request.url().host_str(),
-            status = Empty,
-            duration_ms = Empty,
-        );
         *request.timeout_mut() = Some(limit);
-        put(&mut request, REQUEST_ID, trace.request_id());
-        put(&mut request, TRACEPARENT, &trace.traceparent());
-        async {
-            let begun = Instant::now();
-            let answer = self.exchange(request).await;
-            let span = Span::current();
-            span.record("duration_ms", begun.elapsed().as_secs_f64() * 1000.0);
-            if let Ok(answer) = &answer {
-                span.record("status", answer.status.as_u16());
-            }
-            answer
-        }
-        .instrument(span)
-        .await
+        let exchange = async |request| Answer::read(self.0.execute(request).await?).await;
+        let status = |answer: &Answer| answer.status;
+        observe(operation, trace, request, exchange, status).await
     }
 
-    async fn exchange(&self, request: Request) -> Result<Answer, Error> {
-        let mut response = self.0.execute(request).await?;
+    /// Sends a request whose answer may have any length, and is passed on as it arrives. It has to begin within 10 s.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::send`].
+    pub async fn stream(
+        &self,
+        operation: &'static str,
+        trace: &Trace,
+        request: Request,
+    ) -> Result<Streamed, Error> {
+        let exchange = async |request| Ok(Streamed::from(self.0.execute(request).await?));
+        let status = |answer: &Streamed| answer.status;
+        observe(operation, trace, request, exchange, status).await
+    }
+}
+
+/// Gives a request what it has to bear, and makes it within a span that tells how it went.
+async fn observe<A>(
+    operation: &'static str,
+    trace: &Trace,
+    mut request: Request,
+    exchange: impl AsyncFnOnce(Request) -> Result<A, Error>,
+    status: impl FnOnce(&A) -> StatusCode,
+) -> Result<A, Error> {
+    let span = tracing::info_span!(
+        "http.send",
+        operation,
+        host = request.url().host_str(),
+        status = Empty,
+        duration_ms = Empty,
+    );
+    put(&mut request, REQUEST_ID, trace.request_id());
+    put(&mut request, TRACEPARENT, &trace.traceparent());
+    async {
+        let begun = Instant::now();
+        let answer = exchange(request).await;
+        let span = Span::current();
+        span.record("duration_ms", begun.elapsed().as_secs_f64() * 1000.0);
+        if let Ok(answer) = &answer {
+            span.record("status", status(answer).as_u16());
+        }
+        answer
+    }
+    .instrument(span)
+    .await
+}
+
+impl Answer {
+    async fn read(mut response: Response) -> Result<Self, Error> {
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await? {
             if body.len() + chunk.len() > MAX_BODY_BYTES {
@@ -152,11 +204,43 @@ impl Client {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer {
+        Ok(Self {
             status: response.status(),
             headers: std::mem::take(response.headers_mut()),
             body: body.freeze(),
         })
+    }
+}
+
+impl From<Response> for Streamed {
+    fn from(mut response: Response) -> Self {
+        Self {
+            status: response.status(),
+            headers: std::mem::take(response.headers_mut()),
+            body: Body(response.into()),
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = reqwest::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, reqwest::Error>>> {
+        Pin::new(&mut self.0)
+            .poll_frame(context)
+            .map_err(reqwest::Error::without_url)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
     }
 }
 

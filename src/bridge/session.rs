@@ -74,7 +74,12 @@ impl Bridge {
             let outcome = self
                 .parts
                 .cloud
-                .publish_text(&session.at_cloud(), text, metadata, trace)
+                .publish(
+                    &session.at_cloud(),
+                    cloud::Content::Text(text),
+                    metadata,
+                    trace,
+                )
                 .await;
             if let Some(sequence) = self.settle(trace, session, outcome).await? {
                 return Ok(sequence);

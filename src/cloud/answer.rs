@@ -67,6 +67,15 @@ pub(super) fn decode<T: DeserializeOwned>(answer: &Answer, now: DateTime<Utc>) -
     serde_json::from_slice(&answer.body).map_err(|_| undecodable(answer))
 }
 
+/// Makes sure that an endpoint whose answers hold nothing has done what was asked.
+pub(super) fn accepted(answer: &Answer, now: DateTime<Utc>) -> Result<(), Error> {
+    if answer.status.is_success() {
+        Ok(())
+    } else {
+        Err(failure(answer, None, now))
+    }
+}
+
 /// The error of an answer that lacks what it should hold.
 pub(super) fn undecodable(answer: &Answer) -> Error {
     Error::Undecodable {

@@ -31,11 +31,19 @@ pub enum Service {
     Idp,
     /// The Monitoring API.
     Monitoring,
+    /// Files.
+    Storage,
 }
 
 impl Service {
     /// Every service that the bridge uses.
-    pub const ALL: [Self; 4] = [Self::Messaging, Self::Sentinel, Self::Idp, Self::Monitoring];
+    pub const ALL: [Self; 5] = [
+        Self::Messaging,
+        Self::Sentinel,
+        Self::Idp,
+        Self::Monitoring,
+        Self::Storage,
+    ];
 
     /// The domain API's name for it, which is case-sensitive.
     #[must_use]
@@ -45,6 +53,7 @@ impl Service {
             Self::Sentinel => "sentinel",
             Self::Idp => "idp",
             Self::Monitoring => "smt",
+            Self::Storage => "swift",
         }
     }
 }
@@ -56,6 +65,7 @@ pub(super) struct Domains {
     sentinel: Cache<Url>,
     idp: Cache<Url>,
     monitoring: Cache<Url>,
+    storage: Cache<Url>,
 }
 
 /// The domain API, as one account sees it.
@@ -74,6 +84,7 @@ impl Domains {
             sentinel: Cache::default(),
             idp: Cache::default(),
             monitoring: Cache::default(),
+            storage: Cache::default(),
         }
     }
 
@@ -107,6 +118,7 @@ impl Domains {
             Service::Sentinel => &self.sentinel,
             Service::Idp => &self.idp,
             Service::Monitoring => &self.monitoring,
+            Service::Storage => &self.storage,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Everything within a conversation: the SEND endpoint, one request at a time.
 //!
-//! SEND has no idempotency key, so a request is made again only where nothing of it was sent or where a token was
-//! refused. Features that a conversation was opened with go with every request.
+//! SEND has no idempotency key, so a request that changes something is made again only where nothing of it was sent or
+//! where a token was refused. Features that a conversation was opened with go with every request.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -10,13 +10,15 @@ use super::domains::Service;
 use super::retry::Repeat;
 use super::transport::{Body, Call, client_properties, on_behalf};
 use super::wire::conversation::{
-    Event, Field, PublishEvent, UpdateConversationField, chat_state, receipt_status,
+    Event, Field, Message, PublishEvent, UpdateConversationField, chat_state, receipt_status,
 };
+use super::wire::file::HostedFile;
 use super::wire::profile::SetUserProfile;
 use super::wire::request::Request;
 use super::{Client, Consumer, Error, answer};
 use crate::http::Answer;
 use crate::types::conversation::Features;
+use crate::types::file::ImageType;
 use crate::types::ids::ConversationId;
 use crate::types::message::{ChatState, Metadata, ReceiptStatus, Sequence};
 use crate::types::profile::Profile;
@@ -36,7 +38,29 @@ pub struct Conversation<'a> {
     pub features: &'a Features,
 }
 
-/// What is said besides a text.
+/// What is written into a conversation.
+#[derive(Clone, Copy)]
+pub enum Content<'a> {
+    /// A text.
+    Text(&'a str),
+    /// A file that was stored for the consumer before.
+    File(File<'a>),
+}
+
+/// A file in a message.
+#[derive(Clone, Copy)]
+pub struct File<'a> {
+    /// The path that names it.
+    pub relative_path: &'a str,
+    /// Its kind.
+    pub kind: ImageType,
+    /// What the consumer says about it.
+    pub caption: Option<&'a str>,
+    /// A small image of it as a data URI.
+    pub preview: Option<&'a str>,
+}
+
+/// What is said besides what is written.
 #[derive(Debug, Clone, Copy)]
 pub enum Signal<'a> {
     /// What the consumer is doing. The number in the Cloud's answer is none of a message, so it is dropped.
@@ -69,24 +93,36 @@ const UPDATE: &str = "cm.UpdateConversationField";
 const SET_PROFILE: &str = "userprofile.SetUserProfile";
 
 impl Client {
-    /// Publishes a text; returns its number within the dialog.
+    /// Writes into a conversation; returns the message's number within the dialog.
     ///
     /// # Errors
     ///
-    /// See [`Error`]; where the outcome is unknown the text may have been published.
-    pub async fn publish_text(
+    /// See [`Error`]; where the outcome is unknown the message may have been published.
+    pub async fn publish(
         &self,
         conversation: &Conversation<'_>,
-        text: &str,
+        content: Content<'_>,
         metadata: Option<&Metadata>,
         trace: &Trace,
     ) -> Result<Sequence, Error> {
+        let (operation, content_type, message) = match content {
+            Content::Text(text) => ("cloud.publish_text", "text/plain", Message::Text(text)),
+            Content::File(file) => {
+                let message = Message::File(HostedFile {
+                    caption: file.caption.unwrap_or_default(),
+                    relative_path: file.relative_path,
+                    file_type: file.kind.as_str(),
+                    preview: file.preview,
+                });
+                ("cloud.publish_file", "hosted/file", message)
+            }
+        };
         let event = conversation.event(Event::Content {
-            content_type: "text/plain",
-            message: text,
+            content_type,
+            message,
         });
         let sent = conversation
-            .request("cloud.publish_text", PUBLISH, event)
+            .request(operation, PUBLISH, event)
             .with_metadata(metadata);
         self.send(sent, trace, |body, _| {
             let sequence = body.get("sequence")?.as_u64()?;
@@ -95,7 +131,7 @@ impl Client {
         .await
     }
 
-    /// Says something besides a text.
+    /// Says something besides what is written.
     ///
     /// # Errors
     ///
@@ -175,26 +211,26 @@ impl Client {
     }
 
     /// Makes one request; `read` takes what is wanted from its answer, whose body comes first.
-    async fn send<T>(
+    pub(super) async fn send<T>(
         &self,
         sent: Sent<'_, impl Serialize>,
         trace: &Trace,
         read: impl Fn(&Value, &Answer) -> Option<T>,
     ) -> Result<T, Error> {
-        let Consumer { account, token } = sent.conversation.consumer;
+        let Consumer { account, token } = sent.consumer;
         let site = self.site(account)?;
         let id = site.request_id();
         let request = Request::new(&id, sent.name, sent.body).with_metadata(sent.metadata);
         let call = Call {
             operation: sent.operation,
             service: Service::Messaging,
-            repeat: Repeat::Unsent,
+            repeat: sent.repeat,
             limit: site.transport.limits.send,
             path: format!("/api/account/{account}/messaging/consumer/conversation/send"),
             query: "v=3",
             body: Body::json(&request),
             on_behalf: Some(on_behalf(token)?),
-            client_properties: client_properties(sent.conversation.features),
+            client_properties: client_properties(sent.features),
         };
         site.call(&call, trace, |answer, now| {
             let body = answer::outcome(answer, &id, None, now)?;
@@ -213,30 +249,53 @@ fn done(_: &Value, _: &Answer) -> Option<()> {
     Some(())
 }
 
-/// One request in a conversation.
-struct Sent<'a, B> {
+/// One request for a consumer.
+pub(super) struct Sent<'a, B> {
     operation: &'static str,
-    conversation: &'a Conversation<'a>,
+    consumer: Consumer<'a>,
+    features: &'a Features,
+    repeat: Repeat,
     name: &'a str,
     body: B,
     metadata: Option<&'a Metadata>,
 }
 
 impl<'a, B> Sent<'a, B> {
+    pub(super) fn new(
+        operation: &'static str,
+        consumer: Consumer<'a>,
+        features: &'a Features,
+        name: &'a str,
+        body: B,
+    ) -> Self {
+        Self {
+            operation,
+            consumer,
+            features,
+            repeat: Repeat::Unsent,
+            name,
+            body,
+            metadata: None,
+        }
+    }
+
+    pub(super) fn repeated(self, repeat: Repeat) -> Self {
+        Self { repeat, ..self }
+    }
+
     fn with_metadata(self, metadata: Option<&'a Metadata>) -> Self {
         Self { metadata, ..self }
     }
 }
 
 impl Conversation<'_> {
-    fn request<'a, B>(&'a self, operation: &'static str, name: &'a str, body: B) -> Sent<'a, B> {
-        Sent {
-            operation,
-            conversation: self,
-            name,
-            body,
-            metadata: None,
-        }
+    pub(super) fn request<'a, B>(
+        &'a self,
+        operation: &'static str,
+        name: &'a str,
+        body: B,
+    ) -> Sent<'a, B> {
+        Sent::new(operation, self.consumer, self.features, name, body)
     }
 
     fn event<'a>(&'a self, event: Event<'a>) -> PublishEvent<'a> {

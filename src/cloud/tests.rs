@@ -48,6 +48,7 @@ impl Cloud {
             token: Duration::from_secs(10),
             conversation: Duration::from_secs(10),
             send: Duration::from_secs(10),
+            upload: Duration::from_secs(10),
             pause: Duration::from_millis(1),
         })
         .await
@@ -150,7 +151,7 @@ impl Cloud {
     async fn publish(&self) -> Result<u32, Error> {
         let conversation = self.conversation();
         self.client
-            .publish_text(&conversation, "Hello", None, &self.trace)
+            .publish(&conversation, Content::Text("Hello"), None, &self.trace)
             .await
     }
 

@@ -8,6 +8,7 @@ use reqwest::{Method, Request};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use tokio_util::bytes::Bytes;
+use url::Url;
 
 use super::domains::{Domains, Service, below};
 use super::retry::{Repeat, repeated};
@@ -114,35 +115,48 @@ impl Transport {
         .await
     }
 
-    /// One try. A host that refuses the connection is looked up again, for the next try to find it.
+    /// One try of a call.
     async fn attempt(
         &self,
         call: &Call,
         authorization: Option<&HeaderValue>,
         trace: &Trace,
     ) -> Result<Answer, Error> {
-        let found = self.domains.find(call.service, trace).await;
-        let host = found.map_err(Error::not_begun)?;
-
-        let url = below(&host.value, &call.path, call.query);
-        let mut request = Request::new(Method::POST, url);
-        *request.body_mut() = Some(call.body.bytes.clone().into());
-        let headers = request.headers_mut();
-        headers.insert(CONTENT_TYPE, call.body.media_type.clone());
-        for (name, value) in [
-            (AUTHORIZATION, authorization),
-            (ON_BEHALF, call.on_behalf.as_ref()),
-            (CLIENT_PROPERTIES, call.client_properties.as_ref()),
-        ] {
-            if let Some(value) = value {
-                headers.insert(name, value.clone());
+        let post = |base: &Url| {
+            let mut request = Request::new(Method::POST, below(base, &call.path, call.query));
+            *request.body_mut() = Some(call.body.bytes.clone().into());
+            let headers = request.headers_mut();
+            headers.insert(CONTENT_TYPE, call.body.media_type.clone());
+            for (name, value) in [
+                (AUTHORIZATION, authorization),
+                (ON_BEHALF, call.on_behalf.as_ref()),
+                (CLIENT_PROPERTIES, call.client_properties.as_ref()),
+            ] {
+                if let Some(value) = value {
+                    headers.insert(name, value.clone());
+                }
             }
-        }
+            self.http.send(call.operation, trace, call.limit, request)
+        };
+        self.reach(call.service, trace, post).await
+    }
 
-        let sent = self.http.send(call.operation, trace, call.limit, request);
-        let answer = sent.await;
+    /// Makes one request at the host of a service. One that refuses the connection is looked up again, for the next
+    /// try to find it.
+    pub(super) async fn reach<A, F>(
+        &self,
+        service: Service,
+        trace: &Trace,
+        request: impl FnOnce(&Url) -> F,
+    ) -> Result<A, Error>
+    where
+        F: Future<Output = Result<A, http::Error>>,
+    {
+        let found = self.domains.find(service, trace).await;
+        let host = found.map_err(Error::not_begun)?;
+        let answer = request(&host.value).await;
         if let Err(http::Error::NotSent(_)) = answer {
-            self.domains.leave(call.service, &host, trace).await;
+            self.domains.leave(service, &host, trace).await;
         }
         Ok(answer?)
     }

@@ -3,6 +3,7 @@
 //! What goes out never holds a `null` or an empty object. Unknown members that come in are ignored.
 
 pub(super) mod conversation;
+pub(super) mod file;
 pub(super) mod monitoring;
 pub(super) mod profile;
 pub(super) mod request;

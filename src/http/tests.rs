@@ -122,6 +122,65 @@ async fn a_body_is_read_up_to_the_bound_and_no_further() {
 }
 
 #[tokio::test]
+async fn a_streamed_answer_is_passed_on_while_it_arrives() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (goes_on, wait) = tokio::sync::oneshot::channel::<()>();
+    let serving = async {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut request = [0; 1024];
+        assert!(connection.read(&mut request).await.unwrap() > 0);
+        connection
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nfirst")
+            .await
+            .unwrap();
+        wait.await.unwrap();
+        connection.write_all(b" last").await.unwrap();
+    };
+    let reading = async {
+        let client = Client::new(Proxy::None).unwrap();
+        let begun = client.stream("test.get", &trace(), get(address)).await;
+        let mut begun = begun.unwrap();
+        assert_eq!(begun.status, StatusCode::OK);
+        assert_eq!(next(&mut begun.body).await.unwrap().unwrap(), "first");
+        goes_on.send(()).unwrap();
+        assert_eq!(next(&mut begun.body).await.unwrap().unwrap(), " last");
+        assert!(next(&mut begun.body).await.is_none());
+    };
+
+    tokio::join!(serving, reading);
+}
+
+#[tokio::test]
+async fn a_streamed_answer_that_breaks_off_fails_and_does_not_show_the_url() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let client = Client::new(Proxy::None).unwrap();
+    let half = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
+
+    let trace = trace();
+    let (begun, ()) = tokio::join!(
+        client.stream("test.get", &trace, get(address)),
+        answering(listener, half)
+    );
+
+    let mut body = begun.unwrap().body;
+    assert_eq!(next(&mut body).await.unwrap().unwrap(), "half");
+    let error = next(&mut body).await.unwrap().unwrap_err();
+    assert!(
+        !format!("{error:?} {error}").contains("secret"),
+        "{error:?}"
+    );
+}
+
+/// The next bytes of a body.
+async fn next(body: &mut Body) -> Option<Result<Bytes, reqwest::Error>> {
+    let frame =
+        std::future::poll_fn(|context| http_body::Body::poll_frame(Pin::new(&mut *body), context));
+    Some(frame.await?.map(|frame| frame.into_data().unwrap()))
+}
+
+#[tokio::test]
 async fn no_error_shows_the_url() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

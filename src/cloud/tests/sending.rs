@@ -28,9 +28,12 @@ async fn a_text_names_both_its_dialog_and_its_conversation() {
         ..cloud.conversation()
     };
 
-    let sequence = cloud
-        .client
-        .publish_text(&conversation, "Zoë \"👋\"\n", None, &cloud.trace);
+    let sequence = cloud.client.publish(
+        &conversation,
+        Content::Text("Zoë \"👋\"\n"),
+        None,
+        &cloud.trace,
+    );
 
     assert_eq!(sequence.await.unwrap(), 3);
     assert_eq!(

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::file::HostedFile;
 use crate::types::conversation::{Context, Routing, Urgency};
 use crate::types::message::{ChatState, ReceiptStatus, Sequence};
 use crate::types::rating::{Rating, RatingStatus};
@@ -101,7 +102,7 @@ pub(in crate::cloud) enum Event<'a> {
     #[serde(rename = "ContentEvent")]
     Content {
         content_type: &'static str,
-        message: &'a str,
+        message: Message<'a>,
     },
     #[serde(rename = "ChatStateEvent")]
     ChatState { chat_state: &'static str },
@@ -110,6 +111,14 @@ pub(in crate::cloud) enum Event<'a> {
         status: &'static str,
         sequence_list: &'a [Sequence],
     },
+}
+
+/// What a content event holds: of a text the text itself, of a file an object.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(in crate::cloud) enum Message<'a> {
+    Text(&'a str),
+    File(HostedFile<'a>),
 }
 
 pub(in crate::cloud) fn chat_state(state: ChatState) -> &'static str {

@@ -1,0 +1,169 @@
+//! Files: their bytes go to and come from the Cloud's storage, at temporary URLs that SEND gives out.
+//!
+//! Such a URL is its own credential, for one method on one file and for a minute, so no token goes to the storage. Where
+//! it refuses one all the same (401), a new URL is asked for once. Storing and fetching can be repeated without harm;
+//! only publishing a file cannot, and that is a message like any other.
+
+use reqwest::header::{CONTENT_LENGTH, HeaderMap};
+use reqwest::{Method, Request, StatusCode};
+use tokio_util::bytes::Bytes;
+use url::Url;
+
+use super::domains::{Service, below};
+use super::retry::{Repeat, repeated};
+use super::send::Sent;
+use super::wire::file::{DownloadUrl, TemporaryUrl, UploadUrl};
+use super::{Client, Consumer, Conversation, Error, answer};
+use crate::http::{self, Answer};
+use crate::types::conversation::Features;
+use crate::types::file::ImageType;
+use crate::types::ids::AccountId;
+use crate::types::trace::Trace;
+
+const UPLOAD_URL: &str = "ms.GenerateURLForUploadFile";
+const DOWNLOAD_URL: &str = "ms.GenerateURLForDownloadFile";
+
+/// A file that is arriving from the storage.
+#[derive(Debug)]
+pub struct Download {
+    /// Bytes, where the storage says so.
+    pub length: Option<u64>,
+    /// The bytes.
+    pub body: http::Body,
+}
+
+impl Client {
+    /// Stores a file for the conversation's consumer, for it to be published; returns the path that names it.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]; no outcome is unknown, since storing again does no harm.
+    pub async fn upload(
+        &self,
+        conversation: &Conversation<'_>,
+        kind: ImageType,
+        content: &Bytes,
+        trace: &Trace,
+    ) -> Result<String, Error> {
+        let account = conversation.consumer.account;
+        let size = content.len().to_string();
+        let locate = async || {
+            let body = UploadUrl {
+                file_size: &size,
+                file_type: kind.as_str(),
+            };
+            let sent = conversation.request("cloud.upload_url", UPLOAD_URL, body);
+            self.locate(sent, trace).await
+        };
+        let mut place = locate().await?;
+        let mut outcome = self.store(account, &place, content, trace).await;
+        if is_expired(&outcome) {
+            place = locate().await?;
+            outcome = self.store(account, &place, content, trace).await;
+        }
+        outcome.map(|()| place.relative_path)
+    }
+
+    /// Fetches a file of the consumer's account; `features` are those of the consumer's conversation.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn download(
+        &self,
+        consumer: Consumer<'_>,
+        features: &Features,
+        relative_path: &str,
+        trace: &Trace,
+    ) -> Result<Download, Error> {
+        let locate = async || {
+            let body = DownloadUrl { relative_path };
+            let sent = Sent::new("cloud.download_url", consumer, features, DOWNLOAD_URL, body);
+            self.locate(sent, trace).await
+        };
+        let mut outcome = self.fetch(consumer.account, &locate().await?, trace).await;
+        if is_expired(&outcome) {
+            outcome = self.fetch(consumer.account, &locate().await?, trace).await;
+        }
+        outcome
+    }
+
+    /// Asks for a temporary URL.
+    async fn locate(
+        &self,
+        sent: Sent<'_, impl serde::Serialize>,
+        trace: &Trace,
+    ) -> Result<TemporaryUrl, Error> {
+        let sent = sent.repeated(Repeat::Freely);
+        self.send(sent, trace, |body, _| {
+            serde_json::from_value(body.clone()).ok()
+        })
+        .await
+    }
+
+    async fn store(
+        &self,
+        account: &AccountId,
+        place: &TemporaryUrl,
+        content: &Bytes,
+        trace: &Trace,
+    ) -> Result<(), Error> {
+        let transport = &self.site(account)?.transport;
+        let limits = transport.limits;
+        repeated(Repeat::Freely, limits.pause, || async {
+            let put = |base: &Url| {
+                let mut request = Request::new(Method::PUT, url_of(base, place));
+                *request.body_mut() = Some(content.clone().into());
+                transport
+                    .http
+                    .send("cloud.upload", trace, limits.upload, request)
+            };
+            let answer = transport.reach(Service::Storage, trace, put).await?;
+            answer::accepted(&answer, transport.clock.now())
+        })
+        .await
+    }
+
+    async fn fetch(
+        &self,
+        account: &AccountId,
+        place: &TemporaryUrl,
+        trace: &Trace,
+    ) -> Result<Download, Error> {
+        let transport = &self.site(account)?.transport;
+        repeated(Repeat::Freely, transport.limits.pause, || async {
+            let get = |base: &Url| {
+                let request = Request::new(Method::GET, url_of(base, place));
+                transport.http.stream("cloud.download", trace, request)
+            };
+            let streamed = transport.reach(Service::Storage, trace, get).await?;
+            let length = length(&streamed.headers);
+            // What else a refusal says is not worth waiting for.
+            let begun = Answer {
+                status: streamed.status,
+                headers: streamed.headers,
+                body: Bytes::new(),
+            };
+            answer::accepted(&begun, transport.clock.now())?;
+            Ok(Download {
+                length,
+                body: streamed.body,
+            })
+        })
+        .await
+    }
+}
+
+/// The URL below a base, with one slash between the two: the signature is over the path, and `//v1` is another one.
+fn url_of(base: &Url, place: &TemporaryUrl) -> Url {
+    let path = format!("/{}", place.relative_path.trim_start_matches('/'));
+    below(base, &path, &place.query())
+}
+
+fn is_expired<T>(outcome: &Result<T, Error>) -> bool {
+    matches!(outcome, Err(Error::Refused { status, .. }) if *status == StatusCode::UNAUTHORIZED.as_u16())
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
