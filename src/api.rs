@@ -8,6 +8,7 @@ pub mod admin;
 mod auth;
 mod envelope;
 mod extract;
+mod form;
 mod openapi;
 pub mod problem;
 mod router;

@@ -181,14 +181,20 @@ pub fn cloud(
 }
 
 fn keys(config: &Config) -> Keys {
-    let channels = config.channels.iter().map(|channel| ChannelKeys {
-        channel: Arc::new(bridge::Channel {
-            id: channel.id.clone(),
-            account_id: channel.account_id.clone(),
-            namespace: channel.namespace.clone(),
-            defaults: channel.defaults.clone(),
-        }),
-        keys: channel.api_keys.clone(),
+    let channels = config.accounts.iter().flat_map(|account| {
+        let channels = config.channels.iter();
+        let of_account = channels.filter(|channel| channel.account_id == account.account_id);
+        of_account.map(|channel| ChannelKeys {
+            channel: Arc::new(bridge::Channel {
+                id: channel.id.clone(),
+                account_id: channel.account_id.clone(),
+                namespace: channel.namespace.clone(),
+                defaults: channel.defaults.clone(),
+                max_file_bytes: account.max_file_bytes,
+                file_types: account.file_types.clone(),
+            }),
+            keys: channel.api_keys.clone(),
+        })
     });
     Keys::new(channels.collect())
 }

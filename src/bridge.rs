@@ -7,6 +7,7 @@
 
 mod conversations;
 mod error;
+mod files;
 mod lanes;
 mod messages;
 mod openings;
@@ -21,13 +22,13 @@ mod users;
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
 pub use conversations::OpenOutcome;
 pub use error::Error;
-pub use messages::{Choice, Message, NewMessage};
-
+pub use files::{FetchedFile, NewFile, Place};
+pub use messages::{Choice, Message, NewMessage, SentFile};
 pub use raw::Raw;
 pub use rotation::{Rotation, rotate};
 
@@ -36,8 +37,10 @@ pub use crate::cloud::Error as CloudError;
 use crate::clock::SharedClock;
 use crate::cloud;
 use crate::crypto::Keyring;
+use crate::media::Previews;
 use crate::store::Store;
 use crate::types::conversation::Opening;
+use crate::types::file::ImageType;
 use crate::types::ids::{AccountId, ChannelId, Namespace, UserId, UserKey};
 use crate::types::trace::Trace;
 use openings::Openings;
@@ -49,6 +52,8 @@ pub struct Bridge {
     openings: Arc<Openings>,
     /// Rung when somebody's typing has become due here, so that nobody waits for the next look.
     typing_due: Arc<Notify>,
+    places_for_files: Arc<Semaphore>,
+    previews: Previews,
 }
 
 /// What the use cases work with.
@@ -74,6 +79,8 @@ impl Bridge {
             parts: Arc::new(parts),
             openings: Arc::default(),
             typing_due: Arc::default(),
+            places_for_files: Arc::new(Semaphore::new(files::FILES_AT_ONCE)),
+            previews: Previews::default(),
         }
     }
 }
@@ -89,6 +96,10 @@ pub struct Channel {
     pub namespace: Namespace,
     /// How a first message opens a conversation when it does not say so itself.
     pub defaults: Opening,
+    /// Bytes that a file of its users may have.
+    pub max_file_bytes: usize,
+    /// The kinds of files that its users may send.
+    pub file_types: Vec<ImageType>,
 }
 
 /// Who asks, and the request that everything done for it belongs to; cheap to clone.

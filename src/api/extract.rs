@@ -3,15 +3,19 @@
 mod strict;
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::path::ErrorKind;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 use utoipa::IntoParams;
 
 use super::problem::{Code, Problem};
+use crate::bridge;
+use crate::types::file::FileId;
 use crate::types::ids::UserId;
 use strict::Strict;
 
@@ -27,6 +31,15 @@ pub(super) struct OptionalJson<T>(pub(super) T);
 pub(super) struct User(
     /// The channel's own name for the person.
     pub(super) UserId,
+);
+
+/// The `file_id` of the path.
+#[derive(IntoParams)]
+#[into_params(names("file_id"), parameter_in = Path)]
+pub(super) struct File(
+    /// The bridge's name for the file.
+    #[param(value_type = String)]
+    pub(super) FileId,
 );
 
 impl<T, S> FromRequest<S> for Json<T>
@@ -65,15 +78,50 @@ impl<S: Send + Sync> FromRequestParts<S> for User {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        #[derive(Deserialize)]
+        struct Named {
+            user_id: String,
+        }
         let malformed = |detail: String| Problem::new(Code::MalformedRequest, detail);
-        let Path(text) = Path::<String>::from_request_parts(parts, state)
-            .await
-            .map_err(|_| {
-                malformed("The path's user_id: expected percent-encoded UTF-8.".to_owned())
-            })?;
-        UserId::try_from(text)
+        let named = Path::from_request_parts(parts, state).await;
+        let Path(Named { user_id }) = named.map_err(|rejection| {
+            let name = undecodable(&rejection).unwrap_or("user_id");
+            malformed(format!(
+                "The path's {name}: expected percent-encoded UTF-8."
+            ))
+        })?;
+        UserId::try_from(user_id)
             .map(Self)
             .map_err(|error| malformed(format!("The path's user_id: {error}.")))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for File {
+    type Rejection = Problem;
+
+    /// An id is opaque: one that cannot be is one that nothing bears.
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        #[derive(Deserialize)]
+        struct Named {
+            file_id: String,
+        }
+        Path::from_request_parts(parts, state)
+            .await
+            .ok()
+            .and_then(|Path(Named { file_id })| file_id.parse().ok())
+            .map(Self)
+            .ok_or_else(|| bridge::Error::FileNotFound.into())
+    }
+}
+
+/// The parameter of the path that is not UTF-8.
+fn undecodable(rejection: &PathRejection) -> Option<&str> {
+    let PathRejection::FailedToDeserializePathParams(error) = rejection else {
+        return None;
+    };
+    match error.kind() {
+        ErrorKind::InvalidUtf8InPathParam { key } => Some(key),
+        _ => None,
     }
 }
 
@@ -171,11 +219,16 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     path.iter()
         .filter_map(|segment| match segment {
             Segment::Seq { index } => Some(format!("/{index}")),
-            Segment::Map { key } => Some(format!("/{}", key.replace('~', "~0").replace('/', "~1"))),
+            Segment::Map { key } => Some(pointer_to(key)),
             Segment::Enum { variant } => Some(format!("/{variant}")),
             Segment::Unknown => None,
         })
         .collect()
+}
+
+/// The pointer to a member of the outermost object.
+pub(super) fn pointer_to(member: &str) -> String {
+    format!("/{}", member.replace('~', "~0").replace('/', "~1"))
 }
 
 #[cfg(test)]

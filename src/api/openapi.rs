@@ -59,28 +59,33 @@ pub fn document() -> Document {
     routes_and_document().1
 }
 
-/// Gives each operation the answers that any of them can have: one for each status of the table of problems, with the
-/// codes that share it.
+/// Gives each operation the answers that any of its kind can have: one for each status of the table of problems, with
+/// the codes that share it.
 fn describe_problems(document: &mut Document) {
-    let paths = document.paths.paths.values_mut();
-    let operations = paths.flat_map(|item| {
-        [
+    let paths = document.paths.paths.iter_mut();
+    let operations = paths.flat_map(|(path, item)| {
+        let methods = [
             &mut item.get,
             &mut item.put,
             &mut item.post,
             &mut item.delete,
-        ]
-        .into_iter()
-        .flatten()
+        ];
+        methods
+            .into_iter()
+            .flatten()
+            .map(|operation| (path.as_str(), operation))
     });
-    for operation in operations {
+    for (path, operation) in operations {
         let has_body = operation.request_body.is_some();
+        let is_about_files = path.contains("/files");
         for &code in Code::ALL {
-            let only_with_body = matches!(
-                code,
-                Code::BodyTooLarge | Code::UnsupportedMediaType | Code::InvalidRequest
-            );
-            if has_body || !only_with_body {
+            let applies = match code {
+                Code::BodyTooLarge | Code::UnsupportedMediaType | Code::InvalidRequest => has_body,
+                Code::FileNotFound => is_about_files && !has_body,
+                Code::TooManyFiles => is_about_files && has_body,
+                _ => true,
+            };
+            if applies {
                 describe_problem(operation, code);
             }
         }

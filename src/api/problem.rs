@@ -13,6 +13,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::bridge::{self, CloudError};
+use crate::types::file::ImageType;
 
 /// The kinds of problem, each with one status, one title, and whether another try may mend it.
 macro_rules! codes {
@@ -60,6 +61,7 @@ codes! {
     NotFound = "not-found", NOT_FOUND, false, "There is nothing at this path";
     UserNotFound = "user-not-found", NOT_FOUND, false, "The channel has no such user";
     ConversationNotFound = "conversation-not-found", NOT_FOUND, false, "The user never had a conversation";
+    FileNotFound = "file-not-found", NOT_FOUND, false, "The user has no such file";
     MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, false, "The path does not take this method";
     RequestTimeout = "request-timeout", REQUEST_TIMEOUT, true, "The request took too long to arrive or to be worked on";
     NoOpenConversation = "no-open-conversation", CONFLICT, false, "The user has no open conversation";
@@ -71,6 +73,7 @@ codes! {
     InternalError = "internal-error", INTERNAL_SERVER_ERROR, true, "The bridge failed";
     CloudCredentialsRefused = "cloud-credentials-refused", BAD_GATEWAY, false, "The Cloud refused the bridge's own credentials";
     StorageUnavailable = "storage-unavailable", SERVICE_UNAVAILABLE, true, "The bridge's storage is away";
+    TooManyFiles = "too-many-files", SERVICE_UNAVAILABLE, true, "The bridge takes no more files for now";
     CloudUnavailable = "cloud-unavailable", SERVICE_UNAVAILABLE, true, "The Cloud is away";
     CloudThrottled = "cloud-throttled", SERVICE_UNAVAILABLE, true, "The Cloud takes no more requests for now";
     ConversationPending = "conversation-pending", SERVICE_UNAVAILABLE, true, "The user's conversation is still being opened";
@@ -83,6 +86,9 @@ const CLOUD_RETRY_SECONDS: u64 = 5;
 
 /// 1 s: how soon to try again when the storage is away; a failover takes a few of these.
 const STORAGE_RETRY_SECONDS: u64 = 1;
+
+/// 1 s: how soon to try again when as many files as fit are on their way; most are through within that.
+const FILES_RETRY_SECONDS: u64 = 1;
 
 /// One thing that went wrong with one request.
 #[derive(Debug, Clone)]
@@ -248,6 +254,11 @@ impl Problem {
             title: None,
         };
         match error {
+            CloudError::NotBegun(cause) if cause.outcome_unknown() => Self::new(
+                Code::CloudUnavailable,
+                "The Cloud did not answer what had to be asked first; nothing was sent.",
+            )
+            .retry_after(retry_after),
             CloudError::NotBegun(cause) => Self::from_cloud(cause),
             CloudError::Unreachable(_) => {
                 Self::new(Code::CloudUnavailable, "The Cloud cannot be reached.")
@@ -309,6 +320,21 @@ impl Problem {
         )
     }
 
+    fn file_type_refused(allowed: &[ImageType]) -> Self {
+        let allowed: Vec<_> = allowed.iter().map(|kind| kind.as_str()).collect();
+        Self::new(
+            Code::UnsupportedMediaType,
+            format!(
+                "The file's first bytes are those of no kind that may be sent; these may: {}.",
+                if allowed.is_empty() {
+                    "none".to_owned()
+                } else {
+                    allowed.join(", ")
+                }
+            ),
+        )
+    }
+
     fn internal() -> Self {
         Self::new(
             Code::InternalError,
@@ -356,6 +382,17 @@ impl From<bridge::Error> for Problem {
                 Code::ConversationNotFound,
                 "This user never had a conversation.",
             ),
+            Error::FileNotFound => Self::new(Code::FileNotFound, "This user has no such file."),
+            Error::FileGone(_) => Self::new(
+                Code::FileNotFound,
+                "The Cloud does not have this file any more.",
+            ),
+            Error::FileTypeRefused { allowed } => Self::file_type_refused(allowed),
+            Error::TooManyFiles => Self::new(
+                Code::TooManyFiles,
+                "As many files as fit are on their way to the Cloud; nothing was read of this one.",
+            )
+            .retry_after(FILES_RETRY_SECONDS),
             Error::NoOpenConversation => Self::new(
                 Code::NoOpenConversation,
                 "This user has no open conversation; a message opens one.",

@@ -21,8 +21,9 @@ use crate::clock::SharedClock;
 /// 256 KiB: far above what the Cloud takes of a text, and a profile is smaller.
 pub(super) const JSON_LIMIT: usize = 256 * 1024;
 
-/// A minute: above the longest way of a request, that of one that waits for another replica's opening and opens in its place.
-const REQUEST_LIMIT: Duration = Duration::from_mins(1);
+/// 2 minutes: above the longest way of a request, that of a file that arrives slowly, waits for another replica's opening,
+/// opens in its place and is stored at the last try.
+const REQUEST_LIMIT: Duration = Duration::from_mins(2);
 
 /// What handlers are given; cheap to clone.
 #[derive(Debug, Clone)]

@@ -1,6 +1,7 @@
 //! Version 1 of the facade: one file a resource.
 
 mod conversation;
+mod files;
 mod messages;
 mod profile;
 mod rating;
@@ -19,6 +20,8 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(conversation::open, conversation::show))
         .routes(routes!(conversation::close))
         .routes(routes!(messages::send))
+        .routes(routes!(files::send))
+        .routes(routes!(files::show))
         .routes(routes!(typing::set))
         .routes(routes!(receipts::send))
         .routes(routes!(users::show, users::erase))

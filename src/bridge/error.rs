@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::types::file::ImageType;
 use crate::{cloud, crypto, store};
 
 /// A use case that did not succeed. Cloneable, since all who wait for one opening share its outcome.
@@ -13,6 +14,21 @@ pub enum Error {
     /// The user never had a conversation.
     #[error("the user never had a conversation")]
     ConversationNotFound,
+    /// The user neither sent nor was sent such a file.
+    #[error("the user has no such file")]
+    FileNotFound,
+    /// The Cloud does not have the file any more.
+    #[error("the Cloud does not have the file any more")]
+    FileGone(#[source] cloud::Error),
+    /// The file is of a kind that may not be sent.
+    #[error("the file is of a kind that may not be sent")]
+    FileTypeRefused {
+        /// The kinds that may be.
+        allowed: Vec<ImageType>,
+    },
+    /// As many files as fit are on their way.
+    #[error("as many files as fit are on their way")]
+    TooManyFiles,
     /// What was asked needs an open conversation.
     #[error("the user has no open conversation")]
     NoOpenConversation,

@@ -5,10 +5,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::sleep;
 
+use super::files::Attachment;
 use super::session::Session;
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::{self, Signal};
 use crate::types::conversation::Opening;
+use crate::types::file::{FileId, FileType};
 use crate::types::ids::{ConversationId, UserId};
 use crate::types::message::{MessageId, Metadata, Sequence, Text};
 use crate::types::trace::Trace;
@@ -54,6 +56,30 @@ pub struct Message {
     pub sequence: Sequence,
     /// When the bridge received it.
     pub created_at: DateTime<Utc>,
+    /// The file in it.
+    pub file: Option<SentFile>,
+}
+
+/// A file that the Cloud has taken with a message.
+#[derive(Debug, Clone)]
+pub struct SentFile {
+    /// The bridge's name for it.
+    pub id: FileId,
+    /// Its kind.
+    pub file_type: FileType,
+}
+
+/// What a message says.
+#[derive(Clone, Copy)]
+pub(super) enum Content<'a> {
+    Text(&'a NewMessage),
+    File(&'a Attachment),
+}
+
+/// What became of what was written.
+pub(super) struct Written {
+    pub(super) sequence: Sequence,
+    pub(super) file: Option<SentFile>,
 }
 
 impl Bridge {
@@ -68,26 +94,38 @@ impl Bridge {
         user_id: UserId,
         message: &NewMessage,
     ) -> Result<Message, Error> {
+        let opening = message.open.as_ref().unwrap_or(&caller.channel.defaults);
+        self.deliver(caller, user_id, opening, Content::Text(message))
+            .await
+    }
+
+    /// Brings a message into the open conversation; opens one where there is none or the Cloud has closed it.
+    pub(super) async fn deliver(
+        &self,
+        caller: &Caller,
+        user_id: UserId,
+        opening: &Opening,
+        content: Content<'_>,
+    ) -> Result<Message, Error> {
         let created_at = self.parts.clock.now();
         let id = MessageId::new(self.parts.clock.uuid());
         let key = caller.key(user_id);
-        let opening = message.open.as_ref().unwrap_or(&caller.channel.defaults);
         let mut session = self.session(&caller.trace, &key).await?;
         let mut replacements = 0;
-        let (session, sequence) = loop {
+        let (session, written) = loop {
             let (mut open, settling) = if let Some(session) = session.take() {
                 (session, false)
             } else {
                 let joined = self.join_opening(caller, &key, opening).await?;
                 (joined.session, joined.opened)
             };
-            let mut outcome = self.write(&caller.trace, &mut open, message).await;
+            let mut outcome = self.write(&caller.trace, &mut open, content).await;
             if settling && matches!(outcome, Err(Error::Cloud(cloud::Error::Refused { .. }))) {
                 sleep(SETTLING).await;
-                outcome = self.write(&caller.trace, &mut open, message).await;
+                outcome = self.write(&caller.trace, &mut open, content).await;
             }
             match outcome {
-                Ok(sequence) => break (open, sequence),
+                Ok(written) => break (open, written),
                 Err(Error::Cloud(cloud::Error::ConversationClosed))
                     if replacements < REPLACEMENTS =>
                 {
@@ -103,18 +141,31 @@ impl Bridge {
             id,
             user_id: session.key.user_id,
             conversation_id: session.conversation.id,
-            sequence,
+            sequence: written.sequence,
             created_at,
+            file: written.file,
         })
     }
 
-    /// Writes a text; a choice goes before it, as the Cloud documents the pair, both with its metadata.
     async fn write(
         &self,
         trace: &Trace,
         session: &mut Session,
+        content: Content<'_>,
+    ) -> Result<Written, Error> {
+        match content {
+            Content::Text(message) => self.write_text(trace, session, message).await,
+            Content::File(file) => self.write_file(trace, session, file).await,
+        }
+    }
+
+    /// Writes a text; a choice goes before it, as the Cloud documents the pair, both with its metadata.
+    async fn write_text(
+        &self,
+        trace: &Trace,
+        session: &mut Session,
         message: &NewMessage,
-    ) -> Result<Sequence, Error> {
+    ) -> Result<Written, Error> {
         let metadata = if let Some(Choice { sequence, metadata }) = &message.reply_to {
             let choice = Signal::Choice(*sequence, metadata);
             self.signal(trace, session, choice).await?;
@@ -122,7 +173,10 @@ impl Bridge {
         } else {
             None
         };
-        self.publish(trace, session, message.text.as_str(), metadata)
-            .await
+        let content = cloud::Content::Text(message.text.as_str());
+        Ok(Written {
+            sequence: self.publish(trace, session, content, metadata).await?,
+            file: None,
+        })
     }
 }

@@ -1,11 +1,13 @@
 //! One user's open conversation with the token to speak in it, and the requests made there.
 
 use serde_json::Value;
+use tokio_util::bytes::Bytes;
 
 use super::tokens::Token;
 use crate::bridge::{Bridge, Error};
-use crate::cloud::{self, RawRequest, Signal};
+use crate::cloud::{self, Content, RawRequest, Signal};
 use crate::store::{OpenConversation, Standing, Typing, UserRef};
+use crate::types::file::ImageType;
 use crate::types::ids::UserKey;
 use crate::types::message::{Metadata, Sequence};
 use crate::types::trace::Trace;
@@ -67,22 +69,37 @@ impl Bridge {
         &self,
         trace: &Trace,
         session: &mut Session,
-        text: &str,
+        content: Content<'_>,
         metadata: Option<&Metadata>,
     ) -> Result<Sequence, Error> {
         loop {
             let outcome = self
                 .parts
                 .cloud
-                .publish(
-                    &session.at_cloud(),
-                    cloud::Content::Text(text),
-                    metadata,
-                    trace,
-                )
+                .publish(&session.at_cloud(), content, metadata, trace)
                 .await;
             if let Some(sequence) = self.settle(trace, session, outcome).await? {
                 return Ok(sequence);
+            }
+        }
+    }
+
+    /// Stores a file for the session's user; returns the path that names it.
+    pub(super) async fn upload(
+        &self,
+        trace: &Trace,
+        session: &mut Session,
+        kind: ImageType,
+        content: &Bytes,
+    ) -> Result<String, Error> {
+        loop {
+            let outcome = self
+                .parts
+                .cloud
+                .upload(&session.at_cloud(), kind, content, trace)
+                .await;
+            if let Some(path) = self.settle(trace, session, outcome).await? {
+                return Ok(path);
             }
         }
     }
@@ -106,7 +123,7 @@ impl Bridge {
         }
     }
 
-    /// Says something besides a text in the session's conversation.
+    /// Says something besides what is written in the session's conversation.
     pub(super) async fn signal(
         &self,
         trace: &Trace,

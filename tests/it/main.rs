@@ -22,6 +22,7 @@ mod actions;
 mod commands;
 mod configuration;
 mod demo;
+mod files;
 mod house;
 mod isolation;
 mod openapi;

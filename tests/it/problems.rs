@@ -104,6 +104,8 @@ async fn a_wrong_method_is_told_the_right_ones(engine: Engine) {
         ("/v1/users/ada/profile", "PUT"),
         ("/v1/users/ada/conversation/rating", "PUT"),
         ("/v1/users/ada/send", "POST"),
+        ("/v1/users/ada/files", "POST"),
+        ("/v1/users/ada/files/file_1", "GET,HEAD"),
     ] {
         for method in [Method::PATCH, Method::OPTIONS, Method::TRACE] {
             let refused = send(app.sms.request(method, path)).await;
@@ -247,6 +249,9 @@ async fn every_call(sms: &Channel) -> Vec<Reply> {
         sms.put("/v1/users/ada/typing", json!({"state": "active"}))
             .await,
         sms.post("/v1/users/ada/receipts", receipts).await,
+        sms.send_file("ada", b"GIF89a").await,
+        sms.get("/v1/users/ada/files/file_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")
+            .await,
     ]
 }
 

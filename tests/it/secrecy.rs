@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::support::channel::{Channel, Reply};
+use crate::support::channel::{Channel, Part, Reply};
 use crate::support::cloud::{CLIENT_SECRET, Cloud};
 use crate::support::configuration::{APP_KEY, SEALING_KEY, SMS_KEY, bridge_toml};
 use crate::support::database::{Database, Engine};
@@ -89,6 +89,7 @@ fn secrets(cloud: &Cloud) -> Vec<String> {
                 secrets.push(token.rsplit('.').next().unwrap().to_owned());
             }
         }
+        secrets.extend(request.parameter("temp_url_sig"));
     }
     assert!(tokens > 1);
     secrets
@@ -123,6 +124,28 @@ async fn scenario(sms: &Channel, cloud: &Cloud) -> Vec<Value> {
         // The Cloud refuses a text of this length.
         sms.post(&messages, json!({"text": TEXT.repeat(500)})).await,
     ];
+    let file = Part {
+        name: "file",
+        file_name: Some(TEXT),
+        content: b"GIF89a",
+    };
+    let caption = Part {
+        name: "caption",
+        file_name: None,
+        content: TEXT.as_bytes(),
+    };
+    let files = format!("{user}/files");
+    let sent = sms.post_form(&files, &[file, caption]).await.expect(201);
+    let id = sent["file"]["id"].as_str().unwrap();
+    sms.get(&format!("{files}/{id}")).await.expect(200);
+    replies.push(sms.post_form(&files, &[caption, caption]).await);
+    for operation in [Operation::Upload, Operation::Download] {
+        let mut unauthorized = Fault::status(operation, StatusCode::UNAUTHORIZED);
+        unauthorized.times = 2;
+        cloud.sandbox.inject(unauthorized);
+    }
+    replies.push(sms.post_form(&files, &[file]).await);
+    replies.push(sms.get(&format!("{files}/{id}")).await);
     cloud.sandbox.revoke_app_tokens();
     cloud.sandbox.revoke_consumer_tokens();
     replies.push(sms.post(&messages, json!({"text": TEXT})).await);
@@ -137,6 +160,6 @@ async fn scenario(sms: &Channel, cloud: &Cloud) -> Vec<Value> {
     );
 
     replies.retain(|reply| reply.status >= 400);
-    assert_eq!(replies.len(), 12);
+    assert_eq!(replies.len(), 15);
     replies.into_iter().map(|reply| reply.body).collect()
 }

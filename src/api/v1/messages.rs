@@ -12,6 +12,7 @@ use crate::api::extract::{Json, User};
 use crate::api::problem::Problem;
 use crate::bridge::{self, Bridge};
 use crate::types::conversation::Opening;
+use crate::types::file::FileType;
 use crate::types::ids::{ConversationId, UserId};
 use crate::types::message::{Metadata, Sequence, Text};
 
@@ -56,6 +57,19 @@ pub(super) struct Message {
     status: Status,
     /// When the bridge received it.
     created_at: DateTime<Utc>,
+    /// The file in it, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<File>,
+}
+
+/// A file in a message.
+#[derive(Debug, Serialize, ToSchema)]
+struct File {
+    /// The bridge's name for it, by which it can be fetched.
+    #[schema(example = "file_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")]
+    id: String,
+    /// The Cloud's word for its kind.
+    file_type: FileType,
 }
 
 /// How far a message has come.
@@ -76,6 +90,10 @@ impl From<bridge::Message> for Message {
             sequence: message.sequence,
             status: Status::Sent,
             created_at: message.created_at,
+            file: message.file.map(|file| File {
+                id: file.id.to_string(),
+                file_type: file.file_type,
+            }),
         }
     }
 }

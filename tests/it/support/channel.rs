@@ -20,6 +20,37 @@ pub(crate) struct Reply {
     pub(crate) body: Value,
 }
 
+/// A part of a form.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) file_name: Option<&'a str>,
+    pub(crate) content: &'a [u8],
+}
+
+/// The media type of a form.
+pub(crate) const FORM: &str = "multipart/form-data; boundary=a-line-between-parts";
+
+/// The body of a form.
+pub(crate) fn form(parts: &[Part<'_>]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for part in parts {
+        let file_name = part
+            .file_name
+            .map(|file_name| format!("; filename=\"{file_name}\"\r\nContent-Type: image/png"));
+        let head = format!(
+            "--a-line-between-parts\r\nContent-Disposition: form-data; name=\"{}\"{}\r\n\r\n",
+            part.name,
+            file_name.unwrap_or_default()
+        );
+        body.extend_from_slice(head.as_bytes());
+        body.extend_from_slice(part.content);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"--a-line-between-parts--\r\n");
+    body
+}
+
 impl Channel {
     #[expect(
         clippy::disallowed_methods,
@@ -73,6 +104,24 @@ impl Channel {
                 .body(text.to_owned()),
         )
         .await
+    }
+
+    /// Posts a form of parts, of which one with a file name is a file.
+    pub(crate) async fn post_form(&self, path: &str, parts: &[Part<'_>]) -> Reply {
+        let request = self.request(Method::POST, path);
+        let request = request.header("content-type", FORM).body(form(parts));
+        send(request).await
+    }
+
+    /// Sends a file of a user.
+    pub(crate) async fn send_file(&self, user_id: &str, content: &[u8]) -> Reply {
+        let file = Part {
+            name: "file",
+            file_name: Some("file"),
+            content,
+        };
+        self.post_form(&format!("/v1/users/{user_id}/files"), &[file])
+            .await
     }
 
     /// Sends a text of a user.

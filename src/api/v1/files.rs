@@ -1,0 +1,91 @@
+//! A user's files.
+
+use axum::Json as Body;
+use axum::body::Body as Bytes;
+use axum::extract::{Request, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+
+use super::messages::Message;
+use crate::api::auth::AuthChannel;
+use crate::api::extract::{File, User};
+use crate::api::form::{Binary, FileForm};
+use crate::api::problem::Problem;
+use crate::bridge::{Bridge, NewFile};
+
+/// Sends a user's file, opening a conversation where none is open.
+#[utoipa::path(
+    post,
+    path = "/v1/users/{user_id}/files",
+    tag = "messages",
+    operation_id = "sendFile",
+    params(User),
+    request_body(content = FileForm, content_type = "multipart/form-data"),
+    responses((status = 201, description = "The Cloud has the file", body = Message)),
+)]
+pub(super) async fn send(
+    AuthChannel(caller): AuthChannel,
+    State(bridge): State<Bridge>,
+    User(user_id): User,
+    request: Request,
+) -> Result<(StatusCode, Body<Message>), Problem> {
+    // Held to the end: it bounds the memory that files take.
+    let _place = bridge.place_for_file()?;
+    let FileForm { file, caption } = FileForm::read(request, caller.channel.max_file_bytes).await?;
+    let file = NewFile {
+        content: file,
+        caption,
+    };
+    let sent = bridge.send_file(&caller, user_id, file).await?;
+    Ok((StatusCode::CREATED, Body(sent.into())))
+}
+
+/// Fetches a file that a user has sent or was sent, also after the conversation has ended.
+#[utoipa::path(
+    get,
+    path = "/v1/users/{user_id}/files/{file_id}",
+    tag = "messages",
+    operation_id = "getFile",
+    params(User, File),
+    responses((
+        status = 200,
+        description = "The bytes, as they arrive from the Cloud. The media type is the file's where it is known, such as \
+                       `image/jpeg`, and `application/octet-stream` where it is not",
+        body = inline(Binary),
+        content_type = "*/*",
+        headers(
+            ("Content-Disposition" = String, description = "`attachment`, with a name such as `file_….jpg`"),
+            ("Content-Length" = u64, description = "Where the Cloud says so"),
+            ("X-Content-Type-Options" = String, description = "`nosniff`"),
+            ("Cache-Control" = String, description = "`private, no-store`"),
+        ),
+    )),
+)]
+pub(super) async fn show(
+    AuthChannel(caller): AuthChannel,
+    State(bridge): State<Bridge>,
+    User(user_id): User,
+    File(id): File,
+) -> Result<Response, Problem> {
+    let fetched = bridge.fetch_file(&caller, user_id, id).await?;
+    let extension = fetched.file_type.extension();
+    let headers = [
+        (CONTENT_TYPE, fetched.file_type.media_type().to_owned()),
+        // Neither half of the name comes from outside. A browser that is led here saves the file and does not show it.
+        (
+            CONTENT_DISPOSITION,
+            format!("attachment; filename=\"{id}.{extension}\""),
+        ),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        (CACHE_CONTROL, "private, no-store".to_owned()),
+    ];
+    let mut response = (headers, Bytes::new(fetched.download.body)).into_response();
+    if let Some(length) = fetched.download.length {
+        let length = HeaderValue::from(length);
+        response.headers_mut().insert(CONTENT_LENGTH, length);
+    }
+    Ok(response)
+}

@@ -1,0 +1,683 @@
+//! Files: a user's to the Cloud as it wants them, and from there again, for the user's own channel alone.
+
+use std::io::Cursor;
+
+use image::{ImageFormat, Rgb, RgbImage};
+use liveperson_bridge::sandbox::{Answer, Fault, Operation, RecordedRequest, Reply as Answered};
+use reqwest::header::HeaderMap;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::app::TestApp;
+use crate::support::channel::{FORM, Part, form, send};
+use crate::support::cloud::Cloud;
+use crate::support::configuration::{APP_KEY, SMS_KEY, WEB_KEY, WHATSAPP_KEY};
+use crate::support::connection::Connection;
+use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
+
+on_both_engines!(
+    a_file_is_announced_stored_and_published,
+    a_file_opens_a_conversation_by_the_channels_defaults,
+    a_caption_goes_along_wherever_it_stands_in_the_form,
+    a_gif_that_no_preview_can_be_made_of_goes_without_one,
+    the_first_bytes_tell_the_kind_and_nothing_else_does,
+    a_kind_that_the_account_does_not_take_is_refused,
+    a_file_may_have_as_many_bytes_as_the_account_says,
+    a_form_that_breaks_a_rule_is_refused_by_its_part,
+    a_body_that_is_no_form_is_refused,
+    an_upload_url_that_expired_is_asked_for_anew_once,
+    storing_is_repeated_and_a_storage_that_is_away_is_a_problem_that_passes,
+    publishing_is_not_repeated,
+    a_closed_conversation_is_replaced_and_the_file_sent_there,
+    a_conversation_that_closes_during_the_upload_is_replaced_as_well,
+    a_file_is_fetched_as_it_was_sent,
+    a_file_is_fetched_after_the_conversation_has_ended,
+    a_download_url_that_expired_is_asked_for_anew_once,
+    a_refused_consumer_token_does_not_keep_a_file_from_its_user,
+    nobody_else_gets_a_file,
+    a_file_that_the_cloud_has_given_up_is_not_found,
+    no_more_files_are_taken_than_fit,
+);
+
+const FILES: &str = "/v1/users/ada/files";
+
+/// A plain picture.
+fn picture(format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    let picture = RgbImage::from_pixel(160, 120, Rgb([0, 90, 200]));
+    picture.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+fn png() -> Vec<u8> {
+    picture(ImageFormat::Png)
+}
+
+fn file(content: &[u8]) -> Part<'_> {
+    Part {
+        name: "file",
+        file_name: Some("photo.png"),
+        content,
+    }
+}
+
+fn caption(content: &[u8]) -> Part<'_> {
+    Part {
+        name: "caption",
+        file_name: None,
+        content,
+    }
+}
+
+/// What was sent of one type.
+fn sent(cloud: &Cloud, kind: &str) -> Vec<Value> {
+    let mut bodies = cloud.bodies(Operation::Send);
+    bodies.retain(|body| body["type"] == kind);
+    bodies
+}
+
+fn upload_urls(cloud: &Cloud) -> Vec<Value> {
+    sent(cloud, "ms.GenerateURLForUploadFile")
+}
+
+fn download_urls(cloud: &Cloud) -> Vec<Value> {
+    sent(cloud, "ms.GenerateURLForDownloadFile")
+}
+
+/// The files that were published.
+fn published(cloud: &Cloud) -> Vec<Value> {
+    let mut events: Vec<_> = sent(cloud, "ms.PublishEvent")
+        .iter_mut()
+        .map(|body| body["body"]["event"].take())
+        .collect();
+    events.retain(|event| event["contentType"] == "hosted/file");
+    events
+}
+
+fn only<T: std::fmt::Debug>(mut items: Vec<T>) -> T {
+    assert_eq!(items.len(), 1, "{items:?}");
+    items.remove(0)
+}
+
+/// Makes sure that the storage saw nothing but its own credential, once and on the path.
+fn assert_bare(request: &RecordedRequest) {
+    for name in ["authorization", "x-lp-on-behalf", "client-properties"] {
+        assert_eq!(request.header(name), None, "{name}");
+    }
+    assert!(request.path.starts_with("/v1/"), "{}", request.path);
+    let names: Vec<_> = request
+        .query
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap().0)
+        .collect();
+    assert_eq!(names, ["temp_url_expires", "temp_url_sig"]);
+}
+
+fn unauthorized(operation: Operation, times: u32) -> Fault {
+    Fault {
+        times,
+        ..Fault::status(operation, StatusCode::UNAUTHORIZED)
+    }
+}
+
+async fn a_file_is_announced_stored_and_published(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let png = png();
+    let first = app.sms.say("ada", "hello").await.expect(201);
+
+    let reply = app.sms.send_file("ada", &png).await.expect(201);
+
+    let announced = only(upload_urls(&app.cloud));
+    assert_eq!(
+        announced["body"],
+        json!({"fileSize": png.len().to_string(), "fileType": "PNG"})
+    );
+    let upload = only(app.cloud.requests(Operation::Upload));
+    assert_eq!((upload.method.as_str(), upload.size), ("PUT", png.len()));
+    assert_bare(&upload);
+    assert_eq!(app.cloud.sandbox.file(&upload.path).unwrap(), png);
+    let mut event = only(published(&app.cloud));
+    let preview = event["message"]["preview"].take();
+    let preview = preview.as_str().unwrap();
+    assert!(preview.starts_with("data:image/jpeg;base64,") && preview.len() < 30_000);
+    assert_eq!(
+        event,
+        json!({"type": "ContentEvent", "contentType": "hosted/file", "message": {
+            "caption": "", "relativePath": upload.path, "fileType": "PNG", "preview": null,
+        }})
+    );
+    assert_eq!(reply["conversation_id"], first["conversation_id"]);
+    assert_eq!(reply["sequence"], 1);
+    assert_eq!(reply["status"], "sent");
+    assert_eq!(reply["user_id"], "ada");
+    assert!(reply["id"].as_str().unwrap().starts_with("msg_"));
+    assert_eq!(reply["file"]["file_type"], "PNG");
+    assert!(reply["file"]["id"].as_str().unwrap().starts_with("file_"));
+    // A text has none.
+    assert_eq!(first.get("file"), None);
+}
+
+async fn a_file_opens_a_conversation_by_the_channels_defaults(engine: Engine) {
+    let app = TestApp::start(engine).await;
+
+    let web = app.sms.with_key(WEB_KEY);
+    web.send_file("ada", &png()).await.expect(201);
+
+    let opening = only(app.cloud.bodies(Operation::Conversation));
+    assert_eq!(opening[1]["body"]["skillId"], "2736637412");
+    let sends = app.cloud.requests(Operation::Send);
+    assert_eq!(sends.len(), 2);
+    for send in sends {
+        let properties = send.header("client-properties").unwrap();
+        assert!(properties.contains("AUTO_MESSAGES"), "{properties}");
+    }
+    assert_bare(&only(app.cloud.requests(Operation::Upload)));
+}
+
+async fn a_caption_goes_along_wherever_it_stands_in_the_form(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let png = png();
+    let text = "Zoë's receipt 👋";
+
+    for (parts, expected) in [
+        ([file(&png), caption(text.as_bytes())], text),
+        ([caption(text.as_bytes()), file(&png)], text),
+        ([file(&png), caption(b"")], ""),
+    ] {
+        app.sms.post_form(FILES, &parts).await.expect(201);
+
+        let event = published(&app.cloud).pop().unwrap();
+        assert_eq!(event["message"]["caption"], expected);
+    }
+}
+
+async fn a_gif_that_no_preview_can_be_made_of_goes_without_one(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    // It says that it is 65535 by 65535 pixels.
+    let huge = b"GIF89a\xff\xff\xff\xff\0\0\0\x2c\0\0\0\0\xff\xff\xff\xff\0\x02\0\x3b";
+
+    app.sms.send_file("ada", huge).await.expect(201);
+
+    let event = only(published(&app.cloud));
+    assert_eq!(event["message"]["fileType"], "GIF");
+    assert_eq!(event["message"].get("preview"), None);
+}
+
+async fn the_first_bytes_tell_the_kind_and_nothing_else_does(engine: Engine) {
+    let app = TestApp::start(engine).await;
+
+    for (format, kind) in [
+        (ImageFormat::Jpeg, "JPG"),
+        (ImageFormat::Png, "PNG"),
+        (ImageFormat::Gif, "GIF"),
+    ] {
+        // Each is named photo.png and declared as image/png.
+        let reply = app.sms.post_form(FILES, &[file(&picture(format))]).await;
+
+        assert_eq!(reply.expect(201)["file"]["file_type"], kind);
+        assert_eq!(
+            upload_urls(&app.cloud).pop().unwrap()["body"]["fileType"],
+            kind
+        );
+    }
+    app.cloud.sandbox.clear_requests();
+    for content in [
+        &b"%PDF-1.7"[..],
+        b"<svg/>",
+        b"x",
+        b"\x89PNG",
+        b"RIFF\0\0\0\0WEBP",
+    ] {
+        let refused = app.sms.post_form(FILES, &[file(content)]).await;
+
+        let problem = refused.expect_problem(415, "unsupported-media-type");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.ends_with("these may: JPG, PNG, GIF."), "{detail}");
+    }
+    assert!(app.cloud.sandbox.requests().is_empty());
+}
+
+async fn a_kind_that_the_account_does_not_take_is_refused(engine: Engine) {
+    let app = configured(engine, "file_types = [\"JPG\"]").await;
+
+    let refused = app.sms.send_file("ada", &png()).await;
+
+    refused.expect_problem(415, "unsupported-media-type");
+    let jpeg = picture(ImageFormat::Jpeg);
+    app.sms.send_file("ada", &jpeg).await.expect(201);
+}
+
+/// A service whose account has another line.
+async fn configured(engine: Engine, line: &str) -> TestApp {
+    let change = |toml: String| toml.replace("domain_api", &format!("{line}\ndomain_api"));
+    TestApp::start_configured(Cloud::start().await, Database::create(engine).await, change).await
+}
+
+async fn a_file_may_have_as_many_bytes_as_the_account_says(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let mut content = b"GIF89a".to_vec();
+    content.resize(3_000_000, 0);
+    app.sms.send_file("ada", &content).await.expect(201);
+    let upload = only(app.cloud.requests(Operation::Upload));
+    assert_eq!(upload.size, 3_000_000);
+    app.cloud.sandbox.clear_requests();
+
+    content.push(0);
+    let refused = app.sms.send_file("ada", &content).await;
+
+    let problem = refused.expect_problem(413, "body-too-large");
+    assert!(problem["detail"].as_str().unwrap().contains("3000000"));
+    // Before all of it was there: what is still to come cannot change the answer.
+    let mut connection = begin_file(&app, 100_000_000).await;
+    let line = "x".repeat(10_000);
+    for _ in 0..301 {
+        connection.write(&line).await;
+    }
+    let reply = connection.read().await;
+    reply.expect_problem(413, "body-too-large");
+    assert!(app.cloud.sandbox.requests().is_empty());
+    let strict = configured(engine, "max_file_bytes = 1000").await;
+    let refused = strict.sms.send_file("ada", &content[..1001]).await;
+    refused.expect_problem(413, "body-too-large");
+    strict
+        .sms
+        .send_file("ada", &content[..1000])
+        .await
+        .expect(201);
+}
+
+/// Begins to send a file, in a request of so many bytes.
+async fn begin_file(app: &TestApp, length: usize) -> Connection {
+    let mut connection = Connection::open(&app.sms).await.unwrap();
+    connection
+        .write_head(&[
+            &format!("POST {FILES} HTTP/1.1"),
+            &format!("Authorization: Bearer {SMS_KEY}"),
+            &format!("Content-Type: {FORM}"),
+            &format!("Content-Length: {length}"),
+        ])
+        .await;
+    let begun = String::from_utf8(form(&[file(b"GIF89a")])).unwrap();
+    let end = begun.rfind("\r\n--").unwrap();
+    connection.write(&begun[..end]).await;
+    connection
+}
+
+async fn a_form_that_breaks_a_rule_is_refused_by_its_part(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let png = png();
+    let other = |name| Part {
+        name,
+        ..caption(b"x")
+    };
+    let long = [b'x'; 5001];
+
+    for (parts, pointer, expected) in [
+        (vec![], "/file", "missing"),
+        (vec![caption(b"x")], "/file", "missing"),
+        (vec![file(b"")], "/file", "not empty"),
+        (vec![file(&png), file(&png)], "/file", "once"),
+        (
+            vec![caption(b"a"), caption(b"b"), file(&png)],
+            "/caption",
+            "once",
+        ),
+        (
+            vec![caption(b""), caption(b"b"), file(&png)],
+            "/caption",
+            "once",
+        ),
+        (vec![caption(b"\xff"), file(&png)], "/caption", "UTF-8"),
+        (vec![caption(&long), file(&png)], "/caption", "5000"),
+        (vec![file(&png), other("open")], "/open", "unknown part"),
+        (vec![other("a/b~c")], "/a~1b~0c", "unknown part"),
+        (vec![other("")], "/", "unknown part"),
+    ] {
+        let refused = app.sms.post_form(FILES, &parts).await;
+
+        let problem = refused.expect_problem(422, "invalid-request");
+        assert_eq!(problem["errors"][0]["pointer"], pointer);
+        let detail = problem["errors"][0]["detail"].as_str().unwrap();
+        assert!(detail.contains(expected), "{pointer}: {detail}");
+    }
+    assert!(app.cloud.sandbox.requests().is_empty());
+    let longest = &long[..5000];
+    let parts = [caption(longest), file(&png)];
+    app.sms.post_form(FILES, &parts).await.expect(201);
+}
+
+async fn a_body_that_is_no_form_is_refused(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let body = form(&[file(&png())]);
+
+    for (media_type, body, status, code) in [
+        ("image/png", png(), 415, "unsupported-media-type"),
+        (
+            "application/json",
+            b"{}".to_vec(),
+            415,
+            "unsupported-media-type",
+        ),
+        (
+            "multipart/form-data",
+            body.clone(),
+            415,
+            "unsupported-media-type",
+        ),
+        (
+            "multipart/mixed; boundary=b",
+            body.clone(),
+            415,
+            "unsupported-media-type",
+        ),
+        (
+            FORM,
+            body[..body.len() / 2].to_vec(),
+            400,
+            "malformed-request",
+        ),
+        (FORM, b"no form at all".to_vec(), 400, "malformed-request"),
+        (FORM, vec![], 400, "malformed-request"),
+        // What comes before the first part counts as well.
+        (FORM, vec![b'x'; 4_000_000], 413, "body-too-large"),
+    ] {
+        let request = app.sms.request(Method::POST, FILES);
+        let request = request.header("content-type", media_type).body(body);
+
+        send(request).await.expect_problem(status, code);
+    }
+    let bare = app.sms.request(Method::POST, FILES).body(body);
+    send(bare)
+        .await
+        .expect_problem(415, "unsupported-media-type");
+}
+
+async fn an_upload_url_that_expired_is_asked_for_anew_once(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.cloud.sandbox.inject(unauthorized(Operation::Upload, 1));
+
+    app.sms.send_file("ada", &png()).await.expect(201);
+
+    let uploads = app.cloud.requests(Operation::Upload);
+    assert_eq!(upload_urls(&app.cloud).len(), 2);
+    assert_eq!(uploads.len(), 2);
+    assert_ne!(uploads[0].path, uploads[1].path);
+    let event = only(published(&app.cloud));
+    assert_eq!(event["message"]["relativePath"], *uploads[1].path);
+    app.cloud.sandbox.inject(unauthorized(Operation::Upload, 9));
+    app.cloud.sandbox.clear_requests();
+    let refused = app.sms.send_file("ada", &png()).await;
+    let problem = refused.expect_problem(422, "cloud-refused");
+    assert_eq!(problem["upstream"]["status"], 401);
+    assert_eq!(app.cloud.requests(Operation::Upload).len(), 2);
+}
+
+async fn storing_is_repeated_and_a_storage_that_is_away_is_a_problem_that_passes(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let lost = |operation, times| Fault {
+        times,
+        after_applying: true,
+        ..Fault::status(operation, StatusCode::GATEWAY_TIMEOUT)
+    };
+    app.cloud.sandbox.inject(lost(Operation::Upload, 2));
+
+    app.sms.send_file("ada", &png()).await.expect(201);
+
+    assert_eq!(app.cloud.requests(Operation::Upload).len(), 3);
+    assert_eq!(upload_urls(&app.cloud).len(), 1);
+    only(published(&app.cloud));
+    // Nor is an unanswered request for a URL of any consequence.
+    app.cloud.sandbox.inject(lost(Operation::Send, 1));
+    app.sms.send_file("ada", &png()).await.expect(201);
+    app.cloud.sandbox.clear_requests();
+    app.cloud.sandbox.inject(lost(Operation::Upload, 3));
+    let refused = app.sms.send_file("ada", &png()).await;
+    assert!(refused.headers.contains_key("retry-after"));
+    refused.expect_problem(503, "cloud-unavailable");
+    assert!(published(&app.cloud).is_empty());
+}
+
+/// The next upload URL is this one, so that a fault can be ordered for what is sent after that.
+async fn answer_the_next_announcement(app: &TestApp, size: usize) {
+    let body = json!({"fileSize": size.to_string(), "fileType": "PNG"});
+    let raw = json!({"type": "ms.GenerateURLForUploadFile", "body": body});
+    let url = app.sms.post("/v1/users/ada/send", raw).await.expect(200);
+    let mut answer = Answered::new(StatusCode::OK);
+    answer.body = json!({"code": "OK", "body": url["body"]}).to_string();
+    app.cloud
+        .sandbox
+        .inject(Fault::new(Operation::Send, Answer::Reply(answer)));
+}
+
+async fn publishing_is_not_repeated(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "hello").await.expect(201);
+    answer_the_next_announcement(&app, png().len()).await;
+    app.cloud.sandbox.inject(Fault {
+        after_applying: true,
+        ..Fault::status(Operation::Send, StatusCode::BAD_GATEWAY)
+    });
+
+    let unknown = app.sms.send_file("ada", &png()).await;
+
+    unknown.expect_problem(504, "cloud-outcome-unknown");
+    only(published(&app.cloud));
+}
+
+fn close_by_agent(app: &TestApp, id: &Value) {
+    let id = id.as_str().unwrap();
+    assert!(app.cloud.sandbox.close_conversation(id, "AGENT"));
+}
+
+async fn a_closed_conversation_is_replaced_and_the_file_sent_there(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let first = app.sms.say("ada", "one").await.expect(201)["conversation_id"].take();
+    close_by_agent(&app, &first);
+
+    let second = app.sms.send_file("ada", &png()).await.expect(201);
+
+    assert_ne!(second["conversation_id"], first);
+    assert_eq!(second["sequence"], 0);
+    assert_eq!(app.cloud.requests(Operation::Upload).len(), 1);
+}
+
+async fn a_conversation_that_closes_during_the_upload_is_replaced_as_well(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let first = app.sms.say("ada", "one").await.expect(201)["conversation_id"].take();
+    answer_the_next_announcement(&app, png().len()).await;
+    close_by_agent(&app, &first);
+
+    let second = app.sms.send_file("ada", &png()).await.expect(201);
+
+    assert_ne!(second["conversation_id"], first);
+    assert_eq!(published(&app.cloud).len(), 2);
+    let file = second["file"]["id"].as_str().unwrap();
+    let fetched = fetch(&app, &format!("{FILES}/{file}")).await;
+    assert_eq!(fetched.content, png());
+}
+
+/// A file as a channel gets it.
+struct Fetched {
+    headers: HeaderMap,
+    content: Vec<u8>,
+}
+
+async fn fetch(app: &TestApp, path: &str) -> Fetched {
+    let response = app.sms.request(Method::GET, path).send().await.unwrap();
+    assert_eq!(response.status(), 200, "{path}");
+    Fetched {
+        headers: response.headers().clone(),
+        content: response.bytes().await.unwrap().into(),
+    }
+}
+
+/// Sends a file and returns where it can be fetched.
+async fn send_and_name(app: &TestApp, content: &[u8]) -> String {
+    let sent = app.sms.send_file("ada", content).await.expect(201);
+    format!("{FILES}/{}", sent["file"]["id"].as_str().unwrap())
+}
+
+async fn a_file_is_fetched_as_it_was_sent(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let mut large = b"GIF89a".to_vec();
+    large.resize(3_000_000, b'!');
+
+    for (content, media_type, extension) in [
+        (picture(ImageFormat::Jpeg), "image/jpeg", "jpg"),
+        (png(), "image/png", "png"),
+        (large, "image/gif", "gif"),
+    ] {
+        let path = send_and_name(&app, &content).await;
+        app.cloud.sandbox.clear_requests();
+
+        let fetched = fetch(&app, &path).await;
+
+        assert!(fetched.content == content, "{media_type}");
+        let id = path.rsplit('/').next().unwrap();
+        for (name, value) in [
+            ("content-type", media_type.to_owned()),
+            ("content-length", content.len().to_string()),
+            (
+                "content-disposition",
+                format!("attachment; filename=\"{id}.{extension}\""),
+            ),
+            ("x-content-type-options", "nosniff".to_owned()),
+            ("cache-control", "private, no-store".to_owned()),
+        ] {
+            assert_eq!(fetched.headers[name], value);
+        }
+        let download = only(app.cloud.requests(Operation::Download));
+        assert_bare(&download);
+        // Each time at a URL of its own: the last one may have expired.
+        fetch(&app, &path).await;
+        assert_eq!(download_urls(&app.cloud).len(), 2);
+        assert_eq!(
+            download_urls(&app.cloud)[0]["body"],
+            json!({"relativePath": download.path})
+        );
+    }
+}
+
+async fn a_file_is_fetched_after_the_conversation_has_ended(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let path = send_and_name(&app, &png()).await;
+    let close = "/v1/users/ada/conversation/close";
+    app.sms.post(close, json!({})).await.expect(200);
+
+    assert_eq!(fetch(&app, &path).await.content, png());
+
+    // Nor was one opened for that.
+    assert_eq!(app.cloud.sandbox.conversations().len(), 1);
+}
+
+async fn a_download_url_that_expired_is_asked_for_anew_once(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let path = send_and_name(&app, &png()).await;
+    app.cloud
+        .sandbox
+        .inject(unauthorized(Operation::Download, 1));
+
+    assert_eq!(fetch(&app, &path).await.content, png());
+
+    assert_eq!(download_urls(&app.cloud).len(), 2);
+    app.cloud
+        .sandbox
+        .inject(unauthorized(Operation::Download, 9));
+    let refused = app.sms.get(&path).await;
+    refused.expect_problem(422, "cloud-refused");
+    assert_eq!(download_urls(&app.cloud).len(), 4);
+}
+
+async fn a_refused_consumer_token_does_not_keep_a_file_from_its_user(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let path = send_and_name(&app, &png()).await;
+    app.cloud.sandbox.revoke_consumer_tokens();
+
+    assert_eq!(fetch(&app, &path).await.content, png());
+
+    app.cloud.sandbox.revoke_consumer_tokens();
+    app.sms.send_file("ada", &png()).await.expect(201);
+    assert_eq!(app.cloud.bodies(Operation::ConsumerToken).len(), 3);
+}
+
+async fn nobody_else_gets_a_file(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let path = send_and_name(&app, &png()).await;
+    let id = path.rsplit('/').next().unwrap().to_owned();
+    app.sms.say("bob", "hello").await.expect(201);
+    let other = app.sms.with_key(APP_KEY);
+    other.say("ada", "hello").await.expect(201);
+    app.cloud.sandbox.clear_requests();
+
+    for refused in [
+        other.get(&path).await,
+        app.sms.get(&format!("/v1/users/bob/files/{id}")).await,
+        app.sms.get(&format!("/v1/users/nobody/files/{id}")).await,
+        app.sms.get(&format!("{FILES}/{}", id.to_uppercase())).await,
+        app.sms.get(&format!("{FILES}/file_1")).await,
+        app.sms.get(&format!("{FILES}/..%2F..")).await,
+        app.sms
+            .get(&format!("{FILES}/file_0193540a7c2b7c3e9d1f2a3b4c5d6e7f"))
+            .await,
+        app.sms.get(&format!("{FILES}/%00")).await,
+    ] {
+        refused.expect_problem(404, "file-not-found");
+    }
+
+    assert!(app.cloud.sandbox.requests().is_empty());
+    let same = app.sms.with_key(WHATSAPP_KEY);
+    assert_eq!(same.get(&path).await.status, 200);
+    // Who is forgotten takes the files along.
+    let forget = app.sms.request(Method::DELETE, "/v1/users/ada");
+    send(forget).await.expect(204);
+    let gone = app.sms.get(&path).await;
+    gone.expect_problem(404, "file-not-found");
+    assert!(!app.database.dump().await.contains(&id));
+}
+
+async fn a_file_that_the_cloud_has_given_up_is_not_found(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let path = send_and_name(&app, &png()).await;
+
+    for operation in [Operation::Send, Operation::Download] {
+        let gone = Fault::status(operation, StatusCode::NOT_FOUND);
+        app.cloud.sandbox.inject(gone);
+
+        let problem = app
+            .sms
+            .get(&path)
+            .await
+            .expect_problem(404, "file-not-found");
+
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("any more"), "{detail}");
+    }
+    assert_eq!(fetch(&app, &path).await.content, png());
+}
+
+async fn no_more_files_are_taken_than_fit(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let mut under_way = Vec::new();
+
+    let refused = eventually("no place is left", async || {
+        under_way.push(begin_file(&app, 1_000_000).await);
+        let reply = app.sms.send_file("ada", &png()).await;
+        (reply.status != 201).then_some(reply)
+    })
+    .await;
+
+    assert_eq!(refused.headers["retry-after"], "1");
+    assert!(under_way.len() >= 16, "{}", under_way.len());
+    let problem = refused.expect_problem(503, "too-many-files");
+    assert_eq!(problem["retryable"], true);
+    // Texts and downloads go on.
+    app.sms.say("ada", "hello").await.expect(201);
+    // Who hangs up makes room.
+    drop(under_way);
+    eventually("a place is free", async || {
+        let reply = app.sms.send_file("ada", &png()).await;
+        (reply.status == 201).then_some(())
+    })
+    .await;
+}
