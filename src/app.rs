@@ -190,6 +190,7 @@ fn keys(config: &Config) -> Keys {
                 account_id: channel.account_id.clone(),
                 namespace: channel.namespace.clone(),
                 defaults: channel.defaults.clone(),
+                max_request_chars: account.max_request_chars,
                 max_file_bytes: account.max_file_bytes,
                 file_types: account.file_types.clone(),
             }),

@@ -16,6 +16,7 @@ mod raw;
 mod receipts;
 mod rotation;
 mod session;
+mod split;
 mod tokens;
 mod typing;
 mod users;
@@ -96,6 +97,8 @@ pub struct Channel {
     pub namespace: Namespace,
     /// How a first message opens a conversation when it does not say so itself.
     pub defaults: Opening,
+    /// Characters that the JSON of a request with a text may have at the Cloud.
+    pub max_request_chars: usize,
     /// Bytes that a file of its users may have.
     pub max_file_bytes: usize,
     /// The kinds of files that its users may send.

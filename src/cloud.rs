@@ -35,7 +35,7 @@ pub use self::conversation::Opening;
 pub use self::domains::Service;
 pub use self::error::Error;
 pub use self::files::Download;
-pub use self::send::{Content, Conversation, File, RawRequest, Signal};
+pub use self::send::{Content, Conversation, File, RawRequest, Signal, chars_around_text};
 use self::site::Site;
 use crate::clock::SharedClock;
 use crate::http;

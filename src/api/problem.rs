@@ -411,6 +411,26 @@ impl From<bridge::Error> for Problem {
                 "This user's conversation could not be opened in time.",
             )
             .retry_after(CLOUD_RETRY_SECONDS),
+            Error::TextTooLong { chars, limit } => Self::violation(
+                "/text".to_owned(),
+                format!(
+                    "expected a text whose request to the Cloud has {limit} characters at most, this one has {chars}; with \"split\": true it is sent in several messages"
+                ),
+            ),
+            Error::PartlySent { sent, of, cause } => {
+                let cause = Self::from(Error::clone(cause));
+                let count = sent.len();
+                Self {
+                    upstream: cause.upstream,
+                    ..Self::new(
+                        Code::CloudOutcomeUnknown,
+                        format!(
+                            "{count} of {of} messages were sent, with the sequences {sent:?}; the next was not: {}",
+                            cause.detail
+                        ),
+                    )
+                }
+            }
             Error::Cloud(error) => Self::from_cloud(error),
             Error::Store(_) => Self::new(
                 Code::StorageUnavailable,

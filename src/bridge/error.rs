@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::types::file::ImageType;
+use crate::types::message::Sequence;
 use crate::{cloud, crypto, store};
 
 /// A use case that did not succeed. Cloneable, since all who wait for one opening share its outcome.
@@ -45,6 +46,25 @@ pub enum Error {
         /// all the same is found again.
         #[source]
         cause: Option<cloud::Error>,
+    },
+    /// A text is longer than the Cloud takes in one message.
+    #[error("the request would have {chars} characters, the Cloud takes {limit}")]
+    TextTooLong {
+        /// Characters that the request would have as JSON.
+        chars: usize,
+        /// Characters that the Cloud takes.
+        limit: usize,
+    },
+    /// Of a text in several messages some were sent, and then one could not be.
+    #[error("{} of {of} messages were sent", sent.len())]
+    PartlySent {
+        /// The numbers of those that were sent.
+        sent: Vec<Sequence>,
+        /// How many there were to be.
+        of: usize,
+        /// Why the next one could not be sent.
+        #[source]
+        cause: Box<Error>,
     },
     /// The Cloud refused, or did not answer.
     #[error(transparent)]

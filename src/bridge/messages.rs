@@ -7,6 +7,7 @@ use tokio::time::sleep;
 
 use super::files::Attachment;
 use super::session::Session;
+use super::split::{json_chars, split};
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::{self, Signal};
 use crate::types::conversation::Opening;
@@ -23,6 +24,12 @@ const REPLACEMENTS: u32 = 3;
 /// admits it), so a message refused right after the opening is sent once more after this.
 const SETTLING: Duration = Duration::from_millis(250);
 
+/// 36 characters: a UUID, as the id of a conversation is in every sample.
+const USUAL_ID: usize = 36;
+
+/// 64 characters: what the Cloud's schema allows the id of a conversation.
+const LONGEST_ID: usize = 64;
+
 /// A message to be sent.
 #[derive(Debug, Clone)]
 pub struct NewMessage {
@@ -32,6 +39,8 @@ pub struct NewMessage {
     pub open: Option<Opening>,
     /// The choice of structured content that the text stands for.
     pub reply_to: Option<Choice>,
+    /// Whether a text that the Cloud does not take in one message is sent in several.
+    pub split: bool,
 }
 
 /// An element of an agent's message that the user used.
@@ -54,10 +63,22 @@ pub struct Message {
     pub conversation_id: ConversationId,
     /// Its number in the dialog.
     pub sequence: Sequence,
+    /// The numbers of the messages that carry what did not fit into the first one, in order.
+    pub further: Vec<Sequence>,
     /// When the bridge received it.
     pub created_at: DateTime<Utc>,
     /// The file in it.
     pub file: Option<SentFile>,
+}
+
+impl Message {
+    /// The numbers of all messages that it was sent in, in order.
+    #[must_use]
+    pub fn sequences(&self) -> Vec<Sequence> {
+        std::iter::once(self.sequence)
+            .chain(self.further.iter().copied())
+            .collect()
+    }
 }
 
 /// A file that the Cloud has taken with a message.
@@ -72,7 +93,10 @@ pub struct SentFile {
 /// What a message says.
 #[derive(Clone, Copy)]
 pub(super) enum Content<'a> {
-    Text(&'a NewMessage),
+    Text {
+        text: &'a str,
+        reply_to: Option<&'a Choice>,
+    },
     File(&'a Attachment),
 }
 
@@ -87,7 +111,8 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// When the Cloud refuses, is away, or does not say whether it took the message; when the storage is away.
+    /// [`Error::TextTooLong`]; [`Error::PartlySent`]; when the Cloud refuses, is away, or does not say whether it took the
+    /// message; when the storage is away.
     pub async fn send_text(
         &self,
         caller: &Caller,
@@ -95,8 +120,63 @@ impl Bridge {
         message: &NewMessage,
     ) -> Result<Message, Error> {
         let opening = message.open.as_ref().unwrap_or(&caller.channel.defaults);
-        self.deliver(caller, user_id, opening, Content::Text(message))
-            .await
+        let pieces = self.pieces(caller, &user_id, message).await?;
+        let mut reply_to = message.reply_to.as_ref();
+        let mut whole: Option<Message> = None;
+        for text in &pieces {
+            let content = Content::Text {
+                text,
+                reply_to: reply_to.take(),
+            };
+            let sent = self
+                .deliver(caller, user_id.clone(), opening, content)
+                .await;
+            match (&mut whole, sent) {
+                (Some(whole), Ok(next)) => whole.further.push(next.sequence),
+                (None, sent) => whole = Some(sent?),
+                (Some(whole), Err(cause)) => {
+                    return Err(Error::PartlySent {
+                        sent: whole.sequences(),
+                        of: pieces.len(),
+                        cause: Box::new(cause),
+                    });
+                }
+            }
+        }
+        // A text is not empty, so there was a piece of it.
+        whole.ok_or(Error::Interrupted)
+    }
+
+    /// The texts that a message is sent as: one, unless it is longer than the Cloud takes and may be split.
+    async fn pieces<'a>(
+        &self,
+        caller: &Caller,
+        user_id: &UserId,
+        message: &'a NewMessage,
+    ) -> Result<Vec<&'a str>, Error> {
+        let text = message.text.as_str();
+        let limit = caller.channel.max_request_chars;
+        let metadata = message.reply_to.as_ref().map(|choice| &choice.metadata);
+        let around = |id_chars| cloud::chars_around_text(id_chars, metadata);
+        let chars = json_chars(text);
+        // Nearly every text fits whatever the conversation is called, and no look-up is needed to see it.
+        if chars + around(LONGEST_ID) <= limit {
+            return Ok(vec![text]);
+        }
+        let key = caller.key(user_id.clone());
+        let standing = self.parts.store.standing(&key).await?;
+        let open = standing.and_then(|standing| standing.open);
+        let around = around(open.map_or(USUAL_ID, |open| open.id.as_str().len()));
+        if chars + around <= limit {
+            Ok(vec![text])
+        } else if message.split && around < limit {
+            Ok(split(text, limit - around))
+        } else {
+            Err(Error::TextTooLong {
+                chars: chars + around,
+                limit,
+            })
+        }
     }
 
     /// Brings a message into the open conversation; opens one where there is none or the Cloud has closed it.
@@ -142,6 +222,7 @@ impl Bridge {
             user_id: session.key.user_id,
             conversation_id: session.conversation.id,
             sequence: written.sequence,
+            further: Vec::new(),
             created_at,
             file: written.file,
         })
@@ -154,7 +235,9 @@ impl Bridge {
         content: Content<'_>,
     ) -> Result<Written, Error> {
         match content {
-            Content::Text(message) => self.write_text(trace, session, message).await,
+            Content::Text { text, reply_to } => {
+                self.write_text(trace, session, text, reply_to).await
+            }
             Content::File(file) => self.write_file(trace, session, file).await,
         }
     }
@@ -164,16 +247,17 @@ impl Bridge {
         &self,
         trace: &Trace,
         session: &mut Session,
-        message: &NewMessage,
+        text: &str,
+        reply_to: Option<&Choice>,
     ) -> Result<Written, Error> {
-        let metadata = if let Some(Choice { sequence, metadata }) = &message.reply_to {
+        let metadata = if let Some(Choice { sequence, metadata }) = reply_to {
             let choice = Signal::Choice(*sequence, metadata);
             self.signal(trace, session, choice).await?;
             Some(metadata)
         } else {
             None
         };
-        let content = cloud::Content::Text(message.text.as_str());
+        let content = cloud::Content::Text(text);
         Ok(Written {
             sequence: self.publish(trace, session, content, metadata).await?,
             file: None,

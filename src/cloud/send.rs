@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::domains::Service;
 use super::retry::Repeat;
-use super::transport::{Body, Call, client_properties, on_behalf};
+use super::transport::{Body, Call, client_properties, json, on_behalf};
 use super::wire::conversation::{
     Event, Field, Message, PublishEvent, UpdateConversationField, chat_state, receipt_status,
 };
@@ -86,6 +86,26 @@ pub struct RawRequest<'a> {
     pub body: &'a Map<String, Value>,
     /// What stands beside the body.
     pub metadata: Option<&'a Metadata>,
+}
+
+/// How many characters the JSON of a request has around a text, in a conversation whose id has so many.
+#[must_use]
+pub fn chars_around_text(id_chars: usize, metadata: Option<&Metadata>) -> usize {
+    let conversation_id = "0".repeat(id_chars);
+    let event = PublishEvent {
+        dialog_id: &conversation_id,
+        conversation_id: &conversation_id,
+        event: Event::Content {
+            content_type: "text/plain",
+            message: Message::Text(""),
+        },
+    };
+    // The id of a request is a UUID.
+    let id = "0".repeat(36);
+    let request = Request::new(&id, PUBLISH, event).with_metadata(metadata);
+    String::from_utf8_lossy(&json(&request))
+        .encode_utf16()
+        .count()
 }
 
 const PUBLISH: &str = "ms.PublishEvent";

@@ -87,7 +87,7 @@ pub(super) fn client_properties(features: &Features) -> Option<HeaderValue> {
     clippy::expect_used,
     reason = "the wire types have text for keys and nothing that refuses to be serialised"
 )]
-fn json(value: &impl Serialize) -> Vec<u8> {
+pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("a wire type is JSON")
 }
 

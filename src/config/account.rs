@@ -11,6 +11,9 @@ use crate::types::ids::AccountId;
 /// 3,000,000 bytes: the vendor's "3 MB" in its smaller reading, which the Cloud takes whichever it means.
 const MAX_FILE_BYTES: &str = "3000000";
 
+/// 5000 characters: what the vendor's how-to for connectors names, the only source that names a number.
+const MAX_REQUEST_CHARS: &str = "5000";
+
 /// An account ("brand") of the Conversational Cloud, and the app installation that the bridge uses there.
 #[derive(Debug, Clone)]
 pub struct Account {
@@ -22,6 +25,8 @@ pub struct Account {
     pub client_secret: SecretString,
     /// Where the hosts of the account's services are looked up: `https://api.liveperson.net` if left out.
     pub domain_api: Url,
+    /// Characters that the JSON of a request with a text may have at the Cloud, 1000 to 100,000: 5000 if left out.
+    pub max_request_chars: usize,
     /// Bytes that a file of a user may have, 1 to 10,000,000: 3,000,000 if left out.
     pub max_file_bytes: usize,
     /// The kinds of files that users may send: all that are known if left out.
@@ -35,6 +40,8 @@ impl Account {
         let client_secret = section.required("client_secret", &form::CLIENT_SECRET);
         let domain_api =
             section.or_default("domain_api", &form::BASE_URL, "https://api.liveperson.net");
+        let max_request_chars =
+            section.or_default("max_request_chars", &form::REQUEST_CHARS, MAX_REQUEST_CHARS);
         let max_file_bytes =
             section.or_default("max_file_bytes", &form::FILE_BYTES, MAX_FILE_BYTES);
         let file_types = section.list("file_types", &form::FILE_TYPE);
@@ -48,6 +55,7 @@ impl Account {
             client_id: client_id?,
             client_secret: client_secret?,
             domain_api: domain_api?,
+            max_request_chars: max_request_chars?,
             max_file_bytes: max_file_bytes?,
             file_types: file_types?.unwrap_or_else(|| ImageType::ALL.to_vec()),
         })

@@ -111,6 +111,12 @@ pub(super) const FILE_BYTES: Form<usize> =
         parse_from_str(text).filter(|number| (1..=10_000_000).contains(number))
     });
 
+/// The length of a request: enough for the text to matter, and far less than a body may have.
+pub(super) const REQUEST_CHARS: Form<usize> =
+    Form::number("a whole number from 1000 to 100000", |text| {
+        parse_from_str(text).filter(|number| (1000..=100_000).contains(number))
+    });
+
 /// A kind of file.
 pub(super) const FILE_TYPE: Form<ImageType> = Form::text("one of JPG, PNG, GIF", parse_from_str);
 

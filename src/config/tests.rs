@@ -31,6 +31,7 @@ account_id = "12345678"
 client_id = "75588e18"
 client_secret = "cl1entsecret"
 domain_api = "http://127.0.0.1:9400"
+max_request_chars = 4000
 max_file_bytes = 1500000
 file_types = ["PNG", "JPG"]
 
@@ -131,6 +132,7 @@ fn every_key_is_read() {
     assert_eq!(account.client_id, "75588e18");
     assert_eq!(account.client_secret.expose_secret(), "cl1entsecret");
     assert_eq!(account.domain_api.as_str(), "http://127.0.0.1:9400/");
+    assert_eq!(account.max_request_chars, 4000);
     assert_eq!(account.max_file_bytes, 1_500_000);
     assert_eq!(account.file_types, [ImageType::Png, ImageType::Jpg]);
 
@@ -178,6 +180,7 @@ fn what_is_left_out_has_its_default() {
         config.accounts[0].domain_api.as_str(),
         "https://api.liveperson.net/"
     );
+    assert_eq!(config.accounts[0].max_request_chars, 5000);
     assert_eq!(config.accounts[0].max_file_bytes, 3_000_000);
     assert_eq!(config.accounts[0].file_types, ImageType::ALL);
     let channel = &config.channels[0];
@@ -232,6 +235,8 @@ account_id = "12345678" -> account_id = "a/b" -> accounts[0].account_id: expecte
 "cl1entsecret" -> "" -> accounts[0].client_secret: expected a client secret
 "cl1entsecret" -> { cl1entsecret = 1 } -> accounts[0].client_secret: expected a client secret, not a table
 "http://127.0.0.1:9400" -> "ftp://127.0.0.1" -> accounts[0].domain_api: expected an http or https URL without user, query and fragment
+max_request_chars = 4000 -> max_request_chars = 999 -> accounts[0].max_request_chars: expected a whole number from 1000 to 100000
+max_request_chars = 4000 -> max_request_chars = 100001 -> accounts[0].max_request_chars: expected a whole number from 1000 to 100000
 max_file_bytes = 1500000 -> max_file_bytes = 0 -> accounts[0].max_file_bytes: expected a whole number from 1 to 10000000
 max_file_bytes = 1500000 -> max_file_bytes = 10000001 -> accounts[0].max_file_bytes: expected a whole number from 1 to 10000000
 "PNG", "JPG" -> "PNG", "PDF" -> accounts[0].file_types[1]: expected one of JPG, PNG, GIF

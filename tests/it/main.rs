@@ -25,6 +25,7 @@ mod demo;
 mod files;
 mod house;
 mod isolation;
+mod long_texts;
 mod openapi;
 mod opening_race;
 mod outages;

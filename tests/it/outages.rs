@@ -34,8 +34,12 @@ fn texts(app: &TestApp) -> Vec<String> {
 async fn a_refusal_is_passed_on_with_the_clouds_words(engine: Engine) {
     let app = opened(engine).await;
 
-    // The Cloud takes requests of 5000 characters.
-    let refused = app.sms.say("ada", &"x".repeat(6000)).await;
+    let mut refusal = Reply::new(StatusCode::BAD_REQUEST);
+    refusal.body = json!({"code": "BAD_REQUEST", "body": {"msg": "Bad Request"}}).to_string();
+    app.cloud
+        .sandbox
+        .inject(Fault::new(Operation::Send, Answer::Reply(refusal)));
+    let refused = app.sms.say("ada", "second").await;
 
     let problem = refused.expect_problem(422, "cloud-refused");
     assert_eq!(

@@ -27,6 +27,9 @@ pub(super) struct NewMessage {
     open: Option<Opening>,
     /// The choice of structured content that the text stands for.
     reply_to: Option<ReplyTo>,
+    /// Whether a text that the Cloud does not take in one message is sent in several, cut between words.
+    #[serde(default)]
+    split: bool,
 }
 
 /// An element of an agent's message that the user used.
@@ -50,9 +53,13 @@ pub(super) struct Message {
     user_id: UserId,
     /// The conversation it went to.
     conversation_id: ConversationId,
-    /// Its number in the dialog, from 0.
+    /// Its number in the dialog, from 0; of a text in several messages the first one's.
     #[schema(value_type = u32)]
     sequence: Sequence,
+    /// The numbers of all messages that a text was sent in, in order, where the request allowed several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<u32>>)]
+    sequences: Option<Vec<Sequence>>,
     /// How far it has come.
     status: Status,
     /// When the bridge received it.
@@ -88,6 +95,7 @@ impl From<bridge::Message> for Message {
             user_id: message.user_id,
             conversation_id: message.conversation_id,
             sequence: message.sequence,
+            sequences: None,
             status: Status::Sent,
             created_at: message.created_at,
             file: message.file.map(|file| File {
@@ -116,6 +124,7 @@ pub(super) async fn send(
         text,
         open,
         reply_to,
+        split,
     }): Json<NewMessage>,
 ) -> Result<(StatusCode, Body<Message>), Problem> {
     let message = bridge::NewMessage {
@@ -123,7 +132,13 @@ pub(super) async fn send(
         open,
         reply_to: reply_to
             .map(|ReplyTo { sequence, metadata }| bridge::Choice { sequence, metadata }),
+        split,
     };
     let sent = bridge.send_text(&caller, user_id, &message).await?;
-    Ok((StatusCode::CREATED, Body(sent.into())))
+    let sequences = split.then(|| sent.sequences());
+    let sent = Message {
+        sequences,
+        ..sent.into()
+    };
+    Ok((StatusCode::CREATED, Body(sent)))
 }

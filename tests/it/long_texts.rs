@@ -1,0 +1,144 @@
+//! Texts that are longer than the Cloud takes: refused with both numbers, or sent in several messages.
+
+use liveperson_bridge::sandbox::{Fault, Operation};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::app::TestApp;
+use crate::support::cloud::Cloud;
+use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
+
+on_both_engines!(
+    a_text_that_is_too_long_is_refused_before_anything_is_done,
+    the_limit_is_of_the_whole_request,
+    a_text_that_may_be_split_is_sent_in_order_and_whole,
+    a_text_that_fits_is_not_split,
+    a_choice_goes_with_the_first_message_alone,
+    what_was_sent_of_a_split_text_is_told_when_the_rest_is_not,
+);
+
+const MESSAGES: &str = "/v1/users/ada/messages";
+
+/// A text of so many words.
+fn words(count: usize) -> String {
+    let words: Vec<_> = (0..count).map(|number| format!("word{number}")).collect();
+    words.join(" ")
+}
+
+fn texts(app: &TestApp) -> Vec<String> {
+    app.cloud.texts(&app.cloud.only_conversation().id)
+}
+
+async fn a_text_that_is_too_long_is_refused_before_anything_is_done(engine: Engine) {
+    let app = TestApp::start(engine).await;
+
+    let refused = app.sms.say("ada", &"x".repeat(6000)).await;
+
+    let problem = refused.expect_problem(422, "invalid-request");
+    assert_eq!(problem["errors"][0]["pointer"], "/text");
+    let detail = problem["errors"][0]["detail"].as_str().unwrap();
+    assert!(detail.contains("5000") && detail.contains("62"), "{detail}");
+    assert!(app.cloud.sandbox.requests().is_empty());
+}
+
+async fn the_limit_is_of_the_whole_request(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "x").await.expect(201);
+    let request = app.cloud.requests(Operation::Send).pop().unwrap();
+    let room = 5000 - (request.body.chars().count() - 1);
+
+    app.sms.say("ada", &"é".repeat(room)).await.expect(201);
+    app.sms.say("ada", &"x".repeat(room + 1)).await.expect(422);
+    // As JSON a quotation mark has two characters.
+    let quoted = format!("{}\"", "x".repeat(room - 1));
+    app.sms.say("ada", &quoted).await.expect(422);
+
+    let longest = app.cloud.requests(Operation::Send).pop().unwrap();
+    assert_eq!(longest.body.chars().count(), 5000);
+    assert_eq!(texts(&app).len(), 2);
+}
+
+async fn a_text_that_may_be_split_is_sent_in_order_and_whole(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let text = words(3000);
+
+    let body = json!({"text": text, "split": true});
+    let sent = app.sms.post(MESSAGES, body).await.expect(201);
+
+    let texts = texts(&app);
+    assert!(texts.len() > 4, "{}", texts.len());
+    assert_eq!(texts.join(" "), text);
+    let sequences: Vec<_> = (0..texts.len()).collect();
+    assert_eq!(sent["sequences"], json!(sequences));
+    assert_eq!(sent["sequence"], 0);
+    for request in app.cloud.requests(Operation::Send) {
+        let length = request.body.chars().count();
+        assert!(length <= 5000, "{length}");
+    }
+}
+
+async fn a_text_that_fits_is_not_split(engine: Engine) {
+    let app = TestApp::start(engine).await;
+
+    let body = json!({"text": "one two", "split": true});
+    let sent = app.sms.post(MESSAGES, body).await.expect(201);
+    let plain = app.sms.say("ada", "three").await.expect(201);
+
+    assert_eq!(sent["sequences"], json!([0]));
+    assert_eq!(plain["sequences"], Value::Null);
+    assert_eq!(texts(&app), ["one two", "three"]);
+}
+
+async fn a_choice_goes_with_the_first_message_alone(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let metadata = json!([{"type": "ExternalId", "id": "Y1"}]);
+    let choice = json!({"sequence": 1, "metadata": metadata});
+
+    let body = json!({"text": words(1500), "split": true, "reply_to": choice});
+    app.sms.post(MESSAGES, body).await.expect(201);
+
+    let bodies = app.cloud.bodies(Operation::Send);
+    let with: Vec<_> = bodies
+        .iter()
+        .map(|body| !body["metadata"].is_null())
+        .collect();
+    let types: Vec<_> = bodies
+        .iter()
+        .map(|body| &body["body"]["event"]["type"])
+        .collect();
+    assert!(bodies.len() > 2);
+    assert_eq!(types[0], "AcceptStatusEvent");
+    assert!(with[0] && with[1] && !with[2..].contains(&true), "{with:?}");
+}
+
+async fn what_was_sent_of_a_split_text_is_told_when_the_rest_is_not(engine: Engine) {
+    let cloud = Cloud::start().await;
+    let short = |toml: String| {
+        let account = "[[accounts]]\n";
+        toml.replace(account, &format!("{account}max_request_chars = 1000\n"))
+    };
+    let database = Database::create(engine).await;
+    let app = TestApp::start_configured(cloud, database, short).await;
+    app.sms.say("ada", "first").await.expect(201);
+    let sms = app.sms.clone();
+    let body = json!({"text": words(25_000), "split": true});
+
+    let sending = tokio::task::spawn(async move { sms.post(MESSAGES, body).await });
+    eventually("some of it is sent", async || {
+        (texts(&app).len() > 2).then_some(())
+    })
+    .await;
+    app.cloud.sandbox.inject(Fault::status(
+        Operation::Send,
+        StatusCode::SERVICE_UNAVAILABLE,
+    ));
+    let partly = sending.await.unwrap();
+
+    let problem = partly.expect_problem(504, "cloud-outcome-unknown");
+    assert_eq!(problem["upstream"]["status"], 503);
+    let sent = texts(&app).len() - 1;
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.starts_with(&format!("{sent} of ")), "{detail}");
+    assert_eq!(problem["retryable"], false);
+}
