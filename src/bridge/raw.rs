@@ -31,11 +31,7 @@ impl Bridge {
         user_id: UserId,
         mut raw: Raw,
     ) -> Result<Value, Error> {
-        let key = caller.key(user_id);
-        let mut session = self
-            .session(&caller.trace, &key)
-            .await?
-            .ok_or(Error::NoOpenConversation)?;
+        let mut session = self.open_session(caller, user_id).await?;
         for member in ids_of(&raw.name) {
             raw.body
                 .entry(*member)

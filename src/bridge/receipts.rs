@@ -18,11 +18,7 @@ impl Bridge {
         status: ReceiptStatus,
         sequences: &[Sequence],
     ) -> Result<(), Error> {
-        let key = caller.key(user_id);
-        let mut session = self
-            .session(&caller.trace, &key)
-            .await?
-            .ok_or(Error::NoOpenConversation)?;
+        let mut session = self.open_session(caller, user_id).await?;
         let receipts = Signal::Receipts(status, sequences);
         self.show(&caller.trace, &mut session, receipts).await
     }

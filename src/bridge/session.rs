@@ -4,11 +4,11 @@ use serde_json::Value;
 use tokio_util::bytes::Bytes;
 
 use super::tokens::Token;
-use crate::bridge::{Bridge, Error};
+use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::{self, Content, RawRequest, Signal};
 use crate::store::{OpenConversation, Standing, Typing, UserRef};
 use crate::types::file::ImageType;
-use crate::types::ids::UserKey;
+use crate::types::ids::{UserId, UserKey};
 use crate::types::message::{Metadata, Sequence};
 use crate::types::trace::Trace;
 
@@ -62,6 +62,16 @@ impl Bridge {
             conversation,
             typing,
         }))
+    }
+
+    /// The session of a user for what needs an open conversation.
+    pub(super) async fn open_session(
+        &self,
+        caller: &Caller,
+        user_id: UserId,
+    ) -> Result<Session, Error> {
+        let session = self.session(&caller.trace, &caller.key(user_id)).await?;
+        session.ok_or(Error::NoOpenConversation)
     }
 
     /// Writes into the session's conversation.

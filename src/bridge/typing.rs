@@ -43,11 +43,7 @@ impl Bridge {
         user_id: UserId,
         state: ChatState,
     ) -> Result<(), Error> {
-        let key = caller.key(user_id);
-        let mut session = self
-            .session(&caller.trace, &key)
-            .await?
-            .ok_or(Error::NoOpenConversation)?;
+        let mut session = self.open_session(caller, user_id).await?;
         let store = &self.parts.store;
         let (user, known) = (session.user, session.typing);
         let signal = Signal::ChatState(state);

@@ -30,7 +30,7 @@ async fn an_opening_can_be_seen_with_all_that_it_asked_for() {
         {"type": "ctmrinfo", "info": {
             "ctype": "vip", "cstatus": "active", "balance": -12.5, "currency": "EUR", "customerId": "c",
             "socialId": "s", "imei": "i", "userName": "ada", "companySize": 7, "companyBranch": "North",
-            "accountName": "Acme", "role": "CEO", "loginStatus": 1, "storeZipCode": "1", "storeNumber": "2",
+            "accountName": "Acme", "role": "Director", "loginStatus": 1, "storeZipCode": "1", "storeNumber": "2",
             "lastPaymentDate": {"day": 1, "month": 2, "year": 2026},
             "registrationDate": {"day": 3, "month": 4, "year": 2020}}},
         {"type": "personal", "personal": {
