@@ -40,6 +40,8 @@ pub enum Error {
 pub struct Key {
     bytes: SecretBox<[u8; 32]>,
     id: [u8; KEY_ID_BYTES],
+    /// The id in hex, made once: it is compared on the way of each message.
+    name: String,
 }
 
 impl Key {
@@ -56,6 +58,7 @@ impl Key {
         Self {
             bytes: SecretBox::new(Box::new(bytes)),
             id,
+            name: format!("{:016x}", u64::from_be_bytes(id)),
         }
     }
 
@@ -80,8 +83,8 @@ impl Key {
 
     /// The key's public name: 16 hex digits.
     #[must_use]
-    pub fn id(&self) -> String {
-        format!("{:016x}", u64::from_be_bytes(self.id))
+    pub fn id(&self) -> &str {
+        &self.name
     }
 
     fn cipher(&self) -> XChaCha20Poly1305 {
@@ -130,7 +133,7 @@ impl Keyring {
 
     /// The public name of the key that seals.
     #[must_use]
-    pub fn sealing_key_id(&self) -> String {
+    pub fn sealing_key_id(&self) -> &str {
         self.first.id()
     }
 

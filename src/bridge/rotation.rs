@@ -28,8 +28,9 @@ pub async fn rotate(store: &Store, keyring: &Keyring) -> Result<Rotation, Error>
     let mut rotation = Rotation::default();
     let mut last = None;
     loop {
-        let key_id = keyring.sealing_key_id();
-        let batch = store.tokens_not_sealed_by(&key_id, last, BATCH).await?;
+        let batch = store
+            .tokens_not_sealed_by(keyring.sealing_key_id(), last, BATCH)
+            .await?;
         let Some((user, ..)) = batch.last() else {
             return Ok(rotation);
         };

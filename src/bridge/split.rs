@@ -20,8 +20,11 @@ fn json_chars_of(c: char) -> usize {
 pub(super) fn split(text: &str, budget: usize) -> Vec<&str> {
     let mut pieces = Vec::new();
     let mut rest = text;
-    while json_chars(rest) > budget {
+    loop {
         let fits = prefix(rest, budget);
+        if fits == rest.len() {
+            break;
+        }
         let (piece, after) = rest.split_at(cut(rest, fits));
         let piece = piece.trim_end();
         if !piece.is_empty() {

@@ -74,7 +74,7 @@ pub(super) fn seal(
 ) -> Result<StoredToken, Error> {
     Ok(StoredToken {
         sealed: keyring.seal(token.as_bytes(), &place(key))?,
-        key_id: keyring.sealing_key_id(),
+        key_id: keyring.sealing_key_id().to_owned(),
         consumer_id,
     })
 }

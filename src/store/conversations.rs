@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 
+use super::users::RELEASE_LANE;
 use super::{Error, Lease, Store, UserRef, run, transaction};
 use crate::types::conversation::{CloseReason, Conversation, Features, State};
 use crate::types::ids::{ChannelId, ConversationId, UserKey};
@@ -33,7 +34,7 @@ pub struct Opened<'a> {
 }
 
 #[derive(sqlx::FromRow)]
-pub(super) struct ConversationRow {
+struct ConversationRow {
     id: String,
     features: Json<Features>,
     opened_at: i64,
@@ -84,13 +85,11 @@ impl Store {
                     .execute(&mut *tx)
                     .await?;
             }
-            sqlx::query(
-                "UPDATE users SET lease_id = NULL, lease_until = NULL WHERE id = $1 AND lease_id = $2",
-            )
-            .bind(opened.user.0)
-            .bind(&lease.id)
-            .execute(&mut *tx)
-            .await?;
+            sqlx::query(RELEASE_LANE)
+                .bind(opened.user.0)
+                .bind(&lease.id)
+                .execute(&mut *tx)
+                .await?;
             inserted
         }))
     }

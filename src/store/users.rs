@@ -3,12 +3,15 @@
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 
-use super::conversations::ConversationRow;
 use super::{Error, OpenConversation, Store, Typing, run};
 use crate::crypto::Sealed;
 use crate::types::conversation::{Conversation, Features};
 use crate::types::ids::UserKey;
 use crate::types::profile::Profile;
+
+/// Gives the lane of user $1 back, unless the lease $2 was lost.
+pub(super) const RELEASE_LANE: &str =
+    "UPDATE users SET lease_id = NULL, lease_until = NULL WHERE id = $1 AND lease_id = $2";
 
 /// The row of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +75,6 @@ struct StandingRow {
 
 #[derive(sqlx::FromRow)]
 struct UserRow {
-    id: i64,
     consumer_id: Option<String>,
     profile: Json<Profile>,
 }
@@ -167,7 +169,7 @@ impl Store {
     /// When the database does not answer.
     pub async fn user(&self, key: &UserKey) -> Result<Option<User>, Error> {
         let row: Option<UserRow> = run!(self, readers, |db| sqlx::query_as(
-            "SELECT id, consumer_id, profile FROM users
+            "SELECT consumer_id, profile FROM users
              WHERE account_id = $1 AND namespace = $2 AND user_id = $3",
         )
         .bind(key.account_id.as_str())
@@ -178,17 +180,10 @@ impl Store {
         let Some(row) = row else {
             return Ok(None);
         };
-        let conversation: Option<ConversationRow> = run!(self, readers, |db| sqlx::query_as(
-            "SELECT id, features, opened_at, closed_at, close_reason FROM conversations
-             WHERE user_ref = $1 ORDER BY ordinal DESC LIMIT 1",
-        )
-        .bind(row.id)
-        .fetch_optional(db)
-        .await?);
         Ok(Some(User {
             consumer_id: row.consumer_id,
             profile: row.profile.0,
-            conversation: conversation.map(Conversation::try_from).transpose()?,
+            conversation: self.latest_conversation(key).await?,
         }))
     }
 
@@ -340,14 +335,12 @@ impl Store {
     ///
     /// When the database does not answer; the lane is free once the lease has run out.
     pub async fn release_lane(&self, user: UserRef, lease: &Lease) -> Result<(), Error> {
-        run!(self, writer, |db| sqlx::query(
-            "UPDATE users SET lease_id = NULL, lease_until = NULL WHERE id = $1 AND lease_id = $2",
-        )
-        .bind(user.0)
-        .bind(&lease.id)
-        .execute(db)
-        .await?
-        .rows_affected());
+        run!(self, writer, |db| sqlx::query(RELEASE_LANE)
+            .bind(user.0)
+            .bind(&lease.id)
+            .execute(db)
+            .await?
+            .rows_affected());
         Ok(())
     }
 }
