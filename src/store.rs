@@ -8,11 +8,16 @@
 //! To add a function: write it in the file of its noun, and call it in `tests/it/store.rs`, which runs on both engines
 //! and fails for a function that it never called.
 
+mod bells;
+mod changes;
 mod conversations;
+mod dialogs;
 mod error;
 mod files;
+mod log;
 mod postgres;
 mod sqlite;
+mod tx;
 mod typing;
 mod users;
 
@@ -20,9 +25,15 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
+pub use bells::Bell;
+pub use changes::{
+    Admission, Announced, Arrival, Change, ConversationChange, Fate, Known, Translate, Translation,
+};
 pub use conversations::{OpenConversation, Opened};
+pub use dialogs::{Dialog, DialogKind};
 pub use error::Error;
 pub use files::HostedFile;
+pub use log::{LoggedEvent, NewEvent, Page};
 pub use typing::{DueTyping, Typing};
 pub use users::{Lease, Standing, StoredToken, User, UserRef};
 
@@ -47,6 +58,7 @@ pub enum Location {
 #[derive(Debug, Clone)]
 pub struct Store {
     engine: Engine,
+    bells: bells::Bells,
 }
 
 #[derive(Debug, Clone)]
@@ -72,27 +84,7 @@ macro_rules! run {
     };
 }
 
-/// Runs a block inside a transaction, written once for both engines, and commits it; a `?` in it rolls it back.
-macro_rules! transaction {
-    ($store:expr, |$tx:ident| $body:block) => {
-        match &$store.engine {
-            crate::store::Engine::Postgres(pool) => {
-                let mut $tx = pool.begin().await?;
-                let result = $body;
-                $tx.commit().await?;
-                result
-            }
-            crate::store::Engine::Sqlite(sqlite) => {
-                let mut $tx = sqlite.begin().await?;
-                let result = $body;
-                $tx.commit().await?;
-                result
-            }
-        }
-    };
-}
-
-use {run, transaction};
+use run;
 
 impl Store {
     /// Connects, without touching the schema.
@@ -110,7 +102,10 @@ impl Store {
                 Engine::Sqlite(sqlite::Sqlite::open(data_dir).await?)
             }
         };
-        Ok(Self { engine })
+        Ok(Self {
+            engine,
+            bells: bells::Bells::default(),
+        })
     }
 
     /// Brings the schema up to date; safe while other replicas do the same or still run the version before.

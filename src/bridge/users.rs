@@ -66,7 +66,9 @@ impl Bridge {
             store.release_lane(standing.user, &lease).await?;
             return Err(error);
         }
-        store.delete_user(standing.user).await?;
+        store
+            .delete_user(standing.user, self.parts.clock.now())
+            .await?;
         Ok(())
     }
 

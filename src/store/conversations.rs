@@ -3,8 +3,10 @@
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 
+use super::dialogs::CLOSE_DIALOGS;
+use super::tx::on;
 use super::users::RELEASE_LANE;
-use super::{Error, Lease, Store, UserRef, run, transaction};
+use super::{Error, Lease, Store, UserRef, run};
 use crate::types::conversation::{CloseReason, Conversation, Features, State};
 use crate::types::ids::{ChannelId, ConversationId, UserKey};
 use crate::types::profile::Profile;
@@ -52,8 +54,9 @@ impl Store {
     pub async fn insert_opened(&self, opened: &Opened<'_>, lease: &Lease) -> Result<bool, Error> {
         let id = opened.conversation.id.as_str();
         let at = opened.at.timestamp_millis();
-        Ok(transaction!(self, |tx| {
-            let rows = sqlx::query(
+        let mut tx = self.begin().await?;
+        let rows = on!(tx, |db| {
+            sqlx::query(
                 "INSERT INTO conversations (id, user_ref, ordinal, channel_id, features, opened_at)
                  SELECT $1, $2, COALESCE(MAX(ordinal), 0) + 1, $3, $4, $5
                  FROM conversations WHERE user_ref = $2
@@ -65,33 +68,43 @@ impl Store {
             .bind(opened.channel_id.as_str())
             .bind(Json(&opened.conversation.features))
             .bind(at)
-            .execute(&mut *tx)
+            .execute(db)
             .await?
-            .rows_affected();
-            let inserted = rows == 1;
-            if inserted {
+            .rows_affected()
+        });
+        let inserted = rows == 1;
+        if inserted {
+            on!(tx, |db| {
                 sqlx::query(
                     "INSERT INTO dialogs (id, conversation_id, kind, opened_at) VALUES ($1, $1, 'main', $2)",
                 )
                 .bind(id)
                 .bind(at)
-                .execute(&mut *tx)
-                .await?;
-            }
-            if let Some(profile) = opened.profile.filter(|_| inserted) {
+                .execute(db)
+                .await?
+                .rows_affected()
+            });
+        }
+        if let Some(profile) = opened.profile.filter(|_| inserted) {
+            on!(tx, |db| {
                 sqlx::query("UPDATE users SET profile = $2 WHERE id = $1")
                     .bind(opened.user.0)
                     .bind(Json(profile))
-                    .execute(&mut *tx)
-                    .await?;
-            }
+                    .execute(db)
+                    .await?
+                    .rows_affected()
+            });
+        }
+        on!(tx, |db| {
             sqlx::query(RELEASE_LANE)
                 .bind(opened.user.0)
                 .bind(&lease.id)
-                .execute(&mut *tx)
-                .await?;
-            inserted
-        }))
+                .execute(db)
+                .await?
+                .rows_affected()
+        });
+        tx.commit().await?;
+        Ok(inserted)
     }
 
     /// The conversation that was opened last for a user.
@@ -126,25 +139,28 @@ impl Store {
         reason: Option<&CloseReason>,
     ) -> Result<bool, Error> {
         let at = at.timestamp_millis();
-        Ok(transaction!(self, |tx| {
-            let rows = sqlx::query(
+        let mut tx = self.begin().await?;
+        let rows = on!(tx, |db| {
+            sqlx::query(
                 "UPDATE conversations SET closed_at = $2, close_reason = $3 WHERE id = $1 AND closed_at IS NULL",
             )
             .bind(id.as_str())
             .bind(at)
             .bind(reason.map(|reason| &reason.0[..]))
-            .execute(&mut *tx)
+            .execute(db)
             .await?
-            .rows_affected();
-            sqlx::query(
-                "UPDATE dialogs SET closed_at = $2 WHERE conversation_id = $1 AND closed_at IS NULL",
-            )
-            .bind(id.as_str())
-            .bind(at)
-            .execute(&mut *tx)
-            .await?;
-            rows == 1
-        }))
+            .rows_affected()
+        });
+        on!(tx, |db| {
+            sqlx::query(CLOSE_DIALOGS)
+                .bind(id.as_str())
+                .bind(at)
+                .execute(db)
+                .await?
+                .rows_affected()
+        });
+        tx.commit().await?;
+        Ok(rows == 1)
     }
 }
 

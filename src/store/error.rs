@@ -8,6 +8,9 @@ pub enum Error {
     /// The database does not answer, or refused the statement; another try may succeed.
     #[error("the database is not available")]
     Unavailable(#[source] sqlx::Error),
+    /// Others changed the same row again and again; another try may succeed.
+    #[error("a row of the database was changed by others again and again")]
+    Contended,
     /// A row holds what this version cannot read.
     #[error("the database holds a {what} that this version cannot read")]
     Unreadable {

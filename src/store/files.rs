@@ -6,6 +6,14 @@ use super::{Error, Store, UserRef, run};
 use crate::types::file::{FileId, FileType};
 use crate::types::ids::UserKey;
 
+/// Keeps a file under id $1, unless user $2 has it already; gives the id that it is kept under.
+pub(super) const ENSURE_FILE: &str =
+    "INSERT INTO files (id, user_ref, relative_path, file_type, created_at)
+     VALUES ($1, $2, $3, $4, $5)
+     -- an update that changes nothing, because DO NOTHING would return no row
+     ON CONFLICT (user_ref, relative_path) DO UPDATE SET relative_path = excluded.relative_path
+     RETURNING id";
+
 /// A file as the Cloud knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostedFile {
@@ -29,20 +37,14 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<FileId, Error> {
         let (id,): (String,) = run!(self, writer, |db| {
-            sqlx::query_as(
-                "INSERT INTO files (id, user_ref, relative_path, file_type, created_at)
-                 VALUES ($1, $2, $3, $4, $5)
-                 -- an update that changes nothing, because DO NOTHING would return no row
-                 ON CONFLICT (user_ref, relative_path) DO UPDATE SET relative_path = excluded.relative_path
-                 RETURNING id",
-            )
-            .bind(id.to_string())
-            .bind(user.0)
-            .bind(&file.relative_path)
-            .bind(file.file_type.as_str())
-            .bind(now.timestamp_millis())
-            .fetch_one(db)
-            .await?
+            sqlx::query_as(ENSURE_FILE)
+                .bind(id.to_string())
+                .bind(user.0)
+                .bind(&file.relative_path)
+                .bind(file.file_type.as_str())
+                .bind(now.timestamp_millis())
+                .fetch_one(db)
+                .await?
         });
         id.parse()
             .map_err(|_| Error::Unreadable { what: "file's id" })

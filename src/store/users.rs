@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 
+use super::changes::forget_changes;
+use super::tx::on;
 use super::{Error, OpenConversation, Store, Typing, run};
 use crate::crypto::Sealed;
 use crate::types::conversation::{Conversation, Features};
@@ -288,20 +290,32 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a user with all that hangs below the row.
+    /// Removes a user with all that hangs below the row, and what the Cloud told of the conversations; what it tells of
+    /// them afterwards is not kept either.
     ///
     /// # Errors
     ///
     /// When the database does not answer; nothing is removed then.
-    pub async fn delete_user(&self, user: UserRef) -> Result<(), Error> {
-        run!(self, writer, |db| sqlx::query(
-            "DELETE FROM users WHERE id = $1"
-        )
-        .bind(user.0)
-        .execute(db)
-        .await?
-        .rows_affected());
-        Ok(())
+    pub async fn delete_user(&self, user: UserRef, now: DateTime<Utc>) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        let dialogs: Vec<(String,)> = on!(tx, |db| {
+            sqlx::query_as(
+                "SELECT d.id FROM dialogs d JOIN conversations c ON c.id = d.conversation_id WHERE c.user_ref = $1",
+            )
+            .bind(user.0)
+            .fetch_all(db)
+            .await?
+        });
+        let dialogs: Vec<_> = dialogs.into_iter().map(|(id,)| id).collect();
+        forget_changes(&mut tx, user, &dialogs, now).await?;
+        on!(tx, |db| {
+            sqlx::query("DELETE FROM users WHERE id = $1")
+                .bind(user.0)
+                .execute(db)
+                .await?
+                .rows_affected()
+        });
+        tx.commit().await
     }
 
     /// Takes the user's lane, unless somebody else holds it; says whether it is ours.

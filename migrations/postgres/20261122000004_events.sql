@@ -1,0 +1,72 @@
+-- What channels are told: one log per channel, read by cursor and, where the channel has a callback URL, delivered.
+
+-- A batch is sent as one JSON object of objects and taken apart by the same words in both engines.
+CREATE FUNCTION json_each(batch TEXT, OUT key TEXT, OUT value JSON) RETURNS SETOF RECORD
+    LANGUAGE sql IMMUTABLE STRICT ROWS 32 AS 'SELECT e.key, e.value FROM pg_catalog.json_each(batch::JSON) e';
+
+ALTER TABLE conversations ADD COLUMN updated_at BIGINT;   -- the Cloud's newest metaDataLastUpdateTs; older states are dropped
+ALTER TABLE conversations ADD COLUMN announced TEXT CHECK (announced IN ('opened', 'closed')); -- what the channel was told last
+
+-- Positions count without a gap: whoever adds events holds the log's row until the commit, so that no event ever becomes
+-- visible behind a cursor.
+CREATE TABLE logs (
+    channel_id TEXT   PRIMARY KEY,
+    head       BIGINT NOT NULL,             -- position of the newest event
+    floor      BIGINT NOT NULL DEFAULT 0    -- position of the newest event that is not kept any more
+);
+
+CREATE TABLE events (
+    channel_id    TEXT   NOT NULL,
+    position      BIGINT NOT NULL,          -- place in the channel's log, from 1
+    id            TEXT   NOT NULL UNIQUE,
+    user_ref      BIGINT REFERENCES users (id) ON DELETE CASCADE, -- NULL: an event to try the callback with
+    kind          TEXT   NOT NULL,          -- the type, such as message.created
+    body          TEXT   NOT NULL,          -- the event as it is sent, the same bytes each time
+    traceparent   TEXT,                     -- what it came about by
+    created_at    BIGINT NOT NULL,
+    delivery      TEXT   CHECK (delivery IN ('pending', 'delivered', 'failed', 'dropped')), -- NULL: the channel had no callback URL
+    deliver_until BIGINT,                   -- from then on it is too old to be delivered
+    attempts      BIGINT NOT NULL DEFAULT 0,
+    failure       TEXT,                     -- why it failed
+    nack_at       BIGINT,                   -- when the agent is to be told that it failed; NULL: nobody waits for that
+    PRIMARY KEY (channel_id, position)
+);
+
+CREATE INDEX events_user ON events (user_ref);
+CREATE INDEX events_pending ON events (channel_id, COALESCE(user_ref, 0), position) WHERE delivery = 'pending';
+CREATE INDEX events_failed ON events (channel_id, position) WHERE delivery = 'failed';
+CREATE INDEX events_nack ON events (nack_at) WHERE nack_at IS NOT NULL;
+
+-- One try to deliver an event.
+CREATE TABLE attempts (
+    event_id    TEXT   NOT NULL REFERENCES events (id) ON DELETE CASCADE,
+    number      BIGINT NOT NULL,            -- from 1
+    at          BIGINT NOT NULL,
+    duration_ms BIGINT NOT NULL,
+    status      BIGINT,                     -- of the HTTP answer; NULL: there was none
+    error       TEXT,                       -- why there was none
+    PRIMARY KEY (event_id, number)
+);
+
+-- The events of one user that a channel has still to be told, one after the other.
+CREATE TABLE delivery_lanes (
+    id         BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    channel_id TEXT   NOT NULL,
+    user_ref   BIGINT REFERENCES users (id) ON DELETE CASCADE, -- NULL: the lane of events to try the callback with
+    arrivals   BIGINT NOT NULL DEFAULT 1,   -- counts events; tells who empties the lane that another has come meanwhile
+    failures   BIGINT NOT NULL DEFAULT 0,   -- how often in a row the first event has failed
+    due_at     BIGINT,                      -- when it may be taken; NULL: it is empty
+    lease_id   TEXT                         -- who has it until due_at; NULL: nobody
+);
+
+CREATE UNIQUE INDEX delivery_lanes_user ON delivery_lanes (channel_id, COALESCE(user_ref, 0));
+CREATE INDEX delivery_lanes_of_user ON delivery_lanes (user_ref);
+CREATE INDEX delivery_lanes_due ON delivery_lanes (channel_id, due_at) WHERE due_at IS NOT NULL;
+
+-- How a channel's callback URL fares.
+CREATE TABLE callbacks (
+    channel_id TEXT   PRIMARY KEY,
+    failures   BIGINT NOT NULL DEFAULT 0,   -- in a row, over all users
+    paused_at  BIGINT,                      -- since when nothing is sent; NULL: it is
+    probe_at   BIGINT                       -- after too many failures, when the next single event may be sent
+);

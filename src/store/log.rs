@@ -1,0 +1,249 @@
+//! The logs of events, one per channel.
+//!
+//! A log's positions count from 1 without a gap, and whoever adds to it holds its row until the commit. So positions become
+//! visible in their order, and a cursor that has passed one will never be overtaken by a lower one. Erasing a user and
+//! retention take events out; the rest keep their positions.
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+
+use super::tx::{Tx, on};
+use super::{Error, Store, UserRef, run};
+use crate::types::event::{EventId, EventType};
+use crate::types::ids::ChannelId;
+
+/// An event to be added to a channel's log.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// Its id.
+    pub id: EventId,
+    /// Whose log.
+    pub channel_id: ChannelId,
+    /// Whom it is about; none for an event to try the callback with.
+    pub user: Option<UserRef>,
+    /// Its type.
+    pub kind: EventType,
+    /// The event as channels get it.
+    pub body: String,
+    /// What it came about by.
+    pub traceparent: Option<String>,
+    /// Until when its delivery is tried; none where the channel has no callback URL.
+    pub deliver_until: Option<DateTime<Utc>>,
+}
+
+/// An event as it stands in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedEvent {
+    /// Its place.
+    pub position: u64,
+    /// Its id.
+    pub id: String,
+    /// Its type, such as `message.created`.
+    pub kind: String,
+    /// The event as channels get it.
+    pub body: String,
+}
+
+/// A part of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The events behind the asked position, in order.
+    pub events: Vec<LoggedEvent>,
+    /// The position of the newest event that is not kept any more, 0 if all are.
+    pub floor: u64,
+    /// The position of the newest event, 0 if there never was one.
+    pub head: u64,
+}
+
+#[derive(sqlx::FromRow)]
+struct EventRow {
+    position: i64,
+    id: String,
+    kind: String,
+    body: String,
+}
+
+impl Store {
+    /// Adds events to their channels' logs and, where they are to be delivered, to their users' lanes.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; nothing is added then.
+    pub async fn append_events(
+        &self,
+        events: &[NewEvent],
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        append(&mut tx, events, now).await?;
+        tx.commit().await
+    }
+
+    /// The events behind a position of a channel's log, `limit` at most.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn events_after(
+        &self,
+        channel_id: &ChannelId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Page, Error> {
+        // The events are read first: what the log's row then says of its ends can only be newer.
+        let rows: Vec<EventRow> = run!(self, readers, |db| {
+            sqlx::query_as(
+                "SELECT position, id, kind, body FROM events
+                 WHERE channel_id = $1 AND position > $2 ORDER BY position LIMIT $3",
+            )
+            .bind(channel_id.as_str())
+            .bind(i64::try_from(after).unwrap_or(i64::MAX))
+            .bind(i64::from(limit))
+            .fetch_all(db)
+            .await?
+        });
+        let ends: Option<(i64, i64)> = run!(self, readers, |db| {
+            sqlx::query_as("SELECT head, floor FROM logs WHERE channel_id = $1")
+                .bind(channel_id.as_str())
+                .fetch_optional(db)
+                .await?
+        });
+        let (head, floor) = ends.unwrap_or_default();
+        Ok(Page {
+            events: rows.into_iter().map(LoggedEvent::from).collect(),
+            floor: floor.unsigned_abs(),
+            head: head.unsigned_abs(),
+        })
+    }
+}
+
+/// Adds events within a transaction, which holds their logs until it ends.
+pub(super) async fn append(
+    tx: &mut Tx,
+    events: &[NewEvent],
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    // Logs are taken in one order everywhere, so that two transactions never wait for each other.
+    let mut channels: Vec<_> = events.iter().map(|event| &event.channel_id).collect();
+    channels.sort_unstable();
+    channels.dedup();
+    for channel_id in channels {
+        let added: Vec<_> = events
+            .iter()
+            .filter(|event| event.channel_id == *channel_id)
+            .collect();
+        append_to(tx, channel_id, &added, now).await?;
+        tx.ring(channel_id.clone());
+    }
+    Ok(())
+}
+
+async fn append_to(
+    tx: &mut Tx,
+    channel_id: &ChannelId,
+    events: &[&NewEvent],
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
+    let (head,): (i64,) = on!(tx, |db| {
+        sqlx::query_as(
+            "INSERT INTO logs (channel_id, head) VALUES ($1, $2)
+             ON CONFLICT (channel_id) DO UPDATE SET head = logs.head + excluded.head RETURNING head",
+        )
+        .bind(channel_id.as_str())
+        .bind(count)
+        .fetch_one(db)
+        .await?
+    });
+    let rows = batch(
+        events
+            .iter()
+            .zip(head - count + 1..)
+            .map(|(event, position)| {
+                json!({
+                    "position": position,
+                    "id": event.id.to_string(),
+                    "user": event.user.map(|user| user.0),
+                    "kind": event.kind.as_str(),
+                    "body": event.body,
+                    "traceparent": event.traceparent,
+                    "until": event.deliver_until.map(|until| until.timestamp_millis()),
+                })
+            }),
+    );
+    on!(tx, |db| {
+        sqlx::query(
+            "INSERT INTO events
+                 (channel_id, position, id, user_ref, kind, body, traceparent, created_at, delivery, deliver_until)
+             SELECT $1, CAST(value ->> 'position' AS BIGINT), value ->> 'id', CAST(value ->> 'user' AS BIGINT),
+                    value ->> 'kind', value ->> 'body', value ->> 'traceparent', $3,
+                    CASE WHEN value ->> 'until' IS NOT NULL THEN 'pending' END,
+                    CAST(value ->> 'until' AS BIGINT)
+             FROM json_each($2)",
+        )
+        .bind(channel_id.as_str())
+        .bind(rows)
+        .bind(now.timestamp_millis())
+        .execute(db)
+        .await?
+        .rows_affected()
+    });
+    let mut users: Vec<_> = events
+        .iter()
+        .filter(|event| event.deliver_until.is_some())
+        .map(|event| event.user.map(|user| user.0))
+        .collect();
+    users.sort_unstable();
+    users.dedup();
+    if !users.is_empty() {
+        fill_lanes(tx, channel_id, &users, now).await?;
+    }
+    Ok(())
+}
+
+/// Notes that the lanes of these users have something to deliver.
+pub(super) async fn fill_lanes(
+    tx: &mut Tx,
+    channel_id: &ChannelId,
+    users: &[Option<i64>],
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let rows = batch(users.iter().map(|user| json!({"user": user})));
+    on!(tx, |db| {
+        sqlx::query(
+            "INSERT INTO delivery_lanes (channel_id, user_ref, due_at)
+             SELECT $1, CAST(value ->> 'user' AS BIGINT), $3 FROM json_each($2) WHERE true
+             ON CONFLICT (channel_id, COALESCE(user_ref, 0)) DO UPDATE
+             SET arrivals = delivery_lanes.arrivals + 1,
+                 -- one that is being worked on, or waits after a failure, is not hurried
+                 due_at = COALESCE(delivery_lanes.due_at, excluded.due_at)",
+        )
+        .bind(channel_id.as_str())
+        .bind(rows)
+        .bind(now.timestamp_millis())
+        .execute(db)
+        .await?
+        .rows_affected()
+    });
+    Ok(())
+}
+
+/// Rows as `json_each` takes them apart: an object whose members are named by their place.
+pub(super) fn batch(rows: impl Iterator<Item = serde_json::Value>) -> String {
+    let rows: serde_json::Map<_, _> = rows
+        .enumerate()
+        .map(|(place, row)| (place.to_string(), row))
+        .collect();
+    serde_json::Value::Object(rows).to_string()
+}
+
+impl From<EventRow> for LoggedEvent {
+    fn from(row: EventRow) -> Self {
+        Self {
+            position: row.position.unsigned_abs(),
+            id: row.id,
+            kind: row.kind,
+            body: row.body,
+        }
+    }
+}

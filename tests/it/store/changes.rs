@@ -1,0 +1,372 @@
+//! What the Cloud tells: admitted once, matched, or kept.
+
+use liveperson_bridge::store::{
+    Admission, Announced, Arrival, Change, ConversationChange, Dialog, DialogKind, Fate,
+    HostedFile, Known, NewEvent, Store, Translate, Translation,
+};
+use liveperson_bridge::types::conversation::{CloseReason, State};
+use liveperson_bridge::types::event::{EventId, EventType};
+use liveperson_bridge::types::file::FileId;
+use uuid::Uuid;
+
+use super::log::channel;
+use super::{at, key, open, token};
+use crate::support::database::{Database, Engine};
+
+on_both_engines!(
+    a_change_is_taken_once_and_told_in_the_order_of_arrival,
+    a_change_without_a_key_is_taken_each_time,
+    what_overtakes_the_mapping_is_kept_and_told_first,
+    what_is_kept_for_another_account_is_nobodys,
+    a_newer_state_is_kept_and_closes_the_conversation,
+    two_replicas_that_change_a_conversation_see_each_others_change,
+    a_survey_that_names_only_its_dialog_is_matched_once_the_dialog_is_known,
+    a_file_gets_one_id,
+    a_conversation_whose_opening_was_not_answered_is_found_by_its_consumer,
+    kept_changes_that_can_be_matched_are_found,
+    nothing_is_kept_of_an_erased_users_conversations,
+);
+
+/// Says of each change what its body says.
+struct Words;
+
+impl Words {
+    fn body<'a>(change: &'a Change<'a>, arrivals: &'a [String]) -> &'a str {
+        match change {
+            Change::Arrived(index) => &arrivals[*index],
+            Change::Kept { body, .. } => body,
+        }
+    }
+}
+
+/// A translation for tests: the body names what comes of it.
+struct Scripted {
+    bodies: Vec<String>,
+}
+
+impl Scripted {
+    fn of(arrivals: &[Arrival]) -> Self {
+        Self {
+            bodies: arrivals
+                .iter()
+                .map(|arrival| arrival.body.clone())
+                .collect(),
+        }
+    }
+}
+
+impl Translate for Scripted {
+    fn file(&self, change: Change<'_>) -> Option<(FileId, HostedFile)> {
+        let path = Words::body(&change, &self.bodies)
+            .strip_prefix("file ")?
+            .to_owned();
+        let file = HostedFile {
+            relative_path: path,
+            file_type: "PDF".to_owned().into(),
+        };
+        Some((FileId::new(Uuid::new_v4()), file))
+    }
+
+    fn translate(&self, change: Change<'_>, known: &Known, file: Option<FileId>) -> Translation {
+        let body = Words::body(&change, &self.bodies);
+        let event = NewEvent {
+            id: EventId::new(Uuid::new_v4()),
+            channel_id: known.channel_id.clone(),
+            user: Some(known.user),
+            kind: EventType::MessageCreated,
+            body: match file {
+                Some(file) => file.to_string(),
+                None => format!("{}: {body}", known.user_id),
+            },
+            traceparent: None,
+            deliver_until: None,
+        };
+        // "state 7 open", "state 7 closed", "survey 7 dialog-id"
+        let mut words = body.split(' ');
+        let change = match (words.next(), words.next(), words.next()) {
+            (Some("state"), Some(updated_at), Some(state)) => {
+                let updated_at = updated_at.parse().unwrap();
+                if known.updated_at >= Some(updated_at) {
+                    return Translation::default();
+                }
+                let closed = state == "closed";
+                Some(ConversationChange {
+                    updated_at: Some(updated_at),
+                    announced: Some(if closed {
+                        Announced::Closed
+                    } else {
+                        Announced::Opened
+                    }),
+                    closed: closed.then(|| (at(7), Some(CloseReason("agent".to_owned())))),
+                    dialogs: Vec::new(),
+                })
+            }
+            (Some("survey"), Some(updated_at), Some(dialog)) => Some(ConversationChange {
+                updated_at: Some(updated_at.parse().unwrap()),
+                dialogs: vec![Dialog {
+                    id: dialog.to_owned(),
+                    kind: DialogKind::PostSurvey,
+                    opened_at: at(5),
+                    closed_at: None,
+                }],
+                ..ConversationChange::default()
+            }),
+            _ => None,
+        };
+        Translation {
+            events: vec![event],
+            conversation: change,
+        }
+    }
+}
+
+fn arrival(place: &str, key: Option<&str>, body: &str) -> Arrival {
+    Arrival {
+        account_id: "12345678".parse().unwrap(),
+        key: key.map(str::to_owned),
+        place: place.to_owned(),
+        consumer_id: None,
+        open: None,
+        kind: "message",
+        body: body.to_owned(),
+        traceparent: None,
+    }
+}
+
+async fn admit(store: &Store, arrivals: &[Arrival], appeared: &[&str]) -> Admission {
+    let appeared: Vec<_> = appeared.iter().map(|place| (*place).to_owned()).collect();
+    store
+        .admit(arrivals, &appeared, &Scripted::of(arrivals), at(10))
+        .await
+        .unwrap()
+}
+
+async fn told(store: &Store) -> Vec<String> {
+    let page = store.events_after(&channel("sms"), 0, 1000).await.unwrap();
+    page.events.into_iter().map(|event| event.body).collect()
+}
+
+async fn store_with_conversation(database: &Database) -> Store {
+    let store = database.store().await;
+    let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
+    assert!(open(&store, user, "c1", 1).await);
+    store
+}
+
+async fn a_change_is_taken_once_and_told_in_the_order_of_arrival(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = store_with_conversation(&database).await;
+    let bob = store.ensure_user(&key("bob"), at(0)).await.unwrap();
+    open(&store, bob, "a-conversation-that-sorts-first", 1).await;
+
+    let batch = [
+        arrival("c1", Some("k1"), "one"),
+        arrival("a-conversation-that-sorts-first", Some("k2"), "two"),
+        arrival("c1", Some("k1"), "one again"),
+        arrival("c1", Some("k3"), "three"),
+    ];
+    let admission = admit(&store, &batch, &[]).await;
+    let again = admit(&store, &batch, &[]).await;
+
+    let taken = Fate::Taken(1);
+    assert_eq!(admission.fates, [taken, taken, Fate::Duplicate, taken]);
+    assert_eq!(again.fates, [Fate::Duplicate; 4]);
+    assert_eq!(told(&store).await, ["ada: one", "bob: two", "ada: three"]);
+}
+
+async fn a_change_without_a_key_is_taken_each_time(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = store_with_conversation(&database).await;
+
+    let typing = arrival("c1", None, "typing");
+    admit(&store, &[typing.clone(), typing], &[]).await;
+
+    assert_eq!(told(&store).await, ["ada: typing", "ada: typing"]);
+}
+
+async fn what_overtakes_the_mapping_is_kept_and_told_first(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
+    let early = [
+        arrival("c1", Some("k1"), "one"),
+        arrival("c1", Some("k2"), "two"),
+    ];
+
+    let admission = admit(&store, &early, &[]).await;
+    assert_eq!(admission.fates, [Fate::Early, Fate::Early]);
+    assert_eq!(admission.look_again, ["c1", "c1"]);
+    assert_eq!(
+        admit(&store, &early, &["c1"]).await.fates,
+        [Fate::Duplicate; 2]
+    );
+    open(&store, user, "c1", 1).await;
+    let admission = admit(&store, &[arrival("c1", Some("k3"), "three")], &[]).await;
+
+    assert_eq!(admission.matched, 2);
+    assert_eq!(told(&store).await, ["ada: one", "ada: two", "ada: three"]);
+    assert_eq!(admit(&store, &[], &["c1"]).await, Admission::default());
+}
+
+async fn what_is_kept_for_another_account_is_nobodys(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = store_with_conversation(&database).await;
+
+    let mut foreign = arrival("c1", Some("k1"), "one");
+    foreign.account_id = "87654321".parse().unwrap();
+    let admission = admit(&store, &[foreign], &[]).await;
+    admit(&store, &[], &["c1"]).await;
+
+    assert_eq!(admission.fates, [Fate::Early]);
+    assert!(told(&store).await.is_empty());
+}
+
+async fn a_newer_state_is_kept_and_closes_the_conversation(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = store_with_conversation(&database).await;
+
+    let states = [
+        arrival("c1", Some("k1"), "state 5 open"),
+        arrival("c1", Some("k2"), "state 9 closed"),
+        arrival("c1", Some("k3"), "state 7 open"),
+    ];
+    let admission = admit(&store, &states, &[]).await;
+
+    assert_eq!(
+        admission.fates,
+        [Fate::Taken(1), Fate::Taken(1), Fate::Taken(0)]
+    );
+    let latest = store.latest_conversation(&key("ada")).await.unwrap();
+    let reason = Some(CloseReason("agent".to_owned()));
+    assert_eq!(latest.unwrap().state, State::Closed { at: at(7), reason });
+    assert!(
+        store
+            .standing(&key("ada"))
+            .await
+            .unwrap()
+            .unwrap()
+            .open
+            .is_none()
+    );
+}
+
+async fn two_replicas_that_change_a_conversation_see_each_others_change(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = store_with_conversation(&database).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..20 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let state = arrival("c1", None, &format!("state {number} open"));
+            admit(&store, &[state], &[]).await
+        });
+    }
+    tasks.join_all().await;
+
+    // Each that was told was newer than what had been told before it.
+    let told = told(&store).await;
+    let numbers: Vec<u32> = told
+        .iter()
+        .map(|body| body.split(' ').nth(2).unwrap().parse().unwrap())
+        .collect();
+    assert!(numbers.is_sorted(), "{numbers:?}");
+    assert_eq!(numbers.last(), Some(&19));
+}
+
+async fn a_survey_that_names_only_its_dialog_is_matched_once_the_dialog_is_known(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = store_with_conversation(&database).await;
+
+    admit(&store, &[arrival("d1", Some("k1"), "question")], &[]).await;
+    let admission = admit(&store, &[arrival("c1", Some("k2"), "survey 5 d1")], &[]).await;
+    assert_eq!(admission.look_again, ["d1"]);
+    admit(&store, &[], &["d1"]).await;
+
+    assert_eq!(told(&store).await, ["ada: survey 5 d1", "ada: question"]);
+}
+
+async fn a_file_gets_one_id(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = store_with_conversation(&database).await;
+
+    let file = arrival("c1", None, "file /v1/a.pdf");
+    admit(&store, &[file.clone()], &[]).await;
+    admit(&store, &[file], &[]).await;
+
+    let told = told(&store).await;
+    assert_eq!(told[0], told[1]);
+    let id = told[0].parse().unwrap();
+    let kept = store.file(&key("ada"), id).await.unwrap().unwrap();
+    assert_eq!(kept.relative_path, "/v1/a.pdf");
+}
+
+async fn a_conversation_whose_opening_was_not_answered_is_found_by_its_consumer(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let account = "12345678".parse().unwrap();
+    let state = |place: &str, open| Arrival {
+        consumer_id: Some("consumer-1".to_owned()),
+        open: Some(open),
+        ..arrival(place, None, "state")
+    };
+    let found = async || {
+        let found = store.early_conversation(&account, "consumer-1").await;
+        found.unwrap().map(String::from)
+    };
+
+    assert_eq!(found().await, None);
+    admit(&store, &[state("c1", true)], &[]).await;
+    assert_eq!(found().await.as_deref(), Some("c1"));
+    admit(&store, &[state("c1", false)], &[]).await;
+    assert_eq!(found().await, None);
+    admit(&store, &[state("c2", true)], &[]).await;
+    assert_eq!(found().await.as_deref(), Some("c2"));
+    let other = store
+        .early_conversation(&account, "consumer-2")
+        .await
+        .unwrap();
+    assert_eq!(other, None);
+}
+
+async fn kept_changes_that_can_be_matched_are_found(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
+    let early = [arrival("c1", None, "one"), arrival("c2", None, "two")];
+    admit(&store, &early, &[]).await;
+    open(&store, user, "c1", 1).await;
+
+    let found = async |from, to| store.matchable_places(at(from), at(to), 9).await.unwrap();
+
+    assert_eq!(found(10, 11).await, ["c1"]);
+    assert!(found(0, 10).await.is_empty() && found(11, 20).await.is_empty());
+}
+
+async fn nothing_is_kept_of_an_erased_users_conversations(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
+    open(&store, user, "conversation-1", 1).await;
+    store.set_token(user, &token(b"t")).await.unwrap();
+    let own = Arrival {
+        consumer_id: Some("consumer-1".to_owned()),
+        ..arrival("c0", None, "marker of an unknown conversation")
+    };
+    admit(&store, &[own], &[]).await;
+    assert!(database.dump().await.contains("marker"));
+
+    store.delete_user(user, at(5)).await.unwrap();
+    let late = admit(
+        &store,
+        &[arrival("conversation-1", Some("k1"), "marker, late")],
+        &[],
+    )
+    .await;
+
+    assert_eq!(late.fates, [Fate::Erased]);
+    let left = database.dump().await;
+    assert!(
+        !left.contains("marker") && !left.contains("conversation-1"),
+        "{left}"
+    );
+}

@@ -1,0 +1,194 @@
+//! The logs of events.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use liveperson_bridge::store::{NewEvent, Store, UserRef};
+use liveperson_bridge::types::event::{EventId, EventType};
+use liveperson_bridge::types::ids::ChannelId;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::{at, key};
+use crate::support::database::{Database, Engine};
+
+on_both_engines!(
+    a_log_counts_its_events_and_is_read_by_position,
+    logs_of_two_channels_know_nothing_of_each_other,
+    a_reader_beside_many_writers_misses_no_event,
+    a_bell_rings_for_its_channel,
+    erasing_a_user_takes_the_events_along,
+);
+
+pub(super) fn channel(id: &str) -> ChannelId {
+    id.parse().unwrap()
+}
+
+pub(super) fn event(channel_id: &str, user: UserRef, body: &str) -> NewEvent {
+    NewEvent {
+        id: EventId::new(Uuid::new_v4()),
+        channel_id: channel(channel_id),
+        user: Some(user),
+        kind: EventType::MessageCreated,
+        body: body.to_owned(),
+        traceparent: None,
+        deliver_until: Some(at(1000)),
+    }
+}
+
+async fn bodies(store: &Store, channel_id: &str, after: u64) -> Vec<String> {
+    let page = store.events_after(&channel(channel_id), after, 1000).await;
+    let events = page.unwrap().events.into_iter();
+    events.map(|event| event.body).collect()
+}
+
+async fn a_log_counts_its_events_and_is_read_by_position(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let odd = r#"{"text":"\u0000 \" 👋 \\"}"#;
+
+    let first = [event("sms", user, "{}"), event("sms", user, odd)];
+    store.append_events(&first, at(1)).await.unwrap();
+    store.append_events(&[], at(1)).await.unwrap();
+    let third = event("sms", user, r#"{"n":3}"#);
+    store
+        .append_events(std::slice::from_ref(&third), at(2))
+        .await
+        .unwrap();
+
+    let page = store.events_after(&channel("sms"), 0, 2).await.unwrap();
+    assert_eq!((page.head, page.floor), (3, 0));
+    let read: Vec<_> = page
+        .events
+        .iter()
+        .map(|e| (e.position, &e.body[..]))
+        .collect();
+    assert_eq!(read, [(1, "{}"), (2, odd)]);
+    let rest = store.events_after(&channel("sms"), 2, 2).await.unwrap();
+    assert_eq!(rest.events.len(), 1);
+    assert_eq!(rest.events[0].id, third.id.to_string());
+    assert_eq!(rest.events[0].kind, "message.created");
+    assert!(bodies(&store, "sms", 3).await.is_empty());
+    assert!(bodies(&store, "sms", u64::MAX).await.is_empty());
+}
+
+async fn logs_of_two_channels_know_nothing_of_each_other(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+
+    let events = [
+        event("sms", user, "1"),
+        event("app", user, "2"),
+        event("sms", user, "3"),
+    ];
+    store.append_events(&events, at(1)).await.unwrap();
+
+    assert_eq!(bodies(&store, "sms", 0).await, ["1", "3"]);
+    assert_eq!(bodies(&store, "app", 0).await, ["2"]);
+    assert!(bodies(&store, "web", 0).await.is_empty());
+}
+
+async fn a_reader_beside_many_writers_misses_no_event(engine: Engine) {
+    const WRITERS: usize = 4;
+    const EVENTS: usize = 50;
+    let database = Database::create(engine).await;
+    let store = Arc::new(database.store().await);
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        // Each on connections of its own, as replicas are, where the engine allows it.
+        let store = match engine {
+            Engine::Postgres => Arc::new(database.store().await),
+            Engine::Sqlite => Arc::clone(&store),
+        };
+        writers.spawn(async move {
+            for number in 0..EVENTS {
+                let body = format!("{writer}-{number}");
+                // Of two sizes, so that later transactions can be done sooner.
+                let mut events = vec![event("sms", user, &body)];
+                if number % 2 == 0 {
+                    events.extend((0..20).map(|_| event("sms", user, "filler")));
+                }
+                store.append_events(&events, at(1)).await.unwrap();
+            }
+        });
+    }
+
+    let mut cursor = 0;
+    let mut seen = BTreeSet::new();
+    while seen.len() < WRITERS * EVENTS {
+        let page = store
+            .events_after(&channel("sms"), cursor, 7)
+            .await
+            .unwrap();
+        for event in page.events {
+            assert_eq!(event.position, cursor + 1, "a position was skipped");
+            cursor = event.position;
+            if event.body != "filler" {
+                assert!(seen.insert(event.body));
+            }
+        }
+        if !writers.is_empty() && cursor == page.head {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    writers.join_all().await;
+}
+
+async fn a_bell_rings_for_its_channel(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let mut sms = store.bell(&channel("sms"));
+    let mut app = store.bell(&channel("app"));
+    let listening = tokio::task::spawn(store.clone().listen());
+    if matches!(engine, Engine::Postgres) {
+        // Every bell rings once when the listening begins.
+        sms.wait().await;
+        app.wait().await;
+    }
+
+    store
+        .append_events(&[event("sms", user, "1")], at(1))
+        .await
+        .unwrap();
+    sms.wait().await;
+    store
+        .append_events(&[event("app", user, "2")], at(1))
+        .await
+        .unwrap();
+    app.wait().await;
+
+    tokio::select! {
+        biased;
+        () = sms.wait() => panic!("the bell of sms rang for app"),
+        () = std::future::ready(()) => {}
+    }
+    listening.abort();
+}
+
+async fn erasing_a_user_takes_the_events_along(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let ada = store.ensure_user(&key("ada"), at(0)).await.unwrap();
+    let bob = store.ensure_user(&key("bob"), at(0)).await.unwrap();
+    let events = [
+        event("sms", ada, "ada"),
+        event("sms", bob, "bob"),
+        event("sms", ada, "ada"),
+    ];
+    store.append_events(&events, at(1)).await.unwrap();
+
+    store.delete_user(ada, at(2)).await.unwrap();
+
+    assert_eq!(bodies(&store, "sms", 0).await, ["bob"]);
+    store
+        .append_events(&[event("sms", bob, "later")], at(3))
+        .await
+        .unwrap();
+    let page = store.events_after(&channel("sms"), 2, 9).await.unwrap();
+    assert_eq!(page.events[0].position, 4, "places are not given twice");
+}
