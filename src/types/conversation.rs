@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::ids::{ConversationId, Invalid};
+use super::ids::{ConversationId, DialogId, Invalid};
 use super::profile::Profile;
 
 /// How to open a conversation; every member may be left out.
@@ -216,6 +216,39 @@ impl CloseReason {
     #[must_use]
     pub fn consumer() -> Self {
         Self("consumer".to_owned())
+    }
+}
+
+/// A dialog of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dialog {
+    /// The Cloud's id.
+    pub id: DialogId,
+    /// What it is for.
+    pub kind: DialogKind,
+    /// When it began.
+    pub opened_at: DateTime<Utc>,
+    /// When it ended; absent while it goes on.
+    pub closed_at: Option<DateTime<Utc>>,
+}
+
+/// What a dialog is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DialogKind {
+    /// The conversation itself, with agents.
+    Main,
+    /// The survey after it, held by a bot.
+    PostSurvey,
+}
+
+impl DialogKind {
+    /// The kind as text.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Main => "main",
+            Self::PostSurvey => "post_survey",
+        }
     }
 }
 

@@ -116,6 +116,14 @@ checked_id!(
     |text| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 );
 
+checked_id!(
+    /// A dialog of a conversation, named by the Cloud: the main one bears the conversation's id, a survey has its own.
+    DialogId,
+    64,
+    "1 to 64 printable ASCII characters",
+    |text| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+);
+
 /// One person of one namespace of one account: what a row of users stands for.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct UserKey {
