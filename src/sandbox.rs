@@ -31,6 +31,7 @@ mod schema;
 mod sentinel;
 mod server;
 mod storage;
+mod surveys;
 mod temp_urls;
 mod tokens;
 
@@ -43,7 +44,7 @@ use axum::body::Bytes;
 
 use crate::clock::SharedClock;
 
-pub use conversations::{Consumer, Conversation, Dialog, Event, Stage};
+pub use conversations::{Consumer, Conversation, Dialog, DialogKind, Event, Stage};
 pub use faults::{Answer, Fault, Reply};
 pub use operation::Operation;
 pub use options::{Behaviour, Credentials, LookupForm, Options};
@@ -128,7 +129,7 @@ impl Sandbox {
         self.state().files.get(relative_path)?.content.clone()
     }
 
-    /// Closes a conversation from the Cloud's side; `by` is the reason that it shows, such as `AGENT`.
+    /// Closes a conversation from the Cloud's side, without a survey; `by` is the reason that it shows, such as `AGENT`.
     ///
     /// Returns whether there was an open one of that id.
     #[must_use]

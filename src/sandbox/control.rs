@@ -7,8 +7,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 
-use super::Sandbox;
 use super::faults::Fault;
+use super::{Sandbox, surveys};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,4 +57,5 @@ pub(super) fn router() -> Router<Sandbox> {
                 StatusCode::NO_CONTENT
             }),
         )
+        .merge(surveys::control())
 }

@@ -33,6 +33,16 @@ pub enum Stage {
     Close,
 }
 
+/// What a dialog is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum DialogKind {
+    /// The conversation with an agent.
+    Main,
+    /// The survey after it, with a bot.
+    PostSurvey,
+}
+
 /// A conversation.
 #[derive(Debug, Clone, Serialize)]
 pub struct Conversation {
@@ -59,7 +69,7 @@ pub struct Conversation {
     pub client_properties: Option<String>,
     /// The features in that header.
     pub features: BTreeSet<String>,
-    /// The main dialog.
+    /// The main dialog, and the survey after it if there is one.
     pub dialogs: Vec<Dialog>,
     /// The `CSATRate` field, once the consumer has rated.
     pub csat: Option<Value>,
@@ -74,8 +84,12 @@ pub struct Conversation {
 pub struct Dialog {
     /// Dialog id.
     pub id: String,
+    /// What it is for.
+    pub kind: DialogKind,
     /// Whether it goes on.
     pub state: Stage,
+    /// Who closed it, such as `CONSUMER` or `AGENT`.
+    pub closed_by: Option<String>,
     /// Everything published in it, in order.
     pub events: Vec<Event>,
 }
@@ -103,7 +117,7 @@ impl Conversation {
         self.stage = Stage::Close;
         self.close_reason = Some(by.to_owned());
         for dialog in &mut self.dialogs {
-            dialog.state = Stage::Close;
+            dialog.close(by);
         }
         true
     }
@@ -130,6 +144,24 @@ impl Conversation {
 }
 
 impl Dialog {
+    pub(super) fn new(id: String, kind: DialogKind) -> Self {
+        Self {
+            id,
+            kind,
+            state: Stage::Open,
+            closed_by: None,
+            events: Vec::new(),
+        }
+    }
+
+    /// Ends the dialog, unless it has ended.
+    pub(super) fn close(&mut self, by: &str) {
+        if self.state == Stage::Open {
+            self.state = Stage::Close;
+            self.closed_by = Some(by.to_owned());
+        }
+    }
+
     /// Adds an event that takes the next place in the dialog.
     pub(super) fn publish(
         &mut self,
@@ -174,6 +206,8 @@ pub(super) struct Conversations {
     all: Vec<Conversation>,
     /// Place in `all` of the conversation with this id.
     by_id: HashMap<String, usize>,
+    /// Place in `all` of the conversation with this survey.
+    by_survey: HashMap<String, usize>,
     /// Place in `all` of the consumer's latest conversation, the only one that can be open.
     latest: HashMap<Consumer, usize>,
 }
@@ -195,11 +229,7 @@ impl Conversations {
             request: opening.request,
             client_properties: opening.client_properties,
             features: opening.features,
-            dialogs: vec![Dialog {
-                id: id.clone(),
-                state: Stage::Open,
-                events: Vec::new(),
-            }],
+            dialogs: vec![Dialog::new(id.clone(), DialogKind::Main)],
             csat: None,
             ttr: None,
             complaints: Vec::new(),
@@ -215,6 +245,24 @@ impl Conversations {
 
     pub(super) fn get(&mut self, id: &str) -> Option<&mut Conversation> {
         self.all.get_mut(*self.by_id.get(id)?)
+    }
+
+    /// The conversation that a dialog belongs to; the main one bears its id.
+    pub(super) fn of_dialog(&mut self, id: &str) -> Option<&mut Conversation> {
+        let index = self.by_id.get(id).or_else(|| self.by_survey.get(id))?;
+        self.all.get_mut(*index)
+    }
+
+    /// Adds the survey to a conversation.
+    pub(super) fn begin_survey(&mut self, id: &str, survey: String) {
+        let Some(&index) = self.by_id.get(id) else {
+            return;
+        };
+        if let Some(conversation) = self.all.get_mut(index) {
+            let dialog = Dialog::new(survey.clone(), DialogKind::PostSurvey);
+            conversation.dialogs.push(dialog);
+            self.by_survey.insert(survey, index);
+        }
     }
 
     pub(super) fn list(&self) -> Vec<Conversation> {

@@ -34,6 +34,8 @@ pub struct Behaviour {
     pub already_open_status: StatusCode,
     /// Status of "Conversation is close", which no source states.
     pub closed_status: StatusCode,
+    /// Whether a survey is assigned to every skill.
+    pub surveys: bool,
 }
 
 impl Default for Behaviour {
@@ -42,6 +44,7 @@ impl Default for Behaviour {
             lookup_form: LookupForm::default(),
             already_open_status: StatusCode::BAD_REQUEST,
             closed_status: StatusCode::BAD_REQUEST,
+            surveys: true,
         }
     }
 }

@@ -5,6 +5,7 @@ mod domains;
 mod opening;
 mod sending;
 mod storage;
+mod surveys;
 mod tokens;
 
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::{Failure, admit, check_features, profile_set, success};
-use crate::sandbox::conversations::{Consumer, Conversation, Stage};
+use crate::sandbox::conversations::{Consumer, Conversation, Conversations, DialogKind, Stage};
 use crate::sandbox::recording::RecordedRequest;
 use crate::sandbox::refusal::Refusal;
 use crate::sandbox::schema;
@@ -88,7 +88,8 @@ impl Sending<'_> {
             Publication::File(file) => self.check_upload(file),
             Publication::Sequenced | Publication::ChatState => Ok(()),
         };
-        let conversation = self.address("body.dialogId", &body.dialog_id)?;
+        let conversation =
+            self.address("body.dialogId", &body.dialog_id, Conversations::of_dialog)?;
         if let Some(id) = body.conversation_id.filter(|id| *id != conversation.id) {
             return Err(Failure::bad_request(&format!(
                 "body.conversationId: `{id}`, expected `{}`, to which the dialog belongs",
@@ -101,6 +102,11 @@ impl Sending<'_> {
         else {
             return Err(closed);
         };
+        if matches!(publication, Publication::ChatState) && dialog.kind == DialogKind::PostSurvey {
+            return Err(Failure::bad_request(
+                "body.event.type: ChatStateEvent, a survey takes no chat states",
+            ));
+        }
         uploaded?;
         let sequence = match publication {
             Publication::Sequenced | Publication::File(_) => {
@@ -119,17 +125,35 @@ impl Sending<'_> {
         let field = field::single(&body.conversation_field)?;
         let change = field::classify(field)?;
         let closed = self.closed();
-        let conversation = self.address("body.conversationId", &body.conversation_id)?;
+        let id = &body.conversation_id;
+        let conversation = self.address("body.conversationId", id, Conversations::get)?;
         match (change, conversation.stage) {
-            (Change::Close, Stage::Open) => {
+            // What is closed once the survey is on. Its own field closes that.
+            (Change::Close, Stage::Open) if conversation.state == Stage::Close => Err(closed),
+            (Change::Close | Change::CloseEverything, Stage::Open) => {
                 conversation.close("CONSUMER");
                 Ok(json!({"msg": "OK Conversation resolved successfully"}))
+            }
+            (Change::CloseDialog(dialog), Stage::Open) if dialog != *id => {
+                Err(Failure::bad_request(&format!(
+                    "body.conversationField.dialog.dialogId: `{dialog}`, expected the main dialog, `{id}`"
+                )))
+            }
+            (Change::CloseDialog(_), Stage::Open) => {
+                if self.shared.close_main_dialog(self.state, id, "CONSUMER") {
+                    Ok(json!({"msg": "OK Conversation field updated successfully"}))
+                } else {
+                    Err(closed)
+                }
             }
             (Change::Urgency, Stage::Open) => {
                 conversation.ttr = Some(field.clone());
                 Ok(json!({"msg": "OK Conversation field updated successfully"}))
             }
-            (Change::Close | Change::Urgency, Stage::Close) => Err(closed),
+            (
+                Change::Close | Change::CloseEverything | Change::CloseDialog(_) | Change::Urgency,
+                Stage::Close,
+            ) => Err(closed),
             (Change::Rating, Stage::Close) => {
                 conversation.csat = Some(field.clone());
                 Ok(json!({"msg": "OK Conversation field updated successfully"}))
@@ -151,8 +175,13 @@ impl Sending<'_> {
     }
 
     /// The conversation that a request names, once its consumer and its features are seen to be right.
-    fn address(&mut self, member: &str, id: &str) -> Result<&mut Conversation, Failure> {
-        let Some(conversation) = self.state.conversations.get(id) else {
+    fn address(
+        &mut self,
+        member: &str,
+        id: &str,
+        find: for<'a> fn(&'a mut Conversations, &str) -> Option<&'a mut Conversation>,
+    ) -> Result<&mut Conversation, Failure> {
+        let Some(conversation) = find(&mut self.state.conversations, id) else {
             // What the Cloud answers is not documented.
             return Err(Failure {
                 status: StatusCode::NOT_FOUND,

@@ -8,10 +8,14 @@ use super::{Mismatch, read};
 const FIELD: &str = "body.conversationField";
 
 /// What a consumer changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::sandbox) enum Change {
-    /// Ends the conversation.
+    /// Ends the conversation, whose state is that of its main dialog.
     Close,
+    /// Ends the conversation with every dialog in it.
+    CloseEverything,
+    /// Ends this dialog.
+    CloseDialog(String),
     /// Rates it.
     Rating,
     /// Sets its urgency.
@@ -35,6 +39,7 @@ struct Named {
 enum Name {
     ConversationStateField,
     Stage,
+    DialogChange,
     CSATRate,
     TTRField,
 }
@@ -50,6 +55,29 @@ struct StateField {
 enum Closed {
     #[serde(rename = "CLOSE")]
     Close,
+}
+
+/// Source: vendor's page on post-conversation surveys, and its demonstration of them.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DialogField {
+    field: Name,
+    r#type: ChangeType,
+    dialog: ClosedDialog,
+}
+
+#[derive(Debug, Deserialize)]
+enum ChangeType {
+    #[serde(rename = "UPDATE")]
+    Update,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct ClosedDialog {
+    dialog_id: String,
+    state: Closed,
+    closed_cause: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -103,9 +131,17 @@ pub(in crate::sandbox) fn single(field: &Value) -> Result<&Value, Mismatch> {
 pub(in crate::sandbox) fn classify(field: &Value) -> Result<Change, Mismatch> {
     let Named { field: name } = read(FIELD, field)?;
     match name {
-        Name::ConversationStateField | Name::Stage => {
+        Name::ConversationStateField => {
             read::<StateField>(FIELD, field)?;
             Ok(Change::Close)
+        }
+        Name::Stage => {
+            read::<StateField>(FIELD, field)?;
+            Ok(Change::CloseEverything)
+        }
+        Name::DialogChange => {
+            let change: DialogField = read(FIELD, field)?;
+            Ok(Change::CloseDialog(change.dialog.dialog_id))
         }
         Name::CSATRate => {
             check_rating(&read(FIELD, field)?)?;
