@@ -104,6 +104,13 @@ mod tests {
 
     proptest! {
         #[test]
+        fn any_text_is_counted_as_json_has_it(text in "\\PC{0,40}[\u{0}-\u{1f}\u{7f}\u{2028}👋\"\\\\]{0,8}") {
+            let json = serde_json::to_string(&text).unwrap();
+
+            prop_assert_eq!(json_chars(&text), json.encode_utf16().count() - 2);
+        }
+
+        #[test]
         fn every_piece_fits_and_nothing_but_white_space_is_left_out(
             text in "[a-z \"\\n👋é]{0,200}",
             budget in 2_usize..40,

@@ -84,14 +84,14 @@ impl<'a> From<&'a Profile> for Personal<'a> {
                 .contacts
                 .iter()
                 .flatten()
-                .filter(|contact| **contact != Contact::default())
                 .map(WireContact::from)
+                .filter(|contact| *contact != WireContact::default())
                 .collect(),
         }
     }
 }
 
-#[derive(Serialize, PartialEq)]
+#[derive(Serialize, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 struct WireContact<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -209,65 +209,4 @@ impl From<NaiveDate> for Date {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn on_the_wire(profile: Value) -> Value {
-        let profile: Profile = serde_json::from_value(profile).unwrap();
-        serde_json::to_value(SetUserProfile::new(Some(&profile))).unwrap()
-    }
-
-    #[test]
-    fn a_profile_becomes_both_kinds_of_attributes_with_gender_as_text_and_dates_in_parts() {
-        let profile = json!({
-            "first_name": "Ada", "last_name": "Byron", "gender": "female", "birth_date": "1815-12-10",
-            "language": "en-GB", "company": "Engines", "contacts": [
-                {"email": "a@b.example", "phone": "+1", "phone_type": "home_fax", "address": {"country": "GB", "region": "London"}},
-                {"phone": "+2"}],
-            "customer": {
-                "type": "vip", "status": "new", "social_id": "u-42", "customer_id": "c-1", "company_branch": "North",
-                "account_name": "Engines Ltd", "balance": -12.5, "currency": "GBP", "user_name": "ada", "company_size": 2,
-                "role": "Countess", "imei": "35", "store_number": "7", "store_zip_code": "EC1", "login_status": 1,
-                "last_payment_date": "2026-01-02", "registration_date": "2020-12-31"},
-        });
-
-        assert_eq!(
-            on_the_wire(profile),
-            json!({"authenticatedData": {"lp_sdes": [
-                {"type": "ctmrinfo", "info": {
-                    "ctype": "vip", "cstatus": "new", "socialId": "u-42", "customerId": "c-1", "companyBranch": "North",
-                    "accountName": "Engines Ltd", "balance": -12.5, "currency": "GBP", "userName": "ada", "companySize": 2,
-                    "role": "Countess", "imei": "35", "storeNumber": "7", "storeZipCode": "EC1", "loginStatus": 1,
-                    "lastPaymentDate": {"day": 2, "month": 1, "year": 2026},
-                    "registrationDate": {"day": 31, "month": 12, "year": 2020}}},
-                {"type": "personal", "personal": {
-                    "firstname": "Ada", "lastname": "Byron", "gender": "FEMALE", "age": {"year": 1815, "month": 12, "day": 10},
-                    "language": "en-GB", "company": "Engines", "contacts": [
-                        {"email": "a@b.example", "phone": "+1", "phoneType": "HOME_FAX", "address": {"country": "GB", "region": "London"}},
-                        {"phone": "+2"}]}},
-            ]}})
-        );
-    }
-
-    #[test]
-    fn what_says_nothing_is_left_out() {
-        for empty in [
-            json!({}),
-            json!({"customer": {}}),
-            json!({"contacts": []}),
-            json!({"contacts": [{}]}),
-        ] {
-            assert_eq!(on_the_wire(empty.clone()), json!({}), "{empty}");
-        }
-        assert_eq!(
-            serde_json::to_value(SetUserProfile::new(None)).unwrap(),
-            json!({})
-        );
-        assert_eq!(
-            on_the_wire(json!({"contacts": [{"phone": "+1", "address": {}}]})),
-            json!({"authenticatedData": {"lp_sdes": [{"type": "personal", "personal": {"contacts": [{"phone": "+1"}]}}]}})
-        );
-    }
-}
+mod tests;
