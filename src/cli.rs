@@ -51,7 +51,7 @@ enum Command {
     /// Seal every stored token anew with the first of encryption.keys
     Rotate,
     /// Check configuration, database, Cloud and callback URLs
-    Doctor,
+    Doctor(doctor::Options),
     /// Print the facade's OpenAPI document
     Openapi,
 }
@@ -90,7 +90,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Sandbox(options) => sandbox::run(options).await,
         Command::Migrate => migrate::run(&config()?).await,
         Command::Rotate => rotate::run(&config()?).await,
-        Command::Doctor => doctor::run(config()).await,
+        Command::Doctor(options) => doctor::run(config(), &options).await,
         Command::Openapi => openapi::run(),
     }
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use clap::Args;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use url::Url;
 
 use crate::app;
 use crate::clock::{Clock as _, SharedClock, SystemClock};
-use crate::cloud::Service;
+use crate::cloud::{self, Consumer, ConsumerToken, Service};
 use crate::config::{self, Config};
 use crate::http::Proxy;
 use crate::store::Store;
@@ -24,7 +25,23 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// The external id of the consumer whose token is asked for; nothing is opened or sent for it.
 const CONSUMER: &str = "liveperson-bridge:doctor";
 
-pub(super) async fn run(config: Result<Config, config::Error>) -> anyhow::Result<ExitCode> {
+/// What an operator has to have changed where files are refused. Source: vendor's Send API examples, section on file
+/// sharing.
+const FILE_SHARING: &str = "file sharing is refused; the site property messaging.file.sharing.enabled must be true \
+     (LivePerson sets it)";
+
+/// What is checked.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Ask as a test consumer whether the accounts may share files; nothing is opened or uploaded
+    #[arg(long)]
+    consumer: bool,
+}
+
+pub(super) async fn run(
+    config: Result<Config, config::Error>,
+    options: &Options,
+) -> anyhow::Result<ExitCode> {
     let mut report = Report::default();
     let config = match config {
         Ok(config) => config,
@@ -57,8 +74,17 @@ pub(super) async fn run(config: Result<Config, config::Error>) -> anyhow::Result
         let consumer = cloud.consumer_token(id, CONSUMER, &trace).await;
         report.check(
             &format!("account {id}: ConsumerJWS"),
-            consumer.map(|_| "made"),
+            consumer.as_ref().map(|_| "made").map_err(Clone::clone),
         )?;
+        // Without a token there is nobody to ask as, which the line before has said.
+        if let Ok(ConsumerToken { token, .. }) = &consumer
+            && options.consumer
+        {
+            let consumer = Consumer { account: id, token };
+            let name = format!("account {id}: file sharing");
+            let outcome = cloud.check_file_sharing(consumer, &trace).await;
+            report.check(&name, file_sharing(outcome))?;
+        }
     }
     for channel in &config.channels {
         if let Some(callback) = &channel.callback {
@@ -67,6 +93,18 @@ pub(super) async fn run(config: Result<Config, config::Error>) -> anyhow::Result
         }
     }
     Ok(report.exit_code())
+}
+
+/// What the Cloud's answer tells of file sharing.
+fn file_sharing(outcome: Result<(), cloud::Error>) -> anyhow::Result<&'static str> {
+    match outcome {
+        Ok(()) => Ok("the Cloud gives out a URL to upload to"),
+        Err(cloud::Error::ConversationClosed) => Ok(
+            "not refused, but the Cloud answers in an open conversation alone; send a file as a test user to be sure",
+        ),
+        Err(error @ cloud::Error::Refused { .. }) => Err(error).context(FILE_SHARING),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn database(config: &Config) -> anyhow::Result<&'static str> {

@@ -64,6 +64,34 @@ impl Client {
         outcome.map(|()| place.relative_path)
     }
 
+    /// Asks where a small image of a consumer could be stored, and leaves it at that: how to learn whether the account may
+    /// share files.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]; [`Error::Refused`] where it may not. [`Error::ConversationClosed`] where the Cloud says nothing of
+    /// it without an open conversation: the vendor's steps have one before this, and do not say whether it is needed.
+    pub async fn check_file_sharing(
+        &self,
+        consumer: Consumer<'_>,
+        trace: &Trace,
+    ) -> Result<(), Error> {
+        // Size and kind of the vendor's own example.
+        let body = UploadUrl {
+            file_size: "1000",
+            file_type: ImageType::Png.as_str(),
+        };
+        let features = Features::default();
+        let sent = Sent::new(
+            "cloud.check_file_sharing",
+            consumer,
+            &features,
+            UPLOAD_URL,
+            body,
+        );
+        self.locate(sent, trace).await.map(drop)
+    }
+
     /// Fetches a file of the consumer's account; `features` are those of the consumer's conversation.
     ///
     /// # Errors

@@ -2,18 +2,24 @@
 
 use std::process::Stdio;
 
+use liveperson_bridge::sandbox::{Answer, Fault, Operation, Reply};
 use liveperson_bridge::store::Location;
+use reqwest::StatusCode;
+use serde_json::json;
 
+use crate::support::app::TestApp;
 use crate::support::channel::Channel;
 use crate::support::cloud::{ACCOUNT, CLIENT_SECRET, Cloud};
 use crate::support::configuration::{SMS_KEY, bridge_toml};
 use crate::support::database::{Database, Engine};
-use crate::support::process::{Ended, Process, command, run, run_configured};
+use crate::support::process::{Ended, Process, command, configured, run, run_configured};
 
 on_both_engines!(
     an_empty_database_is_migrated_once_and_served,
     a_doctor_finds_everything_well,
     a_doctor_names_what_fails_and_checks_the_rest,
+    a_doctor_asks_as_a_consumer_whether_files_can_be_shared,
+    a_doctor_says_where_file_sharing_is_refused,
 );
 
 async fn an_empty_database_is_migrated_once_and_served(engine: Engine) {
@@ -117,6 +123,92 @@ async fn a_doctor_names_what_fails_and_checks_the_rest(engine: Engine) {
     }
 }
 
+/// Runs the doctor with its questions of a consumer.
+async fn doctor_as_consumer(toml: &str) -> Ended {
+    let (_folder, mut command) = configured("doctor", toml);
+    command.arg("--consumer");
+    run(command).await
+}
+
+/// Opens a conversation for the consumer that the doctor asks as.
+async fn open_for_the_doctor(cloud: &Cloud, database: &Database, toml: &str) {
+    let app = TestApp::start_configured(cloud.clone(), database.clone(), |_| {
+        toml.replacen(
+            "id = \"sms\"",
+            "id = \"sms\"\nnamespace = \"liveperson-bridge\"",
+            1,
+        )
+    })
+    .await;
+    app.sms.say("doctor", "hello").await.expect(201);
+    // The embedded database has one owner.
+    app.stop().await;
+    cloud.sandbox.clear_requests();
+}
+
+async fn a_doctor_asks_as_a_consumer_whether_files_can_be_shared(engine: Engine) {
+    let cloud = Cloud::start().await;
+    let database = Database::create(engine).await;
+    let toml = bridge_toml(&database.location, &cloud.url);
+    let line = format!("ok    account {ACCOUNT}: file sharing: ");
+
+    let unasked = run_configured("doctor", &toml).await;
+    let alone = doctor_as_consumer(&toml).await;
+    open_for_the_doctor(&cloud, &database, &toml).await;
+    let told = doctor_as_consumer(&toml).await;
+
+    assert!(
+        !unasked.output.contains("file sharing"),
+        "{}",
+        unasked.output
+    );
+    assert_eq!((alone.code, told.code), (0, 0), "{}", told.output);
+    let without = format!("{line}not refused, but the Cloud answers in an open conversation alone");
+    assert!(alone.output.contains(&without), "{}", alone.output);
+    let gives = format!("{line}the Cloud gives out a URL to upload to\n");
+    assert!(told.output.contains(&gives), "{}", told.output);
+    // Nothing is uploaded or said.
+    assert!(cloud.requests(Operation::Upload).is_empty());
+    assert!(cloud.requests(Operation::Conversation).is_empty());
+    assert_eq!(cloud.only_conversation().dialogs[0].events.len(), 1);
+}
+
+async fn a_doctor_says_where_file_sharing_is_refused(engine: Engine) {
+    let cloud = Cloud::start().await;
+    let database = Database::create(engine).await;
+    let toml = bridge_toml(&database.location, &cloud.url);
+    let mut refusal = Reply::new(StatusCode::FORBIDDEN);
+    refusal.body = json!({"code": "FORBIDDEN", "body": {"msg": "not enabled"}}).to_string();
+    let refusal = Fault::new(Operation::Send, Answer::Reply(refusal));
+    let away = Fault {
+        // As often as a question that does no harm is asked.
+        times: 9,
+        ..Fault::status(Operation::Send, StatusCode::SERVICE_UNAVAILABLE)
+    };
+
+    cloud.sandbox.inject(refusal);
+    let refused = doctor_as_consumer(&toml).await;
+    cloud.sandbox.inject(away);
+    let unavailable = doctor_as_consumer(&toml).await;
+    let tokenless = doctor_as_consumer(&toml.replace(CLIENT_SECRET, "another-secret")).await;
+
+    assert_eq!(refused.code, 1, "{}", refused.output);
+    let line = format!(
+        "FAIL  account {ACCOUNT}: file sharing: file sharing is refused; the site property \
+         messaging.file.sharing.enabled must be true (LivePerson sets it): "
+    );
+    assert!(refused.output.contains(&line), "{}", refused.output);
+    assert!(refused.output.contains("not enabled"), "{}", refused.output);
+    assert!(has_line(&refused, "ok", "ConsumerJWS"));
+    // A Cloud that is away refuses nothing.
+    assert_eq!(unavailable.code, 1);
+    assert!(has_line(&unavailable, "FAIL", "file sharing"));
+    assert!(!unavailable.output.contains("site property"));
+    // Without a token there is nobody to ask as.
+    assert_eq!(tokenless.code, 1);
+    assert!(!tokenless.output.contains("file sharing"));
+}
+
 fn has_line(ended: &Ended, verdict: &str, name: &str) -> bool {
     let mut lines = ended.output.lines();
     lines.any(|line| line.starts_with(verdict) && line.contains(&format!("{name}: ")))
@@ -199,6 +291,7 @@ async fn help_and_version_need_no_configuration() {
         &["--help"][..],
         &["help"],
         &["serve", "--help"],
+        &["doctor", "--help"],
         &["sandbox", "--help"],
     ] {
         let ended = run(command(arguments)).await;

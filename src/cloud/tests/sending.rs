@@ -105,6 +105,25 @@ async fn a_close_sets_the_conversations_state_with_one_object() {
 }
 
 #[tokio::test]
+async fn asking_about_file_sharing_asks_for_an_upload_url_and_uploads_nothing() {
+    let cloud = Cloud::ready().await;
+    let url = json!({"relativePath": "/v1/a.PNG", "queryParams": {"temp_url_sig": "s", "temp_url_expires": "1"}});
+    cloud.on(SEND, envelope(200, "OK", url)).await;
+
+    let conversation = cloud.conversation();
+    let asked = cloud
+        .client
+        .check_file_sharing(conversation.consumer, &cloud.trace);
+
+    asked.await.unwrap();
+    assert_eq!(
+        sent(&cloud).await,
+        json!({"kind": "req", "type": "ms.GenerateURLForUploadFile",
+            "body": {"fileSize": "1000", "fileType": "PNG"}})
+    );
+}
+
+#[tokio::test]
 async fn client_properties_are_repeated_on_every_request_of_the_conversation() {
     let mut cloud = Cloud::ready().await;
     cloud.features = serde_json::from_value(json!(["AUTO_MESSAGES"])).unwrap();
