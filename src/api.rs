@@ -13,6 +13,7 @@ mod openapi;
 pub mod problem;
 mod router;
 mod v1;
+mod webhooks;
 
 pub use auth::{ChannelKeys, Keys};
 pub use openapi::document;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::serve::ListenerExt as _;
+use chrono::TimeDelta;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 use crate::api::{self, AppState, ChannelKeys, Keys};
 use crate::bridge::{self, Bridge, Parts};
@@ -16,6 +18,11 @@ use crate::config::{self, Config};
 use crate::http;
 use crate::lifecycle::{self, Lifecycle};
 use crate::store::{self, Store};
+use crate::types::ids::ConversationId;
+use crate::webhooks::{Inbox, Installation, Interpreter, Listener, Receiver, Writer};
+
+/// Conversations that have been opened and may wait to be looked at; who finds no room is looked at a little later.
+const OPENINGS: usize = 1024;
 
 /// Why the service could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -61,11 +68,15 @@ impl App {
     ) -> Result<Self, Error> {
         let store = Store::connect(&location(&config.database)).await?;
         store.migrate().await?;
+        let (opened, openings) = mpsc::channel(OPENINGS);
+        let (receiver, writer) = receiver(config, &store, &clock, openings);
+        life.tasks().spawn(writer.run());
         let bridge = Bridge::new(Parts {
             store: store.clone(),
             cloud: cloud(config, &clock, proxy)?,
             keyring: config.encryption.keys.clone(),
             clock: SharedClock::clone(&clock),
+            opened,
             tasks: life.tasks().clone(),
         });
         let stopping = life.clone();
@@ -79,6 +90,7 @@ impl App {
             facade: api::router(AppState {
                 bridge,
                 keys: keys(config),
+                receiver,
                 clock,
             }),
             admin: api::admin::router(readiness.clone()),
@@ -178,6 +190,41 @@ pub fn cloud(
     });
     let http = http::Client::new(proxy)?;
     Ok(cloud::Client::new(&http, clock, accounts))
+}
+
+/// Who takes what the Cloud tells, and who writes it down.
+fn receiver(
+    config: &Config,
+    store: &Store,
+    clock: &SharedClock,
+    opened: mpsc::Receiver<ConversationId>,
+) -> (Receiver, Writer) {
+    let listeners = config.channels.iter().map(|channel| {
+        let listener = Listener {
+            events: channel.events.clone(),
+            max_age: channel.callback.as_ref().map(|_| TimeDelta::hours(72)),
+        };
+        (channel.id.clone(), listener)
+    });
+    let interpreter = Interpreter {
+        listeners: listeners.collect(),
+        public_url: config.public_url.clone(),
+        clock: SharedClock::clone(clock),
+    };
+    let (inbox, writer) = Inbox::new(
+        store.clone(),
+        SharedClock::clone(clock),
+        interpreter,
+        opened,
+    );
+    let installations = config.accounts.iter().map(|account| {
+        let installation = Installation {
+            client_id: account.client_id.clone(),
+            client_secret: account.client_secret.clone(),
+        };
+        (account.account_id.clone(), installation)
+    });
+    (Receiver::new(inbox, installations.collect()), writer)
 }
 
 fn keys(config: &Config) -> Keys {

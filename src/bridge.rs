@@ -23,7 +23,7 @@ mod users;
 
 use std::sync::Arc;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 pub use conversations::OpenOutcome;
@@ -42,7 +42,7 @@ use crate::media::Previews;
 use crate::store::Store;
 use crate::types::conversation::Opening;
 use crate::types::file::ImageType;
-use crate::types::ids::{AccountId, ChannelId, Namespace, UserId, UserKey};
+use crate::types::ids::{AccountId, ChannelId, ConversationId, Namespace, UserId, UserKey};
 use crate::types::trace::Trace;
 use openings::Openings;
 
@@ -68,6 +68,8 @@ pub struct Parts {
     pub keyring: Keyring,
     /// The time.
     pub clock: SharedClock,
+    /// Who wants to know of conversations that have been opened.
+    pub opened: mpsc::Sender<ConversationId>,
     /// Holds what must finish although its caller has gone.
     pub tasks: TaskTracker,
 }

@@ -38,8 +38,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where probes and metrics are served, for no one outside: `127.0.0.1:9090` if left out.
     pub admin_listen: SocketAddr,
-    /// The service's own address as channels see it, for links to files.
-    pub public_url: Option<Url>,
+    /// The service's own address as channels see it, for links to files: `http://` and `listen` if left out.
+    pub public_url: Url,
     /// Private, loopback and link-local networks in which callbacks may be sent nevertheless: none if left out.
     pub allow_private_callbacks: Vec<IpNet>,
     /// Where the state is kept.
@@ -115,7 +115,11 @@ impl Config {
     fn read(section: &mut Section<'_>) -> Result<Self, Reported> {
         let listen = section.or_default("listen", &form::SOCKET_ADDRESS, "0.0.0.0:8080");
         let admin_listen = read_admin_listen(section, listen);
-        let public_url = section.optional("public_url", &form::BASE_URL);
+        let own_url = match &listen {
+            Ok(address) => format!("http://{address}"),
+            Err(_) => "http://localhost".to_owned(),
+        };
+        let public_url = section.or_default("public_url", &form::BASE_URL, &own_url);
         let networks = section.list("allow_private_callbacks", &form::NETWORK);
         let database = section.section("database", Database::read);
         let encryption = section.section("encryption", Encryption::read);

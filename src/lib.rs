@@ -15,7 +15,8 @@
 //! | `cloud` | `http`, `types`, `clock` |
 //! | `store` | `crypto`, `types` |
 //! | `bridge` | `cloud`, `store`, `media`, `crypto`, `types`, `clock` |
-//! | `api` | `bridge`, `crypto`, `types`, `clock`, and the words of `cloud` and `store` that `bridge` answers with |
+//! | `webhooks` | `store`, `types`, `clock` |
+//! | `api` | `bridge`, `webhooks`, `crypto`, `types`, `clock`, and the words of `cloud` and `store` that `bridge` answers with |
 //! | `sandbox` | `clock` |
 //! | `app`, `cli` | everything |
 
@@ -34,3 +35,4 @@ pub mod sandbox;
 pub mod store;
 pub mod telemetry;
 pub mod types;
+pub mod webhooks;

@@ -26,11 +26,8 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 pub use bells::Bell;
-pub use changes::{
-    Admission, Announced, Arrival, Change, ConversationChange, Fate, Known, Translate, Translation,
-};
+pub use changes::{Admission, Arrival, Change, Fate, Known, Translate, Translation};
 pub use conversations::{OpenConversation, Opened};
-pub use dialogs::{Dialog, DialogKind};
 pub use error::Error;
 pub use files::HostedFile;
 pub use log::{LoggedEvent, NewEvent, Page};

@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::problem::{Code, ProblemDetails};
 use super::router::AppState;
-use super::v1;
+use super::{v1, webhooks};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -25,6 +25,7 @@ use super::v1;
         (name = "conversation", description = "One open conversation per user"),
         (name = "messages", description = "What users write, and the signs that go with it"),
         (name = "users", description = "What is known of a user"),
+        (name = "webhooks", description = "What the Cloud calls; not for channels"),
     ),
 )]
 struct ApiDoc;
@@ -48,6 +49,7 @@ impl Modify for BearerKey {
 pub(super) fn routes_and_document() -> (Router<AppState>, Document) {
     let (routes, mut document) = OpenApiRouter::with_openapi(ApiDoc::openapi())
         .merge(v1::routes())
+        .merge(webhooks::routes())
         .split_for_parts();
     describe_problems(&mut document);
     (routes, document)
@@ -78,9 +80,12 @@ fn describe_problems(document: &mut Document) {
     for (path, operation) in operations {
         let has_body = operation.request_body.is_some();
         let is_about_files = path.contains("/files");
+        let is_for_the_cloud = path.starts_with("/webhooks");
         for &code in Code::ALL {
             let applies = match code {
                 Code::BodyTooLarge | Code::UnsupportedMediaType | Code::InvalidRequest => has_body,
+                Code::SignatureRefused | Code::TooManyNotifications => is_for_the_cloud,
+                Code::Unauthorized => !is_for_the_cloud,
                 Code::FileNotFound => is_about_files && !has_body,
                 Code::TooManyFiles => is_about_files && has_body,
                 _ => true,

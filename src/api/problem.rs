@@ -58,6 +58,7 @@ macro_rules! codes {
 codes! {
     MalformedRequest = "malformed-request", BAD_REQUEST, false, "The request cannot be read";
     Unauthorized = "unauthorized", UNAUTHORIZED, false, "No channel has this API key";
+    SignatureRefused = "signature-refused", UNAUTHORIZED, false, "The notification is not the Cloud's";
     NotFound = "not-found", NOT_FOUND, false, "There is nothing at this path";
     UserNotFound = "user-not-found", NOT_FOUND, false, "The channel has no such user";
     ConversationNotFound = "conversation-not-found", NOT_FOUND, false, "The user never had a conversation";
@@ -66,6 +67,7 @@ codes! {
     RequestTimeout = "request-timeout", REQUEST_TIMEOUT, true, "The request took too long to arrive or to be worked on";
     NoOpenConversation = "no-open-conversation", CONFLICT, false, "The user has no open conversation";
     ConversationOpen = "conversation-open", CONFLICT, false, "The user's conversation is still open";
+    SurveyPending = "survey-pending", CONFLICT, true, "The survey of the user's conversation is not open";
     BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE, false, "The body is too large";
     UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, false, "The body has the wrong type";
     InvalidRequest = "invalid-request", UNPROCESSABLE_ENTITY, false, "The request breaks a rule";
@@ -74,6 +76,7 @@ codes! {
     CloudCredentialsRefused = "cloud-credentials-refused", BAD_GATEWAY, false, "The Cloud refused the bridge's own credentials";
     StorageUnavailable = "storage-unavailable", SERVICE_UNAVAILABLE, true, "The bridge's storage is away";
     TooManyFiles = "too-many-files", SERVICE_UNAVAILABLE, true, "The bridge takes no more files for now";
+    TooManyNotifications = "too-many-notifications", SERVICE_UNAVAILABLE, true, "The bridge takes no more notifications for now";
     CloudUnavailable = "cloud-unavailable", SERVICE_UNAVAILABLE, true, "The Cloud is away";
     CloudThrottled = "cloud-throttled", SERVICE_UNAVAILABLE, true, "The Cloud takes no more requests for now";
     ConversationPending = "conversation-pending", SERVICE_UNAVAILABLE, true, "The user's conversation is still being opened";
@@ -401,6 +404,11 @@ impl From<bridge::Error> for Problem {
                 Code::ConversationOpen,
                 "This user's conversation is still open; the Cloud takes ratings after the close.",
             ),
+            Error::SurveyPending => Self::new(
+                Code::SurveyPending,
+                "The main dialog of this user's conversation has ended, and no survey is open that a message could go to; nothing was sent.",
+            )
+            .retry_after(CLOUD_RETRY_SECONDS),
             Error::ConversationLost => Self::new(
                 Code::ConversationLost,
                 "The Cloud has a conversation open for this user that could not be found again; it can be as soon as the Cloud tells of it or an agent closes it.",

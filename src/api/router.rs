@@ -17,6 +17,7 @@ use super::openapi;
 use super::problem::{Code, Problem};
 use crate::bridge::Bridge;
 use crate::clock::SharedClock;
+use crate::webhooks::Receiver;
 
 /// 256 KiB: far above what the Cloud takes of a text, and a profile is smaller.
 pub(super) const JSON_LIMIT: usize = 256 * 1024;
@@ -32,6 +33,8 @@ pub struct AppState {
     pub bridge: Bridge,
     /// The channels and their keys.
     pub keys: Keys,
+    /// Takes what the Cloud tells.
+    pub receiver: Receiver,
     /// The time.
     pub clock: SharedClock,
 }
@@ -39,6 +42,12 @@ pub struct AppState {
 impl FromRef<AppState> for Bridge {
     fn from_ref(state: &AppState) -> Self {
         state.bridge.clone()
+    }
+}
+
+impl FromRef<AppState> for Receiver {
+    fn from_ref(state: &AppState) -> Self {
+        state.receiver.clone()
     }
 }
 

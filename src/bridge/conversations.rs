@@ -1,8 +1,9 @@
 //! Opening, showing and closing a user's conversation.
 
+use super::session::Session;
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::{self, Signal};
-use crate::types::conversation::{CloseReason, Conversation, Opening};
+use crate::types::conversation::{CloseReason, Conversation, CurrentDialog, Opening};
 use crate::types::ids::{UserId, UserKey};
 use crate::types::trace::Trace;
 
@@ -28,11 +29,16 @@ impl Bridge {
         opening: &Opening,
     ) -> Result<OpenOutcome, Error> {
         let key = caller.key(user_id);
-        let opened = if self.session(&caller.trace, &key).await?.is_some() {
+        let session = self.session(&caller.trace, &key).await?;
+        let opened = if session.is_some_and(|session| session.takes_messages()) {
             false
         } else {
-            let joined = self.join_opening(caller, &key, opening).await?;
-            joined.opened && joined.first
+            match self.join_opening(caller, &key, opening).await {
+                Ok(joined) => joined.opened && joined.first,
+                // It is open, if only for a survey.
+                Err(Error::SurveyPending) => false,
+                Err(error) => return Err(error),
+            }
         };
         let conversation = self
             .parts
@@ -64,7 +70,7 @@ impl Bridge {
             .ok_or(Error::ConversationNotFound)
     }
 
-    /// Closes the user's conversation; one that is closed stays so.
+    /// Closes the user's conversation, also a survey in it; one that is closed stays so.
     ///
     /// # Errors
     ///
@@ -74,29 +80,70 @@ impl Bridge {
         caller: &Caller,
         user_id: UserId,
     ) -> Result<Conversation, Error> {
-        self.close_open(&caller.trace, &caller.key(user_id.clone()))
-            .await?;
+        let key = caller.key(user_id.clone());
+        self.close_open(&caller.trace, &key, |session| {
+            if session.may_outlive_dialog() {
+                Signal::CloseEverything
+            } else {
+                Signal::Close
+            }
+        })
+        .await?;
         self.conversation(caller, user_id).await
     }
 
-    /// Closes the user's open conversation, if there is one.
-    pub(super) async fn close_open(&self, trace: &Trace, key: &UserKey) -> Result<(), Error> {
+    /// Closes the main dialog of the user's conversation, which stays open, so that a survey can follow. Where the main
+    /// dialog or the whole conversation is closed, it stays so.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ConversationNotFound`] where there never was one; when the Cloud refuses or is away.
+    pub async fn close_for_survey(
+        &self,
+        caller: &Caller,
+        user_id: UserId,
+    ) -> Result<Conversation, Error> {
+        let trace = &caller.trace;
+        let session = self.session(trace, &caller.key(user_id.clone())).await?;
+        if let Some(mut session) = session
+            && session.conversation.dialog == CurrentDialog::Main
+        {
+            let closing = Signal::CloseMainDialog;
+            match self.signal(trace, &mut session, closing).await {
+                Ok(()) => {
+                    let now = self.parts.clock.now();
+                    let main = session.conversation.dialog_id();
+                    self.parts.store.close_dialog(main, now).await?;
+                }
+                // The agent or the Cloud was faster, and what that means has been noted.
+                Err(Error::Cloud(cloud::Error::ConversationClosed)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.conversation(caller, user_id).await
+    }
+
+    /// Closes the user's open conversation, if there is one, with the signal that is right for it.
+    pub(super) async fn close_open(
+        &self,
+        trace: &Trace,
+        key: &UserKey,
+        signal: fn(&Session) -> Signal<'static>,
+    ) -> Result<(), Error> {
         let Some(mut session) = self.session(trace, key).await? else {
             return Ok(());
         };
-        match self.signal(trace, &mut session, Signal::Close).await {
-            Ok(()) => {
-                let now = self.parts.clock.now();
-                let reason = CloseReason::consumer();
-                self.parts
-                    .store
-                    .close_conversation(&session.conversation.id, now, Some(&reason))
-                    .await?;
-                Ok(())
-            }
+        let signal = signal(&session);
+        let reason = match self.signal(trace, &mut session, signal).await {
+            Ok(()) => Some(CloseReason::consumer()),
             // The agent or the Cloud was faster: closed is closed.
-            Err(Error::Cloud(cloud::Error::ConversationClosed)) => Ok(()),
-            Err(error) => Err(error),
-        }
+            Err(Error::Cloud(cloud::Error::ConversationClosed)) => None,
+            Err(error) => return Err(error),
+        };
+        let now = self.parts.clock.now();
+        let id = &session.conversation.id;
+        let store = &self.parts.store;
+        store.close_conversation(id, now, reason.as_ref()).await?;
+        Ok(())
     }
 }

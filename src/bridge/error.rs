@@ -33,6 +33,10 @@ pub enum Error {
     /// What was asked needs an open conversation.
     #[error("the user has no open conversation")]
     NoOpenConversation,
+    /// The main dialog of the user's conversation has ended, and the survey that is to follow has not begun, or has ended
+    /// too, while the Cloud says that the conversation goes on.
+    #[error("no dialog of the user's conversation is open")]
+    SurveyPending,
     /// What was asked is for a conversation that has ended.
     #[error("the user's conversation is still open")]
     ConversationOpen,

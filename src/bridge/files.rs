@@ -64,7 +64,7 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// [`Error::FileTypeRefused`]; when the Cloud refuses, is away, or does not say whether it took the message; when the
+    /// [`Error::FileTypeRefused`]; [`Error::SurveyPending`]; when the Cloud refuses, is away, or does not say whether it took the message; when the
     /// storage is away.
     pub async fn send_file(
         &self,

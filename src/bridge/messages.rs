@@ -10,6 +10,7 @@ use super::session::Session;
 use super::split::{json_chars, split};
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::{self, Signal};
+use crate::store::OpenConversation;
 use crate::types::conversation::Opening;
 use crate::types::file::{FileId, FileType};
 use crate::types::ids::{ConversationId, UserId};
@@ -24,10 +25,10 @@ const REPLACEMENTS: u32 = 3;
 /// admits it), so a message refused right after the opening is sent once more after this.
 const SETTLING: Duration = Duration::from_millis(250);
 
-/// 36 characters: a UUID, as the id of a conversation is in every sample.
+/// 36 characters: a UUID, as the ids of conversations and dialogs are in every sample.
 const USUAL_ID: usize = 36;
 
-/// 64 characters: what the Cloud's schema allows the id of a conversation.
+/// 64 characters: what the Cloud's schema allows such an id.
 const LONGEST_ID: usize = 64;
 
 /// A message to be sent.
@@ -111,7 +112,7 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// [`Error::TextTooLong`]; [`Error::PartlySent`]; when the Cloud refuses, is away, or does not say whether it took the
+    /// [`Error::TextTooLong`]; [`Error::PartlySent`]; [`Error::SurveyPending`]; when the Cloud refuses, is away, or does not say whether it took the
     /// message; when the storage is away.
     pub async fn send_text(
         &self,
@@ -160,13 +161,14 @@ impl Bridge {
         let around = |id_chars| cloud::chars_around_text(id_chars, metadata);
         let chars = json_chars(text);
         // Nearly every text fits whatever the conversation is called, and no look-up is needed to see it.
-        if chars + around(LONGEST_ID) <= limit {
+        if chars + around(2 * LONGEST_ID) <= limit {
             return Ok(vec![text]);
         }
         let key = caller.key(user_id.clone());
         let standing = self.parts.store.standing(&key).await?;
         let open = standing.and_then(|standing| standing.open);
-        let around = around(open.map_or(USUAL_ID, |open| open.id.as_str().len()));
+        let ids = |open: OpenConversation| open.id.as_str().len() + open.dialog_id().len();
+        let around = around(open.map_or(2 * USUAL_ID, ids));
         if chars + around <= limit {
             Ok(vec![text])
         } else if message.split && around < limit {
@@ -190,7 +192,8 @@ impl Bridge {
         let created_at = self.parts.clock.now();
         let id = MessageId::new(self.parts.clock.uuid());
         let key = caller.key(user_id);
-        let mut session = self.session(&caller.trace, &key).await?;
+        let session = self.session(&caller.trace, &key).await?;
+        let mut session = session.filter(Session::takes_messages);
         let mut replacements = 0;
         let (session, written) = loop {
             let (mut open, settling) = if let Some(session) = session.take() {

@@ -18,7 +18,7 @@ use super::tokens::Token;
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud;
 use crate::store::{Lease, OpenConversation, Opened, UserRef};
-use crate::types::conversation::Opening;
+use crate::types::conversation::{CurrentDialog, Opening};
 use crate::types::ids::{ConversationId, UserKey};
 use crate::types::profile::Profile;
 
@@ -86,7 +86,8 @@ impl Bridge {
                 break lease;
             }
             turn.wait().await?;
-            if let Some(session) = self.session(&caller.trace, key).await? {
+            let session = self.session(&caller.trace, key).await?;
+            if let Some(session) = session.filter(Session::takes_messages) {
                 return Ok(Joined::found(session));
             }
         };
@@ -114,25 +115,44 @@ impl Bridge {
         let store = &self.parts.store;
         let standing = store.standing(key).await?.ok_or(Error::UserNotFound)?;
         let mut token = self.token(&caller.trace, key, user, standing.token).await?;
-        if let Some(conversation) = standing.open {
-            return Ok(Joined::found(Session {
-                key: key.clone(),
-                user,
-                token,
-                conversation,
-                typing: standing.typing,
-            }));
-        }
+        // Of one whose main dialog has ended only the Cloud knows whether a survey follows. It is asked for a new one: it
+        // refuses while the old one goes on. Anything else, such as waiting for a notification, could wait for ever.
+        let ended = match standing.open {
+            Some(conversation) if conversation.dialog != CurrentDialog::Ended => {
+                return Ok(Joined::found(Session {
+                    key: key.clone(),
+                    user,
+                    token,
+                    conversation,
+                    typing: standing.typing,
+                }));
+            }
+            open => open.map(|conversation| conversation.id),
+        };
         let mut profile = store.profile(user).await?;
         if let Some(newer) = &opening.profile {
             profile.merge(newer.clone());
         }
-        let (id, opened) = self
+        let answer = self
             .open_at_cloud(caller, key, user, &mut token, opening, &profile)
             .await?;
+        let (id, opened) = match (answer, &ended) {
+            (AtCloud::Opened(id), _) => (id, true),
+            (AtCloud::Open(found), Some(ended)) if found.as_ref().is_none_or(|id| id == ended) => {
+                return Err(Error::SurveyPending);
+            }
+            (AtCloud::Open(found), _) => (found.ok_or(Error::ConversationLost)?, false),
+        };
+        // One that the Cloud had reported as closed goes on: then it was its main dialog that was closed.
+        if !opened && ended.is_none() && store.reopen_conversation(user, &id).await? {
+            let session = self.session(&caller.trace, key).await?;
+            let session = session.filter(Session::takes_messages);
+            return session.map(Joined::found).ok_or(Error::SurveyPending);
+        }
         let conversation = OpenConversation {
             id,
             features: opening.features.clone(),
+            dialog: CurrentDialog::Main,
         };
         let kept = store
             .insert_opened(
@@ -140,6 +160,7 @@ impl Bridge {
                     user,
                     channel_id: &caller.channel.id,
                     conversation: &conversation,
+                    replaced: ended.as_ref(),
                     // One that was set meanwhile is newer than the one that was told.
                     profile: opening.profile.is_some().then_some(&profile),
                     at: self.parts.clock.now(),
@@ -155,8 +176,10 @@ impl Bridge {
             found_again = !opened,
             "conversation opened"
         );
+        // What the Cloud has told of it already can be matched now. Where nobody is told, it is found a little later.
+        let _later = self.parts.opened.try_send(conversation.id.clone());
         if !kept {
-            // Another became the open one, or the Cloud still holds one that it had reported as closed.
+            // Another became the open one.
             let session = self.session(&caller.trace, key).await?;
             return session.map(Joined::found).ok_or(Error::ConversationLost);
         }
@@ -173,7 +196,7 @@ impl Bridge {
         })
     }
 
-    /// Asks the Cloud for a conversation; says whether it was opened now or had been open, its answer lost.
+    /// Asks the Cloud for a conversation, and where it refuses because one is open, which that is.
     async fn open_at_cloud(
         &self,
         caller: &Caller,
@@ -182,7 +205,7 @@ impl Bridge {
         token: &mut Token,
         opening: &Opening,
         profile: &Profile,
-    ) -> Result<(ConversationId, bool), Error> {
+    ) -> Result<AtCloud, Error> {
         let request = cloud::Opening {
             profile: Some(profile),
             routing: opening.routing.as_ref(),
@@ -198,15 +221,19 @@ impl Bridge {
                 token: &token.token,
             };
             match cloud.open(&consumer, &request, trace).await {
-                Ok(id) => return Ok((id, true)),
+                Ok(id) => return Ok(AtCloud::Opened(id)),
                 Err(cloud::Error::ConsumerTokenRefused) if !token.fresh => {
                     *token = self.make_token(key, user, trace).await?;
                 }
                 Err(cloud::Error::AlreadyOpen) => {
+                    // The Cloud's notification may have come although its answer did not.
+                    if let Some(id) = self.parts.store.early_conversation(user).await? {
+                        return Ok(AtCloud::Open(Some(id)));
+                    }
                     let found = cloud
                         .find_open_conversation(&key.account_id, &key.external_id(), trace)
                         .await?;
-                    return Ok((found.ok_or(Error::ConversationLost)?, false));
+                    return Ok(AtCloud::Open(found));
                 }
                 Err(error) if error.outcome_unknown() => {
                     return Err(Error::OpeningPending { cause: Some(error) });
@@ -215,6 +242,14 @@ impl Bridge {
             }
         }
     }
+}
+
+/// The user's conversation at the Cloud.
+enum AtCloud {
+    /// It was opened now.
+    Opened(ConversationId),
+    /// One had been open; absent where the Cloud does not say which.
+    Open(Option<ConversationId>),
 }
 
 impl Joined {

@@ -4,7 +4,7 @@ use super::session::Session;
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::Signal;
 use crate::store::OpenConversation;
-use crate::types::conversation::State;
+use crate::types::conversation::{CurrentDialog, State};
 use crate::types::ids::UserId;
 use crate::types::rating::Rating;
 
@@ -13,7 +13,7 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// [`Error::ConversationOpen`] where it has not ended, [`Error::ConversationNotFound`] where there never was one;
+    /// [`Error::ConversationOpen`] where it has not ended, a survey after it included, [`Error::ConversationNotFound`] where there never was one;
     /// when the Cloud refuses or is away.
     pub async fn rate(
         &self,
@@ -41,6 +41,7 @@ impl Bridge {
             conversation: OpenConversation {
                 id: latest.id,
                 features: latest.features,
+                dialog: CurrentDialog::Main,
             },
             typing: None,
         };

@@ -32,11 +32,13 @@ impl Bridge {
         mut raw: Raw,
     ) -> Result<Value, Error> {
         let mut session = self.open_session(caller, user_id).await?;
+        let conversation = &session.conversation;
         for member in ids_of(&raw.name) {
-            raw.body
-                .entry(*member)
-                // The main dialog bears the conversation's id.
-                .or_insert_with(|| session.conversation.id.as_str().into());
+            let id = match *member {
+                DIALOG_ID => conversation.dialog_id(),
+                _ => conversation.id.as_str(),
+            };
+            raw.body.entry(*member).or_insert_with(|| id.into());
         }
         let request = RawRequest {
             name: &raw.name,
@@ -50,11 +52,14 @@ impl Bridge {
     }
 }
 
+const DIALOG_ID: &str = "dialogId";
+const CONVERSATION_ID: &str = "conversationId";
+
 /// The members by which requests of a type say what they are about.
 fn ids_of(name: &str) -> &'static [&'static str] {
     match name {
-        "ms.PublishEvent" => &["dialogId", "conversationId"],
-        "cm.UpdateConversationField" => &["conversationId"],
+        "ms.PublishEvent" => &[DIALOG_ID, CONVERSATION_ID],
+        "cm.UpdateConversationField" => &[CONVERSATION_ID],
         _ => &[],
     }
 }

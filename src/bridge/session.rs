@@ -1,4 +1,8 @@
 //! One user's open conversation with the token to speak in it, and the requests made there.
+//!
+//! They are made in the dialog that is current: the main one, or the survey after it. Where the Cloud says that this has
+//! ended, the conversation has too, unless it is one that a survey can follow: of that only the dialog is known to have
+//! ended, and whether the conversation goes on is found out by asking for a new one (`openings`).
 
 use serde_json::Value;
 use tokio_util::bytes::Bytes;
@@ -7,6 +11,7 @@ use super::tokens::Token;
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::{self, Content, RawRequest, Signal};
 use crate::store::{OpenConversation, Standing, Typing, UserRef};
+use crate::types::conversation::CurrentDialog;
 use crate::types::file::ImageType;
 use crate::types::ids::{UserId, UserKey};
 use crate::types::message::{Metadata, Sequence};
@@ -24,6 +29,22 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// Whether a dialog is open that messages can go to.
+    pub(super) fn takes_messages(&self) -> bool {
+        self.conversation.dialog != CurrentDialog::Ended
+    }
+
+    /// Whether agents see what the user does. They are gone after the main dialog, and a survey refuses chat states.
+    /// Source: vendor's demonstration of surveys, which sends none there.
+    pub(super) fn shows_typing(&self) -> bool {
+        self.conversation.dialog == CurrentDialog::Main
+    }
+
+    /// Whether the conversation may go on although the dialog that was current has ended.
+    pub(super) fn may_outlive_dialog(&self) -> bool {
+        self.conversation.features.allow_survey() || !self.shows_typing()
+    }
+
     fn at_cloud(&self) -> cloud::Conversation<'_> {
         cloud::Conversation {
             consumer: cloud::Consumer {
@@ -31,8 +52,7 @@ impl Session {
                 token: &self.token.token,
             },
             id: &self.conversation.id,
-            // The main dialog bears the conversation's id.
-            dialog_id: self.conversation.id.as_str(),
+            dialog_id: self.conversation.dialog_id(),
             features: &self.conversation.features,
         }
     }
@@ -180,11 +200,16 @@ impl Bridge {
             }
             Err(error) => {
                 if matches!(error, cloud::Error::ConversationClosed) {
+                    let store = &self.parts.store;
                     let now = self.parts.clock.now();
-                    self.parts
-                        .store
-                        .close_conversation(&session.conversation.id, now, None)
-                        .await?;
+                    let conversation = &session.conversation;
+                    if session.may_outlive_dialog() {
+                        store.close_dialog(conversation.dialog_id(), now).await?;
+                    } else {
+                        store
+                            .close_conversation(&conversation.id, now, None)
+                            .await?;
+                    }
                 }
                 Err(error.into())
             }

@@ -1,5 +1,7 @@
 //! Typing: told to the agent, not too often, and ended when nothing follows.
 //!
+//! After the main dialog nobody looks: nothing is told while a survey is on.
+//!
 //! The Cloud shows a user as typing until it is told otherwise, also after a message. So what is told is kept first,
 //! with the moment when it ends by itself, and every replica looks for what is due: the one that took it may be gone.
 
@@ -32,7 +34,7 @@ const BATCH: u32 = 32;
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Bridge {
-    /// Shows the agent what the user is doing.
+    /// Shows the agent what the user is doing; nobody where the agent is gone and a survey is on.
     ///
     /// # Errors
     ///
@@ -44,6 +46,9 @@ impl Bridge {
         state: ChatState,
     ) -> Result<(), Error> {
         let mut session = self.open_session(caller, user_id).await?;
+        if !session.shows_typing() {
+            return Ok(());
+        }
         let store = &self.parts.store;
         let (user, known) = (session.user, session.typing);
         let signal = Signal::ChatState(state);
@@ -148,6 +153,9 @@ impl Bridge {
         let Some(mut session) = self.session(&trace, &due.key).await? else {
             return Ok(());
         };
+        if !session.shows_typing() {
+            return Ok(());
+        }
         let pause = Signal::ChatState(ChatState::Pause);
         match self.signal(&trace, &mut session, pause).await {
             Err(Error::Cloud(error)) if !error.is_transient() => Ok(()),

@@ -61,7 +61,9 @@ impl Bridge {
         };
         // Nobody may open a conversation between the close and the removal. The lease goes with the row.
         let lease = self.hold_lane(standing.user).await?;
-        let closed = self.close_open(&caller.trace, &key).await;
+        let closed = self
+            .close_open(&caller.trace, &key, |_| Signal::CloseEverything)
+            .await;
         if let Err(error) = closed {
             store.release_lane(standing.user, &lease).await?;
             return Err(error);

@@ -10,7 +10,8 @@ use super::domains::Service;
 use super::retry::Repeat;
 use super::transport::{Body, Call, client_properties, json, on_behalf};
 use super::wire::conversation::{
-    Event, Field, Message, PublishEvent, UpdateConversationField, chat_state, receipt_status,
+    ClosedDialog, Event, Field, Message, PublishEvent, UpdateConversationField, chat_state,
+    receipt_status,
 };
 use super::wire::file::HostedFile;
 use super::wire::profile::SetUserProfile;
@@ -75,6 +76,10 @@ pub enum Signal<'a> {
     Rating(Rating),
     /// The conversation has ended; [`Error::ConversationClosed`] where somebody else was faster.
     Close,
+    /// The conversation has ended together with the survey that is on, or that would follow.
+    CloseEverything,
+    /// The main dialog has ended and the conversation has not, so that a survey can follow.
+    CloseMainDialog,
 }
 
 /// A request of any type, for what this client has no words of its own for.
@@ -88,13 +93,13 @@ pub struct RawRequest<'a> {
     pub metadata: Option<&'a Metadata>,
 }
 
-/// How many characters the JSON of a request has around a text, in a conversation whose id has so many.
+/// How many characters the JSON of a request has around a text, where the ids of conversation and dialog have so many
+/// together.
 #[must_use]
 pub fn chars_around_text(id_chars: usize, metadata: Option<&Metadata>) -> usize {
-    let conversation_id = "0".repeat(id_chars);
     let event = PublishEvent {
-        dialog_id: &conversation_id,
-        conversation_id: &conversation_id,
+        dialog_id: "",
+        conversation_id: &"0".repeat(id_chars),
         event: Event::Content {
             content_type: "text/plain",
             message: Message::Text(""),
@@ -110,6 +115,7 @@ pub fn chars_around_text(id_chars: usize, metadata: Option<&Metadata>) -> usize 
 
 const PUBLISH: &str = "ms.PublishEvent";
 const UPDATE: &str = "cm.UpdateConversationField";
+const CLOSE: &str = "CLOSE";
 const SET_PROFILE: &str = "userprofile.SetUserProfile";
 
 impl Client {
@@ -195,15 +201,34 @@ impl Client {
                 self.send(sent, trace, done).await
             }
             Signal::Rating(rating) => {
-                let body = conversation.update(rating.into());
-                let sent = conversation.request("cloud.rate", UPDATE, body);
+                let sent = conversation.update("cloud.rate", rating.into());
                 self.send(sent, trace, done).await
             }
             Signal::Close => {
-                let body = conversation.update(Field::ConversationState {
-                    conversation_state: "CLOSE",
-                });
-                let sent = conversation.request("cloud.close", UPDATE, body);
+                let field = Field::ConversationState {
+                    conversation_state: CLOSE,
+                };
+                let sent = conversation.update("cloud.close", field);
+                self.send(sent, trace, done).await
+            }
+            Signal::CloseEverything => {
+                let field = Field::Stage {
+                    conversation_state: CLOSE,
+                };
+                let sent = conversation.update("cloud.close_everything", field);
+                self.send(sent, trace, done).await
+            }
+            Signal::CloseMainDialog => {
+                let field = Field::DialogChange {
+                    change: "UPDATE",
+                    dialog: ClosedDialog {
+                        // The main dialog bears the conversation's id.
+                        dialog_id: conversation.id.as_str(),
+                        state: CLOSE,
+                        closed_cause: "Closed by consumer",
+                    },
+                };
+                let sent = conversation.update("cloud.close_main_dialog", field);
                 self.send(sent, trace, done).await
             }
         }
@@ -326,10 +351,15 @@ impl Conversation<'_> {
         }
     }
 
-    fn update(&self, field: Field) -> UpdateConversationField<'_> {
-        UpdateConversationField {
+    fn update<'a>(
+        &'a self,
+        operation: &'static str,
+        field: Field<'a>,
+    ) -> Sent<'a, UpdateConversationField<'a>> {
+        let body = UpdateConversationField {
             conversation_id: self.id.as_str(),
             conversation_field: field,
-        }
+        };
+        self.request(operation, UPDATE, body)
     }
 }

@@ -108,10 +108,7 @@ fn every_key_is_read() {
 
     assert_eq!(config.listen.to_string(), "127.0.0.1:8081");
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9091");
-    assert_eq!(
-        config.public_url.unwrap().as_str(),
-        "https://bridge.example.com/"
-    );
+    assert_eq!(config.public_url.as_str(), "https://bridge.example.com/");
     assert_eq!(
         config.allow_private_callbacks,
         ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap())
@@ -171,7 +168,7 @@ fn what_is_left_out_has_its_default() {
 
     assert_eq!(config.listen.to_string(), "0.0.0.0:8080");
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9090");
-    assert!(config.public_url.is_none());
+    assert_eq!(config.public_url.as_str(), "http://0.0.0.0:8080/");
     assert!(config.allow_private_callbacks.is_empty());
     assert!(config.database.url.is_none());
     assert_eq!(config.database.data_dir, Path::new("data"));

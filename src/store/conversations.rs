@@ -1,13 +1,13 @@
-//! Conversations and their dialogs; that a user has one open at a time is a constraint of the schema.
+//! Conversations; that a user has one open at a time is a constraint of the schema.
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 
 use super::dialogs::CLOSE_DIALOGS;
-use super::tx::on;
+use super::tx::{Tx, on};
 use super::users::RELEASE_LANE;
 use super::{Error, Lease, Store, UserRef, run};
-use crate::types::conversation::{CloseReason, Conversation, Features, State};
+use crate::types::conversation::{CloseReason, Conversation, CurrentDialog, Features, State};
 use crate::types::ids::{ChannelId, ConversationId, UserKey};
 use crate::types::profile::Profile;
 
@@ -18,6 +18,19 @@ pub struct OpenConversation {
     pub id: ConversationId,
     /// What its `Client-Properties` name.
     pub features: Features,
+    /// The dialog that what the user says goes to.
+    pub dialog: CurrentDialog,
+}
+
+impl OpenConversation {
+    /// The id of the dialog that what the user says goes to; where none is open, the main one's.
+    #[must_use]
+    pub fn dialog_id(&self) -> &str {
+        match &self.dialog {
+            CurrentDialog::Survey(id) => id.as_str(),
+            CurrentDialog::Main | CurrentDialog::Ended => self.id.as_str(),
+        }
+    }
 }
 
 /// A conversation that the Cloud has just opened.
@@ -29,6 +42,8 @@ pub struct Opened<'a> {
     pub channel_id: &'a ChannelId,
     /// The Cloud's id and the features it was opened with.
     pub conversation: &'a OpenConversation,
+    /// The one whose place it takes: the Cloud has ended that without telling, or it would not have opened this.
+    pub replaced: Option<&'a ConversationId>,
     /// What is known of the user from now on; left out, what is known stays.
     pub profile: Option<&'a Profile>,
     /// When.
@@ -55,6 +70,9 @@ impl Store {
         let id = opened.conversation.id.as_str();
         let at = opened.at.timestamp_millis();
         let mut tx = self.begin().await?;
+        if let Some(replaced) = opened.replaced {
+            close(&mut tx, replaced, at, None).await?;
+        }
         let rows = on!(tx, |db| {
             sqlx::query(
                 "INSERT INTO conversations (id, user_ref, ordinal, channel_id, features, opened_at)
@@ -138,30 +156,67 @@ impl Store {
         at: DateTime<Utc>,
         reason: Option<&CloseReason>,
     ) -> Result<bool, Error> {
-        let at = at.timestamp_millis();
         let mut tx = self.begin().await?;
-        let rows = on!(tx, |db| {
+        let was_open = close(&mut tx, id, at.timestamp_millis(), reason).await?;
+        tx.commit().await?;
+        Ok(was_open)
+    }
+
+    /// Notes that a conversation that was taken for closed is open at the Cloud, its dialogs closed as they are; says
+    /// whether it was. It was not where it is another user's, or where the user has an open one.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn reopen_conversation(
+        &self,
+        user: UserRef,
+        id: &ConversationId,
+    ) -> Result<bool, Error> {
+        let rows = run!(self, writer, |db| {
             sqlx::query(
-                "UPDATE conversations SET closed_at = $2, close_reason = $3 WHERE id = $1 AND closed_at IS NULL",
-            )
+            "UPDATE conversations SET closed_at = NULL, close_reason = NULL
+             WHERE id = $1 AND user_ref = $2
+               AND NOT EXISTS (SELECT 1 FROM conversations WHERE user_ref = $2 AND closed_at IS NULL)",
+        )
+        .bind(id.as_str())
+        .bind(user.0)
+        .execute(db)
+        .await?
+        .rows_affected()
+        });
+        Ok(rows == 1)
+    }
+}
+
+/// Notes that a conversation has ended at `at`, in milliseconds since the epoch, with its dialogs; says whether it was
+/// open until now.
+async fn close(
+    tx: &mut Tx,
+    id: &ConversationId,
+    at: i64,
+    reason: Option<&CloseReason>,
+) -> Result<bool, Error> {
+    let rows = on!(tx, |db| {
+        sqlx::query(
+            "UPDATE conversations SET closed_at = $2, close_reason = $3 WHERE id = $1 AND closed_at IS NULL",
+        )
+        .bind(id.as_str())
+        .bind(at)
+        .bind(reason.map(|reason| &reason.0[..]))
+        .execute(db)
+        .await?
+        .rows_affected()
+    });
+    on!(tx, |db| {
+        sqlx::query(CLOSE_DIALOGS)
             .bind(id.as_str())
             .bind(at)
-            .bind(reason.map(|reason| &reason.0[..]))
             .execute(db)
             .await?
             .rows_affected()
-        });
-        on!(tx, |db| {
-            sqlx::query(CLOSE_DIALOGS)
-                .bind(id.as_str())
-                .bind(at)
-                .execute(db)
-                .await?
-                .rows_affected()
-        });
-        tx.commit().await?;
-        Ok(rows == 1)
-    }
+    });
+    Ok(rows == 1)
 }
 
 impl TryFrom<ConversationRow> for Conversation {

@@ -1,44 +1,64 @@
-//! Dialogs: the parts of a conversation that messages are numbered in.
+//! Dialogs: a conversation's main one, which bears its id, and the survey that may follow it.
+//!
+//! What has ended stays so: the Cloud's word of it may come late and in any order.
 
 use chrono::{DateTime, Utc};
 
-/// Keeps dialog $1 of conversation $2; one that is kept only ever closes.
-pub(super) const KEEP_DIALOG: &str =
-    "INSERT INTO dialogs (id, conversation_id, kind, opened_at, closed_at) VALUES ($1, $2, $3, $4, $5)
-     ON CONFLICT (id) DO UPDATE SET closed_at = COALESCE(dialogs.closed_at, excluded.closed_at)";
+use super::{Error, Store, run};
+use crate::types::conversation::Dialog;
+use crate::types::ids::ConversationId;
 
-/// Closes what is open of the dialogs of conversation $1.
+/// Keeps dialog $1 of conversation $2, where that is known: its kind $3, its begin $4, and its end $5, which may be NULL.
+pub(super) const KEEP_DIALOG: &str =
+    "INSERT INTO dialogs (id, conversation_id, kind, opened_at, closed_at)
+     SELECT $1, id, $3, $4, $5 FROM conversations WHERE id = $2
+     ON CONFLICT (id) DO UPDATE SET closed_at = COALESCE(dialogs.closed_at, excluded.closed_at)
+     -- whose it is never changes
+     WHERE dialogs.conversation_id = excluded.conversation_id";
+
+/// Notes that dialog $1 has ended at $2.
+pub(super) const CLOSE_DIALOG: &str =
+    "UPDATE dialogs SET closed_at = $2 WHERE id = $1 AND closed_at IS NULL";
+
+/// Notes that all dialogs of conversation $1 have ended at $2.
 pub(super) const CLOSE_DIALOGS: &str =
     "UPDATE dialogs SET closed_at = $2 WHERE conversation_id = $1 AND closed_at IS NULL";
 
-/// A part of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dialog {
-    /// The Cloud's id; that of the main dialog is the conversation's.
-    pub id: String,
-    /// What it is for.
-    pub kind: DialogKind,
-    /// When it began.
-    pub opened_at: DateTime<Utc>,
-    /// When it ended.
-    pub closed_at: Option<DateTime<Utc>>,
-}
+impl Store {
+    /// Keeps a dialog of a conversation, or its end where it is known already; says whether the conversation is known.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn keep_dialog(
+        &self,
+        conversation: &ConversationId,
+        dialog: &Dialog,
+    ) -> Result<bool, Error> {
+        let rows = run!(self, writer, |db| sqlx::query(KEEP_DIALOG)
+            .bind(dialog.id.as_str())
+            .bind(conversation.as_str())
+            .bind(dialog.kind.as_str())
+            .bind(dialog.opened_at.timestamp_millis())
+            .bind(dialog.closed_at.map(|at| at.timestamp_millis()))
+            .execute(db)
+            .await?
+            .rows_affected());
+        Ok(rows == 1)
+    }
 
-/// What a dialog is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DialogKind {
-    /// Talking with agents.
-    Main,
-    /// The survey afterwards.
-    PostSurvey,
-}
-
-impl DialogKind {
-    /// The word that the store keeps.
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Main => "main",
-            Self::PostSurvey => "post_survey",
-        }
+    /// Notes that a dialog has ended; says whether it went on until now. Its conversation may go on.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn close_dialog(&self, id: &str, at: DateTime<Utc>) -> Result<bool, Error> {
+        let rows = run!(self, writer, |db| sqlx::query(CLOSE_DIALOG)
+            .bind(id)
+            .bind(at.timestamp_millis())
+            .execute(db)
+            .await?
+            .rows_affected());
+        Ok(rows == 1)
     }
 }

@@ -7,7 +7,7 @@ use super::changes::forget_changes;
 use super::tx::on;
 use super::{Error, OpenConversation, Store, Typing, run};
 use crate::crypto::Sealed;
-use crate::types::conversation::{Conversation, Features};
+use crate::types::conversation::{Conversation, CurrentDialog, Features};
 use crate::types::ids::UserKey;
 use crate::types::profile::Profile;
 
@@ -71,6 +71,8 @@ struct StandingRow {
     consumer_id: Option<String>,
     conversation_id: Option<String>,
     features: Option<Json<Features>>,
+    main_closed_at: Option<i64>,
+    survey_id: Option<String>,
     typing_sent_at: Option<i64>,
     typing_until: Option<i64>,
 }
@@ -128,10 +130,17 @@ impl Store {
         let row: Option<StandingRow> = run!(self, readers, |db| {
             sqlx::query_as(
             "SELECT u.id, u.token, u.token_key_id, u.consumer_id, c.id AS conversation_id, c.features,
+                    m.closed_at AS main_closed_at,
+                    -- one at most is open at the Cloud; two here would be a notification that got lost
+                    (SELECT s.id FROM dialogs s
+                     WHERE s.conversation_id = c.id AND s.kind = 'post_survey' AND s.closed_at IS NULL
+                     ORDER BY s.opened_at DESC LIMIT 1) AS survey_id,
                     u.typing_sent_at, u.typing_until
              FROM users u
              -- conversations_open: at most one row
              LEFT JOIN conversations c ON c.user_ref = u.id AND c.closed_at IS NULL
+             -- the main dialog bears the conversation's id
+             LEFT JOIN dialogs m ON m.id = c.id
              WHERE u.account_id = $1 AND u.namespace = $2 AND u.user_id = $3",
         )
         .bind(key.account_id.as_str())
@@ -377,6 +386,15 @@ impl TryFrom<StandingRow> for Standing {
                     what: "conversation id",
                 })?,
                 features: features.0,
+                dialog: match (row.survey_id, row.main_closed_at) {
+                    (Some(survey), _) => CurrentDialog::Survey(
+                        survey
+                            .parse()
+                            .map_err(|_| Error::Unreadable { what: "dialog id" })?,
+                    ),
+                    (None, Some(_)) => CurrentDialog::Ended,
+                    (None, None) => CurrentDialog::Main,
+                },
             }),
             _ => None,
         };

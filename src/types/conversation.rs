@@ -132,6 +132,10 @@ pub enum Urgency {
     Prioritized,
 }
 
+/// The feature without which a conversation has a main dialog and no other. Source: vendor's page on post-conversation
+/// surveys.
+const MULTI_DIALOG: &str = "MULTI_DIALOG";
+
 /// The client features of a conversation, in the order given; at most 16.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
@@ -149,6 +153,12 @@ impl Features {
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.0
+    }
+
+    /// Whether a survey can follow the main dialog of a conversation that was opened with these.
+    #[must_use]
+    pub fn allow_survey(&self) -> bool {
+        self.0.iter().any(|name| name == MULTI_DIALOG)
     }
 }
 
@@ -219,6 +229,37 @@ impl CloseReason {
     }
 }
 
+/// What a channel was told last of a conversation's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announced {
+    /// That it is open.
+    Opened,
+    /// That it has ended, which is the last that the channel hears.
+    Closed,
+}
+
+/// How a conversation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Who or what ended it, if the Cloud says so.
+    pub reason: Option<CloseReason>,
+}
+
+/// What is learnt of a conversation from a newer state of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConversationChange {
+    /// When that state was made; absent where the Cloud does not say.
+    pub updated_at: Option<DateTime<Utc>>,
+    /// What the channel has been told with it.
+    pub announced: Announced,
+    /// That it has ended, with all of its dialogs, also those that are not listed.
+    pub closed: Option<Closed>,
+    /// The dialogs that messages can go to.
+    pub dialogs: Vec<Dialog>,
+}
+
 /// A dialog of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dialog {
@@ -250,6 +291,17 @@ impl DialogKind {
             Self::PostSurvey => "post_survey",
         }
     }
+}
+
+/// The dialog of an open conversation that what its user says goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CurrentDialog {
+    /// The main one, which bears the conversation's id.
+    Main,
+    /// The survey after it.
+    Survey(DialogId),
+    /// None: the main one has ended, and no survey is known to be open.
+    Ended,
 }
 
 #[cfg(test)]
@@ -286,6 +338,8 @@ mod tests {
             parse(json!(["AUTO_MESSAGES"])).unwrap().names(),
             ["AUTO_MESSAGES"]
         );
+        assert!(parse(json!(["MULTI_DIALOG"])).unwrap().allow_survey());
+        assert!(!parse(json!(["AUTO_MESSAGES"])).unwrap().allow_survey());
         for bad in [
             json!(["auto"]),
             json!([""]),

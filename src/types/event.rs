@@ -190,12 +190,8 @@ pub struct Event {
 impl Event {
     /// The event as it is kept, sent and signed.
     #[must_use]
-    #[expect(
-        clippy::expect_used,
-        reason = "every key is text and nothing in an event refuses to be serialised"
-    )]
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("an event is JSON")
+        json(self)
     }
 }
 
@@ -208,6 +204,14 @@ impl fmt::Debug for Event {
             .field("channel", &self.channel)
             .finish_non_exhaustive()
     }
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "every key is text and nothing in an event refuses to be serialised"
+)]
+fn json(event: &Event) -> String {
+    serde_json::to_string(event).expect("an event is JSON")
 }
 
 fn as_text<S: Serializer>(id: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {

@@ -9,7 +9,9 @@ use liveperson_bridge::store::{
     Error, HostedFile, Lease, Location, OpenConversation, Opened, Store, StoredToken, Typing,
     UserRef,
 };
-use liveperson_bridge::types::conversation::{CloseReason, Features, State};
+use liveperson_bridge::types::conversation::{
+    CloseReason, CurrentDialog, Dialog, DialogKind, Features, State,
+};
 use liveperson_bridge::types::file::FileId;
 use liveperson_bridge::types::ids::{ChannelId, UserKey};
 use liveperson_bridge::types::profile::Profile;
@@ -32,6 +34,11 @@ on_both_engines!(
     a_second_conversation_cannot_be_open_beside_the_first,
     a_closed_conversation_makes_room_for_the_next,
     closing_twice_keeps_the_first_end,
+    a_conversation_takes_the_place_of_one_that_had_ended,
+    a_conversation_that_was_taken_for_closed_can_be_open_again,
+    what_a_user_says_goes_to_the_open_survey_else_to_the_main_dialog,
+    a_dialog_that_has_ended_stays_so,
+    a_dialog_of_an_unknown_conversation_is_not_kept,
     a_lane_has_one_holder_at_a_time,
     a_lease_that_ran_out_is_taken_over_and_the_loser_gives_nothing_back,
     forty_claims_at_once_have_one_winner,
@@ -70,7 +77,27 @@ fn conversation(id: &str) -> OpenConversation {
     OpenConversation {
         id: id.parse().unwrap(),
         features: Features::try_from(vec!["AUTO_MESSAGES".to_owned()]).unwrap(),
+        dialog: CurrentDialog::Main,
     }
+}
+
+fn dialog(id: &str, kind: DialogKind, opened: i64, closed: Option<i64>) -> Dialog {
+    Dialog {
+        id: id.parse().unwrap(),
+        kind,
+        opened_at: at(opened),
+        closed_at: closed.map(at),
+    }
+}
+
+fn survey(id: &str, opened: i64, closed: Option<i64>) -> Dialog {
+    dialog(id, DialogKind::PostSurvey, opened, closed)
+}
+
+/// The dialog of the open conversation of user `a` that what they say goes to.
+async fn current(store: &Store) -> CurrentDialog {
+    let standing = store.standing(&key("a")).await.unwrap().unwrap();
+    standing.open.unwrap().dialog
 }
 
 fn file(relative_path: &str) -> HostedFile {
@@ -81,6 +108,17 @@ fn file(relative_path: &str) -> HostedFile {
 }
 
 async fn open(store: &Store, user: UserRef, id: &str, second: i64) -> bool {
+    replace(store, user, None, id, second).await
+}
+
+async fn replace(
+    store: &Store,
+    user: UserRef,
+    replaced: Option<&str>,
+    id: &str,
+    second: i64,
+) -> bool {
+    let replaced = replaced.map(|id| id.parse().unwrap());
     let channel: ChannelId = "sms".parse().unwrap();
     let profile: Profile = serde_json::from_value(json!({"first_name": "Ada"})).unwrap();
     store
@@ -89,6 +127,7 @@ async fn open(store: &Store, user: UserRef, id: &str, second: i64) -> bool {
                 user,
                 channel_id: &channel,
                 conversation: &conversation(id),
+                replaced: replaced.as_ref(),
                 profile: Some(&profile),
                 at: at(second),
             },
@@ -415,6 +454,139 @@ async fn closing_twice_keeps_the_first_end(engine: Engine) {
     );
 }
 
+async fn a_conversation_takes_the_place_of_one_that_had_ended(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    open(&store, user, "c1", 1).await;
+
+    assert!(replace(&store, user, Some("c1"), "c2", 2).await);
+
+    let standing = store.standing(&key("a")).await.unwrap().unwrap();
+    assert_eq!(standing.open, Some(conversation("c2")));
+    let first = "c1".parse().unwrap();
+    let closed = store.close_conversation(&first, at(3), None).await.unwrap();
+    assert!(!closed, "it was closed with that");
+    assert!(!store.close_dialog("c1", at(3)).await.unwrap());
+    // One that had lost its place before loses nothing more.
+    assert!(!replace(&store, user, Some("c1"), "c3", 3).await);
+    assert_eq!(current(&store).await, CurrentDialog::Main);
+}
+
+async fn a_conversation_that_was_taken_for_closed_can_be_open_again(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let other = store.ensure_user(&key("b"), at(0)).await.unwrap();
+    open(&store, user, "c1", 1).await;
+    let id = "c1".parse().unwrap();
+    let reason = CloseReason::consumer();
+    let reopen = async |user| store.reopen_conversation(user, &id).await.unwrap();
+
+    assert!(!reopen(user).await, "it is open");
+    let closed = store.close_conversation(&id, at(2), Some(&reason));
+    closed.await.unwrap();
+    assert!(!reopen(other).await, "it is another user's");
+    assert!(reopen(user).await);
+
+    let latest = store.latest_conversation(&key("a")).await.unwrap().unwrap();
+    assert_eq!(latest.state, State::Open);
+    // Its main dialog has ended all the same.
+    assert_eq!(current(&store).await, CurrentDialog::Ended);
+    store.close_conversation(&id, at(3), None).await.unwrap();
+    open(&store, user, "c2", 4).await;
+    assert!(!reopen(user).await, "another is open");
+    let unknown = "c9".parse().unwrap();
+    assert!(!store.reopen_conversation(other, &unknown).await.unwrap());
+}
+
+async fn what_a_user_says_goes_to_the_open_survey_else_to_the_main_dialog(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    open(&store, user, "c1", 1).await;
+    let id = "c1".parse().unwrap();
+
+    assert_eq!(current(&store).await, CurrentDialog::Main);
+    assert!(store.close_dialog("c1", at(2)).await.unwrap());
+    assert_eq!(current(&store).await, CurrentDialog::Ended);
+    let begun = survey("s1", 3, None);
+    assert!(store.keep_dialog(&id, &begun).await.unwrap());
+    assert_eq!(
+        current(&store).await,
+        CurrentDialog::Survey("s1".parse().unwrap())
+    );
+    // Two open ones are one whose end was not told.
+    assert!(
+        store
+            .keep_dialog(&id, &survey("s0", 4, None))
+            .await
+            .unwrap()
+    );
+    assert_eq!(
+        current(&store).await,
+        CurrentDialog::Survey("s0".parse().unwrap())
+    );
+    store
+        .keep_dialog(&id, &survey("s0", 4, Some(5)))
+        .await
+        .unwrap();
+    store
+        .keep_dialog(&id, &survey("s1", 3, Some(5)))
+        .await
+        .unwrap();
+    assert_eq!(current(&store).await, CurrentDialog::Ended);
+
+    store
+        .keep_dialog(&id, &survey("s2", 6, None))
+        .await
+        .unwrap();
+    assert_eq!(
+        current(&store).await,
+        CurrentDialog::Survey("s2".parse().unwrap())
+    );
+    // The conversation's end is that of its dialogs.
+    store.close_conversation(&id, at(7), None).await.unwrap();
+    assert!(!store.close_dialog("s2", at(8)).await.unwrap());
+}
+
+async fn a_dialog_that_has_ended_stays_so(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let other = store.ensure_user(&key("b"), at(0)).await.unwrap();
+    open(&store, user, "c1", 1).await;
+    open(&store, other, "c2", 1).await;
+    let id = "c1".parse().unwrap();
+
+    let ended = dialog("c1", DialogKind::Main, 1, Some(2));
+    assert!(store.keep_dialog(&id, &ended).await.unwrap());
+    // Word of how it was before comes late.
+    let before = dialog("c1", DialogKind::Main, 1, None);
+    assert!(store.keep_dialog(&id, &before).await.unwrap());
+    assert!(!store.close_dialog("c1", at(3)).await.unwrap());
+
+    assert_eq!(current(&store).await, CurrentDialog::Ended);
+    // A dialog does not move to another conversation, nor is it ended as another's.
+    let foreign = dialog("c2", DialogKind::PostSurvey, 2, Some(3));
+    assert!(!store.keep_dialog(&id, &foreign).await.unwrap());
+    assert!(store.close_dialog("c2", at(4)).await.unwrap());
+}
+
+async fn a_dialog_of_an_unknown_conversation_is_not_kept(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let id = "c1".parse().unwrap();
+
+    let kept = store
+        .keep_dialog(&id, &survey("s1", 1, None))
+        .await
+        .unwrap();
+
+    assert!(!kept);
+    assert!(!store.close_dialog("s1", at(2)).await.unwrap());
+}
+
 async fn a_lane_has_one_holder_at_a_time(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
@@ -579,6 +751,7 @@ fn every_function_of_the_store_is_called_here() {
         include_str!("../../src/store/log.rs"),
         include_str!("../../src/store/users.rs"),
         include_str!("../../src/store/conversations.rs"),
+        include_str!("../../src/store/dialogs.rs"),
         include_str!("../../src/store/files.rs"),
         include_str!("../../src/store/typing.rs"),
     ];

@@ -72,7 +72,13 @@ impl ConversationView {
 /// What to close; every member may be left out.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Closing {}
+pub(super) struct Closing {
+    /// Closes the main dialog alone, so that the Cloud's survey can follow: the conversation stays open, and what the
+    /// user says goes to the survey. It needs a conversation with a skill that has a survey, opened with the features
+    /// `MULTI_DIALOG`, `RICH_CONTENT` and `QUICK_REPLIES`.
+    #[serde(default)]
+    survey: bool,
+}
 
 /// Opens a conversation for a user, unless one is open.
 #[utoipa::path(
@@ -121,7 +127,7 @@ pub(super) async fn show(
     Ok(Body(ConversationView::new(user_id, conversation)))
 }
 
-/// Closes a user's conversation; one that is closed stays so.
+/// Closes a user's conversation, also a survey in it; one that is closed stays so.
 #[utoipa::path(
     post,
     path = "/v1/users/{user_id}/conversation/close",
@@ -129,14 +135,18 @@ pub(super) async fn show(
     operation_id = "closeConversation",
     params(User),
     request_body(content = Closing, description = "May be left out"),
-    responses((status = 200, description = "The closed conversation", body = ConversationView)),
+    responses((status = 200, description = "The closed conversation; with `survey` it is open", body = ConversationView)),
 )]
 pub(super) async fn close(
     AuthChannel(caller): AuthChannel,
     State(bridge): State<Bridge>,
     User(user_id): User,
-    OptionalJson(Closing {}): OptionalJson<Closing>,
+    OptionalJson(Closing { survey }): OptionalJson<Closing>,
 ) -> Result<Body<ConversationView>, Problem> {
-    let conversation = bridge.close_conversation(&caller, user_id.clone()).await?;
+    let conversation = if survey {
+        bridge.close_for_survey(&caller, user_id.clone()).await?
+    } else {
+        bridge.close_conversation(&caller, user_id.clone()).await?
+    };
     Ok(Body(ConversationView::new(user_id, conversation)))
 }

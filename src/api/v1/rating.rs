@@ -9,7 +9,7 @@ use crate::api::problem::Problem;
 use crate::bridge::Bridge;
 use crate::types::rating::{Rating, RatingMembers};
 
-/// Rates a user's latest conversation, once it is closed.
+/// Rates a user's latest conversation, once it is closed, with the survey in it if there is one.
 #[utoipa::path(
     put,
     path = "/v1/users/{user_id}/conversation/rating",

@@ -19,6 +19,8 @@ pub(super) struct Typing {
 }
 
 /// Shows the agent what the user is doing.
+///
+/// After the main dialog of a conversation the agent is gone: while a survey is on, nothing is sent.
 #[utoipa::path(
     put,
     path = "/v1/users/{user_id}/typing",
@@ -26,7 +28,7 @@ pub(super) struct Typing {
     operation_id = "setTyping",
     params(User),
     request_body = Typing,
-    responses((status = 204, description = "The Cloud knows")),
+    responses((status = 204, description = "The Cloud knows, where an agent is there to see it")),
 )]
 pub(super) async fn set(
     AuthChannel(caller): AuthChannel,

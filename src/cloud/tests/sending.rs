@@ -105,6 +105,47 @@ async fn a_close_sets_the_conversations_state_with_one_object() {
 }
 
 #[tokio::test]
+async fn everything_is_closed_by_the_conversations_stage() {
+    let cloud = Cloud::ready().await;
+    cloud.on(SEND, envelope(200, "OK", json!({}))).await;
+
+    cloud
+        .client
+        .signal(&cloud.conversation(), Signal::CloseEverything, &cloud.trace)
+        .await
+        .unwrap();
+
+    assert_eq!(
+        sent(&cloud).await,
+        json!({"kind": "req", "type": "cm.UpdateConversationField", "body": {"conversationId": CONV,
+            "conversationField": {"field": "Stage", "conversationState": "CLOSE"}}})
+    );
+}
+
+#[tokio::test]
+async fn the_main_dialog_is_closed_by_its_own_id_whichever_dialog_is_current() {
+    let cloud = Cloud::ready().await;
+    cloud.on(SEND, envelope(200, "OK", json!({}))).await;
+    let conversation = Conversation {
+        dialog_id: "survey",
+        ..cloud.conversation()
+    };
+
+    cloud
+        .client
+        .signal(&conversation, Signal::CloseMainDialog, &cloud.trace)
+        .await
+        .unwrap();
+
+    assert_eq!(
+        sent(&cloud).await,
+        json!({"kind": "req", "type": "cm.UpdateConversationField", "body": {"conversationId": CONV,
+            "conversationField": {"field": "DialogChange", "type": "UPDATE",
+                "dialog": {"dialogId": CONV, "state": "CLOSE", "closedCause": "Closed by consumer"}}}})
+    );
+}
+
+#[tokio::test]
 async fn asking_about_file_sharing_asks_for_an_upload_url_and_uploads_nothing() {
     let cloud = Cloud::ready().await;
     let url = json!({"relativePath": "/v1/a.PNG", "queryParams": {"temp_url_sig": "s", "temp_url_expires": "1"}});

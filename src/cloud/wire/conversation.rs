@@ -146,15 +146,24 @@ pub(in crate::cloud) fn receipt_status(status: ReceiptStatus) -> &'static str {
 #[serde(rename_all = "camelCase")]
 pub(in crate::cloud) struct UpdateConversationField<'a> {
     pub(in crate::cloud) conversation_id: &'a str,
-    pub(in crate::cloud) conversation_field: Field,
+    pub(in crate::cloud) conversation_field: Field<'a>,
 }
 
 /// What is changed.
 #[derive(Serialize)]
 #[serde(tag = "field", rename_all_fields = "camelCase")]
-pub(in crate::cloud) enum Field {
+pub(in crate::cloud) enum Field<'a> {
     #[serde(rename = "ConversationStateField")]
     ConversationState { conversation_state: &'static str },
+    /// The whole conversation. Source: vendor's page on post-conversation surveys, which closes with it what is not to
+    /// be followed by a survey.
+    Stage { conversation_state: &'static str },
+    /// One dialog. Source: the same page, which lets a survey begin so.
+    DialogChange {
+        #[serde(rename = "type")]
+        change: &'static str,
+        dialog: ClosedDialog<'a>,
+    },
     #[serde(rename = "CSATRate")]
     Rating {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -165,7 +174,16 @@ pub(in crate::cloud) enum Field {
     },
 }
 
-impl From<Rating> for Field {
+/// How a dialog ends.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::cloud) struct ClosedDialog<'a> {
+    pub(in crate::cloud) dialog_id: &'a str,
+    pub(in crate::cloud) state: &'static str,
+    pub(in crate::cloud) closed_cause: &'static str,
+}
+
+impl From<Rating> for Field<'_> {
     fn from(rating: Rating) -> Self {
         Self::Rating {
             csat_rate: rating.csat,

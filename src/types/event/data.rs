@@ -200,10 +200,12 @@ pub struct Conversation {
     #[schema(nullable = false, example = "agent")]
     pub close_reason: Option<String>,
     /// The skill it waits or is worked on in; `null` where it is assigned to none.
+    #[schema(required)]
     pub skill_id: Option<String>,
     /// Who is in it.
     pub participants: Vec<Participant>,
     /// The agent who works on it; `null` while nobody does.
+    #[schema(required)]
     pub agent: Option<Agent>,
     /// Its dialogs.
     pub dialogs: Vec<Dialog>,

@@ -1,10 +1,11 @@
 //! What the Cloud tells: admitted once, matched, or kept.
 
 use liveperson_bridge::store::{
-    Admission, Announced, Arrival, Change, ConversationChange, Dialog, DialogKind, Fate,
-    HostedFile, Known, NewEvent, Store, Translate, Translation,
+    Admission, Arrival, Change, Fate, HostedFile, Known, NewEvent, Store, Translate, Translation,
 };
-use liveperson_bridge::types::conversation::{CloseReason, State};
+use liveperson_bridge::types::conversation::{
+    Announced, CloseReason, Closed, ConversationChange, Dialog, DialogKind, State,
+};
 use liveperson_bridge::types::event::{EventId, EventType};
 use liveperson_bridge::types::file::FileId;
 use uuid::Uuid;
@@ -85,31 +86,35 @@ impl Translate for Scripted {
         let mut words = body.split(' ');
         let change = match (words.next(), words.next(), words.next()) {
             (Some("state"), Some(updated_at), Some(state)) => {
-                let updated_at = updated_at.parse().unwrap();
-                if known.updated_at >= Some(updated_at) {
+                let updated_at = Some(at(updated_at.parse().unwrap()));
+                if known.updated_at >= updated_at {
                     return Translation::default();
                 }
                 let closed = state == "closed";
                 Some(ConversationChange {
-                    updated_at: Some(updated_at),
-                    announced: Some(if closed {
+                    updated_at,
+                    announced: if closed {
                         Announced::Closed
                     } else {
                         Announced::Opened
+                    },
+                    closed: closed.then(|| Closed {
+                        at: at(7),
+                        reason: Some(CloseReason("agent".to_owned())),
                     }),
-                    closed: closed.then(|| (at(7), Some(CloseReason("agent".to_owned())))),
                     dialogs: Vec::new(),
                 })
             }
             (Some("survey"), Some(updated_at), Some(dialog)) => Some(ConversationChange {
-                updated_at: Some(updated_at.parse().unwrap()),
+                updated_at: Some(at(updated_at.parse().unwrap())),
+                announced: Announced::Opened,
+                closed: None,
                 dialogs: vec![Dialog {
-                    id: dialog.to_owned(),
+                    id: dialog.parse().unwrap(),
                     kind: DialogKind::PostSurvey,
                     opened_at: at(5),
                     closed_at: None,
                 }],
-                ..ConversationChange::default()
             }),
             _ => None,
         };
@@ -290,7 +295,7 @@ async fn a_file_gets_one_id(engine: Engine) {
     let store = store_with_conversation(&database).await;
 
     let file = arrival("c1", None, "file /v1/a.pdf");
-    admit(&store, &[file.clone()], &[]).await;
+    admit(&store, std::slice::from_ref(&file), &[]).await;
     admit(&store, &[file], &[]).await;
 
     let told = told(&store).await;
@@ -303,14 +308,15 @@ async fn a_file_gets_one_id(engine: Engine) {
 async fn a_conversation_whose_opening_was_not_answered_is_found_by_its_consumer(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
-    let account = "12345678".parse().unwrap();
+    let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
+    store.set_token(user, &token(b"t")).await.unwrap();
     let state = |place: &str, open| Arrival {
         consumer_id: Some("consumer-1".to_owned()),
         open: Some(open),
         ..arrival(place, None, "state")
     };
     let found = async || {
-        let found = store.early_conversation(&account, "consumer-1").await;
+        let found = store.early_conversation(user).await;
         found.unwrap().map(String::from)
     };
 
@@ -321,11 +327,8 @@ async fn a_conversation_whose_opening_was_not_answered_is_found_by_its_consumer(
     assert_eq!(found().await, None);
     admit(&store, &[state("c2", true)], &[]).await;
     assert_eq!(found().await.as_deref(), Some("c2"));
-    let other = store
-        .early_conversation(&account, "consumer-2")
-        .await
-        .unwrap();
-    assert_eq!(other, None);
+    let other = store.ensure_user(&key("bob"), at(0)).await.unwrap();
+    assert_eq!(store.early_conversation(other).await.unwrap(), None);
 }
 
 async fn kept_changes_that_can_be_matched_are_found(engine: Engine) {

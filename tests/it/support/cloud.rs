@@ -7,7 +7,7 @@ use liveperson_bridge::clock::{Clock as _, ManualClock, SharedClock, SystemClock
 use liveperson_bridge::sandbox::{
     Conversation, Credentials, Operation, Options, RecordedRequest, Sandbox,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 pub(crate) const ACCOUNT: &str = "12345678";
@@ -93,4 +93,44 @@ pub(crate) fn texts(conversation: &Conversation) -> Vec<String> {
 
 fn now() -> chrono::DateTime<Utc> {
     SystemClock.now()
+}
+
+/// A notification's signature, by HMAC with SHA-256.
+pub(crate) fn sign(body: &[u8], secret: &str) -> String {
+    use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
+    use base64::Engine as _;
+
+    let tag = sign(&Key::new(HMAC_SHA256, secret.as_bytes()), body);
+    let tag = base64::engine::general_purpose::STANDARD.encode(tag);
+    format!("sha256={tag}")
+}
+
+/// What an agent writes, as the Cloud tells it.
+pub(crate) fn agent_text(conversation: &str, sequence: u32, text: &str) -> Value {
+    json!({
+        "kind": "notification", "type": "ms.MessagingEventNotification",
+        "body": {"changes": [{
+            "sequence": sequence, "originatorId": "agent-1",
+            "originatorMetadata": {"id": "agent-1", "role": "ASSIGNED_AGENT"},
+            "serverTimestamp": 1_800_000_000_000_i64,
+            "event": {"type": "ContentEvent", "contentType": "text/plain", "message": text},
+            "conversationId": conversation, "dialogId": conversation, "messageAudience": "ALL",
+        }]},
+    })
+}
+
+/// The state of a conversation, as the Cloud tells it.
+pub(crate) fn state(conversation: &str, consumer: &str, stage: &str, updated_at: i64) -> Value {
+    json!({
+        "kind": "notification", "type": "cqm.ExConversationChangeNotification",
+        "body": {"changes": [{"type": "UPSERT", "result": {
+            "convId": conversation, "effectiveTTR": -1,
+            "conversationDetails": {
+                "skillId": "-1", "participants": [{"id": consumer, "role": "CONSUMER"}],
+                "dialogs": [{"dialogId": conversation, "dialogType": "MAIN", "state": stage}],
+                "state": stage, "stage": stage, "closeReason": "AGENT",
+                "startTs": 1_800_000_000_000_i64, "metaDataLastUpdateTs": updated_at,
+            },
+        }}]},
+    })
 }

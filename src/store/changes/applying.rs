@@ -1,0 +1,128 @@
+//! What a change does to its conversation.
+
+use chrono::{DateTime, Utc};
+
+use super::announcement::{announced, as_str, time};
+use super::{Change, Known, Translate, Translation};
+use crate::store::Error;
+use crate::store::dialogs::{CLOSE_DIALOGS, KEEP_DIALOG};
+use crate::store::files::ENSURE_FILE;
+use crate::store::tx::{Tx, on};
+use crate::types::conversation::ConversationChange;
+
+/// How often a change of a conversation is translated anew because another replica has changed it meanwhile.
+const TRIES: u32 = 5;
+
+/// Translates a change and applies what it changes, from what is known at that moment.
+pub(super) async fn settle(
+    tx: &mut Tx,
+    translate: &impl Translate,
+    change: Change<'_>,
+    known: &mut Known,
+    now: DateTime<Utc>,
+) -> Result<Translation, Error> {
+    let file = match translate.file(change) {
+        Some((id, file)) => {
+            let (id,): (String,) = on!(tx, |db| {
+                sqlx::query_as(ENSURE_FILE)
+                    .bind(id.to_string())
+                    .bind(known.user.0)
+                    .bind(&file.relative_path)
+                    .bind(file.file_type.as_str())
+                    .bind(now.timestamp_millis())
+                    .fetch_one(db)
+                    .await?
+            });
+            Some(
+                id.parse()
+                    .map_err(|_| Error::Unreadable { what: "file id" })?,
+            )
+        }
+        None => None,
+    };
+    for _ in 0..TRIES {
+        let translation = translate.translate(change, known, file);
+        let Some(change) = &translation.conversation else {
+            return Ok(translation);
+        };
+        if apply(tx, known, change).await? {
+            return Ok(translation);
+        }
+        reload(tx, known).await?;
+    }
+    Err(Error::Contended)
+}
+
+/// Keeps a newer state of a conversation, unless another replica has changed it since it was read.
+async fn apply(tx: &mut Tx, known: &mut Known, change: &ConversationChange) -> Result<bool, Error> {
+    let id = known.conversation_id.as_str();
+    let updated_at = change.updated_at.or(known.updated_at);
+    let closed_at = change
+        .closed
+        .as_ref()
+        .map(|closed| closed.at.timestamp_millis());
+    let reason = change
+        .closed
+        .as_ref()
+        .and_then(|closed| closed.reason.as_ref());
+    let rows = on!(tx, |db| {
+        sqlx::query(
+            "UPDATE conversations
+             SET updated_at = $2, announced = $3, closed_at = COALESCE(closed_at, $4),
+                 close_reason = COALESCE(close_reason, $5)
+             WHERE id = $1 AND updated_at IS NOT DISTINCT FROM $6 AND announced IS NOT DISTINCT FROM $7",
+        )
+        .bind(id)
+        .bind(updated_at.map(|at| at.timestamp_millis()))
+        .bind(as_str(change.announced))
+        .bind(closed_at)
+        .bind(reason.map(|reason| &reason.0[..]))
+        .bind(known.updated_at.map(|at| at.timestamp_millis()))
+        .bind(known.announced.map(as_str))
+        .execute(db)
+        .await?
+        .rows_affected()
+    });
+    if rows == 0 {
+        return Ok(false);
+    }
+    known.updated_at = updated_at;
+    known.announced = Some(change.announced);
+    for dialog in &change.dialogs {
+        on!(tx, |db| {
+            sqlx::query(KEEP_DIALOG)
+                .bind(dialog.id.as_str())
+                .bind(id)
+                .bind(dialog.kind.as_str())
+                .bind(dialog.opened_at.timestamp_millis())
+                .bind(dialog.closed_at.map(|at| at.timestamp_millis()))
+                .execute(db)
+                .await?
+                .rows_affected()
+        });
+    }
+    if let Some(closed_at) = closed_at {
+        on!(tx, |db| {
+            sqlx::query(CLOSE_DIALOGS)
+                .bind(id)
+                .bind(closed_at)
+                .execute(db)
+                .await?
+                .rows_affected()
+        });
+    }
+    Ok(true)
+}
+
+async fn reload(tx: &mut Tx, known: &mut Known) -> Result<(), Error> {
+    let row: Option<(Option<String>, Option<i64>)> = on!(tx, |db| {
+        sqlx::query_as("SELECT announced, updated_at FROM conversations WHERE id = $1")
+            .bind(known.conversation_id.as_str())
+            .fetch_optional(db)
+            .await?
+    });
+    let (told, updated_at) = row.ok_or(Error::Contended)?;
+    known.announced = told.as_deref().map(announced).transpose()?;
+    known.updated_at = updated_at.map(time).transpose()?;
+    Ok(())
+}

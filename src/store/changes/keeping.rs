@@ -1,0 +1,118 @@
+//! What nobody knows the conversation of: kept for a while, but for erased users.
+
+use std::collections::HashSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::{Admission, Arrival, Fate};
+use crate::store::log::batch;
+use crate::store::tx::{Tx, on};
+use crate::store::{Error, UserRef};
+
+/// Keeps what nobody knows the conversation of, but for what is about an erased one.
+pub(super) async fn keep(
+    tx: &mut Tx,
+    arrivals: &[Arrival],
+    unmatched: &[usize],
+    admission: &mut Admission,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let unmatched: Vec<_> = unmatched
+        .iter()
+        .filter_map(|index| Some((*index, arrivals.get(*index)?)))
+        .collect();
+    if unmatched.is_empty() {
+        return Ok(());
+    }
+    let keys = unmatched
+        .iter()
+        .map(|(_, arrival)| json!({"key": erased_key(&arrival.place)}));
+    let erased: Vec<(String,)> = on!(tx, |db| {
+        sqlx::query_as(
+            "SELECT key FROM erased_conversations WHERE key IN (SELECT value ->> 'key' FROM json_each($1))",
+        )
+        .bind(batch(keys))
+        .fetch_all(db)
+        .await?
+    });
+    let erased: HashSet<_> = erased.into_iter().map(|(key,)| key).collect();
+    let mut rows = Vec::new();
+    for (index, arrival) in unmatched {
+        let gone = erased.contains(&erased_key(&arrival.place));
+        if let Some(fate) = admission.fates.get_mut(index) {
+            *fate = if gone { Fate::Erased } else { Fate::Early };
+        }
+        if gone {
+            continue;
+        }
+        admission.look_again.push(arrival.place.clone());
+        rows.push(json!({
+            "account": arrival.account_id.as_str(),
+            "place": arrival.place,
+            "consumer": arrival.consumer_id,
+            "state": arrival.open.map(|open| if open { "open" } else { "closed" }),
+            "kind": arrival.kind,
+            "body": arrival.body,
+            "traceparent": arrival.traceparent,
+        }));
+    }
+    on!(tx, |db| {
+        sqlx::query(
+            "INSERT INTO early_changes
+                 (account_id, place, consumer_id, state, kind, body, traceparent, received_at)
+             SELECT value ->> 'account', value ->> 'place', value ->> 'consumer', value ->> 'state',
+                    value ->> 'kind', value ->> 'body', value ->> 'traceparent', $2
+             FROM json_each($1) ORDER BY CAST(key AS BIGINT)",
+        )
+        .bind(batch(rows.into_iter()))
+        .bind(now.timestamp_millis())
+        .execute(db)
+        .await?
+        .rows_affected()
+    });
+    Ok(())
+}
+
+/// Removes what was kept for a user's dialogs or consumer id, and remembers that nothing more is to be.
+pub(in crate::store) async fn forget_changes(
+    tx: &mut Tx,
+    user: UserRef,
+    dialogs: &[String],
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    on!(tx, |db| {
+        sqlx::query(
+            "DELETE FROM early_changes
+             WHERE place IN (SELECT value ->> 'place' FROM json_each($1))
+                OR (account_id, consumer_id) = (SELECT account_id, consumer_id FROM users WHERE id = $2)",
+        )
+        .bind(batch(dialogs.iter().map(|id| json!({"place": id}))))
+        .bind(user.0)
+        .execute(db)
+        .await?
+        .rows_affected()
+    });
+    on!(tx, |db| {
+        sqlx::query(
+            "INSERT INTO erased_conversations (key, erased_at)
+             SELECT value ->> 'key', $2 FROM json_each($1) WHERE true ON CONFLICT DO NOTHING",
+        )
+        .bind(batch(
+            dialogs.iter().map(|id| json!({"key": erased_key(id)})),
+        ))
+        .bind(now.timestamp_millis())
+        .execute(db)
+        .await?
+        .rows_affected()
+    });
+    Ok(())
+}
+
+/// What a conversation or dialog of an erased user is remembered by: not its id.
+fn erased_key(place: &str) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(place.as_bytes()))
+}

@@ -1,0 +1,239 @@
+//! Notifications on their way into the store: all that come while a transaction is being written share the next one.
+//!
+//! A commit is what limits the rate, and a notification is answered only after its own. So one task writes, taking
+//! whatever has queued up meanwhile. It also matches what was kept: after an opening, after a new dialog, after keeping
+//! something (the mapping may have come between), and every few seconds for what a replica that died has left.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::interpreter::{Interpreter, Reading};
+use super::receiver::Error;
+use super::wire::Change;
+use crate::clock::SharedClock;
+use crate::store::{self, Admission, Arrival, Fate, Store};
+use crate::types::ids::ConversationId;
+
+/// Notifications that may wait for the writer; beyond it the Cloud is asked to come again.
+const QUEUE: usize = 4096;
+
+/// Changes that share a transaction at most: past that a larger one gains little and holds its locks longer.
+const BATCH: usize = 256;
+
+/// 1 MiB: what the changes of one transaction may weigh.
+const BATCH_BYTES: usize = 1024 * 1024;
+
+/// 5 s: how often a replica looks for kept changes whose mapping has appeared without anybody noticing.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// 30 s: how far back that look goes; several looks, so that one that fails costs nothing.
+const SWEEP_BACK: TimeDelta = TimeDelta::seconds(30);
+
+/// Places that one look takes on.
+const SWEEP_PLACES: u32 = 500;
+
+/// A change with what the store has to know of it.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) arrival: Arrival,
+    pub(super) change: Change,
+}
+
+struct Waiting {
+    changes: Vec<Read>,
+    done: oneshot::Sender<Result<(), Error>>,
+}
+
+/// Where notifications are handed in; clones share it.
+#[derive(Debug, Clone)]
+pub struct Inbox {
+    queue: mpsc::Sender<Waiting>,
+}
+
+/// The one who writes.
+pub struct Writer {
+    store: Store,
+    clock: SharedClock,
+    interpreter: Interpreter,
+    waiting: mpsc::Receiver<Waiting>,
+    opened: mpsc::Receiver<ConversationId>,
+}
+
+impl Inbox {
+    /// An inbox and its writer, who is told of conversations that have been `opened`.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        clock: SharedClock,
+        interpreter: Interpreter,
+        opened: mpsc::Receiver<ConversationId>,
+    ) -> (Self, Writer) {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        let writer = Writer {
+            store,
+            clock,
+            interpreter,
+            waiting,
+            opened,
+        };
+        (Self { queue }, writer)
+    }
+
+    /// Hands changes in; returns once they are stored.
+    pub(super) async fn take(&self, changes: Vec<Read>) -> Result<(), Error> {
+        let (done, stored) = oneshot::channel();
+        let waiting = Waiting { changes, done };
+        self.queue.try_send(waiting).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Full,
+            mpsc::error::TrySendError::Closed(_) => Error::Stopping,
+        })?;
+        stored.await.map_err(|_| Error::Stopping)?
+    }
+}
+
+impl Writer {
+    /// Writes until nobody can hand anything in any more.
+    pub async fn run(mut self) {
+        let mut sweeps = interval(SWEEP.mul_f64(rand::random_range(0.8..1.2)));
+        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Where there may be kept changes to match.
+        let mut places = BTreeSet::new();
+        loop {
+            let mut batch = Batch::default();
+            tokio::select! {
+                biased;
+                waiting = self.waiting.recv() => match waiting {
+                    Some(waiting) => batch.push(waiting),
+                    None => return,
+                },
+                Some(conversation_id) = self.opened.recv() => {
+                    places.insert(conversation_id.as_str().to_owned());
+                }
+                _ = sweeps.tick() => places.extend(self.sweep().await),
+                // Nothing new has come, but there is something to look at again.
+                () = std::future::ready(()), if !places.is_empty() => {}
+            }
+            while !batch.is_full() {
+                match self.waiting.try_recv() {
+                    Ok(waiting) => batch.push(waiting),
+                    Err(_) => break,
+                }
+            }
+            while let Ok(conversation_id) = self.opened.try_recv() {
+                places.insert(conversation_id.as_str().to_owned());
+            }
+            let appeared: Vec<_> = std::mem::take(&mut places).into_iter().collect();
+            places.extend(self.write(batch, &appeared).await);
+        }
+    }
+
+    /// Stores a batch, tells those who wait, and returns where to look again.
+    async fn write(&self, batch: Batch, appeared: &[String]) -> Vec<String> {
+        if batch.arrivals.is_empty() && appeared.is_empty() {
+            batch.done(&Ok(()));
+            return Vec::new();
+        }
+        let reading = self.interpreter.reading(&batch.arrivals, &batch.changes);
+        // Once more at once: two replicas may have stood in each other's way, or a user may just have been erased.
+        let mut outcome = self.admit(&batch, appeared, &reading).await;
+        if outcome.is_err() {
+            outcome = self.admit(&batch, appeared, &reading).await;
+        }
+        match outcome {
+            Ok(admission) => {
+                log(&admission);
+                batch.done(&Ok(()));
+                admission.look_again
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    notifications = batch.waiting.len(),
+                    "notifications could not be stored; the Cloud is asked to send them again"
+                );
+                batch.done(&Err(Arc::new(error)));
+                // What appeared is found by a later sweep.
+                Vec::new()
+            }
+        }
+    }
+
+    async fn admit(
+        &self,
+        batch: &Batch,
+        appeared: &[String],
+        reading: &Reading<'_>,
+    ) -> Result<Admission, store::Error> {
+        let now = self.clock.now();
+        self.store
+            .admit(&batch.arrivals, appeared, reading, now)
+            .await
+    }
+
+    /// Where kept changes of the last while can be matched by now.
+    async fn sweep(&self) -> Vec<String> {
+        let now = self.clock.now();
+        let places = self
+            .store
+            .matchable_places(now - SWEEP_BACK, now, SWEEP_PLACES)
+            .await;
+        places.unwrap_or_else(|error| {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "kept notifications could not be looked at; they are later"
+            );
+            Vec::new()
+        })
+    }
+}
+
+/// What shares a transaction.
+#[derive(Default)]
+struct Batch {
+    arrivals: Vec<Arrival>,
+    changes: Vec<Change>,
+    waiting: Vec<oneshot::Sender<Result<(), Error>>>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, waiting: Waiting) {
+        for Read { arrival, change } in waiting.changes {
+            self.bytes += arrival.body.len();
+            self.arrivals.push(arrival);
+            self.changes.push(change);
+        }
+        self.waiting.push(waiting.done);
+    }
+
+    fn is_full(&self) -> bool {
+        self.arrivals.len() >= BATCH || self.bytes >= BATCH_BYTES
+    }
+
+    fn done(self, outcome: &Result<(), Arc<store::Error>>) {
+        for waiting in self.waiting {
+            let outcome = outcome
+                .as_ref()
+                .map_err(|error| Error::Store(Arc::clone(error)));
+            // Whoever has gone away is answered by nobody; what it brought is stored.
+            let _gone = waiting.send(outcome.copied());
+        }
+    }
+}
+
+fn log(admission: &Admission) {
+    let count = |fate: fn(&Fate) -> bool| admission.fates.iter().filter(|f| fate(f)).count();
+    tracing::debug!(
+        taken = count(|fate| matches!(fate, Fate::Taken(_))),
+        duplicates = count(|fate| matches!(fate, Fate::Duplicate)),
+        kept = count(|fate| matches!(fate, Fate::Early)),
+        of_erased_users = count(|fate| matches!(fate, Fate::Erased)),
+        matched = admission.matched,
+        "notifications stored"
+    );
+}

@@ -1,0 +1,181 @@
+//! What a change comes to for its channel: the translation, addressed, written down and given its terms.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use url::Url;
+
+use super::translate::{self, FileLink, Ignored, translate};
+use super::wire;
+use crate::clock::SharedClock;
+use crate::store::{Arrival, Change, HostedFile, Known, NewEvent, Translate, Translation};
+use crate::types::event::{EventId, EventType};
+use crate::types::file::FileId;
+use crate::types::ids::{ChannelId, UserId};
+
+/// 10 s: how long a sign of typing is worth anything.
+const TYPING_AGE: TimeDelta = TimeDelta::seconds(10);
+
+/// What a channel wants to be told, and how.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// The events that it wants to know of.
+    pub events: Vec<EventType>,
+    /// How old an event may grow before its delivery is given up; none where the channel has no callback URL.
+    pub max_age: Option<TimeDelta>,
+}
+
+/// Knows the channels and how their events are written.
+#[derive(Debug)]
+pub struct Interpreter {
+    /// The channels.
+    pub listeners: HashMap<ChannelId, Listener>,
+    /// Where channels fetch files.
+    pub public_url: Url,
+    /// The time.
+    pub clock: SharedClock,
+}
+
+/// The changes of one batch, being read.
+pub(super) struct Reading<'a> {
+    interpreter: &'a Interpreter,
+    arrivals: &'a [Arrival],
+    changes: &'a [wire::Change],
+}
+
+impl Interpreter {
+    pub(super) fn reading<'a>(
+        &'a self,
+        arrivals: &'a [Arrival],
+        changes: &'a [wire::Change],
+    ) -> Reading<'a> {
+        Reading {
+            interpreter: self,
+            arrivals,
+            changes,
+        }
+    }
+
+    /// Until when the delivery of an event is tried.
+    fn deliver_until(&self, listener: &Listener, kind: EventType) -> Option<DateTime<Utc>> {
+        let max_age = listener.max_age?;
+        let age = if kind == EventType::TypingChanged {
+            TYPING_AGE.min(max_age)
+        } else {
+            max_age
+        };
+        Some(self.clock.now() + age)
+    }
+
+    fn file_link(&self, user_id: &UserId, id: FileId) -> FileLink {
+        let id_text = id.to_string();
+        let segments = ["v1", "users", user_id.as_str(), "files", &id_text];
+        let mut url = self.public_url.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        let url = url.to_string();
+        FileLink { id, url }
+    }
+}
+
+impl Translate for Reading<'_> {
+    fn file(&self, change: Change<'_>) -> Option<(FileId, HostedFile)> {
+        let file = self.with(change, |change, _| {
+            change.file().map(|file| HostedFile {
+                relative_path: file.relative_path.to_owned(),
+                file_type: file.file_type.clone(),
+            })
+        })??;
+        Some((FileId::new(self.interpreter.clock.uuid()), file))
+    }
+
+    fn translate(&self, change: Change<'_>, known: &Known, file: Option<FileId>) -> Translation {
+        let outcome = self.with(change, |change, traceparent| {
+            self.interpreter.come_to(change, traceparent, known, file)
+        });
+        match outcome {
+            Some(Ok(translation)) => translation,
+            Some(Err(ignored)) => {
+                tracing::debug!(
+                    conversation.id = %known.conversation_id,
+                    why = ignored.as_str(),
+                    "nothing comes of a change"
+                );
+                Translation::default()
+            }
+            None => Translation::default(),
+        }
+    }
+}
+
+impl Reading<'_> {
+    /// Calls `with` with the change and its origin; one that had been kept is read again.
+    fn with<T>(
+        &self,
+        change: Change<'_>,
+        with: impl FnOnce(&wire::Change, Option<&str>) -> T,
+    ) -> Option<T> {
+        match change {
+            Change::Arrived(index) => {
+                let (change, arrival) = (self.changes.get(index)?, self.arrivals.get(index)?);
+                Some(with(change, arrival.traceparent.as_deref()))
+            }
+            Change::Kept {
+                kind,
+                body,
+                traceparent,
+            } => {
+                let kind = kind.parse().unwrap_or(wire::Kind::Unknown);
+                Some(with(&wire::Change::parse(kind, body), traceparent))
+            }
+        }
+    }
+}
+
+impl Interpreter {
+    fn come_to(
+        &self,
+        change: &wire::Change,
+        traceparent: Option<&str>,
+        known: &Known,
+        file: Option<FileId>,
+    ) -> Result<Translation, Ignored> {
+        let translation = translate(
+            change,
+            &translate::Known {
+                consumer_id: known.consumer_id.as_deref(),
+                announced: known.announced,
+                updated_at: known.updated_at,
+                file: file.map(|id| self.file_link(&known.user_id, id)),
+                now: self.clock.now(),
+            },
+        )?;
+        let draft = translation.event;
+        let kind = draft.kind;
+        let listener = self.listeners.get(&known.channel_id);
+        let wanted = listener.filter(|listener| listener.events.contains(&kind));
+        let event = wanted.map(|listener| {
+            let id = EventId::new(self.clock.uuid());
+            let event = draft.addressed(
+                id,
+                known.channel_id.clone(),
+                known.user_id.clone(),
+                Some(known.conversation_id.clone()),
+            );
+            NewEvent {
+                id,
+                channel_id: known.channel_id.clone(),
+                user: Some(known.user),
+                kind,
+                body: event.to_json(),
+                traceparent: traceparent.map(str::to_owned),
+                deliver_until: self.deliver_until(listener, kind),
+            }
+        });
+        Ok(Translation {
+            events: event.into_iter().collect(),
+            conversation: translation.mapping,
+        })
+    }
+}

@@ -1,0 +1,232 @@
+//! What happens in a dialog.
+
+use serde_json::{Value, json};
+
+use super::{FileLink, Ignored, Known, role};
+use crate::types::event::data::{self, Choice, Data, Role, Sender, TYPING_LIFE};
+use crate::types::event::{Draft, EventType};
+use crate::webhooks::members::Members;
+use crate::webhooks::plain::{self, Plain};
+use crate::webhooks::wire::message::{Audience, Event, File, Matter, Message, Written};
+
+pub(super) fn translate(message: &Message, known: &Known<'_>) -> Result<Draft, Ignored> {
+    if message.audience == Audience::Private {
+        return Err(Ignored::Private);
+    }
+    let sender = sender(message, known);
+    if sender.role == Role::Reader {
+        return Err(Ignored::Reader);
+    }
+    let is_own = sender.role == Role::Consumer;
+    let occurred_at = message.sent_at.unwrap_or(known.now);
+    let (kind, data) = match &message.event {
+        Event::Written(written) => {
+            let kind = if is_own {
+                EventType::MessageEchoed
+            } else {
+                EventType::MessageCreated
+            };
+            let data = written_message(message, written, sender, known.file.as_ref());
+            (kind, Data::Message(Box::new(data)))
+        }
+        Event::Receipt { .. } | Event::ChatState(_) if is_own => return Err(Ignored::Own),
+        Event::Receipt { status, sequences } => {
+            if sequences.is_empty() {
+                return Err(Ignored::Unsupported("the receipt names no message"));
+            }
+            let receipt = data::Receipt {
+                status: status.clone(),
+                sequences: sequences.clone(),
+                sender,
+            };
+            (EventType::ReceiptChanged, Data::Receipt(receipt))
+        }
+        Event::ChatState(state) => {
+            if state.is_empty() {
+                return Err(Ignored::Unsupported("the chat state is missing"));
+            }
+            let typing = data::Typing {
+                state: state.clone(),
+                sender,
+                expires_at: occurred_at + TYPING_LIFE,
+            };
+            (EventType::TypingChanged, Data::Typing(typing))
+        }
+        Event::Unknown => return Err(Ignored::Unsupported("the event is of an unknown type")),
+    };
+    Ok(Draft {
+        kind,
+        occurred_at,
+        data,
+    })
+}
+
+/// Who a change comes from. The user is known by the id as well, should the Cloud give no role.
+fn sender(message: &Message, known: &Known<'_>) -> Sender {
+    let id = message.originator.id.clone();
+    let is_user = id.is_some() && id.as_deref() == known.consumer_id;
+    Sender {
+        role: if is_user {
+            Role::Consumer
+        } else {
+            role(message.originator.role.as_deref())
+        },
+        id,
+    }
+}
+
+fn written_message(
+    message: &Message,
+    written: &Written,
+    sender: Sender,
+    link: Option<&FileLink>,
+) -> data::Message {
+    let Shown {
+        text,
+        file,
+        rich,
+        choices,
+    } = shown(written, link);
+    data::Message {
+        sequence: message.sequence,
+        dialog_id: message.dialog().map(str::to_owned),
+        sender,
+        text,
+        file,
+        rich,
+        choices,
+        metadata: message.metadata.clone(),
+    }
+}
+
+/// What a channel can show.
+#[derive(Default)]
+struct Shown {
+    text: String,
+    file: Option<data::File>,
+    rich: Option<Value>,
+    choices: Vec<Choice>,
+}
+
+fn shown(written: &Written, link: Option<&FileLink>) -> Shown {
+    let quick_replies = written.quick_replies.as_ref();
+    let shown = match &written.matter {
+        Matter::Rich(content) => return shown_rich(content, quick_replies),
+        Matter::Text(text) => Shown {
+            text: trimmed(text),
+            rich: quick_replies.map(|replies| {
+                let element = json!({"type": "text", "text": text});
+                with_quick_replies(element, Some(replies))
+            }),
+            ..Shown::default()
+        },
+        Matter::File(file) => shown_file(file, link),
+        Matter::SecureForm(form) => {
+            let title = first_text(form, &["title"]).unwrap_or_default();
+            Shown {
+                text: format!("{title} [secure form]").trim().to_owned(),
+                rich: rich(form),
+                ..Shown::default()
+            }
+        }
+        Matter::SecureSubmission(form) => Shown {
+            text: "[secure form submitted]".to_owned(),
+            rich: rich(form),
+            ..Shown::default()
+        },
+        Matter::Other { kind, message } => {
+            const WORDS: &[&str] = &["text", "message", "caption", "title", "url"];
+            let message = message.as_ref();
+            let text = message.and_then(|message| first_text(message, WORDS));
+            Shown {
+                text: text.unwrap_or_else(|| unsupported(kind)),
+                rich: message.and_then(rich),
+                ..Shown::default()
+            }
+        }
+    };
+    let Plain { text, choices } = plain::render(&Vec::from_iter(quick_replies));
+    let parts = [shown.text, text].into_iter().filter(|it| !it.is_empty());
+    Shown {
+        text: parts.collect::<Vec<_>>().join("\n"),
+        choices,
+        ..shown
+    }
+}
+
+/// Structured content and the quick replies beside it, whose numbers go on where those of the content end.
+fn shown_rich(content: &Value, quick_replies: Option<&Value>) -> Shown {
+    let mut elements = vec![content];
+    elements.extend(quick_replies);
+    let Plain { text, choices } = plain::render(&elements);
+    Shown {
+        text: if text.is_empty() {
+            unsupported("RichContentEvent")
+        } else {
+            text
+        },
+        rich: Some(with_quick_replies(one_element(content), quick_replies)),
+        choices,
+        ..Shown::default()
+    }
+}
+
+/// A file that cannot be fetched is as good as one that cannot be shown.
+fn shown_file(file: &File, link: Option<&FileLink>) -> Shown {
+    let caption = file.caption.as_deref().map(trimmed);
+    let caption = caption.filter(|caption| !caption.is_empty());
+    let missing = || link.is_none().then(|| unsupported("hosted/file"));
+    Shown {
+        text: caption.clone().or_else(missing).unwrap_or_default(),
+        file: link.map(|link| data::File {
+            id: link.id,
+            file_type: file.file_type.clone(),
+            caption,
+            preview: file.preview.clone(),
+            url: link.url.clone(),
+        }),
+        ..Shown::default()
+    }
+}
+
+/// The text without the line breaks at its end, which agents' texts usually have; the rest is as it was written.
+fn trimmed(text: &str) -> String {
+    text.trim_end_matches(['\n', '\r']).to_owned()
+}
+
+/// What stands where a reply cannot be shown, so that it is not lost in silence.
+fn unsupported(kind: &str) -> String {
+    format!("[unsupported content: {kind}]")
+}
+
+/// The Cloud's content, where it has members.
+fn rich(content: &Value) -> Option<Value> {
+    content.is_object().then(|| content.clone())
+}
+
+/// The content as one element, also where it came as a list of them.
+fn one_element(content: &Value) -> Value {
+    if content.is_array() {
+        json!({"type": "vertical", "elements": content})
+    } else {
+        content.clone()
+    }
+}
+
+/// The element with the quick replies that came beside it.
+fn with_quick_replies(mut element: Value, quick_replies: Option<&Value>) -> Value {
+    if let (Some(element), Some(replies)) = (element.as_object_mut(), quick_replies) {
+        element.insert("quickReplies".to_owned(), replies.clone());
+    }
+    element
+}
+
+/// The first of these members that holds words.
+fn first_text(object: &Value, names: &[&str]) -> Option<String> {
+    let object = Members::of(object)?;
+    let mut texts = names
+        .iter()
+        .filter_map(|name| object.text(name))
+        .map(trimmed);
+    texts.find(|text| !text.trim().is_empty())
+}

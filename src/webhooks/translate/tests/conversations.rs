@@ -1,0 +1,270 @@
+use super::*;
+use crate::types::conversation::CloseReason;
+
+/// What comes of a conversation change that was made so long after the conversation began.
+fn told(name: &str, announced: Option<Announced>, newest: Option<i64>) -> Value {
+    let known = Known {
+        announced,
+        updated_at: newest.map(|after| at(BEGIN + after)),
+        ..known()
+    };
+    let seen = seen(&change(name), &known);
+    seen.get("type").unwrap_or(&seen["ignored"]).clone()
+}
+
+#[test]
+fn the_first_open_state_opens_the_later_ones_update_and_the_end_is_told_once() {
+    let opened = Some(Announced::Opened);
+    let closed = Some(Announced::Closed);
+    for (name, announced, newest, expected) in [
+        ("conversation_opened", None, None, "conversation.opened"),
+        // Its beginning was lost or comes later.
+        ("conversation_assigned", None, None, "conversation.opened"),
+        (
+            "conversation_assigned",
+            opened,
+            Some(0),
+            "conversation.updated",
+        ),
+        (
+            "conversation_assigned",
+            opened,
+            None,
+            "conversation.updated",
+        ),
+        // As old as the newest, or older.
+        ("conversation_assigned", opened, Some(20_000), "stale"),
+        ("conversation_opened", opened, Some(20_000), "stale"),
+        (
+            "conversation_in_survey",
+            opened,
+            Some(300_000),
+            "conversation.updated",
+        ),
+        (
+            "conversation_closed",
+            opened,
+            Some(301_000),
+            "conversation.closed",
+        ),
+        ("conversation_closed", None, None, "conversation.closed"),
+        // What has ended has ended, however late it is heard of.
+        (
+            "conversation_closed",
+            opened,
+            Some(999_000),
+            "conversation.closed",
+        ),
+        (
+            "conversation_deleted",
+            opened,
+            Some(20_000),
+            "conversation.closed",
+        ),
+        ("conversation_closed", closed, Some(301_000), "ended"),
+        ("conversation_assigned", closed, None, "ended"),
+        ("conversation_deleted", closed, None, "ended"),
+    ] {
+        assert_eq!(
+            told(name, announced, newest),
+            expected,
+            "{name} after {announced:?}, {newest:?}"
+        );
+    }
+}
+
+fn mapping(name: &str, known: &Known<'_>) -> ConversationChange {
+    translate(&change(name), known).unwrap().mapping.unwrap()
+}
+
+#[test]
+fn the_mapping_learns_of_the_survey() {
+    let mapping = mapping("conversation_in_survey", &known());
+
+    assert_eq!(mapping.announced, Announced::Opened);
+    assert_eq!(mapping.closed, None);
+    assert_eq!(mapping.updated_at, Some(at(BEGIN + 301_000)));
+    let dialogs: Vec<_> = mapping
+        .dialogs
+        .iter()
+        .map(|dialog| {
+            (
+                dialog.id.as_str(),
+                dialog.kind,
+                dialog.opened_at,
+                dialog.closed_at,
+            )
+        })
+        .collect();
+    assert_eq!(
+        dialogs,
+        [
+            (
+                CONVERSATION,
+                DialogKind::Main,
+                at(BEGIN),
+                Some(at(BEGIN + 300_000))
+            ),
+            (SURVEY, DialogKind::PostSurvey, at(BEGIN + 301_000), None),
+        ]
+    );
+}
+
+#[test]
+fn the_mapping_learns_of_the_end_from_whatever_dates_it() {
+    let reason = |word: &str| Some(CloseReason(word.to_owned()));
+    for (name, after, reason) in [
+        ("conversation_closed", 399_000, reason("agent")),
+        ("conversation_closed_2018", 400_000, None),
+        ("conversation_deleted", 500_000, None),
+    ] {
+        let mapping = mapping(name, &known());
+        let closed = mapping.closed.unwrap();
+
+        assert_eq!(mapping.announced, Announced::Closed, "{name}");
+        assert_eq!(closed.at, at(BEGIN + after), "{name}");
+        assert_eq!(closed.reason, reason, "{name}");
+        assert!(
+            mapping.dialogs.iter().all(|it| it.closed_at.is_some()),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn an_end_that_is_heard_of_late_does_not_turn_the_time_back() {
+    let newest = at(BEGIN + 999_000);
+    let known = Known {
+        updated_at: Some(newest),
+        announced: Some(Announced::Opened),
+        ..known()
+    };
+
+    assert_eq!(
+        mapping("conversation_closed", &known).updated_at,
+        Some(newest)
+    );
+    assert_eq!(
+        mapping("conversation_deleted", &known).updated_at,
+        Some(newest)
+    );
+}
+
+/// A conversation change with these details.
+fn change_of(details: &Value) -> Change {
+    let result = json!({"convId": CONVERSATION, "conversationDetails": details});
+    let body = json!({"type": "cqm.ExConversationChangeNotification", "body":
+        {"changes": [{"type": "UPSERT", "result": result}]}});
+    let notification = Notification::parse(body.to_string().as_bytes()).unwrap();
+    notification.changes.into_iter().next().unwrap()
+}
+
+#[test]
+fn the_stage_tells_the_end_and_where_it_is_missing_the_state() {
+    for (details, expected) in [
+        (json!({"state": "OPEN", "stage": "OPEN"}), "open"),
+        (json!({"state": "CLOSE", "stage": "OPEN"}), "open"),
+        (json!({"state": "CLOSE", "stage": "CLOSE"}), "closed"),
+        (json!({"state": "OPEN", "stage": "CLOSE"}), "closed"),
+        (json!({"state": "CLOSE"}), "closed"),
+        (json!({"state": "OPEN"}), "open"),
+        (json!({"stage": "LOCKED", "state": "CLOSE"}), "open"),
+        (json!({"stage": null, "state": "CLOSE"}), "closed"),
+    ] {
+        let seen = seen(&change_of(&details), &known());
+        assert_eq!(seen["data"]["state"], expected, "{details}");
+    }
+    for details in [json!({}), json!({"stage": 1}), json!(null)] {
+        assert_eq!(
+            seen(&change_of(&details), &known())["ignored"],
+            "unsupported",
+            "{details}"
+        );
+    }
+}
+
+#[test]
+fn a_skill_is_text_or_a_number_and_minus_one_is_none() {
+    for (details, expected) in [
+        (json!({"skillId": "2736637412"}), json!("2736637412")),
+        (json!({"skillId": 2_736_637_412_u64}), json!("2736637412")),
+        (
+            json!({"conversationHandlerDetails": {"skillId": "5"}}),
+            json!("5"),
+        ),
+        (json!({"skillId": "-1"}), json!(null)),
+        (json!({"skillId": -1}), json!(null)),
+        (json!({"skillId": null}), json!(null)),
+        (json!({}), json!(null)),
+    ] {
+        let mut open = details.clone();
+        open["stage"] = json!("OPEN");
+        assert_eq!(
+            seen(&change_of(&open), &known())["data"]["skill_id"],
+            expected,
+            "{details}"
+        );
+    }
+}
+
+#[test]
+fn who_takes_part_is_said_by_the_dialogs_where_the_conversation_does_not() {
+    let detail =
+        |id: &str, role: &str, state: &str| json!({"id": id, "role": role, "state": state});
+    let dialog = |state: &str, details: Value| json!({"dialogId": CONVERSATION, "state": state, "participantsDetails": details});
+    let details = json!({"stage": "OPEN", "dialogs": [
+        dialog("OPEN", json!([detail(CONSUMER, "CONSUMER", "ACTIVE"), detail(AGENT, "ASSIGNED_AGENT", "SUGGESTED")])),
+        {"participantsDetails": "none"},
+        "no dialog",
+    ]});
+
+    let seen = seen(&change_of(&details), &known());
+
+    assert_eq!(
+        seen["data"]["participants"],
+        json!([sender(CONSUMER, "consumer"), sender(AGENT, "agent")])
+    );
+    assert_eq!(seen["data"]["agent"], json!(null));
+    assert_eq!(
+        seen["data"]["dialogs"],
+        json!([{"id": CONVERSATION, "type": "main", "state": "open"}])
+    );
+}
+
+#[test]
+fn an_agent_is_one_who_is_assigned_by_name() {
+    let with = |role: Value| {
+        let participants = json!([{"id": CONSUMER}, {"id": AGENT, "role": role}, {"id": AGENT}, 7]);
+        let change = change_of(&json!({"stage": "OPEN", "participants": participants}));
+        seen(&change, &known())["data"].clone()
+    };
+
+    assert_eq!(with(json!("ASSIGNED_AGENT"))["agent"], json!({"id": AGENT}));
+    assert_eq!(with(json!("READER"))["agent"], json!(null));
+    assert_eq!(
+        with(json!("READER"))["participants"],
+        json!([sender(CONSUMER, "consumer"), sender(AGENT, "reader")])
+    );
+}
+
+#[test]
+fn a_time_that_cannot_be_is_taken_for_now() {
+    for ts in [
+        json!(u64::MAX),
+        json!(-5),
+        json!(0),
+        json!("soon"),
+        json!(9e99),
+    ] {
+        let change = change_of(&json!({
+            "stage": "CLOSE", "startTs": ts, "endTs": ts, "metaDataLastUpdateTs": ts,
+            "dialogs": [{"dialogId": CONVERSATION, "creationTs": ts, "endTs": ts}],
+        }));
+
+        let mapping = translate(&change, &known()).unwrap().mapping.unwrap();
+
+        assert_eq!(mapping.updated_at, None, "{ts}");
+        assert_eq!(mapping.closed.unwrap().at, known().now, "{ts}");
+        assert_eq!(mapping.dialogs[0].opened_at, known().now, "{ts}");
+    }
+}

@@ -1,0 +1,386 @@
+use super::*;
+
+/// A message change that says `change` besides what every one says.
+fn message(change: &Value) -> Change {
+    let mut whole = json!({
+        "sequence": 3,
+        "originatorId": AGENT,
+        "originatorMetadata": {"id": AGENT, "role": "ASSIGNED_AGENT"},
+        "serverTimestamp": BEGIN,
+        "event": {"type": "ContentEvent", "contentType": "text/plain", "message": "Hello"},
+        "conversationId": CONVERSATION,
+        "dialogId": CONVERSATION,
+        "messageAudience": "ALL",
+    });
+    for (name, value) in change.as_object().unwrap() {
+        whole[name] = value.clone();
+    }
+    let body = json!({"kind": "notification", "type": "ms.MessagingEventNotification", "body": {"changes": [whole]}});
+    let notification = Notification::parse(body.to_string().as_bytes()).unwrap();
+    notification.changes.into_iter().next().unwrap()
+}
+
+fn event(event: &Value) -> Change {
+    message(&json!({"event": event}))
+}
+
+/// The text of the message that comes of an event.
+fn text(event: &Value) -> Value {
+    seen(&self::event(event), &known())["data"]["text"].clone()
+}
+
+#[test]
+fn who_writes_is_known_by_the_role_and_a_new_role_loses_no_reply() {
+    for (role, expected) in [
+        (json!("ASSIGNED_AGENT"), "agent"),
+        (json!("AGENT"), "bot"),
+        (json!("MANAGER"), "manager"),
+        (json!("AGENT_MANAGER"), "manager"),
+        (json!("ASSIGNED_MANAGER"), "manager"),
+        (json!("CONTROLLER"), "system"),
+        (json!("ASTROLOGER"), "agent"),
+        (json!(null), "agent"),
+        (json!(7), "agent"),
+    ] {
+        let change = message(&json!({"originatorMetadata": {"id": AGENT, "role": role}}));
+        let seen = seen(&change, &known());
+        assert_eq!(seen["type"], "message.created", "{role}");
+        assert_eq!(seen["data"]["sender"], sender(AGENT, expected), "{role}");
+    }
+}
+
+#[test]
+fn the_user_is_known_by_role_or_by_id() {
+    let by_role = json!({"originatorId": "another", "originatorMetadata": {"role": "CONSUMER"}});
+    let by_id = json!({"originatorId": CONSUMER, "originatorMetadata": null});
+    let by_id_in_metadata = json!({"originatorId": null, "originatorMetadata": {"id": CONSUMER}});
+    let in_disguise = json!({"originatorId": CONSUMER});
+
+    for change in [by_role, by_id, by_id_in_metadata, in_disguise] {
+        let seen = seen(&message(&change), &known());
+        assert_eq!(seen["type"], "message.echoed", "{change}");
+        assert_eq!(seen["data"]["sender"]["role"], "consumer", "{change}");
+    }
+}
+
+#[test]
+fn one_who_has_no_name_is_not_taken_for_a_user_who_has_none_either() {
+    let nobody = message(&json!({"originatorId": null, "originatorMetadata": null}));
+    let known = Known {
+        consumer_id: None,
+        ..known()
+    };
+
+    let seen = seen(&nobody, &known);
+
+    assert_eq!(seen["type"], "message.created");
+    assert_eq!(seen["data"]["sender"], json!({"role": "agent"}));
+}
+
+#[test]
+fn what_is_not_for_everybody_is_never_told() {
+    for audience in [
+        json!("AGENTS_AND_MANAGERS"),
+        json!("all"),
+        json!(" ALL"),
+        json!(""),
+        json!(0),
+        json!(false),
+        json!(["ALL"]),
+        json!({"type": "ALL"}),
+    ] {
+        for event in [
+            json!({"type": "ContentEvent", "contentType": "text/plain", "message": "Hello"}),
+            json!({"type": "AcceptStatusEvent", "status": "READ", "sequenceList": [0]}),
+            json!({"type": "ChatStateEvent", "chatState": "COMPOSING"}),
+            json!({"type": "New"}),
+        ] {
+            let change = message(&json!({"event": event, "messageAudience": audience}));
+            assert_eq!(
+                seen(&change, &known())["ignored"],
+                "private",
+                "{audience} {event}"
+            );
+        }
+    }
+    for audience in [json!("ALL"), json!(null)] {
+        let change = message(&json!({"messageAudience": audience}));
+        assert_eq!(
+            seen(&change, &known())["type"],
+            "message.created",
+            "{audience}"
+        );
+    }
+}
+
+#[test]
+fn one_who_looks_on_is_not_heard() {
+    for event in [
+        json!({"type": "ContentEvent", "contentType": "text/plain", "message": "Hello"}),
+        json!({"type": "AcceptStatusEvent", "status": "READ", "sequenceList": [0]}),
+        json!({"type": "ChatStateEvent", "chatState": "COMPOSING"}),
+    ] {
+        let reader = json!({"id": AGENT, "role": "READER"});
+        let change = message(&json!({"event": event, "originatorMetadata": reader}));
+        assert_eq!(seen(&change, &known())["ignored"], "reader", "{event}");
+    }
+}
+
+#[test]
+fn line_breaks_at_the_end_of_a_text_go_and_the_rest_stays() {
+    for (message, expected) in [
+        ("Hi\n", "Hi"),
+        ("Hi\r\n\r\n", "Hi"),
+        ("  Hi,\n\nthere \n", "  Hi,\n\nthere "),
+        ("\nHi\t", "\nHi\t"),
+        ("\n", ""),
+        ("", ""),
+    ] {
+        let event =
+            json!({"type": "ContentEvent", "contentType": "text/plain", "message": message});
+        assert_eq!(text(&event), expected, "{message:?}");
+    }
+}
+
+#[test]
+fn no_reply_is_lost_because_it_is_of_a_new_kind() {
+    for (event, expected) in [
+        (
+            json!({"type": "ContentEvent", "message": "no type"}),
+            "no type",
+        ),
+        (
+            json!({"type": "ContentEvent", "contentType": "text/html", "message": "<b>x</b>"}),
+            "<b>x</b>",
+        ),
+        (
+            json!({"type": "ContentEvent", "contentType": "text/plain", "message": 42}),
+            "42",
+        ),
+        (
+            json!({"type": "ContentEvent", "contentType": "text/plain", "message": {"text": "inside"}}),
+            "inside",
+        ),
+        (
+            json!({"type": "ContentEvent", "contentType": "text/plain", "message": null}),
+            "[unsupported content: text/plain]",
+        ),
+        (
+            json!({"type": "ContentEvent", "contentType": "x/y", "message": "{\"title\": \"as text\"}"}),
+            "as text",
+        ),
+        (
+            json!({"type": "ContentEvent", "contentType": "x/y", "message": {"title": "\n", "a": 1}}),
+            "[unsupported content: x/y]",
+        ),
+        (
+            json!({"type": "ContentEvent", "contentType": "x/y", "message": [1]}),
+            "[unsupported content: x/y]",
+        ),
+        (
+            json!({"type": "ContentEvent", "contentType": "hosted/file", "message": {"caption": "no path"}}),
+            "no path",
+        ),
+        (
+            json!({"type": "ContentEvent", "contentType": "hosted/file", "message": {"fileType": "PNG"}}),
+            "[unsupported content: hosted/file]",
+        ),
+        (
+            json!({"type": "ContentEvent", "contentType": "hosted/file", "message": {"relativePath": "/a\u{0}b"}}),
+            "[unsupported content: hosted/file]",
+        ),
+        (
+            json!({"type": "ContentEvent"}),
+            "[unsupported content: ContentEvent]",
+        ),
+        (
+            json!({"type": "ContentEvent", "contentType": "forms/secure-invitation", "message": null}),
+            "[secure form]",
+        ),
+        (
+            json!({"type": "RichContentEvent"}),
+            "[unsupported content: RichContentEvent]",
+        ),
+        (
+            json!({"type": "RichContentEvent", "content": {"type": "vertical"}}),
+            "[unsupported content: RichContentEvent]",
+        ),
+        (
+            json!({"type": "RichContentEvent", "content": "no JSON", "message": "but a text"}),
+            "but a text",
+        ),
+        (
+            json!({"type": "RichContentEvent", "content": [{"text": "a"}, {"text": "b"}]}),
+            "a\nb",
+        ),
+        (
+            json!({"type": "HologramEvent", "message": "Hello"}),
+            "Hello",
+        ),
+        (
+            json!({"type": "HologramEvent", "content": {"text": "Hello"}}),
+            "Hello",
+        ),
+        (json!({"message": "no type at all"}), "no type at all"),
+        (
+            json!({"quickReplies": {"replies": [{"title": "Yes", "click": {"actions": [{"type": "publishText"}]}}]}}),
+            "1. Yes",
+        ),
+    ] {
+        assert_eq!(text(&event), expected, "{event}");
+    }
+}
+
+#[test]
+fn structured_content_is_one_element_whatever_form_it_came_in() {
+    let element = json!({"type": "text", "text": "Hello"});
+    let replies = json!({"type": "quickReplies", "replies": []});
+    for (content, expected) in [
+        (
+            element.clone(),
+            json!({"type": "text", "text": "Hello", "quickReplies": replies}),
+        ),
+        (
+            json!(element.to_string()),
+            json!({"type": "text", "text": "Hello", "quickReplies": replies}),
+        ),
+        (
+            json!([element]),
+            json!({"type": "vertical", "elements": [element], "quickReplies": replies}),
+        ),
+    ] {
+        let rich = json!({"type": "RichContentEvent", "content": content, "quickReplies": replies});
+        assert_eq!(
+            seen(&event(&rich), &known())["data"]["rich"],
+            expected,
+            "{content}"
+        );
+    }
+    let list = json!({"type": "ContentEvent", "contentType": "x/y", "message": [1]});
+    assert_eq!(seen(&event(&list), &known())["data"].get("rich"), None);
+}
+
+#[test]
+fn what_says_nothing_is_left_out() {
+    for event in [
+        json!({}),
+        json!({"type": "HologramEvent"}),
+        json!({"type": "AcceptStatusEvent", "sequenceList": [1]}),
+        json!({"type": "AcceptStatusEvent", "status": "READ"}),
+        json!({"type": "AcceptStatusEvent", "status": "READ", "sequenceList": ["x", -1, null]}),
+        json!({"type": "ChatStateEvent"}),
+    ] {
+        assert_eq!(
+            seen(&self::event(&event), &known())["ignored"],
+            "unsupported",
+            "{event}"
+        );
+    }
+}
+
+#[test]
+fn words_that_are_new_are_passed_on_in_lower_case() {
+    let receipt =
+        json!({"type": "AcceptStatusEvent", "status": "NACK", "sequenceList": [4, "x", 5]});
+    let single = json!({"type": "AcceptStatusEvent", "status": "VIEWED", "sequenceList": 4});
+    let typing = json!({"type": "ChatStateEvent", "chatState": "BACKGROUND"});
+
+    let seen = [receipt, single, typing].map(|it| seen(&event(&it), &known())["data"].clone());
+
+    assert_eq!(seen[0]["status"], "nack");
+    assert_eq!(seen[0]["sequences"], json!([4, 5]));
+    assert_eq!(seen[1]["status"], "viewed");
+    assert_eq!(seen[1]["sequences"], json!([4]));
+    assert_eq!(seen[2]["state"], "background");
+}
+
+#[test]
+fn a_file_without_a_link_is_said_to_be_one_that_cannot_be_shown() {
+    let known = Known {
+        file: None,
+        ..known()
+    };
+
+    let with_caption = seen(&change("file_of_the_user"), &known);
+    let without = seen(&change("file"), &known);
+
+    assert_eq!(with_caption["data"]["text"], "The receipt");
+    assert_eq!(
+        without["data"]["text"],
+        "[unsupported content: hosted/file]"
+    );
+    assert_eq!(without["data"].get("file"), None);
+}
+
+#[test]
+fn a_file_is_found_by_its_path_whether_or_not_its_type_is_said() {
+    for (message, file_type) in [
+        (
+            json!({"relativePath": "/v1/a.PNG", "fileType": "JPG"}),
+            "JPG",
+        ),
+        (json!({"relativePath": "/v1/a.PNG"}), "PNG"),
+        (json!({"relativePath": "/v1/a.PNG", "fileType": {}}), "PNG"),
+        (json!({"relativePath": "/v1/a"}), "UNKNOWN"),
+        (json!({"relativePath": "/v1.2/a"}), "UNKNOWN"),
+        (json!("{\"relativePath\": \"/v1/a.PNG\"}"), "PNG"),
+    ] {
+        let event =
+            json!({"type": "ContentEvent", "contentType": "hosted/file", "message": message});
+        let change = self::event(&event);
+
+        assert!(change.file().unwrap().relative_path.starts_with("/v1"));
+        assert_eq!(
+            change.file().unwrap().file_type.as_str(),
+            file_type,
+            "{message}"
+        );
+        assert_eq!(
+            seen(&change, &known())["data"]["file"]["file_type"],
+            file_type
+        );
+    }
+}
+
+#[test]
+fn metadata_is_passed_on_where_it_could_be_sent_back() {
+    let with = |metadata: Value| {
+        let change = message(&json!({"metadata": metadata}));
+        seen(&change, &known())["data"].get("metadata").cloned()
+    };
+    let item = json!({"type": "ExternalId", "id": "1"});
+
+    assert_eq!(with(json!([item, 7])), Some(json!([item])));
+    assert_eq!(with(item.clone()), Some(json!([item])));
+    assert_eq!(
+        with(json!(vec![item.clone(); 20])),
+        Some(json!(vec![item; 16]))
+    );
+    for none in [json!(null), json!([]), json!([1]), json!("x")] {
+        assert_eq!(with(none.clone()), None, "{none}");
+    }
+}
+
+#[test]
+fn a_message_that_names_the_conversation_alone_is_in_its_main_dialog() {
+    let change = message(&json!({"dialogId": null}));
+
+    assert_eq!(change.dialog_id(), None);
+    assert_eq!(seen(&change, &known())["data"]["dialog_id"], CONVERSATION);
+}
+
+#[test]
+fn debugging_what_comes_of_a_message_does_not_show_it() {
+    let change = message(&json!({}));
+    let translation = translate(&change, &known()).unwrap();
+
+    let shown = format!(
+        "{change:?} {:?} {translation:?} {:?}",
+        change.content(),
+        known()
+    );
+
+    assert!(shown.contains("sequence: Some(3)"), "{shown}");
+    assert!(!shown.contains("Hello"), "{shown}");
+    assert!(!shown.contains("bridge.example.com"), "{shown}");
+}

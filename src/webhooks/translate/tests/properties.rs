@@ -1,0 +1,197 @@
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use super::*;
+use crate::types::ids::AccountId;
+
+/// Any JSON, with words and members of the Cloud's in it, so that it gets past the first glance.
+fn anything() -> impl Strategy<Value = Value> {
+    let word = select(vec![
+        "ALL",
+        "ContentEvent",
+        "RichContentEvent",
+        "AcceptStatusEvent",
+        "ChatStateEvent",
+        "hosted/file",
+        "text/plain",
+        "forms/secure-invitation",
+        "CONSUMER",
+        "READER",
+        "CLOSE",
+        "OPEN",
+        "SUGGESTED",
+        "DELETE",
+        "publishText",
+        "-1",
+        "{\"type\":\"vertical\"}",
+        "",
+        "\u{0}",
+    ]);
+    let leaf = prop_oneof![
+        Just(json!(null)),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        // Of few digits, since the last of many is rounded each time that it is read.
+        any::<i32>().prop_map(|number| Value::from(f64::from(number) / 1000.0)),
+        ".{0,12}".prop_map(Value::from),
+        word.prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 40, 6, |inner| {
+        let member = select(vec![
+            "type",
+            "event",
+            "message",
+            "content",
+            "contentType",
+            "elements",
+            "replies",
+            "click",
+            "actions",
+            "metadata",
+            "text",
+            "title",
+            "la",
+            "lo",
+            "dialogs",
+            "participants",
+            "id",
+            "role",
+        ]);
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::vec((member, inner), 0..6).prop_map(|members| {
+                let members = members.into_iter();
+                Value::Object(members.map(|(name, it)| (name.to_owned(), it)).collect())
+            }),
+        ]
+    })
+}
+
+/// What is done to one place of a body.
+#[derive(Debug, Clone)]
+enum Mutation {
+    Replace(Index, Value),
+    Remove(Index),
+    Wrap(Index),
+}
+
+fn mutations() -> impl Strategy<Value = Vec<Mutation>> {
+    let mutation = prop_oneof![
+        (any::<Index>(), anything()).prop_map(|(place, it)| Mutation::Replace(place, it)),
+        any::<Index>().prop_map(Mutation::Remove),
+        any::<Index>().prop_map(Mutation::Wrap),
+    ];
+    prop::collection::vec(mutation, 0..4)
+}
+
+/// The paths of all values in a value.
+fn paths(value: &Value, path: String, found: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                let name = name.replace('~', "~0").replace('/', "~1");
+                paths(member, format!("{path}/{name}"), found);
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                paths(item, format!("{path}/{index}"), found);
+            }
+        }
+        _ => {}
+    }
+    found.push(path);
+}
+
+fn mutate(body: &mut Value, mutation: Mutation) {
+    let mut found = Vec::new();
+    paths(body, String::new(), &mut found);
+    let (Mutation::Replace(place, _) | Mutation::Remove(place) | Mutation::Wrap(place)) = &mutation;
+    let path: &String = place.get(&found);
+    let at = body.pointer_mut(path).unwrap();
+    *at = match mutation {
+        Mutation::Replace(_, value) => value,
+        Mutation::Remove(_) => json!(null),
+        Mutation::Wrap(_) => json!([at.take()]),
+    };
+}
+
+fn fixture_body() -> impl Strategy<Value = Value> {
+    select(names()).prop_map(|name| serde_json::from_slice(&fixture(&name)).unwrap())
+}
+
+fn any_known() -> impl Strategy<Value = Known<'static>> {
+    let announced = select(vec![None, Some(Announced::Opened), Some(Announced::Closed)]);
+    let updated_at = prop::option::of(0_i64..1_000_000);
+    (announced, updated_at, any::<bool>(), any::<bool>()).prop_map(
+        |(announced, updated_at, has_file, has_consumer)| Known {
+            announced,
+            updated_at: updated_at.map(|after| at(BEGIN + after)),
+            consumer_id: known().consumer_id.filter(|_| has_consumer),
+            file: known().file.filter(|_| has_file),
+            ..known()
+        },
+    )
+}
+
+/// Does with a body whatever can be done with one.
+fn exhaust(body: &[u8], known: &Known<'_>) {
+    let account: AccountId = "12345678".parse().unwrap();
+    let Ok(notification) = Notification::parse(body) else {
+        return;
+    };
+    for change in notification.changes {
+        let again = Change::parse(change.kind(), change.json());
+        assert_eq!(again, change);
+        assert_eq!(again.dedupe_key(&account), change.dedupe_key(&account));
+        let _ = (change.conversation_id(), change.dialog_id(), change.file());
+        let seen = seen(&change, known);
+        assert_eq!(self::seen(&again, known), seen);
+        if let Some(text) = seen["data"].get("text") {
+            assert!(text.is_string());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn no_body_makes_it_panic(mut body in fixture_body(), mutations in mutations(), known in any_known()) {
+        for mutation in mutations {
+            mutate(&mut body, mutation);
+        }
+
+        exhaust(body.to_string().as_bytes(), &known);
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), name in select(names()), at in any::<Index>(), cut in any::<Index>()) {
+        let mut body = fixture(&name);
+        let at = at.index(body.len());
+        let cut = at + cut.index(body.len() - at);
+        body.splice(at..cut, bytes.iter().copied());
+
+        exhaust(&bytes, &known());
+        exhaust(&body, &known());
+    }
+
+    #[test]
+    fn what_is_private_is_never_told(mut body in fixture_body(), mutations in mutations(), audience in anything(), known in any_known()) {
+        prop_assume!(audience != "ALL" && !audience.is_null());
+        for change in body["body"]["changes"].as_array_mut().unwrap() {
+            for mutation in mutations.clone() {
+                mutate(change, mutation);
+            }
+            if let Some(change) = change.as_object_mut() {
+                change.insert("messageAudience".to_owned(), audience.clone());
+            }
+        }
+        body["type"] = json!("ms.MessagingEventNotification");
+
+        for change in Notification::parse(body.to_string().as_bytes()).unwrap().changes {
+            prop_assert!(translate(&change, &known).is_err());
+        }
+    }
+}

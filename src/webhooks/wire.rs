@@ -1,0 +1,338 @@
+//! The Cloud's notifications as they come: bodies read into changes, however odd, old or new they are.
+//!
+//! A body is refused only where it is no JSON object at all. A change that makes no sense is [`Content::Unknown`] and
+//! stands among the others. Each change keeps its own JSON, so that it can be stored and read again later.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::members::Members;
+use crate::types::file::FileType;
+use crate::types::ids::{AccountId, ConversationId, DialogId, Invalid};
+
+pub mod conversation;
+pub mod message;
+mod surrogates;
+
+use conversation::Conversation;
+use message::{Event, Matter, Message};
+
+/// Why a body is no notification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// It is no JSON, or nested too deeply.
+    #[error("expected JSON of at most 127 levels, at line {line}, column {column}")]
+    NotJson {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1.
+        column: usize,
+    },
+    /// It is JSON, but no object.
+    #[error("expected a JSON object with the members type and body")]
+    NotAnObject,
+}
+
+/// What the Cloud tells in one request: none, one or several changes, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notification {
+    /// The changes.
+    pub changes: Vec<Change>,
+}
+
+impl Notification {
+    /// Reads a body, whose signature was checked before.
+    ///
+    /// ```
+    /// use liveperson_bridge::webhooks::wire::Notification;
+    ///
+    /// let body = br#"{"kind":"notification","type":"ms.MessagingEventNotification","body":{"changes":[
+    ///     {"dialogId":"D1","sequence":2,"event":{"type":"ContentEvent","contentType":"text/plain","message":"Hi"}}]}}"#;
+    ///
+    /// let notification = Notification::parse(body).unwrap();
+    ///
+    /// assert_eq!(notification.changes.len(), 1);
+    /// assert_eq!(notification.changes[0].dialog_id().unwrap().as_str(), "D1");
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Where it is no JSON object; the error quotes nothing of it.
+    pub fn parse(body: &[u8]) -> Result<Self, ParseError> {
+        let value = json(&String::from_utf8_lossy(body)).map_err(|error| ParseError::NotJson {
+            line: error.line(),
+            column: error.column(),
+        })?;
+        let notification = Members::of(&value).ok_or(ParseError::NotAnObject)?;
+        let kind = Kind::of(notification.text("type").unwrap_or_default());
+        let body = notification.object("body");
+        let changes = body.map_or(&[][..], |body| body.list("changes"));
+        let changes = changes
+            .iter()
+            .map(|change| Change::new(kind, change, change.to_string()));
+        Ok(Self {
+            changes: changes.collect(),
+        })
+    }
+}
+
+/// Reads JSON. Half a surrogate pair, which is what is left of an emoji that was cut in two, does not cost the rest.
+fn json(text: &str) -> Result<Value, serde_json::Error> {
+    serde_json::from_str(text).or_else(|_| serde_json::from_str(&surrogates::without_lone(text)))
+}
+
+/// What a notification is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// What happens in a dialog.
+    Message,
+    /// The state of a conversation.
+    Conversation,
+    /// Something that the bridge does not know.
+    Unknown,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Message, Self::Conversation, Self::Unknown];
+
+    /// The kind of a notification of this `type`. What follows a dot is the event's own kind, as in an app's manifest;
+    /// no notification was seen with it.
+    fn of(name: &str) -> Self {
+        let is = |known: &str| {
+            let rest = name.strip_prefix(known);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        if is("ms.MessagingEventNotification") {
+            Self::Message
+        } else if is("cqm.ExConversationChangeNotification") {
+            Self::Conversation
+        } else {
+            Self::Unknown
+        }
+    }
+
+    /// The kind as text, to be stored with the change.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Conversation => "conversation",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl FromStr for Kind {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|kind| kind.as_str() == text).ok_or(Invalid {
+            expected: "one of message, conversation, unknown",
+        })
+    }
+}
+
+/// One change of a notification.
+#[derive(Clone, PartialEq)]
+pub struct Change {
+    kind: Kind,
+    json: String,
+    content: Content,
+}
+
+/// What a change says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// Something happened in a dialog.
+    Message(Box<Message>),
+    /// A conversation is now like this.
+    Conversation(Box<Conversation>),
+    /// It makes no sense; the words say why, and quote nothing.
+    Unknown(&'static str),
+}
+
+/// Where the Cloud keeps a file that a message holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostedFile<'a> {
+    /// The path that names it.
+    pub relative_path: &'a str,
+    /// The Cloud's word for its kind.
+    pub file_type: &'a FileType,
+}
+
+impl Change {
+    /// Reads a change that was stored before, by its kind and JSON.
+    #[must_use]
+    pub fn parse(kind: Kind, json: &str) -> Self {
+        match self::json(json) {
+            Ok(value) => Self::new(kind, &value, json.to_owned()),
+            Err(_) => Self {
+                kind,
+                json: json.to_owned(),
+                content: Content::Unknown("the change is no JSON"),
+            },
+        }
+    }
+
+    fn new(kind: Kind, value: &Value, json: String) -> Self {
+        let read = Members::of(value)
+            .ok_or("the change is no object")
+            .and_then(|change| match kind {
+                Kind::Message => Message::read(change).map(|it| Content::Message(Box::new(it))),
+                Kind::Conversation => {
+                    Conversation::read(change).map(|it| Content::Conversation(Box::new(it)))
+                }
+                Kind::Unknown => Err("the notification is of an unknown type"),
+            });
+        Self {
+            kind,
+            json,
+            content: read.unwrap_or_else(Content::Unknown),
+        }
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The change as JSON, to be stored as text: it may hold `\u0000`, which a JSON column of PostgreSQL refuses.
+    #[must_use]
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// The conversation, where the change names it: older message changes name the dialog alone.
+    #[must_use]
+    pub fn conversation_id(&self) -> Option<&ConversationId> {
+        match &self.content {
+            Content::Message(message) => message.conversation_id.as_ref(),
+            Content::Conversation(conversation) => Some(&conversation.id),
+            Content::Unknown(_) => None,
+        }
+    }
+
+    /// The dialog that something happened in; the main one bears the conversation's id.
+    #[must_use]
+    pub fn dialog_id(&self) -> Option<&DialogId> {
+        match &self.content {
+            Content::Message(message) => message.dialog_id.as_ref(),
+            Content::Conversation(_) | Content::Unknown(_) => None,
+        }
+    }
+
+    /// The Cloud's id of the user, where the change names it: as who said something, or as one who takes part.
+    #[must_use]
+    pub fn consumer_id(&self) -> Option<&str> {
+        match &self.content {
+            Content::Message(message) => {
+                let is_consumer = message.originator.role.as_deref() == Some(CONSUMER);
+                message.originator.id.as_deref().filter(|_| is_consumer)
+            }
+            Content::Conversation(conversation) => conversation
+                .participants
+                .iter()
+                .find(|participant| participant.role.as_deref() == Some(CONSUMER))
+                .map(|participant| &*participant.id),
+            Content::Unknown(_) => None,
+        }
+    }
+
+    /// The file that a message holds.
+    #[must_use]
+    pub fn file(&self) -> Option<HostedFile<'_>> {
+        let Content::Message(message) = &self.content else {
+            return None;
+        };
+        match &message.event {
+            Event::Written(written) => match &written.matter {
+                Matter::File(file) => Some(HostedFile {
+                    relative_path: &file.relative_path,
+                    file_type: &file.file_type,
+                }),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// What tells this change from every other one of the account: a change that comes with a key that came before is
+    /// a repeat. None for chat states, whose repeats are news.
+    ///
+    /// It is made of the dialog and the sequence, of the conversation, when it was updated and whether it has ended, or
+    /// where these are missing of the change itself. Whether it has ended counts because a conversation that leaves the
+    /// Cloud's view (`DELETE`) may do so without having been updated.
+    #[must_use]
+    pub fn dedupe_key(&self, account: &AccountId) -> Option<[u8; 32]> {
+        let account = account.as_str().as_bytes();
+        Some(match &self.content {
+            Content::Message(message) => {
+                if let Event::ChatState(_) = message.event {
+                    return None;
+                }
+                match (message.dialog(), message.sequence) {
+                    (Some(dialog), Some(sequence)) => hash(&[
+                        b"sequence",
+                        account,
+                        dialog.as_bytes(),
+                        &sequence.to_be_bytes(),
+                    ]),
+                    _ => self.hash_of_itself(account),
+                }
+            }
+            Content::Conversation(conversation) => match conversation.updated_at {
+                Some(updated_at) => hash(&[
+                    b"update",
+                    account,
+                    conversation.id.as_str().as_bytes(),
+                    &updated_at.timestamp_millis().to_be_bytes(),
+                    &[u8::from(conversation.ended)],
+                ]),
+                None => self.hash_of_itself(account),
+            },
+            Content::Unknown(_) => self.hash_of_itself(account),
+        })
+    }
+
+    fn hash_of_itself(&self, account: &[u8]) -> [u8; 32] {
+        let kind = self.kind.as_str().as_bytes();
+        hash(&[b"change", account, kind, self.json.as_bytes()])
+    }
+}
+
+impl fmt::Debug for Change {
+    /// Leaves out the JSON, which holds what was said.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Change")
+            .field("kind", &self.kind)
+            .field("content", &self.content)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The role of the user.
+pub(super) const CONSUMER: &str = "CONSUMER";
+
+/// The hash of the parts, each with its length before it, so that no two lists of parts look the same.
+fn hash(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! Changes of a conversation: always its whole state, so that a newer one replaces an older one.
+
+use chrono::{DateTime, Utc};
+
+use super::message::id;
+use crate::types::ids::{ConversationId, DialogId};
+use crate::webhooks::members::Members;
+
+/// A conversation as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conversation {
+    /// Which.
+    pub id: ConversationId,
+    /// Whether all of it has ended: by `stage`, in the oldest form by `state`, which otherwise is the main dialog's
+    /// alone; also where the Cloud will tell no more of it (`DELETE`).
+    pub ended: bool,
+    /// Who or what ended it, in the Cloud's word in lower case.
+    pub close_reason: Option<String>,
+    /// When it was last changed; of two changes the later one holds.
+    pub updated_at: Option<DateTime<Utc>>,
+    /// When it began.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended, as far as the Cloud says.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// The skill it is assigned to, if to one.
+    pub skill_id: Option<String>,
+    /// Who takes part.
+    pub participants: Vec<Participant>,
+    /// Its dialogs.
+    pub dialogs: Vec<Dialog>,
+}
+
+/// Somebody who takes part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Participant {
+    /// The Cloud's id of them.
+    pub id: String,
+    /// The Cloud's word for what they are.
+    pub role: Option<String>,
+    /// Whether they were offered the conversation and have not taken it yet.
+    pub suggested: bool,
+}
+
+/// A dialog of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dialog {
+    /// Which.
+    pub id: DialogId,
+    /// The Cloud's word for its kind in lower case: `main`, `post_survey`, or another.
+    pub kind: String,
+    /// Whether it has ended.
+    pub ended: bool,
+    /// When it began.
+    pub created_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub ended_at: Option<DateTime<Utc>>,
+}
+
+impl Conversation {
+    pub(super) fn read(change: Members<'_>) -> Result<Self, &'static str> {
+        let result = change.object("result").ok_or("the change has no result")?;
+        let id: ConversationId = id(result, "convId")
+            .or_else(|| id(result, "conversationId"))
+            .ok_or("the change names no conversation")?;
+        let deleted = change.word("type") == Some("DELETE");
+        // A conversation that is deleted need not be described any more.
+        let details = result.object("conversationDetails").unwrap_or(result);
+        let state = details.word("stage").or_else(|| details.word("state"));
+        let ended = match state {
+            _ if deleted => true,
+            Some(state) => is_close(state),
+            None => return Err("the change says no state"),
+        };
+        let dialogs: Vec<_> = details
+            .objects("dialogs")
+            .filter_map(|dialog| Dialog::read(dialog, &id, ended))
+            .collect();
+        let last_end = dialogs.iter().filter_map(|dialog| dialog.ended_at).max();
+        Ok(Self {
+            id,
+            ended,
+            close_reason: details
+                .word("closeReason")
+                .map(str::to_ascii_lowercase)
+                .filter(|_| ended),
+            updated_at: details.time("metaDataLastUpdateTs"),
+            started_at: details.time("startTs"),
+            ended_at: details.time("endTs").or(last_end).filter(|_| ended),
+            skill_id: skill_id(details),
+            participants: participants(details),
+            dialogs,
+        })
+    }
+}
+
+fn is_close(state: &str) -> bool {
+    matches!(state, "CLOSE" | "CLOSED")
+}
+
+/// `-1` stands for no skill.
+fn skill_id(details: Members<'_>) -> Option<String> {
+    let handler = details.object("conversationHandlerDetails");
+    let skill_id = details
+        .id("skillId")
+        .or_else(|| handler.and_then(|handler| handler.id("skillId")));
+    skill_id.filter(|skill_id| skill_id != "-1")
+}
+
+/// Who takes part: as the conversation says it, else as its open dialogs do. Only the dialogs tell who was merely
+/// offered it.
+fn participants(details: Members<'_>) -> Vec<Participant> {
+    let in_dialogs: Vec<_> = details
+        .objects("dialogs")
+        .filter(|dialog| !dialog.word("state").is_some_and(is_close))
+        .flat_map(|dialog| dialog.objects("participantsDetails"))
+        .filter_map(Participant::read)
+        .collect();
+    let mut participants: Vec<_> = details
+        .objects("participants")
+        .filter_map(Participant::read)
+        .collect();
+    if participants.is_empty() {
+        participants.clone_from(&in_dialogs);
+    }
+    let mut seen = std::collections::HashSet::new();
+    participants.retain(|participant| seen.insert(participant.id.clone()));
+    let taken = |id: &str| in_dialogs.iter().any(|it| it.id == id && !it.suggested);
+    let offered: Vec<_> = in_dialogs
+        .iter()
+        .filter(|it| it.suggested && !taken(&it.id))
+        .map(|it| &it.id)
+        .collect();
+    for participant in &mut participants {
+        participant.suggested = offered.contains(&&participant.id);
+    }
+    participants
+}
+
+impl Participant {
+    fn read(participant: Members<'_>) -> Option<Self> {
+        Some(Self {
+            id: participant.id("id")?,
+            role: participant.word("role").map(str::to_owned),
+            suggested: participant.word("state") == Some("SUGGESTED"),
+        })
+    }
+}
+
+impl Dialog {
+    fn read(dialog: Members<'_>, conversation: &ConversationId, all_ended: bool) -> Option<Self> {
+        let id: DialogId = id(dialog, "dialogId")?;
+        let kind = match dialog.word("dialogType") {
+            Some(kind) => kind.to_ascii_lowercase(),
+            None if id.as_str() == conversation.as_str() => "main".to_owned(),
+            None => "unknown".to_owned(),
+        };
+        Some(Self {
+            id,
+            kind,
+            ended: all_ended || dialog.word("state").is_some_and(is_close),
+            created_at: dialog.time("creationTs"),
+            ended_at: dialog.time("endTs"),
+        })
+    }
+}

@@ -1,0 +1,317 @@
+//! Changes of a dialog: what was written, what became of messages, what somebody is doing.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use crate::types::file::FileType;
+use crate::types::ids::{ConversationId, DialogId};
+use crate::types::message::{Metadata, Sequence};
+use crate::webhooks::members::{Members, is_graphic};
+
+/// A change of a dialog.
+#[derive(Clone, PartialEq)]
+pub struct Message {
+    /// The conversation; left out in the oldest form, where only the dialog is named.
+    pub conversation_id: Option<ConversationId>,
+    /// The dialog.
+    pub dialog_id: Option<DialogId>,
+    /// Its number within the dialog; chat states have none.
+    pub sequence: Option<Sequence>,
+    /// Who it comes from.
+    pub originator: Originator,
+    /// When, by the Cloud's clock; chat states do not say.
+    pub sent_at: Option<DateTime<Utc>>,
+    /// Who may see it.
+    pub audience: Audience,
+    /// What the Cloud ties to it.
+    pub metadata: Option<Metadata>,
+    /// What happened.
+    pub event: Event,
+}
+
+/// Who a change comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Originator {
+    /// The Cloud's id of them.
+    pub id: Option<String>,
+    /// The Cloud's word for what they are.
+    pub role: Option<String>,
+}
+
+/// Who may see a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Everybody in the conversation: `ALL`, or nothing at all, as in the oldest form.
+    Everyone,
+    /// Agents and managers; whatever the Cloud may say instead of `ALL` is taken for that.
+    Private,
+}
+
+/// What happened.
+#[derive(Clone, PartialEq)]
+pub enum Event {
+    /// Something was written.
+    Written(Written),
+    /// Something became of messages.
+    Receipt {
+        /// The Cloud's word for it.
+        status: String,
+        /// Of which messages of the dialog.
+        sequences: Vec<Sequence>,
+    },
+    /// Somebody is doing this, in the Cloud's word.
+    ChatState(String),
+    /// Something that the bridge does not know, and that holds nothing to be read.
+    Unknown,
+}
+
+/// What was written.
+#[derive(Clone, PartialEq)]
+pub struct Written {
+    /// The matter itself.
+    pub matter: Matter,
+    /// The Cloud's `quickReplies`, which can go with any of it.
+    pub quick_replies: Option<Value>,
+}
+
+/// The matter of what was written.
+#[derive(Clone, PartialEq)]
+pub enum Matter {
+    /// A text, as it came.
+    Text(String),
+    /// Structured content: an object or a list of them.
+    Rich(Value),
+    /// A file.
+    File(File),
+    /// An invitation to fill in a secure form.
+    SecureForm(Value),
+    /// A secure form that was filled in.
+    SecureSubmission(Value),
+    /// Something else.
+    Other {
+        /// The Cloud's word for it.
+        kind: String,
+        /// What it holds, where it holds anything.
+        message: Option<Value>,
+    },
+}
+
+/// A file in a message.
+#[derive(Clone, PartialEq, Eq)]
+pub struct File {
+    /// The path that names it.
+    pub relative_path: String,
+    /// The Cloud's word for its kind.
+    pub file_type: FileType,
+    /// What the sender says about it.
+    pub caption: Option<String>,
+    /// A small image of it as a data URI.
+    pub preview: Option<String>,
+}
+
+impl Message {
+    pub(super) fn read(change: Members<'_>) -> Result<Self, &'static str> {
+        let event = change.object("event").ok_or("the change has no event")?;
+        let message = Self {
+            conversation_id: id(change, "conversationId"),
+            dialog_id: id(change, "dialogId"),
+            sequence: change.integer("sequence").and_then(|n| n.try_into().ok()),
+            originator: Originator::read(change),
+            sent_at: change.time("serverTimestamp"),
+            audience: Audience::read(change),
+            metadata: change.metadata("metadata"),
+            event: Event::read(event),
+        };
+        if message.dialog().is_none() {
+            return Err("the change names no dialog");
+        }
+        Ok(message)
+    }
+
+    /// The dialog's id. Where only the conversation is named it is the main one, which bears the conversation's id.
+    #[must_use]
+    pub fn dialog(&self) -> Option<&str> {
+        let dialog = self.dialog_id.as_ref().map(DialogId::as_str);
+        dialog.or(self.conversation_id.as_ref().map(ConversationId::as_str))
+    }
+}
+
+impl fmt::Debug for Message {
+    /// Leaves out what was said.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("event", &self.event.name())
+            .field("dialog", &self.dialog())
+            .field("sequence", &self.sequence)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An id of one of the Cloud's things.
+pub(super) fn id<T: TryFrom<String>>(object: Members<'_>, name: &str) -> Option<T> {
+    T::try_from(object.id(name)?).ok()
+}
+
+impl Originator {
+    fn read(change: Members<'_>) -> Self {
+        let metadata = change.object("originatorMetadata");
+        let in_metadata = || metadata.and_then(|metadata| metadata.id("id"));
+        Self {
+            id: change.id("originatorId").or_else(in_metadata),
+            role: metadata
+                .and_then(|metadata| metadata.word("role"))
+                .map(str::to_owned),
+        }
+    }
+}
+
+impl Audience {
+    fn read(change: Members<'_>) -> Self {
+        match change.value("messageAudience") {
+            None => Self::Everyone,
+            Some(Value::String(audience)) if audience == "ALL" => Self::Everyone,
+            Some(_) => Self::Private,
+        }
+    }
+}
+
+impl Event {
+    fn read(event: Members<'_>) -> Self {
+        let lower = |word: &str| word.to_ascii_lowercase();
+        match event.word("type").unwrap_or("unknown") {
+            "AcceptStatusEvent" => match event.word("status") {
+                Some(status) => Self::Receipt {
+                    status: lower(status),
+                    sequences: sequences(event.list("sequenceList")),
+                },
+                None => Self::Unknown,
+            },
+            // Without a state it is still a chat state, which has no sequence and is no repeat of another.
+            "ChatStateEvent" => Self::ChatState(lower(event.word("chatState").unwrap_or_default())),
+            kind => Written::read(kind, event).map_or(Self::Unknown, Self::Written),
+        }
+    }
+
+    /// The name of what happened, for a log.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Written(_) => "written",
+            Self::Receipt { .. } => "receipt",
+            Self::ChatState(_) => "chat state",
+            Self::Unknown => "unknown event",
+        }
+    }
+}
+
+fn sequences(list: &[Value]) -> Vec<Sequence> {
+    list.iter()
+        .filter_map(|item| Sequence::try_from(item.as_u64()?).ok())
+        .collect()
+}
+
+impl Written {
+    /// `None` where there is nothing to be read. The event's type decides less than what it holds, so that a reply of a
+    /// kind that comes up later is not lost.
+    fn read(kind: &str, event: Members<'_>) -> Option<Self> {
+        let content_type = event.word("contentType");
+        let message = event.value("message");
+        let rich = || structured(event.value("content"));
+        let quick_replies = event.value("quickReplies").filter(|it| it.is_object());
+
+        let other = |content: Option<&Value>| Matter::Other {
+            kind: content_type.unwrap_or(kind).to_owned(),
+            message: content.cloned(),
+        };
+        let matter = match (content_type.unwrap_or_default(), kind) {
+            ("hosted/file", _) => match structured(message).as_ref().and_then(File::read) {
+                Some(file) => Matter::File(file),
+                None => other(structured(message).as_ref()),
+            },
+            ("forms/secure-invitation", _) => {
+                Matter::SecureForm(structured(message).unwrap_or_default())
+            }
+            ("forms/secure-submission", _) => {
+                Matter::SecureSubmission(structured(message).unwrap_or_default())
+            }
+            (_, "RichContentEvent") => match rich().or_else(|| structured(message)) {
+                Some(content) => Matter::Rich(content),
+                None => text(message).map_or_else(|| other(None), Matter::Text),
+            },
+            ("" | "text/plain", _) => match (text(message), rich()) {
+                (Some(text), _) => Matter::Text(text),
+                (None, Some(content)) => Matter::Rich(content),
+                // Nothing but quick replies.
+                (None, None) if message.is_none() && quick_replies.is_some() => {
+                    Matter::Text(String::new())
+                }
+                (None, None) => other(message),
+            },
+            _ => match structured(message) {
+                Some(object) => other(Some(&object)),
+                None => text(message).map_or_else(|| other(None), Matter::Text),
+            },
+        };
+        let is_something = message.is_some()
+            || quick_replies.is_some()
+            || matches!(kind, "ContentEvent" | "RichContentEvent")
+            || matches!(matter, Matter::Rich(_));
+        is_something.then(|| Self {
+            matter,
+            quick_replies: quick_replies.cloned(),
+        })
+    }
+}
+
+/// An object or a list, also where it stands as JSON in a text, as in the vendor's history.
+fn structured(value: Option<&Value>) -> Option<Value> {
+    let is_structured = |value: &Value| value.is_object() || value.is_array();
+    match value? {
+        Value::String(json) => super::json(json).ok().filter(is_structured),
+        value => Some(value).filter(|value| is_structured(value)).cloned(),
+    }
+}
+
+fn text(value: Option<&Value>) -> Option<String> {
+    match value? {
+        Value::String(text) => Some(text.clone()),
+        value @ (Value::Number(_) | Value::Bool(_)) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+impl File {
+    /// `None` where the file cannot be found by what is said of it.
+    fn read(message: &Value) -> Option<Self> {
+        let message = Members::of(message)?;
+        let owned = |name| message.text(name).map(str::to_owned);
+        let relative_path = message
+            .text("relativePath")
+            .filter(|path| is_path(path))?
+            .to_owned();
+        let file_type = message
+            .word("fileType")
+            .or_else(|| extension(&relative_path))
+            .unwrap_or("UNKNOWN");
+        Some(Self {
+            file_type: file_type.to_owned().into(),
+            relative_path,
+            caption: owned("caption"),
+            preview: owned("preview"),
+        })
+    }
+}
+
+/// Whether a path can be stored, and asked for later.
+fn is_path(path: &str) -> bool {
+    path.len() <= 1024 && !path.chars().any(char::is_control)
+}
+
+fn extension(path: &str) -> Option<&str> {
+    let (_, extension) = path.rsplit_once('.')?;
+    let is_extension =
+        is_graphic(extension, 8) && extension.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    is_extension.then_some(extension)
+}

@@ -1,0 +1,81 @@
+//! JSON that was cut within a character.
+
+/// The JSON with every escaped half of a surrogate pair that stands alone replaced by the replacement character: the
+/// Cloud's strings are UTF-16, so a text that is cut to a length can end in half an emoji, which JSON readers refuse.
+pub(super) fn without_lone(json: &str) -> String {
+    let mut mended = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some((before, escape)) = rest.find('\\').and_then(|at| rest.split_at_checked(at)) {
+        mended.push_str(before);
+        let follows = || escape.get(6..).and_then(unit);
+        let length = match unit(escape) {
+            Some(0xD800..=0xDBFF) if matches!(follows(), Some(0xDC00..=0xDFFF)) => 12,
+            Some(0xD800..=0xDFFF) => {
+                mended.push_str("\\ufffd");
+                rest = escape.get(6..).unwrap_or_default();
+                continue;
+            }
+            _ => 2,
+        };
+        // What is no escape at all, since the JSON ends or is broken there, is for the reader to refuse.
+        let (escape, after) = escape.split_at_checked(length).unwrap_or((escape, ""));
+        mended.push_str(escape);
+        rest = after;
+    }
+    mended.push_str(rest);
+    mended
+}
+
+/// The UTF-16 unit that a text begins with, as an escape.
+fn unit(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    u16::from_str_radix(digits, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn half_an_emoji_is_replaced_and_a_whole_one_stays() {
+        for (json, mended) in [
+            (r#""\ud83d\udc4d""#, r#""\ud83d\udc4d""#),
+            (r#""a\ud83d""#, r#""a\ufffd""#),
+            (r#""\udc4d!""#, r#""\ufffd!""#),
+            (r#""\ud83d\ud83d\udc4d""#, r#""\ufffd\ud83d\udc4d""#),
+            (r#""\uD83D\n""#, r#""\ufffd\n""#),
+            (r#""\\ud83d""#, r#""\\ud83d""#),
+            (r#""\u00e9 👍""#, r#""\u00e9 👍""#),
+            (r#""\ud83"#, r#""\ud83"#),
+            ("\"\\é", "\"\\é"),
+            ("\\", "\\"),
+            ("", ""),
+        ] {
+            assert_eq!(without_lone(json), mended);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn sound_json_is_left_alone_and_escapes_never_stop_the_reader(
+            text in any::<String>(),
+            units in prop::collection::vec(any::<u16>(), 0..20),
+        ) {
+            let sound = serde_json::to_string(&text).unwrap();
+            let escapes: Vec<_> = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
+
+            prop_assert_eq!(without_lone(&sound), sound);
+            let mended = without_lone(&format!("\"{}\"", escapes.concat()));
+            let read: Value = serde_json::from_str(&mended).unwrap();
+            prop_assert_eq!(read, String::from_utf16_lossy(&units));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "[\\\\udcDC89é\"]{0,40}") {
+            without_lone(&text);
+        }
+    }
+}
