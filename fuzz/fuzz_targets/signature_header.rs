@@ -1,0 +1,17 @@
+//! Whatever stands in the signature's header: checking it ends, and nothing is taken for a signature.
+//!
+//! The input is a header, and after its first line break a body.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use liveperson_bridge::webhooks::signature::verify;
+
+fuzz_target!(|input: &[u8]| {
+    let mut parts = input.splitn(2, |byte| *byte == b'\n');
+    let header = parts.next().unwrap_or_default();
+    let body = parts.next().unwrap_or_default();
+    if let Ok(header) = std::str::from_utf8(header) {
+        assert!(verify(header, body, b"a secret that no input knows").is_err());
+    }
+});
