@@ -7,8 +7,11 @@
 //! Every request takes one path (`server`): it is recorded, meets the fault that was ordered for it, and is
 //! answered by the part that plays that service: `domains`, `sentinel`, `idp`, `messaging`, `monitoring` and
 //! `storage`. A new endpoint is a variant of [`Operation`] and a function beside these. All state is in memory,
-//! behind one lock that is never held across an `await`.
+//! behind one lock that is never held across an `await`; releasing it tells those who subscribed ([`hooks`]) what its
+//! holder changed.
 
+pub mod agent;
+mod announcements;
 mod authorization;
 mod control;
 mod conversations;
@@ -16,11 +19,14 @@ mod domains;
 mod faults;
 mod files;
 mod hex;
+pub mod hooks;
 mod idp;
 mod messaging;
 mod monitoring;
+mod notification;
 mod operation;
 mod options;
+mod participant;
 mod recording;
 mod refusal;
 #[expect(
@@ -38,7 +44,7 @@ mod tokens;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Bytes;
 
@@ -46,14 +52,19 @@ use crate::clock::SharedClock;
 
 pub use conversations::{Consumer, Conversation, Dialog, DialogKind, Event, Stage};
 pub use faults::{Answer, Fault, Reply};
+pub use notification::Kind;
 pub use operation::Operation;
 pub use options::{Behaviour, Credentials, LookupForm, Options};
+pub use participant::{Audience, Participant, Role};
 pub use recording::RecordedRequest;
 pub use tokens::Error;
 
+use agent::Hearing;
+use announcements::{Announcements, Held};
 use conversations::Conversations;
 use faults::Faults;
 use files::Files;
+use hooks::Hooks;
 use recording::Recording;
 use temp_urls::TempUrls;
 use tokens::Tokens;
@@ -68,6 +79,7 @@ struct Shared {
     options: Options,
     tokens: Tokens,
     temp_urls: TempUrls,
+    client: hooks::Client,
     state: Mutex<State>,
 }
 
@@ -79,6 +91,9 @@ struct State {
     faults: Faults,
     conversations: Conversations,
     files: Files,
+    announcements: Announcements,
+    hooks: Hooks,
+    hearing: Hearing,
 }
 
 impl Sandbox {
@@ -86,17 +101,21 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// When no keys could be made.
+    /// When no keys or no HTTP client could be made.
     pub fn new(clock: SharedClock, options: Options) -> Result<Self, Error> {
-        let state = State {
+        let mut state = State {
             behaviour: options.behaviour,
             ..State::default()
         };
+        for webhook in &options.webhooks {
+            state.hooks.subscribe(webhook.clone());
+        }
         Ok(Self(Arc::new(Shared {
             clock,
             options,
             tokens: Tokens::generate()?,
             temp_urls: TempUrls::generate()?,
+            client: hooks::Client::new()?,
             state: Mutex::new(state),
         })))
     }
@@ -160,17 +179,21 @@ impl Sandbox {
         self.state().behaviour = behaviour;
     }
 
-    /// Forgets requests, faults, conversations and files; tokens and behaviour stay.
+    /// Forgets requests, faults, conversations, files and notifications; tokens, behaviour and subscriptions stay.
     pub fn reset(&self) {
         let mut state = self.state();
+        let mut hooks = std::mem::take(&mut state.hooks);
+        hooks.reset();
         *state = State {
             behaviour: state.behaviour,
+            hooks,
             ..State::default()
         };
     }
 
     /// The state stays consistent when a holder of the lock panics, since each change is a single step.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Held<'_> {
+        let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Held::new(state, self)
     }
 }

@@ -1,14 +1,17 @@
 //! The sandbox's own control over HTTP, under `/_sandbox/`: what a test in another process has instead of the Rust
 //! functions. These requests are not recorded and meet no fault.
 
-use axum::extract::{Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 
 use super::faults::Fault;
-use super::{Sandbox, surveys};
+use super::{Sandbox, agent, hooks, surveys};
+
+/// Bytes: an agent's file of 5 MB in base64, and some more.
+const BODY_LIMIT: usize = 8 * 1024 * 1024;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,4 +61,7 @@ pub(super) fn router() -> Router<Sandbox> {
             }),
         )
         .merge(surveys::control())
+        .merge(agent::control::router())
+        .merge(hooks::control::router())
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }

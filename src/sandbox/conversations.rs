@@ -6,6 +6,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::participant::{Audience, Participant};
+
+/// The skill of a conversation that nobody routed. Source: vendor's Send API page "Conversation".
+const NO_SKILL: &str = "-1";
+
 /// The feature whose automatic messages need a quick first SEND.
 const AUTO_MESSAGES: &str = "AUTO_MESSAGES";
 
@@ -57,6 +62,10 @@ pub struct Conversation {
     pub stage: Stage,
     /// Who closed it, such as `CONSUMER` or `AGENT`.
     pub close_reason: Option<String>,
+    /// The skill to which it is routed; `-1` for none.
+    pub skill_id: String,
+    /// The consumer, and the agent who has it.
+    pub participants: Vec<Participant>,
     /// When it was opened.
     pub opened_at: DateTime<Utc>,
     /// When the first SEND came.
@@ -101,13 +110,54 @@ pub struct Event {
     pub sequence: Option<usize>,
     /// When it was published.
     pub at: DateTime<Utc>,
+    /// Who published it.
+    pub originator: Participant,
+    /// Who is to read it.
+    pub audience: Audience,
     /// The `event` member as it was sent.
     pub event: Value,
     /// The `metadata` member of the request.
     pub metadata: Option<Value>,
 }
 
+/// What someone publishes.
+#[derive(Debug)]
+pub(super) struct Publishing {
+    pub(super) originator: Participant,
+    pub(super) audience: Audience,
+    pub(super) event: Value,
+    pub(super) metadata: Option<Value>,
+}
+
 impl Conversation {
+    /// One that was just opened.
+    pub(super) fn new(id: String, opening: Opening, now: DateTime<Utc>) -> Self {
+        let skill = match opening.request.get("skillId") {
+            Some(Value::String(skill)) => skill.clone(),
+            Some(skill) => skill.to_string(),
+            None => NO_SKILL.to_owned(),
+        };
+        Self {
+            state: Stage::Open,
+            stage: Stage::Open,
+            close_reason: None,
+            skill_id: skill,
+            participants: vec![Participant::consumer(&opening.consumer.lp_consumer_id)],
+            consumer: opening.consumer,
+            opened_at: now,
+            first_send_at: None,
+            profile: opening.profile,
+            request: opening.request,
+            client_properties: opening.client_properties,
+            features: opening.features,
+            dialogs: vec![Dialog::new(id.clone(), DialogKind::Main)],
+            csat: None,
+            ttr: None,
+            complaints: Vec::new(),
+            id,
+        }
+    }
+
     /// Ends the conversation with all its dialogs; returns whether it was open.
     pub(super) fn close(&mut self, by: &str) -> bool {
         if self.stage == Stage::Close {
@@ -162,30 +212,31 @@ impl Dialog {
         }
     }
 
-    /// Adds an event that takes the next place in the dialog.
-    pub(super) fn publish(
-        &mut self,
-        event: Value,
-        metadata: Option<Value>,
-        at: DateTime<Utc>,
-    ) -> usize {
-        let sequence = self.events.iter().filter(|e| e.sequence.is_some()).count();
-        self.events.push(Event {
-            sequence: Some(sequence),
-            at,
-            event,
-            metadata,
-        });
+    /// Adds an event that takes the next place in the dialog, which all participants share.
+    pub(super) fn publish(&mut self, publishing: Publishing, at: DateTime<Utc>) -> usize {
+        let sequence = self.next_sequence();
+        self.push(Some(sequence), publishing, at);
         sequence
     }
 
     /// Adds an event that takes no place in the dialog.
-    pub(super) fn show(&mut self, event: Value, metadata: Option<Value>, at: DateTime<Utc>) {
+    pub(super) fn show(&mut self, publishing: Publishing, at: DateTime<Utc>) {
+        self.push(None, publishing, at);
+    }
+
+    /// The place that the next event will have.
+    pub(super) fn next_sequence(&self) -> usize {
+        self.events.iter().filter(|e| e.sequence.is_some()).count()
+    }
+
+    fn push(&mut self, sequence: Option<usize>, publishing: Publishing, at: DateTime<Utc>) {
         self.events.push(Event {
-            sequence: None,
+            sequence,
             at,
-            event,
-            metadata,
+            originator: publishing.originator,
+            audience: publishing.audience,
+            event: publishing.event,
+            metadata: publishing.metadata,
         });
     }
 }
@@ -210,6 +261,8 @@ pub(super) struct Conversations {
     by_survey: HashMap<String, usize>,
     /// Place in `all` of the consumer's latest conversation, the only one that can be open.
     latest: HashMap<Consumer, usize>,
+    /// Places in `all` of those that someone may have changed since they were last looked at.
+    touched: BTreeSet<usize>,
 }
 
 impl Conversations {
@@ -218,39 +271,35 @@ impl Conversations {
         let index = self.all.len();
         self.by_id.insert(id.clone(), index);
         self.latest.insert(opening.consumer.clone(), index);
-        self.all.push(Conversation {
-            consumer: opening.consumer,
-            state: Stage::Open,
-            stage: Stage::Open,
-            close_reason: None,
-            opened_at: now,
-            first_send_at: None,
-            profile: opening.profile,
-            request: opening.request,
-            client_properties: opening.client_properties,
-            features: opening.features,
-            dialogs: vec![Dialog::new(id.clone(), DialogKind::Main)],
-            csat: None,
-            ttr: None,
-            complaints: Vec::new(),
-            id,
-        });
+        self.touched.insert(index);
+        self.all.push(Conversation::new(id, opening, now));
     }
 
     /// The open conversation of a consumer.
     pub(super) fn open_of(&mut self, consumer: &Consumer) -> Option<&mut Conversation> {
         let index = *self.latest.get(consumer)?;
+        self.touched.insert(index);
         self.all.get_mut(index).filter(|c| c.stage == Stage::Open)
     }
 
     pub(super) fn get(&mut self, id: &str) -> Option<&mut Conversation> {
-        self.all.get_mut(*self.by_id.get(id)?)
+        let index = *self.by_id.get(id)?;
+        self.touched.insert(index);
+        self.all.get_mut(index)
+    }
+
+    /// Those that may have changed since this was last asked, which is all that were handed out since.
+    pub(super) fn take_touched(&mut self) -> impl Iterator<Item = &Conversation> {
+        let touched = std::mem::take(&mut self.touched);
+        let all = &self.all;
+        touched.into_iter().filter_map(|index| all.get(index))
     }
 
     /// The conversation that a dialog belongs to; the main one bears its id.
     pub(super) fn of_dialog(&mut self, id: &str) -> Option<&mut Conversation> {
-        let index = self.by_id.get(id).or_else(|| self.by_survey.get(id))?;
-        self.all.get_mut(*index)
+        let index = *self.by_id.get(id).or_else(|| self.by_survey.get(id))?;
+        self.touched.insert(index);
+        self.all.get_mut(index)
     }
 
     /// Adds the survey to a conversation.
@@ -262,6 +311,7 @@ impl Conversations {
             let dialog = Dialog::new(survey.clone(), DialogKind::PostSurvey);
             conversation.dialogs.push(dialog);
             self.by_survey.insert(survey, index);
+            self.touched.insert(index);
         }
     }
 

@@ -1,4 +1,5 @@
-//! The files of the Cloud: a SEND announces a file, which gives it its path, and an upload fills it.
+//! The files of the Cloud: a SEND announces a file, which gives it its path, and an upload fills it. An agent's file is
+//! both at once.
 //!
 //! Announcements stay, as conversations do; contents are held up to a bound on their total, and the oldest upload
 //! gives way to a new one. A file whose content gave way is as if it had never been uploaded.
@@ -6,18 +7,20 @@
 use std::collections::{HashMap, VecDeque};
 
 use axum::body::Bytes;
-
-use super::conversations::Consumer;
-use super::schema::file::FileType;
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 /// Bytes: some twenty of the largest files.
 const CAPACITY: usize = 64 * 1024 * 1024;
 
-/// A file that a consumer announced.
+/// A file that someone announced.
 #[derive(Debug)]
 pub(super) struct File {
-    pub(super) owner: Consumer,
-    pub(super) kind: FileType,
+    /// Account id.
+    pub(super) account: String,
+    /// The Cloud's id of the participant who announced it.
+    pub(super) owner: String,
+    pub(super) media_type: &'static str,
     /// Bytes, as announced.
     pub(super) size: usize,
     /// What was uploaded.
@@ -64,5 +67,29 @@ impl Files {
             self.held -= content.len();
             self.uploaded.retain(|uploaded| uploaded != path);
         }
+    }
+}
+
+/// Where a new file of a participant is put. Source: vendor's Send API examples, section on file sharing.
+pub(super) fn path(
+    account: &str,
+    owner: &str,
+    uuid: Uuid,
+    now: DateTime<Utc>,
+    extension: &str,
+) -> String {
+    let time = now.format("%d-%m-%Y_%H-%M-%S-%3f");
+    format!("/v1/AUTH_async-images/{account}/{owner}_uuid_{uuid}_{time}.{extension}")
+}
+
+/// The media type of a file type in upper-case letters.
+pub(super) fn media_type(file_type: &str) -> &'static str {
+    match file_type {
+        "JPG" | "JPEG" => "image/jpeg",
+        "PNG" => "image/png",
+        "GIF" => "image/gif",
+        "TXT" => "text/plain; charset=utf-8",
+        "PDF" => "application/pdf",
+        _ => "application/octet-stream",
     }
 }

@@ -3,6 +3,9 @@
 use axum::http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::agent::Script;
+use super::hooks::Webhook;
+
 /// What a sandbox is made with.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -12,6 +15,10 @@ pub struct Options {
     pub public_url: Option<String>,
     /// How the Cloud behaves at first.
     pub behaviour: Behaviour,
+    /// Who is told what happens.
+    pub webhooks: Vec<Webhook>,
+    /// Whether an agent answers by itself, and how fast.
+    pub agent: Option<Script>,
 }
 
 /// An app installation of one account.

@@ -38,8 +38,7 @@ pub(super) fn download(sandbox: &Sandbox, request: &RecordedRequest) -> Result<R
         let complaint = format!("{}: nothing was uploaded there", request.path);
         Refusal::plain(StatusCode::NOT_FOUND, complaint)
     })?;
-    let media_type = file.kind.media_type();
-    Ok(([(header::CONTENT_TYPE, media_type)], content).into_response())
+    Ok(([(header::CONTENT_TYPE, file.media_type)], content).into_response())
 }
 
 /// The answer to a temporary URL whose path is not that of a file, such as one with a slash too many.

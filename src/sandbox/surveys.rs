@@ -12,7 +12,8 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::conversations::{Conversation, Dialog, DialogKind, Stage};
+use super::conversations::{Conversation, Dialog, DialogKind, Publishing, Stage};
+use super::participant::{Audience, Participant, Role};
 use super::{Sandbox, Shared, State as Everything};
 
 /// The feature without which a conversation has one dialog alone.
@@ -79,8 +80,15 @@ impl Sandbox {
     pub fn ask_survey(&self, id: &str, event: Value) -> Option<usize> {
         let now = self.0.clock.now();
         let mut state = self.state();
-        let survey = state.conversations.get(id)?.survey()?;
-        Some(survey.publish(event, None, now))
+        let conversation = state.conversations.get(id)?;
+        let bot = Participant::of_brand(&conversation.consumer.account, Role::Agent, "");
+        let publishing = Publishing {
+            originator: bot,
+            audience: Audience::All,
+            event,
+            metadata: None,
+        };
+        Some(conversation.survey()?.publish(publishing, now))
     }
 
     /// Ends the survey of a conversation, and with it the conversation, which shows who closed its main dialog.

@@ -2,7 +2,9 @@
 
 mod control;
 mod domains;
+mod hooks;
 mod opening;
+mod receiver;
 mod sending;
 mod storage;
 mod surveys;

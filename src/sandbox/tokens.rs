@@ -24,6 +24,9 @@ pub enum Error {
     /// The key is not in the form in which tokens are signed.
     #[error("the sandbox could not read the RSA key that it made")]
     Encoding(#[from] jsonwebtoken::errors::Error),
+    /// The TLS set-up of the machine cannot be used.
+    #[error("the sandbox could not make an HTTP client; does the machine have root certificates?")]
+    Http(#[from] reqwest::Error),
 }
 
 /// The claims of an AppJWT.

@@ -102,7 +102,7 @@ impl Store {
     ) -> Result<Vec<DueTyping>, Error> {
         let rows: Vec<DueRow> = run!(self, writer, |db| {
             sqlx::query_as(
-            "UPDATE users SET typing_until = $2
+            "UPDATE users SET typing_until = $2, typing_sent_at = 0
              WHERE id IN (SELECT id FROM users WHERE typing_until <= $1 ORDER BY typing_until LIMIT $3)
                -- looked at again once the row is ours: another replica may have been faster
                AND typing_until <= $1

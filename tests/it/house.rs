@@ -9,7 +9,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
     ("axum", &["api", "app", "sandbox"]),
     ("image", &["media"]),
-    ("reqwest", &["app", "cloud", "http"]),
+    // The sandbox shares nothing with the client, so it calls webhooks with a client of its own.
+    ("reqwest", &["app", "cloud", "http", "sandbox"]),
     ("jsonwebtoken", &["sandbox"]),
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),

@@ -9,7 +9,10 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::{Failure, admit, check_features, profile_set, success};
-use crate::sandbox::conversations::{Consumer, Conversation, Conversations, DialogKind, Stage};
+use crate::sandbox::conversations::{
+    Consumer, Conversation, Conversations, DialogKind, Publishing, Stage,
+};
+use crate::sandbox::participant::{Audience, Participant};
 use crate::sandbox::recording::RecordedRequest;
 use crate::sandbox::refusal::Refusal;
 use crate::sandbox::schema;
@@ -84,6 +87,7 @@ impl Sending<'_> {
         let body: event::Body = schema::read("body", &envelope.body)?;
         let publication = event::classify(&body.event)?;
         let (now, closed) = (self.now, self.closed());
+        let originator = Participant::consumer(&self.consumer.lp_consumer_id);
         let uploaded = match &publication {
             Publication::File(file) => self.check_upload(file),
             Publication::Sequenced | Publication::ChatState => Ok(()),
@@ -108,12 +112,16 @@ impl Sending<'_> {
             ));
         }
         uploaded?;
+        let publishing = Publishing {
+            originator,
+            audience: Audience::All,
+            event: body.event,
+            metadata: envelope.metadata,
+        };
         let sequence = match publication {
-            Publication::Sequenced | Publication::File(_) => {
-                dialog.publish(body.event, envelope.metadata, now)
-            }
+            Publication::Sequenced | Publication::File(_) => dialog.publish(publishing, now),
             Publication::ChatState => {
-                dialog.show(body.event, envelope.metadata, now);
+                dialog.show(publishing, now);
                 0
             }
         };

@@ -100,14 +100,6 @@ impl FileType {
             Self::Gif => "GIF",
         }
     }
-
-    pub(in crate::sandbox) fn media_type(self) -> &'static str {
-        match self {
-            Self::Jpg | Self::Jpeg => "image/jpeg",
-            Self::Png => "image/png",
-            Self::Gif => "image/gif",
-        }
-    }
 }
 
 /// A small image as a data URI.

@@ -4,7 +4,8 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Sending;
-use crate::sandbox::files::File;
+use crate::sandbox::conversations::Consumer;
+use crate::sandbox::files::{self, File};
 use crate::sandbox::messaging::{Failure, check_features};
 use crate::sandbox::operation::Operation;
 use crate::sandbox::schema;
@@ -22,18 +23,19 @@ impl Sending<'_> {
         let conversation = open.ok_or(closed)?;
         check_features(conversation, self.properties.as_ref())?;
         conversation.note_send(self.now);
-        let path = format!(
-            "/v1/AUTH_async-images/{}/{}_uuid_{}_{}.{}",
-            self.consumer.account,
-            self.consumer.lp_consumer_id,
-            self.shared.clock.uuid(),
-            self.now.format("%d-%m-%Y_%H-%M-%S-%3f"),
-            file_type.extension()
-        );
+        let Consumer {
+            account,
+            lp_consumer_id: owner,
+            ..
+        } = self.consumer.clone();
+        let extension = file_type.extension();
+        let uuid = self.shared.clock.uuid();
+        let path = files::path(&account, &owner, uuid, self.now, extension);
         let answer = self.temp_url(Operation::Upload, &path);
         let file = File {
-            owner: self.consumer.clone(),
-            kind: file_type,
+            account,
+            owner,
+            media_type: files::media_type(extension),
             size: file_size.0,
             content: None,
         };
@@ -48,9 +50,7 @@ impl Sending<'_> {
         } = schema::read("body", body)?;
         let account = &self.consumer.account;
         match self.state.files.get(&path) {
-            Some(file) if file.owner.account == *account => {
-                Ok(self.temp_url(Operation::Download, &path))
-            }
+            Some(file) if file.account == *account => Ok(self.temp_url(Operation::Download, &path)),
             // What the Cloud answers is not documented.
             _ => Err(Failure {
                 status: StatusCode::NOT_FOUND,
@@ -66,7 +66,8 @@ impl Sending<'_> {
     pub(super) fn check_upload(&self, published: &HostedFile) -> Result<(), Failure> {
         let path = &published.relative_path;
         let file = self.state.files.get(path);
-        let reason = match file.filter(|file| file.owner == self.consumer) {
+        let owner = &self.consumer.lp_consumer_id;
+        let reason = match file.filter(|file| file.owner == *owner) {
             None => "which the consumer never announced".to_owned(),
             Some(File { content: None, .. }) => "where nothing was uploaded".to_owned(),
             Some(File {

@@ -1,0 +1,220 @@
+//! The brand's side of a conversation: what agents, bots and managers do in it.
+
+mod action;
+pub(super) mod control;
+mod script;
+
+pub use action::{AcceptStatus, Action, ChatState, Choice, Picture, Rich, Speaker, Text};
+pub use script::Script;
+
+pub(super) use script::{Hearing, listen};
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use super::conversations::{Conversation, Dialog, Publishing, Stage};
+use super::files::{self, File, Files};
+use super::participant::{Audience, Participant, Role};
+use super::{Sandbox, Shared, State};
+
+/// The reason that a conversation shows when an agent closes it.
+const CLOSED_BY: &str = "AGENT";
+
+/// Why nobody of the brand could do that.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// There is no such conversation.
+    #[error("there is no conversation `{0}`")]
+    Unknown(String),
+    /// The conversation has ended.
+    #[error("conversation `{0}` is closed")]
+    Closed(String),
+    /// The Cloud would not let anybody do that.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl Sandbox {
+    /// Has someone of the brand do something in a conversation; the sequence in the dialog, of what takes one.
+    ///
+    /// An agent who does something without having joined joins first.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be done; then nothing has changed.
+    pub fn act(&self, conversation: &str, action: Action) -> Result<Option<usize>, Refused> {
+        let mut state = self.state();
+        let State {
+            conversations,
+            files,
+            ..
+        } = &mut *state;
+        let unknown = || Refused::Unknown(conversation.to_owned());
+        let acting = Acting {
+            conversation: conversations.get(conversation).ok_or_else(unknown)?,
+            files,
+            shared: &self.0,
+            now: self.0.clock.now(),
+        };
+        acting.perform(action)
+    }
+}
+
+/// What an action changes.
+struct Acting<'a> {
+    conversation: &'a mut Conversation,
+    files: &'a mut Files,
+    shared: &'a Shared,
+    now: DateTime<Utc>,
+}
+
+impl Acting<'_> {
+    fn perform(mut self, action: Action) -> Result<Option<usize>, Refused> {
+        action.check(self.dialog()?).map_err(Refused::Invalid)?;
+        match action {
+            Action::Join {} => {
+                self.agent();
+                Ok(None)
+            }
+            Action::Text(text) => {
+                let event = json!({
+                    "type": "ContentEvent",
+                    "contentType": "text/plain",
+                    "message": text.text,
+                });
+                let originator = self.speaker(text.role);
+                let publishing = Publishing {
+                    originator,
+                    audience: if text.private {
+                        Audience::AgentsAndManagers
+                    } else {
+                        Audience::All
+                    },
+                    event: action::with_choices(event, &text.quick_replies),
+                    metadata: action::metadata(text.metadata),
+                };
+                self.publish(publishing).map(Some)
+            }
+            Action::Rich(rich) => {
+                let event = json!({"type": "RichContentEvent", "content": rich.content});
+                let event = action::with_choices(event, &rich.quick_replies);
+                self.say(event, action::metadata(rich.metadata)).map(Some)
+            }
+            Action::File(picture) => {
+                let event = self.store(picture);
+                self.say(event, None).map(Some)
+            }
+            Action::SecureForm { title, form_id } => {
+                let event = json!({
+                    "type": "ContentEvent",
+                    "contentType": "forms/secure-invitation",
+                    "message": {
+                        "invitationId": self.shared.clock.uuid().to_string(),
+                        "title": title,
+                        "formId": form_id,
+                    },
+                });
+                self.say(event, None).map(Some)
+            }
+            Action::Typing { state } => {
+                let event = json!({"type": "ChatStateEvent", "chatState": state});
+                let (publishing, now) = (self.by_agent(event, None), self.now);
+                self.dialog()?.show(publishing, now);
+                Ok(None)
+            }
+            Action::Receipt { status, sequences } => {
+                let event = json!({
+                    "type": "AcceptStatusEvent",
+                    "status": status,
+                    "sequenceList": sequences,
+                });
+                self.say(event, None).map(Some)
+            }
+            Action::Transfer { skill } => {
+                let participants = &mut self.conversation.participants;
+                participants.retain(|participant| participant.role != Role::AssignedAgent);
+                self.conversation.skill_id = skill;
+                Ok(None)
+            }
+            Action::Close {} => {
+                self.conversation.close(CLOSED_BY);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The dialog in which things happen: the latest that is open, which is the survey during a survey.
+    fn dialog(&mut self) -> Result<&mut Dialog, Refused> {
+        let mut dialogs = self.conversation.dialogs.iter_mut().rev();
+        dialogs
+            .find(|dialog| dialog.state == Stage::Open)
+            .ok_or_else(|| Refused::Closed(self.conversation.id.clone()))
+    }
+
+    /// The agent who has the conversation, who joins if there is none.
+    fn agent(&mut self) -> Participant {
+        let conversation = &mut *self.conversation;
+        let mut participants = conversation.participants.iter();
+        if let Some(agent) = participants.find(|p| p.role == Role::AssignedAgent) {
+            return agent.clone();
+        }
+        let (account, skill) = (&conversation.consumer.account, &conversation.skill_id);
+        let agent = Participant::of_brand(account, Role::AssignedAgent, skill);
+        conversation.participants.push(agent.clone());
+        agent
+    }
+
+    fn speaker(&mut self, speaker: Speaker) -> Participant {
+        let role = match speaker {
+            Speaker::Agent => return self.agent(),
+            Speaker::Bot => Role::Agent,
+            Speaker::Manager => Role::Manager,
+            Speaker::Controller => Role::Controller,
+        };
+        Participant::of_brand(&self.conversation.consumer.account, role, "")
+    }
+
+    /// Publishes an event of the agent, for everybody.
+    fn say(&mut self, event: Value, metadata: Option<Value>) -> Result<usize, Refused> {
+        let publishing = self.by_agent(event, metadata);
+        self.publish(publishing)
+    }
+
+    fn by_agent(&mut self, event: Value, metadata: Option<Value>) -> Publishing {
+        Publishing {
+            originator: self.agent(),
+            audience: Audience::All,
+            event,
+            metadata,
+        }
+    }
+
+    fn publish(&mut self, publishing: Publishing) -> Result<usize, Refused> {
+        let now = self.now;
+        Ok(self.dialog()?.publish(publishing, now))
+    }
+
+    /// Puts a file where the consumer can fetch it; the event that tells of it.
+    fn store(&mut self, picture: Picture) -> Value {
+        let agent = self.agent();
+        let kind = picture.file_type.to_ascii_uppercase();
+        let account = self.conversation.consumer.account.clone();
+        let uuid = self.shared.clock.uuid();
+        let path = files::path(&account, &agent.id, uuid, self.now, &kind);
+        let file = File {
+            account,
+            owner: agent.id,
+            media_type: files::media_type(&kind),
+            size: picture.content.len(),
+            content: None,
+        };
+        self.files.announce(path.clone(), file);
+        self.files.fill(&path, picture.content);
+        let mut message =
+            json!({"caption": picture.caption, "relativePath": path, "fileType": kind});
+        if let (Some(preview), Some(members)) = (picture.preview, message.as_object_mut()) {
+            members.insert("preview".to_owned(), preview.into());
+        }
+        json!({"type": "ContentEvent", "contentType": "hosted/file", "message": message})
+    }
+}

@@ -1,0 +1,38 @@
+//! What a test in another process has instead of [`Sandbox::act`].
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use super::{Action, Refused};
+use crate::sandbox::Sandbox;
+use crate::sandbox::refusal::Refusal;
+
+pub(in crate::sandbox) fn router() -> Router<Sandbox> {
+    Router::new().route("/conversations/{id}/agent", post(act))
+}
+
+async fn act(
+    State(sandbox): State<Sandbox>,
+    Path(id): Path<String>,
+    Json(action): Json<Action>,
+) -> Result<Json<Value>, Refusal> {
+    let sequence = sandbox.act(&id, action)?;
+    Ok(Json(match sequence {
+        Some(sequence) => json!({"sequence": sequence}),
+        None => json!({}),
+    }))
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        let status = match refused {
+            Refused::Unknown(_) => StatusCode::NOT_FOUND,
+            Refused::Closed(_) => StatusCode::CONFLICT,
+            Refused::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self::plain(status, refused.to_string())
+    }
+}

@@ -1,0 +1,190 @@
+//! Webhooks: who is told what happens in an account's conversations, and what went wrong on purpose.
+//!
+//! Each subscription has a [`queue`] of its own, which decides what is to be sent when, and a [`courier`] that sends it.
+//! Everything is in memory; a notification that nobody subscribed to is forgotten at once.
+
+pub(super) mod control;
+pub(super) mod courier;
+mod delivery;
+mod queue;
+mod signature;
+mod subscription;
+mod trouble;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::Notify;
+
+pub(super) use courier::Client;
+pub use delivery::Delivery;
+pub use subscription::{Algorithm, Retry, Webhook};
+pub use trouble::{Disturbance, Trouble};
+
+use super::notification::Notification;
+use delivery::Deliveries;
+use queue::{Hold, Next, Parcel, Queue};
+use trouble::Troubles;
+
+/// All subscriptions, and what became of the notifications so far.
+#[derive(Debug, Default)]
+pub(super) struct Hooks {
+    /// A subscription stays where it is, so that its place names it.
+    subscriptions: Vec<Subscription>,
+    pub(super) troubles: Troubles,
+    pub(super) deliveries: Deliveries,
+}
+
+#[derive(Debug)]
+struct Subscription {
+    webhook: Arc<Webhook>,
+    queue: Queue,
+    /// Rung when there may be something to send.
+    bell: Arc<Notify>,
+    /// Whether its courier is on the way.
+    served: bool,
+    /// Whether the latest notification was refused.
+    failing: bool,
+}
+
+impl Hooks {
+    /// Adds a subscription, or replaces that of the same app installation.
+    pub(super) fn subscribe(&mut self, webhook: Webhook) {
+        let known = self.subscriptions.iter_mut().find(|s| {
+            s.webhook.account_id == webhook.account_id && s.webhook.client_id == webhook.client_id
+        });
+        match known {
+            Some(subscription) => {
+                subscription.queue.retry = webhook.retry;
+                subscription.webhook = Arc::new(webhook);
+            }
+            None => self.subscriptions.push(Subscription {
+                queue: Queue::new(webhook.retry),
+                webhook: Arc::new(webhook),
+                bell: Arc::default(),
+                served: false,
+                failing: false,
+            }),
+        }
+    }
+
+    /// Queues a notification for those who subscribed to its account; says how many they are.
+    pub(super) fn push(&mut self, notification: &Notification, now: DateTime<Utc>) -> usize {
+        let of_account = |s: &&mut Subscription| s.webhook.account_id == notification.account;
+        let mut subscribed: Vec<_> = self.subscriptions.iter_mut().filter(of_account).collect();
+        if subscribed.is_empty() {
+            return 0;
+        }
+        let struck = self.troubles.take(notification.kind);
+        for subscription in &mut subscribed {
+            let (queue, notification) = (&mut subscription.queue, notification.clone());
+            match struck.map(|struck| struck.trouble) {
+                None => queue.push(notification, now),
+                Some(Trouble::Drop) => {}
+                Some(Trouble::Duplicate) => {
+                    queue.push(notification.clone(), now);
+                    queue.push(notification, now);
+                }
+                Some(Trouble::Reorder) => queue.hold(notification, Hold::Follower, now),
+                Some(Trouble::Delay) => queue.hold(notification, Hold::Release, now),
+                Some(Trouble::BadSignature) => queue.push_forged(notification, now),
+                Some(Trouble::OldForm) => queue.push(notification.in_old_form(), now),
+                Some(Trouble::Batch) => queue.gather(notification, now),
+            }
+            if struck.is_some_and(|struck| struck.trouble == Trouble::Batch && struck.last) {
+                queue.close_batches();
+            }
+            subscription.bell.notify_one();
+        }
+        subscribed.len()
+    }
+
+    /// How many notifications are still to be delivered, those that are held back included.
+    pub(super) fn pending(&self) -> usize {
+        self.subscriptions.iter().map(|s| s.queue.len()).sum()
+    }
+
+    /// Lets go of everything that is held back.
+    pub(super) fn release(&mut self) {
+        self.for_each_queue(Queue::release);
+    }
+
+    /// Makes everything due that waits for another try.
+    pub(super) fn retry_now(&mut self) {
+        self.for_each_queue(Queue::retry_now);
+    }
+
+    /// Forgets everything but the subscriptions.
+    pub(super) fn reset(&mut self) {
+        self.for_each_queue(Queue::clear);
+        self.troubles = Troubles::default();
+        self.deliveries = Deliveries::default();
+    }
+
+    fn for_each_queue(&mut self, change: impl Fn(&mut Queue)) {
+        for subscription in &mut self.subscriptions {
+            change(&mut subscription.queue);
+            subscription.bell.notify_one();
+        }
+    }
+
+    /// What the courier of a subscription has to do now; with nothing left it goes home.
+    fn next(&mut self, place: usize, now: DateTime<Utc>) -> Option<Round> {
+        let subscription = self.subscriptions.get_mut(place)?;
+        let parcels = match subscription.queue.next(now) {
+            Next::Send(parcels) => parcels,
+            Next::Wait => Vec::new(),
+            Next::Nothing => {
+                subscription.served = false;
+                return None;
+            }
+        };
+        Some(Round {
+            parcels,
+            webhook: Arc::clone(&subscription.webhook),
+            bell: Arc::clone(&subscription.bell),
+        })
+    }
+
+    /// Takes note of what became of an attempt.
+    fn settle(&mut self, place: usize, parcel: &Parcel, status: Option<u16>, now: DateTime<Utc>) {
+        let Some(subscription) = self.subscriptions.get_mut(place) else {
+            return;
+        };
+        // Source: vendor's Webhooks documentation, "Retry policy": every other status is a failure.
+        let taken = matches!(status, Some(200 | 201));
+        subscription.queue.settle(parcel.id, taken, now);
+        if taken == subscription.failing {
+            subscription.failing = !taken;
+            let account = &subscription.webhook.account_id;
+            if taken {
+                tracing::info!(account, "the sandbox's notifications are taken again");
+            } else {
+                // Said once, since it may go on for as long as a retry policy goes.
+                tracing::warn!(
+                    account,
+                    status,
+                    "a notification of the sandbox was not taken"
+                );
+            }
+        }
+        self.deliveries.push(Delivery {
+            at: now,
+            account_id: subscription.webhook.account_id.clone(),
+            client_id: subscription.webhook.client_id.clone(),
+            kind: parcel.kind,
+            conversation_id: parcel.conversation.clone(),
+            attempt: parcel.attempt,
+            status,
+            body: String::from_utf8_lossy(&parcel.body).into_owned(),
+        });
+    }
+}
+
+/// What a courier takes along.
+#[derive(Debug)]
+struct Round {
+    parcels: Vec<Parcel>,
+    webhook: Arc<Webhook>,
+    bell: Arc<Notify>,
+}

@@ -1,0 +1,176 @@
+//! What a test can do with webhooks, in Rust and over HTTP.
+
+use std::collections::BTreeSet;
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use serde_json::json;
+
+use super::{Delivery, Disturbance, Webhook};
+use crate::sandbox::Sandbox;
+use crate::sandbox::announcements::Announcements;
+use crate::sandbox::conversations::{Consumer, Conversation, Opening, Publishing};
+use crate::sandbox::idp;
+use crate::sandbox::notification::{Content, Kind, Notification};
+use crate::sandbox::participant::{Audience, Participant, Role};
+use crate::sandbox::refusal::Refusal;
+
+impl Sandbox {
+    /// Tells someone from now on what happens in an account; another webhook of the same app installation is replaced.
+    pub fn subscribe(&self, webhook: Webhook) {
+        self.state().hooks.subscribe(webhook);
+    }
+
+    /// Has the next notifications delivered otherwise than usual, after those disturbances that were ordered before.
+    pub fn disturb(&self, disturbance: Disturbance) {
+        self.state().hooks.troubles.push(disturbance);
+    }
+
+    /// Lets go of the notifications that are held back.
+    pub fn release_notifications(&self) {
+        self.state().hooks.release();
+    }
+
+    /// Tries again at once what waits for another try.
+    pub fn retry_now(&self) {
+        self.state().hooks.retry_now();
+    }
+
+    /// The latest 10,000 attempts to deliver a notification, fewer where their bodies exceed 64 MiB, in the order in which
+    /// they ended.
+    #[must_use]
+    pub fn notifications(&self) -> Vec<Delivery> {
+        self.state().hooks.deliveries.list()
+    }
+
+    /// How many notifications are on the way, wait for another try or are held back.
+    #[must_use]
+    pub fn pending_notifications(&self) -> usize {
+        self.state().hooks.pending()
+    }
+
+    /// Tells of a conversation that another channel opened, in which an agent says something; its id.
+    ///
+    /// None where nobody subscribed to the account.
+    #[must_use]
+    pub fn foreign(&self, account: &str) -> Option<String> {
+        let clock = &self.0.clock;
+        let now = clock.now();
+        let id = clock.uuid().to_string();
+        let ext_consumer_id = format!("elsewhere-{id}");
+        let opening = Opening {
+            consumer: Consumer {
+                account: account.to_owned(),
+                lp_consumer_id: idp::lp_consumer_id(account, &ext_consumer_id),
+                ext_consumer_id,
+            },
+            profile: json!({}),
+            request: json!({"brandId": account}),
+            client_properties: None,
+            features: BTreeSet::new(),
+        };
+        let mut conversation = Conversation::new(id.clone(), opening, now);
+        let agent = Participant::of_brand(account, Role::AssignedAgent, &conversation.skill_id);
+        conversation.participants.push(agent.clone());
+        for dialog in &mut conversation.dialogs {
+            let publishing = Publishing {
+                originator: agent.clone(),
+                audience: Audience::All,
+                event: json!({
+                    "type": "ContentEvent",
+                    "contentType": "text/plain",
+                    "message": "This is for somebody else",
+                }),
+                metadata: None,
+            };
+            dialog.publish(publishing, now);
+        }
+        let mut state = self.state();
+        let mut announcements = Announcements::default();
+        let notifications = announcements.news(&conversation, now).notifications();
+        let told = notifications
+            .iter()
+            .map(|notification| state.hooks.push(notification, now))
+            .sum::<usize>();
+        (told > 0).then_some(id)
+    }
+
+    /// Sends a body as it is, rightly signed; returns whether anybody subscribed to the account.
+    pub fn notify_raw(&self, account: &str, body: impl Into<Bytes>) -> bool {
+        let notification = Notification {
+            account: account.to_owned(),
+            conversation: None,
+            kind: Kind::Raw,
+            content: Content::Raw(body.into()),
+        };
+        let now = self.0.clock.now();
+        self.state().hooks.push(&notification, now) > 0
+    }
+}
+
+pub(in crate::sandbox) fn router() -> Router<Sandbox> {
+    Router::new()
+        .route("/webhooks", put(subscribe))
+        .route("/webhooks/disturbances", post(disturb))
+        .route(
+            "/webhooks/release",
+            post(async |State(sandbox): State<Sandbox>| {
+                sandbox.release_notifications();
+                StatusCode::NO_CONTENT
+            }),
+        )
+        .route(
+            "/webhooks/retry",
+            post(async |State(sandbox): State<Sandbox>| {
+                sandbox.retry_now();
+                StatusCode::NO_CONTENT
+            }),
+        )
+        .route(
+            "/notifications",
+            get(async |State(sandbox): State<Sandbox>| Json(sandbox.notifications())),
+        )
+        .route("/notifications/{account}/foreign", post(foreign))
+        .route("/notifications/{account}/raw", post(notify_raw))
+}
+
+async fn subscribe(State(sandbox): State<Sandbox>, Json(webhook): Json<Webhook>) -> StatusCode {
+    sandbox.subscribe(webhook);
+    StatusCode::NO_CONTENT
+}
+
+async fn disturb(
+    State(sandbox): State<Sandbox>,
+    Json(disturbance): Json<Disturbance>,
+) -> StatusCode {
+    sandbox.disturb(disturbance);
+    StatusCode::NO_CONTENT
+}
+
+async fn foreign(State(sandbox): State<Sandbox>, Path(account): Path<String>) -> Response {
+    match sandbox.foreign(&account) {
+        Some(id) => Json(json!({"conversation_id": id})).into_response(),
+        None => nobody(&account),
+    }
+}
+
+async fn notify_raw(
+    State(sandbox): State<Sandbox>,
+    Path(account): Path<String>,
+    body: Bytes,
+) -> Response {
+    if sandbox.notify_raw(&account, body) {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        nobody(&account)
+    }
+}
+
+fn nobody(account: &str) -> Response {
+    let complaint = format!("nobody subscribed to account `{account}`");
+    Refusal::plain(StatusCode::NOT_FOUND, complaint).into_response()
+}

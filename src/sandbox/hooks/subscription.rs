@@ -1,0 +1,91 @@
+//! What an app installation subscribes with.
+
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer};
+use url::Url;
+
+/// Where the notifications of an account go, and how they are signed and repeated.
+///
+/// As JSON: `{"account_id": "12345678", "client_id": "app", "client_secret": "…", "url": "https://…", "algorithm":
+/// "sha256", "retry": {"time_to_live": 86400}}`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// Account id.
+    pub account_id: String,
+    /// Client id of the app installation.
+    pub client_id: String,
+    /// Its secret, by which notifications are signed.
+    #[serde(deserialize_with = "read_secret")]
+    pub client_secret: SecretString,
+    /// Where they are sent, by POST.
+    #[serde(deserialize_with = "read_url")]
+    pub url: Url,
+    /// How they are signed; SHA-1 unless said otherwise, as the Cloud does for most accounts.
+    #[serde(default)]
+    pub algorithm: Algorithm,
+    /// What happens to one that is not taken; nothing unless said otherwise.
+    #[serde(default)]
+    pub retry: Retry,
+}
+
+/// The hash in a signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Algorithm {
+    /// HMAC-SHA1, `sha1=`.
+    #[default]
+    Sha1,
+    /// HMAC-SHA256, `sha256=`, for accounts that the vendor switched over.
+    Sha256,
+}
+
+/// What happens to a notification that is not taken. Source: vendor's Webhooks documentation, "Retry policy".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retry {
+    /// Up to so many further tries, 0 to 5, 30 s apart; later notifications do not wait for it.
+    #[serde(deserialize_with = "read_number")]
+    ByNumber(u32),
+    /// Tries after 2, 4, 8 … 300 s until it is so many seconds old, 2 to 259,200; meanwhile nothing else of the app
+    /// is sent, and then all of it in order.
+    #[serde(deserialize_with = "read_seconds")]
+    TimeToLive(u32),
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self::ByNumber(0)
+    }
+}
+
+fn read_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+    String::deserialize(deserializer).map(SecretString::from)
+}
+
+fn read_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
+    let url = Url::deserialize(deserializer)?;
+    if ["http", "https"].contains(&url.scheme()) {
+        Ok(url)
+    } else {
+        Err(serde::de::Error::custom("expected an http or https URL"))
+    }
+}
+
+fn read_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        number @ 0..=5 => Ok(number),
+        number => Err(serde::de::Error::custom(format!(
+            "{number} further tries, expected 0 to 5"
+        ))),
+    }
+}
+
+fn read_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        seconds @ 2..=259_200 => Ok(seconds),
+        seconds => Err(serde::de::Error::custom(format!(
+            "{seconds} s to live, expected 2 to 259200"
+        ))),
+    }
+}

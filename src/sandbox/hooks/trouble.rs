@@ -1,0 +1,95 @@
+//! Trouble that a test orders for notifications, as the Cloud's documents say that it can happen.
+
+use std::collections::VecDeque;
+
+use serde::Deserialize;
+
+use crate::sandbox::notification::Kind;
+
+/// An order to deliver notifications otherwise than usual.
+///
+/// As JSON: `{"trouble": "duplicate", "times": 2, "only": "content"}`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disturbance {
+    /// What happens to them.
+    pub trouble: Trouble,
+    /// How many notifications are struck; one unless said otherwise.
+    #[serde(default = "once")]
+    pub times: u32,
+    /// The only ones that are struck; any unless given.
+    #[serde(default)]
+    pub only: Option<Kind>,
+}
+
+/// What happens to a notification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trouble {
+    /// It comes twice.
+    Duplicate,
+    /// It is held back until the next one of its conversation has been delivered.
+    Reorder,
+    /// It is held back until [`Sandbox::release_notifications`](crate::sandbox::Sandbox::release_notifications).
+    Delay,
+    /// It never comes.
+    Drop,
+    /// Its first try bears a signature by another secret.
+    BadSignature,
+    /// It lacks what the vendor's examples of 2018 lack, such as `conversationId`.
+    OldForm,
+    /// It comes in one request with the others that are struck, if they are of one `type`.
+    Batch,
+}
+
+impl Disturbance {
+    /// The next notification meets this trouble.
+    #[must_use]
+    pub fn next(trouble: Trouble) -> Self {
+        Self {
+            trouble,
+            times: once(),
+            only: None,
+        }
+    }
+}
+
+/// The troubles that are still to strike, in the order in which they were ordered.
+#[derive(Debug, Default)]
+pub(in crate::sandbox) struct Troubles(VecDeque<Disturbance>);
+
+/// A trouble that strikes a notification.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Struck {
+    pub(super) trouble: Trouble,
+    /// Whether it is the last one that this order strikes.
+    pub(super) last: bool,
+}
+
+impl Troubles {
+    pub(in crate::sandbox) fn push(&mut self, disturbance: Disturbance) {
+        if disturbance.times > 0 {
+            self.0.push_back(disturbance);
+        }
+    }
+
+    /// The trouble that strikes a notification of `kind`, counted off.
+    pub(super) fn take(&mut self, kind: Kind) -> Option<Struck> {
+        let strikes = |d: &Disturbance| d.only.is_none_or(|only| only == kind);
+        let index = self.0.iter().position(strikes)?;
+        let disturbance = self.0.get_mut(index)?;
+        disturbance.times -= 1;
+        let struck = Struck {
+            trouble: disturbance.trouble,
+            last: disturbance.times == 0,
+        };
+        if struck.last {
+            self.0.remove(index);
+        }
+        Some(struck)
+    }
+}
+
+fn once() -> u32 {
+    1
+}
