@@ -1,5 +1,6 @@
 //! The sandbox seen from outside: requests go through its router, as a client's would.
 
+mod agent;
 mod control;
 mod domains;
 mod hooks;

@@ -12,7 +12,7 @@ use crate::sandbox::agent::Action;
 use crate::sandbox::hooks::{Algorithm, Disturbance, Retry, Trouble, Webhook};
 
 /// The texts that came, with those of one request joined.
-fn texts(got: &[Got]) -> Vec<String> {
+pub(super) fn texts(got: &[Got]) -> Vec<String> {
     let messages = |got: &Got| {
         let changes = got.body["body"]["changes"].as_array().unwrap().clone();
         let texts: Vec<_> = changes
