@@ -1,4 +1,5 @@
-//! `demo`: the service, the simulated Cloud and one channel in one process, with nothing configured.
+//! `demo`: the service, the simulated Cloud with an agent who answers, and one channel in one process, with nothing
+//! configured.
 //!
 //! Everything listens on the loopback address alone, and nothing is kept: the simulated Cloud forgets its conversations
 //! when it stops, so a database that remembered them would only mislead.
@@ -10,12 +11,15 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 
+use super::sandbox::TIME_TO_LIVE;
 use crate::app::{App, Listeners, serve_until};
 use crate::clock::SystemClock;
-use crate::config::{self, Environment};
+use crate::config::{self, Config, Environment};
 use crate::crypto::Key;
 use crate::http::Proxy;
 use crate::lifecycle::Lifecycle;
+use crate::sandbox::agent::Script;
+use crate::sandbox::hooks::{Algorithm, Retry, Webhook};
 use crate::sandbox::{self, Sandbox};
 
 const API_KEY: &str = "demo-key";
@@ -44,7 +48,14 @@ pub(super) async fn run() -> anyhow::Result<ExitCode> {
     ]);
     let config = config::parse("demo.toml", include_str!("demo.toml"), &settings)?;
 
-    let sandbox = Sandbox::new(Arc::new(SystemClock), sandbox::Options::default())?;
+    let sandbox = Sandbox::new(
+        Arc::new(SystemClock),
+        sandbox::Options {
+            webhooks: webhooks(&config, urls.facade)?,
+            agent: Some(Script::default()),
+            ..sandbox::Options::default()
+        },
+    )?;
     let app = App::build(&config, Arc::new(SystemClock), Proxy::None, life.clone()).await?;
     let cloud_life = life.clone();
     // The simulated Cloud stops after the service, which may still be talking to it.
@@ -58,6 +69,24 @@ pub(super) async fn run() -> anyhow::Result<ExitCode> {
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// Has each account's notifications sent to the service, signed as its configuration expects.
+fn webhooks(config: &Config, facade: SocketAddr) -> anyhow::Result<Vec<Webhook>> {
+    let accounts = config.accounts.iter();
+    accounts
+        .map(|account| {
+            let url = format!("http://{facade}/webhooks/{}", account.account_id);
+            Ok(Webhook {
+                account_id: account.account_id.to_string(),
+                client_id: account.client_id.clone(),
+                client_secret: account.client_secret.clone(),
+                url: url.parse()?,
+                algorithm: Algorithm::Sha256,
+                retry: Retry::TimeToLive(TIME_TO_LIVE),
+            })
+        })
+        .collect()
 }
 
 /// The usual port where it is free, else any: a newcomer's machine may run something there.
@@ -92,6 +121,9 @@ impl Urls {
              Send a message as the user \"alice\" of the channel \"demo\":\n\
              \n  \
                curl -sS -X POST http://{facade}/v1/users/alice/messages -H 'Authorization: Bearer {API_KEY}' -H 'Content-Type: application/json' -d '{{\"text\": \"Hello\"}}'\n\
+             \n\
+             A scripted agent answers within 2 s, also to \"menu\", \"card\", \"picture\" and \"bye\". What the simulated\n\
+             Cloud keeps of it: http://{cloud}/_sandbox/conversations\n\
              \n\
              Ctrl-C stops it; nothing is kept.\n\n"
         )

@@ -5,27 +5,88 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
+use secrecy::SecretString;
+use url::Url;
 
 use crate::app::serve_until;
 use crate::clock::SystemClock;
 use crate::lifecycle::Lifecycle;
+use crate::sandbox::agent::Script;
+use crate::sandbox::hooks::{self, Algorithm, Retry, Webhook};
 use crate::sandbox::{self, Sandbox};
+
+/// Seconds: the example in the vendor's documentation of webhooks, one day.
+pub(super) const TIME_TO_LIVE: u32 = 86_400;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Where to listen
     #[arg(long, default_value = "127.0.0.1:9400", value_name = "ADDRESS")]
     listen: SocketAddr,
+    #[arg(
+        long,
+        help = "Where to send an account's notifications, such as http://127.0.0.1:8080/webhooks/12345678",
+        env = "SANDBOX_WEBHOOK_URL",
+        value_name = "URL",
+        value_parser = hooks::read_endpoint,
+        requires_all = ["account_id", "client_id", "client_secret"]
+    )]
+    webhook_url: Option<Url>,
+    /// The account whose notifications are sent
+    #[arg(long, env = "SANDBOX_ACCOUNT_ID", value_name = "ID")]
+    account_id: Option<String>,
+    /// The app installation that they are sent to
+    #[arg(long, env = "SANDBOX_CLIENT_ID", value_name = "ID")]
+    client_id: Option<String>,
+    /// The secret by which they are signed; better given in the variable
+    #[arg(
+        long,
+        env = "SANDBOX_CLIENT_SECRET",
+        value_name = "SECRET",
+        hide_env_values = true
+    )]
+    client_secret: Option<SecretString>,
+    /// Have an agent answer by script
+    #[arg(long)]
+    agent: bool,
+}
+
+impl Options {
+    fn webhook(&self) -> Option<Webhook> {
+        Some(Webhook {
+            account_id: self.account_id.clone()?,
+            client_id: self.client_id.clone()?,
+            client_secret: self.client_secret.clone()?,
+            url: self.webhook_url.clone()?,
+            algorithm: Algorithm::default(),
+            retry: Retry::TimeToLive(TIME_TO_LIVE),
+        })
+    }
 }
 
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let life = Lifecycle::until_signal()?;
-    let sandbox = Sandbox::new(Arc::new(SystemClock), sandbox::Options::default())?;
+    let webhook = options.webhook();
+    let told = webhook.as_ref().map(|webhook| {
+        format!(
+            "It tells {} what happens in account {}\n",
+            webhook.url, webhook.account_id
+        )
+    });
+    let sandbox = Sandbox::new(
+        Arc::new(SystemClock),
+        sandbox::Options {
+            webhooks: webhook.into_iter().collect(),
+            agent: options.agent.then(Script::default),
+            ..sandbox::Options::default()
+        },
+    )?;
     let listener = super::listen(options.listen).await?;
     let address = listener.local_addr()?;
     super::print(&format!(
         "The simulated Cloud listens on http://{address}\n\
-         It takes any account, client id and client secret; in bridge.toml: domain_api = \"http://{address}\"\n"
+         It takes any account, client id and client secret; in bridge.toml: domain_api = \"http://{address}\"\n{}",
+        told.unwrap_or_default()
     ))?;
     let stopping = life.clone();
     let stop = async move { stopping.stopping().await };

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 pub(super) use courier::Client;
 pub use delivery::Delivery;
-pub use subscription::{Algorithm, Retry, Webhook};
+pub use subscription::{Algorithm, Retry, Webhook, read_endpoint};
 pub use trouble::{Disturbance, Trouble};
 
 use super::notification::Notification;

@@ -6,6 +6,7 @@ use liveperson_bridge::sandbox::{Answer, Fault, Operation, Reply};
 use liveperson_bridge::store::Location;
 use reqwest::StatusCode;
 use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::app::TestApp;
 use crate::support::channel::Channel;
@@ -283,6 +284,48 @@ async fn a_simulated_cloud_of_its_own_is_found_by_its_domain_look_up() {
         .await;
     process.signal("TERM").await;
     assert_eq!(process.wait().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_simulated_cloud_of_its_own_tells_whom_its_options_name() {
+    let by_options = command(&[
+        "sandbox",
+        "--listen=127.0.0.1:0",
+        "--agent",
+        "--webhook-url=http://127.0.0.1:1/hooks",
+        "--account-id=le1",
+        "--client-id=app",
+        "--client-secret=the-secret",
+    ]);
+    let mut by_variables = command(&["sandbox", "--listen=127.0.0.1:0"]);
+    by_variables
+        .env("SANDBOX_WEBHOOK_URL", "http://127.0.0.1:1/hooks")
+        .env("SANDBOX_ACCOUNT_ID", "le1")
+        .env("SANDBOX_CLIENT_ID", "app")
+        .env("SANDBOX_CLIENT_SECRET", "the-secret");
+    for command in [by_options, by_variables] {
+        let process = Process::start(command);
+        process
+            .output_line("It tells http://127.0.0.1:1/hooks what happens in account le1")
+            .await;
+        let listens = process.output_line("listens on http://").await;
+        let cloud = Channel::new(listens.split_whitespace().last().unwrap(), "none");
+
+        let told = cloud
+            .post("/_sandbox/notifications/le1/foreign", json!({}))
+            .await;
+        let nobody = cloud
+            .post("/_sandbox/notifications/le2/foreign", json!({}))
+            .await;
+
+        assert_eq!((told.status, nobody.status), (200, 404));
+        let warning = process.log_line("was not taken").await;
+        assert!(warning.contains("le1"), "{warning}");
+        let notifications = cloud.get("/_sandbox/notifications").await.expect(200);
+        assert_eq!(notifications[0]["client_id"], "app");
+        assert_eq!(notifications[0]["status"], Value::Null);
+        assert!(!process.log().contains("the-secret"));
+    }
 }
 
 #[tokio::test]

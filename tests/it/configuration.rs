@@ -195,6 +195,14 @@ async fn wrong_usage_is_told_apart_from_a_failure() {
         &["serve", "extra"],
         &["serve", "--listen", "127.0.0.1:0"],
         &["sandbox", "--listen", "nowhere"],
+        &["sandbox", "--webhook-url", "http://127.0.0.1:1/"],
+        &[
+            "sandbox",
+            "--webhook-url=ftp://127.0.0.1:1/",
+            "--account-id=1",
+            "--client-id=app",
+            "--client-secret=secret",
+        ],
         &["--config"],
     ] {
         let ended = run(command(arguments)).await;

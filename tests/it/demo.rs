@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::support::channel::{Channel, send};
+use crate::support::patience::eventually;
 use crate::support::process::{Process, command};
 
 /// A running demo, and the folder that it takes for temporary files.
@@ -82,7 +83,7 @@ async fn the_line_that_is_printed_sends_a_message() {
     assert_eq!(sent["user_id"], "alice");
     if let Some(again) = run_in_shell(&line).await {
         assert_eq!(again["conversation_id"], sent["conversation_id"]);
-        assert_eq!(again["sequence"], 1);
+        assert!(again["sequence"].as_u64() > sent["sequence"].as_u64());
     }
     let docs = Channel::new(&facade, "none").get("/docs/").await;
     assert_eq!(docs.status, 200);
@@ -91,6 +92,32 @@ async fn the_line_that_is_printed_sends_a_message() {
     process.signal("INT").await;
     assert_eq!(process.wait().await.code(), Some(0));
     assert!(is_empty(folder.path()), "the database is still there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_answers_and_the_service_is_told() {
+    let (process, _folder) = start().await;
+    let cloud = Channel::new(&address(&process, "Simulated Cloud").await, "none");
+
+    send_as_curl_would(&process.output_line("curl ").await).await;
+
+    eventually("an answer", async || {
+        let conversations = cloud.get("/_sandbox/conversations").await.expect(200);
+        let events = conversations[0]["dialogs"][0]["events"].as_array()?.clone();
+        let answers = events
+            .iter()
+            .any(|event| event["event"]["message"] == "You said: Hello");
+        answers.then_some(())
+    })
+    .await;
+    let facade = address(&process, "Facade").await;
+    let told = eventually("a notification", async || {
+        let notifications = cloud.get("/_sandbox/notifications").await.expect(200);
+        notifications.as_array()?.first().cloned()
+    })
+    .await;
+    assert_eq!(told["account_id"], "12345678");
+    assert!(told["status"].is_u64(), "{facade} was not reached: {told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

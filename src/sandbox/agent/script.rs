@@ -26,6 +26,15 @@ pub struct Script {
     pub pace: Duration,
 }
 
+impl Default for Script {
+    /// 600 ms a step: an answer comes within 2 s, and each step can be seen.
+    fn default() -> Self {
+        Self {
+            pace: Duration::from_millis(600),
+        }
+    }
+}
+
 /// What a consumer sent, as far as the agent cares.
 #[derive(Debug)]
 struct Heard {

@@ -63,13 +63,22 @@ fn read_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretStrin
     String::deserialize(deserializer).map(SecretString::from)
 }
 
-fn read_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
-    let url = Url::deserialize(deserializer)?;
+/// Reads where notifications are to go.
+///
+/// # Errors
+///
+/// When it is no http or https URL; the text says so.
+pub fn read_endpoint(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|e| e.to_string())?;
     if ["http", "https"].contains(&url.scheme()) {
         Ok(url)
     } else {
-        Err(serde::de::Error::custom("expected an http or https URL"))
+        Err("expected an http or https URL".to_owned())
     }
+}
+
+fn read_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
+    read_endpoint(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
 fn read_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
