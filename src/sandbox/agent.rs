@@ -4,7 +4,7 @@ mod action;
 pub(super) mod control;
 mod script;
 
-pub use action::{AcceptStatus, Action, ChatState, Choice, Picture, Rich, Speaker, Text};
+pub use action::{AcceptStatus, Action, Attachment, ChatState, Choice, Rich, Speaker, Text};
 pub use script::Script;
 
 pub(super) use script::{Hearing, listen};
@@ -100,8 +100,8 @@ impl Acting<'_> {
                 let event = action::with_choices(event, &rich.quick_replies);
                 self.say(event, action::metadata(rich.metadata)).map(Some)
             }
-            Action::File(picture) => {
-                let event = self.store(picture);
+            Action::File(attachment) => {
+                let event = self.store(attachment);
                 self.say(event, None).map(Some)
             }
             Action::SecureForm { title, form_id } => {
@@ -195,9 +195,9 @@ impl Acting<'_> {
     }
 
     /// Puts a file where the consumer can fetch it; the event that tells of it.
-    fn store(&mut self, picture: Picture) -> Value {
+    fn store(&mut self, attachment: Attachment) -> Value {
         let agent = self.agent();
-        let kind = picture.file_type.to_ascii_uppercase();
+        let kind = attachment.file_type.to_ascii_uppercase();
         let account = self.conversation.consumer.account.clone();
         let uuid = self.shared.clock.uuid();
         let path = files::path(&account, &agent.id, uuid, self.now, &kind);
@@ -205,14 +205,14 @@ impl Acting<'_> {
             account,
             owner: agent.id,
             media_type: files::media_type(&kind),
-            size: picture.content.len(),
+            size: attachment.content.len(),
             content: None,
         };
         self.files.announce(path.clone(), file);
-        self.files.fill(&path, picture.content);
+        self.files.fill(&path, attachment.content);
         let mut message =
-            json!({"caption": picture.caption, "relativePath": path, "fileType": kind});
-        if let (Some(preview), Some(members)) = (picture.preview, message.as_object_mut()) {
+            json!({"caption": attachment.caption, "relativePath": path, "fileType": kind});
+        if let (Some(preview), Some(members)) = (attachment.preview, message.as_object_mut()) {
             members.insert("preview".to_owned(), preview.into());
         }
         json!({"type": "ContentEvent", "contentType": "hosted/file", "message": message})

@@ -1,6 +1,6 @@
 //! Webhooks: who is told what happens in an account's conversations, and what went wrong on purpose.
 //!
-//! Each subscription has a [`queue`] of its own, which decides what is to be sent when, and a [`courier`] that sends it.
+//! Each subscription has a queue of its own, which decides what is to be sent when, and a courier that sends it.
 //! Everything is in memory; a notification that nobody subscribed to is forgotten at once.
 
 pub(super) mod control;

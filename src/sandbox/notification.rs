@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::conversations::{Conversation, Dialog, Event, Stage};
-use super::participant::Role;
+use super::participant::{Participant, Role};
 
 /// The urgency of a conversation that was opened without one, as captured conversations show it.
 const USUAL_URGENCY: &str = "PRIORITIZED";
@@ -159,10 +159,13 @@ impl Notification {
 /// A dialog within the state of its conversation.
 pub(super) fn dialog(conversation: &Conversation, dialog: &Dialog, times: Times) -> Value {
     let main = dialog.id == conversation.id;
-    let participants: Vec<_> = conversation
-        .participants
-        .iter()
-        .filter(|participant| main || participant.role == Role::Consumer)
+    let participants: Vec<_> = if main {
+        conversation.participants.iter().collect()
+    } else {
+        those_of_survey(conversation, dialog)
+    };
+    let participants: Vec<_> = participants
+        .into_iter()
         .map(|participant| {
             json!({"id": participant.id, "role": participant.role, "state": "ACTIVE"})
         })
@@ -181,6 +184,20 @@ pub(super) fn dialog(conversation: &Conversation, dialog: &Dialog, times: Times)
         insert(&mut members, "closedBy", dialog.closed_by.clone());
     }
     Value::Object(members)
+}
+
+/// The consumer, and the bot once it has asked: the agent has left by then.
+fn those_of_survey<'a>(conversation: &'a Conversation, dialog: &'a Dialog) -> Vec<&'a Participant> {
+    let participants = conversation.participants.iter();
+    let mut present: Vec<_> = participants
+        .filter(|participant| participant.role == Role::Consumer)
+        .collect();
+    for event in &dialog.events {
+        if !present.contains(&&event.originator) {
+            present.push(&event.originator);
+        }
+    }
+    present
 }
 
 /// The whole state of a conversation.

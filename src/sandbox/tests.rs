@@ -1,6 +1,7 @@
 //! The sandbox seen from outside: requests go through its router, as a client's would.
 
 mod agent;
+mod announcements;
 mod control;
 mod domains;
 mod hooks;

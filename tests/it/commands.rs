@@ -5,7 +5,6 @@ use std::process::Stdio;
 use liveperson_bridge::sandbox::{Answer, Fault, Operation, Reply};
 use liveperson_bridge::store::Location;
 use reqwest::StatusCode;
-use serde_json::json;
 use serde_json::{Value, json};
 
 use crate::support::app::TestApp;

@@ -28,7 +28,7 @@ pub enum Action {
     /// Structured content.
     Rich(Rich),
     /// A file, which can then be downloaded.
-    File(Picture),
+    File(Attachment),
     /// An invitation to fill in a form on a protected page.
     SecureForm {
         /// What the form is called.
@@ -91,10 +91,10 @@ pub struct Rich {
     pub metadata: Vec<Map<String, Value>>,
 }
 
-/// A file of the agent, most often a picture.
+/// A file of the agent.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Picture {
+pub struct Attachment {
     /// Its bytes; in JSON, base64 of them.
     #[serde(deserialize_with = "read_base64")]
     pub content: Bytes,
@@ -182,8 +182,8 @@ impl Action {
                 check_choices(&rich.quick_replies)?;
                 check_metadata("metadata", &rich.metadata)
             }
-            Self::File(picture) => {
-                let kind = &picture.file_type;
+            Self::File(attachment) => {
+                let kind = &attachment.file_type;
                 let named = (1..=8).contains(&kind.len());
                 if !named || !kind.bytes().all(|b| b.is_ascii_alphanumeric()) {
                     return Err(format!("file_type: `{kind}`, expected one such as PNG"));

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
-use super::{AcceptStatus, Action, ChatState, Choice, Picture, Refused, Rich, Text};
+use super::{AcceptStatus, Action, Attachment, ChatState, Choice, Refused, Rich, Text};
 use crate::sandbox::Sandbox;
 use crate::sandbox::conversations::{Conversation, Dialog, Event};
 use crate::sandbox::participant::Role;
@@ -154,7 +154,7 @@ impl Heard {
         } else if self.mentions("card") {
             Action::Rich(card())
         } else if self.mentions("picture") {
-            Action::File(Picture {
+            Action::File(Attachment {
                 content: Bytes::from_static(PICTURE),
                 file_type: "PNG".to_owned(),
                 caption: "A picture".to_owned(),
