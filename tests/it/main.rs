@@ -34,6 +34,7 @@ mod problems;
 mod replacement;
 mod request_ids;
 mod restart;
+mod round_trip;
 mod secrecy;
 mod shutdown;
 mod store;

@@ -53,18 +53,8 @@ async fn notify(app: &TestApp, notification: &Value) {
     reply.expect(200);
 }
 
-/// The events of the channel `sms`.
-async fn events(app: &TestApp) -> Vec<Value> {
-    let channel = "sms".parse().unwrap();
-    let page = app.store().events_after(&channel, 0, 1000).await.unwrap();
-    let events = page.events.iter();
-    events
-        .map(|event| serde_json::from_str(&event.body).unwrap())
-        .collect()
-}
-
 async fn texts(app: &TestApp) -> Vec<String> {
-    let events = events(app).await.into_iter();
+    let events = app.logged("sms").await.into_iter();
     events
         .filter_map(|event| Some(event["data"]["text"].as_str()?.to_owned()))
         .collect()
@@ -81,7 +71,7 @@ async fn an_agents_text_becomes_an_event_of_its_channel(engine: Engine) {
 
     notify(&app, &agent_text(&conversation, 3, "Hi 👋\n")).await;
 
-    let events = events(&app).await;
+    let events = app.logged("sms").await;
     let [event] = &events[..] else {
         panic!("{events:#?}")
     };
@@ -123,7 +113,7 @@ async fn what_is_not_signed_is_refused_and_leaves_nothing(engine: Engine) {
     let unknown = send(unknown.body(body.clone())).await;
     unknown.expect_problem(401, "signature-refused");
 
-    assert!(events(&app).await.is_empty());
+    assert!(app.logged("sms").await.is_empty());
     assert!(!app.database.dump().await.contains("marker"));
     post(&app, body.as_bytes(), &[]).await.expect(200);
     assert_eq!(texts(&app).await, ["marker"]);
@@ -186,7 +176,7 @@ async fn what_comes_twice_is_told_once(engine: Engine) {
         notify(&app, &composing).await;
     }
 
-    let events = events(&app).await;
+    let events = app.logged("sms").await;
     let of = |kind: &str| events.iter().filter(|event| event["type"] == kind).count();
     assert_eq!(of("message.created"), 1);
     assert_eq!(of("conversation.opened"), 1);
@@ -234,7 +224,8 @@ async fn a_conversation_that_the_cloud_closes_is_replaced_at_once(engine: Engine
     assert_ne!(second, first);
     // Nothing was tried in the closed one.
     assert_eq!(app.cloud.requests(Operation::Send).len(), before + 1);
-    let kinds: Vec<_> = events(&app)
+    let kinds: Vec<_> = app
+        .logged("sms")
         .await
         .into_iter()
         .map(|e| e["type"].clone())
@@ -242,7 +233,7 @@ async fn a_conversation_that_the_cloud_closes_is_replaced_at_once(engine: Engine
     assert_eq!(kinds, ["conversation.closed"]);
     // What is older than the end is no news.
     notify(&app, &state(&first, &consumer, "OPEN", 8)).await;
-    assert_eq!(events(&app).await.len(), 1);
+    assert_eq!(app.logged("sms").await.len(), 1);
 }
 
 async fn a_lost_opening_is_found_through_what_the_cloud_tells(engine: Engine) {
@@ -261,15 +252,15 @@ async fn a_lost_opening_is_found_through_what_the_cloud_tells(engine: Engine) {
 
     notify(&app, &state(&opened.id, consumer, "OPEN", 5)).await;
     notify(&app, &agent_text(&opened.id, 0, "welcome")).await;
-    assert!(events(&app).await.is_empty());
+    assert!(app.logged("sms").await.is_empty());
     assert_eq!(open(&app, "ada").await, opened.id);
 
     assert!(app.cloud.requests(Operation::Engagement).is_empty());
     eventually("what had come before is told", async || {
-        (events(&app).await.len() == 2).then_some(())
+        (app.logged("sms").await.len() == 2).then_some(())
     })
     .await;
-    assert_eq!(events(&app).await[0]["type"], "conversation.opened");
+    assert_eq!(app.logged("sms").await[0]["type"], "conversation.opened");
     assert_eq!(texts(&app).await, ["welcome"]);
     assert_eq!(app.cloud.texts(&opened.id), ["hello"]);
 }
@@ -287,7 +278,7 @@ async fn what_a_channel_does_not_want_to_know_is_not_told(engine: Engine) {
     notify(&app, &state(&conversation, &consumer, "CLOSE", 9)).await;
     notify(&app, &agent_text(&conversation, 1, "bye")).await;
 
-    let events = events(&app).await;
+    let events = app.logged("sms").await;
     assert_eq!(events.len(), 1);
     assert_eq!(events[0]["type"], "message.created");
     // It counts for the mapping all the same.

@@ -7,12 +7,14 @@ use liveperson_bridge::clock::SharedClock;
 use liveperson_bridge::config::{self, Environment};
 use liveperson_bridge::http::Proxy;
 use liveperson_bridge::lifecycle::Lifecycle;
+use liveperson_bridge::sandbox::hooks::{Algorithm, Retry, Webhook};
 use liveperson_bridge::store::Store;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::channel::Channel;
-use super::cloud::Cloud;
+use super::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud};
 use super::configuration::{SMS_KEY, bridge_toml};
 use super::database::{Database, Engine};
 
@@ -76,6 +78,29 @@ impl TestApp {
     /// The store that the service uses, as another replica would.
     pub(crate) fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Has the simulated Cloud tell the service what happens.
+    pub(crate) fn hear_the_cloud(&self) {
+        let url = format!("http://{}/webhooks/{ACCOUNT}", self.sms.address());
+        self.cloud.sandbox.subscribe(Webhook {
+            account_id: ACCOUNT.to_owned(),
+            client_id: CLIENT_ID.to_owned(),
+            client_secret: CLIENT_SECRET.to_owned().into(),
+            url: url.parse().unwrap(),
+            algorithm: Algorithm::Sha256,
+            retry: Retry::TimeToLive(86400),
+        });
+    }
+
+    /// What a channel's log says, from its beginning.
+    pub(crate) async fn logged(&self, channel: &str) -> Vec<Value> {
+        let channel = channel.parse().unwrap();
+        let page = self.store.events_after(&channel, 0, 1000).await;
+        let events = page.unwrap().events.into_iter();
+        events
+            .map(|event| serde_json::from_str(&event.body).unwrap())
+            .collect()
     }
 
     /// Asks the service to stop and waits until it has; says whether everything finished in time.

@@ -1,0 +1,239 @@
+//! The way back, whole: agents act at the Cloud, its webhooks reach the bridge, and the channel's log says what happened.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use liveperson_bridge::sandbox::Stage;
+use liveperson_bridge::sandbox::hooks::{Disturbance, Trouble};
+use serde_json::{Value, json};
+
+use crate::support::app::TestApp;
+use crate::support::database::Engine;
+use crate::support::patience::eventually;
+
+on_both_engines!(
+    what_an_agent_does_becomes_events_in_order,
+    what_is_not_for_the_user_never_comes,
+    what_an_agent_sends_can_be_fetched,
+    what_is_repeated_late_or_in_another_form_is_told_once,
+    a_survey_is_followed_from_its_first_question_to_its_end,
+    nothing_of_a_forgotten_user_comes_back,
+);
+
+/// A service that the simulated Cloud tells what happens, with a user in a conversation; its id.
+async fn in_conversation(engine: Engine) -> (TestApp, String) {
+    let app = TestApp::start(engine).await;
+    app.hear_the_cloud();
+    let opening = json!({
+        "routing": {"skill_id": "2736637412"},
+        "features": ["RICH_CONTENT", "QUICK_REPLIES", "MULTI_DIALOG"],
+    });
+    let path = "/v1/users/ada/conversation";
+    let opened = app.sms.post(path, opening).await.expect(201);
+    let id = opened["id"].as_str().unwrap().to_owned();
+    (app, id)
+}
+
+fn act(app: &TestApp, conversation: &str, action: Value) {
+    let action = serde_json::from_value(action).unwrap();
+    app.cloud.sandbox.act(conversation, action).unwrap();
+}
+
+fn text(text: &str) -> Value {
+    json!({"type": "text", "text": text})
+}
+
+/// The events of the channel, once the Cloud has told everything.
+async fn events(app: &TestApp) -> Vec<Value> {
+    eventually("the Cloud has told everything", async || {
+        (app.cloud.sandbox.pending_notifications() == 0).then_some(())
+    })
+    .await;
+    app.logged("sms").await
+}
+
+fn kinds(events: &[Value]) -> Vec<&str> {
+    events.iter().map(|e| e["type"].as_str().unwrap()).collect()
+}
+
+fn said(events: &[Value]) -> Vec<&str> {
+    let texts = events.iter().map(|event| event["data"]["text"].as_str());
+    texts.flatten().collect()
+}
+
+async fn what_an_agent_does_becomes_events_in_order(engine: Engine) {
+    let (app, id) = in_conversation(engine).await;
+    app.sms.say("ada", "Where is my parcel?").await.expect(201);
+
+    act(&app, &id, json!({"type": "join"}));
+    act(&app, &id, text("Hello"));
+    let choice =
+        json!({"title": "Yes", "text": "yes", "metadata": [{"type": "ExternalId", "id": "Y1"}]});
+    act(
+        &app,
+        &id,
+        json!({"type": "text", "text": "Home?", "quick_replies": [choice]}),
+    );
+    let link = json!({"actions": [{"type": "link", "uri": "https://example.com/t"}]});
+    let card = json!({"type": "vertical", "elements": [
+        {"type": "text", "text": "Your parcel"}, {"type": "button", "title": "Track", "click": link},
+    ]});
+    act(&app, &id, json!({"type": "rich", "content": card}));
+    act(&app, &id, json!({"type": "transfer", "skill": "7"}));
+    act(&app, &id, json!({"type": "close"}));
+
+    let events = events(&app).await;
+    let kinds = kinds(&events);
+    assert_eq!(kinds.first(), Some(&"conversation.opened"));
+    assert_eq!(kinds.last(), Some(&"conversation.closed"));
+    assert!(kinds.contains(&"conversation.updated"));
+    let said = said(&events);
+    assert_eq!(said[0], "Hello");
+    assert_eq!(said[1], "Home?\n1. Yes");
+    assert!(said[2].contains("Your parcel") && said[2].contains("https://example.com/t"));
+    let question = events
+        .iter()
+        .find(|e| e["data"]["choices"].is_array())
+        .unwrap();
+    assert_eq!(question["data"]["choices"], json!([choice]));
+    let sequences: Vec<_> = events
+        .iter()
+        .filter_map(|e| e["data"]["sequence"].as_u64())
+        .collect();
+    assert!(sequences.is_sorted(), "{sequences:?}");
+    let known = app.sms.get("/v1/users/ada/conversation").await.expect(200);
+    assert_eq!(known["state"], "closed");
+    assert_eq!(known["close_reason"], "agent");
+}
+
+async fn what_is_not_for_the_user_never_comes(engine: Engine) {
+    let (app, id) = in_conversation(engine).await;
+    app.sms.say("ada", "my own words").await.expect(201);
+
+    let note = json!({"type": "text", "text": "a note among agents", "private": true});
+    act(&app, &id, note);
+    assert!(
+        app.cloud
+            .sandbox
+            .foreign(crate::support::cloud::ACCOUNT)
+            .is_some()
+    );
+    act(&app, &id, text("for you"));
+
+    assert_eq!(said(&events(&app).await), ["for you"]);
+}
+
+async fn what_an_agent_sends_can_be_fetched(engine: Engine) {
+    let (app, id) = in_conversation(engine).await;
+    let content = b"%PDF-1.7 an invoice".to_vec();
+
+    let encoded = STANDARD.encode(&content);
+    let file =
+        json!({"type": "file", "content": encoded, "file_type": "PDF", "caption": "Your invoice"});
+    act(&app, &id, file);
+
+    let events = events(&app).await;
+    let message = events
+        .iter()
+        .find(|e| e["type"] == "message.created")
+        .unwrap();
+    assert_eq!(message["data"]["text"], "Your invoice");
+    let file = &message["data"]["file"];
+    assert_eq!(file["file_type"], "PDF");
+    let url = file["url"].as_str().unwrap();
+    let path = &url[url.find("/v1/users/ada/files/").unwrap()..];
+    assert!(path.ends_with(file["id"].as_str().unwrap()));
+    let fetched = app
+        .sms
+        .request(reqwest::Method::GET, path)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(fetched.status(), 200);
+    assert_eq!(fetched.bytes().await.unwrap(), content);
+}
+
+async fn what_is_repeated_late_or_in_another_form_is_told_once(engine: Engine) {
+    let (app, id) = in_conversation(engine).await;
+    for trouble in [Trouble::Duplicate, Trouble::OldForm, Trouble::BadSignature] {
+        app.cloud.sandbox.disturb(Disturbance::next(trouble));
+        act(&app, &id, text(&format!("{trouble:?}")));
+        app.cloud.sandbox.retry_now();
+    }
+
+    let told = eventually("all is told", async || {
+        app.cloud.sandbox.retry_now();
+        let events = app.logged("sms").await;
+        (said(&events).len() == 3).then_some(events)
+    })
+    .await;
+
+    assert_eq!(said(&told), ["Duplicate", "OldForm", "BadSignature"]);
+    events(&app).await;
+    assert_eq!(said(&app.logged("sms").await).len(), 3);
+}
+
+async fn a_survey_is_followed_from_its_first_question_to_its_end(engine: Engine) {
+    let (app, id) = in_conversation(engine).await;
+    app.sms.say("ada", "thanks").await.expect(201);
+    let close = "/v1/users/ada/conversation/close";
+    let closed = app
+        .sms
+        .post(close, json!({"survey": true}))
+        .await
+        .expect(200);
+    assert_eq!(closed["state"], "open");
+    let question =
+        json!({"type": "ContentEvent", "contentType": "text/plain", "message": "Were you happy?"});
+    let sequence = app.cloud.sandbox.ask_survey(&id, question).unwrap();
+
+    let asked = events(&app).await;
+    assert_eq!(said(&asked), ["Were you happy?"]);
+    let message = asked
+        .iter()
+        .find(|e| e["type"] == "message.created")
+        .unwrap();
+    assert_eq!(message["data"]["sender"]["role"], "bot");
+    assert_ne!(message["data"]["dialog_id"], *id);
+    let answer = json!({"text": "yes", "reply_to": {"sequence": sequence, "metadata": [{"type": "ExternalId", "id": "A1"}]}});
+    app.sms
+        .post("/v1/users/ada/messages", answer)
+        .await
+        .expect(201);
+    assert!(app.cloud.sandbox.end_survey(&id));
+
+    let told = events(&app).await;
+    assert_eq!(kinds(&told).last(), Some(&"conversation.closed"));
+    let at_cloud = app.cloud.only_conversation();
+    assert_eq!(at_cloud.stage, Stage::Close);
+    let survey = &at_cloud.dialogs[1];
+    let published: Vec<_> = survey
+        .events
+        .iter()
+        .map(|e| e.event["type"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        published,
+        ["ContentEvent", "AcceptStatusEvent", "ContentEvent"]
+    );
+    // The next message is of a new conversation.
+    let next = app.sms.say("ada", "hello again").await.expect(201);
+    assert_ne!(next["conversation_id"], *id);
+}
+
+async fn nothing_of_a_forgotten_user_comes_back(engine: Engine) {
+    let (app, id) = in_conversation(engine).await;
+    act(&app, &id, text("marker"));
+    events(&app).await;
+    assert!(app.database.dump().await.contains("marker"));
+
+    let erase = app.sms.request(reqwest::Method::DELETE, "/v1/users/ada");
+    assert_eq!(erase.send().await.unwrap().status(), 204);
+
+    // The Cloud tells of the close that the erasure asked for.
+    assert!(events(&app).await.is_empty());
+    let consumer = app.cloud.only_conversation().consumer.lp_consumer_id;
+    let left = app.database.dump().await;
+    for marker in ["marker", &id, &consumer] {
+        assert!(!left.contains(marker), "{marker} is still there");
+    }
+}
