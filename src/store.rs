@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 pub use bells::Bell;
-pub use changes::{Admission, Arrival, Change, Fate, Known, Translate, Translation};
+pub use changes::{Admission, Arrival, Change, Fate, Known, Translate, Translation, Turn};
 pub use conversations::{OpenConversation, Opened};
 pub use error::Error;
 pub use files::HostedFile;

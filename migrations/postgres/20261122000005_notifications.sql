@@ -12,6 +12,8 @@ CREATE TABLE early_changes (
     account_id  TEXT   NOT NULL,
     place       TEXT   NOT NULL,            -- the dialog or conversation that it names
     consumer_id TEXT,                       -- whose conversation it is; finds one whose opening was not answered
+    dialog_id   TEXT,                       -- where it has a number
+    sequence    BIGINT,                     -- the number
     state       TEXT   CHECK (state IN ('open', 'closed')), -- of the conversation, where the change is one of its state
     kind        TEXT   NOT NULL,            -- the type of the notification that it came in
     body        TEXT   NOT NULL,            -- the change as it came

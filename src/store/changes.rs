@@ -13,7 +13,7 @@ mod applying;
 mod keeping;
 mod matching;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
@@ -38,6 +38,8 @@ pub struct Arrival {
     pub place: String,
     /// Whose conversation it is, in the Cloud's own words.
     pub consumer_id: Option<String>,
+    /// Its number in a dialog, where it has one.
+    pub turn: Option<Turn>,
     /// Whether the conversation is open, where the change is one of its state.
     pub open: Option<bool>,
     /// The type of the notification that it came in.
@@ -46,6 +48,15 @@ pub struct Arrival {
     pub body: String,
     /// The request that it came with.
     pub traceparent: Option<String>,
+}
+
+/// The number of a change within a dialog, which counts on whoever speaks.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn {
+    /// The dialog.
+    pub dialog_id: String,
+    /// The number.
+    pub sequence: u64,
 }
 
 /// A change to be translated.
@@ -152,17 +163,21 @@ impl Store {
         let kept = take_kept(&mut tx, &places).await?;
 
         // What was kept came before what has just come.
-        let kept_changes = kept.iter().map(|row| {
-            let change = Change::Kept {
+        let kept_changes = kept.iter().map(|row| Candidate {
+            account_id: &row.account_id,
+            place: &row.place,
+            turn: row.turn(),
+            change: Change::Kept {
                 kind: &row.kind,
                 body: &row.body,
                 traceparent: row.traceparent.as_deref(),
-            };
-            (row.account_id.as_str(), row.place.as_str(), change)
+            },
         });
-        let fresh_changes = fresh().map(|(index, arrival)| {
-            let change = Change::Arrived(index);
-            (arrival.account_id.as_str(), arrival.place.as_str(), change)
+        let fresh_changes = fresh().map(|(index, arrival)| Candidate {
+            account_id: arrival.account_id.as_str(),
+            place: &arrival.place,
+            turn: arrival.turn.clone(),
+            change: Change::Arrived(index),
         });
         let changes: Vec<_> = kept_changes.chain(fresh_changes).collect();
         let (known, mut conversations) = look_up(&mut tx, &places).await?;
@@ -173,8 +188,9 @@ impl Store {
         };
         let mut of_conversation = BTreeMap::<&str, Vec<usize>>::new();
         let mut unmatched = Vec::new();
-        for (order, (account, place, change)) in changes.iter().enumerate() {
-            match (known.get(&(*account, *place)), change) {
+        for (order, candidate) in changes.iter().enumerate() {
+            let id = known.get(candidate.account_id, candidate.place);
+            match (id, &candidate.change) {
                 (Some(id), _) => of_conversation.entry(id).or_default().push(order),
                 (None, Change::Arrived(index)) => unmatched.push(*index),
                 // One of another account than the conversation: nobody's.
@@ -188,11 +204,13 @@ impl Store {
             let Some(known) = conversations.get_mut(id) else {
                 continue;
             };
-            for order in orders {
-                let Some((_, _, change)) = changes.get(order) else {
-                    continue;
-                };
-                let translation = settle(&mut tx, translate, *change, known, now).await?;
+            let candidates: Vec<_> = orders
+                .iter()
+                .filter_map(|order| changes.get(*order))
+                .collect();
+            for (order, candidate) in orders.iter().zip(in_turn(&candidates)) {
+                let change = candidate.change;
+                let translation = settle(&mut tx, translate, change, known, now).await?;
                 if let Some(change) = translation.conversation {
                     let dialogs = change.dialogs.iter().map(|dialog| dialog.id.as_str());
                     let others = dialogs.filter(|dialog| *dialog != id);
@@ -200,13 +218,13 @@ impl Store {
                 }
                 match change {
                     Change::Arrived(index) => {
-                        if let Some(fate) = admission.fates.get_mut(*index) {
+                        if let Some(fate) = admission.fates.get_mut(index) {
                             *fate = Fate::Taken(translation.events.len());
                         }
                     }
                     Change::Kept { .. } => admission.matched += 1,
                 }
-                events.insert(order, translation.events);
+                events.insert(*order, translation.events);
             }
         }
         let events: Vec<_> = events.into_values().flatten().collect();
@@ -261,5 +279,39 @@ impl Store {
             .await?
         });
         Ok(rows.into_iter().map(|(place,)| place).collect())
+    }
+}
+
+/// A change with what decides over its place in the order.
+struct Candidate<'a> {
+    account_id: &'a str,
+    place: &'a str,
+    turn: Option<Turn>,
+    change: Change<'a>,
+}
+
+/// The changes of one conversation as they are told: those that have overtaken others of their dialog on the way give
+/// them their places back, all others stay where they are.
+fn in_turn<'a>(arrived: &[&'a Candidate<'a>]) -> Vec<&'a Candidate<'a>> {
+    let numbered = arrived.iter().filter(|candidate| candidate.turn.is_some());
+    let mut sorted: Vec<_> = numbered.copied().collect();
+    sorted.sort_by_key(|candidate| &candidate.turn);
+    let mut by_dialog = HashMap::new();
+    for of_dialog in sorted.chunk_by(|a, b| a.dialog() == b.dialog()) {
+        if let Some(dialog) = of_dialog.first().and_then(|candidate| candidate.dialog()) {
+            by_dialog.insert(dialog, of_dialog.iter().copied());
+        }
+    }
+    let told = arrived.iter().map(|candidate| {
+        let dialog = candidate.dialog();
+        let next = dialog.and_then(|dialog| by_dialog.get_mut(dialog)?.next());
+        next.unwrap_or(candidate)
+    });
+    told.collect()
+}
+
+impl Candidate<'_> {
+    fn dialog(&self) -> Option<&str> {
+        Some(&self.turn.as_ref()?.dialog_id)
     }
 }

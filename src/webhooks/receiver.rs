@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::inbox::{Inbox, Read};
 use super::signature::verify;
 use super::wire::{Change, Content, Notification, ParseError};
-use crate::store::{self, Arrival};
+use crate::store::{self, Arrival, Turn};
 use crate::types::ids::AccountId;
 use crate::types::trace::Trace;
 
@@ -123,6 +123,10 @@ fn read(account_id: &AccountId, trace: &Trace, change: Change) -> Option<Read> {
         Content::Conversation(conversation) => Some(!conversation.ended),
         Content::Message(_) | Content::Unknown(_) => None,
     };
+    let turn = match change.content() {
+        Content::Message(message) => message.dialog().zip(message.sequence),
+        Content::Conversation(_) | Content::Unknown(_) => None,
+    };
     let arrival = Arrival {
         account_id: account_id.clone(),
         key: change
@@ -130,6 +134,10 @@ fn read(account_id: &AccountId, trace: &Trace, change: Change) -> Option<Read> {
             .map(|key| URL_SAFE_NO_PAD.encode(key)),
         place: place.to_owned(),
         consumer_id: change.consumer_id().map(str::to_owned),
+        turn: turn.map(|(dialog_id, sequence)| Turn {
+            dialog_id: dialog_id.to_owned(),
+            sequence: sequence.into(),
+        }),
         open,
         kind: change.kind().as_str(),
         body: change.json().to_owned(),

@@ -84,9 +84,10 @@ async fn every_described_operation_is_served() {
     for (path, item) in document()["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
             let method = method.to_uppercase().parse().unwrap();
-            let code = match path.starts_with("/webhooks") {
-                true => "signature-refused",
-                false => "unauthorized",
+            let code = if path.starts_with("/webhooks") {
+                "signature-refused"
+            } else {
+                "unauthorized"
             };
             let path = path.replace("{user_id}", "ada");
             // A path or method that is not served would say so before it asks who is calling.

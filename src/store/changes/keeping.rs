@@ -54,6 +54,8 @@ pub(super) async fn keep(
             "account": arrival.account_id.as_str(),
             "place": arrival.place,
             "consumer": arrival.consumer_id,
+            "dialog": arrival.turn.as_ref().map(|turn| &turn.dialog_id),
+            "sequence": arrival.turn.as_ref().map(|turn| turn.sequence),
             "state": arrival.open.map(|open| if open { "open" } else { "closed" }),
             "kind": arrival.kind,
             "body": arrival.body,
@@ -63,8 +65,9 @@ pub(super) async fn keep(
     on!(tx, |db| {
         sqlx::query(
             "INSERT INTO early_changes
-                 (account_id, place, consumer_id, state, kind, body, traceparent, received_at)
-             SELECT value ->> 'account', value ->> 'place', value ->> 'consumer', value ->> 'state',
+                 (account_id, place, consumer_id, dialog_id, sequence, state, kind, body, traceparent, received_at)
+             SELECT value ->> 'account', value ->> 'place', value ->> 'consumer', value ->> 'dialog',
+                    CAST(value ->> 'sequence' AS BIGINT), value ->> 'state',
                     value ->> 'kind', value ->> 'body', value ->> 'traceparent', $2
              FROM json_each($1) ORDER BY CAST(key AS BIGINT)",
         )

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::announcement::{announced, time};
-use super::{Arrival, Known};
+use super::{Arrival, Known, Turn};
 use crate::store::log::batch;
 use crate::store::tx::{Tx, on};
 use crate::store::{Error, UserRef};
@@ -16,9 +16,20 @@ pub(super) struct KeptRow {
     pub(super) id: i64,
     pub(super) account_id: String,
     pub(super) place: String,
+    dialog_id: Option<String>,
+    sequence: Option<i64>,
     pub(super) kind: String,
     pub(super) body: String,
     pub(super) traceparent: Option<String>,
+}
+
+impl KeptRow {
+    pub(super) fn turn(&self) -> Option<Turn> {
+        Some(Turn {
+            dialog_id: self.dialog_id.clone()?,
+            sequence: self.sequence?.unsigned_abs(),
+        })
+    }
 }
 
 #[derive(sqlx::FromRow)]
@@ -84,7 +95,7 @@ pub(super) async fn take_kept(
             "DELETE FROM early_changes
              WHERE place IN (SELECT value ->> 'place' FROM json_each($1))
                AND EXISTS (SELECT 1 FROM dialogs d WHERE d.id = early_changes.place)
-             RETURNING id, account_id, place, kind, body, traceparent",
+             RETURNING id, account_id, place, dialog_id, sequence, kind, body, traceparent",
         )
         .bind(named(places))
         .fetch_all(db)
@@ -133,8 +144,8 @@ pub(super) async fn look_up(
 pub(super) struct KnownPlaces(Places);
 
 impl KnownPlaces {
-    pub(super) fn get(&self, (account, place): &(&str, &str)) -> Option<&str> {
-        let key = ((*account).to_owned(), (*place).to_owned());
+    pub(super) fn get(&self, account: &str, place: &str) -> Option<&str> {
+        let key = (account.to_owned(), place.to_owned());
         self.0.get(&key).map(String::as_str)
     }
 }

@@ -2,6 +2,7 @@
 
 use liveperson_bridge::store::{
     Admission, Arrival, Change, Fate, HostedFile, Known, NewEvent, Store, Translate, Translation,
+    Turn,
 };
 use liveperson_bridge::types::conversation::{
     Announced, CloseReason, Closed, ConversationChange, Dialog, DialogKind, State,
@@ -17,6 +18,7 @@ use crate::support::database::{Database, Engine};
 on_both_engines!(
     a_change_is_taken_once_and_told_in_the_order_of_arrival,
     a_change_without_a_key_is_taken_each_time,
+    what_has_overtaken_others_of_its_dialog_is_told_in_turn,
     what_overtakes_the_mapping_is_kept_and_told_first,
     what_is_kept_for_another_account_is_nobodys,
     a_newer_state_is_kept_and_closes_the_conversation,
@@ -131,6 +133,7 @@ fn arrival(place: &str, key: Option<&str>, body: &str) -> Arrival {
         key: key.map(str::to_owned),
         place: place.to_owned(),
         consumer_id: None,
+        turn: None,
         open: None,
         kind: "message",
         body: body.to_owned(),
@@ -187,6 +190,41 @@ async fn a_change_without_a_key_is_taken_each_time(engine: Engine) {
     admit(&store, &[typing.clone(), typing], &[]).await;
 
     assert_eq!(told(&store).await, ["ada: typing", "ada: typing"]);
+}
+
+async fn what_has_overtaken_others_of_its_dialog_is_told_in_turn(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
+    let turn = |dialog: &str, sequence| Arrival {
+        turn: Some(Turn {
+            dialog_id: dialog.to_owned(),
+            sequence,
+        }),
+        ..arrival("c1", None, &format!("{dialog}-{sequence}"))
+    };
+    let told_by = async |arrivals: &[Arrival]| {
+        admit(&store, arrivals, &[]).await;
+        let told = told(&store).await;
+        told.join(" ").replace("ada: ", "")
+    };
+
+    // Kept, and told once the conversation is known.
+    assert_eq!(told_by(&[turn("main", 1), turn("main", 0)]).await, "");
+    open(&store, user, "c1", 1).await;
+    let batch = [
+        turn("main", 4),
+        turn("survey", 1),
+        arrival("c1", None, "typing"),
+        turn("main", 2),
+        turn("survey", 0),
+        turn("main", 3),
+    ];
+
+    assert_eq!(
+        told_by(&batch).await,
+        "main-0 main-1 main-2 survey-0 typing main-3 survey-1 main-4"
+    );
 }
 
 async fn what_overtakes_the_mapping_is_kept_and_told_first(engine: Engine) {
