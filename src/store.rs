@@ -9,12 +9,16 @@
 //! and fails for a function that it never called.
 
 mod bells;
+mod callbacks;
 mod changes;
 mod conversations;
+mod deliveries;
+mod delivery_lanes;
 mod dialogs;
 mod error;
 mod files;
 mod log;
+mod nacks;
 mod postgres;
 mod sqlite;
 mod tx;
@@ -26,11 +30,15 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 pub use bells::Bell;
+pub use callbacks::{Outlook, PROBED_FROM};
 pub use changes::{Admission, Arrival, Change, Fate, Known, Translate, Translation, Turn};
 pub use conversations::{OpenConversation, Opened};
+pub use deliveries::{Attempt, Delivery, DeliveryState, EventRecord, Replay};
+pub use delivery_lanes::{DueEvent, Lane, LaneFate, Settlement, Tried};
 pub use error::Error;
 pub use files::HostedFile;
 pub use log::{LoggedEvent, NewEvent, Page};
+pub use nacks::DueNack;
 pub use typing::{DueTyping, Typing};
 pub use users::{Lease, Standing, StoredToken, User, UserRef};
 
@@ -82,6 +90,21 @@ macro_rules! run {
 }
 
 use run;
+
+/// The text of a statement that claims rows, from what selects them and what follows. Two who claim at once in PostgreSQL
+/// take different rows, and neither waits; SQLite has one writer.
+macro_rules! claiming {
+    ($store:expr, $select:literal, $rest:literal) => {
+        match &$store.engine {
+            crate::store::Engine::Postgres(_) => {
+                concat!($select, " FOR UPDATE SKIP LOCKED", $rest)
+            }
+            crate::store::Engine::Sqlite(_) => concat!($select, $rest),
+        }
+    };
+}
+
+use claiming;
 
 impl Store {
     /// Connects, without touching the schema.

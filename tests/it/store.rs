@@ -1,6 +1,7 @@
 //! The store's contract: every function, on both engines.
 
 mod changes;
+mod deliveries;
 mod log;
 
 use chrono::{DateTime, Utc};
@@ -741,14 +742,19 @@ fn every_function_of_the_store_is_called_here() {
     let contract = [
         include_str!("store.rs"),
         include_str!("store/changes.rs"),
+        include_str!("store/deliveries.rs"),
         include_str!("store/log.rs"),
     ]
     .concat();
     let sources = [
         include_str!("../../src/store.rs"),
         include_str!("../../src/store/bells.rs"),
+        include_str!("../../src/store/callbacks.rs"),
         include_str!("../../src/store/changes.rs"),
+        include_str!("../../src/store/deliveries.rs"),
+        include_str!("../../src/store/delivery_lanes.rs"),
         include_str!("../../src/store/log.rs"),
+        include_str!("../../src/store/nacks.rs"),
         include_str!("../../src/store/users.rs"),
         include_str!("../../src/store/conversations.rs"),
         include_str!("../../src/store/dialogs.rs"),

@@ -1,0 +1,210 @@
+//! How channels' callback URLs fare, over all their users.
+//!
+//! Failures are counted in a row. From [`PROBED_FROM`] on the callback counts as away: one event at a time, a probe, is
+//! sent at all, and whoever moves the time of the next probe is the one to send it. Beyond that number failures count
+//! probes alone, because those that were under way when it was reached say nothing new.
+
+use chrono::{DateTime, Utc};
+
+use super::delivery_lanes::Lane;
+use super::{Error, Store, run};
+use crate::types::ids::ChannelId;
+
+/// 20 failures in a row: too many to be the fault of single events.
+pub const PROBED_FROM: u32 = 20;
+
+/// What there is to do for a channel's callback.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// When the next lane may be taken; none if all are empty.
+    pub due_at: Option<DateTime<Utc>>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Whether nothing is sent until somebody resumes it.
+    pub paused: bool,
+    /// When the next probe may be sent, where only probes are.
+    pub probe_at: Option<DateTime<Utc>>,
+}
+
+#[derive(sqlx::FromRow)]
+struct OutlookRow {
+    due_at: Option<i64>,
+    failures: Option<i64>,
+    paused_at: Option<i64>,
+    probe_at: Option<i64>,
+}
+
+impl Store {
+    /// What there is to do for a channel's callback: the one look while nothing happens.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn callback_outlook(&self, channel_id: &ChannelId) -> Result<Outlook, Error> {
+        let row: OutlookRow = run!(self, readers, |db| {
+            sqlx::query_as(
+            "SELECT (SELECT MIN(due_at) FROM delivery_lanes WHERE channel_id = $1 AND due_at IS NOT NULL) AS due_at,
+                    c.failures, c.paused_at, c.probe_at
+             FROM (SELECT 1 AS one) always LEFT JOIN callbacks c ON c.channel_id = $1",
+        )
+        .bind(channel_id.as_str())
+        .fetch_one(db)
+        .await?
+        });
+        let time = |ms| {
+            DateTime::from_timestamp_millis(ms).ok_or(Error::Unreadable {
+                what: "time of a callback",
+            })
+        };
+        Ok(Outlook {
+            due_at: row.due_at.map(time).transpose()?,
+            failures: u32::try_from(row.failures.unwrap_or_default()).unwrap_or(u32::MAX),
+            paused: row.paused_at.is_some(),
+            probe_at: row.probe_at.map(time).transpose()?,
+        })
+    }
+
+    /// Takes the turn to probe a callback that is away, and with it the lane whose event is the probe. The next probe may
+    /// be sent when this one has ended, or at `until` if it never does.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn claim_probe(
+        &self,
+        channel_id: &ChannelId,
+        lease_id: &str,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Option<Lane>, Error> {
+        let ours = run!(self, writer, |db| {
+            sqlx::query(
+            "UPDATE callbacks SET probe_at = $3
+             WHERE channel_id = $1 AND failures >= $4 AND paused_at IS NULL AND (probe_at IS NULL OR probe_at <= $2)",
+        )
+        .bind(channel_id.as_str())
+        .bind(now.timestamp_millis())
+        .bind(until.timestamp_millis())
+        .bind(i64::from(PROBED_FROM))
+        .execute(db)
+        .await?
+        .rows_affected()
+        });
+        if ours == 0 {
+            return Ok(None);
+        }
+        let lanes = self
+            .claim_delivery_lanes(channel_id, lease_id, now, until, 1)
+            .await?;
+        let lane = lanes.into_iter().next();
+        if lane.is_none() {
+            // Somebody else was faster to take the only lane: the turn is free again.
+            self.schedule_probe(channel_id, now).await?;
+        }
+        Ok(lane)
+    }
+
+    /// Says when the next probe may be sent.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn schedule_probe(
+        &self,
+        channel_id: &ChannelId,
+        at: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        run!(self, writer, |db| sqlx::query(
+            "UPDATE callbacks SET probe_at = $2 WHERE channel_id = $1 AND probe_at IS NOT NULL",
+        )
+        .bind(channel_id.as_str())
+        .bind(at.timestamp_millis())
+        .execute(db)
+        .await?
+        .rows_affected());
+        Ok(())
+    }
+
+    /// Counts a failure of a callback; gives how many there have been in a row. `probe_at` is when the first probe may be
+    /// sent, should this failure be the one that makes the callback count as away.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn callback_failed(
+        &self,
+        channel_id: &ChannelId,
+        probing: bool,
+        probe_at: DateTime<Utc>,
+    ) -> Result<u32, Error> {
+        let (failures,): (i64,) = run!(self, writer, |db| {
+            sqlx::query_as(
+                "INSERT INTO callbacks (channel_id, failures) VALUES ($1, 1)
+                 ON CONFLICT (channel_id) DO UPDATE
+                 SET failures = callbacks.failures + CASE WHEN callbacks.failures < $2 OR $3 = 1 THEN 1 ELSE 0 END,
+                     probe_at = CASE WHEN callbacks.failures >= $2 - 1 THEN COALESCE(callbacks.probe_at, $4) END
+                 RETURNING failures",
+            )
+            .bind(channel_id.as_str())
+            .bind(i64::from(PROBED_FROM))
+            .bind(i64::from(probing))
+            .bind(probe_at.timestamp_millis())
+            .fetch_one(db)
+            .await?
+        });
+        Ok(u32::try_from(failures).unwrap_or(u32::MAX))
+    }
+
+    /// Forgets the failures of a callback that has answered; if it counted as away, all that waits may be sent at once.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn callback_succeeded(
+        &self,
+        channel_id: &ChannelId,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let forget = async |at_least: u32| -> Result<u64, Error> {
+            Ok(run!(self, writer, |db| {
+                sqlx::query(
+                "UPDATE callbacks SET failures = 0, probe_at = NULL WHERE channel_id = $1 AND failures >= $2",
+            )
+            .bind(channel_id.as_str())
+            .bind(i64::from(at_least))
+            .execute(db)
+            .await?
+            .rows_affected()
+            }))
+        };
+        if forget(PROBED_FROM).await? > 0 {
+            return self.wake_lanes(channel_id, now).await;
+        }
+        forget(1).await?;
+        Ok(())
+    }
+
+    /// Stops everything to a callback until somebody resumes it.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn pause_callback(
+        &self,
+        channel_id: &ChannelId,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        run!(self, writer, |db| {
+            sqlx::query(
+            "INSERT INTO callbacks (channel_id, paused_at) VALUES ($1, $2)
+             ON CONFLICT (channel_id) DO UPDATE SET paused_at = COALESCE(callbacks.paused_at, excluded.paused_at)",
+        )
+        .bind(channel_id.as_str())
+        .bind(now.timestamp_millis())
+        .execute(db)
+        .await?
+        .rows_affected()
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,491 @@
+//! What operators see of deliveries, and what they can do about them: send again, catch up, let a callback go on.
+//!
+//! A delivery is an event with what becomes of it, so there is no row of its own. What makes events pending again also
+//! notes it in their lanes, in the same transaction and in the order in which everybody takes rows: events, then lanes.
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+
+use super::log::{batch, fill_lanes};
+use super::tx::{Tx, on};
+use super::{Error, Store, run};
+use crate::types::event::{EventId, EventType};
+use crate::types::ids::{ChannelId, UserId, UserKey};
+
+/// Events that a replay takes at once: enough to be quick, few enough that no lane is held up.
+const REPLAY_BATCH: i64 = 500;
+
+/// What became of the delivery of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryState {
+    /// It has still to be delivered.
+    Pending,
+    /// The channel has it.
+    Delivered,
+    /// The channel refused it, or it grew too old.
+    Failed,
+    /// It was of interest for a moment only, and that has passed.
+    Dropped,
+}
+
+/// An event of a list of deliveries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// Its place in the channel's log; a list goes on behind it.
+    pub position: u64,
+    /// Its id.
+    pub id: EventId,
+    /// Its type, such as `message.created`.
+    pub kind: String,
+    /// Whom it is about; none for an event to try the callback with.
+    pub user_id: Option<UserId>,
+    /// When it came up.
+    pub created_at: DateTime<Utc>,
+    /// From when on it is too old to be delivered.
+    pub deliver_until: Option<DateTime<Utc>>,
+    /// How often its delivery was tried.
+    pub attempts: u32,
+    /// Why it failed.
+    pub failure: Option<String>,
+}
+
+/// An event with all that is known of its delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRecord {
+    /// Its place in the channel's log.
+    pub position: u64,
+    /// Its type, such as `message.created`.
+    pub kind: String,
+    /// The event as channels get it.
+    pub body: String,
+    /// When it came up.
+    pub created_at: DateTime<Utc>,
+    /// What became of its delivery; none where the channel had no callback URL.
+    pub delivery: Option<DeliveryState>,
+    /// From when on it is too old to be delivered.
+    pub deliver_until: Option<DateTime<Utc>>,
+    /// Why it failed.
+    pub failure: Option<String>,
+    /// Every try to deliver it, the first one first.
+    pub attempts: Vec<Attempt>,
+}
+
+/// One try to deliver an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// Its number, from 1.
+    pub number: u32,
+    /// When it began.
+    pub at: DateTime<Utc>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// The status that the channel answered with; none where there was no answer.
+    pub status: Option<u16>,
+    /// Why there was none.
+    pub error: Option<String>,
+}
+
+/// The events that are to be delivered again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replay {
+    /// Those that came up then or later,
+    pub since: DateTime<Utc>,
+    /// and before this moment;
+    pub until: Option<DateTime<Utc>>,
+    /// of whose delivery this became, where it is left out all that are not pending;
+    pub state: Option<DeliveryState>,
+    /// and that are about this user.
+    pub user: Option<UserKey>,
+}
+
+#[derive(sqlx::FromRow)]
+struct DeliveryRow {
+    position: i64,
+    id: String,
+    kind: String,
+    user_id: Option<String>,
+    created_at: i64,
+    deliver_until: Option<i64>,
+    attempts: i64,
+    failure: Option<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct EventRow {
+    position: i64,
+    kind: String,
+    body: String,
+    created_at: i64,
+    delivery: Option<String>,
+    deliver_until: Option<i64>,
+    failure: Option<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct AttemptRow {
+    number: i64,
+    at: i64,
+    duration_ms: i64,
+    status: Option<i64>,
+    error: Option<String>,
+}
+
+impl Store {
+    /// Events of a channel whose delivery is in a state, behind a position of its log and in its order; `limit` at most.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn deliveries(
+        &self,
+        channel_id: &ChannelId,
+        state: DeliveryState,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Delivery>, Error> {
+        // One text for each state: a partial index serves only who names its condition word by word.
+        macro_rules! list {
+            ($condition:literal) => {
+                concat!(
+                    "SELECT e.position, e.id, e.kind, u.user_id, e.created_at, e.deliver_until, e.attempts, e.failure
+                     FROM events e LEFT JOIN users u ON u.id = e.user_ref
+                     WHERE e.channel_id = $1 AND e.position > $2 AND ",
+                    $condition,
+                    " ORDER BY e.position LIMIT $3"
+                )
+            };
+        }
+        let list = match state {
+            DeliveryState::Pending => list!("e.delivery = 'pending'"),
+            DeliveryState::Delivered => list!("e.delivery = 'delivered'"),
+            DeliveryState::Failed => list!("e.delivery = 'failed'"),
+            DeliveryState::Dropped => list!("e.delivery = 'dropped'"),
+        };
+        let rows: Vec<DeliveryRow> = run!(self, readers, |db| {
+            sqlx::query_as(list)
+                .bind(channel_id.as_str())
+                .bind(i64::try_from(after.unwrap_or_default()).unwrap_or(i64::MAX))
+                .bind(i64::from(limit))
+                .fetch_all(db)
+                .await?
+        });
+        rows.into_iter().map(Delivery::try_from).collect()
+    }
+
+    /// An event of a channel, with every try to deliver it.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn event(
+        &self,
+        channel_id: &ChannelId,
+        id: EventId,
+    ) -> Result<Option<EventRecord>, Error> {
+        let row: Option<EventRow> = run!(self, readers, |db| {
+            sqlx::query_as(
+                "SELECT position, kind, body, created_at, delivery, deliver_until, failure
+                 FROM events WHERE id = $1 AND channel_id = $2",
+            )
+            .bind(id.to_string())
+            .bind(channel_id.as_str())
+            .fetch_optional(db)
+            .await?
+        });
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let attempts: Vec<AttemptRow> = run!(self, readers, |db| {
+            sqlx::query_as(
+                "SELECT number, at, duration_ms, status, error FROM attempts
+                 WHERE event_id = $1 ORDER BY number",
+            )
+            .bind(id.to_string())
+            .fetch_all(db)
+            .await?
+        });
+        Ok(Some(EventRecord {
+            position: row.position.unsigned_abs(),
+            kind: row.kind,
+            body: row.body,
+            created_at: time(row.created_at)?,
+            delivery: row
+                .delivery
+                .as_deref()
+                .map(DeliveryState::read)
+                .transpose()?,
+            deliver_until: row.deliver_until.map(time).transpose()?,
+            failure: row.failure,
+            attempts: attempts
+                .into_iter()
+                .map(Attempt::try_from)
+                .collect::<Result<_, _>>()?,
+        }))
+    }
+
+    /// Has an event delivered, whatever became of it before, as soon as the events before it allow.
+    ///
+    /// Says whether it will be: what somebody was typing is not sent again. `None`: the channel has no such event.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn retry_delivery(
+        &self,
+        channel_id: &ChannelId,
+        id: EventId,
+        now: DateTime<Utc>,
+        deliver_until: DateTime<Utc>,
+    ) -> Result<Option<bool>, Error> {
+        let mut tx = self.begin().await?;
+        let event: Option<(String, Option<i64>)> = on!(tx, |db| {
+            sqlx::query_as("SELECT kind, user_ref FROM events WHERE id = $1 AND channel_id = $2")
+                .bind(id.to_string())
+                .bind(channel_id.as_str())
+                .fetch_optional(db)
+                .await?
+        });
+        let Some((kind, user)) = event else {
+            return Ok(None);
+        };
+        if kind == EventType::TypingChanged.as_str() {
+            return Ok(Some(false));
+        }
+        on!(tx, |db| {
+            sqlx::query(
+                "UPDATE events SET delivery = 'pending', deliver_until = $2, failure = NULL, nack_at = NULL
+                 WHERE id = $1",
+            )
+            .bind(id.to_string())
+            .bind(deliver_until.timestamp_millis())
+            .execute(db)
+            .await?
+            .rows_affected()
+        });
+        fill_lanes(&mut tx, channel_id, &[user], now).await?;
+        hurry_lanes(&mut tx, channel_id, &[user], now).await?;
+        tx.ring(channel_id.clone());
+        tx.commit().await?;
+        Ok(Some(true))
+    }
+
+    /// Has events delivered again, in their users' order, and says how many; a dry run only counts them.
+    ///
+    /// What somebody was typing is not sent again. Events that are pending are hurried where they are asked for.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; what was replayed until then is.
+    pub async fn replay_deliveries(
+        &self,
+        channel_id: &ChannelId,
+        replay: &Replay,
+        now: DateTime<Utc>,
+        deliver_until: DateTime<Utc>,
+        dry_run: bool,
+    ) -> Result<u64, Error> {
+        let user = match &replay.user {
+            Some(key) => match self.standing(key).await? {
+                Some(standing) => Some(standing.user.0),
+                None => return Ok(0),
+            },
+            None => None,
+        };
+        let mut count = 0;
+        let mut after = 0;
+        loop {
+            let found = self.replayable(channel_id, replay, user, after).await?;
+            let Some((last, _)) = found.last() else {
+                return Ok(count);
+            };
+            after = *last;
+            count += u64::try_from(found.len()).unwrap_or(u64::MAX);
+            if !dry_run {
+                let mut tx = self.begin().await?;
+                replay_batch(&mut tx, channel_id, &found, now, deliver_until).await?;
+                tx.commit().await?;
+            }
+        }
+    }
+
+    /// Lets a channel's callbacks go on that were paused or only probed, and everything that waits be sent at once.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn resume_callback(
+        &self,
+        channel_id: &ChannelId,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        run!(self, writer, |db| {
+            sqlx::query(
+            "UPDATE callbacks SET failures = 0, paused_at = NULL, probe_at = NULL WHERE channel_id = $1",
+        )
+        .bind(channel_id.as_str())
+        .execute(db)
+        .await?
+        .rows_affected()
+        });
+        self.wake_lanes(channel_id, now).await
+    }
+
+    /// Places and users of events that a replay is about, behind a position.
+    async fn replayable(
+        &self,
+        channel_id: &ChannelId,
+        replay: &Replay,
+        user: Option<i64>,
+        after: i64,
+    ) -> Result<Vec<(i64, Option<i64>)>, Error> {
+        macro_rules! find {
+            ($condition:literal) => {
+                concat!(
+                    "SELECT position, user_ref FROM events
+                     WHERE channel_id = $1 AND position > $2 AND created_at >= $3 AND created_at < $4
+                       AND ($5 IS NULL OR user_ref = $5) AND kind <> 'typing.changed' AND ",
+                    $condition,
+                    " ORDER BY position LIMIT $6"
+                )
+            };
+        }
+        let find = match replay.state {
+            Some(DeliveryState::Pending) => find!("delivery = 'pending'"),
+            Some(DeliveryState::Delivered) => find!("delivery = 'delivered'"),
+            Some(DeliveryState::Failed) => find!("delivery = 'failed'"),
+            Some(DeliveryState::Dropped) => find!("delivery = 'dropped'"),
+            None => find!("delivery IS DISTINCT FROM 'pending'"),
+        };
+        let until = replay.until.map_or(i64::MAX, |at| at.timestamp_millis());
+        Ok(run!(self, readers, |db| {
+            sqlx::query_as(find)
+                .bind(channel_id.as_str())
+                .bind(after)
+                .bind(replay.since.timestamp_millis())
+                .bind(until)
+                .bind(user)
+                .bind(REPLAY_BATCH)
+                .fetch_all(db)
+                .await?
+        }))
+    }
+}
+
+/// Makes events pending again.
+async fn replay_batch(
+    tx: &mut Tx,
+    channel_id: &ChannelId,
+    found: &[(i64, Option<i64>)],
+    now: DateTime<Utc>,
+    deliver_until: DateTime<Utc>,
+) -> Result<(), Error> {
+    let positions = batch(found.iter().map(|(at, _)| json!({"position": at})));
+    on!(tx, |db| {
+        sqlx::query(
+            "UPDATE events SET delivery = 'pending', deliver_until = $3, failure = NULL, nack_at = NULL
+             WHERE channel_id = $1
+               AND position IN (SELECT CAST(value ->> 'position' AS BIGINT) FROM json_each($2))",
+        )
+        .bind(channel_id.as_str())
+        .bind(positions)
+        .bind(deliver_until.timestamp_millis())
+        .execute(db)
+        .await?
+        .rows_affected()
+    });
+    let mut users: Vec<_> = found.iter().map(|(_, user)| *user).collect();
+    users.sort_unstable();
+    users.dedup();
+    fill_lanes(tx, channel_id, &users, now).await?;
+    hurry_lanes(tx, channel_id, &users, now).await?;
+    tx.ring(channel_id.clone());
+    Ok(())
+}
+
+/// Lets lanes that wait after a failure be taken now; called with their rows held.
+async fn hurry_lanes(
+    tx: &mut Tx,
+    channel_id: &ChannelId,
+    users: &[Option<i64>],
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    on!(tx, |db| {
+        sqlx::query(
+            "UPDATE delivery_lanes SET due_at = $3, failures = 0
+             WHERE channel_id = $1 AND due_at > $3 AND lease_id IS NULL
+               AND COALESCE(user_ref, 0) IN
+                   (SELECT COALESCE(CAST(value ->> 'user' AS BIGINT), 0) FROM json_each($2))",
+        )
+        .bind(channel_id.as_str())
+        .bind(batch(users.iter().map(|user| json!({"user": user}))))
+        .bind(now.timestamp_millis())
+        .execute(db)
+        .await?
+        .rows_affected()
+    });
+    Ok(())
+}
+
+/// A moment as the store keeps it.
+pub(super) fn time(ms: i64) -> Result<DateTime<Utc>, Error> {
+    DateTime::from_timestamp_millis(ms).ok_or(Error::Unreadable {
+        what: "time of an event",
+    })
+}
+
+impl DeliveryState {
+    /// The word that the store keeps.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
+        }
+    }
+
+    fn read(text: &str) -> Result<Self, Error> {
+        let all = [Self::Pending, Self::Delivered, Self::Failed, Self::Dropped];
+        all.into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or(Error::Unreadable {
+                what: "state of a delivery",
+            })
+    }
+}
+
+impl TryFrom<DeliveryRow> for Delivery {
+    type Error = Error;
+
+    fn try_from(row: DeliveryRow) -> Result<Self, Error> {
+        let unreadable = |what| move |_| Error::Unreadable { what };
+        Ok(Self {
+            position: row.position.unsigned_abs(),
+            id: row.id.parse().map_err(unreadable("event's id"))?,
+            kind: row.kind,
+            user_id: row
+                .user_id
+                .map(UserId::try_from)
+                .transpose()
+                .map_err(unreadable("user's id"))?,
+            created_at: time(row.created_at)?,
+            deliver_until: row.deliver_until.map(time).transpose()?,
+            attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+            failure: row.failure,
+        })
+    }
+}
+
+impl TryFrom<AttemptRow> for Attempt {
+    type Error = Error;
+
+    fn try_from(row: AttemptRow) -> Result<Self, Error> {
+        Ok(Self {
+            number: u32::try_from(row.number).unwrap_or(u32::MAX),
+            at: time(row.at)?,
+            duration_ms: row.duration_ms.unsigned_abs(),
+            status: row.status.and_then(|status| u16::try_from(status).ok()),
+            error: row.error,
+        })
+    }
+}

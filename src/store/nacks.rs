@@ -1,0 +1,90 @@
+//! Agents who are to be told that a message did not arrive.
+
+use chrono::{DateTime, Utc};
+
+use super::{Error, Store, claiming, run};
+use crate::types::ids::UserKey;
+
+/// A message of an agent that did not arrive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueNack {
+    /// The event that told of it.
+    pub event_id: String,
+    /// Whom it was for.
+    pub key: UserKey,
+    /// The event as the channel was to get it.
+    pub body: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct DueRow {
+    id: String,
+    body: String,
+    account_id: String,
+    namespace: String,
+    user_id: String,
+}
+
+impl Store {
+    /// Takes over messages of which the agent is to be told, `limit` at most: until `again_at` nobody else is given them.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn take_due_nacks(
+        &self,
+        now: DateTime<Utc>,
+        again_at: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<DueNack>, Error> {
+        let take = claiming!(
+            self,
+            "WITH due AS MATERIALIZED (
+                 SELECT id FROM events WHERE nack_at <= $1 AND user_ref IS NOT NULL ORDER BY nack_at LIMIT $3",
+            ")
+             UPDATE events SET nack_at = $2 WHERE id IN (SELECT id FROM due)
+             RETURNING id, body,
+                 (SELECT u.account_id FROM users u WHERE u.id = events.user_ref) AS account_id,
+                 (SELECT u.namespace FROM users u WHERE u.id = events.user_ref) AS namespace,
+                 (SELECT u.user_id FROM users u WHERE u.id = events.user_ref) AS user_id"
+        );
+        let rows: Vec<DueRow> = run!(self, writer, |db| {
+            sqlx::query_as(take)
+                .bind(now.timestamp_millis())
+                .bind(again_at.timestamp_millis())
+                .bind(i64::from(limit))
+                .fetch_all(db)
+                .await?
+        });
+        rows.into_iter()
+            .map(|row| {
+                Ok(DueNack {
+                    event_id: row.id,
+                    key: super::users::key(row.account_id, row.namespace, row.user_id)?,
+                    body: row.body,
+                })
+            })
+            .collect()
+    }
+
+    /// Forgets that an agent is to be told, where that was taken over until `taken_until`.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn clear_nack(
+        &self,
+        event_id: &str,
+        taken_until: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        run!(self, writer, |db| sqlx::query(
+            "UPDATE events SET nack_at = NULL WHERE id = $1 AND nack_at = $2",
+        )
+        .bind(event_id)
+        .bind(taken_until.timestamp_millis())
+        .execute(db)
+        .await?
+        .rows_affected());
+        Ok(())
+    }
+}

@@ -1,0 +1,586 @@
+//! Deliveries: lanes, callbacks, what operators see and do, and agents who are to be told.
+
+use chrono::{DateTime, Utc};
+use liveperson_bridge::store::{
+    DeliveryState, Lane, LaneFate, NewEvent, PROBED_FROM, Replay, Settlement, Store, Tried, UserRef,
+};
+use liveperson_bridge::types::event::{EventId, EventType};
+use tokio::task::JoinSet;
+
+use super::log::{channel, event};
+use super::{at, key};
+use crate::support::database::{Database, Engine};
+
+on_both_engines!(
+    a_lane_that_is_due_is_given_to_one_who_asks,
+    a_lanes_events_come_in_the_order_of_their_log,
+    what_became_of_an_event_is_kept_with_its_attempts,
+    a_lost_lease_settles_nothing,
+    an_event_that_arrives_while_a_lane_is_emptied_is_not_lost,
+    a_lane_that_is_handed_back_is_due_at_once,
+    twenty_failures_in_a_row_leave_one_probe_at_a_time,
+    a_success_between_failures_begins_the_count_anew,
+    a_paused_callback_goes_on_when_it_is_resumed,
+    events_that_grow_too_old_are_given_up,
+    a_delivery_is_listed_by_its_state,
+    an_event_is_retried_whatever_became_of_it,
+    a_replay_takes_what_it_was_asked_for,
+    an_agent_is_told_of_what_failed_and_was_a_message,
+);
+
+/// Until when the test's events may be delivered.
+const UNTIL: i64 = 1000;
+
+async fn add(store: &Store, events: &[NewEvent]) {
+    store.append_events(events, at(1)).await.unwrap();
+}
+
+async fn claim(store: &Store, now: i64, limit: u32) -> Vec<Lane> {
+    store
+        .claim_delivery_lanes(&channel("sms"), "mine", at(now), at(now + 15), limit)
+        .await
+        .unwrap()
+}
+
+async fn bodies(store: &Store, lane: &Lane) -> Vec<String> {
+    let events = store.due_events(lane, 10).await.unwrap();
+    events.into_iter().map(|event| event.body).collect()
+}
+
+/// Settles the first event of a lane that was tried once.
+async fn settle(
+    store: &Store,
+    lane: &Lane,
+    now: DateTime<Utc>,
+    settlement: Settlement<'_>,
+    fate: LaneFate,
+) -> bool {
+    let event = store.due_events(lane, 1).await.unwrap().remove(0);
+    let tried = Tried {
+        at: now,
+        duration_ms: 42,
+        status: Some(500),
+        error: None,
+    };
+    store
+        .settle_delivery(lane, &event, Some(&tried), settlement, fate, now)
+        .await
+        .unwrap()
+}
+
+async fn user(store: &Store, name: &str) -> UserRef {
+    store.ensure_user(&key(name), at(0)).await.unwrap()
+}
+
+async fn state(store: &Store, id: EventId) -> Option<DeliveryState> {
+    let record = store.event(&channel("sms"), id).await.unwrap().unwrap();
+    record.delivery
+}
+
+async fn a_lane_that_is_due_is_given_to_one_who_asks(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    for name in ["a", "b", "c", "d", "e"] {
+        let user = user(&store, name).await;
+        add(
+            &store,
+            &[event("sms", user, name), event("app", user, name)],
+        )
+        .await;
+    }
+
+    assert!(claim(&store, 0, 9).await.is_empty(), "nothing is due yet");
+    let mut tasks = JoinSet::new();
+    for _ in 0..8 {
+        let store = store.clone();
+        tasks.spawn(async move { claim(&store, 1, 2).await });
+    }
+    let lanes = tasks.join_all().await.concat();
+
+    let mut claimed = Vec::new();
+    for lane in &lanes {
+        claimed.extend(bodies(&store, lane).await);
+    }
+    claimed.sort_unstable();
+    assert_eq!(claimed, ["a", "b", "c", "d", "e"]);
+    assert!(claim(&store, 15, 9).await.is_empty(), "they are held");
+    assert_eq!(claim(&store, 16, 9).await.len(), 5, "the leases ran out");
+}
+
+async fn a_lanes_events_come_in_the_order_of_their_log(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let (a, b) = (user(&store, "a").await, user(&store, "b").await);
+    let of_nobody = NewEvent {
+        user: None,
+        ..event("sms", a, "test")
+    };
+    let not_sent = NewEvent {
+        deliver_until: None,
+        ..event("sms", a, "not sent")
+    };
+    add(
+        &store,
+        &[event("sms", a, "1"), event("sms", b, "2"), not_sent],
+    )
+    .await;
+    add(&store, &[event("sms", a, "3"), of_nobody]).await;
+
+    let lanes = claim(&store, 1, 9).await;
+
+    let mut found = Vec::new();
+    for lane in &lanes {
+        found.push(bodies(&store, lane).await);
+    }
+    found.sort_unstable();
+    assert_eq!(found, [vec!["1", "3"], vec!["2"], vec!["test"]]);
+    let first = &lanes[0];
+    assert_eq!(store.due_events(first, 1).await.unwrap().len(), 1);
+}
+
+async fn what_became_of_an_event_is_kept_with_its_attempts(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = user(&store, "a").await;
+    let events = [event("sms", user, "1"), event("sms", user, "2")];
+    add(&store, &events).await;
+    let lane = claim(&store, 1, 1).await.remove(0);
+
+    let later = LaneFate::Waiting(at(5), 3);
+    assert!(settle(&store, &lane, at(2), Settlement::Pending, later).await);
+    assert!(claim(&store, 4, 1).await.is_empty());
+    let lane = claim(&store, 5, 1).await.remove(0);
+    assert_eq!(lane.failures, 3);
+    let again = store.due_events(&lane, 1).await.unwrap().remove(0);
+    assert_eq!((again.body.as_str(), again.attempts), ("1", 1));
+    let held = LaneFate::Held(at(30));
+    assert!(settle(&store, &lane, at(6), Settlement::Delivered, held).await);
+    let refused = Settlement::Failed("refused");
+    assert!(settle(&store, &lane, at(7), refused, held).await);
+    assert!(claim(&store, 29, 1).await.is_empty());
+
+    let record = store.event(&channel("sms"), events[0].id).await.unwrap();
+    let record = record.unwrap();
+    assert_eq!(record.delivery, Some(DeliveryState::Delivered));
+    assert_eq!((record.position, record.body.as_str()), (1, "1"));
+    let numbers: Vec<_> = record.attempts.iter().map(|a| (a.number, a.at)).collect();
+    assert_eq!(numbers, [(1, at(2)), (2, at(6))]);
+    assert_eq!(record.attempts[0].status, Some(500));
+    assert_eq!(record.attempts[0].duration_ms, 42);
+    let second = store.event(&channel("sms"), events[1].id).await.unwrap();
+    assert_eq!(second.unwrap().failure.as_deref(), Some("refused"));
+    let other = store.event(&channel("app"), events[0].id).await.unwrap();
+    assert_eq!(other, None, "another channel's event");
+}
+
+async fn a_lost_lease_settles_nothing(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = user(&store, "a").await;
+    let events = [event("sms", user, "1")];
+    add(&store, &events).await;
+    let lost = claim(&store, 1, 1).await.remove(0);
+    let theirs = store
+        .claim_delivery_lanes(&channel("sms"), "theirs", at(16), at(31), 1)
+        .await
+        .unwrap();
+    assert_eq!(theirs.len(), 1);
+
+    let held = LaneFate::Held(at(40));
+    assert!(!settle(&store, &lost, at(17), Settlement::Delivered, held).await);
+    store.release_emptied_lane(&lost, at(17)).await.unwrap();
+    store.hand_back_lane(&lost, at(17)).await.unwrap();
+
+    assert_eq!(
+        state(&store, events[0].id).await,
+        Some(DeliveryState::Pending)
+    );
+    let record = store.event(&channel("sms"), events[0].id).await.unwrap();
+    assert_eq!(record.unwrap().attempts, []);
+    assert!(claim(&store, 30, 1).await.is_empty(), "it is theirs");
+    // And one whose user was erased meanwhile.
+    store.delete_user(user, at(18)).await.unwrap();
+    assert!(store.due_events(&theirs[0], 1).await.unwrap().is_empty());
+}
+
+async fn an_event_that_arrives_while_a_lane_is_emptied_is_not_lost(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = user(&store, "a").await;
+    add(&store, &[event("sms", user, "1")]).await;
+    let lane = claim(&store, 1, 1).await.remove(0);
+    let held = LaneFate::Held(at(20));
+    assert!(settle(&store, &lane, at(2), Settlement::Delivered, held).await);
+    assert!(bodies(&store, &lane).await.is_empty());
+
+    add(&store, &[event("sms", user, "2")]).await;
+    store.release_emptied_lane(&lane, at(3)).await.unwrap();
+
+    let lane = claim(&store, 3, 1).await.remove(0);
+    assert_eq!(bodies(&store, &lane).await, ["2"]);
+    assert!(settle(&store, &lane, at(4), Settlement::Delivered, held).await);
+    store.release_emptied_lane(&lane, at(4)).await.unwrap();
+    assert!(claim(&store, 900, 1).await.is_empty(), "it is empty");
+    let outlook = store.callback_outlook(&channel("sms")).await.unwrap();
+    assert_eq!(outlook.due_at, None);
+}
+
+async fn a_lane_that_is_handed_back_is_due_at_once(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = user(&store, "a").await;
+    add(&store, &[event("sms", user, "1")]).await;
+    let lane = claim(&store, 1, 1).await.remove(0);
+
+    store.hand_back_lane(&lane, at(2)).await.unwrap();
+
+    let lane = claim(&store, 2, 1).await.remove(0);
+    assert_eq!(bodies(&store, &lane).await, ["1"]);
+}
+
+async fn fail(store: &Store, times: u32) -> u32 {
+    let mut failures = 0;
+    for _ in 0..times {
+        failures = store
+            .callback_failed(&channel("sms"), false, at(3))
+            .await
+            .unwrap();
+    }
+    failures
+}
+
+async fn twenty_failures_in_a_row_leave_one_probe_at_a_time(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let sms = channel("sms");
+    for name in ["a", "b"] {
+        let user = user(&store, name).await;
+        add(&store, &[event("sms", user, name)]).await;
+        let lane = claim(&store, 1, 1).await.remove(0);
+        let waiting = LaneFate::Waiting(at(4), 1);
+        settle(&store, &lane, at(2), Settlement::Pending, waiting).await;
+    }
+    let probe = async |now| {
+        let until = at(now + 15);
+        let claim = store.claim_probe(&sms, "probe", at(now), until).await;
+        claim.unwrap()
+    };
+
+    assert_eq!(fail(&store, PROBED_FROM - 1).await, PROBED_FROM - 1);
+    assert_eq!(probe(9).await, None);
+    assert_eq!(fail(&store, 3).await, PROBED_FROM, "of those under way");
+
+    let outlook = store.callback_outlook(&sms).await.unwrap();
+    assert_eq!(outlook.failures, PROBED_FROM);
+    assert_eq!(outlook.probe_at, Some(at(3)));
+    assert_eq!(outlook.due_at, Some(at(4)));
+    assert_eq!(probe(2).await, None, "it is not time yet");
+    assert_eq!(probe(3).await, None, "no lane is due");
+    assert!(probe(4).await.is_some());
+    assert_eq!(probe(18).await, None, "one at a time");
+    let failures = store.callback_failed(&sms, true, at(5)).await.unwrap();
+    assert_eq!(failures, PROBED_FROM + 1);
+    store.schedule_probe(&sms, at(9)).await.unwrap();
+    assert_eq!(probe(8).await, None);
+    let lane = probe(9).await.unwrap();
+    let waiting = LaneFate::Waiting(at(300), 2);
+    settle(&store, &lane, at(10), Settlement::Pending, waiting).await;
+
+    store.callback_succeeded(&sms, at(10)).await.unwrap();
+
+    let outlook = store.callback_outlook(&sms).await.unwrap();
+    assert_eq!((outlook.failures, outlook.probe_at), (0, None));
+    assert_eq!(claim(&store, 10, 9).await.len(), 1, "the others go on");
+}
+
+async fn a_success_between_failures_begins_the_count_anew(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let sms = channel("sms");
+
+    store.callback_succeeded(&sms, at(1)).await.unwrap();
+    fail(&store, 19).await;
+    store.callback_succeeded(&sms, at(1)).await.unwrap();
+
+    assert_eq!(fail(&store, 1).await, 1);
+    let outlook = store.callback_outlook(&sms).await.unwrap();
+    assert_eq!(outlook.probe_at, None);
+    let other = store.callback_outlook(&channel("app")).await.unwrap();
+    assert_eq!(other.failures, 0);
+}
+
+async fn a_paused_callback_goes_on_when_it_is_resumed(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let sms = channel("sms");
+    let user = user(&store, "a").await;
+    add(&store, &[event("sms", user, "1")]).await;
+    let lane = claim(&store, 1, 1).await.remove(0);
+    let waiting = LaneFate::Waiting(at(300), 9);
+    settle(&store, &lane, at(2), Settlement::Pending, waiting).await;
+    fail(&store, 20).await;
+
+    store.pause_callback(&sms, at(2)).await.unwrap();
+    store.pause_callback(&sms, at(3)).await.unwrap();
+    assert!(store.callback_outlook(&sms).await.unwrap().paused);
+    let probe = store.claim_probe(&sms, "probe", at(900), at(915)).await;
+    assert_eq!(probe.unwrap(), None);
+
+    store.resume_callback(&sms, at(4)).await.unwrap();
+
+    let outlook = store.callback_outlook(&sms).await.unwrap();
+    assert!(!outlook.paused && outlook.failures == 0);
+    assert_eq!(claim(&store, 4, 1).await.len(), 1);
+    // One that has never been called.
+    store.resume_callback(&channel("app"), at(4)).await.unwrap();
+}
+
+async fn events_that_grow_too_old_are_given_up(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = user(&store, "a").await;
+    let until = |second, kind| NewEvent {
+        deliver_until: Some(at(second)),
+        kind,
+        ..event("sms", user, "{}")
+    };
+    let events = [
+        until(10, EventType::MessageCreated),
+        until(10, EventType::ConversationClosed),
+        until(10, EventType::TypingChanged),
+        until(11, EventType::MessageCreated),
+    ];
+    add(&store, &events).await;
+
+    let given_up = store.give_up_old_events(at(11), at(11), 2).await.unwrap();
+    assert_eq!(given_up, 2);
+    let given_up = store.give_up_old_events(at(11), at(11), 2).await.unwrap();
+    assert_eq!(given_up, 1);
+    assert_eq!(
+        store.give_up_old_events(at(11), at(11), 2).await.unwrap(),
+        0
+    );
+
+    let mut states = Vec::new();
+    for event in &events {
+        states.push(state(&store, event.id).await.unwrap());
+    }
+    let expected = [
+        DeliveryState::Failed,
+        DeliveryState::Failed,
+        DeliveryState::Dropped,
+        DeliveryState::Pending,
+    ];
+    assert_eq!(states, expected);
+    let record = store.event(&channel("sms"), events[0].id).await.unwrap();
+    assert_eq!(record.unwrap().failure.as_deref(), Some("too old"));
+    let told = store.take_due_nacks(at(11), at(21), 9).await.unwrap();
+    let told: Vec<_> = told.into_iter().map(|due| due.event_id).collect();
+    assert_eq!(told, [events[0].id.to_string()]);
+}
+
+async fn a_delivery_is_listed_by_its_state(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let sms = channel("sms");
+    let user = user(&store, "a").await;
+    let events: Vec<_> = (0..4).map(|_| event("sms", user, "{}")).collect();
+    add(&store, &events).await;
+    let lane = claim(&store, 1, 1).await.remove(0);
+    let held = LaneFate::Held(at(20));
+    settle(&store, &lane, at(2), Settlement::Delivered, held).await;
+    settle(&store, &lane, at(2), Settlement::Failed("refused"), held).await;
+    let list = async |state, after, limit| {
+        let list = store.deliveries(&sms, state, after, limit).await.unwrap();
+        list.into_iter().map(|d| d.position).collect::<Vec<_>>()
+    };
+
+    assert_eq!(list(DeliveryState::Pending, None, 9).await, [3, 4]);
+    assert_eq!(list(DeliveryState::Pending, None, 1).await, [3]);
+    assert_eq!(list(DeliveryState::Pending, Some(3), 9).await, [4]);
+    assert_eq!(list(DeliveryState::Delivered, None, 9).await, [1]);
+    assert!(list(DeliveryState::Dropped, None, 9).await.is_empty());
+    let failed = store.deliveries(&sms, DeliveryState::Failed, None, 9).await;
+    let failed = failed.unwrap().remove(0);
+    assert_eq!(failed.id, events[1].id);
+    assert_eq!(failed.kind, "message.created");
+    assert_eq!(failed.user_id, Some("a".parse().unwrap()));
+    assert_eq!((failed.attempts, failed.created_at), (1, at(1)));
+    assert_eq!(failed.deliver_until, Some(at(UNTIL)));
+    assert_eq!(failed.failure.as_deref(), Some("refused"));
+    let other = store
+        .deliveries(&channel("app"), DeliveryState::Pending, None, 9)
+        .await;
+    assert_eq!(other.unwrap(), []);
+}
+
+async fn an_event_is_retried_whatever_became_of_it(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let sms = channel("sms");
+    let user = user(&store, "a").await;
+    let typing = NewEvent {
+        kind: EventType::TypingChanged,
+        ..event("sms", user, "typing")
+    };
+    let events = [event("sms", user, "1"), event("sms", user, "2"), typing];
+    add(&store, &events).await;
+    let lane = claim(&store, 1, 1).await.remove(0);
+    let held = LaneFate::Held(at(20));
+    settle(&store, &lane, at(2), Settlement::Failed("refused"), held).await;
+    settle(&store, &lane, at(2), Settlement::Delivered, held).await;
+    settle(&store, &lane, at(2), Settlement::Dropped, held).await;
+    store.release_emptied_lane(&lane, at(2)).await.unwrap();
+    let retry = async |channel_id, id| {
+        let channel_id = channel(channel_id);
+        let retried = store.retry_delivery(&channel_id, id, at(3), at(2000));
+        retried.await.unwrap()
+    };
+
+    assert_eq!(retry("sms", events[0].id).await, Some(true));
+    assert_eq!(retry("sms", events[1].id).await, Some(true));
+    assert_eq!(retry("sms", events[2].id).await, Some(false));
+    assert_eq!(retry("app", events[0].id).await, None);
+
+    let told = store.take_due_nacks(at(900), at(910), 9).await.unwrap();
+    assert_eq!(told, [], "it may still arrive");
+    let lane = claim(&store, 3, 1).await.remove(0);
+    assert_eq!(bodies(&store, &lane).await, ["1", "2"]);
+    let record = store.event(&sms, events[0].id).await.unwrap().unwrap();
+    assert_eq!(record.deliver_until, Some(at(2000)));
+    assert_eq!((record.failure, record.attempts.len()), (None, 1));
+    // One that waits is hurried.
+    let waiting = LaneFate::Waiting(at(300), 9);
+    settle(&store, &lane, at(4), Settlement::Pending, waiting).await;
+    assert!(claim(&store, 5, 1).await.is_empty());
+    assert_eq!(retry("sms", events[0].id).await, Some(true));
+    assert_eq!(claim(&store, 5, 1).await.len(), 1);
+}
+
+async fn a_replay_takes_what_it_was_asked_for(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let (a, b) = (user(&store, "a").await, user(&store, "b").await);
+    let typing = NewEvent {
+        kind: EventType::TypingChanged,
+        ..event("sms", a, "typing")
+    };
+    let events = [event("sms", a, "1"), event("sms", b, "2"), typing];
+    add(&store, &events).await;
+    for lane in claim(&store, 1, 9).await {
+        while !bodies(&store, &lane).await.is_empty() {
+            let held = LaneFate::Held(at(20));
+            let failed = Settlement::Failed("refused");
+            settle(&store, &lane, at(2), failed, held).await;
+        }
+        store.release_emptied_lane(&lane, at(2)).await.unwrap();
+    }
+    let late = NewEvent {
+        deliver_until: None,
+        ..event("sms", a, "late")
+    };
+    store.append_events(&[late], at(5)).await.unwrap();
+    let all = Replay {
+        since: at(0),
+        until: None,
+        state: None,
+        user: None,
+    };
+    let count = async |replay: &Replay, dry_run| {
+        let sms = channel("sms");
+        let replayed = store.replay_deliveries(&sms, replay, at(6), at(UNTIL), dry_run);
+        replayed.await.unwrap()
+    };
+
+    assert_eq!(count(&all, true).await, 3, "all but the typing");
+    let since = Replay {
+        since: at(2),
+        ..all.clone()
+    };
+    assert_eq!(count(&since, true).await, 1);
+    let until = Replay {
+        until: Some(at(5)),
+        ..all.clone()
+    };
+    assert_eq!(count(&until, true).await, 2);
+    let failed = Replay {
+        state: Some(DeliveryState::Failed),
+        ..all.clone()
+    };
+    assert_eq!(count(&failed, true).await, 2);
+    let delivered = Replay {
+        state: Some(DeliveryState::Delivered),
+        ..all.clone()
+    };
+    assert_eq!(count(&delivered, true).await, 0);
+    let of = |name| Replay {
+        user: Some(key(name)),
+        ..all.clone()
+    };
+    assert_eq!(count(&of("nobody"), false).await, 0);
+    assert!(
+        claim(&store, 6, 9).await.is_empty(),
+        "a dry run does nothing"
+    );
+
+    assert_eq!(count(&of("b"), false).await, 1);
+    let lane = claim(&store, 6, 9).await.remove(0);
+    assert_eq!(bodies(&store, &lane).await, ["2"]);
+    assert_eq!(count(&all, false).await, 2);
+    let lane = claim(&store, 6, 9).await.remove(0);
+    assert_eq!(bodies(&store, &lane).await, ["1", "late"]);
+    // Those that are pending are hurried where they are asked for.
+    let waiting = LaneFate::Waiting(at(300), 9);
+    settle(&store, &lane, at(7), Settlement::Pending, waiting).await;
+    assert_eq!(count(&all, false).await, 0);
+    assert!(claim(&store, 7, 9).await.is_empty());
+    let pending = Replay {
+        state: Some(DeliveryState::Pending),
+        ..all
+    };
+    assert_eq!(count(&pending, false).await, 3);
+    assert_eq!(claim(&store, 7, 9).await.len(), 1);
+}
+
+async fn an_agent_is_told_of_what_failed_and_was_a_message(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = user(&store, "a").await;
+    let receipt = NewEvent {
+        kind: EventType::ReceiptChanged,
+        ..event("sms", user, "receipt")
+    };
+    let message = event("sms", user, "message");
+    let id = message.id.to_string();
+    add(&store, &[receipt, message]).await;
+    let lane = claim(&store, 1, 1).await.remove(0);
+    let held = LaneFate::Held(at(20));
+    settle(&store, &lane, at(2), Settlement::Failed("refused"), held).await;
+    settle(&store, &lane, at(2), Settlement::Failed("refused"), held).await;
+
+    assert!(
+        store
+            .take_due_nacks(at(1), at(11), 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let due = store.take_due_nacks(at(2), at(12), 9).await.unwrap();
+
+    assert_eq!(due.len(), 1);
+    assert_eq!((&due[0].event_id, due[0].body.as_str()), (&id, "message"));
+    assert_eq!(due[0].key, key("a"));
+    let again = store.take_due_nacks(at(11), at(21), 9).await.unwrap();
+    assert!(again.is_empty(), "somebody has it");
+    store.clear_nack(&id, at(11)).await.unwrap();
+    let again = store.take_due_nacks(at(12), at(22), 9).await.unwrap();
+    assert_eq!(again.len(), 1, "another's is not cleared");
+    store.clear_nack(&id, at(22)).await.unwrap();
+    assert!(
+        store
+            .take_due_nacks(at(99), at(100), 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
