@@ -5,15 +5,18 @@
 //! to the caller, who is told the one thing it needs for that: whether anything can have reached the other side.
 //! Neither spans nor errors show paths, queries, bodies or header values, since those hold ids and secrets.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use http_body::{Frame, SizeHint};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Request, Response, StatusCode};
-use tokio::time::Instant;
+use reqwest::dns::Resolve;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{ClientBuilder, Request, RequestBuilder, Response, StatusCode, Url};
+use tokio::time::{Instant, timeout};
 use tokio_util::bytes::{Bytes, BytesMut};
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
@@ -25,6 +28,9 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// 2 s: a host that takes longer to accept a connection is as good as away.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+
+/// 5 s: a channel's server may be far away, or wake up first; what it has in all is said by whoever calls it.
+const CALLBACK_CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// 10 s: whoever sends nothing for that long while an answer is passed on is as good as away.
 const STREAM_LIMIT: Duration = Duration::from_secs(10);
@@ -106,25 +112,34 @@ impl Client {
     /// # Errors
     ///
     /// The TLS set-up of the machine cannot be used, for instance because it has no root certificates.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that builds a reqwest client"
-    )]
     pub fn new(proxy: Proxy) -> Result<Self, reqwest::Error> {
-        let builder = reqwest::Client::builder()
-            .user_agent(concat!("liveperson-bridge/", env!("CARGO_PKG_VERSION")))
-            // A redirect would take tokens and messages to a host that nobody configured.
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_LIMIT)
-            .read_timeout(STREAM_LIMIT)
-            .pool_idle_timeout(IDLE_LIMIT)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS);
+        let builder = builder().connect_timeout(CONNECT_LIMIT);
         match proxy {
             Proxy::Environment => builder,
             Proxy::None => builder.no_proxy(),
         }
         .build()
         .map(Self)
+    }
+
+    /// A client for addresses that channels have chosen: it connects to what `resolver` gives and to nothing else, so never
+    /// through a proxy, which would resolve names itself.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::new`].
+    pub fn for_callbacks(resolver: impl Resolve + 'static) -> Result<Self, reqwest::Error> {
+        builder()
+            .connect_timeout(CALLBACK_CONNECT_LIMIT)
+            .dns_resolver(Arc::new(resolver))
+            .no_proxy()
+            .build()
+            .map(Self)
+    }
+
+    /// Begins a POST; user and password of the URL become its authorization.
+    pub fn post(&self, url: Url) -> RequestBuilder {
+        self.0.post(url)
     }
 
     /// Sends a request and reads its answer, both within `limit`.
@@ -162,6 +177,32 @@ impl Client {
         let status = |answer: &Streamed| answer.status;
         observe(operation, trace, request, exchange, status).await
     }
+}
+
+/// What every client has in common.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that builds a reqwest client"
+)]
+fn builder() -> ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(concat!("liveperson-bridge/", env!("CARGO_PKG_VERSION")))
+        // A redirect would take tokens and messages to a host that nobody configured.
+        .redirect(reqwest::redirect::Policy::none())
+        .read_timeout(STREAM_LIMIT)
+        .pool_idle_timeout(IDLE_LIMIT)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+}
+
+/// `Retry-After` in either of its forms: seconds, or a date. A date that has passed asks for nothing more.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = DateTime::parse_from_rfc2822(value).ok()?;
+    Some((date.to_utc() - now).to_std().unwrap_or_default())
 }
 
 /// Gives a request what it has to bear, and makes it within a span that tells how it went.
@@ -219,6 +260,26 @@ impl From<Response> for Streamed {
             headers: std::mem::take(response.headers_mut()),
             body: Body(response.into()),
         }
+    }
+}
+
+impl Streamed {
+    /// Reads what is left of a body that nobody wants, so that its connection can be used again; a longer or slower one
+    /// is not worth that.
+    pub async fn discard(mut self, max_bytes: usize, limit: Duration) {
+        let reading = async {
+            let mut read = 0;
+            while read <= max_bytes {
+                let body = &mut self.body;
+                let frame = poll_fn(|context| http_body::Body::poll_frame(Pin::new(body), context));
+                match frame.await {
+                    Some(Ok(frame)) => read += frame.data_ref().map_or(0, Bytes::len),
+                    Some(Err(_)) | None => return,
+                }
+            }
+        };
+        // Either way the answer has been taken; all that depends on it is whether the connection is kept.
+        drop(timeout(limit, reading).await);
     }
 }
 

@@ -4,16 +4,13 @@
 //! `errorCode`, then the HTTP status. The Cloud refuses with status 200 and answers half of a batch with status 400,
 //! so no status proves anything alone. Gateways answer with HTML, plain text or nothing; that is read as the status says.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 use reqwest::StatusCode;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Error;
-use crate::http::Answer;
+use crate::http::{Answer, retry_after};
 
 /// 200 characters: the Cloud's words are repeated to channels and in logs.
 const MAX_TITLE_CHARS: usize = 200;
@@ -243,17 +240,6 @@ fn line(text: &str) -> String {
         .take(MAX_TITLE_CHARS)
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
-}
-
-/// `Retry-After` in either of its forms: seconds, or a date.
-fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = DateTime::parse_from_rfc2822(value).ok()?;
-    // A date that has passed asks for nothing more.
-    Some((date.to_utc() - now).to_std().unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
-use reqwest::header::HeaderValue;
+use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use serde_json::json;
 use tokio_util::bytes::Bytes;
 
