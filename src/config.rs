@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use chrono::TimeDelta;
 use ipnet::IpNet;
 use secrecy::SecretString;
 use url::Url;
@@ -42,6 +43,8 @@ pub struct Config {
     pub public_url: Url,
     /// Private, loopback and link-local networks in which callbacks may be sent nevertheless: none if left out.
     pub allow_private_callbacks: Vec<IpNet>,
+    /// How long events are kept: 7 days if left out.
+    pub retention: TimeDelta,
     /// Where the state is kept.
     pub database: Database,
     /// How secrets are kept in the database.
@@ -121,16 +124,19 @@ impl Config {
         };
         let public_url = section.or_default("public_url", &form::BASE_URL, &own_url);
         let networks = section.list("allow_private_callbacks", &form::NETWORK);
+        let retention = section.or_default("retention", &form::RETENTION, "7d");
         let database = section.section("database", Database::read);
         let encryption = section.section("encryption", Encryption::read);
         let accounts = read_accounts(section);
-        let channels = read_channels(section, accounts.as_deref().ok());
+        let kept = retention.as_ref().ok().copied();
+        let channels = read_channels(section, accounts.as_deref().ok(), kept);
 
         Ok(Self {
             listen: listen?,
             admin_listen: admin_listen?,
             public_url: public_url?,
             allow_private_callbacks: networks?.unwrap_or_default(),
+            retention: retention?,
             database: database?,
             encryption: encryption?,
             accounts: accounts?,
@@ -195,9 +201,10 @@ fn read_accounts(section: &mut Section<'_>) -> Result<Vec<Account>, Reported> {
 fn read_channels(
     section: &mut Section<'_>,
     accounts: Option<&[Account]>,
+    retention: Option<TimeDelta>,
 ) -> Result<Vec<Channel>, Reported> {
     let channels = section.sections("channels", |section, others| {
-        Channel::read(section, others, accounts)
+        Channel::read(section, others, accounts, retention)
     })?;
     if channels.is_empty() {
         return Err(section.refuse(

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::num::NonZeroU32;
 
+use chrono::TimeDelta;
 use secrecy::SecretSlice;
 use url::Url;
 
@@ -13,6 +14,9 @@ use crate::crypto::ApiKeyHash;
 use crate::types::conversation::{Context, Features, Opening, Routing};
 use crate::types::event::EventType;
 use crate::types::ids::{AccountId, ChannelId, Namespace};
+
+/// 72 h: long enough for a weekend in which nobody mends a callback.
+const MAX_AGE: TimeDelta = TimeDelta::hours(72);
 
 /// A system that calls the bridge, such as an SMS gateway or an app of the brand.
 #[derive(Debug, Clone)]
@@ -27,6 +31,8 @@ pub struct Channel {
     pub api_keys: Vec<ApiKeyHash>,
     /// Where its events are sent; left out: it asks for them.
     pub callback: Option<Callback>,
+    /// How long the delivery of an event is tried: 72 hours if left out, or as long as events are kept if that is shorter.
+    pub max_age: TimeDelta,
     /// The events that it wants to know of: all but `message.echoed` if left out.
     pub events: Vec<EventType>,
     /// How its conversations are opened where a request does not say it.
@@ -63,17 +69,19 @@ pub struct Limits {
 }
 
 impl Channel {
-    /// Reads a channel. The accounts are left out where they have problems of their own.
+    /// Reads a channel. The accounts and the retention are left out where they have problems of their own.
     pub(super) fn read(
         section: &mut Section<'_>,
         others: &[Self],
         accounts: Option<&[Account]>,
+        retention: Option<TimeDelta>,
     ) -> Result<Self, Reported> {
         let id = read_id(section, others);
         let account_id = read_account_id(section, accounts);
         let namespace = section.optional("namespace", &form::id());
         let api_keys = read_api_keys(section, others);
         let callback = read_callback(section);
+        let max_age = read_max_age(section, retention);
         let events = section.list("events", &form::EVENT_TYPE);
         let defaults = section.section("defaults", read_defaults);
         let limits = section.section("limits", read_limits);
@@ -92,6 +100,7 @@ impl Channel {
             namespace,
             api_keys: api_keys?,
             callback: callback?,
+            max_age: max_age?,
             events: events?.unwrap_or_else(default_events),
             defaults: defaults?,
             limits: limits?,
@@ -152,6 +161,21 @@ fn read_callback(section: &mut Section<'_>) -> Result<Option<Callback>, Reported
         return Err(section.refuse("callback_secret", expected));
     }
     Ok(Some(Callback { url, secrets }))
+}
+
+fn read_max_age(
+    section: &mut Section<'_>,
+    retention: Option<TimeDelta>,
+) -> Result<TimeDelta, Reported> {
+    let retention = retention.unwrap_or(TimeDelta::MAX);
+    match section.optional("max_age", &form::MAX_AGE)? {
+        None => Ok(MAX_AGE.min(retention)),
+        Some(max_age) if max_age <= retention => Ok(max_age),
+        Some(_) => Err(section.refuse(
+            "max_age",
+            "no longer than retention, the time that events are kept",
+        )),
+    }
 }
 
 fn default_events() -> Vec<EventType> {

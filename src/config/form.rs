@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use chrono::TimeDelta;
 use ipnet::IpNet;
 use secrecy::{SecretSlice, SecretString};
 use serde::de::value::{Error as ValueError, StrDeserializer};
@@ -100,6 +101,20 @@ pub(super) const RATE: Form<NonZeroU32> = Form::number("a whole number from 1", 
 pub(super) const ENCRYPTION_KEY: Form<Key> =
     Form::text("the base64 of exactly 32 bytes", Key::from_base64);
 
+/// How long the delivery of an event is tried.
+pub(super) const MAX_AGE: Form<TimeDelta> =
+    Form::number("a time from 1m to 30d such as 72h", |text| {
+        parse_duration(text)
+            .filter(|time| (TimeDelta::minutes(1)..=TimeDelta::days(30)).contains(time))
+    });
+
+/// How long events are kept: bounded, since a channel that was away for an hour still has to find them.
+pub(super) const RETENTION: Form<TimeDelta> =
+    Form::number("a time from 1h to 365d such as 7d", |text| {
+        parse_duration(text)
+            .filter(|time| (TimeDelta::hours(1)..=TimeDelta::days(365)).contains(time))
+    });
+
 /// An identifier of the domain that is safe in a path and a header.
 pub(super) const fn id<T: FromStr>() -> Form<T> {
     Form::text("1 to 64 letters, digits, '.', '-' or '_'", parse_from_str)
@@ -180,6 +195,21 @@ pub(super) const LANGUAGE: Form<String> = Form::text("a language tag such as en-
 
 fn parse_from_str<T: FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
+}
+
+/// A whole number of seconds, or of what the letter behind it says: `30s`, `90m`, `72h`, `7d`.
+fn parse_duration(text: &str) -> Option<TimeDelta> {
+    let number = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let seconds = match text.strip_prefix(number)? {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return None,
+    };
+    // A number may not bear a sign, and `parse` would take a plus.
+    let number: u32 = number.parse().ok().filter(|_| !number.starts_with('+'))?;
+    TimeDelta::try_seconds(i64::from(number).checked_mul(seconds)?)
 }
 
 fn parse_http_url(text: &str) -> Option<Url> {

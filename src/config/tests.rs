@@ -2,6 +2,7 @@ use std::error::Error as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use chrono::TimeDelta;
 use proptest::prelude::*;
 use secrecy::ExposeSecret as _;
 
@@ -17,6 +18,7 @@ listen = "127.0.0.1:8081"
 admin_listen = "127.0.0.1:9091"
 public_url = "https://bridge.example.com"
 allow_private_callbacks = ["10.0.0.0/8", "fd00::/8"]
+retention = "14d"
 
 [database]
 url = "postgres://bridge:pa55word@db/bridge"
@@ -42,6 +44,7 @@ namespace = "phone"
 api_keys = ["ap1key", "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"]
 callback_url = "https://user:callbackpa55@sms.example.com/liveperson?token=callbackt0ken"
 callback_secret = "whsec_AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD"
+max_age = "90m"
 events = ["message.created", "conversation.closed"]
 [channels.defaults]
 skill_id = "2736637412"
@@ -113,6 +116,7 @@ fn every_key_is_read() {
         config.allow_private_callbacks,
         ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap())
     );
+    assert_eq!(config.retention, TimeDelta::days(14));
     assert_eq!(
         config.database.url.unwrap().expose_secret(),
         "postgres://bridge:pa55word@db/bridge"
@@ -145,6 +149,7 @@ fn every_key_is_read() {
     assert_eq!(callback.url.host_str(), Some("sms.example.com"));
     assert_eq!(callback.secrets.len(), 1);
     assert_eq!(callback.secrets[0].expose_secret(), [3; 24]);
+    assert_eq!(channel.max_age, TimeDelta::minutes(90));
     assert_eq!(
         channel.events,
         [EventType::MessageCreated, EventType::ConversationClosed]
@@ -183,6 +188,8 @@ fn what_is_left_out_has_its_default() {
     let channel = &config.channels[0];
     assert_eq!(channel.namespace.as_str(), "sms");
     assert!(channel.callback.is_none());
+    assert_eq!(config.retention, TimeDelta::days(7));
+    assert_eq!(channel.max_age, TimeDelta::hours(72));
     assert_eq!(channel.events.len(), EventType::ALL.len() - 1);
     assert!(!channel.events.contains(&EventType::MessageEchoed));
     assert_eq!(
@@ -257,7 +264,20 @@ skill_id -> campaign_id = "1"~engagement_id = "2"~skill_id -> channels[0].defaul
 = 7 -> = -7 -> channels[0].limits.per_user_requests_per_second: expected a whole number from 1
 [channels.limits] -> limit = 5~[channels.limits] -> channels[0].defaults.limit: unknown key, expected one of campaign_id, engagement_id, skill_id, language, urgency, features
 [database] -> [database]~"a b" = 5 -> database."a b": unknown key, expected one of url, data_dir, max_connections
-[database] -> retention = "7d"~[database] -> retention: unknown key, expected one of listen, admin_listen, public_url, allow_private_callbacks, database, encryption, accounts, channels
+[database] -> keep = "7d"~[database] -> keep: unknown key, expected one of listen, admin_listen, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
+"14d" -> "14w" -> retention: expected a time from 1h to 365d such as 7d
+"14d" -> "" -> retention: expected a time from 1h to 365d such as 7d
+"14d" -> "d" -> retention: expected a time from 1h to 365d such as 7d
+"14d" -> "-1d" -> retention: expected a time from 1h to 365d such as 7d
+"14d" -> "1.5d" -> retention: expected a time from 1h to 365d such as 7d
+"14d" -> "59m" -> retention: expected a time from 1h to 365d such as 7d
+"14d" -> "366d" -> retention: expected a time from 1h to 365d such as 7d
+"14d" -> 14.5 -> retention: expected a time from 1h to 365d such as 7d, not a float
+"90m" -> "59s" -> channels[0].max_age: expected a time from 1m to 30d such as 72h
+"90m" -> 59 -> channels[0].max_age: expected a time from 1m to 30d such as 72h
+"90m" -> "31d" -> channels[0].max_age: expected a time from 1m to 30d such as 72h
+"90m" -> "99999999999999999999d" -> channels[0].max_age: expected a time from 1m to 30d such as 72h
+"90m" -> "15d" -> channels[0].max_age: expected no longer than retention, the time that events are kept
 "#;
 
 #[test]
@@ -274,6 +294,35 @@ fn a_wrong_value_is_told_by_file_key_and_what_was_expected() {
             "{case}"
         );
     }
+}
+
+#[test]
+fn times_are_written_with_a_letter_or_in_seconds() {
+    for (text, seconds) in [
+        ("\"3600\"", 3600),
+        ("3600", 3600),
+        ("\"5400s\"", 5400),
+        ("\"90m\"", 5400),
+        ("\"72h\"", 259_200),
+        ("\"14d\"", 1_209_600),
+    ] {
+        let config = read(&edited("\"90m\"", text)).unwrap();
+        assert_eq!(
+            config.channels[0].max_age,
+            TimeDelta::seconds(seconds),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn events_are_tried_no_longer_than_they_are_kept() {
+    let text = edited("retention = \"14d\"", "retention = \"24h\"");
+    let text = text.replace("max_age = \"90m\"\n", "");
+
+    let config = read(&text).unwrap();
+
+    assert_eq!(config.channels[0].max_age, TimeDelta::hours(24));
 }
 
 #[test]
