@@ -10,6 +10,7 @@ mod error;
 mod files;
 mod lanes;
 mod messages;
+mod nacks;
 mod openings;
 mod ratings;
 mod raw;

@@ -13,7 +13,7 @@ use crate::cloud::{self, Content, RawRequest, Signal};
 use crate::store::{OpenConversation, Standing, Typing, UserRef};
 use crate::types::conversation::CurrentDialog;
 use crate::types::file::ImageType;
-use crate::types::ids::{UserId, UserKey};
+use crate::types::ids::{DialogId, UserId, UserKey};
 use crate::types::message::{Metadata, Sequence};
 use crate::types::trace::Trace;
 
@@ -160,12 +160,23 @@ impl Bridge {
         session: &mut Session,
         signal: Signal<'_>,
     ) -> Result<(), Error> {
+        self.signal_in(None, trace, session, signal).await
+    }
+
+    /// Says something besides what is written in a dialog of the session's conversation, the main one if it names none.
+    pub(super) async fn signal_in(
+        &self,
+        dialog_id: Option<&DialogId>,
+        trace: &Trace,
+        session: &mut Session,
+        signal: Signal<'_>,
+    ) -> Result<(), Error> {
         loop {
-            let outcome = self
-                .parts
-                .cloud
-                .signal(&session.at_cloud(), signal, trace)
-                .await;
+            let mut place = session.at_cloud();
+            if let Some(dialog_id) = dialog_id {
+                place.dialog_id = dialog_id.as_str();
+            }
+            let outcome = self.parts.cloud.signal(&place, signal, trace).await;
             if let Some(()) = self.settle(trace, session, outcome).await? {
                 return Ok(());
             }
