@@ -15,6 +15,7 @@ use crate::bridge::{self, Bridge, Parts};
 use crate::clock::SharedClock;
 use crate::cloud;
 use crate::config::{self, Config};
+use crate::delivery;
 use crate::http;
 use crate::lifecycle::{self, Lifecycle};
 use crate::store::{self, Store};
@@ -85,6 +86,26 @@ impl App {
                 .clone()
                 .end_due_typing(async move { stopping.stopping().await }),
         );
+        let stopping = life.clone();
+        life.tasks().spawn(
+            bridge
+                .clone()
+                .send_due_nacks(async move { stopping.stopping().await }),
+        );
+        let (stopping, heard) = (life.clone(), store.clone());
+        life.tasks().spawn(async move {
+            tokio::select! {
+                () = heard.listen() => {}
+                () = stopping.stopping() => {}
+            }
+        });
+        let parts = delivery::Parts {
+            store: store.clone(),
+            clock: SharedClock::clone(&clock),
+            tasks: life.tasks().clone(),
+            stopping: life.stopping_token(),
+        };
+        delivery::start(&parts, &callbacks(config), &config.allow_private_callbacks)?;
         let readiness = api::admin::Readiness::new(bridge.clone());
         Ok(Self {
             facade: api::router(AppState {
@@ -202,7 +223,7 @@ fn receiver(
     let listeners = config.channels.iter().map(|channel| {
         let listener = Listener {
             events: channel.events.clone(),
-            max_age: channel.callback.as_ref().map(|_| TimeDelta::hours(72)),
+            max_age: channel.callback.as_ref().map(|_| channel.max_age),
         };
         (channel.id.clone(), listener)
     });
@@ -225,6 +246,17 @@ fn receiver(
         (account.account_id.clone(), installation)
     });
     (Receiver::new(inbox, installations.collect()), writer)
+}
+
+fn callbacks(config: &Config) -> Vec<delivery::Channel> {
+    let channels = config.channels.iter();
+    let callbacks = channels.filter_map(|channel| Some((channel, channel.callback.as_ref()?)));
+    let callbacks = callbacks.map(|(channel, callback)| delivery::Channel {
+        id: channel.id.clone(),
+        url: callback.url.clone(),
+        secrets: callback.secrets.clone(),
+    });
+    callbacks.collect()
 }
 
 fn keys(config: &Config) -> Keys {

@@ -1,7 +1,8 @@
 //! Connects messaging channels to LivePerson's Conversational Cloud.
 //!
 //! A channel's request comes in at [`api`], becomes a use case of [`bridge`], which looks the user up in the [`store`]
-//! and speaks to the Cloud through [`cloud`]. [`app`] puts the parts together and [`cli`] starts them; [`sandbox`] is a
+//! and speaks to the Cloud through [`cloud`]. What channels are to hear of
+//! waits in the store until [`delivery`] has brought it to them. [`app`] puts the parts together and [`cli`] starts them; [`sandbox`] is a
 //! simulated Cloud that shares nothing with the client, so that each checks the other.
 //!
 //! Imports go one way, and `tests/it/house.rs` holds them to it:
@@ -16,6 +17,7 @@
 //! | `store` | `crypto`, `types` |
 //! | `bridge` | `cloud`, `store`, `media`, `crypto`, `types`, `clock` |
 //! | `webhooks` | `store`, `types`, `clock` |
+//! | `delivery` | `store`, `http`, `crypto`, `types`, `clock` |
 //! | `api` | `bridge`, `webhooks`, `crypto`, `types`, `clock`, and the words of `cloud` and `store` that `bridge` answers with |
 //! | `sandbox` | `clock` |
 //! | `app`, `cli` | everything |
@@ -28,6 +30,7 @@ pub mod clock;
 pub mod cloud;
 pub mod config;
 pub mod crypto;
+pub mod delivery;
 pub mod http;
 pub mod lifecycle;
 pub mod media;

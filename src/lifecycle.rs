@@ -65,6 +65,12 @@ impl Lifecycle {
         self.stopping.cancelled().await;
     }
 
+    /// Tells that everything is asked to finish, to those who know nothing of a life.
+    #[must_use]
+    pub fn stopping_token(&self) -> CancellationToken {
+        self.stopping.child_token()
+    }
+
     /// What must finish before the process ends is spawned here.
     #[must_use]
     pub fn tasks(&self) -> &TaskTracker {

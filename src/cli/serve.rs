@@ -35,8 +35,5 @@ fn warn_of_what_waits(config: &Config) {
         if limits.requests_per_second.is_some() || limits.per_user_requests_per_second.is_some() {
             tracing::warn!(channel.id = %channel.id, "channels.limits has no effect in this version");
         }
-        if channel.callback.is_some() {
-            tracing::warn!(channel.id = %channel.id, "callback_url has no effect in this version: events are not delivered yet");
-        }
     }
 }

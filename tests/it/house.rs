@@ -10,7 +10,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("axum", &["api", "app", "sandbox"]),
     ("image", &["media"]),
     // The sandbox shares nothing with the client, so it calls webhooks with a client of its own.
-    ("reqwest", &["app", "cloud", "http", "sandbox"]),
+    ("reqwest", &["app", "cloud", "delivery", "http", "sandbox"]),
     ("jsonwebtoken", &["sandbox"]),
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),

@@ -21,6 +21,7 @@ mod support;
 mod actions;
 mod commands;
 mod configuration;
+mod deliveries;
 mod demo;
 mod files;
 mod house;

@@ -9,6 +9,7 @@ pub(crate) mod connection;
 pub(crate) mod database;
 pub(crate) mod patience;
 pub(crate) mod process;
+pub(crate) mod receiver;
 
 /// Runs each named test on PostgreSQL and on SQLite.
 macro_rules! on_both_engines {

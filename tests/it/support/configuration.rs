@@ -74,3 +74,11 @@ features = ["AUTO_MESSAGES"]
 "#
     )
 }
+
+/// The same, where events of `sms` are POSTed to this URL, signed with these secrets (a TOML value).
+pub(crate) fn with_callback(toml: &str, url: &str, secrets: &str) -> String {
+    let channel = "id = \"sms\"\n";
+    let callback = format!("{channel}callback_url = \"{url}\"\ncallback_secret = {secrets}\n");
+    let toml = toml.replacen(channel, &callback, 1);
+    format!("allow_private_callbacks = [\"127.0.0.0/8\"]\n{toml}")
+}

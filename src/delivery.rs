@@ -1,0 +1,71 @@
+//! Bringing events to channels' callback URLs: signed, in each user's order, again until they arrive or grow too old.
+//!
+//! Each channel has a dispatcher of its own in each replica ([`worker`]), which takes lanes that are due from the store
+//! and works on each in a task of its own ([`lane`]), so that neither channels nor users wait for each other. What is
+//! sent is signed ([`sign`]), where it may go is checked at the address that is connected to ([`target`]), what an answer
+//! means is said in [`attempt`], and when the next try is due in [`schedule`]. Which events there are, who holds a lane, and
+//! how a callback fares over all replicas is the store's.
+
+mod attempt;
+mod lane;
+pub mod schedule;
+pub mod sign;
+pub mod target;
+mod worker;
+
+use ipnet::IpNet;
+use secrecy::SecretSlice;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+use crate::clock::SharedClock;
+use crate::http;
+use crate::store::Store;
+use crate::types::ids::ChannelId;
+use attempt::Callback;
+use target::{Resolver, Rules};
+use worker::Dispatcher;
+
+/// A channel with a callback.
+#[derive(Debug)]
+pub struct Channel {
+    /// The channel.
+    pub id: ChannelId,
+    /// The URL that takes each event in a `POST`.
+    pub url: Url,
+    /// What each event is signed with.
+    pub secrets: Vec<SecretSlice<u8>>,
+}
+
+/// What deliveries work with.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The events and their lanes.
+    pub store: Store,
+    /// The time.
+    pub clock: SharedClock,
+    /// Holds dispatchers and deliveries, which finish before the process ends.
+    pub tasks: TaskTracker,
+    /// Tells that nothing new is to be begun.
+    pub stopping: CancellationToken,
+}
+
+/// Begins to deliver to these channels, until the parts say stop. `allowed` are inner networks that may be called.
+///
+/// # Errors
+///
+/// When the TLS set-up of the machine cannot be used.
+pub fn start(parts: &Parts, channels: &[Channel], allowed: &[IpNet]) -> Result<(), reqwest::Error> {
+    let rules = Rules::new(allowed);
+    let http = http::Client::for_callbacks(Resolver::new(rules.clone()))?;
+    for channel in channels {
+        let clock = SharedClock::clone(&parts.clock);
+        let callback = Callback::new(http.clone(), rules.clone(), channel, clock);
+        let dispatcher = Dispatcher::new(parts.clone(), channel.id.clone(), callback);
+        parts.tasks.spawn(dispatcher.run());
+    }
+    // Also where no channel has a callback any more: what was pending then ends as well.
+    parts.tasks.spawn(worker::give_up_old_events(parts.clone()));
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! One try to deliver an event, and what its answer means.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use reqwest::header::CONTENT_TYPE;
+use secrecy::SecretSlice;
+use tokio::time::{Instant, timeout};
+use url::Url;
+
+use super::target::{Refused, Rules};
+use super::{Channel, sign};
+use crate::clock::SharedClock;
+use crate::http;
+use crate::store::{DueEvent, Tried};
+use crate::types::trace::Trace;
+
+/// 10 s: the time that a channel has to answer.
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
+
+/// 4 KiB: a body that says "ok" is read, so that its connection can be used again; a longer one is cut off.
+const MAX_ANSWER_BYTES: usize = 4096;
+
+/// 1 s: how long a body is waited for once the status is known.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+/// 200 characters: operators are shown why there was no answer.
+const MAX_ERROR_CHARS: usize = 200;
+
+/// A channel's callback.
+#[derive(Debug)]
+pub(super) struct Callback {
+    http: http::Client,
+    rules: Rules,
+    url: Url,
+    secrets: Vec<SecretSlice<u8>>,
+    clock: SharedClock,
+}
+
+/// What the channel's answer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The channel has the event.
+    Delivered,
+    /// The channel does not want this event, now or later.
+    Refused,
+    /// The channel wants no events any more.
+    Gone,
+    /// Another try may succeed, but not before this long.
+    Failed(Option<Duration>),
+}
+
+impl Callback {
+    pub(super) fn new(
+        http: http::Client,
+        rules: Rules,
+        channel: &Channel,
+        clock: SharedClock,
+    ) -> Self {
+        Self {
+            http,
+            rules,
+            url: channel.url.clone(),
+            secrets: channel.secrets.clone(),
+            clock,
+        }
+    }
+
+    /// Sends an event, and says what came of it.
+    pub(super) async fn attempt(&self, event: &DueEvent) -> (Tried, Outcome) {
+        let at = self.clock.now();
+        let begun = Instant::now();
+        let answer = timeout(LIMIT, self.send(event, at)).await;
+        let took = begun.elapsed();
+        let (status, error, outcome) = match answer {
+            Ok(Ok(answer)) => {
+                let status = answer.status.as_u16();
+                let wish = http::retry_after(&answer.headers, self.clock.now());
+                let left = LIMIT.saturating_sub(took).min(ANSWER_LIMIT);
+                answer.discard(MAX_ANSWER_BYTES, left).await;
+                (Some(status), None, judge(status, wish))
+            }
+            Ok(Err(error)) => (None, Some(error), Outcome::Failed(None)),
+            Err(_) => {
+                let error = "no answer within 10 s".to_owned();
+                (None, Some(error), Outcome::Failed(None))
+            }
+        };
+        let tried = Tried {
+            at,
+            duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            status,
+            error,
+        };
+        (tried, outcome)
+    }
+
+    /// Sends an event; the answer whose body is still arriving, or why there is none.
+    async fn send(&self, event: &DueEvent, at: DateTime<Utc>) -> Result<http::Streamed, String> {
+        self.rules
+            .check(&self.url)
+            .map_err(|refused| refused.to_string())?;
+        let timestamp = at.timestamp();
+        let signatures = sign::signatures(&self.secrets, &event.id, timestamp, &event.body);
+        let request = self
+            .http
+            .post(self.url.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header("webhook-id", &event.id)
+            .header("webhook-timestamp", timestamp)
+            .header("webhook-signature", signatures)
+            .header("webhook-attempt", event.attempts.saturating_add(1))
+            .body(event.body.clone())
+            .build()
+            .map_err(|error| cause(&error.without_url()))?;
+        let trace = Trace::continue_from(None, event.traceparent.as_deref(), self.clock.uuid());
+        let answer = self.http.stream("delivery.post", &trace, request).await;
+        answer.map_err(|error| cause(&error))
+    }
+}
+
+/// What a status means; redirects are not followed.
+fn judge(status: u16, wish: Option<Duration>) -> Outcome {
+    match status {
+        200..300 => Outcome::Delivered,
+        410 => Outcome::Gone,
+        422 => Outcome::Refused,
+        _ => Outcome::Failed(wish),
+    }
+}
+
+/// Why there is no answer, in as few words as tell it: how far the request came, and what stopped it.
+fn cause(error: &(dyn StdError + 'static)) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    let text = if last.is::<Refused>() || std::ptr::eq(last, error) {
+        last.to_string()
+    } else {
+        format!("{error}: {last}")
+    };
+    text.chars().take(MAX_ERROR_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_means_what_its_status_says() {
+        let wish = Some(Duration::from_secs(7));
+
+        for status in [200, 201, 202, 204, 299] {
+            assert_eq!(judge(status, None), Outcome::Delivered, "{status}");
+        }
+        assert_eq!(judge(410, wish), Outcome::Gone);
+        assert_eq!(judge(422, wish), Outcome::Refused);
+        for status in [
+            199, 300, 302, 307, 308, 400, 401, 404, 408, 409, 429, 500, 503,
+        ] {
+            assert_eq!(judge(status, wish), Outcome::Failed(wish), "{status}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Work on one lane: its events one after the other, until none is left or one has to wait.
+
+use std::sync::atomic::Ordering;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::attempt::{LIMIT, Outcome};
+use super::schedule::{between_probes, delay, jitter};
+use super::worker::{LEASE, Shared};
+use crate::store::{self, DueEvent, Lane, LaneFate, PROBED_FROM, Settlement, Tried};
+use crate::types::event::EventType;
+
+/// Events that are read at once: most users have few that wait.
+const AHEAD: u32 = 8;
+
+/// Why an event failed that the channel does not want.
+const REFUSED: &str = "refused by the channel (422)";
+
+/// What a lane was taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// To deliver its events.
+    Usual,
+    /// To see whether the callback is back.
+    Probe,
+}
+
+/// The work on a lane that is held.
+#[derive(Debug)]
+pub(super) struct Run<'a> {
+    shared: &'a Shared,
+    lane: Lane,
+    turn: Turn,
+    held_until: DateTime<Utc>,
+}
+
+/// Whether a lane goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Next,
+    Ended,
+}
+
+impl<'a> Run<'a> {
+    /// The work on a lane that was taken just now.
+    pub(super) fn new(shared: &'a Shared, lane: Lane, turn: Turn) -> Self {
+        Self {
+            shared,
+            lane,
+            turn,
+            held_until: shared.parts.clock.now() + LEASE,
+        }
+    }
+
+    /// Delivers until no event is left, one has to wait, or everything is asked to stop.
+    pub(super) async fn work_to_the_end(mut self) {
+        let mut outcome = self.work().await;
+        if outcome.is_ok() && self.turn == Turn::Probe {
+            // Nothing was sent, so whether the callback is back is still to be seen.
+            outcome = self.schedule_probe(self.now()).await;
+        }
+        if let Err(error) = outcome {
+            tracing::warn!(
+                channel.id = %self.shared.channel_id,
+                error = &error as &dyn std::error::Error,
+                "what became of a user's deliveries could not be kept; they go on when the lease has run out"
+            );
+        }
+    }
+
+    async fn work(&mut self) -> Result<(), store::Error> {
+        let store = &self.shared.parts.store;
+        loop {
+            let events = store.due_events(&self.lane, AHEAD).await?;
+            let Some(first) = events.first() else {
+                return store.release_emptied_lane(&self.lane, self.now()).await;
+            };
+            if first.attempts == 0 {
+                // What failed before it was dropped or given up.
+                self.lane.failures = 0;
+            }
+            for event in events {
+                if self.must_stop() {
+                    return store.hand_back_lane(&self.lane, self.now()).await;
+                }
+                if self.deliver(&event).await? == Progress::Ended {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Whether the next event is not to be begun: it might not be settled before the lease runs out.
+    fn must_stop(&self) -> bool {
+        let limit = TimeDelta::from_std(LIMIT).unwrap_or(LEASE);
+        self.shared.parts.stopping.is_cancelled()
+            || self.shared.paused.load(Ordering::Relaxed)
+            || self.now() + limit > self.held_until
+    }
+
+    async fn deliver(&mut self, event: &DueEvent) -> Result<Progress, store::Error> {
+        if event.deliver_until <= self.now() {
+            let too_old = Settlement::too_old(&event.kind);
+            self.tell_failure(event, too_old);
+            return self.go_on(event, None, too_old).await;
+        }
+        let (tried, outcome) = self.shared.callback.attempt(event).await;
+        tracing::debug!(
+            channel.id = %self.shared.channel_id,
+            event.id = event.id,
+            attempt = event.attempts + 1,
+            status = tried.status,
+            cause = tried.error,
+            duration_ms = tried.duration_ms,
+            "tried to deliver an event"
+        );
+        match outcome {
+            Outcome::Delivered => {
+                let progress = self
+                    .go_on(event, Some(&tried), Settlement::Delivered)
+                    .await?;
+                self.note_success().await?;
+                Ok(progress)
+            }
+            Outcome::Refused => {
+                let refused = Settlement::Failed(REFUSED);
+                self.tell_failure(event, refused);
+                let progress = self.go_on(event, Some(&tried), refused).await?;
+                self.note_success().await?;
+                Ok(progress)
+            }
+            Outcome::Gone => self.pause(event, &tried).await,
+            Outcome::Failed(wish) => {
+                self.lane.failures = self.lane.failures.saturating_add(1);
+                let wait = delay(self.lane.failures, jitter(), wish);
+                let wait = TimeDelta::from_std(wait).unwrap_or(LEASE);
+                let settlement = if event.kind == EventType::TypingChanged.as_str() {
+                    Settlement::Dropped
+                } else {
+                    Settlement::Pending
+                };
+                let fate = LaneFate::Waiting(self.now() + wait, self.lane.failures);
+                self.settle(event, Some(&tried), settlement, fate).await?;
+                self.note_failure(wish).await?;
+                Ok(Progress::Ended)
+            }
+        }
+    }
+
+    /// Keeps what became of an event after which the next one is tried.
+    async fn go_on(
+        &mut self,
+        event: &DueEvent,
+        tried: Option<&Tried>,
+        settlement: Settlement<'_>,
+    ) -> Result<Progress, store::Error> {
+        self.lane.failures = 0;
+        let until = self.now() + LEASE;
+        let held = self
+            .settle(event, tried, settlement, LaneFate::Held(until))
+            .await?;
+        self.held_until = until;
+        Ok(if held {
+            Progress::Next
+        } else {
+            Progress::Ended
+        })
+    }
+
+    async fn settle(
+        &self,
+        event: &DueEvent,
+        tried: Option<&Tried>,
+        settlement: Settlement<'_>,
+        fate: LaneFate,
+    ) -> Result<bool, store::Error> {
+        let store = &self.shared.parts.store;
+        let held = store
+            .settle_delivery(&self.lane, event, tried, settlement, fate, self.now())
+            .await?;
+        if !held {
+            tracing::warn!(
+                channel.id = %self.shared.channel_id,
+                event.id = event.id,
+                "an event was tried whose user was erased meanwhile, or whose lane another replica has taken over"
+            );
+        }
+        Ok(held)
+    }
+
+    /// Stops everything to the callback; the event waits with all others.
+    async fn pause(&mut self, event: &DueEvent, tried: &Tried) -> Result<Progress, store::Error> {
+        let now = self.now();
+        tracing::warn!(
+            channel.id = %self.shared.channel_id,
+            "the callback answered 410: nothing is sent to it until it is resumed"
+        );
+        // Before the lane is given back, so that nobody takes it.
+        self.shared
+            .parts
+            .store
+            .pause_callback(&self.shared.channel_id, now)
+            .await?;
+        self.shared.paused.store(true, Ordering::Relaxed);
+        let fate = LaneFate::Waiting(now, self.lane.failures);
+        self.settle(event, Some(tried), Settlement::Pending, fate)
+            .await?;
+        Ok(Progress::Ended)
+    }
+
+    /// Ends a row of failures, where there is one.
+    async fn note_success(&mut self) -> Result<(), store::Error> {
+        self.turn = Turn::Usual;
+        if !self.shared.troubled.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        if self.shared.away.swap(false, Ordering::Relaxed) {
+            tracing::info!(channel.id = %self.shared.channel_id, "the callback is back: all that waits is sent");
+        }
+        let store = &self.shared.parts.store;
+        store
+            .callback_succeeded(&self.shared.channel_id, self.now())
+            .await
+    }
+
+    async fn note_failure(
+        &mut self,
+        wish: Option<std::time::Duration>,
+    ) -> Result<(), store::Error> {
+        let probing = self.turn == Turn::Probe;
+        self.turn = Turn::Usual;
+        self.shared.troubled.store(true, Ordering::Relaxed);
+        let probe_in = |probes| {
+            let wait = between_probes(probes, jitter(), wish);
+            self.now() + TimeDelta::from_std(wait).unwrap_or(LEASE)
+        };
+        let store = &self.shared.parts.store;
+        let failures = store
+            .callback_failed(&self.shared.channel_id, probing, probe_in(0))
+            .await?;
+        if failures >= PROBED_FROM && !self.shared.away.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                channel.id = %self.shared.channel_id,
+                "the callback has failed {PROBED_FROM} times in a row: one event at a time is sent until one arrives"
+            );
+        }
+        if probing {
+            let probes = failures.saturating_sub(PROBED_FROM);
+            self.schedule_probe(probe_in(probes)).await?;
+        }
+        Ok(())
+    }
+
+    async fn schedule_probe(&self, at: DateTime<Utc>) -> Result<(), store::Error> {
+        let store = &self.shared.parts.store;
+        store.schedule_probe(&self.shared.channel_id, at).await
+    }
+
+    /// Logs that an event is given up for good.
+    fn tell_failure(&self, event: &DueEvent, settlement: Settlement<'_>) {
+        if let Settlement::Failed(reason) = settlement {
+            tracing::warn!(
+                channel.id = %self.shared.channel_id,
+                event.id = event.id,
+                reason,
+                "an event is not delivered"
+            );
+        }
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.shared.parts.clock.now()
+    }
+}

@@ -1,0 +1,96 @@
+//! When a delivery that failed is tried again. Pure: the chance in it is passed in.
+
+use std::time::Duration;
+
+/// 300 s: the longest pause between two tries, however often they fail.
+const LONGEST: Duration = Duration::from_mins(5);
+
+/// 60 s: the longest pause between two probes, so that a callback that is back is found within a minute. A probe is one
+/// request, however many users wait.
+const LONGEST_BETWEEN_PROBES: Duration = Duration::from_mins(1);
+
+/// 1 h: the longest that a `Retry-After` is honoured. A mistake in one must not hold a user's messages back for days.
+const LONGEST_WISH: Duration = Duration::from_hours(1);
+
+/// How long to wait after so many failures in a row, from 1: 1, 2, 4 … 300 s, times the jitter.
+///
+/// `wish` is what the channel asked for with `Retry-After`: no less is waited, up to an hour.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveperson_bridge::delivery::schedule::delay;
+///
+/// assert_eq!(delay(3, 1.0, None), Duration::from_secs(4));
+/// assert_eq!(delay(1, 1.0, Some(Duration::from_secs(30))), Duration::from_secs(30));
+/// ```
+#[must_use]
+pub fn delay(failures: u32, jitter: f64, wish: Option<Duration>) -> Duration {
+    backed_off(failures, LONGEST)
+        .mul_f64(jitter)
+        .max(wish.unwrap_or_default().min(LONGEST_WISH))
+}
+
+/// How long to wait with the next probe of a callback that is away, after so many probes, times the jitter.
+#[must_use]
+pub fn between_probes(probes: u32, jitter: f64, wish: Option<Duration>) -> Duration {
+    backed_off(probes.saturating_add(1), LONGEST_BETWEEN_PROBES)
+        .mul_f64(jitter)
+        .max(wish.unwrap_or_default().min(LONGEST_WISH))
+}
+
+/// What a delay is multiplied with, so that what failed together is not tried together: within 20 %.
+pub(super) fn jitter() -> f64 {
+    rand::random_range(0.8..=1.2)
+}
+
+fn backed_off(failures: u32, longest: Duration) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    Duration::from_secs(1 << doublings).min(longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn delays_double_up_to_five_minutes() {
+        let delays: Vec<_> = (1..=11).map(|n| delay(n, 1.0, None).as_secs()).collect();
+
+        assert_eq!(delays, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        assert_eq!(delay(u32::MAX, 1.0, None), LONGEST);
+        assert_eq!(delay(0, 1.0, None).as_secs(), 1);
+    }
+
+    #[test]
+    fn a_wish_is_honoured_up_to_an_hour() {
+        let wish = |seconds| delay(1, 1.0, Some(Duration::from_secs(seconds))).as_secs();
+
+        assert_eq!(wish(0), 1);
+        assert_eq!(wish(30), 30);
+        assert_eq!(wish(86_400), 3600);
+        assert_eq!(wish(u64::MAX), 3600);
+    }
+
+    #[test]
+    fn probes_are_a_minute_apart_at_most() {
+        let delays: Vec<_> = (0..8)
+            .map(|n| between_probes(n, 1.0, None).as_secs())
+            .collect();
+
+        assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60]);
+        let wish = Some(Duration::from_secs(90));
+        assert_eq!(between_probes(0, 1.0, wish).as_secs(), 90);
+    }
+
+    proptest! {
+        #[test]
+        fn a_delay_is_within_a_fifth_of_its_value(failures: u32) {
+            let exact = delay(failures, 1.0, None).as_secs_f64();
+            let drawn = delay(failures, jitter(), None).as_secs_f64();
+
+            prop_assert!((0.8 * exact - 1e-6..=1.2 * exact + 1e-6).contains(&drawn));
+        }
+    }
+}

@@ -1,0 +1,767 @@
+//! Events reach the channel's callback: signed, in each user's order, again until they arrive or grow too old.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use liveperson_bridge::clock::{Clock as _, SystemClock};
+use liveperson_bridge::sandbox::Operation;
+use liveperson_bridge::store::{DeliveryState, EventRecord, NewEvent, Store};
+use liveperson_bridge::types::event::{EventId, EventType};
+use liveperson_bridge::types::ids::{ChannelId, UserKey};
+use reqwest::Url;
+use serde_json::{Value, json};
+use standardwebhooks::Webhook;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::support::app::TestApp;
+use crate::support::cloud::{ACCOUNT, Cloud};
+use crate::support::configuration::{bridge_toml, with_callback};
+use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
+use crate::support::process::Process;
+use crate::support::receiver::{Answer, Received, Receiver, SECRET};
+
+on_both_engines!(
+    a_callback_is_signed_and_tells_of_its_event,
+    both_of_two_secrets_sign,
+    a_users_events_keep_their_order_whatever_fails,
+    other_users_do_not_wait_for_one_whose_callback_hangs,
+    a_failed_event_is_sent_again_after_ever_longer_pauses,
+    a_repeat_is_the_same_but_for_its_attempt_and_time,
+    retry_after_is_honoured_in_seconds_and_as_a_date,
+    an_answer_of_410_pauses_the_callback_until_it_is_resumed,
+    an_answer_of_422_refuses_one_event_and_tells_the_agent,
+    a_redirect_is_a_failure_and_is_not_followed,
+    an_answer_that_takes_more_than_ten_seconds_is_none,
+    a_callback_that_is_away_is_tried_again,
+    inner_addresses_are_not_called_by_number_or_by_name,
+    after_twenty_failures_single_probes_are_sent_until_one_succeeds,
+    typing_is_tried_once,
+    typing_that_is_old_is_not_sent,
+    a_message_that_grew_too_old_fails_and_the_agent_is_told,
+    what_waits_for_a_paused_callback_grows_too_old_as_well,
+    what_a_stopped_service_had_left_is_sent_by_the_next,
+    a_channel_without_a_callback_is_sent_nothing,
+);
+
+/// How long events may be delivered: longer than any pause between two tries.
+const MAX_AGE: TimeDelta = TimeDelta::hours(72);
+
+/// The service with a channel's callback.
+struct Bed {
+    app: TestApp,
+    receiver: Receiver,
+}
+
+impl Bed {
+    async fn start(engine: Engine) -> Self {
+        let receiver = Receiver::start().await;
+        let app = start(engine, &receiver.url).await;
+        Self { app, receiver }
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.app.cloud.clock.now()
+    }
+
+    fn advance(&self, milliseconds: i64) {
+        let by = TimeDelta::milliseconds(milliseconds);
+        self.app.cloud.clock.advance(by);
+    }
+
+    /// An agent's message to a user.
+    async fn say(&self, user: &str, text: &str) -> EventId {
+        say(self.app.store(), user, text, self.now()).await
+    }
+
+    async fn record(&self, id: EventId) -> EventRecord {
+        let record = self.app.store().event(&sms(), id).await.unwrap();
+        record.unwrap()
+    }
+
+    async fn eventually_is(&self, id: EventId, state: DeliveryState) -> EventRecord {
+        eventually(&format!("{state:?}"), async || {
+            let record = self.record(id).await;
+            (record.delivery == Some(state)).then_some(record)
+        })
+        .await
+    }
+
+    /// Waits until so many tries of an event are kept.
+    async fn eventually_tried(&self, id: EventId, times: usize) -> EventRecord {
+        eventually(&format!("{times} tries"), async || {
+            let record = self.record(id).await;
+            (record.attempts.len() >= times).then_some(record)
+        })
+        .await
+    }
+
+    /// Makes sure that the service has looked for what is due since this call began: it brings an event to somebody else.
+    async fn looked(&self) {
+        let somebody = Uuid::new_v4().to_string();
+        let id = self.say(&somebody, "looked").await;
+        self.eventually_is(id, DeliveryState::Delivered).await;
+    }
+
+    /// The texts of one user's events that were received, in order, repeats included.
+    fn texts_of(&self, user: &str) -> Vec<String> {
+        let received = self.receiver.received();
+        let theirs = received.iter().filter(|received| user_of(received) == user);
+        theirs.map(Received::text).collect()
+    }
+
+    /// The bodies of the events that the Cloud was told about messages of an agent.
+    fn receipts(&self) -> Vec<Value> {
+        let sends = self.app.cloud.bodies(Operation::Send);
+        sends
+            .into_iter()
+            .map(|send| send["body"].clone())
+            .filter(|body| body["event"]["type"] == "AcceptStatusEvent")
+            .collect()
+    }
+}
+
+fn sms() -> ChannelId {
+    "sms".parse().unwrap()
+}
+
+fn user_of(received: &Received) -> String {
+    received.json()["user_id"].as_str().unwrap().to_owned()
+}
+
+async fn start(engine: Engine, url: &str) -> TestApp {
+    let secret = format!("\"{SECRET}\"");
+    let (cloud, database) = (Cloud::start().await, Database::create(engine).await);
+    TestApp::start_configured(cloud, database, |toml| with_callback(&toml, url, &secret)).await
+}
+
+/// An event of `message.created` about a user, in a conversation that is not there unless the test says which.
+async fn event(store: &Store, user: &str, text: &str, now: DateTime<Utc>) -> NewEvent {
+    let key = UserKey {
+        account_id: ACCOUNT.parse().unwrap(),
+        namespace: "sms".parse().unwrap(),
+        user_id: user.parse().unwrap(),
+    };
+    let id = EventId::new(Uuid::new_v4());
+    let body = json!({
+        "id": id.to_string(), "type": "message.created", "channel": "sms", "user_id": user,
+        "conversation_id": "c1", "occurred_at": now,
+        "data": {"sequence": 3, "dialog_id": "c1", "sender": {"role": "agent"}, "text": text},
+    });
+    NewEvent {
+        id,
+        channel_id: sms(),
+        user: Some(store.ensure_user(&key, now).await.unwrap()),
+        kind: EventType::MessageCreated,
+        body: body.to_string(),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+        deliver_until: Some(now + MAX_AGE),
+    }
+}
+
+async fn append(store: &Store, event: &NewEvent, now: DateTime<Utc>) -> EventId {
+    let events = std::slice::from_ref(event);
+    store.append_events(events, now).await.unwrap();
+    event.id
+}
+
+async fn say(store: &Store, user: &str, text: &str, now: DateTime<Utc>) -> EventId {
+    let event = event(store, user, text, now).await;
+    append(store, &event, now).await
+}
+
+async fn a_callback_is_signed_and_tells_of_its_event(engine: Engine) {
+    let bed = Bed::start(engine).await;
+    let told = event(bed.app.store(), "ada", "Zoë 👋", bed.now()).await;
+
+    append(bed.app.store(), &told, bed.now()).await;
+
+    let received = bed.receiver.wait_for(1).await.remove(0);
+    assert_eq!(received.body, told.body.as_bytes());
+    assert_eq!(received.path, "/callback");
+    assert_eq!(received.header("webhook-id"), told.id.to_string());
+    assert_eq!(received.header("webhook-attempt"), "1");
+    let timestamp = bed.now().timestamp().to_string();
+    assert_eq!(received.header("webhook-timestamp"), timestamp);
+    assert_eq!(received.header("content-type"), "application/json");
+    let agent = received.header("user-agent");
+    assert!(agent.starts_with("liveperson-bridge/"), "{agent}");
+    let traceparent = received.header("traceparent");
+    assert!(
+        traceparent.starts_with("00-0af7651916cd43dd8448eb211c80319c-"),
+        "{traceparent}"
+    );
+    assert!(!traceparent.contains("b7ad6b7169203331"), "{traceparent}");
+    let webhook = Webhook::new(SECRET).unwrap();
+    webhook.verify(&received.body, &received.headers).unwrap();
+    let record = bed.eventually_is(told.id, DeliveryState::Delivered).await;
+    assert_eq!(record.attempts.len(), 1);
+    assert_eq!(record.attempts[0].status, Some(200));
+    assert_eq!(record.attempts[0].at, bed.now());
+}
+
+async fn both_of_two_secrets_sign(engine: Engine) {
+    let receiver = Receiver::start().await;
+    let secrets = [SECRET, "whsec_AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD"];
+    let toml = format!("{secrets:?}");
+    let (cloud, database) = (Cloud::start().await, Database::create(engine).await);
+    let app = TestApp::start_configured(cloud, database, |bridge| {
+        with_callback(&bridge, &receiver.url, &toml)
+    })
+    .await;
+
+    say(app.store(), "ada", "hello", app.cloud.clock.now()).await;
+
+    let received = receiver.wait_for(1).await.remove(0);
+    for secret in secrets {
+        let webhook = Webhook::new(secret).unwrap();
+        webhook.verify(&received.body, &received.headers).unwrap();
+    }
+    let other = Webhook::new("whsec_BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE").unwrap();
+    assert!(other.verify(&received.body, &received.headers).is_err());
+}
+
+async fn a_users_events_keep_their_order_whatever_fails(engine: Engine) {
+    const USERS: usize = 5;
+    const EVENTS: usize = 6;
+    let bed = Bed::start(engine).await;
+    let mut tries = HashMap::new();
+    // Each event fails a number of times that differs from event to event.
+    bed.receiver.answer(move |received| {
+        let text = received.text();
+        let tried: &mut u32 = tries.entry(text.clone()).or_default();
+        *tried += 1;
+        let failures = text.bytes().map(u32::from).sum::<u32>() % 3;
+        Answer::status(if *tried <= failures { 503 } else { 200 })
+    });
+
+    let mut ids = Vec::new();
+    for number in 0..EVENTS {
+        for user in 0..USERS {
+            let text = format!("{user}-{number}");
+            ids.push(bed.say(&user.to_string(), &text).await);
+        }
+    }
+
+    eventually("all are delivered", async || {
+        let outlook = bed.app.store().callback_outlook(&sms()).await.unwrap();
+        if outlook.due_at.is_some_and(|due_at| due_at > bed.now()) {
+            // Less than a lease, so that what is under way stays with whoever does it.
+            bed.advance(2000);
+        }
+        outlook.due_at.is_none().then_some(())
+    })
+    .await;
+    for user in 0..USERS {
+        let mut texts = bed.texts_of(&user.to_string());
+        texts.dedup();
+        let expected: Vec<_> = (0..EVENTS).map(|n| format!("{user}-{n}")).collect();
+        assert_eq!(texts, expected, "one was sent before the one before it");
+    }
+    for id in ids {
+        let record = bed.record(id).await;
+        assert_eq!(record.delivery, Some(DeliveryState::Delivered));
+    }
+}
+
+async fn other_users_do_not_wait_for_one_whose_callback_hangs(engine: Engine) {
+    let bed = Bed::start(engine).await;
+    bed.receiver.answer(|received| match &*user_of(received) {
+        "ada" => Answer::Stall,
+        "bob" => Answer::status(500),
+        _ => Answer::status(200),
+    });
+    for text in ["1", "2"] {
+        bed.say("ada", text).await;
+        bed.say("bob", text).await;
+    }
+    bed.receiver.wait_for(2).await;
+
+    let (first, second) = (bed.say("eve", "1").await, bed.say("eve", "2").await);
+
+    bed.eventually_is(first, DeliveryState::Delivered).await;
+    bed.eventually_is(second, DeliveryState::Delivered).await;
+    assert_eq!(bed.texts_of("eve"), ["1", "2"]);
+    assert_eq!(bed.texts_of("ada"), ["1"]);
+    assert_eq!(bed.texts_of("bob"), ["1"]);
+}
+
+/// Fails what is sent to `ada`, and takes what is sent to others.
+fn fail_ada(receiver: &Receiver, status: u16, headers: &[(&'static str, String)]) {
+    let headers = headers.to_vec();
+    receiver.answer(move |received| match &*user_of(received) {
+        "ada" => Answer::Status(status, headers.clone()),
+        _ => Answer::status(200),
+    });
+}
+
+async fn a_failed_event_is_sent_again_after_ever_longer_pauses(engine: Engine) {
+    let bed = Bed::start(engine).await;
+    fail_ada(&bed.receiver, 500, &[]);
+    let id = bed.say("ada", "hello").await;
+    bed.eventually_tried(id, 1).await;
+
+    for (tries, pause) in (1..).zip([1000, 2000, 4000, 8000, 16_000]) {
+        bed.advance(pause * 79 / 100);
+        bed.looked().await;
+        assert_eq!(bed.texts_of("ada").len(), tries, "too early");
+        bed.advance(pause * 42 / 100);
+        bed.eventually_tried(id, tries + 1).await;
+    }
+
+    let record = bed.record(id).await;
+    assert_eq!(record.delivery, Some(DeliveryState::Pending));
+    assert!(record.attempts.iter().all(|a| a.status == Some(500)));
+}
+
+async fn a_repeat_is_the_same_but_for_its_attempt_and_time(engine: Engine) {
+    let bed = Bed::start(engine).await;
+    bed.receiver.answer_status(500);
+    let id = bed.say("ada", "hello").await;
+    bed.eventually_tried(id, 1).await;
+
+    bed.receiver.answer_status(200);
+    bed.advance(2000);
+    bed.eventually_is(id, DeliveryState::Delivered).await;
+
+    let [first, second] = &bed.receiver.received()[..] else {
+        panic!("two requests");
+    };
+    assert_eq!(first.body, second.body);
+    assert_eq!(first.header("webhook-id"), second.header("webhook-id"));
+    assert_eq!(second.header("webhook-attempt"), "2");
+    assert_eq!(
+        second.header("webhook-timestamp"),
+        bed.now().timestamp().to_string()
+    );
+    let webhook = Webhook::new(SECRET).unwrap();
+    webhook.verify(&second.body, &second.headers).unwrap();
+}
+
+async fn retry_after_is_honoured_in_seconds_and_as_a_date(engine: Engine) {
+    let bed = Bed::start(engine).await;
+    let date = bed.now() + TimeDelta::seconds(91);
+    let date = date.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    fail_ada(&bed.receiver, 503, &[("retry-after", "30".to_owned())]);
+    let id = bed.say("ada", "hello").await;
+    bed.eventually_tried(id, 1).await;
+
+    bed.advance(29_900);
+    bed.looked().await;
+    assert_eq!(bed.texts_of("ada").len(), 1);
+    fail_ada(&bed.receiver, 429, &[("retry-after", date)]);
+    bed.advance(100);
+    bed.eventually_tried(id, 2).await;
+    bed.advance(59_900);
+    bed.looked().await;
+    assert_eq!(bed.texts_of("ada").len(), 2);
+
+    bed.advance(1100);
+    bed.eventually_tried(id, 3).await;
+}
+
+async fn an_answer_of_410_pauses_the_callback_until_it_is_resumed(engine: Engine) {
+    let bed = Bed::start(engine).await;
+    bed.receiver.answer_status(410);
+    let first = bed.say("ada", "1").await;
+    bed.eventually_tried(first, 1).await;
+
+    bed.receiver.answer_status(200);
+    let others = [bed.say("ada", "2").await, bed.say("bob", "1").await];
+    bed.advance(3_600_000);
+    let outlook = bed.app.store().callback_outlook(&sms()).await.unwrap();
+    assert!(outlook.paused);
+    assert_eq!(
+        bed.record(first).await.delivery,
+        Some(DeliveryState::Pending)
+    );
+    assert_eq!(bed.receiver.received().len(), 1);
+    let now = bed.now();
+    bed.app.store().resume_callback(&sms(), now).await.unwrap();
+
+    bed.eventually_is(first, DeliveryState::Delivered).await;
+    for id in others {
+        let record = bed.eventually_is(id, DeliveryState::Delivered).await;
+        assert_eq!(record.attempts.len(), 1, "nothing was sent meanwhile");
+    }
+    assert_eq!(bed.texts_of("ada"), ["1", "1", "2"]);
+}
+
+/// An event of an agent's message in the open conversation of a user, with the Cloud's number of it.
+async fn message_in_conversation(bed: &Bed, user: &str, sequence: u32) -> (NewEvent, Value) {
+    let sent = bed.app.sms.say(user, "hello").await.expect(201);
+    let conversation = sent["conversation_id"].clone();
+    let mut event = event(bed.app.store(), user, "hello", bed.now()).await;
+    let mut body: Value = serde_json::from_str(&event.body).unwrap();
+    body["conversation_id"] = conversation.clone();
+    body["data"]["dialog_id"] = conversation.clone();
+    body["data"]["sequence"] = sequence.into();
+    event.body = body.to_string();
+    (event, conversation)
+}
+
+async fn eventually_nacked(bed: &Bed, conversation: &Value, sequence: u32) {
+    let receipts = eventually("the agent is told", async || {
+        let receipts = bed.receipts();
+        (!receipts.is_empty()).then_some(receipts)
+    })
+    .await;
+    let nack = json!({"type": "AcceptStatusEvent", "status": "NACK", "sequenceList": [sequence]});
+    assert_eq!(receipts.len(), 1, "{receipts:?}");
+    assert_eq!(receipts[0]["event"], nack);
+    assert_eq!(receipts[0]["dialogId"], *conversation);
+}
+
+async fn an_answer_of_422_refuses_one_event_and_tells_the_agent(engine: Engine) {
+    let bed = Bed::start(engine).await;
+    let (refused, conversation) = message_in_conversation(&bed, "ada", 7).await;
+    let mut first = true;
+    bed.receiver.answer(move |_| {
+        let status = if first { 422 } else { 200 };
+        first = false;
+        Answer::status(status)
+    });
+
+    append(bed.app.store(), &refused, bed.now()).await;
+    let next = bed.say("ada", "next").await;
+
+    let record = bed.eventually_is(refused.id, DeliveryState::Failed).await;
+    let failure = record.failure.unwrap();
+    assert_eq!(failure, "refused by the channel (422)");
+    assert_eq!(record.attempts.len(), 1);
+    bed.eventually_is(next, DeliveryState::Delivered).await;
+    eventually_nacked(&bed, &conversation, 7).await;
+}
+
+async fn a_redirect_is_a_failure_and_is_not_followed(engine: Engine) {
+    let bed = Bed::start(engine).await;
+    let elsewhere = bed.receiver.url.replace("/callback", "/elsewhere");
+    fail_ada(&bed.receiver, 307, &[("location", elsewhere)]);
+
+    let id = bed.say("ada", "hello").await;
+
+    let record = bed.eventually_tried(id, 1).await;
+    assert_eq!(record.delivery, Some(DeliveryState::Pending));
+    assert_eq!(record.attempts[0].status, Some(307));
+    bed.looked().await;
+    let paths: Vec<_> = bed.receiver.received();
+    assert!(paths.iter().all(|received| received.path == "/callback"));
+}
+
+async fn an_answer_that_takes_more_than_ten_seconds_is_none(engine: Engine) {
+    let bed = Bed::start(engine).await;
+    let mut first = true;
+    bed.receiver
+        .answer(move |_| match std::mem::take(&mut first) {
+            true => Answer::Stall,
+            false => Answer::status(200),
+        });
+    let id = bed.say("ada", "hello").await;
+
+    let record = bed.eventually_tried(id, 1).await;
+
+    assert_eq!(record.delivery, Some(DeliveryState::Pending));
+    let attempt = &record.attempts[0];
+    assert_eq!(attempt.status, None);
+    assert_eq!(attempt.error.as_deref(), Some("no answer within 10 s"));
+    assert!((9900..12_000).contains(&attempt.duration_ms), "{attempt:?}");
+    bed.advance(2000);
+    bed.eventually_is(id, DeliveryState::Delivered).await;
+}
+
+async fn a_callback_that_is_away_is_tried_again(engine: Engine) {
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/callback", closed.local_addr().unwrap());
+    drop(closed);
+    let app = start(engine, &url).await;
+    let receiver = Receiver::start().await;
+    let bed = Bed { app, receiver };
+
+    let id = bed.say("ada", "hello").await;
+
+    let record = bed.eventually_tried(id, 1).await;
+    assert_eq!(record.delivery, Some(DeliveryState::Pending));
+    let error = record.attempts[0].error.clone().unwrap();
+    assert!(
+        error.starts_with("no connection could be made: "),
+        "{error}"
+    );
+    assert!(error.contains("refused"), "{error}");
+    bed.advance(2000);
+    bed.eventually_tried(id, 2).await;
+}
+
+async fn inner_addresses_are_not_called_by_number_or_by_name(engine: Engine) {
+    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
+        let receiver = Receiver::start().await;
+        let mut url: Url = receiver.url.parse().unwrap();
+        url.set_host(Some(host)).unwrap();
+        let secret = format!("\"{SECRET}\"");
+        let (cloud, database) = (Cloud::start().await, Database::create(engine).await);
+        let app = TestApp::start_configured(cloud, database, |toml| {
+            let toml = with_callback(&toml, url.as_str(), &secret);
+            toml.replace("[\"127.0.0.0/8\"]", "[\"10.0.0.0/8\"]")
+        })
+        .await;
+        let bed = Bed { app, receiver };
+
+        let id = bed.say("ada", "hello").await;
+
+        let record = bed.eventually_tried(id, 1).await;
+        let error = record.attempts[0].error.clone().unwrap();
+        assert!(error.contains("allow_private_callbacks"), "{host}: {error}");
+        assert_eq!(record.delivery, Some(DeliveryState::Pending));
+        assert_eq!(bed.receiver.received().len(), 0);
+    }
+}
+
+async fn after_twenty_failures_single_probes_are_sent_until_one_succeeds(engine: Engine) {
+    const USERS: usize = 30;
+    let bed = Bed::start(engine).await;
+    bed.receiver.answer_status(503);
+    let mut ids = Vec::new();
+    for user in 0..USERS {
+        ids.push(bed.say(&user.to_string(), "hello").await);
+    }
+    let failures = async |expected| {
+        eventually(&format!("{expected} failures"), async || {
+            let outlook = bed.app.store().callback_outlook(&sms()).await.unwrap();
+            (outlook.failures == expected).then_some(())
+        })
+        .await;
+    };
+    failures(20).await;
+    let before = eventually("those under way are settled", async || {
+        let mut tried = 0;
+        for id in &ids {
+            tried += bed.record(*id).await.attempts.len();
+        }
+        (tried == bed.receiver.received().len()).then_some(tried)
+    })
+    .await;
+
+    // All are due now; one is sent.
+    bed.advance(10_000);
+    failures(21).await;
+    assert_eq!(bed.receiver.received().len(), before + 1);
+    bed.advance(10_000);
+    failures(22).await;
+    assert_eq!(bed.receiver.received().len(), before + 2);
+    bed.receiver.answer_status(200);
+    bed.advance(10_000);
+
+    for id in ids {
+        bed.eventually_is(id, DeliveryState::Delivered).await;
+    }
+    failures(0).await;
+}
+
+async fn typing(bed: &Bed, until: TimeDelta) -> NewEvent {
+    NewEvent {
+        kind: EventType::TypingChanged,
+        deliver_until: Some(bed.now() + until),
+        ..event(bed.app.store(), "ada", "typing", bed.now()).await
+    }
+}
+
+async fn typing_is_tried_once(engine: Engine) {
+    let bed = Bed::start(engine).await;
+    fail_ada(&bed.receiver, 500, &[]);
+    let typing = typing(&bed, TimeDelta::seconds(10)).await;
+
+    let typing = append(bed.app.store(), &typing, bed.now()).await;
+
+    let record = bed.eventually_is(typing, DeliveryState::Dropped).await;
+    assert_eq!(record.attempts.len(), 1);
+    bed.receiver.answer_status(200);
+    let next = bed.say("ada", "next").await;
+    bed.advance(2000);
+    bed.eventually_is(next, DeliveryState::Delivered).await;
+    assert_eq!(bed.texts_of("ada"), ["typing", "next"]);
+}
+
+async fn typing_that_is_old_is_not_sent(engine: Engine) {
+    let bed = Bed::start(engine).await;
+    let typing = typing(&bed, TimeDelta::zero()).await;
+
+    let typing = append(bed.app.store(), &typing, bed.now()).await;
+    let next = bed.say("ada", "next").await;
+
+    bed.eventually_is(next, DeliveryState::Delivered).await;
+    let record = bed.record(typing).await;
+    assert_eq!(record.delivery, Some(DeliveryState::Dropped));
+    assert_eq!(record.attempts, []);
+    assert_eq!(bed.texts_of("ada"), ["next"]);
+}
+
+async fn a_message_that_grew_too_old_fails_and_the_agent_is_told(engine: Engine) {
+    let bed = Bed::start(engine).await;
+    let (old, conversation) = message_in_conversation(&bed, "ada", 9).await;
+    fail_ada(&bed.receiver, 500, &[]);
+    append(bed.app.store(), &old, bed.now()).await;
+    bed.eventually_tried(old.id, 1).await;
+
+    bed.app.cloud.clock.advance(MAX_AGE);
+
+    let record = bed.eventually_is(old.id, DeliveryState::Failed).await;
+    assert_eq!(record.failure.as_deref(), Some("too old"));
+    assert_eq!(record.attempts.len(), 1);
+    eventually_nacked(&bed, &conversation, 9).await;
+    // It is kept, and can be sent again.
+    bed.receiver.answer_status(200);
+    let until = bed.now() + MAX_AGE;
+    let store = bed.app.store();
+    let retried = store.retry_delivery(&sms(), old.id, bed.now(), until).await;
+    assert_eq!(retried.unwrap(), Some(true));
+    bed.eventually_is(old.id, DeliveryState::Delivered).await;
+}
+
+async fn what_waits_for_a_paused_callback_grows_too_old_as_well(engine: Engine) {
+    let bed = Bed::start(engine).await;
+    bed.receiver.answer_status(410);
+    let id = bed.say("ada", "hello").await;
+    bed.eventually_tried(id, 1).await;
+
+    bed.app
+        .cloud
+        .clock
+        .advance(MAX_AGE + TimeDelta::seconds(30));
+
+    let record = bed.eventually_is(id, DeliveryState::Failed).await;
+    assert_eq!(record.failure.as_deref(), Some("too old"));
+    assert_eq!(bed.receiver.received().len(), 1);
+}
+
+async fn what_a_stopped_service_had_left_is_sent_by_the_next(engine: Engine) {
+    let bed = Bed::start(engine).await;
+    let now = Arc::new(Notify::new());
+    let wait = Arc::clone(&now);
+    bed.receiver
+        .answer(move |_| Answer::Later(Arc::clone(&wait)));
+    for text in ["1", "2", "3"] {
+        bed.say("ada", text).await;
+    }
+    bed.receiver.wait_for(1).await;
+
+    let stopping = tokio::task::spawn(bed.app.stop());
+    bed.receiver.answer_status(200);
+    now.notify_one();
+    let (cloud, database, in_time) = stopping.await.unwrap();
+
+    assert!(in_time);
+    let sent = bed.receiver.texts();
+    assert!(sent.len() < 3, "it went on: {sent:?}");
+    let url = bed.receiver.url.clone();
+    let secret = format!("\"{SECRET}\"");
+    // The clock stands still: no lease runs out.
+    let _app =
+        TestApp::start_configured(cloud, database, |toml| with_callback(&toml, &url, &secret))
+            .await;
+    bed.receiver.wait_for(3).await;
+    assert_eq!(bed.receiver.texts(), ["1", "2", "3"]);
+}
+
+async fn a_channel_without_a_callback_is_sent_nothing(engine: Engine) {
+    let bed = Bed::start(engine).await;
+    let other = NewEvent {
+        channel_id: "app".parse().unwrap(),
+        ..event(bed.app.store(), "ada", "other", bed.now()).await
+    };
+
+    append(bed.app.store(), &other, bed.now()).await;
+    bed.looked().await;
+
+    assert_eq!(bed.receiver.texts(), ["looked"]);
+}
+
+/// Two processes on one PostgreSQL, and what they have in common.
+async fn replica() -> (String, Store, Receiver) {
+    let receiver = Receiver::start().await;
+    let cloud = Cloud::start().await;
+    let database = Database::create(Engine::Postgres).await;
+    let toml = bridge_toml(&database.location, &cloud.url);
+    let toml = with_callback(&toml, &receiver.url, &format!("\"{SECRET}\""));
+    (toml, database.store().await, receiver)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_killed_is_taken_over_from_within_fifteen_seconds() {
+    let (toml, store, receiver) = replica().await;
+    let (first, _, _) = Process::serve(&toml).await;
+    receiver.answer(|_| Answer::Stall);
+    for text in ["1", "2"] {
+        say(&store, "ada", text, SystemClock.now()).await;
+    }
+    receiver.wait_for(1).await;
+    let taken = SystemClock.now();
+    let (_second, _, _) = Process::serve(&toml).await;
+
+    receiver.answer_status(200);
+    first.kill().await;
+
+    receiver.wait_for(3).await;
+    let took = SystemClock.now() - taken;
+    assert!(took < TimeDelta::seconds(17), "{took}");
+    assert_eq!(receiver.texts(), ["1", "1", "2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_stopped_hands_back_what_it_holds() {
+    let (toml, store, receiver) = replica().await;
+    let (mut first, _, _) = Process::serve(&toml).await;
+    let now = Arc::new(Notify::new());
+    let wait = Arc::clone(&now);
+    receiver.answer(move |_| Answer::Later(Arc::clone(&wait)));
+    for text in ["1", "2"] {
+        say(&store, "ada", text, SystemClock.now()).await;
+    }
+    receiver.wait_for(1).await;
+
+    first.signal("TERM").await;
+    first.log_line("stopping: requests in flight finish").await;
+    receiver.answer_status(200);
+    now.notify_one();
+
+    assert_eq!(first.wait().await.code(), Some(0));
+    assert_eq!(
+        receiver.texts(),
+        ["1"],
+        "it was finished, and no other begun"
+    );
+    let outlook = store.callback_outlook(&sms()).await.unwrap();
+    assert!(outlook.due_at.unwrap() <= SystemClock.now());
+    let (_second, _, _) = Process::serve(&toml).await;
+    receiver.wait_for(2).await;
+    assert_eq!(receiver.texts(), ["1", "2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_beside_each_other_send_each_event_once() {
+    const USERS: usize = 40;
+    let (toml, store, receiver) = replica().await;
+    let (_first, _, _) = Process::serve(&toml).await;
+    let (_second, _, _) = Process::serve(&toml).await;
+
+    for text in ["1", "2", "3"] {
+        for user in 0..USERS {
+            say(&store, &user.to_string(), text, SystemClock.now()).await;
+        }
+    }
+
+    eventually("all are delivered", async || {
+        let outlook = store.callback_outlook(&sms()).await.unwrap();
+        outlook.due_at.is_none().then_some(())
+    })
+    .await;
+    let mut by_user: HashMap<String, Vec<String>> = HashMap::new();
+    for received in receiver.received() {
+        let texts = by_user.entry(user_of(&received)).or_default();
+        texts.push(received.text());
+    }
+    assert_eq!(by_user.len(), USERS);
+    for texts in by_user.into_values() {
+        assert_eq!(texts, ["1", "2", "3"]);
+    }
+}

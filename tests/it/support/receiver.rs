@@ -1,0 +1,142 @@
+//! A channel's callback: records what it is sent, and answers what the test says.
+
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+use super::patience::eventually;
+
+/// A secret that callbacks are signed with.
+pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// What the receiver was sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Received {
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// What the receiver answers.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    /// A status and headers.
+    Status(u16, Vec<(&'static str, String)>),
+    /// 200, as soon as the test says so.
+    Later(Arc<Notify>),
+    /// Nothing, while the connection stays open.
+    Stall,
+}
+
+type Answering = Box<dyn FnMut(&Received) -> Answer + Send>;
+
+/// A running receiver; a clone is the same one.
+#[derive(Clone)]
+pub(crate) struct Receiver {
+    pub(crate) url: String,
+    received: Arc<Mutex<Vec<Received>>>,
+    answering: Arc<Mutex<Answering>>,
+}
+
+impl Received {
+    /// A header's value.
+    #[track_caller]
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers[name].to_str().unwrap()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// The text of the event that was sent.
+    pub(crate) fn text(&self) -> String {
+        self.json()["data"]["text"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Answer {
+    pub(crate) fn status(status: u16) -> Self {
+        Self::Status(status, vec![])
+    }
+}
+
+impl Receiver {
+    /// A receiver that takes everything.
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let receiver = Self {
+            url: format!("http://{}/callback", listener.local_addr().unwrap()),
+            received: Arc::default(),
+            answering: Arc::new(Mutex::new(Box::new(|_| Answer::status(200)))),
+        };
+        let router = Router::new().fallback(receive).with_state(receiver.clone());
+        tokio::task::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        receiver
+    }
+
+    /// Answers like this from now on.
+    pub(crate) fn answer(&self, answering: impl FnMut(&Received) -> Answer + Send + 'static) {
+        *self.answering.lock().unwrap() = Box::new(answering);
+    }
+
+    /// Answers with this status from now on.
+    pub(crate) fn answer_status(&self, status: u16) {
+        self.answer(move |_| Answer::status(status));
+    }
+
+    /// All that was received so far.
+    pub(crate) fn received(&self) -> Vec<Received> {
+        self.received.lock().unwrap().clone()
+    }
+
+    /// The texts of the events that were received so far.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        self.received().iter().map(Received::text).collect()
+    }
+
+    /// Waits until so much has been received.
+    pub(crate) async fn wait_for(&self, count: usize) -> Vec<Received> {
+        eventually(&format!("{count} callbacks"), async || {
+            let received = self.received();
+            (received.len() >= count).then_some(received)
+        })
+        .await
+    }
+}
+
+async fn receive(
+    State(receiver): State<Receiver>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let received = Received {
+        path: uri.path().to_owned(),
+        headers,
+        body,
+    };
+    let answer = (receiver.answering.lock().unwrap())(&received);
+    receiver.received.lock().unwrap().push(received);
+    match answer {
+        Answer::Status(status, headers) => {
+            let mut response = StatusCode::from_u16(status).unwrap().into_response();
+            for (name, value) in headers {
+                response.headers_mut().insert(name, value.parse().unwrap());
+            }
+            response
+        }
+        Answer::Later(now) => {
+            now.notified().await;
+            StatusCode::OK.into_response()
+        }
+        Answer::Stall => std::future::pending().await,
+    }
+}
