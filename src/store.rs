@@ -91,15 +91,20 @@ macro_rules! run {
 
 use run;
 
-/// The text of a statement that claims rows, from what selects them and what follows. Two who claim at once in PostgreSQL
-/// take different rows, and neither waits; SQLite has one writer.
+/// The text of a statement that claims rows: `$change` up to the column that `$select` gives values of, and what follows.
+///
+/// Two who claim at once in PostgreSQL take different rows, and neither waits; SQLite has one writer. PostgreSQL is asked for
+/// the members of an array, because it looks those up by index however many rows it expects.
 macro_rules! claiming {
-    ($store:expr, $select:literal, $rest:literal) => {
+    ($store:expr, $change:literal, $select:literal, $rest:literal) => {
+        claiming!($store, $change, $select, " FOR UPDATE SKIP LOCKED", $rest)
+    };
+    ($store:expr, $change:literal, $select:literal, $locking:literal, $rest:literal) => {
         match &$store.engine {
             crate::store::Engine::Postgres(_) => {
-                concat!($select, " FOR UPDATE SKIP LOCKED", $rest)
+                concat!($change, " = ANY (ARRAY(", $select, $locking, "))", $rest)
             }
-            crate::store::Engine::Sqlite(_) => concat!($select, $rest),
+            crate::store::Engine::Sqlite(_) => concat!($change, " IN (", $select, ")", $rest),
         }
     };
 }

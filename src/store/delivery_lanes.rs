@@ -81,6 +81,8 @@ pub enum Settlement<'a> {
 pub enum LaneFate {
     /// It goes on, and is held until this moment.
     Held(DateTime<Utc>),
+    /// It is given back, empty as far as is known: if another event has arrived since it was taken, it is due again.
+    Emptied,
     /// It is given back and may be taken again from this moment on, after so many failures in a row.
     Waiting(DateTime<Utc>, u32),
 }
@@ -120,11 +122,9 @@ impl Store {
     ) -> Result<Vec<Lane>, Error> {
         let claim = claiming!(
             self,
-            "WITH due AS MATERIALIZED (
-                 SELECT id FROM delivery_lanes WHERE channel_id = $1 AND due_at <= $2 ORDER BY due_at LIMIT $5",
-            ")
-             UPDATE delivery_lanes SET due_at = $3, lease_id = $4 WHERE id IN (SELECT id FROM due)
-             RETURNING id, user_ref, arrivals, failures"
+            "UPDATE delivery_lanes SET due_at = $3, lease_id = $4 WHERE id",
+            "SELECT id FROM delivery_lanes WHERE channel_id = $1 AND due_at <= $2 ORDER BY due_at LIMIT $5",
+            " RETURNING id, user_ref, arrivals, failures"
         );
         let rows: Vec<LaneRow> = run!(self, writer, |db| {
             sqlx::query_as(claim)
@@ -156,8 +156,10 @@ impl Store {
         let rows: Vec<DueRow> = run!(self, readers, |db| {
             sqlx::query_as(
                 "SELECT position, id, kind, body, traceparent, attempts, deliver_until FROM events
-                 WHERE channel_id = $1 AND COALESCE(user_ref, 0) = $2 AND delivery = 'pending'
-                 ORDER BY position LIMIT $3",
+                 WHERE channel_id = $1 AND delivery = 'pending'
+                   -- not =, after which whatever index is ordered by position would serve, and all users' events be read
+                   AND COALESCE(user_ref, 0) >= $2 AND COALESCE(user_ref, 0) <= $2
+                 ORDER BY COALESCE(user_ref, 0), position LIMIT $3",
             )
             .bind(lane.channel_id.as_str())
             .bind(lane.user)
@@ -227,13 +229,15 @@ impl Store {
                 .rows_affected()
             });
         }
-        let (due_at, failures, lease_id) = match fate {
-            LaneFate::Held(until) => (until, 0, Some(&lane.lease_id)),
-            LaneFate::Waiting(until, failures) => (until, failures, None),
+        let (due_at, failures, lease_id, emptied_at) = match fate {
+            LaneFate::Held(until) => (until, 0, Some(&lane.lease_id), None),
+            LaneFate::Emptied => (now, 0, None, Some(lane.arrivals)),
+            LaneFate::Waiting(until, failures) => (until, failures, None, None),
         };
         let held = on!(tx, |db| {
             sqlx::query(
-                "UPDATE delivery_lanes SET due_at = $3, failures = $4, lease_id = $5
+                "UPDATE delivery_lanes
+                 SET due_at = CASE WHEN arrivals = $6 THEN NULL ELSE $3 END, failures = $4, lease_id = $5
                  WHERE id = $1 AND lease_id = $2",
             )
             .bind(lane.id)
@@ -241,6 +245,7 @@ impl Store {
             .bind(due_at.timestamp_millis())
             .bind(i64::from(failures))
             .bind(lease_id)
+            .bind(emptied_at)
             .execute(db)
             .await?
             .rows_affected()
@@ -305,25 +310,16 @@ impl Store {
         channel_id: &ChannelId,
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
-        macro_rules! wake {
-            ($locking:literal) => {
-                concat!(
-                    "WITH waiting AS MATERIALIZED (
-                         SELECT id FROM delivery_lanes
-                         WHERE channel_id = $1 AND due_at > $2 AND lease_id IS NULL AND COALESCE(user_ref, 0) > $3
-                         -- rows are held in the order of those who fill lanes, so that nobody waits for the other
-                         ORDER BY COALESCE(user_ref, 0) LIMIT $4",
-                    $locking,
-                    ")
-                     UPDATE delivery_lanes SET due_at = $2 WHERE id IN (SELECT id FROM waiting)
-                     RETURNING COALESCE(user_ref, 0)"
-                )
-            };
-        }
-        let wake = match &self.engine {
-            super::Engine::Postgres(_) => wake!(" FOR UPDATE"),
-            super::Engine::Sqlite(_) => wake!(""),
-        };
+        let wake = claiming!(
+            self,
+            "UPDATE delivery_lanes SET due_at = $2 WHERE id",
+            "SELECT id FROM delivery_lanes
+             WHERE channel_id = $1 AND due_at > $2 AND lease_id IS NULL AND COALESCE(user_ref, 0) > $3
+             -- rows are held in the order of those who fill lanes, so that nobody waits for the other
+             ORDER BY COALESCE(user_ref, 0) LIMIT $4",
+            " FOR UPDATE",
+            " RETURNING COALESCE(user_ref, 0)"
+        );
         let mut after = -1;
         loop {
             let mut tx = self.begin().await?;
@@ -358,15 +354,14 @@ impl Store {
     ) -> Result<u64, Error> {
         let give_up = claiming!(
             self,
-            "WITH old AS MATERIALIZED (
-                 SELECT id FROM events WHERE delivery = 'pending' AND deliver_until < $1
-                 ORDER BY deliver_until LIMIT $3",
-            ")
-             UPDATE events
+            "UPDATE events
              SET delivery = CASE WHEN kind = 'typing.changed' THEN 'dropped' ELSE 'failed' END,
                  failure = CASE WHEN kind <> 'typing.changed' THEN $4 END,
                  nack_at = CASE WHEN kind = 'message.created' THEN $2 END
-             WHERE id IN (SELECT id FROM old)"
+             WHERE id",
+            "SELECT id FROM events WHERE delivery = 'pending' AND deliver_until < $1
+             ORDER BY deliver_until LIMIT $3",
+            ""
         );
         Ok(run!(self, writer, |db| sqlx::query(give_up)
             .bind(before.timestamp_millis())

@@ -39,11 +39,9 @@ impl Store {
     ) -> Result<Vec<DueNack>, Error> {
         let take = claiming!(
             self,
-            "WITH due AS MATERIALIZED (
-                 SELECT id FROM events WHERE nack_at <= $1 AND user_ref IS NOT NULL ORDER BY nack_at LIMIT $3",
-            ")
-             UPDATE events SET nack_at = $2 WHERE id IN (SELECT id FROM due)
-             RETURNING id, body,
+            "UPDATE events SET nack_at = $2 WHERE id",
+            "SELECT id FROM events WHERE nack_at <= $1 AND user_ref IS NOT NULL ORDER BY nack_at LIMIT $3",
+            " RETURNING id, body,
                  (SELECT u.account_id FROM users u WHERE u.id = events.user_ref) AS account_id,
                  (SELECT u.namespace FROM users u WHERE u.id = events.user_ref) AS namespace,
                  (SELECT u.user_id FROM users u WHERE u.id = events.user_ref) AS user_id"

@@ -218,8 +218,17 @@ async fn an_event_that_arrives_while_a_lane_is_emptied_is_not_lost(engine: Engin
 
     let lane = claim(&store, 3, 1).await.remove(0);
     assert_eq!(bodies(&store, &lane).await, ["2"]);
-    assert!(settle(&store, &lane, at(4), Settlement::Delivered, held).await);
-    store.release_emptied_lane(&lane, at(4)).await.unwrap();
+    add(&store, &[event("sms", user, "3")]).await;
+    let emptied = LaneFate::Emptied;
+    assert!(settle(&store, &lane, at(4), Settlement::Delivered, emptied).await);
+    let lane = claim(&store, 4, 1).await.remove(0);
+    assert_eq!(bodies(&store, &lane).await, ["3"]);
+    assert!(settle(&store, &lane, at(5), Settlement::Delivered, emptied).await);
+    assert!(claim(&store, 900, 1).await.is_empty(), "it is empty");
+    add(&store, &[event("sms", user, "4")]).await;
+    let lane = claim(&store, 6, 1).await.remove(0);
+    assert!(settle(&store, &lane, at(6), Settlement::Delivered, held).await);
+    store.release_emptied_lane(&lane, at(6)).await.unwrap();
     assert!(claim(&store, 900, 1).await.is_empty(), "it is empty");
     let outlook = store.callback_outlook(&channel("sms")).await.unwrap();
     assert_eq!(outlook.due_at, None);
@@ -475,11 +484,11 @@ async fn a_replay_takes_what_it_was_asked_for(engine: Engine) {
         }
         store.release_emptied_lane(&lane, at(2)).await.unwrap();
     }
-    let late = NewEvent {
+    let added = NewEvent {
         deliver_until: None,
         ..event("sms", a, "late")
     };
-    store.append_events(&[late], at(5)).await.unwrap();
+    store.append_events(&[added], at(5)).await.unwrap();
     let all = Replay {
         since: at(0),
         until: None,
