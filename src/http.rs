@@ -113,7 +113,9 @@ impl Client {
     ///
     /// The TLS set-up of the machine cannot be used, for instance because it has no root certificates.
     pub fn new(proxy: Proxy) -> Result<Self, reqwest::Error> {
-        let builder = builder().connect_timeout(CONNECT_LIMIT);
+        let builder = builder()
+            .connect_timeout(CONNECT_LIMIT)
+            .read_timeout(STREAM_LIMIT);
         match proxy {
             Proxy::Environment => builder,
             Proxy::None => builder.no_proxy(),
@@ -123,7 +125,7 @@ impl Client {
     }
 
     /// A client for addresses that channels have chosen: it connects to what `resolver` gives and to nothing else, so never
-    /// through a proxy, which would resolve names itself.
+    /// through a proxy, which would resolve names itself. How long an answer may take is left to the caller.
     ///
     /// # Errors
     ///
@@ -162,7 +164,8 @@ impl Client {
         observe(operation, trace, request, exchange, status).await
     }
 
-    /// Sends a request whose answer may have any length, and is passed on as it arrives. It has to begin within 10 s.
+    /// Sends a request whose answer may have any length, and is passed on as it arrives. It has to begin within 10 s, but for
+    /// that of a callback.
     ///
     /// # Errors
     ///
@@ -189,7 +192,6 @@ fn builder() -> ClientBuilder {
         .user_agent(concat!("liveperson-bridge/", env!("CARGO_PKG_VERSION")))
         // A redirect would take tokens and messages to a host that nobody configured.
         .redirect(reqwest::redirect::Policy::none())
-        .read_timeout(STREAM_LIMIT)
         .pool_idle_timeout(IDLE_LIMIT)
         .pool_max_idle_per_host(IDLE_CONNECTIONS)
 }

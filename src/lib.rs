@@ -1,9 +1,9 @@
 //! Connects messaging channels to LivePerson's Conversational Cloud.
 //!
 //! A channel's request comes in at [`api`], becomes a use case of [`bridge`], which looks the user up in the [`store`]
-//! and speaks to the Cloud through [`cloud`]. What channels are to hear of
-//! waits in the store until [`delivery`] has brought it to them. [`app`] puts the parts together and [`cli`] starts them; [`sandbox`] is a
-//! simulated Cloud that shares nothing with the client, so that each checks the other.
+//! and speaks to the Cloud through [`cloud`]. What channels are to hear of waits in the store until [`delivery`] has
+//! brought it to them. [`app`] puts the parts together and [`cli`] starts them; [`sandbox`] is a simulated Cloud that
+//! shares nothing with the client, so that each checks the other.
 //!
 //! Imports go one way, and `tests/it/house.rs` holds them to it:
 //!

@@ -32,6 +32,8 @@ pub(super) struct Run<'a> {
     lane: Lane,
     turn: Turn,
     held_until: DateTime<Utc>,
+    /// Whether the lane is empty once the event that is being worked on is settled.
+    is_last: bool,
 }
 
 /// Whether a lane goes on.
@@ -49,6 +51,7 @@ impl<'a> Run<'a> {
             lane,
             turn,
             held_until: shared.parts.clock.now() + LEASE,
+            is_last: false,
         }
     }
 
@@ -72,10 +75,12 @@ impl<'a> Run<'a> {
         let store = &self.shared.parts.store;
         loop {
             let events = store.due_events(&self.lane, AHEAD).await?;
-            let Some(first) = events.first() else {
+            if events.is_empty() {
                 return store.release_emptied_lane(&self.lane, self.now()).await;
-            };
-            if first.attempts == 0 {
+            }
+            let are_all = events.len() < AHEAD as usize;
+            let mut left = events.len();
+            if events.first().is_some_and(|first| first.attempts == 0) {
                 // What failed before it was dropped or given up.
                 self.lane.failures = 0;
             }
@@ -83,9 +88,15 @@ impl<'a> Run<'a> {
                 if self.must_stop() {
                     return store.hand_back_lane(&self.lane, self.now()).await;
                 }
+                left -= 1;
+                self.is_last = are_all && left == 0;
                 if self.deliver(&event).await? == Progress::Ended {
                     return Ok(());
                 }
+            }
+            if self.shared.is_full() {
+                // Users of whom much has gathered take turns with those who wait for a place.
+                return store.hand_back_lane(&self.lane, self.now()).await;
             }
         }
     }

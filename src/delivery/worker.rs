@@ -28,6 +28,12 @@ pub(super) const LEASE: TimeDelta = TimeDelta::seconds(15);
 /// 1 s: how often a dispatcher looks at least.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// A quarter: fewer free places than that are not yet worth a statement.
+const FEW_PLACES: usize = PLACES as usize / 4;
+
+/// 5 ms: how long more places are waited for.
+const TOGETHER: Duration = Duration::from_millis(5);
+
 /// 50 ms: how soon a dispatcher looks again where another replica was faster.
 const BESIDE_OTHERS: Duration = Duration::from_millis(50);
 
@@ -55,6 +61,13 @@ pub(super) struct Shared {
     /// Whether the callback is paused, for lanes that are under way.
     pub(super) paused: AtomicBool,
     places: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// Whether every place is taken.
+    pub(super) fn is_full(&self) -> bool {
+        self.places.available_permits() == 0
+    }
 }
 
 impl Dispatcher {
@@ -97,7 +110,12 @@ impl Dispatcher {
             tokio::select! {
                 () = stopping.cancelled() => {}
                 () = bell.wait() => {}
-                () = self.0.ended.notified() => {}
+                () = self.0.ended.notified() => {
+                    if self.0.places.available_permits() < FEW_PLACES {
+                        // More places are about to come free: one statement then takes a lane for each of them.
+                        sleep(TOGETHER).await;
+                    }
+                }
                 () = sleep(pause) => {}
             }
         }

@@ -28,6 +28,7 @@ on_both_engines!(
     both_of_two_secrets_sign,
     a_users_events_keep_their_order_whatever_fails,
     other_users_do_not_wait_for_one_whose_callback_hangs,
+    a_user_does_not_wait_until_all_is_sent_that_others_have_gathered,
     a_failed_event_is_sent_again_after_ever_longer_pauses,
     a_repeat_is_the_same_but_for_its_attempt_and_time,
     retry_after_is_honoured_in_seconds_and_as_a_date,
@@ -214,27 +215,27 @@ async fn both_of_two_secrets_sign(engine: Engine) {
 
     say(app.store(), "ada", "hello", app.cloud.clock.now()).await;
 
-    let received = receiver.wait_for(1).await.remove(0);
+    let request = receiver.wait_for(1).await.remove(0);
     for secret in secrets {
         let webhook = Webhook::new(secret).unwrap();
-        webhook.verify(&received.body, &received.headers).unwrap();
+        webhook.verify(&request.body, &request.headers).unwrap();
     }
     let other = Webhook::new("whsec_BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE").unwrap();
-    assert!(other.verify(&received.body, &received.headers).is_err());
+    assert!(other.verify(&request.body, &request.headers).is_err());
 }
 
 async fn a_users_events_keep_their_order_whatever_fails(engine: Engine) {
     const USERS: usize = 5;
     const EVENTS: usize = 6;
     let bed = Bed::start(engine).await;
-    let mut tries = HashMap::new();
+    let mut counts = HashMap::new();
     // Each event fails a number of times that differs from event to event.
     bed.receiver.answer(move |received| {
         let text = received.text();
-        let tried: &mut u32 = tries.entry(text.clone()).or_default();
-        *tried += 1;
+        let tries: &mut u32 = counts.entry(text.clone()).or_default();
+        *tries += 1;
         let failures = text.bytes().map(u32::from).sum::<u32>() % 3;
-        Answer::status(if *tried <= failures { 503 } else { 200 })
+        Answer::status(if *tries <= failures { 503 } else { 200 })
     });
 
     let mut ids = Vec::new();
@@ -286,6 +287,32 @@ async fn other_users_do_not_wait_for_one_whose_callback_hangs(engine: Engine) {
     assert_eq!(bed.texts_of("eve"), ["1", "2"]);
     assert_eq!(bed.texts_of("ada"), ["1"]);
     assert_eq!(bed.texts_of("bob"), ["1"]);
+}
+
+async fn a_user_does_not_wait_until_all_is_sent_that_others_have_gathered(engine: Engine) {
+    const USERS: usize = 64;
+    const EVENTS: usize = 16;
+    let bed = Bed::start(engine).await;
+    let mut gathered = Vec::new();
+    for user in 0..USERS {
+        for _ in 0..EVENTS {
+            let user = user.to_string();
+            gathered.push(event(bed.app.store(), &user, "gathered", bed.now()).await);
+        }
+    }
+    let store = bed.app.store();
+    store.append_events(&gathered, bed.now()).await.unwrap();
+    bed.receiver.wait_for(1).await;
+
+    let id = bed.say("newcomer", "hello").await;
+    // What is handed back from now on is due after the newcomer.
+    bed.advance(1);
+
+    bed.eventually_is(id, DeliveryState::Delivered).await;
+    let texts = bed.receiver.texts();
+    let before = texts.iter().position(|text| text == "hello").unwrap();
+    assert!(before < USERS * EVENTS * 3 / 4, "{before} before it");
+    bed.receiver.wait_for(USERS * EVENTS + 1).await;
 }
 
 /// Fails what is sent to `ada`, and takes what is sent to others.
@@ -453,11 +480,13 @@ async fn a_redirect_is_a_failure_and_is_not_followed(engine: Engine) {
 async fn an_answer_that_takes_more_than_ten_seconds_is_none(engine: Engine) {
     let bed = Bed::start(engine).await;
     let mut first = true;
-    bed.receiver
-        .answer(move |_| match std::mem::take(&mut first) {
-            true => Answer::Stall,
-            false => Answer::status(200),
-        });
+    bed.receiver.answer(move |_| {
+        if std::mem::take(&mut first) {
+            Answer::Stall
+        } else {
+            Answer::status(200)
+        }
+    });
     let id = bed.say("ada", "hello").await;
 
     let record = bed.eventually_tried(id, 1).await;

@@ -75,7 +75,7 @@ features = ["AUTO_MESSAGES"]
     )
 }
 
-/// The same, where events of `sms` are POSTed to this URL, signed with these secrets (a TOML value).
+/// The same, where events of `sms` are sent to this URL, signed with these secrets (a TOML value).
 pub(crate) fn with_callback(toml: &str, url: &str, secrets: &str) -> String {
     let channel = "id = \"sms\"\n";
     let callback = format!("{channel}callback_url = \"{url}\"\ncallback_secret = {secrets}\n");

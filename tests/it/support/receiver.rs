@@ -118,13 +118,13 @@ async fn receive(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let received = Received {
+    let request = Received {
         path: uri.path().to_owned(),
         headers,
         body,
     };
-    let answer = (receiver.answering.lock().unwrap())(&received);
-    receiver.received.lock().unwrap().push(received);
+    let answer = (receiver.answering.lock().unwrap())(&request);
+    receiver.received.lock().unwrap().push(request);
     match answer {
         Answer::Status(status, headers) => {
             let mut response = StatusCode::from_u16(status).unwrap().into_response();
