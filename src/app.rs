@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::serve::ListenerExt as _;
-use chrono::TimeDelta;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
