@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::serve::ListenerExt as _;
+use chrono::TimeDelta;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -23,6 +24,9 @@ use crate::webhooks::{Inbox, Installation, Interpreter, Listener, Receiver, Writ
 
 /// Conversations that have been opened and may wait to be looked at; who finds no room is looked at a little later.
 const OPENINGS: usize = 1024;
+
+/// 7 days: how long events are kept.
+const RETENTION: TimeDelta = TimeDelta::days(7);
 
 /// Why the service could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +82,10 @@ impl App {
             clock: SharedClock::clone(&clock),
             opened,
             tasks: life.tasks().clone(),
+            stopping: life.stopping_token(),
         });
+        life.tasks()
+            .spawn(bridge.clone().remove_what_is_old(RETENTION));
         let stopping = life.clone();
         life.tasks().spawn(
             bridge

@@ -7,6 +7,7 @@
 
 mod conversations;
 mod error;
+mod events;
 mod files;
 mod lanes;
 mod messages;
@@ -15,6 +16,7 @@ mod openings;
 mod ratings;
 mod raw;
 mod receipts;
+mod retention;
 mod rotation;
 mod session;
 mod split;
@@ -25,10 +27,12 @@ mod users;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use conversations::OpenOutcome;
 pub use error::Error;
+pub use events::{EventPage, EventStream, Gap};
 pub use files::{FetchedFile, NewFile, Place};
 pub use messages::{Choice, Message, NewMessage, SentFile};
 pub use raw::Raw;
@@ -55,6 +59,7 @@ pub struct Bridge {
     /// Rung when somebody's typing has become due here, so that nobody waits for the next look.
     typing_due: Arc<Notify>,
     places_for_files: Arc<Semaphore>,
+    places_for_readers: Arc<Semaphore>,
     previews: Previews,
 }
 
@@ -73,6 +78,8 @@ pub struct Parts {
     pub opened: mpsc::Sender<ConversationId>,
     /// Holds what must finish although its caller has gone.
     pub tasks: TaskTracker,
+    /// Ends all waiting when the service stops.
+    pub stopping: CancellationToken,
 }
 
 impl Bridge {
@@ -84,6 +91,7 @@ impl Bridge {
             openings: Arc::default(),
             typing_due: Arc::default(),
             places_for_files: Arc::new(Semaphore::new(files::FILES_AT_ONCE)),
+            places_for_readers: Arc::new(Semaphore::new(events::READERS_AT_ONCE)),
             previews: Previews::default(),
         }
     }

@@ -20,6 +20,7 @@ mod files;
 mod log;
 mod nacks;
 mod postgres;
+mod retention;
 mod sqlite;
 mod tx;
 mod typing;

@@ -1,5 +1,6 @@
 //! Extractors whose rejections are problems that name what was wrong, and quote nothing of what a user wrote.
 
+mod query;
 mod strict;
 
 use axum::body::Bytes;
@@ -18,6 +19,8 @@ use crate::bridge;
 use crate::types::file::FileId;
 use crate::types::ids::UserId;
 use strict::Strict;
+
+pub(super) use query::Query;
 
 /// A JSON body.
 pub(super) struct Json<T>(pub(super) T);

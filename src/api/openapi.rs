@@ -1,9 +1,11 @@
 //! The OpenAPI document, made of the same routes that are served.
 
+mod callbacks;
+
 use axum::Router;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -25,6 +27,8 @@ use super::{v1, webhooks};
         (name = "conversation", description = "One open conversation per user"),
         (name = "messages", description = "What users write, and the signs that go with it"),
         (name = "users", description = "What is known of a user"),
+        (name = "events", description = "What happened, to be read or POSTed to the callback URL"),
+        (name = "deliveries", description = "How events fare that are POSTed to the callback URL"),
         (name = "webhooks", description = "What the Cloud calls; not for channels"),
     ),
 )]
@@ -52,6 +56,7 @@ pub(super) fn routes_and_document() -> (Router<AppState>, Document) {
         .merge(webhooks::routes())
         .split_for_parts();
     describe_problems(&mut document);
+    document.webhooks = Some(callbacks::webhooks());
     (routes, document)
 }
 
@@ -79,13 +84,25 @@ fn describe_problems(document: &mut Document) {
     });
     for (path, operation) in operations {
         let has_body = operation.request_body.is_some();
+        let has_query = operation
+            .parameters
+            .iter()
+            .flatten()
+            .any(|parameter| {
+                matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query)
+            });
         let is_about_files = path.contains("/files");
         let is_for_the_cloud = path.starts_with("/webhooks");
+        let is_about_deliveries = path.starts_with("/v1/deliveries/");
         for &code in Code::ALL {
             let applies = match code {
-                Code::BodyTooLarge | Code::UnsupportedMediaType | Code::InvalidRequest => has_body,
+                Code::BodyTooLarge | Code::UnsupportedMediaType => has_body,
+                Code::InvalidRequest => has_body || has_query,
                 Code::SignatureRefused | Code::TooManyNotifications => is_for_the_cloud,
                 Code::Unauthorized => !is_for_the_cloud,
+                Code::EventNotFound => path.contains("{event_id}"),
+                Code::NoCallback => is_about_deliveries,
+                Code::TooManyReaders => path == "/v1/events",
                 Code::FileNotFound => is_about_files && !has_body,
                 Code::TooManyFiles => is_about_files && has_body,
                 _ => true,
@@ -104,7 +121,7 @@ fn describe_problem(operation: &mut Operation, code: Code) {
     let status = code.status().as_str().to_owned();
     match operation.responses.responses.entry(status) {
         Entry::Occupied(mut known) => {
-            if let utoipa::openapi::RefOr::T(response) = known.get_mut() {
+            if let RefOr::T(response) = known.get_mut() {
                 response.description.push_str("; ");
                 response.description.push_str(&line);
             }

@@ -63,11 +63,13 @@ codes! {
     UserNotFound = "user-not-found", NOT_FOUND, false, "The channel has no such user";
     ConversationNotFound = "conversation-not-found", NOT_FOUND, false, "The user never had a conversation";
     FileNotFound = "file-not-found", NOT_FOUND, false, "The user has no such file";
+    EventNotFound = "event-not-found", NOT_FOUND, false, "The channel has no such event";
     MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, false, "The path does not take this method";
     RequestTimeout = "request-timeout", REQUEST_TIMEOUT, true, "The request took too long to arrive or to be worked on";
     NoOpenConversation = "no-open-conversation", CONFLICT, false, "The user has no open conversation";
     ConversationOpen = "conversation-open", CONFLICT, false, "The user's conversation is still open";
     SurveyPending = "survey-pending", CONFLICT, true, "The survey of the user's conversation is not open";
+    NoCallback = "no-callback", CONFLICT, false, "The channel has no callback URL";
     BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE, false, "The body is too large";
     UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, false, "The body has the wrong type";
     InvalidRequest = "invalid-request", UNPROCESSABLE_ENTITY, false, "The request breaks a rule";
@@ -75,6 +77,7 @@ codes! {
     InternalError = "internal-error", INTERNAL_SERVER_ERROR, true, "The bridge failed";
     CloudCredentialsRefused = "cloud-credentials-refused", BAD_GATEWAY, false, "The Cloud refused the bridge's own credentials";
     StorageUnavailable = "storage-unavailable", SERVICE_UNAVAILABLE, true, "The bridge's storage is away";
+    TooManyReaders = "too-many-readers", SERVICE_UNAVAILABLE, true, "The bridge takes no more readers for now";
     TooManyFiles = "too-many-files", SERVICE_UNAVAILABLE, true, "The bridge takes no more files for now";
     TooManyNotifications = "too-many-notifications", SERVICE_UNAVAILABLE, true, "The bridge takes no more notifications for now";
     CloudUnavailable = "cloud-unavailable", SERVICE_UNAVAILABLE, true, "The Cloud is away";
@@ -93,6 +96,16 @@ const STORAGE_RETRY_SECONDS: u64 = 1;
 /// 1 s: how soon to try again when as many files as fit are on their way; most are through within that.
 const FILES_RETRY_SECONDS: u64 = 1;
 
+/// 5 s: how soon to try again when as many readers as fit wait for events; readers come and go by the half minute.
+const READERS_RETRY_SECONDS: u64 = 5;
+
+/// What happened where a parameter breaks a rule.
+const PARAMETER: &str = "A parameter breaks a rule; see errors for its name.";
+
+/// What a cursor beyond the end of a log is told.
+pub(super) const CURSOR_UNKNOWN: &str =
+    "expected a cursor of this channel's events; this one was never given out here";
+
 /// One thing that went wrong with one request.
 #[derive(Debug, Clone)]
 pub struct Problem {
@@ -104,10 +117,10 @@ pub struct Problem {
     cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
-/// One member of a body that breaks a rule.
+/// One member of a body, or one parameter, that breaks a rule.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Violation {
-    /// JSON pointer (RFC 6901) to the member.
+    /// JSON pointer (RFC 6901) to the member; of a parameter `/` and its name.
     #[schema(example = "/open/routing/skill_id")]
     pub pointer: String,
     /// What was expected.
@@ -180,6 +193,30 @@ impl Problem {
                 Code::InvalidRequest,
                 "The body breaks a rule; see errors for the member.",
             )
+        }
+    }
+
+    /// A parameter of the query, or a header, that breaks a rule.
+    #[must_use]
+    pub fn parameter(name: &str, detail: String) -> Self {
+        Self {
+            errors: vec![Violation {
+                pointer: format!("/{name}"),
+                detail,
+            }],
+            ..Self::new(Code::InvalidRequest, PARAMETER)
+        }
+    }
+
+    /// The same of a parameter where it was said of a member.
+    #[must_use]
+    pub(super) fn of_parameter(mut self) -> Self {
+        for error in &mut self.errors {
+            error.detail = error.detail.replacen("member", "parameter", 1);
+        }
+        Self {
+            detail: PARAMETER.to_owned(),
+            ..self
         }
     }
 
@@ -396,6 +433,12 @@ impl From<bridge::Error> for Problem {
                 "As many files as fit are on their way to the Cloud; nothing was read of this one.",
             )
             .retry_after(FILES_RETRY_SECONDS),
+            Error::CursorUnknown => Self::parameter("after", CURSOR_UNKNOWN.to_owned()),
+            Error::TooManyReaders => Self::new(
+                Code::TooManyReaders,
+                "As many readers as fit wait for events; reading without waiting is possible.",
+            )
+            .retry_after(READERS_RETRY_SECONDS),
             Error::NoOpenConversation => Self::new(
                 Code::NoOpenConversation,
                 "This user has no open conversation; a message opens one.",

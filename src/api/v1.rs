@@ -1,6 +1,7 @@
 //! Version 1 of the facade: one file a resource.
 
 mod conversation;
+mod events;
 mod files;
 mod messages;
 mod profile;
@@ -28,4 +29,5 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(profile::set))
         .routes(routes!(rating::set))
         .routes(routes!(send::send))
+        .routes(routes!(events::list))
 }

@@ -30,6 +30,12 @@ pub enum Error {
     /// As many files as fit are on their way.
     #[error("as many files as fit are on their way")]
     TooManyFiles,
+    /// A cursor is behind an event that the channel's log never had.
+    #[error("the cursor was not given out here")]
+    CursorUnknown,
+    /// As many readers as fit wait for events.
+    #[error("as many readers as fit wait for events")]
+    TooManyReaders,
     /// What was asked needs an open conversation.
     #[error("the user has no open conversation")]
     NoOpenConversation,

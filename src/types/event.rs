@@ -13,8 +13,10 @@ use uuid::Uuid;
 
 use super::ids::{ChannelId, ConversationId, Invalid, UserId};
 
+mod cursor;
 pub mod data;
 
+pub use cursor::Cursor;
 pub use data::Data;
 
 /// The kind of an event.

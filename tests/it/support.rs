@@ -7,6 +7,7 @@ pub(crate) mod cloud;
 pub(crate) mod configuration;
 pub(crate) mod connection;
 pub(crate) mod database;
+pub(crate) mod events;
 pub(crate) mod patience;
 pub(crate) mod process;
 pub(crate) mod receiver;

@@ -1,0 +1,97 @@
+//! The parameters of a query: each one at most, none that is not known.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use url::form_urlencoded;
+
+use super::{pointer, violation};
+use crate::api::problem::Problem;
+
+/// The parameters of the query. Each arrives as text, so the types of its members are read from text.
+pub(in crate::api) struct Query<T>(pub(in crate::api) T);
+
+impl<T, S> FromRequestParts<S> for Query<T>
+where
+    T: DeserializeOwned,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parse(parts.uri.query().unwrap_or_default()).map(Self)
+    }
+}
+
+fn parse<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
+    let mut parameters = Map::new();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let value = Value::String(value.into_owned());
+        if parameters.insert(name.to_string(), value).is_some() {
+            return Err(Problem::parameter(
+                &name,
+                "this parameter stands here twice".to_owned(),
+            ));
+        }
+    }
+    serde_path_to_error::deserialize(Value::Object(parameters)).map_err(|error| {
+        violation(&error.inner().to_string(), pointer(error.path())).of_parameter()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::types::event::{Cursor, EventType};
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Asked {
+        after: Option<Cursor>,
+        kind: EventType,
+    }
+
+    #[test]
+    fn parameters_are_read_from_text() {
+        let read = |query| parse::<Asked>(query).ok();
+
+        let kind = EventType::MessageSent;
+        let after = Some(Cursor::behind(10));
+        assert_eq!(read("kind=message.sent"), Some(Asked { after: None, kind }));
+        assert_eq!(
+            read("after=%63a&kind=message%2Esent"),
+            Some(Asked { after, kind })
+        );
+    }
+
+    #[test]
+    fn a_parameter_that_breaks_a_rule_is_named_and_not_quoted() {
+        for (query, name, detail) in [
+            ("", "kind", "this parameter is required"),
+            (
+                "kind=message.sent&after=secret",
+                "after",
+                "expected a cursor",
+            ),
+            ("kind=secret", "kind", "expected one of `message.created`"),
+            ("kind=message.sent&kind=secret", "kind", "stands here twice"),
+            (
+                "kind=message.sent&limit=secret",
+                "limit",
+                "unknown parameter",
+            ),
+        ] {
+            let problem = format!("{:?}", parse::<Asked>(query).unwrap_err());
+
+            assert!(
+                problem.contains(&format!("pointer: \"/{name}\"")),
+                "{problem}"
+            );
+            assert!(problem.contains(detail), "{problem}");
+            assert!(!problem.contains("secret"), "{problem}");
+        }
+    }
+}

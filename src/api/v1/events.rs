@@ -1,0 +1,193 @@
+//! A channel's events, read by the channel.
+
+mod stream;
+
+use axum::Json as Body;
+use axum::extract::{FromRequestParts, State};
+use axum::http::HeaderMap;
+use axum::http::header::ACCEPT;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::time::Duration;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::api::auth::AuthChannel;
+use crate::api::extract::Query;
+use crate::api::problem::{CURSOR_UNKNOWN, Code, Problem};
+use crate::bridge::{self, Bridge, EventPage};
+use crate::types::event::{Cursor, Event};
+use crate::types::ids::Invalid;
+
+/// What part of the events is asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Asked {
+    /// The `next` of the answer before; left out: from the oldest event that is kept.
+    #[param(value_type = Option<String>, example = "c1f4")]
+    after: Option<Cursor>,
+    /// How many events at most; a stream has no such limit.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
+    limit: Limit,
+    /// For how many seconds the answer waits for an event where there is none; a stream always waits.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 0, maximum = 30, default = 0)]
+    wait: Wait,
+}
+
+/// How many things a page may have.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Limit(pub(super) u32);
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self(100)
+    }
+}
+
+impl TryFrom<String> for Limit {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        number(&text)
+            .filter(|limit| (1..=1000).contains(limit))
+            .map(Self)
+            .ok_or(Invalid {
+                expected: "a whole number from 1 to 1000",
+            })
+    }
+}
+
+/// How many seconds an answer may wait.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(try_from = "String")]
+struct Wait(u32);
+
+impl TryFrom<String> for Wait {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        number(&text)
+            .filter(|seconds| *seconds <= 30)
+            .map(Self)
+            .ok_or(Invalid {
+                expected: "a whole number of seconds from 0 to 30",
+            })
+    }
+}
+
+/// A number of digits alone: Rust would take a sign too.
+fn number(text: &str) -> Option<u32> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_plain)
+}
+
+/// A part of a channel's events.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct EventList {
+    /// The events, in the order in which they came.
+    #[schema(value_type = Vec<Event>)]
+    events: Vec<Box<RawValue>>,
+    /// What to ask for next, as `after`; where there was no event, it is the same as before.
+    #[schema(value_type = String, example = "c1f5")]
+    next: Cursor,
+    /// `true` where events behind `after` are not kept any more, so that some were missed; else left out.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    gap: bool,
+}
+
+impl TryFrom<EventPage> for EventList {
+    type Error = Problem;
+
+    fn try_from(page: EventPage) -> Result<Self, Problem> {
+        let events = page.events.into_iter();
+        let events = events.map(|event| RawValue::from_string(event.body));
+        Ok(Self {
+            events: events.collect::<Result<_, _>>().map_err(|_| {
+                Problem::new(Code::InternalError, "An event that is kept is no JSON.")
+            })?,
+            next: page.next,
+            gap: page.gap.is_some(),
+        })
+    }
+}
+
+/// The cursor of the last event that a stream's reader has seen, from the header of a reader who comes again.
+#[derive(Debug, IntoParams)]
+#[into_params(names("Last-Event-ID"), parameter_in = Header)]
+pub(super) struct LastEventId(
+    /// For a stream: the `id` of the last event that was seen; goes before `after`.
+    #[param(value_type = Option<String>, example = "c1f4")]
+    Option<Cursor>,
+);
+
+impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Some(value) = parts.headers.get("last-event-id") else {
+            return Ok(Self(None));
+        };
+        // A reader who has seen no event may say so with nothing.
+        if value.is_empty() {
+            return Ok(Self(None));
+        }
+        let text = value.to_str().unwrap_or_default();
+        text.parse()
+            .map(|cursor| Self(Some(cursor)))
+            .map_err(|error: Invalid| Problem::parameter("Last-Event-ID", error.to_string()))
+    }
+}
+
+/// Reads the channel's events, at once, when there are some, or as a stream.
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    tag = "events",
+    operation_id = "listEvents",
+    params(Asked, LastEventId),
+    responses((
+        status = 200,
+        description = "The events. With `Accept: text/event-stream` a stream of server-sent events that goes on until either \
+                       side ends it: `id` is the cursor behind the event, `event` its type, `data` the event as JSON. Where \
+                       the cursor is older than what is kept, an event `gap` comes first, with the data `{\"after\": \
+                       CURSOR, \"oldest\": CURSOR}`. A comment comes every 15 seconds",
+        content(
+            (EventList = "application/json"),
+            (String = "text/event-stream", example = "id: c1f5\nevent: message.created\ndata: {\"id\": \"evt_…\", …}\n\n"),
+        ),
+    )),
+)]
+pub(super) async fn list(
+    AuthChannel(caller): AuthChannel,
+    State(bridge): State<Bridge>,
+    Query(Asked { after, limit, wait }): Query<Asked>,
+    LastEventId(last_seen): LastEventId,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    if wants_stream(&headers) {
+        let events = bridge.follow_events(&caller, last_seen.or(after)).await;
+        let events = events.map_err(|error| match error {
+            bridge::Error::CursorUnknown if last_seen.is_some() => {
+                Problem::parameter("Last-Event-ID", CURSOR_UNKNOWN.to_owned())
+            }
+            error => error.into(),
+        })?;
+        return Ok(stream::respond(events));
+    }
+    let wait = Duration::from_secs(wait.0.into());
+    let page = bridge.events(&caller, after, limit.0, wait).await?;
+    Ok(Body(EventList::try_from(page)?).into_response())
+}
+
+fn wants_stream(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter();
+    accepted
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.to_ascii_lowercase().contains("text/event-stream"))
+}

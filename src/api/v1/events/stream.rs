@@ -1,0 +1,108 @@
+//! Events as server-sent events.
+//!
+//! A page is in memory at a time, and the next is read when the reader has taken it: the socket holds a slow reader back.
+
+use std::error::Error as _;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::stream;
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::bridge::{self, EventPage, EventStream};
+use crate::types::event::Cursor;
+
+/// 15 s: how long a stream is silent at most, so that nobody in between takes it for dead.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// A comment: readers skip it.
+const COMMENT: &str = ":\n\n";
+
+/// The answer whose body are these events, as they come.
+pub(super) fn respond(events: EventStream) -> Response {
+    let chunks = stream::unfold(events, async |mut events| {
+        let chunk = next(&mut events).await?;
+        Some((Ok::<_, bridge::Error>(chunk), events))
+    });
+    let headers = [
+        (CONTENT_TYPE, "text/event-stream"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    // The last header is for proxies of the nginx kind, which else collect an answer before they pass it on.
+    let unbuffered = [("x-accel-buffering", "no")];
+    (headers, unbuffered, Body::from_stream(chunks)).into_response()
+}
+
+/// What to send next; none where the stream ends.
+async fn next(events: &mut EventStream) -> Option<String> {
+    match timeout(SILENCE, events.next()).await {
+        Err(_elapsed) => Some(COMMENT.to_owned()),
+        Ok(Ok(page)) => page.map(|page| rendered(&page)),
+        Ok(Err(error)) => {
+            tracing::warn!(
+                error = error.source(),
+                "a stream of events ends early: {error}; its reader comes again"
+            );
+            None
+        }
+    }
+}
+
+fn rendered(page: &EventPage) -> String {
+    let mut text = String::new();
+    if let Some(gap) = page.gap {
+        let data = json!({"after": gap.after, "oldest": gap.oldest});
+        write_event(&mut text, gap.oldest, "gap", &data.to_string());
+    }
+    for event in &page.events {
+        let id = Cursor::behind(event.position);
+        write_event(&mut text, id, &event.kind, &event.body);
+    }
+    text
+}
+
+fn write_event(text: &mut String, id: Cursor, kind: &str, data: &str) {
+    // Writing to a string does not fail.
+    let _written = write!(text, "id: {id}\nevent: {kind}\n");
+    // An event is kept in one line. Were it in more, each would be said to be data.
+    for line in data.lines() {
+        let _written = writeln!(text, "data: {line}");
+    }
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::Gap;
+    use crate::store::LoggedEvent;
+
+    #[test]
+    fn a_page_is_written_with_its_gap_first() {
+        let event = |position, body: &str| LoggedEvent {
+            position,
+            id: "evt_1".to_owned(),
+            kind: "message.created".to_owned(),
+            body: body.to_owned(),
+        };
+        let page = EventPage {
+            events: vec![event(10, r#"{"n":1}"#), event(11, "{\n\"n\":2}")],
+            next: Cursor::behind(11),
+            gap: Some(Gap {
+                after: Cursor::behind(3),
+                oldest: Cursor::behind(9),
+            }),
+        };
+
+        assert_eq!(
+            rendered(&page),
+            "id: c9\nevent: gap\ndata: {\"after\":\"c3\",\"oldest\":\"c9\"}\n\n\
+             id: ca\nevent: message.created\ndata: {\"n\":1}\n\n\
+             id: cb\nevent: message.created\ndata: {\ndata: \"n\":2}\n\n"
+        );
+    }
+}

@@ -1,0 +1,195 @@
+//! Reading a channel's events: a page behind a cursor, at once or when there is something, and as a stream of pages.
+//!
+//! A reader takes the channel's bell, looks, and waits for the bell where there was nothing. A bell can be missed, so it
+//! also looks from time to time. Nobody waits past a stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::bridge::{Bridge, Caller, Error};
+use crate::store::{Bell, LoggedEvent};
+use crate::types::event::Cursor;
+use crate::types::ids::ChannelId;
+
+/// How many readers may wait at once in this process: a connection and some kilobytes each.
+pub(super) const READERS_AT_ONCE: usize = 10_000;
+
+/// So many readers look once a second or two; more of them look less often, so that the storage has no more to answer.
+const READERS_PER_LOOK: usize = 500;
+
+/// How many events of a stream are in memory at once.
+const STREAM_PAGE: u32 = 100;
+
+/// A part of a channel's log.
+#[derive(Debug)]
+pub struct EventPage {
+    /// The events behind the asked cursor, in order.
+    pub events: Vec<LoggedEvent>,
+    /// The cursor to go on with.
+    pub next: Cursor,
+    /// Where events behind the asked cursor are not kept any more: what is missing.
+    pub gap: Option<Gap>,
+}
+
+/// A part of a log that is not kept any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// The cursor that was asked for.
+    pub after: Cursor,
+    /// The oldest cursor that nothing is missing behind.
+    pub oldest: Cursor,
+}
+
+impl EventPage {
+    fn says_nothing(&self) -> bool {
+        self.events.is_empty() && self.gap.is_none()
+    }
+}
+
+/// The pages of a channel's log as they come, until the service stops.
+#[derive(Debug)]
+pub struct EventStream {
+    bridge: Bridge,
+    channel_id: ChannelId,
+    bell: Bell,
+    after: Option<Cursor>,
+    /// What was found when it began.
+    first: Option<EventPage>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Bridge {
+    /// The events behind a cursor, from the oldest one on where there is none; where there are none, waits for one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CursorUnknown`]; [`Error::TooManyReaders`] where it would have to wait; when the storage is away.
+    pub async fn events(
+        &self,
+        caller: &Caller,
+        after: Option<Cursor>,
+        limit: u32,
+        wait: Duration,
+    ) -> Result<EventPage, Error> {
+        let channel_id = &caller.channel.id;
+        let end = Instant::now() + wait;
+        let mut bell = self.parts.store.bell(channel_id);
+        let mut place = None;
+        loop {
+            let over = Instant::now() >= end || self.parts.stopping.is_cancelled();
+            let page = self.look(channel_id, after, limit).await?;
+            if over || !page.says_nothing() {
+                return Ok(page);
+            }
+            if place.is_none() {
+                place = Some(self.place_for_reader()?);
+            }
+            tokio::select! {
+                () = self.news(&mut bell) => {}
+                () = sleep_until(end) => {}
+                () = self.parts.stopping.cancelled() => {}
+            }
+        }
+    }
+
+    /// All events behind a cursor, from the oldest one on where there is none, and then each that comes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CursorUnknown`]; [`Error::TooManyReaders`]; when the storage is away.
+    pub async fn follow_events(
+        &self,
+        caller: &Caller,
+        after: Option<Cursor>,
+    ) -> Result<EventStream, Error> {
+        let channel_id = caller.channel.id.clone();
+        let place = self.place_for_reader()?;
+        let bell = self.parts.store.bell(&channel_id);
+        let first = self.look(&channel_id, after, STREAM_PAGE).await?;
+        Ok(EventStream {
+            bridge: self.clone(),
+            channel_id,
+            bell,
+            after,
+            first: Some(first),
+            _place: place,
+        })
+    }
+
+    fn place_for_reader(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let place = Arc::clone(&self.places_for_readers).try_acquire_owned();
+        place.map_err(|_| Error::TooManyReaders)
+    }
+
+    /// Waits until there may be something to read.
+    async fn news(&self, bell: &mut Bell) {
+        let waiting = READERS_AT_ONCE - self.places_for_readers.available_permits();
+        let crowd = u32::try_from(1 + waiting / READERS_PER_LOOK).unwrap_or(u32::MAX);
+        let look = Duration::from_secs_f64(rand::random_range(1.0..2.0)) * crowd;
+        tokio::select! {
+            () = bell.wait() => {}
+            () = sleep(look) => {}
+        }
+    }
+
+    async fn look(
+        &self,
+        channel_id: &ChannelId,
+        after: Option<Cursor>,
+        limit: u32,
+    ) -> Result<EventPage, Error> {
+        let position = after.map_or(0, Cursor::position);
+        let store = &self.parts.store;
+        let page = store.events_after(channel_id, position, limit).await?;
+        if position > page.head {
+            return Err(Error::CursorUnknown);
+        }
+        let first = page.events.first().map(|event| event.position);
+        // The log's ends were read last: what was removed after the events were read is not missing.
+        let missing = position < page.floor && first != Some(position + 1);
+        let last = page.events.last().map(|event| event.position);
+        Ok(EventPage {
+            next: Cursor::behind(last.unwrap_or_else(|| position.max(page.floor))),
+            gap: after.filter(|_| missing).map(|after| Gap {
+                after,
+                oldest: Cursor::behind(page.floor),
+            }),
+            events: page.events,
+        })
+    }
+}
+
+impl EventStream {
+    /// The next page that says something; none when the service stops. No event is lost where it is not awaited to its end.
+    ///
+    /// # Errors
+    ///
+    /// When the storage is away.
+    pub async fn next(&mut self) -> Result<Option<EventPage>, Error> {
+        loop {
+            let bridge = &self.bridge;
+            if bridge.parts.stopping.is_cancelled() {
+                return Ok(None);
+            }
+            let page = match self.first.take() {
+                Some(page) => page,
+                None => {
+                    bridge
+                        .look(&self.channel_id, self.after, STREAM_PAGE)
+                        .await?
+                }
+            };
+            self.after = Some(page.next);
+            if !page.says_nothing() {
+                return Ok(Some(page));
+            }
+            tokio::select! {
+                () = bridge.news(&mut self.bell) => {}
+                () = bridge.parts.stopping.cancelled() => return Ok(None),
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Removing what is not kept for ever: about once a minute, a small batch at a time.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::bridge::{Bridge, Error};
+use crate::types::ids::ChannelId;
+
+/// 1 minute, give or take a quarter: how often a replica removes what has become old.
+const ROUND: TimeDelta = TimeDelta::minutes(1);
+
+/// 5 s at most: how long after the start the first round is.
+const FIRST_ROUND: TimeDelta = TimeDelta::seconds(5);
+
+/// 1 s: how often a replica looks whether a round is due.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How many rows go in one statement: some milliseconds of work.
+const BATCH: u32 = 500;
+
+/// 1 day: how long after the end of its delivery an event is kept that nobody has called failed, since its channel has no
+/// callback URL any more.
+const ABANDONED: TimeDelta = TimeDelta::days(1);
+
+/// 4 days: longer than the Cloud repeats what it tells, which is 3 days.
+const REPEATED: TimeDelta = TimeDelta::days(4);
+
+/// 10 minutes: how long a conversation that the Cloud tells of may take to become known.
+const EARLY: TimeDelta = TimeDelta::minutes(10);
+
+/// What becomes old.
+#[derive(Debug, Clone, Copy)]
+enum Old<'a> {
+    /// A channel's events.
+    Events {
+        channel_id: &'a ChannelId,
+        retention: TimeDelta,
+    },
+    /// What the Cloud has told and may tell again.
+    SeenChanges,
+    /// What the Cloud has told of conversations that are not known.
+    EarlyChanges,
+    /// The conversations of users who were erased.
+    ErasedConversations,
+}
+
+impl Bridge {
+    /// Removes what is old, again and again until the service stops; events once they are older than `retention`.
+    pub async fn remove_what_is_old(self, retention: TimeDelta) {
+        let clock = &self.parts.clock;
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut due = clock.now() + portion(FIRST_ROUND, rand::random());
+        loop {
+            tokio::select! {
+                () = self.parts.stopping.cancelled() => return,
+                _ = looks.tick() => {}
+            }
+            let now = clock.now();
+            if now < due {
+                continue;
+            }
+            due = now + portion(ROUND, rand::random_range(0.75..1.25));
+            if let Err(error) = self.remove_older(retention, now).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "what is old could not be removed; tried again in a minute"
+                );
+            }
+        }
+    }
+
+    async fn remove_older(&self, retention: TimeDelta, now: DateTime<Utc>) -> Result<(), Error> {
+        for channel_id in self.parts.store.logs().await? {
+            let events = Old::Events {
+                channel_id: &channel_id,
+                retention,
+            };
+            let removed = self.remove_all(events, now).await?;
+            if removed > 0 {
+                tracing::info!(channel.id = %channel_id, count = removed, "old events were removed");
+            }
+        }
+        self.remove_all(Old::SeenChanges, now).await?;
+        let dropped = self.remove_all(Old::EarlyChanges, now).await?;
+        if dropped > 0 {
+            tracing::info!(
+                count = dropped,
+                "what the Cloud told of conversations that are not the bridge's was dropped"
+            );
+        }
+        self.remove_all(Old::ErasedConversations, now).await?;
+        Ok(())
+    }
+
+    /// Removes batch after batch until one is not full, or the service stops; says how many rows went.
+    async fn remove_all(&self, old: Old<'_>, now: DateTime<Utc>) -> Result<u64, Error> {
+        let mut count = 0;
+        while !self.parts.stopping.is_cancelled() {
+            let removed = self.remove_batch(old, now).await?;
+            count += removed;
+            if removed < u64::from(BATCH) {
+                break;
+            }
+            // Between two batches others have their turn.
+            tokio::task::yield_now().await;
+        }
+        Ok(count)
+    }
+
+    async fn remove_batch(&self, old: Old<'_>, now: DateTime<Utc>) -> Result<u64, Error> {
+        let store = &self.parts.store;
+        let repeated = now - REPEATED;
+        let removed = match old {
+            Old::Events {
+                channel_id,
+                retention,
+            } => {
+                let (before, abandoned) = (now - retention, now - ABANDONED);
+                store
+                    .remove_events(channel_id, before, abandoned, BATCH)
+                    .await
+            }
+            Old::SeenChanges => store.remove_seen_changes(repeated, BATCH).await,
+            Old::EarlyChanges => {
+                let early = now - EARLY;
+                store.remove_early_changes(early, repeated, BATCH).await
+            }
+            Old::ErasedConversations => store.remove_erased_conversations(repeated, BATCH).await,
+        };
+        Ok(removed?)
+    }
+}
+
+/// A part of a time, to the millisecond.
+fn portion(whole: TimeDelta, part: f64) -> TimeDelta {
+    let whole = whole.to_std().unwrap_or_default();
+    TimeDelta::from_std(whole.mul_f64(part)).unwrap_or_default()
+}

@@ -1,0 +1,347 @@
+//! A channel reads its events: page by page, waiting, or as a stream; it misses none, and sees no other channel's.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use liveperson_bridge::clock::Clock as _;
+use liveperson_bridge::types::ids::ChannelId;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::app::TestApp;
+use crate::support::channel::send;
+use crate::support::configuration::APP_KEY;
+use crate::support::database::Engine;
+use crate::support::events::{Block, Stream, message, tell, texts, user};
+
+on_both_engines!(
+    events_are_read_page_by_page_as_they_were_written,
+    a_channel_reads_its_own_events_alone,
+    a_reader_that_waits_gets_what_comes_and_else_nothing,
+    a_stream_has_what_was_and_what_comes,
+    a_stream_goes_on_where_its_reader_has_come,
+    a_stream_hears_at_once_of_what_another_replica_adds,
+    what_is_not_kept_any_more_is_told,
+    a_stop_ends_waiting_readers,
+    a_reader_beside_writers_misses_no_event,
+    junk_is_refused_by_name,
+    a_cursor_that_was_not_given_out_is_refused,
+);
+
+async fn events_are_read_page_by_page_as_they_were_written(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let empty = app.sms.get("/v1/events").await.expect(200);
+    assert_eq!(empty["events"], json!([]));
+    let odd = "\u{1}\" 👋 \\u0000 </script>";
+
+    let written = tell(&app, "sms", &["one", odd, "three"]).await;
+
+    let from_empty = format!("/v1/events?after={}", empty["next"].as_str().unwrap());
+    let all = app.sms.get(&from_empty).await.expect(200);
+    assert_eq!(texts(&all["events"]), ["one", odd, "three"]);
+    assert_eq!(all.get("gap"), None);
+    let first = app.sms.get("/v1/events?limit=2").await.expect(200);
+    assert_eq!(texts(&first["events"]), ["one", odd]);
+    let next = first["next"].as_str().unwrap();
+    let path = format!("/v1/events?after={next}&limit=2");
+    let second = app.sms.get(&path).await.expect(200);
+    assert_eq!(texts(&second["events"]), ["three"]);
+    assert_eq!(second["next"], all["next"]);
+    // Byte for byte.
+    let request = app.sms.request(Method::GET, "/v1/events");
+    let text = request.send().await.unwrap().text().await.unwrap();
+    for event in &written {
+        assert!(text.contains(&event.body), "{text}");
+    }
+    let at_the_end = format!("/v1/events?after={}", second["next"].as_str().unwrap());
+    let none = app.sms.get(&at_the_end).await.expect(200);
+    assert_eq!(none, json!({"events": [], "next": second["next"]}));
+}
+
+async fn a_channel_reads_its_own_events_alone(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    tell(&app, "sms", &["for sms"]).await;
+    tell(&app, "app", &["for app"]).await;
+
+    let sms = app.sms.get("/v1/events").await.expect(200);
+    let other = app.sms.with_key(APP_KEY);
+    let others = other.get("/v1/events").await.expect(200);
+    let mut stream = Stream::open(&other, "", None).await;
+    let (_, streamed) = stream.next_event().await;
+
+    assert_eq!(texts(&sms["events"]), ["for sms"]);
+    assert_eq!(texts(&others["events"]), ["for app"]);
+    assert!(streamed.contains("for app"), "{streamed}");
+}
+
+async fn a_reader_that_waits_gets_what_comes_and_else_nothing(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    tell(&app, "sms", &["old"]).await;
+    let old = app.sms.get("/v1/events?wait=30").await.expect(200);
+    assert_eq!(texts(&old["events"]), ["old"]);
+    let after = format!("/v1/events?after={}", old["next"].as_str().unwrap());
+
+    let started = Instant::now();
+    let path = format!("{after}&wait=30");
+    let (reply, _) = tokio::join!(app.sms.get(&path), tell(&app, "sms", &["new"]));
+    let read = reply.expect(200);
+    let nothing = format!("/v1/events?after={}&wait=1", read["next"].as_str().unwrap());
+    let waited = Instant::now();
+    let none = app.sms.get(&nothing).await.expect(200);
+
+    assert_eq!(texts(&read["events"]), ["new"]);
+    assert!(waited - started < Duration::from_secs(15));
+    assert_eq!(none, json!({"events": [], "next": read["next"]}));
+    assert!(waited.elapsed() >= Duration::from_secs(1));
+}
+
+async fn a_stream_has_what_was_and_what_comes(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let mut written = tell(&app, "sms", &["one", "two"]).await;
+
+    let mut stream = Stream::open(&app.sms, "?limit=1", None).await;
+    let headers = stream.response.headers().clone();
+    let mut read = vec![stream.next_event().await, stream.next_event().await];
+    for text in ["three", "four"] {
+        written.extend(tell(&app, "sms", &[text]).await);
+        read.push(stream.next_event().await);
+    }
+
+    assert_eq!(headers["content-type"], "text/event-stream");
+    assert_eq!(headers["cache-control"], "no-store");
+    assert!(headers.contains_key("x-request-id"));
+    let bodies: Vec<_> = read.iter().map(|(_, data)| data).collect();
+    let expected: Vec<_> = written.iter().map(|event| &event.body).collect();
+    assert_eq!(bodies, expected);
+    let ids: BTreeSet<_> = read.iter().map(|(id, _)| id).collect();
+    assert_eq!(ids.len(), 4);
+}
+
+async fn a_stream_goes_on_where_its_reader_has_come(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    tell(&app, "sms", &["one", "two", "three"]).await;
+    let mut stream = Stream::open(&app.sms, "", None).await;
+    let (first, _) = stream.next_event().await;
+    let (second, _) = stream.next_event().await;
+    drop(stream);
+
+    let mut again = Stream::open(&app.sms, "", Some(&first)).await;
+    // A reader's library repeats the whole request, and adds what was seen last.
+    let query = format!("?after={first}");
+    let mut resumed = Stream::open(&app.sms, &query, Some(&second)).await;
+    let mut begun = Stream::open(&app.sms, &query, Some("")).await;
+    let page = app.sms.get(&format!("/v1/events{query}")).await.expect(200);
+
+    assert!(again.next_event().await.1.contains("two"));
+    assert!(again.next_event().await.1.contains("three"));
+    assert!(resumed.next_event().await.1.contains("three"));
+    assert!(begun.next_event().await.1.contains("two"));
+    assert_eq!(texts(&page["events"]), ["two", "three"]);
+}
+
+async fn a_stream_hears_at_once_of_what_another_replica_adds(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    // An embedded database has one process.
+    let other = match engine {
+        Engine::Postgres => {
+            Some(TestApp::start_with(app.cloud.clone(), app.database.clone()).await)
+        }
+        Engine::Sqlite => None,
+    };
+    let writer = other.as_ref().unwrap_or(&app);
+    let mut stream = Stream::open(&app.sms, "", None).await;
+
+    let mut times = Vec::new();
+    for number in 0..5 {
+        tell(writer, "sms", &[&number.to_string()]).await;
+        times.push(stream.time_to_next().await);
+    }
+
+    // Whoever hears nothing looks after a second at the soonest.
+    let best = times.iter().min().unwrap();
+    assert!(*best < Duration::from_millis(500), "{times:?}");
+}
+
+async fn what_is_not_kept_any_more_is_told(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    tell(&app, "sms", &["one", "two", "three"]).await;
+    let first = app.sms.get("/v1/events?limit=1").await.expect(200);
+    let third = app.sms.get("/v1/events?limit=3").await.expect(200);
+    let channel: ChannelId = "sms".parse().unwrap();
+    let now = app.cloud.clock.now();
+    let later = now + chrono::TimeDelta::seconds(1);
+
+    let removed = app.store().remove_events(&channel, later, later, 3).await;
+    tell(&app, "sms", &["four"]).await;
+
+    assert_eq!(removed.unwrap(), 3);
+    let after = |page: &Value| format!("?after={}", page["next"].as_str().unwrap());
+    let path = format!("/v1/events{}", after(&first));
+    let with_gap = app.sms.get(&path).await.expect(200);
+    assert_eq!(with_gap["gap"], true);
+    assert_eq!(texts(&with_gap["events"]), ["four"]);
+    for whole in [String::new(), after(&third)] {
+        let page = app.sms.get(&format!("/v1/events{whole}")).await;
+        let page = page.expect(200);
+        assert_eq!(page.get("gap"), None, "{whole}");
+        assert_eq!(texts(&page["events"]), ["four"]);
+    }
+    let mut stream = Stream::open(&app.sms, &after(&first), None).await;
+    let Some(Block::Event { id, kind, data }) = stream.next().await else {
+        panic!("no gap is told");
+    };
+    assert_eq!(kind, "gap");
+    let data: Value = serde_json::from_str(&data).unwrap();
+    assert_eq!(
+        data,
+        json!({"after": first["next"], "oldest": third["next"]})
+    );
+    assert_eq!(third["next"], id);
+    assert!(stream.next_event().await.1.contains("four"));
+    // Whoever has heard of the gap does not hear of it again.
+    let mut resumed = Stream::open(&app.sms, "", Some(&id)).await;
+    let Some(Block::Event { kind, .. }) = resumed.next().await else {
+        panic!("no event comes");
+    };
+    assert_eq!(kind, "message.created");
+}
+
+async fn a_stop_ends_waiting_readers(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let mut stream = Stream::open(&app.sms, "", None).await;
+    let sms = app.sms.clone();
+    let waiting = tokio::task::spawn(async move { sms.get("/v1/events?wait=30").await });
+    // By the time that a few others are answered, that one waits.
+    for _ in 0..5 {
+        let request = app.sms.request(Method::GET, "/v1/users/nobody");
+        send(request).await.expect_problem(404, "user-not-found");
+    }
+
+    let (_, _, in_time) = app.stop().await;
+
+    assert!(in_time);
+    assert_eq!(stream.next().await, None);
+    let reply = waiting.await.unwrap().expect(200);
+    assert_eq!(reply["events"], json!([]));
+}
+
+async fn a_reader_beside_writers_misses_no_event(engine: Engine) {
+    const WRITERS: usize = 4;
+    const EVENTS: usize = 30;
+    let app = TestApp::start(engine).await;
+    let ada = user(app.store(), "sms", "ada").await;
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let (store, now) = (app.store().clone(), app.cloud.clock.now());
+        writers.spawn(async move {
+            for number in 0..EVENTS {
+                let event = message("sms", ada, "ada", &format!("{writer}-{number}"));
+                store.append_events(&[event], now).await.unwrap();
+            }
+        });
+    }
+
+    let mut stream = Stream::open(&app.sms, "", None).await;
+    let mut paged = Vec::new();
+    let mut path = "/v1/events?limit=7&wait=30".to_owned();
+    while paged.len() < WRITERS * EVENTS {
+        let page = app.sms.get(&path).await.expect(200);
+        paged.extend(texts(&page["events"]).into_iter().map(str::to_owned));
+        let next = page["next"].as_str().unwrap();
+        path = format!("/v1/events?limit=7&wait=30&after={next}");
+    }
+    let mut streamed = Vec::new();
+    while streamed.len() < WRITERS * EVENTS {
+        let (_, data) = stream.next_event().await;
+        let event: Value = serde_json::from_str(&data).unwrap();
+        streamed.push(event["data"]["text"].as_str().unwrap().to_owned());
+    }
+
+    writers.join_all().await;
+    assert_eq!(paged, streamed);
+    let different: BTreeSet<_> = paged.iter().collect();
+    assert_eq!(different.len(), WRITERS * EVENTS);
+    for writer in 0..WRITERS {
+        let of_writer = paged
+            .iter()
+            .filter(|text| text.starts_with(&format!("{writer}-")));
+        let expected: Vec<_> = (0..EVENTS).map(|n| format!("{writer}-{n}")).collect();
+        assert_eq!(of_writer.cloned().collect::<Vec<_>>(), expected);
+    }
+}
+
+async fn junk_is_refused_by_name(engine: Engine) {
+    let app = TestApp::start(engine).await;
+
+    for (query, pointer) in [
+        ("limit=0", "/limit"),
+        ("limit=1001", "/limit"),
+        ("limit=-1", "/limit"),
+        ("limit=%2B1", "/limit"),
+        ("limit=1.5", "/limit"),
+        ("limit=", "/limit"),
+        ("limit=99999999999999999999", "/limit"),
+        ("wait=31", "/wait"),
+        ("wait=soon", "/wait"),
+        ("after=", "/after"),
+        ("after=1", "/after"),
+        ("after=c01", "/after"),
+        ("after=c%00", "/after"),
+        ("after=%ff", "/after"),
+        ("limit=1&limit=1", "/limit"),
+        ("cursor=c0", "/cursor"),
+        ("a/b~=c0", "/a~1b~0"),
+    ] {
+        let refused = app.sms.get(&format!("/v1/events?{query}")).await;
+
+        let problem = refused.expect_problem(422, "invalid-request");
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{query}");
+    }
+    let request = app.sms.request(Method::GET, "/v1/events");
+    let request = request
+        .header("accept", "text/event-stream")
+        .header("last-event-id", "evt_1");
+    let problem = send(request).await.expect_problem(422, "invalid-request");
+    assert_eq!(problem["errors"][0]["pointer"], "/Last-Event-ID");
+    for good in ["", "?", "?limit=1&wait=0", "?limit=1000"] {
+        app.sms.get(&format!("/v1/events{good}")).await.expect(200);
+    }
+}
+
+async fn a_cursor_that_was_not_given_out_is_refused(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    tell(&app, "app", &["one", "two"]).await;
+    tell(&app, "sms", &["one"]).await;
+    let other = app.sms.with_key(APP_KEY);
+    let others = other.get("/v1/events").await.expect(200);
+    let beyond = others["next"].as_str().unwrap();
+
+    for cursor in [beyond, "cffffffffffffffff"] {
+        let path = format!("/v1/events?after={cursor}&wait=30");
+        let refused = app.sms.get(&path).await;
+        let problem = refused.expect_problem(422, "invalid-request");
+        assert_eq!(problem["errors"][0]["pointer"], "/after");
+        let detail = problem["errors"][0]["detail"].as_str().unwrap();
+        assert!(detail.contains("never given out here"), "{detail}");
+    }
+    let request = app.sms.request(Method::GET, "/v1/events");
+    let request = request
+        .header("accept", "text/event-stream")
+        .header("last-event-id", beyond);
+    let problem = send(request).await.expect_problem(422, "invalid-request");
+    assert_eq!(problem["errors"][0]["pointer"], "/Last-Event-ID");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_silent_is_kept_alive_by_a_comment() {
+    let app = TestApp::start(Engine::Sqlite).await;
+    let started = Instant::now();
+
+    let mut stream = Stream::open(&app.sms, "", None).await;
+    let block = stream.next().await;
+
+    assert_eq!(block, Some(Block::Comment));
+    let silence = started.elapsed();
+    assert!(silence >= Duration::from_secs(14), "{silence:?}");
+    assert!(silence < Duration::from_secs(19), "{silence:?}");
+}

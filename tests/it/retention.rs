@@ -1,0 +1,95 @@
+//! What is old goes by itself, and nothing that somebody still waits for.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use liveperson_bridge::clock::Clock as _;
+use serde_json::json;
+
+use crate::support::app::TestApp;
+use crate::support::database::Engine;
+use crate::support::events::{message, tell, texts, user};
+use crate::support::patience::eventually;
+
+on_both_engines!(
+    events_go_when_they_are_a_week_old,
+    an_event_that_is_still_to_be_delivered_stays,
+    what_is_removed_by_two_replicas_is_removed_once,
+);
+
+async fn eventually_kept(app: &TestApp, expected: &[&str]) {
+    eventually(&format!("{expected:?}"), async || {
+        let page = app.sms.get("/v1/events").await.expect(200);
+        (texts(&page["events"]) == expected).then_some(())
+    })
+    .await;
+}
+
+async fn events_go_when_they_are_a_week_old(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let old: Vec<_> = (0..1100).map(|number| number.to_string()).collect();
+    let old: Vec<_> = old.iter().map(String::as_str).collect();
+    tell(&app, "sms", &old).await;
+    let first = app.sms.get("/v1/events?limit=1").await.expect(200);
+
+    app.cloud.clock.advance(TimeDelta::days(6));
+    tell(&app, "sms", &["young"]).await;
+    app.cloud.clock.advance(TimeDelta::hours(25));
+
+    eventually_kept(&app, &["young"]).await;
+    let next = first["next"].as_str().unwrap();
+    let page = app.sms.get(&format!("/v1/events?after={next}")).await;
+    assert_eq!(page.expect(200)["gap"], true);
+    app.cloud.clock.advance(TimeDelta::days(7));
+    eventually_kept(&app, &[]).await;
+    // The places go on, so that a reader's cursor stays good.
+    let end = app.sms.get("/v1/events").await.expect(200);
+    tell(&app, "sms", &["new"]).await;
+    let path = format!("/v1/events?after={}", end["next"].as_str().unwrap());
+    let page = app.sms.get(&path).await.expect(200);
+    assert_eq!(texts(&page["events"]), ["new"]);
+    assert_eq!(page.get("gap"), None);
+}
+
+async fn an_event_that_is_still_to_be_delivered_stays(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let now = app.cloud.clock.now();
+    tell(&app, "sms", &["before"]).await;
+    let ada = user(app.store(), "sms", "ada").await;
+    let mut pending = message("sms", ada, "ada", "pending");
+    let until: DateTime<Utc> = now + TimeDelta::days(10);
+    pending.deliver_until = Some(until);
+    app.store().append_events(&[pending], now).await.unwrap();
+    tell(&app, "sms", &["behind"]).await;
+
+    app.cloud.clock.advance(TimeDelta::days(8));
+
+    eventually_kept(&app, &["pending", "behind"]).await;
+    // Nobody has called it failed, since the channel has no callback URL.
+    app.cloud
+        .clock
+        .advance(TimeDelta::days(3) + TimeDelta::minutes(1));
+    eventually_kept(&app, &[]).await;
+}
+
+async fn what_is_removed_by_two_replicas_is_removed_once(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let other = match engine {
+        Engine::Postgres => {
+            Some(TestApp::start_with(app.cloud.clone(), app.database.clone()).await)
+        }
+        Engine::Sqlite => None,
+    };
+    let old: Vec<_> = (0..600).map(|number| number.to_string()).collect();
+    let old: Vec<_> = old.iter().map(String::as_str).collect();
+    tell(&app, "sms", &old).await;
+
+    app.cloud.clock.advance(TimeDelta::days(8));
+    tell(&app, "sms", &["young"]).await;
+
+    eventually_kept(&app, &["young"]).await;
+    if let Some(other) = &other {
+        let page = other.sms.get("/v1/events").await.expect(200);
+        assert_eq!(texts(&page["events"]), ["young"]);
+    }
+    let health = app.admin.get("/readyz").await.expect(200);
+    assert_eq!(health.get("reasons").unwrap_or(&json!([])), &json!([]));
+}
