@@ -28,6 +28,9 @@ const OPENINGS: usize = 1024;
 /// 7 days: how long events are kept.
 const RETENTION: TimeDelta = TimeDelta::days(7);
 
+/// 72 hours: how long a delivery is tried.
+const MAX_AGE: TimeDelta = TimeDelta::hours(72);
+
 /// Why the service could not be put together.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -278,6 +281,7 @@ fn keys(config: &Config) -> Keys {
                 max_request_chars: account.max_request_chars,
                 max_file_bytes: account.max_file_bytes,
                 file_types: account.file_types.clone(),
+                deliver_for: channel.callback.as_ref().map(|_| MAX_AGE),
             }),
             keys: channel.api_keys.clone(),
         })

@@ -6,6 +6,7 @@
 //! look-up in the store and one request to the Cloud, under no lock.
 
 mod conversations;
+mod deliveries;
 mod error;
 mod events;
 mod files;
@@ -26,11 +27,13 @@ mod users;
 
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use conversations::OpenOutcome;
+pub use deliveries::DeliveryPage;
 pub use error::Error;
 pub use events::{EventPage, EventStream, Gap};
 pub use files::{FetchedFile, NewFile, Place};
@@ -114,6 +117,8 @@ pub struct Channel {
     pub max_file_bytes: usize,
     /// The kinds of files that its users may send.
     pub file_types: Vec<ImageType>,
+    /// How long the delivery of an event to its callback URL is tried; none where it has no callback URL.
+    pub deliver_for: Option<TimeDelta>,
 }
 
 /// Who asks, and the request that everything done for it belongs to; cheap to clone.

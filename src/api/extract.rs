@@ -16,6 +16,7 @@ use utoipa::IntoParams;
 
 use super::problem::{Code, Problem};
 use crate::bridge;
+use crate::types::event::EventId;
 use crate::types::file::FileId;
 use crate::types::ids::UserId;
 use strict::Strict;
@@ -34,6 +35,15 @@ pub(super) struct OptionalJson<T>(pub(super) T);
 pub(super) struct User(
     /// The channel's own name for the person.
     pub(super) UserId,
+);
+
+/// The `event_id` of the path.
+#[derive(IntoParams)]
+#[into_params(names("event_id"), parameter_in = Path)]
+pub(super) struct EventPath(
+    /// The event's id.
+    #[param(value_type = String, example = "evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")]
+    pub(super) EventId,
 );
 
 /// The `file_id` of the path.
@@ -114,6 +124,24 @@ impl<S: Send + Sync> FromRequestParts<S> for File {
             .and_then(|Path(Named { file_id })| file_id.parse().ok())
             .map(Self)
             .ok_or_else(|| bridge::Error::FileNotFound.into())
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for EventPath {
+    type Rejection = Problem;
+
+    /// An id is opaque: one that cannot be is one that nothing bears.
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        #[derive(Deserialize)]
+        struct Named {
+            event_id: String,
+        }
+        Path::from_request_parts(parts, state)
+            .await
+            .ok()
+            .and_then(|Path(Named { event_id })| event_id.parse().ok())
+            .map(Self)
+            .ok_or_else(|| bridge::Error::EventNotFound.into())
     }
 }
 

@@ -102,6 +102,7 @@ fn describe_problems(document: &mut Document) {
                 Code::Unauthorized => !is_for_the_cloud,
                 Code::EventNotFound => path.contains("{event_id}"),
                 Code::NoCallback => is_about_deliveries,
+                Code::EventOfTheMoment => path.ends_with("/retry"),
                 Code::TooManyReaders => path == "/v1/events",
                 Code::FileNotFound => is_about_files && !has_body,
                 Code::TooManyFiles => is_about_files && has_body,

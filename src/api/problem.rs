@@ -70,6 +70,7 @@ codes! {
     ConversationOpen = "conversation-open", CONFLICT, false, "The user's conversation is still open";
     SurveyPending = "survey-pending", CONFLICT, true, "The survey of the user's conversation is not open";
     NoCallback = "no-callback", CONFLICT, false, "The channel has no callback URL";
+    EventOfTheMoment = "event-of-the-moment", CONFLICT, false, "The event was of interest for a moment only";
     BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE, false, "The body is too large";
     UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, false, "The body has the wrong type";
     InvalidRequest = "invalid-request", UNPROCESSABLE_ENTITY, false, "The request breaks a rule";
@@ -433,6 +434,18 @@ impl From<bridge::Error> for Problem {
                 "As many files as fit are on their way to the Cloud; nothing was read of this one.",
             )
             .retry_after(FILES_RETRY_SECONDS),
+            Error::EventNotFound => Self::new(
+                Code::EventNotFound,
+                "This channel has no such event, or it is not kept any more.",
+            ),
+            Error::EventOfTheMoment => Self::new(
+                Code::EventOfTheMoment,
+                "What somebody was typing is not sent again.",
+            ),
+            Error::NoCallback => Self::new(
+                Code::NoCallback,
+                "This channel has no callback URL, so nothing is delivered to it.",
+            ),
             Error::CursorUnknown => Self::parameter("after", CURSOR_UNKNOWN.to_owned()),
             Error::TooManyReaders => Self::new(
                 Code::TooManyReaders,

@@ -1,6 +1,7 @@
 //! Version 1 of the facade: one file a resource.
 
 mod conversation;
+mod deliveries;
 mod events;
 mod files;
 mod messages;
@@ -30,4 +31,10 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(rating::set))
         .routes(routes!(send::send))
         .routes(routes!(events::list))
+        .routes(routes!(deliveries::show))
+        .routes(routes!(deliveries::test))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::retry))
+        .routes(routes!(deliveries::replay))
+        .routes(routes!(deliveries::resume))
 }

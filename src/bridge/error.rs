@@ -30,6 +30,15 @@ pub enum Error {
     /// As many files as fit are on their way.
     #[error("as many files as fit are on their way")]
     TooManyFiles,
+    /// The channel has no such event, or not any more.
+    #[error("the channel has no such event")]
+    EventNotFound,
+    /// The event was of interest for a moment only, so it is not sent again.
+    #[error("the event was of interest for a moment only")]
+    EventOfTheMoment,
+    /// The channel has no callback URL.
+    #[error("the channel has no callback URL")]
+    NoCallback,
     /// A cursor is behind an event that the channel's log never had.
     #[error("the cursor was not given out here")]
     CursorUnknown,

@@ -15,9 +15,11 @@ use super::ids::{ChannelId, ConversationId, Invalid, UserId};
 
 mod cursor;
 pub mod data;
+mod sample;
 
 pub use cursor::Cursor;
 pub use data::Data;
+pub use sample::sample;
 
 /// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]

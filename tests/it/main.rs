@@ -28,6 +28,7 @@ mod files;
 mod house;
 mod isolation;
 mod long_texts;
+mod looking_after;
 mod openapi;
 mod opening_race;
 mod outages;

@@ -106,6 +106,12 @@ async fn a_wrong_method_is_told_the_right_ones(engine: Engine) {
         ("/v1/users/ada/send", "POST"),
         ("/v1/users/ada/files", "POST"),
         ("/v1/users/ada/files/file_1", "GET,HEAD"),
+        ("/v1/events", "GET,HEAD"),
+        ("/v1/events/evt_1", "GET,HEAD"),
+        ("/v1/deliveries", "GET,HEAD"),
+        ("/v1/deliveries/evt_1/retry", "POST"),
+        ("/v1/deliveries/replay", "POST"),
+        ("/v1/deliveries/resume", "POST"),
     ] {
         for method in [Method::PATCH, Method::OPTIONS, Method::TRACE] {
             let refused = send(app.sms.request(method, path)).await;
@@ -251,6 +257,18 @@ async fn every_call(sms: &Channel) -> Vec<Reply> {
         sms.post("/v1/users/ada/receipts", receipts).await,
         sms.send_file("ada", b"GIF89a").await,
         sms.get("/v1/users/ada/files/file_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")
+            .await,
+        sms.get("/v1/events").await,
+        sms.get("/v1/events?wait=30").await,
+        send(
+            sms.request(Method::GET, "/v1/events")
+                .header("accept", "text/event-stream"),
+        )
+        .await,
+        sms.get("/v1/events/evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")
+            .await,
+        sms.get("/v1/deliveries?state=failed").await,
+        sms.post("/v1/events/test", json!({"type": "message.sent"}))
             .await,
     ]
 }

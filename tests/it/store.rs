@@ -3,6 +3,7 @@
 mod changes;
 mod deliveries;
 mod log;
+mod retention;
 
 use chrono::{DateTime, Utc};
 use liveperson_bridge::crypto::Sealed;
@@ -744,6 +745,7 @@ fn every_function_of_the_store_is_called_here() {
         include_str!("store/changes.rs"),
         include_str!("store/deliveries.rs"),
         include_str!("store/log.rs"),
+        include_str!("store/retention.rs"),
     ]
     .concat();
     let sources = [
@@ -754,6 +756,7 @@ fn every_function_of_the_store_is_called_here() {
         include_str!("../../src/store/deliveries.rs"),
         include_str!("../../src/store/delivery_lanes.rs"),
         include_str!("../../src/store/log.rs"),
+        include_str!("../../src/store/retention.rs"),
         include_str!("../../src/store/nacks.rs"),
         include_str!("../../src/store/users.rs"),
         include_str!("../../src/store/conversations.rs"),

@@ -1,0 +1,456 @@
+//! What became of events that are POSTed to the channel's callback URL, for those who look after the channel.
+
+use axum::Json as Body;
+use axum::extract::State;
+use axum::http::header::LOCATION;
+use axum::http::{HeaderName, StatusCode};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
+
+use super::events::Limit;
+use crate::api::auth::AuthChannel;
+use crate::api::extract::{EventPath, Json, Query};
+use crate::api::problem::{Code, Problem};
+use crate::bridge::Bridge;
+use crate::store::{Attempt, Delivery, DeliveryState, EventRecord, Outlook, PROBED_FROM, Replay};
+use crate::types::event::{Cursor, Event, EventType};
+use crate::types::ids::{Invalid, UserId, UserKey};
+
+/// Whom an event is about that tries the callback.
+const NOBODY: &str = "test";
+
+/// What part of the deliveries is asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Asked {
+    /// Which deliveries.
+    state: AskedState,
+    /// The `next` of the answer before; left out: from the oldest event that is kept.
+    #[param(value_type = Option<String>, example = "c1f4")]
+    after: Option<Cursor>,
+    /// How many at most.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
+    limit: Limit,
+}
+
+/// A state of deliveries that can be asked for.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = AskedDeliveryState)]
+enum AskedState {
+    /// They have still to be delivered.
+    Pending,
+    /// The channel refused them, or they grew too old.
+    Failed,
+    /// The channel has them.
+    Delivered,
+}
+
+impl From<AskedState> for DeliveryState {
+    fn from(state: AskedState) -> Self {
+        match state {
+            AskedState::Pending => Self::Pending,
+            AskedState::Failed => Self::Failed,
+            AskedState::Delivered => Self::Delivered,
+        }
+    }
+}
+
+/// What became of the delivery of an event.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = DeliveryState)]
+enum StateView {
+    /// It has still to be delivered.
+    Pending,
+    /// The channel has it.
+    Delivered,
+    /// The channel refused it, or it grew too old.
+    Failed,
+    /// It was of interest for a moment only, and that has passed.
+    Dropped,
+}
+
+impl From<DeliveryState> for StateView {
+    fn from(state: DeliveryState) -> Self {
+        match state {
+            DeliveryState::Pending => Self::Pending,
+            DeliveryState::Delivered => Self::Delivered,
+            DeliveryState::Failed => Self::Failed,
+            DeliveryState::Dropped => Self::Dropped,
+        }
+    }
+}
+
+/// A part of the deliveries.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DeliveryList {
+    /// The deliveries, in the order of their events.
+    deliveries: Vec<DeliveryItem>,
+    /// What to ask for next, as `after`; where there was none, it is the same as before.
+    #[schema(value_type = String, example = "c1f5")]
+    next: Cursor,
+}
+
+/// An event and what became of its delivery.
+#[derive(Debug, Serialize, ToSchema)]
+struct DeliveryItem {
+    /// The event.
+    #[schema(example = "evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")]
+    event_id: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    #[schema(value_type = EventType)]
+    kind: String,
+    /// Whom it is about; `test` of one to try the callback with.
+    #[schema(value_type = UserId)]
+    user_id: String,
+    /// What became of it.
+    state: StateView,
+    /// How often it was sent.
+    attempts: u32,
+    /// When it came up.
+    created_at: DateTime<Utc>,
+    /// From when on it is too old to be delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    deliver_until: Option<DateTime<Utc>>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    failure: Option<String>,
+}
+
+impl DeliveryItem {
+    fn new(delivery: Delivery, state: StateView) -> Self {
+        Self {
+            event_id: delivery.id.to_string(),
+            kind: delivery.kind,
+            user_id: delivery
+                .user_id
+                .map_or_else(|| NOBODY.to_owned(), String::from),
+            state,
+            attempts: delivery.attempts,
+            created_at: delivery.created_at,
+            deliver_until: delivery.deliver_until,
+            failure: delivery.failure,
+        }
+    }
+}
+
+/// An event with all that is known of its delivery.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct EventView {
+    /// The event.
+    #[serde(flatten)]
+    #[schema(value_type = Event)]
+    event: Map<String, Value>,
+    /// What became of its delivery; left out where the channel had no callback URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    delivery: Option<DeliveryView>,
+}
+
+/// What became of the delivery of an event.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Delivery)]
+struct DeliveryView {
+    /// What became of it.
+    state: StateView,
+    /// When it came up.
+    created_at: DateTime<Utc>,
+    /// From when on it is too old to be delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    deliver_until: Option<DateTime<Utc>>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    failure: Option<String>,
+    /// Every time that it was sent, the first one first.
+    attempts: Vec<AttemptView>,
+}
+
+/// One time that an event was sent.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Attempt)]
+struct AttemptView {
+    /// Its number, from 1.
+    number: u32,
+    /// When it began.
+    at: DateTime<Utc>,
+    /// How long it took, in milliseconds.
+    duration_ms: u64,
+    /// The HTTP status of the answer; left out where none came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 503)]
+    status: Option<u16>,
+    /// Why none came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    error: Option<String>,
+}
+
+impl From<Attempt> for AttemptView {
+    fn from(attempt: Attempt) -> Self {
+        Self {
+            number: attempt.number,
+            at: attempt.at,
+            duration_ms: attempt.duration_ms,
+            status: attempt.status,
+            error: attempt.error,
+        }
+    }
+}
+
+impl TryFrom<EventRecord> for EventView {
+    type Error = Problem;
+
+    fn try_from(record: EventRecord) -> Result<Self, Problem> {
+        let event = serde_json::from_str(&record.body)
+            .map_err(|_| Problem::new(Code::InternalError, "The event that is kept is no JSON."))?;
+        let attempts = record.attempts.into_iter().map(AttemptView::from);
+        Ok(Self {
+            event,
+            delivery: record.delivery.map(|state| DeliveryView {
+                state: state.into(),
+                created_at: record.created_at,
+                deliver_until: record.deliver_until,
+                failure: record.failure,
+                attempts: attempts.collect(),
+            }),
+        })
+    }
+}
+
+/// Lists what became of deliveries.
+#[utoipa::path(
+    get,
+    path = "/v1/deliveries",
+    tag = "deliveries",
+    operation_id = "listDeliveries",
+    params(Asked),
+    responses((status = 200, description = "The deliveries", body = DeliveryList)),
+)]
+pub(super) async fn list(
+    AuthChannel(caller): AuthChannel,
+    State(bridge): State<Bridge>,
+    Query(Asked {
+        state,
+        after,
+        limit,
+    }): Query<Asked>,
+) -> Result<Body<DeliveryList>, Problem> {
+    let state = DeliveryState::from(state);
+    let page = bridge.deliveries(&caller, state, after, limit.0).await?;
+    let deliveries = page.deliveries.into_iter();
+    Ok(Body(DeliveryList {
+        deliveries: deliveries
+            .map(|delivery| DeliveryItem::new(delivery, state.into()))
+            .collect(),
+        next: page.next,
+    }))
+}
+
+/// Shows an event with every try to deliver it.
+#[utoipa::path(
+    get,
+    path = "/v1/events/{event_id}",
+    tag = "deliveries",
+    operation_id = "getEvent",
+    params(EventPath),
+    responses((status = 200, description = "The event", body = EventView)),
+)]
+pub(super) async fn show(
+    AuthChannel(caller): AuthChannel,
+    State(bridge): State<Bridge>,
+    EventPath(id): EventPath,
+) -> Result<Body<EventView>, Problem> {
+    let record = bridge.event(&caller, id).await?;
+    Ok(Body(record.try_into()?))
+}
+
+/// Has an event delivered once more, whatever became of it before.
+#[utoipa::path(
+    post,
+    path = "/v1/deliveries/{event_id}/retry",
+    tag = "deliveries",
+    operation_id = "retryDelivery",
+    params(EventPath),
+    responses((status = 202, description = "The event is delivered as soon as those of the same user before it allow", body = EventView)),
+)]
+pub(super) async fn retry(
+    AuthChannel(caller): AuthChannel,
+    State(bridge): State<Bridge>,
+    EventPath(id): EventPath,
+) -> Result<(StatusCode, Body<EventView>), Problem> {
+    let record = bridge.retry_delivery(&caller, id).await?;
+    Ok((StatusCode::ACCEPTED, Body(record.try_into()?)))
+}
+
+/// The events that are to be delivered once more.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReplayRequest {
+    /// Those that came up then or later,
+    #[schema(value_type = DateTime<Utc>)]
+    since: Moment,
+    /// and before this moment, where it is given;
+    #[schema(value_type = Option<DateTime<Utc>>)]
+    until: Option<Moment>,
+    /// of whose delivery this became; left out: all that are not pending;
+    state: Option<AskedState>,
+    /// and that are about this user, where one is given.
+    user_id: Option<UserId>,
+    /// Whether they are only counted.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// A moment as RFC 3339 writes it.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+struct Moment(DateTime<Utc>);
+
+impl TryFrom<String> for Moment {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse().map(Self).map_err(|_| Invalid {
+            expected: "a time as RFC 3339 has it, such as 2026-11-22T08:00:00Z",
+        })
+    }
+}
+
+/// How many events a replay is about.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Replayed {
+    /// How many events are delivered once more, or would be.
+    count: u64,
+}
+
+/// Has events delivered once more, in their users' order. What somebody was typing is not sent again.
+#[utoipa::path(
+    post,
+    path = "/v1/deliveries/replay",
+    tag = "deliveries",
+    operation_id = "replayDeliveries",
+    request_body = ReplayRequest,
+    responses((status = 200, description = "How many events it is about", body = Replayed)),
+)]
+pub(super) async fn replay(
+    AuthChannel(caller): AuthChannel,
+    State(bridge): State<Bridge>,
+    Json(request): Json<ReplayRequest>,
+) -> Result<Body<Replayed>, Problem> {
+    let (since, until) = (request.since.0, request.until.map(|until| until.0));
+    if until.is_some_and(|until| until <= since) {
+        return Err(Problem::violation(
+            "/until".to_owned(),
+            "expected a later time than `since`".to_owned(),
+        ));
+    }
+    let replay = Replay {
+        since,
+        until,
+        state: request.state.map(DeliveryState::from),
+        user: request.user_id.map(|user_id| UserKey {
+            account_id: caller.channel.account_id.clone(),
+            namespace: caller.channel.namespace.clone(),
+            user_id,
+        }),
+    };
+    let count = bridge
+        .replay_deliveries(&caller, &replay, request.dry_run)
+        .await?;
+    Ok(Body(Replayed { count }))
+}
+
+/// How the callback URL fares.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Callback {
+    /// What is sent to it.
+    state: CallbackState,
+    /// How many deliveries have failed in a row, over all users.
+    failures: u32,
+}
+
+/// What is sent to a callback URL.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum CallbackState {
+    /// Every event.
+    Active,
+    /// A single event at a time, since many have failed in a row.
+    Probed,
+    /// Nothing, since the callback URL has answered 410.
+    Paused,
+}
+
+impl From<Outlook> for Callback {
+    fn from(outlook: Outlook) -> Self {
+        let state = if outlook.paused {
+            CallbackState::Paused
+        } else if outlook.failures >= PROBED_FROM {
+            CallbackState::Probed
+        } else {
+            CallbackState::Active
+        };
+        Self {
+            state,
+            failures: outlook.failures,
+        }
+    }
+}
+
+/// Lets callbacks go on that were paused by a 410, or that only single events were sent to.
+#[utoipa::path(
+    post,
+    path = "/v1/deliveries/resume",
+    tag = "deliveries",
+    operation_id = "resumeDeliveries",
+    responses((status = 200, description = "All that waits is sent now", body = Callback)),
+)]
+pub(super) async fn resume(
+    AuthChannel(caller): AuthChannel,
+    State(bridge): State<Bridge>,
+) -> Result<Body<Callback>, Problem> {
+    Ok(Body(bridge.resume_callback(&caller).await?.into()))
+}
+
+/// What event to try the callback with.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TestRequest {
+    /// Its type.
+    #[serde(rename = "type")]
+    kind: EventType,
+}
+
+/// Adds an event that is about a user `test` and no conversation, to be read and delivered like any other.
+#[utoipa::path(
+    post,
+    path = "/v1/events/test",
+    tag = "deliveries",
+    operation_id = "createTestEvent",
+    request_body = TestRequest,
+    responses((
+        status = 201,
+        description = "The event",
+        body = Event,
+        headers(("Location" = String, description = "Where it is shown with the tries to deliver it")),
+    )),
+)]
+pub(super) async fn test(
+    AuthChannel(caller): AuthChannel,
+    State(bridge): State<Bridge>,
+    Json(TestRequest { kind }): Json<TestRequest>,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Body<Event>), Problem> {
+    let event = bridge.log_sample(&caller, kind).await?;
+    let location = format!("/v1/events/{}", event.id);
+    Ok((StatusCode::CREATED, [(LOCATION, location)], Body(event)))
+}

@@ -1,0 +1,106 @@
+//! Events that nothing happened for: to try out what reads them.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::data::{
+    Agent, Conversation, Data, Dialog, Message, Outcome, OutcomeStatus, Participant, Receipt, Role,
+    Sender, State, TYPING_LIFE, Typing,
+};
+use super::{Draft, Event, EventId, EventType};
+use crate::types::ids::{ChannelId, ConversationId, UserId};
+use crate::types::message::MessageId;
+
+/// Whom and what conversation a sample is about.
+const NOBODY: &str = "test";
+
+/// An event of a type that is about nobody, as a channel would get it.
+#[must_use]
+#[expect(
+    clippy::expect_used,
+    reason = "the name is one that users and conversations may have"
+)]
+pub fn sample(
+    kind: EventType,
+    id: EventId,
+    message: Uuid,
+    channel: ChannelId,
+    now: DateTime<Utc>,
+) -> Event {
+    let user_id: UserId = NOBODY.parse().expect("a user's id");
+    let conversation_id: ConversationId = NOBODY.parse().expect("a conversation's id");
+    let outcome = |status| {
+        Data::Outcome(Outcome {
+            id: MessageId::new(message),
+            user_id: user_id.clone(),
+            conversation_id: Some(conversation_id.clone()),
+            sequence: matches!(status, OutcomeStatus::Sent).then_some(0),
+            status,
+            created_at: now,
+        })
+    };
+    let data = match kind {
+        EventType::MessageCreated => said_by(sender(Role::Agent)),
+        EventType::MessageEchoed => said_by(sender(Role::Consumer)),
+        EventType::TypingChanged => Data::Typing(Typing {
+            state: "composing".to_owned(),
+            sender: sender(Role::Agent),
+            expires_at: now + TYPING_LIFE,
+        }),
+        EventType::ReceiptChanged => Data::Receipt(Receipt {
+            status: "read".to_owned(),
+            sequences: vec![0],
+            sender: sender(Role::Agent),
+        }),
+        EventType::ConversationOpened | EventType::ConversationUpdated => conversation(State::Open),
+        EventType::ConversationClosed => conversation(State::Closed),
+        EventType::MessageSent => outcome(OutcomeStatus::Sent),
+        EventType::MessageFailed => outcome(OutcomeStatus::Failed),
+    };
+    let draft = Draft {
+        kind,
+        occurred_at: now,
+        data,
+    };
+    draft.addressed(id, channel, user_id, Some(conversation_id))
+}
+
+fn sender(role: Role) -> Sender {
+    Sender {
+        id: Some(NOBODY.to_owned()),
+        role,
+    }
+}
+
+fn said_by(sender: Sender) -> Data {
+    Data::Message(Box::new(Message {
+        sequence: Some(0),
+        dialog_id: Some(NOBODY.to_owned()),
+        sender,
+        text: "This is a test.".to_owned(),
+        file: None,
+        rich: None,
+        choices: Vec::new(),
+        metadata: None,
+    }))
+}
+
+fn conversation(state: State) -> Data {
+    let is_closed = state == State::Closed;
+    let id = || NOBODY.to_owned();
+    Data::Conversation(Conversation {
+        state,
+        close_reason: is_closed.then(|| "agent".to_owned()),
+        skill_id: None,
+        participants: vec![Participant {
+            id: id(),
+            role: Role::Agent,
+        }],
+        agent: Some(Agent { id: id() }),
+        dialogs: vec![Dialog {
+            id: id(),
+            kind: "main".to_owned(),
+            state,
+        }],
+    })
+}

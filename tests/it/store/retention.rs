@@ -1,0 +1,151 @@
+//! What is not kept for ever.
+
+use liveperson_bridge::store::{Arrival, Change, Fate, HostedFile, Known, Translate, Translation};
+use liveperson_bridge::types::file::FileId;
+
+use super::log::{channel, event};
+use super::{at, key, open};
+use crate::support::database::{Database, Engine};
+
+on_both_engines!(
+    old_events_go_in_the_order_of_their_log,
+    an_event_that_somebody_waits_for_keeps_all_behind_it,
+    early_changes_go_unless_they_can_be_matched,
+    what_was_seen_or_erased_is_forgotten_in_time,
+);
+
+struct Nothing;
+
+impl Translate for Nothing {
+    fn file(&self, _: Change<'_>) -> Option<(FileId, HostedFile)> {
+        None
+    }
+
+    fn translate(&self, _: Change<'_>, _: &Known, _: Option<FileId>) -> Translation {
+        Translation::default()
+    }
+}
+
+fn arrival(place: &str, key: Option<&str>) -> Arrival {
+    Arrival {
+        account_id: "12345678".parse().unwrap(),
+        key: key.map(str::to_owned),
+        place: place.to_owned(),
+        consumer_id: None,
+        turn: None,
+        open: None,
+        kind: "ms.MessagingEventNotification",
+        body: "{}".to_owned(),
+        traceparent: None,
+    }
+}
+
+async fn old_events_go_in_the_order_of_their_log(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    for second in 1..=5 {
+        let mut sms = event("sms", user, &second.to_string());
+        sms.deliver_until = None;
+        let mut app = event("app", user, "app");
+        app.deliver_until = None;
+        store.append_events(&[sms, app], at(second)).await.unwrap();
+    }
+
+    let logs = store.logs().await.unwrap();
+    let remove = async |before, limit| {
+        let sms = channel("sms");
+        let removed = store.remove_events(&sms, at(before), at(0), limit);
+        removed.await.unwrap()
+    };
+    assert_eq!(remove(1, 9).await, 0);
+    assert_eq!(remove(4, 2).await, 2);
+    assert_eq!(remove(4, 2).await, 1);
+    assert_eq!(remove(4, 2).await, 0);
+
+    assert_eq!(logs, [channel("app"), channel("sms")]);
+    let page = store.events_after(&channel("sms"), 0, 9).await.unwrap();
+    let left: Vec<_> = page.events.iter().map(|event| event.position).collect();
+    assert_eq!(left, [4, 5]);
+    assert_eq!((page.floor, page.head), (3, 5));
+    let other = store.events_after(&channel("app"), 0, 9).await.unwrap();
+    assert_eq!((other.events.len(), other.floor), (5, 0));
+}
+
+async fn an_event_that_somebody_waits_for_keeps_all_behind_it(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let mut settled = event("sms", user, "settled");
+    settled.deliver_until = None;
+    let mut behind = event("sms", user, "behind");
+    behind.deliver_until = None;
+    // Its delivery is tried until 1000.
+    let pending = event("sms", user, "pending");
+    let events = [settled, pending, behind];
+    store.append_events(&events, at(1)).await.unwrap();
+
+    let remove = async |abandoned| {
+        let sms = channel("sms");
+        let removed = store.remove_events(&sms, at(5000), at(abandoned), 9);
+        removed.await.unwrap()
+    };
+    assert_eq!(remove(1000).await, 1);
+    assert_eq!(remove(1000).await, 0);
+    assert_eq!(remove(1001).await, 2);
+
+    let page = store.events_after(&channel("sms"), 0, 9).await.unwrap();
+    assert_eq!((page.events.len(), page.floor, page.head), (0, 3, 3));
+}
+
+async fn early_changes_go_unless_they_can_be_matched(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let early = [
+        arrival("unknown-1", None),
+        arrival("c1", None),
+        arrival("unknown-2", None),
+    ];
+    store.admit(&early, &[], &Nothing, at(1)).await.unwrap();
+    let young = [arrival("unknown-3", None)];
+    store.admit(&young, &[], &Nothing, at(9)).await.unwrap();
+    assert!(open(&store, user, "c1", 2).await);
+
+    let remove = async |before, matchable, limit| {
+        let removed = store.remove_early_changes(at(before), at(matchable), limit);
+        removed.await.unwrap()
+    };
+    assert_eq!(remove(9, 0, 1).await, 1);
+    assert_eq!(remove(9, 0, 9).await, 1);
+    assert_eq!(remove(9, 0, 9).await, 0);
+
+    let places = store.matchable_places(at(0), at(9), 9).await.unwrap();
+    assert_eq!(places, ["c1"]);
+    assert_eq!(remove(9, 9, 9).await, 1);
+    assert_eq!(remove(10, 0, 9).await, 1);
+}
+
+async fn what_was_seen_or_erased_is_forgotten_in_time(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    open(&store, user, "c1", 1).await;
+    let told = [arrival("c1", Some("one")), arrival("c1", Some("two"))];
+    store.admit(&told, &[], &Nothing, at(2)).await.unwrap();
+    store.delete_user(user, at(3)).await.unwrap();
+    let fate = async |arrival: Arrival| {
+        let admission = store.admit(&[arrival], &[], &Nothing, at(4)).await;
+        admission.unwrap().fates[0]
+    };
+    assert_eq!(fate(arrival("c1", Some("one"))).await, Fate::Duplicate);
+    assert_eq!(fate(arrival("c1", Some("three"))).await, Fate::Erased);
+
+    let seen = async |before| store.remove_seen_changes(at(before), 1).await.unwrap();
+    assert_eq!([seen(2).await, seen(3).await, seen(3).await], [0, 1, 1]);
+    let erased = async |before| store.remove_erased_conversations(at(before), 9).await;
+    assert_eq!(erased(3).await.unwrap(), 0);
+    assert_eq!(erased(4).await.unwrap(), 1);
+
+    assert_eq!(fate(arrival("c1", Some("one"))).await, Fate::Early);
+}
