@@ -1,9 +1,9 @@
 //! Bringing events to channels' callback URLs: signed, in each user's order, again until they arrive or grow too old.
 //!
-//! Each channel has a dispatcher of its own in each replica ([`worker`]), which takes lanes that are due from the store
-//! and works on each in a task of its own ([`lane`]), so that neither channels nor users wait for each other. What is
+//! Each channel has a dispatcher of its own in each replica (`worker`), which takes lanes that are due from the store
+//! and works on each in a task of its own (`lane`), so that neither channels nor users wait for each other. What is
 //! sent is signed ([`sign`]), where it may go is checked at the address that is connected to ([`target`]), what an answer
-//! means is said in [`attempt`], and when the next try is due in [`schedule`]. Which events there are, who holds a lane, and
+//! means is said in `attempt`, and when the next try is due in [`schedule`]. Which events there are, who holds a lane, and
 //! how a callback fares over all replicas is the store's.
 
 mod attempt;

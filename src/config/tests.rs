@@ -272,7 +272,7 @@ skill_id -> campaign_id = "1"~engagement_id = "2"~skill_id -> channels[0].defaul
 "14d" -> "1.5d" -> retention: expected a time from 1h to 365d such as 7d
 "14d" -> "59m" -> retention: expected a time from 1h to 365d such as 7d
 "14d" -> "366d" -> retention: expected a time from 1h to 365d such as 7d
-"14d" -> 14.5 -> retention: expected a time from 1h to 365d such as 7d, not a float
+"14d" -> 14.5 -> retention: expected a time from 1h to 365d such as 7d, not a fraction
 "90m" -> "59s" -> channels[0].max_age: expected a time from 1m to 30d such as 72h
 "90m" -> 59 -> channels[0].max_age: expected a time from 1m to 30d such as 72h
 "90m" -> "31d" -> channels[0].max_age: expected a time from 1m to 30d such as 72h
@@ -593,8 +593,8 @@ BRIDGE_DATABASE__MAX_CONNECTIONS -> many -> database.max_connections: expected a
 BRIDGE_DATABASE -> x -> database: expected a table, not a string
 BRIDGE_DATABASE__0 -> x -> database.0: unknown key, expected one of url, data_dir, max_connections
 BRIDGE_DATABASE__URI -> x -> database.uri: unknown key, expected one of url, data_dir, max_connections
-BRIDGE_DATABSE__URL -> x -> databse: unknown key, expected one of listen, admin_listen, public_url, allow_private_callbacks, database, encryption, accounts, channels
-BRIDGE_ -> x -> "": unknown key, expected one of listen, admin_listen, public_url, allow_private_callbacks, database, encryption, accounts, channels
+BRIDGE_DATABSE__URL -> x -> databse: unknown key, expected one of listen, admin_listen, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
+BRIDGE_ -> x -> "": unknown key, expected one of listen, admin_listen, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
 BRIDGE_LISTEN__PORT -> x -> listen: expected a table or a list, so that a part of it can be set
 BRIDGE_ACCOUNTS -> [] -> accounts: expected a list of tables, not a string
 BRIDGE_ACCOUNTS__CLIENT_SECRET -> x -> accounts: expected an index from 0 to 1 after its name
