@@ -1,4 +1,4 @@
-//! Looking after deliveries: what became of events that are POSTed to a channel, and what its operators do about it.
+//! Looking after deliveries: what became of events that are sent to a channel, and what its operators do about it.
 
 use chrono::TimeDelta;
 

@@ -58,7 +58,7 @@ fn operation(kind: EventType) -> Operation {
         .build();
     OperationBuilder::new()
         .tag("events")
-        .operation_id(Some(kind.as_str()))
+        .operation_id(Some(operation_id(kind)))
         .summary(Some(summary))
         // It is signed; it bears no key.
         .securities(Some([]))
@@ -90,6 +90,19 @@ fn operation(kind: EventType) -> Operation {
             ),
         )
         .build()
+}
+
+/// Such as `onMessageCreated`: a name that generated code can bear.
+fn operation_id(kind: EventType) -> String {
+    let words = kind.as_str().split('.');
+    let capitalized = words.map(|word| {
+        let mut letters = word.chars();
+        let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+        first.into_iter().chain(letters).collect::<String>()
+    });
+    std::iter::once("on".to_owned())
+        .chain(capitalized)
+        .collect()
 }
 
 fn header((name, description): (&str, &str)) -> Parameter {

@@ -1,4 +1,4 @@
-//! What became of events that are POSTed to the channel's callback URL, for those who look after the channel.
+//! What became of events that are sent to the channel's callback URL, for those who look after the channel.
 
 use axum::Json as Body;
 use axum::extract::State;

@@ -1,5 +1,7 @@
 //! Events that nothing happened for: to try out what reads them.
 
+use std::str::FromStr;
+
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -8,7 +10,7 @@ use super::data::{
     Sender, State, TYPING_LIFE, Typing,
 };
 use super::{Draft, Event, EventId, EventType};
-use crate::types::ids::{ChannelId, ConversationId, UserId};
+use crate::types::ids::{ChannelId, ConversationId, Invalid, UserId};
 use crate::types::message::MessageId;
 
 /// Whom and what conversation a sample is about.
@@ -16,10 +18,6 @@ const NOBODY: &str = "test";
 
 /// An event of a type that is about nobody, as a channel would get it.
 #[must_use]
-#[expect(
-    clippy::expect_used,
-    reason = "the name is one that users and conversations may have"
-)]
 pub fn sample(
     kind: EventType,
     id: EventId,
@@ -27,8 +25,8 @@ pub fn sample(
     channel: ChannelId,
     now: DateTime<Utc>,
 ) -> Event {
-    let user_id: UserId = NOBODY.parse().expect("a user's id");
-    let conversation_id: ConversationId = NOBODY.parse().expect("a conversation's id");
+    let user_id: UserId = nobody();
+    let conversation_id: ConversationId = nobody();
     let outcome = |status| {
         Data::Outcome(Outcome {
             id: MessageId::new(message),
@@ -63,6 +61,14 @@ pub fn sample(
         data,
     };
     draft.addressed(id, channel, user_id, Some(conversation_id))
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "the name is one that users and conversations may have"
+)]
+fn nobody<T: FromStr<Err = Invalid>>() -> T {
+    NOBODY.parse().expect("a name")
 }
 
 fn sender(role: Role) -> Sender {

@@ -135,9 +135,9 @@ impl Stream {
             let chunk = timeout(PATIENCE, self.response.chunk());
             let chunk = chunk.await.expect("the stream is silent").unwrap()?;
             self.text.push_str(str::from_utf8(&chunk).unwrap());
-            while let Some((block, rest)) = self.text.split_once("\n\n") {
-                self.blocks.push_back(Block::read(block));
-                self.text = rest.to_owned();
+            while let Some(end) = self.text.find("\n\n") {
+                let block = self.text.drain(..end + 2);
+                self.blocks.push_back(Block::read(block.as_str()));
             }
         }
     }
@@ -165,7 +165,7 @@ impl Block {
         if text.starts_with(':') {
             return Self::Comment;
         }
-        let mut fields = text.lines().map(|line| line.split_once(": ").unwrap());
+        let mut fields = text.trim_end().lines().map(|line| line.split_once(": ").unwrap());
         let mut field = |name| {
             let (found, value) = fields.next().unwrap();
             assert_eq!(found, name, "{text}");
