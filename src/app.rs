@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::serve::ListenerExt as _;
-use chrono::TimeDelta;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -24,12 +23,6 @@ use crate::webhooks::{Inbox, Installation, Interpreter, Listener, Receiver, Writ
 
 /// Conversations that have been opened and may wait to be looked at; who finds no room is looked at a little later.
 const OPENINGS: usize = 1024;
-
-/// 7 days: how long events are kept.
-const RETENTION: TimeDelta = TimeDelta::days(7);
-
-/// 72 hours: how long a delivery is tried.
-const MAX_AGE: TimeDelta = TimeDelta::hours(72);
 
 /// Why the service could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +81,7 @@ impl App {
             stopping: life.stopping_token(),
         });
         life.tasks()
-            .spawn(bridge.clone().remove_what_is_old(RETENTION));
+            .spawn(bridge.clone().remove_what_is_old(config.retention));
         let stopping = life.clone();
         life.tasks().spawn(
             bridge
@@ -281,7 +274,7 @@ fn keys(config: &Config) -> Keys {
                 max_request_chars: account.max_request_chars,
                 max_file_bytes: account.max_file_bytes,
                 file_types: account.file_types.clone(),
-                deliver_for: channel.callback.as_ref().map(|_| MAX_AGE),
+                deliver_for: channel.callback.as_ref().map(|_| channel.max_age),
             }),
             keys: channel.api_keys.clone(),
         })

@@ -19,7 +19,7 @@ mod sample;
 
 pub use cursor::Cursor;
 pub use data::Data;
-pub use sample::sample;
+pub use sample::{NOBODY, sample};
 
 /// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]

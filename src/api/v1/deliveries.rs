@@ -1,25 +1,24 @@
 //! What became of events that are sent to the channel's callback URL, for those who look after the channel.
 
+mod view;
+
 use axum::Json as Body;
 use axum::extract::State;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderName, StatusCode};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use super::events::Limit;
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{EventPath, Json, Query};
-use crate::api::problem::{Code, Problem};
+use crate::api::problem::Problem;
 use crate::bridge::Bridge;
-use crate::store::{Attempt, Delivery, DeliveryState, EventRecord, Outlook, PROBED_FROM, Replay};
+use crate::store::{DeliveryState, Outlook, PROBED_FROM, Replay};
 use crate::types::event::{Cursor, Event, EventType};
 use crate::types::ids::{Invalid, UserId, UserKey};
-
-/// Whom an event is about that tries the callback.
-const NOBODY: &str = "test";
+use view::{DeliveryItem, DeliveryList, EventView};
 
 /// What part of the deliveries is asked for.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -60,173 +59,6 @@ impl From<AskedState> for DeliveryState {
     }
 }
 
-/// What became of the delivery of an event.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[schema(as = DeliveryState)]
-enum StateView {
-    /// It has still to be delivered.
-    Pending,
-    /// The channel has it.
-    Delivered,
-    /// The channel refused it, or it grew too old.
-    Failed,
-    /// It was of interest for a moment only, and that has passed.
-    Dropped,
-}
-
-impl From<DeliveryState> for StateView {
-    fn from(state: DeliveryState) -> Self {
-        match state {
-            DeliveryState::Pending => Self::Pending,
-            DeliveryState::Delivered => Self::Delivered,
-            DeliveryState::Failed => Self::Failed,
-            DeliveryState::Dropped => Self::Dropped,
-        }
-    }
-}
-
-/// A part of the deliveries.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct DeliveryList {
-    /// The deliveries, in the order of their events.
-    deliveries: Vec<DeliveryItem>,
-    /// What to ask for next, as `after`; where there was none, it is the same as before.
-    #[schema(value_type = String, example = "c1f5")]
-    next: Cursor,
-}
-
-/// An event and what became of its delivery.
-#[derive(Debug, Serialize, ToSchema)]
-struct DeliveryItem {
-    /// The event.
-    #[schema(example = "evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")]
-    event_id: String,
-    /// Its type.
-    #[serde(rename = "type")]
-    #[schema(value_type = EventType)]
-    kind: String,
-    /// Whom it is about; `test` of one to try the callback with.
-    #[schema(value_type = UserId)]
-    user_id: String,
-    /// What became of it.
-    state: StateView,
-    /// How often it was sent.
-    attempts: u32,
-    /// When it came up.
-    created_at: DateTime<Utc>,
-    /// From when on it is too old to be delivered.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    deliver_until: Option<DateTime<Utc>>,
-    /// Why it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    failure: Option<String>,
-}
-
-impl DeliveryItem {
-    fn new(delivery: Delivery, state: StateView) -> Self {
-        Self {
-            event_id: delivery.id.to_string(),
-            kind: delivery.kind,
-            user_id: delivery
-                .user_id
-                .map_or_else(|| NOBODY.to_owned(), String::from),
-            state,
-            attempts: delivery.attempts,
-            created_at: delivery.created_at,
-            deliver_until: delivery.deliver_until,
-            failure: delivery.failure,
-        }
-    }
-}
-
-/// An event with all that is known of its delivery.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct EventView {
-    /// The event.
-    #[serde(flatten)]
-    #[schema(value_type = Event)]
-    event: Map<String, Value>,
-    /// What became of its delivery; left out where the channel had no callback URL.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    delivery: Option<DeliveryView>,
-}
-
-/// What became of the delivery of an event.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Delivery)]
-struct DeliveryView {
-    /// What became of it.
-    state: StateView,
-    /// When it came up.
-    created_at: DateTime<Utc>,
-    /// From when on it is too old to be delivered.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    deliver_until: Option<DateTime<Utc>>,
-    /// Why it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    failure: Option<String>,
-    /// Every time that it was sent, the first one first.
-    attempts: Vec<AttemptView>,
-}
-
-/// One time that an event was sent.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Attempt)]
-struct AttemptView {
-    /// Its number, from 1.
-    number: u32,
-    /// When it began.
-    at: DateTime<Utc>,
-    /// How long it took, in milliseconds.
-    duration_ms: u64,
-    /// The HTTP status of the answer; left out where none came.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, example = 503)]
-    status: Option<u16>,
-    /// Why none came.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    error: Option<String>,
-}
-
-impl From<Attempt> for AttemptView {
-    fn from(attempt: Attempt) -> Self {
-        Self {
-            number: attempt.number,
-            at: attempt.at,
-            duration_ms: attempt.duration_ms,
-            status: attempt.status,
-            error: attempt.error,
-        }
-    }
-}
-
-impl TryFrom<EventRecord> for EventView {
-    type Error = Problem;
-
-    fn try_from(record: EventRecord) -> Result<Self, Problem> {
-        let event = serde_json::from_str(&record.body)
-            .map_err(|_| Problem::new(Code::InternalError, "The event that is kept is no JSON."))?;
-        let attempts = record.attempts.into_iter().map(AttemptView::from);
-        Ok(Self {
-            event,
-            delivery: record.delivery.map(|state| DeliveryView {
-                state: state.into(),
-                created_at: record.created_at,
-                deliver_until: record.deliver_until,
-                failure: record.failure,
-                attempts: attempts.collect(),
-            }),
-        })
-    }
-}
-
 /// Lists what became of deliveries.
 #[utoipa::path(
     get,
@@ -250,7 +82,7 @@ pub(super) async fn list(
     let deliveries = page.deliveries.into_iter();
     Ok(Body(DeliveryList {
         deliveries: deliveries
-            .map(|delivery| DeliveryItem::new(delivery, state.into()))
+            .map(|delivery| DeliveryItem::new(delivery, state))
             .collect(),
         next: page.next,
     }))
@@ -431,7 +263,7 @@ pub(super) struct TestRequest {
     kind: EventType,
 }
 
-/// Adds an event that is about a user `test` and no conversation, to be read and delivered like any other.
+/// Adds an event that is about a user `test`, to be read and delivered like any other.
 #[utoipa::path(
     post,
     path = "/v1/events/test",

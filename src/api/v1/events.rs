@@ -2,6 +2,8 @@
 
 mod stream;
 
+use std::time::Duration;
+
 use axum::Json as Body;
 use axum::extract::{FromRequestParts, State};
 use axum::http::HeaderMap;
@@ -10,7 +12,6 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::time::Duration;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::auth::AuthChannel;

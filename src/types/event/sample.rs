@@ -14,7 +14,7 @@ use crate::types::ids::{ChannelId, ConversationId, Invalid, UserId};
 use crate::types::message::MessageId;
 
 /// Whom and what conversation a sample is about.
-const NOBODY: &str = "test";
+pub const NOBODY: &str = "test";
 
 /// An event of a type that is about nobody, as a channel would get it.
 #[must_use]

@@ -165,7 +165,10 @@ impl Block {
         if text.starts_with(':') {
             return Self::Comment;
         }
-        let mut fields = text.trim_end().lines().map(|line| line.split_once(": ").unwrap());
+        let mut fields = text
+            .trim_end()
+            .lines()
+            .map(|line| line.split_once(": ").unwrap());
         let mut field = |name| {
             let (found, value) = fields.next().unwrap();
             assert_eq!(found, name, "{text}");
