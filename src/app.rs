@@ -82,24 +82,11 @@ impl App {
         });
         life.tasks()
             .spawn(bridge.clone().remove_what_is_old(config.retention));
-        let stopping = life.clone();
-        life.tasks().spawn(
-            bridge
-                .clone()
-                .end_due_typing(async move { stopping.stopping().await }),
-        );
-        let stopping = life.clone();
-        life.tasks().spawn(
-            bridge
-                .clone()
-                .send_due_nacks(async move { stopping.stopping().await }),
-        );
-        let (stopping, heard) = (life.clone(), store.clone());
+        life.tasks().spawn(bridge.clone().end_due_typing());
+        life.tasks().spawn(bridge.clone().send_due_nacks());
+        let (stopping, heard) = (life.stopping_token(), store.clone());
         life.tasks().spawn(async move {
-            tokio::select! {
-                () = heard.listen() => {}
-                () = stopping.stopping() => {}
-            }
+            stopping.run_until_cancelled(heard.listen()).await;
         });
         let parts = delivery::Parts {
             store: store.clone(),

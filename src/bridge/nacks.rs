@@ -40,14 +40,13 @@ struct ToldMessage {
 }
 
 impl Bridge {
-    /// Tells agents what did not arrive, again and again; `stopping` ends it.
-    pub async fn send_due_nacks(self, stopping: impl Future<Output = ()>) {
+    /// Tells agents what did not arrive, again and again, until the service stops.
+    pub async fn send_due_nacks(self) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut stopping = std::pin::pin!(stopping);
         loop {
             tokio::select! {
-                () = &mut stopping => return,
+                () = self.parts.stopping.cancelled() => return,
                 _ = looks.tick() => {}
             }
             if let Err(error) = self.take_and_send_nacks().await {

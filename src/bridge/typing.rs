@@ -91,14 +91,13 @@ impl Bridge {
         }
     }
 
-    /// Ends what is due, again and again; `stopping` ends it.
-    pub async fn end_due_typing(self, stopping: impl Future<Output = ()>) {
+    /// Ends what is due, again and again, until the service stops.
+    pub async fn end_due_typing(self) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut stopping = std::pin::pin!(stopping);
         loop {
             tokio::select! {
-                () = &mut stopping => return,
+                () = self.parts.stopping.cancelled() => return,
                 _ = looks.tick() => {}
                 () = self.typing_due.notified() => {}
             }
