@@ -122,8 +122,11 @@ impl Urls {
              \n  \
                curl -sS -X POST http://{facade}/v1/users/alice/messages -H 'Authorization: Bearer {API_KEY}' -H 'Content-Type: application/json' -d '{{\"text\": \"Hello\"}}'\n\
              \n\
-             A scripted agent answers within 2 s, also to \"menu\", \"card\", \"picture\" and \"bye\". What the simulated\n\
-             Cloud keeps of it: http://{cloud}/_sandbox/conversations\n\
+             A scripted agent answers within 2 s, also to \"menu\", \"card\", \"picture\" and \"bye\". Watch the replies come:\n\
+             \n  \
+               curl -sSN http://{facade}/v1/events -H 'Authorization: Bearer {API_KEY}' -H 'Accept: text/event-stream'\n\
+             \n\
+             What the simulated Cloud keeps of it: http://{cloud}/_sandbox/conversations\n\
              \n\
              Ctrl-C stops it; nothing is kept.\n\n"
         )

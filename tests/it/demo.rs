@@ -6,9 +6,10 @@ use reqwest::Method;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::time::timeout;
 
 use crate::support::channel::{Channel, send};
-use crate::support::patience::eventually;
+use crate::support::patience::PATIENCE;
 use crate::support::process::{Process, command};
 
 /// A running demo, and the folder that it takes for temporary files.
@@ -76,7 +77,7 @@ async fn the_line_that_is_printed_sends_a_message() {
     let probes = address(&process, "Probes").await;
     assert!(!is_empty(folder.path()), "where is the database?");
 
-    let line = process.output_line("curl ").await;
+    let line = process.output_line("curl -sS ").await;
     let sent = send_as_curl_would(&line).await;
 
     assert_eq!(sent["status"], "sent");
@@ -95,29 +96,35 @@ async fn the_line_that_is_printed_sends_a_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_answers_and_the_service_is_told() {
+async fn the_answer_arrives_where_the_printed_line_looks() {
     let (process, _folder) = start().await;
-    let cloud = Channel::new(&address(&process, "Simulated Cloud").await, "none");
+    let watching = process.output_line("curl -sSN ").await;
+    let url = watching
+        .split_whitespace()
+        .find(|word| word.starts_with("http://"));
+    let (base, path) = url.unwrap().split_at(url.unwrap().find("/v1").unwrap());
+    let demo = Channel::new(base, "demo-key");
+    assert!(watching.contains("'Authorization: Bearer demo-key'"));
+    let request = demo.request(Method::GET, path);
+    let mut events = request
+        .header("accept", "text/event-stream")
+        .send()
+        .await
+        .unwrap();
 
-    send_as_curl_would(&process.output_line("curl ").await).await;
+    send_as_curl_would(&process.output_line("curl -sS ").await).await;
 
-    eventually("an answer", async || {
-        let conversations = cloud.get("/_sandbox/conversations").await.expect(200);
-        let events = conversations[0]["dialogs"][0]["events"].as_array()?.clone();
-        let answers = events
-            .iter()
-            .any(|event| event["event"]["message"] == "You said: Hello");
-        answers.then_some(())
-    })
-    .await;
-    let facade = address(&process, "Facade").await;
-    let told = eventually("a notification", async || {
-        let notifications = cloud.get("/_sandbox/notifications").await.expect(200);
-        notifications.as_array()?.first().cloned()
-    })
-    .await;
-    assert_eq!(told["account_id"], "12345678");
-    assert!(told["status"].is_u64(), "{facade} was not reached: {told}");
+    let mut seen = String::new();
+    while !seen.contains(r#""text":"You said: Hello""#) {
+        let chunk = timeout(PATIENCE, events.chunk())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        seen.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    assert!(seen.contains("event: conversation.opened"), "{seen}");
+    assert!(seen.contains("event: message.created"), "{seen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,7 +136,7 @@ async fn two_demos_run_beside_each_other() {
         assert_ne!(address(&first, name).await, address(&second, name).await);
     }
     for process in [&first, &second] {
-        send_as_curl_would(&process.output_line("curl ").await).await;
+        send_as_curl_would(&process.output_line("curl -sS ").await).await;
     }
 }
 
@@ -146,5 +153,5 @@ async fn a_demo_takes_no_configuration() {
         .env("HTTP_PROXY", "http://127.0.0.1:1");
     let process = Process::start(command);
 
-    send_as_curl_would(&process.output_line("curl ").await).await;
+    send_as_curl_would(&process.output_line("curl -sS ").await).await;
 }
