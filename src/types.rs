@@ -6,6 +6,7 @@
 pub mod conversation;
 pub mod event;
 pub mod file;
+pub mod idempotency;
 pub mod ids;
 pub mod message;
 pub mod profile;

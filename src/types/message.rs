@@ -25,6 +25,20 @@ impl std::fmt::Display for MessageId {
     }
 }
 
+impl std::str::FromStr for MessageId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let uuid = text.strip_prefix("msg_").and_then(|uuid| uuid.parse().ok());
+        // Read back, since a UUID can be written in several ways and an id cannot.
+        uuid.map(Self)
+            .filter(|id| id.to_string() == text)
+            .ok_or(Invalid {
+                expected: "msg_ and 32 hexadecimal digits",
+            })
+    }
+}
+
 /// What a person in the chat is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -151,6 +165,22 @@ impl From<Metadata> for Vec<Map<String, Value>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_id_is_read_back_as_it_was_shown_and_no_other_way() {
+        let id = "msg_0193540a7c2b7c3e9d1f2a3b4c5d6e7f";
+
+        assert_eq!(id.parse::<MessageId>().unwrap().to_string(), id);
+        for bad in [
+            "",
+            "msg_",
+            &id[4..],
+            &id.to_uppercase(),
+            "file_0193540a7c2b7c3e9d1f2a3b4c5d6e7f",
+        ] {
+            assert!(bad.parse::<MessageId>().is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn debugging_a_text_does_not_show_it() {

@@ -2,6 +2,7 @@
 
 mod changes;
 mod deliveries;
+mod idempotency;
 mod log;
 mod retention;
 
@@ -749,6 +750,7 @@ fn every_function_of_the_store_is_called_here() {
         include_str!("store.rs"),
         include_str!("store/changes.rs"),
         include_str!("store/deliveries.rs"),
+        include_str!("store/idempotency.rs"),
         include_str!("store/log.rs"),
         include_str!("store/retention.rs"),
     ]
@@ -767,6 +769,7 @@ fn every_function_of_the_store_is_called_here() {
         include_str!("../../src/store/conversations.rs"),
         include_str!("../../src/store/dialogs.rs"),
         include_str!("../../src/store/files.rs"),
+        include_str!("../../src/store/idempotency.rs"),
         include_str!("../../src/store/typing.rs"),
     ];
     let functions = sources.iter().flat_map(|source| {

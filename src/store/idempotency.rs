@@ -1,0 +1,285 @@
+//! Requests that bear an idempotency key: who works on one, and what a repeat is answered with.
+//!
+//! A row is claimed before the work and settled after it. While a request is worked on, its row is leased, so that nothing
+//! stays locked when its replica dies; the next repeat then takes it over, under the message's id that the first one had.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::types::Json;
+
+use super::{Error, Lease, Store, run};
+use crate::types::idempotency::{Fingerprint, IdempotencyKey};
+use crate::types::ids::{ChannelId, UserKey};
+use crate::types::message::MessageId;
+
+/// 24 hours: how long a key stands for its first request.
+const KEPT: TimeDelta = TimeDelta::hours(24);
+
+/// How often a key may be freed by somebody else between two looks before that counts as an error.
+const LOOKS: u32 = 5;
+
+/// A request that bears a key.
+#[derive(Debug, Clone)]
+pub struct KeyedRequest {
+    /// Whose key it is.
+    pub channel_id: ChannelId,
+    /// The key.
+    pub key: IdempotencyKey,
+    /// What the request asks for.
+    pub fingerprint: Fingerprint,
+}
+
+/// An answer as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers, names and values.
+    pub headers: Vec<(String, String)>,
+    /// Body.
+    pub body: String,
+}
+
+/// What becomes of a request with a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// It is to be done, by who asks.
+    Ours {
+        /// What a message of it is called.
+        message_id: MessageId,
+        /// Whether somebody had begun it, whose lease has run out.
+        resumed: bool,
+    },
+    /// Somebody is doing it.
+    Running,
+    /// It was done, and this was the answer.
+    Answered(Answer),
+    /// The key stands for another request.
+    Reused,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    fingerprint: Vec<u8>,
+    status: Option<i64>,
+    headers: Option<Json<Vec<(String, String)>>>,
+    body: Option<String>,
+    created_at: i64,
+}
+
+impl Store {
+    /// Claims a request under `lease`, unless it is being done, has been done, or its key stands for another one.
+    /// `message_id` is what a message of it is called, unless somebody has begun it under another.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; [`Error::Contended`].
+    pub async fn begin_keyed(
+        &self,
+        request: &KeyedRequest,
+        message_id: MessageId,
+        lease: &Lease,
+        now: DateTime<Utc>,
+    ) -> Result<Claim, Error> {
+        for _ in 0..LOOKS {
+            if let Some(named) = self.claim_keyed(request, message_id, lease, now).await? {
+                return Ok(Claim::Ours {
+                    message_id: named,
+                    resumed: named != message_id,
+                });
+            }
+            // Whose row it was may have freed it meanwhile.
+            let Some(row) = self.keyed_row(request).await? else {
+                continue;
+            };
+            if row.created_at <= forgotten_at(now) {
+                self.forget_key(request, now).await?;
+                continue;
+            }
+            if row.fingerprint != request.fingerprint.as_bytes() {
+                return Ok(Claim::Reused);
+            }
+            return row.answer().map(|answer| match answer {
+                Some(answer) => Claim::Answered(answer),
+                None => Claim::Running,
+            });
+        }
+        Err(Error::Contended)
+    }
+
+    /// Takes a key that nobody has, or the same request from one whose lease has run out; the message's id.
+    async fn claim_keyed(
+        &self,
+        request: &KeyedRequest,
+        message_id: MessageId,
+        lease: &Lease,
+        now: DateTime<Utc>,
+    ) -> Result<Option<MessageId>, Error> {
+        let claimed: Option<(String,)> = run!(self, writer, |db| sqlx::query_as(
+            "INSERT INTO idempotency_keys AS known
+                 (channel_id, key, fingerprint, message_id, lease_id, lease_until, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT (channel_id, key) DO UPDATE
+             SET lease_id = excluded.lease_id, lease_until = excluded.lease_until
+             -- an answered one has no lease, so it is not taken
+             WHERE known.lease_until <= $7 AND known.fingerprint = excluded.fingerprint
+             RETURNING message_id",
+        )
+        .bind(request.channel_id.as_str())
+        .bind(&request.key.hash()[..])
+        .bind(request.fingerprint.as_bytes())
+        .bind(message_id.to_string())
+        .bind(&lease.id)
+        .bind(lease.until.timestamp_millis())
+        .bind(now.timestamp_millis())
+        .fetch_optional(db)
+        .await?);
+        let unreadable = |_| Error::Unreadable {
+            what: "message's id",
+        };
+        claimed
+            .map(|(id,)| id.parse().map_err(unreadable))
+            .transpose()
+    }
+
+    async fn keyed_row(&self, request: &KeyedRequest) -> Result<Option<Row>, Error> {
+        let row: Option<Row> = run!(self, readers, |db| sqlx::query_as(
+            "SELECT fingerprint, status, headers, body, created_at
+             FROM idempotency_keys WHERE channel_id = $1 AND key = $2",
+        )
+        .bind(request.channel_id.as_str())
+        .bind(&request.key.hash()[..])
+        .fetch_optional(db)
+        .await?);
+        Ok(row)
+    }
+
+    async fn forget_key(&self, request: &KeyedRequest, now: DateTime<Utc>) -> Result<(), Error> {
+        run!(self, writer, |db| sqlx::query(
+            "DELETE FROM idempotency_keys WHERE channel_id = $1 AND key = $2 AND created_at <= $3",
+        )
+        .bind(request.channel_id.as_str())
+        .bind(&request.key.hash()[..])
+        .bind(forgotten_at(now))
+        .execute(db)
+        .await?
+        .rows_affected());
+        Ok(())
+    }
+
+    /// Holds a request longer, until the end of `lease`; says whether it was still held.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn renew_keyed(&self, request: &KeyedRequest, lease: &Lease) -> Result<bool, Error> {
+        let rows = run!(self, writer, |db| sqlx::query(
+            "UPDATE idempotency_keys SET lease_until = $4
+             WHERE channel_id = $1 AND key = $2 AND lease_id = $3",
+        )
+        .bind(request.channel_id.as_str())
+        .bind(&request.key.hash()[..])
+        .bind(&lease.id)
+        .bind(lease.until.timestamp_millis())
+        .execute(db)
+        .await?
+        .rows_affected());
+        Ok(rows == 1)
+    }
+
+    /// Keeps the answer to a request that is still held, to be given to its repeats. An answer that is about a user goes
+    /// when the user goes; says whether it is kept, which it is not where the user has gone already.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn finish_keyed(
+        &self,
+        request: &KeyedRequest,
+        lease: &Lease,
+        user: Option<&UserKey>,
+        answer: &Answer,
+    ) -> Result<bool, Error> {
+        let rows = run!(self, writer, |db| {
+            sqlx::query(
+            "UPDATE idempotency_keys
+             SET status = $4, headers = $5, body = $6, lease_id = NULL, lease_until = NULL,
+                 user_ref = (SELECT id FROM users WHERE account_id = $7 AND namespace = $8 AND user_id = $9)
+             WHERE channel_id = $1 AND key = $2 AND lease_id = $3
+               AND ($7 IS NULL
+                    OR EXISTS (SELECT 1 FROM users WHERE account_id = $7 AND namespace = $8 AND user_id = $9))",
+        )
+        .bind(request.channel_id.as_str())
+        .bind(&request.key.hash()[..])
+        .bind(&lease.id)
+        .bind(i64::from(answer.status))
+        .bind(Json(&answer.headers))
+        .bind(&answer.body)
+        .bind(user.map(|user| user.account_id.as_str()))
+        .bind(user.map(|user| user.namespace.as_str()))
+        .bind(user.map(|user| user.user_id.as_str()))
+        .execute(db)
+        .await?
+        .rows_affected()
+        });
+        Ok(rows == 1)
+    }
+
+    /// Frees the key of a request that is still held, as if it had never come.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; a repeat may take it over once the lease has run out.
+    pub async fn abandon_keyed(&self, request: &KeyedRequest, lease: &Lease) -> Result<(), Error> {
+        run!(self, writer, |db| sqlx::query(
+            "DELETE FROM idempotency_keys WHERE channel_id = $1 AND key = $2 AND lease_id = $3",
+        )
+        .bind(request.channel_id.as_str())
+        .bind(&request.key.hash()[..])
+        .bind(&lease.id)
+        .execute(db)
+        .await?
+        .rows_affected());
+        Ok(())
+    }
+
+    /// Removes keys that have been kept for 24 hours, `limit` at most; says how many.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn forget_keyed(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, Error> {
+        let rows = run!(self, writer, |db| sqlx::query(
+            "DELETE FROM idempotency_keys WHERE (channel_id, key) IN (
+                 SELECT channel_id, key FROM idempotency_keys
+                 WHERE created_at <= $1 ORDER BY created_at LIMIT $2
+             )",
+        )
+        .bind(forgotten_at(now))
+        .bind(i64::from(limit))
+        .execute(db)
+        .await?
+        .rows_affected());
+        Ok(rows)
+    }
+}
+
+/// Keys that came at this moment or before stand for nothing any more.
+fn forgotten_at(now: DateTime<Utc>) -> i64 {
+    (now - KEPT).timestamp_millis()
+}
+
+impl Row {
+    fn answer(self) -> Result<Option<Answer>, Error> {
+        let (Some(status), Some(headers), Some(body)) = (self.status, self.headers, self.body)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Answer {
+            status: status.try_into().map_err(|_| Error::Unreadable {
+                what: "status of an answer",
+            })?,
+            headers: headers.0,
+            body,
+        }))
+    }
+}

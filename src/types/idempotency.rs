@@ -1,0 +1,109 @@
+//! What makes two requests one: the key that a channel gives them, and what they ask for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use sha2::{Digest as _, Sha256};
+
+use super::ids::Invalid;
+
+/// A channel's name for a request that it may send again: 1 to 255 printable characters.
+#[derive(Clone, PartialEq, Eq)]
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    /// What is kept of the key: a channel may have put anything into it.
+    #[must_use]
+    pub fn hash(&self) -> [u8; 32] {
+        Sha256::digest(self.0.as_bytes()).into()
+    }
+}
+
+impl FromStr for IdempotencyKey {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if (1..=255).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid {
+                expected: "1 to 255 printable characters",
+            })
+        }
+    }
+}
+
+impl fmt::Debug for IdempotencyKey {
+    /// Leaves the key out: a channel may make it of a phone number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IdempotencyKey([{} bytes])", self.0.len())
+    }
+}
+
+/// A hash of what a request asks for: requests that differ in anything that counts have different ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The fingerprint of a request of these parts, in this order.
+    #[must_use]
+    pub fn of(parts: &[&[u8]]) -> Self {
+        let mut hash = Sha256::new();
+        for part in parts {
+            // With its length, so that nothing moves from one part to the next unseen.
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        Self(hash.finalize().into())
+    }
+
+    /// The hash itself.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_1_to_255_printable_characters() {
+        for good in [
+            "a",
+            "a b",
+            "8e03978e-40d5-43dd-bc93-6894a57f9324",
+            "é👋",
+            &"é".repeat(255),
+        ] {
+            assert!(good.parse::<IdempotencyKey>().is_ok(), "{good}");
+        }
+        for bad in ["", "a\tb", "a\u{7f}", "\u{85}", &"x".repeat(256)] {
+            assert!(bad.parse::<IdempotencyKey>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn debugging_a_key_does_not_show_it() {
+        let key: IdempotencyKey = "+15551234567".parse().unwrap();
+
+        assert_eq!(format!("{key:?}"), "IdempotencyKey([12 bytes])");
+    }
+
+    #[test]
+    fn requests_that_differ_in_any_part_have_different_fingerprints() {
+        let of = Fingerprint::of;
+
+        assert_eq!(of(&[b"POST", b"/a", b"{}"]), of(&[b"POST", b"/a", b"{}"]));
+        for other in [
+            &[b"PUT".as_slice(), b"/a", b"{}"][..],
+            &[b"POST", b"/b", b"{}"],
+            &[b"POST", b"/a", b"{ }"],
+            &[b"POST", b"/a{", b"}"],
+            &[b"POST", b"/a", b"{}", b""],
+        ] {
+            assert_ne!(of(&[b"POST", b"/a", b"{}"]), of(other));
+        }
+    }
+}

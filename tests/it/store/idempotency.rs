@@ -1,0 +1,253 @@
+//! Requests that bear idempotency keys.
+
+use liveperson_bridge::store::{Answer, Claim, KeyedRequest, Store};
+use liveperson_bridge::types::idempotency::Fingerprint;
+use liveperson_bridge::types::message::MessageId;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::{at, key, lease};
+use crate::support::database::{Database, Engine};
+
+on_both_engines!(
+    an_answered_request_is_answered_so_again,
+    a_claimed_request_is_running_for_all_others,
+    another_request_under_the_same_key_is_told_so,
+    channels_do_not_share_keys,
+    an_abandoned_key_is_free,
+    a_request_whose_lease_ran_out_goes_on_under_its_messages_id,
+    a_renewed_lease_is_held_longer,
+    a_lost_lease_settles_nothing,
+    an_answer_goes_with_its_user_and_is_not_kept_without_one,
+    a_key_is_forgotten_after_24_hours,
+    forty_claims_of_one_key_have_one_winner,
+);
+
+const DAY: i64 = 24 * 60 * 60;
+
+fn request(channel_id: &str, name: &str, body: &str) -> KeyedRequest {
+    KeyedRequest {
+        channel_id: channel_id.parse().unwrap(),
+        key: name.parse().unwrap(),
+        fingerprint: Fingerprint::of(&[body.as_bytes()]),
+    }
+}
+
+fn message_id() -> MessageId {
+    MessageId::new(Uuid::new_v4())
+}
+
+fn answer(body: &str) -> Answer {
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    Answer {
+        status: 201,
+        headers: vec![header("location", "/a"), header("x", "\"é\"")],
+        body: body.to_owned(),
+    }
+}
+
+/// Claims a request under a lease of 15 s.
+async fn begin(store: &Store, request: &KeyedRequest, lease_id: &str, second: i64) -> Claim {
+    let lease = lease(lease_id, second + 15);
+    store
+        .begin_keyed(request, message_id(), &lease, at(second))
+        .await
+        .unwrap()
+}
+
+/// Answers a request about nobody.
+async fn finish(store: &Store, request: &KeyedRequest, lease_id: &str, answer: &Answer) -> bool {
+    let lease = lease(lease_id, 15);
+    let finished = store.finish_keyed(request, &lease, None, answer).await;
+    finished.unwrap()
+}
+
+fn is_new(claim: &Claim) -> bool {
+    matches!(claim, Claim::Ours { resumed: false, .. })
+}
+
+async fn an_answered_request_is_answered_so_again(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let request = request("sms", "k", "{}");
+
+    assert!(is_new(&begin(&store, &request, "l1", 0).await));
+    let kept = answer("{\"text\":\"Zoë 👋 \\u0000\"}");
+    assert!(finish(&store, &request, "l1", &kept).await);
+
+    // Also when the lease would long have run out.
+    for second in [1, 100] {
+        let again = begin(&store, &request, "l2", second).await;
+        assert_eq!(again, Claim::Answered(kept.clone()));
+    }
+}
+
+async fn a_claimed_request_is_running_for_all_others(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let request = request("sms", "k", "{}");
+
+    assert!(is_new(&begin(&store, &request, "l1", 0).await));
+
+    assert_eq!(begin(&store, &request, "l2", 0).await, Claim::Running);
+    assert_eq!(begin(&store, &request, "l2", 14).await, Claim::Running);
+}
+
+async fn another_request_under_the_same_key_is_told_so(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let (first, other) = (request("sms", "k", "{}"), request("sms", "k", "{ }"));
+
+    begin(&store, &first, "l1", 0).await;
+
+    assert_eq!(begin(&store, &other, "l2", 0).await, Claim::Reused);
+    // Whoever began the first one may have come far before the lease ran out.
+    assert_eq!(begin(&store, &other, "l2", 15).await, Claim::Reused);
+    assert!(finish(&store, &first, "l1", &answer("")).await);
+    assert_eq!(begin(&store, &other, "l2", 16).await, Claim::Reused);
+}
+
+async fn channels_do_not_share_keys(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+
+    begin(&store, &request("sms", "k", "{}"), "l1", 0).await;
+
+    let other = request("app", "k", "{}");
+    assert!(is_new(&begin(&store, &other, "l2", 0).await));
+    let other = request("sms", "K", "{}");
+    assert!(is_new(&begin(&store, &other, "l2", 0).await));
+}
+
+async fn an_abandoned_key_is_free(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let first = request("sms", "k", "{}");
+    begin(&store, &first, "l1", 0).await;
+
+    // Only who holds it can.
+    let abandon = async |id: &str| store.abandon_keyed(&first, &lease(id, 15)).await.unwrap();
+    abandon("l2").await;
+    assert_eq!(begin(&store, &first, "l2", 1).await, Claim::Running);
+    abandon("l1").await;
+
+    let other = request("sms", "k", "another body");
+    assert!(is_new(&begin(&store, &other, "l2", 2).await));
+}
+
+async fn a_request_whose_lease_ran_out_goes_on_under_its_messages_id(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let request = request("sms", "k", "{}");
+    let Claim::Ours { message_id, .. } = begin(&store, &request, "l1", 0).await else {
+        panic!("not ours");
+    };
+
+    let taken_over = begin(&store, &request, "l2", 15).await;
+
+    let resumed = Claim::Ours {
+        message_id,
+        resumed: true,
+    };
+    assert_eq!(taken_over, resumed);
+    assert_eq!(begin(&store, &request, "l3", 16).await, Claim::Running);
+}
+
+async fn a_renewed_lease_is_held_longer(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let request = request("sms", "k", "{}");
+    begin(&store, &request, "l1", 0).await;
+
+    let renewed = store.renew_keyed(&request, &lease("l1", 30)).await;
+
+    assert!(renewed.unwrap());
+    assert_eq!(begin(&store, &request, "l2", 29).await, Claim::Running);
+    let taken_over = begin(&store, &request, "l2", 30).await;
+    assert!(matches!(taken_over, Claim::Ours { resumed: true, .. }));
+}
+
+async fn a_lost_lease_settles_nothing(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let request = request("sms", "k", "{}");
+    let lost = lease("l1", 15);
+    begin(&store, &request, "l1", 0).await;
+    begin(&store, &request, "l2", 15).await;
+
+    let renewed = store.renew_keyed(&request, &lost).await.unwrap();
+    let finished = finish(&store, &request, "l1", &answer("late")).await;
+    store.abandon_keyed(&request, &lost).await.unwrap();
+
+    assert!(!renewed && !finished);
+    assert_eq!(begin(&store, &request, "l3", 16).await, Claim::Running);
+}
+
+async fn an_answer_goes_with_its_user_and_is_not_kept_without_one(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let (of_user, of_nobody) = (request("sms", "k1", "{}"), request("sms", "k2", "{}"));
+    begin(&store, &of_user, "l1", 0).await;
+    begin(&store, &of_nobody, "l2", 0).await;
+
+    let kept = answer("marker");
+    let keep = async |request, lease_id: &str, user_id: &str| {
+        let (lease, user) = (lease(lease_id, 15), key(user_id));
+        let finished = store.finish_keyed(request, &lease, Some(&user), &kept);
+        finished.await.unwrap()
+    };
+    assert!(keep(&of_user, "l1", "a").await);
+    assert!(!keep(&of_nobody, "l2", "b").await);
+    assert!(database.dump().await.contains("marker"));
+    store.delete_user(user, at(1)).await.unwrap();
+
+    assert!(!database.dump().await.contains("marker"));
+    assert!(is_new(&begin(&store, &of_user, "l3", 2).await));
+}
+
+async fn a_key_is_forgotten_after_24_hours(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let requests: Vec<_> = (0..3)
+        .map(|number| request("sms", &format!("k{number}"), "{}"))
+        .collect();
+    for request in &requests {
+        begin(&store, request, "l", 0).await;
+        assert!(finish(&store, request, "l", &answer("")).await);
+    }
+
+    let forget = async |second| store.forget_keyed(at(second), 2).await.unwrap();
+    assert_eq!(forget(DAY - 1).await, 0);
+    let kept = begin(&store, &requests[0], "l", DAY - 1).await;
+    assert_eq!(kept, Claim::Answered(answer("")));
+
+    // A request that comes before anybody has cleaned up is a new one all the same, whatever it asks for.
+    let new = request("sms", "k0", "another body");
+    assert!(is_new(&begin(&store, &new, "l", DAY).await));
+    assert_eq!(forget(DAY).await, 2);
+    assert_eq!(forget(DAY).await, 0);
+    assert_eq!(begin(&store, &new, "l2", DAY + 1).await, Claim::Running);
+}
+
+async fn forty_claims_of_one_key_have_one_winner(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+
+    // Once for a free key, once for one whose holder has died.
+    for second in [0, 15] {
+        let mut claims = JoinSet::new();
+        for number in 0..40 {
+            let store = store.clone();
+            claims.spawn(async move {
+                let lease_id = format!("l{second}-{number}");
+                begin(&store, &request("sms", "k", "{}"), &lease_id, second).await
+            });
+        }
+        let claims = claims.join_all().await;
+
+        let won = claims.iter().filter(|c| matches!(c, Claim::Ours { .. }));
+        let running = claims.iter().filter(|c| **c == Claim::Running);
+        assert_eq!((won.count(), running.count()), (1, 39));
+    }
+}
