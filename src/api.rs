@@ -9,6 +9,7 @@ mod auth;
 mod envelope;
 mod extract;
 mod form;
+mod idempotency;
 mod openapi;
 pub mod problem;
 mod router;

@@ -10,6 +10,7 @@ mod deliveries;
 mod error;
 mod events;
 mod files;
+mod idempotency;
 mod lanes;
 mod messages;
 mod nacks;
@@ -37,6 +38,7 @@ pub use deliveries::DeliveryPage;
 pub use error::Error;
 pub use events::{EventPage, EventStream, Gap};
 pub use files::{FetchedFile, NewFile, Place};
+pub use idempotency::{Done, Keyed, Once};
 pub use messages::{Choice, Message, NewMessage, SentFile};
 pub use raw::Raw;
 pub use rotation::{Rotation, rotate};
@@ -51,6 +53,7 @@ use crate::store::Store;
 use crate::types::conversation::Opening;
 use crate::types::file::ImageType;
 use crate::types::ids::{AccountId, ChannelId, ConversationId, Namespace, UserId, UserKey};
+use crate::types::message::MessageId;
 use crate::types::trace::Trace;
 use openings::Openings;
 
@@ -128,6 +131,8 @@ pub struct Caller {
     pub channel: Arc<Channel>,
     /// The request.
     pub trace: Arc<Trace>,
+    /// What a message of the request is called, where that is settled before it is sent.
+    pub message_id: Option<MessageId>,
 }
 
 impl Caller {

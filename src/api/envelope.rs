@@ -17,6 +17,10 @@ use crate::types::trace::Trace;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
+/// Marks an answer that is an error and has its body already.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Whole;
+
 /// Gives the request its trace, and its answer an id, a body where a problem has none yet, and a line of log.
 pub(super) async fn envelop(
     State(clock): State<SharedClock>,
@@ -68,7 +72,8 @@ pub(super) async fn envelop(
 fn rendered(mut response: Response, request_id: &str) -> (Response, Option<Problem>) {
     let status = response.status();
     let carried = response.extensions_mut().remove::<Problem>();
-    if carried.is_none() && !status.is_client_error() && !status.is_server_error() {
+    let is_whole = response.extensions().get::<Whole>().is_some();
+    if carried.is_none() && (is_whole || !status.is_client_error() && !status.is_server_error()) {
         return (response, None);
     }
     let problem = carried.unwrap_or_else(|| Problem::of_status(status));

@@ -1,5 +1,6 @@
 //! The form in which a file is sent: read part by part, within bounds on memory and time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -14,6 +15,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::extract::pointer_to;
 use super::problem::{Code, Problem};
+use crate::bridge::{Bridge, Caller, Place};
 use crate::types::message::Text;
 
 /// 20 s: 3 MB at 1.2 Mbit/s. A file holds one of few places, and what follows its arrival takes time as well.
@@ -25,8 +27,34 @@ const MAX_CAPTION_BYTES: usize = 5000;
 /// 64 KiB: room for the caption, boundaries and the headers of parts.
 const AROUND_THE_FILE: usize = 64 * 1024;
 
+/// A file that has arrived, in its place.
+#[derive(Debug, Clone)]
+pub(super) struct Upload {
+    pub(super) form: FileForm,
+    /// Held to the end: it bounds the memory that files take.
+    _place: Arc<Place>,
+}
+
+impl Upload {
+    /// Takes a place and reads the form, unless that has been done for this request.
+    pub(super) async fn receive(
+        mut request: Request,
+        bridge: &Bridge,
+        caller: &Caller,
+    ) -> Result<Self, Problem> {
+        if let Some(received) = request.extensions_mut().remove() {
+            return Ok(received);
+        }
+        let place = bridge.place_for_file()?;
+        Ok(Self {
+            form: FileForm::read(request, caller.channel.max_file_bytes).await?,
+            _place: Arc::new(place),
+        })
+    }
+}
+
 /// A file to be sent.
-#[derive(Debug, ToSchema)]
+#[derive(Debug, Clone, ToSchema)]
 #[schema(as = NewFile)]
 pub(super) struct FileForm {
     /// The file. Its first bytes tell its kind, neither its name nor its declared type.
@@ -53,7 +81,7 @@ impl ToSchema for Binary {}
 
 impl FileForm {
     /// Reads the form from the body of a request; never holds more of the file than it may have.
-    pub(super) async fn read(mut request: Request, max_file_bytes: usize) -> Result<Self, Problem> {
+    async fn read(mut request: Request, max_file_bytes: usize) -> Result<Self, Problem> {
         DefaultBodyLimit::max(max_file_bytes + AROUND_THE_FILE).apply(&mut request);
         let parts = Multipart::from_request(request, &()).await.map_err(|_| {
             Problem::new(

@@ -3,9 +3,11 @@
 mod callbacks;
 
 use axum::Router;
-use utoipa::openapi::path::{Operation, ParameterIn};
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Required, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -55,6 +57,7 @@ pub(super) fn routes_and_document() -> (Router<AppState>, Document) {
         .merge(v1::routes())
         .merge(webhooks::routes())
         .split_for_parts();
+    describe_idempotency(&mut document);
     describe_problems(&mut document);
     document.webhooks = Some(callbacks::webhooks());
     (routes, document)
@@ -66,23 +69,69 @@ pub fn document() -> Document {
     routes_and_document().1
 }
 
+/// Gives each POST of channels the header that makes it one request however often it is sent.
+fn describe_idempotency(document: &mut Document) {
+    let key = ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "A name for this request, kept for 24 hours: sent again under it, the request is not done again but \
+             answered as it was.",
+        ))
+        .schema(Some(
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .min_length(Some(1))
+                .max_length(Some(255)),
+        ))
+        .build();
+    let replayed = HeaderBuilder::new()
+        .schema(Some(
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .enum_values(Some(["true"])),
+        ))
+        .description(Some("Stands above an answer that was given before"))
+        .build();
+    for (path, item) in &mut document.paths.paths {
+        let Some(post) = item.post.as_mut().filter(|_| takes_key(path)) else {
+            continue;
+        };
+        let parameters = post.parameters.get_or_insert_default();
+        parameters.push(key.clone().into());
+        for (status, response) in &mut post.responses.responses {
+            if let RefOr::T(response) = response
+                && status.starts_with('2')
+            {
+                let name = "Idempotency-Replayed".to_owned();
+                response.headers.insert(name, replayed.clone().into());
+            }
+        }
+    }
+}
+
+/// Whether a POST to this path may bear an idempotency key.
+fn takes_key(path: &str) -> bool {
+    !path.starts_with("/webhooks")
+}
+
 /// Gives each operation the answers that any of its kind can have: one for each status of the table of problems, with
 /// the codes that share it.
 fn describe_problems(document: &mut Document) {
     let paths = document.paths.paths.iter_mut();
     let operations = paths.flat_map(|(path, item)| {
         let methods = [
-            &mut item.get,
-            &mut item.put,
-            &mut item.post,
-            &mut item.delete,
+            (false, &mut item.get),
+            (false, &mut item.put),
+            (takes_key(path), &mut item.post),
+            (false, &mut item.delete),
         ];
-        methods
-            .into_iter()
-            .flatten()
-            .map(|operation| (path.as_str(), operation))
+        methods.into_iter().filter_map(|(takes_key, operation)| {
+            Some((path.as_str(), takes_key, operation.as_mut()?))
+        })
     });
-    for (path, operation) in operations {
+    for (path, takes_key, operation) in operations {
         let has_body = operation.request_body.is_some();
         let has_query = operation
             .parameters
@@ -105,6 +154,7 @@ fn describe_problems(document: &mut Document) {
                 Code::EventOfTheMoment => path.ends_with("/retry"),
                 Code::TooManyReaders => path == "/v1/events",
                 Code::FileNotFound => is_about_files && !has_body,
+                Code::IdempotencyKeyInUse | Code::IdempotencyKeyReused => takes_key,
                 Code::TooManyFiles => is_about_files && has_body,
                 _ => true,
             };

@@ -71,9 +71,11 @@ codes! {
     SurveyPending = "survey-pending", CONFLICT, true, "The survey of the user's conversation is not open";
     NoCallback = "no-callback", CONFLICT, false, "The channel has no callback URL";
     EventOfTheMoment = "event-of-the-moment", CONFLICT, false, "The event was of interest for a moment only";
+    IdempotencyKeyInUse = "idempotency-key-in-use", CONFLICT, true, "The request with this idempotency key is being worked on";
     BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE, false, "The body is too large";
     UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, false, "The body has the wrong type";
     InvalidRequest = "invalid-request", UNPROCESSABLE_ENTITY, false, "The request breaks a rule";
+    IdempotencyKeyReused = "idempotency-key-reused", UNPROCESSABLE_ENTITY, false, "The idempotency key stands for another request";
     CloudRefused = "cloud-refused", UNPROCESSABLE_ENTITY, false, "The Cloud refused the request";
     InternalError = "internal-error", INTERNAL_SERVER_ERROR, true, "The bridge failed";
     CloudCredentialsRefused = "cloud-credentials-refused", BAD_GATEWAY, false, "The Cloud refused the bridge's own credentials";
@@ -86,6 +88,14 @@ codes! {
     ConversationPending = "conversation-pending", SERVICE_UNAVAILABLE, true, "The user's conversation is still being opened";
     ConversationLost = "conversation-lost", SERVICE_UNAVAILABLE, true, "The Cloud has a conversation open that the bridge cannot find";
     CloudOutcomeUnknown = "cloud-outcome-unknown", GATEWAY_TIMEOUT, false, "The Cloud did not say whether it did what was asked";
+}
+
+impl Code {
+    /// Whether nothing was done, so that the same request may be done when it comes again under the same idempotency key.
+    #[must_use]
+    pub const fn nothing_done(self) -> bool {
+        !matches!(self, Self::InternalError | Self::CloudOutcomeUnknown)
+    }
 }
 
 /// 5 s: how soon to try again where the Cloud does not say; the vendor's first retry comes after as long.
@@ -106,6 +116,9 @@ const PARAMETER: &str = "A parameter breaks a rule; see errors for its name.";
 /// What a cursor beyond the end of a log is told.
 pub(super) const CURSOR_UNKNOWN: &str =
     "expected a cursor of this channel's events; this one was never given out here";
+
+/// 1 s: how soon to ask again for the answer to a request that is being worked on.
+const KEY_RETRY_SECONDS: u64 = 1;
 
 /// One thing that went wrong with one request.
 #[derive(Debug, Clone)]
@@ -475,6 +488,15 @@ impl From<bridge::Error> for Problem {
                 "This user's conversation could not be opened in time.",
             )
             .retry_after(CLOUD_RETRY_SECONDS),
+            Error::KeyInUse => Self::new(
+                Code::IdempotencyKeyInUse,
+                "The first request with this Idempotency-Key has not been answered yet.",
+            )
+            .retry_after(KEY_RETRY_SECONDS),
+            Error::KeyReused => Self::new(
+                Code::IdempotencyKeyReused,
+                "This Idempotency-Key came before with another method, path or body; each request needs a key of its own.",
+            ),
             Error::TextTooLong { chars, limit } => Self::violation(
                 "/text".to_owned(),
                 format!(

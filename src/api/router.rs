@@ -13,6 +13,7 @@ use utoipa_swagger_ui::{self as swagger, SwaggerUi};
 
 use super::auth::Keys;
 use super::envelope;
+use super::idempotency;
 use super::openapi;
 use super::problem::{Code, Problem};
 use crate::bridge::Bridge;
@@ -61,6 +62,13 @@ impl FromRef<AppState> for Keys {
 pub fn router(state: AppState) -> Router {
     let (routes, document) = openapi::routes_and_document();
     let clock = SharedClock::clone(&state.clock);
+    let routes = routes
+        // A panic has an answer before its key is settled.
+        .route_layer(CatchPanicLayer::custom(envelope::catch_panic))
+        .route_layer(middleware::from_fn_with_state(
+            state.clone(),
+            idempotency::once,
+        ));
     enveloped(routes.merge(documentation(document)), clock).with_state(state)
 }
 

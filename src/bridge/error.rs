@@ -66,6 +66,12 @@ pub enum Error {
         #[source]
         cause: Option<cloud::Error>,
     },
+    /// The request that bears this idempotency key is being worked on.
+    #[error("the request with this idempotency key is being worked on")]
+    KeyInUse,
+    /// The idempotency key stands for another request.
+    #[error("the idempotency key stands for another request")]
+    KeyReused,
     /// A text is longer than the Cloud takes in one message.
     #[error("the request would have {chars} characters, the Cloud takes {limit}")]
     TextTooLong {

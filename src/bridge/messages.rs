@@ -190,7 +190,9 @@ impl Bridge {
         content: Content<'_>,
     ) -> Result<Message, Error> {
         let created_at = self.parts.clock.now();
-        let id = MessageId::new(self.parts.clock.uuid());
+        let id = caller
+            .message_id
+            .unwrap_or_else(|| MessageId::new(self.parts.clock.uuid()));
         let key = caller.key(user_id);
         let session = self.session(&caller.trace, &key).await?;
         let mut session = session.filter(Session::takes_messages);

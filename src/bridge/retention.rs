@@ -44,6 +44,8 @@ enum Old<'a> {
     EarlyChanges,
     /// The conversations of users who were erased.
     ErasedConversations,
+    /// The answers that idempotency keys stand for.
+    IdempotencyKeys,
 }
 
 impl Bridge {
@@ -92,6 +94,7 @@ impl Bridge {
             );
         }
         self.remove_all(Old::ErasedConversations, now).await?;
+        self.remove_all(Old::IdempotencyKeys, now).await?;
         Ok(())
     }
 
@@ -129,6 +132,7 @@ impl Bridge {
                 store.remove_early_changes(early, repeated, BATCH).await
             }
             Old::ErasedConversations => store.remove_erased_conversations(repeated, BATCH).await,
+            Old::IdempotencyKeys => store.forget_keyed(now, BATCH).await,
         };
         Ok(removed?)
     }

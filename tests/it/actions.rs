@@ -200,13 +200,16 @@ async fn a_forgotten_user_leaves_nothing_behind(engine: Engine) {
     let profile = json!({"first_name": "marker-name", "contacts": [{"phone": "marker-phone"}]});
     let open = json!({"text": "marker-text", "open": {"profile": profile}});
     let path = "/v1/users/marker-user";
-    let sent = app
+    let request = app
         .sms
-        .post(&format!("{path}/messages"), open)
-        .await
-        .expect(201);
+        .request(Method::POST, &format!("{path}/messages"))
+        .header("content-type", "application/json")
+        .header("idempotency-key", "marker-key")
+        .body(open.to_string());
+    let sent = send(request).await.expect(201);
     let before = app.database.dump().await;
-    for marker in ["marker-user", "marker-name", "marker-phone"] {
+    let answer = sent["id"].as_str().unwrap();
+    for marker in ["marker-user", "marker-name", "marker-phone", answer] {
         assert!(before.contains(marker), "the scan finds no {marker}");
     }
 
@@ -216,7 +219,12 @@ async fn a_forgotten_user_leaves_nothing_behind(engine: Engine) {
     assert_eq!(closed.close_reason.as_deref(), Some("CONSUMER"));
     let after = app.database.dump().await;
     let id = sent["conversation_id"].as_str().unwrap();
-    for marker in ["marker", id, closed.consumer.lp_consumer_id.as_str()] {
+    for marker in [
+        "marker",
+        answer,
+        id,
+        closed.consumer.lp_consumer_id.as_str(),
+    ] {
         assert!(!after.contains(marker), "{marker} is still there");
     }
     app.sms

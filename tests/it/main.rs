@@ -26,6 +26,7 @@ mod demo;
 mod events;
 mod files;
 mod house;
+mod idempotency;
 mod isolation;
 mod long_texts;
 mod looking_after;

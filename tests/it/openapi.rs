@@ -76,6 +76,26 @@ fn every_operation_has_a_name_a_key_and_its_problems() {
     );
 }
 
+#[test]
+fn every_post_of_a_channel_takes_an_idempotency_key_and_nothing_else_does() {
+    let mut keyed = 0;
+    for (path, item) in document()["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let parameters = operation["parameters"].as_array().unwrap();
+            let takes_key = parameters.iter().any(|p| p["name"] == "Idempotency-Key");
+            let expected = method == "post" && !path.starts_with("/webhooks");
+            assert_eq!(takes_key, expected, "{method} {path}");
+            keyed += usize::from(takes_key);
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let replayed = &response["headers"]["Idempotency-Replayed"];
+                let can_be = expected && status.starts_with('2');
+                assert_eq!(replayed.is_object(), can_be, "{method} {path} {status}");
+            }
+        }
+    }
+    assert!(keyed >= 6, "{keyed}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_described_operation_is_served() {
     let app = TestApp::start(Engine::Sqlite).await;

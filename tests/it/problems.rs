@@ -256,6 +256,11 @@ async fn every_call(sms: &Channel) -> Vec<Reply> {
             .await,
         sms.post("/v1/users/ada/receipts", receipts).await,
         sms.send_file("ada", b"GIF89a").await,
+        send(
+            sms.request(Method::POST, "/v1/users/ada/conversation")
+                .header("idempotency-key", "key"),
+        )
+        .await,
         sms.get("/v1/users/ada/files/file_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")
             .await,
         sms.get("/v1/events").await,

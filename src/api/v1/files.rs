@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use super::messages::Message;
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{File, User};
-use crate::api::form::{Binary, FileForm};
+use crate::api::form::{Binary, FileForm, Upload};
 use crate::api::problem::Problem;
 use crate::bridge::{Bridge, NewFile};
 
@@ -32,12 +32,10 @@ pub(super) async fn send(
     User(user_id): User,
     request: Request,
 ) -> Result<(StatusCode, Body<Message>), Problem> {
-    // Held to the end: it bounds the memory that files take.
-    let _place = bridge.place_for_file()?;
-    let FileForm { file, caption } = FileForm::read(request, caller.channel.max_file_bytes).await?;
+    let upload = Upload::receive(request, &bridge, &caller).await?;
     let file = NewFile {
-        content: file,
-        caption,
+        content: upload.form.file.clone(),
+        caption: upload.form.caption.clone(),
     };
     let sent = bridge.send_file(&caller, user_id, file).await?;
     Ok((StatusCode::CREATED, Body(sent.into())))

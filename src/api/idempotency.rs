@@ -1,0 +1,174 @@
+//! `Idempotency-Key`: a POST that is sent again under the same key is not done again.
+//!
+//! It surrounds the handlers of the facade's POST requests, which know nothing of it. The body is read here first, once,
+//! because the key stands for what it says. A form counts by its parts: each sending draws another line between them.
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{FromRequestParts as _, MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::auth::AuthChannel;
+use super::envelope::Whole;
+use super::extract::{self, User};
+use super::form::{FileForm, Upload};
+use super::problem::{Code, Problem};
+use super::router::AppState;
+use crate::bridge::{Bridge, Caller, Done, Keyed, Once};
+use crate::store::Answer;
+use crate::types::idempotency::{Fingerprint, IdempotencyKey};
+use crate::types::ids::Invalid;
+use crate::types::message::Text;
+
+/// The key.
+const KEY: &str = "idempotency-key";
+
+/// What stands above an answer that was given before.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// Does a POST that bears a key once; all else passes.
+pub(super) async fn once(
+    State(state): State<AppState>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let Some(route) = route_with_key(&request) else {
+        return Ok(next.run(request).await);
+    };
+    let (mut parts, body) = request.into_parts();
+    let AuthChannel(caller) = AuthChannel::from_request_parts(&mut parts, &state).await?;
+    let key = key(&parts.headers)?;
+    let user = User::from_request_parts(&mut parts, &state).await;
+    let request = Request::from_parts(parts, body);
+    let (fingerprint, mut request) = read(request, &route, &state.bridge, &caller).await?;
+    let keyed = Keyed {
+        key,
+        fingerprint,
+        // Where the path names nobody, or not rightly, that is the handler's to say.
+        user_id: user.ok().map(|User(user_id)| user_id),
+    };
+    let request_id = caller.trace.request_id().to_owned();
+    let outcome = state
+        .bridge
+        .once(&caller, keyed, |message_id| async move {
+            request.extensions_mut().insert(message_id);
+            done(next.run(request).await, &request_id).await
+        })
+        .await?;
+    Ok(match outcome {
+        Once::Fresh(response) => response,
+        Once::Repeated(answer) => replay(answer),
+    })
+}
+
+/// The route of a request that may bear a key and does.
+fn route_with_key(request: &Request) -> Option<MatchedPath> {
+    let route = request.extensions().get::<MatchedPath>()?;
+    let may = request.method() == Method::POST && route.as_str().starts_with("/v1/");
+    (may && request.headers().contains_key(KEY)).then(|| route.clone())
+}
+
+fn key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
+    let refused = |expected: &str| {
+        Problem::new(
+            Code::MalformedRequest,
+            format!("The header Idempotency-Key: expected {expected}."),
+        )
+    };
+    let mut values = headers.get_all(KEY).iter();
+    let (value, None) = (values.next(), values.next()) else {
+        return Err(refused("one"));
+    };
+    let text = value.map(HeaderValue::as_bytes).unwrap_or_default();
+    let text = str::from_utf8(text).map_err(|_| refused("UTF-8"))?;
+    text.parse()
+        .map_err(|error: Invalid| refused(error.expected))
+}
+
+/// Reads the body; the request as if nobody had read it, and what it asks for.
+async fn read(
+    request: Request,
+    route: &MatchedPath,
+    bridge: &Bridge,
+    caller: &Caller,
+) -> Result<(Fingerprint, Request), Problem> {
+    let (parts, body) = request.into_parts();
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or("", |target| target.as_str());
+    let (method, target) = (parts.method.as_str().as_bytes(), target.as_bytes());
+    let unread = Request::from_parts(parts.clone(), body);
+    // A file counts against the places for files, and is held only once.
+    if route.as_str().ends_with("/files") {
+        let upload = Upload::receive(unread, bridge, caller).await?;
+        let FileForm { file, caption } = &upload.form;
+        let caption = caption.as_ref().map_or("", Text::as_str);
+        let fingerprint = Fingerprint::of(&[method, target, file, caption.as_bytes()]);
+        let mut request = Request::from_parts(parts, Body::empty());
+        request.extensions_mut().insert(upload);
+        return Ok((fingerprint, request));
+    }
+    let body = extract::read(unread, &()).await?;
+    let fingerprint = Fingerprint::of(&[method, target, &body]);
+    Ok((fingerprint, Request::from_parts(parts, Body::from(body))))
+}
+
+/// What a handler has answered, and what a repeat is to be given: the same, unless nothing was done.
+async fn done(response: Response, request_id: &str) -> Done<Response> {
+    match response.extensions().get::<Problem>() {
+        Some(problem) if problem.code().nothing_done() => Done {
+            outcome: response,
+            kept: None,
+        },
+        Some(problem) => {
+            let (kept, _) = copy(problem.render(request_id)).await;
+            Done {
+                outcome: response,
+                kept,
+            }
+        }
+        None if !response.status().is_success() => Done {
+            outcome: response,
+            kept: None,
+        },
+        None => {
+            let (kept, outcome) = copy(response).await;
+            Done { outcome, kept }
+        }
+    }
+}
+
+/// An answer to be kept, and one to be sent.
+async fn copy(response: Response) -> (Option<Answer>, Response) {
+    let (parts, body) = response.into_parts();
+    // It is whole already and JSON: no answer to a POST is a stream or a file.
+    let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let text = |value: &HeaderValue| value.to_str().map(str::to_owned).ok();
+    let headers = parts.headers.iter();
+    let answer = Answer {
+        status: parts.status.as_u16(),
+        headers: headers
+            .filter_map(|(name, value)| Some((name.as_str().to_owned(), text(value)?)))
+            .collect(),
+        body: String::from_utf8_lossy(&body).into_owned(),
+    };
+    (Some(answer), Response::from_parts(parts, Body::from(body)))
+}
+
+/// An answer that was given before.
+fn replay(answer: Answer) -> Response {
+    let mut response = Response::new(Body::from(answer.body));
+    // What is kept was a status and headers.
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or_default();
+    let headers = response.headers_mut();
+    for (name, value) in answer.headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            headers.append(name, value);
+        }
+    }
+    headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    response.extensions_mut().insert(Whole);
+    response
+}

@@ -1,0 +1,507 @@
+//! A POST that bears an `Idempotency-Key` is done once, however often it is sent.
+
+use chrono::TimeDelta;
+use liveperson_bridge::clock::Clock as _;
+use liveperson_bridge::sandbox::{Fault, Operation};
+use reqwest::header::HeaderValue;
+use reqwest::{Method, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::support::app::TestApp;
+use crate::support::channel::{Channel, FORM, Part, Reply, form, send, try_send};
+use crate::support::cloud::Cloud;
+use crate::support::configuration::{APP_KEY, SMS_KEY, bridge_toml};
+use crate::support::connection::exchange;
+use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
+use crate::support::process::Process;
+
+on_both_engines!(
+    a_repeat_is_given_the_first_answer,
+    every_kind_of_success_is_repeated_as_it_was,
+    a_file_counts_by_its_parts_and_not_by_the_line_between_them,
+    another_request_under_the_same_key_is_refused,
+    an_unknown_outcome_is_not_tried_again_and_meanwhile_the_key_is_in_use,
+    a_request_that_did_nothing_does_not_use_the_key_up,
+    keys_are_each_channels_own,
+    keys_that_are_none_are_refused,
+    a_key_of_somebody_without_a_channel_is_not_looked_at,
+    what_is_no_post_of_a_channel_ignores_the_header,
+    a_restart_forgets_no_key,
+    a_key_stands_for_its_request_for_24_hours,
+    forty_at_once_under_one_key_are_one,
+    a_caller_who_hangs_up_finds_the_answer_later,
+    a_request_that_takes_long_keeps_its_key,
+    a_killed_replica_leaves_its_request_to_the_repeat,
+    erasing_a_user_frees_the_keys,
+);
+
+const MESSAGES: &str = "/v1/users/ada/messages";
+
+/// A POST with a key.
+fn keyed(channel: &Channel, key: &str, path: &str, body: &Value) -> RequestBuilder {
+    channel
+        .request(Method::POST, path)
+        .header("idempotency-key", key)
+        .header("content-type", "application/json")
+        .body(body.to_string())
+}
+
+async fn post(channel: &Channel, key: &str, path: &str, body: Value) -> Reply {
+    send(keyed(channel, key, path, &body)).await
+}
+
+async fn say(channel: &Channel, key: &str, text: &str) -> Reply {
+    post(channel, key, MESSAGES, json!({"text": text})).await
+}
+
+fn texts(cloud: &Cloud) -> Vec<String> {
+    cloud.texts(&cloud.only_conversation().id)
+}
+
+impl Reply {
+    #[track_caller]
+    fn expect_fresh(self, status: u16) -> Value {
+        assert_eq!(self.headers.get("idempotency-replayed"), None);
+        self.expect(status)
+    }
+
+    #[track_caller]
+    fn expect_replay(self, status: u16) -> Value {
+        let replayed = self.headers.get("idempotency-replayed");
+        assert_eq!(replayed, Some(&HeaderValue::from_static("true")));
+        self.expect(status)
+    }
+}
+
+async fn a_repeat_is_given_the_first_answer(engine: Engine) {
+    let app = TestApp::start(engine).await;
+
+    let first = say(&app.sms, "key 1", "hello").await;
+    let second = say(&app.sms, "key 1", "hello").await;
+    let other = say(&app.sms, "key 2", "hello").await;
+
+    let id_of_request = |reply: &Reply| reply.headers["x-request-id"].clone();
+    assert_ne!(id_of_request(&first), id_of_request(&second));
+    assert_eq!(second.headers["content-type"], "application/json");
+    let first = first.expect_fresh(201);
+    assert!(first["id"].as_str().unwrap().starts_with("msg_"));
+    assert_eq!(second.expect_replay(201), first);
+    assert_ne!(other.expect_fresh(201)["id"], first["id"]);
+    assert_eq!(texts(&app.cloud), ["hello", "hello"]);
+}
+
+async fn every_kind_of_success_is_repeated_as_it_was(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let read = json!({"status": "read", "sequences": [0]});
+    let event = json!({"type": "ContentEvent", "contentType": "text/plain", "message": "raw"});
+    let raw = json!({"type": "ms.PublishEvent", "body": {"event": event}});
+
+    for (path, body, status) in [
+        ("/v1/users/ada/conversation", json!({}), 201),
+        ("/v1/users/ada/receipts", read, 204),
+        ("/v1/users/ada/send", raw, 200),
+        ("/v1/users/ada/conversation/close", json!({}), 200),
+    ] {
+        let first = post(&app.sms, path, path, body.clone()).await;
+        let first = first.expect_fresh(status);
+        app.cloud.sandbox.clear_requests();
+
+        let second = post(&app.sms, path, path, body).await;
+
+        assert_eq!(second.expect_replay(status), first, "{path}");
+        assert!(app.cloud.sandbox.requests().is_empty(), "{path}");
+    }
+}
+
+async fn a_file_counts_by_its_parts_and_not_by_the_line_between_them(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let part = |name, content| Part {
+        name,
+        file_name: (name == "file").then_some("a.gif"),
+        content,
+    };
+    let send_form = async |parts: &[Part<'_>], line: &str| {
+        let usual = "a-line-between-parts";
+        let body = String::from_utf8(form(parts)).unwrap();
+        let request = app
+            .sms
+            .request(Method::POST, "/v1/users/ada/files")
+            .header("idempotency-key", "key")
+            .header("content-type", FORM.replace(usual, line))
+            .body(body.replace(usual, line));
+        send(request).await
+    };
+    let (file, caption) = (part("file", b"GIF89a"), part("caption", b"look"));
+
+    let first = send_form(&[file, caption], "one").await.expect_fresh(201);
+    let second = send_form(&[caption, file], "two").await;
+    let other_file = send_form(&[part("file", b"GIF87a"), caption], "one").await;
+    let other_caption = send_form(&[file, part("caption", b"there")], "one").await;
+    let no_caption = send_form(&[file], "one").await;
+
+    assert_eq!(second.expect_replay(201), first);
+    for other in [other_file, other_caption, no_caption] {
+        other.expect_problem(422, "idempotency-key-reused");
+    }
+    assert_eq!(app.cloud.only_conversation().dialogs[0].events.len(), 1);
+}
+
+async fn another_request_under_the_same_key_is_refused(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let hello = json!({"text": "hello"});
+    say(&app.sms, "key", "hello").await.expect_fresh(201);
+
+    for (path, body) in [
+        (MESSAGES, json!({"text": "hello!"})),
+        ("/v1/users/bob/messages", hello.clone()),
+        ("/v1/users/ada/messages?a=b", hello.clone()),
+        ("/v1/users/ada/conversation/close", json!({})),
+    ] {
+        let refused = post(&app.sms, "key", path, body).await;
+
+        let problem = refused.expect_problem(422, "idempotency-key-reused");
+        assert_eq!(problem["retryable"], false);
+    }
+    say(&app.sms, "key", "hello").await.expect_replay(201);
+    assert_eq!(texts(&app.cloud), ["hello"]);
+}
+
+async fn an_unknown_outcome_is_not_tried_again_and_meanwhile_the_key_is_in_use(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "hello").await.expect(201);
+    app.cloud.sandbox.clear_requests();
+    app.cloud.sandbox.inject(Fault {
+        after_applying: true,
+        ..Fault::stall(Operation::Send)
+    });
+
+    let sms = app.sms.clone();
+    let first = tokio::task::spawn(async move { say(&sms, "key", "lost").await });
+    eventually("the Cloud is asked", async || {
+        (!app.cloud.requests(Operation::Send).is_empty()).then_some(())
+    })
+    .await;
+    let meanwhile = say(&app.sms, "key", "lost").await;
+    let first = first.await.unwrap();
+    let repeat = say(&app.sms, "key", "lost").await;
+
+    assert_eq!(meanwhile.headers["retry-after"], "1");
+    let problem = meanwhile.expect_problem(409, "idempotency-key-in-use");
+    assert_eq!(problem["retryable"], true);
+    let first = first.expect_problem(504, "cloud-outcome-unknown");
+    assert_eq!(repeat.headers["content-type"], "application/problem+json");
+    assert_eq!(repeat.expect_replay(504), first);
+    assert_eq!(texts(&app.cloud), ["hello", "lost"]);
+}
+
+async fn a_request_that_did_nothing_does_not_use_the_key_up(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let read = json!({"status": "read", "sequences": [0]});
+    let path = "/v1/users/ada/receipts";
+
+    let conflict = post(&app.sms, "key", path, read).await;
+    conflict.expect_problem(409, "no-open-conversation");
+    let invalid = post(&app.sms, "key", MESSAGES, json!({"txt": "hello"})).await;
+    invalid.expect_problem(422, "invalid-request");
+    let bad_path = post(&app.sms, "key", "/v1/users/%00/messages", json!({})).await;
+    bad_path.expect_problem(400, "malformed-request");
+    let away = Fault::status(Operation::Conversation, StatusCode::SERVICE_UNAVAILABLE);
+    app.cloud.sandbox.inject(away);
+    say(&app.sms, "key", "hello").await.expect(503);
+
+    say(&app.sms, "key", "other words").await.expect_fresh(201);
+    assert_eq!(texts(&app.cloud), ["other words"]);
+}
+
+async fn keys_are_each_channels_own(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let other = app.sms.with_key(APP_KEY);
+
+    let first = say(&app.sms, "key", "from sms").await.expect_fresh(201);
+    let second = say(&other, "key", "from app").await.expect_fresh(201);
+
+    assert_ne!(first["conversation_id"], second["conversation_id"]);
+}
+
+async fn keys_that_are_none_are_refused(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let body = r#"{"text": "hello"}"#;
+    let send_under = async |headers: &[&str]| {
+        let authorization = format!("Authorization: Bearer {SMS_KEY}");
+        let length = format!("Content-Length: {}", body.len());
+        let mut head = vec![
+            "POST /v1/users/ada/messages HTTP/1.1",
+            authorization.as_str(),
+            "Content-Type: application/json",
+            length.as_str(),
+        ];
+        head.extend(headers);
+        exchange(&app.sms, &head, body).await
+    };
+
+    let long = format!("Idempotency-Key: {}", "x".repeat(256));
+    for headers in [
+        &["Idempotency-Key:"][..],
+        &["Idempotency-Key:   "],
+        &[long.as_str()],
+        &["Idempotency-Key: a\tb"],
+        &["Idempotency-Key: \u{85}"],
+        &["Idempotency-Key: a", "Idempotency-Key: a"],
+    ] {
+        let refused = send_under(headers).await;
+
+        let problem = refused.expect_problem(400, "malformed-request");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(
+            detail.starts_with("The header Idempotency-Key: expected "),
+            "{detail}"
+        );
+    }
+    assert!(app.cloud.sandbox.requests().is_empty());
+    let longest = format!("Idempotency-Key: {}", "é".repeat(255));
+    send_under(&[&longest]).await.expect_fresh(201);
+    send_under(&[&longest]).await.expect_replay(201);
+}
+
+async fn a_key_of_somebody_without_a_channel_is_not_looked_at(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    say(&app.sms, "key", "hello").await.expect_fresh(201);
+
+    let stranger = app.sms.with_key("no key");
+    let refused = say(&stranger, "key", "hello").await;
+
+    assert_eq!(refused.headers.get("idempotency-replayed"), None);
+    refused.expect_problem(401, "unauthorized");
+}
+
+async fn what_is_no_post_of_a_channel_ignores_the_header(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    say(&app.sms, "key", "hello").await.expect_fresh(201);
+    let too_long = "x".repeat(256);
+    let bearing = async |method: Method, path: &str, body: &'static str| {
+        let request = app.sms.request(method, path);
+        let request = request.header("idempotency-key", &too_long);
+        let request = request.header("content-type", "application/json");
+        send(request.body(body)).await
+    };
+
+    for _ in 0..2 {
+        bearing(Method::GET, "/v1/users/ada", "")
+            .await
+            .expect_fresh(200);
+        let typing = r#"{"state": "active"}"#;
+        let shown = bearing(Method::PUT, "/v1/users/ada/typing", typing).await;
+        shown.expect_fresh(204);
+        let unsigned = bearing(Method::POST, "/webhooks/12345678", "{}").await;
+        unsigned.expect_problem(401, "signature-refused");
+        let nowhere = bearing(Method::POST, "/v1/nothing", "").await;
+        nowhere.expect_problem(404, "not-found");
+        let wrong = bearing(Method::POST, "/v1/users/ada/typing", typing).await;
+        assert!(wrong.headers.contains_key("allow"));
+        wrong.expect_problem(405, "method-not-allowed");
+        bearing(Method::DELETE, "/v1/users/bob", "")
+            .await
+            .expect_fresh(204);
+    }
+}
+
+async fn a_restart_forgets_no_key(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let first = say(&app.sms, "key", "hello").await.expect_fresh(201);
+
+    let (cloud, database, _) = app.stop().await;
+    let app = TestApp::start_with(cloud, database).await;
+
+    let second = say(&app.sms, "key", "hello").await;
+    assert_eq!(second.expect_replay(201), first);
+    assert_eq!(texts(&app.cloud), ["hello"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forty_at_two_replicas_under_one_key_are_one() {
+    let cloud = Cloud::start().await;
+    let database = Database::create(Engine::Postgres).await;
+    let first = TestApp::start_with(cloud.clone(), database.clone()).await;
+    let second = TestApp::start_with(cloud.clone(), database).await;
+
+    send_forty(&[first.sms, second.sms]).await;
+
+    assert_eq!(texts(&cloud), ["hello"]);
+}
+
+async fn forty_at_once_under_one_key_are_one(engine: Engine) {
+    let app = TestApp::start(engine).await;
+
+    send_forty(std::slice::from_ref(&app.sms)).await;
+
+    assert_eq!(texts(&app.cloud), ["hello"]);
+}
+
+/// Sends one message forty times at once, over these channels in turn, and checks that it was done once.
+async fn send_forty(channels: &[Channel]) {
+    let mut sends = JoinSet::new();
+    for number in 0..40 {
+        let channel = channels[number % channels.len()].clone();
+        sends.spawn(async move { say(&channel, "key", "hello").await });
+    }
+    let replies = sends.join_all().await;
+
+    let settled = say(&channels[0], "key", "hello").await.expect_replay(201);
+    let mut fresh = 0;
+    for reply in replies {
+        match (reply.status, reply.headers.get("idempotency-replayed")) {
+            (409, _) => {
+                reply.expect_problem(409, "idempotency-key-in-use");
+            }
+            (_, replayed) => {
+                fresh += usize::from(replayed.is_none());
+                assert_eq!(reply.expect(201), settled);
+            }
+        }
+    }
+    assert_eq!(fresh, 1);
+}
+
+async fn a_key_stands_for_its_request_for_24_hours(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    say(&app.sms, "key", "hello").await.expect_fresh(201);
+    say(&app.sms, "forgotten", "once").await.expect_fresh(201);
+
+    app.cloud
+        .clock
+        .advance(TimeDelta::hours(24) - TimeDelta::seconds(1));
+    say(&app.sms, "key", "hello").await.expect_replay(201);
+    app.cloud.clock.advance(TimeDelta::seconds(1));
+
+    say(&app.sms, "key", "hello again").await.expect_fresh(201);
+    // What nobody asks for again is removed; the first look is at the start.
+    let (cloud, database, _) = app.stop().await;
+    assert_eq!(keys(&database).await, 2);
+    let app = TestApp::start_with(cloud, database).await;
+    eventually("the old key is removed", async || {
+        (keys(&app.database).await == 1).then_some(())
+    })
+    .await;
+    say(&app.sms, "key", "hello again").await.expect_replay(201);
+}
+
+/// How many answers are kept: each names the user, and a message's id as the table has it once more.
+async fn keys(database: &Database) -> usize {
+    database.dump().await.matches("msg_").count() / 2
+}
+
+async fn a_caller_who_hangs_up_finds_the_answer_later(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    {
+        let impatient = keyed(&app.sms, "key", MESSAGES, &json!({"text": "hello"}));
+        let sending = std::pin::pin!(impatient.send());
+        let asked = eventually("the Cloud is asked", async || {
+            let asked = app.cloud.requests(Operation::Conversation);
+            (!asked.is_empty()).then_some(())
+        });
+        // Whichever comes first: afterwards the caller is gone.
+        tokio::select! {
+            _ = sending => {}
+            () = asked => {}
+        }
+    }
+
+    let reply = eventually("the answer", async || {
+        let reply = say(&app.sms, "key", "hello").await;
+        (reply.status != 409).then_some(reply)
+    })
+    .await;
+
+    reply.expect_replay(201);
+    assert_eq!(texts(&app.cloud), ["hello"]);
+}
+
+async fn a_request_that_takes_long_keeps_its_key(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.cloud.sandbox.inject(Fault::stall(Operation::Upload));
+    let send_file = |channel: Channel| async move {
+        let file = Part {
+            name: "file",
+            file_name: Some("a.gif"),
+            content: b"GIF89a",
+        };
+        let request = channel
+            .request(Method::POST, "/v1/users/ada/files")
+            .header("idempotency-key", "key")
+            .header("content-type", FORM);
+        send(request.body(form(&[file]))).await
+    };
+    let first = tokio::task::spawn(send_file(app.sms.clone()));
+    eventually("the file is being sent", async || {
+        (!app.cloud.requests(Operation::Upload).is_empty()).then_some(())
+    })
+    .await;
+
+    app.cloud.clock.advance(TimeDelta::seconds(14));
+    let renewed = app.cloud.clock.now() + TimeDelta::seconds(15);
+    eventually("the lease is renewed", async || {
+        let dump = app.database.dump().await;
+        let until = renewed.timestamp_millis().to_string();
+        dump.contains(&until).then_some(())
+    })
+    .await;
+    app.cloud.clock.advance(TimeDelta::seconds(14));
+    let repeat = send_file(app.sms.clone()).await;
+
+    repeat.expect_problem(409, "idempotency-key-in-use");
+    assert!(!first.is_finished());
+    assert_eq!(app.cloud.requests(Operation::Upload).len(), 1);
+    first.abort();
+}
+
+async fn a_killed_replica_leaves_its_request_to_the_repeat(engine: Engine) {
+    let cloud = Cloud::start().await;
+    let database = Database::create(engine).await;
+    let toml = bridge_toml(&database.location, &cloud.url);
+    let (process, sms, _) = Process::serve(&toml).await;
+    cloud.sandbox.inject(Fault::stall(Operation::Conversation));
+    let unanswered = tokio::task::spawn(async move {
+        try_send(keyed(&sms, "key", MESSAGES, &json!({"text": "hello"}))).await
+    });
+    eventually("the Cloud is asked", async || {
+        (!cloud.requests(Operation::Conversation).is_empty()).then_some(())
+    })
+    .await;
+
+    process.kill().await;
+    assert!(unanswered.await.unwrap().is_err());
+    let begun = database.dump().await;
+    let (_process, sms, _) = Process::serve(&toml).await;
+
+    let meanwhile = say(&sms, "key", "hello").await;
+    meanwhile.expect_problem(409, "idempotency-key-in-use");
+    let other = say(&sms, "key", "other words").await;
+    other.expect_problem(422, "idempotency-key-reused");
+    // The lease of the dead one runs out.
+    let reply = eventually("the repeat is done", async || {
+        let reply = say(&sms, "key", "hello").await;
+        (reply.status != 409).then_some(reply)
+    })
+    .await;
+    let sent = reply.expect_fresh(201);
+    assert!(begun.contains(sent["id"].as_str().unwrap()), "another name");
+    assert_eq!(texts(&cloud), ["hello"]);
+    let again = say(&sms, "key", "hello").await;
+    assert_eq!(again.expect_replay(201), sent);
+}
+
+async fn erasing_a_user_frees_the_keys(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let first = say(&app.sms, "key", "hello").await.expect_fresh(201);
+    let id = first["id"].as_str().unwrap();
+    assert!(app.database.dump().await.contains(id));
+
+    let erasure = app.sms.request(Method::DELETE, "/v1/users/ada");
+    send(erasure).await.expect(204);
+
+    assert!(!app.database.dump().await.contains(id));
+    let second = say(&app.sms, "key", "hello").await.expect_fresh(201);
+    assert_ne!(second["conversation_id"], first["conversation_id"]);
+}
