@@ -172,3 +172,43 @@ fn replay(answer: Answer) -> Response {
     response.extensions_mut().insert(Whole);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_is_kept_unless_it_says_that_nothing_was_done() {
+        for &code in Code::ALL {
+            let problem = Problem::new(code, "A detail.").into_response();
+
+            let done = done(problem, "abc").await;
+
+            let unsure = ["internal-error", "cloud-outcome-unknown"].contains(&code.as_str());
+            assert_eq!(done.outcome.status(), code.status());
+            assert_eq!(done.kept.is_some(), unsure, "{}", code.as_str());
+            if let Some(kept) = done.kept {
+                assert_eq!(kept.status, code.status().as_u16());
+                assert!(kept.body.contains(r#""request_id":"abc""#), "{}", kept.body);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_success_is_kept_with_its_headers_and_sent_all_the_same() {
+        let accepted = (StatusCode::ACCEPTED, [("location", "/v1/messages/a")], "{}");
+
+        let done = done(accepted.into_response(), "abc").await;
+
+        let kept = replay(done.kept.unwrap());
+        assert_eq!(kept.headers()["idempotency-replayed"], "true");
+        for response in [kept, done.outcome] {
+            assert_eq!(response.status(), StatusCode::ACCEPTED);
+            assert_eq!(response.headers()["location"], "/v1/messages/a");
+            let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            assert_eq!(body, "{}");
+        }
+    }
+}
