@@ -11,6 +11,7 @@ mod extract;
 mod form;
 mod idempotency;
 mod openapi;
+mod prefer;
 pub mod problem;
 mod router;
 mod v1;

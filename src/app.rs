@@ -2,6 +2,7 @@
 //!
 //! `serve`, `demo` and the tests all come through here, so that what is tested is what runs.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -17,8 +18,9 @@ use crate::config::{self, Config};
 use crate::delivery;
 use crate::http;
 use crate::lifecycle::{self, Lifecycle};
+use crate::outbox;
 use crate::store::{self, Store};
-use crate::types::ids::ConversationId;
+use crate::types::ids::{ChannelId, ConversationId};
 use crate::webhooks::{Inbox, Installation, Interpreter, Listener, Receiver, Writer};
 
 /// Conversations that have been opened and may wait to be looked at; who finds no room is looked at a little later.
@@ -69,13 +71,18 @@ impl App {
         let store = Store::connect(&location(&config.database)).await?;
         store.migrate().await?;
         let (opened, openings) = mpsc::channel(OPENINGS);
-        let (receiver, writer) = receiver(config, &store, &clock, openings);
+        let listeners = listeners(config);
+        let (receiver, writer) = receiver(config, listeners.clone(), &store, &clock, openings);
         life.tasks().spawn(writer.run());
+        let channels = channels(config);
+        let keys = keys(config, &channels);
         let bridge = Bridge::new(Parts {
             store: store.clone(),
             cloud: cloud(config, &clock, proxy)?,
             keyring: config.encryption.keys.clone(),
             clock: SharedClock::clone(&clock),
+            channels,
+            listeners,
             opened,
             tasks: life.tasks().clone(),
             stopping: life.stopping_token(),
@@ -84,6 +91,10 @@ impl App {
             .spawn(bridge.clone().remove_what_is_old(config.retention));
         life.tasks().spawn(bridge.clone().end_due_typing());
         life.tasks().spawn(bridge.clone().send_due_nacks());
+        let stopping = life.clone();
+        life.tasks().spawn(outbox::run(bridge.clone(), async move {
+            stopping.stopping().await;
+        }));
         let (stopping, heard) = (life.stopping_token(), store.clone());
         life.tasks().spawn(async move {
             stopping.run_until_cancelled(heard.listen()).await;
@@ -99,7 +110,7 @@ impl App {
         Ok(Self {
             facade: api::router(AppState {
                 bridge,
-                keys: keys(config),
+                keys,
                 receiver,
                 clock,
             }),
@@ -205,19 +216,13 @@ pub fn cloud(
 /// Who takes what the Cloud tells, and who writes it down.
 fn receiver(
     config: &Config,
+    listeners: HashMap<ChannelId, Listener>,
     store: &Store,
     clock: &SharedClock,
     opened: mpsc::Receiver<ConversationId>,
 ) -> (Receiver, Writer) {
-    let listeners = config.channels.iter().map(|channel| {
-        let listener = Listener {
-            events: channel.events.clone(),
-            max_age: channel.callback.as_ref().map(|_| channel.max_age),
-        };
-        (channel.id.clone(), listener)
-    });
     let interpreter = Interpreter {
-        listeners: listeners.collect(),
+        listeners,
         public_url: config.public_url.clone(),
         clock: SharedClock::clone(clock),
     };
@@ -248,12 +253,25 @@ fn callbacks(config: &Config) -> Vec<delivery::Channel> {
     callbacks.collect()
 }
 
-fn keys(config: &Config) -> Keys {
+/// What the channels want to be told.
+fn listeners(config: &Config) -> HashMap<ChannelId, Listener> {
+    let listeners = config.channels.iter().map(|channel| {
+        let listener = Listener {
+            events: channel.events.clone(),
+            max_age: channel.callback.as_ref().map(|_| channel.max_age),
+        };
+        (channel.id.clone(), listener)
+    });
+    listeners.collect()
+}
+
+/// The channels as the use cases know them.
+fn channels(config: &Config) -> HashMap<ChannelId, Arc<bridge::Channel>> {
     let channels = config.accounts.iter().flat_map(|account| {
         let channels = config.channels.iter();
         let of_account = channels.filter(|channel| channel.account_id == account.account_id);
-        of_account.map(|channel| ChannelKeys {
-            channel: Arc::new(bridge::Channel {
+        of_account.map(|channel| {
+            let known = bridge::Channel {
                 id: channel.id.clone(),
                 account_id: channel.account_id.clone(),
                 namespace: channel.namespace.clone(),
@@ -262,7 +280,17 @@ fn keys(config: &Config) -> Keys {
                 max_file_bytes: account.max_file_bytes,
                 file_types: account.file_types.clone(),
                 deliver_for: channel.callback.as_ref().map(|_| channel.max_age),
-            }),
+            };
+            (channel.id.clone(), Arc::new(known))
+        })
+    });
+    channels.collect()
+}
+
+fn keys(config: &Config, known: &HashMap<ChannelId, Arc<bridge::Channel>>) -> Keys {
+    let channels = config.channels.iter().filter_map(|channel| {
+        Some(ChannelKeys {
+            channel: Arc::clone(known.get(&channel.id)?),
             keys: channel.api_keys.clone(),
         })
     });

@@ -3,10 +3,11 @@
 //! Owns the mapping of users to consumers and conversations, and the rules that keep it true: one conversation is opened
 //! however many ask, one that the Cloud has closed is replaced, a refused ConsumerJWS is made anew once. Knows nothing of
 //! HTTP towards the channel; the wire towards the Cloud is `cloud`'s. The way of a message, when all is well, is one
-//! look-up in the store and one request to the Cloud, under no lock.
+//! look-up in the store and one request to the Cloud, under no lock; what the Cloud cannot take now is kept and done later.
 
 mod conversations;
 mod deliveries;
+mod dispatch;
 mod error;
 mod events;
 mod files;
@@ -15,17 +16,21 @@ mod lanes;
 mod messages;
 mod nacks;
 mod openings;
+mod outcomes;
 mod ratings;
 mod raw;
 mod receipts;
+mod requests;
 mod retention;
 mod rotation;
+mod schedule;
 mod session;
 mod split;
 mod tokens;
 mod typing;
 mod users;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
@@ -35,12 +40,14 @@ use tokio_util::task::TaskTracker;
 
 pub use conversations::OpenOutcome;
 pub use deliveries::DeliveryPage;
+pub use dispatch::DueLanes;
 pub use error::Error;
 pub use events::{EventPage, EventStream, Gap};
 pub use files::{FetchedFile, NewFile, Place};
 pub use idempotency::{Done, Keyed, Once};
 pub use messages::{Choice, Message, NewMessage, SentFile};
 pub use raw::Raw;
+pub use requests::{Outcome, Patience, Queued};
 pub use rotation::{Rotation, rotate};
 
 pub use crate::cloud::Error as CloudError;
@@ -51,11 +58,13 @@ use crate::crypto::Keyring;
 use crate::media::Previews;
 use crate::store::Store;
 use crate::types::conversation::Opening;
+use crate::types::event::Listener;
 use crate::types::file::ImageType;
 use crate::types::ids::{AccountId, ChannelId, ConversationId, Namespace, UserId, UserKey};
 use crate::types::message::MessageId;
 use crate::types::trace::Trace;
 use openings::Openings;
+use requests::Recent;
 
 /// The use cases over their parts; cheap to clone.
 #[derive(Debug, Clone)]
@@ -64,6 +73,9 @@ pub struct Bridge {
     openings: Arc<Openings>,
     /// Rung when somebody's typing has become due here, so that nobody waits for the next look.
     typing_due: Arc<Notify>,
+    /// Rung when something was queued here.
+    requests_due: Arc<Notify>,
+    recent: Arc<Recent>,
     places_for_files: Arc<Semaphore>,
     places_for_readers: Arc<Semaphore>,
     previews: Previews,
@@ -80,6 +92,10 @@ pub struct Parts {
     pub keyring: Keyring,
     /// The time.
     pub clock: SharedClock,
+    /// The channels, for what is done for them later.
+    pub channels: HashMap<ChannelId, Arc<Channel>>,
+    /// What the channels want to be told.
+    pub listeners: HashMap<ChannelId, Listener>,
     /// Who wants to know of conversations that have been opened.
     pub opened: mpsc::Sender<ConversationId>,
     /// Holds what must finish although its caller has gone.
@@ -96,6 +112,8 @@ impl Bridge {
             parts: Arc::new(parts),
             openings: Arc::default(),
             typing_due: Arc::default(),
+            requests_due: Arc::default(),
+            recent: Arc::default(),
             places_for_files: Arc::new(Semaphore::new(files::FILES_AT_ONCE)),
             places_for_readers: Arc::new(Semaphore::new(events::READERS_AT_ONCE)),
             previews: Previews::default(),

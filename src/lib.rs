@@ -16,6 +16,7 @@
 //! | `cloud` | `http`, `types`, `clock` |
 //! | `store` | `crypto`, `types` |
 //! | `bridge` | `cloud`, `store`, `media`, `crypto`, `types`, `clock` |
+//! | `outbox` | `bridge` |
 //! | `webhooks` | `store`, `types`, `clock` |
 //! | `delivery` | `store`, `http`, `crypto`, `types`, `clock` |
 //! | `api` | `bridge`, `webhooks`, `crypto`, `types`, `clock`, and the words of `cloud` and `store` that `bridge` answers with |
@@ -34,6 +35,7 @@ pub mod delivery;
 pub mod http;
 pub mod lifecycle;
 pub mod media;
+pub mod outbox;
 pub mod sandbox;
 pub mod store;
 pub mod telemetry;

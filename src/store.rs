@@ -21,6 +21,7 @@ mod idempotency;
 mod log;
 mod nacks;
 mod postgres;
+mod requests;
 mod retention;
 mod sqlite;
 mod tx;
@@ -42,6 +43,10 @@ pub use files::HostedFile;
 pub use idempotency::{Answer, Claim, KeyedRequest};
 pub use log::{LoggedEvent, NewEvent, Page};
 pub use nacks::DueNack;
+pub use requests::{
+    Conclusion, DueLane, Echo, Flight, NewRequest, Report, Request, RequestKind, RequestState,
+    Settled, Step,
+};
 pub use typing::{DueTyping, Typing};
 pub use users::{Lease, Standing, StoredToken, User, UserRef};
 

@@ -17,6 +17,7 @@ pub mod signature;
 pub mod translate;
 pub mod wire;
 
+pub use crate::types::event::Listener;
 pub use inbox::{Inbox, Writer};
-pub use interpreter::{Interpreter, Listener};
+pub use interpreter::Interpreter;
 pub use receiver::{Error, Installation, Origin, Receiver};

@@ -155,6 +155,7 @@ fn describe_problems(document: &mut Document) {
                 Code::TooManyReaders => path == "/v1/events",
                 Code::FileNotFound => is_about_files && !has_body,
                 Code::IdempotencyKeyInUse | Code::IdempotencyKeyReused => takes_key,
+                Code::MessageNotFound => path.starts_with("/v1/messages"),
                 Code::TooManyFiles => is_about_files && has_body,
                 _ => true,
             };

@@ -62,6 +62,7 @@ codes! {
     NotFound = "not-found", NOT_FOUND, false, "There is nothing at this path";
     UserNotFound = "user-not-found", NOT_FOUND, false, "The channel has no such user";
     ConversationNotFound = "conversation-not-found", NOT_FOUND, false, "The user never had a conversation";
+    MessageNotFound = "message-not-found", NOT_FOUND, false, "No message that was queued has this id";
     FileNotFound = "file-not-found", NOT_FOUND, false, "The user has no such file";
     EventNotFound = "event-not-found", NOT_FOUND, false, "The channel has no such event";
     MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, false, "The path does not take this method";
@@ -469,6 +470,15 @@ impl From<bridge::Error> for Problem {
                 Code::NoOpenConversation,
                 "This user has no open conversation; a message opens one.",
             ),
+            Error::MessageNotFound => Self::new(
+                Code::MessageNotFound,
+                "No message of this channel that was answered 202 has this id; one that the Cloud had at once leaves no trace.",
+            ),
+            Error::OutOfTime { is_sent: true } => Self::outcome_unknown(),
+            Error::OutOfTime { is_sent: false } => {
+                Self::new(Code::CloudUnavailable, "The Cloud did not answer in time.")
+                    .retry_after(CLOUD_RETRY_SECONDS)
+            }
             Error::ConversationOpen => Self::new(
                 Code::ConversationOpen,
                 "This user's conversation is still open; the Cloud takes ratings after the close.",
@@ -523,7 +533,7 @@ impl From<bridge::Error> for Problem {
                 "The bridge's storage is away; nothing was accepted.",
             )
             .retry_after(STORAGE_RETRY_SECONDS),
-            Error::Seal(_) | Error::Interrupted => Self::internal(),
+            Error::Seal(_) | Error::Interrupted | Error::LaneLost => Self::internal(),
         };
         problem.caused_by(error)
     }

@@ -4,7 +4,7 @@ mod conversation;
 mod deliveries;
 mod events;
 mod files;
-mod messages;
+pub(super) mod messages;
 mod profile;
 mod rating;
 mod receipts;
@@ -22,6 +22,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(conversation::open, conversation::show))
         .routes(routes!(conversation::close))
         .routes(routes!(messages::send))
+        .routes(routes!(messages::show))
         .routes(routes!(files::send))
         .routes(routes!(files::show))
         .routes(routes!(typing::set))

@@ -1,5 +1,6 @@
 //! Opening, showing and closing a user's conversation.
 
+use super::requests::{Outcome, Patience, Work};
 use super::session::Session;
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::{self, Signal};
@@ -70,41 +71,58 @@ impl Bridge {
             .ok_or(Error::ConversationNotFound)
     }
 
-    /// Closes the user's conversation, also a survey in it; one that is closed stays so.
+    /// Closes the user's conversation, also a survey in it, or with `survey` its main dialog alone, so that a survey can
+    /// follow. What is closed stays so.
     ///
     /// # Errors
     ///
-    /// [`Error::ConversationNotFound`] where there never was one; when the Cloud refuses or is away.
+    /// [`Error::ConversationNotFound`] where there never was one; when the Cloud refuses, or the storage is away.
     pub async fn close_conversation(
         &self,
         caller: &Caller,
         user_id: UserId,
-    ) -> Result<Conversation, Error> {
+        survey: bool,
+        patience: Patience,
+    ) -> Result<Outcome<Conversation>, Error> {
         let key = caller.key(user_id.clone());
-        self.close_open(&caller.trace, &key, |session| {
+        let standing = self.parts.store.standing(&key).await?;
+        // What waits may open one.
+        if standing
+            .as_ref()
+            .is_none_or(|standing| standing.waiting == 0)
+        {
+            self.conversation(caller, user_id.clone()).await?;
+        }
+        let work = Work::Close { survey };
+        Ok(
+            match self.submit(caller, &key, standing, work, patience).await? {
+                Outcome::Done(_) => Outcome::Done(self.conversation(caller, user_id).await?),
+                Outcome::Queued(queued) => Outcome::Queued(queued),
+            },
+        )
+    }
+
+    pub(super) async fn close_conversation_now(
+        &self,
+        trace: &Trace,
+        key: &UserKey,
+    ) -> Result<(), Error> {
+        self.close_open(trace, key, |session| {
             if session.may_outlive_dialog() {
                 Signal::CloseEverything
             } else {
                 Signal::Close
             }
         })
-        .await?;
-        self.conversation(caller, user_id).await
+        .await
     }
 
-    /// Closes the main dialog of the user's conversation, which stays open, so that a survey can follow. Where the main
-    /// dialog or the whole conversation is closed, it stays so.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::ConversationNotFound`] where there never was one; when the Cloud refuses or is away.
-    pub async fn close_for_survey(
+    pub(super) async fn close_main_dialog_now(
         &self,
-        caller: &Caller,
-        user_id: UserId,
-    ) -> Result<Conversation, Error> {
-        let trace = &caller.trace;
-        let session = self.session(trace, &caller.key(user_id.clone())).await?;
+        trace: &Trace,
+        key: &UserKey,
+    ) -> Result<(), Error> {
+        let session = self.session(trace, key).await?;
         if let Some(mut session) = session
             && session.conversation.dialog == CurrentDialog::Main
         {
@@ -120,7 +138,7 @@ impl Bridge {
                 Err(error) => return Err(error),
             }
         }
-        self.conversation(caller, user_id).await
+        Ok(())
     }
 
     /// Closes the user's open conversation, if there is one, with the signal that is right for it.

@@ -45,6 +45,18 @@ pub enum Error {
     /// As many readers as fit wait for events.
     #[error("as many readers as fit wait for events")]
     TooManyReaders,
+    /// No request that was answered before the Cloud had it bears this id.
+    #[error("there is no such message, or it was sent at once")]
+    MessageNotFound,
+    /// The time that the channel waits for the Cloud has passed.
+    #[error("the Cloud took longer than the channel waits")]
+    OutOfTime {
+        /// Whether something was on its way by then.
+        is_sent: bool,
+    },
+    /// Another works on the user's requests by now.
+    #[error("another has taken over the user's requests")]
+    LaneLost,
     /// What was asked needs an open conversation.
     #[error("the user has no open conversation")]
     NoOpenConversation,

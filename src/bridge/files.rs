@@ -1,19 +1,22 @@
 //! Files: a user's to the Cloud, and either side's from there.
 
+use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout_at;
 use tokio_util::bytes::Bytes;
 
-use super::messages::{Content, Message, SentFile, Written};
+use super::messages::{Message, SentFile, Written};
+use super::requests::{Attempt, Hosted, Outcome, Patience, Work};
 use super::session::Session;
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::{self, Download};
 use crate::store::HostedFile;
 use crate::types::file::{FileId, FileType, ImageType};
 use crate::types::ids::UserId;
-use crate::types::message::Text;
-use crate::types::trace::Trace;
+use crate::types::message::{Digest, Text};
 
 /// How many files this process takes at once. A file is in memory from its first byte until the Cloud has it, so this
 /// times the largest file is what files take: 48 MB with the default, 160 MB with the largest limit that can be set.
@@ -42,11 +45,39 @@ pub struct FetchedFile {
 }
 
 /// A file as it goes out.
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Attachment {
-    kind: ImageType,
-    content: Bytes,
-    caption: Option<Text>,
+    /// Kept beside the rest.
+    #[serde(skip)]
+    pub(super) content: Bytes,
+    caption: Option<String>,
     preview: Option<String>,
+    /// Where the Cloud has it, once it does.
+    hosted: Option<Hosted>,
+}
+
+impl Attachment {
+    fn kind(&self) -> Result<ImageType, Error> {
+        // It was looked at when it came.
+        ImageType::of(&self.content).ok_or(Error::Interrupted)
+    }
+
+    /// The file that the Cloud has.
+    pub(super) fn sent(&self) -> Option<SentFile> {
+        Some(SentFile {
+            id: self.hosted.as_ref()?.id,
+            file_type: self.kind().ok()?.into(),
+        })
+    }
+}
+
+impl fmt::Debug for Attachment {
+    /// Leaves out what the file shows and what was said of it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attachment")
+            .field("size_bytes", &self.content.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Bridge {
@@ -64,14 +95,14 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// [`Error::FileTypeRefused`]; [`Error::SurveyPending`]; when the Cloud refuses, is away, or does not say whether it took the message; when the
-    /// storage is away.
+    /// [`Error::FileTypeRefused`]; when the Cloud refuses, or the storage is away.
     pub async fn send_file(
         &self,
         caller: &Caller,
         user_id: UserId,
         file: NewFile,
-    ) -> Result<Message, Error> {
+        patience: Patience,
+    ) -> Result<Outcome<Message>, Error> {
         let NewFile { content, caption } = file;
         let allowed = &caller.channel.file_types;
         let kind = ImageType::of(&content)
@@ -81,54 +112,75 @@ impl Bridge {
             })?;
         let preview = self.previews.make(kind, content.clone()).await;
         let attachment = Attachment {
-            kind,
             content,
-            caption,
+            caption: caption.map(|caption| caption.as_str().to_owned()),
             preview,
+            hosted: None,
         };
-        let opening = &caller.channel.defaults;
-        self.deliver(caller, user_id, opening, Content::File(&attachment))
+        let key = caller.key(user_id);
+        let standing = self.parts.store.standing(&key).await?;
+        let work = Work::File(attachment);
+        self.submit_message(caller, key, standing, work, patience)
             .await
     }
 
-    /// Stores a file at the Cloud and writes it into the session's conversation.
+    /// Stores a file at the Cloud, unless it has it already, and writes it into the session's conversation.
     pub(super) async fn write_file(
         &self,
-        trace: &Trace,
+        attempt: &mut Attempt<'_>,
         session: &mut Session,
-        file: &Attachment,
+        file: &mut Attachment,
     ) -> Result<Written, Error> {
-        let relative_path = self
-            .upload(trace, session, file.kind, &file.content)
-            .await?;
-        let hosted = HostedFile {
-            relative_path,
-            file_type: file.kind.into(),
+        let kind = file.kind()?;
+        let hosted = if let Some(hosted) = &file.hosted {
+            hosted.clone()
+        } else {
+            let upload = self.host(attempt, session, kind, &file.content);
+            let hosted = timeout_at(attempt.until, upload).await;
+            hosted.unwrap_or(Err(Error::OutOfTime { is_sent: false }))?
         };
-        let clock = &self.parts.clock;
-        // Before it is published: what is published has been sent, and a failure would ask for it to be sent again.
-        let id = self
-            .parts
-            .store
-            .ensure_file(
-                session.user,
-                FileId::new(clock.uuid()),
-                &hosted,
-                clock.now(),
-            )
-            .await?;
+        file.hosted = Some(hosted.clone());
+        let flight = self.flight(session, &Digest::of_file(&hosted.relative_path));
+        let body = || Work::File(file.clone()).to_json();
+        self.take_off(attempt, flight, body).await?;
         let content = cloud::Content::File(cloud::File {
             relative_path: &hosted.relative_path,
-            kind: file.kind,
-            caption: file.caption.as_ref().map(Text::as_str),
+            kind,
+            caption: file.caption.as_deref(),
             preview: file.preview.as_deref(),
         });
         Ok(Written {
-            sequence: self.publish(trace, session, content, None).await?,
-            file: Some(SentFile {
-                id,
-                file_type: hosted.file_type,
-            }),
+            sequence: self
+                .publish_in_time(attempt, session, content, None)
+                .await?,
+            file: file.sent(),
+        })
+    }
+
+    /// Stores a file at the Cloud, and keeps what it is called there.
+    async fn host(
+        &self,
+        attempt: &Attempt<'_>,
+        session: &mut Session,
+        kind: ImageType,
+        content: &Bytes,
+    ) -> Result<Hosted, Error> {
+        let trace = &attempt.caller.trace;
+        let relative_path = self.upload(trace, session, kind, content).await?;
+        let hosted = HostedFile {
+            relative_path,
+            file_type: kind.into(),
+        };
+        let clock = &self.parts.clock;
+        // Before it is published: what is published has been sent, and a failure would ask for it to be sent again.
+        let store = &self.parts.store;
+        let id = FileId::new(clock.uuid());
+        let id = store
+            .ensure_file(session.user, id, &hosted, clock.now())
+            .await?;
+        Ok(Hosted {
+            relative_path: hosted.relative_path,
+            id,
         })
     }
 

@@ -9,7 +9,7 @@ use crate::bridge::{Bridge, Error};
 use crate::store::{Lease, UserRef};
 
 /// 15 s: longer than the work under it may take, so that a lease is only ever lost by a process that died or hangs.
-const LEASE: TimeDelta = TimeDelta::seconds(15);
+pub(super) const LEASE: TimeDelta = TimeDelta::seconds(15);
 
 /// 20 s: longer than a lease, so that who waits for a replica that died takes its place rather than giving up.
 const WAIT_LIMIT: Duration = Duration::from_secs(20);
@@ -47,12 +47,16 @@ impl Bridge {
     /// Takes the user's lane if nobody has it.
     pub(super) async fn try_lane(&self, user: UserRef) -> Result<Option<Lease>, Error> {
         let now = self.parts.clock.now();
-        let lease = Lease {
-            id: self.parts.clock.uuid().to_string(),
-            until: now + LEASE,
-        };
+        let lease = self.new_lease();
         let taken = self.parts.store.claim_lane(user, &lease, now).await?;
         Ok(taken.then_some(lease))
+    }
+
+    pub(super) fn new_lease(&self) -> Lease {
+        Lease {
+            id: self.parts.clock.uuid().to_string(),
+            until: self.parts.clock.now() + LEASE,
+        }
     }
 
     /// Waits for the user's lane and takes it.

@@ -3,19 +3,21 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::time::sleep;
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::files::Attachment;
+use super::openings::Joined;
+use super::requests::{Attempt, Outcome, Patience, Work};
 use super::session::Session;
 use super::split::{json_chars, split};
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::{self, Signal};
-use crate::store::OpenConversation;
+use crate::store::{Flight, OpenConversation, Standing};
 use crate::types::conversation::Opening;
 use crate::types::file::{FileId, FileType};
-use crate::types::ids::{ConversationId, UserId};
-use crate::types::message::{MessageId, Metadata, Sequence, Text};
-use crate::types::trace::Trace;
+use crate::types::ids::{ConversationId, UserId, UserKey};
+use crate::types::message::{Digest, MessageId, Metadata, Sequence, Text};
 
 /// How many conversations in a row may turn out closed before a message is given up: an agent closes one now and then,
 /// an account that closes every new one at once will not change its mind.
@@ -31,6 +33,9 @@ const USUAL_ID: usize = 36;
 /// 64 characters: what the Cloud's schema allows such an id.
 const LONGEST_ID: usize = 64;
 
+/// 250 ms: what a request gets whose time has run out on the way to it, and what its own limit is given to speak first.
+const LEAST: Duration = Duration::from_millis(250);
+
 /// A message to be sent.
 #[derive(Debug, Clone)]
 pub struct NewMessage {
@@ -45,7 +50,7 @@ pub struct NewMessage {
 }
 
 /// An element of an agent's message that the user used.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Choice {
     /// The number of the agent's message.
     pub sequence: Sequence,
@@ -92,13 +97,14 @@ pub struct SentFile {
 }
 
 /// What a message says.
-#[derive(Clone, Copy)]
 pub(super) enum Content<'a> {
     Text {
         text: &'a str,
         reply_to: Option<&'a Choice>,
+        /// The work that it is a part of, as it is kept.
+        body: &'a str,
     },
-    File(&'a Attachment),
+    File(&'a mut Attachment),
 }
 
 /// What became of what was written.
@@ -112,102 +118,80 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// [`Error::TextTooLong`]; [`Error::PartlySent`]; [`Error::SurveyPending`]; when the Cloud refuses, is away, or does not say whether it took the
-    /// message; when the storage is away.
+    /// [`Error::TextTooLong`]; [`Error::PartlySent`]; when the Cloud refuses, or the storage is away.
     pub async fn send_text(
         &self,
         caller: &Caller,
         user_id: UserId,
         message: &NewMessage,
-    ) -> Result<Message, Error> {
-        let opening = message.open.as_ref().unwrap_or(&caller.channel.defaults);
-        let pieces = self.pieces(caller, &user_id, message).await?;
-        let mut reply_to = message.reply_to.as_ref();
-        let mut whole: Option<Message> = None;
-        for text in &pieces {
-            let content = Content::Text {
-                text,
-                reply_to: reply_to.take(),
-            };
-            let sent = self
-                .deliver(caller, user_id.clone(), opening, content)
-                .await;
-            match (&mut whole, sent) {
-                (Some(whole), Ok(next)) => whole.further.push(next.sequence),
-                (None, sent) => whole = Some(sent?),
-                (Some(whole), Err(cause)) => {
-                    return Err(Error::PartlySent {
-                        sent: whole.sequences(),
-                        of: pieces.len(),
-                        cause: Box::new(cause),
-                    });
-                }
-            }
-        }
-        // A text is not empty, so there was a piece of it.
-        whole.ok_or(Error::Interrupted)
+        patience: Patience,
+    ) -> Result<Outcome<Message>, Error> {
+        let key = caller.key(user_id);
+        let standing = self.parts.store.standing(&key).await?;
+        let open = standing
+            .as_ref()
+            .and_then(|standing| standing.open.as_ref());
+        let pieces = pieces(caller, open, message)?;
+        let work = Work::Text {
+            pieces: pieces.into_iter().map(str::to_owned).collect(),
+            reply_to: message.reply_to.clone(),
+            open: message.open.clone(),
+        };
+        self.submit_message(caller, key, standing, work, patience)
+            .await
     }
 
-    /// The texts that a message is sent as: one, unless it is longer than the Cloud takes and may be split.
-    async fn pieces<'a>(
+    /// Does the work of a message now, or keeps it for later.
+    pub(super) async fn submit_message(
         &self,
         caller: &Caller,
-        user_id: &UserId,
-        message: &'a NewMessage,
-    ) -> Result<Vec<&'a str>, Error> {
-        let text = message.text.as_str();
-        let limit = caller.channel.max_request_chars;
-        let metadata = message.reply_to.as_ref().map(|choice| &choice.metadata);
-        let around = |id_chars| cloud::chars_around_text(id_chars, metadata);
-        let chars = json_chars(text);
-        // Nearly every text fits whatever the conversation is called, and no look-up is needed to see it.
-        if chars + around(2 * LONGEST_ID) <= limit {
-            return Ok(vec![text]);
-        }
-        let key = caller.key(user_id.clone());
-        let standing = self.parts.store.standing(&key).await?;
-        let open = standing.and_then(|standing| standing.open);
-        let ids = |open: OpenConversation| open.id.as_str().len() + open.dialog_id().len();
-        let around = around(open.map_or(2 * USUAL_ID, ids));
-        if chars + around <= limit {
-            Ok(vec![text])
-        } else if message.split && around < limit {
-            Ok(split(text, limit - around))
-        } else {
-            Err(Error::TextTooLong {
-                chars: chars + around,
-                limit,
-            })
-        }
+        key: UserKey,
+        standing: Option<Standing>,
+        work: Work,
+        patience: Patience,
+    ) -> Result<Outcome<Message>, Error> {
+        let job = match self.submit(caller, &key, standing, work, patience).await? {
+            Outcome::Done(job) => job,
+            Outcome::Queued(queued) => return Ok(Outcome::Queued(queued)),
+        };
+        let (Some((sequence, further)), Some(conversation_id)) =
+            (job.sent.split_first(), job.conversation_id)
+        else {
+            // Neither a text nor a file is empty, so something was sent.
+            return Err(Error::Interrupted);
+        };
+        Ok(Outcome::Done(Message {
+            id: job.id,
+            user_id: key.user_id,
+            conversation_id,
+            sequence: *sequence,
+            further: further.to_vec(),
+            created_at: job.created_at,
+            file: job.file,
+        }))
     }
 
     /// Brings a message into the open conversation; opens one where there is none or the Cloud has closed it.
     pub(super) async fn deliver(
         &self,
-        caller: &Caller,
-        user_id: UserId,
+        attempt: &mut Attempt<'_>,
+        mut session: Option<Session>,
         opening: &Opening,
-        content: Content<'_>,
-    ) -> Result<Message, Error> {
-        let created_at = self.parts.clock.now();
-        let id = caller
-            .message_id
-            .unwrap_or_else(|| MessageId::new(self.parts.clock.uuid()));
-        let key = caller.key(user_id);
-        let session = self.session(&caller.trace, &key).await?;
-        let mut session = session.filter(Session::takes_messages);
+        mut content: Content<'_>,
+    ) -> Result<(Session, Written), Error> {
         let mut replacements = 0;
         let (session, written) = loop {
+            attempt.flight = None;
             let (mut open, settling) = if let Some(session) = session.take() {
                 (session, false)
             } else {
-                let joined = self.join_opening(caller, &key, opening).await?;
+                let joined = self.join(attempt, opening).await?;
                 (joined.session, joined.opened)
             };
-            let mut outcome = self.write(&caller.trace, &mut open, content).await;
+            let mut outcome = self.write(attempt, &mut open, &mut content).await;
             if settling && matches!(outcome, Err(Error::Cloud(cloud::Error::Refused { .. }))) {
                 sleep(SETTLING).await;
-                outcome = self.write(&caller.trace, &mut open, content).await;
+                outcome = self.write(attempt, &mut open, &mut content).await;
             }
             match outcome {
                 Ok(written) => break (open, written),
@@ -222,50 +206,126 @@ impl Bridge {
         if session.typing.is_some() {
             self.end_typing(session.user).await;
         }
-        Ok(Message {
-            id,
-            user_id: session.key.user_id,
-            conversation_id: session.conversation.id,
-            sequence: written.sequence,
-            further: Vec::new(),
-            created_at,
-            file: written.file,
-        })
+        if attempt.held.is_none() {
+            let dialog_id = session.conversation.dialog_id();
+            self.recent.add(session.user, dialog_id, written.sequence);
+        }
+        Ok((session, written))
+    }
+
+    /// The session of a user without an open conversation, within the time that there is.
+    async fn join(&self, attempt: &Attempt<'_>, opening: &Opening) -> Result<Joined, Error> {
+        let Attempt { caller, key, .. } = attempt;
+        if let Some(held) = attempt.held {
+            return self.open_held(caller, key, held.user, opening).await;
+        }
+        // The opening goes on, and what is kept now is sent in it.
+        let joined = timeout_at(attempt.until, self.join_opening(caller, key, opening)).await;
+        joined.unwrap_or(Err(Error::OutOfTime { is_sent: false }))
     }
 
     async fn write(
         &self,
-        trace: &Trace,
+        attempt: &mut Attempt<'_>,
         session: &mut Session,
-        content: Content<'_>,
+        content: &mut Content<'_>,
     ) -> Result<Written, Error> {
         match content {
-            Content::Text { text, reply_to } => {
-                self.write_text(trace, session, text, reply_to).await
+            Content::Text {
+                text,
+                reply_to,
+                body,
+            } => {
+                self.write_text(attempt, session, text, *reply_to, body)
+                    .await
             }
-            Content::File(file) => self.write_file(trace, session, file).await,
+            Content::File(file) => self.write_file(attempt, session, file).await,
         }
     }
 
     /// Writes a text; a choice goes before it, as the Cloud documents the pair, both with its metadata.
     async fn write_text(
         &self,
-        trace: &Trace,
+        attempt: &mut Attempt<'_>,
         session: &mut Session,
         text: &str,
         reply_to: Option<&Choice>,
+        body: &str,
     ) -> Result<Written, Error> {
         let metadata = if let Some(Choice { sequence, metadata }) = reply_to {
             let choice = Signal::Choice(*sequence, metadata);
-            self.signal(trace, session, choice).await?;
+            let told = self.signal(&attempt.caller.trace, session, choice);
+            let told = timeout_at(attempt.until, told).await;
+            told.unwrap_or(Err(Error::OutOfTime { is_sent: false }))?;
             Some(metadata)
         } else {
             None
         };
+        let digest = Digest::of_text(text);
+        let flight = self.flight(session, &digest);
+        self.take_off(attempt, flight, || body.to_owned()).await?;
         let content = cloud::Content::Text(text);
         Ok(Written {
-            sequence: self.publish(trace, session, content, metadata).await?,
+            sequence: self
+                .publish_in_time(attempt, session, content, metadata)
+                .await?,
             file: None,
+        })
+    }
+
+    /// What is about to be sent in the session's dialog.
+    pub(super) fn flight(&self, session: &Session, digest: &Digest) -> Flight {
+        Flight {
+            conversation_id: session.conversation.id.clone(),
+            dialog_id: session.conversation.dialog_id().to_owned(),
+            digest: digest.to_string(),
+            begun_at: self.parts.clock.now(),
+        }
+    }
+
+    /// Publishes within the time that there is.
+    pub(super) async fn publish_in_time(
+        &self,
+        attempt: &Attempt<'_>,
+        session: &mut Session,
+        content: cloud::Content<'_>,
+        metadata: Option<&Metadata>,
+    ) -> Result<Sequence, Error> {
+        let left = attempt.until.saturating_duration_since(Instant::now());
+        // On a lane nobody waits, and a try takes as long as is usual.
+        session.patience = attempt.held.is_none().then_some(left.max(LEAST));
+        let trace = &attempt.caller.trace;
+        let published = self.publish(trace, session, content, metadata);
+        let published = timeout_at(attempt.until + LEAST, published).await;
+        published.unwrap_or(Err(Error::OutOfTime { is_sent: true }))
+    }
+}
+
+/// The texts that a message is sent as: one, unless it is longer than the Cloud takes and may be split.
+fn pieces<'a>(
+    caller: &Caller,
+    open: Option<&OpenConversation>,
+    message: &'a NewMessage,
+) -> Result<Vec<&'a str>, Error> {
+    let text = message.text.as_str();
+    let limit = caller.channel.max_request_chars;
+    let metadata = message.reply_to.as_ref().map(|choice| &choice.metadata);
+    let around = |id_chars| cloud::chars_around_text(id_chars, metadata);
+    let chars = json_chars(text);
+    // Nearly every text fits whatever the conversation is called.
+    if chars + around(2 * LONGEST_ID) <= limit {
+        return Ok(vec![text]);
+    }
+    let ids = |open: &OpenConversation| open.id.as_str().len() + open.dialog_id().len();
+    let around = around(open.map_or(2 * USUAL_ID, ids));
+    if chars + around <= limit {
+        Ok(vec![text])
+    } else if message.split && around < limit {
+        Ok(split(text, limit - around))
+    } else {
+        Err(Error::TextTooLong {
+            chars: chars + around,
+            limit,
         })
     }
 }

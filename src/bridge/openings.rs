@@ -93,7 +93,7 @@ impl Bridge {
         };
         let outcome = timeout(
             OPENING_LIMIT,
-            self.open_leased(caller, key, user, opening, &lease),
+            self.open_leased(caller, key, user, opening, Some(&lease)),
         )
         .await
         .unwrap_or(Err(Error::OpeningPending { cause: None }));
@@ -104,13 +104,27 @@ impl Bridge {
         outcome
     }
 
+    /// The same for whoever holds the user's lane and goes on holding it.
+    pub(super) async fn open_held(
+        &self,
+        caller: &Caller,
+        key: &UserKey,
+        user: UserRef,
+        opening: &Opening,
+    ) -> Outcome {
+        let opened = self.open_leased(caller, key, user, opening, None);
+        let outcome = timeout(OPENING_LIMIT, opened).await;
+        outcome.unwrap_or(Err(Error::OpeningPending { cause: None }))
+    }
+
+    /// Opens the user's conversation under the lane's lease, and gives `lease` back with it.
     async fn open_leased(
         &self,
         caller: &Caller,
         key: &UserKey,
         user: UserRef,
         opening: &Opening,
-        lease: &Lease,
+        lease: Option<&Lease>,
     ) -> Outcome {
         let store = &self.parts.store;
         let standing = store.standing(key).await?.ok_or(Error::UserNotFound)?;
@@ -125,6 +139,7 @@ impl Bridge {
                     token,
                     conversation,
                     typing: standing.typing,
+                    patience: None,
                 }));
             }
             open => open.map(|conversation| conversation.id),
@@ -190,6 +205,7 @@ impl Bridge {
                 token,
                 conversation,
                 typing: None,
+                patience: None,
             },
             opened,
             first: false,

@@ -4,6 +4,8 @@
 //! ended, the conversation has too, unless it is one that a survey can follow: of that only the dialog is known to have
 //! ended, and whether the conversation goes on is found out by asking for a new one (`openings`).
 
+use std::time::Duration;
+
 use serde_json::Value;
 use tokio_util::bytes::Bytes;
 
@@ -26,6 +28,8 @@ pub(super) struct Session {
     pub(super) conversation: OpenConversation,
     /// Whether the agent sees the user typing.
     pub(super) typing: Option<Typing>,
+    /// How long a request may take; left out, as long as is usual.
+    pub(super) patience: Option<Duration>,
 }
 
 impl Session {
@@ -54,6 +58,7 @@ impl Session {
             id: &self.conversation.id,
             dialog_id: self.conversation.dialog_id(),
             features: &self.conversation.features,
+            patience: self.patience,
         }
     }
 }
@@ -65,12 +70,24 @@ impl Bridge {
         trace: &Trace,
         key: &UserKey,
     ) -> Result<Option<Session>, Error> {
+        let standing = self.parts.store.standing(key).await?;
+        self.session_of(trace, key, standing).await
+    }
+
+    /// The same where it was looked up before.
+    pub(super) async fn session_of(
+        &self,
+        trace: &Trace,
+        key: &UserKey,
+        standing: Option<Standing>,
+    ) -> Result<Option<Session>, Error> {
         let Some(Standing {
             user,
             token,
             open: Some(conversation),
             typing,
-        }) = self.parts.store.standing(key).await?
+            ..
+        }) = standing
         else {
             return Ok(None);
         };
@@ -81,6 +98,7 @@ impl Bridge {
             token,
             conversation,
             typing,
+            patience: None,
         }))
     }
 

@@ -3,6 +3,8 @@
 //! SEND has no idempotency key, so a request that changes something is made again only where nothing of it was sent or
 //! where a token was refused. Features that a conversation was opened with go with every request.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -37,6 +39,8 @@ pub struct Conversation<'a> {
     pub dialog_id: &'a str,
     /// What the conversation was opened with.
     pub features: &'a Features,
+    /// The time that a try may take; left out, what is usual.
+    pub patience: Option<Duration>,
 }
 
 /// What is written into a conversation.
@@ -270,7 +274,7 @@ impl Client {
             operation: sent.operation,
             service: Service::Messaging,
             repeat: sent.repeat,
-            limit: site.transport.limits.send,
+            limit: sent.patience.unwrap_or(site.transport.limits.send),
             path: format!("/api/account/{account}/messaging/consumer/conversation/send"),
             query: "v=3",
             body: Body::json(&request),
@@ -303,6 +307,7 @@ pub(super) struct Sent<'a, B> {
     name: &'a str,
     body: B,
     metadata: Option<&'a Metadata>,
+    patience: Option<Duration>,
 }
 
 impl<'a, B> Sent<'a, B> {
@@ -321,6 +326,7 @@ impl<'a, B> Sent<'a, B> {
             name,
             body,
             metadata: None,
+            patience: None,
         }
     }
 
@@ -340,7 +346,10 @@ impl Conversation<'_> {
         name: &'a str,
         body: B,
     ) -> Sent<'a, B> {
-        Sent::new(operation, self.consumer, self.features, name, body)
+        Sent {
+            patience: self.patience,
+            ..Sent::new(operation, self.consumer, self.features, name, body)
+        }
     }
 
     fn event<'a>(&'a self, event: Event<'a>) -> PublishEvent<'a> {

@@ -145,6 +145,7 @@ impl Cloud {
             id: &self.conversation,
             dialog_id: CONV,
             features: &self.features,
+            patience: None,
         }
     }
 

@@ -18,7 +18,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use chrono::{DateTime, Utc};
 
 use super::log::append;
-use super::{Error, HostedFile, NewEvent, Store, UserRef, run};
+use super::requests::hear_echoes;
+use super::{Echo, Error, HostedFile, NewEvent, Store, UserRef, run};
 use crate::types::conversation::{Announced, ConversationChange};
 use crate::types::file::FileId;
 use crate::types::ids::{AccountId, ChannelId, ConversationId, UserId};
@@ -110,6 +111,11 @@ pub trait Translate: Sync {
 
     /// What a change comes to; `file` is the id of its file.
     fn translate(&self, change: Change<'_>, known: &Known, file: Option<FileId>) -> Translation;
+
+    /// What the user said, where the change tells it back.
+    fn echo(&self, _change: Change<'_>, _known: &Known) -> Option<Echo> {
+        None
+    }
 }
 
 /// What became of an arrival.
@@ -200,6 +206,7 @@ impl Store {
         // Conversations are taken in one order everywhere, so that two transactions never wait for each other; what comes of
         // them keeps the order in which it came.
         let mut events = BTreeMap::new();
+        let mut echoes = Vec::new();
         for (id, orders) in of_conversation {
             let Some(known) = conversations.get_mut(id) else {
                 continue;
@@ -211,6 +218,8 @@ impl Store {
             for (order, candidate) in orders.iter().zip(in_turn(&candidates)) {
                 let change = candidate.change;
                 let translation = settle(&mut tx, translate, change, known, now).await?;
+                let echo = translate.echo(change, known);
+                echoes.extend(echo.map(|echo| (known.user, echo)));
                 if let Some(change) = translation.conversation {
                     let dialogs = change.dialogs.iter().map(|dialog| dialog.id.as_str());
                     let others = dialogs.filter(|dialog| *dialog != id);
@@ -227,6 +236,7 @@ impl Store {
                 events.insert(*order, translation.events);
             }
         }
+        hear_echoes(&mut tx, &echoes, now).await?;
         let events: Vec<_> = events.into_values().flatten().collect();
         append(&mut tx, &events, now).await?;
         keep(&mut tx, arrivals, &unmatched, &mut admission, now).await?;

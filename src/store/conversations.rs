@@ -57,16 +57,22 @@ struct ConversationRow {
     opened_at: i64,
     closed_at: Option<i64>,
     close_reason: Option<String>,
+    waiting: i64,
 }
 
 impl Store {
-    /// Keeps a conversation that the Cloud has opened, with its main dialog, and gives the lane back; says whether it
+    /// Keeps a conversation that the Cloud has opened, with its main dialog, and gives the lane back under this
+    /// lease, unless more is to be done under it; says whether it
     /// became the user's open one. It does not where another became that meanwhile, which takes a lost lease.
     ///
     /// # Errors
     ///
     /// When the database does not answer; nothing is kept then.
-    pub async fn insert_opened(&self, opened: &Opened<'_>, lease: &Lease) -> Result<bool, Error> {
+    pub async fn insert_opened(
+        &self,
+        opened: &Opened<'_>,
+        lease: Option<&Lease>,
+    ) -> Result<bool, Error> {
         let id = opened.conversation.id.as_str();
         let at = opened.at.timestamp_millis();
         let mut tx = self.begin().await?;
@@ -113,14 +119,16 @@ impl Store {
                     .rows_affected()
             });
         }
-        on!(tx, |db| {
-            sqlx::query(RELEASE_LANE)
-                .bind(opened.user.0)
-                .bind(&lease.id)
-                .execute(db)
-                .await?
-                .rows_affected()
-        });
+        if let Some(lease) = lease {
+            on!(tx, |db| {
+                sqlx::query(RELEASE_LANE)
+                    .bind(opened.user.0)
+                    .bind(&lease.id)
+                    .execute(db)
+                    .await?
+                    .rows_affected()
+            });
+        }
         tx.commit().await?;
         Ok(inserted)
     }
@@ -132,7 +140,7 @@ impl Store {
     /// When the database does not answer.
     pub async fn latest_conversation(&self, key: &UserKey) -> Result<Option<Conversation>, Error> {
         let row: Option<ConversationRow> = run!(self, readers, |db| sqlx::query_as(
-            "SELECT c.id, c.features, c.opened_at, c.closed_at, c.close_reason
+            "SELECT c.id, c.features, c.opened_at, c.closed_at, c.close_reason, u.waiting
              FROM users u JOIN conversations c ON c.user_ref = u.id
              WHERE u.account_id = $1 AND u.namespace = $2 AND u.user_id = $3
              ORDER BY c.ordinal DESC LIMIT 1",
@@ -241,6 +249,7 @@ impl TryFrom<ConversationRow> for Conversation {
                 },
             },
             features: row.features.0,
+            queued: u32::try_from(row.waiting).unwrap_or_default(),
         })
     }
 }

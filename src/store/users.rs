@@ -30,6 +30,8 @@ pub struct Standing {
     pub open: Option<OpenConversation>,
     /// Whether the agent sees the user typing.
     pub typing: Option<Typing>,
+    /// How many of the user's requests wait to be sent.
+    pub waiting: u32,
 }
 
 /// A ConsumerJWS as it is stored.
@@ -75,6 +77,7 @@ struct StandingRow {
     survey_id: Option<String>,
     typing_sent_at: Option<i64>,
     typing_until: Option<i64>,
+    waiting: i64,
 }
 
 #[derive(sqlx::FromRow)]
@@ -135,7 +138,7 @@ impl Store {
                     (SELECT s.id FROM dialogs s
                      WHERE s.conversation_id = c.id AND s.kind = 'post_survey' AND s.closed_at IS NULL
                      ORDER BY s.opened_at DESC LIMIT 1) AS survey_id,
-                    u.typing_sent_at, u.typing_until
+                    u.typing_sent_at, u.typing_until, u.waiting
              FROM users u
              -- conversations_open: at most one row
              LEFT JOIN conversations c ON c.user_ref = u.id AND c.closed_at IS NULL
@@ -415,6 +418,7 @@ impl TryFrom<StandingRow> for Standing {
             token,
             open,
             typing,
+            waiting: u32::try_from(row.waiting).unwrap_or_default(),
         })
     }
 }

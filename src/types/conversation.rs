@@ -199,6 +199,8 @@ pub struct Conversation {
     pub state: State,
     /// What its `Client-Properties` name.
     pub features: Features,
+    /// How many of the user's requests wait to be sent.
+    pub queued: u32,
 }
 
 /// Whether a conversation is open.

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -131,6 +131,15 @@ impl FromStr for EventId {
                 expected: "evt_ and 32 hexadecimal digits",
             })
     }
+}
+
+/// What a channel wants to be told, and how.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// The events that it wants to know of.
+    pub events: Vec<EventType>,
+    /// How old an event may grow before its delivery is given up; none where the channel has no callback URL.
+    pub max_age: Option<TimeDelta>,
 }
 
 /// What happened, before it is known who hears of it.

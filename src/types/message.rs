@@ -1,7 +1,12 @@
 //! Messages and the smaller signs that go with them: typing and receipts.
 
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -25,7 +30,7 @@ impl std::fmt::Display for MessageId {
     }
 }
 
-impl std::str::FromStr for MessageId {
+impl FromStr for MessageId {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
@@ -36,6 +41,37 @@ impl std::str::FromStr for MessageId {
             .ok_or(Invalid {
                 expected: "msg_ and 32 hexadecimal digits",
             })
+    }
+}
+
+/// What tells one message from others when the Cloud tells it back: a hash of what it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digest(String);
+
+impl Digest {
+    /// Of a text. Line breaks at the end do not count, which are lost or added on the way.
+    #[must_use]
+    pub fn of_text(text: &str) -> Self {
+        Self::of(b"text", text.trim_end_matches(['\n', '\r']))
+    }
+
+    /// Of a file, by the path that names it.
+    #[must_use]
+    pub fn of_file(relative_path: &str) -> Self {
+        Self::of(b"file", relative_path)
+    }
+
+    fn of(kind: &[u8; 4], matter: &str) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(kind);
+        hasher.update(matter.as_bytes());
+        Self(URL_SAFE_NO_PAD.encode(hasher.finalize()))
+    }
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -180,6 +216,13 @@ mod tests {
         ] {
             assert!(bad.parse::<MessageId>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_digest_tells_texts_apart_but_for_line_breaks_at_the_end() {
+        assert_eq!(Digest::of_text("one\r\n"), Digest::of_text("one"));
+        assert_ne!(Digest::of_text("one"), Digest::of_text("One"));
+        assert_ne!(Digest::of_text("/v1/a"), Digest::of_file("/v1/a"));
     }
 
     #[test]

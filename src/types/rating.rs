@@ -6,8 +6,8 @@ use utoipa::ToSchema;
 use super::ids::Invalid;
 
 /// A rating: satisfaction (CSAT) and whether the first contact resolved the matter (FCR).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "RatingMembers")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RatingMembers", into = "RatingMembers")]
 pub struct Rating {
     /// 1 to 5.
     pub csat: Option<u8>,
@@ -30,7 +30,7 @@ pub enum RatingStatus {
 }
 
 /// A rating as it is written.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Rating)]
 pub struct RatingMembers {
@@ -44,13 +44,24 @@ pub struct RatingMembers {
 }
 
 /// Yes or no.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Answer {
     /// It did.
     Yes,
     /// It did not.
     No,
+}
+
+impl From<Rating> for RatingMembers {
+    fn from(rating: Rating) -> Self {
+        let answer = |yes| if yes { Answer::Yes } else { Answer::No };
+        Self {
+            csat: rating.csat,
+            fcr: rating.first_call_resolution.map(answer),
+            status: Some(rating.status),
+        }
+    }
 }
 
 impl TryFrom<RatingMembers> for Rating {

@@ -4,11 +4,11 @@
 //! whatever has queued up meanwhile. It also matches what was kept: after an opening, after a new dialog, after keeping
 //! something (the mapping may have come between), and every few seconds for what a replica that died has left.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -17,7 +17,7 @@ use super::receiver::Error;
 use super::wire::Change;
 use crate::clock::SharedClock;
 use crate::store::{self, Admission, Arrival, Fate, Store};
-use crate::types::ids::ConversationId;
+use crate::types::ids::{AccountId, ConversationId};
 
 /// Notifications that may wait for the writer; beyond it the Cloud is asked to come again.
 const QUEUE: usize = 4096;
@@ -33,6 +33,9 @@ const SWEEP: Duration = Duration::from_secs(5);
 
 /// 30 s: how far back that look goes; several looks, so that one that fails costs nothing.
 const SWEEP_BACK: TimeDelta = TimeDelta::seconds(30);
+
+/// 1 s: how often it is noted that the Cloud tells of an account.
+const HEARING: TimeDelta = TimeDelta::seconds(1);
 
 /// Places that one look takes on.
 const SWEEP_PLACES: u32 = 500;
@@ -62,6 +65,8 @@ pub struct Writer {
     interpreter: Interpreter,
     waiting: mpsc::Receiver<Waiting>,
     opened: mpsc::Receiver<ConversationId>,
+    /// When it was last noted that the Cloud had told of an account.
+    heard: HashMap<AccountId, DateTime<Utc>>,
 }
 
 impl Inbox {
@@ -80,6 +85,7 @@ impl Inbox {
             interpreter,
             waiting,
             opened,
+            heard: HashMap::new(),
         };
         (Self { queue }, writer)
     }
@@ -133,7 +139,7 @@ impl Writer {
     }
 
     /// Stores a batch, tells those who wait, and returns where to look again.
-    async fn write(&self, batch: Batch, appeared: &[String]) -> Vec<String> {
+    async fn write(&mut self, batch: Batch, appeared: &[String]) -> Vec<String> {
         if batch.arrivals.is_empty() && appeared.is_empty() {
             batch.done(&Ok(()));
             return Vec::new();
@@ -147,6 +153,7 @@ impl Writer {
         match outcome {
             Ok(admission) => {
                 log(&admission);
+                self.note_hearings(&batch).await;
                 batch.done(&Ok(()));
                 admission.look_again
             }
@@ -173,6 +180,27 @@ impl Writer {
         self.store
             .admit(&batch.arrivals, appeared, reading, now)
             .await
+    }
+
+    /// Notes which accounts the Cloud has told of, seldom enough that it costs nothing.
+    async fn note_hearings(&mut self, batch: &Batch) {
+        let now = self.clock.now();
+        for arrival in &batch.arrivals {
+            let account = &arrival.account_id;
+            let last = self.heard.get(account);
+            if last.is_some_and(|last| now - *last < HEARING) {
+                continue;
+            }
+            match self.store.note_hearing(account, now).await {
+                Ok(()) => {
+                    self.heard.insert(account.clone(), now);
+                }
+                Err(error) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "that the Cloud tells of an account could not be noted; it is with its next notification"
+                ),
+            }
+        }
     }
 
     /// Where kept changes of the last while can be matched by now.

@@ -6,24 +6,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 use url::Url;
 
 use super::translate::{self, FileLink, Ignored, translate};
-use super::wire;
+use super::wire::{self, message::Matter};
 use crate::clock::SharedClock;
-use crate::store::{Arrival, Change, HostedFile, Known, NewEvent, Translate, Translation};
-use crate::types::event::{EventId, EventType};
+use crate::store::{Arrival, Change, Echo, HostedFile, Known, NewEvent, Translate, Translation};
+use crate::types::event::{EventId, EventType, Listener};
 use crate::types::file::FileId;
 use crate::types::ids::{ChannelId, UserId};
+use crate::types::message::Digest;
 
 /// 10 s: how long a sign of typing is worth anything.
 const TYPING_AGE: TimeDelta = TimeDelta::seconds(10);
-
-/// What a channel wants to be told, and how.
-#[derive(Debug, Clone)]
-pub struct Listener {
-    /// The events that it wants to know of.
-    pub events: Vec<EventType>,
-    /// How old an event may grow before its delivery is given up; none where the channel has no callback URL.
-    pub max_age: Option<TimeDelta>,
-}
 
 /// Knows the channels and how their events are written.
 #[derive(Debug)]
@@ -107,6 +99,34 @@ impl Translate for Reading<'_> {
             None => Translation::default(),
         }
     }
+
+    fn echo(&self, change: Change<'_>, known: &Known) -> Option<Echo> {
+        self.with(change, |change, _| echo(change, known))?
+    }
+}
+
+/// What the user said, where a change tells it back.
+fn echo(change: &wire::Change, known: &Known) -> Option<Echo> {
+    let wire::Content::Message(message) = change.content() else {
+        return None;
+    };
+    let id = message.originator.id.as_deref();
+    let is_own =
+        change.consumer_id().is_some() || (id.is_some() && id == known.consumer_id.as_deref());
+    let wire::message::Event::Written(written) = &message.event else {
+        return None;
+    };
+    let digest = match &written.matter {
+        Matter::Text(text) => Digest::of_text(text),
+        Matter::File(file) => Digest::of_file(&file.relative_path),
+        _ => return None,
+    };
+    is_own.then_some(Echo {
+        dialog_id: message.dialog()?.to_owned(),
+        sequence: message.sequence?,
+        digest: digest.to_string(),
+        sent_at: message.sent_at?,
+    })
 }
 
 impl Reading<'_> {

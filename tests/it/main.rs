@@ -33,6 +33,7 @@ mod looking_after;
 mod openapi;
 mod opening_race;
 mod outages;
+mod outbox;
 mod payloads;
 mod problems;
 mod replacement;

@@ -4,6 +4,7 @@ mod changes;
 mod deliveries;
 mod idempotency;
 mod log;
+mod requests;
 mod retention;
 
 use chrono::{DateTime, Utc};
@@ -134,7 +135,7 @@ async fn replace(
                 profile: Some(&profile),
                 at: at(second),
             },
-            &lease("l", second + 15),
+            Some(&lease("l", second + 15)),
         )
         .await
         .unwrap()
@@ -753,6 +754,7 @@ fn every_function_of_the_store_is_called_here() {
         include_str!("store/idempotency.rs"),
         include_str!("store/log.rs"),
         include_str!("store/retention.rs"),
+        include_str!("store/requests.rs"),
     ]
     .concat();
     let sources = [
@@ -770,6 +772,10 @@ fn every_function_of_the_store_is_called_here() {
         include_str!("../../src/store/dialogs.rs"),
         include_str!("../../src/store/files.rs"),
         include_str!("../../src/store/idempotency.rs"),
+        include_str!("../../src/store/requests.rs"),
+        include_str!("../../src/store/requests/echoes.rs"),
+        include_str!("../../src/store/requests/lane.rs"),
+        include_str!("../../src/store/requests/settling.rs"),
         include_str!("../../src/store/typing.rs"),
     ];
     let functions = sources.iter().flat_map(|source| {

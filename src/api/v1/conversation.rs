@@ -3,12 +3,15 @@
 use axum::Json as Body;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::messages::Message;
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{OptionalJson, User};
+use crate::api::prefer::Prefer;
 use crate::api::problem::Problem;
 use crate::bridge::{Bridge, OpenOutcome};
 use crate::types::conversation::{Conversation, Features, Opening, State as ConversationState};
@@ -63,8 +66,7 @@ impl ConversationView {
             closed_at,
             close_reason,
             features: conversation.features,
-            // Every request is answered when the Cloud has answered it, so none waits.
-            queued: 0,
+            queued: conversation.queued,
         }
     }
 }
@@ -133,20 +135,24 @@ pub(super) async fn show(
     path = "/v1/users/{user_id}/conversation/close",
     tag = "conversation",
     operation_id = "closeConversation",
-    params(User),
+    params(User, Prefer),
     request_body(content = Closing, description = "May be left out"),
-    responses((status = 200, description = "The closed conversation; with `survey` it is open", body = ConversationView)),
+    responses(
+        (status = 200, description = "The closed conversation; with `survey` it is open", body = ConversationView),
+        (status = 202, description = "It is queued: the Cloud could not take it in time, or earlier requests of the user wait. `Location` tells where to ask for it", body = Message, headers(("Location" = String, description = "`/v1/messages/` and its id"))),
+    ),
 )]
 pub(super) async fn close(
     AuthChannel(caller): AuthChannel,
     State(bridge): State<Bridge>,
     User(user_id): User,
+    prefer: Prefer,
     OptionalJson(Closing { survey }): OptionalJson<Closing>,
-) -> Result<Body<ConversationView>, Problem> {
-    let conversation = if survey {
-        bridge.close_for_survey(&caller, user_id.clone()).await?
-    } else {
-        bridge.close_conversation(&caller, user_id.clone()).await?
-    };
-    Ok(Body(ConversationView::new(user_id, conversation)))
+) -> Result<Response, Problem> {
+    let patience = prefer.patience();
+    let closed = bridge
+        .close_conversation(&caller, user_id.clone(), survey, patience)
+        .await?;
+    let view = |conversation| Body(ConversationView::new(user_id, conversation));
+    Ok(prefer.answer(closed.map(view)))
 }

@@ -13,6 +13,7 @@ use super::messages::Message;
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{File, User};
 use crate::api::form::{Binary, FileForm, Upload};
+use crate::api::prefer::Prefer;
 use crate::api::problem::Problem;
 use crate::bridge::{Bridge, NewFile};
 
@@ -22,23 +23,29 @@ use crate::bridge::{Bridge, NewFile};
     path = "/v1/users/{user_id}/files",
     tag = "messages",
     operation_id = "sendFile",
-    params(User),
+    params(User, Prefer),
     request_body(content = FileForm, content_type = "multipart/form-data"),
-    responses((status = 201, description = "The Cloud has the file", body = Message)),
+    responses(
+        (status = 201, description = "The Cloud has the file", body = Message),
+        (status = 202, description = "It is queued: the Cloud could not take it in time, or earlier requests of the user wait. `Location` tells where to ask for it", body = Message, headers(("Location" = String, description = "`/v1/messages/` and its id"))),
+    ),
 )]
 pub(super) async fn send(
     AuthChannel(caller): AuthChannel,
     State(bridge): State<Bridge>,
     User(user_id): User,
+    prefer: Prefer,
     request: Request,
-) -> Result<(StatusCode, Body<Message>), Problem> {
+) -> Result<Response, Problem> {
     let upload = Upload::receive(request, &bridge, &caller).await?;
     let file = NewFile {
         content: upload.form.file.clone(),
         caption: upload.form.caption.clone(),
     };
-    let sent = bridge.send_file(&caller, user_id, file).await?;
-    Ok((StatusCode::CREATED, Body(sent.into())))
+    let patience = prefer.patience();
+    let sent = bridge.send_file(&caller, user_id, file, patience).await?;
+    let view = |sent| (StatusCode::CREATED, Body(Message::from(sent)));
+    Ok(prefer.answer(sent.map(view)))
 }
 
 /// Fetches a file that a user has sent or was sent, also after the conversation has ended.

@@ -1,17 +1,21 @@
 //! A user's messages.
 
 use axum::Json as Body;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{Json, User};
+use crate::api::prefer::Prefer;
 use crate::api::problem::Problem;
-use crate::bridge::{self, Bridge};
+use crate::bridge::{self, Bridge, Queued};
+use crate::store::{Report, RequestState};
 use crate::types::conversation::Opening;
+use crate::types::event::data::Failure;
 use crate::types::file::FileType;
 use crate::types::ids::{ConversationId, UserId};
 use crate::types::message::{Metadata, Sequence, Text};
@@ -45,17 +49,18 @@ struct ReplyTo {
 
 /// A message on its way to the Cloud.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Message {
+pub(in crate::api) struct Message {
     /// The bridge's name for it.
     #[schema(example = "msg_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")]
     id: String,
     /// Whose it is.
     user_id: UserId,
-    /// The conversation it went to.
-    conversation_id: ConversationId,
-    /// Its number in the dialog, from 0; of a text in several messages the first one's.
-    #[schema(value_type = u32)]
-    sequence: Sequence,
+    /// The conversation it went to, or was to go to; null for one that is queued while none is open.
+    #[schema(required)]
+    conversation_id: Option<ConversationId>,
+    /// Its number in the dialog, from 0; of a text in several messages the first one's. Null until the Cloud has it.
+    #[schema(value_type = Option<u32>, required)]
+    sequence: Option<Sequence>,
     /// The numbers of all messages that a text was sent in, in order, where the request allowed several.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<u32>>)]
@@ -86,6 +91,10 @@ struct File {
 enum Status {
     /// The Cloud has it.
     Sent,
+    /// It is kept, and sent as soon as the Cloud takes it.
+    Queued,
+    /// It will not reach the Cloud.
+    Failed,
 }
 
 impl From<bridge::Message> for Message {
@@ -93,8 +102,8 @@ impl From<bridge::Message> for Message {
         Self {
             id: message.id.to_string(),
             user_id: message.user_id,
-            conversation_id: message.conversation_id,
-            sequence: message.sequence,
+            conversation_id: Some(message.conversation_id),
+            sequence: Some(message.sequence),
             sequences: None,
             status: Status::Sent,
             created_at: message.created_at,
@@ -106,27 +115,129 @@ impl From<bridge::Message> for Message {
     }
 }
 
+impl From<Queued> for Message {
+    fn from(queued: Queued) -> Self {
+        Self {
+            id: queued.id.to_string(),
+            user_id: queued.user_id,
+            conversation_id: queued.conversation_id,
+            sequence: None,
+            sequences: None,
+            status: Status::Queued,
+            created_at: queued.created_at,
+            file: None,
+        }
+    }
+}
+
+/// A message that was answered 202, with how it came so far.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MessageReport {
+    #[serde(flatten)]
+    message: Message,
+    /// Why it failed, where it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    failure: Option<Failure>,
+    /// How it came so far, the first step first.
+    timeline: Vec<Step>,
+}
+
+/// A step of a message's way.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = MessageStep)]
+struct Step {
+    /// When.
+    at: DateTime<Utc>,
+    /// `accepted`; `postponed`, to be tried again; `unknown`, whether the Cloud has it; `sent`; `failed`.
+    #[schema(example = "postponed")]
+    what: String,
+    /// Why: the code of the problem that it would have been, or `expired`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "cloud-unavailable")]
+    why: Option<String>,
+}
+
+impl From<Report> for MessageReport {
+    fn from(report: Report) -> Self {
+        let sequence = report.sequences.first().copied();
+        let steps = report.timeline.into_iter().map(|step| Step {
+            at: step.at,
+            what: step.what,
+            why: step.why,
+        });
+        Self {
+            message: Message {
+                id: report.id.to_string(),
+                user_id: report.user_id,
+                conversation_id: report.conversation_id,
+                sequence,
+                sequences: (report.sequences.len() > 1).then_some(report.sequences),
+                status: match report.state {
+                    RequestState::Sent => Status::Sent,
+                    RequestState::Failed => Status::Failed,
+                    RequestState::Waiting | RequestState::Sending | RequestState::Unknown => {
+                        Status::Queued
+                    }
+                },
+                created_at: report.created_at,
+                file: report.file.map(|(id, file_type)| File {
+                    id: id.to_string(),
+                    file_type,
+                }),
+            },
+            failure: report.failure,
+            timeline: steps.collect(),
+        }
+    }
+}
+
+/// Shows what became of a message, or of another request, that was answered 202. One that the Cloud had at once leaves no
+/// trace; how one ended is kept for 7 days.
+#[utoipa::path(
+    get,
+    path = "/v1/messages/{message_id}",
+    tag = "messages",
+    operation_id = "getMessage",
+    params(("message_id" = String, Path, description = "The bridge's name for it")),
+    responses((status = 200, description = "The message", body = MessageReport)),
+)]
+pub(super) async fn show(
+    AuthChannel(caller): AuthChannel,
+    State(bridge): State<Bridge>,
+    Path(id): Path<String>,
+) -> Result<Body<MessageReport>, Problem> {
+    // An id is opaque: one that cannot be is one that nothing bears.
+    let id = id.parse().map_err(|_| bridge::Error::MessageNotFound)?;
+    let report = bridge.request(&caller, id).await?;
+    Ok(Body(report.into()))
+}
+
 /// Sends a user's message, opening a conversation where none is open.
 #[utoipa::path(
     post,
     path = "/v1/users/{user_id}/messages",
     tag = "messages",
     operation_id = "sendMessage",
-    params(User),
+    params(User, Prefer),
     request_body = NewMessage,
-    responses((status = 201, description = "The Cloud has the message", body = Message)),
+    responses(
+        (status = 201, description = "The Cloud has the message", body = Message),
+        (status = 202, description = "It is queued: the Cloud could not take it in time, or earlier requests of the user wait. `Location` tells where to ask for it", body = Message, headers(("Location" = String, description = "`/v1/messages/` and its id"))),
+    ),
 )]
 pub(super) async fn send(
     AuthChannel(caller): AuthChannel,
     State(bridge): State<Bridge>,
     User(user_id): User,
+    prefer: Prefer,
     Json(NewMessage {
         text,
         open,
         reply_to,
         split,
     }): Json<NewMessage>,
-) -> Result<(StatusCode, Body<Message>), Problem> {
+) -> Result<Response, Problem> {
     let message = bridge::NewMessage {
         text,
         open,
@@ -134,11 +245,17 @@ pub(super) async fn send(
             .map(|ReplyTo { sequence, metadata }| bridge::Choice { sequence, metadata }),
         split,
     };
-    let sent = bridge.send_text(&caller, user_id, &message).await?;
-    let sequences = split.then(|| sent.sequences());
-    let sent = Message {
-        sequences,
-        ..sent.into()
+    let patience = prefer.patience();
+    let sent = bridge
+        .send_text(&caller, user_id, &message, patience)
+        .await?;
+    let view = |sent: bridge::Message| {
+        let sequences = split.then(|| sent.sequences());
+        let sent = Message {
+            sequences,
+            ..sent.into()
+        };
+        (StatusCode::CREATED, Body(sent))
     };
-    Ok((StatusCode::CREATED, Body(sent)))
+    Ok(prefer.answer(sent.map(view)))
 }

@@ -2,9 +2,12 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 
+use super::messages::Message;
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{Json, User};
+use crate::api::prefer::Prefer;
 use crate::api::problem::Problem;
 use crate::bridge::Bridge;
 use crate::types::rating::{Rating, RatingMembers};
@@ -15,16 +18,21 @@ use crate::types::rating::{Rating, RatingMembers};
     path = "/v1/users/{user_id}/conversation/rating",
     tag = "conversation",
     operation_id = "rateConversation",
-    params(User),
+    params(User, Prefer),
     request_body = RatingMembers,
-    responses((status = 204, description = "The Cloud has the rating")),
+    responses(
+        (status = 204, description = "The Cloud has the rating"),
+        (status = 202, description = "It is queued: the Cloud could not take it in time, or earlier requests of the user wait. `Location` tells where to ask for it", body = Message, headers(("Location" = String, description = "`/v1/messages/` and its id"))),
+    ),
 )]
 pub(super) async fn set(
     AuthChannel(caller): AuthChannel,
     State(bridge): State<Bridge>,
     User(user_id): User,
+    prefer: Prefer,
     Json(rating): Json<Rating>,
-) -> Result<StatusCode, Problem> {
-    bridge.rate(&caller, user_id, rating).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<Response, Problem> {
+    let patience = prefer.patience();
+    let rated = bridge.rate(&caller, user_id, rating, patience).await?;
+    Ok(prefer.answer(rated.map(|()| StatusCode::NO_CONTENT)))
 }

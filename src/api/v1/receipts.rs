@@ -2,11 +2,14 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::messages::Message;
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{Json, User};
+use crate::api::prefer::Prefer;
 use crate::api::problem::Problem;
 use crate::bridge::Bridge;
 use crate::types::message::{ReceiptStatus, Sequences};
@@ -27,18 +30,23 @@ pub(super) struct Receipts {
     path = "/v1/users/{user_id}/receipts",
     tag = "messages",
     operation_id = "sendReceipts",
-    params(User),
+    params(User, Prefer),
     request_body = Receipts,
-    responses((status = 204, description = "The Cloud knows")),
+    responses(
+        (status = 204, description = "The Cloud knows"),
+        (status = 202, description = "It is queued: the Cloud could not take it in time, or earlier requests of the user wait. `Location` tells where to ask for it", body = Message, headers(("Location" = String, description = "`/v1/messages/` and its id"))),
+    ),
 )]
 pub(super) async fn send(
     AuthChannel(caller): AuthChannel,
     State(bridge): State<Bridge>,
     User(user_id): User,
+    prefer: Prefer,
     Json(Receipts { status, sequences }): Json<Receipts>,
-) -> Result<StatusCode, Problem> {
-    bridge
-        .send_receipts(&caller, user_id, status, sequences.as_slice())
+) -> Result<Response, Problem> {
+    let sequences = sequences.as_slice();
+    let told = bridge
+        .send_receipts(&caller, user_id, status, sequences, prefer.patience())
         .await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(prefer.answer(told.map(|()| StatusCode::NO_CONTENT)))
 }

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -272,9 +272,41 @@ pub struct Outcome {
     pub sequence: Option<Sequence>,
     /// What became of it.
     pub status: OutcomeStatus,
+    /// Why it failed, where it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub failure: Option<Failure>,
     /// When the bridge received it.
     #[serde(serialize_with = "to_the_millisecond")]
     pub created_at: DateTime<Utc>,
+}
+
+/// Why something that was accepted will not reach the Cloud.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Failure {
+    /// The code of the problem that it would have been, or `expired`.
+    #[schema(example = "cloud-refused")]
+    pub code: String,
+    /// What the Cloud answered, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub upstream: Option<UpstreamFailure>,
+}
+
+/// What the Cloud answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UpstreamFailure {
+    /// The Cloud's HTTP status.
+    #[schema(example = 400)]
+    pub status: u16,
+    /// The Cloud's own code, as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub code: Option<String>,
+    /// The Cloud's own words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub title: Option<String>,
 }
 
 impl fmt::Debug for Outcome {

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::data::{
-    Agent, Conversation, Data, Dialog, Message, Outcome, OutcomeStatus, Participant, Receipt, Role,
-    Sender, State, TYPING_LIFE, Typing,
+    Agent, Conversation, Data, Dialog, Failure, Message, Outcome, OutcomeStatus, Participant,
+    Receipt, Role, Sender, State, TYPING_LIFE, Typing,
 };
 use super::{Draft, Event, EventId, EventType};
 use crate::types::ids::{ChannelId, ConversationId, Invalid, UserId};
@@ -34,6 +34,10 @@ pub fn sample(
             conversation_id: Some(conversation_id.clone()),
             sequence: matches!(status, OutcomeStatus::Sent).then_some(0),
             status,
+            failure: matches!(status, OutcomeStatus::Failed).then(|| Failure {
+                code: "expired".to_owned(),
+                upstream: None,
+            }),
             created_at: now,
         })
     };

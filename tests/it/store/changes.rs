@@ -1,8 +1,9 @@
 //! What the Cloud tells: admitted once, matched, or kept.
 
+use chrono::{DateTime, Utc};
 use liveperson_bridge::store::{
-    Admission, Arrival, Change, Fate, HostedFile, Known, NewEvent, Store, Translate, Translation,
-    Turn,
+    Admission, Arrival, Change, Echo, Fate, HostedFile, Known, NewEvent, Store, Translate,
+    Translation, Turn,
 };
 use liveperson_bridge::types::conversation::{
     Announced, CloseReason, Closed, ConversationChange, Dialog, DialogKind, State,
@@ -125,6 +126,42 @@ impl Translate for Scripted {
             conversation: change,
         }
     }
+}
+
+/// Says of each change that it tells a message of the user's back.
+struct Echoing(Echo);
+
+impl Translate for Echoing {
+    fn file(&self, _: Change<'_>) -> Option<(FileId, HostedFile)> {
+        None
+    }
+
+    fn translate(&self, _: Change<'_>, _: &Known, _: Option<FileId>) -> Translation {
+        Translation::default()
+    }
+
+    fn echo(&self, _: Change<'_>, _: &Known) -> Option<Echo> {
+        Some(self.0.clone())
+    }
+}
+
+/// Has the Cloud tell a message of the conversation `c1` back.
+pub(super) async fn admit_echo(
+    store: &Store,
+    sequence: u32,
+    digest: &str,
+    sent_at: DateTime<Utc>,
+    now: DateTime<Utc>,
+) {
+    let echo = Echo {
+        dialog_id: "c1".to_owned(),
+        sequence,
+        digest: digest.to_owned(),
+        sent_at,
+    };
+    let arrivals = [arrival("c1", Some(&sequence.to_string()), "echo")];
+    let admission = store.admit(&arrivals, &[], &Echoing(echo), now).await;
+    assert_eq!(admission.unwrap().fates, [Fate::Taken(0)]);
 }
 
 fn arrival(place: &str, key: Option<&str>, body: &str) -> Arrival {

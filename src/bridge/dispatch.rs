@@ -1,0 +1,419 @@
+//! Doing what was kept: one user's requests, in order, under the lease of that user's lane.
+//!
+//! What is about to be sent is written down first. So whoever takes over the lane of a replica that died knows what may be at
+//! the Cloud, and looks for its echo before sending it again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::{Instant, sleep};
+
+use super::lanes::LEASE;
+use super::outcomes::{self, Later};
+use super::requests::{Attempt, Held, Job, Work};
+use super::schedule;
+use crate::bridge::{Bridge, Caller, Error};
+use crate::store::{Conclusion, DueLane, Flight, Lease, Request, RequestState, Settled};
+use crate::types::event::data::Failure;
+use crate::types::message::Sequence;
+use crate::types::trace::Trace;
+
+/// 10 s: how long an echo may take while the Cloud tells of other things.
+const ECHO: TimeDelta = TimeDelta::seconds(10);
+
+/// 30 s: how long it may take while the Cloud tells nothing at all, as in an outage of its notifications.
+const ECHO_IN_SILENCE: TimeDelta = TimeDelta::seconds(30);
+
+/// 2 s: how often it is looked whether the Cloud tells anything.
+const LISTEN: TimeDelta = TimeDelta::seconds(2);
+
+/// 20 s: an opening and what is sent after it; each part has a limit of its own.
+const TRY_LIMIT: Duration = Duration::from_secs(20);
+
+/// 5 s: how often a lease of 15 s is renewed.
+const RENEWAL: Duration = Duration::from_secs(5);
+
+/// 1 s: how soon a lane is taken again after trouble with the storage.
+const AFTER_TROUBLE: TimeDelta = TimeDelta::seconds(1);
+
+/// Lanes that are due, held by this process.
+#[derive(Debug)]
+pub struct DueLanes {
+    /// The lanes.
+    pub lanes: Vec<DueLane>,
+    lease: Lease,
+}
+
+/// A user's lane with the request that is first on it.
+pub(super) struct Lane<'a> {
+    pub(super) due: &'a DueLane,
+    pub(super) request: &'a Request,
+    lease: &'a Lease,
+}
+
+/// What comes after a step on a lane.
+enum Next {
+    /// Another one.
+    Go,
+    /// A pause, until this moment.
+    Rest(DateTime<Utc>),
+    /// A pause that an echo ends.
+    AwaitEcho(DateTime<Utc>, Flight),
+    /// Nothing: the lane is another's.
+    Lost,
+}
+
+impl Bridge {
+    /// Waits until this process knows of a lane that is due.
+    pub async fn requests_due(&self) {
+        self.requests_due.notified().await;
+    }
+
+    /// Takes lanes that are due, `limit` at most.
+    ///
+    /// # Errors
+    ///
+    /// When the storage is away.
+    pub async fn claim_due_lanes(&self, limit: u32) -> Result<DueLanes, Error> {
+        let now = self.parts.clock.now();
+        let lease = self.new_lease();
+        let store = &self.parts.store;
+        let lanes = store.claim_due_lanes(&lease, now, limit).await?;
+        Ok(DueLanes { lanes, lease })
+    }
+
+    /// Does what is due on a lane, until nothing is or `stopping` is set, and gives it back.
+    pub async fn work_on(&self, lanes: &DueLanes, due: &DueLane, stopping: &AtomicBool) {
+        let lease = &lanes.lease;
+        tokio::select! {
+            worked = self.work_through(due, lease, stopping) => {
+                let Err(error) = worked else {
+                    return;
+                };
+                tracing::warn!(
+                    account.id = %due.key.account_id,
+                    error = &error as &dyn std::error::Error,
+                    "a user's queued requests could not be worked on; they are again in a moment"
+                );
+                let at = self.parts.clock.now() + AFTER_TROUBLE;
+                // Where this fails as well, the lease runs out.
+                let _later = self.parts.store.rest_lane(due.user, lease, at).await;
+            }
+            () = self.renew(due, lease) => tracing::warn!(
+                account.id = %due.key.account_id,
+                "another took over a user's queued requests"
+            ),
+        }
+    }
+
+    /// Renews a lease for as long as it is ours.
+    async fn renew(&self, due: &DueLane, lease: &Lease) {
+        loop {
+            sleep(RENEWAL).await;
+            let renewed = self
+                .parts
+                .store
+                .renew_lane(due.user, &self.renewed(lease))
+                .await;
+            // One that could not be asked for is so next time, or has run out by then and is found to be lost.
+            if let Ok(false) = renewed {
+                return;
+            }
+        }
+    }
+
+    fn renewed(&self, lease: &Lease) -> Lease {
+        Lease {
+            id: lease.id.clone(),
+            until: self.parts.clock.now() + LEASE,
+        }
+    }
+
+    async fn work_through(
+        &self,
+        due: &DueLane,
+        lease: &Lease,
+        stopping: &AtomicBool,
+    ) -> Result<(), Error> {
+        let store = &self.parts.store;
+        loop {
+            let now = self.parts.clock.now();
+            let request = match store.first_request(due.user).await? {
+                Some(request) if !stopping.load(Ordering::Relaxed) => request,
+                _ => return Ok(store.rest_lane(due.user, lease, now).await?),
+            };
+            let lane = Lane {
+                due,
+                request: &request,
+                lease,
+            };
+            match self.step(&lane).await? {
+                Next::Go => {}
+                Next::Rest(at) => return Ok(store.rest_lane(due.user, lease, at).await?),
+                Next::AwaitEcho(at, flight) => {
+                    store.rest_lane(due.user, lease, at).await?;
+                    // One that came just before the lane was given back has not hurried it.
+                    let is_here = store.find_echo(due.user, &flight).await?.is_some();
+                    if !is_here
+                        || !store
+                            .claim_lane(due.user, &self.renewed(lease), now)
+                            .await?
+                    {
+                        return Ok(());
+                    }
+                }
+                Next::Lost => return Ok(()),
+            }
+        }
+    }
+
+    /// Brings the first request of a lane one step on.
+    async fn step(&self, lane: &Lane<'_>) -> Result<Next, Error> {
+        let request = lane.request;
+        let Some(mut job) = job(request) else {
+            return self.give_up(lane, None, "internal-error").await;
+        };
+        match (request.state, &request.flight) {
+            (RequestState::Sending, Some(_)) => {
+                let why = "cloud-outcome-unknown";
+                self.conclude(lane, &job, Conclusion::Unknown { why }, None)
+                    .await
+            }
+            (RequestState::Unknown, Some(flight)) => self.await_echo(lane, job, flight).await,
+            _ if request.expires_at <= self.parts.clock.now() => {
+                self.give_up(lane, Some(job), "expired").await
+            }
+            _ => self.send(lane, &mut job).await,
+        }
+    }
+
+    /// Looks for the echo of what may have been sent.
+    async fn await_echo(
+        &self,
+        lane: &Lane<'_>,
+        mut job: Job,
+        flight: &Flight,
+    ) -> Result<Next, Error> {
+        let store = &self.parts.store;
+        if let Some(sequence) = store.find_echo(lane.due.user, flight).await? {
+            job.sent.push(sequence);
+            job.conversation_id = Some(flight.conversation_id.clone());
+            if let Work::File(file) = &job.work {
+                job.file = file.sent();
+            }
+            let settlement = if job.sent.len() < job.work.parts() {
+                Conclusion::Advanced
+            } else {
+                Conclusion::Sent
+            };
+            return self.conclude(lane, &job, settlement, Some(flight)).await;
+        }
+        let now = self.parts.clock.now();
+        let heard = store.last_hearing(&lane.due.key.account_id).await?;
+        let (soon, late) = (flight.begun_at + ECHO, flight.begun_at + ECHO_IN_SILENCE);
+        let is_heard = heard.is_some_and(|heard| heard > flight.begun_at);
+        if now >= late || (is_heard && now >= soon) {
+            let why = "cloud-outcome-unknown";
+            return self
+                .conclude(lane, &job, Conclusion::Postponed { why }, Some(flight))
+                .await;
+        }
+        let look = if now < soon {
+            soon
+        } else {
+            late.min(now + LISTEN)
+        };
+        Ok(Next::AwaitEcho(look, flight.clone()))
+    }
+
+    async fn send(&self, lane: &Lane<'_>, job: &mut Job) -> Result<Next, Error> {
+        let request = lane.request;
+        let Some(channel) = self.parts.channels.get(&request.channel_id) else {
+            return self.give_up(lane, None, "channel-removed").await;
+        };
+        let clock = &self.parts.clock;
+        let trace = Trace::continue_from(None, request.traceparent.as_deref(), clock.uuid());
+        let caller = Caller {
+            channel: Arc::clone(channel),
+            trace: Arc::new(trace),
+            message_id: Some(request.id),
+        };
+        let key = &lane.due.key;
+        let standing = self.parts.store.standing(key).await?;
+        let lease = self.renewed(lane.lease);
+        let mut attempt = Attempt {
+            caller: &caller,
+            key,
+            until: Instant::now() + TRY_LIMIT,
+            held: Some(Held {
+                user: lane.due.user,
+                lease: &lease,
+                id: request.id,
+            }),
+            flight: None,
+        };
+        let outcome = self.attempt(&mut attempt, standing, job).await;
+        let flight = attempt.flight;
+        let error = match outcome {
+            Ok(()) => {
+                return self
+                    .conclude(lane, job, Conclusion::Sent, flight.as_ref())
+                    .await;
+            }
+            Err(Error::LaneLost) => return Ok(Next::Lost),
+            Err(error) => error,
+        };
+        let Some(later) = Later::of_kept(&error, flight.is_some()) else {
+            tracing::warn!(
+                account.id = %key.account_id,
+                channel.id = %request.channel_id,
+                error = &error as &dyn std::error::Error,
+                "a queued request was refused"
+            );
+            let failure = outcomes::failure(&error);
+            return self
+                .conclude(lane, job, Conclusion::Failed(&failure), flight.as_ref())
+                .await;
+        };
+        tracing::info!(
+            account.id = %key.account_id,
+            why = later.why,
+            error = &error as &dyn std::error::Error,
+            "a queued request is tried again"
+        );
+        let why = later.why;
+        if later.is_unknown {
+            return self
+                .conclude(lane, job, Conclusion::Unknown { why }, flight.as_ref())
+                .await;
+        }
+        let settled = self
+            .conclude(lane, job, Conclusion::Postponed { why }, flight.as_ref())
+            .await?;
+        let tried = request.attempts.saturating_add(1);
+        let wait = schedule::delay(tried, later.is_throttled, later.after, &mut rand::rng());
+        Ok(match settled {
+            Next::Lost => Next::Lost,
+            _ => Next::Rest(clock.now() + wait),
+        })
+    }
+
+    /// Ends a request that will not reach the Cloud.
+    async fn give_up(&self, lane: &Lane<'_>, job: Option<Job>, code: &str) -> Result<Next, Error> {
+        tracing::warn!(
+            account.id = %lane.due.key.account_id,
+            channel.id = %lane.request.channel_id,
+            code,
+            "a queued request is given up"
+        );
+        let failure = outcomes::failure_named(code, None);
+        let job = job.unwrap_or_else(|| bare(lane.request));
+        self.conclude(lane, &job, Conclusion::Failed(&failure), None)
+            .await
+    }
+
+    /// Writes down what became of a request, with the event that tells of it.
+    async fn conclude(
+        &self,
+        lane: &Lane<'_>,
+        job: &Job,
+        settlement: Conclusion<'_>,
+        flight: Option<&Flight>,
+    ) -> Result<Next, Error> {
+        let failure: Option<&Failure> = match settlement {
+            Conclusion::Failed(failure) => Some(failure),
+            _ => None,
+        };
+        let is_over = matches!(settlement, Conclusion::Sent | Conclusion::Failed(_));
+        let event = is_over.then(|| self.outcome_event(lane, job, failure));
+        let event = event.flatten();
+        let file = job.file.as_ref();
+        let settled = Settled {
+            user: lane.due.user,
+            id: lane.request.id,
+            settlement,
+            conversation_id: job.conversation_id.as_ref(),
+            sequences: &job.sent,
+            flight,
+            file: file.map(|file| (file.id, &file.file_type)),
+            event: event.as_ref(),
+        };
+        let lease = self.renewed(lane.lease);
+        let store = &self.parts.store;
+        let now = self.parts.clock.now();
+        let is_ours = store.settle_request(&lease, &settled, now).await?;
+        Ok(if is_ours { Next::Go } else { Next::Lost })
+    }
+
+    /// Writes down that a part of a request was sent.
+    pub(super) async fn note_advance(
+        &self,
+        attempt: &Attempt<'_>,
+        sent: &[Sequence],
+    ) -> Result<(), Error> {
+        let Some(held) = attempt.held else {
+            return Ok(());
+        };
+        let settled = Settled {
+            user: held.user,
+            id: held.id,
+            settlement: Conclusion::Advanced,
+            conversation_id: None,
+            sequences: sent,
+            flight: attempt.flight.as_ref(),
+            file: None,
+            event: None,
+        };
+        let lease = self.renewed(held.lease);
+        let store = &self.parts.store;
+        let now = self.parts.clock.now();
+        let is_ours = store.settle_request(&lease, &settled, now).await?;
+        is_ours.then_some(()).ok_or(Error::LaneLost)
+    }
+
+    /// Notes what is about to be sent: on a lane in the store, before anything of it is.
+    pub(super) async fn take_off(
+        &self,
+        attempt: &mut Attempt<'_>,
+        flight: Flight,
+        body: impl FnOnce() -> String,
+    ) -> Result<(), Error> {
+        if let Some(held) = attempt.held {
+            let lease = self.renewed(held.lease);
+            let store = &self.parts.store;
+            let is_ours = store
+                .begin_try(held.user, &lease, held.id, &body(), &flight)
+                .await?;
+            if !is_ours {
+                return Err(Error::LaneLost);
+            }
+        }
+        attempt.flight = Some(flight);
+        Ok(())
+    }
+}
+
+/// A kept request as something to work on; none where this version cannot read it.
+fn job(request: &Request) -> Option<Job> {
+    let mut work: Work = serde_json::from_str(&request.body).ok()?;
+    if let Work::File(file) = &mut work {
+        file.content = request.content.clone()?.into();
+    }
+    Some(Job {
+        work,
+        ..bare(request)
+    })
+}
+
+fn bare(request: &Request) -> Job {
+    Job {
+        id: request.id,
+        created_at: request.created_at,
+        work: Work::Close { survey: false },
+        sent: request.sequences.clone(),
+        conversation_id: request.conversation_id.clone(),
+        file: None,
+    }
+}

@@ -1,0 +1,485 @@
+//! Requests whose answer is a promise: done at once where that goes, else kept and done later, in the order of the user's.
+//!
+//! A request without any that wait before it is tried at once, with nothing written down. Only when the Cloud cannot take it
+//! in time, or does not say whether it has, is it kept. What another try cannot mend is refused as it always was.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout_at};
+
+use super::files::Attachment;
+use super::messages::{Choice, Content, SentFile};
+use super::outcomes::Later;
+use super::schedule;
+use super::session::Session;
+use crate::bridge::{Bridge, Caller, Error};
+use crate::store::{Flight, Lease, NewRequest, Report, RequestKind, Standing, UserRef};
+use crate::types::conversation::Opening;
+use crate::types::file::FileId;
+use crate::types::ids::{ConversationId, UserId, UserKey};
+use crate::types::message::{MessageId, ReceiptStatus, Sequence};
+use crate::types::rating::Rating;
+
+/// 5 s: how long a channel waits for the Cloud unless it says otherwise.
+const USUAL_WAIT: Duration = Duration::from_secs(5);
+
+/// 24 h: how old a request may grow before it is given up.
+const LIFE: TimeDelta = TimeDelta::hours(24);
+
+/// 256 MiB: what the kept files of one channel may weigh.
+const MAX_CONTENT: usize = 256 * 1024 * 1024;
+
+/// 1 min: longer than any try takes and than the Cloud's clock may be off, so that what was sent before a try that nobody
+/// knows the outcome of is not taken for it.
+const RECENT: Duration = Duration::from_mins(1);
+
+/// How many sent messages are remembered at most.
+const RECENT_MESSAGES: usize = 100_000;
+
+/// How long whoever asks waits for the Cloud.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For so long; then the request is queued.
+    pub wait: Duration,
+    /// Not at all: the request is queued at once.
+    pub at_once: bool,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            wait: USUAL_WAIT,
+            at_once: false,
+        }
+    }
+}
+
+/// What became of a request.
+#[derive(Debug, Clone)]
+pub enum Outcome<T> {
+    /// The Cloud has done it.
+    Done(T),
+    /// It is kept, and done as soon as it can be.
+    Queued(Queued),
+}
+
+impl<T> Outcome<T> {
+    /// The same with something else in it.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Outcome<U> {
+        match self {
+            Self::Done(done) => Outcome::Done(change(done)),
+            Self::Queued(queued) => Outcome::Queued(queued),
+        }
+    }
+}
+
+/// A request that is kept.
+#[derive(Debug, Clone)]
+pub struct Queued {
+    /// The bridge's name for it.
+    pub id: MessageId,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// The conversation that it is for, where one is open.
+    pub conversation_id: Option<ConversationId>,
+    /// When the bridge received it.
+    pub created_at: DateTime<Utc>,
+}
+
+/// What is to be done, as it is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Work {
+    /// A text, in the pieces that it is sent in.
+    Text {
+        pieces: Vec<String>,
+        reply_to: Option<Choice>,
+        open: Option<Opening>,
+    },
+    /// A file, whose bytes are kept beside this.
+    File(Attachment),
+    /// Receipts for messages of a dialog.
+    Receipts {
+        dialog_id: Option<String>,
+        status: ReceiptStatus,
+        sequences: Vec<Sequence>,
+    },
+    /// The close of whatever conversation is open.
+    Close { survey: bool },
+    /// A rating of the latest conversation.
+    Rating(Rating),
+}
+
+impl Work {
+    fn kind(&self) -> RequestKind {
+        match self {
+            Self::Text { .. } => RequestKind::Text,
+            Self::File(_) => RequestKind::File,
+            Self::Receipts { .. } => RequestKind::Receipts,
+            Self::Close { .. } => RequestKind::Close,
+            Self::Rating(_) => RequestKind::Rating,
+        }
+    }
+
+    /// The work as it is kept.
+    #[expect(
+        clippy::expect_used,
+        reason = "the members are texts, numbers and lists of them"
+    )]
+    pub(super) fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("work is JSON")
+    }
+
+    /// How many messages it is sent as.
+    pub(super) fn parts(&self) -> usize {
+        match self {
+            Self::Text { pieces, .. } => pieces.len(),
+            Self::File(_) => 1,
+            Self::Receipts { .. } | Self::Close { .. } | Self::Rating(_) => 0,
+        }
+    }
+}
+
+/// A request while it is worked on.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) id: MessageId,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) work: Work,
+    /// The Cloud's numbers of what was sent of it.
+    pub(super) sent: Vec<Sequence>,
+    pub(super) conversation_id: Option<ConversationId>,
+    pub(super) file: Option<SentFile>,
+}
+
+/// A try of a request.
+pub(super) struct Attempt<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) key: &'a UserKey,
+    pub(super) until: Instant,
+    /// The lane that it is made on; none for one that is made at once.
+    pub(super) held: Option<Held<'a>>,
+    /// What was last on its way to the Cloud.
+    pub(super) flight: Option<Flight>,
+}
+
+/// The lane of a user, held for a request.
+#[derive(Clone, Copy)]
+pub(super) struct Held<'a> {
+    pub(super) user: UserRef,
+    pub(super) lease: &'a Lease,
+    pub(super) id: MessageId,
+}
+
+/// Messages that were sent a moment ago: an echo of one is not the echo of another that says the same.
+#[derive(Debug, Default)]
+pub(super) struct Recent(Mutex<VecDeque<(Instant, UserRef, String, Sequence)>>);
+
+impl Recent {
+    pub(super) fn add(&self, user: UserRef, dialog_id: &str, sequence: Sequence) {
+        let now = Instant::now();
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while recent.len() >= RECENT_MESSAGES
+            || recent.front().is_some_and(|(at, ..)| now - *at > RECENT)
+        {
+            recent.pop_front();
+        }
+        recent.push_back((now, user, dialog_id.to_owned(), sequence));
+    }
+
+    fn of(&self, user: UserRef) -> Vec<(String, Sequence)> {
+        let recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        recent
+            .iter()
+            .filter(|(_, of, ..)| *of == user)
+            .map(|(_, _, dialog_id, sequence)| (dialog_id.clone(), *sequence))
+            .collect()
+    }
+}
+
+impl Bridge {
+    /// A request that was answered before the Cloud had it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MessageNotFound`] where the channel has none such.
+    pub async fn request(&self, caller: &Caller, id: MessageId) -> Result<Report, Error> {
+        let store = &self.parts.store;
+        let report = store.request(&caller.channel.id, id).await?;
+        report.ok_or(Error::MessageNotFound)
+    }
+
+    /// What was kept of a request by a replica that died before it was answered, where this is its repeat.
+    async fn kept_before(&self, caller: &Caller, key: &UserKey) -> Result<Option<Queued>, Error> {
+        let Some(id) = caller.message_id else {
+            return Ok(None);
+        };
+        let store = &self.parts.store;
+        let report = store.request(&caller.channel.id, id).await?;
+        Ok(report.map(|report| Queued {
+            id,
+            user_id: key.user_id.clone(),
+            conversation_id: report.conversation_id,
+            created_at: report.created_at,
+        }))
+    }
+
+    /// Does the work now, or keeps it for later.
+    pub(super) async fn submit(
+        &self,
+        caller: &Caller,
+        key: &UserKey,
+        standing: Option<Standing>,
+        work: Work,
+        patience: Patience,
+    ) -> Result<Outcome<Job>, Error> {
+        if let Some(kept) = self.kept_before(caller, key).await? {
+            return Ok(Outcome::Queued(kept));
+        }
+        let open = standing
+            .as_ref()
+            .and_then(|standing| standing.open.as_ref());
+        let fresh = || MessageId::new(self.parts.clock.uuid());
+        let mut job = Job {
+            id: caller.message_id.unwrap_or_else(fresh),
+            created_at: self.parts.clock.now(),
+            work,
+            sent: Vec::new(),
+            conversation_id: open.map(|open| open.id.clone()),
+            file: None,
+        };
+        let has_waiting = standing.as_ref().is_some_and(|it| it.waiting > 0);
+        if patience.at_once || has_waiting {
+            let kept = self.keep(caller, key, &job, None, None).await?;
+            return kept.map(Outcome::Queued).ok_or(Error::TooManyFiles);
+        }
+        let mut attempt = Attempt {
+            caller,
+            key,
+            until: Instant::now() + patience.wait,
+            held: None,
+            flight: None,
+        };
+        let Err(error) = self.attempt(&mut attempt, standing, &mut job).await else {
+            return Ok(Outcome::Done(job));
+        };
+        let flight = attempt.flight;
+        let Some(later) = Later::of(&error, flight.is_some()) else {
+            return Err(job.partly(error));
+        };
+        let flight = flight.filter(|_| later.is_unknown);
+        match self
+            .keep(caller, key, &job, Some(&later), flight.as_ref())
+            .await
+        {
+            Ok(Some(queued)) => {
+                tracing::info!(
+                    account.id = %key.account_id,
+                    request_id = caller.trace.request_id(),
+                    why = later.why,
+                    error = &error as &dyn std::error::Error,
+                    "a request is queued"
+                );
+                Ok(Outcome::Queued(queued))
+            }
+            // Nobody may be asked to send again what may have been sent.
+            Err(Error::Store(_)) if later.is_unknown || !job.sent.is_empty() => {
+                Err(job.partly(error))
+            }
+            Ok(None) => Err(job.partly(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps a job; none where there is no room for its file.
+    async fn keep(
+        &self,
+        caller: &Caller,
+        key: &UserKey,
+        job: &Job,
+        later: Option<&Later>,
+        flight: Option<&Flight>,
+    ) -> Result<Option<Queued>, Error> {
+        let store = &self.parts.store;
+        let now = self.parts.clock.now();
+        let user = store.ensure_user(key, now).await?;
+        let wait = later.filter(|later| !later.is_unknown);
+        let wait = wait.map_or(TimeDelta::zero(), |later| {
+            schedule::delay(1, later.is_throttled, later.after, &mut rand::rng())
+        });
+        let content = match &job.work {
+            Work::File(file) => Some(&file.content[..]),
+            _ => None,
+        };
+        let attributed = flight.map(|_| self.recent.of(user)).unwrap_or_default();
+        let kept = store
+            .insert_request(
+                user,
+                &NewRequest {
+                    id: job.id,
+                    channel_id: &caller.channel.id,
+                    kind: job.work.kind(),
+                    body: &job.work.to_json(),
+                    content,
+                    max_content: MAX_CONTENT,
+                    created_at: job.created_at,
+                    expires_at: job.created_at + LIFE,
+                    conversation_id: job.conversation_id.as_ref(),
+                    sequences: &job.sent,
+                    flight,
+                    why: later.map(|later| later.why),
+                    due_at: now + wait,
+                    traceparent: Some(&caller.trace.traceparent()),
+                    attributed: &attributed,
+                },
+                now,
+            )
+            .await?;
+        if !kept {
+            return Ok(None);
+        }
+        self.requests_due.notify_one();
+        Ok(Some(Queued {
+            id: job.id,
+            user_id: key.user_id.clone(),
+            conversation_id: job.conversation_id.clone(),
+            created_at: job.created_at,
+        }))
+    }
+
+    /// Tries to do the work, and what has been done of it is noted in the job.
+    pub(super) async fn attempt(
+        &self,
+        attempt: &mut Attempt<'_>,
+        standing: Option<Standing>,
+        job: &mut Job,
+    ) -> Result<(), Error> {
+        attempt.flight = None;
+        if job.work.parts() > 0 {
+            return self.attempt_messages(attempt, standing, job).await;
+        }
+        let (caller, key) = (attempt.caller, attempt.key);
+        // Doing one of these twice does no harm.
+        let doing = async {
+            match &job.work {
+                Work::Receipts {
+                    dialog_id,
+                    status,
+                    sequences,
+                } => {
+                    let session = self.session_of(&caller.trace, key, standing).await?;
+                    let mut session = session
+                        .filter(|session| {
+                            let current = session.conversation.dialog_id();
+                            dialog_id.as_deref().is_none_or(|id| id == current)
+                        })
+                        .ok_or(Error::NoOpenConversation)?;
+                    self.send_receipts_now(&caller.trace, &mut session, *status, sequences)
+                        .await
+                }
+                Work::Close { survey: true } => {
+                    self.close_main_dialog_now(&caller.trace, key).await
+                }
+                Work::Close { survey: false } => {
+                    self.close_conversation_now(&caller.trace, key).await
+                }
+                Work::Rating(rating) => self.rate_now(&caller.trace, key, *rating).await,
+                Work::Text { .. } | Work::File(_) => Ok(()),
+            }
+        };
+        let done = timeout_at(attempt.until, doing).await;
+        done.unwrap_or(Err(Error::OutOfTime { is_sent: false }))
+    }
+
+    async fn attempt_messages(
+        &self,
+        attempt: &mut Attempt<'_>,
+        standing: Option<Standing>,
+        job: &mut Job,
+    ) -> Result<(), Error> {
+        let (caller, key) = (attempt.caller, attempt.key);
+        let session =
+            timeout_at(attempt.until, self.session_of(&caller.trace, key, standing)).await;
+        let session = session.unwrap_or(Err(Error::OutOfTime { is_sent: false }))?;
+        let mut session = session.filter(Session::takes_messages);
+        let defaults = &caller.channel.defaults;
+        if let Work::File(file) = &mut job.work {
+            let content = Content::File(file);
+            let (open, written) = self.deliver(attempt, session, defaults, content).await?;
+            job.sent.push(written.sequence);
+            job.conversation_id = Some(open.conversation.id);
+            job.file = written.file;
+            return Ok(());
+        }
+        let body = job.work.to_json();
+        let Work::Text {
+            pieces,
+            reply_to,
+            open,
+        } = &job.work
+        else {
+            return Ok(());
+        };
+        let opening = open.as_ref().unwrap_or(defaults);
+        let done = job.sent.len();
+        for (place, text) in pieces.iter().enumerate().skip(done) {
+            let content = Content::Text {
+                text,
+                reply_to: reply_to.as_ref().filter(|_| place == 0),
+                body: &body,
+            };
+            let (open, written) = self.deliver(attempt, session, opening, content).await?;
+            job.sent.push(written.sequence);
+            job.conversation_id = Some(open.conversation.id.clone());
+            session = Some(open);
+            if place + 1 < pieces.len() {
+                self.note_advance(attempt, &job.sent).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Job {
+    /// The error of a job of which some was sent.
+    fn partly(&self, error: Error) -> Error {
+        if self.sent.is_empty() {
+            return error;
+        }
+        Error::PartlySent {
+            sent: self.sent.clone(),
+            of: self.work.parts(),
+            cause: Box::new(error),
+        }
+    }
+}
+
+/// A file as it was stored at the Cloud.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Hosted {
+    pub(super) relative_path: String,
+    #[serde(with = "file_id")]
+    pub(super) id: FileId,
+}
+
+/// A file's id as text.
+mod file_id {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use crate::types::file::FileId;
+
+    pub(super) fn serialize<S: Serializer>(id: &FileId, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(id)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<FileId, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}

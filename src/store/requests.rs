@@ -1,0 +1,498 @@
+//! Requests that were accepted before the Cloud had them: kept in the order of their user, worked on by whoever holds the
+//! user's lane.
+//!
+//! A user's row counts what waits (`waiting`), so that the way of a message sees with its one look-up whether it may go
+//! ahead, and says when the lane is due (`send_at`). Whoever adds holds that row until the commit: order of arrival is order
+//! of commit. Everything else happens under the lane's lease; who has lost it changes nothing.
+
+mod echoes;
+mod lane;
+mod settling;
+
+use chrono::{DateTime, Utc};
+
+use super::tx::{Tx, on};
+use super::users::{UserRef, key};
+use super::{Error, Store, run};
+use crate::types::event::data::Failure;
+use crate::types::file::{FileId, FileType};
+use crate::types::ids::{ChannelId, ConversationId, UserId, UserKey};
+use crate::types::message::{MessageId, Sequence};
+
+pub use echoes::Echo;
+pub(super) use echoes::hear_echoes;
+pub use settling::{Conclusion, Settled};
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestKind {
+    /// A text.
+    Text,
+    /// A file.
+    File,
+    /// Receipts.
+    Receipts,
+    /// The close of a conversation.
+    Close,
+    /// A rating.
+    Rating,
+}
+
+impl RequestKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::File => "file",
+            Self::Receipts => "receipts",
+            Self::Close => "close",
+            Self::Rating => "rating",
+        }
+    }
+}
+
+/// How far a request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestState {
+    /// It is to be tried.
+    Waiting,
+    /// Somebody is trying; nobody is, where the lane has a new holder.
+    Sending,
+    /// It was tried, and the Cloud may have taken it.
+    Unknown,
+    /// The Cloud has it.
+    Sent,
+    /// It will not reach the Cloud.
+    Failed,
+}
+
+/// A try to send something, as its echo can be known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flight {
+    /// The conversation that it went to.
+    pub conversation_id: ConversationId,
+    /// The dialog that it went to.
+    pub dialog_id: String,
+    /// The digest of what was said.
+    pub digest: String,
+    /// When it began.
+    pub begun_at: DateTime<Utc>,
+}
+
+/// A request to be kept.
+#[derive(Debug)]
+pub struct NewRequest<'a> {
+    /// Its id.
+    pub id: MessageId,
+    /// The channel that it came from.
+    pub channel_id: &'a ChannelId,
+    /// What it asks for.
+    pub kind: RequestKind,
+    /// What is to be done, as JSON.
+    pub body: &'a str,
+    /// A file's bytes.
+    pub content: Option<&'a [u8]>,
+    /// Bytes that all kept files of the channel may have.
+    pub max_content: usize,
+    /// When it came.
+    pub created_at: DateTime<Utc>,
+    /// Until when it is tried.
+    pub expires_at: DateTime<Utc>,
+    /// The conversation that it is for, where that is known.
+    pub conversation_id: Option<&'a ConversationId>,
+    /// The Cloud's numbers of what was sent of it.
+    pub sequences: &'a [Sequence],
+    /// The try that nobody knows the outcome of.
+    pub flight: Option<&'a Flight>,
+    /// Why it was not sent at once; none where it was not tried.
+    pub why: Option<&'a str>,
+    /// When it is due.
+    pub due_at: DateTime<Utc>,
+    /// The request that it came with.
+    pub traceparent: Option<&'a str>,
+    /// Numbers in dialogs of the user that are known to be of other messages.
+    pub attributed: &'a [(String, Sequence)],
+}
+
+/// A request that was kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// Its id.
+    pub id: MessageId,
+    /// The channel that it came from.
+    pub channel_id: ChannelId,
+    /// What is to be done, as JSON.
+    pub body: String,
+    /// A file's bytes.
+    pub content: Option<Vec<u8>>,
+    /// How far it has come.
+    pub state: RequestState,
+    /// When it came.
+    pub created_at: DateTime<Utc>,
+    /// Until when it is tried.
+    pub expires_at: DateTime<Utc>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// The conversation that it went or is to go to.
+    pub conversation_id: Option<ConversationId>,
+    /// The Cloud's numbers of what was sent of it.
+    pub sequences: Vec<Sequence>,
+    /// The last try, where it is one that an echo can be known of.
+    pub flight: Option<Flight>,
+    /// The request that it came with.
+    pub traceparent: Option<String>,
+}
+
+/// A request as its channel sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Its id.
+    pub id: MessageId,
+    /// The user.
+    pub user_id: UserId,
+    /// The conversation that it went or is to go to.
+    pub conversation_id: Option<ConversationId>,
+    /// The Cloud's numbers of what was sent of it.
+    pub sequences: Vec<Sequence>,
+    /// How far it has come.
+    pub state: RequestState,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// When it came.
+    pub created_at: DateTime<Utc>,
+    /// The file that was sent.
+    pub file: Option<(FileId, FileType)>,
+    /// How it came so far.
+    pub timeline: Vec<Step>,
+}
+
+/// A step of a request's way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// `accepted`, `postponed`, `unknown`, `sent` or `failed`.
+    pub what: String,
+    /// A word of the table of problems.
+    pub why: Option<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct RequestRow {
+    id: String,
+    channel_id: String,
+    body: String,
+    content: Option<Vec<u8>>,
+    state: String,
+    created_at: i64,
+    expires_at: i64,
+    attempts: i64,
+    conversation_id: Option<String>,
+    sequences: String,
+    dialog_id: Option<String>,
+    digest: Option<String>,
+    tried_at: Option<i64>,
+    traceparent: Option<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct ReportRow {
+    id: String,
+    user_id: String,
+    conversation_id: Option<String>,
+    sequences: String,
+    state: String,
+    failure: Option<String>,
+    created_at: i64,
+    file_id: Option<String>,
+    file_type: Option<String>,
+}
+
+impl Store {
+    /// Keeps a request behind those of its user that wait; says whether there was room for its file.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; nothing is kept then.
+    pub async fn insert_request(
+        &self,
+        user: UserRef,
+        new: &NewRequest<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<bool, Error> {
+        let mut tx = self.begin().await?;
+        on!(tx, |db| {
+            sqlx::query(
+                // the row is held until the commit, so that places are given in the order in which they become visible
+                "UPDATE users SET waiting = waiting + 1, send_at = COALESCE(send_at, $2) WHERE id = $1",
+            )
+            .bind(user.0)
+            .bind(new.due_at.timestamp_millis())
+            .execute(db)
+            .await?
+            .rows_affected()
+        });
+        let size = i64::try_from(new.content.map_or(0, <[u8]>::len)).unwrap_or(i64::MAX);
+        if size > 0 {
+            let (held,): (i64,) = on!(tx, |db| {
+                sqlx::query_as(
+                    "SELECT CAST(COALESCE(SUM(content_size), 0) AS BIGINT) FROM requests
+                     WHERE channel_id = $1 AND content_size > 0",
+                )
+                .bind(new.channel_id.as_str())
+                .fetch_one(db)
+                .await?
+            });
+            if held.saturating_add(size) > i64::try_from(new.max_content).unwrap_or(i64::MAX) {
+                return Ok(false);
+            }
+        }
+        let flight = new.flight;
+        let state = flight.map_or("waiting", |_| "unknown");
+        let conversation_id = flight
+            .map(|flight| &flight.conversation_id)
+            .or(new.conversation_id);
+        on!(tx, |db| {
+            sqlx::query(
+                "INSERT INTO requests (id, user_ref, channel_id, kind, body, content, content_size, state, created_at,
+                     expires_at, attempts, conversation_id, sequences, dialog_id, digest, tried_at, traceparent)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+            )
+            .bind(new.id.to_string())
+            .bind(user.0)
+            .bind(new.channel_id.as_str())
+            .bind(new.kind.as_str())
+            .bind(new.body)
+            .bind(new.content)
+            .bind(size)
+            .bind(state)
+            .bind(new.created_at.timestamp_millis())
+            .bind(new.expires_at.timestamp_millis())
+            .bind(i64::from(new.why.is_some()))
+            .bind(conversation_id.map(ConversationId::as_str))
+            .bind(sequences_text(new.sequences))
+            .bind(flight.map(|flight| &flight.dialog_id[..]))
+            .bind(flight.map(|flight| &flight.digest[..]))
+            .bind(flight.map(|flight| flight.begun_at.timestamp_millis()))
+            .bind(new.traceparent)
+            .execute(db)
+            .await?
+            .rows_affected()
+        });
+        step(&mut tx, new.id, new.created_at, "accepted", None).await?;
+        if let Some(why) = new.why {
+            let what = flight.map_or("postponed", |_| "unknown");
+            step(&mut tx, new.id, now, what, Some(why)).await?;
+        }
+        for (dialog_id, sequence) in new.attributed {
+            echoes::attribute(&mut tx, user, dialog_id, *sequence, now).await?;
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// A request of a channel, as the channel sees it.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn request(
+        &self,
+        channel_id: &ChannelId,
+        id: MessageId,
+    ) -> Result<Option<Report>, Error> {
+        let row: Option<ReportRow> = run!(self, readers, |db| {
+            sqlx::query_as(
+            "SELECT r.id, u.user_id, r.conversation_id, r.sequences, r.state, r.failure, r.created_at, r.file_id,
+                    r.file_type
+             FROM requests r JOIN users u ON u.id = r.user_ref WHERE r.id = $1 AND r.channel_id = $2",
+        )
+        .bind(id.to_string())
+        .bind(channel_id.as_str())
+        .fetch_optional(db)
+        .await?
+        });
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let steps: Vec<(i64, String, Option<String>)> = run!(self, readers, |db| {
+            sqlx::query_as(
+            "SELECT at, what, why FROM request_steps WHERE request_id = $1 ORDER BY number LIMIT 1000",
+        )
+        .bind(id.to_string())
+        .fetch_all(db)
+        .await?
+        });
+        row.report(steps).map(Some)
+    }
+
+    /// Removes requests that were settled before a moment, `limit` at most; says how many.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn remove_settled_requests(
+        &self,
+        before: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<u64, Error> {
+        Ok(run!(self, writer, |db| sqlx::query(
+            "DELETE FROM requests WHERE id IN
+                 (SELECT id FROM requests WHERE settled_at < $1 ORDER BY settled_at LIMIT $2)",
+        )
+        .bind(before.timestamp_millis())
+        .bind(i64::from(limit))
+        .execute(db)
+        .await?
+        .rows_affected()))
+    }
+}
+
+/// Writes down a step of a request's way.
+async fn step(
+    tx: &mut Tx,
+    id: MessageId,
+    at: DateTime<Utc>,
+    what: &str,
+    why: Option<&str>,
+) -> Result<(), Error> {
+    on!(tx, |db| {
+        sqlx::query("INSERT INTO request_steps (request_id, at, what, why) VALUES ($1, $2, $3, $4)")
+            .bind(id.to_string())
+            .bind(at.timestamp_millis())
+            .bind(what)
+            .bind(why)
+            .execute(db)
+            .await?
+            .rows_affected()
+    });
+    Ok(())
+}
+
+fn sequences_text(sequences: &[Sequence]) -> String {
+    serde_json::Value::from(sequences.to_vec()).to_string()
+}
+
+fn sequences(text: &str) -> Result<Vec<Sequence>, Error> {
+    serde_json::from_str(text).map_err(|_| unreadable("request's sequences"))
+}
+
+fn time(ms: i64) -> Result<DateTime<Utc>, Error> {
+    DateTime::from_timestamp_millis(ms).ok_or(unreadable("request's time"))
+}
+
+fn unreadable(what: &'static str) -> Error {
+    Error::Unreadable { what }
+}
+
+impl RequestState {
+    fn read(text: &str) -> Result<Self, Error> {
+        Ok(match text {
+            "waiting" => Self::Waiting,
+            "sending" => Self::Sending,
+            "unknown" => Self::Unknown,
+            "sent" => Self::Sent,
+            "failed" => Self::Failed,
+            _ => return Err(unreadable("request's state")),
+        })
+    }
+}
+
+fn conversation_id(text: Option<String>) -> Result<Option<ConversationId>, Error> {
+    let parse = |text: String| text.parse().map_err(|_| unreadable("conversation id"));
+    text.map(parse).transpose()
+}
+
+impl TryFrom<RequestRow> for Request {
+    type Error = Error;
+
+    fn try_from(row: RequestRow) -> Result<Self, Error> {
+        let conversation_id = conversation_id(row.conversation_id)?;
+        let flight = match (row.dialog_id, row.digest, row.tried_at, &conversation_id) {
+            (Some(dialog_id), Some(digest), Some(at), Some(conversation_id)) => Some(Flight {
+                conversation_id: conversation_id.clone(),
+                dialog_id,
+                digest,
+                begun_at: time(at)?,
+            }),
+            _ => None,
+        };
+        Ok(Self {
+            id: row.id.parse().map_err(|_| unreadable("request's id"))?,
+            channel_id: row
+                .channel_id
+                .parse()
+                .map_err(|_| unreadable("channel id"))?,
+            body: row.body,
+            content: row.content,
+            state: RequestState::read(&row.state)?,
+            created_at: time(row.created_at)?,
+            expires_at: time(row.expires_at)?,
+            attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+            conversation_id,
+            sequences: sequences(&row.sequences)?,
+            flight,
+            traceparent: row.traceparent,
+        })
+    }
+}
+
+impl ReportRow {
+    fn report(self, steps: Vec<(i64, String, Option<String>)>) -> Result<Report, Error> {
+        let failure = self.failure.as_deref().map(serde_json::from_str);
+        let file = match (self.file_id, self.file_type) {
+            (Some(id), Some(kind)) => {
+                let id = id.parse().map_err(|_| unreadable("file id"))?;
+                Some((id, kind.into()))
+            }
+            _ => None,
+        };
+        let steps = steps.into_iter().map(|(at, what, why)| {
+            Ok(Step {
+                at: time(at)?,
+                what,
+                why,
+            })
+        });
+        Ok(Report {
+            id: self.id.parse().map_err(|_| unreadable("request's id"))?,
+            user_id: self.user_id.parse().map_err(|_| unreadable("user id"))?,
+            conversation_id: conversation_id(self.conversation_id)?,
+            sequences: sequences(&self.sequences)?,
+            state: RequestState::read(&self.state)?,
+            failure: failure
+                .transpose()
+                .map_err(|_| unreadable("request's failure"))?,
+            created_at: time(self.created_at)?,
+            file,
+            timeline: steps.collect::<Result<_, Error>>()?,
+        })
+    }
+}
+
+/// A user whose requests are due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueLane {
+    /// The user's row.
+    pub user: UserRef,
+    /// The user.
+    pub key: UserKey,
+}
+
+#[derive(sqlx::FromRow)]
+struct DueRow {
+    id: i64,
+    account_id: String,
+    namespace: String,
+    user_id: String,
+}
+
+impl TryFrom<DueRow> for DueLane {
+    type Error = Error;
+
+    fn try_from(row: DueRow) -> Result<Self, Error> {
+        Ok(Self {
+            user: UserRef(row.id),
+            key: key(row.account_id, row.namespace, row.user_id)?,
+        })
+    }
+}

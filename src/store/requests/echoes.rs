@@ -1,0 +1,182 @@
+//! Echoes: what users said, as the Cloud tells it back, and when it last told anything.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
+
+use super::Flight;
+use crate::store::log::batch;
+use crate::store::tx::{Tx, on};
+use crate::store::{Error, Store, UserRef, run};
+use crate::types::ids::AccountId;
+use crate::types::message::Sequence;
+
+/// 5 s: by how much the Cloud's clock may be behind ours.
+const SKEW: TimeDelta = TimeDelta::seconds(5);
+
+/// What a user said, as the Cloud tells it back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Echo {
+    /// Where.
+    pub dialog_id: String,
+    /// Its number there.
+    pub sequence: Sequence,
+    /// The digest of what was said.
+    pub digest: String,
+    /// When, by the Cloud's clock.
+    pub sent_at: DateTime<Utc>,
+}
+
+/// Keeps echoes, and makes the lanes due that may wait for one of them.
+pub(in crate::store) async fn hear_echoes(
+    tx: &mut Tx,
+    echoes: &[(UserRef, Echo)],
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    if echoes.is_empty() {
+        return Ok(());
+    }
+    let rows = batch(echoes.iter().map(|(user, echo)| {
+        json!({
+            "user": user.0,
+            "dialog": echo.dialog_id,
+            "sequence": echo.sequence,
+            "digest": echo.digest,
+            "sent_at": echo.sent_at.timestamp_millis(),
+        })
+    }));
+    on!(tx, |db| {
+        sqlx::query(
+            "INSERT INTO echoes (dialog_id, sequence, user_ref, digest, sent_at, heard_at)
+             SELECT value ->> 'dialog', CAST(value ->> 'sequence' AS BIGINT), CAST(value ->> 'user' AS BIGINT),
+                    value ->> 'digest', CAST(value ->> 'sent_at' AS BIGINT), $2
+             FROM json_each($1) WHERE true
+             -- one whose request is known already
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(&rows)
+        .bind(now.timestamp_millis())
+        .execute(db)
+        .await?
+        .rows_affected()
+    });
+    on!(tx, |db| {
+        sqlx::query(
+            "UPDATE users SET send_at = $2
+             WHERE id IN (SELECT CAST(value ->> 'user' AS BIGINT) FROM json_each($1)) AND waiting > 0
+               AND EXISTS (SELECT 1 FROM requests r
+                           WHERE r.user_ref = users.id AND r.settled_at IS NULL AND r.state = 'unknown')",
+        )
+        .bind(&rows)
+        .bind(now.timestamp_millis())
+        .execute(db)
+        .await?
+        .rows_affected()
+    });
+    Ok(())
+}
+
+/// Notes that it is known which request an echo is of, also where it has not come yet.
+pub(super) async fn attribute(
+    tx: &mut Tx,
+    user: UserRef,
+    dialog_id: &str,
+    sequence: Sequence,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    on!(tx, |db| {
+        sqlx::query(
+            "INSERT INTO echoes (dialog_id, sequence, user_ref, digest, sent_at, attributed, heard_at)
+             VALUES ($1, $2, $3, '', 0, 1, $4)
+             ON CONFLICT (dialog_id, sequence) DO UPDATE SET attributed = 1",
+        )
+        .bind(dialog_id)
+        .bind(i64::from(sequence))
+        .bind(user.0)
+        .bind(now.timestamp_millis())
+        .execute(db)
+        .await?
+        .rows_affected()
+    });
+    Ok(())
+}
+
+impl Store {
+    /// The number of what a try said, where the Cloud has told it back and it is of no other request.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn find_echo(
+        &self,
+        user: UserRef,
+        flight: &Flight,
+    ) -> Result<Option<Sequence>, Error> {
+        let row: Option<(i64,)> = run!(self, readers, |db| {
+            sqlx::query_as(
+            "SELECT sequence FROM echoes
+             WHERE user_ref = $1 AND dialog_id = $2 AND digest = $3 AND attributed = 0 AND sent_at >= $4
+             ORDER BY sequence LIMIT 1",
+        )
+        .bind(user.0)
+        .bind(&flight.dialog_id)
+        .bind(&flight.digest)
+        .bind((flight.begun_at - SKEW).timestamp_millis())
+        .fetch_optional(db)
+        .await?
+        });
+        Ok(row.and_then(|(sequence,)| sequence.try_into().ok()))
+    }
+
+    /// Removes echoes that came before a moment, `limit` at most; says how many.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn remove_echoes(&self, before: DateTime<Utc>, limit: u32) -> Result<u64, Error> {
+        Ok(run!(self, writer, |db| {
+            sqlx::query(
+            "DELETE FROM echoes WHERE (dialog_id, sequence) IN
+                 (SELECT dialog_id, sequence FROM echoes WHERE heard_at < $1 ORDER BY heard_at LIMIT $2)",
+        )
+        .bind(before.timestamp_millis())
+        .bind(i64::from(limit))
+        .execute(db)
+        .await?
+        .rows_affected()
+        }))
+    }
+
+    /// Notes that the Cloud has told something of an account.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn note_hearing(&self, account: &AccountId, at: DateTime<Utc>) -> Result<(), Error> {
+        run!(self, writer, |db| sqlx::query(
+            "INSERT INTO hearings (account_id, heard_at) VALUES ($1, $2)
+             ON CONFLICT (account_id) DO UPDATE SET heard_at = excluded.heard_at
+             WHERE hearings.heard_at < excluded.heard_at",
+        )
+        .bind(account.as_str())
+        .bind(at.timestamp_millis())
+        .execute(db)
+        .await?
+        .rows_affected());
+        Ok(())
+    }
+
+    /// When the Cloud last told something of an account.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn last_hearing(&self, account: &AccountId) -> Result<Option<DateTime<Utc>>, Error> {
+        let row: Option<(i64,)> = run!(self, readers, |db| sqlx::query_as(
+            "SELECT heard_at FROM hearings WHERE account_id = $1"
+        )
+        .bind(account.as_str())
+        .fetch_optional(db)
+        .await?);
+        row.map(|(ms,)| super::time(ms)).transpose()
+    }
+}

@@ -1,0 +1,522 @@
+//! A 202 is a promise: what the Cloud cannot take now is kept, sent in order, never lost and never sent twice.
+
+use chrono::TimeDelta;
+use liveperson_bridge::sandbox::{Answer, Fault, Operation, Reply as CloudReply};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::app::TestApp;
+use crate::support::channel::{Channel, Reply, send};
+use crate::support::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud, agent_text, sign};
+use crate::support::configuration::bridge_toml;
+use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
+use crate::support::process::Process;
+
+on_both_engines!(
+    whatever_keeps_the_cloud_from_taking_a_message_the_message_is_kept,
+    what_waits_is_sent_in_order_once_the_cloud_is_back,
+    users_do_not_wait_for_each_other,
+    the_cloud_is_left_alone_for_as_long_as_it_asks,
+    what_grows_a_day_old_is_given_up_and_told,
+    a_refusal_fails_one_request_and_the_next_go_on,
+    an_echo_shows_that_a_message_has_arrived,
+    an_echo_of_an_earlier_message_that_says_the_same_shows_nothing,
+    without_an_echo_a_message_is_sent_again_soon_where_the_cloud_tells_of_others,
+    without_an_echo_a_message_is_sent_again_later_where_the_cloud_is_silent,
+    a_channel_can_ask_not_to_wait,
+    a_channel_can_wait_less,
+    receipts_closes_and_ratings_are_kept_too,
+    files_are_kept_and_their_bytes_go_once_they_are_sent,
+    a_conversation_that_is_closed_meanwhile_is_replaced,
+    a_message_that_was_sent_at_once_leaves_no_trace,
+    another_channels_messages_are_not_shown,
+    an_erased_users_requests_are_gone,
+    a_kill_while_a_queued_message_is_sent_neither_loses_nor_repeats_it,
+);
+
+async fn opened(engine: Engine) -> TestApp {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "first").await.expect(201);
+    app
+}
+
+fn away(app: &TestApp, times: u32) {
+    app.cloud.sandbox.inject(Fault {
+        times,
+        ..Fault::status(Operation::Send, StatusCode::SERVICE_UNAVAILABLE)
+    });
+}
+
+/// The next answer to a message is lost, although the Cloud takes it.
+fn lost(app: &TestApp) {
+    app.cloud.sandbox.inject(Fault {
+        after_applying: true,
+        ..Fault::status(Operation::Send, StatusCode::BAD_GATEWAY)
+    });
+}
+
+fn texts(app: &TestApp) -> Vec<String> {
+    app.cloud.texts(&app.cloud.only_conversation().id)
+}
+
+async fn until_texts(app: &TestApp, expected: &[&str]) {
+    eventually("the texts are at the Cloud", async || {
+        (texts(app) == expected).then_some(())
+    })
+    .await;
+}
+
+/// Moves the clock on, in steps shorter than a lease, until a message has this status.
+async fn in_time(app: &TestApp, location: &str, status: &str) -> Value {
+    eventually(status, async || {
+        let shown = app.sms.get(location).await.expect(200);
+        if shown["status"] == status {
+            return Some(shown);
+        }
+        app.cloud.clock.advance(TimeDelta::milliseconds(200));
+        None
+    })
+    .await
+}
+
+#[track_caller]
+fn location(reply: Reply) -> String {
+    let location = reply.headers["location"].to_str().unwrap().to_owned();
+    let queued = reply.expect(202);
+    assert_eq!(queued["status"], "queued");
+    assert_eq!(queued["sequence"], Value::Null);
+    assert_eq!(
+        location,
+        format!("/v1/messages/{}", queued["id"].as_str().unwrap())
+    );
+    location
+}
+
+async fn events(app: &TestApp, kind: &str) -> Vec<Value> {
+    let channel = "sms".parse().unwrap();
+    let page = app.store().events_after(&channel, 0, 1000).await.unwrap();
+    let events = page.events.iter();
+    events
+        .map(|event| serde_json::from_str::<Value>(&event.body).unwrap())
+        .filter(|event| event["type"] == kind)
+        .collect()
+}
+
+async fn notify(app: &TestApp, notification: &Value) {
+    let body = notification.to_string();
+    let request = app
+        .sms
+        .with_key("none")
+        .request(Method::POST, &format!("/webhooks/{ACCOUNT}"))
+        .header("x-liveperson-account-id", ACCOUNT)
+        .header("x-liveperson-client-id", CLIENT_ID)
+        .header(
+            "x-liveperson-signature",
+            sign(body.as_bytes(), CLIENT_SECRET),
+        );
+    send(request.body(body)).await.expect(200);
+}
+
+/// A text of the user, as the Cloud tells it back.
+fn echo(app: &TestApp, sequence: u32, text: &str, sent_at: i64) -> Value {
+    let conversation = app.cloud.only_conversation();
+    let consumer = conversation.consumer.lp_consumer_id;
+    let mut notification = agent_text(&conversation.id, sequence, text);
+    let change = &mut notification["body"]["changes"][0];
+    change["originatorId"] = json!(consumer);
+    change["originatorMetadata"] = json!({"id": consumer, "role": "CONSUMER"});
+    change["serverTimestamp"] = json!(sent_at);
+    notification
+}
+
+fn now(app: &TestApp) -> i64 {
+    use liveperson_bridge::clock::Clock as _;
+    app.cloud.clock.now_ms()
+}
+
+async fn whatever_keeps_the_cloud_from_taking_a_message_the_message_is_kept(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let page = CloudReply {
+        content_type: Some("text/html".to_owned()),
+        ..CloudReply::new(StatusCode::OK)
+    };
+    let status = |status| Fault::status(Operation::Send, status);
+    for (user, fault) in [
+        ("a", status(StatusCode::SERVICE_UNAVAILABLE)),
+        ("b", status(StatusCode::INTERNAL_SERVER_ERROR)),
+        ("c", status(StatusCode::TOO_MANY_REQUESTS)),
+        ("d", status(StatusCode::GATEWAY_TIMEOUT)),
+        ("e", Fault::new(Operation::Send, Answer::Reply(page))),
+    ] {
+        let first = app.sms.say(user, "first").await.expect(201);
+        app.cloud.sandbox.inject(fault);
+
+        let kept = location(app.sms.say(user, "second").await);
+
+        let sent = in_time(&app, &kept, "sent").await;
+        assert_eq!(sent["sequence"], 1, "{user}");
+        assert_eq!(sent["conversation_id"], first["conversation_id"]);
+        let conversation = first["conversation_id"].as_str().unwrap();
+        assert_eq!(app.cloud.texts(conversation), ["first", "second"]);
+    }
+}
+
+async fn what_waits_is_sent_in_order_once_the_cloud_is_back(engine: Engine) {
+    let app = opened(engine).await;
+    away(&app, 2);
+
+    let second = location(app.sms.say("ada", "second").await);
+    // The Cloud would take these, but they may not overtake.
+    let third = location(app.sms.say("ada", "third").await);
+    location(app.sms.say("ada", "fourth").await);
+    let shown = app.sms.get("/v1/users/ada/conversation").await.expect(200);
+    assert_eq!(shown["queued"], 3);
+    assert_eq!(texts(&app), ["first"]);
+
+    let sent = in_time(&app, &second, "sent").await;
+    until_texts(&app, &["first", "second", "third", "fourth"]).await;
+    assert_eq!(sent["sequence"], 1);
+    let steps: Vec<_> = sent["timeline"].as_array().unwrap().iter().collect();
+    let whats: Vec<_> = steps.iter().map(|step| &step["what"]).collect();
+    assert_eq!(whats, ["accepted", "postponed", "postponed", "sent"]);
+    assert_eq!(steps[1]["why"], "cloud-unavailable");
+    in_time(&app, &third, "sent").await;
+    let told = eventually("the events", async || {
+        let told = events(&app, "message.sent").await;
+        (told.len() == 3).then_some(told)
+    })
+    .await;
+    assert_eq!(told[0]["data"]["id"], sent["id"]);
+    assert_eq!(told[0]["data"]["sequence"], 1);
+    assert_eq!(told[0]["user_id"], "ada");
+    // Nothing waits any more: the next one is sent at once.
+    app.sms.say("ada", "fifth").await.expect(201);
+}
+
+async fn users_do_not_wait_for_each_other(engine: Engine) {
+    let app = opened(engine).await;
+    away(&app, 1);
+
+    location(app.sms.say("ada", "second").await);
+
+    app.sms.say("bob", "hello").await.expect(201);
+}
+
+async fn the_cloud_is_left_alone_for_as_long_as_it_asks(engine: Engine) {
+    let app = opened(engine).await;
+    let mut throttled = CloudReply::new(StatusCode::TOO_MANY_REQUESTS);
+    throttled.retry_after = Some("70".to_owned());
+    let fault = Fault::new(Operation::Send, Answer::Reply(throttled));
+    app.cloud.sandbox.inject(fault);
+    let before = now(&app);
+
+    let kept = location(app.sms.say("ada", "second").await);
+
+    app.cloud.clock.advance(TimeDelta::seconds(69));
+    let sent = in_time(&app, &kept, "sent").await;
+    let at: chrono::DateTime<chrono::Utc> =
+        serde_json::from_value(sent["timeline"][2]["at"].clone()).unwrap();
+    assert!(at.timestamp_millis() - before >= 70_000, "{sent:#}");
+}
+
+async fn what_grows_a_day_old_is_given_up_and_told(engine: Engine) {
+    let app = opened(engine).await;
+    away(&app, 1);
+    let kept = location(app.sms.say("ada", "second").await);
+
+    app.cloud.clock.advance(TimeDelta::hours(25));
+
+    let failed = in_time(&app, &kept, "failed").await;
+    assert_eq!(failed["failure"], json!({"code": "expired"}));
+    let told = events(&app, "message.failed").await;
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0]["data"]["id"], failed["id"]);
+    assert_eq!(told[0]["data"]["failure"]["code"], "expired");
+    app.sms.say("ada", "third").await.expect(201);
+    assert_eq!(texts(&app), ["first", "third"]);
+}
+
+async fn a_refusal_fails_one_request_and_the_next_go_on(engine: Engine) {
+    let app = opened(engine).await;
+    away(&app, 1);
+    let mut refusal = CloudReply::new(StatusCode::BAD_REQUEST);
+    refusal.body = json!({"code": "BAD_REQUEST", "body": {"msg": "Bad Request"}}).to_string();
+    app.cloud
+        .sandbox
+        .inject(Fault::new(Operation::Send, Answer::Reply(refusal)));
+
+    let second = location(app.sms.say("ada", "second").await);
+    let third = location(app.sms.say("ada", "third").await);
+
+    let failed = in_time(&app, &second, "failed").await;
+    assert_eq!(failed["failure"]["code"], "cloud-refused");
+    assert_eq!(failed["failure"]["upstream"]["title"], "Bad Request");
+    in_time(&app, &third, "sent").await;
+    assert_eq!(texts(&app), ["first", "third"]);
+}
+
+async fn an_echo_shows_that_a_message_has_arrived(engine: Engine) {
+    let app = opened(engine).await;
+    lost(&app);
+    let second = location(app.sms.say("ada", "second").await);
+    let third = location(app.sms.say("ada", "third").await);
+    assert_eq!(texts(&app), ["first", "second"]);
+
+    // The clock stands still: nothing but the echo can let it go on.
+    notify(&app, &echo(&app, 1, "second", now(&app))).await;
+
+    until_texts(&app, &["first", "second", "third"]).await;
+    let sent = in_time(&app, &second, "sent").await;
+    assert_eq!(sent["sequence"], 1);
+    let told = events(&app, "message.sent").await;
+    assert_eq!(told[0]["data"]["sequence"], 1);
+    in_time(&app, &third, "sent").await;
+}
+
+async fn an_echo_of_an_earlier_message_that_says_the_same_shows_nothing(engine: Engine) {
+    let app = opened(engine).await;
+    app.sms.say("ada", "ok").await.expect(201);
+    app.cloud
+        .sandbox
+        .inject(Fault::status(Operation::Send, StatusCode::BAD_GATEWAY));
+
+    // The Cloud does not get this one.
+    let kept = location(app.sms.say("ada", "ok").await);
+    notify(&app, &echo(&app, 1, "ok", now(&app))).await;
+    app.cloud.clock.advance(TimeDelta::seconds(31));
+
+    let sent = in_time(&app, &kept, "sent").await;
+    assert_eq!(sent["sequence"], 2);
+    assert_eq!(texts(&app), ["first", "ok", "ok"]);
+}
+
+async fn without_an_echo_a_message_is_sent_again_soon_where_the_cloud_tells_of_others(
+    engine: Engine,
+) {
+    let app = opened(engine).await;
+    let fault = Fault::status(Operation::Send, StatusCode::BAD_GATEWAY);
+    app.cloud.sandbox.inject(fault);
+    let begun = now(&app);
+    let kept = location(app.sms.say("ada", "second").await);
+
+    app.cloud.clock.advance(TimeDelta::seconds(2));
+    let conversation = app.cloud.only_conversation().id;
+    notify(&app, &agent_text(&conversation, 7, "hi")).await;
+
+    in_time(&app, &kept, "sent").await;
+    let passed = now(&app) - begun;
+    assert!((10_000..30_000).contains(&passed), "{passed}");
+    assert_eq!(texts(&app), ["first", "second"]);
+}
+
+async fn without_an_echo_a_message_is_sent_again_later_where_the_cloud_is_silent(engine: Engine) {
+    let app = opened(engine).await;
+    let fault = Fault::status(Operation::Send, StatusCode::BAD_GATEWAY);
+    app.cloud.sandbox.inject(fault);
+    let begun = now(&app);
+
+    let kept = location(app.sms.say("ada", "second").await);
+
+    let sent = in_time(&app, &kept, "sent").await;
+    let passed = now(&app) - begun;
+    assert!(passed >= 30_000, "{passed}");
+    let whats: Vec<_> = sent["timeline"].as_array().unwrap().iter().collect();
+    assert_eq!(whats[1]["what"], "unknown");
+    assert_eq!(texts(&app), ["first", "second"]);
+}
+
+async fn say_preferring(channel: &Channel, text: &str, preference: &str) -> Reply {
+    let request = channel
+        .request(Method::POST, "/v1/users/ada/messages")
+        .header("content-type", "application/json")
+        .header("prefer", preference)
+        .body(json!({"text": text}).to_string());
+    send(request).await
+}
+
+async fn a_channel_can_ask_not_to_wait(engine: Engine) {
+    let app = TestApp::start(engine).await;
+
+    let reply = say_preferring(&app.sms, "first", "respond-async").await;
+
+    assert_eq!(reply.headers["preference-applied"], "respond-async");
+    let kept = location(reply);
+    let sent = in_time(&app, &kept, "sent").await;
+    assert_eq!(sent["conversation_id"], *app.cloud.only_conversation().id);
+    assert_eq!(texts(&app), ["first"]);
+}
+
+async fn a_channel_can_wait_less(engine: Engine) {
+    let app = opened(engine).await;
+    app.cloud.sandbox.inject(Fault::stall(Operation::Send));
+    let begun = std::time::Instant::now();
+
+    let reply = say_preferring(&app.sms, "second", "wait=1").await;
+
+    assert!(begun.elapsed() < std::time::Duration::from_secs(4));
+    assert_eq!(reply.headers["preference-applied"], "wait=1");
+    location(reply);
+    let odd = say_preferring(&app.sms, "third", "wait=99, handling=strict").await;
+    assert!(!odd.headers.contains_key("preference-applied"));
+}
+
+async fn receipts_closes_and_ratings_are_kept_too(engine: Engine) {
+    let app = opened(engine).await;
+    away(&app, 1);
+    let receipts = json!({"status": "read", "sequences": [1]});
+
+    let told = app.sms.post("/v1/users/ada/receipts", receipts).await;
+    let told = location(told);
+    let closed = app.sms.post("/v1/users/ada/conversation/close", json!({}));
+    let closed = location(closed.await);
+    let rating = json!({"csat": 5, "fcr": "yes"});
+    let rated = app.sms.put("/v1/users/ada/conversation/rating", rating);
+    let rated = location(rated.await);
+    assert!(app.cloud.only_conversation().close_reason.is_none());
+
+    for kept in [&told, &closed, &rated] {
+        in_time(&app, kept, "sent").await;
+    }
+    let kinds: Vec<_> = app
+        .cloud
+        .bodies(Operation::Send)
+        .iter()
+        .skip(2)
+        .map(|body| body["body"].clone())
+        .collect();
+    assert_eq!(kinds[0]["event"]["type"], "AcceptStatusEvent");
+    assert_eq!(kinds[1]["conversationField"]["conversationState"], "CLOSE");
+    assert_eq!(kinds[2]["conversationField"]["csatRate"], 5);
+    let nobody = app.sms.post("/v1/users/bob/conversation/close", json!({}));
+    nobody.await.expect_problem(404, "conversation-not-found");
+}
+
+async fn files_are_kept_and_their_bytes_go_once_they_are_sent(engine: Engine) {
+    const PNG: &[u8] = b"\x89PNG\r\n\x1a\nmarker-of-the-bytes";
+    let app = opened(engine).await;
+    // Where to store it is asked for three times in one go.
+    away(&app, 4);
+
+    let kept = location(app.sms.send_file("ada", PNG).await);
+    assert!(
+        app.database.dump().await.contains("marker-of-the-bytes") || engine == Engine::Postgres
+    );
+
+    let sent = in_time(&app, &kept, "sent").await;
+    assert!(sent["file"]["id"].as_str().unwrap().starts_with("file_"));
+    assert_eq!(sent["file"]["file_type"], "PNG");
+    let path = format!(
+        "/v1/users/ada/files/{}",
+        sent["file"]["id"].as_str().unwrap()
+    );
+    app.sms.get(&path).await.expect(200);
+    assert!(!app.database.dump().await.contains("marker-of-the-bytes"));
+}
+
+async fn a_conversation_that_is_closed_meanwhile_is_replaced(engine: Engine) {
+    let app = opened(engine).await;
+    let first = app.cloud.only_conversation().id;
+    away(&app, 1);
+    let kept = location(app.sms.say("ada", "second").await);
+
+    assert!(app.cloud.sandbox.close_conversation(&first, "AGENT"));
+
+    let sent = in_time(&app, &kept, "sent").await;
+    assert_ne!(sent["conversation_id"], *first);
+    let second = sent["conversation_id"].as_str().unwrap();
+    assert_eq!(app.cloud.texts(second), ["second"]);
+}
+
+async fn a_message_that_was_sent_at_once_leaves_no_trace(engine: Engine) {
+    let app = TestApp::start(engine).await;
+
+    let sent = app.sms.say("ada", "marker").await.expect(201);
+
+    let path = format!("/v1/messages/{}", sent["id"].as_str().unwrap());
+    let unknown = app.sms.get(&path).await;
+    unknown.expect_problem(404, "message-not-found");
+    let odd = app.sms.get("/v1/messages/%00").await;
+    odd.expect_problem(404, "message-not-found");
+    assert!(!app.database.dump().await.contains("marker"));
+}
+
+async fn another_channels_messages_are_not_shown(engine: Engine) {
+    use crate::support::configuration::WHATSAPP_KEY;
+    let app = opened(engine).await;
+    away(&app, 1);
+
+    let kept = location(app.sms.say("ada", "second").await);
+
+    // Also not to a channel that shares the user.
+    let other = app.sms.with_key(WHATSAPP_KEY).get(&kept).await;
+    other.expect_problem(404, "message-not-found");
+}
+
+async fn an_erased_users_requests_are_gone(engine: Engine) {
+    let app = opened(engine).await;
+    app.cloud
+        .sandbox
+        .inject(Fault::status(Operation::Send, StatusCode::BAD_GATEWAY));
+    let kept = location(app.sms.say("ada", "marker-1").await);
+    location(app.sms.say("ada", "marker-2").await);
+    notify(&app, &echo(&app, 9, "marker-3", now(&app))).await;
+
+    let erased = app.sms.request(Method::DELETE, "/v1/users/ada");
+    send(erased).await.expect(204);
+
+    app.sms
+        .get(&kept)
+        .await
+        .expect_problem(404, "message-not-found");
+    let dump = app.database.dump().await;
+    assert!(!dump.contains("marker"), "{dump}");
+}
+
+async fn a_kill_while_a_queued_message_is_sent_neither_loses_nor_repeats_it(engine: Engine) {
+    let cloud = Cloud::start().await;
+    let database = Database::create(engine).await;
+    let toml = bridge_toml(&database.location, &cloud.url);
+    let (process, sms, _) = Process::serve(&toml).await;
+    sms.say("ada", "first").await.expect(201);
+    cloud.sandbox.inject(Fault {
+        after_applying: true,
+        ..Fault::stall(Operation::Send)
+    });
+    let kept = location(say_preferring(&sms, "second", "respond-async").await);
+    let conversation = cloud.only_conversation();
+    eventually("the Cloud has it", async || {
+        (cloud.texts(&conversation.id) == ["first", "second"]).then_some(())
+    })
+    .await;
+
+    process.kill().await;
+    let (_process, sms, _) = Process::serve(&toml).await;
+    let mut echo = agent_text(&conversation.id, 1, "second");
+    let change = &mut echo["body"]["changes"][0];
+    change["originatorMetadata"] = json!({"role": "CONSUMER"});
+    change["serverTimestamp"] = json!(chrono::DateTime::timestamp_millis(
+        &liveperson_bridge::clock::Clock::now(&liveperson_bridge::clock::SystemClock)
+    ));
+    let body = echo.to_string();
+    let request = sms
+        .with_key("none")
+        .request(Method::POST, &format!("/webhooks/{ACCOUNT}"))
+        .header("x-liveperson-account-id", ACCOUNT)
+        .header("x-liveperson-client-id", CLIENT_ID)
+        .header(
+            "x-liveperson-signature",
+            sign(body.as_bytes(), CLIENT_SECRET),
+        );
+    send(request.body(body)).await.expect(200);
+
+    // The dead process's lease runs out first.
+    let sent = eventually("it is sent", async || {
+        let shown = sms.get(&kept).await.expect(200);
+        (shown["status"] == "sent").then_some(shown)
+    })
+    .await;
+    assert_eq!(sent["sequence"], 1);
+    sms.say("ada", "third").await.expect(201);
+    assert_eq!(cloud.texts(&conversation.id), ["first", "second", "third"]);
+}

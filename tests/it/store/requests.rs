@@ -1,0 +1,353 @@
+//! Requests that wait: kept in order, worked on under a lease, settled once.
+
+use liveperson_bridge::store::{
+    Conclusion, DueLane, Flight, NewEvent, NewRequest, RequestKind, RequestState, Settled, Store,
+    UserRef,
+};
+use liveperson_bridge::types::event::data::Failure;
+use liveperson_bridge::types::event::{EventId, EventType};
+use liveperson_bridge::types::ids::{AccountId, ChannelId};
+use liveperson_bridge::types::message::MessageId;
+use uuid::Uuid;
+
+use super::log::channel;
+use super::{at, key, lease};
+use crate::support::database::{Database, Engine};
+
+on_both_engines!(
+    requests_are_given_in_the_order_in_which_they_came,
+    a_lane_that_is_due_is_given_to_one_who_asks,
+    who_has_lost_the_lease_changes_nothing,
+    what_is_settled_is_over_and_told_with_it,
+    files_of_a_channel_have_a_bound,
+    an_echo_is_found_once_and_only_where_it_can_be_of_the_try,
+    when_the_cloud_last_told_anything_is_kept,
+    what_was_settled_long_ago_is_removed,
+);
+
+fn message(number: u128) -> MessageId {
+    MessageId::new(Uuid::from_u128(number))
+}
+
+fn flight(begun: i64) -> Flight {
+    Flight {
+        conversation_id: "c1".parse().unwrap(),
+        dialog_id: "c1".to_owned(),
+        digest: "digest".to_owned(),
+        begun_at: at(begun),
+    }
+}
+
+fn request<'a>(number: u128, channel_id: &'a ChannelId, body: &'a str) -> NewRequest<'a> {
+    NewRequest {
+        id: message(number),
+        channel_id,
+        kind: RequestKind::Text,
+        body,
+        content: None,
+        max_content: 10,
+        created_at: at(1),
+        expires_at: at(9000),
+        conversation_id: None,
+        sequences: &[],
+        flight: None,
+        why: None,
+        due_at: at(1),
+        traceparent: None,
+        attributed: &[],
+    }
+}
+
+async fn user_with(store: &Store, bodies: &[&str]) -> UserRef {
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    for (number, body) in (1..).zip(bodies) {
+        let channel = channel("sms");
+        let new = request(number, &channel, body);
+        assert!(store.insert_request(user, &new, at(1)).await.unwrap());
+    }
+    user
+}
+
+fn settled<'a>(user: UserRef, number: u128, settlement: Conclusion<'a>) -> Settled<'a> {
+    Settled {
+        user,
+        id: message(number),
+        settlement,
+        conversation_id: None,
+        sequences: &[],
+        flight: None,
+        file: None,
+        event: None,
+    }
+}
+
+async fn requests_are_given_in_the_order_in_which_they_came(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = user_with(&store, &["one", "two"]).await;
+    let mine = lease("mine", 20);
+    store.claim_due_lanes(&mine, at(2), 9).await.unwrap();
+
+    let standing = store.standing(&key("a")).await.unwrap().unwrap();
+    let first = store.first_request(user).await.unwrap().unwrap();
+    let sent = settled(user, 1, Conclusion::Sent);
+    assert!(store.settle_request(&mine, &sent, at(3)).await.unwrap());
+    let second = store.first_request(user).await.unwrap().unwrap();
+
+    assert_eq!(standing.waiting, 2);
+    assert_eq!((&first.body[..], &second.body[..]), ("one", "two"));
+    let standing = store.standing(&key("a")).await.unwrap().unwrap();
+    assert_eq!(standing.waiting, 1);
+}
+
+async fn a_lane_that_is_due_is_given_to_one_who_asks(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = user_with(&store, &["one"]).await;
+    let (mine, theirs) = (lease("mine", 20), lease("theirs", 40));
+    let due = DueLane {
+        user,
+        key: key("a"),
+    };
+
+    assert!(
+        store
+            .claim_due_lanes(&mine, at(0), 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(
+        store.claim_due_lanes(&mine, at(2), 9).await.unwrap(),
+        [due.clone()]
+    );
+    assert!(
+        store
+            .claim_due_lanes(&theirs, at(2), 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert!(store.renew_lane(user, &lease("mine", 25)).await.unwrap());
+    assert!(
+        store
+            .claim_due_lanes(&theirs, at(24), 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(
+        store.claim_due_lanes(&theirs, at(25), 9).await.unwrap(),
+        [due]
+    );
+    assert!(!store.renew_lane(user, &mine).await.unwrap());
+
+    store.rest_lane(user, &theirs, at(50)).await.unwrap();
+    assert!(
+        store
+            .claim_due_lanes(&mine, at(49), 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(
+        store.claim_due_lanes(&mine, at(50), 9).await.unwrap().len(),
+        1
+    );
+    let sent = settled(user, 1, Conclusion::Sent);
+    assert!(store.settle_request(&mine, &sent, at(51)).await.unwrap());
+    store.rest_lane(user, &mine, at(52)).await.unwrap();
+    // Nothing waits on it.
+    assert!(
+        store
+            .claim_due_lanes(&mine, at(99), 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+async fn who_has_lost_the_lease_changes_nothing(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = user_with(&store, &["one"]).await;
+    let (mine, theirs) = (lease("mine", 20), lease("theirs", 40));
+    store.claim_due_lanes(&mine, at(2), 9).await.unwrap();
+    let (early, late) = (flight(3), flight(31));
+    let begun = store.begin_try(user, &mine, message(1), "begun", &early);
+    assert!(begun.await.unwrap());
+    store.claim_due_lanes(&theirs, at(30), 9).await.unwrap();
+
+    let begun = store.begin_try(user, &mine, message(1), "late", &late);
+    assert!(!begun.await.unwrap());
+    let sent = settled(user, 1, Conclusion::Sent);
+    assert!(!store.settle_request(&mine, &sent, at(31)).await.unwrap());
+    store.rest_lane(user, &mine, at(31)).await.unwrap();
+
+    let found = store.first_request(user).await.unwrap().unwrap();
+    assert_eq!(found.state, RequestState::Sending);
+    assert_eq!(found.flight, Some(flight(3)));
+    assert_eq!((found.attempts, &found.body[..]), (1, "begun"));
+    assert!(store.renew_lane(user, &theirs).await.unwrap());
+}
+
+async fn what_is_settled_is_over_and_told_with_it(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let sms = channel("sms");
+    let user = user_with(&store, &["marker"]).await;
+    let mine = lease("mine", 20);
+    store.claim_due_lanes(&mine, at(2), 9).await.unwrap();
+    let failure = Failure {
+        code: "cloud-refused".to_owned(),
+        upstream: None,
+    };
+    let event = NewEvent {
+        id: EventId::new(Uuid::from_u128(7)),
+        channel_id: sms.clone(),
+        user: Some(user),
+        kind: EventType::MessageFailed,
+        body: "{}".to_owned(),
+        traceparent: None,
+        deliver_until: None,
+    };
+
+    let why = "cloud-unavailable";
+    let postponed = settled(user, 1, Conclusion::Postponed { why });
+    assert!(
+        store
+            .settle_request(&mine, &postponed, at(3))
+            .await
+            .unwrap()
+    );
+    let failed = Settled {
+        event: Some(&event),
+        ..settled(user, 1, Conclusion::Failed(&failure))
+    };
+    assert!(store.settle_request(&mine, &failed, at(4)).await.unwrap());
+    assert!(!store.settle_request(&mine, &failed, at(5)).await.unwrap());
+
+    assert!(store.first_request(user).await.unwrap().is_none());
+    let report = store.request(&sms, message(1)).await.unwrap().unwrap();
+    assert_eq!(report.state, RequestState::Failed);
+    assert_eq!(report.failure, Some(failure));
+    let steps: Vec<_> = report.timeline.iter().map(|step| &step.what[..]).collect();
+    assert_eq!(steps, ["accepted", "postponed", "failed"]);
+    assert_eq!(report.timeline[1].why.as_deref(), Some(why));
+    assert_eq!(
+        store.events_after(&sms, 0, 9).await.unwrap().events.len(),
+        1
+    );
+    assert!(
+        store
+            .request(&channel("app"), message(1))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(!database.dump().await.contains("marker"));
+}
+
+async fn files_of_a_channel_have_a_bound(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let (sms, app) = (channel("sms"), channel("app"));
+    let file = |number, channel_id, content| NewRequest {
+        kind: RequestKind::File,
+        content: Some(content),
+        ..request(number, channel_id, "file")
+    };
+
+    let first = file(1, &sms, b"123456");
+    let first = store.insert_request(user, &first, at(1));
+    assert!(first.await.unwrap());
+    let second = file(2, &sms, b"12345");
+    let second = store.insert_request(user, &second, at(1));
+    assert!(!second.await.unwrap());
+    let others = file(3, &app, b"12345");
+    let others = store.insert_request(user, &others, at(1));
+    assert!(others.await.unwrap());
+
+    let standing = store.standing(&key("a")).await.unwrap().unwrap();
+    assert_eq!(standing.waiting, 2);
+    let kept = store.first_request(user).await.unwrap().unwrap();
+    assert_eq!(kept.content.as_deref(), Some(&b"123456"[..]));
+}
+
+async fn an_echo_is_found_once_and_only_where_it_can_be_of_the_try(engine: Engine) {
+    use super::changes::admit_echo;
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let sms = channel("sms");
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    super::open(&store, user, "c1", 1).await;
+    let attributed = [("c1".to_owned(), 4)];
+    let flight = flight(20);
+    let unknown = NewRequest {
+        flight: Some(&flight),
+        why: Some("cloud-outcome-unknown"),
+        due_at: at(30),
+        attributed: &attributed,
+        ..request(1, &sms, "one")
+    };
+    store.insert_request(user, &unknown, at(20)).await.unwrap();
+
+    // One that is known to be of another message, one that is too old, one that says something else.
+    admit_echo(&store, 4, "digest", at(20), at(21)).await;
+    admit_echo(&store, 5, "digest", at(14), at(21)).await;
+    admit_echo(&store, 6, "other", at(20), at(21)).await;
+    assert_eq!(store.find_echo(user, &flight).await.unwrap(), None);
+    admit_echo(&store, 7, "digest", at(15), at(22)).await;
+    assert_eq!(store.find_echo(user, &flight).await.unwrap(), Some(7));
+
+    // It has made the lane due at once.
+    let mine = lease("mine", 40);
+    assert_eq!(
+        store.claim_due_lanes(&mine, at(22), 9).await.unwrap().len(),
+        1
+    );
+    let sent = Settled {
+        sequences: &[7],
+        flight: Some(&flight),
+        ..settled(user, 1, Conclusion::Sent)
+    };
+    assert!(store.settle_request(&mine, &sent, at(23)).await.unwrap());
+    assert_eq!(store.find_echo(user, &flight).await.unwrap(), None);
+    assert_eq!(store.remove_echoes(at(22), 2).await.unwrap(), 2);
+    assert_eq!(store.remove_echoes(at(22), 2).await.unwrap(), 1);
+}
+
+async fn when_the_cloud_last_told_anything_is_kept(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let account: AccountId = "12345678".parse().unwrap();
+
+    assert_eq!(store.last_hearing(&account).await.unwrap(), None);
+    store.note_hearing(&account, at(5)).await.unwrap();
+    store.note_hearing(&account, at(3)).await.unwrap();
+
+    assert_eq!(store.last_hearing(&account).await.unwrap(), Some(at(5)));
+}
+
+async fn what_was_settled_long_ago_is_removed(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = user_with(&store, &["one", "two", "three"]).await;
+    let mine = lease("mine", 20);
+    store.claim_due_lanes(&mine, at(2), 9).await.unwrap();
+    for (number, second) in [(1, 3), (2, 10)] {
+        let sent = settled(user, number, Conclusion::Sent);
+        store
+            .settle_request(&mine, &sent, at(second))
+            .await
+            .unwrap();
+    }
+
+    assert_eq!(store.remove_settled_requests(at(10), 9).await.unwrap(), 1);
+
+    let sms = channel("sms");
+    assert!(store.request(&sms, message(1)).await.unwrap().is_none());
+    assert!(store.request(&sms, message(2)).await.unwrap().is_some());
+    assert!(store.first_request(user).await.unwrap().is_some());
+}
