@@ -8,6 +8,7 @@
 
 mod answer;
 mod auth;
+mod breaker;
 mod cache;
 mod consumer;
 mod conversation;

@@ -30,6 +30,9 @@ const REPEATED: TimeDelta = TimeDelta::days(4);
 /// 10 minutes: how long a conversation that the Cloud tells of may take to become known.
 const EARLY: TimeDelta = TimeDelta::minutes(10);
 
+/// 1 h: far longer than an echo is waited for.
+const ECHOES: TimeDelta = TimeDelta::hours(1);
+
 /// What becomes old.
 #[derive(Debug, Clone, Copy)]
 enum Old<'a> {
@@ -46,6 +49,10 @@ enum Old<'a> {
     ErasedConversations,
     /// The answers that idempotency keys stand for.
     IdempotencyKeys,
+    /// Requests that have reached the Cloud or failed.
+    SettledRequests { retention: TimeDelta },
+    /// What users said, as the Cloud told it back.
+    Echoes,
 }
 
 impl Bridge {
@@ -95,6 +102,10 @@ impl Bridge {
         }
         self.remove_all(Old::ErasedConversations, now).await?;
         self.remove_all(Old::IdempotencyKeys, now).await?;
+        // As long as the events that tell how they ended.
+        self.remove_all(Old::SettledRequests { retention }, now)
+            .await?;
+        self.remove_all(Old::Echoes, now).await?;
         Ok(())
     }
 
@@ -133,6 +144,10 @@ impl Bridge {
             }
             Old::ErasedConversations => store.remove_erased_conversations(repeated, BATCH).await,
             Old::IdempotencyKeys => store.forget_keyed(now, BATCH).await,
+            Old::SettledRequests { retention } => {
+                store.remove_settled_requests(now - retention, BATCH).await
+            }
+            Old::Echoes => store.remove_echoes(now - ECHOES, BATCH).await,
         };
         Ok(removed?)
     }

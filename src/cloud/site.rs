@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use tokio::sync::Semaphore;
 
 use super::auth::AppTokens;
+use super::breaker::Breakers;
 use super::domains::{Directory, Domains};
-use super::transport::{Call, Transport};
+use super::transport::{AT_ONCE, Call, Transport};
 use super::{Account, Error, Limits};
 use crate::clock::SharedClock;
 use crate::http::{self, Answer};
@@ -36,6 +38,8 @@ impl Site {
             http,
             clock,
             limits,
+            breakers: Breakers::default(),
+            places: Semaphore::new(AT_ONCE),
         });
         Self {
             tokens: AppTokens::new(Arc::clone(&transport), Arc::clone(&account)),

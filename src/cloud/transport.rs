@@ -4,20 +4,29 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
-use reqwest::{Method, Request};
+use reqwest::{Method, Request, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 use tokio_util::bytes::Bytes;
 use url::Url;
 
+use super::breaker::Breakers;
 use super::domains::{Domains, Service, below};
 use super::retry::{Repeat, repeated};
 use super::wire::request::ClientProperties;
 use super::{Error, Limits};
 use crate::clock::SharedClock;
-use crate::http::{self, Answer};
+use crate::http::{self, Answer, Streamed};
 use crate::types::conversation::Features;
 use crate::types::trace::Trace;
+
+/// 256: requests of an account that may be under way at once; the Cloud bounds them too and does not say how.
+pub(super) const AT_ONCE: usize = 256;
+
+/// 2.9 s: just below the shortest of the usual time limits.
+const PATIENT: Duration = Duration::from_millis(2900);
 
 /// The consumer's token; a sibling API calls it `LP-On-Behalf`.
 const ON_BEHALF: HeaderName = HeaderName::from_static("x-lp-on-behalf");
@@ -91,12 +100,32 @@ pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("a wire type is JSON")
 }
 
+/// What came back, as far as the breaker cares.
+pub(super) trait Answered {
+    fn status(&self) -> StatusCode;
+}
+
+impl Answered for Answer {
+    fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+impl Answered for Streamed {
+    fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
 /// The way to the services of one account.
 pub(super) struct Transport {
     pub(super) http: http::Client,
     pub(super) clock: SharedClock,
     pub(super) limits: Limits,
     pub(super) domains: Domains,
+    pub(super) breakers: Breakers,
+    /// Places for requests under way: a Cloud that comes back is not hit by all at once.
+    pub(super) places: Semaphore,
 }
 
 impl Transport {
@@ -150,13 +179,30 @@ impl Transport {
         request: impl FnOnce(&Url) -> F,
     ) -> Result<A, Error>
     where
+        A: Answered,
         F: Future<Output = Result<A, http::Error>>,
     {
         let found = self.domains.find(service, trace).await;
         let host = found.map_err(Error::not_begun)?;
+        let pass = self.breakers.enter(host.value.authority())?;
+        let place = timeout(self.limits.send, self.places.acquire()).await;
+        let Ok(Ok(_place)) = place else {
+            return Err(Error::Throttled { retry_after: None }.not_begun());
+        };
+        let begun = Instant::now();
         let answer = request(&host.value).await;
         if let Err(http::Error::NotSent(_)) = answer {
             self.domains.leave(service, &host, trace).await;
+        }
+        match &answer {
+            Ok(answer) if answer.status().is_server_error() => pass.fail(Error::Unavailable {
+                status: answer.status().as_u16(),
+                retry_after: None,
+            }),
+            Ok(_) => pass.succeed(),
+            // Who is given less time than is usual may be no worse than ever.
+            Err(http::Error::NoAnswer(_)) if begun.elapsed() < PATIENT => drop(pass),
+            Err(error) => pass.fail(error.clone().into()),
         }
         Ok(answer?)
     }

@@ -67,19 +67,6 @@ async fn until_texts(app: &TestApp, expected: &[&str]) {
     .await;
 }
 
-/// Moves the clock on, in steps shorter than a lease, until a message has this status.
-async fn in_time(app: &TestApp, location: &str, status: &str) -> Value {
-    eventually(status, async || {
-        let shown = app.sms.get(location).await.expect(200);
-        if shown["status"] == status {
-            return Some(shown);
-        }
-        app.cloud.clock.advance(TimeDelta::milliseconds(200));
-        None
-    })
-    .await
-}
-
 #[track_caller]
 fn location(reply: Reply) -> String {
     let location = reply.headers["location"].to_str().unwrap().to_owned();
@@ -154,7 +141,7 @@ async fn whatever_keeps_the_cloud_from_taking_a_message_the_message_is_kept(engi
 
         let kept = location(app.sms.say(user, "second").await);
 
-        let sent = in_time(&app, &kept, "sent").await;
+        let sent = app.until_shown(&kept, "sent").await;
         assert_eq!(sent["sequence"], 1, "{user}");
         assert_eq!(sent["conversation_id"], first["conversation_id"]);
         let conversation = first["conversation_id"].as_str().unwrap();
@@ -174,14 +161,14 @@ async fn what_waits_is_sent_in_order_once_the_cloud_is_back(engine: Engine) {
     assert_eq!(shown["queued"], 3);
     assert_eq!(texts(&app), ["first"]);
 
-    let sent = in_time(&app, &second, "sent").await;
+    let sent = app.until_shown(&second, "sent").await;
     until_texts(&app, &["first", "second", "third", "fourth"]).await;
     assert_eq!(sent["sequence"], 1);
     let steps: Vec<_> = sent["timeline"].as_array().unwrap().iter().collect();
     let whats: Vec<_> = steps.iter().map(|step| &step["what"]).collect();
     assert_eq!(whats, ["accepted", "postponed", "postponed", "sent"]);
     assert_eq!(steps[1]["why"], "cloud-unavailable");
-    in_time(&app, &third, "sent").await;
+    app.until_shown(&third, "sent").await;
     let told = eventually("the events", async || {
         let told = events(&app, "message.sent").await;
         (told.len() == 3).then_some(told)
@@ -214,7 +201,7 @@ async fn the_cloud_is_left_alone_for_as_long_as_it_asks(engine: Engine) {
     let kept = location(app.sms.say("ada", "second").await);
 
     app.cloud.clock.advance(TimeDelta::seconds(69));
-    let sent = in_time(&app, &kept, "sent").await;
+    let sent = app.until_shown(&kept, "sent").await;
     let at: chrono::DateTime<chrono::Utc> =
         serde_json::from_value(sent["timeline"][2]["at"].clone()).unwrap();
     assert!(at.timestamp_millis() - before >= 70_000, "{sent:#}");
@@ -227,7 +214,7 @@ async fn what_grows_a_day_old_is_given_up_and_told(engine: Engine) {
 
     app.cloud.clock.advance(TimeDelta::hours(25));
 
-    let failed = in_time(&app, &kept, "failed").await;
+    let failed = app.until_shown(&kept, "failed").await;
     assert_eq!(failed["failure"], json!({"code": "expired"}));
     let told = events(&app, "message.failed").await;
     assert_eq!(told.len(), 1);
@@ -249,10 +236,10 @@ async fn a_refusal_fails_one_request_and_the_next_go_on(engine: Engine) {
     let second = location(app.sms.say("ada", "second").await);
     let third = location(app.sms.say("ada", "third").await);
 
-    let failed = in_time(&app, &second, "failed").await;
+    let failed = app.until_shown(&second, "failed").await;
     assert_eq!(failed["failure"]["code"], "cloud-refused");
     assert_eq!(failed["failure"]["upstream"]["title"], "Bad Request");
-    in_time(&app, &third, "sent").await;
+    app.until_shown(&third, "sent").await;
     assert_eq!(texts(&app), ["first", "third"]);
 }
 
@@ -267,11 +254,11 @@ async fn an_echo_shows_that_a_message_has_arrived(engine: Engine) {
     notify(&app, &echo(&app, 1, "second", now(&app))).await;
 
     until_texts(&app, &["first", "second", "third"]).await;
-    let sent = in_time(&app, &second, "sent").await;
+    let sent = app.until_shown(&second, "sent").await;
     assert_eq!(sent["sequence"], 1);
     let told = events(&app, "message.sent").await;
     assert_eq!(told[0]["data"]["sequence"], 1);
-    in_time(&app, &third, "sent").await;
+    app.until_shown(&third, "sent").await;
 }
 
 async fn an_echo_of_an_earlier_message_that_says_the_same_shows_nothing(engine: Engine) {
@@ -286,7 +273,7 @@ async fn an_echo_of_an_earlier_message_that_says_the_same_shows_nothing(engine: 
     notify(&app, &echo(&app, 1, "ok", now(&app))).await;
     app.cloud.clock.advance(TimeDelta::seconds(31));
 
-    let sent = in_time(&app, &kept, "sent").await;
+    let sent = app.until_shown(&kept, "sent").await;
     assert_eq!(sent["sequence"], 2);
     assert_eq!(texts(&app), ["first", "ok", "ok"]);
 }
@@ -304,7 +291,7 @@ async fn without_an_echo_a_message_is_sent_again_soon_where_the_cloud_tells_of_o
     let conversation = app.cloud.only_conversation().id;
     notify(&app, &agent_text(&conversation, 7, "hi")).await;
 
-    in_time(&app, &kept, "sent").await;
+    app.until_shown(&kept, "sent").await;
     let passed = now(&app) - begun;
     assert!((10_000..30_000).contains(&passed), "{passed}");
     assert_eq!(texts(&app), ["first", "second"]);
@@ -318,7 +305,7 @@ async fn without_an_echo_a_message_is_sent_again_later_where_the_cloud_is_silent
 
     let kept = location(app.sms.say("ada", "second").await);
 
-    let sent = in_time(&app, &kept, "sent").await;
+    let sent = app.until_shown(&kept, "sent").await;
     let passed = now(&app) - begun;
     assert!(passed >= 30_000, "{passed}");
     let whats: Vec<_> = sent["timeline"].as_array().unwrap().iter().collect();
@@ -342,7 +329,7 @@ async fn a_channel_can_ask_not_to_wait(engine: Engine) {
 
     assert_eq!(reply.headers["preference-applied"], "respond-async");
     let kept = location(reply);
-    let sent = in_time(&app, &kept, "sent").await;
+    let sent = app.until_shown(&kept, "sent").await;
     assert_eq!(sent["conversation_id"], *app.cloud.only_conversation().id);
     assert_eq!(texts(&app), ["first"]);
 }
@@ -376,7 +363,7 @@ async fn receipts_closes_and_ratings_are_kept_too(engine: Engine) {
     assert!(app.cloud.only_conversation().close_reason.is_none());
 
     for kept in [&told, &closed, &rated] {
-        in_time(&app, kept, "sent").await;
+        app.until_shown(kept, "sent").await;
     }
     let kinds: Vec<_> = app
         .cloud
@@ -403,7 +390,7 @@ async fn files_are_kept_and_their_bytes_go_once_they_are_sent(engine: Engine) {
         app.database.dump().await.contains("marker-of-the-bytes") || engine == Engine::Postgres
     );
 
-    let sent = in_time(&app, &kept, "sent").await;
+    let sent = app.until_shown(&kept, "sent").await;
     assert!(sent["file"]["id"].as_str().unwrap().starts_with("file_"));
     assert_eq!(sent["file"]["file_type"], "PNG");
     let path = format!(
@@ -422,7 +409,7 @@ async fn a_conversation_that_is_closed_meanwhile_is_replaced(engine: Engine) {
 
     assert!(app.cloud.sandbox.close_conversation(&first, "AGENT"));
 
-    let sent = in_time(&app, &kept, "sent").await;
+    let sent = app.until_shown(&kept, "sent").await;
     assert_ne!(sent["conversation_id"], *first);
     let second = sent["conversation_id"].as_str().unwrap();
     assert_eq!(app.cloud.texts(second), ["second"]);

@@ -143,11 +143,10 @@ async fn an_opening_whose_answer_was_lost_is_found_again(engine: Engine) {
         ..Fault::status(Operation::Conversation, StatusCode::GATEWAY_TIMEOUT)
     });
 
-    let refused = app.sms.say("ada", "one").await;
-    let problem = refused.expect_problem(503, "conversation-pending");
-    let sent = app.sms.say("ada", "one").await.expect(201);
+    let queued = app.sms.say("ada", "one").await;
+    let sent = app.until(queued, "sent").await;
 
-    assert_eq!(problem["retryable"], true);
+    assert_eq!(sent["timeline"][1]["why"], "conversation-pending");
     let conversation = app.cloud.only_conversation();
     assert_eq!(sent["conversation_id"], *conversation.id);
     assert_eq!(app.cloud.texts(&conversation.id), ["one"]);
@@ -167,8 +166,9 @@ async fn a_conversation_that_cannot_be_found_again_is_a_problem_that_passes(engi
         .sandbox
         .inject(Fault::new(Operation::Engagement, Answer::Reply(none)));
 
-    app.sms.say("ada", "one").await.expect(503);
-    let refused = app.sms.say("ada", "one").await;
+    let refused = app.sms.post("/v1/users/ada/conversation", json!({})).await;
+    refused.expect_problem(503, "conversation-pending");
+    let refused = app.sms.post("/v1/users/ada/conversation", json!({})).await;
     assert!(refused.headers.contains_key("retry-after"));
     refused.expect_problem(503, "conversation-lost");
     app.sms.say("ada", "one").await.expect(201);

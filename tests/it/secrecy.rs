@@ -152,7 +152,10 @@ async fn scenario(sms: &Channel, cloud: &Cloud) -> Vec<Value> {
     for status in [429, 500, 503] {
         let status = StatusCode::from_u16(status).unwrap();
         cloud.sandbox.inject(Fault::status(Operation::Send, status));
-        replies.push(sms.post(&messages, json!({"text": TEXT})).await);
+        let typing = format!("{user}/typing");
+        replies.push(sms.put(&typing, json!({"state": "composing"})).await);
+        cloud.sandbox.inject(Fault::status(Operation::Send, status));
+        sms.post(&messages, json!({"text": TEXT})).await.expect(202);
     }
     replies.push(
         sms.post(&format!("{user}/conversation/close"), json!({}))

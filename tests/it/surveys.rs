@@ -22,7 +22,7 @@ on_both_engines!(
     typing_is_not_shown_to_a_survey,
     a_plain_close_closes_the_survey_too,
     a_conversation_that_could_have_a_survey_is_closed_without_one,
-    a_message_before_the_survey_is_known_is_not_lost_and_can_be_repeated,
+    a_message_before_the_survey_is_known_waits_for_it,
     forty_messages_before_the_survey_is_known_open_nothing,
     a_message_where_no_survey_followed_opens_a_conversation,
     a_message_after_a_survey_that_ended_unheard_opens_a_conversation,
@@ -270,27 +270,25 @@ async fn a_conversation_that_could_have_a_survey_is_closed_without_one(engine: E
     assert_eq!(app.cloud.only_conversation().stage, Stage::Close);
 }
 
-async fn a_message_before_the_survey_is_known_is_not_lost_and_can_be_repeated(engine: Engine) {
+async fn a_message_before_the_survey_is_known_waits_for_it(engine: Engine) {
     let app = in_conversation(engine).await;
     close_for_survey(&app).await;
 
-    for _ in 0..2 {
-        let refused = app.sms.say("ada", "fine").await;
-        assert!(refused.headers.contains_key("retry-after"));
-        let problem = refused.expect_problem(409, "survey-pending");
-        assert_eq!(problem["retryable"], true);
-    }
-    let file = app.sms.send_file("ada", b"GIF89a").await;
-    file.expect_problem(409, "survey-pending");
+    let queued = app.sms.say("ada", "fine").await;
+    app.sms.say("ada", "thanks").await.expect(202);
     // Nothing was tried where nobody reads it.
     assert_eq!(app.cloud.requests(Operation::Send).len(), 2);
     assert_eq!(latest(&app).await.0, "open");
     notify(&app).await;
-    app.sms.say("ada", "fine").await.expect(201);
 
-    let conversation = app.cloud.only_conversation();
-    assert_eq!(texts(&conversation), ["hello", "fine"]);
-    assert_eq!(survey(&conversation).events.len(), 1);
+    let sent = app.until(queued, "sent").await;
+    assert_eq!(sent["timeline"][1]["why"], "survey-pending");
+    eventually("all is in the survey", async || {
+        let conversation = app.cloud.only_conversation();
+        (texts(&conversation) == ["hello", "fine", "thanks"]).then_some(())
+    })
+    .await;
+    assert_eq!(survey(&app.cloud.only_conversation()).events.len(), 2);
 }
 
 async fn forty_messages_before_the_survey_is_known_open_nothing(engine: Engine) {
@@ -301,8 +299,7 @@ async fn forty_messages_before_the_survey_is_known_open_nothing(engine: Engine) 
     for number in 0..40 {
         let sms = app.sms.clone();
         sends.spawn(async move {
-            let refused = sms.say("ada", &number.to_string()).await;
-            refused.expect_problem(409, "survey-pending");
+            sms.say("ada", &number.to_string()).await.expect(202);
         });
     }
     sends.join_all().await;
@@ -372,11 +369,10 @@ async fn a_main_dialog_that_an_agent_closed_unheard_leaves_the_conversation_open
     let id = app.cloud.only_conversation().id;
     assert!(app.cloud.sandbox.close_main_dialog(&id, "AGENT"));
 
-    let refused = app.sms.say("ada", "fine").await;
-    refused.expect_problem(409, "survey-pending");
+    let queued = app.sms.say("ada", "fine").await;
     assert_eq!(latest(&app).await, ("open".to_owned(), id.clone()));
     notify(&app).await;
-    app.sms.say("ada", "fine").await.expect(201);
+    app.until(queued, "sent").await;
 
     let conversation = app.cloud.only_conversation();
     assert_eq!(survey(&conversation).events[0].event["message"], "fine");
@@ -429,12 +425,11 @@ async fn a_conversation_that_was_taken_for_closed_is_open_again_while_its_survey
     let closed = app.store().close_conversation(&parsed, Utc::now(), None);
     assert!(closed.await.unwrap());
 
-    let refused = app.sms.say("ada", "fine").await;
+    let queued = app.sms.say("ada", "fine").await;
 
-    refused.expect_problem(409, "survey-pending");
     assert_eq!(latest(&app).await, ("open".to_owned(), id.clone()));
     notify(&app).await;
-    let sent = app.sms.say("ada", "fine").await.expect(201);
+    let sent = app.until(queued, "sent").await;
     assert_eq!(sent["conversation_id"], *id);
 }
 
@@ -452,9 +447,8 @@ async fn an_opening_in_place_of_one_that_ended_is_found_again_when_its_answer_wa
         ..Fault::status(Operation::Conversation, StatusCode::GATEWAY_TIMEOUT)
     });
 
-    let refused = app.sms.say("ada", "again").await;
-    refused.expect_problem(503, "conversation-pending");
-    let sent = app.sms.say("ada", "again").await.expect(201);
+    let queued = app.sms.say("ada", "again").await;
+    let sent = app.until(queued, "sent").await;
 
     assert_ne!(sent["conversation_id"], first["id"]);
     let conversations = app.cloud.sandbox.conversations();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use liveperson_bridge::app::{App, Listeners};
 use liveperson_bridge::clock::SharedClock;
 use liveperson_bridge::config::{self, Environment};
@@ -13,10 +14,11 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::channel::Channel;
+use super::channel::{Channel, Reply};
 use super::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud};
 use super::configuration::{SMS_KEY, bridge_toml};
 use super::database::{Database, Engine};
+use super::patience::eventually;
 
 /// A running service.
 #[derive(Debug)]
@@ -101,6 +103,26 @@ impl TestApp {
         events
             .map(|event| serde_json::from_str(&event.body).unwrap())
             .collect()
+    }
+
+    /// Makes sure that a request was queued, and moves the clock on, in small steps, until it has this status.
+    pub(crate) async fn until(&self, queued: Reply, status: &str) -> Value {
+        let location = queued.headers["location"].to_str().unwrap().to_owned();
+        queued.expect(202);
+        self.until_shown(&location, status).await
+    }
+
+    /// The same by the place where the request is shown.
+    pub(crate) async fn until_shown(&self, location: &str, status: &str) -> Value {
+        eventually(status, async || {
+            let shown = self.sms.get(location).await.expect(200);
+            if shown["status"] == status {
+                return Some(shown);
+            }
+            self.cloud.clock.advance(TimeDelta::milliseconds(200));
+            None
+        })
+        .await
     }
 
     /// Asks the service to stop and waits until it has; says whether everything finished in time.
