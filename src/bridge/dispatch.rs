@@ -155,7 +155,7 @@ impl Bridge {
                 Next::AwaitEcho(at, flight) => {
                     store.rest_lane(due.user, lease, at).await?;
                     // One that came just before the lane was given back has not hurried it.
-                    let is_here = store.find_echo(due.user, &flight).await?.is_some();
+                    let is_here = self.find_echo(due, &flight).await?.is_some();
                     if !is_here
                         || !store
                             .claim_lane(due.user, &self.renewed(lease), now)
@@ -189,6 +189,18 @@ impl Bridge {
         }
     }
 
+    /// The number of what may have been sent, where the Cloud has told it back.
+    async fn find_echo(&self, due: &DueLane, flight: &Flight) -> Result<Option<Sequence>, Error> {
+        let found = self.parts.store.find_echoes(due.user, flight).await?;
+        // What was sent at the same time, and was not known to be when this was kept.
+        let others = self.recent.of(due.user);
+        let is_others = |sequence: &Sequence| {
+            let mut others = others.iter();
+            others.any(|(dialog_id, other)| *dialog_id == flight.dialog_id && other == sequence)
+        };
+        Ok(found.into_iter().find(|sequence| !is_others(sequence)))
+    }
+
     /// Looks for the echo of what may have been sent.
     async fn await_echo(
         &self,
@@ -197,7 +209,7 @@ impl Bridge {
         flight: &Flight,
     ) -> Result<Next, Error> {
         let store = &self.parts.store;
-        if let Some(sequence) = store.find_echo(lane.due.user, flight).await? {
+        if let Some(sequence) = self.find_echo(lane.due, flight).await? {
             job.sent.push(sequence);
             job.conversation_id = Some(flight.conversation_id.clone());
             if let Work::File(file) = &job.work {
@@ -212,18 +224,18 @@ impl Bridge {
         }
         let now = self.parts.clock.now();
         let heard = store.last_hearing(&lane.due.key.account_id).await?;
-        let (soon, late) = (flight.begun_at + ECHO, flight.begun_at + ECHO_IN_SILENCE);
+        let (patient, silent) = (flight.begun_at + ECHO, flight.begun_at + ECHO_IN_SILENCE);
         let is_heard = heard.is_some_and(|heard| heard > flight.begun_at);
-        if now >= late || (is_heard && now >= soon) {
+        if now >= silent || (is_heard && now >= patient) {
             let why = "cloud-outcome-unknown";
             return self
                 .conclude(lane, &job, Conclusion::Postponed { why }, Some(flight))
                 .await;
         }
-        let look = if now < soon {
-            soon
+        let look = if now < patient {
+            patient
         } else {
-            late.min(now + LISTEN)
+            silent.min(now + LISTEN)
         };
         Ok(Next::AwaitEcho(look, flight.clone()))
     }

@@ -135,7 +135,7 @@ impl Bridge {
         let work = Work::Text {
             pieces: pieces.into_iter().map(str::to_owned).collect(),
             reply_to: message.reply_to.clone(),
-            open: message.open.clone(),
+            open: message.open.clone().map(Box::new),
         };
         self.submit_message(caller, key, standing, work, patience)
             .await

@@ -98,7 +98,7 @@ pub(super) enum Work {
     Text {
         pieces: Vec<String>,
         reply_to: Option<Choice>,
-        open: Option<Opening>,
+        open: Option<Box<Opening>>,
     },
     /// A file, whose bytes are kept beside this.
     File(Attachment),
@@ -191,7 +191,7 @@ impl Recent {
         recent.push_back((now, user, dialog_id.to_owned(), sequence));
     }
 
-    fn of(&self, user: UserRef) -> Vec<(String, Sequence)> {
+    pub(super) fn of(&self, user: UserRef) -> Vec<(String, Sequence)> {
         let recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         recent
             .iter()
@@ -424,7 +424,7 @@ impl Bridge {
         else {
             return Ok(());
         };
-        let opening = open.as_ref().unwrap_or(defaults);
+        let opening = open.as_deref().unwrap_or(defaults);
         let done = job.sent.len();
         for (place, text) in pieces.iter().enumerate().skip(done) {
             let content = Content::Text {

@@ -29,8 +29,8 @@ pub(super) fn delay(
     let place = usize::try_from(tried.saturating_sub(1)).unwrap_or(usize::MAX);
     let last = pauses.len() - 1;
     let pause = pauses.get(place.min(last)).copied().unwrap_or_default();
-    let least = if is_throttled { 1000 } else { 800 };
-    let pause = TimeDelta::milliseconds(pause * chance.random_range(least..=1200));
+    let low = if is_throttled { 1000 } else { 800 };
+    let pause = TimeDelta::milliseconds(pause * chance.random_range(low..=1200));
     let asked = asked.map(|asked| asked.min(LONGEST));
     let asked = asked.and_then(|asked| TimeDelta::from_std(asked).ok());
     asked.map_or(pause, |asked| asked.max(pause))

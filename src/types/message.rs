@@ -52,18 +52,18 @@ impl Digest {
     /// Of a text. Line breaks at the end do not count, which are lost or added on the way.
     #[must_use]
     pub fn of_text(text: &str) -> Self {
-        Self::of(b"text", text.trim_end_matches(['\n', '\r']))
+        Self::of("text", text.trim_end_matches(['\n', '\r']))
     }
 
     /// Of a file, by the path that names it.
     #[must_use]
     pub fn of_file(relative_path: &str) -> Self {
-        Self::of(b"file", relative_path)
+        Self::of("file", relative_path)
     }
 
-    fn of(kind: &[u8; 4], matter: &str) -> Self {
+    fn of(kind: &str, matter: &str) -> Self {
         let mut hasher = Sha256::new();
-        hasher.update(kind);
+        hasher.update(kind.as_bytes());
         hasher.update(matter.as_bytes());
         Self(URL_SAFE_NO_PAD.encode(hasher.finalize()))
     }

@@ -33,7 +33,47 @@ on_both_engines!(
     another_channels_messages_are_not_shown,
     an_erased_users_requests_are_gone,
     a_kill_while_a_queued_message_is_sent_neither_loses_nor_repeats_it,
+    a_cloud_that_was_away_for_many_users_gets_all_that_they_said,
 );
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_replicas_send_what_waits_once_and_in_order() {
+    const USERS: usize = 6;
+    let cloud = Cloud::start().await;
+    let database = Database::create(Engine::Postgres).await;
+    let one = TestApp::start_with(cloud.clone(), database.clone()).await;
+    let other = TestApp::start_with(cloud.clone(), database).await;
+    let preferring = async |app: &TestApp, user: usize, text: usize| {
+        let request = app
+            .sms
+            .request(Method::POST, &format!("/v1/users/user-{user}/messages"))
+            .header("content-type", "application/json")
+            .header("prefer", "respond-async")
+            .body(json!({"text": text.to_string()}).to_string());
+        send(request).await.expect(202);
+    };
+
+    for text in 0..5 {
+        for user in 0..USERS {
+            let app = if (text + user) % 2 == 0 { &one } else { &other };
+            preferring(app, user, text).await;
+        }
+    }
+
+    eventually("all is sent", async || {
+        let conversations = cloud.sandbox.conversations();
+        let mut sent = conversations.iter().map(crate::support::cloud::texts);
+        let all = sent.all(|texts| texts == ["0", "1", "2", "3", "4"]);
+        (all && conversations.len() == USERS).then_some(())
+    })
+    .await;
+    // And no more than that.
+    one.stop().await;
+    other.stop().await;
+    let conversations = cloud.sandbox.conversations();
+    let sent = conversations.iter().map(crate::support::cloud::texts);
+    assert_eq!(sent.map(|texts| texts.len()).sum::<usize>(), 5 * USERS);
+}
 
 async fn opened(engine: Engine) -> TestApp {
     let app = TestApp::start(engine).await;
@@ -311,6 +351,30 @@ async fn without_an_echo_a_message_is_sent_again_later_where_the_cloud_is_silent
     let whats: Vec<_> = sent["timeline"].as_array().unwrap().iter().collect();
     assert_eq!(whats[1]["what"], "unknown");
     assert_eq!(texts(&app), ["first", "second"]);
+}
+
+async fn a_cloud_that_was_away_for_many_users_gets_all_that_they_said(engine: Engine) {
+    const USERS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+    let app = TestApp::start(engine).await;
+    for user in USERS {
+        app.sms.say(user, "first").await.expect(201);
+    }
+    // As many in a row as it takes for the host to be left alone.
+    away(&app, 5);
+
+    let mut kept = Vec::new();
+    for user in &USERS[..5] {
+        kept.push(location(app.sms.say(user, "second").await));
+    }
+
+    for kept in &kept {
+        app.until_shown(kept, "sent").await;
+    }
+    app.sms.say("f", "second").await.expect(201);
+    for conversation in app.cloud.sandbox.conversations() {
+        let texts = crate::support::cloud::texts(&conversation);
+        assert_eq!(texts, ["first", "second"]);
+    }
 }
 
 async fn say_preferring(channel: &Channel, text: &str, preference: &str) -> Reply {

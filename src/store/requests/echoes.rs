@@ -101,30 +101,34 @@ pub(super) async fn attribute(
 }
 
 impl Store {
-    /// The number of what a try said, where the Cloud has told it back and it is of no other request.
+    /// The numbers under which the Cloud has told back what a try said, but for those that are known to be of others; the
+    /// lowest first.
     ///
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn find_echo(
+    pub async fn find_echoes(
         &self,
         user: UserRef,
         flight: &Flight,
-    ) -> Result<Option<Sequence>, Error> {
-        let row: Option<(i64,)> = run!(self, readers, |db| {
+    ) -> Result<Vec<Sequence>, Error> {
+        let rows: Vec<(i64,)> = run!(self, readers, |db| {
             sqlx::query_as(
-            "SELECT sequence FROM echoes
-             WHERE user_ref = $1 AND dialog_id = $2 AND digest = $3 AND attributed = 0 AND sent_at >= $4
-             ORDER BY sequence LIMIT 1",
-        )
-        .bind(user.0)
-        .bind(&flight.dialog_id)
-        .bind(&flight.digest)
-        .bind((flight.begun_at - SKEW).timestamp_millis())
-        .fetch_optional(db)
-        .await?
+                "SELECT sequence FROM echoes
+                 WHERE user_ref = $1 AND dialog_id = $2 AND digest = $3 AND attributed = 0 AND sent_at >= $4
+                 ORDER BY sequence",
+            )
+            .bind(user.0)
+            .bind(&flight.dialog_id)
+            .bind(&flight.digest)
+            .bind((flight.begun_at - SKEW).timestamp_millis())
+            .fetch_all(db)
+            .await?
         });
-        Ok(row.and_then(|(sequence,)| sequence.try_into().ok()))
+        let sequences = rows.into_iter();
+        Ok(sequences
+            .filter_map(|(sequence,)| sequence.try_into().ok())
+            .collect())
     }
 
     /// Removes echoes that came before a moment, `limit` at most; says how many.

@@ -68,7 +68,7 @@ async fn user_with(store: &Store, bodies: &[&str]) -> UserRef {
     user
 }
 
-fn settled<'a>(user: UserRef, number: u128, settlement: Conclusion<'a>) -> Settled<'a> {
+fn settled(user: UserRef, number: u128, settlement: Conclusion<'_>) -> Settled<'_> {
     Settled {
         user,
         id: message(number),
@@ -119,7 +119,7 @@ async fn a_lane_that_is_due_is_given_to_one_who_asks(engine: Engine) {
     );
     assert_eq!(
         store.claim_due_lanes(&mine, at(2), 9).await.unwrap(),
-        [due.clone()]
+        std::slice::from_ref(&due)
     );
     assert!(
         store
@@ -297,9 +297,9 @@ async fn an_echo_is_found_once_and_only_where_it_can_be_of_the_try(engine: Engin
     admit_echo(&store, 4, "digest", at(20), at(21)).await;
     admit_echo(&store, 5, "digest", at(14), at(21)).await;
     admit_echo(&store, 6, "other", at(20), at(21)).await;
-    assert_eq!(store.find_echo(user, &flight).await.unwrap(), None);
+    assert!(store.find_echoes(user, &flight).await.unwrap().is_empty());
     admit_echo(&store, 7, "digest", at(15), at(22)).await;
-    assert_eq!(store.find_echo(user, &flight).await.unwrap(), Some(7));
+    assert_eq!(store.find_echoes(user, &flight).await.unwrap(), [7]);
 
     // It has made the lane due at once.
     let mine = lease("mine", 40);
@@ -313,7 +313,7 @@ async fn an_echo_is_found_once_and_only_where_it_can_be_of_the_try(engine: Engin
         ..settled(user, 1, Conclusion::Sent)
     };
     assert!(store.settle_request(&mine, &sent, at(23)).await.unwrap());
-    assert_eq!(store.find_echo(user, &flight).await.unwrap(), None);
+    assert!(store.find_echoes(user, &flight).await.unwrap().is_empty());
     assert_eq!(store.remove_echoes(at(22), 2).await.unwrap(), 2);
     assert_eq!(store.remove_echoes(at(22), 2).await.unwrap(), 1);
 }
