@@ -415,7 +415,9 @@ impl Bridge {
             job.file = written.file;
             return Ok(());
         }
-        let body = job.work.to_json();
+        // Only what is on a lane is written down before it is sent.
+        let body = attempt.held.map(|_| job.work.to_json());
+        let body = body.unwrap_or_default();
         let Work::Text {
             pieces,
             reply_to,
