@@ -429,6 +429,10 @@ impl IntoResponse for Problem {
 }
 
 impl From<bridge::Error> for Problem {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one match, so that no error is without its problem"
+    )]
     fn from(error: bridge::Error) -> Self {
         use bridge::Error;
         let problem = match &error {

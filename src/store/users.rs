@@ -320,6 +320,14 @@ impl Store {
         });
         let dialogs: Vec<_> = dialogs.into_iter().map(|(id,)| id).collect();
         forget_changes(&mut tx, user, &dialogs, now).await?;
+        // Conversations before the user: in this order they are locked where the Cloud's changes are admitted.
+        on!(tx, |db| {
+            sqlx::query("DELETE FROM conversations WHERE user_ref = $1")
+                .bind(user.0)
+                .execute(db)
+                .await?
+                .rows_affected()
+        });
         on!(tx, |db| {
             sqlx::query("DELETE FROM users WHERE id = $1")
                 .bind(user.0)

@@ -29,6 +29,7 @@ on_both_engines!(
     a_conversation_whose_opening_was_not_answered_is_found_by_its_consumer,
     kept_changes_that_can_be_matched_are_found,
     nothing_is_kept_of_an_erased_users_conversations,
+    a_user_is_erased_while_the_cloud_tells_of_the_conversation,
 );
 
 /// Says of each change what its body says.
@@ -447,4 +448,34 @@ async fn nothing_is_kept_of_an_erased_users_conversations(engine: Engine) {
         !left.contains("marker") && !left.contains("conversation-1"),
         "{left}"
     );
+}
+
+async fn a_user_is_erased_while_the_cloud_tells_of_the_conversation(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+
+    for round in 0..20 {
+        let conversation = format!("conversation-{round}");
+        let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
+        open(&store, user, &conversation, 1).await;
+        let mut telling = tokio::task::JoinSet::new();
+        for number in 0..6 {
+            let (store, conversation) = (store.clone(), conversation.clone());
+            telling.spawn(async move {
+                let state = arrival(&conversation, None, &format!("state {number} open"));
+                let text = arrival(&conversation, None, "text");
+                let arrivals = [state, text];
+                let translate = Scripted::of(&arrivals);
+                // It may come too late for the user, and is then told again; what matters is the erasure.
+                let _told = store.admit(&arrivals, &[], &translate, at(10)).await;
+            });
+        }
+
+        store.delete_user(user, at(5)).await.unwrap();
+
+        telling.join_all().await;
+    }
+
+    let left = database.dump().await;
+    assert!(!left.contains("ada: "), "{left}");
 }
