@@ -26,6 +26,7 @@ mod rotation;
 mod schedule;
 mod session;
 mod split;
+mod takeoff;
 mod tokens;
 mod typing;
 mod users;
@@ -44,7 +45,7 @@ pub use dispatch::DueLanes;
 pub use error::Error;
 pub use events::{EventPage, EventStream, Gap};
 pub use files::{FetchedFile, NewFile, Place};
-pub use idempotency::{Done, Keyed, Once};
+pub use idempotency::{Claimed, Done, Keyed, Once};
 pub use messages::{Choice, Message, NewMessage, SentFile};
 pub use raw::Raw;
 pub use requests::{Outcome, Patience, Queued};
@@ -61,7 +62,6 @@ use crate::types::conversation::Opening;
 use crate::types::event::Listener;
 use crate::types::file::ImageType;
 use crate::types::ids::{AccountId, ChannelId, ConversationId, Namespace, UserId, UserKey};
-use crate::types::message::MessageId;
 use crate::types::trace::Trace;
 use openings::Openings;
 use requests::Recent;
@@ -149,8 +149,8 @@ pub struct Caller {
     pub channel: Arc<Channel>,
     /// The request.
     pub trace: Arc<Trace>,
-    /// What a message of the request is called, where that is settled before it is sent.
-    pub message_id: Option<MessageId>,
+    /// The request's key, where it bears one.
+    pub claim: Option<Arc<Claimed>>,
 }
 
 impl Caller {

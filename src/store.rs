@@ -40,12 +40,12 @@ pub use deliveries::{Attempt, Delivery, DeliveryState, EventRecord, Replay};
 pub use delivery_lanes::{DueEvent, Lane, LaneFate, Settlement, Tried};
 pub use error::Error;
 pub use files::HostedFile;
-pub use idempotency::{Answer, Claim, KeyedRequest};
+pub use idempotency::{Answer, Begun, Claim, KeyedRequest};
 pub use log::{LoggedEvent, NewEvent, Page};
 pub use nacks::DueNack;
 pub use requests::{
-    Conclusion, DueLane, Echo, Flight, NewRequest, Report, Request, RequestKind, RequestState,
-    Settled, Step,
+    Conclusion, DueLane, Echo, Flight, Keeping, NewRequest, Report, Request, RequestKind,
+    RequestState, Settled, Step,
 };
 pub use typing::{DueTyping, Typing};
 pub use users::{Lease, Standing, StoredToken, User, UserRef};

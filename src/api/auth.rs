@@ -77,7 +77,7 @@ where
         Ok(Self(Caller {
             channel: Arc::clone(channel),
             trace: Arc::clone(trace),
-            message_id: parts.extensions.get().copied(),
+            claim: parts.extensions.get().cloned(),
         }))
     }
 }

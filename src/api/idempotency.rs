@@ -51,8 +51,8 @@ pub(super) async fn once(
     let request_id = caller.trace.request_id().to_owned();
     let outcome = state
         .bridge
-        .once(&caller, keyed, |message_id| async move {
-            request.extensions_mut().insert(message_id);
+        .once(&caller, keyed, |claimed| async move {
+            request.extensions_mut().insert(claimed);
             done(next.run(request).await, &request_id).await
         })
         .await?;

@@ -124,7 +124,8 @@ impl Bridge {
         }
     }
 
-    fn renewed(&self, lease: &Lease) -> Lease {
+    /// The same lease, from now on.
+    pub(super) fn renewed(&self, lease: &Lease) -> Lease {
         Lease {
             id: lease.id.clone(),
             until: self.parts.clock.now() + LEASE,
@@ -250,7 +251,7 @@ impl Bridge {
         let caller = Caller {
             channel: Arc::clone(channel),
             trace: Arc::new(trace),
-            message_id: Some(request.id),
+            claim: None,
         };
         let key = &lane.due.key;
         let standing = self.parts.store.standing(key).await?;
@@ -265,6 +266,7 @@ impl Bridge {
                 id: request.id,
             }),
             flight: None,
+            sent: Vec::new(),
         };
         let outcome = self.attempt(&mut attempt, standing, job).await;
         let flight = attempt.flight;
@@ -357,53 +359,6 @@ impl Bridge {
         let now = self.parts.clock.now();
         let is_ours = store.settle_request(&lease, &settled, now).await?;
         Ok(if is_ours { Next::Go } else { Next::Lost })
-    }
-
-    /// Writes down that a part of a request was sent.
-    pub(super) async fn note_advance(
-        &self,
-        attempt: &Attempt<'_>,
-        sent: &[Sequence],
-    ) -> Result<(), Error> {
-        let Some(held) = attempt.held else {
-            return Ok(());
-        };
-        let settled = Settled {
-            user: held.user,
-            id: held.id,
-            settlement: Conclusion::Advanced,
-            conversation_id: None,
-            sequences: sent,
-            flight: attempt.flight.as_ref(),
-            file: None,
-            event: None,
-        };
-        let lease = self.renewed(held.lease);
-        let store = &self.parts.store;
-        let now = self.parts.clock.now();
-        let is_ours = store.settle_request(&lease, &settled, now).await?;
-        is_ours.then_some(()).ok_or(Error::LaneLost)
-    }
-
-    /// Notes what is about to be sent: on a lane in the store, before anything of it is.
-    pub(super) async fn take_off(
-        &self,
-        attempt: &mut Attempt<'_>,
-        flight: Flight,
-        body: impl FnOnce() -> String,
-    ) -> Result<(), Error> {
-        if let Some(held) = attempt.held {
-            let lease = self.renewed(held.lease);
-            let store = &self.parts.store;
-            let is_ours = store
-                .begin_try(held.user, &lease, held.id, &body(), &flight)
-                .await?;
-            if !is_ours {
-                return Err(Error::LaneLost);
-            }
-        }
-        attempt.flight = Some(flight);
-        Ok(())
     }
 }
 

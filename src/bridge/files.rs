@@ -141,8 +141,8 @@ impl Bridge {
         };
         file.hosted = Some(hosted.clone());
         let flight = self.flight(session, &Digest::of_file(&hosted.relative_path));
-        let body = || Work::File(file.clone()).to_json();
-        self.take_off(attempt, flight, body).await?;
+        let work = Work::File(file.clone());
+        self.take_off(attempt, session.user, flight, &work).await?;
         let content = cloud::Content::File(cloud::File {
             relative_path: &hosted.relative_path,
             kind,

@@ -2,17 +2,19 @@
 //!
 //! Who claims a key does the work in a task of its own, so that a caller who hangs up takes nothing with it, and holds a
 //! lease on the key for as long as that takes. Then the answer is kept for the repeats, or the key is free again where
-//! nothing was done. When the process dies in the middle, the lease runs out, and the next repeat does the work.
+//! nothing was done. When the process dies in the middle, the lease runs out, and the next repeat finishes the work: what may
+//! have reached the Cloud was written down before (`takeoff`).
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::sleep;
 use tracing::{Instrument as _, Span};
 
 use crate::bridge::{Bridge, Caller, Error};
-use crate::store::{self, Answer, Claim, KeyedRequest, Lease};
+use crate::store::{self, Answer, Begun, Claim, KeyedRequest, Lease};
 use crate::types::idempotency::{Fingerprint, IdempotencyKey};
 use crate::types::ids::{UserId, UserKey};
 use crate::types::message::MessageId;
@@ -23,7 +25,7 @@ const LEASE: TimeDelta = TimeDelta::seconds(15);
 /// 5 s: two renewals may fail before the lease is lost.
 const RENEWAL: Duration = Duration::from_secs(5);
 
-/// How often it is tried to keep an answer, a second apart: what is not kept may be done twice.
+/// How often it is tried to keep an answer, a second apart.
 const TRIES: u32 = 3;
 
 /// What a key is to stand for.
@@ -55,17 +57,45 @@ pub enum Once<R> {
     Repeated(Answer),
 }
 
+/// A key that is held while its request is worked on.
+#[derive(Debug)]
+pub struct Claimed {
+    request: KeyedRequest,
+    lease_id: String,
+    /// What a message of the request is called, whoever finishes it.
+    pub(super) message_id: MessageId,
+    /// When the request first came.
+    pub(super) created_at: DateTime<Utc>,
+    /// Whether somebody had begun it and died over it.
+    pub(super) resumed: bool,
+    /// What that one was last about to send.
+    pub(super) begun: Option<Begun>,
+}
+
+impl Claimed {
+    pub(super) fn request(&self) -> &KeyedRequest {
+        &self.request
+    }
+
+    /// The lease on the key, from now on.
+    pub(super) fn lease(&self, now: DateTime<Utc>) -> Lease {
+        Lease {
+            id: self.lease_id.clone(),
+            until: now + LEASE,
+        }
+    }
+}
+
 /// A claimed request.
 struct Held {
     bridge: Bridge,
-    request: KeyedRequest,
+    claimed: Arc<Claimed>,
     user: Option<UserKey>,
-    lease: Lease,
 }
 
 impl Bridge {
-    /// Does a request's work unless that has been done under its key. The work is given the id for a message of it, and
-    /// goes on to its end although the caller goes away.
+    /// Does a request's work unless that has been done under its key. The work is given the key, to be held by its caller,
+    /// and goes on to its end although who asked goes away.
     ///
     /// # Errors
     ///
@@ -74,7 +104,7 @@ impl Bridge {
         &self,
         caller: &Caller,
         keyed: Keyed,
-        work: impl FnOnce(MessageId) -> F + Send + 'static,
+        work: impl FnOnce(Arc<Claimed>) -> F + Send + 'static,
     ) -> Result<Once<R>, Error>
     where
         R: Send + 'static,
@@ -85,28 +115,25 @@ impl Bridge {
             fingerprint,
             user_id,
         } = keyed;
-        let mut held = Held {
-            bridge: self.clone(),
-            request: KeyedRequest {
-                channel_id: caller.channel.id.clone(),
-                key,
-                fingerprint,
-            },
-            user: user_id.map(|user_id| caller.key(user_id)),
-            lease: Lease {
-                id: self.parts.clock.uuid().to_string(),
-                until: self.parts.clock.now() + LEASE,
-            },
+        let request = KeyedRequest {
+            channel_id: caller.channel.id.clone(),
+            key,
+            fingerprint,
         };
+        let bridge = self.clone();
+        let user = user_id.map(|user_id| caller.key(user_id));
         let whole = async move {
-            let message_id = match held.claim().await? {
-                Claim::Ours { message_id, .. } => message_id,
-                Claim::Running => return Err(Error::KeyInUse),
-                Claim::Answered(answer) => return Ok(Once::Repeated(answer)),
-                Claim::Reused => return Err(Error::KeyReused),
+            let claimed = match bridge.claim(request).await? {
+                Ok(claimed) => Arc::new(claimed),
+                Err(answer) => return Ok(Once::Repeated(answer)),
+            };
+            let held = Held {
+                bridge,
+                claimed: Arc::clone(&claimed),
+                user,
             };
             let Done { outcome, kept } = tokio::select! {
-                done = work(message_id) => done,
+                done = work(claimed) => done,
                 never = held.hold() => match never {},
             };
             held.settle(kept).await;
@@ -115,29 +142,60 @@ impl Bridge {
         let task = self.parts.tasks.spawn(whole.instrument(Span::current()));
         task.await.map_err(|_| Error::Interrupted)?
     }
+
+    /// Claims a request, or finds the answer that it was given.
+    async fn claim(&self, request: KeyedRequest) -> Result<Result<Claimed, Answer>, Error> {
+        let clock = &self.parts.clock;
+        let message_id = MessageId::new(clock.uuid());
+        let lease = Lease {
+            id: clock.uuid().to_string(),
+            until: clock.now() + LEASE,
+        };
+        let store = &self.parts.store;
+        let claim = store
+            .begin_keyed(&request, message_id, &lease, clock.now())
+            .await?;
+        match claim {
+            Claim::Ours {
+                message_id,
+                created_at,
+                resumed,
+                begun,
+            } => {
+                if resumed {
+                    tracing::warn!("a request whose replica died over it is done by its repeat");
+                }
+                Ok(Ok(Claimed {
+                    request,
+                    lease_id: lease.id,
+                    message_id,
+                    created_at,
+                    resumed,
+                    begun,
+                }))
+            }
+            Claim::Answered(answer) => Ok(Err(answer)),
+            Claim::Running => Err(Error::KeyInUse),
+            Claim::Reused => Err(Error::KeyReused),
+        }
+    }
 }
 
 impl Held {
-    async fn claim(&self) -> Result<Claim, Error> {
-        let clock = &self.bridge.parts.clock;
-        let message_id = MessageId::new(clock.uuid());
-        let store = &self.bridge.parts.store;
-        let claim = store
-            .begin_keyed(&self.request, message_id, &self.lease, clock.now())
-            .await?;
-        if let Claim::Ours { resumed: true, .. } = claim {
-            tracing::warn!("a request whose replica died over it is done by its repeat");
-        }
-        Ok(claim)
+    /// The lease, from now on.
+    fn lease(&self) -> Lease {
+        self.claimed.lease(self.bridge.parts.clock.now())
     }
 
     /// Keeps the lease from running out.
-    async fn hold(&mut self) -> Infallible {
+    async fn hold(&self) -> Infallible {
         loop {
             sleep(RENEWAL).await;
-            self.lease.until = self.bridge.parts.clock.now() + LEASE;
             let store = &self.bridge.parts.store;
-            match store.renew_keyed(&self.request, &self.lease).await {
+            match store
+                .renew_keyed(&self.claimed.request, &self.lease())
+                .await
+            {
                 Ok(true) => {}
                 // The work is not broken off in the middle: then nobody knew how far it had come.
                 Ok(false) => tracing::warn!("the lease on an idempotency key was lost"),
@@ -158,7 +216,7 @@ impl Held {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 tried,
-                "what became of a request with an idempotency key could not be kept; a repeat may do it again"
+                "what became of a request with an idempotency key could not be kept; a repeat has to find out"
             );
             sleep(Duration::from_secs(1)).await;
         }
@@ -166,13 +224,19 @@ impl Held {
 
     async fn try_to_settle(&self, kept: Option<&Answer>) -> Result<(), store::Error> {
         let store = &self.bridge.parts.store;
+        let (request, lease) = (&self.claimed.request, self.lease());
         if let Some(answer) = kept {
-            let (request, user) = (&self.request, self.user.as_ref());
-            let kept = store.finish_keyed(request, &self.lease, user, answer);
+            let kept = store.finish_keyed(request, &lease, self.user.as_ref(), answer);
             if kept.await? {
                 return Ok(());
             }
         }
-        store.abandon_keyed(&self.request, &self.lease).await
+        if self.claimed.begun.is_some() {
+            // What may be at the Cloud is left to the next repeat, which need not wait for the lease.
+            let until = self.bridge.parts.clock.now();
+            let given_back = Lease { until, ..lease };
+            return store.renew_keyed(request, &given_back).await.map(drop);
+        }
+        store.abandon_keyed(request, &lease).await
     }
 }

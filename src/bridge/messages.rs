@@ -13,7 +13,7 @@ use super::session::Session;
 use super::split::{json_chars, split};
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::{self, Signal};
-use crate::store::{Flight, OpenConversation, Standing};
+use crate::store::{OpenConversation, Standing};
 use crate::types::conversation::Opening;
 use crate::types::file::{FileId, FileType};
 use crate::types::ids::{ConversationId, UserId, UserKey};
@@ -101,8 +101,8 @@ pub(super) enum Content<'a> {
     Text {
         text: &'a str,
         reply_to: Option<&'a Choice>,
-        /// The work that it is a part of, as it is kept.
-        body: &'a str,
+        /// The work that it is a part of.
+        work: &'a Work,
     },
     File(&'a mut Attachment),
 }
@@ -234,9 +234,9 @@ impl Bridge {
             Content::Text {
                 text,
                 reply_to,
-                body,
+                work,
             } => {
-                self.write_text(attempt, session, text, *reply_to, body)
+                self.write_text(attempt, session, text, *reply_to, work)
                     .await
             }
             Content::File(file) => self.write_file(attempt, session, file).await,
@@ -250,7 +250,7 @@ impl Bridge {
         session: &mut Session,
         text: &str,
         reply_to: Option<&Choice>,
-        body: &str,
+        work: &Work,
     ) -> Result<Written, Error> {
         let metadata = if let Some(Choice { sequence, metadata }) = reply_to {
             let choice = Signal::Choice(*sequence, metadata);
@@ -263,7 +263,7 @@ impl Bridge {
         };
         let digest = Digest::of_text(text);
         let flight = self.flight(session, &digest);
-        self.take_off(attempt, flight, || body.to_owned()).await?;
+        self.take_off(attempt, session.user, flight, work).await?;
         let content = cloud::Content::Text(text);
         Ok(Written {
             sequence: self
@@ -271,16 +271,6 @@ impl Bridge {
                 .await?,
             file: None,
         })
-    }
-
-    /// What is about to be sent in the session's dialog.
-    pub(super) fn flight(&self, session: &Session, digest: &Digest) -> Flight {
-        Flight {
-            conversation_id: session.conversation.id.clone(),
-            dialog_id: session.conversation.dialog_id().to_owned(),
-            digest: digest.to_string(),
-            begun_at: self.parts.clock.now(),
-        }
     }
 
     /// Publishes within the time that there is.

@@ -23,6 +23,16 @@ pub(super) struct Later {
 }
 
 impl Later {
+    /// Later, once it is known whether the Cloud has it.
+    pub(super) fn unknown() -> Self {
+        Self {
+            why: word(&Error::OutOfTime { is_sent: true }),
+            is_unknown: true,
+            is_throttled: false,
+            after: None,
+        }
+    }
+
     /// Whether and how a request that failed so can be done later; `is_in_flight` says whether something was on its way
     /// that must not be repeated blindly.
     pub(super) fn of(error: &Error, is_in_flight: bool) -> Option<Self> {

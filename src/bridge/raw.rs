@@ -45,6 +45,7 @@ impl Bridge {
             body: &raw.body,
             metadata: raw.metadata.as_ref(),
         };
+        self.take_off_raw(caller, session.user).await?;
         match self.forward(&caller.trace, &mut session, &request).await {
             Err(Error::Cloud(cloud::Error::ConversationClosed)) => Err(Error::NoOpenConversation),
             outcome => outcome,

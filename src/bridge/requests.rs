@@ -1,6 +1,6 @@
 //! Requests whose answer is a promise: done at once where that goes, else kept and done later, in the order of the user's.
 //!
-//! A request without any that wait before it is tried at once, with nothing written down. Only when the Cloud cannot take it
+//! A request without any that wait before it is tried at once, with nothing written down unless it bears a key. Only when the Cloud cannot take it
 //! in time, or does not say whether it has, is it kept. What another try cannot mend is refused as it always was.
 
 use std::collections::VecDeque;
@@ -12,12 +12,13 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
 use super::files::Attachment;
+use super::idempotency::Claimed;
 use super::messages::{Choice, Content, SentFile};
 use super::outcomes::Later;
 use super::schedule;
 use super::session::Session;
 use crate::bridge::{Bridge, Caller, Error};
-use crate::store::{Flight, Lease, NewRequest, Report, RequestKind, Standing, UserRef};
+use crate::store::{Flight, Keeping, Lease, NewRequest, Report, RequestKind, Standing, UserRef};
 use crate::types::conversation::Opening;
 use crate::types::file::FileId;
 use crate::types::ids::{ConversationId, UserId, UserKey};
@@ -134,6 +135,14 @@ impl Work {
         serde_json::to_string(self).expect("work is JSON")
     }
 
+    /// A file's bytes.
+    pub(super) fn content(&self) -> Option<&[u8]> {
+        match self {
+            Self::File(file) => Some(&file.content),
+            _ => None,
+        }
+    }
+
     /// How many messages it is sent as.
     pub(super) fn parts(&self) -> usize {
         match self {
@@ -165,6 +174,8 @@ pub(super) struct Attempt<'a> {
     pub(super) held: Option<Held<'a>>,
     /// What was last on its way to the Cloud.
     pub(super) flight: Option<Flight>,
+    /// The Cloud's numbers of what was sent before that.
+    pub(super) sent: Vec<Sequence>,
 }
 
 /// The lane of a user, held for a request.
@@ -213,21 +224,6 @@ impl Bridge {
         report.ok_or(Error::MessageNotFound)
     }
 
-    /// What was kept of a request by a replica that died before it was answered, where this is its repeat.
-    async fn kept_before(&self, caller: &Caller, key: &UserKey) -> Result<Option<Queued>, Error> {
-        let Some(id) = caller.message_id else {
-            return Ok(None);
-        };
-        let store = &self.parts.store;
-        let report = store.request(&caller.channel.id, id).await?;
-        Ok(report.map(|report| Queued {
-            id,
-            user_id: key.user_id.clone(),
-            conversation_id: report.conversation_id,
-            created_at: report.created_at,
-        }))
-    }
-
     /// Does the work now, or keeps it for later.
     pub(super) async fn submit(
         &self,
@@ -237,16 +233,17 @@ impl Bridge {
         work: Work,
         patience: Patience,
     ) -> Result<Outcome<Job>, Error> {
-        if let Some(kept) = self.kept_before(caller, key).await? {
+        if let Some(kept) = self.take_over(caller, key).await? {
             return Ok(Outcome::Queued(kept));
         }
         let open = standing
             .as_ref()
             .and_then(|standing| standing.open.as_ref());
-        let fresh = || MessageId::new(self.parts.clock.uuid());
+        let clock = &self.parts.clock;
+        let claim = caller.claim.as_deref();
         let mut job = Job {
-            id: caller.message_id.unwrap_or_else(fresh),
-            created_at: self.parts.clock.now(),
+            id: claim.map_or_else(|| MessageId::new(clock.uuid()), |claim| claim.message_id),
+            created_at: claim.map_or_else(|| clock.now(), |claim| claim.created_at),
             work,
             sent: Vec::new(),
             conversation_id: open.map(|open| open.id.clone()),
@@ -263,6 +260,7 @@ impl Bridge {
             until: Instant::now() + patience.wait,
             held: None,
             flight: None,
+            sent: Vec::new(),
         };
         let Err(error) = self.attempt(&mut attempt, standing, &mut job).await else {
             return Ok(Outcome::Done(job));
@@ -296,7 +294,7 @@ impl Bridge {
     }
 
     /// Keeps a job; none where there is no room for its file.
-    async fn keep(
+    pub(super) async fn keep(
         &self,
         caller: &Caller,
         key: &UserKey,
@@ -311,10 +309,8 @@ impl Bridge {
         let wait = wait.map_or(TimeDelta::zero(), |later| {
             schedule::delay(1, later.is_throttled, later.after, &mut rand::rng())
         });
-        let content = match &job.work {
-            Work::File(file) => Some(&file.content[..]),
-            _ => None,
-        };
+        let claim = caller.claim.as_deref();
+        let lease = claim.map(|claim| claim.lease(now));
         let attributed = flight.map(|_| self.recent.of(user)).unwrap_or_default();
         let kept = store
             .insert_request(
@@ -324,7 +320,7 @@ impl Bridge {
                     channel_id: &caller.channel.id,
                     kind: job.work.kind(),
                     body: &job.work.to_json(),
-                    content,
+                    content: job.work.content(),
                     max_content: MAX_CONTENT,
                     created_at: job.created_at,
                     expires_at: job.created_at + LIFE,
@@ -335,12 +331,15 @@ impl Bridge {
                     due_at: now + wait,
                     traceparent: Some(&caller.trace.traceparent()),
                     attributed: &attributed,
+                    key: claim.map(Claimed::request).zip(lease.as_ref()),
                 },
                 now,
             )
             .await?;
-        if !kept {
-            return Ok(None);
+        match kept {
+            Keeping::Kept => {}
+            Keeping::NoRoom => return Ok(None),
+            Keeping::KeyLost => return Err(Error::KeyInUse),
         }
         self.requests_due.notify_one();
         Ok(Some(Queued {
@@ -415,9 +414,6 @@ impl Bridge {
             job.file = written.file;
             return Ok(());
         }
-        // Only what is on a lane is written down before it is sent.
-        let body = attempt.held.map(|_| job.work.to_json());
-        let body = body.unwrap_or_default();
         let Work::Text {
             pieces,
             reply_to,
@@ -432,7 +428,7 @@ impl Bridge {
             let content = Content::Text {
                 text,
                 reply_to: reply_to.as_ref().filter(|_| place == 0),
-                body: &body,
+                work: &job.work,
             };
             let (open, written) = self.deliver(attempt, session, opening, content).await?;
             job.sent.push(written.sequence);

@@ -18,6 +18,9 @@ use super::operation::Operation;
 pub struct Fault {
     /// The operation whose next requests are struck.
     pub operation: Operation,
+    /// How many requests pass before the first that is struck; none unless said otherwise.
+    #[serde(default)]
+    pub skip: u32,
     /// How many requests are struck; one unless said otherwise.
     #[serde(default = "once")]
     pub times: u32,
@@ -74,6 +77,7 @@ impl Fault {
     pub fn new(operation: Operation, answer: Answer) -> Self {
         Self {
             operation,
+            skip: 0,
             times: once(),
             after_applying: false,
             answer,
@@ -125,6 +129,10 @@ impl Faults {
     pub(super) fn take(&mut self, operation: Operation) -> Option<Fault> {
         let index = self.0.iter().position(|f| f.operation == operation)?;
         let fault = self.0.get_mut(index)?;
+        if fault.skip > 0 {
+            fault.skip -= 1;
+            return None;
+        }
         fault.times -= 1;
         let struck = fault.clone();
         if struck.times == 0 {

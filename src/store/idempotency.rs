@@ -1,12 +1,14 @@
 //! Requests that bear an idempotency key: who works on one, and what a repeat is answered with.
 //!
 //! A row is claimed before the work and settled after it. While a request is worked on, its row is leased, so that nothing
-//! stays locked when its replica dies; the next repeat then takes it over, under the message's id that the first one had.
+//! stays locked when its replica dies; the next repeat then takes it over, under the message's id that the first one had. What
+//! is about to be sent to the Cloud is written into the row first, so the repeat knows what may have arrived there.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::types::Json;
 
-use super::{Error, Lease, Store, run};
+use super::tx::{Tx, on};
+use super::{Error, Lease, Store, UserRef, run};
 use crate::types::idempotency::{Fingerprint, IdempotencyKey};
 use crate::types::ids::{ChannelId, UserKey};
 use crate::types::message::MessageId;
@@ -16,6 +18,10 @@ const KEPT: TimeDelta = TimeDelta::hours(24);
 
 /// How often a key may be freed by somebody else between two looks before that counts as an error.
 const LOOKS: u32 = 5;
+
+/// Notes until when key $2 of channel $1 is held, unless the lease $3 was lost.
+const RENEW_KEY: &str = "UPDATE idempotency_keys SET lease_until = $4
+     WHERE channel_id = $1 AND key = $2 AND lease_id = $3";
 
 /// A request that bears a key.
 #[derive(Debug, Clone)]
@@ -39,6 +45,15 @@ pub struct Answer {
     pub body: String,
 }
 
+/// What was about to be sent for a request with a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begun {
+    /// What that is, as JSON.
+    pub body: String,
+    /// A file's bytes.
+    pub content: Option<Vec<u8>>,
+}
+
 /// What becomes of a request with a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
@@ -46,8 +61,12 @@ pub enum Claim {
     Ours {
         /// What a message of it is called.
         message_id: MessageId,
+        /// When it first came.
+        created_at: DateTime<Utc>,
         /// Whether somebody had begun it, whose lease has run out.
         resumed: bool,
+        /// What that one was last about to send.
+        begun: Option<Begun>,
     },
     /// Somebody is doing it.
     Running,
@@ -55,6 +74,14 @@ pub enum Claim {
     Answered(Answer),
     /// The key stands for another request.
     Reused,
+}
+
+#[derive(sqlx::FromRow)]
+struct ClaimedRow {
+    message_id: String,
+    created_at: i64,
+    begun: Option<String>,
+    content: Option<Vec<u8>>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -81,11 +108,8 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<Claim, Error> {
         for _ in 0..LOOKS {
-            if let Some(named) = self.claim_keyed(request, message_id, lease, now).await? {
-                return Ok(Claim::Ours {
-                    message_id: named,
-                    resumed: named != message_id,
-                });
+            if let Some(claimed) = self.claim_keyed(request, message_id, lease, now).await? {
+                return claimed.claim(message_id);
             }
             // Whose row it was may have freed it meanwhile.
             let Some(row) = self.keyed_row(request).await? else {
@@ -106,15 +130,15 @@ impl Store {
         Err(Error::Contended)
     }
 
-    /// Takes a key that nobody has, or the same request from one whose lease has run out; the message's id.
+    /// Takes a key that nobody has, or the same request from one whose lease has run out.
     async fn claim_keyed(
         &self,
         request: &KeyedRequest,
         message_id: MessageId,
         lease: &Lease,
         now: DateTime<Utc>,
-    ) -> Result<Option<MessageId>, Error> {
-        let claimed: Option<(String,)> = run!(self, writer, |db| sqlx::query_as(
+    ) -> Result<Option<ClaimedRow>, Error> {
+        Ok(run!(self, writer, |db| sqlx::query_as(
             "INSERT INTO idempotency_keys AS known
                  (channel_id, key, fingerprint, message_id, lease_id, lease_until, created_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -122,7 +146,7 @@ impl Store {
              SET lease_id = excluded.lease_id, lease_until = excluded.lease_until
              -- an answered one has no lease, so it is not taken
              WHERE known.lease_until <= $7 AND known.fingerprint = excluded.fingerprint
-             RETURNING message_id",
+             RETURNING message_id, created_at, begun, content",
         )
         .bind(request.channel_id.as_str())
         .bind(&request.key.hash()[..])
@@ -132,13 +156,7 @@ impl Store {
         .bind(lease.until.timestamp_millis())
         .bind(now.timestamp_millis())
         .fetch_optional(db)
-        .await?);
-        let unreadable = |_| Error::Unreadable {
-            what: "message's id",
-        };
-        claimed
-            .map(|(id,)| id.parse().map_err(unreadable))
-            .transpose()
+        .await?))
     }
 
     async fn keyed_row(&self, request: &KeyedRequest) -> Result<Option<Row>, Error> {
@@ -172,17 +190,48 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn renew_keyed(&self, request: &KeyedRequest, lease: &Lease) -> Result<bool, Error> {
-        let rows = run!(self, writer, |db| sqlx::query(
-            "UPDATE idempotency_keys SET lease_until = $4
-             WHERE channel_id = $1 AND key = $2 AND lease_id = $3",
+        let rows = run!(self, writer, |db| sqlx::query(RENEW_KEY)
+            .bind(request.channel_id.as_str())
+            .bind(&request.key.hash()[..])
+            .bind(&lease.id)
+            .bind(lease.until.timestamp_millis())
+            .execute(db)
+            .await?
+            .rows_affected());
+        Ok(rows == 1)
+    }
+
+    /// Writes down what is about to be sent for a request that is still held, in place of what was before it, and holds it
+    /// until the end of `lease`. Says whether it was still held and its user is still there; else nothing must be sent.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; nothing must be sent then.
+    pub async fn note_begun(
+        &self,
+        request: &KeyedRequest,
+        lease: &Lease,
+        user: UserRef,
+        body: &str,
+        content: Option<&[u8]>,
+    ) -> Result<bool, Error> {
+        let rows = run!(self, writer, |db| {
+            sqlx::query(
+            "UPDATE idempotency_keys SET lease_until = $4, user_ref = $5, begun = $6, content = $7
+             WHERE channel_id = $1 AND key = $2 AND lease_id = $3
+               AND EXISTS (SELECT 1 FROM users WHERE id = $5)",
         )
         .bind(request.channel_id.as_str())
         .bind(&request.key.hash()[..])
         .bind(&lease.id)
         .bind(lease.until.timestamp_millis())
+        .bind(user.0)
+        .bind(body)
+        .bind(content)
         .execute(db)
         .await?
-        .rows_affected());
+        .rows_affected()
+        });
         Ok(rows == 1)
     }
 
@@ -202,7 +251,8 @@ impl Store {
         let rows = run!(self, writer, |db| {
             sqlx::query(
             "UPDATE idempotency_keys
-             SET status = $4, headers = $5, body = $6, lease_id = NULL, lease_until = NULL,
+             SET status = $4, headers = $5, body = $6, lease_id = NULL, lease_until = NULL, begun = NULL,
+                 content = NULL,
                  user_ref = (SELECT id FROM users WHERE account_id = $7 AND namespace = $8 AND user_id = $9)
              WHERE channel_id = $1 AND key = $2 AND lease_id = $3
                AND ($7 IS NULL
@@ -263,9 +313,45 @@ impl Store {
     }
 }
 
+/// Makes sure, until the commit, that a request is still held, and holds it until the end of the lease.
+pub(super) async fn hold(
+    tx: &mut Tx,
+    request: &KeyedRequest,
+    lease: &Lease,
+) -> Result<bool, Error> {
+    let rows = on!(tx, |db| {
+        sqlx::query(RENEW_KEY)
+            .bind(request.channel_id.as_str())
+            .bind(&request.key.hash()[..])
+            .bind(&lease.id)
+            .bind(lease.until.timestamp_millis())
+            .execute(db)
+            .await?
+            .rows_affected()
+    });
+    Ok(rows == 1)
+}
+
 /// Keys that came at this moment or before stand for nothing any more.
 fn forgotten_at(now: DateTime<Utc>) -> i64 {
     (now - KEPT).timestamp_millis()
+}
+
+impl ClaimedRow {
+    /// The claim of who came with this id for a message.
+    fn claim(self, message_id: MessageId) -> Result<Claim, Error> {
+        let unreadable = |what| Error::Unreadable { what };
+        let named = self.message_id.parse();
+        let named: MessageId = named.map_err(|_| unreadable("message's id"))?;
+        let content = self.content;
+        Ok(Claim::Ours {
+            message_id: named,
+            created_at: DateTime::from_timestamp_millis(self.created_at)
+                .ok_or(unreadable("request's time"))?,
+            resumed: named != message_id,
+            begun: self.begun.map(|body| Begun { body, content }),
+        })
+    }
 }
 
 impl Row {

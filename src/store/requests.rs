@@ -10,10 +10,11 @@ mod lane;
 mod settling;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 use super::tx::{Tx, on};
 use super::users::{UserRef, key};
-use super::{Error, Store, run};
+use super::{Error, KeyedRequest, Lease, Store, idempotency, run};
 use crate::types::event::data::Failure;
 use crate::types::file::{FileId, FileType};
 use crate::types::ids::{ChannelId, ConversationId, UserId, UserKey};
@@ -66,7 +67,7 @@ pub enum RequestState {
 }
 
 /// A try to send something, as its echo can be known.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flight {
     /// The conversation that it went to.
     pub conversation_id: ConversationId,
@@ -111,6 +112,19 @@ pub struct NewRequest<'a> {
     pub traceparent: Option<&'a str>,
     /// Numbers in dialogs of the user that are known to be of other messages.
     pub attributed: &'a [(String, Sequence)],
+    /// The key that it bears, under the lease by which that is held.
+    pub key: Option<(&'a KeyedRequest, &'a Lease)>,
+}
+
+/// Whether a request is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeping {
+    /// It is.
+    Kept,
+    /// There is no room for its file.
+    NoRoom,
+    /// Its key is another's by now.
+    KeyLost,
 }
 
 /// A request that was kept.
@@ -208,7 +222,7 @@ struct ReportRow {
 }
 
 impl Store {
-    /// Keeps a request behind those of its user that wait; says whether there was room for its file.
+    /// Keeps a request behind those of its user that wait, unless its key was lost or there is no room for its file.
     ///
     /// # Errors
     ///
@@ -218,7 +232,7 @@ impl Store {
         user: UserRef,
         new: &NewRequest<'_>,
         now: DateTime<Utc>,
-    ) -> Result<bool, Error> {
+    ) -> Result<Keeping, Error> {
         let mut tx = self.begin().await?;
         on!(tx, |db| {
             sqlx::query(
@@ -231,6 +245,11 @@ impl Store {
             .await?
             .rows_affected()
         });
+        if let Some((request, lease)) = new.key
+            && !idempotency::hold(&mut tx, request, lease).await?
+        {
+            return Ok(Keeping::KeyLost);
+        }
         let size = i64::try_from(new.content.map_or(0, <[u8]>::len)).unwrap_or(i64::MAX);
         if size > 0 {
             let (held,): (i64,) = on!(tx, |db| {
@@ -243,7 +262,7 @@ impl Store {
                 .await?
             });
             if held.saturating_add(size) > i64::try_from(new.max_content).unwrap_or(i64::MAX) {
-                return Ok(false);
+                return Ok(Keeping::NoRoom);
             }
         }
         let flight = new.flight;
@@ -287,7 +306,7 @@ impl Store {
             echoes::attribute(&mut tx, user, dialog_id, *sequence, now).await?;
         }
         tx.commit().await?;
-        Ok(true)
+        Ok(Keeping::Kept)
     }
 
     /// A request of a channel, as the channel sees it.

@@ -34,6 +34,8 @@ on_both_engines!(
     a_caller_who_hangs_up_finds_the_answer_later,
     a_request_that_takes_long_keeps_its_key,
     a_killed_replica_leaves_its_request_to_the_repeat,
+    what_a_killed_replica_had_sent_is_not_sent_again_by_the_repeat,
+    what_a_killed_replica_had_not_brought_to_the_cloud_is_sent_by_the_repeat,
     erasing_a_user_frees_the_keys,
 );
 
@@ -495,6 +497,160 @@ async fn a_killed_replica_leaves_its_request_to_the_repeat(engine: Engine) {
     assert_eq!(texts(&cloud), ["hello"]);
     let again = say(&sms, "key", "hello").await;
     assert_eq!(again.expect_replay(201), sent);
+}
+
+/// Makes these requests under keys of their own, kills their process while the Cloud leaves of each the SEND after so many
+/// others unanswered, and gives the process after it.
+async fn die_over(
+    cloud: &Cloud,
+    database: &Database,
+    requests: &[(&str, RequestOf, u32)],
+    after_applying: bool,
+) -> (Process, Channel) {
+    let toml = bridge_toml(&database.location, &cloud.url);
+    let (process, sms, _) = Process::serve(&toml).await;
+    cloud.hear(&sms);
+    let mut unanswered = JoinSet::new();
+    let mut sends = 0;
+    for &(key, request, skip) in requests {
+        sends += skip as usize + 1;
+        cloud.sandbox.inject(Fault {
+            after_applying,
+            skip,
+            ..Fault::stall(Operation::Send)
+        });
+        let request = request(&sms).header("idempotency-key", key);
+        let request = request.header("prefer", "wait=30");
+        unanswered.spawn(async move { try_send(request).await });
+        eventually("the Cloud is asked", async || {
+            (cloud.requests(Operation::Send).len() == sends).then_some(())
+        })
+        .await;
+    }
+
+    process.kill().await;
+    for answer in unanswered.join_all().await {
+        assert!(answer.is_err());
+    }
+    let (process, sms, _) = Process::serve(&toml).await;
+    cloud.hear(&sms);
+    cloud.sandbox.retry_now();
+    (process, sms)
+}
+
+type RequestOf = fn(&Channel) -> RequestBuilder;
+
+fn json_request(channel: &Channel, path: &str, body: &Value) -> RequestBuilder {
+    let request = channel.request(Method::POST, path);
+    let request = request.header("content-type", "application/json");
+    request.body(body.to_string())
+}
+
+fn text_of_ada(channel: &Channel) -> RequestBuilder {
+    json_request(channel, MESSAGES, &json!({"text": "hello"}))
+}
+
+/// More than the Cloud takes in one message.
+fn two_texts_of_bob(channel: &Channel) -> RequestBuilder {
+    let text = format!("{} {}", "a".repeat(4000), "b".repeat(4000));
+    let body = json!({"text": text, "split": true});
+    json_request(channel, "/v1/users/bob/messages", &body)
+}
+
+fn file_of_cyd(channel: &Channel) -> RequestBuilder {
+    let file = Part {
+        name: "file",
+        file_name: Some("a.gif"),
+        content: b"GIF89a",
+    };
+    let request = channel.request(Method::POST, "/v1/users/cyd/files");
+    request.header("content-type", FORM).body(form(&[file]))
+}
+
+fn raw_of_ada(channel: &Channel) -> RequestBuilder {
+    let event = json!({"type": "ContentEvent", "contentType": "text/plain", "message": "raw"});
+    let body = json!({"type": "ms.PublishEvent", "body": {"event": event}});
+    json_request(channel, "/v1/users/ada/send", &body)
+}
+
+/// The first answer under a key whose lease has run out.
+async fn repeat(sms: &Channel, key: &str, request: RequestOf) -> Reply {
+    eventually("the repeat is taken", async || {
+        let reply = send(request(sms).header("idempotency-key", key)).await;
+        (reply.status != 409).then_some(reply)
+    })
+    .await
+}
+
+/// Waits until a queued request is sent.
+async fn sent(sms: &Channel, queued: Reply) -> Value {
+    let location = queued.headers.get("location").cloned();
+    queued.expect_fresh(202);
+    let location = location.unwrap().to_str().unwrap().to_owned();
+    eventually("it is sent", async || {
+        let shown = sms.get(&location).await.expect(200);
+        (shown["status"] == "sent").then_some(shown)
+    })
+    .await
+}
+
+async fn what_a_killed_replica_had_sent_is_not_sent_again_by_the_repeat(engine: Engine) {
+    let cloud = Cloud::start_on_system_time().await;
+    let database = Database::create(engine).await;
+    let requests: [(&str, RequestOf, u32); 4] = [
+        ("1", text_of_ada, 0),
+        ("2", two_texts_of_bob, 1),
+        ("3", file_of_cyd, 1), // after the request for a place to store it
+        ("4", raw_of_ada, 0),
+    ];
+
+    let (_process, sms) = die_over(&cloud, &database, &requests, true).await;
+
+    let text = repeat(&sms, "1", text_of_ada).await;
+    let texts = repeat(&sms, "2", two_texts_of_bob).await;
+    let file = repeat(&sms, "3", file_of_cyd).await;
+    let raw = repeat(&sms, "4", raw_of_ada).await;
+    raw.expect_problem(504, "cloud-outcome-unknown");
+    let id = sent(&sms, text).await["id"].clone();
+    sent(&sms, texts).await;
+    let file = sent(&sms, file).await;
+    assert_eq!(file["file"]["file_type"], "GIF");
+
+    let again = repeat(&sms, "1", text_of_ada).await.expect_replay(202);
+    assert_eq!(again["id"], id);
+    let again = repeat(&sms, "4", raw_of_ada).await;
+    assert_eq!(again.headers["idempotency-replayed"], "true");
+    let mut lengths: Vec<Vec<usize>> = Vec::new();
+    for conversation in cloud.sandbox.conversations() {
+        let events = conversation
+            .dialogs
+            .iter()
+            .flat_map(|dialog| &dialog.events);
+        let text = |event: &Value| event["message"].as_str().map_or(0, str::len);
+        lengths.push(events.map(|event| text(&event.event)).collect());
+    }
+    lengths.sort();
+    // A file, a text and a raw one, a text in two; each once.
+    assert_eq!(lengths, [vec![0], vec![5, 3], vec![4000, 4000]]);
+}
+
+async fn what_a_killed_replica_had_not_brought_to_the_cloud_is_sent_by_the_repeat(engine: Engine) {
+    let cloud = Cloud::start_on_system_time().await;
+    let database = Database::create(engine).await;
+    let requests: [(&str, RequestOf, u32); 2] = [("1", text_of_ada, 0), ("2", two_texts_of_bob, 1)];
+
+    let (_process, sms) = die_over(&cloud, &database, &requests, false).await;
+    let text = repeat(&sms, "1", text_of_ada).await;
+    let texts = repeat(&sms, "2", two_texts_of_bob).await;
+
+    // The Cloud tells of another user, so its silence about these means that they did not arrive.
+    sms.say("eve", "hello").await.expect(201);
+    sent(&sms, text).await;
+    let texts = sent(&sms, texts).await;
+    assert_eq!(texts["sequences"], json!([0, 1]));
+    let conversations = cloud.sandbox.conversations();
+    let events = conversations.iter().flat_map(|known| &known.dialogs);
+    assert_eq!(events.map(|dialog| dialog.events.len()).sum::<usize>(), 4);
 }
 
 async fn erasing_a_user_frees_the_keys(engine: Engine) {

@@ -72,6 +72,10 @@ async fn a_fault_strikes_so_many_requests_of_its_operation() {
     cloud
         .sandbox
         .inject(Fault::status(Operation::Send, StatusCode::BAD_GATEWAY));
+    cloud.sandbox.inject(Fault {
+        skip: 1,
+        ..Fault::status(Operation::Send, StatusCode::CONFLICT)
+    });
     let id = cloud.open(&tokens).await;
 
     for _ in 0..2 {
@@ -90,6 +94,10 @@ async fn a_fault_strikes_so_many_requests_of_its_operation() {
         spared.body["body"]["sequence"], 0,
         "struck requests took no effect"
     );
+    cloud
+        .send(&tokens, &text(&id, "x"))
+        .await
+        .assert(409, json!(""));
 }
 
 #[tokio::test]

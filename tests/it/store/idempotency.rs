@@ -1,6 +1,6 @@
 //! Requests that bear idempotency keys.
 
-use liveperson_bridge::store::{Answer, Claim, KeyedRequest, Store};
+use liveperson_bridge::store::{Answer, Begun, Claim, KeyedRequest, Store};
 use liveperson_bridge::types::idempotency::Fingerprint;
 use liveperson_bridge::types::message::MessageId;
 use tokio::task::JoinSet;
@@ -16,6 +16,8 @@ on_both_engines!(
     channels_do_not_share_keys,
     an_abandoned_key_is_free,
     a_request_whose_lease_ran_out_goes_on_under_its_messages_id,
+    what_was_begun_is_told_to_who_takes_over,
+    nothing_is_begun_without_the_lease_or_without_the_user,
     a_renewed_lease_is_held_longer,
     a_lost_lease_settles_nothing,
     an_answer_goes_with_its_user_and_is_not_kept_without_one,
@@ -147,10 +149,67 @@ async fn a_request_whose_lease_ran_out_goes_on_under_its_messages_id(engine: Eng
 
     let resumed = Claim::Ours {
         message_id,
+        created_at: at(0),
         resumed: true,
+        begun: None,
     };
     assert_eq!(taken_over, resumed);
     assert_eq!(begin(&store, &request, "l3", 16).await, Claim::Running);
+}
+
+async fn what_was_begun_is_told_to_who_takes_over(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let request = request("sms", "k", "{}");
+    begin(&store, &request, "l1", 0).await;
+    let note = async |body: &str, content: Option<&[u8]>, until| {
+        let lease = lease("l1", until);
+        let noted = store.note_begun(&request, &lease, user, body, content);
+        assert!(noted.await.unwrap());
+    };
+
+    note("first", Some(b"bytes"), 20).await;
+    note("second", None, 30).await;
+    assert_eq!(begin(&store, &request, "l2", 29).await, Claim::Running);
+    let taken_over = begin(&store, &request, "l2", 30).await;
+
+    let Claim::Ours { begun, .. } = taken_over else {
+        panic!("not ours");
+    };
+    let last = Begun {
+        body: "second".to_owned(),
+        content: None,
+    };
+    assert_eq!(begun, Some(last));
+    // It goes with the answer.
+    assert!(finish(&store, &request, "l2", &answer("done")).await);
+    assert!(!database.dump().await.contains("second"));
+}
+
+async fn nothing_is_begun_without_the_lease_or_without_the_user(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let request = request("sms", "k", "{}");
+    begin(&store, &request, "l1", 0).await;
+    let note = async |lease_id: &str, user| {
+        let (lease, content) = (lease(lease_id, 30), Some(&b"marker of bytes"[..]));
+        let noted = store.note_begun(&request, &lease, user, "marker", content);
+        noted.await.unwrap()
+    };
+
+    assert!(!note("l2", user).await);
+    assert!(!database.dump().await.contains("marker"));
+    assert!(note("l1", user).await);
+    assert!(database.dump().await.contains("marker"));
+
+    // What was to be sent goes with the user, and the key with it.
+    store.delete_user(user, at(1)).await.unwrap();
+    assert!(!database.dump().await.contains("marker"));
+    assert!(!note("l1", user).await);
+    assert!(is_new(&begin(&store, &request, "l1", 2).await));
+    assert!(!note("l1", user).await);
 }
 
 async fn a_renewed_lease_is_held_longer(engine: Engine) {

@@ -1,11 +1,12 @@
 //! Requests that wait: kept in order, worked on under a lease, settled once.
 
 use liveperson_bridge::store::{
-    Conclusion, DueLane, Flight, NewEvent, NewRequest, RequestKind, RequestState, Settled, Store,
-    UserRef,
+    Claim, Conclusion, DueLane, Flight, Keeping, KeyedRequest, NewEvent, NewRequest, RequestKind,
+    RequestState, Settled, Store, UserRef,
 };
 use liveperson_bridge::types::event::data::Failure;
 use liveperson_bridge::types::event::{EventId, EventType};
+use liveperson_bridge::types::idempotency::Fingerprint;
 use liveperson_bridge::types::ids::{AccountId, ChannelId};
 use liveperson_bridge::types::message::MessageId;
 use uuid::Uuid;
@@ -20,6 +21,7 @@ on_both_engines!(
     who_has_lost_the_lease_changes_nothing,
     what_is_settled_is_over_and_told_with_it,
     files_of_a_channel_have_a_bound,
+    a_request_whose_key_was_lost_is_not_kept,
     an_echo_is_found_once_and_only_where_it_can_be_of_the_try,
     when_the_cloud_last_told_anything_is_kept,
     what_was_settled_long_ago_is_removed,
@@ -55,6 +57,7 @@ fn request<'a>(number: u128, channel_id: &'a ChannelId, body: &'a str) -> NewReq
         due_at: at(1),
         traceparent: None,
         attributed: &[],
+        key: None,
     }
 }
 
@@ -63,7 +66,8 @@ async fn user_with(store: &Store, bodies: &[&str]) -> UserRef {
     for (number, body) in (1..).zip(bodies) {
         let channel = channel("sms");
         let new = request(number, &channel, body);
-        assert!(store.insert_request(user, &new, at(1)).await.unwrap());
+        let kept = store.insert_request(user, &new, at(1)).await.unwrap();
+        assert_eq!(kept, Keeping::Kept);
     }
     user
 }
@@ -261,18 +265,57 @@ async fn files_of_a_channel_have_a_bound(engine: Engine) {
 
     let first = file(1, &sms, b"123456");
     let first = store.insert_request(user, &first, at(1));
-    assert!(first.await.unwrap());
+    assert_eq!(first.await.unwrap(), Keeping::Kept);
     let second = file(2, &sms, b"12345");
     let second = store.insert_request(user, &second, at(1));
-    assert!(!second.await.unwrap());
+    assert_eq!(second.await.unwrap(), Keeping::NoRoom);
     let others = file(3, &app, b"12345");
     let others = store.insert_request(user, &others, at(1));
-    assert!(others.await.unwrap());
+    assert_eq!(others.await.unwrap(), Keeping::Kept);
 
     let standing = store.standing(&key("a")).await.unwrap().unwrap();
     assert_eq!(standing.waiting, 2);
     let kept = store.first_request(user).await.unwrap().unwrap();
     assert_eq!(kept.content.as_deref(), Some(&b"123456"[..]));
+}
+
+async fn a_request_whose_key_was_lost_is_not_kept(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let sms = channel("sms");
+    let keyed = KeyedRequest {
+        channel_id: sms.clone(),
+        key: "k".parse().unwrap(),
+        fingerprint: Fingerprint::of(&[b"{}"]),
+    };
+    let claim = async |lease_id: &str, second| {
+        let lease = lease(lease_id, second + 15);
+        let claim = store.begin_keyed(&keyed, message(1), &lease, at(second));
+        assert!(matches!(claim.await.unwrap(), Claim::Ours { .. }));
+    };
+    let keep = async |lease_id: &str| {
+        let lease = lease(lease_id, 60);
+        let new = NewRequest {
+            key: Some((&keyed, &lease)),
+            ..request(1, &sms, "one")
+        };
+        store.insert_request(user, &new, at(20)).await.unwrap()
+    };
+    claim("l1", 0).await;
+    claim("l2", 15).await;
+
+    assert_eq!(keep("l1").await, Keeping::KeyLost);
+    assert_eq!(store.first_request(user).await.unwrap(), None);
+    let standing = store.standing(&key("a")).await.unwrap().unwrap();
+    assert_eq!(standing.waiting, 0);
+
+    // It is held by this one, and from now on longer.
+    assert_eq!(keep("l2").await, Keeping::Kept);
+    assert!(store.first_request(user).await.unwrap().is_some());
+    let lease = lease("l3", 74);
+    let claim = store.begin_keyed(&keyed, message(2), &lease, at(59)).await;
+    assert_eq!(claim.unwrap(), Claim::Running);
 }
 
 async fn an_echo_is_found_once_and_only_where_it_can_be_of_the_try(engine: Engine) {

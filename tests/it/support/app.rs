@@ -8,14 +8,13 @@ use liveperson_bridge::clock::SharedClock;
 use liveperson_bridge::config::{self, Environment};
 use liveperson_bridge::http::Proxy;
 use liveperson_bridge::lifecycle::Lifecycle;
-use liveperson_bridge::sandbox::hooks::{Algorithm, Retry, Webhook};
 use liveperson_bridge::store::Store;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::channel::{Channel, Reply};
-use super::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud};
+use super::cloud::Cloud;
 use super::configuration::{SMS_KEY, bridge_toml};
 use super::database::{Database, Engine};
 use super::patience::eventually;
@@ -84,15 +83,7 @@ impl TestApp {
 
     /// Has the simulated Cloud tell the service what happens.
     pub(crate) fn hear_the_cloud(&self) {
-        let url = format!("http://{}/webhooks/{ACCOUNT}", self.sms.address());
-        self.cloud.sandbox.subscribe(Webhook {
-            account_id: ACCOUNT.to_owned(),
-            client_id: CLIENT_ID.to_owned(),
-            client_secret: CLIENT_SECRET.to_owned().into(),
-            url: url.parse().unwrap(),
-            algorithm: Algorithm::Sha256,
-            retry: Retry::TimeToLive(86400),
-        });
+        self.cloud.hear(&self.sms);
     }
 
     /// What a channel's log says, from its beginning.

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use chrono::Utc;
 use liveperson_bridge::clock::{Clock as _, ManualClock, SharedClock, SystemClock};
+use liveperson_bridge::sandbox::hooks::{Algorithm, Retry, Webhook};
 use liveperson_bridge::sandbox::{
     Conversation, Credentials, Operation, Options, RecordedRequest, Sandbox,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+
+use super::channel::Channel;
 
 pub(crate) const ACCOUNT: &str = "12345678";
 pub(crate) const CLIENT_ID: &str = "75588e18-0213-4e33-8174-883acac7e3c4";
@@ -25,6 +28,16 @@ pub(crate) struct Cloud {
 impl Cloud {
     pub(crate) async fn start() -> Self {
         let clock = Arc::new(ManualClock::new(now()));
+        Self::start_on(clock.clone(), clock).await
+    }
+
+    /// One whose time goes by itself, for services in processes of their own; its manual clock moves nothing.
+    pub(crate) async fn start_on_system_time() -> Self {
+        let clock = Arc::new(ManualClock::new(now()));
+        Self::start_on(Arc::new(SystemClock), clock).await
+    }
+
+    async fn start_on(shared: SharedClock, clock: Arc<ManualClock>) -> Self {
         let options = Options {
             accounts: vec![Credentials {
                 account_id: ACCOUNT.to_owned(),
@@ -33,7 +46,6 @@ impl Cloud {
             }],
             ..Options::default()
         };
-        let shared: SharedClock = clock.clone();
         let sandbox = Sandbox::new(shared, options).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -44,6 +56,19 @@ impl Cloud {
             url,
             clock,
         }
+    }
+
+    /// Tells a service from now on what happens.
+    pub(crate) fn hear(&self, service: &Channel) {
+        let url = format!("http://{}/webhooks/{ACCOUNT}", service.address());
+        self.sandbox.subscribe(Webhook {
+            account_id: ACCOUNT.to_owned(),
+            client_id: CLIENT_ID.to_owned(),
+            client_secret: CLIENT_SECRET.to_owned().into(),
+            url: url.parse().unwrap(),
+            algorithm: Algorithm::Sha256,
+            retry: Retry::TimeToLive(86400),
+        });
     }
 
     /// The requests of one kind, in the order of their arrival.
