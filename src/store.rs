@@ -17,7 +17,9 @@ mod delivery_lanes;
 mod dialogs;
 mod error;
 mod files;
+mod health;
 mod idempotency;
+mod limits;
 mod log;
 mod nacks;
 mod postgres;
@@ -31,6 +33,7 @@ mod users;
 use std::path::PathBuf;
 
 use secrecy::SecretString;
+use tokio::time::timeout;
 
 pub use bells::Bell;
 pub use callbacks::{Outlook, PROBED_FROM};
@@ -72,6 +75,7 @@ pub enum Location {
 pub struct Store {
     engine: Engine,
     bells: bells::Bells,
+    health: health::Health,
 }
 
 #[derive(Debug, Clone)]
@@ -86,12 +90,22 @@ macro_rules! run {
     ($store:expr, $side:ident, |$db:ident| $query:expr) => {
         match &$store.engine {
             crate::store::Engine::Postgres(pool) => {
-                let $db = pool;
-                $query
+                let mut lent = crate::store::postgres::Lent::take(pool, &$store.health).await?;
+                let statement = async {
+                    let $db = &mut *lent;
+                    Ok::<_, sqlx::Error>($query)
+                };
+                let outcome =
+                    crate::store::limits::within(crate::store::limits::STATEMENT, statement).await;
+                lent.settle(outcome)?
             }
             crate::store::Engine::Sqlite(sqlite) => {
-                let $db = sqlite.$side();
-                $query
+                let statement = async {
+                    let $db = sqlite.$side();
+                    Ok::<_, sqlx::Error>($query)
+                };
+                let outcome = statement.await;
+                $store.health.note(outcome)?
             }
         }
     };
@@ -126,11 +140,12 @@ impl Store {
     ///
     /// When the database does not answer, or when another process owns the embedded one.
     pub async fn connect(location: &Location) -> Result<Self, Error> {
+        let health = health::Health::default();
         let engine = match location {
             Location::Postgres {
                 url,
                 max_connections,
-            } => Engine::Postgres(postgres::connect(url, *max_connections).await?),
+            } => Engine::Postgres(postgres::connect(url, *max_connections, &health).await?),
             Location::Embedded { data_dir } => {
                 Engine::Sqlite(sqlite::Sqlite::open(data_dir).await?)
             }
@@ -138,6 +153,7 @@ impl Store {
         Ok(Self {
             engine,
             bells: bells::Bells::default(),
+            health,
         })
     }
 
@@ -159,11 +175,17 @@ impl Store {
     ///
     /// When it gives none.
     pub async fn ping(&self) -> Result<(), Error> {
-        run!(self, readers, |db| sqlx::query("SELECT 1")
-            .execute(db)
-            .await?
-            .rows_affected());
-        Ok(())
+        let answer = async {
+            run!(self, readers, |db| sqlx::query("SELECT 1")
+                .execute(db)
+                .await?
+                .rows_affected());
+            Ok(())
+        };
+        match timeout(limits::PING, answer).await {
+            Ok(answered) => answered,
+            Err(_) => Err(limits::no_answer(limits::PING).into()),
+        }
     }
 
     /// Closes every connection; the embedded database is free for another process afterwards.

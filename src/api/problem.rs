@@ -532,12 +532,12 @@ impl From<bridge::Error> for Problem {
                 }
             }
             Error::Cloud(error) => Self::from_cloud(error),
-            Error::Store(_) => Self::new(
+            Error::Store(cause) if cause.is_transient() => Self::new(
                 Code::StorageUnavailable,
                 "The bridge's storage is away; nothing was accepted.",
             )
             .retry_after(STORAGE_RETRY_SECONDS),
-            Error::Seal(_) | Error::Interrupted | Error::LaneLost => Self::internal(),
+            Error::Store(_) | Error::Seal(_) | Error::Interrupted | Error::LaneLost => Self::internal(),
         };
         problem.caused_by(error)
     }

@@ -106,8 +106,8 @@ pub enum Error {
     /// The Cloud refused, or did not answer.
     #[error(transparent)]
     Cloud(#[from] cloud::Error),
-    /// The database is away.
-    #[error("the storage is not available")]
+    /// The database is away, or failed.
+    #[error("the storage failed")]
     Store(#[source] Arc<store::Error>),
     /// A token could not be sealed.
     #[error("the consumer's token could not be sealed")]
@@ -115,6 +115,14 @@ pub enum Error {
     /// A task that was to do the work ended without an outcome.
     #[error("the work ended without an outcome")]
     Interrupted,
+}
+
+impl Error {
+    /// Whether the storage is away, of which the log is told by itself.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_outage())
+    }
 }
 
 impl From<store::Error> for Error {

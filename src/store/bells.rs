@@ -3,16 +3,17 @@
 //! PostgreSQL tells all replicas with `NOTIFY` at the commit; the embedded database has one process, which tells itself. A
 //! bell can be missed, when the connection that listens is being made anew, so whoever waits also looks from time to time.
 
+use std::io::ErrorKind::UnexpectedEof;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
+use sqlx::PgConnection;
 use sqlx::postgres::PgListener;
-use sqlx::{Postgres, Transaction};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-use super::{Engine, Error, Store};
+use super::{Engine, Error, Store, limits, postgres};
 use crate::types::ids::ChannelId;
 
 /// What `NOTIFY` is told under; the payload is the channel.
@@ -20,6 +21,9 @@ const NAME: &str = "liveperson_bridge_events";
 
 /// 1 s: how soon the connection that listens is made anew.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// 10 s: after so much silence the server is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// The bells of all channels that somebody has waited for.
 #[derive(Debug, Clone, Default)]
@@ -54,13 +58,13 @@ impl Bells {
 
     /// Has PostgreSQL tell every replica at the commit.
     pub(super) async fn announce(
-        transaction: &mut Transaction<'static, Postgres>,
+        transaction: &mut PgConnection,
         channel_id: &ChannelId,
-    ) -> Result<(), Error> {
+    ) -> Result<(), sqlx::Error> {
         sqlx::query("SELECT pg_notify($1, $2)")
             .bind(NAME)
             .bind(channel_id.as_str())
-            .execute(&mut **transaction)
+            .execute(transaction)
             .await?;
         Ok(())
     }
@@ -80,8 +84,13 @@ impl Store {
         let Engine::Postgres(pool) = &self.engine else {
             return std::future::pending().await;
         };
+        // An outage is told of once, not with every try.
+        let mut is_told = false;
         loop {
-            if let Err(error) = self.hear(pool).await {
+            if let Err(error) = Box::pin(self.hear(pool, &mut is_told)).await
+                && !is_told
+            {
+                is_told = true;
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "new events are not heard of at once, until the connection to the database is back"
@@ -91,20 +100,28 @@ impl Store {
         }
     }
 
-    async fn hear(&self, pool: &sqlx::PgPool) -> Result<(), Error> {
-        let mut listener = PgListener::connect_with(pool).await?;
-        listener.listen(NAME).await?;
+    /// Hears until the connection is lost. It is none of the pool's: it is never given back, and it may be lost without
+    /// anybody noticing for long.
+    async fn hear(&self, pool: &sqlx::PgPool, is_told: &mut bool) -> Result<(), Error> {
+        let own = postgres::apart((*pool.connect_options()).clone());
+        let mut listener = PgListener::connect_with(&own).await?;
+        listener.eager_reconnect(false);
+        limits::within(limits::STATEMENT, listener.listen(NAME)).await?;
+        *is_told = false;
         // What came while nobody listened.
         self.bells.ring_all();
         loop {
-            match listener.try_recv().await? {
-                Some(told) => {
-                    if let Ok(channel_id) = told.payload().parse() {
-                        self.bells.ring(&channel_id);
-                    }
-                }
-                // The connection was lost and is there again.
-                None => self.bells.ring_all(),
+            let Ok(heard) = timeout(SILENCE, listener.try_recv()).await else {
+                // A connection that leads nowhere says as much as one on which nothing happens.
+                let answer = sqlx::query("SELECT 1").execute(&mut listener);
+                limits::within(limits::STATEMENT, answer).await?;
+                continue;
+            };
+            let Some(told) = heard? else {
+                return Err(sqlx::Error::from(std::io::Error::from(UnexpectedEof)).into());
+            };
+            if let Ok(channel_id) = told.payload().parse() {
+                self.bells.ring(&channel_id);
             }
         }
     }

@@ -2,12 +2,23 @@
 
 use std::path::PathBuf;
 
+use sqlx::error::DatabaseError;
+use sqlx::postgres::PgDatabaseError;
+
 /// A failure of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database does not answer, or refused the statement; another try may succeed.
+    /// The database does not answer, or not now: it starts, stops, has just become a standby. Another try may succeed, over
+    /// another connection. The log has been told of it, and is when it is over.
     #[error("the database is not available")]
     Unavailable(#[source] sqlx::Error),
+    /// The database is there, but could not do this in time or beside what others did; another try may succeed.
+    #[error("the database could not do what was asked beside what others did")]
+    Busy(#[source] sqlx::Error),
+    /// The database was asked for what it cannot do, or answered what was not expected: a fault of the bridge, or a schema
+    /// that is not its own.
+    #[error("the database was asked for what it cannot do, or answered what was not expected")]
+    Rejected(#[source] sqlx::Error),
     /// Others changed the same row again and again; another try may succeed.
     #[error("a row of the database was changed by others again and again")]
     Contended,
@@ -42,8 +53,183 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether another try may succeed.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unavailable(_) | Self::Busy(_) | Self::Contended => true,
+            Self::Rejected(_)
+            | Self::Unreadable { .. }
+            | Self::Migration(_)
+            | Self::Address
+            | Self::InUse { .. }
+            | Self::Folder { .. } => false,
+        }
+    }
+
+    /// Whether the database is away. The store tells the log when that begins and when it ends, so whoever tries again
+    /// and again needs not tell it too.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        Self::Unavailable(error)
+        match Sort::of(&error) {
+            Sort::Outage => Self::Unavailable(error),
+            Sort::Busy => Self::Busy(error),
+            Sort::Fault => Self::Rejected(error),
+        }
+    }
+}
+
+/// Whether a statement waited too long for what another has locked.
+pub(super) fn is_locked(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("55P03"))
+}
+
+/// Whether a server refused to write: it has become a standby.
+pub(super) fn only_reads(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("25006"))
+}
+
+/// What an error means for whoever asked, and for the connection that it came over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    /// The database is not there for now, or this connection is no way to it.
+    Outage,
+    /// The database is there; this statement was unlucky.
+    Busy,
+    /// It will fail the next time too.
+    Fault,
+}
+
+impl Sort {
+    fn of(error: &sqlx::Error) -> Self {
+        use sqlx::Error;
+        match error {
+            Error::Database(error) => Self::of_database(&**error),
+            Error::Configuration(_)
+            | Error::InvalidArgument(_)
+            | Error::RowNotFound
+            | Error::TypeNotFound { .. }
+            | Error::ColumnIndexOutOfBounds { .. }
+            | Error::ColumnNotFound(_)
+            | Error::ColumnDecode { .. }
+            | Error::Encode(_)
+            | Error::Decode(_)
+            | Error::InvalidSavePointStatement => Self::Fault,
+            // Connections: refused, lost, silent, none free, or out of step, after which nothing they say can be trusted.
+            _ => Self::Outage,
+        }
+    }
+
+    fn of_database(error: &dyn DatabaseError) -> Self {
+        let code = error.code().unwrap_or_default();
+        if error.try_downcast_ref::<PgDatabaseError>().is_some() {
+            Self::of_sqlstate(&code)
+        } else {
+            code.parse().map_or(Self::Outage, Self::of_sqlite)
+        }
+    }
+
+    /// By PostgreSQL's code. Source: PostgreSQL's documentation, appendix "Error Codes".
+    fn of_sqlstate(code: &str) -> Self {
+        match code {
+            // A row that another refers to is gone, since its user has just been erased; a lock or a statement that took too
+            // long; the disk or the memory is full; and below a deadlock or a conflict.
+            "23503" | "55P03" | "57014" | "53100" | "53200" => Self::Busy,
+            _ if code.starts_with("40") => Self::Busy,
+            _ => match code.get(..2) {
+                // What was asked: wrong data, against a constraint, unknown or not allowed.
+                Some("21" | "22" | "23" | "42") => Self::Fault,
+                // Connections (08), a server that only reads (25006), that stops or starts (57P0x), that takes no more
+                // connections (53300), a session that was ended (25P03), what a pooler forgot (26), and the unknown.
+                _ => Self::Outage,
+            },
+        }
+    }
+
+    /// By SQLite's extended code, whose last byte is the primary one. Source: SQLite's documentation, "Result and Error
+    /// Codes".
+    fn of_sqlite(code: u32) -> Self {
+        // SQLITE_CONSTRAINT_FOREIGNKEY: as 23503 of PostgreSQL.
+        if code == 787 {
+            return Self::Busy;
+        }
+        match code & 0xff {
+            // BUSY, LOCKED, INTERRUPT, SCHEMA
+            5 | 6 | 9 | 17 => Self::Busy,
+            // ERROR, TOOBIG, CONSTRAINT, MISMATCH, MISUSE, RANGE
+            1 | 18 | 19 | 20 | 21 | 25 => Self::Fault,
+            // The file: not readable, not writable, full, damaged.
+            _ => Self::Outage,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_by_itself_is_told_from_a_fault_of_ours() {
+        for (code, sort) in [
+            ("08006", Sort::Outage),
+            ("25006", Sort::Outage),
+            ("25P03", Sort::Outage),
+            ("26000", Sort::Outage),
+            ("28P01", Sort::Outage),
+            ("3D000", Sort::Outage),
+            ("53300", Sort::Outage),
+            ("57P01", Sort::Outage),
+            ("57P02", Sort::Outage),
+            ("57P03", Sort::Outage),
+            ("58030", Sort::Outage),
+            ("XX000", Sort::Outage),
+            ("", Sort::Outage),
+            ("40001", Sort::Busy),
+            ("40P01", Sort::Busy),
+            ("53100", Sort::Busy),
+            ("55P03", Sort::Busy),
+            ("57014", Sort::Busy),
+            ("23503", Sort::Busy),
+            ("22P02", Sort::Fault),
+            ("23505", Sort::Fault),
+            ("42P01", Sort::Fault),
+            ("42601", Sort::Fault),
+        ] {
+            assert_eq!(Sort::of_sqlstate(code), sort, "{code}");
+        }
+    }
+
+    #[test]
+    fn sqlites_codes_are_told_apart_by_their_last_byte() {
+        for (code, sort) in [
+            (5, Sort::Busy),
+            (261, Sort::Busy),
+            (517, Sort::Busy),
+            (787, Sort::Busy),
+            (10, Sort::Outage),
+            (778, Sort::Outage),
+            (13, Sort::Outage),
+            (1, Sort::Fault),
+            (2067, Sort::Fault),
+        ] {
+            assert_eq!(Sort::of_sqlite(code), sort, "{code}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_is_a_fault_and_a_lost_connection_is_none() {
+        let unreadable = sqlx::Error::ColumnNotFound("id".to_owned());
+        let lost = sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
+
+        assert!(!Error::from(unreadable).is_transient());
+        assert!(Error::from(lost).is_outage());
+        assert!(Error::from(sqlx::Error::PoolTimedOut).is_outage());
     }
 }

@@ -1,35 +1,73 @@
-//! What is PostgreSQL's own: connecting and migrating.
+//! What is PostgreSQL's own: connecting, with what limits, and migrating.
+
+mod lent;
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection as _, PgPool};
-use tokio::time::timeout;
+use tokio::time::sleep;
 
-use super::Error;
+use super::health::Health;
+use super::{Error, limits};
 
-/// 3 s: what a request waits for a free connection, and a start for its first one, before the storage counts as away.
-const ACQUIRE_LIMIT: Duration = Duration::from_secs(3);
+pub(super) use lent::Lent;
 
-pub(super) async fn connect(url: &SecretString, max_connections: u32) -> Result<PgPool, Error> {
+/// 1 s: how soon a migration that stood back is tried again.
+const MIGRATE_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often a migration may find what it needs locked, which is more than a minute.
+const MIGRATE_TRIES: u32 = 30;
+
+pub(super) async fn connect(
+    url: &SecretString,
+    max_connections: u32,
+    health: &Health,
+) -> Result<PgPool, Error> {
     let options = PgConnectOptions::from_str(url.expose_secret())
         .map_err(|_| Error::Address)?
         .application_name("liveperson-bridge")
         // Statements hold no secrets, but their logging at every level costs time on the way of each message.
         .disable_statement_logging();
+    let options = limited(options);
     // A pool would go on trying where the server refuses the connection, and then tell of its own time limit alone.
-    let first = timeout(ACQUIRE_LIMIT, options.connect()).await;
-    let first = first.map_err(|_| sqlx::Error::PoolTimedOut)??;
-    first.close().await?;
+    let first = limits::within(limits::CONNECTION, options.connect()).await?;
+    limits::within(limits::CONNECTION, first.close()).await?;
+    let health = health.clone();
     let pool = PgPoolOptions::new()
         .max_connections(max_connections)
-        .acquire_timeout(ACQUIRE_LIMIT)
-        // A ping before each use would double the round trips of a message; a dead connection shows itself in use.
+        .acquire_timeout(limits::CONNECTION)
+        // A ping before each use would double the round trips of a message; a dead connection shows itself in use, and
+        // others of its time are then replaced.
         .test_before_acquire(false)
+        .before_acquire(move |_, known| {
+            let is_trusted = health.trusts(known.age);
+            Box::pin(std::future::ready(Ok(is_trusted)))
+        })
         .connect_lazy_with(options);
     Ok(pool)
+}
+
+/// Tells the server its limits, but for those that the operator has put into the URL.
+fn limited(options: PgConnectOptions) -> PgConnectOptions {
+    let given = options.get_options().unwrap_or_default().to_owned();
+    let ours = limits::OF_SERVER
+        .into_iter()
+        .filter(|(name, _)| !given.contains(name));
+    options.options(ours)
+}
+
+/// A pool apart, of one connection that is made when it is first asked for.
+pub(super) fn apart(options: PgConnectOptions) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(limits::CONNECTION)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_lazy_with(options)
 }
 
 pub(super) async fn migrate(pool: &PgPool) -> Result<(), Error> {
@@ -37,5 +75,57 @@ pub(super) async fn migrate(pool: &PgPool) -> Result<(), Error> {
     let mut migrator = sqlx::migrate!("migrations/postgres");
     // During a rolling update a replica of the version before may start after the newer schema is in place.
     migrator.set_ignore_missing(true);
-    migrator.run(pool).await.map_err(Error::Migration)
+    let options = (*pool.connect_options()).clone();
+    let options = options.options(limits::OF_SERVER_FOR_MIGRATIONS);
+    let mut tries = 0;
+    loop {
+        let own = apart(options.clone());
+        let outcome = migrator.run(&own).await;
+        // With the connection goes the lock that other replicas wait for.
+        own.close().await;
+        let Err(error) = outcome else {
+            return Ok(());
+        };
+        match &error {
+            // Another replica migrates, for as long as it takes.
+            MigrateError::Execute(cause) if super::error::is_locked(cause) => {}
+            MigrateError::ExecuteMigration(cause, _) if super::error::is_locked(cause) => {
+                tries += 1;
+                if tries == MIGRATE_TRIES {
+                    return Err(Error::Migration(error));
+                }
+            }
+            _ => return Err(Error::Migration(error)),
+        }
+        tracing::info!(
+            "the database cannot be migrated yet, what that needs is locked; trying again"
+        );
+        sleep(MIGRATE_AGAIN).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(url: &str) -> String {
+        let options = limited(PgConnectOptions::from_str(url).unwrap());
+        options.get_options().unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_server_is_told_its_limits() {
+        assert_eq!(
+            told("postgres://db/bridge"),
+            "-c statement_timeout=5s -c lock_timeout=2s -c idle_in_transaction_session_timeout=10s"
+        );
+    }
+
+    #[test]
+    fn a_limit_in_the_url_comes_before_ours() {
+        assert_eq!(
+            told("postgres://db/bridge?options=-c%20statement_timeout%3D20s"),
+            "-c statement_timeout=20s -c lock_timeout=2s -c idle_in_transaction_session_timeout=10s"
+        );
+    }
 }

@@ -14,6 +14,9 @@ use super::Error;
 /// 5 s: longer than any write of ours takes; past it a statement fails instead of waiting for the lock.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
 
+/// 5 s: how long one may wait for a connection, above all for the only one that writes.
+const QUEUE_LIMIT: Duration = Duration::from_secs(5);
+
 /// Readers that may run beside each other and beside the writer (WAL).
 const READERS: u32 = 8;
 
@@ -41,11 +44,13 @@ impl Sqlite {
             .disable_statement_logging();
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
+            .acquire_timeout(QUEUE_LIMIT)
             .test_before_acquire(false)
             .connect_with(options.clone())
             .await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
+            .acquire_timeout(QUEUE_LIMIT)
             .test_before_acquire(false)
             .connect_with(options.read_only(true))
             .await?;

@@ -1,21 +1,29 @@
 //! A transaction, whichever engine it is in.
 
-use sqlx::{Postgres, Sqlite, Transaction};
+use std::time::Duration;
+
+use sqlx::{Sqlite, Transaction};
+use tokio::time::Instant;
 
 use super::bells::Bells;
-use super::{Engine, Error, Store};
+use super::health::Health;
+use super::postgres::Lent;
+use super::{Engine, Error, Store, limits};
 use crate::types::ids::ChannelId;
 
 /// A transaction; dropped without a commit, nothing of it happened.
 pub(super) struct Tx {
     pub(super) side: Side,
+    pub(super) health: Health,
+    /// When it has taken too long.
+    pub(super) until: Instant,
     bells: Bells,
     /// The logs that have grown.
     grown: Vec<ChannelId>,
 }
 
 pub(super) enum Side {
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(Lent),
     Sqlite(Transaction<'static, Sqlite>),
 }
 
@@ -23,13 +31,22 @@ pub(super) enum Side {
 macro_rules! on {
     ($tx:expr, |$db:ident| $query:expr) => {
         match &mut $tx.side {
-            crate::store::tx::Side::Postgres(transaction) => {
-                let $db = &mut **transaction;
-                $query
+            crate::store::tx::Side::Postgres(lent) => {
+                let left = crate::store::tx::left($tx.until);
+                let statement = async {
+                    let $db = &mut **lent;
+                    Ok::<_, sqlx::Error>($query)
+                };
+                let outcome = crate::store::limits::within(left, statement).await;
+                lent.settle(outcome)?
             }
             crate::store::tx::Side::Sqlite(transaction) => {
-                let $db = &mut **transaction;
-                $query
+                let statement = async {
+                    let $db = &mut **transaction;
+                    Ok::<_, sqlx::Error>($query)
+                };
+                let outcome = statement.await;
+                $tx.health.note(outcome)?
             }
         }
     };
@@ -37,15 +54,26 @@ macro_rules! on {
 
 pub(super) use on;
 
+/// What a statement may take in a transaction that has time until a moment.
+pub(super) fn left(until: Instant) -> Duration {
+    limits::STATEMENT.min(until.saturating_duration_since(Instant::now()))
+}
+
 impl Store {
     /// Begins a transaction that will write.
     pub(super) async fn begin(&self) -> Result<Tx, Error> {
         let side = match &self.engine {
-            Engine::Postgres(pool) => Side::Postgres(pool.begin().await?),
-            Engine::Sqlite(sqlite) => Side::Sqlite(sqlite.begin().await?),
+            Engine::Postgres(pool) => {
+                let mut lent = Lent::take(pool, &self.health).await?;
+                lent.begin().await?;
+                Side::Postgres(lent)
+            }
+            Engine::Sqlite(sqlite) => Side::Sqlite(self.health.note(sqlite.begin().await)?),
         };
         Ok(Tx {
             side,
+            health: self.health.clone(),
+            until: Instant::now() + limits::TRANSACTION,
             bells: self.bells.clone(),
             grown: Vec::new(),
         })
@@ -60,14 +88,16 @@ impl Tx {
 
     pub(super) async fn commit(mut self) -> Result<(), Error> {
         match self.side {
-            Side::Postgres(mut transaction) => {
+            Side::Postgres(mut lent) => {
                 for channel_id in &self.grown {
-                    Bells::announce(&mut transaction, channel_id).await?;
+                    let announced = Bells::announce(&mut lent, channel_id);
+                    let announced = limits::within(left(self.until), announced).await;
+                    lent.settle(announced)?;
                 }
-                transaction.commit().await?;
+                lent.commit(left(self.until)).await?;
             }
             Side::Sqlite(transaction) => {
-                transaction.commit().await?;
+                self.health.note(transaction.commit().await)?;
                 for channel_id in self.grown.drain(..) {
                     self.bells.ring(&channel_id);
                 }
