@@ -57,10 +57,12 @@ async fn take(
     let due = match bridge.claim_due_lanes(limit).await {
         Ok(due) => Arc::new(due),
         Err(error) => {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "queued requests that are due could not be looked for"
-            );
+            if !error.is_outage() {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "queued requests that are due could not be looked for"
+                );
+            }
             return;
         }
     };

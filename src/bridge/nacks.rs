@@ -49,7 +49,9 @@ impl Bridge {
                 () = self.parts.stopping.cancelled() => return,
                 _ = looks.tick() => {}
             }
-            if let Err(error) = self.take_and_send_nacks().await {
+            if let Err(error) = self.take_and_send_nacks().await
+                && !error.is_outage()
+            {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "messages that did not arrive could not be looked for"

@@ -101,7 +101,9 @@ impl Bridge {
                 _ = looks.tick() => {}
                 () = self.typing_due.notified() => {}
             }
-            if let Err(error) = self.send_due_pauses().await {
+            if let Err(error) = self.send_due_pauses().await
+                && !error.is_outage()
+            {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "typing that is due could not be looked for"

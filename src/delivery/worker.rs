@@ -94,11 +94,13 @@ impl Dispatcher {
             let pause = match self.look().await {
                 Ok(pause) => pause,
                 Err(error) => {
-                    tracing::warn!(
-                        channel.id = %self.0.channel_id,
-                        error = &error as &dyn std::error::Error,
-                        "deliveries that are due could not be looked for"
-                    );
+                    if !error.is_outage() {
+                        tracing::warn!(
+                            channel.id = %self.0.channel_id,
+                            error = &error as &dyn std::error::Error,
+                            "deliveries that are due could not be looked for"
+                        );
+                    }
                     // Neither a bell nor a lane that ended makes the database answer sooner.
                     tokio::select! {
                         () = stopping.cancelled() => {}
@@ -208,10 +210,12 @@ pub(super) async fn give_up_old_events(parts: Parts) {
                 Ok(count) if count >= u64::from(OLD_BATCH) => {}
                 Ok(_) => break,
                 Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "events that have grown too old could not be given up; tried again"
-                    );
+                    if !error.is_outage() {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "events that have grown too old could not be given up; tried again"
+                        );
+                    }
                     break;
                 }
             }

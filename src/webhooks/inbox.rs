@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::interpreter::{Interpreter, Reading};
 use super::receiver::Error;
@@ -27,6 +27,9 @@ const BATCH: usize = 256;
 
 /// 1 MiB: what the changes of one transaction may weigh.
 const BATCH_BYTES: usize = 1024 * 1024;
+
+/// 500 ms: what failed within it is tried once more; the Cloud waits for 2.5 s.
+const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// 5 s: how often a replica looks for kept changes whose mapping has appeared without anybody noticing.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -145,9 +148,11 @@ impl Writer {
             return Vec::new();
         }
         let reading = self.interpreter.reading(&batch.arrivals, &batch.changes);
-        // Once more at once: two replicas may have stood in each other's way, or a user may just have been erased.
+        // Once more at once: two replicas may have stood in each other's way, a user may just have been erased, or the
+        // database has been started anew. Who failed by waiting is not to wait twice.
+        let begun = Instant::now();
         let mut outcome = self.admit(&batch, appeared, &reading).await;
-        if outcome.is_err() {
+        if outcome.is_err() && begun.elapsed() < AT_ONCE {
             outcome = self.admit(&batch, appeared, &reading).await;
         }
         match outcome {
@@ -158,11 +163,14 @@ impl Writer {
                 admission.look_again
             }
             Err(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    notifications = batch.waiting.len(),
-                    "notifications could not be stored; the Cloud is asked to send them again"
-                );
+                // Each is answered with an error, which is logged with its cause.
+                if !error.is_outage() {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        notifications = batch.waiting.len(),
+                        "notifications could not be stored; the Cloud is asked to send them again"
+                    );
+                }
                 batch.done(&Err(Arc::new(error)));
                 // What appeared is found by a later sweep.
                 Vec::new()
@@ -211,10 +219,12 @@ impl Writer {
             .matchable_places(now - SWEEP_BACK, now, SWEEP_PLACES)
             .await;
         places.unwrap_or_else(|error| {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "kept notifications could not be looked at; they are later"
-            );
+            if !error.is_outage() {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "kept notifications could not be looked at; they are later"
+                );
+            }
             Vec::new()
         })
     }
