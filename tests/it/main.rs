@@ -43,6 +43,7 @@ mod retention;
 mod round_trip;
 mod secrecy;
 mod shutdown;
+mod storage_outages;
 mod store;
 mod surveys;
 mod tokens;

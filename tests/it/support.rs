@@ -11,6 +11,7 @@ pub(crate) mod events;
 pub(crate) mod patience;
 pub(crate) mod process;
 pub(crate) mod receiver;
+pub(crate) mod relay;
 
 /// Runs each named test on PostgreSQL and on SQLite.
 macro_rules! on_both_engines {

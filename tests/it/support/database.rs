@@ -46,6 +46,22 @@ impl Database {
         }
     }
 
+    /// A PostgreSQL one that is there already.
+    pub(crate) fn at(location: Location) -> Self {
+        Self {
+            location,
+            _folder: None,
+        }
+    }
+
+    /// A connection to a PostgreSQL one, for what the service does not do.
+    pub(crate) async fn connection(&self) -> PgConnection {
+        let Location::Postgres { url, .. } = &self.location else {
+            panic!("an SQLite database belongs to one process");
+        };
+        PgConnection::connect(url.expose_secret()).await.unwrap()
+    }
+
     /// A store on it, with the schema in place.
     pub(crate) async fn store(&self) -> Store {
         let store = Store::connect(&self.location).await.unwrap();

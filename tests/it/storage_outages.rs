@@ -1,0 +1,453 @@
+//! A PostgreSQL that restarts, fails over, is slow or silent: 503 in good time, and all goes on by itself afterwards.
+
+use std::time::{Duration, Instant};
+
+use chrono::TimeDelta;
+use futures_util::future::join_all;
+use liveperson_bridge::clock::Clock as _;
+use liveperson_bridge::sandbox::Operation;
+use liveperson_bridge::store::Store;
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tokio::time::timeout;
+
+use crate::support::app::TestApp;
+use crate::support::channel::{Reply, send};
+use crate::support::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud, agent_text, sign};
+use crate::support::configuration::{bridge_toml, with_callback};
+use crate::support::database::{Database, Engine};
+use crate::support::events::{Stream, message, user};
+use crate::support::patience::eventually;
+use crate::support::process::Process;
+use crate::support::receiver::{Receiver, SECRET};
+use crate::support::relay::Relay;
+
+/// 10 s: by then whoever asks has an answer, whatever the database does. It is 3 s for a connection and 6 s for a statement,
+/// and a second for the machine.
+const IN_TIME: Duration = Duration::from_secs(10);
+
+/// More requests than the pool has connections.
+const MANY: usize = 12;
+
+/// The service with a network of the test's between it and its database.
+struct Bed {
+    app: TestApp,
+    relay: Relay,
+    receiver: Receiver,
+    /// The database by a way of the test's own.
+    database: Database,
+    conversation: String,
+}
+
+impl Bed {
+    /// Users `user-0` and on have conversations, and the pool has all its connections.
+    async fn start() -> Self {
+        let database = Database::create(Engine::Postgres).await;
+        let (relay, behind) = Relay::before(&database).await;
+        let receiver = Receiver::start().await;
+        let secret = format!("\"{SECRET}\"");
+        let change = |toml: String| with_callback(&toml, &receiver.url, &secret);
+        let app = TestApp::start_configured(Cloud::start().await, behind, change).await;
+        let opened = join_all((0..MANY).map(|number| {
+            let app = &app;
+            async move { app.sms.say(&format!("user-{number}"), "hello").await }
+        }));
+        let mut conversations = opened.await.into_iter().map(|reply| reply.expect(201));
+        let conversation = conversations.next().unwrap()["conversation_id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        Self {
+            app,
+            relay,
+            receiver,
+            database,
+            conversation,
+        }
+    }
+
+    async fn set_profile(&self, number: usize) -> Reply {
+        let path = format!("/v1/users/user-{number}/profile");
+        self.app.sms.put(&path, json!({"language": "en-US"})).await
+    }
+
+    async fn say(&self, number: usize) -> Reply {
+        self.app.sms.say(&format!("user-{number}"), "again").await
+    }
+
+    /// Has the Cloud tell what an agent has written to `user-0`.
+    async fn notify(&self, sequence: u32, text: &str) -> Reply {
+        let body = agent_text(&self.conversation, sequence, text).to_string();
+        let request = self
+            .app
+            .sms
+            .with_key("none")
+            .request(Method::POST, &format!("/webhooks/{ACCOUNT}"))
+            .header("x-liveperson-account-id", ACCOUNT)
+            .header("x-liveperson-client-id", CLIENT_ID)
+            .header(
+                "x-liveperson-signature",
+                sign(body.as_bytes(), CLIENT_SECRET),
+            );
+        send(request.body(body)).await
+    }
+
+    /// Requests of every sort, all at once, each with what it was answered and after how long.
+    async fn ask_all(&self) -> Vec<(Reply, Duration)> {
+        let timed = async |asking: std::pin::Pin<Box<dyn Future<Output = Reply> + '_>>| {
+            let asked = Instant::now();
+            (asking.await, asked.elapsed())
+        };
+        let mut asking: Vec<std::pin::Pin<Box<dyn Future<Output = Reply> + '_>>> = Vec::new();
+        for number in 0..MANY {
+            asking.push(Box::pin(self.say(number)));
+            asking.push(Box::pin(self.set_profile(number)));
+        }
+        asking.push(Box::pin(self.app.sms.get("/v1/users/user-0")));
+        asking.push(Box::pin(self.app.sms.get("/v1/events?wait=20")));
+        asking.push(Box::pin(self.notify(1, "unheard")));
+        join_all(asking.into_iter().map(timed)).await
+    }
+
+    /// Makes sure that everything is as it should be, after so many tries.
+    async fn is_back(&self) {
+        eventually("the service is ready", async || {
+            (self.app.admin.get("/readyz").await.status == 200).then_some(())
+        })
+        .await;
+        eventually("requests are answered", async || {
+            let replies = self.ask_all_but_readers().await;
+            replies.iter().all(|status| *status < 300).then_some(())
+        })
+        .await;
+        self.notify(2, "heard").await.expect(200);
+        eventually("events are delivered", async || {
+            self.receiver
+                .texts()
+                .contains(&"heard".to_owned())
+                .then_some(())
+        })
+        .await;
+    }
+
+    async fn ask_all_but_readers(&self) -> Vec<u16> {
+        let said = join_all((0..MANY).map(|number| self.say(number))).await;
+        let set = join_all((0..MANY).map(|number| self.set_profile(number))).await;
+        said.iter().chain(&set).map(|reply| reply.status).collect()
+    }
+}
+
+/// Makes sure that this says that the storage is away, and when to come back.
+#[track_caller]
+fn expect_away(reply: Reply) {
+    assert_eq!(reply.headers["retry-after"], "1", "{:#}", reply.body);
+    let problem = reply.expect_problem(503, "storage-unavailable");
+    assert_eq!(problem["retryable"], true);
+}
+
+async fn execute(connection: &mut PgConnection, sql: String) {
+    sqlx::raw_sql(AssertSqlSafe(sql))
+        .execute(connection)
+        .await
+        .unwrap();
+}
+
+/// Ends all connections to a database but this one, as a server does that stops.
+async fn end_others(connection: &mut PgConnection) {
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    execute(connection, end.to_owned()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_server_is_told_of_in_time_and_all_goes_on_when_it_speaks_again() {
+    let bed = Bed::start().await;
+
+    bed.relay.silence();
+    let asked = Instant::now();
+    let unready = bed.app.admin.get("/readyz").await;
+    let until_unready = asked.elapsed();
+    let replies = bed.ask_all().await;
+    // By now no connection is left, and none is to be had.
+    let later = bed.ask_all().await;
+
+    assert!(until_unready < Duration::from_secs(3), "{until_unready:?}");
+    let reasons = unready.expect(503);
+    assert_eq!(reasons["reasons"], json!(["the storage does not answer"]));
+    for (reply, after) in replies.into_iter().chain(later) {
+        assert!(after < IN_TIME, "{after:?}: {:#}", reply.body);
+        expect_away(reply);
+    }
+    bed.app.admin.get("/livez").await.expect(200);
+    bed.relay.pass();
+    bed.is_back().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_lead_nowhere_are_given_up_and_replaced() {
+    let bed = Bed::start().await;
+
+    // As when a host vanishes and another takes its address: nobody closes what there was.
+    bed.relay.swallow();
+    // Who hangs up leaves a statement behind, and its connection.
+    let soon = Duration::from_millis(200);
+    let hung_up = join_all((0..MANY).map(|number| timeout(soon, bed.set_profile(number)))).await;
+    let replies = bed.ask_all().await;
+
+    assert!(hung_up.iter().all(Result::is_err), "{hung_up:?}");
+    for (reply, after) in replies {
+        assert!(after < IN_TIME, "{after:?}: {:#}", reply.body);
+        if reply.status >= 300 {
+            expect_away(reply);
+        }
+    }
+    bed.is_back().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_costs_a_request_one_503_at_most_and_a_notification_none() {
+    let bed = Bed::start().await;
+    let mut connection = bed.database.connection().await;
+
+    for round in 0..4 {
+        if round % 2 == 0 {
+            bed.relay.cut();
+        } else {
+            end_others(&mut connection).await;
+        }
+
+        let heard = bed.notify(10 + round, "after a restart").await;
+        let first = join_all((0..MANY).map(|number| bed.set_profile(number))).await;
+        let second = join_all((0..MANY).map(|number| bed.set_profile(number))).await;
+
+        heard.expect(200);
+        for reply in first {
+            if reply.status != 200 {
+                expect_away(reply);
+            }
+        }
+        for reply in second {
+            reply.expect(200);
+        }
+    }
+    bed.is_back().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_another_holds_is_not_waited_for_for_ever() {
+    let bed = Bed::start().await;
+    let mut connection = bed.database.connection().await;
+    let mut holding = connection.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM users WHERE user_id = 'user-0' FOR UPDATE")
+        .execute(&mut *holding)
+        .await
+        .unwrap();
+
+    let asked = Instant::now();
+    let refused = bed.set_profile(0).await;
+    let after = asked.elapsed();
+
+    assert!(after < IN_TIME, "{after:?}");
+    expect_away(refused);
+    // Others and readers do not wait, and the server is not taken for one that is away.
+    bed.set_profile(1).await.expect(200);
+    bed.app.sms.get("/v1/users/user-0").await.expect(200);
+    bed.app.admin.get("/readyz").await.expect(200);
+    holding.rollback().await.unwrap();
+    bed.set_profile(0).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_only_reads_refuses_nothing_for_good() {
+    let bed = Bed::start().await;
+    let mut connection = bed.database.connection().await;
+    let (name,): (String,) = sqlx::query_as("SELECT current_database()::text")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+
+    let set = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
+    execute(&mut connection, set).await;
+    end_others(&mut connection).await;
+    eventually("all connections only read", async || {
+        let refused = bed.set_profile(0).await;
+        (refused.status == 503).then(|| expect_away(refused))
+    })
+    .await;
+    for number in 0..MANY {
+        expect_away(bed.set_profile(number).await);
+    }
+    expect_away(bed.notify(1, "unheard").await);
+    bed.app.sms.get("/v1/users/user-0").await.expect(200);
+
+    let reset = format!("ALTER DATABASE {name} RESET default_transaction_read_only");
+    execute(&mut connection, reset).await;
+    bed.is_back().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_in_the_background_goes_on_after_an_outage() {
+    let bed = Bed::start().await;
+    let Bed { app, relay, .. } = &bed;
+
+    relay.silence();
+    expect_away(bed.notify(1, "unheard").await);
+    relay.cut();
+    relay.pass();
+    bed.is_back().await;
+
+    // The outbox:
+    let queued = app
+        .sms
+        .request(Method::POST, "/v1/users/user-1/messages")
+        .header("content-type", "application/json")
+        .header("prefer", "respond-async")
+        .body(json!({"text": "queued"}).to_string());
+    app.until(send(queued).await, "sent").await;
+    // Typing that ends:
+    let composing = json!({"state": "composing"});
+    let composing = app.sms.put("/v1/users/user-2/typing", composing).await;
+    composing.expect(204);
+    eventually("typing has ended", async || {
+        app.cloud.clock.advance(TimeDelta::seconds(1));
+        is_told(app, "PAUSE").then_some(())
+    })
+    .await;
+    // Agents whose message did not arrive:
+    bed.receiver.answer_status(422);
+    bed.notify(7, "refused").await.expect(200);
+    eventually("the agent is told", async || {
+        app.cloud.clock.advance(TimeDelta::seconds(1));
+        is_told(app, "NACK").then_some(())
+    })
+    .await;
+    // What is old:
+    app.cloud.clock.advance(TimeDelta::days(10));
+    eventually("old events are gone", async || {
+        app.cloud.clock.advance(TimeDelta::seconds(10));
+        app.logged("sms").await.is_empty().then_some(())
+    })
+    .await;
+}
+
+/// Whether the Cloud was told this, of typing or of receipts.
+fn is_told(app: &TestApp, word: &str) -> bool {
+    let told = app.cloud.bodies(Operation::Send);
+    told.iter()
+        .any(|body: &Value| body.to_string().contains(word))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_other_replicas_are_heard_of_at_once_again() {
+    let bed = Bed::start().await;
+    let other = bed.database.store().await;
+    let ada = user(&other, "sms", "user-0").await;
+    let tell = async |text: &str| {
+        let now = bed.app.cloud.clock.now();
+        other
+            .append_events(&[message("sms", ada, "user-0", text)], now)
+            .await
+            .unwrap();
+    };
+
+    bed.relay.cut();
+    bed.is_back().await;
+    let mut stream = eventually("a stream is open", async || {
+        Some(Stream::open(&bed.app.sms, "?after=c0", None).await)
+    })
+    .await;
+
+    eventually("an event is heard of at once", async || {
+        // What there is, up to this one.
+        tell("first").await;
+        loop {
+            let (_, data) = stream.next_event().await;
+            if data.contains("first") {
+                break;
+            }
+        }
+        tell("second").await;
+        let after = stream.time_to_next().await;
+        (after < Duration::from_millis(250)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_tells_of_an_outage_once_and_of_its_end() {
+    let cloud = Cloud::start().await;
+    let database = Database::create(Engine::Postgres).await;
+    let (relay, behind) = Relay::before(&database).await;
+    let toml = bridge_toml(&behind.location, &cloud.url);
+    let toml = with_callback(&toml, "http://127.0.0.1:1", &format!("\"{SECRET}\""));
+    let (process, sms, _) = Process::serve(&toml).await;
+    let lines = || {
+        let log = process.log();
+        let lines = log.lines().filter(|line| !line.contains("request failed"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = lines().len();
+
+    relay.silence();
+    for _ in 0..4 {
+        expect_away(sms.get("/v1/users/ada").await);
+    }
+
+    let log = lines();
+    let told = &log[before..];
+    let away = told
+        .iter()
+        .filter(|line| line.contains("the database is not available; "));
+    assert_eq!(away.count(), 1, "{told:#?}");
+    // That, and that new events are not heard of at once.
+    assert!(told.len() <= 2, "{told:#?}");
+    relay.pass();
+    process.log_line("the database is available again").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_stands_back_while_what_it_migrates_is_locked() {
+    let database = Database::create(Engine::Postgres).await;
+    drop(database.store().await);
+    let mut holder = database.connection().await;
+    let mut watcher = database.connection().await;
+    let mut holding = holder.begin().await.unwrap();
+    sqlx::query("LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *holding)
+        .await
+        .unwrap();
+
+    let store = Store::connect(&database.location).await.unwrap();
+    let starting = tokio::task::spawn(async move { store.migrate().await });
+    for waits in [true, false, true] {
+        eventually("it waits, stands back, and waits again", async || {
+            let (count,): (i64,) = sqlx::query_as(
+                "SELECT count(*) FROM pg_locks WHERE NOT granted
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+            )
+            .fetch_one(&mut watcher)
+            .await
+            .unwrap();
+            ((count > 0) == waits).then_some(())
+        })
+        .await;
+    }
+    holding.rollback().await.unwrap();
+
+    starting.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_is_not_ours_is_a_fault_and_not_an_outage() {
+    let bed = Bed::start().await;
+    let mut connection = bed.database.connection().await;
+
+    let rename = "ALTER TABLE users RENAME COLUMN profile TO something_else";
+    execute(&mut connection, rename.to_owned()).await;
+    let failed = bed.set_profile(0).await;
+
+    let problem = failed.expect_problem(500, "internal-error");
+    assert!(!problem.to_string().contains("something_else"), "{problem}");
+    bed.app.admin.get("/readyz").await.expect(200);
+}

@@ -1,0 +1,130 @@
+//! Between the service and its database: a network that can go silent or be cut.
+
+use std::net::SocketAddr;
+
+use liveperson_bridge::store::Location;
+use secrecy::ExposeSecret as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use url::Url;
+
+use super::database::Database;
+
+/// Passes bytes on, or does not.
+#[derive(Debug, Clone)]
+pub(crate) struct Relay {
+    address: SocketAddr,
+    network: watch::Sender<Network>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Network {
+    /// Nothing is passed on, on any connection.
+    is_silent: bool,
+    /// Nothing is passed on, ever again, on connections before this one.
+    silent_before: u64,
+    /// Connections before this one are cut.
+    cut_before: u64,
+    /// Connections that were accepted.
+    accepted: u64,
+}
+
+impl Relay {
+    /// A relay before a server.
+    pub(crate) async fn start(server: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let relay = Self {
+            address: listener.local_addr().unwrap(),
+            network: watch::Sender::default(),
+        };
+        let network = relay.network.clone();
+        tokio::task::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                let mut number = 0;
+                network.send_modify(|network| {
+                    number = network.accepted;
+                    network.accepted += 1;
+                });
+                let (server, network) = (server.clone(), network.subscribe());
+                tokio::task::spawn(pass(client, server, network, number));
+            }
+        });
+        relay
+    }
+
+    /// A relay before the server of a PostgreSQL database, and the database as it is behind it.
+    pub(crate) async fn before(database: &Database) -> (Self, Database) {
+        let Location::Postgres {
+            url,
+            max_connections,
+        } = &database.location
+        else {
+            panic!("SQLite has no network");
+        };
+        let mut url: Url = url.expose_secret().parse().unwrap();
+        let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
+        let relay = Self::start(server).await;
+        url.set_host(Some("127.0.0.1")).unwrap();
+        url.set_port(Some(relay.address.port())).unwrap();
+        let location = Location::Postgres {
+            url: url.to_string().into(),
+            max_connections: *max_connections,
+        };
+        (relay, Database::at(location))
+    }
+
+    /// From now on nothing is passed on; connections are accepted all the same.
+    pub(crate) fn silence(&self) {
+        self.network.send_modify(|network| network.is_silent = true);
+    }
+
+    /// Passes everything on again, also what has gathered.
+    pub(crate) fn pass(&self) {
+        self.network
+            .send_modify(|network| network.is_silent = false);
+    }
+
+    /// The connections that there are lead nowhere for ever, without being closed; new ones are as usual.
+    pub(crate) fn swallow(&self) {
+        self.network
+            .send_modify(|network| network.silent_before = network.accepted);
+    }
+
+    /// Cuts the connections that there are; new ones are as usual.
+    pub(crate) fn cut(&self) {
+        self.network
+            .send_modify(|network| network.cut_before = network.accepted);
+    }
+}
+
+async fn pass(
+    mut client: TcpStream,
+    server: String,
+    mut network: watch::Receiver<Network>,
+    number: u64,
+) {
+    let mut server = TcpStream::connect(server).await.unwrap();
+    let (mut asked, mut answered) = (vec![0; 16384], vec![0; 16384]);
+    loop {
+        let now = *network.borrow_and_update();
+        if number < now.cut_before {
+            return;
+        }
+        let passes = !now.is_silent && number >= now.silent_before;
+        tokio::select! {
+            changed = network.changed() => if changed.is_err() {
+                return;
+            },
+            read = client.read(&mut asked), if passes => match read {
+                Ok(count) if count > 0 && server.write_all(&asked[..count]).await.is_ok() => {}
+                _ => return,
+            },
+            read = server.read(&mut answered), if passes => match read {
+                Ok(count) if count > 0 && client.write_all(&answered[..count]).await.is_ok() => {}
+                _ => return,
+            },
+        }
+    }
+}
