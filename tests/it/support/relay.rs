@@ -54,13 +54,10 @@ impl Relay {
         relay
     }
 
-    /// A relay before the server of a PostgreSQL database, and the database as it is behind it.
-    pub(crate) async fn before(database: &Database) -> (Self, Database) {
-        let Location::Postgres {
-            url,
-            max_connections,
-        } = &database.location
-        else {
+    /// A relay before the server of a PostgreSQL database, and the database as it is behind it, for a pool of so many
+    /// connections.
+    pub(crate) async fn before(database: &Database, max_connections: u32) -> (Self, Database) {
+        let Location::Postgres { url, .. } = &database.location else {
             panic!("SQLite has no network");
         };
         let mut url: Url = url.expose_secret().parse().unwrap();
@@ -70,7 +67,7 @@ impl Relay {
         url.set_port(Some(relay.address.port())).unwrap();
         let location = Location::Postgres {
             url: url.to_string().into(),
-            max_connections: *max_connections,
+            max_connections,
         };
         (relay, Database::at(location))
     }
