@@ -87,6 +87,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     behaviour: Behaviour,
+    /// How many requests may have added something that stays.
+    lasting: usize,
     recording: Recording,
     faults: Faults,
     conversations: Conversations,
@@ -172,6 +174,11 @@ impl Sandbox {
     /// Has the next requests of the fault's operation answered as it says, after those ordered before it.
     pub fn inject(&self, fault: Fault) {
         self.state().faults.push(fault);
+    }
+
+    /// Forgets the faults that were ordered.
+    pub fn clear_faults(&self) {
+        self.state().faults = Faults::default();
     }
 
     /// Chooses anew how the Cloud behaves where its documents leave that open.

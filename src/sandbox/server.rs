@@ -19,6 +19,9 @@ use super::{Sandbox, control, domains, idp, messaging, monitoring, sentinel, sto
 /// Bytes: above the largest file that the Cloud takes, 5 MB on some of the vendor's pages.
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
 
+/// Openings and SENDs whose traces are kept: about a gigabyte of messages. Conversations, files and notifications come of these.
+pub(super) const CAPACITY: usize = 1_000_000;
+
 pub(super) fn router(sandbox: &Sandbox) -> Router {
     let paths = BTreeSet::from(Operation::ALL.map(Operation::path));
     let served = paths.into_iter().fold(Router::new(), |router, path| {
@@ -104,6 +107,9 @@ fn apply(
         let complaint = format!("{method} {path}: expected {}", methods.join(" or "));
         return Err(Refusal::plain(StatusCode::METHOD_NOT_ALLOWED, complaint));
     }
+    if matches!(operation, Operation::Conversation | Operation::Send) {
+        keep(sandbox)?;
+    }
     let account = &place.account;
     match operation {
         Operation::DomainLookup => domains::look_up(sandbox, account, &place.service, request),
@@ -116,4 +122,16 @@ fn apply(
         Operation::Upload => storage::upload(sandbox, request, body),
         Operation::Download => storage::download(sandbox, request),
     }
+}
+
+/// Makes sure that there is room for what stays until the sandbox is reset.
+fn keep(sandbox: &Sandbox) -> Result<(), Refusal> {
+    let mut state = sandbox.state();
+    if state.lasting >= CAPACITY {
+        let complaint =
+            format!("the sandbox is full, it has kept {CAPACITY} requests: POST /_sandbox/reset");
+        return Err(Refusal::plain(StatusCode::SERVICE_UNAVAILABLE, complaint));
+    }
+    state.lasting += 1;
+    Ok(())
 }

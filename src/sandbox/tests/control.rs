@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 use super::*;
+use crate::sandbox::server::CAPACITY;
 use crate::sandbox::{Answer as FaultAnswer, Credentials, Fault, Operation, Reply};
 
 #[tokio::test]
@@ -271,4 +272,20 @@ async fn a_fault_that_cannot_be_is_refused() {
         .await;
 
     assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[tokio::test]
+async fn a_sandbox_that_is_full_says_so_until_it_is_reset() {
+    let cloud = Cloud::new();
+    let tokens = cloud.tokens("u-1").await;
+    cloud.sandbox.state().lasting = CAPACITY - 1;
+    cloud.open(&tokens).await;
+
+    let request = batch(&json!({}), &json!({}));
+    let refused = cloud.open_with(&tokens, None, &request).await;
+
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.complaint().contains("/_sandbox/reset"));
+    cloud.sandbox.reset();
+    cloud.open(&tokens).await;
 }
