@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::interpreter::{Interpreter, Reading};
@@ -21,6 +21,9 @@ use crate::types::ids::{AccountId, ConversationId};
 
 /// Notifications that may wait for the writer; beyond it the Cloud is asked to come again.
 const QUEUE: usize = 4096;
+
+/// 64 MiB: what those that wait may weigh, also where nobody waits for their answer any more.
+const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 
 /// Changes that share a transaction at most: past that a larger one gains little and holds its locks longer.
 const BATCH: usize = 256;
@@ -50,8 +53,11 @@ pub(super) struct Read {
     pub(super) change: Change,
 }
 
+#[derive(Debug)]
 struct Waiting {
     changes: Vec<Read>,
+    /// Its part of what the queue may weigh.
+    weight: OwnedSemaphorePermit,
     done: oneshot::Sender<Result<(), Error>>,
 }
 
@@ -59,6 +65,7 @@ struct Waiting {
 #[derive(Debug, Clone)]
 pub struct Inbox {
     queue: mpsc::Sender<Waiting>,
+    room: Arc<Semaphore>,
 }
 
 /// The one who writes.
@@ -81,7 +88,7 @@ impl Inbox {
         interpreter: Interpreter,
         opened: mpsc::Receiver<ConversationId>,
     ) -> (Self, Writer) {
-        let (queue, waiting) = mpsc::channel(QUEUE);
+        let (inbox, waiting) = Self::queue();
         let writer = Writer {
             store,
             clock,
@@ -90,13 +97,27 @@ impl Inbox {
             opened,
             heard: HashMap::new(),
         };
-        (Self { queue }, writer)
+        (inbox, writer)
+    }
+
+    fn queue() -> (Self, mpsc::Receiver<Waiting>) {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        let room = Arc::new(Semaphore::new(QUEUE_BYTES));
+        (Self { queue, room }, waiting)
     }
 
     /// Hands changes in; returns once they are stored.
     pub(super) async fn take(&self, changes: Vec<Read>) -> Result<(), Error> {
+        let bytes: usize = changes.iter().map(|read| read.arrival.body.len()).sum();
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let weight = Arc::clone(&self.room).try_acquire_many_owned(bytes);
+        let weight = weight.map_err(|_| Error::Full)?;
         let (done, stored) = oneshot::channel();
-        let waiting = Waiting { changes, done };
+        let waiting = Waiting {
+            changes,
+            weight,
+            done,
+        };
         self.queue.try_send(waiting).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::Full,
             mpsc::error::TrySendError::Closed(_) => Error::Stopping,
@@ -236,6 +257,7 @@ struct Batch {
     arrivals: Vec<Arrival>,
     changes: Vec<Change>,
     waiting: Vec<oneshot::Sender<Result<(), Error>>>,
+    weights: Vec<OwnedSemaphorePermit>,
     bytes: usize,
 }
 
@@ -246,6 +268,7 @@ impl Batch {
             self.arrivals.push(arrival);
             self.changes.push(change);
         }
+        self.weights.push(waiting.weight);
         self.waiting.push(waiting.done);
     }
 
@@ -274,4 +297,66 @@ fn log(admission: &Admission) {
         matched = admission.matched,
         "notifications stored"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::webhooks::wire::Notification;
+
+    /// A notification of so many bytes, as it was read.
+    fn read(bytes: usize) -> Vec<Read> {
+        let text = "x".repeat(bytes);
+        let body = format!(
+            r#"{{"kind":"notification","type":"ms.MessagingEventNotification","body":{{"changes":[{{"text":"{text}"}}]}}}}"#
+        );
+        let notification = Notification::parse(body.as_bytes()).unwrap();
+        let changes = notification.changes.into_iter().map(|change| Read {
+            arrival: Arrival {
+                account_id: "1".parse().unwrap(),
+                key: None,
+                place: "c1".to_owned(),
+                consumer_id: None,
+                turn: None,
+                open: None,
+                kind: change.kind().as_str(),
+                body: text.clone(),
+                traceparent: None,
+            },
+            change,
+        });
+        changes.collect()
+    }
+
+    #[tokio::test]
+    async fn what_waits_has_a_bound_also_where_nobody_waits_for_it_any_more() {
+        let (inbox, mut waiting) = Inbox::queue();
+        let mebibyte = 1024 * 1024;
+
+        for _ in 0..QUEUE_BYTES / mebibyte {
+            // It is handed in, and whoever did it goes away.
+            assert!(inbox.take(read(mebibyte)).now_or_never().is_none());
+        }
+
+        let refused = inbox.take(read(1)).now_or_never();
+        assert!(matches!(refused, Some(Err(Error::Full))));
+        drop(waiting.recv().await);
+        assert!(inbox.take(read(mebibyte)).now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn so_many_wait_and_no_more() {
+        let (inbox, mut waiting) = Inbox::queue();
+
+        for _ in 0..QUEUE {
+            assert!(inbox.take(read(1)).now_or_never().is_none());
+        }
+
+        let refused = inbox.take(read(1)).now_or_never();
+        assert!(matches!(refused, Some(Err(Error::Full))));
+        drop(waiting.recv().await);
+        assert!(inbox.take(read(1)).now_or_never().is_none());
+    }
 }
