@@ -2,6 +2,8 @@
 //!
 //! `serve`, `demo` and the tests all come through here, so that what is tested is what runs.
 
+mod connections;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -22,6 +24,7 @@ use crate::outbox;
 use crate::store::{self, Store};
 use crate::types::ids::{ChannelId, ConversationId};
 use crate::webhooks::{Inbox, Installation, Interpreter, Listener, Receiver, Writer};
+use connections::Connections;
 
 /// Conversations that have been opened and may wait to be looked at; who finds no room is looked at a little later.
 const OPENINGS: usize = 1024;
@@ -174,7 +177,8 @@ pub(crate) async fn serve_until(
             tracing::debug!(error = &error as &dyn std::error::Error, "TCP_NODELAY");
         }
     });
-    axum::serve(listener, router)
+    let connections = Connections::new(listener, connections::AT_ONCE, connections::SILENCE);
+    axum::serve(connections, router)
         .with_graceful_shutdown(stop)
         .await
 }

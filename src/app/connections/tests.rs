@@ -1,0 +1,72 @@
+//! Real sockets, with a few places and a short patience.
+
+use axum::Router;
+use axum::routing::get;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use super::*;
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: bridge\r\n\r\n";
+const LONG: Duration = Duration::from_secs(20);
+
+/// Serves "ok" over so many connections; where that is.
+async fn serve(at_once: usize, silence: Duration) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = Router::new().route("/", get(|| async { "ok" }));
+    let connections = Connections::new(listener, at_once, silence);
+    #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
+    tokio::spawn(async move { axum::serve(connections, router).await.unwrap() });
+    address
+}
+
+async fn ask(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    stream.write_all(REQUEST).await?;
+    let mut answer = vec![0; 512];
+    let length = stream.read(&mut answer).await?;
+    answer.truncate(length);
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn one_more_than_fit_waits_until_another_ends() {
+    let address = serve(2, LONG).await;
+    let mut first = TcpStream::connect(address).await.unwrap();
+    let mut second = TcpStream::connect(address).await.unwrap();
+    assert!(ask(&mut first).await.unwrap().ends_with(b"ok"));
+    assert!(ask(&mut second).await.unwrap().ends_with(b"ok"));
+
+    let mut third = TcpStream::connect(address).await.unwrap();
+    let waits = timeout(Duration::from_millis(200), ask(&mut third)).await;
+    assert!(waits.is_err());
+    drop(first);
+
+    // What it had written is answered.
+    let mut answer = vec![0; 512];
+    let length = timeout(LONG, third.read(&mut answer)).await.unwrap();
+    assert!(answer[..length.unwrap()].ends_with(b"ok"));
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_ended_and_one_that_speaks_is_not() {
+    let address = serve(2, Duration::from_millis(500)).await;
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    // The beginning of a head that never ends.
+    silent.write_all(b"GET / HTT").await.unwrap();
+    let mut speaking = TcpStream::connect(address).await.unwrap();
+
+    let speaks = async {
+        loop {
+            assert!(ask(&mut speaking).await.unwrap().ends_with(b"ok"));
+        }
+    };
+    let mut rest = Vec::new();
+    tokio::select! {
+        ended = timeout(LONG, silent.read_to_end(&mut rest)) => assert!(ended.is_ok(), "it is still open"),
+        () = speaks => {}
+    }
+
+    assert!(ask(&mut speaking).await.unwrap().ends_with(b"ok"));
+}
