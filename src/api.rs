@@ -10,6 +10,7 @@ mod envelope;
 mod extract;
 mod form;
 mod idempotency;
+mod load;
 mod openapi;
 mod prefer;
 pub mod problem;
@@ -18,5 +19,6 @@ mod v1;
 mod webhooks;
 
 pub use auth::{ChannelKeys, Keys};
+pub use load::Load;
 pub use openapi::document;
 pub use router::{AppState, router};

@@ -12,7 +12,7 @@ use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::api::{self, AppState, ChannelKeys, Keys};
+use crate::api::{self, AppState, ChannelKeys, Keys, Load};
 use crate::bridge::{self, Bridge, Parts};
 use crate::clock::SharedClock;
 use crate::cloud;
@@ -115,6 +115,7 @@ impl App {
                 bridge,
                 keys,
                 receiver,
+                load: Load::default(),
                 clock,
             }),
             admin: api::admin::router(readiness.clone()),
@@ -283,6 +284,8 @@ fn channels(config: &Config) -> HashMap<ChannelId, Arc<bridge::Channel>> {
                 max_request_chars: account.max_request_chars,
                 max_file_bytes: account.max_file_bytes,
                 file_types: account.file_types.clone(),
+                max_queued: channel.limits.queued.into(),
+                max_queued_per_user: channel.limits.queued_per_user.into(),
                 deliver_for: channel.callback.as_ref().map(|_| channel.max_age),
             };
             (channel.id.clone(), Arc::new(known))

@@ -5,6 +5,7 @@
 //! HTTP towards the channel; the wire towards the Cloud is `cloud`'s. The way of a message, when all is well, is one
 //! look-up in the store and one request to the Cloud, under no lock; what the Cloud cannot take now is kept and done later.
 
+mod backlog;
 mod conversations;
 mod deliveries;
 mod dispatch;
@@ -63,6 +64,7 @@ use crate::types::event::Listener;
 use crate::types::file::ImageType;
 use crate::types::ids::{AccountId, ChannelId, ConversationId, Namespace, UserId, UserKey};
 use crate::types::trace::Trace;
+use backlog::Backlogs;
 use openings::Openings;
 use requests::Recent;
 
@@ -76,6 +78,7 @@ pub struct Bridge {
     /// Rung when something was queued here.
     requests_due: Arc<Notify>,
     recent: Arc<Recent>,
+    backlogs: Arc<Backlogs>,
     places_for_files: Arc<Semaphore>,
     places_for_readers: Arc<Semaphore>,
     previews: Previews,
@@ -114,6 +117,7 @@ impl Bridge {
             typing_due: Arc::default(),
             requests_due: Arc::default(),
             recent: Arc::default(),
+            backlogs: Arc::default(),
             places_for_files: Arc::new(Semaphore::new(files::FILES_AT_ONCE)),
             places_for_readers: Arc::new(Semaphore::new(events::READERS_AT_ONCE)),
             previews: Previews::default(),
@@ -138,6 +142,10 @@ pub struct Channel {
     pub max_file_bytes: usize,
     /// The kinds of files that its users may send.
     pub file_types: Vec<ImageType>,
+    /// Requests of its users that may wait for the Cloud, about.
+    pub max_queued: u32,
+    /// Requests of one user that may.
+    pub max_queued_per_user: u32,
     /// How long the delivery of an event to its callback URL is tried; none where it has no callback URL.
     pub deliver_for: Option<TimeDelta>,
 }

@@ -13,6 +13,7 @@ use super::auth::AuthChannel;
 use super::envelope::Whole;
 use super::extract::{self, User};
 use super::form::{FileForm, Upload};
+use super::load::Place;
 use super::problem::{Code, Problem};
 use super::router::AppState;
 use crate::bridge::{Bridge, Caller, Done, Keyed, Once};
@@ -49,11 +50,15 @@ pub(super) async fn once(
         user_id: user.ok().map(|User(user_id)| user_id),
     };
     let request_id = caller.trace.request_id().to_owned();
+    let place = request.extensions().get::<Place>().cloned();
     let outcome = state
         .bridge
         .once(&caller, keyed, |claimed| async move {
             request.extensions_mut().insert(claimed);
-            done(next.run(request).await, &request_id).await
+            let done = done(next.run(request).await, &request_id).await;
+            // It counts to its end, also where its caller has gone.
+            drop(place);
+            done
         })
         .await?;
     Ok(match outcome {

@@ -140,6 +140,7 @@ fn describe_problems(document: &mut Document) {
             .any(|parameter| {
                 matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query)
             });
+        let may_be_queued = operation.responses.responses.contains_key("202");
         let is_about_files = path.contains("/files");
         let is_for_the_cloud = path.starts_with("/webhooks");
         let is_about_deliveries = path.starts_with("/v1/deliveries/");
@@ -148,10 +149,11 @@ fn describe_problems(document: &mut Document) {
                 Code::BodyTooLarge | Code::UnsupportedMediaType => has_body,
                 Code::InvalidRequest => has_body || has_query,
                 Code::SignatureRefused | Code::TooManyNotifications => is_for_the_cloud,
-                Code::Unauthorized => !is_for_the_cloud,
+                Code::Unauthorized | Code::Overloaded => !is_for_the_cloud,
                 Code::EventNotFound => path.contains("{event_id}"),
                 Code::NoCallback => is_about_deliveries,
                 Code::EventOfTheMoment => path.ends_with("/retry"),
+                Code::QueueFull => may_be_queued,
                 Code::TooManyReaders => path == "/v1/events",
                 Code::FileNotFound => is_about_files && !has_body,
                 Code::IdempotencyKeyInUse | Code::IdempotencyKeyReused => takes_key,

@@ -81,6 +81,8 @@ codes! {
     InternalError = "internal-error", INTERNAL_SERVER_ERROR, true, "The bridge failed";
     CloudCredentialsRefused = "cloud-credentials-refused", BAD_GATEWAY, false, "The Cloud refused the bridge's own credentials";
     StorageUnavailable = "storage-unavailable", SERVICE_UNAVAILABLE, true, "The bridge's storage is away";
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, true, "The bridge takes no more requests for now";
+    QueueFull = "queue-full", SERVICE_UNAVAILABLE, true, "The queue of requests that wait for the Cloud is full";
     TooManyReaders = "too-many-readers", SERVICE_UNAVAILABLE, true, "The bridge takes no more readers for now";
     TooManyFiles = "too-many-files", SERVICE_UNAVAILABLE, true, "The bridge takes no more files for now";
     TooManyNotifications = "too-many-notifications", SERVICE_UNAVAILABLE, true, "The bridge takes no more notifications for now";
@@ -104,6 +106,12 @@ const CLOUD_RETRY_SECONDS: u64 = 5;
 
 /// 1 s: how soon to try again when the storage is away; a failover takes a few of these.
 const STORAGE_RETRY_SECONDS: u64 = 1;
+
+/// 1 s: how soon to try again when as many requests or notifications as fit are under way; most are answered within that.
+const LOAD_RETRY_SECONDS: u64 = 1;
+
+/// 30 s: how soon to try again when the queue is full; it is long, and gets shorter only when the Cloud is back.
+const QUEUE_RETRY_SECONDS: u64 = 30;
 
 /// 1 s: how soon to try again when as many files as fit are on their way; most are through within that.
 const FILES_RETRY_SECONDS: u64 = 1;
@@ -368,6 +376,20 @@ impl Problem {
         }
     }
 
+    /// That as much as fits is under way.
+    pub(super) fn overloaded(detail: &str) -> Self {
+        Self::new(Code::Overloaded, detail).retry_after(LOAD_RETRY_SECONDS)
+    }
+
+    /// That as many notifications as fit are under way, or that the service is stopping.
+    pub(super) fn too_many_notifications() -> Self {
+        Self::new(
+            Code::TooManyNotifications,
+            "The bridge takes no more notifications for now.",
+        )
+        .retry_after(LOAD_RETRY_SECONDS)
+    }
+
     fn outcome_unknown() -> Self {
         Self::new(
             Code::CloudOutcomeUnknown,
@@ -452,6 +474,18 @@ impl From<bridge::Error> for Problem {
                 "As many files as fit are on their way to the Cloud; nothing was read of this one.",
             )
             .retry_after(FILES_RETRY_SECONDS),
+            Error::TooManyOpenings => Self::overloaded(
+                "As many conversations as fit are being opened; nothing was done.",
+            ),
+            Error::QueueFull { of_user } => Self::new(
+                Code::QueueFull,
+                if *of_user {
+                    "As many requests of this user as may wait for the Cloud are waiting; nothing was accepted."
+                } else {
+                    "As many requests of this channel as may wait for the Cloud are waiting; nothing was accepted."
+                },
+            )
+            .retry_after(QUEUE_RETRY_SECONDS),
             Error::EventNotFound => Self::new(
                 Code::EventNotFound,
                 "This channel has no such event, or it is not kept any more.",

@@ -14,6 +14,7 @@ use utoipa_swagger_ui::{self as swagger, SwaggerUi};
 use super::auth::Keys;
 use super::envelope;
 use super::idempotency;
+use super::load::{self, Load};
 use super::openapi;
 use super::problem::{Code, Problem};
 use crate::bridge::Bridge;
@@ -36,6 +37,8 @@ pub struct AppState {
     pub keys: Keys,
     /// Takes what the Cloud tells.
     pub receiver: Receiver,
+    /// What is under way.
+    pub load: Load,
     /// The time.
     pub clock: SharedClock,
 }
@@ -52,6 +55,12 @@ impl FromRef<AppState> for Receiver {
     }
 }
 
+impl FromRef<AppState> for Load {
+    fn from_ref(state: &AppState) -> Self {
+        state.load.clone()
+    }
+}
+
 impl FromRef<AppState> for Keys {
     fn from_ref(state: &AppState) -> Self {
         state.keys.clone()
@@ -61,7 +70,7 @@ impl FromRef<AppState> for Keys {
 /// The facade.
 pub fn router(state: AppState) -> Router {
     let (routes, document) = openapi::routes_and_document();
-    let clock = SharedClock::clone(&state.clock);
+    let (clock, load) = (SharedClock::clone(&state.clock), state.load.clone());
     let routes = routes
         // A panic has an answer before its key is settled.
         .route_layer(CatchPanicLayer::custom(envelope::catch_panic))
@@ -69,11 +78,15 @@ pub fn router(state: AppState) -> Router {
             state.clone(),
             idempotency::once,
         ));
-    enveloped(routes.merge(documentation(document)), clock).with_state(state)
+    enveloped(routes.merge(documentation(document)), clock, load).with_state(state)
 }
 
 /// Gives routes what surrounds every request: fallbacks, limits, and a problem for whatever goes wrong.
-fn enveloped<S: Clone + Send + Sync + 'static>(routes: Router<S>, clock: SharedClock) -> Router<S> {
+pub(super) fn enveloped<S: Clone + Send + Sync + 'static>(
+    routes: Router<S>,
+    clock: SharedClock,
+    load: Load,
+) -> Router<S> {
     routes
         .fallback(|| async { Problem::new(Code::NotFound, "There is nothing at this path.") })
         .method_not_allowed_fallback(|| async {
@@ -88,6 +101,7 @@ fn enveloped<S: Clone + Send + Sync + 'static>(routes: Router<S>, clock: SharedC
             StatusCode::REQUEST_TIMEOUT,
             REQUEST_LIMIT,
         ))
+        .layer(middleware::from_fn_with_state(load, load::admit))
         .layer(middleware::from_fn_with_state(clock, envelope::envelop))
 }
 
@@ -122,7 +136,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_a_problem_that_names_the_request_and_no_reason() {
-        let router = enveloped(Router::new().route("/", get(fail)), Arc::new(SystemClock));
+        let router = enveloped(
+            Router::new().route("/", get(fail)),
+            Arc::new(SystemClock),
+            Load::default(),
+        );
         let request = Request::get("/").header("x-request-id", "abc");
 
         let answer = router

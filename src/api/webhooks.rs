@@ -15,7 +15,7 @@ use crate::types::trace::Trace;
 use crate::webhooks::{Error, Origin, Receiver};
 
 /// 1 MiB: several changes, each with a preview of 30 KB, and room.
-const BODY_LIMIT: usize = 1024 * 1024;
+pub(super) const BODY_LIMIT: usize = 1024 * 1024;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -71,10 +71,7 @@ impl From<Error> for Problem {
                 Code::MalformedRequest,
                 format!("The body is no notification: {error}."),
             ),
-            Error::Full | Error::Stopping => Self::new(
-                Code::TooManyNotifications,
-                "The bridge takes no more notifications for now.",
-            ),
+            Error::Full | Error::Stopping => Self::too_many_notifications(),
             Error::Store(error) => bridge::Error::Store(error).into(),
         }
     }

@@ -30,6 +30,15 @@ pub enum Error {
     /// As many files as fit are on their way.
     #[error("as many files as fit are on their way")]
     TooManyFiles,
+    /// As many conversations as fit are being opened.
+    #[error("as many conversations as fit are being opened")]
+    TooManyOpenings,
+    /// As many requests as may wait for the Cloud are waiting.
+    #[error("as many requests as may wait for the Cloud are waiting")]
+    QueueFull {
+        /// Whether it is the user's requests that are too many, rather than the channel's.
+        of_user: bool,
+    },
     /// The channel has no such event, or not any more.
     #[error("the channel has no such event")]
     EventNotFound,

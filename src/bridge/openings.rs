@@ -5,11 +5,12 @@
 //! decides: whoever holds it opens, the others look for the result. The flight is a task of its own: a caller that goes
 //! away takes nothing with it, least of all the id of a conversation that the Cloud has just opened.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use super::lanes::Turn;
@@ -25,10 +26,23 @@ use crate::types::profile::Profile;
 /// 12 s: look-up, two tokens and the opening itself, each within its own limit, the last one twice; less than a lease.
 const OPENING_LIMIT: Duration = Duration::from_secs(12);
 
+/// How many openings may be under way in this process; they go on although those who asked have gone.
+const AT_ONCE: usize = 2048;
+
 /// The openings under way in this process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Openings {
     flights: DashMap<UserKey, watch::Receiver<Option<Outcome>>>,
+    places: Arc<Semaphore>,
+}
+
+impl Default for Openings {
+    fn default() -> Self {
+        Self {
+            flights: DashMap::new(),
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
 }
 
 type Outcome = Result<Joined, Error>;
@@ -54,6 +68,8 @@ impl Bridge {
         let (mut landing, first) = match self.openings.flights.entry(key.clone()) {
             Entry::Occupied(flight) => (flight.get().clone(), false),
             Entry::Vacant(vacant) => {
+                let place = Arc::clone(&self.openings.places).try_acquire_owned();
+                let place = place.map_err(|_| Error::TooManyOpenings)?;
                 let (lands, landing) = watch::channel(None);
                 vacant.insert(landing.clone());
                 let (bridge, caller) = (self.clone(), caller.clone());
@@ -64,6 +80,7 @@ impl Bridge {
                         let _flight = Flight(&bridge, &key);
                         bridge.open_once(&caller, &key, &opening).await
                     };
+                    drop(place);
                     lands.send_replace(Some(outcome));
                 });
                 (landing, true)

@@ -252,7 +252,7 @@ impl Bridge {
         let has_waiting = standing.as_ref().is_some_and(|it| it.waiting > 0);
         if patience.at_once || has_waiting {
             let kept = self.keep(caller, key, &job, None, None).await?;
-            return kept.map(Outcome::Queued).ok_or(Error::TooManyFiles);
+            return kept.map(Outcome::Queued);
         }
         let mut attempt = Attempt {
             caller,
@@ -274,7 +274,7 @@ impl Bridge {
             .keep(caller, key, &job, Some(&later), flight.as_ref())
             .await
         {
-            Ok(Some(queued)) => {
+            Ok(Ok(queued)) => {
                 tracing::info!(
                     account.id = %key.account_id,
                     request_id = caller.trace.request_id(),
@@ -288,12 +288,12 @@ impl Bridge {
             Err(Error::Store(_)) if later.is_unknown || !job.sent.is_empty() => {
                 Err(job.partly(error))
             }
-            Ok(None) => Err(job.partly(error)),
+            Ok(Err(_no_room)) => Err(job.partly(error)),
             Err(error) => Err(error),
         }
     }
 
-    /// Keeps a job; none where there is no room for its file.
+    /// Keeps a job; says why not, where there is no room for it.
     pub(super) async fn keep(
         &self,
         caller: &Caller,
@@ -301,8 +301,11 @@ impl Bridge {
         job: &Job,
         later: Option<&Later>,
         flight: Option<&Flight>,
-    ) -> Result<Option<Queued>, Error> {
+    ) -> Result<Result<Queued, Error>, Error> {
         let store = &self.parts.store;
+        if !self.has_room(&caller.channel).await? {
+            return Ok(Err(Error::QueueFull { of_user: false }));
+        }
         let now = self.parts.clock.now();
         let user = store.ensure_user(key, now).await?;
         let wait = later.filter(|later| !later.is_unknown);
@@ -322,6 +325,7 @@ impl Bridge {
                     body: &job.work.to_json(),
                     content: job.work.content(),
                     max_content: MAX_CONTENT,
+                    max_waiting: caller.channel.max_queued_per_user,
                     created_at: job.created_at,
                     expires_at: job.created_at + LIFE,
                     conversation_id: job.conversation_id.as_ref(),
@@ -338,11 +342,13 @@ impl Bridge {
             .await?;
         match kept {
             Keeping::Kept => {}
-            Keeping::NoRoom => return Ok(None),
+            Keeping::QueueFull => return Ok(Err(Error::QueueFull { of_user: true })),
+            Keeping::NoRoomForFile => return Ok(Err(Error::TooManyFiles)),
             Keeping::KeyLost => return Err(Error::KeyInUse),
         }
+        self.note_queued(&caller.channel);
         self.requests_due.notify_one();
-        Ok(Some(Queued {
+        Ok(Ok(Queued {
             id: job.id,
             user_id: key.user_id.clone(),
             conversation_id: job.conversation_id.clone(),

@@ -178,7 +178,7 @@ impl Bridge {
         let kept = self
             .keep(caller, key, &job, Some(&Later::unknown()), Some(&flight))
             .await?;
-        kept.map(Some).ok_or(Error::TooManyFiles)
+        kept.map(Some)
     }
 }
 

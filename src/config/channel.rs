@@ -18,6 +18,12 @@ use crate::types::ids::{AccountId, ChannelId, Namespace};
 /// 72 h: long enough for a weekend in which nobody mends a callback.
 const MAX_AGE: TimeDelta = TimeDelta::hours(72);
 
+/// A million: an outage of a day at ten requests a second, in some two gigabytes of the database.
+const QUEUED: &str = "1000000";
+
+/// A thousand: far more than a person writes in a day.
+const QUEUED_PER_USER: &str = "1000";
+
 /// A system that calls the bridge, such as an SMS gateway or an app of the brand.
 #[derive(Debug, Clone)]
 pub struct Channel {
@@ -59,13 +65,17 @@ impl fmt::Debug for Callback {
     }
 }
 
-/// How many requests a channel may make; what is left out is not limited.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// How many requests a channel may make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests per second of the whole channel.
+    /// Requests per second of the whole channel; left out: any number.
     pub requests_per_second: Option<NonZeroU32>,
-    /// Requests per second that name the same user.
+    /// Requests per second that name the same user; left out: any number.
     pub per_user_requests_per_second: Option<NonZeroU32>,
+    /// Requests that may wait for the Cloud: 1,000,000 if left out.
+    pub queued: NonZeroU32,
+    /// Requests of one user that may wait for the Cloud: 1000 if left out.
+    pub queued_per_user: NonZeroU32,
 }
 
 impl Channel {
@@ -226,8 +236,13 @@ fn read_routing(section: &mut Section<'_>) -> Result<Option<Routing>, Reported> 
 fn read_limits(section: &mut Section<'_>) -> Result<Limits, Reported> {
     let requests_per_second = section.optional("requests_per_second", &form::RATE);
     let per_user = section.optional("per_user_requests_per_second", &form::RATE);
+    let queued = section.or_default("queued_requests", &form::RATE, QUEUED);
+    let queued_per_user =
+        section.or_default("per_user_queued_requests", &form::RATE, QUEUED_PER_USER);
     Ok(Limits {
         requests_per_second: requests_per_second?,
         per_user_requests_per_second: per_user?,
+        queued: queued?,
+        queued_per_user: queued_per_user?,
     })
 }

@@ -94,7 +94,7 @@ pub(super) const CONNECTIONS: Form<u32> = Form::number("a whole number from 1 to
     parse_from_str(text).filter(|number| (1..=1000).contains(number))
 });
 
-/// A limit per second.
+/// A limit on requests, such as per second.
 pub(super) const RATE: Form<NonZeroU32> = Form::number("a whole number from 1", parse_from_str);
 
 /// A key of the encryption.

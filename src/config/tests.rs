@@ -54,6 +54,8 @@ features = ["AUTO_MESSAGES"]
 [channels.limits]
 requests_per_second = 200
 per_user_requests_per_second = 7
+queued_requests = 5000
+per_user_queued_requests = 50
 "#;
 
 /// The keys that have no default.
@@ -165,6 +167,8 @@ fn every_key_is_read() {
     let limits = channel.limits;
     assert_eq!(limits.requests_per_second.unwrap().get(), 200);
     assert_eq!(limits.per_user_requests_per_second.unwrap().get(), 7);
+    assert_eq!(limits.queued.get(), 5000);
+    assert_eq!(limits.queued_per_user.get(), 50);
 }
 
 #[test]
@@ -196,7 +200,10 @@ fn what_is_left_out_has_its_default() {
         channel.defaults,
         crate::types::conversation::Opening::default()
     );
-    assert_eq!(channel.limits, Limits::default());
+    assert_eq!(channel.limits.requests_per_second, None);
+    assert_eq!(channel.limits.per_user_requests_per_second, None);
+    assert_eq!(channel.limits.queued.get(), 1_000_000);
+    assert_eq!(channel.limits.queued_per_user.get(), 1000);
 }
 
 #[test]
@@ -262,6 +269,8 @@ skill_id -> campaign_id = "1"~engagement_id = "2"~skill_id -> channels[0].defaul
 "AUTO_MESSAGES" -> "auto" -> channels[0].defaults.features: expected at most 16 names of capital letters, digits and underscores, such as AUTO_MESSAGES
 = 200 -> = 0 -> channels[0].limits.requests_per_second: expected a whole number from 1
 = 7 -> = -7 -> channels[0].limits.per_user_requests_per_second: expected a whole number from 1
+= 5000 -> = 0 -> channels[0].limits.queued_requests: expected a whole number from 1
+= 50~ -> = -1~ -> channels[0].limits.per_user_queued_requests: expected a whole number from 1
 [channels.limits] -> limit = 5~[channels.limits] -> channels[0].defaults.limit: unknown key, expected one of campaign_id, engagement_id, skill_id, language, urgency, features
 [database] -> [database]~"a b" = 5 -> database."a b": unknown key, expected one of url, data_dir, max_connections
 [database] -> keep = "7d"~[database] -> keep: unknown key, expected one of listen, admin_listen, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels

@@ -94,6 +94,8 @@ pub struct NewRequest<'a> {
     pub content: Option<&'a [u8]>,
     /// Bytes that all kept files of the channel may have.
     pub max_content: usize,
+    /// How many requests of the user may wait.
+    pub max_waiting: u32,
     /// When it came.
     pub created_at: DateTime<Utc>,
     /// Until when it is tried.
@@ -121,8 +123,10 @@ pub struct NewRequest<'a> {
 pub enum Keeping {
     /// It is.
     Kept,
-    /// There is no room for its file.
-    NoRoom,
+    /// As many requests of the user wait as may.
+    QueueFull,
+    /// The channel's kept files are as large as they may be.
+    NoRoomForFile,
     /// Its key is another's by now.
     KeyLost,
 }
@@ -222,7 +226,7 @@ struct ReportRow {
 }
 
 impl Store {
-    /// Keeps a request behind those of its user that wait, unless its key was lost or there is no room for its file.
+    /// Keeps a request behind those of its user that wait, where there is room for it and its key was not lost.
     ///
     /// # Errors
     ///
@@ -234,21 +238,24 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<Keeping, Error> {
         let mut tx = self.begin().await?;
-        on!(tx, |db| {
-            sqlx::query(
+        let waiting: Option<(i64,)> = on!(tx, |db| {
+            sqlx::query_as(
                 // the row is held until the commit, so that places are given in the order in which they become visible
-                "UPDATE users SET waiting = waiting + 1, send_at = COALESCE(send_at, $2) WHERE id = $1",
+                "UPDATE users SET waiting = waiting + 1, send_at = COALESCE(send_at, $2) WHERE id = $1
+                 RETURNING waiting",
             )
             .bind(user.0)
             .bind(new.due_at.timestamp_millis())
-            .execute(db)
+            .fetch_optional(db)
             .await?
-            .rows_affected()
         });
         if let Some((request, lease)) = new.key
             && !idempotency::hold(&mut tx, request, lease).await?
         {
             return Ok(Keeping::KeyLost);
+        }
+        if waiting.is_some_and(|(waiting,)| waiting > i64::from(new.max_waiting)) {
+            return Ok(Keeping::QueueFull);
         }
         let size = i64::try_from(new.content.map_or(0, <[u8]>::len)).unwrap_or(i64::MAX);
         if size > 0 {
@@ -262,7 +269,7 @@ impl Store {
                 .await?
             });
             if held.saturating_add(size) > i64::try_from(new.max_content).unwrap_or(i64::MAX) {
-                return Ok(Keeping::NoRoom);
+                return Ok(Keeping::NoRoomForFile);
             }
         }
         let flight = new.flight;
@@ -307,6 +314,25 @@ impl Store {
         }
         tx.commit().await?;
         Ok(Keeping::Kept)
+    }
+
+    /// How many requests of a channel wait; counted up to `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn waiting_requests(&self, channel_id: &ChannelId, limit: u32) -> Result<u32, Error> {
+        let (count,): (i64,) = run!(self, readers, |db| {
+            sqlx::query_as(
+                "SELECT COUNT(*) FROM
+                     (SELECT 1 FROM requests WHERE channel_id = $1 AND settled_at IS NULL LIMIT $2) AS waiting",
+            )
+            .bind(channel_id.as_str())
+            .bind(i64::from(limit))
+            .fetch_one(db)
+            .await?
+        });
+        Ok(u32::try_from(count).unwrap_or(limit))
     }
 
     /// A request of a channel, as the channel sees it.

@@ -28,6 +28,7 @@ mod files;
 mod house;
 mod idempotency;
 mod isolation;
+mod load;
 mod long_texts;
 mod looking_after;
 mod openapi;

@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::api::auth::AuthChannel;
 use crate::api::extract::Query;
+use crate::api::load::Load;
 use crate::api::problem::{CURSOR_UNKNOWN, Code, Problem};
 use crate::bridge::{self, Bridge, EventPage};
 use crate::types::event::{Cursor, Event};
@@ -169,6 +170,7 @@ pub(super) async fn list(
     State(bridge): State<Bridge>,
     Query(Asked { after, limit, wait }): Query<Asked>,
     LastEventId(last_seen): LastEventId,
+    State(load): State<Load>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     if wants_stream(&headers) {
@@ -183,7 +185,10 @@ pub(super) async fn list(
     }
     let wait = Duration::from_secs(wait.0.into());
     let page = bridge.events(&caller, after, limit.0, wait).await?;
-    Ok(Body(EventList::try_from(page)?).into_response())
+    let bytes = page.events.iter().map(|event| event.body.len()).sum();
+    let place = load.page(bytes)?;
+    let page = Body(EventList::try_from(page)?).into_response();
+    Ok(place.held_by(page))
 }
 
 fn wants_stream(headers: &HeaderMap) -> bool {

@@ -22,6 +22,7 @@ on_both_engines!(
     what_is_settled_is_over_and_told_with_it,
     files_of_a_channel_have_a_bound,
     a_request_whose_key_was_lost_is_not_kept,
+    requests_of_a_user_have_a_bound_and_those_of_a_channel_are_counted,
     an_echo_is_found_once_and_only_where_it_can_be_of_the_try,
     when_the_cloud_last_told_anything_is_kept,
     what_was_settled_long_ago_is_removed,
@@ -48,6 +49,7 @@ fn request<'a>(number: u128, channel_id: &'a ChannelId, body: &'a str) -> NewReq
         body,
         content: None,
         max_content: 10,
+        max_waiting: 9,
         created_at: at(1),
         expires_at: at(9000),
         conversation_id: None,
@@ -268,7 +270,7 @@ async fn files_of_a_channel_have_a_bound(engine: Engine) {
     assert_eq!(first.await.unwrap(), Keeping::Kept);
     let second = file(2, &sms, b"12345");
     let second = store.insert_request(user, &second, at(1));
-    assert_eq!(second.await.unwrap(), Keeping::NoRoom);
+    assert_eq!(second.await.unwrap(), Keeping::NoRoomForFile);
     let others = file(3, &app, b"12345");
     let others = store.insert_request(user, &others, at(1));
     assert_eq!(others.await.unwrap(), Keeping::Kept);
@@ -316,6 +318,40 @@ async fn a_request_whose_key_was_lost_is_not_kept(engine: Engine) {
     let lease = lease("l3", 74);
     let claim = store.begin_keyed(&keyed, message(2), &lease, at(59)).await;
     assert_eq!(claim.unwrap(), Claim::Running);
+}
+
+async fn requests_of_a_user_have_a_bound_and_those_of_a_channel_are_counted(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = user_with(&store, &["one", "two"]).await;
+    let other = store.ensure_user(&key("b"), at(0)).await.unwrap();
+    let sms = channel("sms");
+    let bounded = |number| NewRequest {
+        max_waiting: 2,
+        ..request(number, &sms, "more")
+    };
+
+    let third = bounded(3);
+    let refused = store.insert_request(user, &third, at(1)).await;
+    assert_eq!(refused.unwrap(), Keeping::QueueFull);
+    let of_other = bounded(4);
+    let kept = store.insert_request(other, &of_other, at(1)).await;
+    assert_eq!(kept.unwrap(), Keeping::Kept);
+
+    let standing = store.standing(&key("a")).await.unwrap().unwrap();
+    assert_eq!(standing.waiting, 2);
+    assert_eq!(store.waiting_requests(&sms, 9).await.unwrap(), 3);
+    assert_eq!(store.waiting_requests(&sms, 2).await.unwrap(), 2);
+    let app = channel("app");
+    assert_eq!(store.waiting_requests(&app, 9).await.unwrap(), 0);
+    // What is settled makes room.
+    let mine = lease("mine", 20);
+    store.claim_due_lanes(&mine, at(2), 9).await.unwrap();
+    let sent = settled(user, 1, Conclusion::Sent);
+    assert!(store.settle_request(&mine, &sent, at(3)).await.unwrap());
+    assert_eq!(store.waiting_requests(&sms, 9).await.unwrap(), 2);
+    let kept = store.insert_request(user, &third, at(4)).await;
+    assert_eq!(kept.unwrap(), Keeping::Kept);
 }
 
 async fn an_echo_is_found_once_and_only_where_it_can_be_of_the_try(engine: Engine) {

@@ -1,0 +1,247 @@
+//! More than fits is refused with 503 and `Retry-After`, whoever is in is served, and it passes.
+
+use liveperson_bridge::sandbox::{Fault, Operation};
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use crate::support::app::TestApp;
+use crate::support::channel::{Reply, send, try_send};
+use crate::support::cloud::{ACCOUNT, Cloud};
+use crate::support::configuration::SMS_KEY;
+use crate::support::connection::Connection;
+use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
+
+on_both_engines!(
+    a_user_has_no_more_requests_waiting_than_may,
+    a_channel_has_no_more_requests_waiting_than_may,
+    no_promise_is_made_for_what_there_is_no_room_for,
+);
+
+/// 256 KiB: the largest body of JSON.
+const BODY: usize = 256 * 1024;
+
+/// How many of those fit: 64 MiB.
+const BODIES: usize = 256;
+
+const MESSAGE: &str = r#"{"text": "hello"}"#;
+
+/// A service with these bounds on what waits for the Cloud.
+async fn bounded(engine: Engine, bounds: &str) -> TestApp {
+    let change = |toml: String| {
+        let end = "api_keys = [\"key-of-sms\"]\n";
+        toml.replacen(end, &format!("{end}limits = {{{bounds}}}\n"), 1)
+    };
+    let cloud = Cloud::start().await;
+    TestApp::start_configured(cloud, Database::create(engine).await, change).await
+}
+
+/// The Cloud cannot be asked for anything until it is said to be back.
+fn away(app: &TestApp) {
+    app.cloud.sandbox.inject(Fault {
+        times: 1000,
+        ..Fault::status(Operation::Send, StatusCode::SERVICE_UNAVAILABLE)
+    });
+}
+
+async fn queue(app: &TestApp, user: &str, text: &str) -> Reply {
+    let path = format!("/v1/users/{user}/messages");
+    let request = app
+        .sms
+        .request(Method::POST, &path)
+        .header("content-type", "application/json")
+        .header("prefer", "respond-async")
+        .body(json!({"text": text}).to_string());
+    send(request).await
+}
+
+#[track_caller]
+fn expect_full(reply: Reply, whose: &str) {
+    assert_eq!(reply.headers["retry-after"], "30");
+    let problem = reply.expect_problem(503, "queue-full");
+    assert_eq!(problem["retryable"], true);
+    assert!(problem["detail"].as_str().unwrap().contains(whose));
+}
+
+async fn a_user_has_no_more_requests_waiting_than_may(engine: Engine) {
+    let app = bounded(engine, "per_user_queued_requests = 3").await;
+    app.sms.say("ada", "0").await.expect(201);
+    away(&app);
+    for text in ["1", "2", "3"] {
+        queue(&app, "ada", text).await.expect(202);
+    }
+
+    expect_full(queue(&app, "ada", "refused").await, "of this user");
+    expect_full(app.sms.say("ada", "refused").await, "of this user");
+    // Nobody else is refused anything.
+    queue(&app, "bob", "hello").await.expect(202);
+
+    app.cloud.sandbox.clear_faults();
+    eventually("there is room again", async || {
+        app.cloud.clock.advance(chrono::TimeDelta::seconds(1));
+        let reply = queue(&app, "ada", "4").await;
+        (reply.status != 503).then_some(reply)
+    })
+    .await
+    .expect(202);
+    let ada = app.cloud.sandbox.conversations().remove(0);
+    eventually("all is sent", async || {
+        app.cloud.clock.advance(chrono::TimeDelta::seconds(1));
+        (app.cloud.texts(&ada.id) == ["0", "1", "2", "3", "4"]).then_some(())
+    })
+    .await;
+}
+
+async fn a_channel_has_no_more_requests_waiting_than_may(engine: Engine) {
+    let app = bounded(engine, "queued_requests = 3").await;
+    away(&app);
+    app.cloud.sandbox.inject(Fault {
+        times: 1000,
+        ..Fault::status(Operation::Conversation, StatusCode::SERVICE_UNAVAILABLE)
+    });
+    for user in ["a", "b", "c"] {
+        queue(&app, user, "hello").await.expect(202);
+    }
+
+    expect_full(queue(&app, "d", "refused").await, "of this channel");
+    // Other channels have queues of their own.
+    let other = app.sms.with_key("key-of-app");
+    let request = other.request(Method::POST, "/v1/users/d/messages");
+    let request = request
+        .header("content-type", "application/json")
+        .header("prefer", "respond-async");
+    send(request.body(MESSAGE)).await.expect(202);
+
+    app.cloud.sandbox.clear_faults();
+    eventually("there is room again", async || {
+        app.cloud.clock.advance(chrono::TimeDelta::seconds(1));
+        let reply = queue(&app, "d", "hello").await;
+        (reply.status == 202).then_some(())
+    })
+    .await;
+}
+
+/// A message that the Cloud did not take is not accepted where it cannot be kept.
+async fn no_promise_is_made_for_what_there_is_no_room_for(engine: Engine) {
+    let app = bounded(engine, "queued_requests = 1").await;
+    app.sms.say("ada", "first").await.expect(201);
+    app.sms.say("bob", "first").await.expect(201);
+    away(&app);
+    queue(&app, "bob", "waits").await.expect(202);
+
+    let refused = app.sms.say("ada", "second").await;
+
+    assert!(refused.headers.contains_key("retry-after"));
+    refused.expect_problem(503, "cloud-unavailable");
+    app.cloud.sandbox.clear_faults();
+    eventually("it can be sent again", async || {
+        app.cloud.clock.advance(chrono::TimeDelta::seconds(1));
+        let reply = app.sms.say("ada", "third").await;
+        (reply.status == 201).then_some(())
+    })
+    .await;
+    let ada = app.cloud.sandbox.conversations().remove(0);
+    assert_eq!(app.cloud.texts(&ada.id), ["first", "third"]);
+}
+
+/// A request that has been let in, and whose body is awaited.
+async fn begin(app: &TestApp, path: &str, body_bytes: usize) -> Connection {
+    let mut connection = Connection::open(&app.sms).await.unwrap();
+    let head = [
+        &format!("POST {path} HTTP/1.1"),
+        &format!("Authorization: Bearer {SMS_KEY}"),
+        "Content-Type: application/json",
+        &format!("Content-Length: {body_bytes}"),
+        "Expect: 100-continue",
+    ];
+    connection.write_head(&head).await;
+    assert_eq!(connection.read().await.status, 100);
+    connection
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_bodies_are_read_than_fit() {
+    let app = TestApp::start(Engine::Sqlite).await;
+    app.sms.say("ada", "first").await.expect(201);
+    let path = "/v1/users/ada/messages";
+    let mut under_way = Vec::new();
+    for _ in 0..BODIES {
+        under_way.push(begin(&app, path, BODY).await);
+    }
+
+    let refused = app.sms.say("ada", "refused").await;
+
+    assert_eq!(refused.headers["retry-after"], "1");
+    let problem = refused.expect_problem(503, "overloaded");
+    assert_eq!(problem["retryable"], true);
+    // Health is never refused; nor are readers, files and the Cloud, which have places of their own.
+    app.admin.get("/livez").await.expect(200);
+    app.admin.get("/readyz").await.expect(200);
+    app.sms.get("/v1/events").await.expect(200);
+    app.sms.send_file("ada", b"no image").await.expect(415);
+    let webhooks = format!("/webhooks/{ACCOUNT}");
+    let unsigned = app.sms.post(&webhooks, json!({})).await;
+    unsigned.expect_problem(401, "signature-refused");
+    // One who is in is served, and makes room.
+    let mut first = under_way.pop().unwrap();
+    first
+        .write(&format!("{MESSAGE}{}", " ".repeat(BODY - MESSAGE.len())))
+        .await;
+    first.read().await.expect(201);
+    app.sms.say("ada", "there is room").await.expect(201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_notifications_are_read_than_fit() {
+    let app = TestApp::start(Engine::Sqlite).await;
+    let path = format!("/webhooks/{ACCOUNT}");
+    let mut under_way = Vec::new();
+    for _ in 0..64 {
+        under_way.push(begin(&app, &path, 1024 * 1024).await);
+    }
+
+    let refused = app.sms.post(&path, json!({})).await;
+
+    assert_eq!(refused.headers["retry-after"], "1");
+    refused.expect_problem(503, "too-many-notifications");
+    app.sms.say("ada", "hello").await.expect(201);
+    drop(under_way);
+    eventually("there is room again", async || {
+        let reply = app.sms.post(&path, json!({})).await;
+        (reply.status == 401).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_with_a_key_counts_to_its_end_although_its_caller_has_gone() {
+    let app = TestApp::start(Engine::Sqlite).await;
+    app.sms.say("ada", "first").await.expect(201);
+    let path = "/v1/users/ada/messages";
+    let mut under_way = Vec::new();
+    for _ in 1..BODIES {
+        under_way.push(begin(&app, path, BODY).await);
+    }
+    app.cloud.sandbox.inject(Fault::stall(Operation::Send));
+    let request = app.sms.request(Method::POST, path);
+    let request = request
+        .header("content-type", "application/json")
+        .header("idempotency-key", "key")
+        .body(format!("{MESSAGE}{}", " ".repeat(BODY - MESSAGE.len())));
+    let caller = tokio::task::spawn(try_send(request));
+    eventually("it is at the Cloud", async || {
+        (app.cloud.requests(Operation::Send).len() == 2).then_some(())
+    })
+    .await;
+
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+    let refused = app.sms.say("bob", "refused").await;
+
+    refused.expect_problem(503, "overloaded");
+    eventually("its work has ended", async || {
+        let reply = app.sms.say("bob", "hello").await;
+        (reply.status == 201).then_some(())
+    })
+    .await;
+}
