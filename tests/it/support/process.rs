@@ -1,5 +1,6 @@
 //! The real command in a process of its own, which can be signalled and killed.
 
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -12,9 +13,16 @@ use super::channel::Channel;
 use super::configuration::SMS_KEY;
 use super::patience::{PATIENCE, eventually};
 
+/// The program of this version.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_liveperson-bridge");
+
 /// The command with nothing of the test's environment.
 pub(crate) fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_liveperson-bridge"));
+    command_of(Path::new(PROGRAM), arguments)
+}
+
+fn command_of(program: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command
         .args(arguments)
         .env_clear()
@@ -27,9 +35,13 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
 
 /// A command with a configuration, in the folder that holds it.
 pub(crate) fn configured(name: &str, toml: &str) -> (TempDir, Command) {
+    configured_of(Path::new(PROGRAM), name, toml)
+}
+
+fn configured_of(program: &Path, name: &str, toml: &str) -> (TempDir, Command) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("bridge.toml"), toml).unwrap();
-    let mut command = command(&[name]);
+    let mut command = command_of(program, &[name]);
     command.current_dir(folder.path());
     (folder, command)
 }
@@ -79,6 +91,17 @@ impl Process {
     pub(crate) async fn serve_logging(toml: &str, level: &str) -> (Self, Channel, Channel) {
         let (folder, mut command) = configured("serve", toml);
         command.env("RUST_LOG", level);
+        Self::listening(folder, command).await
+    }
+
+    /// The same with another version of the program.
+    pub(crate) async fn serve_program(program: &Path, toml: &str) -> (Self, Channel, Channel) {
+        let (folder, mut command) = configured_of(program, "serve", toml);
+        command.env("RUST_LOG", "info");
+        Self::listening(folder, command).await
+    }
+
+    async fn listening(folder: TempDir, command: Command) -> (Self, Channel, Channel) {
         let mut process = Self::start(command);
         process.folder = Some(folder);
         let serving = process.log_line(" serving ").await;

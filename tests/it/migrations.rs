@@ -1,0 +1,174 @@
+//! Migrations: the same for both engines, and none takes away what the version before still uses.
+//!
+//! During a rolling update two neighbouring versions run on one database. So a migration only expands; what is not needed any
+//! more goes in a later version, in a migration that says since when nothing reads it: `-- contract: since 0.4.0 nothing
+//! reads …`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// The newest migration of the first schema, which no version ran without.
+const FIRST_SCHEMA: &str = "20261122000012";
+
+const CONTRACT: &str = "-- contract: since ";
+
+/// The migrations of an engine, by file name.
+fn migrations(engine: &str) -> BTreeMap<String, String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let files = fs::read_dir(folder.join(engine)).unwrap();
+    files
+        .map(|file| {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, fs::read_to_string(path).unwrap())
+        })
+        .collect()
+}
+
+/// The statements of a migration in capitals, without comments, each as words.
+fn statements(text: &str) -> Vec<Vec<String>> {
+    let code = text
+        .lines()
+        .map(|line| line.split("--").next().unwrap_or_default());
+    let code = code.collect::<Vec<_>>().join("\n").to_uppercase();
+    let statements = code.split(';').map(|statement| {
+        let words = statement.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+        words
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    });
+    statements.filter(|words| !words.is_empty()).collect()
+}
+
+/// The first statement of a migration that the version before may not live with.
+fn contraction(text: &str) -> Option<String> {
+    let mut new_tables = Vec::new();
+    for statement in statements(text) {
+        let words: Vec<_> = statement.iter().map(String::as_str).collect();
+        let expands = match words[..] {
+            ["CREATE", "TABLE", name, ..] => {
+                new_tables.push(name.to_owned());
+                true
+            }
+            // An update is of a column that the same migration has brought, as far as a test can tell.
+            ["CREATE", "FUNCTION" | "INDEX", ..] | ["UPDATE", ..] => true,
+            // On a table that others write to it is a new rule.
+            ["CREATE", "UNIQUE", "INDEX", _, "ON", table, ..] => {
+                new_tables.iter().any(|new| new == table)
+            }
+            ["ALTER", "TABLE", _, "ADD", "COLUMN", ..] => statement[3..]
+                .split(|word| word == "ADD")
+                .all(|column| column.is_empty() || is_optional_column(column)),
+            _ => false,
+        };
+        if !expands {
+            return Some(words.join(" "));
+        }
+    }
+    None
+}
+
+/// Whether a new column can be left out by who does not know it: `COLUMN name type …`.
+fn is_optional_column(words: &[String]) -> bool {
+    let has = |word: &str| words.iter().any(|other| other == word);
+    let is_required = words.windows(2).any(|pair| pair == ["NOT", "NULL"]);
+    words[0] == "COLUMN"
+        && (!is_required || has("DEFAULT"))
+        && !["DROP", "RENAME", "TYPE", "SET", "UNIQUE", "PRIMARY"]
+            .iter()
+            .any(|word| has(word))
+}
+
+/// Whether a migration says since which version nobody needs what it takes away.
+fn says_since_when(text: &str) -> bool {
+    let mut said = text.lines().filter_map(|line| line.strip_prefix(CONTRACT));
+    said.any(|rest| {
+        let (version, why) = rest.split_once(' ').unwrap_or((rest, ""));
+        let numbers: Vec<_> = version.split('.').collect();
+        numbers.len() == 3
+            && numbers.iter().all(|number| number.parse::<u32>().is_ok())
+            && !why.trim().is_empty()
+    })
+}
+
+#[test]
+fn both_engines_have_the_same_migrations() {
+    let names = |engine| migrations(engine).into_keys().collect::<Vec<_>>();
+
+    let postgres = names("postgres");
+
+    assert!(postgres.len() >= 9, "the migrations were not read");
+    assert_eq!(postgres, names("sqlite"));
+    for name in &postgres {
+        let stem = name.strip_suffix(".sql").expect(name);
+        let (version, _) = stem.split_once('_').expect(name);
+        let is_time = version.len() == 14 && version.parse::<u64>().is_ok();
+        assert!(is_time, "{name}");
+    }
+    let mut versions: Vec<_> = postgres.iter().map(|name| &name[..14]).collect();
+    versions.dedup();
+    assert_eq!(versions.len(), postgres.len(), "two have one version");
+}
+
+#[test]
+fn migrations_take_nothing_away_from_the_version_before() {
+    for engine in ["postgres", "sqlite"] {
+        let migrations = migrations(engine);
+        let later = migrations
+            .iter()
+            .filter(|(name, _)| &name[..14] > FIRST_SCHEMA);
+        for (name, text) in later {
+            if let Some(statement) = contraction(text) {
+                assert!(
+                    says_since_when(text),
+                    "{engine}/{name} does more than expand, and has no line `{CONTRACT}1.2.3 nothing …`: {statement}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_expands_is_told_from_what_takes_away() {
+    for expands in [
+        "-- DROP TABLE a;\nCREATE TABLE a (b BIGINT NOT NULL); CREATE UNIQUE INDEX c ON a (b);",
+        "CREATE INDEX a ON b (c) WHERE d IS NOT NULL;",
+        "ALTER TABLE a ADD COLUMN b BIGINT;",
+        "ALTER TABLE a ADD COLUMN b TEXT NOT NULL DEFAULT '', ADD COLUMN c TEXT;",
+        "ALTER TABLE a ADD COLUMN b TEXT CHECK (b IN ('x', 'y')); -- a comment\nUPDATE a SET b = 'x';",
+    ] {
+        assert_eq!(contraction(expands), None, "{expands}");
+    }
+    for takes_away in [
+        "CREATE TABLE a (b BIGINT); DROP TABLE c;",
+        "DROP INDEX a;",
+        "CREATE UNIQUE INDEX a ON b (c);",
+        "alter table a drop column b;",
+        "ALTER TABLE a RENAME COLUMN b TO c;",
+        "ALTER TABLE a RENAME TO b;",
+        "ALTER TABLE a ADD COLUMN b BIGINT NOT NULL;",
+        "ALTER TABLE a ADD COLUMN b BIGINT NOT NULL DEFAULT 1, ADD COLUMN c TEXT NOT NULL;",
+        "ALTER TABLE a ADD COLUMN b TEXT, ALTER COLUMN c TYPE TEXT;",
+        "ALTER TABLE a ADD COLUMN b TEXT, DROP COLUMN c;",
+        "ALTER TABLE a ALTER COLUMN b SET NOT NULL;",
+        "ALTER TABLE a ADD CONSTRAINT b CHECK (c > 0);",
+        "ALTER TABLE a ADD COLUMN b TEXT UNIQUE;",
+        "DELETE FROM a;",
+        "TRUNCATE a;",
+    ] {
+        assert!(contraction(takes_away).is_some(), "{takes_away}");
+    }
+    assert!(says_since_when(
+        "-- contract: since 0.4.0 nothing reads a.b\nALTER TABLE a DROP COLUMN b;"
+    ));
+    for says_nothing in [
+        "-- contract:",
+        "-- contract: since 0.4.0",
+        "-- contract: since then nothing reads a.b",
+        "-- nothing reads a.b since 0.4.0",
+    ] {
+        assert!(!says_since_when(says_nothing), "{says_nothing}");
+    }
+}

@@ -1,0 +1,446 @@
+//! A rolling update: the version before and this one on one database, both real processes, and nothing is lost or doubled.
+//!
+//! `scripts/rolling-update` builds the version before and names its program in `FORMER_BRIDGE`; without it these tests are
+//! ignored. The former version starts first, on its own schema; this one then brings the schema to its own beside it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use liveperson_bridge::sandbox::hooks::{Algorithm, Retry, Webhook};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::channel::{Channel, Reply, send, try_send};
+use crate::support::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud, texts};
+use crate::support::configuration::{bridge_toml, with_callback};
+use crate::support::database::{Database, Engine};
+use crate::support::patience::{PATIENCE, eventually};
+use crate::support::process::{PROGRAM, Process};
+use crate::support::receiver::{Receiver, SECRET};
+
+/// A version's process, and the channel `sms` that calls it.
+struct Replica {
+    process: Process,
+    sms: Channel,
+    admin: Channel,
+}
+
+/// One database and one Cloud for replicas of both versions.
+struct Update {
+    cloud: Cloud,
+    callback: Receiver,
+    toml: String,
+}
+
+impl Update {
+    async fn begin() -> Self {
+        let cloud = Cloud::start().await;
+        let callback = Receiver::start().await;
+        let database = Database::create(Engine::Postgres).await;
+        let toml = bridge_toml(&database.location, &cloud.url);
+        let toml = with_callback(&toml, &callback.url, &format!("\"{SECRET}\""));
+        Self {
+            cloud,
+            callback,
+            toml,
+        }
+    }
+
+    /// A replica of the version before.
+    async fn former(&self) -> Replica {
+        let program = std::env::var_os("FORMER_BRIDGE")
+            .expect("FORMER_BRIDGE names the program; scripts/rolling-update builds it");
+        let program = PathBuf::from(program);
+        let is_this = std::fs::read(&program).unwrap() == std::fs::read(PROGRAM).unwrap();
+        assert!(!is_this, "FORMER_BRIDGE is this version");
+        Replica::new(Process::serve_program(&program, &self.toml).await)
+    }
+
+    /// A replica of this version.
+    async fn this(&self) -> Replica {
+        Replica::new(Process::serve(&self.toml).await)
+    }
+
+    /// Has the Cloud tell this replica alone what happens.
+    fn tell(&self, replica: &Replica) {
+        let url = format!("http://{}/webhooks/{ACCOUNT}", replica.sms.address());
+        self.cloud.sandbox.subscribe(Webhook {
+            account_id: ACCOUNT.to_owned(),
+            client_id: CLIENT_ID.to_owned(),
+            client_secret: CLIENT_SECRET.to_owned().into(),
+            url: url.parse().unwrap(),
+            algorithm: Algorithm::Sha256,
+            retry: Retry::TimeToLive(86400),
+        });
+    }
+
+    /// An agent says something, and the replica that is told takes it.
+    async fn agent_says(&self, conversation: &str, text: &str) {
+        let action = json!({"type": "text", "text": text});
+        let action = serde_json::from_value(action).unwrap();
+        self.cloud.sandbox.act(conversation, action).unwrap();
+        eventually("the Cloud has told it", async || {
+            (self.cloud.sandbox.pending_notifications() == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// What users have said, conversation by conversation.
+    fn said(&self) -> BTreeMap<String, Vec<String>> {
+        let conversations = self.cloud.sandbox.conversations();
+        let of_user = conversations.iter().map(|conversation| {
+            let user = &conversation.consumer.ext_consumer_id;
+            (
+                user.strip_prefix("sms:").unwrap().to_owned(),
+                texts(conversation),
+            )
+        });
+        let said: BTreeMap<_, _> = of_user.collect();
+        assert_eq!(said.len(), conversations.len(), "a user has two");
+        said
+    }
+
+    async fn until_said(&self, user: &str, expected: &[&str]) {
+        eventually("all is at the Cloud", async || {
+            let said = self.said();
+            (said.get(user)? == expected).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until a channel was told all of these, in this order, and nothing twice.
+    async fn until_told(&self, expected: &[&str]) {
+        eventually("the channel is told", async || {
+            (self.told() == expected).then_some(())
+        })
+        .await;
+    }
+
+    /// The texts of agents that the channel has taken, repeats left out.
+    fn told(&self) -> Vec<String> {
+        let mut seen = Vec::new();
+        let mut told = Vec::new();
+        for received in self.callback.received() {
+            let (id, event) = (received.header("webhook-id").to_owned(), received.json());
+            if event["type"] == "message.created" && !seen.contains(&id) {
+                seen.push(id);
+                told.push(received.text());
+            }
+        }
+        told
+    }
+}
+
+impl Replica {
+    fn new((process, sms, admin): (Process, Channel, Channel)) -> Self {
+        Self {
+            process,
+            sms,
+            admin,
+        }
+    }
+
+    /// A message that is queued, whether the Cloud could take it or not.
+    async fn queue(&self, user: &str, text: &str) {
+        let request = message(&self.sms, user, text).header("prefer", "respond-async");
+        send(request).await.expect(202);
+    }
+
+    async fn stop(mut self) {
+        self.process.signal("TERM").await;
+        assert_eq!(self.process.wait().await.code(), Some(0));
+    }
+
+    async fn crash(self) {
+        self.process.kill().await;
+    }
+}
+
+fn message(sms: &Channel, user: &str, text: &str) -> reqwest::RequestBuilder {
+    sms.request(Method::POST, &format!("/v1/users/{user}/messages"))
+        .header("content-type", "application/json")
+        .body(json!({"text": text}).to_string())
+}
+
+async fn keyed(replica: &Replica, key: &str, text: &str) -> Reply {
+    let request = message(&replica.sms, "ada", text);
+    send(request.header("idempotency-key", key)).await
+}
+
+fn is_repeat_of(repeat: Reply, first: &Value) -> bool {
+    repeat.headers["idempotency-replayed"] == "true" && repeat.expect(201) == *first
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "scripts/rolling-update builds the version before"]
+async fn a_conversation_of_one_version_takes_messages_of_the_other() {
+    let update = Update::begin().await;
+    let former = update.former().await;
+    former.sms.say("ada", "1").await.expect(201);
+
+    let this = update.this().await;
+    this.sms.say("ada", "2").await.expect(201);
+    this.sms.say("bob", "1").await.expect(201);
+    former.sms.say("ada", "3").await.expect(201);
+    former.sms.say("bob", "2").await.expect(201);
+    let shown = this.sms.get("/v1/users/ada").await.expect(200);
+    assert_eq!(former.sms.get("/v1/users/ada").await.expect(200), shown);
+    let closed = "/v1/users/ada/conversation/close";
+    this.sms.post(closed, json!({})).await.expect(200);
+
+    former
+        .sms
+        .get("/v1/users/ada/conversation")
+        .await
+        .expect(200)["state"]
+        .as_str()
+        .filter(|state| *state == "closed")
+        .expect("the former version does not see the close");
+    let conversations = update.cloud.sandbox.conversations();
+    let said: Vec<_> = conversations.iter().map(texts).collect();
+    assert_eq!(said, [vec!["1", "2", "3"], vec!["1", "2"]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "scripts/rolling-update builds the version before"]
+async fn what_one_version_has_queued_the_other_sends() {
+    let update = Update::begin().await;
+    let former = update.former().await;
+    let this = update.this().await;
+    let users = ["a", "b", "c", "d"];
+
+    for text in 0..6 {
+        for (place, user) in users.iter().enumerate() {
+            let replica = if (text + place) % 2 == 0 {
+                &former
+            } else {
+                &this
+            };
+            replica.queue(user, &text.to_string()).await;
+        }
+    }
+
+    for user in users {
+        update
+            .until_said(user, &["0", "1", "2", "3", "4", "5"])
+            .await;
+    }
+    // What one leaves behind when it dies, the other takes over, and the other way round.
+    former.queue("a", "6").await;
+    former.crash().await;
+    update
+        .until_said("a", &["0", "1", "2", "3", "4", "5", "6"])
+        .await;
+    let former = update.former().await;
+    this.queue("b", "6").await;
+    this.crash().await;
+    update
+        .until_said("b", &["0", "1", "2", "3", "4", "5", "6"])
+        .await;
+    former.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "scripts/rolling-update builds the version before"]
+async fn a_key_of_one_version_is_known_to_the_other() {
+    let update = Update::begin().await;
+    let former = update.former().await;
+    let before = keyed(&former, "before", "1").await.expect(201);
+
+    let this = update.this().await;
+    let of_former = keyed(&former, "of-former", "2").await.expect(201);
+    let of_this = keyed(&this, "of-this", "3").await.expect(201);
+
+    assert!(is_repeat_of(keyed(&this, "before", "1").await, &before));
+    assert!(is_repeat_of(
+        keyed(&this, "of-former", "2").await,
+        &of_former
+    ));
+    assert!(is_repeat_of(keyed(&former, "of-this", "3").await, &of_this));
+    for replica in [&former, &this] {
+        for key in ["of-former", "of-this"] {
+            let reused = keyed(replica, key, "another").await;
+            reused.expect_problem(422, "idempotency-key-reused");
+        }
+    }
+    update.until_said("ada", &["1", "2", "3"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "scripts/rolling-update builds the version before"]
+async fn what_the_cloud_tells_one_version_the_other_delivers() {
+    let update = Update::begin().await;
+    let former = update.former().await;
+    update.tell(&former);
+    let opened = former.sms.say("ada", "hello").await.expect(201);
+    let conversation = opened["conversation_id"].as_str().unwrap();
+    update.callback.answer_status(503);
+    update.agent_says(conversation, "1").await;
+
+    // The former version has taken it and could not deliver it; then it is gone.
+    former.crash().await;
+    let this = update.this().await;
+    update.callback.answer_status(200);
+    update.until_told(&["1"]).await;
+    // The other way round.
+    update.callback.answer_status(503);
+    update.tell(&this);
+    update.agent_says(conversation, "2").await;
+    this.crash().await;
+    let former = update.former().await;
+    update.callback.answer_status(200);
+    update.until_told(&["1", "2"]).await;
+    // Side by side, whoever is told and whoever delivers.
+    let this = update.this().await;
+    for (number, replica) in [&former, &this, &former, &this].into_iter().enumerate() {
+        update.tell(replica);
+        update
+            .agent_says(conversation, &(number + 3).to_string())
+            .await;
+    }
+    update.until_told(&["1", "2", "3", "4", "5", "6"]).await;
+    let read = |replica: &Replica| {
+        let sms = replica.sms.clone();
+        async move { sms.get("/v1/events?limit=1000").await.expect(200) }
+    };
+    assert_eq!(read(&former).await, read(&this).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "scripts/rolling-update builds the version before"]
+async fn the_version_before_starts_again_on_the_new_schema() {
+    let update = Update::begin().await;
+    let former = update.former().await;
+    former.sms.say("ada", "1").await.expect(201);
+    let this = update.this().await;
+
+    // A crash during the update.
+    former.crash().await;
+    this.sms.say("ada", "2").await.expect(201);
+    let former = update.former().await;
+    former.sms.say("ada", "3").await.expect(201);
+    // A roll-back.
+    this.stop().await;
+    former.sms.say("ada", "4").await.expect(201);
+    former.stop().await;
+    let former = update.former().await;
+    former.sms.say("ada", "5").await.expect(201);
+    former.admin.get("/readyz").await.expect(200);
+    // And the update at last.
+    let this = update.this().await;
+    former.stop().await;
+    this.sms.say("ada", "6").await.expect(201);
+
+    update
+        .until_said("ada", &["1", "2", "3", "4", "5", "6"])
+        .await;
+}
+
+/// Users send without a pause for as long as the update takes, each message with a key, again at the next replica until it is
+/// taken.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "scripts/rolling-update builds the version before"]
+async fn an_update_under_load_loses_and_doubles_nothing() {
+    const USERS: usize = 6;
+    let update = Update::begin().await;
+    let (first, second) = (update.former().await, update.former().await);
+    // Where the load balancer sends requests.
+    let replicas = vec![first.sms.clone(), second.sms.clone()];
+    let load = Arc::new(Load {
+        replicas: Mutex::new(replicas),
+        taken: AtomicUsize::new(0),
+        is_over: AtomicBool::new(false),
+    });
+    let users: Vec<_> = (0..USERS)
+        .map(|user| {
+            let load = Arc::clone(&load);
+            tokio::task::spawn(async move { load.speak(&format!("user-{user}")).await })
+        })
+        .collect();
+
+    load.until_more().await;
+    let third = update.this().await;
+    load.replace(&first, &third);
+    first.stop().await;
+    load.until_more().await;
+    let fourth = update.this().await;
+    load.replace(&second, &fourth);
+    load.until_more().await;
+    second.stop().await;
+    load.until_more().await;
+    load.is_over.store(true, Ordering::Relaxed);
+
+    let mut expected = BTreeMap::new();
+    for (user, speaking) in users.into_iter().enumerate() {
+        let said = (0..speaking.await.unwrap()).map(|text| text.to_string());
+        expected.insert(format!("user-{user}"), said.collect::<Vec<_>>());
+    }
+    eventually("all is at the Cloud", async || {
+        (update.said() == expected).then_some(())
+    })
+    .await;
+    // And no more than that, when those who worked on it have ended.
+    third.stop().await;
+    fourth.stop().await;
+    assert_eq!(update.said(), expected);
+}
+
+/// What users send, and through which replicas.
+struct Load {
+    replicas: Mutex<Vec<Channel>>,
+    taken: AtomicUsize,
+    is_over: AtomicBool,
+}
+
+impl Load {
+    /// Waits until some more messages have been taken.
+    async fn until_more(&self) {
+        let enough = self.taken.load(Ordering::Relaxed) + 50;
+        eventually("more messages are taken", async || {
+            (self.taken.load(Ordering::Relaxed) >= enough).then_some(())
+        })
+        .await;
+    }
+
+    /// The load balancer learns that a replica is about to stop and another is there.
+    fn replace(&self, leaves: &Replica, comes: &Replica) {
+        let mut replicas = self.replicas.lock().unwrap();
+        replicas.retain(|sms| sms.address() != leaves.sms.address());
+        replicas.push(comes.sms.clone());
+    }
+
+    /// A user speaks until it is over; how many messages that were.
+    async fn speak(&self, user: &str) -> usize {
+        let mut count = 0;
+        while !self.is_over.load(Ordering::Relaxed) {
+            let taken = tokio::time::timeout(PATIENCE, self.persist(user, count)).await;
+            taken.expect("no replica takes the message");
+            self.taken.fetch_add(1, Ordering::Relaxed);
+            count += 1;
+        }
+        count
+    }
+
+    /// Sends a message until it is taken, each time at another replica.
+    async fn persist(&self, user: &str, text: usize) {
+        let mut pauses = tokio::time::interval(Duration::from_millis(10));
+        for place in text.. {
+            pauses.tick().await;
+            let sms = {
+                let replicas = self.replicas.lock().unwrap();
+                replicas[place % replicas.len()].clone()
+            };
+            let request = message(&sms, user, &text.to_string());
+            let request = request.header("idempotency-key", format!("{user}-{text}"));
+            match try_send(request).await.map(|reply| reply.status) {
+                Ok(201 | 202) => return,
+                // It is worked on, or not accepted, or nobody is there any more.
+                Ok(409 | 503) | Err(_) => {}
+                Ok(status) => panic!("{status}"),
+            }
+        }
+    }
+}
