@@ -176,9 +176,10 @@ impl Sandbox {
         self.state().faults.push(fault);
     }
 
-    /// Forgets the faults that were ordered.
-    pub fn clear_faults(&self) {
-        self.state().faults = Faults::default();
+    /// Takes back the faults that have not struck yet, each with the times that were left of it.
+    #[must_use]
+    pub fn withdraw_faults(&self) -> Vec<Fault> {
+        self.state().faults.withdraw()
     }
 
     /// Chooses anew how the Cloud behaves where its documents leave that open.

@@ -125,6 +125,10 @@ impl Faults {
         }
     }
 
+    pub(super) fn withdraw(&mut self) -> Vec<Fault> {
+        std::mem::take(&mut self.0).into()
+    }
+
     /// The fault that strikes a request of `operation`, counted off.
     pub(super) fn take(&mut self, operation: Operation) -> Option<Fault> {
         let index = self.0.iter().position(|f| f.operation == operation)?;

@@ -75,7 +75,7 @@ impl Hooks {
         if subscribed.is_empty() {
             return 0;
         }
-        let struck = self.troubles.take(notification.kind);
+        let struck = self.troubles.take(notification);
         for subscription in &mut subscribed {
             let (queue, notification) = (&mut subscription.queue, notification.clone());
             match struck.map(|struck| struck.trouble) {

@@ -40,6 +40,8 @@ pub(super) struct Notification {
     /// Its order counts within this conversation; none for a body that a test wrote itself.
     pub(super) conversation: Option<String>,
     pub(super) kind: Kind,
+    /// Who published what it tells of; none for states and for what a test wrote itself.
+    pub(super) by: Option<Role>,
     pub(super) content: Content,
 }
 
@@ -98,7 +100,10 @@ impl Notification {
                 members.insert("metadata".to_owned(), metadata.clone());
             }
         }
-        Self::about(conversation, Kind::of(&event.event), change)
+        Self {
+            by: Some(event.originator.role),
+            ..Self::about(conversation, Kind::of(&event.event), change)
+        }
     }
 
     /// The conversation has another state, which is given whole.
@@ -117,6 +122,7 @@ impl Notification {
             account: conversation.consumer.account.clone(),
             conversation: Some(conversation.id.clone()),
             kind,
+            by: None,
             content: Content::Changes(vec![change]),
         }
     }

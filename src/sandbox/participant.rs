@@ -1,6 +1,6 @@
 //! Those who take part in a conversation, and who is to read what they say.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
@@ -14,7 +14,7 @@ pub struct Participant {
 }
 
 /// The part that a participant has, as the Cloud's notifications name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Role {
     /// The person on the channel.

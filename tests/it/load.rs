@@ -76,7 +76,7 @@ async fn a_user_has_no_more_requests_waiting_than_may(engine: Engine) {
     // Nobody else is refused anything.
     queue(&app, "bob", "hello").await.expect(202);
 
-    app.cloud.sandbox.clear_faults();
+    drop(app.cloud.sandbox.withdraw_faults());
     eventually("there is room again", async || {
         app.cloud.clock.advance(chrono::TimeDelta::seconds(1));
         let reply = queue(&app, "ada", "4").await;
@@ -112,7 +112,7 @@ async fn a_channel_has_no_more_requests_waiting_than_may(engine: Engine) {
         .header("prefer", "respond-async");
     send(request.body(MESSAGE)).await.expect(202);
 
-    app.cloud.sandbox.clear_faults();
+    drop(app.cloud.sandbox.withdraw_faults());
     eventually("there is room again", async || {
         app.cloud.clock.advance(chrono::TimeDelta::seconds(1));
         let reply = queue(&app, "d", "hello").await;
@@ -133,7 +133,7 @@ async fn no_promise_is_made_for_what_there_is_no_room_for(engine: Engine) {
 
     assert!(refused.headers.contains_key("retry-after"));
     refused.expect_problem(503, "cloud-unavailable");
-    app.cloud.sandbox.clear_faults();
+    drop(app.cloud.sandbox.withdraw_faults());
     eventually("it can be sent again", async || {
         app.cloud.clock.advance(chrono::TimeDelta::seconds(1));
         let reply = app.sms.say("ada", "third").await;

@@ -105,6 +105,7 @@ impl Sandbox {
             account: account.to_owned(),
             conversation: None,
             kind: Kind::Raw,
+            by: None,
             content: Content::Raw(body.into()),
         };
         let now = self.0.clock.now();

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use serde::Deserialize;
 
-use crate::sandbox::notification::Kind;
+use crate::sandbox::notification::{Kind, Notification};
+use crate::sandbox::participant::Role;
 
 /// An order to deliver notifications otherwise than usual.
 ///
@@ -20,6 +21,9 @@ pub struct Disturbance {
     /// The only ones that are struck; any unless given.
     #[serde(default)]
     pub only: Option<Kind>,
+    /// Only what someone in this part published is struck; anybody's, and states, unless given.
+    #[serde(default)]
+    pub by: Option<Role>,
 }
 
 /// What happens to a notification.
@@ -50,6 +54,7 @@ impl Disturbance {
             trouble,
             times: once(),
             only: None,
+            by: None,
         }
     }
 }
@@ -73,9 +78,12 @@ impl Troubles {
         }
     }
 
-    /// The trouble that strikes a notification of `kind`, counted off.
-    pub(super) fn take(&mut self, kind: Kind) -> Option<Struck> {
-        let strikes = |d: &Disturbance| d.only.is_none_or(|only| only == kind);
+    /// The trouble that strikes a notification, counted off.
+    pub(super) fn take(&mut self, notification: &Notification) -> Option<Struck> {
+        let strikes = |d: &Disturbance| {
+            d.only.is_none_or(|only| only == notification.kind)
+                && d.by.is_none_or(|by| Some(by) == notification.by)
+        };
         let index = self.0.iter().position(strikes)?;
         let disturbance = self.0.get_mut(index)?;
         disturbance.times -= 1;

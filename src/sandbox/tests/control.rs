@@ -55,6 +55,26 @@ async fn unknown_paths_and_methods_are_refused_in_json() {
 }
 
 #[tokio::test]
+async fn a_fault_that_has_not_struck_can_be_taken_back() {
+    let cloud = Cloud::new();
+    let tokens = cloud.tokens("u-1").await;
+    let id = cloud.open(&tokens).await;
+    cloud.sandbox.inject(Fault {
+        times: 3,
+        ..Fault::status(Operation::Send, StatusCode::BAD_GATEWAY)
+    });
+    let struck = cloud.send(&tokens, &text(&id, "x")).await;
+    assert_eq!(struck.status, StatusCode::BAD_GATEWAY);
+
+    let left = cloud.sandbox.withdraw_faults();
+
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].times, 2);
+    let spared = cloud.send(&tokens, &text(&id, "x")).await;
+    assert_eq!(spared.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_fault_strikes_so_many_requests_of_its_operation() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;

@@ -7,9 +7,9 @@ mod retries;
 
 use super::receiver::{Answering, CLIENT, Got, Receiver, SECRET, eventually};
 use super::*;
-use crate::sandbox::Kind;
 use crate::sandbox::agent::Action;
 use crate::sandbox::hooks::{Algorithm, Disturbance, Retry, Trouble, Webhook};
+use crate::sandbox::{Kind, Role};
 
 /// The texts that came, with those of one request joined.
 pub(super) fn texts(got: &[Got]) -> Vec<String> {

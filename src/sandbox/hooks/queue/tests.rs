@@ -15,6 +15,7 @@ fn about(conversation: &str, number: usize) -> Notification {
         account: "le1".to_owned(),
         conversation: Some(conversation.to_owned()),
         kind: Kind::Content,
+        by: None,
         content: Content::Changes(vec![json!(format!("{conversation}{number}"))]),
     }
 }

@@ -149,6 +149,22 @@ async fn trouble_can_be_kept_to_one_kind() {
 }
 
 #[tokio::test]
+async fn trouble_can_be_kept_to_what_one_part_publishes() {
+    let only_the_agents = Disturbance {
+        by: Some(Role::AssignedAgent),
+        ..Disturbance::next(Trouble::Drop)
+    };
+    let (cloud, receiver, tokens, id) = disturbed(only_the_agents).await;
+
+    cloud.say(&tokens, &id, "a").await;
+    cloud.sandbox.act(&id, Action::say("b")).unwrap();
+    cloud.say(&tokens, &id, "c").await;
+    cloud.settled().await;
+
+    assert_eq!(texts(&receiver.got()), ["a", "c"]);
+}
+
+#[tokio::test]
 async fn trouble_is_not_used_up_where_nobody_is_told() {
     let cloud = Cloud::new();
     cloud.sandbox.disturb(Disturbance::next(Trouble::Drop));
