@@ -21,6 +21,7 @@ mod support;
 mod actions;
 mod commands;
 mod configuration;
+mod crash;
 mod deliveries;
 mod demo;
 mod events;

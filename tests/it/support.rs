@@ -9,9 +9,11 @@ pub(crate) mod connection;
 pub(crate) mod database;
 pub(crate) mod events;
 pub(crate) mod patience;
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod receiver;
 pub(crate) mod relay;
+pub(crate) mod wire;
 
 /// Runs each named test on PostgreSQL and on SQLite.
 macro_rules! on_both_engines {

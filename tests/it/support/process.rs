@@ -64,6 +64,9 @@ pub(crate) struct Process {
     folder: Option<TempDir>,
 }
 
+/// What a line of the log says once the service listens.
+const SERVING: &str = " serving ";
+
 /// Lines that another task goes on collecting.
 type Lines = Arc<Mutex<Vec<String>>>;
 
@@ -89,29 +92,48 @@ impl Process {
 
     /// The same with a log as detailed as `RUST_LOG` can say.
     pub(crate) async fn serve_logging(toml: &str, level: &str) -> (Self, Channel, Channel) {
-        let (folder, mut command) = configured("serve", toml);
-        command.env("RUST_LOG", level);
-        Self::listening(folder, command).await
+        Self::start_serving(Path::new(PROGRAM), toml, level)
+            .listening()
+            .await
     }
 
     /// The same with another version of the program.
     pub(crate) async fn serve_program(program: &Path, toml: &str) -> (Self, Channel, Channel) {
-        let (folder, mut command) = configured_of(program, "serve", toml);
-        command.env("RUST_LOG", "info");
-        Self::listening(folder, command).await
+        Self::start_serving(program, toml, "info").listening().await
     }
 
-    async fn listening(folder: TempDir, command: Command) -> (Self, Channel, Channel) {
+    async fn listening(self) -> (Self, Channel, Channel) {
+        let serving = self.log_line(SERVING).await;
+        let (sms, admin) = addresses(&serving);
+        (self, sms, admin)
+    }
+
+    /// The same where it may end instead, as without a database.
+    pub(crate) async fn try_serve(toml: &str) -> Result<(Self, Channel, Channel), String> {
+        let mut process = Self::start_serving(Path::new(PROGRAM), toml, "info");
+        let ended = eventually("it serves or ends", async || {
+            let serving = find(&process.log, SERVING).map(Ok);
+            serving.or_else(|| process.child.try_wait().unwrap().map(Err))
+        })
+        .await;
+        match ended {
+            Ok(serving) => {
+                let (sms, admin) = addresses(&serving);
+                Ok((process, sms, admin))
+            }
+            Err(_) => {
+                process.wait().await;
+                Err(process.log())
+            }
+        }
+    }
+
+    fn start_serving(program: &Path, toml: &str, level: &str) -> Self {
+        let (folder, mut command) = configured_of(program, "serve", toml);
+        command.env("RUST_LOG", level);
         let mut process = Self::start(command);
         process.folder = Some(folder);
-        let serving = process.log_line(" serving ").await;
-        let address = |key: &str| {
-            let value = serving.split(key).nth(1).unwrap();
-            format!("http://{}", value.split_whitespace().next().unwrap())
-        };
-        let sms = Channel::new(&address(" listen="), SMS_KEY);
-        let admin = Channel::new(&address("admin_listen="), "none");
-        (process, sms, admin)
+        process
     }
 
     /// Waits for a line of the log that holds `text`.
@@ -125,11 +147,7 @@ impl Process {
     }
 
     async fn line(&self, lines: &Lines, text: &str) -> String {
-        eventually(text, async || {
-            let lines = lines.lock().unwrap();
-            lines.iter().find(|line| line.contains(text)).cloned()
-        })
-        .await
+        eventually(text, async || find(lines, text)).await
     }
 
     /// All that the log says so far.
@@ -186,6 +204,21 @@ pub(crate) async fn run(mut command: Command) -> Ended {
         output: String::from_utf8(output.stdout).unwrap(),
         errors: String::from_utf8(output.stderr).unwrap(),
     }
+}
+
+fn find(lines: &Lines, text: &str) -> Option<String> {
+    let lines = lines.lock().unwrap();
+    lines.iter().find(|line| line.contains(text)).cloned()
+}
+
+/// The channel `sms` and the admin address, as the line says that tells of serving.
+fn addresses(serving: &str) -> (Channel, Channel) {
+    let address = |key: &str| {
+        let value = serving.split(key).nth(1).unwrap();
+        format!("http://{}", value.split_whitespace().next().unwrap())
+    };
+    let sms = Channel::new(&address(" listen="), SMS_KEY);
+    (sms, Channel::new(&address("admin_listen="), "none"))
 }
 
 fn collect(stream: impl AsyncRead + Unpin + Send + 'static) -> (Lines, JoinHandle<()>) {

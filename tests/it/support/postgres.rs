@@ -1,0 +1,182 @@
+//! A PostgreSQL server of a test's own, which can be stopped as a power cut stops one.
+
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+/// What a guard does: it waits until the test is over, however it ended, and then cleans up.
+const GUARD: &str = r#"
+    read -r _
+    cd "$1" && [ ! -e data/postmaster.pid ] || $2 "$3/pg_ctl" -D data -m immediate stop
+    cd / && rm -rf "$1"
+"#;
+
+/// A running server, with all its promises about what a commit is; gone with this value.
+#[derive(Debug)]
+pub(crate) struct Server {
+    folder: String,
+    programs: String,
+    /// Before each of its programs: what makes the caller somebody whom it does not refuse.
+    disguise: Vec<String>,
+    port: u16,
+    guard: Child,
+}
+
+impl Server {
+    /// Makes a cluster and starts it.
+    pub(crate) fn start() -> Self {
+        let programs = output(
+            &mut Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres"))
+                .arg("--programs"),
+        );
+        // Below /tmp: the server's user must be able to enter it, and the path of a socket is limited to some 100 bytes.
+        let folder = TempDir::with_prefix_in("liveperson-bridge-crash.", "/tmp").unwrap();
+        let folder = folder.keep().to_str().unwrap().to_owned();
+        let disguise = disguise(&folder);
+        let guard = Command::new("sh")
+            .args([
+                "-c",
+                GUARD,
+                "guard",
+                &folder,
+                &disguise.join(" "),
+                &programs,
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // A signal to the test's group is not for it.
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut server = Self {
+            folder,
+            programs,
+            disguise,
+            port: 0,
+            guard,
+        };
+        let initdb = server.run(
+            "initdb",
+            "-U postgres --auth=trust --encoding=UTF8 --locale=C --no-sync",
+        );
+        assert!(initdb, "initdb failed");
+        // Asking for a free port and then binding it is a race; binding is the question.
+        let started = (0..5).any(|_| {
+            server.port = rand::random_range(20_000..32_000);
+            server.try_start()
+        });
+        assert!(started, "{}", server.log());
+        server
+    }
+
+    /// Its URL, as a superuser.
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Stops it in the middle of whatever it does; it will have to recover.
+    pub(crate) fn crash(&self) {
+        assert!(self.run("pg_ctl", "-m immediate stop"), "{}", self.log());
+    }
+
+    /// Starts it again where it was.
+    pub(crate) fn start_again(&self) {
+        assert!(self.try_start(), "{}", self.log());
+    }
+
+    fn try_start(&self) -> bool {
+        let options = format!(
+            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c max_connections=100",
+            self.port, self.folder
+        );
+        self.command("pg_ctl")
+            .args([
+                "-l",
+                "server.log",
+                "-w",
+                "-t",
+                "60",
+                "-o",
+                &options,
+                "start",
+            ])
+            .status()
+            .unwrap()
+            .success()
+    }
+
+    fn run(&self, program: &str, arguments: &str) -> bool {
+        let mut command = self.command(program);
+        command.args(arguments.split(' '));
+        command.status().unwrap().success()
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let program = format!("{}/{program}", self.programs);
+        let mut words = self.disguise.iter().chain([&program]);
+        let mut command = Command::new(words.next().unwrap());
+        command
+            .args(words)
+            .args(["-D", "data"])
+            .current_dir(&self.folder)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        // What the caller's environment says of other servers.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(format!("{}/server.log", self.folder)).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The end of its input is what the guard waits for.
+        if let Some(mut input) = self.guard.stdin.take() {
+            let _may_be_gone = input.write_all(b"\n");
+        }
+        let _may_be_gone = self.guard.wait();
+    }
+}
+
+/// The server refuses to run as root: gives the folder to somebody else, and says what makes one that.
+fn disguise(folder: &str) -> Vec<String> {
+    let id = |arguments: &[&str]| {
+        let id = Command::new("id").args(arguments).output().unwrap();
+        let text = String::from_utf8(id.stdout).unwrap().trim().to_owned();
+        id.status.success().then_some(text)
+    };
+    if id(&["-u"]).unwrap() != "0" {
+        return vec![];
+    }
+    let user = ["postgres", "nobody"]
+        .into_iter()
+        .find(|user| id(&["-u", user]).is_some())
+        .unwrap();
+    let group = id(&["-g", user]).unwrap();
+    output(Command::new("chown").args([user, folder]));
+    let words = [
+        "setpriv",
+        &format!("--reuid={user}"),
+        &format!("--regid={group}"),
+        "--clear-groups",
+    ];
+    words.map(str::to_owned).into()
+}
+
+/// What a command writes that must succeed.
+fn output(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
