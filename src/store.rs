@@ -47,7 +47,7 @@ pub use idempotency::{Answer, Begun, Claim, KeyedRequest};
 pub use log::{LoggedEvent, NewEvent, Page};
 pub use nacks::DueNack;
 pub use requests::{
-    Conclusion, DueLane, Echo, Flight, Keeping, NewRequest, Report, Request, RequestKind,
+    Conclusion, DueLane, Echo, Flight, Hearing, Keeping, NewRequest, Report, Request, RequestKind,
     RequestState, Settled, Step,
 };
 pub use typing::{DueTyping, Typing};

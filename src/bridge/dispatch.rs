@@ -20,15 +20,6 @@ use crate::types::event::data::Failure;
 use crate::types::message::Sequence;
 use crate::types::trace::Trace;
 
-/// 10 s: how long an echo may take while the Cloud tells of other things.
-const ECHO: TimeDelta = TimeDelta::seconds(10);
-
-/// 30 s: how long it may take while the Cloud tells nothing at all, as in an outage of its notifications.
-const ECHO_IN_SILENCE: TimeDelta = TimeDelta::seconds(30);
-
-/// 2 s: how often it is looked whether the Cloud tells anything.
-const LISTEN: TimeDelta = TimeDelta::seconds(2);
-
 /// 20 s: an opening and what is sent after it; each part has a limit of its own.
 const TRY_LIMIT: Duration = Duration::from_secs(20);
 
@@ -224,19 +215,12 @@ impl Bridge {
             return self.conclude(lane, &job, settlement, Some(flight)).await;
         }
         let now = self.parts.clock.now();
-        let heard = store.last_hearing(&lane.due.key.account_id).await?;
-        let (patient, silent) = (flight.begun_at + ECHO, flight.begun_at + ECHO_IN_SILENCE);
-        let is_heard = heard.is_some_and(|heard| heard > flight.begun_at);
-        if now >= silent || (is_heard && now >= patient) {
+        let hearing = store.last_hearing(&lane.due.key.account_id).await?;
+        let Some(look) = schedule::next_look_for_echo(flight.begun_at, hearing, now) else {
             let why = "cloud-outcome-unknown";
             return self
                 .conclude(lane, &job, Conclusion::Postponed { why }, Some(flight))
                 .await;
-        }
-        let look = if now < patient {
-            patient
-        } else {
-            silent.min(now + LISTEN)
         };
         Ok(Next::AwaitEcho(look, flight.clone()))
     }

@@ -1,9 +1,12 @@
-//! When a request is tried again: pure functions of how often it was tried, of what the Cloud asks for, and of chance.
+//! When a request is tried again: pure functions of how often it was tried, of what the Cloud asks for and tells, and of
+//! chance.
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use rand::{Rng, RngExt as _};
+
+use crate::store::Hearing;
 
 /// The vendor's advice for an answer of the 5xx kind: three tries after 5, 10 and 15 s, then ever longer pauses.
 const PAUSES: [i64; 7] = [5, 10, 15, 30, 60, 120, 240];
@@ -13,6 +16,43 @@ const THROTTLED_PAUSES: [i64; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// 1 h: longer than any sane `Retry-After`; one that asks for more is asked again then.
 const LONGEST: Duration = Duration::from_hours(1);
+
+/// 10 s: how long an echo may take. It is missing once the Cloud tells of what happened so much later.
+const ECHO: TimeDelta = TimeDelta::seconds(10);
+
+/// 30 s: how long it may take while the Cloud tells nothing at all, as in an outage of its notifications.
+const ECHO_IN_SILENCE: TimeDelta = TimeDelta::seconds(30);
+
+/// 5 min: how long it may take at most, where the Cloud tells of nothing but the past, or of no times.
+const ECHO_AT_MOST: TimeDelta = TimeDelta::minutes(5);
+
+/// 2 s: how often it is looked whether the Cloud tells anything.
+const LISTEN: TimeDelta = TimeDelta::seconds(2);
+
+/// When to look again for the echo of a try; none where it is missing for good.
+///
+/// What the Cloud tells after an outage of its notifications is old at first, so that it tells anything says little.
+pub(super) fn next_look_for_echo(
+    begun_at: DateTime<Utc>,
+    hearing: Option<Hearing>,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    let patient = begun_at + ECHO;
+    let has_told_of_later = hearing.is_some_and(|hearing| hearing.told_at >= patient);
+    let heard_at = hearing.map_or(begun_at, |hearing| hearing.heard_at.max(begun_at));
+    let given_up = if has_told_of_later {
+        patient
+    } else {
+        (heard_at + ECHO_IN_SILENCE).min(begun_at + ECHO_AT_MOST)
+    };
+    if now >= given_up {
+        None
+    } else if now < patient {
+        Some(patient)
+    } else {
+        Some(given_up.min(now + LISTEN))
+    }
+}
 
 /// How long to wait after the try of this number, counted from 1.
 pub(super) fn delay(
@@ -80,5 +120,39 @@ mod tests {
 
         assert!((granted(asked(7)) - 7.0).abs() < 0.001);
         assert!((granted(asked(1_000_000)) - 3600.0).abs() < 0.001);
+    }
+
+    #[test]
+    fn an_echo_is_missing_once_the_cloud_tells_of_later_things_or_is_silent() {
+        let at = |seconds| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
+        let heard = |heard_at, told_at| {
+            Some(Hearing {
+                heard_at: at(heard_at),
+                told_at: at(told_at),
+            })
+        };
+        // The try begins at 100.
+        for (hearing, now, look) in [
+            (None, 101, Some(110)),
+            (None, 110, Some(112)),
+            (None, 129, Some(130)),
+            (None, 130, None),
+            // It tells of what happened before, or just after.
+            (heard(99, 99), 130, None),
+            (heard(105, 104), 110, Some(112)),
+            (heard(105, 104), 134, Some(135)),
+            (heard(105, 104), 135, None),
+            // It tells of what happened well after.
+            (heard(111, 110), 111, None),
+            (heard(104, 300), 109, Some(110)),
+            (heard(104, 300), 110, None),
+            // It is behind, and goes on telling.
+            (heard(160, 99), 160, Some(162)),
+            (heard(398, 99), 399, Some(400)),
+            (heard(399, 99), 400, None),
+        ] {
+            let found = next_look_for_echo(at(100), hearing, at(now));
+            assert_eq!(found, look.map(at), "{hearing:?} at {now}");
+        }
     }
 }

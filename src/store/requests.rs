@@ -20,8 +20,8 @@ use crate::types::file::{FileId, FileType};
 use crate::types::ids::{ChannelId, ConversationId, UserId, UserKey};
 use crate::types::message::{MessageId, Sequence};
 
-pub use echoes::Echo;
 pub(super) use echoes::hear_echoes;
+pub use echoes::{Echo, Hearing};
 pub use settling::{Conclusion, Settled};
 
 /// What a request asks for.

@@ -16,7 +16,7 @@ use super::interpreter::{Interpreter, Reading};
 use super::receiver::Error;
 use super::wire::Change;
 use crate::clock::SharedClock;
-use crate::store::{self, Admission, Arrival, Fate, Store};
+use crate::store::{self, Admission, Arrival, Fate, Hearing, Store};
 use crate::types::ids::{AccountId, ConversationId};
 
 /// Notifications that may wait for the writer; beyond it the Cloud is asked to come again.
@@ -211,18 +211,23 @@ impl Writer {
             .await
     }
 
-    /// Notes which accounts the Cloud has told of, seldom enough that it costs nothing.
+    /// Notes which accounts the Cloud has told of and how far, seldom enough that it costs nothing.
     async fn note_hearings(&mut self, batch: &Batch) {
-        let now = self.clock.now();
-        for arrival in &batch.arrivals {
-            let account = &arrival.account_id;
+        let heard_at = self.clock.now();
+        let mut told = HashMap::<&AccountId, DateTime<Utc>>::new();
+        for (arrival, change) in batch.arrivals.iter().zip(&batch.changes) {
+            let told_at = told.entry(&arrival.account_id).or_default();
+            *told_at = change.happened_at().unwrap_or_default().max(*told_at);
+        }
+        for (account, told_at) in told {
             let last = self.heard.get(account);
-            if last.is_some_and(|last| now - *last < HEARING) {
+            if last.is_some_and(|last| heard_at - *last < HEARING) {
                 continue;
             }
-            match self.store.note_hearing(account, now).await {
+            let hearing = Hearing { heard_at, told_at };
+            match self.store.note_hearing(account, hearing).await {
                 Ok(()) => {
-                    self.heard.insert(account.clone(), now);
+                    self.heard.insert(account.clone(), heard_at);
                 }
                 Err(error) => tracing::warn!(
                     error = &error as &dyn std::error::Error,

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -229,6 +230,16 @@ impl Change {
         match &self.content {
             Content::Message(message) => message.dialog_id.as_ref(),
             Content::Conversation(_) | Content::Unknown(_) => None,
+        }
+    }
+
+    /// When it happened, by the Cloud's clock; chat states bear no time.
+    #[must_use]
+    pub fn happened_at(&self) -> Option<DateTime<Utc>> {
+        match &self.content {
+            Content::Message(message) => message.sent_at,
+            Content::Conversation(conversation) => conversation.updated_at,
+            Content::Unknown(_) => None,
         }
     }
 

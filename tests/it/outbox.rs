@@ -23,6 +23,7 @@ on_both_engines!(
     an_echo_shows_that_a_message_has_arrived,
     an_echo_of_an_earlier_message_that_says_the_same_shows_nothing,
     without_an_echo_a_message_is_sent_again_soon_where_the_cloud_tells_of_others,
+    an_echo_is_waited_for_while_the_cloud_is_behind_with_what_it_tells,
     without_an_echo_a_message_is_sent_again_later_where_the_cloud_is_silent,
     a_channel_can_ask_not_to_wait,
     a_channel_can_wait_less,
@@ -334,6 +335,29 @@ async fn without_an_echo_a_message_is_sent_again_soon_where_the_cloud_tells_of_o
     app.until_shown(&kept, "sent").await;
     let passed = now(&app) - begun;
     assert!((10_000..30_000).contains(&passed), "{passed}");
+    assert_eq!(texts(&app), ["first", "second"]);
+}
+
+async fn an_echo_is_waited_for_while_the_cloud_is_behind_with_what_it_tells(engine: Engine) {
+    let app = opened(engine).await;
+    lost(&app);
+    let begun = now(&app);
+    let kept = location(app.sms.say("ada", "second").await);
+    let conversation = app.cloud.only_conversation().id;
+
+    // As after an outage of its notifications: for 40 s what it tells of is older than the message.
+    for number in 0..20 {
+        app.cloud.clock.advance(TimeDelta::seconds(2));
+        let mut old = agent_text(&conversation, 100 + number, "hi");
+        old["body"]["changes"][0]["serverTimestamp"] = json!(begun - 1000);
+        notify(&app, &old).await;
+        let shown = app.sms.get(&kept).await.expect(200);
+        assert_eq!(shown["status"], "queued");
+    }
+    notify(&app, &echo(&app, 1, "second", begun)).await;
+
+    let sent = app.until_shown(&kept, "sent").await;
+    assert_eq!(sent["sequence"], 1);
     assert_eq!(texts(&app), ["first", "second"]);
 }
 

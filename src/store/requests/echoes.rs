@@ -26,6 +26,15 @@ pub struct Echo {
     pub sent_at: DateTime<Utc>,
 }
 
+/// What is known of the Cloud's telling, account by account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hearing {
+    /// When it last told anything, by our clock.
+    pub heard_at: DateTime<Utc>,
+    /// When the latest of what it told of happened, by its own clock.
+    pub told_at: DateTime<Utc>,
+}
+
 /// Keeps echoes, and makes the lanes due that may wait for one of them.
 pub(in crate::store) async fn hear_echoes(
     tx: &mut Tx,
@@ -155,32 +164,42 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn note_hearing(&self, account: &AccountId, at: DateTime<Utc>) -> Result<(), Error> {
+    pub async fn note_hearing(&self, account: &AccountId, hearing: Hearing) -> Result<(), Error> {
         run!(self, writer, |db| sqlx::query(
-            "INSERT INTO hearings (account_id, heard_at) VALUES ($1, $2)
-             ON CONFLICT (account_id) DO UPDATE SET heard_at = excluded.heard_at
-             WHERE hearings.heard_at < excluded.heard_at",
+            "INSERT INTO hearings (account_id, heard_at, told_at) VALUES ($1, $2, $3)
+             ON CONFLICT (account_id) DO UPDATE SET
+                 heard_at = CASE WHEN hearings.heard_at < excluded.heard_at
+                                 THEN excluded.heard_at ELSE hearings.heard_at END,
+                 told_at = CASE WHEN hearings.told_at < excluded.told_at
+                                THEN excluded.told_at ELSE hearings.told_at END",
         )
         .bind(account.as_str())
-        .bind(at.timestamp_millis())
+        .bind(hearing.heard_at.timestamp_millis())
+        .bind(hearing.told_at.timestamp_millis())
         .execute(db)
         .await?
         .rows_affected());
         Ok(())
     }
 
-    /// When the Cloud last told something of an account.
+    /// How far the Cloud has told of an account.
     ///
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn last_hearing(&self, account: &AccountId) -> Result<Option<DateTime<Utc>>, Error> {
-        let row: Option<(i64,)> = run!(self, readers, |db| sqlx::query_as(
-            "SELECT heard_at FROM hearings WHERE account_id = $1"
+    pub async fn last_hearing(&self, account: &AccountId) -> Result<Option<Hearing>, Error> {
+        let row: Option<(i64, i64)> = run!(self, readers, |db| sqlx::query_as(
+            "SELECT heard_at, told_at FROM hearings WHERE account_id = $1"
         )
         .bind(account.as_str())
         .fetch_optional(db)
         .await?);
-        row.map(|(ms,)| super::time(ms)).transpose()
+        row.map(|(heard_at, told_at)| {
+            Ok(Hearing {
+                heard_at: super::time(heard_at)?,
+                told_at: super::time(told_at)?,
+            })
+        })
+        .transpose()
     }
 }

@@ -1,8 +1,8 @@
 //! Requests that wait: kept in order, worked on under a lease, settled once.
 
 use liveperson_bridge::store::{
-    Claim, Conclusion, DueLane, Flight, Keeping, KeyedRequest, NewEvent, NewRequest, RequestKind,
-    RequestState, Settled, Store, UserRef,
+    Claim, Conclusion, DueLane, Flight, Hearing, Keeping, KeyedRequest, NewEvent, NewRequest,
+    RequestKind, RequestState, Settled, Store, UserRef,
 };
 use liveperson_bridge::types::event::data::Failure;
 use liveperson_bridge::types::event::{EventId, EventType};
@@ -403,10 +403,17 @@ async fn when_the_cloud_last_told_anything_is_kept(engine: Engine) {
     let account: AccountId = "12345678".parse().unwrap();
 
     assert_eq!(store.last_hearing(&account).await.unwrap(), None);
-    store.note_hearing(&account, at(5)).await.unwrap();
-    store.note_hearing(&account, at(3)).await.unwrap();
+    let hearing = |heard_at, told_at| Hearing {
+        heard_at: at(heard_at),
+        told_at: at(told_at),
+    };
+    for (heard_at, told_at) in [(5, 4), (3, 1), (6, 2)] {
+        let hearing = hearing(heard_at, told_at);
+        store.note_hearing(&account, hearing).await.unwrap();
+    }
 
-    assert_eq!(store.last_hearing(&account).await.unwrap(), Some(at(5)));
+    let last = store.last_hearing(&account).await.unwrap();
+    assert_eq!(last, Some(hearing(6, 4)));
 }
 
 async fn what_was_settled_long_ago_is_removed(engine: Engine) {
