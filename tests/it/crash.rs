@@ -46,7 +46,7 @@ async fn what_was_answered_2xx_is_neither_lost_nor_doubled_nor_out_of_order() {
     let verdict = Verdict::of(&scene, &broken, &users, &agents, drained).await;
     println!("{verdict}");
     if !verdict.complaints.is_empty() {
-        println!("the replicas' logs: {}", scene.keep_logs());
+        println!("crash: logs are kept in {}", scene.keep_logs());
     }
     assert!(
         verdict.complaints.is_empty(),

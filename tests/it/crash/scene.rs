@@ -179,7 +179,7 @@ impl Scene {
         pending["deliveries"].as_array().unwrap().is_empty()
     }
 
-    /// Writes down what all replicas have logged; where.
+    /// Writes down what all replicas have logged, and the latest tries of the Cloud to tell something; where.
     pub(super) fn keep_logs(&self) -> String {
         let mut logs = self.logs.lock().unwrap().clone();
         for process in self.replicas.lock().unwrap().iter().flatten() {
@@ -188,6 +188,12 @@ impl Scene {
         let folder = TempDir::with_prefix("liveperson-bridge-crash-logs.").unwrap();
         let folder = folder.keep();
         std::fs::write(folder.join("replicas.log"), logs.join("\n\n")).unwrap();
+        let notifications = self.sandbox.notifications().into_iter().map(|it| {
+            let (at, attempt, status) = (it.at.to_rfc3339(), it.attempt, it.status);
+            format!("{at} attempt {attempt}: {status:?} {}\n", it.body)
+        });
+        let notifications: String = notifications.collect();
+        std::fs::write(folder.join("notifications.log"), notifications).unwrap();
         folder.display().to_string()
     }
 }

@@ -91,7 +91,7 @@ impl User {
             let taken = said.taken.len();
             self.send(said).await;
             if said.taken.len() == taken {
-                sleep(Duration::from_millis(self.chance.random_range(50..800))).await;
+                sleep(Duration::from_millis(self.chance.random_range(500..1500))).await;
             }
         }
     }
