@@ -7,6 +7,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -70,9 +71,16 @@ pub struct Claimed {
     pub(super) resumed: bool,
     /// What that one was last about to send.
     pub(super) begun: Option<Begun>,
+    /// Whether a repeat is to find out what became of it.
+    left_open: AtomicBool,
 }
 
 impl Claimed {
+    /// Leaves it to a repeat to find out what became of what was about to be sent: the answer that is given now is not kept.
+    pub(super) fn leave_open(&self) {
+        self.left_open.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn request(&self) -> &KeyedRequest {
         &self.request
     }
@@ -172,6 +180,7 @@ impl Bridge {
                     created_at,
                     resumed,
                     begun,
+                    left_open: AtomicBool::new(false),
                 }))
             }
             Claim::Answered(answer) => Ok(Err(answer)),
@@ -225,13 +234,14 @@ impl Held {
     async fn try_to_settle(&self, kept: Option<&Answer>) -> Result<(), store::Error> {
         let store = &self.bridge.parts.store;
         let (request, lease) = (&self.claimed.request, self.lease());
-        if let Some(answer) = kept {
+        let is_left_open = self.claimed.left_open.load(Ordering::Relaxed);
+        if let (Some(answer), false) = (kept, is_left_open) {
             let kept = store.finish_keyed(request, &lease, self.user.as_ref(), answer);
             if kept.await? {
                 return Ok(());
             }
         }
-        if self.claimed.begun.is_some() {
+        if is_left_open || self.claimed.begun.is_some() {
             // What may be at the Cloud is left to the next repeat, which need not wait for the lease.
             let until = self.bridge.parts.clock.now();
             let given_back = Lease { until, ..lease };

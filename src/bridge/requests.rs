@@ -284,8 +284,11 @@ impl Bridge {
                 );
                 Ok(Outcome::Queued(queued))
             }
-            // Nobody may be asked to send again what may have been sent.
+            // Nobody may be asked to send again what may have been sent, but for who does so under its key.
             Err(Error::Store(_)) if later.is_unknown || !job.sent.is_empty() => {
+                if let Some(claim) = &caller.claim {
+                    claim.leave_open();
+                }
                 Err(job.partly(error))
             }
             Ok(Err(_no_room)) => Err(job.partly(error)),

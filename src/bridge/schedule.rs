@@ -17,7 +17,7 @@ const THROTTLED_PAUSES: [i64; 7] = [1, 2, 4, 8, 16, 32, 64];
 /// 1 h: longer than any sane `Retry-After`; one that asks for more is asked again then.
 const LONGEST: Duration = Duration::from_hours(1);
 
-/// 10 s: how long an echo may take. It is missing once the Cloud tells of what happened so much later.
+/// 10 s: how long an echo may take. It is missing once all that the Cloud tells happened so much later.
 const ECHO: TimeDelta = TimeDelta::seconds(10);
 
 /// 30 s: how long it may take while the Cloud tells nothing at all, as in an outage of its notifications.
@@ -38,7 +38,8 @@ pub(super) fn next_look_for_echo(
     now: DateTime<Utc>,
 ) -> Option<DateTime<Utc>> {
     let patient = begun_at + ECHO;
-    let has_told_of_later = hearing.is_some_and(|hearing| hearing.told_at >= patient);
+    let told_at = hearing.and_then(|hearing| hearing.told_at);
+    let has_told_of_later = told_at.is_some_and(|told_at| told_at >= patient);
     let heard_at = hearing.map_or(begun_at, |hearing| hearing.heard_at.max(begun_at));
     let given_up = if has_told_of_later {
         patient
@@ -128,7 +129,7 @@ mod tests {
         let heard = |heard_at, told_at| {
             Some(Hearing {
                 heard_at: at(heard_at),
-                told_at: at(told_at),
+                told_at: Some(at(told_at)),
             })
         };
         // The try begins at 100.

@@ -75,8 +75,18 @@ pub struct Writer {
     interpreter: Interpreter,
     waiting: mpsc::Receiver<Waiting>,
     opened: mpsc::Receiver<ConversationId>,
-    /// When it was last noted that the Cloud had told of an account.
-    heard: HashMap<AccountId, DateTime<Utc>>,
+    /// What the Cloud has told of each account.
+    heard: HashMap<AccountId, Heard>,
+}
+
+/// What the Cloud has told of an account since that was last noted.
+#[derive(Debug, Default)]
+struct Heard {
+    noted_at: Option<DateTime<Utc>>,
+    /// Whether it has told anything.
+    is_new: bool,
+    /// When the oldest of it happened, by the Cloud's clock.
+    oldest: Option<DateTime<Utc>>,
 }
 
 impl Inbox {
@@ -214,20 +224,27 @@ impl Writer {
     /// Notes which accounts the Cloud has told of and how far, seldom enough that it costs nothing.
     async fn note_hearings(&mut self, batch: &Batch) {
         let heard_at = self.clock.now();
-        let mut told = HashMap::<&AccountId, DateTime<Utc>>::new();
         for (arrival, change) in batch.arrivals.iter().zip(&batch.changes) {
-            let told_at = told.entry(&arrival.account_id).or_default();
-            *told_at = change.happened_at().unwrap_or_default().max(*told_at);
+            let account = arrival.account_id.clone();
+            let heard = self.heard.entry(account).or_default();
+            let times = heard.oldest.into_iter().chain(change.happened_at());
+            heard.oldest = times.min();
+            heard.is_new = true;
         }
-        for (account, told_at) in told {
-            let last = self.heard.get(account);
-            if last.is_some_and(|last| heard_at - *last < HEARING) {
+        for (account, heard) in &mut self.heard {
+            if !heard.is_new || heard.noted_at.is_some_and(|at| heard_at - at < HEARING) {
                 continue;
             }
-            let hearing = Hearing { heard_at, told_at };
+            let hearing = Hearing {
+                heard_at,
+                told_at: heard.oldest,
+            };
             match self.store.note_hearing(account, hearing).await {
                 Ok(()) => {
-                    self.heard.insert(account.clone(), heard_at);
+                    *heard = Heard {
+                        noted_at: Some(heard_at),
+                        ..Heard::default()
+                    };
                 }
                 Err(error) => tracing::warn!(
                     error = &error as &dyn std::error::Error,

@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 use liveperson_bridge::clock::Clock as _;
 use liveperson_bridge::sandbox::{Fault, Operation};
+use liveperson_bridge::store::Location;
 use reqwest::header::HeaderValue;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ use crate::support::configuration::{APP_KEY, SMS_KEY, bridge_toml};
 use crate::support::connection::exchange;
 use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
+use crate::support::postgres::Server;
 use crate::support::process::Process;
 
 on_both_engines!(
@@ -497,6 +499,52 @@ async fn a_killed_replica_leaves_its_request_to_the_repeat(engine: Engine) {
     assert_eq!(texts(&cloud), ["hello"]);
     let again = say(&sms, "key", "hello").await;
     assert_eq!(again.expect_replay(201), sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_became_of_a_text_while_the_storage_was_away_is_found_out_by_its_repeat() {
+    let server = tokio::task::block_in_place(Server::start);
+    let location = Location::Postgres {
+        url: server.url().into(),
+        max_connections: 8,
+    };
+    let cloud = Cloud::start_on_system_time().await;
+    let (_process, sms, _) = Process::serve(&bridge_toml(&location, &cloud.url)).await;
+    cloud.hear(&sms);
+    sms.say("ada", "first").await.expect(201);
+    cloud.sandbox.inject(Fault {
+        after_applying: true,
+        ..Fault::stall(Operation::Send)
+    });
+    let keyed = |sms: &Channel| text_of_ada(sms).header("idempotency-key", "a key");
+    let request = keyed(&sms).header("prefer", "wait=2");
+    let unsure = tokio::task::spawn(async move { send(request).await });
+    eventually("the Cloud is asked", async || {
+        (cloud.requests(Operation::Send).len() == 2).then_some(())
+    })
+    .await;
+
+    tokio::task::block_in_place(|| server.crash());
+    unsure
+        .await
+        .unwrap()
+        .expect_problem(504, "cloud-outcome-unknown");
+    tokio::task::block_in_place(|| server.start_again());
+
+    let taken = eventually("the repeat is taken", async || {
+        let reply = send(keyed(&sms)).await;
+        (reply.status == 202).then_some(reply.body)
+    })
+    .await;
+    cloud.sandbox.retry_now();
+    let location = format!("/v1/messages/{}", taken["id"].as_str().unwrap());
+    eventually("it is found to be sent", async || {
+        let shown = sms.get(&location).await;
+        (shown.body["status"] == "sent").then_some(())
+    })
+    .await;
+    let conversation = cloud.only_conversation();
+    assert_eq!(cloud.texts(&conversation.id), ["first", "hello"]);
 }
 
 /// Makes these requests under keys of their own, kills their process while the Cloud leaves of each the SEND after so many

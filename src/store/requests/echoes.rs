@@ -31,8 +31,8 @@ pub struct Echo {
 pub struct Hearing {
     /// When it last told anything, by our clock.
     pub heard_at: DateTime<Utc>,
-    /// When the latest of what it told of happened, by its own clock.
-    pub told_at: DateTime<Utc>,
+    /// When the oldest of what it told of then happened, by its own clock; none where that bore no time.
+    pub told_at: Option<DateTime<Utc>>,
 }
 
 /// Keeps echoes, and makes the lanes due that may wait for one of them.
@@ -166,16 +166,14 @@ impl Store {
     /// When the database does not answer.
     pub async fn note_hearing(&self, account: &AccountId, hearing: Hearing) -> Result<(), Error> {
         run!(self, writer, |db| sqlx::query(
-            "INSERT INTO hearings (account_id, heard_at, told_at) VALUES ($1, $2, $3)
-             ON CONFLICT (account_id) DO UPDATE SET
-                 heard_at = CASE WHEN hearings.heard_at < excluded.heard_at
-                                 THEN excluded.heard_at ELSE hearings.heard_at END,
-                 told_at = CASE WHEN hearings.told_at < excluded.told_at
-                                THEN excluded.told_at ELSE hearings.told_at END",
+            "INSERT INTO hearings (account_id, heard_at, told_at) VALUES ($1, $2, COALESCE($3, 0))
+             ON CONFLICT (account_id) DO UPDATE
+                 SET heard_at = excluded.heard_at, told_at = COALESCE($3, hearings.told_at)
+             WHERE hearings.heard_at <= excluded.heard_at",
         )
         .bind(account.as_str())
         .bind(hearing.heard_at.timestamp_millis())
-        .bind(hearing.told_at.timestamp_millis())
+        .bind(hearing.told_at.map(|at| at.timestamp_millis()))
         .execute(db)
         .await?
         .rows_affected());
@@ -197,7 +195,7 @@ impl Store {
         row.map(|(heard_at, told_at)| {
             Ok(Hearing {
                 heard_at: super::time(heard_at)?,
-                told_at: super::time(told_at)?,
+                told_at: Some(super::time(told_at)?),
             })
         })
         .transpose()

@@ -403,17 +403,18 @@ async fn when_the_cloud_last_told_anything_is_kept(engine: Engine) {
     let account: AccountId = "12345678".parse().unwrap();
 
     assert_eq!(store.last_hearing(&account).await.unwrap(), None);
-    let hearing = |heard_at, told_at| Hearing {
+    let hearing = |heard_at, told_at: Option<i64>| Hearing {
         heard_at: at(heard_at),
-        told_at: at(told_at),
+        told_at: told_at.map(at),
     };
-    for (heard_at, told_at) in [(5, 4), (3, 1), (6, 2)] {
+    // The second one comes late, the third tells of something older, the fourth bore no time.
+    for (heard_at, told_at) in [(5, Some(4)), (3, Some(1)), (6, Some(2)), (7, None)] {
         let hearing = hearing(heard_at, told_at);
         store.note_hearing(&account, hearing).await.unwrap();
     }
 
     let last = store.last_hearing(&account).await.unwrap();
-    assert_eq!(last, Some(hearing(6, 4)));
+    assert_eq!(last, Some(hearing(7, Some(2))));
 }
 
 async fn what_was_settled_long_ago_is_removed(engine: Engine) {
