@@ -41,7 +41,7 @@ async fn what_was_answered_2xx_is_neither_lost_nor_doubled_nor_out_of_order() {
     let broken = chaos::until(end, &scene).await;
     let users = users.join_all().await;
     let agents = agents.join_all().await;
-    let drained = scene.drain(&users, &agents).await;
+    let drained = scene.drain().await;
 
     let verdict = Verdict::of(&scene, &broken, &users, &agents, drained).await;
     println!("{verdict}");

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use liveperson_bridge::sandbox::Sandbox;
 use liveperson_bridge::store::Location;
+use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 use tokio::time::interval;
 
-use super::agents::{Agent, Written};
+use super::agents::Agent;
 use super::callbacks::Callbacks;
 use super::settings::Settings;
 use super::users::User;
@@ -145,13 +146,10 @@ impl Scene {
     }
 
     /// Waits until all is done that is still to be done; how long that took, none where it did not end.
-    pub(super) async fn drain(&self, users: &[User], agents: &[Written]) -> Option<Duration> {
+    pub(super) async fn drain(&self) -> Option<Duration> {
         let begun = Instant::now();
         let _unstruck = self.sandbox.withdraw_faults();
         self.callbacks.be_kind(&self.receiver);
-        let written: usize = agents.iter().map(|agent| agent.texts.len()).sum();
-        let said: usize = users.iter().map(|user| user.said.len()).sum();
-        println!("crash: {said} texts and {written} of agents, draining");
         let mut looks = interval(LOOK);
         while begun.elapsed() < DRAIN_LIMIT {
             looks.tick().await;
@@ -175,8 +173,8 @@ impl Scene {
             return false;
         }
         let pending = self.channel.get("/v1/deliveries?state=pending&limit=1");
-        let pending = pending.await.expect(200);
-        pending["deliveries"].as_array().unwrap().is_empty()
+        let pending = pending.await;
+        pending.status == 200 && pending.body["deliveries"] == json!([])
     }
 
     /// Writes down what all replicas have logged, and the latest tries of the Cloud to tell something; where.

@@ -248,8 +248,8 @@ impl Verdict {
         self.figure("seconds to drain", drained);
     }
 
-    fn figure(&mut self, name: &str, value: impl ToString) {
-        self.figures.push((name.to_owned(), value.to_string()));
+    fn figure(&mut self, name: &str, value: impl fmt::Display) {
+        self.figures.push((name.to_owned(), format!("{value}")));
     }
 
     fn complain(&mut self, complaint: String) {

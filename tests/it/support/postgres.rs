@@ -28,7 +28,7 @@ impl Server {
     /// Makes a cluster and starts it.
     pub(crate) fn start() -> Self {
         let programs = output(
-            &mut Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres"))
+            Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres"))
                 .arg("--programs"),
         );
         // Below /tmp: the server's user must be able to enter it, and the path of a socket is limited to some 100 bytes.

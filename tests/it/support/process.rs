@@ -116,16 +116,12 @@ impl Process {
             serving.or_else(|| process.child.try_wait().unwrap().map(Err))
         })
         .await;
-        match ended {
-            Ok(serving) => {
-                let (sms, admin) = addresses(&serving);
-                Ok((process, sms, admin))
-            }
-            Err(_) => {
-                process.wait().await;
-                Err(process.log())
-            }
-        }
+        let Ok(serving) = ended else {
+            process.wait().await;
+            return Err(process.log());
+        };
+        let (sms, admin) = addresses(&serving);
+        Ok((process, sms, admin))
     }
 
     fn start_serving(program: &Path, toml: &str, level: &str) -> Self {
