@@ -31,7 +31,8 @@ const LISTEN: TimeDelta = TimeDelta::seconds(2);
 
 /// When to look again for the echo of a try; none where it is missing for good.
 ///
-/// What the Cloud tells after an outage of its notifications is old at first, so that it tells anything says little.
+/// What the Cloud tells after an outage of its notifications is old at first: only by telling of what happened since the try
+/// does it show that an echo would have come.
 pub(super) fn next_look_for_echo(
     begun_at: DateTime<Utc>,
     hearing: Option<Hearing>,
@@ -39,12 +40,11 @@ pub(super) fn next_look_for_echo(
 ) -> Option<DateTime<Utc>> {
     let patient = begun_at + ECHO;
     let told_at = hearing.and_then(|hearing| hearing.told_at);
-    let has_told_of_later = told_at.is_some_and(|told_at| told_at >= patient);
     let heard_at = hearing.map_or(begun_at, |hearing| hearing.heard_at.max(begun_at));
-    let given_up = if has_told_of_later {
-        patient
-    } else {
-        (heard_at + ECHO_IN_SILENCE).min(begun_at + ECHO_AT_MOST)
+    let given_up = match told_at {
+        Some(told_at) if told_at >= patient => patient,
+        Some(told_at) if told_at >= begun_at => heard_at + ECHO,
+        _ => (heard_at + ECHO_IN_SILENCE).min(begun_at + ECHO_AT_MOST),
     };
     if now >= given_up {
         None
@@ -138,11 +138,15 @@ mod tests {
             (None, 110, Some(112)),
             (None, 129, Some(130)),
             (None, 130, None),
-            // It tells of what happened before, or just after.
+            // It tells of what happened before.
             (heard(99, 99), 130, None),
+            (heard(105, 99), 134, Some(135)),
+            (heard(105, 99), 135, None),
+            // It tells of what happened just after, and then nothing.
+            (heard(105, 104), 109, Some(110)),
             (heard(105, 104), 110, Some(112)),
-            (heard(105, 104), 134, Some(135)),
-            (heard(105, 104), 135, None),
+            (heard(105, 104), 114, Some(115)),
+            (heard(105, 104), 115, None),
             // It tells of what happened well after.
             (heard(111, 110), 111, None),
             (heard(104, 300), 109, Some(110)),
