@@ -17,8 +17,12 @@ const THROTTLED_PAUSES: [i64; 7] = [1, 2, 4, 8, 16, 32, 64];
 /// 1 h: longer than any sane `Retry-After`; one that asks for more is asked again then.
 const LONGEST: Duration = Duration::from_hours(1);
 
-/// 10 s: how long an echo may take. It is missing once all that the Cloud tells happened so much later.
+/// 10 s: how long an echo may take. It is missing once what the Cloud tells happened so much later, and nothing that it has told
+/// for so long was old.
 const ECHO: TimeDelta = TimeDelta::seconds(10);
+
+/// 2 s: what happened so much later is told after an echo; what happened just then may come before one that an outage holds back.
+const NEWER: TimeDelta = TimeDelta::seconds(2);
 
 /// 30 s: how long it may take while the Cloud tells nothing at all, as in an outage of its notifications.
 const ECHO_IN_SILENCE: TimeDelta = TimeDelta::seconds(30);
@@ -32,20 +36,24 @@ const LISTEN: TimeDelta = TimeDelta::seconds(2);
 /// When to look again for the echo of a try; none where it is missing for good.
 ///
 /// What the Cloud tells after an outage of its notifications is old at first: only by telling of what happened since the try
-/// does it show that an echo would have come.
+/// does it show that an echo would have come. Conversations fall behind one by one, so that what is fresh in one says nothing
+/// of another while anything old is told.
 pub(super) fn next_look_for_echo(
     begun_at: DateTime<Utc>,
     hearing: Option<Hearing>,
     now: DateTime<Utc>,
 ) -> Option<DateTime<Utc>> {
-    let patient = begun_at + ECHO;
     let told_at = hearing.and_then(|hearing| hearing.told_at);
+    let behind_at = hearing.and_then(|hearing| hearing.behind_at);
+    let patient = begun_at + ECHO;
+    let caught_up = behind_at.map_or(begun_at, |at| at.max(begun_at)) + ECHO;
     let heard_at = hearing.map_or(begun_at, |hearing| hearing.heard_at.max(begun_at));
     let given_up = match told_at {
-        Some(told_at) if told_at >= patient => patient,
-        Some(told_at) if told_at >= begun_at => heard_at + ECHO,
-        _ => (heard_at + ECHO_IN_SILENCE).min(begun_at + ECHO_AT_MOST),
+        Some(told_at) if told_at >= patient => caught_up,
+        Some(told_at) if told_at >= begun_at + NEWER => heard_at + ECHO,
+        _ => heard_at + ECHO_IN_SILENCE,
     };
+    let given_up = given_up.min(begun_at + ECHO_AT_MOST);
     if now >= given_up {
         None
     } else if now < patient {
@@ -126,12 +134,14 @@ mod tests {
     #[test]
     fn an_echo_is_missing_once_the_cloud_tells_of_later_things_or_is_silent() {
         let at = |seconds| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
-        let heard = |heard_at, told_at| {
+        let heard_behind = |heard_at, told_at, behind_at: Option<i64>| {
             Some(Hearing {
                 heard_at: at(heard_at),
                 told_at: Some(at(told_at)),
+                behind_at: behind_at.map(at),
             })
         };
+        let heard = |heard_at, told_at| heard_behind(heard_at, told_at, None);
         // The try begins at 100.
         for (hearing, now, look) in [
             (None, 101, Some(110)),
@@ -142,7 +152,10 @@ mod tests {
             (heard(99, 99), 130, None),
             (heard(105, 99), 134, Some(135)),
             (heard(105, 99), 135, None),
-            // It tells of what happened just after, and then nothing.
+            // It tells of what happened at the same time, and then nothing.
+            (heard(101, 101), 112, Some(114)),
+            (heard(101, 101), 131, None),
+            // It tells of what happened soon after, and then nothing.
             (heard(105, 104), 109, Some(110)),
             (heard(105, 104), 110, Some(112)),
             (heard(105, 104), 114, Some(115)),
@@ -155,6 +168,12 @@ mod tests {
             (heard(160, 99), 160, Some(162)),
             (heard(398, 99), 399, Some(400)),
             (heard(399, 99), 400, None),
+            // It was behind a while ago, with others' notifications perhaps.
+            (heard_behind(111, 110, Some(95)), 111, None),
+            (heard_behind(115, 114, Some(106)), 115, Some(116)),
+            (heard_behind(116, 114, Some(106)), 116, None),
+            (heard_behind(399, 398, Some(398)), 399, Some(400)),
+            (heard_behind(399, 398, Some(398)), 400, None),
         ] {
             let found = next_look_for_echo(at(100), hearing, at(now));
             assert_eq!(found, look.map(at), "{hearing:?} at {now}");

@@ -43,6 +43,9 @@ const SWEEP_BACK: TimeDelta = TimeDelta::seconds(30);
 /// 1 s: how often it is noted that the Cloud tells of an account.
 const HEARING: TimeDelta = TimeDelta::seconds(1);
 
+/// 5 s: from then on what the Cloud tells is old. It usually takes less than one; its clock may be behind ours.
+const OLD: TimeDelta = TimeDelta::seconds(5);
+
 /// Places that one look takes on.
 const SWEEP_PLACES: u32 = 500;
 
@@ -238,6 +241,10 @@ impl Writer {
             let hearing = Hearing {
                 heard_at,
                 told_at: heard.oldest,
+                behind_at: heard
+                    .oldest
+                    .is_some_and(|oldest| heard_at - oldest > OLD)
+                    .then_some(heard_at),
             };
             match self.store.note_hearing(account, hearing).await {
                 Ok(()) => {

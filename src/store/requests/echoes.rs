@@ -33,6 +33,8 @@ pub struct Hearing {
     pub heard_at: DateTime<Utc>,
     /// When the oldest of what it told of then happened, by its own clock; none where that bore no time.
     pub told_at: Option<DateTime<Utc>>,
+    /// When it last told of something old, by our clock; none where it never did.
+    pub behind_at: Option<DateTime<Utc>>,
 }
 
 /// Keeps echoes, and makes the lanes due that may wait for one of them.
@@ -166,14 +168,17 @@ impl Store {
     /// When the database does not answer.
     pub async fn note_hearing(&self, account: &AccountId, hearing: Hearing) -> Result<(), Error> {
         run!(self, writer, |db| sqlx::query(
-            "INSERT INTO hearings (account_id, heard_at, told_at) VALUES ($1, $2, COALESCE($3, 0))
+            "INSERT INTO hearings (account_id, heard_at, told_at, behind_at)
+             VALUES ($1, $2, COALESCE($3, 0), COALESCE($4, 0))
              ON CONFLICT (account_id) DO UPDATE
-                 SET heard_at = excluded.heard_at, told_at = COALESCE($3, hearings.told_at)
+                 SET heard_at = excluded.heard_at, told_at = COALESCE($3, hearings.told_at),
+                     behind_at = COALESCE($4, hearings.behind_at)
              WHERE hearings.heard_at <= excluded.heard_at",
         )
         .bind(account.as_str())
         .bind(hearing.heard_at.timestamp_millis())
         .bind(hearing.told_at.map(|at| at.timestamp_millis()))
+        .bind(hearing.behind_at.map(|at| at.timestamp_millis()))
         .execute(db)
         .await?
         .rows_affected());
@@ -186,16 +191,18 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn last_hearing(&self, account: &AccountId) -> Result<Option<Hearing>, Error> {
-        let row: Option<(i64, i64)> = run!(self, readers, |db| sqlx::query_as(
-            "SELECT heard_at, told_at FROM hearings WHERE account_id = $1"
+        let row: Option<(i64, i64, i64)> = run!(self, readers, |db| sqlx::query_as(
+            "SELECT heard_at, told_at, behind_at FROM hearings WHERE account_id = $1"
         )
         .bind(account.as_str())
         .fetch_optional(db)
         .await?);
-        row.map(|(heard_at, told_at)| {
+        let known = |ms: i64| (ms > 0).then(|| super::time(ms)).transpose();
+        row.map(|(heard_at, told_at, behind_at)| {
             Ok(Hearing {
                 heard_at: super::time(heard_at)?,
-                told_at: Some(super::time(told_at)?),
+                told_at: known(told_at)?,
+                behind_at: known(behind_at)?,
             })
         })
         .transpose()

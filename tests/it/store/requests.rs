@@ -403,18 +403,26 @@ async fn when_the_cloud_last_told_anything_is_kept(engine: Engine) {
     let account: AccountId = "12345678".parse().unwrap();
 
     assert_eq!(store.last_hearing(&account).await.unwrap(), None);
-    let hearing = |heard_at, told_at: Option<i64>| Hearing {
+    let hearing = |heard_at, told_at: Option<i64>, behind_at: Option<i64>| Hearing {
         heard_at: at(heard_at),
         told_at: told_at.map(at),
+        behind_at: behind_at.map(at),
     };
-    // The second one comes late, the third tells of something older, the fourth bore no time.
-    for (heard_at, told_at) in [(5, Some(4)), (3, Some(1)), (6, Some(2)), (7, None)] {
-        let hearing = hearing(heard_at, told_at);
+    let fresh = hearing(5, Some(4), None);
+    let late = hearing(3, Some(1), Some(3));
+    let behind = hearing(6, Some(2), Some(6));
+    let without_time = hearing(7, None, None);
+    for hearing in [fresh, late] {
+        store.note_hearing(&account, hearing).await.unwrap();
+    }
+    let last = store.last_hearing(&account).await.unwrap();
+    assert_eq!(last, Some(fresh));
+    for hearing in [behind, without_time] {
         store.note_hearing(&account, hearing).await.unwrap();
     }
 
     let last = store.last_hearing(&account).await.unwrap();
-    assert_eq!(last, Some(hearing(7, Some(2))));
+    assert_eq!(last, Some(hearing(7, Some(2), Some(6))));
 }
 
 async fn what_was_settled_long_ago_is_removed(engine: Engine) {
