@@ -86,8 +86,8 @@ pub struct Writer {
 #[derive(Debug, Default)]
 struct Heard {
     noted_at: Option<DateTime<Utc>>,
-    /// Whether it has told anything.
-    is_new: bool,
+    /// When it last told anything.
+    at: Option<DateTime<Utc>>,
     /// When the oldest of it happened, by the Cloud's clock.
     oldest: Option<DateTime<Utc>>,
 }
@@ -150,6 +150,11 @@ impl Writer {
             let mut batch = Batch::default();
             tokio::select! {
                 biased;
+                _ = sweeps.tick() => {
+                    // What came last may not have been noted, because something had been noted just before.
+                    self.note_hearings().await;
+                    places.extend(self.sweep().await);
+                }
                 waiting = self.waiting.recv() => match waiting {
                     Some(waiting) => batch.push(waiting),
                     None => return,
@@ -157,7 +162,6 @@ impl Writer {
                 Some(conversation_id) = self.opened.recv() => {
                     places.insert(conversation_id.as_str().to_owned());
                 }
-                _ = sweeps.tick() => places.extend(self.sweep().await),
                 // Nothing new has come, but there is something to look at again.
                 () = std::future::ready(()), if !places.is_empty() => {}
             }
@@ -192,8 +196,9 @@ impl Writer {
         match outcome {
             Ok(admission) => {
                 log(&admission);
-                self.note_hearings(&batch).await;
+                self.hear(&batch);
                 batch.done(&Ok(()));
+                self.note_hearings().await;
                 admission.look_again
             }
             Err(error) => {
@@ -224,18 +229,26 @@ impl Writer {
             .await
     }
 
-    /// Notes which accounts the Cloud has told of and how far, seldom enough that it costs nothing.
-    async fn note_hearings(&mut self, batch: &Batch) {
-        let heard_at = self.clock.now();
+    /// Remembers which accounts the Cloud tells of and how far.
+    fn hear(&mut self, batch: &Batch) {
+        let now = self.clock.now();
         for (arrival, change) in batch.arrivals.iter().zip(&batch.changes) {
             let account = arrival.account_id.clone();
             let heard = self.heard.entry(account).or_default();
+            heard.at = Some(now);
             let times = heard.oldest.into_iter().chain(change.happened_at());
             heard.oldest = times.min();
-            heard.is_new = true;
         }
+    }
+
+    /// Notes what was heard, seldom enough that it costs nothing.
+    async fn note_hearings(&mut self) {
+        let now = self.clock.now();
         for (account, heard) in &mut self.heard {
-            if !heard.is_new || heard.noted_at.is_some_and(|at| heard_at - at < HEARING) {
+            let Some(heard_at) = heard.at else {
+                continue;
+            };
+            if heard.noted_at.is_some_and(|at| now - at < HEARING) {
                 continue;
             }
             let hearing = Hearing {
@@ -249,7 +262,7 @@ impl Writer {
             match self.store.note_hearing(account, hearing).await {
                 Ok(()) => {
                     *heard = Heard {
-                        noted_at: Some(heard_at),
+                        noted_at: Some(now),
                         ..Heard::default()
                     };
                 }
