@@ -6,10 +6,12 @@
 
 pub mod admin;
 mod auth;
+mod cors;
 mod envelope;
 mod extract;
 mod form;
 mod idempotency;
+mod limits;
 mod load;
 mod openapi;
 mod prefer;
@@ -18,7 +20,8 @@ mod router;
 mod v1;
 mod webhooks;
 
-pub use auth::{ChannelKeys, Keys};
+pub use auth::{Access, ChannelAccess};
+pub use limits::Limits;
 pub use load::Load;
 pub use openapi::document;
 pub use router::{AppState, router};

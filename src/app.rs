@@ -6,13 +6,15 @@ mod connections;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::time::interval;
 
-use crate::api::{self, AppState, ChannelKeys, Keys, Load};
+use crate::api::{self, Access, AppState, ChannelAccess, Load};
 use crate::bridge::{self, Bridge, Parts};
 use crate::clock::SharedClock;
 use crate::cloud;
@@ -28,6 +30,9 @@ use connections::Connections;
 
 /// Conversations that have been opened and may wait to be looked at; who finds no room is looked at a little later.
 const OPENINGS: usize = 1024;
+
+/// 10 s: how often those who asked nothing lately are forgotten; of each that is some bytes.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// Why the service could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +83,13 @@ impl App {
         let (receiver, writer) = receiver(config, listeners.clone(), &store, &clock, openings);
         life.tasks().spawn(writer.run());
         let channels = channels(config);
-        let keys = keys(config, &channels);
+        let access = access(config, &channels);
+        let (stopping, limited) = (life.stopping_token(), access.clone());
+        life.tasks().spawn(async move {
+            stopping
+                .run_until_cancelled(forget_idle_users(limited))
+                .await;
+        });
         let bridge = Bridge::new(Parts {
             store: store.clone(),
             cloud: cloud(config, &clock, proxy)?,
@@ -113,7 +124,7 @@ impl App {
         Ok(Self {
             facade: api::router(AppState {
                 bridge,
-                keys,
+                access,
                 receiver,
                 load: Load::default(),
                 clock,
@@ -294,12 +305,29 @@ fn channels(config: &Config) -> HashMap<ChannelId, Arc<bridge::Channel>> {
     channels.collect()
 }
 
-fn keys(config: &Config, known: &HashMap<ChannelId, Arc<bridge::Channel>>) -> Keys {
+/// Who may ask what.
+fn access(config: &Config, known: &HashMap<ChannelId, Arc<bridge::Channel>>) -> Access {
     let channels = config.channels.iter().filter_map(|channel| {
-        Some(ChannelKeys {
+        let limits = &channel.limits;
+        Some(ChannelAccess {
             channel: Arc::clone(known.get(&channel.id)?),
             keys: channel.api_keys.clone(),
+            jwt_keys: channel.jwt_keys.clone(),
+            cors_origins: channel.cors_origins.clone(),
+            limits: api::Limits::new(
+                limits.requests_per_second,
+                limits.per_user_requests_per_second,
+            ),
         })
     });
-    Keys::new(channels.collect())
+    Access::new(channels.collect())
+}
+
+/// Has who asked nothing lately forgotten, again and again.
+async fn forget_idle_users(access: Access) {
+    let mut times = interval(IDLE);
+    loop {
+        times.tick().await;
+        access.forget_idle_users();
+    }
 }

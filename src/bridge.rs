@@ -157,11 +157,18 @@ pub struct Caller {
     pub channel: Arc<Channel>,
     /// The request.
     pub trace: Arc<Trace>,
+    /// The one user whom the caller may ask about; none: all of the channel's.
+    pub user: Option<UserId>,
     /// The request's key, where it bears one.
     pub claim: Option<Arc<Claimed>>,
 }
 
 impl Caller {
+    /// Whether what is a user's may be shown.
+    fn may_see(&self, user_id: &UserId) -> bool {
+        self.user.as_ref().is_none_or(|user| user == user_id)
+    }
+
     /// The key of one of the channel's users.
     fn key(&self, user_id: UserId) -> UserKey {
         UserKey {

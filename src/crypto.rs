@@ -14,6 +14,10 @@ use secrecy::{ExposeSecret, SecretBox};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+mod jwt;
+
+pub use jwt::{Claims, JwtAlgorithm, JwtKey, Refusal, unverified};
+
 const VERSION: u8 = 1;
 const KEY_ID_BYTES: usize = 8;
 const NONCE_BYTES: usize = 24;

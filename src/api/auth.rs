@@ -1,84 +1,202 @@
-//! Who is calling: API keys and the channels that they name.
+//! Who is calling, and what they may do: each request to `/v1` bears a channel's API key, or a token (JWT) of the channel, which
+//! may be valid for one user alone. It is counted against the channel's limits here as well, before anything is done for it.
 
 use std::sync::Arc;
 
-use axum::extract::{FromRef, FromRequestParts};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use chrono::{DateTime, Utc};
 
+use super::extract::User;
+use super::limits::Limits;
 use super::problem::{Code, Problem};
+use super::router::AppState;
 use crate::bridge::{Caller, Channel};
-use crate::crypto::ApiKeyHash;
+use crate::crypto::{self, ApiKeyHash, JwtKey, Refusal};
+use crate::types::ids::UserId;
 use crate::types::trace::Trace;
 
-/// A channel with the hashes of its keys.
+/// What a token for one user opens beside that user's own paths: there, other users' things are left out.
+const FOR_ONE_USER: [&str; 2] = ["/v1/events", "/v1/messages/{message_id}"];
+
+/// How a channel proves who it is, and how much it may ask.
 #[derive(Debug)]
-pub struct ChannelKeys {
+pub struct ChannelAccess {
     /// The channel.
     pub channel: Arc<Channel>,
     /// The hashes of its keys; several while one is being replaced.
     pub keys: Vec<ApiKeyHash>,
+    /// What its tokens are checked with.
+    pub jwt_keys: Vec<JwtKey>,
+    /// The origins of pages that may call with a token of one user.
+    pub cors_origins: Vec<String>,
+    /// How much it may ask.
+    pub limits: Limits,
 }
 
-/// The keys of all channels; cheap to clone.
+/// How all channels do; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Keys(Arc<[ChannelKeys]>);
+pub struct Access(Arc<[ChannelAccess]>);
 
-impl Keys {
-    /// The keys of these channels.
+impl Access {
+    /// Access for these channels.
     #[must_use]
-    pub fn new(channels: Vec<ChannelKeys>) -> Self {
+    pub fn new(channels: Vec<ChannelAccess>) -> Self {
         Self(channels.into())
+    }
+
+    /// Forgets the users who have asked nothing lately.
+    pub fn forget_idle_users(&self) {
+        for access in self.0.iter() {
+            access.limits.forget_idle_users();
+        }
+    }
+
+    /// The origins of all pages that may call.
+    pub(super) fn origins(&self) -> impl Iterator<Item = &str> {
+        let origins = self.0.iter().flat_map(|access| &access.cors_origins);
+        origins.map(String::as_str)
+    }
+
+    /// Whether a page of this origin may read what is answered to a request with these headers. Nothing is proven by that.
+    pub(super) fn lets_read(&self, origin: &HeaderValue, headers: &HeaderMap) -> bool {
+        let claims = bearer(headers).and_then(crypto::unverified);
+        let claims = claims.filter(|claims| claims.user.is_some());
+        let access = claims.and_then(|claims| self.of_id(&claims.iss));
+        let mut origins = access.into_iter().flat_map(|access| &access.cors_origins);
+        origins.any(|known| known.as_bytes() == origin.as_bytes())
     }
 
     /// The channel that a key names. Every key is looked at, whether one has matched or not, so that the time taken
     /// tells nothing.
-    fn channel(&self, key: &str) -> Option<&Arc<Channel>> {
+    fn of_key(&self, key: &str) -> Option<&ChannelAccess> {
         let presented = ApiKeyHash::of(key);
         let mut found = None;
-        for holder in self.0.iter() {
-            for known in &holder.keys {
+        for access in self.0.iter() {
+            for known in &access.keys {
                 if known.matches(&presented) {
-                    found = Some(&holder.channel);
+                    found = Some(access);
                 }
             }
         }
         found
     }
+
+    fn of_id(&self, id: &str) -> Option<&ChannelAccess> {
+        let mut channels = self.0.iter();
+        channels.find(|access| access.channel.id.as_str() == id)
+    }
+
+    /// Whose key or token this is, and the one user whom it is valid for.
+    fn identify(
+        &self,
+        presented: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(&ChannelAccess, Option<UserId>), Problem> {
+        if let Some(access) = self.of_key(presented) {
+            return Ok((access, None));
+        }
+        let refused = |detail: &str| Problem::new(Code::Unauthorized, detail);
+        let unknown = || refused("No channel has this API key, and it is no token of one.");
+        let claims = crypto::unverified(presented).ok_or_else(unknown)?;
+        let access = self.of_id(&claims.iss).ok_or_else(unknown)?;
+        let mut refusal = Refusal::Untrusted;
+        for key in &access.jwt_keys {
+            match key.verify(presented, now) {
+                Ok(claims) => {
+                    let user = claims.user.map(UserId::try_from).transpose();
+                    let user = user.map_err(|_| refused("The token's user is no user id."))?;
+                    return Ok((access, user));
+                }
+                // Of a token that one key trusts the time is what is wrong.
+                Err(other) if refusal == Refusal::Untrusted => refusal = other,
+                Err(_) => {}
+            }
+        }
+        Err(match refusal {
+            Refusal::Untrusted => unknown(),
+            Refusal::Expired => refused("The token has expired."),
+            Refusal::Early => refused("The token is not valid yet."),
+        })
+    }
 }
 
-/// Proves that the request bears a channel's key.
+/// Finds out whose a request to `/v1` is, and lets it pass if it is somebody's who may ask that, now.
+pub(super) async fn authenticate(
+    State(state): State<AppState>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let Some(route) = route.filter(|route| route.as_str().starts_with("/v1/")) else {
+        return Ok(next.run(request).await);
+    };
+    let (mut parts, body) = request.into_parts();
+    let presented = bearer(&parts.headers).ok_or_else(|| {
+        Problem::new(
+            Code::Unauthorized,
+            "Expected the header Authorization: Bearer KEY.",
+        )
+    })?;
+    let (access, user) = state.access.identify(presented, state.clock.now())?;
+    tracing::Span::current().record("channel.id", access.channel.id.as_str());
+    // Where the path names nobody, or not rightly, that is the handler's to say.
+    let named = if user.is_some() || access.limits.are_about_users() {
+        let named = User::from_request_parts(&mut parts, &state).await;
+        named.ok().map(|User(user_id)| user_id)
+    } else {
+        None
+    };
+    if let Some(user) = &user {
+        let is_own = named.as_ref() == Some(user);
+        let is_open = parts.method == Method::GET && FOR_ONE_USER.contains(&route.as_str());
+        if !is_own && !is_open {
+            let detail = "The token is valid for one user's own paths, GET /v1/events and GET /v1/messages/{id} alone.";
+            return Err(Problem::new(Code::Forbidden, detail));
+        }
+    }
+    let allowance = match access.limits.check(named.as_ref().or(user.as_ref())) {
+        Ok(allowance) => allowance,
+        Err(excess) => {
+            let mut response = excess.problem().into_response();
+            excess.describe(response.headers_mut());
+            return Ok(response);
+        }
+    };
+    let trace = parts
+        .extensions
+        .get::<Arc<Trace>>()
+        .ok_or_else(|| Problem::new(Code::InternalError, "The request has no trace."))?;
+    let caller = Caller {
+        channel: Arc::clone(&access.channel),
+        trace: Arc::clone(trace),
+        user,
+        claim: None,
+    };
+    parts.extensions.insert(caller);
+    let mut response = next.run(Request::from_parts(parts, body)).await;
+    allowance.describe(response.headers_mut());
+    Ok(response)
+}
+
+/// Proves that the request is a channel's.
 pub(super) struct AuthChannel(pub(super) Caller);
 
-impl<S> FromRequestParts<S> for AuthChannel
-where
-    S: Send + Sync,
-    Keys: FromRef<S>,
-{
+impl<S: Send + Sync> FromRequestParts<S> for AuthChannel {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let key = bearer(&parts.headers).ok_or_else(|| {
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let caller = parts.extensions.get::<Caller>().cloned();
+        caller.map(Self).ok_or_else(|| {
             Problem::new(
-                Code::Unauthorized,
-                "Expected the header Authorization: Bearer KEY.",
+                Code::InternalError,
+                "Nobody has looked whose the request is.",
             )
-        })?;
-        let keys = Keys::from_ref(state);
-        let channel = keys
-            .channel(key)
-            .ok_or_else(|| Problem::new(Code::Unauthorized, "No channel has this API key."))?;
-        tracing::Span::current().record("channel.id", channel.id.as_str());
-        let trace = parts
-            .extensions
-            .get::<Arc<Trace>>()
-            .ok_or_else(|| Problem::new(Code::InternalError, "The request has no trace."))?;
-        Ok(Self(Caller {
-            channel: Arc::clone(channel),
-            trace: Arc::clone(trace),
-            claim: parts.extensions.get().cloned(),
-        }))
+        })
     }
 }
 

@@ -49,12 +49,14 @@ pub(super) async fn once(
         // Where the path names nobody, or not rightly, that is the handler's to say.
         user_id: user.ok().map(|User(user_id)| user_id),
     };
+    let bearer = caller.clone();
     let request_id = caller.trace.request_id().to_owned();
     let place = request.extensions().get::<Place>().cloned();
     let outcome = state
         .bridge
         .once(&caller, keyed, |claimed| async move {
-            request.extensions_mut().insert(claimed);
+            let claim = Some(claimed);
+            request.extensions_mut().insert(Caller { claim, ..bearer });
             let done = done(next.run(request).await, &request_id).await;
             // It counts to its end, also where its caller has gone.
             drop(place);

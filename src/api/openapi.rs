@@ -149,7 +149,9 @@ fn describe_problems(document: &mut Document) {
                 Code::BodyTooLarge | Code::UnsupportedMediaType => has_body,
                 Code::InvalidRequest => has_body || has_query,
                 Code::SignatureRefused | Code::TooManyNotifications => is_for_the_cloud,
-                Code::Unauthorized | Code::Overloaded => !is_for_the_cloud,
+                Code::Unauthorized | Code::Forbidden | Code::TooManyRequests | Code::Overloaded => {
+                    !is_for_the_cloud
+                }
                 Code::EventNotFound => path.contains("{event_id}"),
                 Code::NoCallback => is_about_deliveries,
                 Code::EventOfTheMoment => path.ends_with("/retry"),

@@ -57,8 +57,9 @@ macro_rules! codes {
 
 codes! {
     MalformedRequest = "malformed-request", BAD_REQUEST, false, "The request cannot be read";
-    Unauthorized = "unauthorized", UNAUTHORIZED, false, "No channel has this API key";
+    Unauthorized = "unauthorized", UNAUTHORIZED, false, "The key or token is none of a channel's";
     SignatureRefused = "signature-refused", UNAUTHORIZED, false, "The notification is not the Cloud's";
+    Forbidden = "forbidden", FORBIDDEN, false, "The token is not valid for this";
     NotFound = "not-found", NOT_FOUND, false, "There is nothing at this path";
     UserNotFound = "user-not-found", NOT_FOUND, false, "The channel has no such user";
     ConversationNotFound = "conversation-not-found", NOT_FOUND, false, "The user never had a conversation";
@@ -78,6 +79,7 @@ codes! {
     InvalidRequest = "invalid-request", UNPROCESSABLE_ENTITY, false, "The request breaks a rule";
     IdempotencyKeyReused = "idempotency-key-reused", UNPROCESSABLE_ENTITY, false, "The idempotency key stands for another request";
     CloudRefused = "cloud-refused", UNPROCESSABLE_ENTITY, false, "The Cloud refused the request";
+    TooManyRequests = "too-many-requests", TOO_MANY_REQUESTS, true, "The channel asks too much";
     InternalError = "internal-error", INTERNAL_SERVER_ERROR, true, "The bridge failed";
     CloudCredentialsRefused = "cloud-credentials-refused", BAD_GATEWAY, false, "The Cloud refused the bridge's own credentials";
     StorageUnavailable = "storage-unavailable", SERVICE_UNAVAILABLE, true, "The bridge's storage is away";
@@ -433,7 +435,7 @@ impl Problem {
         }
     }
 
-    fn retry_after(self, seconds: u64) -> Self {
+    pub(super) fn retry_after(self, seconds: u64) -> Self {
         Self {
             retry_after_seconds: Some(seconds),
             ..self

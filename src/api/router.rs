@@ -11,7 +11,8 @@ use tower_http::timeout::TimeoutLayer;
 use utoipa::openapi::OpenApi as Document;
 use utoipa_swagger_ui::{self as swagger, SwaggerUi};
 
-use super::auth::Keys;
+use super::auth::{self, Access};
+use super::cors;
 use super::envelope;
 use super::idempotency;
 use super::load::{self, Load};
@@ -33,8 +34,8 @@ const REQUEST_LIMIT: Duration = Duration::from_mins(2);
 pub struct AppState {
     /// The use cases.
     pub bridge: Bridge,
-    /// The channels and their keys.
-    pub keys: Keys,
+    /// Who may ask what.
+    pub access: Access,
     /// Takes what the Cloud tells.
     pub receiver: Receiver,
     /// What is under way.
@@ -61,12 +62,6 @@ impl FromRef<AppState> for Load {
     }
 }
 
-impl FromRef<AppState> for Keys {
-    fn from_ref(state: &AppState) -> Self {
-        state.keys.clone()
-    }
-}
-
 /// The facade.
 pub fn router(state: AppState) -> Router {
     let (routes, document) = openapi::routes_and_document();
@@ -77,8 +72,14 @@ pub fn router(state: AppState) -> Router {
         .route_layer(middleware::from_fn_with_state(
             state.clone(),
             idempotency::once,
+        ))
+        .route_layer(middleware::from_fn_with_state(
+            state.clone(),
+            auth::authenticate,
         ));
-    enveloped(routes.merge(documentation(document)), clock, load).with_state(state)
+    let access = state.access.clone();
+    let routes = enveloped(routes.merge(documentation(document)), clock, load).with_state(state);
+    cors::shared(routes, &access)
 }
 
 /// Gives routes what surrounds every request: fallbacks, limits, and a problem for whatever goes wrong.

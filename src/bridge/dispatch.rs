@@ -235,6 +235,7 @@ impl Bridge {
         let caller = Caller {
             channel: Arc::clone(channel),
             trace: Arc::new(trace),
+            user: None,
             claim: None,
         };
         let key = &lane.due.key;

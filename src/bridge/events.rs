@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::bridge::{Bridge, Caller, Error};
 use crate::store::{Bell, LoggedEvent};
 use crate::types::event::Cursor;
-use crate::types::ids::ChannelId;
+use crate::types::ids::{ChannelId, UserKey};
 
 /// How many readers may wait at once in this process: a connection and some kilobytes each.
 pub(super) const READERS_AT_ONCE: usize = 10_000;
@@ -49,11 +49,28 @@ impl EventPage {
     }
 }
 
+/// Whose events are read.
+#[derive(Debug)]
+struct Reader {
+    channel_id: ChannelId,
+    /// The one user whose they are; none: all of the channel's.
+    user: Option<UserKey>,
+}
+
+impl Reader {
+    fn of(caller: &Caller) -> Self {
+        Self {
+            channel_id: caller.channel.id.clone(),
+            user: caller.user.clone().map(|user_id| caller.key(user_id)),
+        }
+    }
+}
+
 /// The pages of a channel's log as they come, until the service stops.
 #[derive(Debug)]
 pub struct EventStream {
     bridge: Bridge,
-    channel_id: ChannelId,
+    reader: Reader,
     bell: Bell,
     after: Option<Cursor>,
     /// What was found when it began.
@@ -74,13 +91,13 @@ impl Bridge {
         limit: u32,
         wait: Duration,
     ) -> Result<EventPage, Error> {
-        let channel_id = &caller.channel.id;
+        let reader = Reader::of(caller);
         let end = Instant::now() + wait;
-        let mut bell = self.parts.store.bell(channel_id);
+        let mut bell = self.parts.store.bell(&reader.channel_id);
         let mut place = None;
         loop {
             let over = Instant::now() >= end || self.parts.stopping.is_cancelled();
-            let page = self.look(channel_id, after, limit).await?;
+            let page = self.look(&reader, after, limit).await?;
             if over || !page.says_nothing() {
                 return Ok(page);
             }
@@ -105,13 +122,13 @@ impl Bridge {
         caller: &Caller,
         after: Option<Cursor>,
     ) -> Result<EventStream, Error> {
-        let channel_id = caller.channel.id.clone();
+        let reader = Reader::of(caller);
         let place = self.place_for_reader()?;
-        let bell = self.parts.store.bell(&channel_id);
-        let first = self.look(&channel_id, after, STREAM_PAGE).await?;
+        let bell = self.parts.store.bell(&reader.channel_id);
+        let first = self.look(&reader, after, STREAM_PAGE).await?;
         Ok(EventStream {
             bridge: self.clone(),
-            channel_id,
+            reader,
             bell,
             after,
             first: Some(first),
@@ -137,13 +154,19 @@ impl Bridge {
 
     async fn look(
         &self,
-        channel_id: &ChannelId,
+        reader: &Reader,
         after: Option<Cursor>,
         limit: u32,
     ) -> Result<EventPage, Error> {
         let position = after.map_or(0, Cursor::position);
-        let store = &self.parts.store;
-        let page = store.events_after(channel_id, position, limit).await?;
+        let (store, channel_id) = (&self.parts.store, &reader.channel_id);
+        let page = match &reader.user {
+            None => store.events_after(channel_id, position, limit).await?,
+            Some(user) => {
+                let events = store.events_of_user_after(channel_id, user, position, limit);
+                events.await?
+            }
+        };
         if position > page.head {
             return Err(Error::CursorUnknown);
         }
@@ -176,11 +199,7 @@ impl EventStream {
             }
             let page = match self.first.take() {
                 Some(page) => page,
-                None => {
-                    bridge
-                        .look(&self.channel_id, self.after, STREAM_PAGE)
-                        .await?
-                }
+                None => bridge.look(&self.reader, self.after, STREAM_PAGE).await?,
             };
             self.after = Some(page.next);
             if !page.says_nothing() {

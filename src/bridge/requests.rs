@@ -221,7 +221,9 @@ impl Bridge {
     pub async fn request(&self, caller: &Caller, id: MessageId) -> Result<Report, Error> {
         let store = &self.parts.store;
         let report = store.request(&caller.channel.id, id).await?;
-        report.ok_or(Error::MessageNotFound)
+        report
+            .filter(|report| caller.may_see(&report.user_id))
+            .ok_or(Error::MessageNotFound)
     }
 
     /// Does the work now, or keeps it for later.

@@ -4,13 +4,13 @@ use std::fmt;
 use std::num::NonZeroU32;
 
 use chrono::TimeDelta;
-use secrecy::SecretSlice;
+use secrecy::{ExposeSecret as _, SecretSlice};
 use url::Url;
 
 use super::account::Account;
 use super::form;
 use super::section::{Reported, Section};
-use crate::crypto::ApiKeyHash;
+use crate::crypto::{ApiKeyHash, JwtKey};
 use crate::types::conversation::{Context, Features, Opening, Routing};
 use crate::types::event::EventType;
 use crate::types::ids::{AccountId, ChannelId, Namespace};
@@ -33,8 +33,12 @@ pub struct Channel {
     pub account_id: AccountId,
     /// What stands before its users' ids at the Cloud; channels of one namespace share their users. The id if left out.
     pub namespace: Namespace,
-    /// The keys that it may present, at least one; no two channels share one.
+    /// The keys that it may present, at least one unless it has tokens; no two channels share one.
     pub api_keys: Vec<ApiKeyHash>,
+    /// The keys that its tokens (JWTs) are checked with; several while one is being replaced.
+    pub jwt_keys: Vec<JwtKey>,
+    /// The origins of the pages that may call the bridge with a token of one user.
+    pub cors_origins: Vec<String>,
     /// Where its events are sent; left out: it asks for them.
     pub callback: Option<Callback>,
     /// How long the delivery of an event is tried: 72 hours if left out, or as long as events are kept if that is shorter.
@@ -89,7 +93,10 @@ impl Channel {
         let id = read_id(section, others);
         let account_id = read_account_id(section, accounts);
         let namespace = section.optional("namespace", &form::id());
-        let api_keys = read_api_keys(section, others);
+        let jwt_keys = section.section("jwt", read_jwt_keys);
+        let has_tokens = jwt_keys.as_ref().is_ok_and(|keys| !keys.is_empty());
+        let api_keys = read_api_keys(section, others, has_tokens);
+        let cors_origins = read_cors_origins(section, jwt_keys.is_err() || has_tokens);
         let callback = read_callback(section);
         let max_age = read_max_age(section, retention);
         let events = section.list("events", &form::EVENT_TYPE);
@@ -109,6 +116,8 @@ impl Channel {
             account_id: account_id?,
             namespace,
             api_keys: api_keys?,
+            jwt_keys: jwt_keys?,
+            cors_origins: cors_origins?,
             callback: callback?,
             max_age: max_age?,
             events: events?.unwrap_or_else(default_events),
@@ -140,11 +149,12 @@ fn read_account_id(
 fn read_api_keys(
     section: &mut Section<'_>,
     others: &[Channel],
+    has_tokens: bool,
 ) -> Result<Vec<ApiKeyHash>, Reported> {
     let keys = section
         .list("api_keys", &form::API_KEY)?
         .unwrap_or_default();
-    if keys.is_empty() {
+    if keys.is_empty() && !has_tokens {
         return Err(section.refuse("api_keys", "at least one API key"));
     }
     let mut taken = others.iter().flat_map(|other| &other.api_keys);
@@ -152,6 +162,34 @@ fn read_api_keys(
         return Err(section.refuse("api_keys", "keys that no other channel has"));
     }
     Ok(keys)
+}
+
+fn read_jwt_keys(section: &mut Section<'_>) -> Result<Vec<JwtKey>, Reported> {
+    let algorithm = section.optional("algorithm", &form::JWT_ALGORITHM);
+    let keys = section.list_or_single("key", &form::JWT_KEY)?;
+    let Some(algorithm) = algorithm? else {
+        return match keys {
+            None => Ok(vec![]),
+            Some(_) => Err(section.refuse("algorithm", form::JWT_ALGORITHM.expected)),
+        };
+    };
+    let keys = keys.unwrap_or_default();
+    let read: Option<Vec<_>> = keys
+        .iter()
+        .map(|key| JwtKey::read(algorithm, key.expose_secret()))
+        .collect();
+    read.filter(|keys| !keys.is_empty())
+        .ok_or_else(|| section.refuse("key", algorithm.expected_key()))
+}
+
+fn read_cors_origins(section: &mut Section<'_>, has_tokens: bool) -> Result<Vec<String>, Reported> {
+    let origins = section.list("cors_origins", &form::ORIGIN)?;
+    let origins = origins.unwrap_or_default();
+    if !origins.is_empty() && !has_tokens {
+        let expected = "none without jwt: a page must not hold an API key";
+        return Err(section.refuse("cors_origins", expected));
+    }
+    Ok(origins)
 }
 
 /// Reads the callback. Secrets without a URL are allowed, so that a callback can be turned off for a while.

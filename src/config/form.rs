@@ -14,7 +14,7 @@ use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer as _};
 use url::Url;
 
-use crate::crypto::{ApiKeyHash, Key};
+use crate::crypto::{ApiKeyHash, JwtAlgorithm, Key};
 use crate::types::conversation::{RouteId, Urgency};
 use crate::types::event::EventType;
 use crate::types::file::ImageType;
@@ -156,6 +156,20 @@ pub(super) const API_KEY: Form<ApiKeyHash> = Form::text(
             .then(|| ApiKeyHash::of(text)),
     },
 );
+
+/// How a channel's tokens are signed.
+pub(super) const JWT_ALGORITHM: Form<JwtAlgorithm> =
+    Form::text("one of HS256, RS256, ES256, EdDSA", JwtAlgorithm::from_name);
+
+/// A key that tokens are checked with; what it has to be depends on the algorithm.
+pub(super) const JWT_KEY: Form<SecretString> = Form::text("a key", |text| Some(text.into()));
+
+/// The origin of a page, as a browser names it.
+pub(super) const ORIGIN: Form<String> =
+    Form::text("an origin such as https://shop.example.com", |text| {
+        let origin = parse_http_url(text)?.origin().ascii_serialization();
+        (origin == text).then_some(origin)
+    });
 
 /// The bytes that callbacks are signed with, as the Standard Webhooks specification writes them.
 pub(super) const CALLBACK_SECRET: Form<SecretSlice<u8>> =

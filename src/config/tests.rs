@@ -45,7 +45,11 @@ api_keys = ["ap1key", "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a2
 callback_url = "https://user:callbackpa55@sms.example.com/liveperson?token=callbackt0ken"
 callback_secret = "whsec_AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD"
 max_age = "90m"
+cors_origins = ["https://shop.example.com"]
 events = ["message.created", "conversation.closed"]
+[channels.jwt]
+algorithm = "HS256"
+key = ["f1rst-secret-of-at-least-32-bytes", "t0kensecretfedcba9876543210abcdef"]
 [channels.defaults]
 skill_id = "2736637412"
 language = "en-US"
@@ -73,8 +77,10 @@ api_keys = ["ap1key"]
 "#;
 
 /// What stands for secrets in the two files above.
-const SECRETS: [&str; 9] = [
+const SECRETS: [&str; 11] = [
     "pa55word",
+    "f1rst-secret",
+    "t0kensecret",
     "AQEBAQ",
     "AgICAg",
     "cl1entsecret",
@@ -147,6 +153,8 @@ fn every_key_is_read() {
     assert_eq!(channel.namespace.as_str(), "phone");
     assert!(channel.api_keys[0].matches(&ApiKeyHash::of("ap1key")));
     assert!(channel.api_keys[1].matches(&ApiKeyHash::of("secret")));
+    assert_eq!(channel.jwt_keys.len(), 2);
+    assert_eq!(channel.cors_origins, ["https://shop.example.com"]);
     let callback = channel.callback.as_ref().unwrap();
     assert_eq!(callback.url.host_str(), Some("sms.example.com"));
     assert_eq!(callback.secrets.len(), 1);
@@ -192,6 +200,7 @@ fn what_is_left_out_has_its_default() {
     let channel = &config.channels[0];
     assert_eq!(channel.namespace.as_str(), "sms");
     assert!(channel.callback.is_none());
+    assert!(channel.jwt_keys.is_empty() && channel.cors_origins.is_empty());
     assert_eq!(config.retention, TimeDelta::days(7));
     assert_eq!(channel.max_age, TimeDelta::hours(72));
     assert_eq!(channel.events.len(), EventType::ALL.len() - 1);
@@ -261,6 +270,11 @@ sha256:2bb8 -> sha256: -> channels[0].api_keys[1]: expected an API key of visibl
 https://user -> ftp://user -> channels[0].callback_url: expected an http or https URL
 whsec_ -> whsek_ -> channels[0].callback_secret: expected whsec_ and the base64 of 24 to 64 bytes
 whsec_AwMD -> whsec_ -> channels[0].callback_secret: expected whsec_ and the base64 of 24 to 64 bytes
+"HS256" -> "none" -> channels[0].jwt.algorithm: expected one of HS256, RS256, ES256, EdDSA
+"HS256" -> "ES256" -> channels[0].jwt.key: expected a PEM public key of P-256
+"f1rst-secret-of-at-least-32-bytes" -> "f1rst" -> channels[0].jwt.key: expected a secret of at least 32 bytes
+"https://shop.example.com" -> "https://shop.example.com/" -> channels[0].cors_origins[0]: expected an origin such as https://shop.example.com
+"https://shop.example.com" -> "*" -> channels[0].cors_origins[0]: expected an origin such as https://shop.example.com
 "message.created" -> "message.create" -> channels[0].events[0]: expected one of message.created, message.echoed, typing.changed, receipt.changed, conversation.opened, conversation.updated, conversation.closed, message.sent, message.failed
 skill_id = "2736637412" -> skill_id = "" -> channels[0].defaults.skill_id: expected 1 to 64 printable ASCII characters
 skill_id -> campaign_id = "1"~engagement_id = "2"~skill_id -> channels[0].defaults.skill_id: expected either campaign_id and engagement_id, or skill_id alone
@@ -421,6 +435,33 @@ fn all_problems_are_told_at_once_and_none_follows_from_another() {
          bridge.toml: channels[0].api_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits, not a number without quotes\n\
          bridge.toml: channels[0].api_keys[1]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits\n\
          bridge.toml: channels[0].defaults.urgent: unknown key, expected one of campaign_id, engagement_id, skill_id, language, urgency, features"
+    );
+}
+
+#[test]
+fn a_channel_has_keys_or_tokens_and_pages_have_tokens() {
+    let without_keys = MINIMAL.replace("[\"ap1key\"]", "[]");
+    let jwt = "[channels.jwt]\nkey = \"f1rst-secret-of-at-least-32-bytes\"\n";
+    let algorithm = "algorithm = \"HS256\"\n";
+
+    assert_eq!(
+        complaint(read_with(MINIMAL, [("BRIDGE_CHANNELS__0__API_KEYS", "")])),
+        "BRIDGE_CHANNELS__0__API_KEYS: channels[0].api_keys: expected at least one API key"
+    );
+    let tokens = read(&format!("{without_keys}{jwt}{algorithm}")).unwrap();
+    assert_eq!(tokens.channels[0].jwt_keys.len(), 1);
+    assert!(
+        complaint(read(&format!("{MINIMAL}{jwt}")))
+            .ends_with("channels[0].jwt.algorithm: expected one of HS256, RS256, ES256, EdDSA")
+    );
+    assert!(
+        complaint(read(&format!("{MINIMAL}[channels.jwt]\n{algorithm}")))
+            .ends_with("channels[0].jwt.key: expected a secret of at least 32 bytes")
+    );
+    let origins = "cors_origins = [\"https://shop.example.com\"]\n";
+    assert_eq!(
+        complaint(read(&format!("{MINIMAL}{origins}"))),
+        "bridge.toml: channels[0].cors_origins: expected none without jwt: a page must not hold an API key"
     );
 }
 
@@ -612,7 +653,6 @@ BRIDGE_ACCOUNTS__0 -> x -> accounts[0]: expected a table, not a string
 BRIDGE_CHANNELS__0__API_KEYS -> ["x" -> channels[0].api_keys: expected items separated by commas, or a TOML array of strings
 BRIDGE_CHANNELS__0__API_KEYS -> [{ x = 1 }] -> channels[0].api_keys: expected items separated by commas, or a TOML array of strings
 BRIDGE_CHANNELS__0__API_KEYS -> x,,y -> channels[0].api_keys[1]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits
-BRIDGE_CHANNELS__0__API_KEYS ->  -> channels[0].api_keys: expected at least one API key
 BRIDGE_CHANNELS__0__LIMITS__REQUESTS_PER_SECOND -> 0 -> channels[0].limits.requests_per_second: expected a whole number from 1
 "#;
 
@@ -753,6 +793,7 @@ fn the_example_loads_with_the_environment_that_it_names() {
             "SMS_CALLBACK_SECRET",
             "whsec_AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD",
         ),
+        ("SMS_JWT_KEY", "f1rst-secret-of-at-least-32-bytes"),
     ];
     let environment = environment.into_iter().chain(set);
     let environment = environment

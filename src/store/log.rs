@@ -10,7 +10,7 @@ use serde_json::json;
 use super::tx::{Tx, on};
 use super::{Error, Store, UserRef, run};
 use crate::types::event::{EventId, EventType};
-use crate::types::ids::ChannelId;
+use crate::types::ids::{ChannelId, UserKey};
 
 /// An event to be added to a channel's log.
 #[derive(Debug, Clone)]
@@ -102,6 +102,41 @@ impl Store {
             .fetch_all(db)
             .await?
         });
+        self.page(channel_id, rows).await
+    }
+
+    /// The events about one user behind a position of a channel's log, `limit` at most.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn events_of_user_after(
+        &self,
+        channel_id: &ChannelId,
+        user: &UserKey,
+        after: u64,
+        limit: u32,
+    ) -> Result<Page, Error> {
+        let rows: Vec<EventRow> = run!(self, readers, |db| {
+            sqlx::query_as(
+                "SELECT position, id, kind, body FROM events
+                 WHERE user_ref = (SELECT id FROM users WHERE account_id = $1 AND namespace = $2 AND user_id = $3)
+                   AND channel_id = $4 AND position > $5 ORDER BY position LIMIT $6",
+            )
+            .bind(user.account_id.as_str())
+            .bind(user.namespace.as_str())
+            .bind(user.user_id.as_str())
+            .bind(channel_id.as_str())
+            .bind(i64::try_from(after).unwrap_or(i64::MAX))
+            .bind(i64::from(limit))
+            .fetch_all(db)
+            .await?
+        });
+        self.page(channel_id, rows).await
+    }
+
+    /// A page of events that were just read.
+    async fn page(&self, channel_id: &ChannelId, rows: Vec<EventRow>) -> Result<Page, Error> {
         let ends: Option<(i64, i64)> = run!(self, readers, |db| {
             sqlx::query_as("SELECT head, floor FROM logs WHERE channel_id = $1")
                 .bind(channel_id.as_str())

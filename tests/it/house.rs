@@ -11,7 +11,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("image", &["media"]),
     // The sandbox shares nothing with the client, so it calls webhooks with a client of its own.
     ("reqwest", &["app", "cloud", "delivery", "http", "sandbox"]),
-    ("jsonwebtoken", &["sandbox"]),
+    ("jsonwebtoken", &["crypto", "sandbox"]),
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
 ];

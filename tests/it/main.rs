@@ -18,6 +18,7 @@
 #[macro_use]
 mod support;
 
+mod access;
 mod actions;
 mod commands;
 mod configuration;

@@ -15,6 +15,7 @@ use crate::support::database::{Database, Engine};
 on_both_engines!(
     a_log_counts_its_events_and_is_read_by_position,
     logs_of_two_channels_know_nothing_of_each_other,
+    one_users_events_are_read_by_position,
     a_reader_beside_many_writers_misses_no_event,
     a_bell_rings_for_its_channel,
     erasing_a_user_takes_the_events_along,
@@ -71,6 +72,33 @@ async fn a_log_counts_its_events_and_is_read_by_position(engine: Engine) {
     assert_eq!(rest.events[0].kind, "message.created");
     assert!(bodies(&store, "sms", 3).await.is_empty());
     assert!(bodies(&store, "sms", u64::MAX).await.is_empty());
+}
+
+async fn one_users_events_are_read_by_position(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let a = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let b = store.ensure_user(&key("b"), at(0)).await.unwrap();
+    let events = [
+        event("sms", a, "1"),
+        event("sms", b, "2"),
+        event("app", a, "3"),
+        event("sms", a, "4"),
+        event("sms", a, "5"),
+    ];
+    store.append_events(&events, at(1)).await.unwrap();
+    let read = async |user: &str, after, limit| {
+        let (channel, user) = (channel("sms"), key(user));
+        let page = store.events_of_user_after(&channel, &user, after, limit);
+        let page = page.await.unwrap();
+        let bodies = page.events.into_iter().map(|event| event.body);
+        (bodies.collect::<Vec<_>>().concat(), page.head)
+    };
+
+    assert_eq!(read("a", 0, 2).await, ("14".to_owned(), 4));
+    assert_eq!(read("a", 3, 2).await, ("5".to_owned(), 4));
+    assert_eq!(read("b", 0, 2).await, ("2".to_owned(), 4));
+    assert_eq!(read("nobody", 0, 2).await, (String::new(), 4));
 }
 
 async fn logs_of_two_channels_know_nothing_of_each_other(engine: Engine) {

@@ -1,0 +1,217 @@
+//! How many requests a channel may make, in all and about one user: counted in this process alone, each second anew.
+//!
+//! What is told of a limit follows the IETF's draft of the header fields `RateLimit` and `RateLimit-Policy`.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::num::NonZeroU32;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use governor::clock::{Clock as _, DefaultClock};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::keyed::DefaultKeyedStateStore;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{NotUntil, Quota, RateLimiter};
+
+use super::problem::{Code, Problem};
+use crate::types::ids::UserId;
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// Users are told apart by a hash with a key of this process: all names take the same room.
+type UserLimiter =
+    RateLimiter<u64, DefaultKeyedStateStore<u64>, DefaultClock, StateInformationMiddleware>;
+type ChannelLimiter =
+    RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
+
+/// The limits of a channel, and what has been used of them.
+#[derive(Debug, Default)]
+pub struct Limits {
+    channel: Option<ChannelLimiter>,
+    user: Option<UserLimiter>,
+    hasher: RandomState,
+    /// What they are, for those who ask.
+    policy: Option<HeaderValue>,
+}
+
+/// What is left for whoever was let through.
+#[derive(Debug, Default)]
+pub(super) struct Allowance(Option<(HeaderValue, HeaderValue)>);
+
+/// That a limit was reached.
+#[derive(Debug)]
+pub(super) struct Excess {
+    what: &'static str,
+    wait_seconds: u64,
+    policy: HeaderValue,
+}
+
+impl Limits {
+    /// Limits per second; what is left out is not limited.
+    #[must_use]
+    pub fn new(channel: Option<NonZeroU32>, user: Option<NonZeroU32>) -> Self {
+        let policies = [("channel", channel), ("user", user)];
+        let policies = policies.into_iter().filter_map(|(name, limit)| {
+            let limit = limit?;
+            Some(format!("\"{name}\";q={limit};w=1"))
+        });
+        let policies = policies.collect::<Vec<_>>().join(", ");
+        let policies = HeaderValue::try_from(policies).ok();
+        Self {
+            channel: channel
+                .map(|limit| RateLimiter::direct(Quota::per_second(limit)).with_middleware()),
+            user: user.map(|limit| RateLimiter::keyed(Quota::per_second(limit)).with_middleware()),
+            hasher: RandomState::new(),
+            policy: policies.filter(|policies| !policies.is_empty()),
+        }
+    }
+
+    /// Whether it matters whom a request is about.
+    pub(super) fn are_about_users(&self) -> bool {
+        self.user.is_some()
+    }
+
+    /// Counts a request, which may be about a user.
+    pub(super) fn check(&self, user: Option<&UserId>) -> Result<Allowance, Excess> {
+        let Some(policy) = &self.policy else {
+            return Ok(Allowance::default());
+        };
+        let excess = |what, until: NotUntil<_>| {
+            let wait = until.wait_time_from(DefaultClock::default().now());
+            Excess {
+                what,
+                wait_seconds: wait.as_secs() + 1,
+                policy: policy.clone(),
+            }
+        };
+        // First the user: one who asks too much takes nothing from the others of the channel.
+        let user = user.map(|user| self.hasher.hash_one(user));
+        let of_user = self.user.as_ref().zip(user);
+        let of_user = of_user.map(|(limiter, user)| limiter.check_key(&user));
+        let of_user = of_user.transpose().map_err(|until| excess("user", until))?;
+        let of_channel = self.channel.as_ref().map(RateLimiter::check);
+        let of_channel = of_channel
+            .transpose()
+            .map_err(|until| excess("channel", until))?;
+        let left = [("channel", of_channel), ("user", of_user)];
+        let left = left.into_iter().filter_map(|(name, state)| {
+            let left = state?.remaining_burst_capacity();
+            Some(format!("\"{name}\";r={left};t=1"))
+        });
+        let left = left.collect::<Vec<_>>().join(", ");
+        let left = HeaderValue::try_from(left).ok();
+        let left = left.filter(|left| !left.is_empty());
+        Ok(Allowance(left.map(|left| (left, policy.clone()))))
+    }
+
+    /// Forgets the users who have asked nothing for as long as it takes to have their whole limit again.
+    pub(super) fn forget_idle_users(&self) {
+        if let Some(users) = &self.user {
+            users.retain_recent();
+            users.shrink_to_fit();
+        }
+    }
+}
+
+impl Allowance {
+    /// Tells what is left.
+    pub(super) fn describe(self, headers: &mut HeaderMap) {
+        if let Some((left, policy)) = self.0 {
+            headers.insert(RATE_LIMIT, left);
+            headers.insert(RATE_LIMIT_POLICY, policy);
+        }
+    }
+}
+
+impl Excess {
+    pub(super) fn problem(&self) -> Problem {
+        let detail = match self.what {
+            "user" => "More requests about this user than the channel may make in a second.",
+            _ => "More requests than the channel may make in a second.",
+        };
+        Problem::new(Code::TooManyRequests, detail).retry_after(self.wait_seconds)
+    }
+
+    /// Tells that nothing is left, and until when.
+    pub(super) fn describe(self, headers: &mut HeaderMap) {
+        let (name, seconds) = (self.what, self.wait_seconds);
+        let none_left = HeaderValue::try_from(format!("\"{name}\";r=0;t={seconds}"));
+        headers.extend(none_left.ok().map(|none_left| (RATE_LIMIT, none_left)));
+        headers.insert(RATE_LIMIT_POLICY, self.policy);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(channel: u32, user: u32) -> Limits {
+        Limits::new(NonZeroU32::new(channel), NonZeroU32::new(user))
+    }
+
+    fn user(name: &str) -> UserId {
+        UserId::try_from(name.to_owned()).unwrap()
+    }
+
+    fn told(describe: impl FnOnce(&mut HeaderMap)) -> (String, String) {
+        let mut headers = HeaderMap::new();
+        describe(&mut headers);
+        let text = |name| headers[name].to_str().unwrap().to_owned();
+        (text("ratelimit"), text("ratelimit-policy"))
+    }
+
+    #[test]
+    fn who_asks_too_much_about_a_user_takes_nothing_from_the_others() {
+        let limits = limits(100_000, 1);
+        let policy = "\"channel\";q=100000;w=1, \"user\";q=1;w=1";
+
+        let first = limits.check(Some(&user("ada"))).unwrap();
+        let excess = limits.check(Some(&user("ada"))).unwrap_err();
+        let other = limits.check(Some(&user("bob"))).unwrap();
+
+        let (left, policies) = told(|headers| first.describe(headers));
+        assert_eq!(left, "\"channel\";r=99999;t=1, \"user\";r=0;t=1");
+        assert_eq!(policies, policy);
+        let refused = told(|headers| excess.describe(headers));
+        assert_eq!(refused, ("\"user\";r=0;t=1".to_owned(), policy.to_owned()));
+        let (left, _) = told(|headers| other.describe(headers));
+        assert!(left.ends_with("\"user\";r=0;t=1"), "{left}");
+    }
+
+    #[test]
+    fn a_channel_has_its_limit_whomever_it_asks_about() {
+        let limits = limits(1, 0);
+
+        limits.check(Some(&user("ada"))).unwrap();
+
+        let excess = limits.check(Some(&user("bob"))).unwrap_err();
+        assert_eq!(excess.what, "channel");
+        assert_eq!(limits.check(None).unwrap_err().what, "channel");
+    }
+
+    #[test]
+    fn without_limits_nothing_is_counted_and_nothing_told() {
+        let limits = limits(0, 0);
+        let mut headers = HeaderMap::new();
+
+        for _ in 0..1000 {
+            let allowance = limits.check(Some(&user("ada"))).unwrap();
+            allowance.describe(&mut headers);
+        }
+
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn users_who_ask_nothing_are_forgotten() {
+        // A million a second: a moment later each has the whole limit again.
+        let limits = limits(0, 1_000_000);
+        for number in 0..100 {
+            limits.check(Some(&user(&format!("u{number}")))).unwrap();
+        }
+
+        while !limits.user.as_ref().unwrap().is_empty() {
+            limits.forget_idle_users();
+        }
+    }
+}

@@ -1,0 +1,170 @@
+use jsonwebtoken::{EncodingKey, Header, encode};
+use serde_json::{Value, json};
+
+use super::*;
+
+const SECRET: &str = "a secret of at least 32 bytes, really";
+/// The names, the private and the public keys of all algorithms.
+const KEYS: [(JwtAlgorithm, &str, &str); 3] = [
+    (
+        JwtAlgorithm::Rs256,
+        include_str!("../../../tests/keys/rsa.private.pem"),
+        include_str!("../../../tests/keys/rsa.public.pem"),
+    ),
+    (
+        JwtAlgorithm::Es256,
+        include_str!("../../../tests/keys/p256.private.pem"),
+        include_str!("../../../tests/keys/p256.public.pem"),
+    ),
+    (
+        JwtAlgorithm::EdDsa,
+        include_str!("../../../tests/keys/ed25519.private.pem"),
+        include_str!("../../../tests/keys/ed25519.public.pem"),
+    ),
+];
+
+fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000, 0).unwrap()
+}
+
+fn signer(algorithm: JwtAlgorithm, key: &str) -> EncodingKey {
+    let key = key.as_bytes();
+    match algorithm {
+        JwtAlgorithm::Hs256 => Ok(EncodingKey::from_secret(key)),
+        JwtAlgorithm::Rs256 => EncodingKey::from_rsa_pem(key),
+        JwtAlgorithm::Es256 => EncodingKey::from_ec_pem(key),
+        JwtAlgorithm::EdDsa => EncodingKey::from_ed_pem(key),
+    }
+    .unwrap()
+}
+
+fn token(algorithm: JwtAlgorithm, key: &str, claims: &Value) -> String {
+    let header = Header::new(algorithm.algorithm());
+    encode(&header, claims, &signer(algorithm, key)).unwrap()
+}
+
+fn secret() -> JwtKey {
+    JwtKey::read(JwtAlgorithm::Hs256, SECRET).unwrap()
+}
+
+fn refusal(claims: &Value) -> Refusal {
+    let token = token(JwtAlgorithm::Hs256, SECRET, claims);
+    secret().verify(&token, now()).unwrap_err()
+}
+
+#[test]
+fn a_token_of_each_algorithm_is_known_by_its_own_key_alone() {
+    let claims = json!({"iss": "sms", "exp": 1_800_000_060, "user": "ada"});
+    let shared = (JwtAlgorithm::Hs256, SECRET, SECRET);
+    let all: Vec<_> = KEYS.into_iter().chain([shared]).collect();
+    for &(algorithm, private, _) in &all {
+        let token = token(algorithm, private, &claims);
+
+        for &(other, _, public) in &all {
+            let key = JwtKey::read(other, public).unwrap();
+            let verified = key.verify(&token, now());
+
+            if other == algorithm {
+                let claims = verified.unwrap();
+                assert_eq!(claims.iss, "sms");
+                assert_eq!(claims.user.as_deref(), Some("ada"));
+            } else {
+                assert_eq!(verified, Err(Refusal::Untrusted), "{other:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_public_key_is_never_taken_for_a_shared_secret() {
+    let claims = json!({"iss": "sms", "exp": 1_800_000_060});
+    for (algorithm, _, public) in KEYS {
+        let forged = token(JwtAlgorithm::Hs256, public, &claims);
+
+        let key = JwtKey::read(algorithm, public).unwrap();
+        assert_eq!(key.verify(&forged, now()), Err(Refusal::Untrusted));
+    }
+}
+
+#[test]
+fn a_token_without_a_signature_is_refused() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    let signed = token(
+        JwtAlgorithm::Hs256,
+        SECRET,
+        &json!({"iss": "sms", "exp": 1_800_000_060}),
+    );
+    let claims = signed.split('.').nth(1).unwrap();
+    for name in ["none", "None", "HS256"] {
+        let header = URL_SAFE_NO_PAD.encode(json!({"alg": name, "typ": "JWT"}).to_string());
+        let bare = format!("{header}.{claims}.");
+
+        assert_eq!(secret().verify(&bare, now()), Err(Refusal::Untrusted));
+    }
+    let mut altered = signed.clone();
+    altered.replace_range(signed.len() - 2.., "AA");
+    assert_eq!(secret().verify(&altered, now()), Err(Refusal::Untrusted));
+}
+
+#[test]
+fn a_token_is_valid_in_its_time_within_a_minute() {
+    let at = |exp: Value| json!({"iss": "sms", "exp": exp});
+
+    for (claims, expected) in [
+        (at(json!(1_799_999_940)), Refusal::Expired),
+        (at(json!(0)), Refusal::Expired),
+        (at(json!(-1)), Refusal::Expired),
+        (at(json!("tomorrow")), Refusal::Untrusted),
+        (at(json!(null)), Refusal::Untrusted),
+        (json!({"iss": "sms"}), Refusal::Untrusted),
+        (json!({"exp": 1_800_000_060}), Refusal::Untrusted),
+        (
+            json!({"iss": "sms", "exp": 1_800_000_300, "nbf": 1_800_000_061}),
+            Refusal::Early,
+        ),
+    ] {
+        assert_eq!(refusal(&claims), expected, "{claims}");
+    }
+    for claims in [
+        at(json!(1_799_999_941)),
+        at(json!(1_799_999_940.5)),
+        at(json!(1e300)),
+        json!({"iss": "sms", "exp": 1_800_000_300, "nbf": 1_800_000_060, "aud": "anybody"}),
+    ] {
+        let token = token(JwtAlgorithm::Hs256, SECRET, &claims);
+        assert!(secret().verify(&token, now()).is_ok(), "{claims}");
+    }
+}
+
+#[test]
+fn keys_that_are_none_are_refused() {
+    let [(_, private_rsa, public_rsa), (_, _, public_p256), _] = KEYS;
+
+    for (algorithm, text) in [
+        (JwtAlgorithm::Hs256, "short"),
+        (JwtAlgorithm::Rs256, SECRET),
+        (JwtAlgorithm::Es256, public_rsa),
+        (JwtAlgorithm::EdDsa, public_p256),
+        (JwtAlgorithm::EdDsa, ""),
+        (JwtAlgorithm::Es256, private_rsa),
+    ] {
+        assert!(JwtKey::read(algorithm, text).is_none(), "{algorithm:?}");
+    }
+    assert!(!format!("{:?}", secret()).contains("secret of"));
+}
+
+#[test]
+fn who_a_token_is_of_can_be_seen_before_it_is_checked() {
+    let token = token(
+        JwtAlgorithm::Hs256,
+        "another secret of at least 32 bytes",
+        &json!({"iss": "sms", "exp": 1}),
+    );
+
+    assert_eq!(unverified(&token).unwrap().iss, "sms");
+    for none in ["", "a.b.c", "a key", &"x".repeat(5000)] {
+        assert_eq!(unverified(none), None);
+    }
+}

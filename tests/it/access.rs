@@ -1,0 +1,323 @@
+//! Who may do what: tokens beside keys, tokens for one user, limits, and pages in a browser.
+
+use chrono::TimeDelta;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use liveperson_bridge::clock::Clock as _;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::app::TestApp;
+use crate::support::channel::{Channel, Reply, send};
+use crate::support::cloud::Cloud;
+use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
+
+on_both_engines!(
+    a_token_serves_as_well_as_a_key,
+    a_channel_may_have_tokens_of_any_algorithm_and_no_key,
+    a_token_that_is_not_the_channels_is_refused,
+    a_token_for_one_user_opens_that_users_paths_alone,
+    a_token_for_one_user_shows_that_users_events_alone,
+    too_many_requests_are_refused_until_a_moment_later,
+    a_limit_per_user_leaves_the_others_alone,
+    a_page_reads_with_a_token_of_one_user_alone,
+);
+
+const SECRET: &str = "a shared secret of at least 32 bytes";
+const FORMER: &str = "the secret that was shared before it";
+const ORIGIN: &str = "https://shop.example.com";
+
+/// A service whose channel `sms` has these lines more.
+async fn start(engine: Engine, lines: &str) -> TestApp {
+    let (cloud, database) = (Cloud::start().await, Database::create(engine).await);
+    let lines = format!("id = \"sms\"\n{lines}\n");
+    let change = |toml: String| toml.replacen("id = \"sms\"\n", &lines, 1);
+    TestApp::start_configured(cloud, database, change).await
+}
+
+async fn with_tokens(engine: Engine) -> TestApp {
+    let jwt = format!(r#"jwt = {{algorithm = "HS256", key = ["{SECRET}", "{FORMER}"]}}"#);
+    start(engine, &format!("{jwt}\ncors_origins = [\"{ORIGIN}\"]")).await
+}
+
+fn signed(algorithm: Algorithm, key: &EncodingKey, claims: &Value) -> String {
+    encode(&Header::new(algorithm), claims, key).unwrap()
+}
+
+/// The channel with a token in place of its key, valid for a minute by the service's clock.
+fn bearing(app: &TestApp, secret: &str, mut claims: Value) -> Channel {
+    let exp = (app.cloud.clock.now() + TimeDelta::minutes(1)).timestamp();
+    if claims.get("exp").is_none() {
+        claims["exp"] = exp.into();
+    }
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    app.sms.with_key(&signed(Algorithm::HS256, &key, &claims))
+}
+
+async fn a_token_serves_as_well_as_a_key(engine: Engine) {
+    let app = with_tokens(engine).await;
+    let token = bearing(&app, SECRET, json!({"iss": "sms"}));
+    let former = bearing(&app, FORMER, json!({"iss": "sms", "aud": "anybody"}));
+
+    let sent = token.say("ada", "hello").await.expect(201);
+    former.say("ada", "hello").await.expect(201);
+    app.sms.say("ada", "hello").await.expect(201);
+
+    let id = sent["conversation_id"].as_str().unwrap();
+    assert_eq!(app.cloud.texts(id).len(), 3);
+    token.get("/v1/events").await.expect(200);
+    token.get("/v1/deliveries?state=failed").await.expect(200);
+}
+
+async fn a_channel_may_have_tokens_of_any_algorithm_and_no_key(engine: Engine) {
+    let rsa = include_bytes!("../keys/rsa.private.pem");
+    let p256 = include_bytes!("../keys/p256.private.pem");
+    let ed25519 = include_bytes!("../keys/ed25519.private.pem");
+    let kinds = [
+        (
+            Algorithm::RS256,
+            EncodingKey::from_rsa_pem(rsa).unwrap(),
+            include_str!("../keys/rsa.public.pem"),
+        ),
+        (
+            Algorithm::ES256,
+            EncodingKey::from_ec_pem(p256).unwrap(),
+            include_str!("../keys/p256.public.pem"),
+        ),
+        (
+            Algorithm::EdDSA,
+            EncodingKey::from_ed_pem(ed25519).unwrap(),
+            include_str!("../keys/ed25519.public.pem"),
+        ),
+    ];
+    let channels: Vec<String> = kinds
+        .iter()
+        .map(|(algorithm, _, public)| {
+            format!(
+                "[[channels]]\nid = \"{algorithm:?}\"\naccount_id = \"12345678\"\n\
+                 jwt = {{algorithm = \"{algorithm:?}\", key = \"\"\"{public}\"\"\"}}\n"
+            )
+        })
+        .collect();
+    let (cloud, database) = (Cloud::start().await, Database::create(engine).await);
+    let app = TestApp::start_configured(cloud, database, |toml| toml + &channels.concat()).await;
+
+    for (algorithm, private, _) in &kinds {
+        let exp = (app.cloud.clock.now() + TimeDelta::minutes(1)).timestamp();
+        let claims = json!({"iss": format!("{algorithm:?}"), "exp": exp});
+        let token = app.sms.with_key(&signed(*algorithm, private, &claims));
+
+        token.say("ada", "hello").await.expect(201);
+    }
+    assert_eq!(app.cloud.sandbox.conversations().len(), 3);
+}
+
+async fn a_token_that_is_not_the_channels_is_refused(engine: Engine) {
+    let app = with_tokens(engine).await;
+    let detail = async |channel: Channel| {
+        let reply = channel.get("/v1/events").await;
+        assert_eq!(reply.headers["www-authenticate"], "Bearer");
+        let problem = reply.expect_problem(401, "unauthorized");
+        problem["detail"].as_str().unwrap().to_owned()
+    };
+    let unknown = "No channel has this API key, and it is no token of one.";
+
+    for (secret, claims) in [
+        (
+            "another secret of at least 32 bytes.",
+            json!({"iss": "sms"}),
+        ),
+        // This channel has a key and no tokens.
+        (SECRET, json!({"iss": "app"})),
+        (SECRET, json!({"iss": "nobody"})),
+        (SECRET, json!({"sub": "sms"})),
+        (SECRET, json!({"iss": "sms", "exp": "never"})),
+    ] {
+        assert_eq!(detail(bearing(&app, secret, claims)).await, unknown);
+    }
+    let past = json!({"iss": "sms", "exp": 1_700_000_000});
+    let expired = detail(bearing(&app, FORMER, past)).await;
+    assert_eq!(expired, "The token has expired.");
+    let future = (app.cloud.clock.now() + TimeDelta::minutes(2)).timestamp();
+    let future = json!({"iss": "sms", "nbf": future});
+    let early = detail(bearing(&app, SECRET, future)).await;
+    assert_eq!(early, "The token is not valid yet.");
+    let nobody = json!({"iss": "sms", "user": "a\u{0}"});
+    let nobody = detail(bearing(&app, SECRET, nobody)).await;
+    assert_eq!(nobody, "The token's user is no user id.");
+    assert!(app.cloud.sandbox.requests().is_empty());
+}
+
+async fn a_token_for_one_user_opens_that_users_paths_alone(engine: Engine) {
+    let app = with_tokens(engine).await;
+    let ada = bearing(&app, SECRET, json!({"iss": "sms", "user": "ada/1"}));
+    app.sms.say("bob", "of bob").await.expect(201);
+    let queued = app.sms.request(Method::POST, "/v1/users/bob/messages");
+    let queued = queued
+        .header("prefer", "respond-async")
+        .header("content-type", "application/json")
+        .body(r#"{"text": "later"}"#);
+    let of_bob = send(queued).await.headers["location"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+
+    ada.say("ada%2F1", "hello").await.expect(201);
+    ada.get("/v1/users/ada%2F1").await.expect(200);
+    let queued = ada.request(Method::POST, "/v1/users/ada%2F1/messages");
+    let queued = queued
+        .header("prefer", "respond-async")
+        .header("content-type", "application/json")
+        .body(r#"{"text": "later"}"#);
+    let of_ada = send(queued).await.headers["location"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    ada.get(&of_ada).await.expect(200);
+
+    ada.get(&of_bob)
+        .await
+        .expect_problem(404, "message-not-found");
+    for path in [
+        "/v1/users/bob",
+        "/v1/users/ada",
+        "/v1/users/ADA%2F1/conversation",
+        "/v1/users/%00",
+        "/v1/deliveries?state=failed",
+        "/v1/events/evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f",
+    ] {
+        ada.get(path).await.expect_problem(403, "forbidden");
+    }
+    ada.say("bob", "as bob")
+        .await
+        .expect_problem(403, "forbidden");
+    let test = ada.post("/v1/events/test", json!({"type": "message.created"}));
+    test.await.expect_problem(403, "forbidden");
+    ada.get("/v1/nothing")
+        .await
+        .expect_problem(404, "not-found");
+}
+
+async fn a_token_for_one_user_shows_that_users_events_alone(engine: Engine) {
+    let app = with_tokens(engine).await;
+    app.hear_the_cloud();
+    let ada = bearing(&app, SECRET, json!({"iss": "sms", "user": "ada"}));
+    let nobody = bearing(&app, SECRET, json!({"iss": "sms", "user": "nobody"}));
+    for user in ["ada", "bob"] {
+        let sent = app.sms.say(user, "hello").await.expect(201);
+        let id = sent["conversation_id"].as_str().unwrap();
+        let action = serde_json::from_value(json!({"type": "text", "text": user})).unwrap();
+        app.cloud.sandbox.act(id, action).unwrap();
+    }
+    eventually("all is told", async || {
+        let told = app.logged("sms").await;
+        let replies = told
+            .iter()
+            .filter(|event| event["type"] == "message.created");
+        (replies.count() == 2).then_some(())
+    })
+    .await;
+
+    let page = ada.get("/v1/events?wait=5").await.expect(200);
+    let events = page["events"].as_array().unwrap();
+    assert!(events.len() >= 2);
+    assert!(events.iter().all(|event| event["user_id"] == "ada"));
+    let next = page["next"].as_str().unwrap();
+    let rest = ada
+        .get(&format!("/v1/events?after={next}"))
+        .await
+        .expect(200);
+    assert_eq!(rest["events"], json!([]));
+    assert_eq!(rest.get("gap"), None);
+    let none = nobody.get("/v1/events").await.expect(200);
+    assert_eq!(none["events"], json!([]));
+    // The channel itself sees all.
+    let all = app.sms.get("/v1/events").await.expect(200);
+    assert!(all["events"].as_array().unwrap().len() > events.len());
+}
+
+fn header<'a>(reply: &'a Reply, name: &str) -> &'a str {
+    reply
+        .headers
+        .get(name)
+        .map_or("", |value| value.to_str().unwrap())
+}
+
+async fn too_many_requests_are_refused_until_a_moment_later(engine: Engine) {
+    let app = start(engine, "limits = {requests_per_second = 1}").await;
+
+    // Two within the same second, however slow the machine is.
+    let (allowed, refused) = eventually("a request too many", async || {
+        let first = app.sms.get("/v1/users/ada").await;
+        let second = app.sms.get("/v1/users/bob").await;
+        (second.status == 429).then_some((first, second))
+    })
+    .await;
+
+    assert_eq!(header(&refused, "retry-after"), "1");
+    assert_eq!(header(&refused, "ratelimit"), "\"channel\";r=0;t=1");
+    assert_eq!(header(&refused, "ratelimit-policy"), "\"channel\";q=1;w=1");
+    let problem = refused.expect_problem(429, "too-many-requests");
+    assert_eq!(problem["retryable"], true);
+    if allowed.status == 404 {
+        assert_eq!(header(&allowed, "ratelimit"), "\"channel\";r=0;t=1");
+        assert_eq!(header(&allowed, "ratelimit-policy"), "\"channel\";q=1;w=1");
+    }
+    eventually("a moment later", async || {
+        let reply = app.sms.get("/v1/users/ada").await;
+        (reply.status == 404).then_some(())
+    })
+    .await;
+    // Of other channels nothing is counted.
+    let app_channel = app.sms.with_key(crate::support::configuration::APP_KEY);
+    for _ in 0..5 {
+        let reply = app_channel.get("/v1/users/ada").await;
+        assert_eq!(header(&reply, "ratelimit-policy"), "");
+        reply.expect_problem(404, "user-not-found");
+    }
+}
+
+async fn a_limit_per_user_leaves_the_others_alone(engine: Engine) {
+    let app = start(engine, "limits = {per_user_requests_per_second = 1}").await;
+
+    let refused = eventually("a request too many", async || {
+        app.sms.get("/v1/users/ada").await;
+        let second = app.sms.get("/v1/users/ada").await;
+        (second.status == 429).then_some(second)
+    })
+    .await;
+    let other = app.sms.get("/v1/users/bob").await;
+
+    assert_eq!(header(&refused, "ratelimit"), "\"user\";r=0;t=1");
+    refused.expect_problem(429, "too-many-requests");
+    other.expect_problem(404, "user-not-found");
+    // What is about nobody is not counted.
+    for _ in 0..5 {
+        app.sms.get("/v1/events").await.expect(200);
+    }
+}
+
+async fn a_page_reads_with_a_token_of_one_user_alone(engine: Engine) {
+    let app = with_tokens(engine).await;
+    let ada = bearing(&app, SECRET, json!({"iss": "sms", "user": "ada"}));
+    let whole = bearing(&app, SECRET, json!({"iss": "sms"}));
+    let allowed = async |channel: &Channel, method: Method, origin: &str| {
+        let request = channel
+            .request(method, "/v1/users/ada")
+            .header("origin", origin);
+        let request = request.header("access-control-request-method", "PUT");
+        let reply = send(request).await;
+        header(&reply, "access-control-allow-origin").to_owned()
+    };
+
+    assert_eq!(allowed(&ada, Method::OPTIONS, ORIGIN).await, ORIGIN);
+    assert_eq!(allowed(&ada, Method::GET, ORIGIN).await, ORIGIN);
+    let other = "https://evil.example.com";
+    assert_eq!(allowed(&ada, Method::OPTIONS, other).await, "");
+    assert_eq!(allowed(&ada, Method::GET, other).await, "");
+    // A key, or a token for all users, does not belong into a page.
+    assert_eq!(allowed(&whole, Method::GET, ORIGIN).await, "");
+    assert_eq!(allowed(&app.sms, Method::GET, ORIGIN).await, "");
+    let refused = ada.get("/v1/users/bob").await;
+    refused.expect_problem(403, "forbidden");
+}
