@@ -8,6 +8,7 @@
 //! The Cloud's notifications are account-wide, come twice, late and in any order, and grow members over time. So
 //! nothing here is ever an error because it is new, and one change that makes no sense leaves the others alone.
 
+mod hearing;
 mod inbox;
 mod interpreter;
 mod members;

@@ -8,15 +8,16 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::hearing::Heard;
 use super::interpreter::{Interpreter, Reading};
 use super::receiver::Error;
 use super::wire::Change;
 use crate::clock::SharedClock;
-use crate::store::{self, Admission, Arrival, Fate, Hearing, Store};
+use crate::store::{self, Admission, Arrival, Fate, Store};
 use crate::types::ids::{AccountId, ConversationId};
 
 /// Notifications that may wait for the writer; beyond it the Cloud is asked to come again.
@@ -39,12 +40,6 @@ const SWEEP: Duration = Duration::from_secs(5);
 
 /// 30 s: how far back that look goes; several looks, so that one that fails costs nothing.
 const SWEEP_BACK: TimeDelta = TimeDelta::seconds(30);
-
-/// 1 s: how often it is noted that the Cloud tells of an account.
-const HEARING: TimeDelta = TimeDelta::seconds(1);
-
-/// 5 s: from then on what the Cloud tells is old. It usually takes less than one; its clock may be behind ours.
-const OLD: TimeDelta = TimeDelta::seconds(5);
 
 /// Places that one look takes on.
 const SWEEP_PLACES: u32 = 500;
@@ -80,16 +75,6 @@ pub struct Writer {
     opened: mpsc::Receiver<ConversationId>,
     /// What the Cloud has told of each account.
     heard: HashMap<AccountId, Heard>,
-}
-
-/// What the Cloud has told of an account since that was last noted.
-#[derive(Debug, Default)]
-struct Heard {
-    noted_at: Option<DateTime<Utc>>,
-    /// When it last told anything.
-    at: Option<DateTime<Utc>>,
-    /// When the oldest of it happened, by the Cloud's clock.
-    oldest: Option<DateTime<Utc>>,
 }
 
 impl Inbox {
@@ -233,11 +218,8 @@ impl Writer {
     fn hear(&mut self, batch: &Batch) {
         let now = self.clock.now();
         for (arrival, change) in batch.arrivals.iter().zip(&batch.changes) {
-            let account = arrival.account_id.clone();
-            let heard = self.heard.entry(account).or_default();
-            heard.at = Some(now);
-            let times = heard.oldest.into_iter().chain(change.happened_at());
-            heard.oldest = times.min();
+            let heard = self.heard.entry(arrival.account_id.clone()).or_default();
+            heard.hear(change.happened_at(), now);
         }
     }
 
@@ -245,27 +227,11 @@ impl Writer {
     async fn note_hearings(&mut self) {
         let now = self.clock.now();
         for (account, heard) in &mut self.heard {
-            let Some(heard_at) = heard.at else {
+            let Some(hearing) = heard.due(now) else {
                 continue;
-            };
-            if heard.noted_at.is_some_and(|at| now - at < HEARING) {
-                continue;
-            }
-            let hearing = Hearing {
-                heard_at,
-                told_at: heard.oldest,
-                behind_at: heard
-                    .oldest
-                    .is_some_and(|oldest| heard_at - oldest > OLD)
-                    .then_some(heard_at),
             };
             match self.store.note_hearing(account, hearing).await {
-                Ok(()) => {
-                    *heard = Heard {
-                        noted_at: Some(now),
-                        ..Heard::default()
-                    };
-                }
+                Ok(()) => heard.note(now),
                 Err(error) => tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "that the Cloud tells of an account could not be noted; it is with its next notification"

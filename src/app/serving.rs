@@ -1,0 +1,144 @@
+//! Serving a router on a listener: each connection bears one request after the other, until it is idle, slow or no longer wanted.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::Request;
+use axum::serve::Listener;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connections::{Connection, Connections};
+
+/// 75 s: what a request's head may take, and how long a connection may be idle: longer than load balancers keep one (60 s), so
+/// that none sends a request on a connection that is just being closed.
+pub(super) const HEAD: Duration = Duration::from_secs(75);
+
+/// 3 s: how long a stop waits for a connection on which nothing is worked on and nothing is written.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Serves a router until `stop`; connections that are idle close then, requests in flight finish, and what stands still is cut.
+pub(super) async fn serve<L: Listener>(
+    mut connections: Connections<L>,
+    router: Router,
+    head: Duration,
+    stop: impl Future<Output = ()>,
+) {
+    let stopping = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let mut stop = pin!(stop);
+    loop {
+        let (stream, _) = tokio::select! {
+            accepted = connections.accept() => accepted,
+            () = &mut stop => break,
+        };
+        tasks.spawn(serve_one(stream, router.clone(), head, stopping.clone()));
+    }
+    // No new one is taken while those that there are end.
+    drop(connections);
+    stopping.cancel();
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// Serves one connection to its end.
+async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
+    stream: Connection<T>,
+    router: Router,
+    head: Duration,
+    stopping: CancellationToken,
+) {
+    let traffic = stream.traffic();
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|request: Request<Incoming>| {
+        let busy = traffic.begin();
+        let answer = router.call(request);
+        async move {
+            let answer = answer.await;
+            drop(busy);
+            answer
+        }
+    });
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(head)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = stopping.cancelled() => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection => ended,
+                () = traffic.stands_still(GRACE) => Ok(()),
+            }
+        }
+    };
+    if let Err(error) = ended {
+        // The other side went away, was too slow, or speaks no HTTP.
+        tracing::debug!(error = &error as &dyn std::error::Error, "a connection broke");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::{interval, timeout};
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn a_head_that_goes_on_for_ever_is_cut_and_an_answer_is_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let head = Duration::from_millis(300);
+        let slow = async move || {
+            tokio::time::sleep(head * 2).await;
+            "ok"
+        };
+        let router = Router::new().route("/", get(slow));
+        let connections = Connections::new(listener, 9, LONG);
+        #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
+        tokio::spawn(serve(connections, router, head, std::future::pending()));
+
+        let (mut reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
+        writer.write_all(b"GET / HTTP/1.1\r\nx: ").await.unwrap();
+        let speaking = async {
+            let mut times = interval(head / 20);
+            while writer.write_all(b"x").await.is_ok() {
+                times.tick().await;
+            }
+        };
+        let mut answer = Vec::new();
+        let cut = async {
+            tokio::select! {
+                () = speaking => {}
+                _ = reader.read_to_end(&mut answer) => {}
+            }
+        };
+        timeout(LONG, cut).await.unwrap();
+
+        let mut patient = TcpStream::connect(address).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nHost: bridge\r\nConnection: close\r\n\r\n";
+        patient.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        patient.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("ok"), "{answer}");
+    }
+}

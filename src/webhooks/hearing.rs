@@ -1,0 +1,101 @@
+//! How old it is what the Cloud tells of an account, gathered for a second at a time, so that noting it costs nothing.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::store::Hearing;
+
+/// 1 s: how often it is noted what the Cloud tells of an account.
+const NOTED: TimeDelta = TimeDelta::seconds(1);
+
+/// 5 s: from then on what the Cloud tells is old. It usually takes less than one; its clock may be behind ours.
+const OLD: TimeDelta = TimeDelta::seconds(5);
+
+/// What the Cloud has told of an account since that was last noted.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    noted_at: Option<DateTime<Utc>>,
+    told_us_at: Option<DateTime<Utc>>,
+    /// When the oldest of it happened, by the Cloud's clock.
+    oldest: Option<DateTime<Utc>>,
+    behind_at: Option<DateTime<Utc>>,
+}
+
+impl Heard {
+    /// Takes in a change that happened at some time, if it bears one.
+    pub(super) fn hear(&mut self, happened_at: Option<DateTime<Utc>>, now: DateTime<Utc>) {
+        // What was told some time ago says nothing of how old it is what is told now.
+        if self.told_us_at.is_some_and(|at| now - at >= NOTED) {
+            self.oldest = None;
+        }
+        self.told_us_at = Some(now);
+        self.oldest = self.oldest.into_iter().chain(happened_at).min();
+        if happened_at.is_some_and(|at| now - at > OLD) {
+            self.behind_at = Some(now);
+        }
+    }
+
+    /// What is to be noted by now, if anything is.
+    pub(super) fn due(&self, now: DateTime<Utc>) -> Option<Hearing> {
+        let is_due = self.noted_at.is_none_or(|at| now - at >= NOTED);
+        let heard_at = self.told_us_at.filter(|_| is_due)?;
+        Some(Hearing {
+            heard_at,
+            told_at: self.oldest,
+            behind_at: self.behind_at,
+        })
+    }
+
+    /// Begins anew after it was noted.
+    pub(super) fn note(&mut self, now: DateTime<Utc>) {
+        *self = Self {
+            noted_at: Some(now),
+            ..Self::default()
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(tenths: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::milliseconds(100 * tenths)
+    }
+
+    fn hearing(heard_at: i64, told_at: i64, behind_at: Option<i64>) -> Hearing {
+        Hearing {
+            heard_at: at(heard_at),
+            told_at: Some(at(told_at)),
+            behind_at: behind_at.map(at),
+        }
+    }
+
+    #[test]
+    fn the_oldest_of_a_second_counts_and_that_any_was_old() {
+        let mut heard = Heard::default();
+        assert_eq!(heard.due(at(1000)), None);
+        heard.hear(Some(at(999)), at(1000));
+        assert_eq!(heard.due(at(1000)), Some(hearing(1000, 999, None)));
+        heard.note(at(1000));
+
+        for (happened_at, now) in [(Some(at(1003)), 1004), (Some(at(940)), 1005), (None, 1006)] {
+            heard.hear(happened_at, at(now));
+            assert_eq!(heard.due(at(now)), None);
+        }
+        heard.hear(Some(at(1010)), at(1011));
+
+        let noted = heard.due(at(1011));
+        assert_eq!(noted, Some(hearing(1011, 940, Some(1005))));
+    }
+
+    #[test]
+    fn what_was_left_over_does_not_make_later_news_old() {
+        let mut heard = Heard::default();
+        heard.note(at(1000));
+        heard.hear(Some(at(990)), at(1001));
+
+        heard.hear(Some(at(1199)), at(1200));
+
+        assert_eq!(heard.due(at(1200)), Some(hearing(1200, 1199, None)));
+    }
+}
