@@ -3,6 +3,7 @@
 //! `serve`, `demo` and the tests all come through here, so that what is tested is what runs.
 
 mod connections;
+mod serving;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -105,10 +106,8 @@ impl App {
             .spawn(bridge.clone().remove_what_is_old(config.retention));
         life.tasks().spawn(bridge.clone().end_due_typing());
         life.tasks().spawn(bridge.clone().send_due_nacks());
-        let stopping = life.clone();
-        life.tasks().spawn(outbox::run(bridge.clone(), async move {
-            stopping.stopping().await;
-        }));
+        life.tasks()
+            .spawn(outbox::run(bridge.clone(), life.stopping_token()));
         let (stopping, heard) = (life.stopping_token(), store.clone());
         life.tasks().spawn(async move {
             stopping.run_until_cancelled(heard.listen()).await;
@@ -143,11 +142,7 @@ impl App {
     }
 
     /// Serves until the life ends; says whether everything finished in time.
-    ///
-    /// # Errors
-    ///
-    /// When a listener fails.
-    pub async fn serve(self, listeners: Listeners) -> std::io::Result<bool> {
+    pub async fn serve(self, listeners: Listeners) -> bool {
         let Self {
             facade,
             admin,
@@ -166,14 +161,13 @@ impl App {
         let work = async {
             // The probes answer until the last request has: that is how a load balancer knows.
             tokio::select! {
-                result = requests => result,
-                result = serve_until(listeners.admin, admin, std::future::pending()) => result,
+                () = requests => {}
+                () = serve_until(listeners.admin, admin, std::future::pending()) => {}
             }
         };
-        let mut result = Ok(());
-        let in_time = life.finish(async { result = work.await }).await;
+        let in_time = life.finish(work).await;
         lifecycle::briefly(store.close()).await;
-        result.map(|()| in_time)
+        in_time
     }
 }
 
@@ -181,8 +175,8 @@ impl App {
 pub(crate) async fn serve_until(
     listener: TcpListener,
     router: Router,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+    stop: impl Future<Output = ()>,
+) {
     let listener = listener.tap_io(|stream| {
         // An answer is one small write: holding it back for more would only delay it.
         if let Err(error) = stream.set_nodelay(true) {
@@ -190,9 +184,7 @@ pub(crate) async fn serve_until(
         }
     });
     let connections = Connections::new(listener, connections::AT_ONCE, connections::SILENCE);
-    axum::serve(connections, router)
-        .with_graceful_shutdown(stop)
-        .await
+    serving::serve(connections, router, serving::HEAD, stop).await;
 }
 
 /// Where the configuration keeps the database.

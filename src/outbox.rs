@@ -3,12 +3,12 @@
 //! Owns when lanes are looked for and how many are worked on beside each other. What is done on one is the bridge's.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
 use crate::bridge::Bridge;
 
@@ -19,33 +19,25 @@ const LANES: u32 = 64;
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Works on lanes until `stopping`, and then finishes what is under way.
-pub async fn run(bridge: Bridge, stopping: impl Future<Output = ()>) {
+pub async fn run(bridge: Bridge, stopping: CancellationToken) {
     let places = Arc::new(Semaphore::new(LANES as usize));
-    let is_stopping = Arc::new(AtomicBool::new(false));
     let mut work = JoinSet::new();
     let mut looks = interval(LOOK.mul_f64(rand::random_range(0.8..1.2)));
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut stopping = std::pin::pin!(stopping);
     loop {
         tokio::select! {
-            () = &mut stopping => break,
+            () = stopping.cancelled() => break,
             _ = looks.tick() => {}
             () = bridge.requests_due() => {}
         }
         while work.try_join_next().is_some() {}
-        take(&bridge, &places, &is_stopping, &mut work).await;
+        take(&bridge, &places, &mut work).await;
     }
-    is_stopping.store(true, Ordering::Relaxed);
     while work.join_next().await.is_some() {}
 }
 
 /// Takes as many lanes as there are places for.
-async fn take(
-    bridge: &Bridge,
-    places: &Arc<Semaphore>,
-    is_stopping: &Arc<AtomicBool>,
-    work: &mut JoinSet<()>,
-) {
+async fn take(bridge: &Bridge, places: &Arc<Semaphore>, work: &mut JoinSet<()>) {
     let mut free = Vec::new();
     while let Ok(place) = Arc::clone(places).try_acquire_owned() {
         free.push(place);
@@ -68,11 +60,10 @@ async fn take(
     };
     for index in 0..due.lanes.len() {
         let (bridge, due) = (bridge.clone(), Arc::clone(&due));
-        let is_stopping = Arc::clone(is_stopping);
         let place = free.pop();
         work.spawn(async move {
             if let Some(lane) = due.lanes.get(index) {
-                bridge.work_on(&due, lane, &is_stopping).await;
+                bridge.work_on(&due, lane).await;
             }
             drop(place);
         });

@@ -6,6 +6,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,6 +20,19 @@ pub(super) const AT_ONCE: usize = 16_384;
 
 /// 3 min: longer than a request may take, and than load balancers keep an idle connection.
 pub(super) const SILENCE: Duration = Duration::from_mins(3);
+
+/// What goes on on a connection.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    /// How many requests are being worked on.
+    requests: AtomicUsize,
+    /// How often something was written.
+    writes: AtomicUsize,
+}
+
+/// A request that is being worked on.
+#[derive(Debug)]
+pub(super) struct Busy(Arc<Traffic>);
 
 /// A listener whose connections are bounded.
 #[derive(Debug)]
@@ -37,6 +51,7 @@ pub(super) struct Connection<T> {
     heard: Instant,
     /// Set seldom: when it rings, it is seen whether the connection was silent.
     alarm: Pin<Box<Sleep>>,
+    traffic: Arc<Traffic>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -64,6 +79,7 @@ impl<L: Listener> Listener for Connections<L> {
             silence: self.silence,
             heard: Instant::now(),
             alarm: Box::pin(sleep(self.silence)),
+            traffic: Arc::default(),
             _place: place,
         };
         (connection, address)
@@ -74,7 +90,46 @@ impl<L: Listener> Listener for Connections<L> {
     }
 }
 
+impl Traffic {
+    /// Counts a request until what it gives is dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> Busy {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        Busy(Arc::clone(self))
+    }
+
+    /// Waits until nothing was worked on and nothing written for so long.
+    pub(super) async fn stands_still(&self, long: Duration) {
+        loop {
+            let before = self.writes.load(Ordering::Relaxed);
+            sleep(long).await;
+            let is_idle = self.requests.load(Ordering::Relaxed) == 0;
+            if is_idle && self.writes.load(Ordering::Relaxed) == before {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        // From now on its answer is written.
+        self.0.writes.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 impl<T> Connection<T> {
+    /// What goes on on it.
+    pub(super) fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.traffic)
+    }
+
+    fn note_write(&self, done: &Poll<io::Result<usize>>) {
+        if done.is_ready() {
+            self.traffic.writes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Pending, until the connection was silent for too long.
     fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         loop {
@@ -119,6 +174,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Connection<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let done = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.note_write(&done);
         self.watch(context, done)
     }
 
@@ -128,6 +184,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Connection<T> {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let done = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
+        self.note_write(&done);
         self.watch(context, done)
     }
 

@@ -76,19 +76,21 @@ async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
         ended = connection.as_mut() => Some(ended),
         () = stopping.cancelled() => None,
     };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = connection => ended,
-                () = traffic.stands_still(GRACE) => Ok(()),
-            }
+    let ended = if let Some(ended) = ended {
+        ended
+    } else {
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            ended = connection => ended,
+            () = traffic.stands_still(GRACE) => Ok(()),
         }
     };
     if let Err(error) = ended {
         // The other side went away, was too slow, or speaks no HTTP.
-        tracing::debug!(error = &error as &dyn std::error::Error, "a connection broke");
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "a connection broke"
+        );
     }
 }
 

@@ -4,7 +4,6 @@
 //! the Cloud, and looks for its echo before sending it again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -75,19 +74,21 @@ impl Bridge {
         Ok(DueLanes { lanes, lease })
     }
 
-    /// Does what is due on a lane, until nothing is or `stopping` is set, and gives it back.
-    pub async fn work_on(&self, lanes: &DueLanes, due: &DueLane, stopping: &AtomicBool) {
+    /// Does what is due on a lane, until nothing is or the service stops, and gives it back.
+    pub async fn work_on(&self, lanes: &DueLanes, due: &DueLane) {
         let lease = &lanes.lease;
         tokio::select! {
-            worked = self.work_through(due, lease, stopping) => {
+            worked = self.work_through(due, lease) => {
                 let Err(error) = worked else {
                     return;
                 };
-                tracing::warn!(
-                    account.id = %due.key.account_id,
-                    error = &error as &dyn std::error::Error,
-                    "a user's queued requests could not be worked on; they are again in a moment"
-                );
+                if !error.is_outage() {
+                    tracing::warn!(
+                        account.id = %due.key.account_id,
+                        error = &error as &dyn std::error::Error,
+                        "a user's queued requests could not be worked on; they are again in a moment"
+                    );
+                }
                 let at = self.parts.clock.now() + AFTER_TROUBLE;
                 // Where this fails as well, the lease runs out.
                 let _later = self.parts.store.rest_lane(due.user, lease, at).await;
@@ -123,17 +124,12 @@ impl Bridge {
         }
     }
 
-    async fn work_through(
-        &self,
-        due: &DueLane,
-        lease: &Lease,
-        stopping: &AtomicBool,
-    ) -> Result<(), Error> {
+    async fn work_through(&self, due: &DueLane, lease: &Lease) -> Result<(), Error> {
         let store = &self.parts.store;
         loop {
             let now = self.parts.clock.now();
             let request = match store.first_request(due.user).await? {
-                Some(request) if !stopping.load(Ordering::Relaxed) => request,
+                Some(request) if !self.parts.stopping.is_cancelled() => request,
                 _ => return Ok(store.rest_lane(due.user, lease, now).await?),
             };
             let lane = Lane {

@@ -90,9 +90,6 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     ))?;
     let stopping = life.clone();
     let stop = async move { stopping.stopping().await };
-    let mut result = Ok(());
-    let serving = async { result = serve_until(listener, sandbox.router(), stop).await };
-    let in_time = life.finish(serving).await;
-    result?;
-    Ok(super::stopped(in_time))
+    let serving = serve_until(listener, sandbox.router(), stop);
+    Ok(super::stopped(life.finish(serving).await))
 }

@@ -8,6 +8,8 @@ use std::path::Path;
 const ROOMS: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
     ("axum", &["api", "app", "sandbox"]),
+    ("hyper", &["app"]),
+    ("hyper_util", &["app"]),
     ("image", &["media"]),
     // The sandbox shares nothing with the client, so it calls webhooks with a client of its own.
     ("reqwest", &["app", "cloud", "delivery", "http", "sandbox"]),

@@ -15,6 +15,7 @@ use crate::support::process::{Process, run_configured};
 on_both_engines!(
     a_request_in_flight_finishes_and_no_new_one_is_taken,
     idle_connections_hold_nothing_up,
+    who_never_ends_a_head_and_who_reads_nothing_hold_nothing_up,
     an_interrupt_stops_like_a_sigterm,
     a_second_signal_cuts_what_is_in_flight,
     an_address_in_use_is_told,
@@ -70,6 +71,21 @@ async fn a_request_in_flight_finishes_and_no_new_one_is_taken(engine: Engine) {
     in_flight.read().await.expect(201);
     assert_eq!(process.wait().await.code(), Some(0));
     assert_eq!(cloud.texts(&cloud.only_conversation().id), ["hello"]);
+}
+
+async fn who_never_ends_a_head_and_who_reads_nothing_hold_nothing_up(engine: Engine) {
+    let (mut process, sms, _admin, _cloud) = serve(engine).await;
+    let mut slow = Connection::open(&sms).await.unwrap();
+    slow.write("GET /v1/users/ada HTTP/1.1\r\nx: ").await;
+    // More answers than fit into the buffers on the way.
+    let mut deaf = Connection::open(&sms).await.unwrap();
+    for _ in 0..200 {
+        deaf.write_head(&["GET /openapi.json HTTP/1.1"]).await;
+    }
+
+    process.signal("TERM").await;
+
+    assert_eq!(process.wait().await.code(), Some(0));
 }
 
 async fn idle_connections_hold_nothing_up(engine: Engine) {

@@ -18,7 +18,9 @@ async fn serve(at_once: usize, silence: Duration) -> std::net::SocketAddr {
     let router = Router::new().route("/", get(|| async { "ok" }));
     let connections = Connections::new(listener, at_once, silence);
     #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
-    tokio::spawn(async move { axum::serve(connections, router).await.unwrap() });
+    tokio::spawn(async move {
+        super::super::serving::serve(connections, router, LONG, std::future::pending()).await;
+    });
     address
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct TestApp {
     pub(crate) admin: Channel,
     store: Store,
     life: Lifecycle,
-    serving: JoinHandle<std::io::Result<bool>>,
+    serving: JoinHandle<bool>,
 }
 
 impl TestApp {
@@ -119,7 +119,7 @@ impl TestApp {
     /// Asks the service to stop and waits until it has; says whether everything finished in time.
     pub(crate) async fn stop(self) -> (Cloud, Database, bool) {
         self.life.stop();
-        let in_time = self.serving.await.unwrap().unwrap();
+        let in_time = self.serving.await.unwrap();
         (self.cloud, self.database, in_time)
     }
 }
