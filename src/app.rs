@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::interval;
@@ -171,20 +170,15 @@ impl App {
     }
 }
 
-/// Serves a router until `stop`; connections that are idle close then, requests in flight finish.
+/// Serves a router until `stop`; connections that are idle close then, requests in flight finish, and so do those of
+/// clients that had just connected.
 pub(crate) async fn serve_until(
     listener: TcpListener,
     router: Router,
     stop: impl Future<Output = ()>,
 ) {
-    let listener = listener.tap_io(|stream| {
-        // An answer is one small write: holding it back for more would only delay it.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(error = &error as &dyn std::error::Error, "TCP_NODELAY");
-        }
-    });
-    let connections = Connections::new(listener, connections::AT_ONCE, connections::SILENCE);
-    serving::serve(connections, router, serving::HEAD, stop).await;
+    let connections = Connections::new(listener, connections::AT_ONCE, connections::SILENCE, stop);
+    serving::serve(connections, router, serving::HEAD).await;
 }
 
 /// Where the configuration keeps the database.

@@ -2,8 +2,13 @@
 //!
 //! One more waits in the system's own queue until another ends. A connection bears one request at a time, so this also
 //! bounds what no other limit does: heads that arrive slowly, answers that nobody reads, readers who wait.
+//!
+//! On a stop nobody is turned away who has got a connection, since a proxy repeats no POST that it has sent: those in the
+//! system's queue are taken out of it, the listener is closed, and who has connected may still say what he wants.
 
+use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,14 +17,18 @@ use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 /// 16,384: those who wait for events, 10,000, and room for requests.
 pub(super) const AT_ONCE: usize = 16_384;
 
 /// 3 min: longer than a request may take, and than load balancers keep an idle connection.
 pub(super) const SILENCE: Duration = Duration::from_mins(3);
+
+/// 1 s: how long a stop waits for the first byte of those who have connected; a proxy sends it at once.
+const FIRST_BYTE: Duration = Duration::from_secs(1);
 
 /// What goes on on a connection.
 #[derive(Debug, Default)]
@@ -34,12 +43,20 @@ pub(super) struct Traffic {
 #[derive(Debug)]
 pub(super) struct Busy(Arc<Traffic>);
 
-/// A listener whose connections are bounded.
-#[derive(Debug)]
-pub(super) struct Connections<L> {
-    listener: L,
+/// A listener whose connections are bounded, until a stop.
+pub(super) struct Connections<S> {
+    listening: Listening,
     places: Arc<Semaphore>,
     silence: Duration,
+    /// How many connections have not been heard yet.
+    unheard: Arc<watch::Sender<usize>>,
+    stop: Pin<Box<S>>,
+}
+
+enum Listening {
+    Open(TcpListener),
+    /// Nobody comes any more; these are still to be let in, until then.
+    Closed(VecDeque<(TcpStream, SocketAddr)>, Instant),
 }
 
 /// A connection in its place; it breaks when no byte goes either way for too long.
@@ -53,41 +70,111 @@ pub(super) struct Connection<T> {
     alarm: Pin<Box<Sleep>>,
     traffic: Arc<Traffic>,
     _place: Option<OwnedSemaphorePermit>,
+    /// Gone with the first byte.
+    unheard: Option<Unheard>,
 }
 
-impl<L> Connections<L> {
-    /// The connections of a listener, so many at once, none silent for so long.
-    pub(super) fn new(listener: L, at_once: usize, silence: Duration) -> Self {
-        Self {
-            listener,
-            places: Arc::new(Semaphore::new(at_once)),
-            silence,
-        }
+/// Counts a connection among the unheard ones for as long as it lives.
+#[derive(Debug)]
+struct Unheard(Arc<watch::Sender<usize>>);
+
+impl Unheard {
+    fn new(count: &Arc<watch::Sender<usize>>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(Arc::clone(count))
     }
 }
 
-impl<L: Listener> Listener for Connections<L> {
-    type Io = Connection<L::Io>;
-    type Addr = L::Addr;
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
 
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        // It is never closed.
-        let place = Arc::clone(&self.places).acquire_owned().await.ok();
-        let (stream, address) = self.listener.accept().await;
-        let connection = Connection {
+impl<S: Future<Output = ()>> Connections<S> {
+    /// The connections of a listener, so many at once, none silent for so long, until `stop`.
+    pub(super) fn new(listener: TcpListener, at_once: usize, silence: Duration, stop: S) -> Self {
+        Self {
+            listening: Listening::Open(listener),
+            places: Arc::new(Semaphore::new(at_once)),
+            silence,
+            unheard: Arc::default(),
+            stop: Box::pin(stop),
+        }
+    }
+
+    /// The next one; none after a stop, when all who had connected have been let in and heard: idle ones may be closed then.
+    pub(super) async fn next(&mut self) -> Option<(Connection<TcpStream>, SocketAddr)> {
+        if let Listening::Open(listener) = &mut self.listening {
+            let arriving = async {
+                let place = Arc::clone(&self.places).acquire_owned().await.ok();
+                (place, Listener::accept(listener).await)
+            };
+            tokio::select! {
+                (place, (stream, address)) = arriving => {
+                    return Some((self.connection(place, stream), address));
+                }
+                () = &mut self.stop => {}
+            }
+            self.close();
+        }
+        let Listening::Closed(queue, end) = &mut self.listening else {
+            return None;
+        };
+        if let Some((stream, address)) = queue.pop_front() {
+            let place = Arc::clone(&self.places).acquire_owned();
+            let place = timeout_at(*end, place).await.ok()?.ok();
+            return Some((self.connection(place, stream), address));
+        }
+        let mut unheard = self.unheard.subscribe();
+        // Whether all were heard or the time is over, it goes on.
+        drop(timeout_at(*end, unheard.wait_for(|count| *count == 0)).await);
+        None
+    }
+
+    fn connection(
+        &self,
+        place: Option<OwnedSemaphorePermit>,
+        stream: TcpStream,
+    ) -> Connection<TcpStream> {
+        if let Err(error) = stream.set_nodelay(true) {
+            // An answer is one small write: holding it back for more would only delay it.
+            tracing::debug!(error = &error as &dyn std::error::Error, "TCP_NODELAY");
+        }
+        Connection {
             stream,
             silence: self.silence,
             heard: Instant::now(),
             alarm: Box::pin(sleep(self.silence)),
             traffic: Arc::default(),
             _place: place,
-        };
-        (connection, address)
+            unheard: Some(Unheard::new(&self.unheard)),
+        }
     }
 
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.listener.local_addr()
+    /// Closes the listener once its queue is empty, since closing it resets those who are in there.
+    fn close(&mut self) {
+        let end = Instant::now() + FIRST_BYTE;
+        let closed = Listening::Closed(VecDeque::new(), end);
+        if let Listening::Open(listener) = std::mem::replace(&mut self.listening, closed) {
+            self.listening = Listening::Closed(queue(listener), end);
+        }
     }
+}
+
+/// Those who wait in a listener's queue; it is closed after the last of them.
+fn queue(listener: TcpListener) -> VecDeque<(TcpStream, SocketAddr)> {
+    let mut queue = VecDeque::new();
+    // The runtime hears of new connections a little later than the system: the system itself is asked.
+    if let Ok(listener) = listener.into_std() {
+        while let Ok((stream, address)) = listener.accept() {
+            let stream = stream
+                .set_nonblocking(true)
+                .and_then(|()| TcpStream::from_std(stream));
+            queue.extend(stream.ok().map(|stream| (stream, address)));
+        }
+    }
+    queue
 }
 
 impl Traffic {
@@ -163,6 +250,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Connection<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let done = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if done.is_ready() {
+            self.unheard = None;
+        }
         self.watch(context, done)
     }
 }

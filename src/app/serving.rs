@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::Request;
-use axum::serve::Listener;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -24,25 +23,18 @@ pub(super) const HEAD: Duration = Duration::from_secs(75);
 /// 3 s: how long a stop waits for a connection on which nothing is worked on and nothing is written.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Serves a router until `stop`; connections that are idle close then, requests in flight finish, and what stands still is cut.
-pub(super) async fn serve<L: Listener>(
-    mut connections: Connections<L>,
+/// Serves a router until there are no more connections; those that are idle close then, requests in flight finish, and what
+/// stands still is cut.
+pub(super) async fn serve(
+    mut connections: Connections<impl Future<Output = ()>>,
     router: Router,
     head: Duration,
-    stop: impl Future<Output = ()>,
 ) {
     let stopping = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let mut stop = pin!(stop);
-    loop {
-        let (stream, _) = tokio::select! {
-            accepted = connections.accept() => accepted,
-            () = &mut stop => break,
-        };
+    while let Some((stream, _)) = connections.next().await {
         tasks.spawn(serve_one(stream, router.clone(), head, stopping.clone()));
     }
-    // No new one is taken while those that there are end.
-    drop(connections);
     stopping.cancel();
     tasks.close();
     tasks.wait().await;
@@ -115,9 +107,9 @@ mod tests {
             "ok"
         };
         let router = Router::new().route("/", get(slow));
-        let connections = Connections::new(listener, 9, LONG);
+        let connections = Connections::new(listener, 9, LONG, std::future::pending());
         #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
-        tokio::spawn(serve(connections, router, head, std::future::pending()));
+        tokio::spawn(serve(connections, router, head));
 
         let (mut reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
         writer.write_all(b"GET / HTTP/1.1\r\nx: ").await.unwrap();

@@ -14,6 +14,7 @@ use crate::support::process::{Process, run_configured};
 
 on_both_engines!(
     a_request_in_flight_finishes_and_no_new_one_is_taken,
+    who_has_just_connected_is_served,
     idle_connections_hold_nothing_up,
     who_never_ends_a_head_and_who_reads_nothing_hold_nothing_up,
     an_interrupt_stops_like_a_sigterm,
@@ -86,6 +87,32 @@ async fn who_never_ends_a_head_and_who_reads_nothing_hold_nothing_up(engine: Eng
     process.signal("TERM").await;
 
     assert_eq!(process.wait().await.code(), Some(0));
+}
+
+/// A proxy repeats no POST that it has sent, so that a connection that it got must not be closed before it is used.
+async fn who_has_just_connected_is_served(engine: Engine) {
+    let (mut process, sms, _, cloud) = serve(engine).await;
+    sms.say("ada", "before").await.expect(201);
+    let mut connected = Connection::open(&sms).await.unwrap();
+
+    process.signal("TERM").await;
+    eventually("no new connection", async || {
+        Connection::open(&sms).await.is_err().then_some(())
+    })
+    .await;
+    let head = [
+        "POST /v1/users/ada/messages HTTP/1.1",
+        &format!("Authorization: Bearer {SMS_KEY}"),
+        "Content-Type: application/json",
+        &format!("Content-Length: {}", MESSAGE.len()),
+    ];
+    connected.write_head(&head).await;
+    connected.write(MESSAGE).await;
+
+    connected.read().await.expect(201);
+    assert_eq!(process.wait().await.code(), Some(0));
+    let texts = cloud.texts(&cloud.only_conversation().id);
+    assert_eq!(texts, ["before", "hello"]);
 }
 
 async fn idle_connections_hold_nothing_up(engine: Engine) {

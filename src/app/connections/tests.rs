@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::*;
+use crate::app::serving;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: bridge\r\n\r\n";
 const LONG: Duration = Duration::from_secs(20);
@@ -16,10 +17,10 @@ async fn serve(at_once: usize, silence: Duration) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = Router::new().route("/", get(|| async { "ok" }));
-    let connections = Connections::new(listener, at_once, silence);
+    let connections = Connections::new(listener, at_once, silence, std::future::pending());
     #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
     tokio::spawn(async move {
-        super::super::serving::serve(connections, router, LONG, std::future::pending()).await;
+        serving::serve(connections, router, LONG).await;
     });
     address
 }
@@ -71,4 +72,39 @@ async fn a_silent_connection_is_ended_and_one_that_speaks_is_not() {
     }
 
     assert!(ask(&mut speaking).await.unwrap().ends_with(b"ok"));
+}
+
+/// Serves "ok" on a listener although it is to stop at once; ends when it has stopped.
+async fn serve_and_stop(listener: TcpListener) {
+    let router = Router::new().route("/", get(|| async { "ok" }));
+    let connections = Connections::new(listener, 2, LONG, std::future::ready(()));
+    serving::serve(connections, router, LONG).await;
+}
+
+#[tokio::test]
+async fn who_waits_in_the_queue_at_a_stop_is_served_and_nobody_after() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut first = TcpStream::connect(address).await.unwrap();
+    let mut second = TcpStream::connect(address).await.unwrap();
+
+    #[expect(clippy::disallowed_methods, reason = "it is waited for")]
+    let serving = tokio::spawn(serve_and_stop(listener));
+
+    assert!(ask(&mut first).await.unwrap().ends_with(b"ok"));
+    assert!(TcpStream::connect(address).await.is_err());
+    assert!(ask(&mut second).await.unwrap().ends_with(b"ok"));
+    timeout(LONG, serving).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn who_says_nothing_holds_a_stop_up_only_briefly() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let _silent = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+
+    let stopped = timeout(FIRST_BYTE * 10, serve_and_stop(listener)).await;
+
+    assert!(stopped.is_ok(), "it waits for the silent one");
 }
