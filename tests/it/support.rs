@@ -8,6 +8,7 @@ pub(crate) mod configuration;
 pub(crate) mod connection;
 pub(crate) mod database;
 pub(crate) mod events;
+pub(crate) mod nginx;
 pub(crate) mod patience;
 pub(crate) mod postgres;
 pub(crate) mod process;
