@@ -8,6 +8,7 @@
 //! To add a function: write it in the file of its noun, and call it in `tests/it/store.rs`, which runs on both engines
 //! and fails for a function that it never called.
 
+mod backlog;
 mod bells;
 mod callbacks;
 mod changes;
@@ -35,6 +36,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use tokio::time::timeout;
 
+pub use backlog::{Backlog, Connections};
 pub use bells::Bell;
 pub use callbacks::{Outlook, PROBED_FROM};
 pub use changes::{Admission, Arrival, Change, Fate, Known, Translate, Translation, Turn};

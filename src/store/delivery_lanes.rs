@@ -44,6 +44,8 @@ pub struct DueEvent {
     pub body: String,
     /// What it came about by.
     pub traceparent: Option<String>,
+    /// When it was stored.
+    pub created_at: DateTime<Utc>,
     /// How often its delivery was tried.
     pub attempts: u32,
     /// From when on it is too old to be delivered.
@@ -102,6 +104,7 @@ struct DueRow {
     kind: String,
     body: String,
     traceparent: Option<String>,
+    created_at: i64,
     attempts: i64,
     deliver_until: Option<i64>,
 }
@@ -155,7 +158,7 @@ impl Store {
     pub async fn due_events(&self, lane: &Lane, limit: u32) -> Result<Vec<DueEvent>, Error> {
         let rows: Vec<DueRow> = run!(self, readers, |db| {
             sqlx::query_as(
-                "SELECT position, id, kind, body, traceparent, attempts, deliver_until FROM events
+                "SELECT position, id, kind, body, traceparent, created_at, attempts, deliver_until FROM events
                  WHERE channel_id = $1 AND delivery = 'pending'
                    -- not =, after which whatever index is ordered by position would serve, and all users' events be read
                    AND COALESCE(user_ref, 0) >= $2 AND COALESCE(user_ref, 0) <= $2
@@ -405,6 +408,7 @@ impl TryFrom<DueRow> for DueEvent {
             kind: row.kind,
             body: row.body,
             traceparent: row.traceparent,
+            created_at: time(row.created_at)?,
             attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
             // What is pending always has an end; without one it would be tried for ever.
             deliver_until: time(row.deliver_until.unwrap_or_default())?,

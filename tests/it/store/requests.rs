@@ -1,8 +1,8 @@
 //! Requests that wait: kept in order, worked on under a lease, settled once.
 
 use liveperson_bridge::store::{
-    Claim, Conclusion, DueLane, Flight, Hearing, Keeping, KeyedRequest, NewEvent, NewRequest,
-    RequestKind, RequestState, Settled, Store, UserRef,
+    Backlog, Claim, Conclusion, DueLane, Flight, Hearing, Keeping, KeyedRequest, NewEvent,
+    NewRequest, RequestKind, RequestState, Settled, Store, UserRef,
 };
 use liveperson_bridge::types::event::data::Failure;
 use liveperson_bridge::types::event::{EventId, EventType};
@@ -11,7 +11,7 @@ use liveperson_bridge::types::ids::{AccountId, ChannelId};
 use liveperson_bridge::types::message::MessageId;
 use uuid::Uuid;
 
-use super::log::channel;
+use super::log::{channel, event};
 use super::{at, key, lease};
 use crate::support::database::{Database, Engine};
 
@@ -26,6 +26,7 @@ on_both_engines!(
     an_echo_is_found_once_and_only_where_it_can_be_of_the_try,
     when_the_cloud_last_told_anything_is_kept,
     what_was_settled_long_ago_is_removed,
+    what_waits_is_counted_by_channel,
 );
 
 fn message(number: u128) -> MessageId {
@@ -445,4 +446,52 @@ async fn what_was_settled_long_ago_is_removed(engine: Engine) {
     assert!(store.request(&sms, message(1)).await.unwrap().is_none());
     assert!(store.request(&sms, message(2)).await.unwrap().is_some());
     assert!(store.first_request(user).await.unwrap().is_some());
+}
+
+async fn what_waits_is_counted_by_channel(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = user_with(&store, &["one", "two"]).await;
+    let told = |second| NewEvent {
+        deliver_until: Some(at(9000)),
+        id: EventId::new(Uuid::from_u128(second)),
+        ..event("sms", user, "{}")
+    };
+    store.append_events(&[told(7)], at(7)).await.unwrap();
+    store.append_events(&[told(8)], at(8)).await.unwrap();
+    store.pause_callback(&channel("sms"), at(9)).await.unwrap();
+
+    let channels = [channel("app"), channel("sms")];
+    let mut backlogs = store.backlogs(channels.iter()).await.unwrap();
+    backlogs.sort_by_key(|backlog| backlog.channel_id.to_string());
+
+    let [app, sms] = &backlogs[..] else {
+        panic!("{backlogs:?}")
+    };
+    let nothing = Backlog {
+        channel_id: channel("app"),
+        requests: 0,
+        oldest_request: None,
+        delivery_lanes: 0,
+        oldest_event: None,
+        callback_failures: 0,
+        callback_paused: false,
+    };
+    assert_eq!(*app, nothing);
+    let waiting = Backlog {
+        channel_id: channel("sms"),
+        requests: 2,
+        oldest_request: Some(at(1)),
+        delivery_lanes: 1,
+        oldest_event: Some(at(7)),
+        callback_failures: 0,
+        callback_paused: true,
+    };
+    assert_eq!(*sms, waiting);
+    assert_eq!(store.request_lanes().await.unwrap(), 1);
+    let mut connections = 0;
+    for pool in store.connections() {
+        connections += pool.in_use + pool.idle;
+    }
+    assert!(connections > 0);
 }

@@ -1,0 +1,158 @@
+//! What waits, channel by channel, and how the database is used: numbers for operators, not for decisions.
+//!
+//! One statement tells all, by index, and counts no further than is of interest: it is asked every few seconds by whoever
+//! watches the service, above all when much waits.
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+
+use super::log::batch;
+use super::{Engine, Error, Store, run};
+use crate::types::ids::ChannelId;
+
+/// 100,000: whatever is counted is counted no further.
+const COUNTED: i64 = 100_000;
+
+/// What of a channel waits, over all replicas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backlog {
+    /// The channel.
+    pub channel_id: ChannelId,
+    /// Requests that the Cloud does not have yet, up to 100,000.
+    pub requests: u32,
+    /// When the oldest of them came.
+    pub oldest_request: Option<DateTime<Utc>>,
+    /// Users with events that are still to be delivered, up to 100,000.
+    pub delivery_lanes: u32,
+    /// When the oldest event that is still to be delivered was stored.
+    pub oldest_event: Option<DateTime<Utc>>,
+    /// Deliveries to the callback that failed in a row.
+    pub callback_failures: u32,
+    /// Whether the callback is paused.
+    pub callback_paused: bool,
+}
+
+/// How many connections there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// What they are for.
+    pub pool: &'static str,
+    /// Those that a statement is using.
+    pub in_use: u32,
+    /// Those that wait for one.
+    pub idle: u32,
+}
+
+#[derive(sqlx::FromRow)]
+struct BacklogRow {
+    channel_id: String,
+    requests: i64,
+    oldest_request: Option<i64>,
+    delivery_lanes: i64,
+    oldest_event: Option<i64>,
+    failures: Option<i64>,
+    paused_at: Option<i64>,
+}
+
+impl Store {
+    /// What of these channels waits.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn backlogs(
+        &self,
+        channels: impl Iterator<Item = &ChannelId>,
+    ) -> Result<Vec<Backlog>, Error> {
+        let channels = batch(channels.map(|id| json!({"id": id.as_str()})));
+        let rows: Vec<BacklogRow> = run!(self, readers, |db| {
+            sqlx::query_as(
+                "SELECT c.channel_id,
+                     (SELECT COUNT(*) FROM (SELECT 1 FROM requests r
+                          WHERE r.channel_id = c.channel_id AND r.settled_at IS NULL LIMIT $2) w) AS requests,
+                     -- not MIN, for which PostgreSQL reads all of them while its statistics are young
+                     (SELECT r.created_at FROM requests r
+                          WHERE r.channel_id = c.channel_id AND r.settled_at IS NULL
+                          ORDER BY r.created_at LIMIT 1) AS oldest_request,
+                     (SELECT COUNT(*) FROM (SELECT 1 FROM delivery_lanes l
+                          WHERE l.channel_id = c.channel_id AND l.due_at IS NOT NULL LIMIT $2) w) AS delivery_lanes,
+                     (SELECT e.created_at FROM events e
+                          WHERE e.channel_id = c.channel_id AND e.delivery = 'pending'
+                          ORDER BY e.position LIMIT 1) AS oldest_event,
+                     k.failures, k.paused_at
+                 FROM (SELECT value ->> 'id' AS channel_id FROM json_each($1)) c
+                 LEFT JOIN callbacks k ON k.channel_id = c.channel_id",
+            )
+            .bind(channels)
+            .bind(COUNTED)
+            .fetch_all(db)
+            .await?
+        });
+        rows.into_iter().map(Backlog::try_from).collect()
+    }
+
+    /// Users with requests that the Cloud does not have yet, up to 100,000.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn request_lanes(&self) -> Result<u32, Error> {
+        let (count,): (i64,) = run!(self, readers, |db| {
+            sqlx::query_as(
+                "SELECT COUNT(*) FROM (SELECT 1 FROM users WHERE send_at IS NOT NULL LIMIT $1) AS waiting",
+            )
+            .bind(COUNTED)
+            .fetch_one(db)
+            .await?
+        });
+        Ok(number(count))
+    }
+
+    /// The connections that this replica holds.
+    #[must_use]
+    pub fn connections(&self) -> Vec<Connections> {
+        let of = |pool, size: u32, idle: usize| {
+            // The two are not read at the same moment.
+            let idle = u32::try_from(idle).unwrap_or(size).min(size);
+            Connections {
+                pool,
+                in_use: size - idle,
+                idle,
+            }
+        };
+        match &self.engine {
+            Engine::Postgres(pool) => vec![of("main", pool.size(), pool.num_idle())],
+            Engine::Sqlite(sqlite) => {
+                let (readers, writer) = (sqlite.readers(), sqlite.writer());
+                vec![
+                    of("readers", readers.size(), readers.num_idle()),
+                    of("writer", writer.size(), writer.num_idle()),
+                ]
+            }
+        }
+    }
+}
+
+impl TryFrom<BacklogRow> for Backlog {
+    type Error = Error;
+
+    fn try_from(row: BacklogRow) -> Result<Self, Error> {
+        let unreadable = || Error::Unreadable {
+            what: "what waits for a channel",
+        };
+        let time = |ms| DateTime::from_timestamp_millis(ms).ok_or_else(unreadable);
+        Ok(Self {
+            channel_id: row.channel_id.parse().map_err(|_| unreadable())?,
+            requests: number(row.requests),
+            oldest_request: row.oldest_request.map(time).transpose()?,
+            delivery_lanes: number(row.delivery_lanes),
+            oldest_event: row.oldest_event.map(time).transpose()?,
+            callback_failures: number(row.failures.unwrap_or_default()),
+            callback_paused: row.paused_at.is_some(),
+        })
+    }
+}
+
+fn number(count: i64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
