@@ -24,6 +24,7 @@ use crate::http;
 use crate::lifecycle::{self, Lifecycle};
 use crate::outbox;
 use crate::store::{self, Store};
+use crate::telemetry::metrics::Metrics;
 use crate::types::ids::{ChannelId, ConversationId};
 use crate::webhooks::{Inbox, Installation, Interpreter, Listener, Receiver, Writer};
 use connections::Connections;
@@ -78,9 +79,11 @@ impl App {
     ) -> Result<Self, Error> {
         let store = Store::connect(&location(&config.database)).await?;
         store.migrate().await?;
+        let metrics = Metrics::default();
         let (opened, openings) = mpsc::channel(OPENINGS);
         let listeners = listeners(config);
-        let (receiver, writer) = receiver(config, listeners.clone(), &store, &clock, openings);
+        let heard = (store.clone(), metrics.clone());
+        let (receiver, writer) = receiver(config, listeners.clone(), heard, &clock, openings);
         life.tasks().spawn(writer.run());
         let channels = channels(config);
         let access = access(config, &channels);
@@ -92,14 +95,19 @@ impl App {
         });
         let bridge = Bridge::new(Parts {
             store: store.clone(),
-            cloud: cloud(config, &clock, proxy)?,
+            cloud: cloud(config, &clock, &metrics, proxy)?,
             keyring: config.encryption.keys.clone(),
             clock: SharedClock::clone(&clock),
+            metrics: metrics.clone(),
             channels,
             listeners,
             opened,
             tasks: life.tasks().clone(),
             stopping: life.stopping_token(),
+        });
+        let (stopping, kept_up) = (life.stopping_token(), metrics.clone());
+        life.tasks().spawn(async move {
+            stopping.run_until_cancelled(kept_up.keep_up()).await;
         });
         life.tasks()
             .spawn(bridge.clone().remove_what_is_old(config.retention));
@@ -113,6 +121,7 @@ impl App {
         });
         let parts = delivery::Parts {
             store: store.clone(),
+            metrics: metrics.clone(),
             clock: SharedClock::clone(&clock),
             tasks: life.tasks().clone(),
             stopping: life.stopping_token(),
@@ -126,6 +135,7 @@ impl App {
                 receiver,
                 load: Load::default(),
                 clock,
+                metrics,
             }),
             admin: api::admin::router(readiness.clone()),
             readiness,
@@ -203,6 +213,7 @@ pub fn location(database: &config::Database) -> store::Location {
 pub fn cloud(
     config: &Config,
     clock: &SharedClock,
+    metrics: &Metrics,
     proxy: http::Proxy,
 ) -> Result<cloud::Client, reqwest::Error> {
     let accounts = config.accounts.iter().map(|account| cloud::Account {
@@ -212,14 +223,14 @@ pub fn cloud(
         domain_api: account.domain_api.clone(),
     });
     let http = http::Client::new(proxy)?;
-    Ok(cloud::Client::new(&http, clock, accounts))
+    Ok(cloud::Client::new(&http, clock, metrics, accounts))
 }
 
 /// Who takes what the Cloud tells, and who writes it down.
 fn receiver(
     config: &Config,
     listeners: HashMap<ChannelId, Listener>,
-    store: &Store,
+    (store, metrics): (Store, Metrics),
     clock: &SharedClock,
     opened: mpsc::Receiver<ConversationId>,
 ) -> (Receiver, Writer) {
@@ -229,8 +240,9 @@ fn receiver(
         clock: SharedClock::clone(clock),
     };
     let (inbox, writer) = Inbox::new(
-        store.clone(),
+        store,
         SharedClock::clone(clock),
+        metrics.clone(),
         interpreter,
         opened,
     );
@@ -241,7 +253,10 @@ fn receiver(
         };
         (account.account_id.clone(), installation)
     });
-    (Receiver::new(inbox, installations.collect()), writer)
+    (
+        Receiver::new(inbox, metrics, installations.collect()),
+        writer,
+    )
 }
 
 fn callbacks(config: &Config) -> Vec<delivery::Channel> {

@@ -12,6 +12,7 @@ mod dispatch;
 mod error;
 mod events;
 mod files;
+mod gauges;
 mod idempotency;
 mod lanes;
 mod messages;
@@ -59,6 +60,7 @@ use crate::cloud;
 use crate::crypto::Keyring;
 use crate::media::Previews;
 use crate::store::Store;
+use crate::telemetry::metrics::Metrics;
 use crate::types::conversation::Opening;
 use crate::types::event::Listener;
 use crate::types::file::ImageType;
@@ -95,6 +97,8 @@ pub struct Parts {
     pub keyring: Keyring,
     /// The time.
     pub clock: SharedClock,
+    /// What is counted.
+    pub metrics: Metrics,
     /// The channels, for what is done for them later.
     pub channels: HashMap<ChannelId, Arc<Channel>>,
     /// What the channels want to be told.

@@ -40,6 +40,7 @@ pub use self::send::{Content, Conversation, File, RawRequest, Signal, chars_arou
 use self::site::Site;
 use crate::clock::SharedClock;
 use crate::http;
+use crate::telemetry::metrics::Metrics;
 use crate::types::ids::AccountId;
 use crate::types::trace::Trace;
 
@@ -103,20 +104,22 @@ impl Client {
     pub fn new(
         http: &http::Client,
         clock: &SharedClock,
+        metrics: &Metrics,
         accounts: impl IntoIterator<Item = Account>,
     ) -> Self {
-        Self::with_limits(http, clock, accounts, Limits::default())
+        Self::with_limits(http, clock, metrics, accounts, Limits::default())
     }
 
     fn with_limits(
         http: &http::Client,
         clock: &SharedClock,
+        metrics: &Metrics,
         accounts: impl IntoIterator<Item = Account>,
         limits: Limits,
     ) -> Self {
         let site = |account: Account| {
             let id = account.id.clone();
-            let site = Site::new(http.clone(), Arc::clone(clock), account, limits);
+            let site = Site::new(http.clone(), Arc::clone(clock), metrics, account, limits);
             (id, site)
         };
         Self(Arc::new(accounts.into_iter().map(site).collect()))
@@ -144,6 +147,15 @@ impl Client {
     /// See [`Error`].
     pub async fn check_credentials(&self, account: &AccountId, trace: &Trace) -> Result<(), Error> {
         self.site(account)?.tokens.get(trace).await.map(drop)
+    }
+
+    /// How many hosts of each account are taken for away.
+    #[must_use]
+    pub fn hosts_away(&self) -> Vec<(AccountId, usize)> {
+        let sites = self.0.iter();
+        sites
+            .map(|(account, site)| (account.clone(), site.transport.breakers.away()))
+            .collect()
     }
 
     fn site(&self, account: &AccountId) -> Result<&Site, Error> {

@@ -22,6 +22,7 @@ use url::Url;
 use crate::clock::SharedClock;
 use crate::http;
 use crate::store::Store;
+use crate::telemetry::metrics::Metrics;
 use crate::types::ids::ChannelId;
 use attempt::Callback;
 use target::{Resolver, Rules};
@@ -43,6 +44,8 @@ pub struct Channel {
 pub struct Parts {
     /// The events and their lanes.
     pub store: Store,
+    /// What is counted.
+    pub metrics: Metrics,
     /// The time.
     pub clock: SharedClock,
     /// Holds dispatchers and deliveries, which finish before the process ends.

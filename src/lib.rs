@@ -13,13 +13,13 @@
 //! | `telemetry`, `crypto`, `lifecycle` | nothing |
 //! | `config` | `types`, `crypto` |
 //! | `http`, `media` | `types` |
-//! | `cloud` | `http`, `types`, `clock` |
+//! | `cloud` | `http`, `types`, `clock`, `telemetry` |
 //! | `store` | `crypto`, `types` |
-//! | `bridge` | `cloud`, `store`, `media`, `crypto`, `types`, `clock` |
+//! | `bridge` | `cloud`, `store`, `media`, `crypto`, `types`, `clock`, `telemetry` |
 //! | `outbox` | `bridge` |
-//! | `webhooks` | `store`, `types`, `clock` |
-//! | `delivery` | `store`, `http`, `crypto`, `types`, `clock` |
-//! | `api` | `bridge`, `webhooks`, `crypto`, `types`, `clock`, and the words of `cloud` and `store` that `bridge` answers with |
+//! | `webhooks` | `store`, `types`, `clock`, `telemetry` |
+//! | `delivery` | `store`, `http`, `crypto`, `types`, `clock`, `telemetry` |
+//! | `api` | `bridge`, `webhooks`, `crypto`, `types`, `clock`, `telemetry`, and the words of `cloud` and `store` that `bridge` answers with |
 //! | `sandbox` | `clock` |
 //! | `app`, `cli` | everything |
 

@@ -1,6 +1,8 @@
-//! What the service says of itself: the log.
+//! What the service says of itself: the log, and its [`metrics`].
 //!
 //! Message text, tokens, profiles and phone numbers are never logged; the types that hold them do not show them.
+
+pub mod metrics;
 
 use std::io::IsTerminal as _;
 

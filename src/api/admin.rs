@@ -1,15 +1,19 @@
-//! The admin address: probes for those who run the service. Never exposed to channels.
+//! The admin address: probes and metrics for those who run the service. Never exposed to channels.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, StatusCode};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use crate::bridge::Bridge;
+
+/// The text format of Prometheus.
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Whether the service wants requests; cheap to clone.
 #[derive(Debug, Clone)]
@@ -50,12 +54,18 @@ impl Readiness {
     }
 }
 
-/// `/livez` and `/readyz`.
+/// `/livez`, `/readyz` and `/metrics`.
 pub fn router(readiness: Readiness) -> Router {
     Router::new()
         .route("/livez", get(|| async { Json(json!({"status": "ok"})) }))
         .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
         .with_state(readiness)
+}
+
+async fn metrics(State(readiness): State<Readiness>) -> ([(HeaderName, &'static str); 1], String) {
+    let text = readiness.bridge.metrics().await;
+    ([(CONTENT_TYPE, TEXT_FORMAT)], text)
 }
 
 async fn ready(State(readiness): State<Readiness>) -> (StatusCode, Json<Value>) {

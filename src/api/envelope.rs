@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument as _;
 
 use super::problem::{Code, Problem};
 use crate::clock::SharedClock;
+use crate::telemetry::metrics::{Metrics, PROBLEMS, REQUESTS};
 use crate::types::trace::Trace;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -23,7 +24,7 @@ pub(super) struct Whole;
 
 /// Gives the request its trace, and its answer an id, a body where a problem has none yet, and a line of log.
 pub(super) async fn envelop(
-    State(clock): State<SharedClock>,
+    State((clock, metrics)): State<(SharedClock, Metrics)>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -38,11 +39,12 @@ pub(super) async fn envelop(
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let method = word(request.method());
     let span = tracing::info_span!(
         "http.request",
         request_id = trace.request_id(),
         http.method = %request.method(),
-        http.route = route,
+        http.route = &route,
         channel.id = tracing::field::Empty,
     );
     request.extensions_mut().insert(Arc::clone(&trace));
@@ -51,10 +53,16 @@ pub(super) async fn envelop(
 
     let _entered = span.enter();
     let (mut response, problem) = rendered(response, trace.request_id());
-    let status = response.status().as_u16();
+    let status = response.status();
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let cause = problem.as_ref().and_then(Problem::cause);
     let code = problem.as_ref().map(|problem| problem.code().as_str());
+    let labels = [&route, method, status.as_str()];
+    metrics.observe(&REQUESTS, labels, started.elapsed().as_secs_f64());
+    if let Some(code) = code {
+        metrics.count(&PROBLEMS, [code], 1);
+    }
+    let status = status.as_u16();
     if status >= 500 {
         tracing::error!(status, duration_ms, code, error = cause, "request failed");
     } else if status >= 400 {
@@ -66,6 +74,20 @@ pub(super) async fn envelop(
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
+}
+
+/// The method as a metric's label: anybody may send one that does not exist.
+fn word(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        _ => "other",
+    }
 }
 
 /// Renders the problem that a response carries, or that its bare status stands for.

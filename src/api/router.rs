@@ -20,6 +20,7 @@ use super::openapi;
 use super::problem::{Code, Problem};
 use crate::bridge::Bridge;
 use crate::clock::SharedClock;
+use crate::telemetry::metrics::Metrics;
 use crate::webhooks::Receiver;
 
 /// 256 KiB: far above what the Cloud takes of a text, and a profile is smaller.
@@ -42,6 +43,8 @@ pub struct AppState {
     pub load: Load,
     /// The time.
     pub clock: SharedClock,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 impl FromRef<AppState> for Bridge {
@@ -66,6 +69,7 @@ impl FromRef<AppState> for Load {
 pub fn router(state: AppState) -> Router {
     let (routes, document) = openapi::routes_and_document();
     let (clock, load) = (SharedClock::clone(&state.clock), state.load.clone());
+    let counted = (clock, state.metrics.clone());
     let routes = routes
         // A panic has an answer before its key is settled.
         .route_layer(CatchPanicLayer::custom(envelope::catch_panic))
@@ -78,14 +82,14 @@ pub fn router(state: AppState) -> Router {
             auth::authenticate,
         ));
     let access = state.access.clone();
-    let routes = enveloped(routes.merge(documentation(document)), clock, load).with_state(state);
+    let routes = enveloped(routes.merge(documentation(document)), counted, load).with_state(state);
     cors::shared(routes, &access)
 }
 
 /// Gives routes what surrounds every request: fallbacks, limits, and a problem for whatever goes wrong.
 pub(super) fn enveloped<S: Clone + Send + Sync + 'static>(
     routes: Router<S>,
-    clock: SharedClock,
+    counted: (SharedClock, Metrics),
     load: Load,
 ) -> Router<S> {
     routes
@@ -103,7 +107,7 @@ pub(super) fn enveloped<S: Clone + Send + Sync + 'static>(
             REQUEST_LIMIT,
         ))
         .layer(middleware::from_fn_with_state(load, load::admit))
-        .layer(middleware::from_fn_with_state(clock, envelope::envelop))
+        .layer(middleware::from_fn_with_state(counted, envelope::envelop))
 }
 
 /// The document in a browser, from files within the binary alone.
@@ -139,7 +143,7 @@ mod tests {
     async fn a_panic_is_a_problem_that_names_the_request_and_no_reason() {
         let router = enveloped(
             Router::new().route("/", get(fail)),
-            Arc::new(SystemClock),
+            (Arc::new(SystemClock), Metrics::default()),
             Load::default(),
         );
         let request = Request::get("/").header("x-request-id", "abc");

@@ -16,6 +16,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::bridge::{Bridge, Caller, Error};
 use crate::store::{self, Answer, Begun, Claim, KeyedRequest, Lease};
+use crate::telemetry::metrics::KEYED_REQUESTS;
 use crate::types::idempotency::{Fingerprint, IdempotencyKey};
 use crate::types::ids::{UserId, UserKey};
 use crate::types::message::MessageId;
@@ -163,6 +164,17 @@ impl Bridge {
         let claim = store
             .begin_keyed(&request, message_id, &lease, clock.now())
             .await?;
+        let outcome = match &claim {
+            Claim::Ours { resumed: false, .. } => "fresh",
+            Claim::Ours { resumed: true, .. } => "resumed",
+            Claim::Answered(_) => "replayed",
+            Claim::Running => "in_use",
+            Claim::Reused => "reused",
+        };
+        let channel = request.channel_id.as_str();
+        self.parts
+            .metrics
+            .count(&KEYED_REQUESTS, [channel, outcome], 1);
         match claim {
             Claim::Ours {
                 message_id,

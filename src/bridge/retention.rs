@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::bridge::{Bridge, Error};
+use crate::telemetry::metrics::DROPPED;
 use crate::types::ids::ChannelId;
 
 /// 1 minute, give or take a quarter: how often a replica removes what has become old.
@@ -94,6 +95,7 @@ impl Bridge {
         }
         self.remove_all(Old::SeenChanges, now).await?;
         let dropped = self.remove_all(Old::EarlyChanges, now).await?;
+        self.parts.metrics.count(&DROPPED, [], dropped);
         if dropped > 0 {
             tracing::info!(
                 count = dropped,

@@ -17,6 +17,7 @@ use crate::cloud::{self, Consumer, ConsumerToken, Service};
 use crate::config::{self, Config};
 use crate::http::Proxy;
 use crate::store::Store;
+use crate::telemetry::metrics::Metrics;
 use crate::types::trace::Trace;
 
 /// 5 s: what a callback URL may take to accept a connection.
@@ -59,7 +60,7 @@ pub(super) async fn run(
     report.check("database", database(&config).await)?;
 
     let clock: SharedClock = Arc::new(SystemClock);
-    let cloud = app::cloud(&config, &clock, Proxy::Environment)
+    let cloud = app::cloud(&config, &clock, &Metrics::default(), Proxy::Environment)
         .context("the HTTP client could not be made")?;
     let trace = Trace::continue_from(None, None, SystemClock.uuid());
     for account in &config.accounts {

@@ -15,6 +15,7 @@ use super::transport::{Body, Call, Transport};
 use super::wire::tokens::{AppClaims, AppToken};
 use super::{Account, Error, answer, jwt};
 use crate::http::Answer;
+use crate::telemetry::metrics::APP_TOKENS;
 use crate::types::trace::Trace;
 
 /// 5 minutes before its end, as the vendor advises, a token is renewed.
@@ -33,6 +34,9 @@ struct Issuer {
 
 impl AppTokens {
     pub(super) fn new(transport: Arc<Transport>, account: Arc<Account>) -> Self {
+        // From the beginning, so that the first one is an increase.
+        let id = account.id.as_str();
+        transport.metrics.count(&APP_TOKENS, [id, "renewed"], 0);
         Self {
             issuer: Arc::new(Issuer { transport, account }),
             cache: Cache::default(),
@@ -84,7 +88,13 @@ impl Issuer {
         // Before the request: a lifetime that is counted from too early ends too early, which does no harm.
         let asked_at = self.transport.clock.now();
         let read = |answer: &Answer, now| read(answer, asked_at, now);
-        self.transport.call(&call, None, trace, read).await
+        let outcome = self.transport.call(&call, None, trace, read).await;
+        let word = outcome.as_ref().map_or_else(Error::word, |_| "renewed");
+        let account = self.account.id.as_str();
+        self.transport
+            .metrics
+            .count(&APP_TOKENS, [account, word], 1);
+        outcome
     }
 }
 

@@ -21,6 +21,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// 30 s: the longest pause between two probes.
 const LAST_PAUSE: Duration = Duration::from_secs(30);
 
+/// 5 minutes: a host that nobody has wanted to probe for that long is of no interest; perhaps the service has moved.
+const FORGOTTEN: Duration = Duration::from_mins(5);
+
 /// The breakers of an account's hosts, by host and port.
 #[derive(Default)]
 pub(super) struct Breakers(DashMap<String, Arc<Breaker>>);
@@ -64,6 +67,12 @@ impl Breakers {
             is_used: false,
         })
     }
+
+    /// How many hosts are taken for away, of those that were tried lately.
+    pub(super) fn away(&self) -> usize {
+        let are_away = self.0.iter().map(|breaker| breaker.lock().is_away());
+        are_away.filter(|is_away| *is_away).count()
+    }
 }
 
 impl Breaker {
@@ -73,6 +82,13 @@ impl Breaker {
 }
 
 impl State {
+    fn is_away(&self) -> bool {
+        let is_recent = self
+            .probe_at
+            .is_some_and(|at| Instant::now().saturating_duration_since(at) < FORGOTTEN);
+        self.failures >= FAILURES && is_recent
+    }
+
     /// Says whether the request is a probe.
     fn enter(&mut self) -> Result<bool, Error> {
         let (true, Some(last)) = (self.failures >= FAILURES, &self.last) else {
@@ -154,6 +170,22 @@ mod tests {
         assert!(matches!(refused, Error::NotBegun(_)));
         assert!(refused.is_transient() && !refused.outcome_unknown());
         assert!(breakers.enter("other").is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hosts_that_are_away_are_counted_until_nobody_asks_for_them_any_more() {
+        let breakers = Breakers::default();
+        breakers.enter("other").ok().unwrap().succeed();
+
+        fail(&breakers, 4);
+        assert_eq!(breakers.away(), 0);
+        fail(&breakers, 1);
+        assert_eq!(breakers.away(), 1);
+
+        advance(Duration::from_mins(4)).await;
+        assert_eq!(breakers.away(), 1);
+        advance(Duration::from_mins(2)).await;
+        assert_eq!(breakers.away(), 0);
     }
 
     #[tokio::test(start_paused = true)]

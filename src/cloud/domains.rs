@@ -11,10 +11,12 @@ use url::Url;
 use super::answer;
 use super::cache::{self, Cache, Cached};
 use super::retry::{Repeat, repeated};
+use super::transport::measured;
 use super::wire::tokens::BaseUris;
 use super::{Account, Error, Limits};
 use crate::clock::SharedClock;
 use crate::http::{self, Answer};
+use crate::telemetry::metrics::Metrics;
 use crate::types::trace::Trace;
 
 /// 5 minutes. The vendor publishes no lifetime, and says that hosts may change.
@@ -72,6 +74,7 @@ pub(super) struct Domains {
 pub(super) struct Directory {
     pub(super) http: http::Client,
     pub(super) clock: SharedClock,
+    pub(super) metrics: Metrics,
     pub(super) limits: Limits,
     pub(super) account: Arc<Account>,
 }
@@ -146,12 +149,16 @@ impl Directory {
         );
         let url = below(&self.account.domain_api, &path, "version=1.0");
         let limit = self.limits.look_up;
-        let answer = self
-            .http
-            .send("cloud.domain", trace, limit, Request::new(Method::GET, url))
-            .await?;
+        let value = measured(&self.metrics, "cloud.domain", async {
+            let request = Request::new(Method::GET, url);
+            let answer = self
+                .http
+                .send("cloud.domain", trace, limit, request)
+                .await?;
+            read(&answer, service, self.clock.now())
+        });
         Ok(Cached {
-            value: read(&answer, service, self.clock.now())?,
+            value: value.await?,
             renew_at: asked_at + KEPT_MS,
             expires_at: i64::MAX,
         })

@@ -76,6 +76,25 @@ pub enum Error {
 }
 
 impl Error {
+    /// One word for it, for a metric's label.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::UnknownAccount(_) => "unknown_account",
+            Self::Unreachable(_) => "unreachable",
+            Self::NotBegun(_) => "not_begun",
+            Self::NoAnswer(_) => "no_answer",
+            Self::Throttled { .. } => "throttled",
+            Self::Unavailable { .. } => "unavailable",
+            Self::CredentialsRefused { .. } => "credentials_refused",
+            Self::AppTokenRefused => "app_token_refused",
+            Self::ConsumerTokenRefused => "consumer_token_refused",
+            Self::AlreadyOpen => "already_open",
+            Self::ConversationClosed => "conversation_closed",
+            Self::Refused { .. } => "refused",
+            Self::Undecodable { .. } => "undecodable",
+        }
+    }
+
     /// Whether the same call can succeed later without anybody changing anything.
     #[must_use]
     pub fn is_transient(&self) -> bool {

@@ -12,6 +12,7 @@ use url::Url;
 use super::domains::{Service, below};
 use super::retry::{Repeat, repeated};
 use super::send::Sent;
+use super::transport::measured;
 use super::wire::file::{DownloadUrl, TemporaryUrl, UploadUrl};
 use super::{Client, Consumer, Conversation, Error, answer};
 use crate::http::{self, Answer};
@@ -146,8 +147,11 @@ impl Client {
                     .http
                     .send("cloud.upload", trace, limits.upload, request)
             };
-            let answer = transport.reach(Service::Storage, trace, put).await?;
-            answer::accepted(&answer, transport.clock.now())
+            measured(&transport.metrics, "cloud.upload", async {
+                let answer = transport.reach(Service::Storage, trace, put).await?;
+                answer::accepted(&answer, transport.clock.now())
+            })
+            .await
         })
         .await
     }
@@ -164,19 +168,22 @@ impl Client {
                 let request = Request::new(Method::GET, url_of(base, place));
                 transport.http.stream("cloud.download", trace, request)
             };
-            let streamed = transport.reach(Service::Storage, trace, get).await?;
-            let length = length(&streamed.headers);
-            // What else a refusal says is not worth waiting for.
-            let begun = Answer {
-                status: streamed.status,
-                headers: streamed.headers,
-                body: Bytes::new(),
-            };
-            answer::accepted(&begun, transport.clock.now())?;
-            Ok(Download {
-                length,
-                body: streamed.body,
+            measured(&transport.metrics, "cloud.download", async {
+                let streamed = transport.reach(Service::Storage, trace, get).await?;
+                let length = length(&streamed.headers);
+                // What else a refusal says is not worth waiting for.
+                let begun = Answer {
+                    status: streamed.status,
+                    headers: streamed.headers,
+                    body: Bytes::new(),
+                };
+                answer::accepted(&begun, transport.clock.now())?;
+                Ok(Download {
+                    length,
+                    body: streamed.body,
+                })
             })
+            .await
         })
         .await
     }

@@ -12,6 +12,7 @@ use super::transport::{AT_ONCE, Call, Transport};
 use super::{Account, Error, Limits};
 use crate::clock::SharedClock;
 use crate::http::{self, Answer};
+use crate::telemetry::metrics::Metrics;
 use crate::types::trace::Trace;
 
 pub(super) struct Site {
@@ -24,6 +25,7 @@ impl Site {
     pub(super) fn new(
         http: http::Client,
         clock: SharedClock,
+        metrics: &Metrics,
         account: Account,
         limits: Limits,
     ) -> Self {
@@ -32,11 +34,13 @@ impl Site {
             domains: Domains::new(Directory {
                 http: http.clone(),
                 clock: Arc::clone(&clock),
+                metrics: metrics.clone(),
                 limits,
                 account: Arc::clone(&account),
             }),
             http,
             clock,
+            metrics: metrics.clone(),
             limits,
             breakers: Breakers::default(),
             places: Semaphore::new(AT_ONCE),

@@ -61,6 +61,7 @@ impl Cloud {
         let client = Client::with_limits(
             &http::Client::new(http::Proxy::None).unwrap(),
             &(Arc::clone(&clock) as SharedClock),
+            &Metrics::default(),
             [Account {
                 id: account.clone(),
                 client_id: "app".to_owned(),

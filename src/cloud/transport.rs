@@ -19,6 +19,7 @@ use super::wire::request::ClientProperties;
 use super::{Error, Limits};
 use crate::clock::SharedClock;
 use crate::http::{self, Answer, Streamed};
+use crate::telemetry::metrics::{CLOUD_REQUESTS, Metrics};
 use crate::types::conversation::Features;
 use crate::types::trace::Trace;
 
@@ -34,7 +35,7 @@ const CLIENT_PROPERTIES: HeaderName = HeaderName::from_static("client-properties
 
 /// A POST, made once: its tries share its body and header values.
 pub(super) struct Call {
-    /// Its name in spans.
+    /// Its name in spans and metrics.
     pub(super) operation: &'static str,
     pub(super) service: Service,
     pub(super) repeat: Repeat,
@@ -117,10 +118,29 @@ impl Answered for Streamed {
     }
 }
 
+/// Counts one try of a request, unless it was not begun.
+pub(super) async fn measured<T>(
+    metrics: &Metrics,
+    operation: &'static str,
+    request: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let begun = Instant::now();
+    let outcome = request.await;
+    let word = match &outcome {
+        Ok(_) => "ok",
+        Err(Error::NotBegun(_)) => return outcome,
+        Err(error) => error.word(),
+    };
+    let seconds = begun.elapsed().as_secs_f64();
+    metrics.observe(&CLOUD_REQUESTS, [operation, word], seconds);
+    outcome
+}
+
 /// The way to the services of one account.
 pub(super) struct Transport {
     pub(super) http: http::Client,
     pub(super) clock: SharedClock,
+    pub(super) metrics: Metrics,
     pub(super) limits: Limits,
     pub(super) domains: Domains,
     pub(super) breakers: Breakers,
@@ -137,9 +157,11 @@ impl Transport {
         trace: &Trace,
         read: impl Fn(&Answer, DateTime<Utc>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        repeated(call.repeat, self.limits.pause, || async {
-            let answer = self.attempt(call, authorization, trace).await?;
-            read(&answer, self.clock.now())
+        repeated(call.repeat, self.limits.pause, || {
+            measured(&self.metrics, call.operation, async {
+                let answer = self.attempt(call, authorization, trace).await?;
+                read(&answer, self.clock.now())
+            })
         })
         .await
     }

@@ -51,6 +51,18 @@ pub(super) enum Outcome {
     Failed(Option<Duration>),
 }
 
+impl Outcome {
+    /// One word for it, for a metric's label.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Refused => "refused",
+            Self::Gone => "gone",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
 impl Callback {
     pub(super) fn new(
         http: http::Client,

@@ -1,6 +1,7 @@
 //! Work on one lane: its events one after the other, until none is left or one has to wait.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -8,6 +9,7 @@ use super::attempt::{LIMIT, Outcome};
 use super::schedule::{between_probes, delay, jitter};
 use super::worker::{LEASE, Shared};
 use crate::store::{self, DueEvent, Lane, LaneFate, PROBED_FROM, Settlement, Tried};
+use crate::telemetry::metrics::{DELIVERY_ATTEMPTS, DELIVERY_LAG, EXPIRED};
 use crate::types::event::EventType;
 
 /// Events that are read at once: most users have few that wait.
@@ -113,6 +115,7 @@ impl<'a> Run<'a> {
         if event.deliver_until <= self.now() {
             let too_old = Settlement::too_old(&event.kind);
             self.tell_failure(event, too_old);
+            self.shared.parts.metrics.count(&EXPIRED, [], 1);
             return self.go_on(event, None, too_old).await;
         }
         let (tried, outcome) = self.shared.callback.attempt(event).await;
@@ -125,6 +128,7 @@ impl<'a> Run<'a> {
             duration_ms = tried.duration_ms,
             "tried to deliver an event"
         );
+        self.count(event, &tried, outcome);
         match outcome {
             Outcome::Delivered => {
                 let progress = self
@@ -155,6 +159,17 @@ impl<'a> Run<'a> {
                 self.note_failure(wish).await?;
                 Ok(Progress::Ended)
             }
+        }
+    }
+
+    fn count(&self, event: &DueEvent, tried: &Tried, outcome: Outcome) {
+        let (metrics, channel) = (&self.shared.parts.metrics, self.shared.channel_id.as_str());
+        let took = Duration::from_millis(tried.duration_ms).as_secs_f64();
+        metrics.observe(&DELIVERY_ATTEMPTS, [channel, outcome.word()], took);
+        if outcome == Outcome::Delivered {
+            let lag = (self.now() - event.created_at).to_std();
+            let lag = lag.unwrap_or_default().as_secs_f64();
+            metrics.observe(&DELIVERY_LAG, [channel], lag);
         }
     }
 
@@ -234,10 +249,7 @@ impl<'a> Run<'a> {
             .await
     }
 
-    async fn note_failure(
-        &mut self,
-        wish: Option<std::time::Duration>,
-    ) -> Result<(), store::Error> {
+    async fn note_failure(&mut self, wish: Option<Duration>) -> Result<(), store::Error> {
         let probing = self.turn == Turn::Probe;
         self.turn = Turn::Usual;
         self.shared.troubled.store(true, Ordering::Relaxed);

@@ -16,6 +16,7 @@ use super::attempt::Callback;
 use super::lane::{Run, Turn};
 use super::schedule::jitter;
 use crate::store::{self, Lane, Outlook, PROBED_FROM};
+use crate::telemetry::metrics::EXPIRED;
 use crate::types::ids::ChannelId;
 
 /// 64: lanes of one channel that one replica works on at once.
@@ -207,8 +208,12 @@ pub(super) async fn give_up_old_events(parts: Parts) {
             // What is being tried in these seconds is left to whoever tries it.
             let given_up = parts.store.give_up_old_events(now - LEASE, now, OLD_BATCH);
             match given_up.await {
-                Ok(count) if count >= u64::from(OLD_BATCH) => {}
-                Ok(_) => break,
+                Ok(count) => {
+                    parts.metrics.count(&EXPIRED, [], count);
+                    if count < u64::from(OLD_BATCH) {
+                        break;
+                    }
+                }
                 Err(error) => {
                     if !error.is_outage() {
                         tracing::warn!(

@@ -4,7 +4,7 @@
 //! whatever has queued up meanwhile. It also matches what was kept: after an opening, after a new dialog, after keeping
 //! something (the mapping may have come between), and every few seconds for what a replica that died has left.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,9 @@ use super::receiver::Error;
 use super::wire::Change;
 use crate::clock::SharedClock;
 use crate::store::{self, Admission, Arrival, Fate, Store};
+use crate::telemetry::metrics::{
+    MATCHED_LATER, Metrics, WEBHOOK_BATCHES, WEBHOOK_CHANGES, WEBHOOK_COMMITS,
+};
 use crate::types::ids::{AccountId, ConversationId};
 
 /// Notifications that may wait for the writer; beyond it the Cloud is asked to come again.
@@ -70,6 +73,7 @@ pub struct Inbox {
 pub struct Writer {
     store: Store,
     clock: SharedClock,
+    metrics: Metrics,
     interpreter: Interpreter,
     waiting: mpsc::Receiver<Waiting>,
     opened: mpsc::Receiver<ConversationId>,
@@ -83,6 +87,7 @@ impl Inbox {
     pub fn new(
         store: Store,
         clock: SharedClock,
+        metrics: Metrics,
         interpreter: Interpreter,
         opened: mpsc::Receiver<ConversationId>,
     ) -> (Self, Writer) {
@@ -90,6 +95,7 @@ impl Inbox {
         let writer = Writer {
             store,
             clock,
+            metrics,
             interpreter,
             waiting,
             opened,
@@ -178,6 +184,7 @@ impl Writer {
         if outcome.is_err() && begun.elapsed() < AT_ONCE {
             outcome = self.admit(&batch, appeared, &reading).await;
         }
+        self.count(&batch, begun, outcome.as_ref().ok());
         match outcome {
             Ok(admission) => {
                 log(&admission);
@@ -212,6 +219,31 @@ impl Writer {
         self.store
             .admit(&batch.arrivals, appeared, reading, now)
             .await
+    }
+
+    /// Counts a transaction and what became of all that was in it.
+    fn count(&self, batch: &Batch, begun: Instant, admission: Option<&Admission>) {
+        let seconds = begun.elapsed().as_secs_f64();
+        let outcome = admission.map_or("failed", |_| "stored");
+        self.metrics.observe(&WEBHOOK_COMMITS, [outcome], seconds);
+        let Some(admission) = admission else {
+            return;
+        };
+        let matched = u64::try_from(admission.matched).unwrap_or_default();
+        self.metrics.count(&MATCHED_LATER, [], matched);
+        if batch.arrivals.is_empty() {
+            return;
+        }
+        let size = u32::try_from(batch.arrivals.len()).unwrap_or(u32::MAX);
+        self.metrics.observe(&WEBHOOK_BATCHES, [], size.into());
+        let mut counts = BTreeMap::<_, u64>::new();
+        for (arrival, fate) in batch.arrivals.iter().zip(&admission.fates) {
+            let labels = (arrival.account_id.as_str(), word(*fate));
+            *counts.entry(labels).or_default() += 1;
+        }
+        for ((account, fate), count) in counts {
+            self.metrics.count(&WEBHOOK_CHANGES, [account, fate], count);
+        }
     }
 
     /// Remembers which accounts the Cloud tells of and how far.
@@ -292,6 +324,16 @@ impl Batch {
             // Whoever has gone away is answered by nobody; what it brought is stored.
             let _gone = waiting.send(outcome.copied());
         }
+    }
+}
+
+/// One word for it, for a metric's label.
+const fn word(fate: Fate) -> &'static str {
+    match fate {
+        Fate::Duplicate => "duplicate",
+        Fate::Taken(_) => "taken",
+        Fate::Early => "unmatched",
+        Fate::Erased => "erased",
     }
 }
 

@@ -11,6 +11,7 @@ use super::inbox::{Inbox, Read};
 use super::signature::verify;
 use super::wire::{Change, Content, Notification, ParseError};
 use crate::store::{self, Arrival, Turn};
+use crate::telemetry::metrics::{Metrics, WEBHOOK_CHANGES};
 use crate::types::ids::AccountId;
 use crate::types::trace::Trace;
 
@@ -60,15 +61,21 @@ pub struct Origin<'a> {
 #[derive(Debug, Clone)]
 pub struct Receiver {
     inbox: Inbox,
+    metrics: Metrics,
     installations: Arc<HashMap<AccountId, Installation>>,
 }
 
 impl Receiver {
     /// A receiver for these accounts.
     #[must_use]
-    pub fn new(inbox: Inbox, installations: HashMap<AccountId, Installation>) -> Self {
+    pub fn new(
+        inbox: Inbox,
+        metrics: Metrics,
+        installations: HashMap<AccountId, Installation>,
+    ) -> Self {
         Self {
             inbox,
+            metrics,
             installations: Arc::new(installations),
         }
     }
@@ -86,6 +93,7 @@ impl Receiver {
     ) -> Result<(), Error> {
         let account_id = self.check(origin, body).ok_or(Error::Unsigned)?;
         let notification = Notification::parse(body).map_err(Error::Unreadable)?;
+        self.count_unknown(&account_id, &notification.changes);
         let changes = notification.changes.into_iter();
         let read: Vec<_> = changes
             .filter_map(|change| read(&account_id, trace, change))
@@ -94,6 +102,15 @@ impl Receiver {
             return Ok(());
         }
         self.inbox.take(read).await
+    }
+
+    fn count_unknown(&self, account_id: &AccountId, changes: &[Change]) {
+        let unknown = |change: &&Change| matches!(change.content(), Content::Unknown(_));
+        let count = u64::try_from(changes.iter().filter(unknown).count()).unwrap_or_default();
+        if count > 0 {
+            let labels = [account_id.as_str(), "not_understood"];
+            self.metrics.count(&WEBHOOK_CHANGES, labels, count);
+        }
     }
 
     /// The account that a request is truly about.

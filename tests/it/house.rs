@@ -14,6 +14,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     // The sandbox shares nothing with the client, so it calls webhooks with a client of its own.
     ("reqwest", &["app", "cloud", "delivery", "http", "sandbox"]),
     ("jsonwebtoken", &["crypto", "sandbox"]),
+    // Whoever counts names a metric of the table.
+    ("metrics", &["telemetry"]),
+    ("metrics_exporter_prometheus", &["telemetry"]),
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
 ];

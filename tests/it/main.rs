@@ -34,6 +34,7 @@ mod isolation;
 mod load;
 mod long_texts;
 mod looking_after;
+mod metrics;
 mod migrations;
 mod openapi;
 mod opening_race;

@@ -1,0 +1,73 @@
+//! What is not counted as it happens, but looked at when somebody wants to know: what waits, who is away, what is in use.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::timeout;
+
+use crate::bridge::Bridge;
+use crate::store::{self, Backlog};
+use crate::telemetry::metrics::{
+    CALLBACK_FAILURES, CALLBACK_PAUSED, CONNECTIONS, DELIVERY_LANES, HOSTS_AWAY, Metrics,
+    OLDEST_EVENT, OLDEST_REQUEST, QUEUED_LANES, QUEUED_REQUESTS, STORAGE_UP,
+};
+
+/// 3 s: whoever asks has usually 10 s, and is to be told of all else although the database is silent.
+const LIMIT: Duration = Duration::from_secs(3);
+
+impl Bridge {
+    /// All numbers of the service, as they are now, in the text format of Prometheus.
+    pub async fn metrics(&self) -> String {
+        let metrics = &self.parts.metrics;
+        for (account, away) in self.parts.cloud.hosts_away() {
+            let away = u32::try_from(away).unwrap_or(u32::MAX);
+            metrics.set(&HOSTS_AWAY, [account.as_str()], away.into());
+        }
+        let told = timeout(LIMIT, self.measure_backlogs()).await;
+        let is_up = matches!(told, Ok(Ok(())));
+        metrics.set(&STORAGE_UP, [], u8::from(is_up).into());
+        // After the look at the database, whose own connection is idle again.
+        for pool in self.parts.store.connections() {
+            metrics.set(&CONNECTIONS, [pool.pool, "in_use"], pool.in_use.into());
+            metrics.set(&CONNECTIONS, [pool.pool, "idle"], pool.idle.into());
+        }
+        if let Ok(Err(error)) = told
+            && !error.is_outage()
+        {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "what waits could not be counted"
+            );
+        }
+        metrics.render()
+    }
+
+    async fn measure_backlogs(&self) -> Result<(), store::Error> {
+        let (store, metrics) = (&self.parts.store, &self.parts.metrics);
+        let lanes = store.request_lanes().await?;
+        metrics.set(&QUEUED_LANES, [], lanes.into());
+        let now = self.parts.clock.now();
+        for backlog in store.backlogs(self.parts.channels.keys()).await? {
+            show(metrics, &backlog, now);
+        }
+        Ok(())
+    }
+}
+
+fn show(metrics: &Metrics, backlog: &Backlog, now: DateTime<Utc>) {
+    let channel = [backlog.channel_id.as_str()];
+    metrics.set(&QUEUED_REQUESTS, channel, backlog.requests.into());
+    metrics.set(&OLDEST_REQUEST, channel, age(backlog.oldest_request, now));
+    metrics.set(&DELIVERY_LANES, channel, backlog.delivery_lanes.into());
+    metrics.set(&OLDEST_EVENT, channel, age(backlog.oldest_event, now));
+    let failures = backlog.callback_failures;
+    metrics.set(&CALLBACK_FAILURES, channel, failures.into());
+    let paused = u8::from(backlog.callback_paused);
+    metrics.set(&CALLBACK_PAUSED, channel, paused.into());
+}
+
+/// Seconds since a moment; clocks of two replicas may disagree.
+fn age(at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> f64 {
+    let age = at.map_or(TimeDelta::zero(), |at| now - at);
+    age.to_std().unwrap_or_default().as_secs_f64()
+}

@@ -1,0 +1,468 @@
+//! What is counted is shown on the admin address, names nobody, and is what the documents speak of.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::http::StatusCode;
+use chrono::TimeDelta;
+use liveperson_bridge::sandbox::{Fault, Operation};
+use liveperson_bridge::telemetry::metrics::{ALL, Definition, Kind};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::app::TestApp;
+use crate::support::channel::send;
+use crate::support::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud, agent_text, sign};
+use crate::support::configuration::{SMS_KEY, with_callback};
+use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
+use crate::support::receiver::{Receiver, SECRET};
+
+on_both_engines!(
+    what_happens_is_counted_and_nobody_is_named,
+    whatever_is_asked_for_the_labels_have_few_values,
+    what_waits_is_shown_with_its_age,
+    a_database_that_is_away_is_shown_and_hides_nothing_else,
+);
+
+const PHONE: &str = "15550001111";
+const TEXT: &str = "my card is 4111";
+const ANSWER: &str = "your card is safe";
+const NAME: &str = "Lovelace";
+const WRONG_KEY: &str = "key-of-nobody";
+
+/// A line of the text format.
+#[derive(Debug)]
+struct Sample {
+    name: String,
+    labels: BTreeMap<String, String>,
+    value: f64,
+}
+
+/// What a service shows.
+#[derive(Debug)]
+struct Shown {
+    text: String,
+    samples: Vec<Sample>,
+}
+
+impl Shown {
+    async fn by(app: &TestApp) -> Self {
+        let request = app.admin.request(Method::GET, "/metrics");
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let media_type = "text/plain; version=0.0.4; charset=utf-8";
+        assert_eq!(answer.headers()["content-type"], media_type);
+        let text = answer.text().await.unwrap();
+        let lines = text.lines().filter(|line| !line.is_empty());
+        let samples = lines.filter(|line| !line.starts_with('#')).map(sample);
+        Self {
+            samples: samples.collect(),
+            text,
+        }
+    }
+
+    /// The sum of a metric's series that have these labels; none where there is none.
+    fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let found: Vec<_> = self
+            .samples
+            .iter()
+            .filter(|sample| sample.name == name)
+            .filter(|sample| {
+                let mut labels = labels.iter();
+                labels.all(|(label, value)| sample.labels.get(*label).is_some_and(|v| v == value))
+            })
+            .map(|sample| sample.value)
+            .collect();
+        (!found.is_empty()).then(|| found.iter().sum())
+    }
+
+    #[track_caller]
+    fn expect(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let shown = self.value(&format!("liveperson_bridge_{name}"), labels);
+        let is_it = shown.is_some_and(|shown| (shown - value).abs() < 1e-9);
+        assert!(is_it, "{name} {labels:?}: {shown:?}\n{}", self.text);
+    }
+}
+
+fn sample(line: &str) -> Sample {
+    let (series, value) = line.rsplit_once(' ').unwrap();
+    let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+    let labels = labels.strip_suffix('}').unwrap();
+    let labels = labels.split("\",").filter(|label| !label.is_empty());
+    let labels = labels.map(|label| {
+        let (name, value) = label.split_once("=\"").unwrap();
+        (name.to_owned(), value.trim_end_matches('"').to_owned())
+    });
+    Sample {
+        name: name.to_owned(),
+        labels: labels.collect(),
+        value: value.parse().unwrap(),
+    }
+}
+
+/// A service whose channel `sms` has a callback.
+async fn with_receiver(engine: Engine) -> (TestApp, Receiver) {
+    let receiver = Receiver::start().await;
+    let (cloud, database) = (Cloud::start().await, Database::create(engine).await);
+    let secrets = format!("\"{SECRET}\"");
+    let app = TestApp::start_configured(cloud, database, |toml| {
+        with_callback(&toml, &receiver.url, &secrets)
+    });
+    (app.await, receiver)
+}
+
+/// Tells the service as the Cloud would.
+async fn notify(app: &TestApp, notification: &Value) {
+    let body = notification.to_string();
+    let request = app
+        .sms
+        .request(Method::POST, &format!("/webhooks/{ACCOUNT}"))
+        .header("x-liveperson-account-id", ACCOUNT)
+        .header("x-liveperson-client-id", CLIENT_ID)
+        .header(
+            "x-liveperson-signature",
+            sign(body.as_bytes(), CLIENT_SECRET),
+        );
+    send(request.body(body)).await.expect(200);
+}
+
+async fn what_happens_is_counted_and_nobody_is_named(engine: Engine) {
+    let (app, receiver) = with_receiver(engine).await;
+    let messages = format!("/v1/users/%2B{PHONE}/messages");
+    let say = |key: &str| {
+        let open = json!({"profile": {"last_name": NAME}});
+        let body = json!({"text": TEXT, "open": open}).to_string();
+        let request = app.sms.request(Method::POST, &messages);
+        let request = request.header("content-type", "application/json");
+        send(request.header("idempotency-key", key).body(body))
+    };
+
+    let sent = say("key-1").await.expect(201);
+    say("key-1").await.expect(201);
+    let conversation = sent["conversation_id"].as_str().unwrap();
+    let told = agent_text(conversation, 3, ANSWER);
+    notify(&app, &told).await;
+    notify(&app, &told).await;
+    notify(&app, &agent_text("of-another-connector", 1, ANSWER)).await;
+    let nobody = app.sms.with_key(WRONG_KEY);
+    let refused = nobody.post(&messages, json!({"text": TEXT})).await;
+    refused.expect(401);
+    receiver.wait_for(1).await;
+    // A delivery is counted before it is settled, and settled after the channel has it.
+    let shown = eventually("the delivery is counted", async || {
+        let shown = Shown::by(&app).await;
+        let name = "liveperson_bridge_delivery_lag_seconds_count";
+        shown.value(name, &[("channel", "sms")]).and(Some(shown))
+    })
+    .await;
+
+    let route = ("route", "/v1/users/{user_id}/messages");
+    let requests = "http_request_seconds_count";
+    shown.expect(requests, &[route, ("status", "201")], 2.0);
+    shown.expect(requests, &[route, ("status", "401")], 1.0);
+    let webhooks = [("route", "/webhooks/{account_id}"), ("method", "POST")];
+    shown.expect(requests, &webhooks, 3.0);
+    shown.expect("http_problems_total", &[("code", "unauthorized")], 1.0);
+    let keyed = "idempotency_requests_total";
+    shown.expect(keyed, &[("channel", "sms"), ("outcome", "fresh")], 1.0);
+    shown.expect(keyed, &[("channel", "sms"), ("outcome", "replayed")], 1.0);
+    let sent = [("operation", "cloud.publish_text"), ("outcome", "ok")];
+    shown.expect("cloud_request_seconds_count", &sent, 1.0);
+    let account = ("account", ACCOUNT);
+    let renewed = [account, ("outcome", "renewed")];
+    shown.expect("cloud_app_token_renewals_total", &renewed, 1.0);
+    shown.expect("cloud_hosts_away", &[account], 0.0);
+    for fate in ["taken", "duplicate", "unmatched"] {
+        shown.expect("webhook_changes_total", &[account, ("fate", fate)], 1.0);
+    }
+    let stored = [("outcome", "stored")];
+    let commits = shown.value("liveperson_bridge_webhook_commit_seconds_count", &stored);
+    assert!(commits.is_some_and(|count| count >= 3.0), "{commits:?}");
+    shown.expect("webhook_batch_changes_sum", &[], 3.0);
+    let delivered = [("channel", "sms"), ("outcome", "delivered")];
+    shown.expect("delivery_attempt_seconds_count", &delivered, 1.0);
+    shown.expect("storage_up", &[], 1.0);
+    let connections = shown.value("liveperson_bridge_storage_connections", &[]);
+    assert!(connections.is_some_and(|count| count > 0.0));
+    shown.expect("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+    for secret in [
+        PHONE,
+        TEXT,
+        ANSWER,
+        NAME,
+        SMS_KEY,
+        WRONG_KEY,
+        "key-1",
+        conversation,
+        CLIENT_SECRET,
+        CLIENT_ID,
+        SECRET,
+        "eyJ",
+        &receiver.url,
+        &app.cloud.url,
+    ] {
+        assert!(!shown.text.contains(secret), "{secret} in {}", shown.text);
+    }
+    only_known(&shown);
+}
+
+/// Makes sure that all that is shown is in the table.
+fn only_known(shown: &Shown) {
+    for sample in &shown.samples {
+        let metric = known(&sample.name);
+        let labels: BTreeSet<_> = sample.labels.keys().map(String::as_str).collect();
+        let mut expected: BTreeSet<_> = metric.labels.iter().copied().collect();
+        if sample.name.ends_with("_bucket") {
+            expected.insert("le");
+        }
+        assert_eq!(labels, expected, "{sample:?}");
+        let kind = format!("# TYPE {} {}", metric.name, metric.kind.as_str());
+        assert!(shown.text.contains(&kind), "{kind}");
+        let help = format!("# HELP {} {}", metric.name, metric.help);
+        assert!(shown.text.contains(&help), "{help}");
+    }
+}
+
+/// The metric that a series belongs to.
+#[track_caller]
+fn known(series: &str) -> Definition {
+    let found = ALL.iter().find(|metric| match metric.kind {
+        Kind::Histogram => ["_bucket", "_sum", "_count"]
+            .iter()
+            .any(|suffix| series.strip_suffix(suffix) == Some(metric.name)),
+        Kind::Counter | Kind::Gauge => series == metric.name,
+    });
+    *found.unwrap_or_else(|| panic!("{series} is no metric"))
+}
+
+async fn whatever_is_asked_for_the_labels_have_few_values(engine: Engine) {
+    let app = TestApp::start(engine).await;
+
+    for number in 0..5 {
+        app.sms.get(&format!("/nothing/{number}")).await.expect(404);
+        let user = app.sms.get(&format!("/v1/users/user-{number}")).await;
+        user.expect(404);
+        let method = Method::from_bytes(format!("MAKE{number}").as_bytes()).unwrap();
+        send(app.sms.request(method, "/v1/events"))
+            .await
+            .expect(405);
+    }
+
+    let shown = Shown::by(&app).await;
+    let requests = "http_request_seconds_count";
+    shown.expect(requests, &[("route", "none"), ("status", "404")], 5.0);
+    let user = [("route", "/v1/users/{user_id}"), ("status", "404")];
+    shown.expect(requests, &user, 5.0);
+    shown.expect(requests, &[("method", "other"), ("status", "405")], 5.0);
+    let count = format!("liveperson_bridge_{requests}");
+    let series = shown.samples.iter().filter(|sample| sample.name == count);
+    assert_eq!(series.count(), 3, "{}", shown.text);
+}
+
+async fn what_waits_is_shown_with_its_age(engine: Engine) {
+    let (app, receiver) = with_receiver(engine).await;
+    let sent = app.sms.say("ada", "first").await.expect(201);
+    let conversation = sent["conversation_id"].as_str().unwrap();
+    receiver.answer_status(410);
+    app.cloud.sandbox.inject(Fault {
+        times: u32::MAX,
+        ..Fault::status(Operation::Send, StatusCode::SERVICE_UNAVAILABLE)
+    });
+
+    let sms = [("channel", "sms")];
+    let before = Shown::by(&app).await;
+    app.sms.say("ada", "second").await.expect(202);
+    app.sms.say("ada", "third").await.expect(202);
+    notify(&app, &agent_text(conversation, 9, "hello")).await;
+    eventually("the callback is paused", async || {
+        let shown = Shown::by(&app).await;
+        let paused = shown.value("liveperson_bridge_callback_paused", &sms);
+        (paused == Some(1.0)).then_some(())
+    })
+    .await;
+    app.cloud.clock.advance(TimeDelta::minutes(7));
+
+    let gauges = [
+        "queued_requests",
+        "oldest_queued_request_seconds",
+        "delivery_lanes",
+        "oldest_undelivered_event_seconds",
+        "callback_paused",
+        "callback_failures",
+    ];
+    for gauge in gauges {
+        before.expect(gauge, &sms, 0.0);
+    }
+    before.expect("queued_lanes", &[], 0.0);
+    let shown = Shown::by(&app).await;
+    shown.expect("queued_requests", &sms, 2.0);
+    shown.expect("queued_lanes", &[], 1.0);
+    shown.expect("oldest_queued_request_seconds", &sms, 420.0);
+    shown.expect("delivery_lanes", &sms, 1.0);
+    shown.expect("oldest_undelivered_event_seconds", &sms, 420.0);
+    shown.expect("queued_requests", &[("channel", "app")], 0.0);
+    let gone = [("channel", "sms"), ("outcome", "gone")];
+    shown.expect("delivery_attempt_seconds_count", &gone, 1.0);
+}
+
+async fn a_database_that_is_away_is_shown_and_hides_nothing_else(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "hello").await.expect(201);
+    Shown::by(&app).await.expect("storage_up", &[], 1.0);
+
+    app.store().close().await;
+
+    let refused = app.sms.say("ada", "hello").await;
+    refused.expect_problem(503, "storage-unavailable");
+    let shown = Shown::by(&app).await;
+    shown.expect("storage_up", &[], 0.0);
+    let problems = [("code", "storage-unavailable")];
+    shown.expect("http_problems_total", &problems, 1.0);
+    shown.expect("queued_requests", &[("channel", "sms")], 0.0);
+}
+
+/// A row of the table in the documentation: name, type, labels, meaning.
+fn documented() -> Vec<[String; 4]> {
+    let rows = include_str!("../../docs/metrics.md").lines();
+    let rows = rows
+        .skip_while(|line| !line.starts_with("| name |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let cells = |row: &str| {
+        let cells: Vec<_> = row.split('|').map(|cell| cell.trim().to_owned()).collect();
+        let [_, name, kind, labels, meaning, _] = <[String; 6]>::try_from(cells).unwrap();
+        [name, kind, labels, meaning]
+    };
+    rows.map(cells).collect()
+}
+
+#[test]
+fn the_documented_table_is_the_one_in_the_code() {
+    let in_code = ALL.iter().map(|metric| {
+        let labels = metric.labels.iter().map(|label| format!("`{label}`"));
+        [
+            format!("`{}`", metric.name),
+            metric.kind.as_str().to_owned(),
+            labels.collect::<Vec<_>>().join(", "),
+            metric.help.to_owned(),
+        ]
+    });
+
+    assert_eq!(documented(), in_code.collect::<Vec<_>>());
+}
+
+/// The series that a query asks for, each with the labels that it names there.
+fn asked_for(query: &str) -> Vec<(String, Vec<String>)> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut found = Vec::new();
+    let mut rest = query;
+    while let Some(start) = rest.find(is_word) {
+        let word = &rest[start..];
+        let end = word.find(|c| !is_word(c)).unwrap_or(word.len());
+        let (name, after) = word.split_at(end);
+        rest = after;
+        if !name.starts_with("liveperson_bridge_") && !name.starts_with("process_") {
+            continue;
+        }
+        let mut labels = Vec::new();
+        if let Some(matchers) = after.strip_prefix('{') {
+            let (matchers, after) = matchers.split_once("\"}").unwrap();
+            let matchers = matchers.split("\",");
+            labels.extend(matchers.map(|matcher| {
+                let end = matcher.find(['=', '!']).unwrap();
+                matcher[..end].trim().to_owned()
+            }));
+            rest = after;
+        }
+        found.push((name.to_owned(), labels));
+    }
+    found
+}
+
+/// The labels that a query groups by.
+fn grouped_by(query: &str) -> Vec<&str> {
+    let groups = query.split(" by (").skip(1);
+    let names = groups.flat_map(|rest| rest.split_once(')').unwrap().0.split(','));
+    names.map(str::trim).collect()
+}
+
+/// Makes sure that a query asks for what there is; says which metrics.
+fn check(query: &str) -> Vec<&'static str> {
+    let series = asked_for(query);
+    assert!(!series.is_empty(), "{query}");
+    let metrics: Vec<_> = series.iter().map(|(name, _)| known(name)).collect();
+    for (metric, (name, labels)) in metrics.iter().zip(&series) {
+        for label in labels {
+            let is_one = metric.labels.contains(&label.as_str());
+            assert!(is_one, "{name} has no label {label}");
+        }
+    }
+    // Prometheus itself adds these two.
+    let mut labels: Vec<_> = vec!["instance", "le"];
+    labels.extend(metrics.iter().flat_map(|metric| metric.labels));
+    for label in grouped_by(query) {
+        assert!(labels.contains(&label), "no label {label} in {query}");
+    }
+    metrics.iter().map(|metric| metric.name).collect()
+}
+
+/// The expressions of the alerts.
+fn alerts() -> Vec<String> {
+    let text = include_str!("../../deploy/prometheus/alerts.yml");
+    let rules = text.split("      - alert: ").skip(1);
+    let expressions = rules.map(|rule| {
+        for part in ["labels:", "severity: ", "summary: ", "description: "] {
+            assert!(rule.contains(part), "{part} is missing in {rule}");
+        }
+        let rest = rule.split_once("        expr: ").unwrap().1;
+        let lines = rest.lines();
+        let more = lines
+            .clone()
+            .skip(1)
+            .take_while(|line| line.starts_with("          "));
+        lines.take(1).chain(more).collect::<Vec<_>>().join("\n")
+    });
+    expressions.collect()
+}
+
+#[test]
+fn alerts_ask_for_metrics_and_labels_that_there_are() {
+    let alerts = alerts();
+
+    assert!(alerts.len() >= 10);
+    for alert in alerts {
+        check(&alert);
+    }
+}
+
+#[test]
+fn the_dashboard_asks_for_metrics_that_there_are_and_shows_them_all() {
+    let dashboard = include_str!("../../deploy/grafana/liveperson-bridge.json");
+    let dashboard: Value = serde_json::from_str(dashboard).unwrap();
+
+    let mut shown = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let targets = panel["targets"].as_array().into_iter().flatten();
+        for target in targets {
+            shown.extend(check(target["expr"].as_str().unwrap()));
+        }
+    }
+
+    let all: BTreeSet<_> = ALL.iter().map(|metric| metric.name).collect();
+    assert_eq!(shown, all);
+}
+
+#[test]
+fn queries_are_read_right() {
+    let query = "sum by (code, le) (rate(liveperson_bridge_x_total{code=~\"a\",b!=\"c}\"}[5m])) / process_y";
+
+    let series = [
+        (
+            "liveperson_bridge_x_total".to_owned(),
+            vec!["code".to_owned(), "b".to_owned()],
+        ),
+        ("process_y".to_owned(), vec![]),
+    ];
+    assert_eq!(asked_for(query), series);
+    assert_eq!(grouped_by(query), ["code", "le"]);
+}
