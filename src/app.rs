@@ -87,12 +87,7 @@ impl App {
         life.tasks().spawn(writer.run());
         let channels = channels(config);
         let access = access(config, &channels);
-        let (stopping, limited) = (life.stopping_token(), access.clone());
-        life.tasks().spawn(async move {
-            stopping
-                .run_until_cancelled(forget_idle_users(limited))
-                .await;
-        });
+        life.spawn_until_stop(forget_idle_users(access.clone()));
         let bridge = Bridge::new(Parts {
             store: store.clone(),
             cloud: cloud(config, &clock, &metrics, proxy)?,
@@ -105,20 +100,16 @@ impl App {
             tasks: life.tasks().clone(),
             stopping: life.stopping_token(),
         });
-        let (stopping, kept_up) = (life.stopping_token(), metrics.clone());
-        life.tasks().spawn(async move {
-            stopping.run_until_cancelled(kept_up.keep_up()).await;
-        });
+        let kept_up = metrics.clone();
+        life.spawn_until_stop(async move { kept_up.keep_up().await });
         life.tasks()
             .spawn(bridge.clone().remove_what_is_old(config.retention));
         life.tasks().spawn(bridge.clone().end_due_typing());
         life.tasks().spawn(bridge.clone().send_due_nacks());
         life.tasks()
             .spawn(outbox::run(bridge.clone(), life.stopping_token()));
-        let (stopping, heard) = (life.stopping_token(), store.clone());
-        life.tasks().spawn(async move {
-            stopping.run_until_cancelled(heard.listen()).await;
-        });
+        let heard = store.clone();
+        life.spawn_until_stop(async move { heard.listen().await });
         let parts = delivery::Parts {
             store: store.clone(),
             metrics: metrics.clone(),

@@ -77,6 +77,14 @@ impl Lifecycle {
         &self.tasks
     }
 
+    /// Spawns what would go on for ever, and is dropped when everything is asked to finish.
+    pub fn spawn_until_stop(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stopping = self.stopping_token();
+        self.tasks.spawn(async move {
+            stopping.run_until_cancelled(work).await;
+        });
+    }
+
     /// Runs `work`, which ends by itself soon after [`stop`](Self::stop), and then what was spawned; says whether both
     /// ended in time rather than being cut.
     pub async fn finish(&self, work: impl Future<Output = ()>) -> bool {

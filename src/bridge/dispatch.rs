@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::{Instant, sleep};
 
-use super::lanes::LEASE;
+use super::lanes::{LEASE, RENEWAL};
 use super::outcomes::{self, Later};
 use super::requests::{Attempt, Held, Job, Work};
 use super::schedule;
@@ -21,9 +21,6 @@ use crate::types::trace::Trace;
 
 /// 20 s: an opening and what is sent after it; each part has a limit of its own.
 const TRY_LIMIT: Duration = Duration::from_secs(20);
-
-/// 5 s: how often a lease of 15 s is renewed.
-const RENEWAL: Duration = Duration::from_secs(5);
 
 /// 1 s: how soon a lane is taken again after trouble with the storage.
 const AFTER_TROUBLE: TimeDelta = TimeDelta::seconds(1);

@@ -10,22 +10,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tokio::time::sleep;
 use tracing::{Instrument as _, Span};
 
+use super::lanes::{LEASE, RENEWAL};
 use crate::bridge::{Bridge, Caller, Error};
 use crate::store::{self, Answer, Begun, Claim, KeyedRequest, Lease};
 use crate::telemetry::metrics::KEYED_REQUESTS;
 use crate::types::idempotency::{Fingerprint, IdempotencyKey};
 use crate::types::ids::{UserId, UserKey};
 use crate::types::message::MessageId;
-
-/// 15 s: how long a key stays locked after the replica that worked on its request has died.
-const LEASE: TimeDelta = TimeDelta::seconds(15);
-
-/// 5 s: two renewals may fail before the lease is lost.
-const RENEWAL: Duration = Duration::from_secs(5);
 
 /// How often it is tried to keep an answer, a second apart.
 const TRIES: u32 = 3;
@@ -156,10 +151,7 @@ impl Bridge {
     async fn claim(&self, request: KeyedRequest) -> Result<Result<Claimed, Answer>, Error> {
         let clock = &self.parts.clock;
         let message_id = MessageId::new(clock.uuid());
-        let lease = Lease {
-            id: clock.uuid().to_string(),
-            until: clock.now() + LEASE,
-        };
+        let lease = self.new_lease();
         let store = &self.parts.store;
         let claim = store
             .begin_keyed(&request, message_id, &lease, clock.now())

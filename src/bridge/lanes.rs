@@ -1,4 +1,4 @@
-//! The right to do a user's ordered work, which one replica has at a time.
+//! The right to do a user's ordered work, or the work of a request with a key, which one replica has at a time.
 
 use std::time::Duration;
 
@@ -8,8 +8,12 @@ use tokio::time::{Instant, sleep};
 use crate::bridge::{Bridge, Error};
 use crate::store::{Lease, UserRef};
 
-/// 15 s: longer than the work under it may take, so that a lease is only ever lost by a process that died or hangs.
+/// 15 s: longer than the work under it may take between two renewals, so that a lease is only ever lost by a process that died
+/// or hangs; so long what it held stays locked.
 pub(super) const LEASE: TimeDelta = TimeDelta::seconds(15);
+
+/// 5 s: how often a lease is renewed; two renewals may fail before it is lost.
+pub(super) const RENEWAL: Duration = Duration::from_secs(5);
 
 /// 20 s: longer than a lease, so that who waits for a replica that died takes its place rather than giving up.
 const WAIT_LIMIT: Duration = Duration::from_secs(20);

@@ -148,31 +148,26 @@ async fn a_token_that_is_not_the_channels_is_refused(engine: Engine) {
     assert!(app.cloud.sandbox.requests().is_empty());
 }
 
+/// Has a message of a user queued; the path at which it is shown.
+async fn say_later(channel: &Channel, user: &str) -> String {
+    let request = channel
+        .request(Method::POST, &format!("/v1/users/{user}/messages"))
+        .header("prefer", "respond-async")
+        .header("content-type", "application/json")
+        .body(r#"{"text": "later"}"#);
+    let queued = send(request).await;
+    queued.headers["location"].to_str().unwrap().to_owned()
+}
+
 async fn a_token_for_one_user_opens_that_users_paths_alone(engine: Engine) {
     let app = with_tokens(engine).await;
     let ada = bearing(&app, SECRET, json!({"iss": "sms", "user": "ada/1"}));
     app.sms.say("bob", "of bob").await.expect(201);
-    let queued = app.sms.request(Method::POST, "/v1/users/bob/messages");
-    let queued = queued
-        .header("prefer", "respond-async")
-        .header("content-type", "application/json")
-        .body(r#"{"text": "later"}"#);
-    let of_bob = send(queued).await.headers["location"]
-        .to_str()
-        .unwrap()
-        .to_owned();
+    let of_bob = say_later(&app.sms, "bob").await;
 
     ada.say("ada%2F1", "hello").await.expect(201);
     ada.get("/v1/users/ada%2F1").await.expect(200);
-    let queued = ada.request(Method::POST, "/v1/users/ada%2F1/messages");
-    let queued = queued
-        .header("prefer", "respond-async")
-        .header("content-type", "application/json")
-        .body(r#"{"text": "later"}"#);
-    let of_ada = send(queued).await.headers["location"]
-        .to_str()
-        .unwrap()
-        .to_owned();
+    let of_ada = say_later(&ada, "ada%2F1").await;
     ada.get(&of_ada).await.expect(200);
 
     ada.get(&of_bob)

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::app::TestApp;
 use crate::support::channel::send;
-use crate::support::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud, agent_text, sign};
+use crate::support::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud, agent_text, tell};
 use crate::support::configuration::{SMS_KEY, with_callback};
 use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
@@ -113,17 +113,7 @@ async fn with_receiver(engine: Engine) -> (TestApp, Receiver) {
 
 /// Tells the service as the Cloud would.
 async fn notify(app: &TestApp, notification: &Value) {
-    let body = notification.to_string();
-    let request = app
-        .sms
-        .request(Method::POST, &format!("/webhooks/{ACCOUNT}"))
-        .header("x-liveperson-account-id", ACCOUNT)
-        .header("x-liveperson-client-id", CLIENT_ID)
-        .header(
-            "x-liveperson-signature",
-            sign(body.as_bytes(), CLIENT_SECRET),
-        );
-    send(request.body(body)).await.expect(200);
+    tell(&app.sms, notification).await.expect(200);
 }
 
 async fn what_happens_is_counted_and_nobody_is_named(engine: Engine) {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::app::TestApp;
 use crate::support::channel::{Channel, Reply, send};
-use crate::support::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud, agent_text, sign};
+use crate::support::cloud::{Cloud, agent_text, tell};
 use crate::support::configuration::bridge_toml;
 use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
@@ -132,18 +132,7 @@ async fn events(app: &TestApp, kind: &str) -> Vec<Value> {
 }
 
 async fn notify(app: &TestApp, notification: &Value) {
-    let body = notification.to_string();
-    let request = app
-        .sms
-        .with_key("none")
-        .request(Method::POST, &format!("/webhooks/{ACCOUNT}"))
-        .header("x-liveperson-account-id", ACCOUNT)
-        .header("x-liveperson-client-id", CLIENT_ID)
-        .header(
-            "x-liveperson-signature",
-            sign(body.as_bytes(), CLIENT_SECRET),
-        );
-    send(request.body(body)).await.expect(200);
+    tell(&app.sms, notification).await.expect(200);
 }
 
 /// A text of the user, as the Cloud tells it back.
@@ -573,17 +562,7 @@ async fn a_kill_while_a_queued_message_is_sent_neither_loses_nor_repeats_it(engi
     change["serverTimestamp"] = json!(chrono::DateTime::timestamp_millis(
         &liveperson_bridge::clock::Clock::now(&liveperson_bridge::clock::SystemClock)
     ));
-    let body = echo.to_string();
-    let request = sms
-        .with_key("none")
-        .request(Method::POST, &format!("/webhooks/{ACCOUNT}"))
-        .header("x-liveperson-account-id", ACCOUNT)
-        .header("x-liveperson-client-id", CLIENT_ID)
-        .header(
-            "x-liveperson-signature",
-            sign(body.as_bytes(), CLIENT_SECRET),
-        );
-    send(request.body(body)).await.expect(200);
+    tell(&sms, &echo).await.expect(200);
 
     // The dead process's lease runs out first.
     let sent = eventually("it is sent", async || {

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::support::app::TestApp;
 use crate::support::channel::{Reply, send};
-use crate::support::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud, agent_text, sign};
+use crate::support::cloud::{Cloud, agent_text, tell};
 use crate::support::configuration::{bridge_toml, with_callback};
 use crate::support::database::{Database, Engine};
 use crate::support::events::{Stream, message, user};
@@ -81,19 +81,8 @@ impl Bed {
 
     /// Has the Cloud tell what an agent has written to `user-0`.
     async fn notify(&self, sequence: u32, text: &str) -> Reply {
-        let body = agent_text(&self.conversation, sequence, text).to_string();
-        let request = self
-            .app
-            .sms
-            .with_key("none")
-            .request(Method::POST, &format!("/webhooks/{ACCOUNT}"))
-            .header("x-liveperson-account-id", ACCOUNT)
-            .header("x-liveperson-client-id", CLIENT_ID)
-            .header(
-                "x-liveperson-signature",
-                sign(body.as_bytes(), CLIENT_SECRET),
-            );
-        send(request.body(body)).await
+        let notification = agent_text(&self.conversation, sequence, text);
+        tell(&self.app.sms, &notification).await
     }
 
     /// Requests of every sort, all at once, each with what it was answered and after how long.

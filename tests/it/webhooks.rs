@@ -8,7 +8,9 @@ use tokio::task::JoinSet;
 
 use crate::support::app::TestApp;
 use crate::support::channel::{Reply, send};
-use crate::support::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud, agent_text, sign, state};
+use crate::support::cloud::{
+    ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud, agent_text, sign, state, tell,
+};
 use crate::support::configuration::bridge_toml;
 use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
@@ -299,18 +301,9 @@ async fn what_was_answered_survives_a_kill() {
     let (bridge, sms, _) = Process::serve(&toml).await;
     let sent = sms.say("ada", "hello").await.expect(201);
     let conversation = sent["conversation_id"].as_str().unwrap();
-    let body = agent_text(conversation, 1, "kept").to_string();
-    let request = sms.request(Method::POST, &format!("/webhooks/{ACCOUNT}"));
-    let request = request
-        .header("x-liveperson-account-id", ACCOUNT)
-        .header("x-liveperson-client-id", CLIENT_ID)
-        .header(
-            "x-liveperson-signature",
-            sign(body.as_bytes(), CLIENT_SECRET),
-        )
-        .body(body);
 
-    send(request).await.expect(200);
+    let told = tell(&sms, &agent_text(conversation, 1, "kept")).await;
+    told.expect(200);
     bridge.kill().await;
 
     let store = database.store().await;

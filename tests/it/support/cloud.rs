@@ -8,10 +8,11 @@ use liveperson_bridge::sandbox::hooks::{Algorithm, Retry, Webhook};
 use liveperson_bridge::sandbox::{
     Conversation, Credentials, Operation, Options, RecordedRequest, Sandbox,
 };
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::channel::Channel;
+use super::channel::{Channel, Reply, send};
 
 pub(crate) const ACCOUNT: &str = "12345678";
 pub(crate) const CLIENT_ID: &str = "75588e18-0213-4e33-8174-883acac7e3c4";
@@ -128,6 +129,19 @@ pub(crate) fn sign(body: &[u8], secret: &str) -> String {
     let tag = sign(&Key::new(HMAC_SHA256, secret.as_bytes()), body);
     let tag = base64::engine::general_purpose::STANDARD.encode(tag);
     format!("sha256={tag}")
+}
+
+/// Tells a service something, signed as the Cloud does.
+pub(crate) async fn tell(service: &Channel, notification: &Value) -> Reply {
+    let body = notification.to_string();
+    let signature = sign(body.as_bytes(), CLIENT_SECRET);
+    let request = service
+        .with_key("none")
+        .request(Method::POST, &format!("/webhooks/{ACCOUNT}"))
+        .header("x-liveperson-account-id", ACCOUNT)
+        .header("x-liveperson-client-id", CLIENT_ID)
+        .header("x-liveperson-signature", signature);
+    send(request.body(body)).await
 }
 
 /// What an agent writes, as the Cloud tells it.
