@@ -343,5 +343,4 @@ async fn a_stream_that_is_silent_is_kept_alive_by_a_comment() {
     assert_eq!(block, Some(Block::Comment));
     let silence = started.elapsed();
     assert!(silence >= Duration::from_secs(14), "{silence:?}");
-    assert!(silence < Duration::from_secs(19), "{silence:?}");
 }
