@@ -25,6 +25,7 @@ use crate::lifecycle::{self, Lifecycle};
 use crate::outbox;
 use crate::store::{self, Store};
 use crate::telemetry::metrics::Metrics;
+use crate::types::audit::Actor;
 use crate::types::ids::{ChannelId, ConversationId};
 use crate::webhooks::{Inbox, Installation, Interpreter, Listener, Receiver, Writer};
 use connections::Connections;
@@ -78,7 +79,7 @@ impl App {
         life: Lifecycle,
     ) -> Result<Self, Error> {
         let store = Store::connect(&location(&config.database)).await?;
-        store.migrate().await?;
+        bridge::migrate(&store, Actor::Service, &*clock).await?;
         let metrics = Metrics::default();
         let (opened, openings) = mpsc::channel(OPENINGS);
         let listeners = listeners(config);

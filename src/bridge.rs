@@ -5,6 +5,7 @@
 //! HTTP towards the channel; the wire towards the Cloud is `cloud`'s. The way of a message, when all is well, is one
 //! look-up in the store and one request to the Cloud, under no lock; what the Cloud cannot take now is kept and done later.
 
+mod audit;
 mod backlog;
 mod conversations;
 mod deliveries;
@@ -41,6 +42,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use audit::migrate;
 pub use conversations::OpenOutcome;
 pub use deliveries::DeliveryPage;
 pub use dispatch::DueLanes;
@@ -61,6 +63,7 @@ use crate::crypto::Keyring;
 use crate::media::Previews;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
+use crate::types::audit::Actor;
 use crate::types::conversation::Opening;
 use crate::types::event::Listener;
 use crate::types::file::ImageType;
@@ -159,6 +162,8 @@ pub struct Channel {
 pub struct Caller {
     /// The channel whose key was presented.
     pub channel: Arc<Channel>,
+    /// By what it is known, for what is recorded.
+    pub actor: Actor,
     /// The request.
     pub trace: Arc<Trace>,
     /// The one user whom the caller may ask about; none: all of the channel's.

@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod audit;
 mod demo;
 mod doctor;
 mod migrate;
@@ -50,6 +51,8 @@ enum Command {
     Migrate,
     /// Seal every stored token anew with the first of encryption.keys
     Rotate,
+    /// Show what operators did
+    Audit(audit::Options),
     /// Check configuration, database, Cloud and callback URLs
     Doctor(doctor::Options),
     /// Print the facade's OpenAPI document
@@ -90,6 +93,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Sandbox(options) => sandbox::run(options).await,
         Command::Migrate => migrate::run(&config()?).await,
         Command::Rotate => rotate::run(&config()?).await,
+        Command::Audit(options) => audit::run(&config()?, &options).await,
         Command::Doctor(options) => doctor::run(config(), &options).await,
         Command::Openapi => openapi::run(),
     }

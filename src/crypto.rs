@@ -220,6 +220,13 @@ impl ApiKeyHash {
         Some(Self(hash))
     }
 
+    /// The first 8 of the hex digits, as a number: they name a key beside others, and do not give it away.
+    #[must_use]
+    pub fn first_digits(&self) -> u32 {
+        let [first, second, third, fourth, ..] = self.0;
+        u32::from_be_bytes([first, second, third, fourth])
+    }
+
     /// Whether both are hashes of the same key, in a time that does not depend on where they differ.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
@@ -297,6 +304,7 @@ mod tests {
 
         assert!(ApiKeyHash::of("secret").matches(&known));
         assert!(!ApiKeyHash::of("Secret").matches(&known));
+        assert_eq!(known.first_digits(), 0x2bb8_0d53);
         assert!(ApiKeyHash::from_hex("2bb8").is_none());
         assert!(ApiKeyHash::from_hex(&"+f".repeat(32)).is_none());
     }

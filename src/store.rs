@@ -8,6 +8,7 @@
 //! To add a function: write it in the file of its noun, and call it in `tests/it/store.rs`, which runs on both engines
 //! and fails for a function that it never called.
 
+mod audit;
 mod backlog;
 mod bells;
 mod callbacks;

@@ -1,8 +1,9 @@
-//! The words of the domain: ids, profiles, conversations, messages, events. No I/O.
+//! The words of the domain: ids, profiles, conversations, messages, events, what operators do. No I/O.
 //!
 //! What comes from outside is parsed into these types once, at the edge, so that nothing behind the edge has to
 //! check it again. The types that are part of the facade's bodies carry their OpenAPI schema with them.
 
+pub mod audit;
 pub mod conversation;
 pub mod event;
 pub mod file;

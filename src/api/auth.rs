@@ -17,6 +17,7 @@ use super::problem::{Code, Problem};
 use super::router::AppState;
 use crate::bridge::{Caller, Channel};
 use crate::crypto::{self, ApiKeyHash, JwtKey, Refusal};
+use crate::types::audit::Actor;
 use crate::types::ids::UserId;
 use crate::types::trace::Trace;
 
@@ -71,14 +72,13 @@ impl Access {
         origins.any(|known| known.as_bytes() == origin.as_bytes())
     }
 
-    /// The channel that a key names. Every key is looked at, whether one has matched or not, so that the time taken
+    /// The channel whose key has this hash. Every key is looked at, whether one has matched or not, so that the time taken
     /// tells nothing.
-    fn of_key(&self, key: &str) -> Option<&ChannelAccess> {
-        let presented = ApiKeyHash::of(key);
+    fn of_key(&self, presented: &ApiKeyHash) -> Option<&ChannelAccess> {
         let mut found = None;
         for access in self.0.iter() {
             for known in &access.keys {
-                if known.matches(&presented) {
+                if known.matches(presented) {
                     found = Some(access);
                 }
             }
@@ -91,14 +91,15 @@ impl Access {
         channels.find(|access| access.channel.id.as_str() == id)
     }
 
-    /// Whose key or token this is, and the one user whom it is valid for.
+    /// Whose key or token this is, which of both, and the one user whom it is valid for.
     fn identify(
         &self,
         presented: &str,
         now: DateTime<Utc>,
-    ) -> Result<(&ChannelAccess, Option<UserId>), Problem> {
-        if let Some(access) = self.of_key(presented) {
-            return Ok((access, None));
+    ) -> Result<(&ChannelAccess, Actor, Option<UserId>), Problem> {
+        let hash = ApiKeyHash::of(presented);
+        if let Some(access) = self.of_key(&hash) {
+            return Ok((access, Actor::ApiKey(hash.first_digits()), None));
         }
         let refused = |detail: &str| Problem::new(Code::Unauthorized, detail);
         let unknown = || refused("No channel has this API key, and it is no token of one.");
@@ -110,7 +111,7 @@ impl Access {
                 Ok(claims) => {
                     let user = claims.user.map(UserId::try_from).transpose();
                     let user = user.map_err(|_| refused("The token's user is no user id."))?;
-                    return Ok((access, user));
+                    return Ok((access, Actor::Token, user));
                 }
                 // Of a token that one key trusts the time is what is wrong.
                 Err(other) if refusal == Refusal::Untrusted => refusal = other,
@@ -142,7 +143,7 @@ pub(super) async fn authenticate(
             "Expected the header Authorization: Bearer KEY.",
         )
     })?;
-    let (access, user) = state.access.identify(presented, state.clock.now())?;
+    let (access, actor, user) = state.access.identify(presented, state.clock.now())?;
     tracing::Span::current().record("channel.id", access.channel.id.as_str());
     // Where the path names nobody, or not rightly, that is the handler's to say.
     let named = if user.is_some() || access.limits.are_about_users() {
@@ -173,6 +174,7 @@ pub(super) async fn authenticate(
         .ok_or_else(|| Problem::new(Code::InternalError, "The request has no trace."))?;
     let caller = Caller {
         channel: Arc::clone(&access.channel),
+        actor,
         trace: Arc::clone(trace),
         user,
         claim: None,

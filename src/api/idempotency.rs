@@ -55,8 +55,9 @@ pub(super) async fn once(
     let outcome = state
         .bridge
         .once(&caller, keyed, |claimed| async move {
-            let claim = Some(claimed);
-            request.extensions_mut().insert(Caller { claim, ..bearer });
+            let mut bearer = bearer;
+            bearer.claim = Some(claimed);
+            request.extensions_mut().insert(bearer);
             let done = done(next.run(request).await, &request_id).await;
             // It counts to its end, also where its caller has gone.
             drop(place);

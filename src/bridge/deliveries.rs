@@ -2,8 +2,10 @@
 
 use chrono::TimeDelta;
 
+use super::audit;
 use crate::bridge::{Bridge, Caller, Error};
 use crate::store::{Delivery, DeliveryState, EventRecord, NewEvent, Outlook, Replay};
+use crate::types::audit::{Action, Entry};
 use crate::types::event::data::TYPING_LIFE;
 use crate::types::event::{Cursor, Event, EventId, EventType, sample};
 
@@ -61,15 +63,20 @@ impl Bridge {
         let record = self.event(caller, id).await?;
         let now = self.parts.clock.now();
         let until = now + deliver_for(caller)?;
+        let action = Action::RetryDelivery {
+            event_id: id,
+            kind: record.kind,
+        };
+        let entry = self.entry(caller, now, action);
         let store = &self.parts.store;
         let retried = store
-            .retry_delivery(&caller.channel.id, id, now, until)
+            .retry_delivery(&caller.channel.id, id, now, until, &entry)
             .await?
             .ok_or(Error::EventNotFound)?;
         if !retried {
             return Err(Error::EventOfTheMoment);
         }
-        tracing::info!(event.id = %id, kind = record.kind, "an event is to be delivered once more, as was asked");
+        audit::tell(&entry);
         self.event(caller, id).await
     }
 
@@ -86,18 +93,27 @@ impl Bridge {
     ) -> Result<u64, Error> {
         let now = self.parts.clock.now();
         let until = now + deliver_for(caller)?;
-        let store = &self.parts.store;
+        let (store, channel_id) = (&self.parts.store, &caller.channel.id);
+        if dry_run {
+            return Ok(store.count_replayable(channel_id, replay).await?);
+        }
+        let action = |count| Action::ReplayDeliveries {
+            since: replay.since,
+            until: replay.until,
+            state: replay.state.map(DeliveryState::as_str),
+            of_one_user: replay.user.is_some(),
+            count,
+        };
+        let blank = self.entry(caller, now, action(0));
+        let entry = |count| Entry {
+            action: action(count),
+            ..blank.clone()
+        };
         let count = store
-            .replay_deliveries(&caller.channel.id, replay, now, until, dry_run)
+            .replay_deliveries(channel_id, replay, now, until, entry)
             .await?;
-        if !dry_run {
-            tracing::info!(
-                count,
-                since = %replay.since,
-                until = replay.until.map(tracing::field::display),
-                of_one_user = replay.user.is_some(),
-                "events are to be delivered once more, as was asked"
-            );
+        if count > 0 {
+            audit::tell(&entry(count));
         }
         Ok(count)
     }
@@ -112,8 +128,9 @@ impl Bridge {
         let store = &self.parts.store;
         let channel_id = &caller.channel.id;
         let now = self.parts.clock.now();
-        store.resume_callback(channel_id, now).await?;
-        tracing::info!("the channel's callbacks go on, as was asked");
+        let entry = self.entry(caller, now, Action::ResumeDeliveries);
+        store.resume_callback(channel_id, now, &entry).await?;
+        audit::tell(&entry);
         Ok(store.callback_outlook(channel_id).await?)
     }
 
@@ -141,8 +158,10 @@ impl Bridge {
             traceparent: Some(caller.trace.traceparent()),
             deliver_until: deliver_for.map(|whole| now + whole),
         };
-        self.parts.store.append_events(&[logged], now).await?;
-        tracing::info!(event.id = %id, kind = kind.as_str(), "an event to try the callback with was added, as was asked");
+        let entry = self.entry(caller, now, Action::AddSample { event_id: id, kind });
+        let store = &self.parts.store;
+        store.append_sample(logged, now, &entry).await?;
+        audit::tell(&entry);
         Ok(event)
     }
 }

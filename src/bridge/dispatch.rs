@@ -15,6 +15,7 @@ use super::requests::{Attempt, Held, Job, Work};
 use super::schedule;
 use crate::bridge::{Bridge, Caller, Error};
 use crate::store::{Conclusion, DueLane, Flight, Lease, Request, RequestState, Settled};
+use crate::types::audit::Actor;
 use crate::types::event::data::Failure;
 use crate::types::message::Sequence;
 use crate::types::trace::Trace;
@@ -227,6 +228,7 @@ impl Bridge {
         let trace = Trace::continue_from(None, request.traceparent.as_deref(), clock.uuid());
         let caller = Caller {
             channel: Arc::clone(channel),
+            actor: Actor::Service,
             trace: Arc::new(trace),
             user: None,
             claim: None,

@@ -34,6 +34,9 @@ const EARLY: TimeDelta = TimeDelta::minutes(10);
 /// 1 h: far longer than an echo is waited for.
 const ECHOES: TimeDelta = TimeDelta::hours(1);
 
+/// 400 days: what operators did is asked for by who looks back over a year.
+const AUDIT: TimeDelta = TimeDelta::days(400);
+
 /// What becomes old.
 #[derive(Debug, Clone, Copy)]
 enum Old<'a> {
@@ -54,6 +57,8 @@ enum Old<'a> {
     SettledRequests { retention: TimeDelta },
     /// What users said, as the Cloud told it back.
     Echoes,
+    /// What operators did.
+    Audit,
 }
 
 impl Bridge {
@@ -108,6 +113,7 @@ impl Bridge {
         self.remove_all(Old::SettledRequests { retention }, now)
             .await?;
         self.remove_all(Old::Echoes, now).await?;
+        self.remove_all(Old::Audit, now).await?;
         Ok(())
     }
 
@@ -150,6 +156,7 @@ impl Bridge {
                 store.remove_settled_requests(now - retention, BATCH).await
             }
             Old::Echoes => store.remove_echoes(now - ECHOES, BATCH).await,
+            Old::Audit => store.remove_recorded_actions(now - AUDIT, BATCH).await,
         };
         Ok(removed?)
     }

@@ -2,10 +2,13 @@
 
 use secrecy::ExposeSecret as _;
 
+use super::audit;
 use super::tokens::{seal, unseal};
 use crate::bridge::Error;
+use crate::clock::Clock;
 use crate::crypto::Keyring;
 use crate::store::Store;
+use crate::types::audit::{Action, Actor, Entry, EntryId};
 
 /// How many tokens are read at once.
 const BATCH: u32 = 500;
@@ -23,15 +26,35 @@ pub struct Rotation {
 ///
 /// # Errors
 ///
-/// When the database does not answer; what was sealed anew stays so, and another run goes on from there.
-pub async fn rotate(store: &Store, keyring: &Keyring) -> Result<Rotation, Error> {
+/// When the database does not answer; what was sealed anew stays so and is recorded, and another run goes on from there.
+pub async fn rotate(
+    store: &Store,
+    keyring: &Keyring,
+    clock: &dyn Clock,
+) -> Result<Rotation, Error> {
     let mut rotation = Rotation::default();
+    let (id, at) = (EntryId::new(clock.uuid()), clock.now());
+    let entry = |rotation: Rotation| Entry {
+        id,
+        at,
+        actor: Actor::Command,
+        channel_id: None,
+        action: Action::RotateKeys {
+            key_id: keyring.sealing_key_id().to_owned(),
+            sealed_anew: rotation.sealed_anew,
+            unopened: rotation.unopened,
+        },
+        request_id: None,
+    };
     let mut last = None;
     loop {
         let batch = store
             .tokens_not_sealed_by(keyring.sealing_key_id(), last, BATCH)
             .await?;
         let Some((user, ..)) = batch.last() else {
+            let entry = entry(rotation);
+            store.record_action(&entry).await?;
+            audit::tell(&entry);
             return Ok(rotation);
         };
         last = Some(*user);
@@ -41,9 +64,17 @@ pub async fn rotate(store: &Store, keyring: &Keyring) -> Result<Rotation, Error>
                 continue;
             };
             let anew = seal(keyring, &key, token.expose_secret(), stored.consumer_id)?;
+            let done = Rotation {
+                sealed_anew: rotation.sealed_anew + 1,
+                ..rotation
+            };
+            let sealed = &stored.sealed;
             // One that was replaced meanwhile needs it no more.
-            if store.reseal_token(user, &stored.sealed, &anew).await? {
-                rotation.sealed_anew += 1;
+            if store
+                .rotate_token(user, sealed, &anew, &entry(done))
+                .await?
+            {
+                rotation = done;
             }
         }
     }

@@ -1,8 +1,10 @@
 //! What is known of a user.
 
+use super::audit;
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::{self, Signal};
 use crate::store::User;
+use crate::types::audit::Action;
 use crate::types::ids::UserId;
 use crate::types::profile::Profile;
 
@@ -68,9 +70,19 @@ impl Bridge {
             store.release_lane(standing.user, &lease).await?;
             return Err(error);
         }
-        store
-            .delete_user(standing.user, self.parts.clock.now())
-            .await?;
+        let now = self.parts.clock.now();
+        let action = Action::EraseUser {
+            by_own_token: caller.user.is_some(),
+        };
+        let entry = self.entry(caller, now, action);
+        match store.delete_user(standing.user, now, &entry).await {
+            Ok(true) => audit::tell(&entry),
+            Ok(false) => {}
+            Err(error) => {
+                store.release_lane(standing.user, &lease).await?;
+                return Err(error.into());
+            }
+        }
         Ok(())
     }
 

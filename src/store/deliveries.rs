@@ -6,9 +6,11 @@
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
+use super::audit::record;
 use super::log::{batch, fill_lanes};
 use super::tx::{Tx, on};
 use super::{Error, Store, run};
+use crate::types::audit::Entry;
 use crate::types::event::{EventId, EventType};
 use crate::types::ids::{ChannelId, UserId, UserKey};
 
@@ -97,6 +99,10 @@ pub struct Replay {
     /// and that are about this user.
     pub user: Option<UserKey>,
 }
+
+/// Nobody knows the user whom a replay is about.
+#[derive(Debug, Clone, Copy)]
+struct Unknown;
 
 #[derive(sqlx::FromRow)]
 struct DeliveryRow {
@@ -223,7 +229,7 @@ impl Store {
         }))
     }
 
-    /// Has an event delivered, whatever became of it before, as soon as the events before it allow.
+    /// Has an event delivered, whatever became of it before, as soon as the events before it allow, and records that.
     ///
     /// Says whether it will be: what somebody was typing is not sent again. `None`: the channel has no such event.
     ///
@@ -236,6 +242,7 @@ impl Store {
         id: EventId,
         now: DateTime<Utc>,
         deliver_until: DateTime<Utc>,
+        entry: &Entry,
     ) -> Result<Option<bool>, Error> {
         let mut tx = self.begin().await?;
         let event: Option<(String, Option<i64>)> = on!(tx, |db| {
@@ -264,35 +271,32 @@ impl Store {
         });
         fill_lanes(&mut tx, channel_id, &[user], now).await?;
         hurry_lanes(&mut tx, channel_id, &[user], now).await?;
+        record(&mut tx, entry).await?;
         tx.ring(channel_id.clone());
         tx.commit().await?;
         Ok(Some(true))
     }
 
-    /// Has events delivered again, in their users' order, and says how many; a dry run only counts them.
+    /// Has events delivered again, in their users' order, says how many, and records that: `entry` is what to record of so
+    /// many. Where there are none, nothing is recorded.
     ///
     /// What somebody was typing is not sent again. Events that are pending are hurried where they are asked for.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; what was replayed until then is.
+    /// When the database does not answer; what was replayed until then is, and recorded.
     pub async fn replay_deliveries(
         &self,
         channel_id: &ChannelId,
         replay: &Replay,
         now: DateTime<Utc>,
         deliver_until: DateTime<Utc>,
-        dry_run: bool,
+        entry: impl Fn(u64) -> Entry + Send + Sync,
     ) -> Result<u64, Error> {
-        let user = match &replay.user {
-            Some(key) => match self.standing(key).await? {
-                Some(standing) => Some(standing.user.0),
-                None => return Ok(0),
-            },
-            None => None,
+        let Ok(user) = self.replayed_user(replay).await? else {
+            return Ok(0);
         };
-        let mut count = 0;
-        let mut after = 0;
+        let (mut count, mut after) = (0, 0);
         loop {
             let found = self.replayable(channel_id, replay, user, after).await?;
             let Some((last, _)) = found.last() else {
@@ -300,15 +304,50 @@ impl Store {
             };
             after = *last;
             count += u64::try_from(found.len()).unwrap_or(u64::MAX);
-            if !dry_run {
-                let mut tx = self.begin().await?;
-                replay_batch(&mut tx, channel_id, &found, now, deliver_until).await?;
-                tx.commit().await?;
-            }
+            let mut tx = self.begin().await?;
+            replay_batch(&mut tx, channel_id, &found, now, deliver_until).await?;
+            record(&mut tx, &entry(count)).await?;
+            tx.commit().await?;
         }
     }
 
-    /// Lets a channel's callbacks go on that were paused or only probed, and everything that waits be sent at once.
+    /// How many events a replay would be about.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn count_replayable(
+        &self,
+        channel_id: &ChannelId,
+        replay: &Replay,
+    ) -> Result<u64, Error> {
+        let Ok(user) = self.replayed_user(replay).await? else {
+            return Ok(0);
+        };
+        let (mut count, mut after) = (0, 0);
+        loop {
+            let found = self.replayable(channel_id, replay, user, after).await?;
+            let Some((last, _)) = found.last() else {
+                return Ok(count);
+            };
+            after = *last;
+            count += u64::try_from(found.len()).unwrap_or(u64::MAX);
+        }
+    }
+
+    /// The row of the user whom a replay is about, or none where it is about all; `Err` where nobody knows the user.
+    async fn replayed_user(&self, replay: &Replay) -> Result<Result<Option<i64>, Unknown>, Error> {
+        let Some(key) = &replay.user else {
+            return Ok(Ok(None));
+        };
+        let standing = self.standing(key).await?;
+        Ok(standing
+            .map(|standing| Some(standing.user.0))
+            .ok_or(Unknown))
+    }
+
+    /// Lets a channel's callbacks go on that were paused or only probed, and everything that waits be sent at once, and
+    /// records that.
     ///
     /// # Errors
     ///
@@ -317,8 +356,10 @@ impl Store {
         &self,
         channel_id: &ChannelId,
         now: DateTime<Utc>,
+        entry: &Entry,
     ) -> Result<(), Error> {
-        run!(self, writer, |db| {
+        let mut tx = self.begin().await?;
+        on!(tx, |db| {
             sqlx::query(
             "UPDATE callbacks SET failures = 0, paused_at = NULL, probe_at = NULL WHERE channel_id = $1",
         )
@@ -327,6 +368,8 @@ impl Store {
         .await?
         .rows_affected()
         });
+        record(&mut tx, entry).await?;
+        tx.commit().await?;
         self.wake_lanes(channel_id, now).await
     }
 
@@ -435,7 +478,8 @@ pub(super) fn time(ms: i64) -> Result<DateTime<Utc>, Error> {
 
 impl DeliveryState {
     /// The word that the store keeps.
-    pub(super) const fn as_str(self) -> &'static str {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Delivered => "delivered",

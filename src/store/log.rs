@@ -7,8 +7,10 @@
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
+use super::audit::record;
 use super::tx::{Tx, on};
 use super::{Error, Store, UserRef, run};
+use crate::types::audit::Entry;
 use crate::types::event::{EventId, EventType};
 use crate::types::ids::{ChannelId, UserKey};
 
@@ -76,6 +78,23 @@ impl Store {
     ) -> Result<(), Error> {
         let mut tx = self.begin().await?;
         append(&mut tx, events, now).await?;
+        tx.commit().await
+    }
+
+    /// Adds an event to try a callback with, as any other, and records that.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; nothing is added then.
+    pub async fn append_sample(
+        &self,
+        event: NewEvent,
+        now: DateTime<Utc>,
+        entry: &Entry,
+    ) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        append(&mut tx, &[event], now).await?;
+        record(&mut tx, entry).await?;
         tx.commit().await
     }
 

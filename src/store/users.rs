@@ -3,10 +3,12 @@
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 
+use super::audit::record;
 use super::changes::forget_changes;
 use super::tx::on;
 use super::{Error, OpenConversation, Store, Typing, run};
 use crate::crypto::Sealed;
+use crate::types::audit::Entry;
 use crate::types::conversation::{Conversation, CurrentDialog, Features};
 use crate::types::ids::UserKey;
 use crate::types::profile::Profile;
@@ -14,6 +16,10 @@ use crate::types::profile::Profile;
 /// Gives the lane of user $1 back, unless the lease $2 was lost.
 pub(super) const RELEASE_LANE: &str =
     "UPDATE users SET lease_id = NULL, lease_until = NULL WHERE id = $1 AND lease_id = $2";
+
+/// Puts token $3, sealed by the key $4, in the place of $2 of user $1, unless that was replaced.
+const RESEAL_TOKEN: &str =
+    "UPDATE users SET token = $3, token_key_id = $4 WHERE id = $1 AND token = $2";
 
 /// The row of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -257,16 +263,42 @@ impl Store {
         read: &Sealed,
         anew: &StoredToken,
     ) -> Result<bool, Error> {
-        let rows = run!(self, writer, |db| sqlx::query(
-            "UPDATE users SET token = $3, token_key_id = $4 WHERE id = $1 AND token = $2",
-        )
-        .bind(user.0)
-        .bind(&read.0[..])
-        .bind(&anew.sealed.0[..])
-        .bind(&anew.key_id)
-        .execute(db)
-        .await?
-        .rows_affected());
+        let rows = run!(self, writer, |db| sqlx::query(RESEAL_TOKEN)
+            .bind(user.0)
+            .bind(&read.0[..])
+            .bind(&anew.sealed.0[..])
+            .bind(&anew.key_id)
+            .execute(db)
+            .await?
+            .rows_affected());
+        Ok(rows == 1)
+    }
+
+    /// The same where all tokens are sealed anew, and records how far that has come.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; nothing is changed then.
+    pub async fn rotate_token(
+        &self,
+        user: UserRef,
+        read: &Sealed,
+        anew: &StoredToken,
+        entry: &Entry,
+    ) -> Result<bool, Error> {
+        let mut tx = self.begin().await?;
+        let rows = on!(tx, |db| sqlx::query(RESEAL_TOKEN)
+            .bind(user.0)
+            .bind(&read.0[..])
+            .bind(&anew.sealed.0[..])
+            .bind(&anew.key_id)
+            .execute(db)
+            .await?
+            .rows_affected());
+        if rows == 1 {
+            record(&mut tx, entry).await?;
+            tx.commit().await?;
+        }
         Ok(rows == 1)
     }
 
@@ -303,12 +335,17 @@ impl Store {
     }
 
     /// Removes a user with all that hangs below the row, and what the Cloud told of the conversations; what it tells of
-    /// them afterwards is not kept either.
+    /// them afterwards is not kept either. It is recorded, unless somebody else has removed the user meanwhile.
     ///
     /// # Errors
     ///
     /// When the database does not answer; nothing is removed then.
-    pub async fn delete_user(&self, user: UserRef, now: DateTime<Utc>) -> Result<(), Error> {
+    pub async fn delete_user(
+        &self,
+        user: UserRef,
+        now: DateTime<Utc>,
+        entry: &Entry,
+    ) -> Result<bool, Error> {
         let mut tx = self.begin().await?;
         let dialogs: Vec<(String,)> = on!(tx, |db| {
             sqlx::query_as(
@@ -328,14 +365,18 @@ impl Store {
                 .await?
                 .rows_affected()
         });
-        on!(tx, |db| {
+        let rows = on!(tx, |db| {
             sqlx::query("DELETE FROM users WHERE id = $1")
                 .bind(user.0)
                 .execute(db)
                 .await?
                 .rows_affected()
         });
-        tx.commit().await
+        if rows == 1 {
+            record(&mut tx, entry).await?;
+        }
+        tx.commit().await?;
+        Ok(rows == 1)
     }
 
     /// Takes the user's lane, unless somebody else holds it; says whether it is ours.

@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use liveperson_bridge::clock::{Clock as _, SystemClock};
 use liveperson_bridge::sandbox::Operation;
 use liveperson_bridge::store::{DeliveryState, EventRecord, NewEvent, Store};
+use liveperson_bridge::types::audit::{Action, Actor, Entry, EntryId};
 use liveperson_bridge::types::event::{EventId, EventType};
 use liveperson_bridge::types::ids::{ChannelId, UserKey};
 use reqwest::Url;
@@ -70,6 +71,18 @@ impl Bed {
     fn advance(&self, milliseconds: i64) {
         let by = TimeDelta::milliseconds(milliseconds);
         self.app.cloud.clock.advance(by);
+    }
+
+    /// What is recorded of something that an operator does now.
+    fn entry(&self, action: Action) -> Entry {
+        Entry {
+            id: EntryId::new(Uuid::new_v4()),
+            at: self.now(),
+            actor: Actor::Command,
+            channel_id: None,
+            action,
+            request_id: None,
+        }
     }
 
     /// An agent's message to a user.
@@ -406,7 +419,9 @@ async fn an_answer_of_410_pauses_the_callback_until_it_is_resumed(engine: Engine
     );
     assert_eq!(bed.receiver.received().len(), 1);
     let now = bed.now();
-    bed.app.store().resume_callback(&sms(), now).await.unwrap();
+    let resumed = bed.entry(Action::ResumeDeliveries);
+    let store = bed.app.store();
+    store.resume_callback(&sms(), now, &resumed).await.unwrap();
 
     bed.eventually_is(first, DeliveryState::Delivered).await;
     for id in others {
@@ -645,8 +660,14 @@ async fn a_message_that_grew_too_old_fails_and_the_agent_is_told(engine: Engine)
     bed.receiver.answer_status(200);
     let until = bed.now() + MAX_AGE;
     let store = bed.app.store();
-    let retried = store.retry_delivery(&sms(), old.id, bed.now(), until).await;
-    assert_eq!(retried.unwrap(), Some(true));
+    let action = Action::RetryDelivery {
+        event_id: old.id,
+        kind: old.kind.as_str().to_owned(),
+    };
+    let entry = bed.entry(action);
+    let sms = sms();
+    let retried = store.retry_delivery(&sms, old.id, bed.now(), until, &entry);
+    assert_eq!(retried.await.unwrap(), Some(true));
     bed.eventually_is(old.id, DeliveryState::Delivered).await;
 }
 

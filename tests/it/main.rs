@@ -20,6 +20,7 @@ mod support;
 
 mod access;
 mod actions;
+mod audit;
 mod commands;
 mod configuration;
 mod crash;

@@ -1,5 +1,6 @@
 //! The store's contract: every function, on both engines.
 
+mod audit;
 mod changes;
 mod deliveries;
 mod idempotency;
@@ -13,6 +14,7 @@ use liveperson_bridge::store::{
     Error, HostedFile, Lease, Location, OpenConversation, Opened, Store, StoredToken, Typing,
     UserRef,
 };
+use liveperson_bridge::types::audit::{Action, Actor, Entry, EntryId};
 use liveperson_bridge::types::conversation::{
     CloseReason, CurrentDialog, Dialog, DialogKind, Features, State,
 };
@@ -67,6 +69,23 @@ fn lease(id: &str, until: i64) -> Lease {
         id: id.to_owned(),
         until: at(until),
     }
+}
+
+/// What is recorded of something that was done at a second with a key of `sms`.
+fn recorded(number: u128, second: i64, action: Action) -> Entry {
+    Entry {
+        id: EntryId::new(Uuid::from_u128(number)),
+        at: at(second),
+        actor: Actor::ApiKey(0x00ab_cdef),
+        channel_id: Some("sms".parse().unwrap()),
+        action,
+        request_id: Some(format!("req_{number}")),
+    }
+}
+
+fn erasure() -> Entry {
+    let by_own_token = false;
+    recorded(1, 1, Action::EraseUser { by_own_token })
 }
 
 fn token(sealed: &[u8]) -> StoredToken {
@@ -309,8 +328,8 @@ async fn a_deleted_user_takes_conversations_dialogs_and_files_along(engine: Engi
     let kept = file("/v1/marker.PNG");
     store.ensure_file(user, id, &kept, at(2)).await.unwrap();
 
-    store.delete_user(user, at(9)).await.unwrap();
-    store.delete_user(user, at(9)).await.unwrap();
+    store.delete_user(user, at(9), &erasure()).await.unwrap();
+    store.delete_user(user, at(9), &erasure()).await.unwrap();
 
     let dump = database.dump().await;
     assert!(!dump.contains("marker"), "{dump}");
@@ -749,6 +768,7 @@ async fn a_database_that_is_away_is_unavailable() {
 fn every_function_of_the_store_is_called_here() {
     let contract = [
         include_str!("store.rs"),
+        include_str!("store/audit.rs"),
         include_str!("store/changes.rs"),
         include_str!("store/deliveries.rs"),
         include_str!("store/idempotency.rs"),
@@ -759,6 +779,7 @@ fn every_function_of_the_store_is_called_here() {
     .concat();
     let sources = [
         include_str!("../../src/store.rs"),
+        include_str!("../../src/store/audit.rs"),
         include_str!("../../src/store/bells.rs"),
         include_str!("../../src/store/callbacks.rs"),
         include_str!("../../src/store/changes.rs"),

@@ -13,7 +13,7 @@ use liveperson_bridge::types::file::FileId;
 use uuid::Uuid;
 
 use super::log::channel;
-use super::{at, key, open, token};
+use super::{at, erasure, key, open, token};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -434,7 +434,7 @@ async fn nothing_is_kept_of_an_erased_users_conversations(engine: Engine) {
     admit(&store, &[own], &[]).await;
     assert!(database.dump().await.contains("marker"));
 
-    store.delete_user(user, at(5)).await.unwrap();
+    store.delete_user(user, at(5), &erasure()).await.unwrap();
     let late = admit(
         &store,
         &[arrival("conversation-1", Some("k1"), "marker, late")],
@@ -471,7 +471,7 @@ async fn a_user_is_erased_while_the_cloud_tells_of_the_conversation(engine: Engi
             });
         }
 
-        store.delete_user(user, at(5)).await.unwrap();
+        store.delete_user(user, at(5), &erasure()).await.unwrap();
 
         telling.join_all().await;
     }

@@ -4,11 +4,12 @@ use chrono::{DateTime, Utc};
 use liveperson_bridge::store::{
     DeliveryState, Lane, LaneFate, NewEvent, PROBED_FROM, Replay, Settlement, Store, Tried, UserRef,
 };
+use liveperson_bridge::types::audit::Action;
 use liveperson_bridge::types::event::{EventId, EventType};
 use tokio::task::JoinSet;
 
 use super::log::{channel, event};
-use super::{at, key};
+use super::{at, erasure, key, recorded};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -199,7 +200,7 @@ async fn a_lost_lease_settles_nothing(engine: Engine) {
     assert_eq!(record.unwrap().attempts, []);
     assert!(claim(&store, 30, 1).await.is_empty(), "it is theirs");
     // And one whose user was erased meanwhile.
-    store.delete_user(user, at(18)).await.unwrap();
+    store.delete_user(user, at(18), &erasure()).await.unwrap();
     assert!(store.due_events(&theirs[0], 1).await.unwrap().is_empty());
 }
 
@@ -335,13 +336,15 @@ async fn a_paused_callback_goes_on_when_it_is_resumed(engine: Engine) {
     let probe = store.claim_probe(&sms, "probe", at(900), at(915)).await;
     assert_eq!(probe.unwrap(), None);
 
-    store.resume_callback(&sms, at(4)).await.unwrap();
+    let resumed = recorded(1, 4, Action::ResumeDeliveries);
+    store.resume_callback(&sms, at(4), &resumed).await.unwrap();
 
     let outlook = store.callback_outlook(&sms).await.unwrap();
     assert!(!outlook.paused && outlook.failures == 0);
     assert_eq!(claim(&store, 4, 1).await.len(), 1);
     // One that has never been called.
-    store.resume_callback(&channel("app"), at(4)).await.unwrap();
+    let app = channel("app");
+    store.resume_callback(&app, at(4), &resumed).await.unwrap();
 }
 
 async fn events_that_grow_too_old_are_given_up(engine: Engine) {
@@ -442,7 +445,12 @@ async fn an_event_is_retried_whatever_became_of_it(engine: Engine) {
     store.release_emptied_lane(&lane, at(2)).await.unwrap();
     let retry = async |channel_id, id| {
         let channel_id = channel(channel_id);
-        let retried = store.retry_delivery(&channel_id, id, at(3), at(2000));
+        let action = Action::RetryDelivery {
+            event_id: id,
+            kind: "message.created".to_owned(),
+        };
+        let entry = recorded(1, 3, action);
+        let retried = store.retry_delivery(&channel_id, id, at(3), at(2000), &entry);
         retried.await.unwrap()
     };
 
@@ -464,6 +472,17 @@ async fn an_event_is_retried_whatever_became_of_it(engine: Engine) {
     assert!(claim(&store, 5, 1).await.is_empty());
     assert_eq!(retry("sms", events[0].id).await, Some(true));
     assert_eq!(claim(&store, 5, 1).await.len(), 1);
+}
+
+/// What is recorded of a replay of so many.
+pub(super) fn replaying(replay: &Replay, count: u64) -> Action {
+    Action::ReplayDeliveries {
+        since: replay.since,
+        until: replay.until,
+        state: replay.state.map(DeliveryState::as_str),
+        of_one_user: replay.user.is_some(),
+        count,
+    }
 }
 
 async fn a_replay_takes_what_it_was_asked_for(engine: Engine) {
@@ -497,7 +516,11 @@ async fn a_replay_takes_what_it_was_asked_for(engine: Engine) {
     };
     let count = async |replay: &Replay, dry_run| {
         let sms = channel("sms");
-        let replayed = store.replay_deliveries(&sms, replay, at(6), at(UNTIL), dry_run);
+        if dry_run {
+            return store.count_replayable(&sms, replay).await.unwrap();
+        }
+        let entry = |count| recorded(1, 6, replaying(replay, count));
+        let replayed = store.replay_deliveries(&sms, replay, at(6), at(UNTIL), entry);
         replayed.await.unwrap()
     };
 

@@ -6,7 +6,7 @@ use liveperson_bridge::types::message::MessageId;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::{at, key, lease};
+use super::{at, erasure, key, lease};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -205,7 +205,7 @@ async fn nothing_is_begun_without_the_lease_or_without_the_user(engine: Engine) 
     assert!(database.dump().await.contains("marker"));
 
     // What was to be sent goes with the user, and the key with it.
-    store.delete_user(user, at(1)).await.unwrap();
+    store.delete_user(user, at(1), &erasure()).await.unwrap();
     assert!(!database.dump().await.contains("marker"));
     assert!(!note("l1", user).await);
     assert!(is_new(&begin(&store, &request, "l1", 2).await));
@@ -259,7 +259,7 @@ async fn an_answer_goes_with_its_user_and_is_not_kept_without_one(engine: Engine
     assert!(keep(&of_user, "l1", "a").await);
     assert!(!keep(&of_nobody, "l2", "b").await);
     assert!(database.dump().await.contains("marker"));
-    store.delete_user(user, at(1)).await.unwrap();
+    store.delete_user(user, at(1), &erasure()).await.unwrap();
 
     assert!(!database.dump().await.contains("marker"));
     assert!(is_new(&begin(&store, &of_user, "l3", 2).await));

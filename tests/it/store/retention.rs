@@ -4,7 +4,7 @@ use liveperson_bridge::store::{Arrival, Change, Fate, HostedFile, Known, Transla
 use liveperson_bridge::types::file::FileId;
 
 use super::log::{channel, event};
-use super::{at, key, open};
+use super::{at, erasure, key, open};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -133,7 +133,7 @@ async fn what_was_seen_or_erased_is_forgotten_in_time(engine: Engine) {
     open(&store, user, "c1", 1).await;
     let told = [arrival("c1", Some("one")), arrival("c1", Some("two"))];
     store.admit(&told, &[], &Nothing, at(2)).await.unwrap();
-    store.delete_user(user, at(3)).await.unwrap();
+    store.delete_user(user, at(3), &erasure()).await.unwrap();
     let fate = async |arrival: Arrival| {
         let admission = store.admit(&[arrival], &[], &Nothing, at(4)).await;
         admission.unwrap().fates[0]

@@ -62,6 +62,21 @@ impl Database {
         PgConnection::connect(url.expose_secret()).await.unwrap()
     }
 
+    /// Runs a statement on it, for what the service does not do.
+    pub(crate) async fn execute(&self, sql: &'static str) {
+        match &self.location {
+            Location::Postgres { .. } => {
+                let mut connection = self.connection().await;
+                sqlx::query(sql).execute(&mut connection).await.unwrap();
+            }
+            Location::Embedded { data_dir } => {
+                let options = SqliteConnectOptions::new().filename(data_dir.join("bridge.db"));
+                let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+                sqlx::query(sql).execute(&mut connection).await.unwrap();
+            }
+        }
+    }
+
     /// A store on it, with the schema in place.
     pub(crate) async fn store(&self) -> Store {
         let store = Store::connect(&self.location).await.unwrap();

@@ -1,0 +1,74 @@
+//! `audit`: shows what operators did, the newest entries, a line each.
+//!
+//! The newest stands last, as in a log: what was just done is where a terminal stops, and what is shown can be appended to what
+//! was shown before.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use chrono::{DateTime, Utc};
+use clap::Args;
+
+use crate::app;
+use crate::config::Config;
+use crate::store::Store;
+use crate::types::ids::ChannelId;
+
+/// What is shown.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// What was done then or later, such as 2026-11-22T08:00:00Z; left out: all that is kept
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    since: Option<DateTime<Utc>>,
+    /// What was done with a credential of this channel
+    #[arg(long, value_name = "ID", value_parser = channel)]
+    channel: Option<ChannelId>,
+    /// How many entries at most, of which the newest are shown
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=MOST))]
+    limit: u32,
+    /// A JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// A million: more than anybody reads, and less than memory holds.
+const MOST: i64 = 1_000_000;
+
+pub(super) async fn run(config: &Config, options: &Options) -> anyhow::Result<ExitCode> {
+    let store = Store::connect(&app::location(&config.database)).await?;
+    let since = options.since.unwrap_or(DateTime::UNIX_EPOCH);
+    // One more, to know whether there are any.
+    let records = store
+        .recorded_actions(since, options.channel.as_ref(), options.limit + 1)
+        .await;
+    store.close().await;
+    let records = records.context("the audit log cannot be read; is the schema up to date?")?;
+    let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
+    let older = records.len().saturating_sub(limit);
+    let mut lines = String::new();
+    for record in records.iter().skip(older) {
+        let line = if options.json {
+            serde_json::to_string(record)?
+        } else {
+            record.to_string()
+        };
+        lines.push_str(&line);
+        lines.push('\n');
+    }
+    super::print(&lines)?;
+    if older > 0 {
+        tracing::warn!("older entries are left out; --limit shows more of them");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn time(text: &str) -> Result<DateTime<Utc>, String> {
+    let time = DateTime::parse_from_rfc3339(text);
+    time.map(|time| time.to_utc())
+        .map_err(|_| "expected a time as RFC 3339 has it, such as 2026-11-22T08:00:00Z".to_owned())
+}
+
+fn channel(text: &str) -> Result<ChannelId, String> {
+    text.parse()
+        .map_err(|invalid: crate::types::ids::Invalid| invalid.to_string())
+}

@@ -1,0 +1,192 @@
+//! What operators did: written in the transaction of what it tells of, read by the command `audit`.
+//!
+//! Nothing here hangs below a user, since an entry names none.
+
+use chrono::{DateTime, Utc};
+use sqlx::types::Json;
+
+use super::tx::{Tx, on};
+use super::{Error, Store, run};
+use crate::types::audit::{Action, Actor, Entry, EntryId, Record};
+use crate::types::ids::ChannelId;
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    at: i64,
+    actor: String,
+    channel_id: Option<String>,
+    action: String,
+    subject: Option<String>,
+    details: Json<serde_json::Value>,
+    request_id: Option<String>,
+}
+
+impl Store {
+    /// Records what was done where nothing of it, or nothing more, is to be written.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn record_action(&self, entry: &Entry) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        record(&mut tx, entry).await?;
+        tx.commit().await
+    }
+
+    /// Records that the schema is that of the newest migration, unless that has been told: by another replica, or before.
+    ///
+    /// Each migration is a transaction of its own, so this one comes after it; what a process that died in between left out
+    /// the next one makes up for.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn record_migration(
+        &self,
+        actor: Actor,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Entry>, Error> {
+        let (newest, told): (i64, Option<String>) = run!(self, readers, |db| {
+            sqlx::query_as(
+                "SELECT (SELECT max(version) FROM _sqlx_migrations),
+                        (SELECT max(subject) FROM audit WHERE action = $1)",
+            )
+            .bind(Action::MIGRATE)
+            .fetch_one(db)
+            .await?
+        });
+        let told = told.and_then(|version| version.parse().ok());
+        if told >= Some(newest) {
+            return Ok(None);
+        }
+        let entry = Entry {
+            id: EntryId::of_migration(newest),
+            at: now,
+            actor,
+            channel_id: None,
+            action: Action::Migrate {
+                from: told,
+                to: newest,
+            },
+            request_id: None,
+        };
+        let mut tx = self.begin().await?;
+        let is_first = insert(&mut tx, &entry).await?;
+        tx.commit().await?;
+        Ok(is_first.then_some(entry))
+    }
+
+    /// The newest entries from a moment on, `limit` at most, the oldest of them first; of one channel, or of all and of none.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn recorded_actions(
+        &self,
+        since: DateTime<Utc>,
+        channel_id: Option<&ChannelId>,
+        limit: u32,
+    ) -> Result<Vec<Record>, Error> {
+        let rows: Vec<Row> = run!(self, readers, |db| {
+            sqlx::query_as(
+                "SELECT id, at, actor, channel_id, action, subject, details, request_id FROM audit
+                 WHERE at >= $1 AND ($2 IS NULL OR channel_id = $2)
+                 ORDER BY at DESC, id DESC LIMIT $3",
+            )
+            .bind(since.timestamp_millis())
+            .bind(channel_id.map(ChannelId::as_str))
+            .bind(i64::from(limit))
+            .fetch_all(db)
+            .await?
+        });
+        rows.into_iter().rev().map(Record::try_from).collect()
+    }
+
+    /// Removes entries that were written before a moment, `limit` at most; says how many. The newest that tells of a migration
+    /// stays, by which the next one is known to be new.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn remove_recorded_actions(
+        &self,
+        before: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<u64, Error> {
+        Ok(run!(self, writer, |db| {
+            sqlx::query(
+            "DELETE FROM audit WHERE id IN
+                 (SELECT id FROM audit
+                  WHERE at < $1
+                    AND (action <> $3 OR subject < (SELECT max(subject) FROM audit WHERE action = $3))
+                  ORDER BY at, id LIMIT $2)",
+        )
+        .bind(before.timestamp_millis())
+        .bind(i64::from(limit))
+        .bind(Action::MIGRATE)
+        .execute(db)
+        .await?
+        .rows_affected()
+        }))
+    }
+}
+
+/// Records what the transaction does. What takes several transactions is recorded with each, as far as it has come.
+pub(super) async fn record(tx: &mut Tx, entry: &Entry) -> Result<(), Error> {
+    if insert(tx, entry).await? {
+        return Ok(());
+    }
+    let record = entry.record();
+    on!(tx, |db| {
+        sqlx::query("UPDATE audit SET details = $2 WHERE id = $1")
+            .bind(record.id)
+            .bind(Json(record.details))
+            .execute(db)
+            .await?
+            .rows_affected()
+    });
+    Ok(())
+}
+
+/// Records something, unless it is recorded; says whether it was not.
+async fn insert(tx: &mut Tx, entry: &Entry) -> Result<bool, Error> {
+    let record = entry.record();
+    let rows = on!(tx, |db| {
+        sqlx::query(
+            "INSERT INTO audit (id, at, actor, channel_id, action, subject, details, request_id)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(&record.id)
+        .bind(record.at.timestamp_millis())
+        .bind(&record.actor)
+        .bind(&record.channel)
+        .bind(&record.action)
+        .bind(&record.subject)
+        .bind(Json(&record.details))
+        .bind(&record.request_id)
+        .execute(db)
+        .await?
+        .rows_affected()
+    });
+    Ok(rows == 1)
+}
+
+impl TryFrom<Row> for Record {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self, Error> {
+        Ok(Self {
+            id: row.id,
+            at: DateTime::from_timestamp_millis(row.at).ok_or(Error::Unreadable {
+                what: "time of an entry of the audit log",
+            })?,
+            actor: row.actor,
+            channel: row.channel_id,
+            action: row.action,
+            subject: row.subject,
+            details: row.details.0,
+            request_id: row.request_id,
+        })
+    }
+}

@@ -1,0 +1,215 @@
+//! What operators did.
+
+use chrono::{DateTime, Utc};
+use liveperson_bridge::store::{Replay, Store, StoredToken};
+use liveperson_bridge::types::audit::{Action, Actor, Record};
+use liveperson_bridge::types::event::EventType;
+use serde_json::json;
+
+use super::deliveries::replaying;
+use super::log::{channel, event};
+use super::{at, erasure, key, recorded, token};
+use crate::support::database::{Database, Engine};
+
+on_both_engines!(
+    what_is_recorded_is_read_the_newest_last,
+    what_takes_several_transactions_is_one_entry_that_grows,
+    what_was_removed_by_another_is_recorded_once,
+    a_token_that_was_replaced_meanwhile_is_not_recorded,
+    a_sample_is_added_and_recorded,
+    a_schema_is_recorded_once,
+    old_entries_go_but_the_newest_of_the_migrations,
+);
+
+async fn all(store: &Store) -> Vec<Record> {
+    let since = DateTime::<Utc>::UNIX_EPOCH;
+    let mut records = store.recorded_actions(since, None, 99).await.unwrap();
+    // The schema's own is of no interest but where it is looked for.
+    records.retain(|record| record.action != Action::MIGRATE);
+    records
+}
+
+async fn what_is_recorded_is_read_the_newest_last(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let entries = [3, 1, 2].map(|second| {
+        let number = u128::try_from(second).unwrap();
+        recorded(number, second, Action::ResumeDeliveries)
+    });
+    for entry in &entries {
+        store.record_action(entry).await.unwrap();
+    }
+    let mut other = recorded(4, 4, Action::ResumeDeliveries);
+    (other.channel_id, other.actor) = (Some(channel("app")), Actor::Token);
+    store.record_action(&other).await.unwrap();
+
+    let [third, first, second] = entries.map(|entry| entry.record());
+    let other = other.record();
+    let read = async |since, channel_id: Option<&str>, limit| {
+        let channel_id = channel_id.map(channel);
+        let read = store.recorded_actions(at(since), channel_id.as_ref(), limit);
+        read.await.unwrap()
+    };
+    let everything = [first.clone(), second.clone(), third.clone(), other.clone()];
+    assert_eq!(read(0, None, 9).await, everything);
+    assert_eq!(read(2, Some("sms"), 9).await, [second, third.clone()]);
+    assert_eq!(read(0, None, 2).await, [third, other.clone()]);
+    assert_eq!(read(0, Some("app"), 9).await, [other]);
+    assert_eq!(read(5, None, 9).await, []);
+}
+
+async fn what_takes_several_transactions_is_one_entry_that_grows(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let settled = (0..501).map(|number| {
+        let mut event = event("sms", user, &number.to_string());
+        event.deliver_until = None;
+        event
+    });
+    let settled: Vec<_> = settled.collect();
+    store.append_events(&settled, at(1)).await.unwrap();
+    let replay = Replay {
+        since: at(0),
+        until: None,
+        state: None,
+        user: None,
+    };
+    let counts = std::sync::Mutex::new(Vec::new());
+    let entry = |count| {
+        counts.lock().unwrap().push(count);
+        recorded(1, 6, replaying(&replay, count))
+    };
+
+    let sms = channel("sms");
+    let replayed = store.replay_deliveries(&sms, &replay, at(6), at(99), &entry);
+    assert_eq!(replayed.await.unwrap(), 501);
+    // Nothing is left to be replayed, so nothing is recorded.
+    let again = |count| recorded(2, 7, replaying(&replay, count));
+    let again = store.replay_deliveries(&sms, &replay, at(7), at(99), again);
+    assert_eq!(again.await.unwrap(), 0);
+
+    assert_eq!(*counts.lock().unwrap(), [500, 501]);
+    assert_eq!(all(&store).await, [entry(501).record()]);
+}
+
+async fn what_was_removed_by_another_is_recorded_once(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+
+    assert!(store.delete_user(user, at(1), &erasure()).await.unwrap());
+    let by_own_token = true;
+    let second = recorded(2, 2, Action::EraseUser { by_own_token });
+    assert!(!store.delete_user(user, at(2), &second).await.unwrap());
+
+    assert_eq!(all(&store).await, [erasure().record()]);
+}
+
+async fn a_token_that_was_replaced_meanwhile_is_not_recorded(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    store.set_token(user, &token(b"old")).await.unwrap();
+    let anew = StoredToken {
+        key_id: "key-2".to_owned(),
+        ..token(b"anew")
+    };
+    let entry = |number, sealed_anew| {
+        let action = Action::RotateKeys {
+            key_id: "key-2".to_owned(),
+            sealed_anew,
+            unopened: 0,
+        };
+        recorded(number, 1, action)
+    };
+
+    let read = token(b"old").sealed;
+    let rotate = async |entry| store.rotate_token(user, &read, &anew, &entry).await;
+    assert!(rotate(entry(1, 1)).await.unwrap());
+    assert!(!rotate(entry(2, 2)).await.unwrap());
+
+    let standing = store.standing(&key("a")).await.unwrap().unwrap();
+    assert_eq!(standing.token, Some(anew));
+    assert_eq!(all(&store).await, [entry(1, 1).record()]);
+}
+
+async fn a_sample_is_added_and_recorded(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let sample = event("sms", user, "sample");
+    let action = Action::AddSample {
+        event_id: sample.id,
+        kind: EventType::MessageCreated,
+    };
+    let entry = recorded(1, 1, action);
+
+    store.append_sample(sample, at(1), &entry).await.unwrap();
+
+    let page = store.events_after(&channel("sms"), 0, 9).await.unwrap();
+    assert_eq!(page.events.len(), 1);
+    assert_eq!(all(&store).await, [entry.record()]);
+}
+
+async fn a_schema_is_recorded_once(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let store = store.clone();
+        tasks.spawn(async move { store.record_migration(Actor::Service, at(1)).await.unwrap() });
+    }
+    let told: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
+    let later = store.record_migration(Actor::Command, at(2)).await;
+
+    let [entry] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!(later.unwrap(), None);
+    let kept = store.recorded_actions(at(0), None, 9).await.unwrap();
+    assert_eq!(kept, [entry.record()]);
+    let Record {
+        action,
+        details,
+        actor,
+        ..
+    } = &kept[0];
+    assert_eq!((&**action, &**actor), (Action::MIGRATE, "service"));
+    assert_eq!(*details, json!({"from": null}));
+}
+
+async fn old_entries_go_but_the_newest_of_the_migrations(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let migrate = |from, to| Action::Migrate { from, to };
+    store
+        .record_action(&recorded(10, 0, migrate(None, 1_000_000_000_000)))
+        .await
+        .unwrap();
+    let newest = store.record_migration(Actor::Service, at(1)).await;
+    let newest = newest.unwrap().unwrap();
+    for second in 2..6 {
+        let number = u128::try_from(second).unwrap();
+        let entry = recorded(number, second, Action::ResumeDeliveries);
+        store.record_action(&entry).await.unwrap();
+    }
+
+    let remove = async |before, limit| {
+        let removed = store.remove_recorded_actions(at(before), limit);
+        removed.await.unwrap()
+    };
+    assert_eq!(remove(0, 9).await, 0);
+    assert_eq!(remove(5, 2).await, 2);
+    assert_eq!(remove(5, 9).await, 2);
+    assert_eq!(remove(5, 9).await, 0);
+
+    let left = store.recorded_actions(at(0), None, 9).await.unwrap();
+    let last = recorded(5, 5, Action::ResumeDeliveries);
+    assert_eq!(left, [newest.record(), last.record()]);
+    assert_eq!(
+        store.record_migration(Actor::Service, at(9)).await.unwrap(),
+        None
+    );
+}
