@@ -13,6 +13,8 @@ pub mod sign;
 pub mod target;
 mod worker;
 
+use std::fmt;
+
 use ipnet::IpNet;
 use secrecy::SecretSlice;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +31,6 @@ use target::{Resolver, Rules};
 use worker::Dispatcher;
 
 /// A channel with a callback.
-#[derive(Debug)]
 pub struct Channel {
     /// The channel.
     pub id: ChannelId,
@@ -37,6 +38,16 @@ pub struct Channel {
     pub url: Url,
     /// What each event is signed with.
     pub secrets: Vec<SecretSlice<u8>>,
+}
+
+impl fmt::Debug for Channel {
+    /// Shows the host alone, since the rest of a URL may hold a password or a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("id", &self.id)
+            .field("host", &self.url.host_str())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What deliveries work with.
@@ -71,4 +82,27 @@ pub fn start(parts: &Parts, channels: &[Channel], allowed: &[IpNet]) -> Result<(
     // Also where no channel has a callback any more: what was pending then ends as well.
     parts.tasks.spawn(worker::give_up_old_events(parts.clone()));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_shows_neither_its_secret_nor_what_its_url_holds() {
+        let channel = Channel {
+            id: "sms".parse().unwrap(),
+            url: "https://name:pa55word@host.example/t0ken?key=t0ken"
+                .parse()
+                .unwrap(),
+            secrets: vec![b"secret-of-24-bytes-at-le".to_vec().into()],
+        };
+
+        let shown = format!("{channel:?}");
+
+        assert_eq!(
+            shown,
+            r#"Channel { id: ChannelId("sms"), host: Some("host.example"), .. }"#
+        );
+    }
 }

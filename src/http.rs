@@ -5,6 +5,7 @@
 //! to the caller, who is told the one thing it needs for that: whether anything can have reached the other side.
 //! Neither spans nor errors show paths, queries, bodies or header values, since those hold ids and secrets.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -59,7 +60,6 @@ pub enum Proxy {
 pub struct Client(reqwest::Client);
 
 /// A whole answer.
-#[derive(Debug)]
 pub struct Answer {
     /// Its status, redirects included: they are not followed.
     pub status: StatusCode,
@@ -67,6 +67,16 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Bytes,
+}
+
+impl fmt::Debug for Answer {
+    /// Leaves out headers and body, which may hold a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("status", &self.status)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// An answer whose body is still arriving.

@@ -1,6 +1,7 @@
 //! One try to deliver an event, and what its answer means.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -29,13 +30,21 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 const MAX_ERROR_CHARS: usize = 200;
 
 /// A channel's callback.
-#[derive(Debug)]
 pub(super) struct Callback {
     http: http::Client,
     rules: Rules,
     url: Url,
     secrets: Vec<SecretSlice<u8>>,
     clock: SharedClock,
+}
+
+impl fmt::Debug for Callback {
+    /// Shows the host alone, since the rest of a URL may hold a password or a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Callback")
+            .field("host", &self.url.host_str())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the channel's answer means.

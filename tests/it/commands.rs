@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::app::TestApp;
 use crate::support::channel::Channel;
 use crate::support::cloud::{ACCOUNT, CLIENT_SECRET, Cloud};
-use crate::support::configuration::{SMS_KEY, bridge_toml};
+use crate::support::configuration::{SEALING_KEY, SMS_KEY, bridge_toml};
 use crate::support::database::{Database, Engine};
 use crate::support::process::{Ended, Process, command, configured, run, run_configured};
 
@@ -97,7 +97,10 @@ async fn a_doctor_names_what_fails_and_checks_the_rest(engine: Engine) {
             "domain of sentinel",
         ),
         (
-            with_callback(&toml, "http://127.0.0.1:1/events"),
+            with_callback(
+                &toml,
+                "http://name:pa55word@127.0.0.1:1/events?key=t0ken-in-url",
+            ),
             vec!["channel sms: callback URL"],
             "ConsumerJWS",
         ),
@@ -116,7 +119,15 @@ async fn a_doctor_names_what_fails_and_checks_the_rest(engine: Engine) {
             assert!(has_line(&ended, "FAIL", name), "{name}: {}", ended.output);
         }
         assert!(has_line(&ended, "ok", sound), "{sound}: {}", ended.output);
-        for secret in [SMS_KEY, CLIENT_SECRET, "another-secret", "pa55word"] {
+        for secret in [
+            SMS_KEY,
+            CLIENT_SECRET,
+            "another-secret",
+            "pa55word",
+            "t0ken-in-url",
+            "AwMDAwMDAwMD",
+            SEALING_KEY,
+        ] {
             let all = format!("{}{}", ended.output, ended.errors);
             assert!(!all.contains(secret), "{secret} in {all}");
         }

@@ -1,17 +1,20 @@
-//! Neither the log nor a problem shows a key, a token, what a user wrote or who they are, however detailed the log.
+//! Neither log, metrics, audit log nor a problem shows a key, a token, what a user wrote or who they are, however detailed the log; and none of what opens
+//! anything is at rest as it is.
 
+use jsonwebtoken::{EncodingKey, Header, encode};
+use liveperson_bridge::clock::{Clock as _, SystemClock};
 use liveperson_bridge::sandbox::{Fault, Operation};
 use liveperson_bridge::store::Location;
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::support::channel::{Channel, Part, Reply};
-use crate::support::cloud::{CLIENT_SECRET, Cloud};
+use crate::support::channel::{Channel, Part, Reply, send};
+use crate::support::cloud::{CLIENT_SECRET, Cloud, agent_text, tell};
 use crate::support::configuration::{APP_KEY, SEALING_KEY, SMS_KEY, bridge_toml};
 use crate::support::database::{Database, Engine};
-use crate::support::process::Process;
+use crate::support::process::{Process, run_configured};
 
 on_both_engines!(the_log_shows_no_secret_and_nobodys_words);
 
@@ -21,22 +24,53 @@ const WRONG_KEY: &str = "key-of-nobody";
 const PHONE: &str = "15550001111";
 const TEXT: &str = "my card is 4111";
 const NAME: &str = "Lovelace";
+const AGENT_TEXT: &str = "your code is 8128";
+const JWT_SECRET: &str = "the-shared-secret-of-tokens-of-sms";
+const IDEMPOTENCY_KEY: &str = "key-of-a-request";
+const CALLBACK_PASSWORD: &str = "password-of-the-callback";
+const CALLBACK_TOKEN: &str = "token-of-the-callback";
 
 async fn the_log_shows_no_secret_and_nobodys_words(engine: Engine) {
     for level in ["info", "trace"] {
         let cloud = Cloud::start().await;
-        let toml = planted(&Database::create(engine).await, &cloud);
-        let (mut process, sms, _) = Process::serve_logging(&toml, level).await;
+        let database = Database::create(engine).await;
+        let toml = planted(&database, &cloud);
+        let (mut process, sms, admin) = Process::serve_logging(&toml, level).await;
 
+        let token = agents_and_operators(&sms).await;
         let problems = scenario(&sms, &cloud).await;
+        let metrics = admin.request(Method::GET, "/metrics").send().await.unwrap();
+        let metrics = metrics.text().await.unwrap();
+        assert!(metrics.contains("# TYPE"), "{metrics}");
         process.signal("TERM").await;
         assert!(process.wait().await.success());
+        let audit = run_configured("audit", &toml).await;
+        assert_eq!(audit.output.matches("user.erase").count(), 1, "{audit:?}");
 
-        let log = process.log();
-        for expected in ["request answered", "request refused", "request failed"] {
+        let mut opening = what_opens(&cloud);
+        opening.push(token);
+        let rest = at_rest(&database).await;
+        assert!(
+            rest.contains("agent-1"),
+            "nothing of what is kept was found"
+        );
+        for secret in &opening {
+            let hex = secret.bytes().map(|byte| format!("{byte:02x}"));
+            let hex = hex.collect::<Vec<_>>().concat();
+            assert!(!rest.contains(secret), "{secret} is at rest");
+            assert!(!rest.contains(&hex), "{secret} is at rest as bytes");
+        }
+        let log = [process.log(), metrics, audit.output, audit.errors].join("\n");
+        for expected in [
+            "request answered",
+            "request refused",
+            "request failed",
+            " audit: ",
+        ] {
             assert!(log.contains(expected), "the log lacks {expected}: {log}");
         }
-        for secret in secrets(&cloud) {
+        let words = [PHONE, TEXT, NAME, AGENT_TEXT].map(str::to_owned);
+        for secret in opening.into_iter().chain(words) {
             for line in log.lines() {
                 assert!(!line.contains(&secret), "{secret} at {level} in: {line}");
             }
@@ -58,13 +92,16 @@ fn planted(database: &Database, cloud: &Cloud) -> String {
     }
     let key = format!("api_keys = [\"{SMS_KEY}\"]");
     let callback = format!(
-        "{key}\ncallback_url = \"http://127.0.0.1:1\"\ncallback_secret = \"whsec_{CALLBACK_SECRET}\""
+        "{key}\ncallback_url = \"http://name:{CALLBACK_PASSWORD}@127.0.0.1:1/?key={CALLBACK_TOKEN}\"\n\
+         callback_secret = \"whsec_{CALLBACK_SECRET}\"\n\
+         jwt = {{algorithm = \"HS256\", key = \"{JWT_SECRET}\"}}"
     );
-    bridge_toml(&location, &cloud.url).replace(&key, &callback)
+    let toml = bridge_toml(&location, &cloud.url).replace(&key, &callback);
+    format!("allow_private_callbacks = [\"127.0.0.0/8\"]\n{toml}")
 }
 
-/// What is in the configuration, in the requests, and the tokens that the bridge was given.
-fn secrets(cloud: &Cloud) -> Vec<String> {
+/// What opens something: in the configuration, in the requests, and the tokens that the bridge was given.
+fn what_opens(cloud: &Cloud) -> Vec<String> {
     let mut secrets: Vec<String> = [
         DATABASE_PASSWORD,
         CALLBACK_SECRET,
@@ -73,9 +110,10 @@ fn secrets(cloud: &Cloud) -> Vec<String> {
         WRONG_KEY,
         CLIENT_SECRET,
         SEALING_KEY,
-        PHONE,
-        TEXT,
-        NAME,
+        CALLBACK_PASSWORD,
+        CALLBACK_TOKEN,
+        JWT_SECRET,
+        IDEMPOTENCY_KEY,
     ]
     .map(str::to_owned)
     .into();
@@ -93,6 +131,49 @@ fn secrets(cloud: &Cloud) -> Vec<String> {
     }
     assert!(tokens > 1);
     secrets
+}
+
+/// An agent who writes, and what operators do; the token that some of it was asked with.
+async fn agents_and_operators(sms: &Channel) -> String {
+    let exp = SystemClock.now().timestamp() + 600;
+    let key = EncodingKey::from_secret(JWT_SECRET.as_bytes());
+    let claims = json!({"iss": "sms", "exp": exp, "name": NAME});
+    let token = encode(&Header::default(), &claims, &key).unwrap();
+    let bearer = sms.with_key(&token);
+    let first = sms
+        .request(Method::POST, "/v1/users/kept/messages")
+        .header("content-type", "application/json")
+        .header("idempotency-key", IDEMPOTENCY_KEY)
+        .body(json!({"text": TEXT}).to_string());
+    let sent = send(first).await.expect(201);
+    let conversation = sent["conversation_id"].as_str().unwrap();
+    let told = tell(sms, &agent_text(conversation, 5, AGENT_TEXT)).await;
+    told.expect(200);
+    let sample = json!({"type": "message.created"});
+    bearer.post("/v1/events/test", sample).await.expect(201);
+    let since = json!({"since": "2026-01-01T00:00:00Z", "state": "pending", "user_id": "kept"});
+    bearer
+        .post("/v1/deliveries/replay", since)
+        .await
+        .expect(200);
+    sms.post_text("/v1/deliveries/resume", "").await.expect(200);
+    let erased = format!("%2B{PHONE}0");
+    sms.say(&erased, TEXT).await.expect(201);
+    let erase = sms.request(Method::DELETE, &format!("/v1/users/{erased}"));
+    send(erase).await.expect(204);
+    token
+}
+
+/// All that is kept: of the embedded database each byte of its files.
+async fn at_rest(database: &Database) -> String {
+    let mut rest = database.dump().await;
+    if let Location::Embedded { data_dir } = &database.location {
+        for file in std::fs::read_dir(data_dir).unwrap() {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            rest.push_str(&String::from_utf8_lossy(&bytes));
+        }
+    }
+    rest
 }
 
 /// Requests of every kind that go well or wrong in every way; the problems that came of it.
