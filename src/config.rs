@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use chrono::TimeDelta;
 use ipnet::IpNet;
 use secrecy::SecretString;
+use secrecy::zeroize::Zeroizing;
 use url::Url;
 
 use crate::crypto::Keyring;
@@ -82,6 +83,7 @@ pub struct Encryption {
 pub fn load(option: Option<&Path>, environment: &Environment) -> Result<Config, Error> {
     let (file, text) =
         source::read_file(option, environment).map_err(|problem| Error::new(vec![problem]))?;
+    let text = Zeroizing::new(text);
     parse(&file, &text, environment)
 }
 

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use secrecy::zeroize::{Zeroize as _, Zeroizing};
 use secrecy::{ExposeSecret, SecretBox};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -51,7 +52,7 @@ pub struct Key {
 impl Key {
     /// A key of these bytes.
     #[must_use]
-    pub fn new(bytes: [u8; 32]) -> Self {
+    pub fn new(mut bytes: [u8; 32]) -> Self {
         let mut id = [0; KEY_ID_BYTES];
         // The id is public: it must not help to find the key, so it is a hash under a label of its own.
         let hash = Sha256::new()
@@ -59,8 +60,10 @@ impl Key {
             .chain_update(bytes)
             .finalize();
         id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+        let kept = SecretBox::new(Box::new(bytes));
+        bytes.zeroize();
         Self {
-            bytes: SecretBox::new(Box::new(bytes)),
+            bytes: kept,
             id,
             name: format!("{:016x}", u64::from_be_bytes(id)),
         }
@@ -69,8 +72,8 @@ impl Key {
     /// The key that the base64 text of exactly 32 bytes stands for.
     #[must_use]
     pub fn from_base64(text: &str) -> Option<Self> {
-        let bytes = STANDARD.decode(text.trim()).ok()?;
-        Some(Self::new(bytes.try_into().ok()?))
+        let bytes = Zeroizing::new(STANDARD.decode(text.trim()).ok()?);
+        Some(Self::new(bytes.as_slice().try_into().ok()?))
     }
 
     /// A key drawn at random, for what need not outlive the process.
@@ -165,12 +168,12 @@ impl Keyring {
         Ok(Sealed(sealed))
     }
 
-    /// Decrypts a value that was sealed for `place`.
+    /// Decrypts a value that was sealed for `place`; it is zeroed when dropped.
     ///
     /// # Errors
     ///
     /// Says whether the value is malformed, its key unknown, or the value not of this place.
-    pub fn open(&self, sealed: &Sealed, place: &[u8]) -> Result<Vec<u8>, Error> {
+    pub fn open(&self, sealed: &Sealed, place: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
         let (&version, rest) = sealed.0.split_first().ok_or(Error::Malformed)?;
         let (id, rest) = rest
             .split_first_chunk::<KEY_ID_BYTES>()
@@ -191,6 +194,7 @@ impl Keyring {
         };
         key.cipher()
             .decrypt(&XNonce::from(*nonce), payload)
+            .map(Zeroizing::new)
             .map_err(|_| Error::Refused)
     }
 }
@@ -252,7 +256,7 @@ mod tests {
     fn a_sealed_value_opens_in_its_place_and_nowhere_else() {
         let sealed = keyring().seal(b"token", b"users/1").unwrap();
 
-        assert_eq!(keyring().open(&sealed, b"users/1").unwrap(), b"token");
+        assert_eq!(**keyring().open(&sealed, b"users/1").unwrap(), *b"token");
         assert_eq!(keyring().open(&sealed, b"users/2"), Err(Error::Refused));
         assert!(!sealed.0.windows(5).any(|window| window == b"token"));
     }
@@ -271,7 +275,7 @@ mod tests {
         let rotated = Keyring::new(Key::new([8; 32]), vec![Key::new([7; 32])]);
         let removed = Keyring::new(Key::new([8; 32]), vec![]);
 
-        assert_eq!(rotated.open(&sealed, b"").unwrap(), b"token");
+        assert_eq!(**rotated.open(&sealed, b"").unwrap(), *b"token");
         assert_eq!(removed.open(&sealed, b""), Err(Error::UnknownKey));
     }
 

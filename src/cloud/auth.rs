@@ -11,7 +11,7 @@ use secrecy::ExposeSecret as _;
 use super::cache::{self, Cache, Cached};
 use super::domains::Service;
 use super::retry::Repeat;
-use super::transport::{Body, Call, Transport};
+use super::transport::{Body, Call, Transport, secret_header};
 use super::wire::tokens::{AppClaims, AppToken};
 use super::{Account, Error, answer, jwt};
 use crate::http::Answer;
@@ -108,12 +108,12 @@ fn read(
         error => error,
     })?;
     let undecodable = || answer::undecodable(answer);
-    let claims: AppClaims = jwt::claims(&token.access_token).ok_or_else(undecodable)?;
+    let claims: AppClaims =
+        jwt::claims(token.access_token.expose_secret()).ok_or_else(undecodable)?;
     let lifetime_ms = lifetime_ms(&claims, asked_at)
         .filter(|lifetime| *lifetime > 0)
         .ok_or_else(undecodable)?;
-    let mut value = HeaderValue::try_from(token.access_token).map_err(|_| undecodable())?;
-    value.set_sensitive(true);
+    let value = secret_header(&token.access_token).ok_or_else(undecodable)?;
     let expires_at = asked_at.timestamp_millis().saturating_add(lifetime_ms);
     Ok(Cached {
         value,

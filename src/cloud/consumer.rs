@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::domains::Service;
 use super::retry::Repeat;
@@ -60,10 +60,10 @@ impl Client {
                     Error::Refused { status: 401, .. } => Error::AppTokenRefused,
                     error => error,
                 })?;
-            let claims: tokens::ConsumerClaims =
-                jwt::claims(&answered.token).ok_or_else(|| answer::undecodable(answer))?;
+            let claims: tokens::ConsumerClaims = jwt::claims(answered.token.expose_secret())
+                .ok_or_else(|| answer::undecodable(answer))?;
             Ok(ConsumerToken {
-                token: answered.token.into(),
+                token: answered.token,
                 consumer_id: claims.lp_consumer_id,
             })
         })

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Method, Request, StatusCode};
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -62,22 +63,32 @@ impl Body {
         }
     }
 
+    /// A form, which may hold a secret: it is zeroed once it is sent.
     pub(super) fn form(members: &[(&str, &str)]) -> Self {
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        // With room for all of it: a text that grows leaves copies of its beginning behind.
+        let room = members
+            .iter()
+            .map(|(name, value)| name.len() + 3 * value.len() + 2);
+        let mut form = url::form_urlencoded::Serializer::new(String::with_capacity(room.sum()));
         form.extend_pairs(members);
         Self {
             media_type: HeaderValue::from_static("application/x-www-form-urlencoded"),
-            bytes: form.finish().into(),
+            bytes: Bytes::from_owner(Zeroizing::new(form.finish().into_bytes())),
         }
     }
 }
 
 /// The consumer's token as a header value; one that cannot be a header is as bad as one that was refused.
 pub(super) fn on_behalf(token: &SecretString) -> Result<HeaderValue, Error> {
-    let mut value =
-        HeaderValue::from_str(token.expose_secret()).map_err(|_| Error::ConsumerTokenRefused)?;
+    secret_header(token).ok_or(Error::ConsumerTokenRefused)
+}
+
+/// A token as a header value that is not shown, and zeroed with its last copy, which all share.
+pub(super) fn secret_header(token: &SecretString) -> Option<HeaderValue> {
+    let bytes = Zeroizing::new(token.expose_secret().as_bytes().to_vec());
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes)).ok()?;
     value.set_sensitive(true);
-    Ok(value)
+    Some(value)
 }
 
 /// The features as a header value.

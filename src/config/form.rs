@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::TimeDelta;
 use ipnet::IpNet;
+use secrecy::zeroize::Zeroizing;
 use secrecy::{SecretSlice, SecretString};
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer as _};
@@ -174,8 +175,11 @@ pub(super) const ORIGIN: Form<String> =
 /// The bytes that callbacks are signed with, as the Standard Webhooks specification writes them.
 pub(super) const CALLBACK_SECRET: Form<SecretSlice<u8>> =
     Form::text("whsec_ and the base64 of 24 to 64 bytes", |text| {
-        let bytes = STANDARD.decode(text.strip_prefix("whsec_")?).ok()?;
-        (24..=64).contains(&bytes.len()).then(|| bytes.into())
+        let bytes = Zeroizing::new(STANDARD.decode(text.strip_prefix("whsec_")?).ok()?);
+        // Into a place of just their length: one that is shrunk would leave a copy behind.
+        (24..=64)
+            .contains(&bytes.len())
+            .then(|| bytes.to_vec().into())
     });
 
 /// A kind of event.

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use secrecy::zeroize::Zeroizing;
+
 use super::form::Form;
 use super::problem::Problem;
 use super::source::variable_of;
@@ -190,6 +192,7 @@ impl<'a> Section<'a> {
         let parsed = match (&node.value, &node.origin) {
             (Value::Text(text), Origin::File) => {
                 let filled = placeholder::fill(text, self.environment)
+                    .map(Zeroizing::new)
                     .map_err(|expected| self.report(key, &node.origin, &expected))?;
                 form.parse(&filled)
             }

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use secrecy::zeroize::Zeroizing;
+
 use super::problem::Problem;
 
 /// Where a node was set.
@@ -26,8 +28,8 @@ pub(super) struct Node {
 /// What was written.
 #[derive(Clone)]
 pub(super) enum Value {
-    /// A string of the file, or anything that a variable holds.
-    Text(String),
+    /// A string of the file, or anything that a variable holds; it may be a secret.
+    Text(Zeroizing<String>),
     /// An integer of the file.
     Integer(i64),
     /// Something that no key takes, by the name of its kind.
@@ -92,7 +94,7 @@ impl Table {
 impl Node {
     fn new(value: toml::Value, origin: &Origin) -> Self {
         let value = match value {
-            toml::Value::String(text) => Value::Text(text),
+            toml::Value::String(text) => Value::Text(text.into()),
             toml::Value::Integer(number) => Value::Integer(number),
             toml::Value::Float(_) => Value::Other("a fraction"),
             toml::Value::Boolean(_) => Value::Other("a boolean"),
@@ -124,7 +126,7 @@ impl Node {
         };
         let items = items.into_iter().map(|item| Self {
             origin: origin.clone(),
-            value: Value::Text(item),
+            value: Value::Text(item.into()),
         });
         Some(items.collect())
     }
@@ -133,7 +135,7 @@ impl Node {
     fn set(&mut self, at: &str, path: &[&str], setting: Setting<'_>) -> Result<(), Problem> {
         let Some((segment, rest)) = path.split_first() else {
             self.origin = setting.origin();
-            self.value = Value::Text(setting.text.to_owned());
+            self.value = Value::Text(setting.text.to_owned().into());
             return Ok(());
         };
         match &mut self.value {

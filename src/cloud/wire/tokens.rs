@@ -1,5 +1,6 @@
 //! Domains and tokens.
 
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 /// The domain API's answer in either of its forms: one entry, or the list of all of them.
@@ -32,7 +33,7 @@ impl BaseUris {
 /// Sentinel's answer.
 #[derive(Deserialize)]
 pub(in crate::cloud) struct AppToken {
-    pub(in crate::cloud) access_token: String,
+    pub(in crate::cloud) access_token: SecretString,
 }
 
 /// The claims of an `AppJWT` that say how long it lives, in seconds since the epoch.
@@ -51,7 +52,7 @@ pub(in crate::cloud) struct ConsumerRequest<'a> {
 /// IDP's answer.
 #[derive(Deserialize)]
 pub(in crate::cloud) struct ConsumerToken {
-    pub(in crate::cloud) token: String,
+    pub(in crate::cloud) token: SecretString,
 }
 
 /// The claim of a `ConsumerJWS` that names the consumer.
