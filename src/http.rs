@@ -45,6 +45,7 @@ const IDLE_CONNECTIONS: usize = 256;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Whether requests go through the proxy that the environment names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,15 +226,24 @@ async fn observe<A>(
     exchange: impl AsyncFnOnce(Request) -> Result<A, Error>,
     status: impl FnOnce(&A) -> StatusCode,
 ) -> Result<A, Error> {
+    // A step of its own, so that what the other side does is told apart by the call that it was done for.
+    let trace = trace.child();
     let span = tracing::info_span!(
         "http.send",
         operation,
         host = request.url().host_str(),
         status = Empty,
         duration_ms = Empty,
+        trace_id = trace.trace_id(),
+        span_id = %trace.span_id(),
+        parent_id = trace.parent_id().map(tracing::field::display),
+        sampled = trace.is_sampled(),
     );
     put(&mut request, REQUEST_ID, trace.request_id());
     put(&mut request, TRACEPARENT, &trace.traceparent());
+    if let Some(tracestate) = trace.tracestate() {
+        put(&mut request, TRACESTATE, tracestate);
+    }
     async {
         let begun = Instant::now();
         let answer = exchange(request).await;

@@ -24,6 +24,7 @@ mod idempotency;
 mod limits;
 mod log;
 mod nacks;
+mod parent;
 mod postgres;
 mod requests;
 mod retention;

@@ -38,6 +38,7 @@ pub(super) fn shared(routes: Router, access: &Access) -> Router {
             HeaderName::from_static("last-event-id"),
             HeaderName::from_static("prefer"),
             HeaderName::from_static("traceparent"),
+            HeaderName::from_static("tracestate"),
             HeaderName::from_static("x-request-id"),
         ])
         .expose_headers([

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument as _;
+use uuid::Uuid;
 
 use super::problem::{Code, Problem};
 use crate::clock::SharedClock;
@@ -17,6 +18,7 @@ use crate::types::trace::Trace;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Marks an answer that is an error and has its body already.
 #[derive(Debug, Clone, Copy)]
@@ -29,11 +31,7 @@ pub(super) async fn envelop(
     next: Next,
 ) -> Response {
     let started = Instant::now();
-    let trace = Arc::new(Trace::continue_from(
-        text(request.headers(), &REQUEST_ID),
-        text(request.headers(), &TRACEPARENT),
-        clock.uuid(),
-    ));
+    let trace = Arc::new(begun(request.headers(), clock.uuid()));
     // The pattern, never the path: a path names a user.
     let route = request
         .extensions()
@@ -46,6 +44,11 @@ pub(super) async fn envelop(
         http.method = %request.method(),
         http.route = &route,
         channel.id = tracing::field::Empty,
+        status = tracing::field::Empty,
+        trace_id = trace.trace_id(),
+        span_id = %trace.span_id(),
+        parent_id = trace.parent_id().map(tracing::field::display),
+        sampled = trace.is_sampled(),
     );
     request.extensions_mut().insert(Arc::clone(&trace));
 
@@ -63,6 +66,7 @@ pub(super) async fn envelop(
         metrics.count(&PROBLEMS, [code], 1);
     }
     let status = status.as_u16();
+    span.record("status", status);
     if status >= 500 {
         tracing::error!(status, duration_ms, code, error = cause, "request failed");
     } else if status >= 400 {
@@ -74,6 +78,18 @@ pub(super) async fn envelop(
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
+}
+
+/// The trace that the caller continues, or a new one.
+fn begun(headers: &HeaderMap, fresh: Uuid) -> Trace {
+    // Of two parents neither is known to be the right one.
+    let mut parents = headers.get_all(TRACEPARENT).iter();
+    let parent = parents.next().filter(|_| parents.next().is_none());
+    let parent = parent.and_then(|value| value.to_str().ok());
+    // One that is no text is as malformed as an empty key is.
+    let states = headers.get_all(TRACESTATE).iter();
+    let states = states.map(|value| value.to_str().unwrap_or("="));
+    Trace::continue_from(text(headers, &REQUEST_ID), parent, fresh).with_state(states)
 }
 
 /// The method as a metric's label: anybody may send one that does not exist.

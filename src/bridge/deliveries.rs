@@ -155,7 +155,7 @@ impl Bridge {
             user: None,
             kind,
             body: event.to_json(),
-            traceparent: Some(caller.trace.traceparent()),
+            parent: Some(caller.trace.parent()),
             deliver_until: deliver_for.map(|whole| now + whole),
         };
         let entry = self.entry(caller, now, Action::AddSample { event_id: id, kind });

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::{Instant, sleep};
+use tracing::Instrument as _;
 
 use super::lanes::{LEASE, RENEWAL};
 use super::outcomes::{self, Later};
@@ -225,7 +226,17 @@ impl Bridge {
             return self.give_up(lane, None, "channel-removed").await;
         };
         let clock = &self.parts.clock;
-        let trace = Trace::continue_from(None, request.traceparent.as_deref(), clock.uuid());
+        let trace = Trace::continue_kept(request.parent.as_ref(), clock.uuid());
+        let span = tracing::info_span!(
+            "request.later",
+            account.id = %lane.due.key.account_id,
+            channel.id = %channel.id,
+            request_id = trace.request_id(),
+            trace_id = trace.trace_id(),
+            span_id = %trace.span_id(),
+            parent_id = trace.parent_id().map(tracing::field::display),
+            sampled = trace.is_sampled(),
+        );
         let caller = Caller {
             channel: Arc::clone(channel),
             actor: Actor::Service,
@@ -233,11 +244,22 @@ impl Bridge {
             user: None,
             claim: None,
         };
+        self.send_as(&caller, lane, job).instrument(span).await
+    }
+
+    async fn send_as(
+        &self,
+        caller: &Caller,
+        lane: &Lane<'_>,
+        job: &mut Job,
+    ) -> Result<Next, Error> {
+        let request = lane.request;
+        let clock = &self.parts.clock;
         let key = &lane.due.key;
         let standing = self.parts.store.standing(key).await?;
         let lease = self.renewed(lane.lease);
         let mut attempt = Attempt {
-            caller: &caller,
+            caller,
             key,
             until: Instant::now() + TRY_LIMIT,
             held: Some(Held {

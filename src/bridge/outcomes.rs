@@ -183,7 +183,7 @@ impl Bridge {
             user: Some(lane.due.user),
             kind,
             body: event.to_json(),
-            traceparent: lane.request.traceparent.clone(),
+            parent: lane.request.parent.clone(),
             deliver_until: listener.max_age.map(|max_age| now + max_age),
         })
     }

@@ -338,7 +338,7 @@ impl Bridge {
                     flight,
                     why: later.map(|later| later.why),
                     due_at: now + wait,
-                    traceparent: Some(&caller.trace.traceparent()),
+                    parent: Some(&caller.trace.parent()),
                     attributed: &attributed,
                     key: claim.map(Claimed::request).zip(lease.as_ref()),
                 },

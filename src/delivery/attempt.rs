@@ -8,6 +8,8 @@ use chrono::{DateTime, Utc};
 use reqwest::header::CONTENT_TYPE;
 use secrecy::SecretSlice;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument as _;
+use tracing::field::Empty;
 use url::Url;
 
 use super::target::{Refused, Rules};
@@ -15,6 +17,7 @@ use super::{Channel, sign};
 use crate::clock::SharedClock;
 use crate::http;
 use crate::store::{DueEvent, Tried};
+use crate::types::ids::ChannelId;
 use crate::types::trace::Trace;
 
 /// 10 s: the time that a channel has to answer.
@@ -89,10 +92,31 @@ impl Callback {
     }
 
     /// Sends an event, and says what came of it.
-    pub(super) async fn attempt(&self, event: &DueEvent) -> (Tried, Outcome) {
+    pub(super) async fn attempt(
+        &self,
+        channel_id: &ChannelId,
+        event: &DueEvent,
+    ) -> (Tried, Outcome) {
+        let trace = Trace::continue_kept(event.parent.as_ref(), self.clock.uuid());
+        let span = tracing::info_span!(
+            "delivery.attempt",
+            channel.id = %channel_id,
+            event.id = event.id,
+            status = Empty,
+            trace_id = trace.trace_id(),
+            span_id = %trace.span_id(),
+            parent_id = trace.parent_id().map(tracing::field::display),
+            sampled = trace.is_sampled(),
+        );
+        let (tried, outcome) = self.try_once(event, &trace).instrument(span.clone()).await;
+        span.record("status", tried.status);
+        (tried, outcome)
+    }
+
+    async fn try_once(&self, event: &DueEvent, trace: &Trace) -> (Tried, Outcome) {
         let at = self.clock.now();
         let begun = Instant::now();
-        let answer = timeout(LIMIT, self.send(event, at)).await;
+        let answer = timeout(LIMIT, self.send(event, at, trace)).await;
         let took = begun.elapsed();
         let (status, error, outcome) = match answer {
             Ok(Ok(answer)) => {
@@ -118,7 +142,12 @@ impl Callback {
     }
 
     /// Sends an event; the answer whose body is still arriving, or why there is none.
-    async fn send(&self, event: &DueEvent, at: DateTime<Utc>) -> Result<http::Streamed, String> {
+    async fn send(
+        &self,
+        event: &DueEvent,
+        at: DateTime<Utc>,
+        trace: &Trace,
+    ) -> Result<http::Streamed, String> {
         self.rules
             .check(&self.url)
             .map_err(|refused| refused.to_string())?;
@@ -135,8 +164,7 @@ impl Callback {
             .body(event.body.clone())
             .build()
             .map_err(|error| cause(&error.without_url()))?;
-        let trace = Trace::continue_from(None, event.traceparent.as_deref(), self.clock.uuid());
-        let answer = self.http.stream("delivery.post", &trace, request).await;
+        let answer = self.http.stream("delivery.post", trace, request).await;
         answer.map_err(|error| cause(&error))
     }
 }

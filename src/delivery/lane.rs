@@ -118,7 +118,8 @@ impl<'a> Run<'a> {
             self.shared.parts.metrics.count(&EXPIRED, [], 1);
             return self.go_on(event, None, too_old).await;
         }
-        let (tried, outcome) = self.shared.callback.attempt(event).await;
+        let channel_id = &self.shared.channel_id;
+        let (tried, outcome) = self.shared.callback.attempt(channel_id, event).await;
         tracing::debug!(
             channel.id = %self.shared.channel_id,
             event.id = event.id,

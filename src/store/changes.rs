@@ -23,6 +23,7 @@ use super::{Echo, Error, HostedFile, NewEvent, Store, UserRef, run};
 use crate::types::conversation::{Announced, ConversationChange};
 use crate::types::file::FileId;
 use crate::types::ids::{AccountId, ChannelId, ConversationId, UserId};
+use crate::types::trace::Parent;
 use applying::settle;
 pub(super) use keeping::forget_changes;
 use keeping::keep;
@@ -47,8 +48,8 @@ pub struct Arrival {
     pub kind: &'static str,
     /// The change as it came.
     pub body: String,
-    /// The request that it came with.
-    pub traceparent: Option<String>,
+    /// The trace of the request that it came with.
+    pub parent: Option<Parent>,
 }
 
 /// The number of a change within a dialog, which counts on whoever speaks.
@@ -71,8 +72,8 @@ pub enum Change<'a> {
         kind: &'a str,
         /// The change as it came.
         body: &'a str,
-        /// The request that it came with.
-        traceparent: Option<&'a str>,
+        /// The trace of the request that it came with.
+        parent: Option<&'a Parent>,
     },
 }
 
@@ -176,7 +177,7 @@ impl Store {
             change: Change::Kept {
                 kind: &row.kind,
                 body: &row.body,
-                traceparent: row.traceparent.as_deref(),
+                parent: row.parent.0.as_ref(),
             },
         });
         let fresh_changes = fresh().map(|(index, arrival)| Candidate {

@@ -8,10 +8,12 @@
 use chrono::{DateTime, Utc};
 
 use super::deliveries::time;
+use super::parent::ParentRow;
 use super::tx::on;
 use super::{DeliveryState, Error, Store, claiming, run};
 use crate::types::event::EventType;
 use crate::types::ids::ChannelId;
+use crate::types::trace::Parent;
 
 /// Lanes that are woken by one statement.
 const WAKE_BATCH: i64 = 1000;
@@ -43,7 +45,7 @@ pub struct DueEvent {
     /// The event as channels get it.
     pub body: String,
     /// What it came about by.
-    pub traceparent: Option<String>,
+    pub parent: Option<Parent>,
     /// When it was stored.
     pub created_at: DateTime<Utc>,
     /// How often its delivery was tried.
@@ -103,7 +105,8 @@ struct DueRow {
     id: String,
     kind: String,
     body: String,
-    traceparent: Option<String>,
+    #[sqlx(flatten)]
+    parent: ParentRow,
     created_at: i64,
     attempts: i64,
     deliver_until: Option<i64>,
@@ -158,7 +161,7 @@ impl Store {
     pub async fn due_events(&self, lane: &Lane, limit: u32) -> Result<Vec<DueEvent>, Error> {
         let rows: Vec<DueRow> = run!(self, readers, |db| {
             sqlx::query_as(
-                "SELECT position, id, kind, body, traceparent, created_at, attempts, deliver_until FROM events
+                "SELECT position, id, kind, body, traceparent, tracestate, created_at, attempts, deliver_until FROM events
                  WHERE channel_id = $1 AND delivery = 'pending'
                    -- not =, after which whatever index is ordered by position would serve, and all users' events be read
                    AND COALESCE(user_ref, 0) >= $2 AND COALESCE(user_ref, 0) <= $2
@@ -407,7 +410,7 @@ impl TryFrom<DueRow> for DueEvent {
             id: row.id,
             kind: row.kind,
             body: row.body,
-            traceparent: row.traceparent,
+            parent: row.parent.0,
             created_at: time(row.created_at)?,
             attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
             // What is pending always has an end; without one it would be tried for ever.

@@ -13,6 +13,7 @@ use super::{Error, Store, UserRef, run};
 use crate::types::audit::Entry;
 use crate::types::event::{EventId, EventType};
 use crate::types::ids::{ChannelId, UserKey};
+use crate::types::trace::Parent;
 
 /// An event to be added to a channel's log.
 #[derive(Debug, Clone)]
@@ -28,7 +29,7 @@ pub struct NewEvent {
     /// The event as channels get it.
     pub body: String,
     /// What it came about by.
-    pub traceparent: Option<String>,
+    pub parent: Option<Parent>,
     /// Until when its delivery is tried; none where the channel has no callback URL.
     pub deliver_until: Option<DateTime<Utc>>,
 }
@@ -220,7 +221,8 @@ async fn append_to(
                     "user": event.user.map(|user| user.0),
                     "kind": event.kind.as_str(),
                     "body": event.body,
-                    "traceparent": event.traceparent,
+                    "traceparent": event.parent.as_ref().map(|parent| &parent.traceparent),
+                    "tracestate": event.parent.as_ref().and_then(|parent| parent.tracestate.as_ref()),
                     "until": event.deliver_until.map(|until| until.timestamp_millis()),
                 })
             }),
@@ -228,9 +230,10 @@ async fn append_to(
     on!(tx, |db| {
         sqlx::query(
             "INSERT INTO events
-                 (channel_id, position, id, user_ref, kind, body, traceparent, created_at, delivery, deliver_until)
+                 (channel_id, position, id, user_ref, kind, body, traceparent, tracestate, created_at, delivery,
+                  deliver_until)
              SELECT $1, CAST(value ->> 'position' AS BIGINT), value ->> 'id', CAST(value ->> 'user' AS BIGINT),
-                    value ->> 'kind', value ->> 'body', value ->> 'traceparent', $3,
+                    value ->> 'kind', value ->> 'body', value ->> 'traceparent', value ->> 'tracestate', $3,
                     CASE WHEN value ->> 'until' IS NOT NULL THEN 'pending' END,
                     CAST(value ->> 'until' AS BIGINT)
              FROM json_each($2)",

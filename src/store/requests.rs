@@ -12,6 +12,7 @@ mod settling;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::parent::ParentRow;
 use super::tx::{Tx, on};
 use super::users::{UserRef, key};
 use super::{Error, KeyedRequest, Lease, Store, idempotency, run};
@@ -19,6 +20,7 @@ use crate::types::event::data::Failure;
 use crate::types::file::{FileId, FileType};
 use crate::types::ids::{ChannelId, ConversationId, UserId, UserKey};
 use crate::types::message::{MessageId, Sequence};
+use crate::types::trace::Parent;
 
 pub(super) use echoes::hear_echoes;
 pub use echoes::{Echo, Hearing};
@@ -110,8 +112,8 @@ pub struct NewRequest<'a> {
     pub why: Option<&'a str>,
     /// When it is due.
     pub due_at: DateTime<Utc>,
-    /// The request that it came with.
-    pub traceparent: Option<&'a str>,
+    /// The trace of the request that it came with.
+    pub parent: Option<&'a Parent>,
     /// Numbers in dialogs of the user that are known to be of other messages.
     pub attributed: &'a [(String, Sequence)],
     /// The key that it bears, under the lease by which that is held.
@@ -157,7 +159,7 @@ pub struct Request {
     /// The last try, where it is one that an echo can be known of.
     pub flight: Option<Flight>,
     /// The request that it came with.
-    pub traceparent: Option<String>,
+    pub parent: Option<Parent>,
 }
 
 /// A request as its channel sees it.
@@ -209,7 +211,8 @@ struct RequestRow {
     dialog_id: Option<String>,
     digest: Option<String>,
     tried_at: Option<i64>,
-    traceparent: Option<String>,
+    #[sqlx(flatten)]
+    parent: ParentRow,
 }
 
 #[derive(sqlx::FromRow)]
@@ -280,8 +283,8 @@ impl Store {
         on!(tx, |db| {
             sqlx::query(
                 "INSERT INTO requests (id, user_ref, channel_id, kind, body, content, content_size, state, created_at,
-                     expires_at, attempts, conversation_id, sequences, dialog_id, digest, tried_at, traceparent)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+                     expires_at, attempts, conversation_id, sequences, dialog_id, digest, tried_at, traceparent, tracestate)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
             )
             .bind(new.id.to_string())
             .bind(user.0)
@@ -299,7 +302,8 @@ impl Store {
             .bind(flight.map(|flight| &flight.dialog_id[..]))
             .bind(flight.map(|flight| &flight.digest[..]))
             .bind(flight.map(|flight| flight.begun_at.timestamp_millis()))
-            .bind(new.traceparent)
+            .bind(new.parent.map(|parent| &parent.traceparent[..]))
+            .bind(new.parent.and_then(|parent| parent.tracestate.as_deref()))
             .execute(db)
             .await?
             .rows_affected()
@@ -476,7 +480,7 @@ impl TryFrom<RequestRow> for Request {
             conversation_id,
             sequences: sequences(&row.sequences)?,
             flight,
-            traceparent: row.traceparent,
+            parent: row.parent.0,
         })
     }
 }

@@ -1,14 +1,42 @@
 //! What ties the parts of one request together: its id and its W3C trace context.
+//!
+//! Source: W3C Recommendation "Trace Context" of 23 November 2021.
+
+mod state;
 
 use std::fmt;
 
 use uuid::Uuid;
 
+/// `flags` that are understood: sampled, and, from level 2 on, that the trace id is random. Others must not be passed on.
+const FLAGS: u8 = 0b11;
+
+/// The flag of a trace that its beginner records.
+const SAMPLED: u8 = 0b01;
+
 /// The id and trace of one request, passed on to every call that it causes.
 #[derive(Debug, Clone)]
 pub struct Trace {
     request_id: String,
-    traceparent: Traceparent,
+    /// 32 lower-case hex digits.
+    trace_id: String,
+    span_id: SpanId,
+    parent_id: Option<SpanId>,
+    flags: u8,
+    tracestate: Option<String>,
+}
+
+/// A span: one step of a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpanId(u64);
+
+/// What is kept of a trace, for what comes of it later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    /// The trace, and the span that was the cause.
+    pub traceparent: String,
+    /// What other participants want to be passed on.
+    pub tracestate: Option<String>,
 }
 
 impl Trace {
@@ -22,18 +50,52 @@ impl Trace {
         let request_id = request_id
             .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()))
             .map_or_else(own_id, str::to_owned);
-        // A span id of zeros means "invalid"; the variant bits of a UUID keep this half of one from being that.
-        let (_, span_id) = Uuid::new_v4().as_u64_pair();
-        let (trace_id, flags) = traceparent
-            .and_then(Traceparent::parse)
-            .unwrap_or((Uuid::new_v4().simple().to_string(), 1));
+        let parent = traceparent.and_then(Traceparent::parse);
+        let (trace_id, parent_id, flags) = parent.map_or_else(
+            || (Uuid::new_v4().simple().to_string(), None, SAMPLED),
+            |parent| (parent.trace_id, Some(parent.span_id), parent.flags),
+        );
         Self {
             request_id,
-            traceparent: Traceparent {
-                trace_id,
-                span_id,
-                flags,
-            },
+            trace_id,
+            span_id: SpanId::random(),
+            parent_id,
+            flags,
+            tracestate: None,
+        }
+    }
+
+    /// With what the caller's `tracestate` headers say; nothing of it where the trace is not the caller's, or they are malformed.
+    #[must_use]
+    pub fn with_state<'a>(self, headers: impl IntoIterator<Item = &'a str>) -> Self {
+        let tracestate = self.parent_id.and_then(|_| state::read(headers));
+        Self { tracestate, ..self }
+    }
+
+    /// Continues what was kept.
+    #[must_use]
+    pub fn continue_kept(parent: Option<&Parent>, fresh: Uuid) -> Self {
+        let traceparent = parent.map(|parent| &parent.traceparent[..]);
+        let tracestate = parent.and_then(|parent| parent.tracestate.as_deref());
+        Self::continue_from(None, traceparent, fresh).with_state(tracestate)
+    }
+
+    /// The next step of the same request.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self {
+            span_id: SpanId::random(),
+            parent_id: Some(self.span_id),
+            ..self.clone()
+        }
+    }
+
+    /// What is to be kept, for what comes of this later.
+    #[must_use]
+    pub fn parent(&self) -> Parent {
+        Parent {
+            traceparent: self.traceparent(),
+            tracestate: self.tracestate.clone(),
         }
     }
 
@@ -46,21 +108,69 @@ impl Trace {
     /// The value of the `traceparent` header for calls that this request causes.
     #[must_use]
     pub fn traceparent(&self) -> String {
-        self.traceparent.to_string()
+        let Self {
+            trace_id,
+            span_id,
+            flags,
+            ..
+        } = self;
+        format!("00-{trace_id}-{span_id}-{flags:02x}")
+    }
+
+    /// The value of the `tracestate` header for them.
+    #[must_use]
+    pub fn tracestate(&self) -> Option<&str> {
+        self.tracestate.as_deref()
+    }
+
+    /// The trace: all that one cause has led to, wherever.
+    #[must_use]
+    pub fn trace_id(&self) -> &str {
+        &self.trace_id
+    }
+
+    /// This step of it.
+    #[must_use]
+    pub fn span_id(&self) -> SpanId {
+        self.span_id
+    }
+
+    /// The step that led to this one.
+    #[must_use]
+    pub fn parent_id(&self) -> Option<SpanId> {
+        self.parent_id
+    }
+
+    /// Whether whoever began the trace records it.
+    #[must_use]
+    pub fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
     }
 }
 
-#[derive(Debug, Clone)]
+impl SpanId {
+    fn random() -> Self {
+        // Zero means "invalid"; the variant bits of a UUID keep this half of one from being that.
+        let (_, id) = Uuid::new_v4().as_u64_pair();
+        Self(id)
+    }
+}
+
+impl fmt::Display for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 struct Traceparent {
-    /// 32 lower-case hex digits.
     trace_id: String,
-    span_id: u64,
+    span_id: SpanId,
     flags: u8,
 }
 
 impl Traceparent {
-    /// Trace id and flags of a `traceparent` value; `None` where the recommendation calls it invalid.
-    fn parse(value: &str) -> Option<(String, u8)> {
+    /// A `traceparent` value; `None` where the recommendation calls it invalid.
+    fn parse(value: &str) -> Option<Self> {
         let mut parts = value.split('-');
         let (version, trace_id, span_id, flags) =
             (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -79,22 +189,14 @@ impl Traceparent {
             && span_id.bytes().any(|b| b != b'0')
             // Later versions may append members, version 00 has exactly four.
             && (version != "00" || parts.next().is_none());
-        valid.then(|| {
-            (
-                trace_id.to_owned(),
-                u8::from_str_radix(flags, 16).unwrap_or_default(),
-            )
+        if !valid {
+            return None;
+        }
+        Some(Self {
+            trace_id: trace_id.to_owned(),
+            span_id: SpanId(u64::from_str_radix(span_id, 16).ok()?),
+            flags: u8::from_str_radix(flags, 16).ok()? & FLAGS,
         })
-    }
-}
-
-impl fmt::Display for Traceparent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "00-{}-{:016x}-{:02x}",
-            self.trace_id, self.span_id, self.flags
-        )
     }
 }
 
@@ -114,6 +216,54 @@ mod tests {
         assert!(traceparent.ends_with("-00"));
         assert!(!traceparent.contains("b7ad6b7169203331"));
         assert!(Traceparent::parse(&traceparent).is_some());
+    }
+
+    #[test]
+    fn flags_that_are_not_understood_are_not_passed_on() {
+        for (given, passed) in [
+            ("00", "00"),
+            ("01", "01"),
+            ("03", "03"),
+            ("ff", "03"),
+            ("fc", "00"),
+        ] {
+            let traceparent = format!("{}{given}", TRACEPARENT.strip_suffix("00").unwrap());
+            let trace = Trace::continue_from(None, Some(&traceparent), Uuid::nil());
+
+            assert!(
+                trace.traceparent().ends_with(&format!("-{passed}")),
+                "{given}"
+            );
+            assert_eq!(trace.is_sampled(), passed != "00");
+        }
+    }
+
+    #[test]
+    fn a_child_and_what_is_kept_continue_the_trace_and_its_state() {
+        let trace = Trace::continue_from(Some("abc"), Some(TRACEPARENT), Uuid::nil());
+        let trace = trace.with_state(["rojo=1", "congo=2"]);
+
+        let child = trace.child();
+        let later = Trace::continue_kept(Some(&child.parent()), Uuid::nil());
+
+        assert_eq!(trace.parent_id().unwrap().to_string(), "b7ad6b7169203331");
+        assert_eq!(child.parent_id(), Some(trace.span_id()));
+        assert_eq!(later.parent_id(), Some(child.span_id()));
+        assert_ne!(later.span_id(), child.span_id());
+        for trace in [&trace, &child, &later] {
+            assert_eq!(trace.trace_id(), "0af7651916cd43dd8448eb211c80319c");
+            assert_eq!(trace.tracestate(), Some("rojo=1,congo=2"));
+        }
+        assert_eq!(child.request_id(), "abc");
+    }
+
+    #[test]
+    fn a_state_without_its_trace_is_dropped() {
+        for traceparent in [None, Some("00-0-0-0")] {
+            let trace = Trace::continue_from(None, traceparent, Uuid::nil());
+
+            assert_eq!(trace.with_state(["rojo=1"]).tracestate(), None);
+        }
     }
 
     #[test]

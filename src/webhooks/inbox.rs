@@ -373,7 +373,7 @@ mod tests {
                 open: None,
                 kind: change.kind().as_str(),
                 body: text.clone(),
-                traceparent: None,
+                parent: None,
             },
             change,
         });

@@ -13,6 +13,7 @@ use crate::types::event::{EventId, EventType, Listener};
 use crate::types::file::FileId;
 use crate::types::ids::{ChannelId, UserId};
 use crate::types::message::Digest;
+use crate::types::trace::Parent;
 
 /// 10 s: how long a sign of typing is worth anything.
 const TYPING_AGE: TimeDelta = TimeDelta::seconds(10);
@@ -83,8 +84,8 @@ impl Translate for Reading<'_> {
     }
 
     fn translate(&self, change: Change<'_>, known: &Known, file: Option<FileId>) -> Translation {
-        let outcome = self.with(change, |change, traceparent| {
-            self.interpreter.come_to(change, traceparent, known, file)
+        let outcome = self.with(change, |change, parent| {
+            self.interpreter.come_to(change, parent, known, file)
         });
         match outcome {
             Some(Ok(translation)) => translation,
@@ -134,20 +135,16 @@ impl Reading<'_> {
     fn with<T>(
         &self,
         change: Change<'_>,
-        with: impl FnOnce(&wire::Change, Option<&str>) -> T,
+        with: impl FnOnce(&wire::Change, Option<&Parent>) -> T,
     ) -> Option<T> {
         match change {
             Change::Arrived(index) => {
                 let (change, arrival) = (self.changes.get(index)?, self.arrivals.get(index)?);
-                Some(with(change, arrival.traceparent.as_deref()))
+                Some(with(change, arrival.parent.as_ref()))
             }
-            Change::Kept {
-                kind,
-                body,
-                traceparent,
-            } => {
+            Change::Kept { kind, body, parent } => {
                 let kind = kind.parse().unwrap_or(wire::Kind::Unknown);
-                Some(with(&wire::Change::parse(kind, body), traceparent))
+                Some(with(&wire::Change::parse(kind, body), parent))
             }
         }
     }
@@ -157,7 +154,7 @@ impl Interpreter {
     fn come_to(
         &self,
         change: &wire::Change,
-        traceparent: Option<&str>,
+        parent: Option<&Parent>,
         known: &Known,
         file: Option<FileId>,
     ) -> Result<Translation, Ignored> {
@@ -189,7 +186,7 @@ impl Interpreter {
                 user: Some(known.user),
                 kind,
                 body: event.to_json(),
-                traceparent: traceparent.map(str::to_owned),
+                parent: parent.cloned(),
                 deliver_until: self.deliver_until(listener, kind),
             }
         });

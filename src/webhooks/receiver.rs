@@ -158,7 +158,7 @@ fn read(account_id: &AccountId, trace: &Trace, change: Change) -> Option<Read> {
         open,
         kind: change.kind().as_str(),
         body: change.json().to_owned(),
-        traceparent: Some(trace.traceparent()),
+        parent: Some(trace.parent()),
     };
     Some(Read { arrival, change })
 }

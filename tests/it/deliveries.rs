@@ -10,6 +10,7 @@ use liveperson_bridge::store::{DeliveryState, EventRecord, NewEvent, Store};
 use liveperson_bridge::types::audit::{Action, Actor, Entry, EntryId};
 use liveperson_bridge::types::event::{EventId, EventType};
 use liveperson_bridge::types::ids::{ChannelId, UserKey};
+use liveperson_bridge::types::trace::Parent;
 use reqwest::Url;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
@@ -170,7 +171,10 @@ async fn event(store: &Store, user: &str, text: &str, now: DateTime<Utc>) -> New
         user: Some(store.ensure_user(&key, now).await.unwrap()),
         kind: EventType::MessageCreated,
         body: body.to_string(),
-        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+        parent: Some(Parent {
+            traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
+            tracestate: Some("rojo=1".to_owned()),
+        }),
         deliver_until: Some(now + MAX_AGE),
     }
 }
@@ -208,6 +212,7 @@ async fn a_callback_is_signed_and_tells_of_its_event(engine: Engine) {
         "{traceparent}"
     );
     assert!(!traceparent.contains("b7ad6b7169203331"), "{traceparent}");
+    assert_eq!(received.header("tracestate"), "rojo=1");
     let webhook = Webhook::new(SECRET).unwrap();
     webhook.verify(&received.body, &received.headers).unwrap();
     let record = bed.eventually_is(told.id, DeliveryState::Delivered).await;

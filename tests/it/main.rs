@@ -56,6 +56,7 @@ mod storage_outages;
 mod store;
 mod surveys;
 mod tokens;
+mod traces;
 mod typing;
 mod user_ids;
 mod validation;

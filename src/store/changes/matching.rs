@@ -8,6 +8,7 @@ use serde_json::json;
 use super::announcement::{announced, time};
 use super::{Arrival, Known, Turn};
 use crate::store::log::batch;
+use crate::store::parent::ParentRow;
 use crate::store::tx::{Tx, on};
 use crate::store::{Error, UserRef};
 
@@ -20,7 +21,8 @@ pub(super) struct KeptRow {
     sequence: Option<i64>,
     pub(super) kind: String,
     pub(super) body: String,
-    pub(super) traceparent: Option<String>,
+    #[sqlx(flatten)]
+    pub(super) parent: ParentRow,
 }
 
 impl KeptRow {
@@ -95,7 +97,7 @@ pub(super) async fn take_kept(
             "DELETE FROM early_changes
              WHERE place IN (SELECT value ->> 'place' FROM json_each($1))
                AND EXISTS (SELECT 1 FROM dialogs d WHERE d.id = early_changes.place)
-             RETURNING id, account_id, place, dialog_id, sequence, kind, body, traceparent",
+             RETURNING id, account_id, place, dialog_id, sequence, kind, body, traceparent, tracestate",
         )
         .bind(named(places))
         .fetch_all(db)

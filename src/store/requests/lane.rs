@@ -93,7 +93,7 @@ impl Store {
         let row: Option<RequestRow> = run!(self, readers, |db| {
             sqlx::query_as(
             "SELECT id, channel_id, body, content, state, created_at, expires_at, attempts, conversation_id, sequences,
-                    dialog_id, digest, tried_at, traceparent
+                    dialog_id, digest, tried_at, traceparent, tracestate
              FROM requests WHERE user_ref = $1 AND settled_at IS NULL ORDER BY ordinal LIMIT 1",
         )
         .bind(user.0)

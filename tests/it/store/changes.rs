@@ -83,7 +83,7 @@ impl Translate for Scripted {
                 Some(file) => file.to_string(),
                 None => format!("{}: {body}", known.user_id),
             },
-            traceparent: None,
+            parent: None,
             deliver_until: None,
         };
         // "state 7 open", "state 7 closed", "survey 7 dialog-id"
@@ -175,7 +175,7 @@ fn arrival(place: &str, key: Option<&str>, body: &str) -> Arrival {
         open: None,
         kind: "message",
         body: body.to_owned(),
-        traceparent: None,
+        parent: None,
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn event(channel_id: &str, user: UserRef, body: &str) -> NewEvent {
         user: Some(user),
         kind: EventType::MessageCreated,
         body: body.to_owned(),
-        traceparent: None,
+        parent: None,
         deliver_until: Some(at(1000)),
     }
 }

@@ -58,7 +58,7 @@ fn request<'a>(number: u128, channel_id: &'a ChannelId, body: &'a str) -> NewReq
         flight: None,
         why: None,
         due_at: at(1),
-        traceparent: None,
+        parent: None,
         attributed: &[],
         key: None,
     }
@@ -215,7 +215,7 @@ async fn what_is_settled_is_over_and_told_with_it(engine: Engine) {
         user: Some(user),
         kind: EventType::MessageFailed,
         body: "{}".to_owned(),
-        traceparent: None,
+        parent: None,
         deliver_until: None,
     };
 

@@ -36,7 +36,7 @@ fn arrival(place: &str, key: Option<&str>) -> Arrival {
         open: None,
         kind: "ms.MessagingEventNotification",
         body: "{}".to_owned(),
-        traceparent: None,
+        parent: None,
     }
 }
 

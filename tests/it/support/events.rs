@@ -64,7 +64,7 @@ pub(crate) fn message(channel: &str, user: UserRef, user_id: &str, text: &str) -
         user: Some(user),
         kind: EventType::MessageCreated,
         body: event.to_json(),
-        traceparent: None,
+        parent: None,
         deliver_until: None,
     }
 }

@@ -1,0 +1,25 @@
+//! The trace that a row came about by, in two columns.
+
+use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
+
+use crate::types::trace::Parent;
+
+/// The columns `traceparent` and `tracestate`; a version that knew only one of them leaves the other empty.
+#[derive(Debug)]
+pub(super) struct ParentRow(pub(super) Option<Parent>);
+
+impl<'r, R> FromRow<'r, R> for ParentRow
+where
+    R: Row,
+    &'static str: ColumnIndex<R>,
+    Option<String>: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        let tracestate: Option<String> = row.try_get("tracestate")?;
+        let traceparent: Option<String> = row.try_get("traceparent")?;
+        Ok(Self(traceparent.map(|traceparent| Parent {
+            traceparent,
+            tracestate,
+        })))
+    }
+}

@@ -1,0 +1,115 @@
+//! `tracestate`: what other participants of a trace want to be passed on, which is no business of ours.
+
+use std::ops::RangeInclusive;
+
+/// Characters that are passed on; what a participant has to carry at least.
+const LIMIT: usize = 512;
+
+/// Members that there may be.
+const MAX_MEMBERS: usize = 32;
+
+/// Characters from which on a member is the first to go.
+const LONG: usize = 128;
+
+/// The headers as the one that is passed on; `None` where one of them is malformed, or nothing is in them.
+///
+/// What is too long loses its long members first, and then those at its end, which are the oldest.
+pub(super) fn read<'a>(headers: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let mut members = Vec::new();
+    for member in headers.into_iter().flat_map(|header| header.split(',')) {
+        let member = member.trim_matches([' ', '\t']);
+        // An empty one is allowed.
+        if member.is_empty() {
+            continue;
+        }
+        if members.len() == MAX_MEMBERS || !is_member(member) {
+            return None;
+        }
+        members.push(member);
+    }
+    while length(&members) > LIMIT {
+        let long = members.iter().rposition(|member| member.len() > LONG);
+        members.remove(long.unwrap_or(members.len() - 1));
+    }
+    (!members.is_empty()).then(|| members.join(","))
+}
+
+fn length(members: &[&str]) -> usize {
+    let commas = members.len().saturating_sub(1);
+    members.iter().map(|member| member.len()).sum::<usize>() + commas
+}
+
+fn is_member(member: &str) -> bool {
+    let Some((key, value)) = member.split_once('=') else {
+        return false;
+    };
+    let is_key = |text: &str, lengths: RangeInclusive<usize>| {
+        lengths.contains(&text.len())
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-*/".contains(&b))
+            && !text.starts_with(['_', '-', '*', '/'])
+    };
+    let known = match key.split_once('@') {
+        Some((tenant, system)) => is_key(tenant, 1..=241) && is_key(system, 1..=14),
+        None => is_key(key, 1..=256),
+    };
+    known
+        && (1..=256).contains(&value.len())
+        && value.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'=')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_become_one_in_their_order() {
+        assert_eq!(
+            read([
+                "rojo=00f067aa0ba902b7, congo=t61rcWkgMzE",
+                "",
+                " a@b=x y ,,"
+            ])
+            .unwrap(),
+            "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE,a@b=x y"
+        );
+        assert_eq!(read([]), None);
+        assert_eq!(read([" ,"]), None);
+    }
+
+    #[test]
+    fn a_malformed_one_is_dropped_whole() {
+        for bad in [
+            "rojo",
+            "=1",
+            "rojo=",
+            "Rojo=1",
+            "_rojo=1",
+            "rojo=1=2",
+            "rojo=\u{e9}",
+            "rojo=a\nb",
+            "@b=1",
+            "a@=1",
+            "a@b@c=1",
+            &format!("{}=1", "k".repeat(257)),
+            &format!("rojo={}", "v".repeat(257)),
+            &vec!["a=1"; 33].join(","),
+        ] {
+            assert_eq!(read(["congo=1", bad]), None, "{bad:?}");
+        }
+        assert!(read([&*vec!["a=1"; 32].join(",")]).is_some());
+    }
+
+    #[test]
+    fn what_is_too_long_loses_long_members_and_then_the_oldest() {
+        let long = format!("long={}", "l".repeat(150));
+        let short: Vec<_> = (0..9).map(|i| format!("s{i}={}", "s".repeat(50))).collect();
+
+        let passed = read([&*long, &*short.join(",")]).unwrap();
+        let only_short = read([&*short.join(","), &*short.join(",")]).unwrap();
+
+        assert_eq!(passed, short.join(","));
+        assert!(only_short.len() <= LIMIT && only_short.starts_with(&passed));
+    }
+}
