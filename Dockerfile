@@ -32,6 +32,8 @@ WORKDIR /
 # 8080: the facade and the Cloud's webhooks. 9090: probes and metrics, not for the load balancer.
 EXPOSE 8080 9090
 STOPSIGNAL SIGTERM
+# One JSON object a line, for whatever collects the logs of containers.
+ENV LOG_FORMAT=json
 # No HEALTHCHECK: it would need a client in the image. Probe GET /livez and /readyz on port 9090.
 ENTRYPOINT ["/usr/local/bin/liveperson-bridge"]
 CMD ["serve", "--config", "/etc/liveperson-bridge/bridge.toml"]

@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 
 use crate::config::{self, Config};
-use crate::telemetry;
+use crate::telemetry::log;
 
 /// Bad usage or configuration.
 const BAD_USAGE: u8 = 2;
@@ -35,6 +35,15 @@ struct Arguments {
         help = "The configuration; else $BRIDGE_CONFIG, else bridge.toml where it exists"
     )]
     config: Option<PathBuf>,
+    #[arg(
+        long,
+        global = true,
+        env = "LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "human",
+        help = "How the log is written: human, or json, one object a line; $RUST_LOG says how detailed it is"
+    )]
+    log_format: log::Format,
     #[command(subcommand)]
     command: Command,
 }
@@ -64,7 +73,14 @@ enum Command {
 #[must_use]
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
-    telemetry::init();
+    let format = arguments.log_format;
+    match log::filter() {
+        Ok(filter) => log::init(format, filter),
+        Err(error) => {
+            log::tell_failure(format, &error.to_string());
+            return ExitCode::from(BAD_USAGE);
+        }
+    }
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -78,8 +94,7 @@ pub fn run() -> ExitCode {
             } else {
                 1
             };
-            // Nothing is left to do when standard error is gone.
-            drop(writeln!(std::io::stderr(), "error: {error:#}"));
+            log::tell_failure(format, &format!("{error:#}"));
             ExitCode::from(code)
         }
     }

@@ -33,6 +33,7 @@ mod house;
 mod idempotency;
 mod isolation;
 mod load;
+mod logs;
 mod long_texts;
 mod looking_after;
 mod metrics;

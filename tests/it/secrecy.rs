@@ -31,11 +31,12 @@ const CALLBACK_PASSWORD: &str = "password-of-the-callback";
 const CALLBACK_TOKEN: &str = "token-of-the-callback";
 
 async fn the_log_shows_no_secret_and_nobodys_words(engine: Engine) {
-    for level in ["info", "trace"] {
+    for (level, format) in [("info", "human"), ("trace", "human"), ("trace", "json")] {
         let cloud = Cloud::start().await;
         let database = Database::create(engine).await;
         let toml = planted(&database, &cloud);
-        let (mut process, sms, admin) = Process::serve_logging(&toml, level).await;
+        let environment = [("RUST_LOG", level), ("LOG_FORMAT", format)];
+        let (mut process, sms, admin) = Process::serve_with(&toml, &environment).await;
 
         let token = agents_and_operators(&sms).await;
         let problems = scenario(&sms, &cloud).await;
@@ -60,12 +61,16 @@ async fn the_log_shows_no_secret_and_nobodys_words(engine: Engine) {
             assert!(!rest.contains(secret), "{secret} is at rest");
             assert!(!rest.contains(&hex), "{secret} is at rest as bytes");
         }
+        let target = match format {
+            "json" => "\"target\":\"audit\"",
+            _ => " audit: ",
+        };
         let log = [process.log(), metrics, audit.output, audit.errors].join("\n");
         for expected in [
             "request answered",
             "request refused",
             "request failed",
-            " audit: ",
+            target,
         ] {
             assert!(log.contains(expected), "the log lacks {expected}: {log}");
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
@@ -65,7 +66,7 @@ pub(crate) struct Process {
 }
 
 /// What a line of the log says once the service listens.
-const SERVING: &str = " serving ";
+const SERVING: &str = "serving";
 
 /// Lines that another task goes on collecting.
 type Lines = Arc<Mutex<Vec<String>>>;
@@ -87,19 +88,22 @@ impl Process {
 
     /// Starts `serve` with this configuration and waits until it listens; the channel `sms` and the admin address.
     pub(crate) async fn serve(toml: &str) -> (Self, Channel, Channel) {
-        Self::serve_logging(toml, "info").await
+        Self::serve_with(toml, &[]).await
     }
 
-    /// The same with a log as detailed as `RUST_LOG` can say.
-    pub(crate) async fn serve_logging(toml: &str, level: &str) -> (Self, Channel, Channel) {
-        Self::start_serving(Path::new(PROGRAM), toml, level)
+    /// The same with these environment variables.
+    pub(crate) async fn serve_with(
+        toml: &str,
+        environment: &[(&str, &str)],
+    ) -> (Self, Channel, Channel) {
+        Self::start_serving(Path::new(PROGRAM), toml, environment)
             .listening()
             .await
     }
 
     /// The same with another version of the program.
     pub(crate) async fn serve_program(program: &Path, toml: &str) -> (Self, Channel, Channel) {
-        Self::start_serving(program, toml, "info").listening().await
+        Self::start_serving(program, toml, &[]).listening().await
     }
 
     async fn listening(self) -> (Self, Channel, Channel) {
@@ -110,7 +114,7 @@ impl Process {
 
     /// The same where it may end instead, as without a database.
     pub(crate) async fn try_serve(toml: &str) -> Result<(Self, Channel, Channel), String> {
-        let mut process = Self::start_serving(Path::new(PROGRAM), toml, "info");
+        let mut process = Self::start_serving(Path::new(PROGRAM), toml, &[]);
         let ended = eventually("it serves or ends", async || {
             let serving = find(&process.log, SERVING).map(Ok);
             serving.or_else(|| process.child.try_wait().unwrap().map(Err))
@@ -124,9 +128,11 @@ impl Process {
         Ok((process, sms, admin))
     }
 
-    fn start_serving(program: &Path, toml: &str, level: &str) -> Self {
+    fn start_serving(program: &Path, toml: &str, environment: &[(&str, &str)]) -> Self {
         let (folder, mut command) = configured_of(program, "serve", toml);
-        command.env("RUST_LOG", level);
+        command
+            .env("RUST_LOG", "info")
+            .envs(environment.iter().copied());
         let mut process = Self::start(command);
         process.folder = Some(folder);
         process
@@ -220,11 +226,15 @@ fn find(lines: &Lines, text: &str) -> Option<String> {
 /// The channel `sms` and the admin address, as the line says that tells of serving.
 fn addresses(serving: &str) -> (Channel, Channel) {
     let address = |key: &str| {
-        let value = serving.split(key).nth(1).unwrap();
+        let json: Option<Value> = serde_json::from_str(serving).ok();
+        let value = match &json {
+            Some(line) => line[key].as_str().unwrap(),
+            None => serving.split(&format!(" {key}=")).nth(1).unwrap(),
+        };
         format!("http://{}", value.split_whitespace().next().unwrap())
     };
-    let sms = Channel::new(&address(" listen="), SMS_KEY);
-    (sms, Channel::new(&address("admin_listen="), "none"))
+    let sms = Channel::new(&address("listen"), SMS_KEY);
+    (sms, Channel::new(&address("admin_listen"), "none"))
 }
 
 fn collect(stream: impl AsyncRead + Unpin + Send + 'static) -> (Lines, JoinHandle<()>) {

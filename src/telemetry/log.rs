@@ -1,0 +1,129 @@
+//! The log: lines for people, or one JSON object a line, on standard error.
+//!
+//! A line is one event, whatever stands in it: what came from outside, such as the Cloud's own words, neither begins a
+//! line nor moves a terminal's cursor.
+
+mod human;
+mod json;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::panic::PanicHookInfo;
+use std::str::FromStr;
+
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// For people, with colours on a terminal.
+    #[default]
+    Human,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// A word that names no format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected human or json")]
+pub struct UnknownFormat;
+
+/// `RUST_LOG` says nothing that could be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum BadFilter {
+    /// It is no list of directives.
+    #[error(
+        "RUST_LOG: expected a level such as info, or directives such as info,liveperson_bridge::cloud=debug"
+    )]
+    Malformed(#[source] ParseError),
+    /// It is no text.
+    #[error("RUST_LOG: expected text in UTF-8")]
+    NoText,
+}
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(word: &str) -> Result<Self, UnknownFormat> {
+        match word {
+            "human" => Ok(Self::Human),
+            "json" => Ok(Self::Json),
+            _ => Err(UnknownFormat),
+        }
+    }
+}
+
+/// How detailed the log is: as `RUST_LOG` says, `info` where it says nothing.
+///
+/// # Errors
+///
+/// Where it cannot be understood; nothing would tell that a filter is not the one that was asked for.
+pub fn filter() -> Result<EnvFilter, BadFilter> {
+    match std::env::var(EnvFilter::DEFAULT_ENV) {
+        Ok(text) if !text.trim().is_empty() => {
+            EnvFilter::try_new(text).map_err(BadFilter::Malformed)
+        }
+        Err(std::env::VarError::NotUnicode(_)) => Err(BadFilter::NoText),
+        Ok(_) | Err(_) => Ok(EnvFilter::new("info")),
+    }
+}
+
+/// Sends the log to standard error from now on.
+///
+/// The first call decides; later ones change nothing.
+pub fn init(format: Format, filter: EnvFilter) {
+    let written: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        Format::Human => tracing_subscriber::fmt::layer()
+            .fmt_fields(human::Fields)
+            .with_writer(io::stderr)
+            .with_ansi(io::stderr().is_terminal())
+            .boxed(),
+        Format::Json => json::Lines::new(io::stderr).boxed(),
+    };
+    let subscriber = Registry::default().with(written.with_filter(filter));
+    if tracing::subscriber::set_global_default(subscriber).is_err() {
+        tracing::debug!("the log was set up before");
+        return;
+    }
+    if format == Format::Json {
+        // The usual hook writes lines that are no JSON.
+        std::panic::set_hook(Box::new(log_panic));
+    }
+}
+
+/// Tells why a command fails, on standard error, whatever the filter says.
+pub fn tell_failure(format: Format, error: &str) {
+    let line = match format {
+        Format::Human => format!("error: {error}\n"),
+        Format::Json => json::failure(error),
+    };
+    // Nothing is left to do when standard error is gone.
+    drop(io::stderr().lock().write_all(line.as_bytes()));
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map(tracing::field::display);
+    let payload = panic.payload_as_str().unwrap_or("no text");
+    tracing::error!(location, panic = payload, "a thread panicked");
+}
+
+/// An error and what caused it, in one line.
+struct Chain<'a>(&'a (dyn StdError + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

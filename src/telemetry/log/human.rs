@@ -1,0 +1,74 @@
+//! Fields as people read them, without what could begin a line or move a cursor, and without ids that only machines
+//! follow.
+
+use std::error::Error as StdError;
+use std::fmt::{self, Debug, Write as _};
+
+use tracing::field::{Field, Visit};
+use tracing_subscriber::field::{RecordFields, VisitOutput as _};
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{DefaultVisitor, Writer};
+
+use super::Chain;
+
+/// A span's ids; the trace's own id is enough to find what belongs together.
+const FOR_MACHINES: [&str; 3] = ["span_id", "parent_id", "sampled"];
+
+/// Writes the fields of events and spans.
+pub(super) struct Fields;
+
+impl<'w> FormatFields<'w> for Fields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
+        let mut visitor = Cleaning(DefaultVisitor::new(writer, true));
+        fields.record(&mut visitor);
+        visitor.0.finish()
+    }
+}
+
+/// Hands on what may be shown, as it may be shown; numbers need no cleaning and come by `record_debug` as well.
+struct Cleaning<'w>(DefaultVisitor<'w>);
+
+impl Visit for Cleaning<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.record_debug(field, &format_args!("{value}"));
+        } else {
+            self.record_debug(field, &value);
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn StdError + 'static)) {
+        self.record_debug(field, &format_args!("{}", Chain(value)));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if !FOR_MACHINES.contains(&field.name()) {
+            self.0.record_debug(field, &Clean(value));
+        }
+    }
+}
+
+/// A value with its control characters escaped.
+struct Clean<'a>(&'a dyn Debug);
+
+impl Debug for Clean<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Escaping(f), "{:?}", self.0)
+    }
+}
+
+struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl fmt::Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            // The two separators end a line for some readers, as NEL does, which is a control character.
+            if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+                write!(self.0, "{}", c.escape_default())?;
+            } else {
+                self.0.write_char(c)?;
+            }
+        }
+        Ok(())
+    }
+}

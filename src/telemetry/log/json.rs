@@ -1,0 +1,155 @@
+//! One JSON object a line: what every line has, the event's fields, and those of the spans around it.
+
+use std::collections::BTreeMap;
+use std::error::Error as StdError;
+use std::fmt::Debug;
+use std::io::Write as _;
+use std::time::SystemTime;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
+
+use super::Chain;
+
+/// Members that every line has; a field of that name would be a second one.
+pub(super) const OWN: [&str; 4] = ["timestamp", "level", "target", "message"];
+
+/// Writes each event as a line.
+pub(super) struct Lines<W>(W);
+
+#[derive(Serialize)]
+struct Line<'a> {
+    timestamp: String,
+    level: &'a str,
+    target: &'a str,
+    message: &'a str,
+    #[serde(flatten)]
+    fields: Fields,
+}
+
+/// Fields by name; of two of one name, that of the innermost span or the event itself counts.
+#[derive(Debug, Clone, Default, Serialize)]
+struct Fields(BTreeMap<&'static str, Value>);
+
+impl<W> Lines<W> {
+    pub(super) fn new(writer: W) -> Self {
+        Self(writer)
+    }
+}
+
+impl<S, W> Layer<S> for Lines<W>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + 'static,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        span.extensions_mut().replace(fields);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
+            values.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        for span in context
+            .event_scope(event)
+            .into_iter()
+            .flat_map(|scope| scope.from_root())
+        {
+            if let Some(of_span) = span.extensions().get::<Fields>() {
+                fields.0.extend(of_span.0.clone());
+            }
+        }
+        // What a span calls its message is none of the event's.
+        fields.0.remove("message");
+        event.record(&mut fields);
+        let message = match fields.0.remove("message") {
+            Some(Value::String(message)) => message,
+            Some(other) => other.to_string(),
+            None => String::new(),
+        };
+        for name in OWN {
+            fields.0.remove(name);
+        }
+        let metadata = event.metadata();
+        let line = line(
+            metadata.level().as_str(),
+            metadata.target(),
+            &message,
+            fields,
+        );
+        // Nothing is left to do when standard error is gone.
+        drop(self.0.make_writer().write_all(line.as_bytes()));
+    }
+}
+
+/// The line that tells why a command fails.
+pub(super) fn failure(error: &str) -> String {
+    line("ERROR", "liveperson_bridge::cli", error, Fields::default())
+}
+
+fn line(level: &str, target: &str, message: &str, fields: Fields) -> String {
+    let now = DateTime::<Utc>::from(SystemTime::now());
+    let line = Line {
+        timestamp: now.to_rfc3339_opts(SecondsFormat::Micros, true),
+        level,
+        target,
+        message,
+        fields,
+    };
+    // Text, numbers and keys of text are always JSON.
+    let mut text = serde_json::to_string(&line).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+impl Fields {
+    fn insert(&mut self, field: &Field, value: impl Into<Value>) {
+        self.0.insert(field.name(), value.into());
+    }
+}
+
+impl Visit for Fields {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.insert(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.insert(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.insert(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.insert(field, value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.insert(field, value);
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn StdError + 'static)) {
+        self.insert(field, Chain(value).to_string());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.insert(field, format!("{value:?}"));
+    }
+}

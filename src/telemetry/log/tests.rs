@@ -1,0 +1,142 @@
+//! Both formats, on a log that is kept in memory.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use super::*;
+
+/// What would break a line, clear a screen or colour it, and what some readers take for the end of a line.
+const HOSTILE: &str =
+    "no\n2026-01-01T00:00:00Z ERROR forged\r\u{1b}[2J\u{85}\u{2028}{\"level\":\"ERROR\"}\u{7}";
+
+#[derive(Debug, Clone, Default)]
+struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Memory {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// What a format makes of the events of `scene`.
+fn written(format: Format, scene: impl FnOnce()) -> String {
+    let memory = Memory::default();
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        Format::Human => tracing_subscriber::fmt::layer()
+            .fmt_fields(human::Fields)
+            .with_writer(memory.clone())
+            .with_ansi(false)
+            .boxed(),
+        Format::Json => super::json::Lines::new(memory.clone()).boxed(),
+    };
+    tracing::subscriber::with_default(Registry::default().with(layer), scene);
+    String::from_utf8(memory.0.lock().unwrap().clone()).unwrap()
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("outer {HOSTILE}")]
+struct Outer(#[source] Inner);
+
+#[derive(Debug, thiserror::Error)]
+#[error("inner {HOSTILE}")]
+struct Inner;
+
+fn a_hostile_event() {
+    let error = Outer(Inner);
+    let span = tracing::info_span!("outer", given = %HOSTILE, said = HOSTILE);
+    let _entered = span.enter();
+    tracing::warn!(
+        shown = %HOSTILE,
+        debugged = ?HOSTILE,
+        error = &error as &dyn std::error::Error,
+        "a message: {HOSTILE}"
+    );
+}
+
+#[test]
+fn nothing_from_outside_begins_a_line_or_moves_a_cursor() {
+    for format in [Format::Human, Format::Json] {
+        let log = written(format, a_hostile_event);
+
+        let line = log.strip_suffix('\n').unwrap();
+        assert!(!line.chars().any(|c| c.is_control()), "{line:?}");
+        if format == Format::Human {
+            assert!(!line.contains('\u{2028}'), "{line:?}");
+        } else {
+            let line: Value = serde_json::from_str(line).unwrap();
+            assert_eq!(line["level"], "WARN");
+            assert_eq!(line["shown"], HOSTILE);
+        }
+    }
+}
+
+#[test]
+fn a_json_line_has_the_fields_of_the_event_and_of_the_spans_around_it() {
+    let log = written(Format::Json, || {
+        let outer = tracing::info_span!("outer", a = 1, b = 1, late = tracing::field::Empty);
+        let _outer = outer.enter();
+        outer.record("late", "told");
+        let inner = tracing::info_span!("inner", b = 2, c = true, message = "of a span");
+        let _inner = inner.enter();
+        tracing::error!(
+            c = 1.5,
+            level = "forged",
+            timestamp = "forged",
+            target = "forged",
+            "told"
+        );
+        tracing::info!(nothing = f64::NAN);
+    });
+
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let mut first = lines[0].clone();
+    let timestamp = first.as_object_mut().unwrap().remove("timestamp").unwrap();
+    assert!(chrono::DateTime::parse_from_rfc3339(timestamp.as_str().unwrap()).is_ok());
+    assert!(timestamp.as_str().unwrap().ends_with('Z'));
+    assert_eq!(
+        first,
+        json!({
+            "level": "ERROR", "target": module_path!(), "message": "told",
+            "a": 1, "b": 2, "c": 1.5, "late": "told",
+        })
+    );
+    assert_eq!(lines[1]["message"], "");
+    assert_eq!(lines[1]["nothing"], Value::Null);
+    for line in log.lines() {
+        for name in super::json::OWN {
+            assert_eq!(line.matches(&format!("\"{name}\":")).count(), 1, "{line}");
+        }
+    }
+}
+
+#[test]
+fn people_are_spared_the_ids_of_spans() {
+    let log = written(Format::Human, || {
+        let span = tracing::info_span!("s", trace_id = "t", span_id = "s1", parent_id = "p1");
+        span.in_scope(|| tracing::info!(status = 200, "done"));
+    });
+
+    assert!(log.contains("s{trace_id=\"t\"}"), "{log}");
+    assert!(log.ends_with("done status=200\n"), "{log}");
+    assert!(!log.contains("span_id") && !log.contains("p1"), "{log}");
+}

@@ -1,0 +1,166 @@
+//! The log: for people or as JSON, and in both a line is one event, whatever the Cloud or a caller says.
+
+use liveperson_bridge::sandbox::{Answer, Fault, Operation, Reply as CloudReply};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::channel::{Channel, send};
+use crate::support::cloud::Cloud;
+use crate::support::configuration::bridge_toml;
+use crate::support::database::{Database, Engine};
+use crate::support::process::{Process, command, configured, run};
+
+const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+/// What would begin a line of either format, and clear a screen.
+const HOSTILE: &str = "no\n2026-01-01T00:00:00.000000Z ERROR forged: forged\r\n{\"level\":\"ERROR\",\"message\":\"forged\"}\u{1b}[2J";
+
+async fn hostile_cloud() -> (Cloud, String) {
+    let cloud = Cloud::start().await;
+    let mut refusal = CloudReply::new(StatusCode::BAD_REQUEST);
+    refusal.body = json!({"code": HOSTILE, "body": {"code": HOSTILE, "msg": HOSTILE}}).to_string();
+    let answer = Answer::Reply(refusal);
+    cloud.sandbox.inject(Fault::new(Operation::Send, answer));
+    let database = Database::create(Engine::Sqlite).await;
+    let toml = bridge_toml(&database.location, &cloud.url);
+    (cloud, toml)
+}
+
+/// Requests that go well, are not authorized, find nothing, and are refused by the Cloud.
+async fn scenario(sms: &Channel) {
+    sms.get("/nothing").await.expect(404);
+    let opened = sms.post("/v1/users/ada/conversation", json!({})).await;
+    opened.expect(201);
+    let refused = sms
+        .put("/v1/users/ada/typing", json!({"state": "composing"}))
+        .await;
+    assert!(refused.status >= 400, "{refused:?}");
+    let traced = sms
+        .request(Method::GET, "/v1/users/ada")
+        .header("traceparent", TRACEPARENT)
+        .header("x-request-id", "{\"level\":\"ERROR\"}");
+    send(traced).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_line_of_a_json_log_is_an_object_with_what_every_line_has() {
+    let (_cloud, toml) = hostile_cloud().await;
+    let (mut process, sms, _) = Process::serve_with(&toml, &[("LOG_FORMAT", "json")]).await;
+
+    scenario(&sms).await;
+    process.signal("TERM").await;
+    assert!(process.wait().await.success());
+
+    let lines: Vec<Value> = process
+        .log()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+        .collect();
+    for line in &lines {
+        let timestamp = line["timestamp"].as_str().unwrap();
+        chrono::DateTime::parse_from_rfc3339(timestamp).unwrap();
+        assert!(timestamp.ends_with('Z'), "{line}");
+        for name in ["level", "target", "message"] {
+            assert!(line[name].is_string(), "{name} in {line}");
+        }
+        assert!(
+            line["target"]
+                .as_str()
+                .unwrap()
+                .starts_with("liveperson_bridge"),
+            "{line}"
+        );
+        assert!(
+            !line["message"].as_str().unwrap().contains("forged"),
+            "{line}"
+        );
+    }
+    let with = |message: &'static str| lines.iter().filter(move |line| line["message"] == message);
+    assert_eq!(with("serving").count(), 1);
+    assert_eq!(
+        with("stopping: requests in flight finish, a second signal cuts them").count(),
+        1
+    );
+    let traced = with("request answered")
+        .find(|line| line["request_id"] == "{\"level\":\"ERROR\"}")
+        .unwrap();
+    assert_eq!(traced["http.route"], "/v1/users/{user_id}");
+    assert_eq!(traced["channel.id"], "sms");
+    assert_eq!(traced["status"], 200);
+    assert_eq!(traced["trace_id"], "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(traced["parent_id"], "b7ad6b7169203331");
+    assert_eq!(traced["span_id"].as_str().unwrap().len(), 16);
+    let told = lines
+        .iter()
+        .filter(|line| line["error"].as_str().is_some_and(|e| e.contains("forged")));
+    assert!(told.count() > 0, "{lines:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_for_people_is_one_event_whatever_the_cloud_says() {
+    let (_cloud, toml) = hostile_cloud().await;
+    let (mut process, sms, _) = Process::serve_with(&toml, &[("LOG_FORMAT", "human")]).await;
+
+    scenario(&sms).await;
+    process.signal("TERM").await;
+    assert!(process.wait().await.success());
+
+    let log = process.log();
+    assert!(log.contains("forged"), "{log}");
+    for line in log.lines() {
+        let (timestamp, _) = line.split_once(' ').unwrap();
+        assert!(
+            chrono::DateTime::parse_from_rfc3339(timestamp).is_ok(),
+            "{line}"
+        );
+        assert!(
+            !line.contains(" ERROR forged") || line.contains("request_id="),
+            "{line}"
+        );
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_format_or_a_filter_that_means_nothing_is_told() {
+    for (name, value, told) in [
+        ("LOG_FORMAT", "xml", "expected human or json"),
+        ("LOG_FORMAT", "JSON", "expected human or json"),
+        (
+            "RUST_LOG",
+            "info,a=b=c",
+            "error: RUST_LOG: expected a level",
+        ),
+    ] {
+        let mut command = command(&["openapi"]);
+        command.env(name, value);
+
+        let ended = run(command).await;
+
+        assert_eq!(ended.code, 2, "{}", ended.errors);
+        assert!(ended.errors.contains(told), "{}", ended.errors);
+        assert_eq!(ended.output, "");
+    }
+    let mut empty = command(&["openapi"]);
+    empty.env("RUST_LOG", "");
+    assert_eq!(run(empty).await.code, 0);
+}
+
+#[tokio::test]
+async fn why_a_command_fails_is_json_as_well() {
+    let (_folder, mut command) = configured("migrate", "listen = 1\nadmin_listen = \"x\"\n");
+    command.args(["--log-format", "json"]);
+
+    let ended = run(command).await;
+
+    assert_eq!(ended.code, 2);
+    assert!(!ended.errors.is_empty());
+    for line in ended.errors.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["level"], "ERROR");
+        assert!(
+            line["message"].as_str().unwrap().contains("bridge.toml"),
+            "{line}"
+        );
+    }
+}
