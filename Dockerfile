@@ -1,6 +1,8 @@
 # syntax=docker/dockerfile:1
 
 FROM rust:1.95-slim-bookworm AS build
+# Features of the program that are not in by default, such as otlp.
+ARG FEATURES=
 WORKDIR /build
 COPY . .
 # Dependencies are kept in cache mounts: unlike a build with stub sources, that
@@ -9,7 +11,7 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
     touch src/lib.rs src/main.rs \
-    && cargo build --locked --release \
+    && cargo build --locked --release --features "${FEATURES}" \
     && cp target/release/liveperson-bridge /liveperson-bridge \
     && mkdir /data
 

@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 
 use crate::config::{self, Config};
-use crate::telemetry::log;
+use crate::telemetry::{Reporting, log};
 
 /// Bad usage or configuration.
 const BAD_USAGE: u8 = 2;
@@ -74,18 +74,19 @@ enum Command {
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let format = arguments.log_format;
-    match log::filter() {
-        Ok(filter) => log::init(format, filter),
+    let reporting = match Reporting::begin(format) {
+        Ok(reporting) => reporting,
         Err(error) => {
             log::tell_failure(format, &error.to_string());
             return ExitCode::from(BAD_USAGE);
         }
-    }
+    };
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the runtime could not be started")
         .and_then(|runtime| runtime.block_on(dispatch(arguments)));
+    reporting.finish();
     match outcome {
         Ok(code) => code,
         Err(error) => {

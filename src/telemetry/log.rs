@@ -16,6 +16,9 @@ use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
+/// What hears of events and spans.
+pub(super) type AnyLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
@@ -61,7 +64,7 @@ impl FromStr for Format {
 /// # Errors
 ///
 /// Where it cannot be understood; nothing would tell that a filter is not the one that was asked for.
-pub fn filter() -> Result<EnvFilter, BadFilter> {
+pub(super) fn filter() -> Result<EnvFilter, BadFilter> {
     match std::env::var(EnvFilter::DEFAULT_ENV) {
         Ok(text) if !text.trim().is_empty() => {
             EnvFilter::try_new(text).map_err(BadFilter::Malformed)
@@ -74,8 +77,8 @@ pub fn filter() -> Result<EnvFilter, BadFilter> {
 /// Sends the log to standard error from now on.
 ///
 /// The first call decides; later ones change nothing.
-pub fn init(format: Format, filter: EnvFilter) {
-    let written: Box<dyn Layer<Registry> + Send + Sync> = match format {
+pub(super) fn init(format: Format, filter: EnvFilter, spans: Option<AnyLayer>) {
+    let written: AnyLayer = match format {
         Format::Human => tracing_subscriber::fmt::layer()
             .fmt_fields(human::Fields)
             .with_writer(io::stderr)
@@ -83,7 +86,11 @@ pub fn init(format: Format, filter: EnvFilter) {
             .boxed(),
         Format::Json => json::Lines::new(io::stderr).boxed(),
     };
-    let subscriber = Registry::default().with(written.with_filter(filter));
+    let subscriber = Registry::default().with(Vec::from_iter(
+        spans
+            .into_iter()
+            .chain([written.with_filter(filter).boxed()]),
+    ));
     if tracing::subscriber::set_global_default(subscriber).is_err() {
         tracing::debug!("the log was set up before");
         return;

@@ -17,6 +17,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Whoever counts names a metric of the table.
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
 ];

@@ -40,6 +40,8 @@ mod metrics;
 mod migrations;
 mod openapi;
 mod opening_race;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod outages;
 mod outbox;
 mod payloads;

@@ -38,7 +38,7 @@ impl<'a> MakeWriter<'a> for Memory {
 /// What a format makes of the events of `scene`.
 fn written(format: Format, scene: impl FnOnce()) -> String {
     let memory = Memory::default();
-    let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
+    let layer: AnyLayer = match format {
         Format::Human => tracing_subscriber::fmt::layer()
             .fmt_fields(human::Fields)
             .with_writer(memory.clone())
