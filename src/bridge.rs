@@ -53,7 +53,7 @@ pub use idempotency::{Claimed, Done, Keyed, Once};
 pub use messages::{Choice, Message, NewMessage, SentFile};
 pub use raw::Raw;
 pub use requests::{Outcome, Patience, Queued};
-pub use rotation::{Rotation, rotate};
+pub use rotation::{Rotation, count_opened, rotate};
 
 pub use crate::cloud::Error as CloudError;
 

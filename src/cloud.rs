@@ -28,6 +28,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use url::Url;
 
@@ -138,6 +139,19 @@ impl Client {
     ) -> Result<Url, Error> {
         let domains = &self.site(account)?.transport.domains;
         Ok(domains.find(service, trace).await?.value.clone())
+    }
+
+    /// The time at the Cloud; none where its answer tells none.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn date(
+        &self,
+        account: &AccountId,
+        trace: &Trace,
+    ) -> Result<Option<DateTime<Utc>>, Error> {
+        self.site(account)?.transport.domains.date(trace).await
     }
 
     /// Makes sure that the account's credentials yield an `AppJWT`.

@@ -7,6 +7,7 @@
 //! how a callback fares over all replicas is the store's.
 
 mod attempt;
+mod check;
 mod lane;
 pub mod schedule;
 pub mod sign;
@@ -27,6 +28,7 @@ use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::types::ids::ChannelId;
 use attempt::Callback;
+pub use check::{Unreachable, check};
 use target::{Resolver, Rules};
 use worker::Dispatcher;
 

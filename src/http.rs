@@ -155,6 +155,11 @@ impl Client {
         self.0.post(url)
     }
 
+    /// Begins a HEAD, likewise.
+    pub fn head(&self, url: Url) -> RequestBuilder {
+        self.0.head(url)
+    }
+
     /// Sends a request and reads its answer, both within `limit`.
     ///
     /// `operation` is the request's constant name in spans, such as `cloud.open`.

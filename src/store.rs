@@ -29,6 +29,7 @@ mod postgres;
 mod requests;
 mod retention;
 mod sqlite;
+mod survey;
 mod tx;
 mod typing;
 mod users;
@@ -54,6 +55,7 @@ pub use requests::{
     Conclusion, DueLane, Echo, Flight, Hearing, Keeping, NewRequest, Report, Request, RequestKind,
     RequestState, Settled, Step,
 };
+pub use survey::Survey;
 pub use typing::{DueTyping, Typing};
 pub use users::{Lease, Standing, StoredToken, User, UserRef};
 

@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret as _;
 
 use super::audit;
-use super::tokens::{seal, unseal};
+use super::tokens::{opens, seal, unseal};
 use crate::bridge::Error;
 use crate::clock::Clock;
 use crate::crypto::Keyring;
@@ -20,6 +20,31 @@ pub struct Rotation {
     pub sealed_anew: u64,
     /// Tokens that no key opens; they are made anew when next needed.
     pub unopened: u64,
+}
+
+/// How many stored tokens the keys open, and how many they do not; of the first `limit` that another key than the first has
+/// sealed, and of as many that the first has.
+///
+/// # Errors
+///
+/// When the database does not answer.
+pub async fn count_opened(
+    store: &Store,
+    keyring: &Keyring,
+    limit: u32,
+) -> Result<(usize, usize), Error> {
+    // No key has an empty id.
+    let any = store.tokens_not_sealed_by("", None, limit).await?;
+    let others = store
+        .tokens_not_sealed_by(keyring.sealing_key_id(), None, limit)
+        .await?;
+    let own = any
+        .into_iter()
+        .filter(|(.., stored)| stored.key_id == keyring.sealing_key_id());
+    let (opened, unopened): (Vec<_>, Vec<_>) = own
+        .chain(others)
+        .partition(|(_, key, stored)| opens(keyring, key, stored));
+    Ok((opened.len(), unopened.len()))
 }
 
 /// Seals every token anew that another key than the first has sealed; safe while the service runs.

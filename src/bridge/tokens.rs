@@ -99,6 +99,11 @@ pub(super) fn unseal(
     str::from_utf8(&token).ok().map(SecretString::from)
 }
 
+/// Whether one of the keys opens a token.
+pub(super) fn opens(keyring: &Keyring, key: &UserKey, stored: &StoredToken) -> bool {
+    keyring.open(&stored.sealed, &place(key)).is_ok()
+}
+
 /// Binds a sealed token to its column and its user, so that it opens for nobody else.
 fn place(key: &UserKey) -> Vec<u8> {
     // No identifier holds a control character, so the joined text is unambiguous.

@@ -1,27 +1,24 @@
-//! `doctor`: checks all that the service needs, a line each.
+//! `doctor`: checks all that the service needs, a line each, and says what to do where a check fails.
 
-use std::fmt::Display;
+mod report;
+
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
+use chrono::TimeDelta;
 use clap::Args;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use url::Url;
 
-use crate::app;
 use crate::clock::{Clock as _, SharedClock, SystemClock};
 use crate::cloud::{self, Consumer, ConsumerToken, Service};
 use crate::config::{self, Config};
 use crate::http::Proxy;
-use crate::store::Store;
+use crate::store::{Store, Survey};
 use crate::telemetry::metrics::Metrics;
+use crate::types::ids::AccountId;
 use crate::types::trace::Trace;
-
-/// 5 s: what a callback URL may take to accept a connection.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+use crate::{app, bridge, delivery};
+use report::{Report, within};
 
 /// The external id of the consumer whose token is asked for; nothing is opened or sent for it.
 const CONSUMER: &str = "liveperson-bridge:doctor";
@@ -30,6 +27,15 @@ const CONSUMER: &str = "liveperson-bridge:doctor";
 /// sharing.
 const FILE_SHARING: &str = "file sharing is refused; the site property messaging.file.sharing.enabled must be true \
      (LivePerson sets it)";
+
+/// The oldest PostgreSQL that its makers still mend.
+const OLDEST_POSTGRES: i32 = 14;
+
+/// Stored tokens that are opened, for each kind of key.
+const TOKENS: u32 = 500;
+
+/// 2 minutes: what receivers of signed callbacks allow is 5 minutes, and theirs may be off as well. Source: Standard Webhooks, on timestamps.
+const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(2);
 
 /// What is checked.
 #[derive(Debug, Args)]
@@ -47,7 +53,8 @@ pub(super) async fn run(
     let config = match config {
         Ok(config) => config,
         Err(error) => {
-            report.line("configuration", Err::<&str, _>(&error))?;
+            let hint = "correct it; docs/configuration.md tells of each key";
+            report.line("configuration", Err::<&str, _>(&error), hint)?;
             return Err(error.into());
         }
     };
@@ -56,44 +63,189 @@ pub(super) async fn run(
         config.accounts.len(),
         config.channels.len()
     );
-    report.line("configuration", Ok::<_, &str>(found))?;
-    report.check("database", database(&config).await)?;
-
+    report.line("configuration", Ok::<_, &str>(found), "")?;
+    check_database(&config, &mut report).await?;
     let clock: SharedClock = Arc::new(SystemClock);
     let cloud = app::cloud(&config, &clock, &Metrics::default(), Proxy::Environment)
         .context("the HTTP client could not be made")?;
     let trace = Trace::continue_from(None, None, SystemClock.uuid());
     for account in &config.accounts {
-        let id = &account.account_id;
-        for service in Service::ALL {
-            let domain = cloud.find_domain(id, service, &trace).await;
-            let name = format!("account {id}: domain of {}", service.name());
-            report.check(&name, domain)?;
-        }
-        let app_token = cloud.check_credentials(id, &trace).await;
-        report.check(&format!("account {id}: AppJWT"), app_token.map(|()| "made"))?;
-        let consumer = cloud.consumer_token(id, CONSUMER, &trace).await;
-        report.check(
-            &format!("account {id}: ConsumerJWS"),
-            consumer.as_ref().map(|_| "made").map_err(Clone::clone),
-        )?;
-        // Without a token there is nobody to ask as, which the line before has said.
-        if let Ok(ConsumerToken { token, .. }) = &consumer
-            && options.consumer
-        {
-            let consumer = Consumer { account: id, token };
-            let name = format!("account {id}: file sharing");
-            let outcome = cloud.check_file_sharing(consumer, &trace).await;
-            report.check(&name, file_sharing(outcome))?;
-        }
+        check_account(&cloud, &account.account_id, options, &trace, &mut report).await?;
     }
     for channel in &config.channels {
         if let Some(callback) = &channel.callback {
             let name = format!("channel {}: callback URL", channel.id);
-            report.check(&name, connect(&callback.url).await)?;
+            let answer = delivery::check(&callback.url, &config.allow_private_callbacks, &trace);
+            let answered = within(answer)
+                .await
+                .map(|status| format!("it answers, with {} to HEAD", status.as_u16()));
+            report.check(
+                &name,
+                answered,
+                "see that the URL is right, its server runs and its certificate is valid, and that allow_private_callbacks lists an inner address",
+            )?;
         }
     }
     Ok(report.exit_code())
+}
+
+async fn check_database(config: &Config, report: &mut Report) -> anyhow::Result<()> {
+    let connect = async {
+        let store = Store::connect(&app::location(&config.database)).await?;
+        let survey = store.survey().await?;
+        Ok::<_, anyhow::Error>((store, survey))
+    };
+    let (store, survey) = match within(connect).await {
+        Ok(found) => found,
+        Err(error) => {
+            let hint =
+                "see that it runs, that [database] names it, and that it may be reached from here";
+            return report.check("database", Err::<&str, _>(error), hint);
+        }
+    };
+    report.check("database", answers(&survey), "use a newer PostgreSQL")?;
+    report.check(
+        "database: writing",
+        writable(&survey),
+        "name the primary, and a role that owns the schema",
+    )?;
+    report.check(
+        "database: schema",
+        Ok::<_, anyhow::Error>(schema(&survey)),
+        "",
+    )?;
+    let keys = async {
+        // What was never migrated holds nothing.
+        if survey.pending > 0 {
+            return Ok("not looked at before the schema is up to date".to_owned());
+        }
+        let keyring = &config.encryption.keys;
+        let (opened, unopened) = bridge::count_opened(&store, keyring, TOKENS).await?;
+        ensure!(
+            unopened == 0,
+            "{unopened} of {} stored token(s) do not open",
+            opened + unopened
+        );
+        Ok(format!("{opened} stored token(s) open"))
+    };
+    let outcome = within(keys).await;
+    store.close().await;
+    report.check(
+        "encryption keys",
+        outcome,
+        "put the key that sealed them back into encryption.keys, or let the tokens be made anew when they are needed",
+    )
+}
+
+fn answers(survey: &Survey) -> anyhow::Result<String> {
+    if let Some(major) = survey.major {
+        ensure!(
+            major >= OLDEST_POSTGRES,
+            "PostgreSQL {major} is older than {OLDEST_POSTGRES}"
+        );
+    }
+    Ok(format!("{} answers", survey.engine))
+}
+
+fn writable(survey: &Survey) -> anyhow::Result<&'static str> {
+    ensure!(survey.writable, "it may not be written");
+    Ok("allowed")
+}
+
+/// Neither of these keeps the service from starting.
+fn schema(survey: &Survey) -> String {
+    match (survey.pending, survey.newer) {
+        (0, 0) => "up to date".to_owned(),
+        (0, newer) => {
+            format!("up to date; {newer} migration(s) are of a newer version, as after going back")
+        }
+        (pending, _) => {
+            format!("{pending} migration(s) are pending; the next start, or migrate, applies them")
+        }
+    }
+}
+
+async fn check_account(
+    cloud: &cloud::Client,
+    id: &AccountId,
+    options: &Options,
+    trace: &Trace,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    for service in Service::ALL {
+        let domain = within(cloud.find_domain(id, service, trace)).await;
+        report.check(
+            &format!("account {id}: domain of {}", service.name()),
+            domain,
+            "see that account_id and domain_api are right and that the Cloud can be reached from here",
+        )?;
+    }
+    report.check(
+        &format!("account {id}: clock"),
+        within(clock_skew(cloud, id, trace)).await,
+        "set the machine's clock by NTP: signatures of callbacks and the lives of tokens depend on it",
+    )?;
+    let credentials = "see that client_id and client_secret are those of the app installation";
+    let app_token = within(cloud.check_credentials(id, trace)).await;
+    report.check(
+        &format!("account {id}: AppJWT"),
+        app_token.map(|()| "made"),
+        credentials,
+    )?;
+    let consumer = within(cloud.consumer_token(id, CONSUMER, trace)).await;
+    report.check(
+        &format!("account {id}: ConsumerJWS"),
+        consumer
+            .as_ref()
+            .map(|_| "made")
+            .map_err(|error| format!("{error:#}"))
+            .map_err(anyhow::Error::msg),
+        credentials,
+    )?;
+    // Without a token there is nobody to ask as, which the line before has said.
+    if let Ok(ConsumerToken { token, .. }) = &consumer
+        && options.consumer
+    {
+        let consumer = Consumer { account: id, token };
+        let name = format!("account {id}: file sharing");
+        let outcome = cloud.check_file_sharing(consumer, trace);
+        let outcome = within(async { file_sharing(outcome.await) }).await;
+        report.check(&name, outcome, "")?;
+    }
+    Ok(())
+}
+
+/// Compares the machine's clock with the Cloud's.
+async fn clock_skew(
+    cloud: &cloud::Client,
+    id: &AccountId,
+    trace: &Trace,
+) -> anyhow::Result<String> {
+    let before = SystemClock.now();
+    let Some(date) = cloud.date(id, trace).await? else {
+        return Ok("the Cloud tells no time".to_owned());
+    };
+    let after = SystemClock.now();
+    // The header has whole seconds, and was written some time between the two.
+    let skew = if date < before - TimeDelta::seconds(1) {
+        before - date
+    } else if date > after {
+        after - date
+    } else {
+        TimeDelta::zero()
+    };
+    if skew.abs() > CLOCK_SKEW {
+        let direction = if skew > TimeDelta::zero() {
+            "ahead of"
+        } else {
+            "behind"
+        };
+        bail!("{} s {direction} the Cloud's", skew.abs().num_seconds());
+    }
+    Ok(format!(
+        "within {} s of the Cloud's",
+        skew.abs().num_seconds() + 1
+    ))
 }
 
 /// What the Cloud's answer tells of file sharing.
@@ -105,68 +257,5 @@ fn file_sharing(outcome: Result<(), cloud::Error>) -> anyhow::Result<&'static st
         ),
         Err(error @ cloud::Error::Refused { .. }) => Err(error).context(FILE_SHARING),
         Err(error) => Err(error.into()),
-    }
-}
-
-async fn database(config: &Config) -> anyhow::Result<&'static str> {
-    let store = Store::connect(&app::location(&config.database)).await?;
-    let answer = store.ping().await;
-    store.close().await;
-    answer?;
-    Ok(if config.database.url.is_some() {
-        "PostgreSQL answers"
-    } else {
-        "the embedded database answers"
-    })
-}
-
-async fn connect(url: &Url) -> anyhow::Result<String> {
-    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
-        bail!("it names no host");
-    };
-    // A host of the form [::1] is looked up without its brackets.
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let stream = timeout(CONNECT_LIMIT, TcpStream::connect((host, port)))
-        .await
-        .context("no connection within 5 s")?
-        .context("no connection")?;
-    Ok(format!("{} accepts connections", stream.peer_addr()?))
-}
-
-/// Prints a line per check, and remembers whether one failed.
-#[derive(Default)]
-struct Report {
-    failed: bool,
-}
-
-impl Report {
-    fn check<T: Display, E: Into<anyhow::Error>>(
-        &mut self,
-        name: &str,
-        outcome: Result<T, E>,
-    ) -> anyhow::Result<()> {
-        self.line(name, outcome.map_err(|error| format!("{:#}", error.into())))
-    }
-
-    fn line(
-        &mut self,
-        name: &str,
-        outcome: Result<impl Display, impl Display>,
-    ) -> anyhow::Result<()> {
-        match outcome {
-            Ok(found) => super::print(&format!("ok    {name}: {found}\n")),
-            Err(error) => {
-                self.failed = true;
-                super::print(&format!("FAIL  {name}: {error}\n"))
-            }
-        }
-    }
-
-    fn exit_code(&self) -> ExitCode {
-        if self.failed {
-            ExitCode::FAILURE
-        } else {
-            ExitCode::SUCCESS
-        }
     }
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use reqwest::header::DATE;
 use reqwest::{Method, Request};
 use url::Url;
 
@@ -115,6 +116,11 @@ impl Domains {
         }
     }
 
+    /// The time at the domain API.
+    pub(super) async fn date(&self, trace: &Trace) -> Result<Option<DateTime<Utc>>, Error> {
+        self.directory.date(trace).await
+    }
+
     fn cache(&self, service: Service) -> &Cache<Url> {
         match service {
             Service::Messaging => &self.messaging,
@@ -127,6 +133,15 @@ impl Domains {
 }
 
 impl Directory {
+    fn url(&self, service: Service) -> Url {
+        let path = format!(
+            "/api/account/{}/service/{}/baseURI.json",
+            self.account.id,
+            service.name()
+        );
+        below(&self.account.domain_api, &path, "version=1.0")
+    }
+
     fn look_up(
         this: &Arc<Self>,
         service: Service,
@@ -140,14 +155,22 @@ impl Directory {
         })
     }
 
+    /// The time at the Cloud; none where its answer tells none.
+    async fn date(&self, trace: &Trace) -> Result<Option<DateTime<Utc>>, Error> {
+        let request = Request::new(Method::GET, self.url(Service::Messaging));
+        let limit = self.limits.look_up;
+        let answer = self
+            .http
+            .send("cloud.domain", trace, limit, request)
+            .await?;
+        let date = answer.headers.get(DATE).and_then(|date| date.to_str().ok());
+        let date = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
+        Ok(date.map(|date| date.to_utc()))
+    }
+
     async fn ask(&self, service: Service, trace: &Trace) -> Result<Cached<Url>, Error> {
         let asked_at = self.clock.now_ms();
-        let path = format!(
-            "/api/account/{}/service/{}/baseURI.json",
-            self.account.id,
-            service.name()
-        );
-        let url = below(&self.account.domain_api, &path, "version=1.0");
+        let url = self.url(service);
         let limit = self.limits.look_up;
         let value = measured(&self.metrics, "cloud.domain", async {
             let request = Request::new(Method::GET, url);

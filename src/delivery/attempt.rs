@@ -180,7 +180,7 @@ fn judge(status: u16, wish: Option<Duration>) -> Outcome {
 }
 
 /// Why there is no answer, in as few words as tell it: how far the request came, and what stopped it.
-fn cause(error: &(dyn StdError + 'static)) -> String {
+pub(super) fn cause(error: &(dyn StdError + 'static)) -> String {
     let mut last = error;
     while let Some(source) = last.source() {
         last = source;

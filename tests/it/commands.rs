@@ -18,6 +18,8 @@ on_both_engines!(
     an_empty_database_is_migrated_once_and_served,
     a_doctor_finds_everything_well,
     a_doctor_names_what_fails_and_checks_the_rest,
+    a_doctor_sees_whether_the_keys_open_what_is_stored,
+    a_doctor_tells_of_a_clock_that_is_wrong_and_of_a_cloud_that_refuses_in_one_line,
     a_doctor_asks_as_a_consumer_whether_files_can_be_shared,
     a_doctor_says_where_file_sharing_is_refused,
 );
@@ -49,29 +51,34 @@ async fn a_doctor_finds_everything_well(engine: Engine) {
 
     assert_eq!(ended.code, 0, "{}{}", ended.output, ended.errors);
     let answers = match engine {
-        Engine::Postgres => "PostgreSQL answers",
+        Engine::Postgres => "PostgreSQL ",
         Engine::Sqlite => "the embedded database answers",
     };
-    let host = cloud.url.strip_prefix("http://").unwrap();
     let lines: Vec<_> = ended.output.lines().collect();
     assert!(
-        lines.iter().all(|line| line.starts_with("ok    ")),
+        lines.iter().all(|line| line.starts_with("ok     ")),
+        "{lines:#?}"
+    );
+    let database = format!("ok     database: {answers}");
+    assert!(
+        lines.iter().any(|line| line.starts_with(&database)),
         "{lines:#?}"
     );
     for expected in [
         "configuration: 1 account(s), 4 channel(s)",
-        &format!("database: {answers}"),
         &format!("account {ACCOUNT}: AppJWT: made"),
         &format!("account {ACCOUNT}: ConsumerJWS: made"),
-        &format!("channel sms: callback URL: {host} accepts connections"),
+        "encryption keys: not looked at before the schema is up to date",
+        "database: writing: allowed",
+        "channel sms: callback URL: it answers, with 404 to HEAD",
     ] {
         assert!(
-            lines.contains(&&*format!("ok    {expected}")),
+            lines.contains(&&*format!("ok     {expected}")),
             "{expected} in {lines:#?}"
         );
     }
     for service in ["asyncMessagingEnt", "sentinel", "idp"] {
-        let name = format!("ok    account {ACCOUNT}: domain of {service}: ");
+        let name = format!("ok     account {ACCOUNT}: domain of {service}: ");
         assert!(
             lines.iter().any(|line| line.starts_with(&name)),
             "{name} in {lines:#?}"
@@ -104,6 +111,18 @@ async fn a_doctor_names_what_fails_and_checks_the_rest(engine: Engine) {
             vec!["channel sms: callback URL"],
             "ConsumerJWS",
         ),
+        // Nobody speaks TLS there.
+        (
+            with_callback(&toml, &cloud.url.replace("http:", "https:")),
+            vec!["channel sms: callback URL"],
+            "ConsumerJWS",
+        ),
+        // An inner address that is not allowed.
+        (
+            with_callback(&toml, &cloud.url).replace("127.0.0.0/8", "10.0.0.0/8"),
+            vec!["channel sms: callback URL"],
+            "ConsumerJWS",
+        ),
         (
             database_away(&toml, &database, engine),
             vec!["database"],
@@ -116,7 +135,7 @@ async fn a_doctor_names_what_fails_and_checks_the_rest(engine: Engine) {
 
         assert_eq!(ended.code, 1, "{}", ended.errors);
         for name in failing {
-            assert!(has_line(&ended, "FAIL", name), "{name}: {}", ended.output);
+            assert!(has_line(&ended, "FAILED", name), "{name}: {}", ended.output);
         }
         assert!(has_line(&ended, "ok", sound), "{sound}: {}", ended.output);
         for secret in [
@@ -132,6 +151,69 @@ async fn a_doctor_names_what_fails_and_checks_the_rest(engine: Engine) {
             assert!(!all.contains(secret), "{secret} in {all}");
         }
     }
+}
+
+async fn a_doctor_sees_whether_the_keys_open_what_is_stored(engine: Engine) {
+    let cloud = Cloud::start().await;
+    let app = TestApp::start_with(cloud, Database::create(engine).await).await;
+    app.sms.say("ada", "hello").await.expect(201);
+    let (cloud, database, _) = app.stop().await;
+    let toml = bridge_toml(&database.location, &cloud.url);
+    let other = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=";
+    let rotated = toml.replace(SEALING_KEY, &format!("{other}\", \"{SEALING_KEY}"));
+
+    let sound = run_configured("doctor", &toml).await;
+    let older = run_configured("doctor", &rotated).await;
+    let lost = run_configured("doctor", &toml.replace(SEALING_KEY, other)).await;
+
+    for ended in [sound, older] {
+        assert_eq!(ended.code, 0, "{}", ended.output);
+        let line = "ok     encryption keys: 1 stored token(s) open\n";
+        assert!(ended.output.contains(line), "{}", ended.output);
+        let line = "ok     database: schema: up to date\n";
+        assert!(ended.output.contains(line), "{}", ended.output);
+    }
+    assert_eq!(lost.code, 1);
+    let line = "FAILED encryption keys: 1 of 1 stored token(s) do not open; put the key";
+    assert!(lost.output.contains(line), "{}", lost.output);
+    for key in [SEALING_KEY, other] {
+        assert!(!format!("{}{}", lost.output, lost.errors).contains(key));
+    }
+}
+
+async fn a_doctor_tells_of_a_clock_that_is_wrong_and_of_a_cloud_that_refuses_in_one_line(
+    engine: Engine,
+) {
+    let answer = (
+        StatusCode::FORBIDDEN,
+        [("date", "Sun, 06 Nov 1994 08:49:37 GMT")],
+        "{\"code\": \"no\\nok     forged: forged\"}",
+    );
+    let router = axum::Router::new().fallback(move || async move { answer });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::task::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let database = Database::create(engine).await;
+
+    let ended = run_configured("doctor", &bridge_toml(&database.location, &url)).await;
+
+    assert_eq!(ended.code, 1);
+    assert!(has_line(&ended, "FAILED", "clock"), "{}", ended.output);
+    assert!(
+        ended
+            .output
+            .contains(" s ahead of the Cloud's; set the machine's clock")
+    );
+    for name in ["domain of sentinel", "AppJWT", "ConsumerJWS"] {
+        assert!(has_line(&ended, "FAILED", name), "{}", ended.output);
+    }
+    assert!(has_line(&ended, "ok", "database"));
+    assert!(
+        !ended
+            .output
+            .lines()
+            .any(|line| line.contains("forged") && line.starts_with("ok"))
+    );
 }
 
 /// Runs the doctor with its questions of a consumer.
@@ -161,7 +243,7 @@ async fn a_doctor_asks_as_a_consumer_whether_files_can_be_shared(engine: Engine)
     let cloud = Cloud::start().await;
     let database = Database::create(engine).await;
     let toml = bridge_toml(&database.location, &cloud.url);
-    let line = format!("ok    account {ACCOUNT}: file sharing: ");
+    let line = format!("ok     account {ACCOUNT}: file sharing: ");
 
     let unasked = run_configured("doctor", &toml).await;
     let alone = doctor_as_consumer(&toml).await;
@@ -205,7 +287,7 @@ async fn a_doctor_says_where_file_sharing_is_refused(engine: Engine) {
 
     assert_eq!(refused.code, 1, "{}", refused.output);
     let line = format!(
-        "FAIL  account {ACCOUNT}: file sharing: file sharing is refused; the site property \
+        "FAILED account {ACCOUNT}: file sharing: file sharing is refused; the site property \
          messaging.file.sharing.enabled must be true (LivePerson sets it): "
     );
     assert!(refused.output.contains(&line), "{}", refused.output);
@@ -213,7 +295,7 @@ async fn a_doctor_says_where_file_sharing_is_refused(engine: Engine) {
     assert!(has_line(&refused, "ok", "ConsumerJWS"));
     // A Cloud that is away refuses nothing.
     assert_eq!(unavailable.code, 1);
-    assert!(has_line(&unavailable, "FAIL", "file sharing"));
+    assert!(has_line(&unavailable, "FAILED", "file sharing"));
     assert!(!unavailable.output.contains("site property"));
     // Without a token there is nobody to ask as.
     assert_eq!(tokenless.code, 1);
@@ -229,7 +311,8 @@ fn with_callback(toml: &str, url: &str) -> String {
     let key = format!("api_keys = [\"{SMS_KEY}\"]\n");
     let secret = "whsec_AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD";
     let callback = format!("{key}callback_url = \"{url}\"\ncallback_secret = \"{secret}\"\n");
-    toml.replace(&key, &callback)
+    let toml = toml.replace(&key, &callback);
+    format!("allow_private_callbacks = [\"127.0.0.0/8\"]\n{toml}")
 }
 
 /// The configuration with a database that cannot be used.
@@ -263,7 +346,7 @@ async fn a_doctor_stops_at_a_configuration_error() {
     assert!(
         ended
             .output
-            .starts_with("FAIL  configuration: bridge.toml: listen: expected ")
+            .starts_with("FAILED configuration: bridge.toml: listen: expected ")
     );
     assert_eq!(
         ended.output.lines().filter(|l| l.starts_with("ok")).count(),

@@ -704,6 +704,11 @@ async fn what_was_kept_is_there_after_connecting_again(engine: Engine) {
     let store = database.store().await;
 
     store.ping().await.unwrap();
+    let survey = store.survey().await.unwrap();
+    assert_eq!(
+        (survey.pending, survey.newer, survey.writable),
+        (0, 0, true)
+    );
     let standing = store.standing(&key("a")).await.unwrap().unwrap();
     assert_eq!(standing.token, Some(token(b"sealed")));
     assert_eq!(standing.open, Some(conversation("c1")));

@@ -1,0 +1,41 @@
+//! Whether a callback URL could take events: asked without sending any.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use reqwest::StatusCode;
+use tokio::time::timeout;
+use url::Url;
+
+use super::attempt::cause;
+use super::target::{Resolver, Rules};
+use crate::http;
+use crate::types::trace::Trace;
+
+/// 10 s: as long as a delivery may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Why no event would arrive, in words for an operator.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreachable(String);
+
+/// Asks for the head of what is at the URL, over a connection like that of a delivery: to an allowed address, and with TLS where the
+/// URL asks for it. Any status is an answer, since the server need not know this method.
+///
+/// # Errors
+///
+/// Where no answer comes.
+pub async fn check(url: &Url, allowed: &[IpNet], trace: &Trace) -> Result<StatusCode, Unreachable> {
+    let rules = Rules::new(allowed);
+    let told = |error: &(dyn std::error::Error + 'static)| Unreachable(cause(error));
+    rules.check(url).map_err(|refused| told(&refused))?;
+    let client = http::Client::for_callbacks(Resolver::new(rules)).map_err(|error| told(&error))?;
+    let request = client.head(url.clone()).build();
+    let request = request.map_err(|error| told(&error.without_url()))?;
+    match timeout(LIMIT, client.stream("doctor.callback", trace, request)).await {
+        Ok(Ok(answer)) => Ok(answer.status),
+        Ok(Err(error)) => Err(told(&error)),
+        Err(_) => Err(Unreachable("no answer within 10 s".to_owned())),
+    }
+}

@@ -1,0 +1,117 @@
+//! Looking at the database without changing it: what engine it is, whose schema it has, whether it may be written.
+
+use std::collections::HashSet;
+
+use sqlx::migrate::Migrator;
+
+use super::{Engine, Error, Store, run};
+
+/// What is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    /// The engine and its version.
+    pub engine: String,
+    /// The number of the server's major version; none for the embedded one, which comes with the program.
+    pub major: Option<i32>,
+    /// Migrations of this version that are not applied yet.
+    pub pending: usize,
+    /// Applied migrations that this version does not know: a newer one has run.
+    pub newer: usize,
+    /// Whether the bridge may write, and migrate.
+    pub writable: bool,
+}
+
+impl Store {
+    /// Looks at the database.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub async fn survey(&self) -> Result<Survey, Error> {
+        let (engine, major, migrator) = match &self.engine {
+            Engine::Postgres(_) => {
+                let number: i32 = self
+                    .postgres_number(
+                        "SELECT CAST(current_setting('server_version_num') AS INTEGER)",
+                    )
+                    .await?;
+                let major = number / 10_000;
+                let migrator = sqlx::migrate!("migrations/postgres");
+                (format!("PostgreSQL {major}"), Some(major), migrator)
+            }
+            Engine::Sqlite(_) => {
+                let migrator = sqlx::migrate!("migrations/sqlite");
+                ("the embedded database".to_owned(), None, migrator)
+            }
+        };
+        let applied = self.applied().await?;
+        let known: HashSet<i64> = versions(&migrator).collect();
+        Ok(Survey {
+            engine,
+            major,
+            pending: known.difference(&applied).count(),
+            newer: applied.difference(&known).count(),
+            writable: self.is_writable().await?,
+        })
+    }
+
+    /// The migrations that are applied; none where none ever was.
+    async fn applied(&self) -> Result<HashSet<i64>, Error> {
+        let (exists,): (i64,) = match &self.engine {
+            Engine::Postgres(_) => run!(self, readers, |db| {
+                sqlx::query_as(
+                    "SELECT COUNT(*) FROM pg_class WHERE oid = to_regclass('_sqlx_migrations')",
+                )
+                .fetch_one(db)
+                .await?
+            }),
+            Engine::Sqlite(_) => run!(self, readers, |db| {
+                sqlx::query_as("SELECT COUNT(*) FROM sqlite_master WHERE name = '_sqlx_migrations'")
+                    .fetch_one(db)
+                    .await?
+            }),
+        };
+        if exists == 0 {
+            return Ok(HashSet::new());
+        }
+        let rows: Vec<(i64,)> = run!(self, readers, |db| {
+            sqlx::query_as("SELECT version FROM _sqlx_migrations WHERE success")
+                .fetch_all(db)
+                .await?
+        });
+        Ok(rows.into_iter().map(|(version,)| version).collect())
+    }
+
+    async fn is_writable(&self) -> Result<bool, Error> {
+        match &self.engine {
+            Engine::Postgres(_) => {
+                // A standby takes no writes, and a role may lack the rights.
+                let number = self
+                    .postgres_number(
+                        "SELECT CASE WHEN NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off'
+                              AND COALESCE(has_schema_privilege(current_schema(), 'CREATE'), FALSE)
+                              AND COALESCE(has_table_privilege(to_regclass('users'), 'INSERT, UPDATE, DELETE'), TRUE)
+                         THEN 1 ELSE 0 END",
+                    )
+                    .await?;
+                Ok(number == 1)
+            }
+            Engine::Sqlite(sqlite) => {
+                let begun = self.health.note(sqlite.begin().await)?;
+                self.health.note(begun.rollback().await)?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn postgres_number(&self, statement: &'static str) -> Result<i32, Error> {
+        let (number,): (i32,) = run!(self, readers, |db| {
+            sqlx::query_as(statement).fetch_one(db).await?
+        });
+        Ok(number)
+    }
+}
+
+fn versions(migrator: &Migrator) -> impl Iterator<Item = i64> {
+    migrator.iter().map(|migration| migration.version)
+}
