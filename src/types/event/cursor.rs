@@ -64,7 +64,20 @@ impl From<Cursor> for String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_cursor_as_it_is_shown_or_none(text in "\\PC{0,20}|c[0-9a-fA-F+]{0,18}", position: u64) {
+            if let Ok(cursor) = text.parse::<Cursor>() {
+                prop_assert_eq!(cursor.to_string(), text);
+            }
+            let cursor = Cursor::behind(position);
+            prop_assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        }
+    }
 
     #[test]
     fn a_cursor_is_read_back_as_it_was_shown_and_no_other_way() {

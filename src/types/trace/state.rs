@@ -61,7 +61,22 @@ fn is_member(member: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_passed_on_is_short_and_is_passed_on_unchanged_by_the_next(
+            headers in prop::collection::vec("([a-z@]{0,9}=?[ -~]{0,200},?){0,6}", 0..3),
+        ) {
+            let headers = headers.iter().map(String::as_str);
+            if let Some(passed) = read(headers) {
+                prop_assert!(passed.len() <= LIMIT);
+                prop_assert_eq!(read([&*passed]), Some(passed));
+            }
+        }
+    }
 
     #[test]
     fn headers_become_one_in_their_order() {
