@@ -110,7 +110,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Migrate => migrate::run(&config()?).await,
         Command::Rotate => rotate::run(&config()?).await,
         Command::Audit(options) => audit::run(&config()?, &options).await,
-        Command::Doctor(options) => doctor::run(config(), &options).await,
+        Command::Doctor(options) => Box::pin(doctor::run(config(), &options)).await,
         Command::Openapi => openapi::run(),
     }
 }

@@ -208,7 +208,7 @@ async fn check_account(
     {
         let consumer = Consumer { account: id, token };
         let name = format!("account {id}: file sharing");
-        let outcome = cloud.check_file_sharing(consumer, trace);
+        let outcome = Box::pin(cloud.check_file_sharing(consumer, trace));
         let outcome = within(async { file_sharing(outcome.await) }).await;
         report.check(&name, outcome, "")?;
     }

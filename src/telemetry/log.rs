@@ -86,11 +86,9 @@ pub(super) fn init(format: Format, filter: EnvFilter, spans: Option<AnyLayer>) {
             .boxed(),
         Format::Json => json::Lines::new(io::stderr).boxed(),
     };
-    let subscriber = Registry::default().with(Vec::from_iter(
-        spans
-            .into_iter()
-            .chain([written.with_filter(filter).boxed()]),
-    ));
+    let written = written.with_filter(filter).boxed();
+    let layers: Vec<_> = spans.into_iter().chain([written]).collect();
+    let subscriber = Registry::default().with(layers);
     if tracing::subscriber::set_global_default(subscriber).is_err() {
         tracing::debug!("the log was set up before");
         return;

@@ -19,7 +19,7 @@ const SAMPLED: u8 = 0b01;
 pub struct Trace {
     request_id: String,
     /// 32 lower-case hex digits.
-    trace_id: String,
+    id: String,
     span_id: SpanId,
     parent_id: Option<SpanId>,
     flags: u8,
@@ -51,13 +51,13 @@ impl Trace {
             .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()))
             .map_or_else(own_id, str::to_owned);
         let parent = traceparent.and_then(Traceparent::parse);
-        let (trace_id, parent_id, flags) = parent.map_or_else(
+        let (id, parent_id, flags) = parent.map_or_else(
             || (Uuid::new_v4().simple().to_string(), None, SAMPLED),
             |parent| (parent.trace_id, Some(parent.span_id), parent.flags),
         );
         Self {
             request_id,
-            trace_id,
+            id,
             span_id: SpanId::random(),
             parent_id,
             flags,
@@ -109,12 +109,9 @@ impl Trace {
     #[must_use]
     pub fn traceparent(&self) -> String {
         let Self {
-            trace_id,
-            span_id,
-            flags,
-            ..
+            id, span_id, flags, ..
         } = self;
-        format!("00-{trace_id}-{span_id}-{flags:02x}")
+        format!("00-{id}-{span_id}-{flags:02x}")
     }
 
     /// The value of the `tracestate` header for them.
@@ -126,7 +123,7 @@ impl Trace {
     /// The trace: all that one cause has led to, wherever.
     #[must_use]
     pub fn trace_id(&self) -> &str {
-        &self.trace_id
+        &self.id
     }
 
     /// This step of it.

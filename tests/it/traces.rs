@@ -171,9 +171,8 @@ async fn the_clouds_trace_reaches_the_channel_where_the_conversation_is_not_know
         app.cloud
             .clock
             .advance(chrono::TimeDelta::milliseconds(200));
-        let received = receiver.received();
-        received
-            .into_iter()
+        let told = receiver.received();
+        told.into_iter()
             .find(|told| told.json()["data"]["text"] == "hi")
     })
     .await;

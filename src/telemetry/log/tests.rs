@@ -76,7 +76,7 @@ fn nothing_from_outside_begins_a_line_or_moves_a_cursor() {
         let log = written(format, a_hostile_event);
 
         let line = log.strip_suffix('\n').unwrap();
-        assert!(!line.chars().any(|c| c.is_control()), "{line:?}");
+        assert!(!line.chars().any(char::is_control), "{line:?}");
         if format == Format::Human {
             assert!(!line.contains('\u{2028}'), "{line:?}");
         } else {
