@@ -113,9 +113,18 @@ fn line(level: &str, target: &str, message: &str, fields: Fields) -> String {
         fields,
     };
     // Text, numbers and keys of text are always JSON.
-    let mut text = serde_json::to_string(&line).unwrap_or_default();
-    text.push('\n');
-    text
+    let text = serde_json::to_string(&line).unwrap_or_default();
+    let mut escaped = String::with_capacity(text.len() + 1);
+    for c in text.chars() {
+        // JSON lets these stand in a text, where some readers take them for the end of a line; they are nowhere else.
+        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped.push('\n');
+    escaped
 }
 
 impl Fields {
