@@ -156,8 +156,16 @@ fn undecodable(rejection: &PathRejection) -> Option<&str> {
     }
 }
 
-/// Refuses a body that does not say that it is JSON.
+/// Refuses a body that does not say that it is JSON, or that is compressed.
 fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let is_plain = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity");
+    let codings = headers.get_all(header::CONTENT_ENCODING);
+    if !codings.iter().all(|coding| is_plain(coding.as_bytes())) {
+        return Err(Problem::new(
+            Code::UnsupportedMediaType,
+            "Expected a body without Content-Encoding.",
+        ));
+    }
     let essence = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -177,18 +185,28 @@ fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// The whole body, within the limit of the route.
 pub(super) async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    // Who says that it is too long is told so before it holds a place for as long as it takes to arrive.
+    if length.is_some_and(|length| length > super::router::JSON_LIMIT as u64) {
+        return Err(too_large());
+    }
     Bytes::from_request(request, state)
         .await
         .map_err(|rejection: BytesRejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
-                Code::BodyTooLarge,
-                format!(
-                    "A JSON body may have {} bytes at most.",
-                    super::router::JSON_LIMIT
-                ),
-            ),
+            StatusCode::PAYLOAD_TOO_LARGE => too_large(),
             status => Problem::of_status(status),
         })
+}
+
+fn too_large() -> Problem {
+    Problem::new(
+        Code::BodyTooLarge,
+        format!(
+            "A JSON body may have {} bytes at most.",
+            super::router::JSON_LIMIT
+        ),
+    )
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
@@ -240,6 +258,7 @@ fn violation(message: &str, pointer: String) -> Problem {
 fn in_words_of_json(expected: &str) -> &str {
     match expected {
         "a sequence" => "an array",
+        "u8" => "a whole number from 0 to 255",
         "u32" => "a whole number from 0 to 4294967295",
         "i32" => "a whole number from -2147483648 to 2147483647",
         _ if expected.starts_with("struct ") => "an object",

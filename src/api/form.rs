@@ -55,10 +55,12 @@ impl Upload {
 
 /// A file to be sent.
 #[derive(Debug, Clone, ToSchema)]
+// For the document alone: no serde reads it.
+#[serde(deny_unknown_fields)]
 #[schema(as = NewFile)]
 pub(super) struct FileForm {
     /// The file. Its first bytes tell its kind, neither its name nor its declared type.
-    #[schema(value_type = Binary, inline)]
+    #[schema(value_type = String, format = Binary)]
     pub(super) file: Bytes,
     /// What the user says about it, at most 5000 bytes.
     #[schema(value_type = Option<String>)]

@@ -1,11 +1,12 @@
 //! The OpenAPI document, made of the same routes that are served.
 
 mod callbacks;
+mod headers;
 
 use axum::Router;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Required, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
@@ -57,8 +58,11 @@ pub(super) fn routes_and_document() -> (Router<AppState>, Document) {
         .merge(v1::routes())
         .merge(webhooks::routes())
         .split_for_parts();
+    close_routing(&mut document);
+    describe_optional_bodies(&mut document);
     describe_idempotency(&mut document);
     describe_problems(&mut document);
+    headers::describe(&mut document);
     document.webhooks = Some(callbacks::webhooks());
     (routes, document)
 }
@@ -67,6 +71,33 @@ pub(super) fn routes_and_document() -> (Router<AppState>, Document) {
 #[must_use]
 pub fn document() -> Document {
     routes_and_document().1
+}
+
+/// Says that a routing takes no other members, which its derived description cannot say of an enumeration.
+fn close_routing(document: &mut Document) {
+    let schemas = document.components.as_mut().map(|known| &mut known.schemas);
+    if let Some(RefOr::T(Schema::OneOf(routing))) =
+        schemas.and_then(|known| known.get_mut("Routing"))
+    {
+        for kind in &mut routing.items {
+            if let RefOr::T(Schema::Object(kind)) = kind {
+                kind.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+            }
+        }
+    }
+}
+
+/// Says which bodies may be left out: the attribute of a handler can say it of a body that may be null alone.
+fn describe_optional_bodies(document: &mut Document) {
+    let posts = document.paths.paths.values_mut();
+    for post in posts.filter_map(|item| item.post.as_mut()) {
+        let name = post.operation_id.as_deref().unwrap_or_default();
+        if let Some(RefOr::T(body)) = &mut post.request_body
+            && ["openConversation", "closeConversation"].contains(&name)
+        {
+            body.required = Some(Required::False);
+        }
+    }
 }
 
 /// Gives each POST of channels the header that makes it one request however often it is sent.
@@ -83,7 +114,8 @@ fn describe_idempotency(document: &mut Document) {
             ObjectBuilder::new()
                 .schema_type(Type::String)
                 .min_length(Some(1))
-                .max_length(Some(255)),
+                .max_length(Some(255))
+                .pattern(Some(r"^[^\x00-\x1f\x7f-\x9f]*$")),
         ))
         .build();
     let replayed = HeaderBuilder::new()

@@ -31,16 +31,16 @@ pub enum Routing {
     /// By campaign, which the vendor recommends: reports need it.
     Campaign {
         /// The campaign's id.
-        #[schema(value_type = String, min_length = 1, max_length = 64, example = "880524023")]
+        #[schema(value_type = String, min_length = 1, max_length = 64, pattern = r"^[\x21-\x7e]*$", example = "880524023")]
         campaign_id: RouteId,
         /// The engagement's id within the campaign.
-        #[schema(value_type = String, min_length = 1, max_length = 64, example = "880524123")]
+        #[schema(value_type = String, min_length = 1, max_length = 64, pattern = r"^[\x21-\x7e]*$", example = "880524123")]
         engagement_id: RouteId,
     },
     /// Directly to a skill; `-1` means all skills.
     Skill {
         /// The skill's id.
-        #[schema(value_type = String, min_length = 1, max_length = 64, example = "2736637412")]
+        #[schema(value_type = String, min_length = 1, max_length = 64, pattern = r"^[\x21-\x7e]*$", example = "2736637412")]
         skill_id: RouteId,
     },
 }
@@ -139,8 +139,14 @@ const MULTI_DIALOG: &str = "MULTI_DIALOG";
 /// The client features of a conversation, in the order given; at most 16.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
-#[schema(value_type = Vec<String>, max_items = 16, example = json!(["AUTO_MESSAGES"]))]
+#[schema(value_type = Vec<DescribedFeature>, max_items = 16, example = json!(["AUTO_MESSAGES"]))]
 pub struct Features(Vec<String>);
+
+// It stands for the name in the document alone.
+/// The name of a client feature.
+#[derive(Debug, ToSchema)]
+#[schema(as = Feature, value_type = String, min_length = 1, max_length = 64, pattern = "^[A-Z0-9_]*$")]
+pub struct DescribedFeature(pub String);
 
 impl Features {
     /// Whether there are none.

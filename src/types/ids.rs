@@ -16,11 +16,11 @@ pub struct Invalid {
 
 /// Makes a checked string type: parsed from text, shown as it is, never empty.
 macro_rules! checked_id {
-    ($(#[$doc:meta])* $name:ident, $max_length:tt, $expected:literal, $check:expr) => {
+    ($(#[$doc:meta])* $name:ident, $max_length:tt, $pattern:literal, $expected:literal, $check:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
         #[serde(try_from = "String", into = "String")]
-        #[schema(value_type = String, min_length = 1, max_length = $max_length)]
+        #[schema(value_type = String, min_length = 1, max_length = $max_length, pattern = $pattern)]
         pub struct $name(String);
 
         impl $name {
@@ -78,6 +78,7 @@ checked_id!(
     /// The channel's own name for a person: any UTF-8 of 1 to 256 bytes without control characters.
     UserId,
     256,
+    r"^[^\x00-\x1f\x7f-\x9f]*$",
     "1 to 256 bytes of UTF-8 without control characters",
     |text| (1..=256).contains(&text.len()) && !text.chars().any(char::is_control)
 );
@@ -86,6 +87,7 @@ checked_id!(
     /// A Conversational Cloud site ("brand"): usually digits, `le12345678` for test accounts.
     AccountId,
     64,
+    r"^[A-Za-z0-9._-]*$",
     "1 to 64 letters, digits, '.', '-' or '_'",
     is_name
 );
@@ -94,6 +96,7 @@ checked_id!(
     /// A third-party system that calls the bridge.
     ChannelId,
     64,
+    r"^[A-Za-z0-9._-]*$",
     "1 to 64 letters, digits, '.', '-' or '_'",
     is_name
 );
@@ -104,6 +107,7 @@ checked_id!(
     /// It holds no colon, so that two namespaces can never name the same consumer.
     Namespace,
     64,
+    r"^[A-Za-z0-9._-]*$",
     "1 to 64 letters, digits, '.', '-' or '_'",
     is_name
 );
@@ -112,6 +116,7 @@ checked_id!(
     /// A conversation, named by the Cloud: at most 64 characters, a UUID in every sample.
     ConversationId,
     64,
+    r"^[\x21-\x7e]*$",
     "1 to 64 printable ASCII characters",
     |text| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 );
@@ -120,6 +125,7 @@ checked_id!(
     /// A dialog of a conversation, named by the Cloud: the main one bears the conversation's id, a survey has its own.
     DialogId,
     64,
+    r"^[\x21-\x7e]*$",
     "1 to 64 printable ASCII characters",
     |text| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 );

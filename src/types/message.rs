@@ -110,10 +110,16 @@ pub enum ReceiptStatus {
 /// The number of an event within its dialog, from 0.
 pub type Sequence = u32;
 
+// It stands for the number in the document alone: 32 bits without a sign are more than `int32` says.
+/// The number of an event within its dialog, from 0.
+#[derive(Debug, ToSchema)]
+#[schema(as = Sequence, value_type = i64, minimum = 0, maximum = 4_294_967_295_u32)]
+pub struct DescribedSequence(pub Sequence);
+
 /// What a user wrote: never empty, never shown in a log.
 #[derive(Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
-#[schema(value_type = String, min_length = 1, example = "Hello")]
+#[schema(value_type = String, min_length = 1, pattern = r"^[^\x00]*$", example = "Hello")]
 pub struct Text(String);
 
 impl Text {
@@ -147,7 +153,7 @@ impl std::fmt::Debug for Text {
 /// The messages that a receipt speaks of: 1 to 1000 sequences of one dialog.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "Vec<Sequence>")]
-#[schema(value_type = Vec<u32>, min_items = 1, max_items = 1000, example = json!([1, 2]))]
+#[schema(value_type = Vec<DescribedSequence>, min_items = 1, max_items = 1000, example = json!([1, 2]))]
 pub struct Sequences(Vec<Sequence>);
 
 impl Sequences {

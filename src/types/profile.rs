@@ -145,6 +145,7 @@ pub struct Customer {
     pub user_name: Option<String>,
     /// Number of people in the customer's company.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = Int64, maximum = 4_294_967_295_u32)]
     pub company_size: Option<u32>,
     /// Title.
     #[serde(skip_serializing_if = "Option::is_none")]

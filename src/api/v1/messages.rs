@@ -18,7 +18,7 @@ use crate::types::conversation::Opening;
 use crate::types::event::data::Failure;
 use crate::types::file::FileType;
 use crate::types::ids::{ConversationId, UserId};
-use crate::types::message::{Metadata, Sequence, Text};
+use crate::types::message::{DescribedSequence, Metadata, Sequence, Text};
 
 /// A message to be sent.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -41,7 +41,7 @@ pub(super) struct NewMessage {
 #[serde(deny_unknown_fields)]
 struct ReplyTo {
     /// The number of the agent's message.
-    #[schema(value_type = u32)]
+    #[schema(value_type = DescribedSequence)]
     sequence: Sequence,
     /// What the Cloud tied to the element.
     metadata: Metadata,
