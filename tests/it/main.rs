@@ -29,6 +29,7 @@ mod demo;
 mod deployment;
 mod events;
 mod files;
+mod hostile;
 mod house;
 mod idempotency;
 mod isolation;
