@@ -132,6 +132,7 @@ fn post(path: &str, body: &str) -> Vec<u8> {
     request(&format!("POST {path}"), json, body)
 }
 
+#[expect(clippy::too_many_lines, reason = "a table, one case after the other")]
 async fn whoever_writes_anything_is_answered_as_http_has_it(engine: Engine) {
     let target = Target::start(engine).await;
     let hello = r#"{"text": "hello"}"#;
@@ -142,7 +143,10 @@ async fn whoever_writes_anything_is_answered_as_http_has_it(engine: Engine) {
         "POST {MESSAGES} HTTP/1.1\r\nHost: bridge\r\nConnection: close\r\nAuthorization: Bearer {SMS_KEY}\r\n\
          Content-Type: application/json\r\n"
     );
-    let many: String = (0..1000).map(|n| format!("x-{n}: y\r\n")).collect();
+    let many = (0..1000)
+        .map(|n| format!("x-{n}: y\r\n"))
+        .collect::<Vec<_>>()
+        .concat();
     let long = "x".repeat(100 * 1024);
 
     target.expect_each([
@@ -326,13 +330,13 @@ async fn whoever_writes_anything_is_answered_as_http_has_it(engine: Engine) {
         ),
     ]).await;
     // One after the other without waiting: each is answered, in order.
-    let (mut pipelined, mut last) = (String::new(), post(MESSAGES, hello));
+    let (mut pipelined, mut last) = (Vec::new(), post(MESSAGES, hello));
     for n in 0..20 {
-        pipelined += &format!(
+        pipelined.push(format!(
             "GET /v1/events?limit={n} HTTP/1.1\r\nHost: b\r\nAuthorization: Bearer {SMS_KEY}\r\n\r\n"
-        );
+        ));
     }
-    let mut bytes = pipelined.into_bytes();
+    let mut bytes = pipelined.concat().into_bytes();
     bytes.append(&mut last);
     let (statuses, _) = target.write(&bytes, false).await;
     assert_eq!(statuses.len(), 21);
@@ -340,6 +344,7 @@ async fn whoever_writes_anything_is_answered_as_http_has_it(engine: Engine) {
     target.is_well().await;
 }
 
+#[expect(clippy::too_many_lines, reason = "a table, one case after the other")]
 async fn odd_bodies_are_refused_as_what_they_are(engine: Engine) {
     let target = Target::start(engine).await;
     let digits = "9".repeat(10_000);
@@ -461,10 +466,14 @@ async fn odd_forms_are_refused_as_what_they_are(engine: Engine) {
     };
     let part = |headers: &str| format!("--b\r\n{headers}\r\n\r\nx\r\n");
     let named = "Content-Disposition: form-data; name=";
-    let thousand: String = (0..1000)
+    let thousand = (0..1000)
         .map(|n| part(&format!("{named}\"p{n}\"")))
-        .collect();
-    let headers: String = (0..10_000).map(|n| format!("x-{n}: y\r\n")).collect();
+        .collect::<Vec<_>>()
+        .concat();
+    let headers = (0..10_000)
+        .map(|n| format!("x-{n}: y\r\n"))
+        .collect::<Vec<_>>()
+        .concat();
     let nested = format!(
         "{named}\"file\"\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\n\r\nx\r\n--c--"
     );
@@ -657,7 +666,8 @@ async fn odd_letters_come_back_as_they_were(engine: Engine) {
         ("%252F", "%00 %2F \\u0000"),
         ("<script>", "<script>'\";--{{7*7}}${x}"),
     ] {
-        let name: String = user.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let name = user.bytes().map(|byte| format!("%{byte:02X}"));
+        let name = name.collect::<Vec<_>>().concat();
         let path = format!("/v1/users/{name}/messages");
 
         let sent = app.sms.post(&path, json!({"text": text})).await.expect(201);
