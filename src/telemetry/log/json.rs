@@ -118,7 +118,11 @@ fn line(level: &str, target: &str, message: &str, fields: Fields) -> String {
     for c in text.chars() {
         // JSON lets these stand in a text, where some readers take them for the end of a line; they are nowhere else.
         if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
-            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
+            let unit = u32::from(c);
+            escaped.push_str("\\u");
+            escaped.extend(
+                [12, 8, 4, 0].map(|shift| char::from_digit(unit >> shift & 0xf, 16).unwrap_or('0')),
+            );
         } else {
             escaped.push(c);
         }
