@@ -3,8 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use liveperson_bridge::types::conversation::Announced;
 use liveperson_bridge::types::ids::AccountId;
-use liveperson_bridge::webhooks::translate::{Announced, FileLink, Known, translate};
+use liveperson_bridge::webhooks::translate::{FileLink, Known, translate};
 use liveperson_bridge::webhooks::wire::message::Audience;
 use liveperson_bridge::webhooks::wire::{Change, Content, Notification};
 

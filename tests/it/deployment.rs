@@ -84,7 +84,11 @@ fn ports(objects: &BTreeMap<String, Value>) -> BTreeMap<String, u64> {
 /// What the container reads, with what its Secret holds.
 fn configuration(objects: &BTreeMap<String, Value>) -> Config {
     let container = container(objects);
-    assert!(container["env"].is_null(), "variables that are not checked");
+    // The one variable that is no part of the configuration, as `tests/it/logs.rs` has it.
+    let variables = items(&container["env"]).iter();
+    let variables = variables.map(|it| (text(&it["name"]), text(&it["value"])));
+    let log_format = ("LOG_FORMAT".to_owned(), "json".to_owned());
+    assert_eq!(variables.collect::<Vec<_>>(), [log_format]);
     let source = &items(&container["envFrom"])[0]["secretRef"]["name"];
     assert_eq!(source, &objects["Secret"]["metadata"]["name"]);
     let volume = &items(&pod(objects)["volumes"])[0]["configMap"]["name"];
