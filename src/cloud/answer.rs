@@ -35,7 +35,10 @@ pub(super) fn outcome(
             envelopes.iter().position(shares)
         })
         .or_else(|| {
-            let speaks = |part: &Envelope| !part.names_a_request() && (is_lone || part.fails());
+            // To a request that was made alone a lone part is the answer, whatever it calls the request.
+            let is_whole = is_lone && before.is_none();
+            let speaks =
+                |part: &Envelope| is_whole || !part.names_a_request() && (is_lone || part.fails());
             envelopes.iter().position(speaks)
         });
     match position.map(|position| envelopes.swap_remove(position)) {

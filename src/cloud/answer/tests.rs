@@ -90,6 +90,18 @@ fn an_answer_to_another_request_is_none() {
 }
 
 #[test]
+fn a_lone_answer_to_a_request_made_alone_is_its_own_whatever_id_it_bears() {
+    let lone = json!({"code": "OK", "body": {"sequence": 1}, "reqId": "another"});
+    let alone = |body: &Value| outcome(&answer(200, body.to_string()), ID, None, now());
+
+    assert_eq!(alone(&lone).unwrap()["sequence"], 1);
+    assert!(matches!(
+        alone(&json!([lone, lone])),
+        Err(Error::Undecodable { .. })
+    ));
+}
+
+#[test]
 fn an_answer_without_ids_is_taken_where_it_can_mean_one_thing_only() {
     let lone = json!({"code": "OK", "body": {"sequence": 1}});
     assert!(of(200, &lone).is_ok());
