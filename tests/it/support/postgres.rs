@@ -77,6 +77,11 @@ impl Server {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
+    /// Where one of PostgreSQL's programs is.
+    pub(crate) fn program(&self, name: &str) -> String {
+        format!("{}/{name}", self.programs)
+    }
+
     /// Stops it in the middle of whatever it does; it will have to recover.
     pub(crate) fn crash(&self) {
         assert!(self.run("pg_ctl", "-m immediate stop"), "{}", self.log());
@@ -115,7 +120,7 @@ impl Server {
     }
 
     fn command(&self, program: &str) -> Command {
-        let program = format!("{}/{program}", self.programs);
+        let program = self.program(program);
         let mut words = self.disguise.iter().chain([&program]);
         let mut command = Command::new(words.next().unwrap());
         command

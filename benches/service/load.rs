@@ -1,0 +1,197 @@
+//! The load: wrk, told by a small script what to send.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tempfile::NamedTempFile;
+
+use crate::cloud::{self, ACCOUNT, SEND, quiet};
+use crate::machine::{Machine, Measured};
+
+/// What is sent.
+pub(crate) enum Call {
+    /// What the service sends to the Cloud for a message, straight to it.
+    Cloud,
+    /// Messages of users in turn, of so many that there are.
+    Message(u32),
+    /// The same, each with a key of its own.
+    Keyed(u32),
+    /// The same, each to be queued.
+    Queued(u32),
+    /// Notifications, each another: a file with a line of signature and a line of body for each.
+    Webhook(PathBuf),
+}
+
+/// What came of a load.
+#[derive(Debug, Clone)]
+pub(crate) struct Figures {
+    /// Requests answered in a second.
+    pub(crate) per_second: f64,
+    /// Half of them were answered within this.
+    pub(crate) p50: Duration,
+    /// And all but one in a hundred.
+    pub(crate) p99: Duration,
+    /// Answers that were none, or not 2xx.
+    pub(crate) failed: u64,
+    /// What each process computed for a request.
+    pub(crate) cpu: Vec<(&'static str, Duration)>,
+}
+
+impl Figures {
+    /// What all processes computed for a request.
+    pub(crate) fn cpu_of_all(&self) -> Duration {
+        self.cpu.iter().map(|(_, cpu)| *cpu).sum()
+    }
+}
+
+/// Puts load on servers.
+pub(crate) struct Load {
+    core: String,
+    duration: Duration,
+}
+
+impl Load {
+    pub(crate) fn new(machine: &Machine, duration: Duration) -> Self {
+        Self {
+            core: machine.others.clone(),
+            duration,
+        }
+    }
+
+    /// Keeps connections to an address busy, and measures these processes meanwhile.
+    pub(crate) fn run(
+        &self,
+        address: &str,
+        connections: u32,
+        call: &Call,
+        processes: &[Measured],
+    ) -> Figures {
+        self.run_for(self.duration, address, connections, call, processes)
+    }
+
+    /// The same for as long as is said.
+    pub(crate) fn run_for(
+        &self,
+        duration: Duration,
+        address: &str,
+        connections: u32,
+        call: &Call,
+        processes: &[Measured],
+    ) -> Figures {
+        let mut script = NamedTempFile::with_suffix(".lua").unwrap();
+        script.write_all(call.script().as_bytes()).unwrap();
+        let before: Vec<_> = processes.iter().map(Measured::cpu).collect();
+        let output = quiet(
+            Machine::on(&self.core, "wrk")
+                .args(["-t1", "--timeout", "30s"])
+                .arg(format!("-c{connections}"))
+                .arg(format!("-d{}s", duration.as_secs()))
+                .arg("-s")
+                .arg(script.path())
+                .arg(format!("http://{address}")),
+        );
+        let result = output
+            .lines()
+            .find_map(|line| line.strip_prefix("RESULT "))
+            .unwrap_or_else(|| panic!("wrk said: {output}"));
+        let numbers: Vec<f64> = result.split(' ').map(|it| it.parse().unwrap()).collect();
+        let [requests, micros, p50, p99, failed] = numbers[..] else {
+            panic!("wrk said: {output}");
+        };
+        let cpu = processes
+            .iter()
+            .zip(before)
+            .map(|(process, before)| {
+                let cpu = process.cpu().saturating_sub(before);
+                (process.name, cpu.div_f64(requests))
+            })
+            .collect();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count of wrk's"
+        )]
+        Figures {
+            per_second: requests / (micros / 1e6),
+            p50: Duration::from_secs_f64(p50 / 1e6),
+            p99: Duration::from_secs_f64(p99 / 1e6),
+            failed: failed as u64,
+            cpu,
+        }
+    }
+}
+
+/// Reports what wrk has counted in a line of its own.
+const DONE: &str = r#"
+function done(summary, latency, requests)
+  local errors = summary.errors
+  io.write(string.format("RESULT %d %d %d %d %d\n", summary.requests, summary.duration,
+    latency:percentile(50), latency:percentile(99),
+    errors.connect + errors.read + errors.write + errors.timeout + errors.status))
+end
+"#;
+
+impl Call {
+    fn script(&self) -> String {
+        let request = match self {
+            Self::Cloud => format!(
+                r#"
+local headers = {{ ["Content-Type"] = "application/json", ["Authorization"] = "{app}", ["X-LP-On-Behalf"] = "{consumer}",
+  ["X-Request-Id"] = "req_01a203075c13758293b1bc46e1b9b703",
+  ["traceparent"] = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01" }}
+local body = '{{"kind":"req","id":"01a203075c13758293b1bc46e1b9b703","type":"ms.PublishEvent","body":{{"dialogId":"c-000000001",' ..
+  '"conversationId":"c-000000001","event":{{"type":"ContentEvent","contentType":"text/plain","message":"{TEXT}"}}}}}}'
+local whole
+function request()
+  whole = whole or wrk.format("POST", "{SEND}", headers, body)
+  return whole
+end"#,
+                app = cloud::app_token(),
+                consumer = cloud::consumer_token(),
+            ),
+            Self::Message(users) => messages(*users, ""),
+            Self::Keyed(users) => {
+                messages(*users, r#"headers["Idempotency-Key"] = prefix .. number"#)
+            }
+            Self::Queued(users) => messages(*users, r#"headers["Prefer"] = "respond-async""#),
+            Self::Webhook(file) => format!(
+                r#"
+local file = io.open("{file}", "r")
+local headers = {{ ["Content-Type"] = "application/json", ["X-LivePerson-Account-Id"] = "{ACCOUNT}",
+  ["X-LivePerson-Client-Id"] = "bench" }}
+function request()
+  headers["X-LivePerson-Signature"] = file:read("*l")
+  return wrk.format("POST", "/webhooks/{ACCOUNT}", headers, file:read("*l"))
+end"#,
+                file = file.display(),
+            ),
+        };
+        request + DONE
+    }
+}
+
+/// Users who write; where there are more, these are spread evenly among them.
+const ACTIVE: u32 = 20_000;
+
+/// What users write.
+const TEXT: &str = "Where is my parcel? It was due on Tuesday.";
+
+fn messages(users: u32, header: &str) -> String {
+    let prefix: u64 = rand::random();
+    format!(
+        r#"
+local headers = {{ ["Content-Type"] = "application/json", ["Authorization"] = "Bearer bench-key" }}
+local number, prefix = {start}, "{prefix:x}-"
+function request()
+  number = number + 1
+  {header}
+  -- A step without a common divisor goes through all of them, and not in the order of their rows.
+  local user = (number * 7919) % {active} * {apart} + 1
+  return wrk.format("POST", "/v1/users/user-" .. user .. "/messages", headers, '{{"text":"{TEXT}"}}')
+end"#,
+        start = prefix % 1_000_000,
+        active = users.min(ACTIVE),
+        apart = users / users.min(ACTIVE),
+    )
+}

@@ -1,0 +1,116 @@
+//! The machine: which core is whose, and what the system has counted for a process.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+/// Ticks in a second, as `/proc` counts the time of processes. Source: proc(5), `sysconf(_SC_CLK_TCK)` on Linux.
+const TICKS: u64 = 100;
+
+/// The cores that a run uses.
+#[derive(Debug, Clone)]
+pub(crate) struct Machine {
+    /// What it calls itself.
+    pub(crate) model: String,
+    /// The core of what is measured.
+    pub(crate) servers: String,
+    /// The core of the load and of what stands behind.
+    pub(crate) others: String,
+}
+
+/// A process with all that it has started.
+#[derive(Debug, Clone)]
+pub(crate) struct Measured {
+    pub(crate) name: &'static str,
+    pub(crate) id: u32,
+}
+
+impl Machine {
+    pub(crate) fn look() -> Self {
+        let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = cpus
+            .lines()
+            .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+            .map_or("unknown", |(_, model)| model);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        // One for the servers and one for the rest: what the load costs must not be taken from what is measured.
+        let others = if cores > 1 { "1" } else { "0" };
+        Self {
+            model: format!("{model}, {cores} cores"),
+            servers: "0".to_owned(),
+            others: others.to_owned(),
+        }
+    }
+
+    /// A command that stays on a core.
+    pub(crate) fn on(core: &str, program: &str) -> Command {
+        let mut command = Command::new("taskset");
+        command.args(["-c", core, program]);
+        command
+    }
+
+    /// Brings a process that runs already, and all that it starts from now on, to a core.
+    pub(crate) fn bring(core: &str, id: u32) {
+        for id in with_children(id) {
+            let mut command = Command::new("taskset");
+            let status = command
+                .args(["-a", "-c", "-p", core, &id.to_string()])
+                .output()
+                .unwrap();
+            assert!(status.status.success(), "taskset: {status:?}");
+        }
+    }
+}
+
+impl Measured {
+    /// What it and its children have computed so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        let ticks: u64 = with_children(self.id)
+            .into_iter()
+            .map(|id| {
+                let stat = stat(id);
+                // utime and stime; and of the parent, what it has had of children that are gone.
+                let own = stat[11] + stat[12];
+                if id == self.id {
+                    own + stat[13] + stat[14]
+                } else {
+                    own
+                }
+            })
+            .sum();
+        Duration::from_millis(ticks * 1000 / TICKS)
+    }
+
+    /// The most memory that it has held, in KiB.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id)).unwrap_or_default();
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+            .unwrap_or_default()
+    }
+}
+
+/// The numbers of `/proc/ID/stat` from the fourth field on, `ppid`; zeros where the process is gone.
+fn stat(id: u32) -> Vec<u64> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // The name, in brackets, may hold anything. The state follows it, which is no number.
+    let rest = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let mut numbers: Vec<u64> = rest
+        .split_whitespace()
+        .map(|field| field.parse().unwrap_or_default())
+        .collect();
+    numbers.resize(50, 0);
+    numbers
+}
+
+fn with_children(id: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").unwrap();
+    let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let mut found: Vec<u32> = numbers
+        .filter(|process| stat(*process)[1] == u64::from(id))
+        .collect();
+    found.push(id);
+    found
+}

@@ -1,0 +1,46 @@
+//! What the database does without us: one insert a commit, by pgbench.
+
+use std::io::Write as _;
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::NamedTempFile;
+
+use crate::cloud::quiet;
+use crate::postgres::Server;
+
+/// As long as a notification with what is kept of it.
+const ROW: usize = 700;
+
+/// Commits in a second with so many clients.
+pub(crate) fn inserts(server: &Server, clients: u32, duration: Duration) -> f64 {
+    let url = server.url();
+    let psql = |sql: &str| quiet(Command::new(server.program("psql")).args([&url, "-c", sql]));
+    psql(
+        "CREATE TABLE bench (id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body TEXT NOT NULL)",
+    );
+    let mut script = NamedTempFile::new().unwrap();
+    let body = "x".repeat(ROW);
+    writeln!(script, "INSERT INTO bench (body) VALUES ('{body}');").unwrap();
+    let output = quiet(
+        Command::new(server.program("pgbench"))
+            .args([
+                "-n",
+                "-M",
+                "prepared",
+                "-j",
+                "1",
+                "-c",
+                &clients.to_string(),
+            ])
+            .args(["-T", &duration.as_secs().to_string(), "-f"])
+            .arg(script.path())
+            .arg(&url),
+    );
+    psql("DROP TABLE bench");
+    output
+        .lines()
+        .find_map(|line| line.strip_prefix("tps = "))
+        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+        .unwrap_or_else(|| panic!("pgbench said: {output}"))
+}
