@@ -28,8 +28,8 @@ const CONSUMER: &str = "liveperson-bridge:doctor";
 const FILE_SHARING: &str = "file sharing is refused; the site property messaging.file.sharing.enabled must be true \
      (LivePerson sets it)";
 
-/// The oldest PostgreSQL that its makers still mend.
-const OLDEST_POSTGRES: i32 = 14;
+/// The oldest PostgreSQL that its makers still mend. Source: PostgreSQL, "Versioning Policy": 14 ended on 2026-11-12.
+const OLDEST_POSTGRES: i32 = 15;
 
 /// Stored tokens that are opened, for each kind of key.
 const TOKENS: u32 = 500;
