@@ -22,7 +22,7 @@ use tokio_util::bytes::{Bytes, BytesMut};
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
-use crate::types::trace::Trace;
+use crate::types::trace::{Trace, step};
 
 /// 1 MiB: far more than any JSON answer needs, and little enough that a hostile answer does no harm.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -233,16 +233,13 @@ async fn observe<A>(
 ) -> Result<A, Error> {
     // A step of its own, so that what the other side does is told apart by the call that it was done for.
     let trace = trace.child();
-    let span = tracing::info_span!(
+    let span = step!(
+        trace,
         "http.send",
         operation,
         host = request.url().host_str(),
         status = Empty,
         duration_ms = Empty,
-        trace_id = trace.trace_id(),
-        span_id = %trace.span_id(),
-        parent_id = trace.parent_id().map(tracing::field::display),
-        sampled = trace.is_sampled(),
     );
     put(&mut request, REQUEST_ID, trace.request_id());
     put(&mut request, TRACEPARENT, &trace.traceparent());

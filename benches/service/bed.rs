@@ -10,9 +10,9 @@ use sqlx::{Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::cloud::{ACCOUNT, Cloud, quiet};
+use crate::cloud::{ACCOUNT, Cloud};
 use crate::load::{Call, Load};
-use crate::machine::{Machine, Measured};
+use crate::machine::{Machine, Measured, quiet};
 use crate::postgres::Server;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_liveperson-bridge");

@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -167,15 +167,4 @@ fn search_path() -> String {
         "{}:/usr/sbin:/usr/local/sbin",
         std::env::var("PATH").unwrap_or_default()
     )
-}
-
-/// A command of the system's.
-pub(crate) fn quiet(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
 }

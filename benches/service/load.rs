@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
-use crate::cloud::{self, ACCOUNT, SEND, quiet};
-use crate::machine::{Machine, Measured};
+use crate::cloud::{self, ACCOUNT, SEND};
+use crate::machine::{Machine, Measured, quiet};
 
 /// What is sent.
 pub(crate) enum Call {

@@ -114,3 +114,14 @@ fn with_children(id: u32) -> Vec<u32> {
     found.push(id);
     found
 }
+
+/// A command of the system's.
+pub(crate) fn quiet(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
-use crate::cloud::quiet;
+use crate::machine::quiet;
 use crate::postgres::Server;
 
 /// As long as a notification with what is kept of it.

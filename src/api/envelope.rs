@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::problem::{Code, Problem};
 use crate::clock::SharedClock;
 use crate::telemetry::metrics::{Metrics, PROBLEMS, REQUESTS};
-use crate::types::trace::Trace;
+use crate::types::trace::{Trace, step};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -38,17 +38,14 @@ pub(super) async fn envelop(
         .get::<MatchedPath>()
         .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let method = word(request.method());
-    let span = tracing::info_span!(
+    let span = step!(
+        trace,
         "http.request",
         request_id = trace.request_id(),
         http.method = %request.method(),
         http.route = &route,
         channel.id = tracing::field::Empty,
         status = tracing::field::Empty,
-        trace_id = trace.trace_id(),
-        span_id = %trace.span_id(),
-        parent_id = trace.parent_id().map(tracing::field::display),
-        sampled = trace.is_sampled(),
     );
     request.extensions_mut().insert(Arc::clone(&trace));
 

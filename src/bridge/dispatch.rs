@@ -19,7 +19,7 @@ use crate::store::{Conclusion, DueLane, Flight, Lease, Request, RequestState, Se
 use crate::types::audit::Actor;
 use crate::types::event::data::Failure;
 use crate::types::message::Sequence;
-use crate::types::trace::Trace;
+use crate::types::trace::{Trace, step};
 
 /// 20 s: an opening and what is sent after it; each part has a limit of its own.
 const TRY_LIMIT: Duration = Duration::from_secs(20);
@@ -227,15 +227,12 @@ impl Bridge {
         };
         let clock = &self.parts.clock;
         let trace = Trace::continue_kept(request.parent.as_ref(), clock.uuid());
-        let span = tracing::info_span!(
+        let span = step!(
+            trace,
             "request.later",
             account.id = %lane.due.key.account_id,
             channel.id = %channel.id,
             request_id = trace.request_id(),
-            trace_id = trace.trace_id(),
-            span_id = %trace.span_id(),
-            parent_id = trace.parent_id().map(tracing::field::display),
-            sampled = trace.is_sampled(),
         );
         let caller = Caller {
             channel: Arc::clone(channel),

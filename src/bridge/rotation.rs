@@ -96,7 +96,7 @@ pub async fn rotate(
             let sealed = &stored.sealed;
             // One that was replaced meanwhile needs it no more.
             if store
-                .rotate_token(user, sealed, &anew, &entry(done))
+                .reseal_token(user, sealed, &anew, Some(&entry(done)))
                 .await?
             {
                 rotation = done;

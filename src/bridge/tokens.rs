@@ -32,7 +32,9 @@ impl Bridge {
         };
         if stored.key_id != keyring.sealing_key_id() {
             let anew = seal(keyring, key, token.expose_secret(), stored.consumer_id)?;
-            store.reseal_token(user, &stored.sealed, &anew).await?;
+            store
+                .reseal_token(user, &stored.sealed, &anew, None)
+                .await?;
         }
         Ok(Token {
             token,

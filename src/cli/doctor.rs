@@ -5,7 +5,7 @@ mod report;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use chrono::TimeDelta;
 use clap::Args;
 
@@ -198,8 +198,7 @@ async fn check_account(
         consumer
             .as_ref()
             .map(|_| "made")
-            .map_err(|error| format!("{error:#}"))
-            .map_err(anyhow::Error::msg),
+            .map_err(|error| anyhow!("{error:#}")),
         credentials,
     )?;
     // Without a token there is nobody to ask as, which the line before has said.

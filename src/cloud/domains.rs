@@ -133,13 +133,17 @@ impl Domains {
 }
 
 impl Directory {
-    fn url(&self, service: Service) -> Url {
+    /// Asks the domain API for a service.
+    async fn get(&self, service: Service, trace: &Trace) -> Result<Answer, http::Error> {
         let path = format!(
             "/api/account/{}/service/{}/baseURI.json",
             self.account.id,
             service.name()
         );
-        below(&self.account.domain_api, &path, "version=1.0")
+        let url = below(&self.account.domain_api, &path, "version=1.0");
+        let request = Request::new(Method::GET, url);
+        let limit = self.limits.look_up;
+        self.http.send("cloud.domain", trace, limit, request).await
     }
 
     fn look_up(
@@ -157,12 +161,7 @@ impl Directory {
 
     /// The time at the Cloud; none where its answer tells none.
     async fn date(&self, trace: &Trace) -> Result<Option<DateTime<Utc>>, Error> {
-        let request = Request::new(Method::GET, self.url(Service::Messaging));
-        let limit = self.limits.look_up;
-        let answer = self
-            .http
-            .send("cloud.domain", trace, limit, request)
-            .await?;
+        let answer = self.get(Service::Messaging, trace).await?;
         let date = answer.headers.get(DATE).and_then(|date| date.to_str().ok());
         let date = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
         Ok(date.map(|date| date.to_utc()))
@@ -170,14 +169,8 @@ impl Directory {
 
     async fn ask(&self, service: Service, trace: &Trace) -> Result<Cached<Url>, Error> {
         let asked_at = self.clock.now_ms();
-        let url = self.url(service);
-        let limit = self.limits.look_up;
         let value = measured(&self.metrics, "cloud.domain", async {
-            let request = Request::new(Method::GET, url);
-            let answer = self
-                .http
-                .send("cloud.domain", trace, limit, request)
-                .await?;
+            let answer = self.get(service, trace).await?;
             read(&answer, service, self.clock.now())
         });
         Ok(Cached {

@@ -18,10 +18,13 @@ use crate::clock::SharedClock;
 use crate::http;
 use crate::store::{DueEvent, Tried};
 use crate::types::ids::ChannelId;
-use crate::types::trace::Trace;
+use crate::types::trace::{Trace, step};
 
 /// 10 s: the time that a channel has to answer.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
+
+/// What is said where that is over.
+pub(super) const NO_ANSWER: &str = "no answer within 10 s";
 
 /// 4 KiB: a body that says "ok" is read, so that its connection can be used again; a longer one is cut off.
 const MAX_ANSWER_BYTES: usize = 4096;
@@ -98,15 +101,12 @@ impl Callback {
         event: &DueEvent,
     ) -> (Tried, Outcome) {
         let trace = Trace::continue_kept(event.parent.as_ref(), self.clock.uuid());
-        let span = tracing::info_span!(
+        let span = step!(
+            trace,
             "delivery.attempt",
             channel.id = %channel_id,
             event.id = event.id,
             status = Empty,
-            trace_id = trace.trace_id(),
-            span_id = %trace.span_id(),
-            parent_id = trace.parent_id().map(tracing::field::display),
-            sampled = trace.is_sampled(),
         );
         let (tried, outcome) = self.try_once(event, &trace).instrument(span.clone()).await;
         span.record("status", tried.status);
@@ -128,7 +128,7 @@ impl Callback {
             }
             Ok(Err(error)) => (None, Some(error), Outcome::Failed(None)),
             Err(_) => {
-                let error = "no answer within 10 s".to_owned();
+                let error = NO_ANSWER.to_owned();
                 (None, Some(error), Outcome::Failed(None))
             }
         };

@@ -1,19 +1,14 @@
 //! Whether a callback URL could take events: asked without sending any.
 
-use std::time::Duration;
-
 use ipnet::IpNet;
 use reqwest::StatusCode;
 use tokio::time::timeout;
 use url::Url;
 
-use super::attempt::cause;
+use super::attempt::{LIMIT, NO_ANSWER, cause};
 use super::target::{Resolver, Rules};
 use crate::http;
 use crate::types::trace::Trace;
-
-/// 10 s: as long as a delivery may take.
-const LIMIT: Duration = Duration::from_secs(10);
 
 /// Why no event would arrive, in words for an operator.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +31,6 @@ pub async fn check(url: &Url, allowed: &[IpNet], trace: &Trace) -> Result<Status
     match timeout(LIMIT, client.stream("doctor.callback", trace, request)).await {
         Ok(Ok(answer)) => Ok(answer.status),
         Ok(Err(error)) => Err(told(&error)),
-        Err(_) => Err(Unreachable("no answer within 10 s".to_owned())),
+        Err(_) => Err(Unreachable(NO_ANSWER.to_owned())),
     }
 }

@@ -100,9 +100,17 @@ pub struct Replay {
     pub user: Option<UserKey>,
 }
 
-/// Nobody knows the user whom a replay is about.
-#[derive(Debug, Clone, Copy)]
-struct Unknown;
+/// How far one has come through what a replay is about.
+struct Walk<'a> {
+    channel_id: &'a ChannelId,
+    replay: &'a Replay,
+    /// The row of the user whom it is about; none where it is about all.
+    user: Option<i64>,
+    /// The place of the last event so far.
+    after: i64,
+    /// How many there were.
+    count: u64,
+}
 
 #[derive(sqlx::FromRow)]
 struct DeliveryRow {
@@ -293,22 +301,16 @@ impl Store {
         deliver_until: DateTime<Utc>,
         entry: impl Fn(u64) -> Entry + Send + Sync,
     ) -> Result<u64, Error> {
-        let Ok(user) = self.replayed_user(replay).await? else {
+        let Some(mut walk) = self.walk(channel_id, replay).await? else {
             return Ok(0);
         };
-        let (mut count, mut after) = (0, 0);
-        loop {
-            let found = self.replayable(channel_id, replay, user, after).await?;
-            let Some((last, _)) = found.last() else {
-                return Ok(count);
-            };
-            after = *last;
-            count += u64::try_from(found.len()).unwrap_or(u64::MAX);
+        while let Some(found) = self.replayable(&mut walk).await? {
             let mut tx = self.begin().await?;
             replay_batch(&mut tx, channel_id, &found, now, deliver_until).await?;
-            record(&mut tx, &entry(count)).await?;
+            record(&mut tx, &entry(walk.count)).await?;
             tx.commit().await?;
         }
+        Ok(walk.count)
     }
 
     /// How many events a replay would be about.
@@ -321,29 +323,33 @@ impl Store {
         channel_id: &ChannelId,
         replay: &Replay,
     ) -> Result<u64, Error> {
-        let Ok(user) = self.replayed_user(replay).await? else {
+        let Some(mut walk) = self.walk(channel_id, replay).await? else {
             return Ok(0);
         };
-        let (mut count, mut after) = (0, 0);
-        loop {
-            let found = self.replayable(channel_id, replay, user, after).await?;
-            let Some((last, _)) = found.last() else {
-                return Ok(count);
-            };
-            after = *last;
-            count += u64::try_from(found.len()).unwrap_or(u64::MAX);
-        }
+        while self.replayable(&mut walk).await?.is_some() {}
+        Ok(walk.count)
     }
 
-    /// The row of the user whom a replay is about, or none where it is about all; `Err` where nobody knows the user.
-    async fn replayed_user(&self, replay: &Replay) -> Result<Result<Option<i64>, Unknown>, Error> {
-        let Some(key) = &replay.user else {
-            return Ok(Ok(None));
+    /// A walk through what a replay is about; none where nobody knows its user.
+    async fn walk<'a>(
+        &self,
+        channel_id: &'a ChannelId,
+        replay: &'a Replay,
+    ) -> Result<Option<Walk<'a>>, Error> {
+        let user = match &replay.user {
+            Some(key) => match self.standing(key).await? {
+                Some(standing) => Some(standing.user.0),
+                None => return Ok(None),
+            },
+            None => None,
         };
-        let standing = self.standing(key).await?;
-        Ok(standing
-            .map(|standing| Some(standing.user.0))
-            .ok_or(Unknown))
+        Ok(Some(Walk {
+            channel_id,
+            replay,
+            user,
+            after: 0,
+            count: 0,
+        }))
     }
 
     /// Lets a channel's callbacks go on that were paused or only probed, and everything that waits be sent at once, and
@@ -373,14 +379,12 @@ impl Store {
         self.wake_lanes(channel_id, now).await
     }
 
-    /// Places and users of events that a replay is about, behind a position.
+    /// Places and users of the next events that a replay is about; none at its end.
     async fn replayable(
         &self,
-        channel_id: &ChannelId,
-        replay: &Replay,
-        user: Option<i64>,
-        after: i64,
-    ) -> Result<Vec<(i64, Option<i64>)>, Error> {
+        walk: &mut Walk<'_>,
+    ) -> Result<Option<Vec<(i64, Option<i64>)>>, Error> {
+        let replay = walk.replay;
         macro_rules! find {
             ($condition:literal) => {
                 concat!(
@@ -400,17 +404,23 @@ impl Store {
             None => find!("delivery IS DISTINCT FROM 'pending'"),
         };
         let until = replay.until.map_or(i64::MAX, |at| at.timestamp_millis());
-        Ok(run!(self, readers, |db| {
+        let found: Vec<(i64, Option<i64>)> = run!(self, readers, |db| {
             sqlx::query_as(find)
-                .bind(channel_id.as_str())
-                .bind(after)
+                .bind(walk.channel_id.as_str())
+                .bind(walk.after)
                 .bind(replay.since.timestamp_millis())
                 .bind(until)
-                .bind(user)
+                .bind(walk.user)
                 .bind(REPLAY_BATCH)
                 .fetch_all(db)
                 .await?
-        }))
+        });
+        let Some((last, _)) = found.last() else {
+            return Ok(None);
+        };
+        walk.after = *last;
+        walk.count += u64::try_from(found.len()).unwrap_or(u64::MAX);
+        Ok(Some(found))
     }
 }
 

@@ -252,39 +252,18 @@ impl Store {
         rows.into_iter().map(SealedRow::parts).collect()
     }
 
-    /// Keeps a token that was sealed anew, unless it was replaced since it was read; says whether it is kept.
+    /// Keeps a token that was sealed anew, unless it was replaced since it was read; says whether it is kept, and records
+    /// that where an operator asked for it.
     ///
     /// # Errors
     ///
-    /// When the database does not answer.
+    /// When the database does not answer; nothing is changed then.
     pub async fn reseal_token(
         &self,
         user: UserRef,
         read: &Sealed,
         anew: &StoredToken,
-    ) -> Result<bool, Error> {
-        let rows = run!(self, writer, |db| sqlx::query(RESEAL_TOKEN)
-            .bind(user.0)
-            .bind(&read.0[..])
-            .bind(&anew.sealed.0[..])
-            .bind(&anew.key_id)
-            .execute(db)
-            .await?
-            .rows_affected());
-        Ok(rows == 1)
-    }
-
-    /// The same where all tokens are sealed anew, and records how far that has come.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not answer; nothing is changed then.
-    pub async fn rotate_token(
-        &self,
-        user: UserRef,
-        read: &Sealed,
-        anew: &StoredToken,
-        entry: &Entry,
+        entry: Option<&Entry>,
     ) -> Result<bool, Error> {
         let mut tx = self.begin().await?;
         let rows = on!(tx, |db| sqlx::query(RESEAL_TOKEN)
@@ -295,10 +274,10 @@ impl Store {
             .execute(db)
             .await?
             .rows_affected());
-        if rows == 1 {
+        if let Some(entry) = entry.filter(|_| rows == 1) {
             record(&mut tx, entry).await?;
-            tx.commit().await?;
         }
+        tx.commit().await?;
         Ok(rows == 1)
     }
 

@@ -115,6 +115,12 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(location, panic = payload, "a thread panicked");
 }
 
+/// Whether a character is escaped wherever it stands: it may end a line or move a terminal's cursor. NEL is a control character,
+/// and the two separators end a line for some readers as it does.
+pub(crate) fn is_escaped(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
 /// An error and what caused it, in one line.
 struct Chain<'a>(&'a (dyn StdError + 'static));
 

@@ -14,6 +14,22 @@ const FLAGS: u8 = 0b11;
 /// The flag of a trace that its beginner records.
 const SAMPLED: u8 = 0b01;
 
+/// The span of a step of a trace, by its constant name and with fields of its own: log and export know it by the step's ids.
+macro_rules! step {
+    ($trace:expr, $name:literal, $($fields:tt)+) => {
+        tracing::info_span!(
+            $name,
+            $($fields)+
+            trace_id = $trace.trace_id(),
+            span_id = %$trace.span_id(),
+            parent_id = $trace.parent_id().map(tracing::field::display),
+            sampled = $trace.is_sampled(),
+        )
+    };
+}
+
+pub(crate) use step;
+
 /// The id and trace of one request, passed on to every call that it causes.
 #[derive(Debug, Clone)]
 pub struct Trace {

@@ -253,9 +253,9 @@ async fn tokens_of_other_keys_are_found_in_batches_and_sealed_anew(engine: Engin
     };
     let user = found[0].0;
     let read = &found[0].2.sealed;
-    assert!(store.reseal_token(user, read, &anew).await.unwrap());
+    assert!(store.reseal_token(user, read, &anew, None).await.unwrap());
     // What was read is no longer what is stored.
-    assert!(!store.reseal_token(user, read, &anew).await.unwrap());
+    assert!(!store.reseal_token(user, read, &anew, None).await.unwrap());
     let standing = store.standing(&key("a")).await.unwrap().unwrap();
     assert_eq!(standing.token, Some(anew));
     let left = store.tokens_not_sealed_by("key-2", None, 9).await.unwrap();

@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::time::timeout;
 
+use crate::telemetry::log::is_escaped;
+
 /// 20 s: what one check may take; a call to the Cloud is tried three times, with a limit of its own for each.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -70,7 +72,7 @@ impl Report {
 
 /// A character as it may be shown: the Cloud's words must not make lines or move the cursor.
 fn shown(c: char) -> impl Iterator<Item = char> {
-    let escaped = c.is_control().then(|| c.escape_default());
+    let escaped = is_escaped(c).then(|| c.escape_default());
     let plain = escaped.is_none().then_some(c);
     escaped.into_iter().flatten().chain(plain)
 }

@@ -9,7 +9,7 @@ use tracing_subscriber::field::{RecordFields, VisitOutput as _};
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{DefaultVisitor, Writer};
 
-use super::Chain;
+use super::{Chain, is_escaped};
 
 /// A span's ids; the trace's own id is enough to find what belongs together.
 const FOR_MACHINES: [&str; 3] = ["span_id", "parent_id", "sampled"];
@@ -62,8 +62,7 @@ struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
 impl fmt::Write for Escaping<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for c in text.chars() {
-            // The two separators end a line for some readers, as NEL does, which is a control character.
-            if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+            if is_escaped(c) {
                 write!(self.0, "{}", c.escape_default())?;
             } else {
                 self.0.write_char(c)?;

@@ -17,7 +17,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, Scope};
 
-use super::Chain;
+use super::{Chain, is_escaped};
 
 /// Members that every line has; a field of that name would be a second one.
 pub(super) const OWN: [&str; 4] = ["timestamp", "level", "target", "message"];
@@ -116,8 +116,8 @@ fn line(level: &str, target: &str, message: &str, fields: Fields) -> String {
     let text = serde_json::to_string(&line).unwrap_or_default();
     let mut escaped = String::with_capacity(text.len() + 1);
     for c in text.chars() {
-        // JSON lets these stand in a text, where some readers take them for the end of a line; they are nowhere else.
-        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+        // JSON lets some of these stand in a text; they are nowhere else.
+        if is_escaped(c) {
             let unit = u32::from(c);
             escaped.push_str("\\u");
             escaped.extend(

@@ -125,7 +125,7 @@ async fn a_token_that_was_replaced_meanwhile_is_not_recorded(engine: Engine) {
     };
 
     let read = token(b"old").sealed;
-    let rotate = async |entry| store.rotate_token(user, &read, &anew, &entry).await;
+    let rotate = async |entry| store.reseal_token(user, &read, &anew, Some(&entry)).await;
     assert!(rotate(entry(1, 1)).await.unwrap());
     assert!(!rotate(entry(2, 2)).await.unwrap());
 
