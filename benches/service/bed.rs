@@ -1,5 +1,6 @@
 //! The service with a database of its own, in which users have conversations open.
 
+use std::env;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -15,7 +16,10 @@ use crate::load::{Call, Load};
 use crate::machine::{Machine, Measured, quiet};
 use crate::postgres::Server;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_liveperson-bridge");
+/// The program that is measured: the one built with this, unless `BENCH_PROGRAM` names another to compare it with.
+fn program() -> String {
+    env::var("BENCH_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_liveperson-bridge").to_owned())
+}
 
 /// Where the mapping is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +47,7 @@ pub(crate) struct Bed {
     server: Option<Server>,
     /// The process that all others of PostgreSQL come from.
     postmaster: Option<u32>,
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 impl Bed {
@@ -76,7 +80,7 @@ api_keys = ["bench-key"]
             cloud = cloud.url()
         );
         fs::write(folder.path().join("bridge.toml"), toml).unwrap();
-        quiet(command(PROGRAM, folder.path()).arg("migrate"));
+        quiet(command(&program(), folder.path()).arg("migrate"));
         let runtime = Runtime::new().unwrap();
         runtime.block_on(fill(users, server.as_ref(), folder.path()));
         let postmaster = server
@@ -86,7 +90,7 @@ api_keys = ["bench-key"]
             Machine::bring(&machine.servers, id);
         }
         let started = Instant::now();
-        let mut bridge = Machine::on(&machine.servers, PROGRAM);
+        let mut bridge = Machine::on(&machine.servers, &program());
         let mut bridge = bridge
             .arg("serve")
             .current_dir(folder.path())
@@ -114,7 +118,7 @@ api_keys = ["bench-key"]
             address: address.split_whitespace().next().unwrap().to_owned(),
             server,
             postmaster,
-            folder,
+            _folder: folder,
         }
     }
 
@@ -127,10 +131,6 @@ api_keys = ["bench-key"]
 
     pub(crate) fn address(&self) -> &str {
         &self.address
-    }
-
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
     }
 
     /// The PostgreSQL behind it.

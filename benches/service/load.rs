@@ -1,13 +1,12 @@
 //! The load: wrk, told by a small script what to send.
 
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
-
-use tempfile::NamedTempFile;
 
 use crate::cloud::{self, ACCOUNT, SEND};
 use crate::machine::{Machine, Measured, quiet};
+use crate::notifications;
 
 /// What is sent.
 pub(crate) enum Call {
@@ -19,8 +18,8 @@ pub(crate) enum Call {
     Keyed(u32),
     /// The same, each to be queued.
     Queued(u32),
-    /// Notifications, each another: a file with a line of signature and a line of body for each.
-    Webhook(PathBuf),
+    /// Notifications, each another.
+    Webhook,
 }
 
 /// What came of a load.
@@ -79,8 +78,9 @@ impl Load {
         call: &Call,
         processes: &[Measured],
     ) -> Figures {
-        let mut script = NamedTempFile::with_suffix(".lua").unwrap();
-        script.write_all(call.script().as_bytes()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("load.lua");
+        fs::write(&script, call.script(folder.path(), duration)).unwrap();
         let before: Vec<_> = processes.iter().map(Measured::cpu).collect();
         let output = quiet(
             Machine::on(&self.core, "wrk")
@@ -88,7 +88,7 @@ impl Load {
                 .arg(format!("-c{connections}"))
                 .arg(format!("-d{}s", duration.as_secs()))
                 .arg("-s")
-                .arg(script.path())
+                .arg(&script)
                 .arg(format!("http://{address}")),
         );
         let result = output
@@ -133,7 +133,7 @@ end
 "#;
 
 impl Call {
-    fn script(&self) -> String {
+    fn script(&self, folder: &Path, duration: Duration) -> String {
         let request = match self {
             Self::Cloud => format!(
                 r#"
@@ -155,7 +155,7 @@ end"#,
                 messages(*users, r#"headers["Idempotency-Key"] = prefix .. number"#)
             }
             Self::Queued(users) => messages(*users, r#"headers["Prefer"] = "respond-async""#),
-            Self::Webhook(file) => format!(
+            Self::Webhook => format!(
                 r#"
 local file = io.open("{file}", "r")
 local headers = {{ ["Content-Type"] = "application/json", ["X-LivePerson-Account-Id"] = "{ACCOUNT}",
@@ -164,7 +164,7 @@ function request()
   headers["X-LivePerson-Signature"] = file:read("*l")
   return wrk.format("POST", "/webhooks/{ACCOUNT}", headers, file:read("*l"))
 end"#,
-                file = file.display(),
+                file = notifications::write(folder, duration).display(),
             ),
         };
         request + DONE

@@ -80,35 +80,54 @@ fn main() {
         report.reference(connections, &nginx);
     }
     for engine in [Engine::Postgres, Engine::Sqlite] {
-        if !engine.name().contains(&settings.only) {
-            continue;
-        }
         for users in [FEW, settings.users] {
-            let bed = Bed::make(&machine, engine, users, &cloud);
-            let about = |what: &str| format!("{what}, {} users, {}", bed.users, engine.name());
-            bed.warm_up(&load);
-            let processes = bed.processes();
-            let plain = load.run(bed.address(), MANY, &Call::Message(bed.users), &processes);
-            report.line(&about("message"), MANY, &plain);
-            if users != FEW {
-                report.memory(&about("messages alone"), &bed);
-                continue;
-            }
-            let alone = load.run(bed.address(), 1, &Call::Message(bed.users), &processes);
-            report.line(&about("message"), 1, &alone);
-            let keyed = load.run(bed.address(), MANY, &Call::Keyed(bed.users), &processes);
-            report.line(&about("keyed message"), MANY, &keyed);
-            let signed = notifications::write(bed.folder(), settings.duration);
-            let webhooks = Call::Webhook(signed);
-            let webhooks = load.run(bed.address(), MANY, &webhooks, &processes);
-            report.line(&about("webhook"), MANY, &webhooks);
-            let queued = load.run(bed.address(), MANY, &Call::Queued(bed.users), &processes);
-            report.line(&about("queued message"), MANY, &queued);
-            report.memory(&about("all of the above"), &bed);
-            if let Some(server) = bed.server() {
-                report.inserts(pgbench::inserts(server, MANY, settings.duration));
-            }
+            measure(
+                &settings,
+                &machine,
+                &cloud,
+                &load,
+                &mut report,
+                engine,
+                users,
+            );
         }
     }
     report.end();
+}
+
+/// One database's part of a run.
+fn measure(
+    settings: &Settings,
+    machine: &Machine,
+    cloud: &Cloud,
+    load: &Load,
+    report: &mut Report,
+    engine: Engine,
+    users: u32,
+) {
+    let about = |what: &str| format!("{what}, {users} users, {}", engine.name());
+    let mut lines = vec![("message", MANY, Call::Message(users))];
+    if users == FEW {
+        lines.push(("message", 1, Call::Message(users)));
+        lines.push(("keyed message", MANY, Call::Keyed(users)));
+        lines.push(("webhook", MANY, Call::Webhook));
+        lines.push(("queued message", MANY, Call::Queued(users)));
+    }
+    lines.retain(|(what, connections, _)| {
+        let line = format!("{}, {connections} connections", about(what));
+        line.contains(&settings.only)
+    });
+    if lines.is_empty() {
+        return;
+    }
+    let bed = Bed::make(machine, engine, users, cloud);
+    bed.warm_up(load);
+    for (what, connections, call) in &lines {
+        let figures = load.run(bed.address(), *connections, call, &bed.processes());
+        report.line(&about(what), *connections, &figures);
+    }
+    report.memory(&about("all of the above"), &bed);
+    if let Some(server) = bed.server() {
+        report.inserts(pgbench::inserts(server, MANY, settings.duration));
+    }
 }
