@@ -13,6 +13,7 @@ mod backlog;
 mod bells;
 mod callbacks;
 mod changes;
+mod claims;
 mod conversations;
 mod deliveries;
 mod delivery_lanes;
@@ -29,7 +30,9 @@ mod postgres;
 mod requests;
 mod retention;
 mod sqlite;
+mod standings;
 mod survey;
+mod together;
 mod tx;
 mod typing;
 mod users;
@@ -82,6 +85,7 @@ pub struct Store {
     engine: Engine,
     bells: bells::Bells,
     health: health::Health,
+    together: together::AllTogether,
 }
 
 #[derive(Debug, Clone)]
@@ -160,6 +164,7 @@ impl Store {
             engine,
             bells: bells::Bells::default(),
             health,
+            together: together::AllTogether::default(),
         })
     }
 

@@ -1,24 +1,25 @@
 //! What can go wrong with the store, by what the caller can do about it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
 
-/// A failure of the store.
-#[derive(Debug, thiserror::Error)]
+/// A failure of the store; clones tell those of it who waited for the same statement.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The database does not answer, or not now: it starts, stops, has just become a standby. Another try may succeed, over
     /// another connection. The log has been told of it, and is when it is over.
     #[error("the database is not available")]
-    Unavailable(#[source] sqlx::Error),
+    Unavailable(#[source] Arc<sqlx::Error>),
     /// The database is there, but could not do this in time or beside what others did; another try may succeed.
     #[error("the database could not do what was asked beside what others did")]
-    Busy(#[source] sqlx::Error),
+    Busy(#[source] Arc<sqlx::Error>),
     /// The database was asked for what it cannot do, or answered what was not expected: a fault of the bridge, or a schema
     /// that is not its own.
     #[error("the database was asked for what it cannot do, or answered what was not expected")]
-    Rejected(#[source] sqlx::Error),
+    Rejected(#[source] Arc<sqlx::Error>),
     /// Others changed the same row again and again; another try may succeed.
     #[error("a row of the database was changed by others again and again")]
     Contended,
@@ -30,7 +31,7 @@ pub enum Error {
     },
     /// The schema could not be brought up to date.
     #[error("the database could not be migrated")]
-    Migration(#[source] sqlx::migrate::MigrateError),
+    Migration(#[source] Arc<sqlx::migrate::MigrateError>),
     /// The address of the database is not one.
     #[error("database.url is not a PostgreSQL address")]
     Address,
@@ -49,7 +50,7 @@ pub enum Error {
         /// The folder.
         data_dir: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: Arc<std::io::Error>,
     },
 }
 
@@ -76,12 +77,18 @@ impl Error {
     }
 }
 
+impl From<sqlx::migrate::MigrateError> for Error {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        Self::Migration(Arc::new(error))
+    }
+}
+
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         match Sort::of(&error) {
-            Sort::Outage => Self::Unavailable(error),
-            Sort::Busy => Self::Busy(error),
-            Sort::Fault => Self::Rejected(error),
+            Sort::Outage => Self::Unavailable(Arc::new(error)),
+            Sort::Busy => Self::Busy(Arc::new(error)),
+            Sort::Fault => Self::Rejected(Arc::new(error)),
         }
     }
 }

@@ -65,7 +65,7 @@ impl Health {
             Err(error) => {
                 let error = Error::from(error);
                 if let Error::Unavailable(cause) = &error
-                    && !matches!(cause, sqlx::Error::PoolClosed)
+                    && !matches!(**cause, sqlx::Error::PoolClosed)
                 {
                     self.is_away(cause);
                 }

@@ -7,6 +7,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::types::Json;
 
+use super::claims::{Begin, Finish, NOTE, Note};
 use super::tx::{Tx, on};
 use super::{Error, Lease, Store, UserRef, run};
 use crate::types::idempotency::{Fingerprint, IdempotencyKey};
@@ -76,8 +77,10 @@ pub enum Claim {
     Reused,
 }
 
-#[derive(sqlx::FromRow)]
-struct ClaimedRow {
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct ClaimedRow {
+    /// Who holds it now.
+    pub(super) lease_id: String,
     message_id: String,
     created_at: i64,
     begun: Option<String>,
@@ -108,7 +111,13 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<Claim, Error> {
         for _ in 0..LOOKS {
-            if let Some(claimed) = self.claim_keyed(request, message_id, lease, now).await? {
+            let begin = Begin {
+                request: request.clone(),
+                message_id,
+                lease: lease.clone(),
+                now,
+            };
+            if let Some(claimed) = self.ask(begin).await? {
                 return claimed.claim(message_id);
             }
             // Whose row it was may have freed it meanwhile.
@@ -128,35 +137,6 @@ impl Store {
             });
         }
         Err(Error::Contended)
-    }
-
-    /// Takes a key that nobody has, or the same request from one whose lease has run out.
-    async fn claim_keyed(
-        &self,
-        request: &KeyedRequest,
-        message_id: MessageId,
-        lease: &Lease,
-        now: DateTime<Utc>,
-    ) -> Result<Option<ClaimedRow>, Error> {
-        Ok(run!(self, writer, |db| sqlx::query_as(
-            "INSERT INTO idempotency_keys AS known
-                 (channel_id, key, fingerprint, message_id, lease_id, lease_until, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)
-             ON CONFLICT (channel_id, key) DO UPDATE
-             SET lease_id = excluded.lease_id, lease_until = excluded.lease_until
-             -- an answered one has no lease, so it is not taken
-             WHERE known.lease_until <= $7 AND known.fingerprint = excluded.fingerprint
-             RETURNING message_id, created_at, begun, content",
-        )
-        .bind(request.channel_id.as_str())
-        .bind(&request.key.hash()[..])
-        .bind(request.fingerprint.as_bytes())
-        .bind(message_id.to_string())
-        .bind(&lease.id)
-        .bind(lease.until.timestamp_millis())
-        .bind(now.timestamp_millis())
-        .fetch_optional(db)
-        .await?))
     }
 
     async fn keyed_row(&self, request: &KeyedRequest) -> Result<Option<Row>, Error> {
@@ -215,23 +195,26 @@ impl Store {
         body: &str,
         content: Option<&[u8]>,
     ) -> Result<bool, Error> {
-        let rows = run!(self, writer, |db| {
-            sqlx::query(
-            "UPDATE idempotency_keys SET lease_until = $4, user_ref = $5, begun = $6, content = $7
-             WHERE channel_id = $1 AND key = $2 AND lease_id = $3
-               AND EXISTS (SELECT 1 FROM users WHERE id = $5)",
-        )
-        .bind(request.channel_id.as_str())
-        .bind(&request.key.hash()[..])
-        .bind(&lease.id)
-        .bind(lease.until.timestamp_millis())
-        .bind(user.0)
-        .bind(body)
-        .bind(content)
-        .execute(db)
-        .await?
-        .rows_affected()
-        });
+        if content.is_none() {
+            let note = Note {
+                request: request.clone(),
+                lease: lease.clone(),
+                user,
+                body: body.to_owned(),
+            };
+            return self.ask(note).await;
+        }
+        let rows = run!(self, writer, |db| sqlx::query(NOTE)
+            .bind(request.channel_id.as_str())
+            .bind(&request.key.hash()[..])
+            .bind(&lease.id)
+            .bind(lease.until.timestamp_millis())
+            .bind(user.0)
+            .bind(body)
+            .bind(content)
+            .execute(db)
+            .await?
+            .rows_affected());
         Ok(rows == 1)
     }
 
@@ -248,30 +231,13 @@ impl Store {
         user: Option<&UserKey>,
         answer: &Answer,
     ) -> Result<bool, Error> {
-        let rows = run!(self, writer, |db| {
-            sqlx::query(
-            "UPDATE idempotency_keys
-             SET status = $4, headers = $5, body = $6, lease_id = NULL, lease_until = NULL, begun = NULL,
-                 content = NULL,
-                 user_ref = (SELECT id FROM users WHERE account_id = $7 AND namespace = $8 AND user_id = $9)
-             WHERE channel_id = $1 AND key = $2 AND lease_id = $3
-               AND ($7 IS NULL
-                    OR EXISTS (SELECT 1 FROM users WHERE account_id = $7 AND namespace = $8 AND user_id = $9))",
-        )
-        .bind(request.channel_id.as_str())
-        .bind(&request.key.hash()[..])
-        .bind(&lease.id)
-        .bind(i64::from(answer.status))
-        .bind(Json(&answer.headers))
-        .bind(&answer.body)
-        .bind(user.map(|user| user.account_id.as_str()))
-        .bind(user.map(|user| user.namespace.as_str()))
-        .bind(user.map(|user| user.user_id.as_str()))
-        .execute(db)
-        .await?
-        .rows_affected()
-        });
-        Ok(rows == 1)
+        self.ask(Finish {
+            request: request.clone(),
+            lease: lease.clone(),
+            user: user.cloned(),
+            answer: answer.clone(),
+        })
+        .await
     }
 
     /// Frees the key of a request that is still held, as if it had never come.

@@ -92,10 +92,10 @@ pub(super) async fn migrate(pool: &PgPool) -> Result<(), Error> {
             MigrateError::ExecuteMigration(cause, _) if super::error::is_locked(cause) => {
                 tries += 1;
                 if tries == MIGRATE_TRIES {
-                    return Err(Error::Migration(error));
+                    return Err(error.into());
                 }
             }
-            _ => return Err(Error::Migration(error)),
+            _ => return Err(error.into()),
         }
         tracing::info!(
             "the database cannot be migrated yet, what that needs is locked; trying again"

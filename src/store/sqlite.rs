@@ -78,7 +78,7 @@ impl Sqlite {
     pub(super) async fn migrate(&self) -> Result<(), Error> {
         let mut migrator = sqlx::migrate!("migrations/sqlite");
         migrator.set_ignore_missing(true);
-        migrator.run(&self.writer).await.map_err(Error::Migration)
+        Ok(migrator.run(&self.writer).await?)
     }
 
     pub(super) async fn close(&self) {
@@ -97,7 +97,7 @@ impl Sqlite {
 fn lock(data_dir: &Path) -> Result<File, Error> {
     let unusable = |source| Error::Folder {
         data_dir: PathBuf::from(data_dir),
-        source,
+        source: Arc::new(source),
     };
     let mut folder = DirBuilder::new();
     folder.recursive(true).mode(0o700);

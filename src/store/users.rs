@@ -5,6 +5,7 @@ use sqlx::types::Json;
 
 use super::audit::record;
 use super::changes::forget_changes;
+use super::standings::LookUp;
 use super::tx::on;
 use super::{Error, OpenConversation, Store, Typing, run};
 use crate::crypto::Sealed;
@@ -71,8 +72,40 @@ pub struct Lease {
     pub until: DateTime<Utc>,
 }
 
-#[derive(sqlx::FromRow)]
-struct StandingRow {
+/// The text of a look-up, with this before the columns and the tables, of the users whose key these expressions name.
+macro_rules! standing_of {
+    ($columns:literal, $tables:literal, $account:literal, $namespace:literal, $user:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            "u.id, u.token, u.token_key_id, u.consumer_id, c.id AS conversation_id, c.features,
+                    m.closed_at AS main_closed_at,
+                    -- one at most is open at the Cloud; two here would be a notification that got lost
+                    (SELECT s.id FROM dialogs s
+                     WHERE s.conversation_id = c.id AND s.kind = 'post_survey' AND s.closed_at IS NULL
+                     ORDER BY s.opened_at DESC LIMIT 1) AS survey_id,
+                    u.typing_sent_at, u.typing_until, u.waiting
+             FROM ",
+            $tables,
+            "users u
+             -- conversations_open: at most one row
+             LEFT JOIN conversations c ON c.user_ref = u.id AND c.closed_at IS NULL
+             -- the main dialog bears the conversation's id
+             LEFT JOIN dialogs m ON m.id = c.id
+             WHERE u.account_id = ",
+            $account,
+            " AND u.namespace = ",
+            $namespace,
+            " AND u.user_id = ",
+            $user
+        )
+    };
+}
+
+pub(super) use standing_of;
+
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct StandingRow {
     id: i64,
     token: Option<Vec<u8>>,
     token_key_id: Option<String>,
@@ -136,27 +169,7 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn standing(&self, key: &UserKey) -> Result<Option<Standing>, Error> {
-        let row: Option<StandingRow> = run!(self, readers, |db| {
-            sqlx::query_as(
-            "SELECT u.id, u.token, u.token_key_id, u.consumer_id, c.id AS conversation_id, c.features,
-                    m.closed_at AS main_closed_at,
-                    -- one at most is open at the Cloud; two here would be a notification that got lost
-                    (SELECT s.id FROM dialogs s
-                     WHERE s.conversation_id = c.id AND s.kind = 'post_survey' AND s.closed_at IS NULL
-                     ORDER BY s.opened_at DESC LIMIT 1) AS survey_id,
-                    u.typing_sent_at, u.typing_until, u.waiting
-             FROM users u
-             -- conversations_open: at most one row
-             LEFT JOIN conversations c ON c.user_ref = u.id AND c.closed_at IS NULL
-             -- the main dialog bears the conversation's id
-             LEFT JOIN dialogs m ON m.id = c.id
-             WHERE u.account_id = $1 AND u.namespace = $2 AND u.user_id = $3",
-        )
-        .bind(key.account_id.as_str())
-        .bind(key.namespace.as_str())
-        .bind(key.user_id.as_str())
-        .fetch_optional(db).await?
-        });
+        let row = self.ask(LookUp(key.clone())).await?;
         row.map(Standing::try_from).transpose()
     }
 

@@ -9,6 +9,7 @@ mod requests;
 mod retention;
 
 use chrono::{DateTime, Utc};
+use futures_util::future::{join, join_all};
 use liveperson_bridge::crypto::Sealed;
 use liveperson_bridge::store::{
     Error, HostedFile, Lease, Location, OpenConversation, Opened, Store, StoredToken, Typing,
@@ -28,6 +29,8 @@ use crate::support::database::{Database, Engine};
 
 on_both_engines!(
     a_user_is_made_once_and_found_again,
+    look_ups_at_once_are_each_answered_with_their_own_user,
+    a_look_up_sees_what_was_written_before_it_was_asked_for,
     users_of_other_accounts_and_namespaces_are_others,
     a_token_is_kept_in_place_of_the_one_before,
     tokens_of_other_keys_are_found_in_batches_and_sealed_anew,
@@ -176,6 +179,51 @@ async fn a_user_is_made_once_and_found_again(engine: Engine) {
     let user = store.user(&key("Zoë 👋")).await.unwrap().unwrap();
     assert_eq!(user.profile, Profile::default());
     assert!(user.consumer_id.is_none() && user.conversation.is_none());
+}
+
+async fn look_ups_at_once_are_each_answered_with_their_own_user(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let mut users = Vec::new();
+    for number in 0..20 {
+        let user = store.ensure_user(&key(&number.to_string()), at(0)).await;
+        users.push(user.unwrap());
+    }
+
+    // More than share a statement, some of them unknown, and some asked for more than once.
+    let asked = (0..700).map(|number| number % 30);
+    let found = join_all(asked.clone().map(|number: usize| {
+        let store = &store;
+        async move { store.standing(&key(&number.to_string())).await.unwrap() }
+    }));
+
+    for (number, standing) in asked.zip(found.await) {
+        let found = standing.map(|standing| standing.user);
+        assert_eq!(found, users.get(number).copied(), "{number}");
+    }
+}
+
+async fn a_look_up_sees_what_was_written_before_it_was_asked_for(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let looking = async |name: String| {
+        // Others are on their way all the time.
+        for _ in 0..20 {
+            store.standing(&key(&name)).await.unwrap();
+        }
+    };
+    let writing = async |name: String| {
+        for number in 0..20 {
+            let name = format!("{name}-{number}");
+            let user = store.ensure_user(&key(&name), at(0)).await.unwrap();
+            let standing = store.standing(&key(&name)).await.unwrap().unwrap();
+            assert_eq!(standing.user, user);
+        }
+    };
+
+    let readers = join_all((0..20).map(|number| looking(format!("reader-{number}"))));
+    let writers = join_all((0..5).map(|number| writing(format!("writer-{number}"))));
+    join(readers, writers).await;
 }
 
 async fn users_of_other_accounts_and_namespaces_are_others(engine: Engine) {

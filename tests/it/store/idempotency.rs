@@ -23,6 +23,8 @@ on_both_engines!(
     an_answer_goes_with_its_user_and_is_not_kept_without_one,
     a_key_is_forgotten_after_24_hours,
     forty_claims_of_one_key_have_one_winner,
+    many_keys_at_once_are_each_claimed_noted_and_answered,
+    the_fault_of_one_is_not_that_of_those_it_came_with,
 );
 
 const DAY: i64 = 24 * 60 * 60;
@@ -308,5 +310,79 @@ async fn forty_claims_of_one_key_have_one_winner(engine: Engine) {
         let won = claims.iter().filter(|c| matches!(c, Claim::Ours { .. }));
         let running = claims.iter().filter(|c| **c == Claim::Running);
         assert_eq!((won.count(), running.count()), (1, 39));
+    }
+}
+
+async fn many_keys_at_once_are_each_claimed_noted_and_answered(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+
+    let mut requests = JoinSet::new();
+    for number in 0..300 {
+        let store = store.clone();
+        requests.spawn(async move {
+            let name = number.to_string();
+            let (request, lease) = (request("sms", &name, &name), lease(&name, 15));
+            assert!(is_new(&begin(&store, &request, &name, 0).await));
+            let noted = store.note_begun(&request, &lease, user, &name, None).await;
+            assert!(noted.unwrap());
+            // Those of one third have lost their lease, those of another name nobody who is known.
+            let holder = if number % 3 == 0 { "other" } else { &name };
+            let user = key(if number % 3 == 1 { "nobody" } else { "a" });
+            let holder = super::lease(holder, 15);
+            let kept = answer(&name);
+            let finished = store.finish_keyed(&request, &holder, Some(&user), &kept);
+            assert_eq!(finished.await.unwrap(), number % 3 == 2, "{number}");
+        });
+    }
+    requests.join_all().await;
+
+    for number in 0..300 {
+        let name = number.to_string();
+        let again = begin(&store, &request("sms", &name, &name), "l2", 15).await;
+        if number % 3 == 2 {
+            assert_eq!(again, Claim::Answered(answer(&name)));
+        } else {
+            let Claim::Ours {
+                resumed: true,
+                begun,
+                ..
+            } = again
+            else {
+                panic!("{number}: {again:?}");
+            };
+            assert_eq!(begun.unwrap().body, name);
+        }
+    }
+}
+
+async fn the_fault_of_one_is_not_that_of_those_it_came_with(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    for number in 0..30 {
+        let name = number.to_string();
+        assert!(is_new(
+            &begin(&store, &request("sms", &name, ""), "l", 0).await
+        ));
+    }
+
+    let mut answers = JoinSet::new();
+    for number in 0..30 {
+        let store = store.clone();
+        answers.spawn(async move {
+            // PostgreSQL has no text with this character.
+            let kept = answer(if number == 7 { "\u{0}" } else { "{}" });
+            let name = number.to_string();
+            let (request, lease) = (request("sms", &name, ""), lease("l", 15));
+            let kept = store.finish_keyed(&request, &lease, None, &kept).await;
+            (number, kept)
+        });
+    }
+    let answers = answers.join_all().await;
+
+    for (number, kept) in answers {
+        let is_bad = engine == Engine::Postgres && number == 7;
+        assert_eq!(kept.ok(), (!is_bad).then_some(true), "{number}");
     }
 }
