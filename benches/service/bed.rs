@@ -1,24 +1,34 @@
 //! The service with a database of its own, in which users have conversations open.
 
 use std::env;
+use std::fmt;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sqlx::{Connection as _, PgConnection, SqliteConnection};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::cloud::{ACCOUNT, Cloud};
+use crate::database::Database;
+use crate::fill::{FREE, fill};
 use crate::load::{Call, Load};
 use crate::machine::{Machine, Measured, quiet};
 use crate::postgres::Server;
 
-/// The program that is measured: the one built with this, unless `BENCH_PROGRAM` names another to compare it with.
-fn program() -> String {
+/// The program that is measured: the one built with this, unless `BENCH_PROGRAM` names another.
+pub(crate) fn program() -> String {
     env::var("BENCH_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_liveperson-bridge").to_owned())
+}
+
+/// The program that it is compared with in turns, where `BENCH_BASE` names one.
+pub(crate) fn base() -> Option<String> {
+    env::var("BENCH_BASE").ok()
 }
 
 /// Where the mapping is.
@@ -37,9 +47,35 @@ impl Engine {
     }
 }
 
+/// What a service has to do with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Site {
+    pub(crate) engine: Engine,
+    pub(crate) users: u32,
+    /// Where the channel has a callback: so many of the users have a request and an event that are not due.
+    pub(crate) waiting: Option<u32>,
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} users, ", self.users)?;
+        if let Some(waiting) = self.waiting {
+            write!(f, "{waiting} of them waiting, ")?;
+        }
+        f.write_str(self.engine.name())
+    }
+}
+
+impl Site {
+    /// Users who write.
+    pub(crate) fn writers(self) -> u32 {
+        self.waiting.map_or(self.users, |_| FREE)
+    }
+}
+
 /// A running service.
 pub(crate) struct Bed {
-    pub(crate) users: u32,
+    pub(crate) site: Site,
     /// From its start until it was ready.
     pub(crate) ready_after: Duration,
     bridge: Child,
@@ -47,22 +83,27 @@ pub(crate) struct Bed {
     server: Option<Server>,
     /// The process that all others of PostgreSQL come from.
     postmaster: Option<u32>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Bed {
-    /// Makes a database with so many users, and starts the service on it.
-    pub(crate) fn make(machine: &Machine, engine: Engine, users: u32, cloud: &Cloud) -> Self {
+    /// Makes a database as the site says, and starts a program on it.
+    pub(crate) fn make(machine: &Machine, program: &str, site: Site, cloud: &Cloud) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let server = (engine == Engine::Postgres).then(Server::start);
+        let server = (site.engine == Engine::Postgres).then(Server::start);
         let database = server.as_ref().map_or_else(
             || "data_dir = \"data\"".to_owned(),
             |server| format!("url = \"{}\"", server.url()),
         );
+        let callback = site.waiting.map_or_else(String::new, |_| {
+            let (url, secret) = (cloud.url(), STANDARD.encode([7; 32]));
+            format!("callback_url = \"{url}/callback\"\ncallback_secret = \"whsec_{secret}\"")
+        });
         let toml = format!(
             r#"
 listen = "127.0.0.1:0"
 admin_listen = "127.0.0.1:0"
+allow_private_callbacks = ["127.0.0.0/8"]
 [database]
 {database}
 [encryption]
@@ -76,13 +117,18 @@ domain_api = "{cloud}"
 id = "bench"
 account_id = "{ACCOUNT}"
 api_keys = ["bench-key"]
+{callback}
 "#,
             cloud = cloud.url()
         );
         fs::write(folder.path().join("bridge.toml"), toml).unwrap();
-        quiet(command(&program(), folder.path()).arg("migrate"));
+        quiet(command(program, folder.path()).arg("migrate"));
         let runtime = Runtime::new().unwrap();
-        runtime.block_on(fill(users, server.as_ref(), folder.path()));
+        runtime.block_on(async {
+            let mut database = Database::connect(server.as_ref(), folder.path()).await;
+            fill(&mut database, site.users, site.waiting.unwrap_or_default()).await;
+            database.close().await;
+        });
         let postmaster = server
             .as_ref()
             .map(|server| runtime.block_on(postmaster(server)));
@@ -90,7 +136,7 @@ api_keys = ["bench-key"]
             Machine::bring(&machine.servers, id);
         }
         let started = Instant::now();
-        let mut bridge = Machine::on(&machine.servers, &program());
+        let mut bridge = Machine::on(&machine.servers, program);
         let mut bridge = bridge
             .arg("serve")
             .current_dir(folder.path())
@@ -112,25 +158,31 @@ api_keys = ["bench-key"]
         std::thread::spawn(move || log.for_each(drop));
         let address = serving.split(" listen=").nth(1).unwrap();
         Self {
-            users,
+            site,
             ready_after,
             bridge,
             address: address.split_whitespace().next().unwrap().to_owned(),
             server,
             postmaster,
-            _folder: folder,
+            folder,
         }
     }
 
     /// Has all who write do so once: each gets a token with that.
     pub(crate) fn warm_up(&self, load: &Load) {
-        let seconds = if self.users > 1_000 { 30 } else { 3 };
-        let call = Call::Message(self.users);
+        let writers = self.site.writers();
+        let seconds = if writers > 1_000 { 30 } else { 3 };
+        let call = Call::Message(writers);
         load.run_for(Duration::from_secs(seconds), &self.address, 64, &call, &[]);
     }
 
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// A connection to its database.
+    pub(crate) async fn database(&self) -> Database {
+        Database::connect(self.server.as_ref(), self.folder.path()).await
     }
 
     /// The PostgreSQL behind it.
@@ -169,51 +221,9 @@ fn command(program: &str, folder: &Path) -> Command {
     command
 }
 
-/// Users, each with a conversation open.
-const FILL: [&str; 3] = [
-    "INSERT INTO users (account_id, namespace, user_id, created_at)
-     WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < $1)
-     SELECT '12345678', 'bench', 'user-' || n, 1700000000000 FROM numbers",
-    "INSERT INTO conversations (id, user_ref, ordinal, channel_id, features, opened_at)
-     SELECT 'c-' || substr(user_id, 6), id, 1, 'bench', '[]', 1700000000000 FROM users WHERE id <= $1",
-    "INSERT INTO dialogs (id, conversation_id, kind, opened_at)
-     SELECT c.id, c.id, 'main', 1700000000000 FROM conversations c JOIN users u ON u.id = c.user_ref WHERE u.id <= $1",
-];
-
 async fn postmaster(server: &Server) -> u32 {
     let mut connection = PgConnection::connect(&server.url()).await.unwrap();
     let read = sqlx::query_as("SELECT split_part(pg_read_file('postmaster.pid'), chr(10), 1)");
     let (id,): (String,) = read.fetch_one(&mut connection).await.unwrap();
     id.parse().unwrap()
-}
-
-async fn fill(users: u32, server: Option<&Server>, folder: &Path) {
-    let users = i64::from(users);
-    if let Some(server) = server {
-        let mut connection = PgConnection::connect(&server.url()).await.unwrap();
-        for statement in FILL {
-            let filled = sqlx::query(statement).bind(users).execute(&mut connection);
-            filled.await.unwrap();
-        }
-        for statement in ["VACUUM ANALYZE", "CHECKPOINT"] {
-            sqlx::raw_sql(statement)
-                .execute(&mut connection)
-                .await
-                .unwrap();
-        }
-        return;
-    }
-    let file = folder.join("data/bridge.db");
-    let mut connection = SqliteConnection::connect(file.to_str().unwrap())
-        .await
-        .unwrap();
-    for statement in FILL {
-        let filled = sqlx::query(statement).bind(users).execute(&mut connection);
-        filled.await.unwrap();
-    }
-    sqlx::raw_sql("ANALYZE")
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    connection.close().await.unwrap();
 }

@@ -1,4 +1,5 @@
-//! A Conversational Cloud whose answers never change, and a proxy before it: both are nginx.
+//! A Conversational Cloud whose answers never change, which takes a channel's callbacks too, and a proxy before it: both are
+//! nginx.
 
 use std::net::TcpStream;
 use std::path::Path;
@@ -62,6 +63,7 @@ impl Cloud {
                     return 200 '{{"service":"$1","account":"{ACCOUNT}","baseURI":"http://127.0.0.1:{port}"}}';
                 }}
                 location /sentinel/ {{ return 200 '{{"access_token":"{app}","token_type":"bearer"}}'; }}
+                location /callback {{ return 204; }}
                 location ~ /consumer$ {{ return 200 '{{"token":"{consumer}"}}'; }}
                 location / {{ return 200 '{{"reqId":"1","code":"OK","body":{{"sequence":0}}}}'; }}"#,
                 app = app_token(),

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cloud::{self, ACCOUNT, SEND};
-use crate::machine::{Machine, Measured, quiet};
+use crate::figures::Figures;
+use crate::machine::{Machine, Measured, Meter, quiet};
 use crate::notifications;
 
 /// What is sent.
@@ -20,28 +21,6 @@ pub(crate) enum Call {
     Queued(u32),
     /// Notifications, each another.
     Webhook,
-}
-
-/// What came of a load.
-#[derive(Debug, Clone)]
-pub(crate) struct Figures {
-    /// Requests answered in a second.
-    pub(crate) per_second: f64,
-    /// Half of them were answered within this.
-    pub(crate) p50: Duration,
-    /// And all but one in a hundred.
-    pub(crate) p99: Duration,
-    /// Answers that were none, or not 2xx.
-    pub(crate) failed: u64,
-    /// What each process computed for a request.
-    pub(crate) cpu: Vec<(&'static str, Duration)>,
-}
-
-impl Figures {
-    /// What all processes computed for a request.
-    pub(crate) fn cpu_of_all(&self) -> Duration {
-        self.cpu.iter().map(|(_, cpu)| *cpu).sum()
-    }
 }
 
 /// Puts load on servers.
@@ -81,7 +60,7 @@ impl Load {
         let folder = tempfile::tempdir().unwrap();
         let script = folder.path().join("load.lua");
         fs::write(&script, call.script(folder.path(), duration)).unwrap();
-        let before: Vec<_> = processes.iter().map(Measured::cpu).collect();
+        let meter = Meter::start(processes);
         let output = quiet(
             Machine::on(&self.core, "wrk")
                 .args(["-t1", "--timeout", "30s"])
@@ -99,14 +78,6 @@ impl Load {
         let [requests, micros, p50, p99, failed] = numbers[..] else {
             panic!("wrk said: {output}");
         };
-        let cpu = processes
-            .iter()
-            .zip(before)
-            .map(|(process, before)| {
-                let cpu = process.cpu().saturating_sub(before);
-                (process.name, cpu.div_f64(requests))
-            })
-            .collect();
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -117,7 +88,8 @@ impl Load {
             p50: Duration::from_secs_f64(p50 / 1e6),
             p99: Duration::from_secs_f64(p99 / 1e6),
             failed: failed as u64,
-            cpu,
+            cpu: meter.share(requests),
+            backlog: None,
         }
     }
 }

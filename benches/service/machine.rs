@@ -62,6 +62,26 @@ impl Machine {
     }
 }
 
+/// What processes compute from a moment on.
+pub(crate) struct Meter<'a>(Vec<(&'a Measured, Duration)>);
+
+impl<'a> Meter<'a> {
+    /// Begins to measure these.
+    pub(crate) fn start(processes: &'a [Measured]) -> Self {
+        let processes = processes.iter();
+        Self(processes.map(|it| (it, it.cpu())).collect())
+    }
+
+    /// What each has computed so far, for each of so many.
+    pub(crate) fn share(&self, count: f64) -> Vec<(&'static str, Duration)> {
+        let shares = self.0.iter().map(|(process, before)| {
+            let cpu = process.cpu().saturating_sub(*before);
+            (process.name, cpu.div_f64(count))
+        });
+        shares.collect()
+    }
+}
+
 impl Measured {
     /// What it and its children have computed so far.
     pub(crate) fn cpu(&self) -> Duration {

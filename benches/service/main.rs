@@ -1,8 +1,9 @@
 //! The service under load, beside an nginx that carries the same bytes to the same upstream.
 //!
 //! `scripts/bench` runs it, docs/performance.md tells what it measures and how. Everything is a process of its own: `cloud`
-//! is an nginx whose answers never change, `bed` the service with its database, `load` drives wrk, `machine` reads what
-//! the system has counted for a process, and `report` sets each figure beside that of nginx in the same run.
+//! is an nginx whose answers never change, `bed` the service with its database, which `fill` has filled, `load` drives wrk,
+//! `readers` waits for events, `deliveries` waits until they are delivered, `machine` reads what the system has counted for a
+//! process, and `report` sets each figure beside that of nginx in the same run, and beside the `goals`.
 
 #![expect(
     clippy::unwrap_used,
@@ -15,6 +16,11 @@
 
 mod bed;
 mod cloud;
+mod database;
+mod deliveries;
+mod figures;
+mod fill;
+mod goals;
 mod load;
 mod machine;
 mod notifications;
@@ -22,22 +28,33 @@ mod pgbench;
 #[path = "../../tests/it/support/postgres.rs"]
 #[expect(dead_code, reason = "nothing is crashed here")]
 mod postgres;
+mod readers;
 mod report;
 
 use std::env;
 use std::time::Duration;
 
-use bed::{Bed, Engine};
+use bed::{Bed, Engine, Site};
 use cloud::Cloud;
+use figures::Figures;
 use load::{Call, Load};
 use machine::Machine;
-use report::Report;
+use report::{Line, Report};
 
 /// Connections that are kept busy where many are.
 const MANY: u32 = 64;
 
 /// Users in a small database.
 const FEW: u32 = 1_000;
+
+/// Users who wait where few do.
+const FEW_WAITING: u32 = 10;
+
+/// And where many do.
+const MANY_WAITING: u32 = 100_000;
+
+/// How often each line is measured of each program, where two are compared.
+const TURNS: usize = 3;
 
 /// What is asked of a run.
 struct Settings {
@@ -60,12 +77,20 @@ impl Settings {
             only: env::var("BENCH_ONLY").unwrap_or_default(),
         }
     }
+
+    /// Whether a line is asked for.
+    fn wants(&self, line: &Line) -> bool {
+        let name = format!("{line}, {} connections", line.connections);
+        name.contains(&self.only)
+    }
 }
 
 fn main() {
     // What cargo bench hands on, such as --bench, says nothing here.
     let settings = Settings::from_environment();
     let machine = Machine::look();
+    // This process is a part of the load.
+    Machine::bring(&machine.others, std::process::id());
     let cloud = Cloud::start(&machine);
     let mut report = Report::begin(&machine);
     let load = Load::new(&machine, settings.duration);
@@ -80,54 +105,101 @@ fn main() {
         report.reference(connections, &nginx);
     }
     for engine in [Engine::Postgres, Engine::Sqlite] {
-        for users in [FEW, settings.users] {
-            measure(
-                &settings,
-                &machine,
-                &cloud,
-                &load,
-                &mut report,
+        let plain = |users| (users, None);
+        let beside = |waiting| (fill::FREE + MANY_WAITING, Some(waiting));
+        for (users, waiting) in [
+            plain(FEW),
+            plain(settings.users),
+            beside(FEW_WAITING),
+            beside(MANY_WAITING),
+        ] {
+            let site = Site {
                 engine,
                 users,
-            );
+                waiting,
+            };
+            let mut lines = lines(site);
+            lines.retain(|line| settings.wants(line));
+            if !lines.is_empty() {
+                measure(&settings, &machine, &cloud, &load, &mut report, &lines);
+            }
         }
     }
     report.end();
 }
 
-/// One database's part of a run.
+/// What is measured at a site, in this order.
+fn lines(site: Site) -> Vec<Line> {
+    let kinds: &[(&str, u32)] = match (site.users, site.waiting) {
+        (_, Some(_)) => &[("message", MANY), ("delivered event", MANY)],
+        (FEW, None) => &[
+            ("message", MANY),
+            ("message", 1),
+            ("keyed message", MANY),
+            ("webhook", MANY),
+            ("event that is waited for", readers::READERS),
+            ("queued message", MANY),
+        ],
+        (_, None) => &[("message", MANY)],
+    };
+    let line = |(what, connections)| Line {
+        what,
+        site,
+        connections,
+    };
+    kinds.iter().copied().map(line).collect()
+}
+
+/// One site's part of a run.
 fn measure(
     settings: &Settings,
     machine: &Machine,
     cloud: &Cloud,
     load: &Load,
     report: &mut Report,
-    engine: Engine,
-    users: u32,
+    lines: &[Line],
 ) {
-    let about = |what: &str| format!("{what}, {users} users, {}", engine.name());
-    let mut lines = vec![("message", MANY, Call::Message(users))];
-    if users == FEW {
-        lines.push(("message", 1, Call::Message(users)));
-        lines.push(("keyed message", MANY, Call::Keyed(users)));
-        lines.push(("webhook", MANY, Call::Webhook));
-        lines.push(("queued message", MANY, Call::Queued(users)));
+    let site = lines[0].site;
+    let make = |program: &String| {
+        let bed = Bed::make(machine, program, site, cloud);
+        bed.warm_up(load);
+        bed
+    };
+    let bed = make(&bed::program());
+    let base = bed::base().as_ref().map(make);
+    for line in lines {
+        let Some(base) = &base else {
+            report.line(*line, once(settings, load, &bed, line));
+            continue;
+        };
+        let mut figures = (Vec::new(), Vec::new());
+        for _ in 0..TURNS {
+            figures.0.push(once(settings, load, base, line));
+            figures.1.push(once(settings, load, &bed, line));
+        }
+        report.base_line(*line, &Figures::median(&figures.0));
+        report.line(*line, Figures::median(&figures.1));
     }
-    lines.retain(|(what, connections, _)| {
-        let line = format!("{}, {connections} connections", about(what));
-        line.contains(&settings.only)
-    });
-    if lines.is_empty() {
-        return;
-    }
-    let bed = Bed::make(machine, engine, users, cloud);
-    bed.warm_up(load);
-    for (what, connections, call) in &lines {
-        let figures = load.run(bed.address(), *connections, call, &bed.processes());
-        report.line(&about(what), *connections, &figures);
-    }
-    report.memory(&about("all of the above"), &bed);
-    if let Some(server) = bed.server() {
+    report.memory(&bed);
+    let stored = lines.iter().any(|line| line.what == "webhook");
+    if let Some(server) = bed.server().filter(|_| stored) {
         report.inserts(pgbench::inserts(server, MANY, settings.duration));
     }
+}
+
+/// One measurement; nothing of it goes on behind it.
+fn once(settings: &Settings, load: &Load, bed: &Bed, line: &Line) -> Figures {
+    let writers = line.site.writers();
+    let call = match line.what {
+        "delivered event" => return deliveries::measure(load, bed, line.connections),
+        "event that is waited for" => return readers::measure(bed, settings.duration),
+        "message" => Call::Message(writers),
+        "keyed message" => Call::Keyed(writers),
+        "webhook" => Call::Webhook,
+        "queued message" => Call::Queued(writers),
+        other => panic!("nobody knows how to measure {other}"),
+    };
+    let figures = load.run(bed.address(), line.connections, &call, &bed.processes());
+    deliveries::rest(bed);
+    figures
 }

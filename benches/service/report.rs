@@ -1,16 +1,38 @@
 //! The figures of a run, each beside that of nginx, as a table that documentation can take over.
 
+use std::fmt;
 use std::time::Duration;
 
-use crate::bed::Bed;
-use crate::load::Figures;
+use crate::bed::{Bed, Site};
+use crate::figures::Figures;
+use crate::goals;
 use crate::machine::Machine;
 
+/// What is measured at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) what: &'static str,
+    pub(crate) site: Site,
+    pub(crate) connections: u32,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}", self.what, self.site)
+    }
+}
+
 /// A run so far.
+#[derive(Default)]
 pub(crate) struct Report {
     /// What nginx had, by connections.
-    references: Vec<(u32, Figures)>,
-    webhooks_per_second: f64,
+    pub(crate) references: Vec<(u32, Figures)>,
+    /// What the program had that is measured.
+    pub(crate) lines: Vec<(Line, Figures)>,
+    /// The most memory that it held, in KiB, and how soon it was ready.
+    pub(crate) beds: Vec<(Site, u64, Duration)>,
+    /// What PostgreSQL commits in a second without it.
+    pub(crate) inserts: Option<f64>,
     notes: Vec<String>,
 }
 
@@ -21,77 +43,107 @@ impl Report {
             "| what | connections | a second | of nginx | p50 | p99 | CPU a request | of nginx | not 2xx |"
         );
         println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
-        Self {
-            references: Vec::new(),
-            webhooks_per_second: 0.0,
-            notes: Vec::new(),
-        }
+        Self::default()
     }
 
     /// What everything is measured by.
     pub(crate) fn reference(&mut self, connections: u32, figures: &Figures) {
         self.references.push((connections, figures.clone()));
-        self.line("nginx", connections, figures);
+        self.show("nginx", connections, figures);
     }
 
     /// Takes down what was measured.
-    pub(crate) fn line(&mut self, what: &str, connections: u32, figures: &Figures) {
-        let nginx = self.references.iter().find(|(of, _)| *of == connections);
-        let nginx = &nginx.expect("nginx is measured first").1;
+    pub(crate) fn line(&mut self, line: Line, figures: Figures) {
+        self.show(&line.to_string(), line.connections, &figures);
+        self.lines.push((line, figures));
+    }
+
+    /// Takes down what the program that it is compared with had.
+    pub(crate) fn base_line(&mut self, line: Line, figures: &Figures) {
+        self.show(&format!("base: {line}"), line.connections, figures);
+    }
+
+    fn show(&mut self, what: &str, connections: u32, figures: &Figures) {
+        let nginx = self.nginx(connections);
+        let of_nginx = |ratio: &dyn Fn(&Figures) -> f64| {
+            nginx.map_or_else(|| "-".to_owned(), |nginx| format!("{:.2}", ratio(nginx)))
+        };
         let cpu: Vec<String> = figures
             .cpu
             .iter()
             .map(|(name, cpu)| format!("{name} {} µs", micros(*cpu)))
             .collect();
         println!(
-            "| {what} | {connections} | {:.0} | {:.2} | {} | {} | {} | {:.2} | {} |",
+            "| {what} | {connections} | {:.0} | {} | {} | {} | {} | {} | {} |",
             figures.per_second,
-            figures.per_second / nginx.per_second,
+            of_nginx(&|nginx| figures.per_second / nginx.per_second),
             millis(figures.p50),
             millis(figures.p99),
             cpu.join(", "),
-            figures.cpu_of_all().as_secs_f64() / nginx.cpu_of_all().as_secs_f64(),
+            of_nginx(&|nginx| ratio(figures.cpu_of_all(), nginx.cpu_of_all())),
             figures.failed,
         );
-        if what.starts_with("webhook") {
-            self.webhooks_per_second = figures.per_second;
-        }
-        if connections == 1 && what != "nginx" {
-            let added = figures.p50.saturating_sub(nginx.p50);
+        let added = nginx.filter(|_| connections == 1 && what != "nginx");
+        let added = added.map(|nginx| figures.p50.saturating_sub(nginx.p50));
+        if let Some(added) = added {
             self.notes
                 .push(format!("{what}: adds {} at one connection", millis(added)));
+        }
+        if let Some(backlog) = figures.backlog {
+            self.notes.push(format!(
+                "{what}: all was delivered {} after the load had ended",
+                millis(backlog)
+            ));
         }
     }
 
     /// Takes down what the service has held, and how soon it was ready.
-    pub(crate) fn memory(&mut self, what: &str, bed: &Bed) {
-        let mebibytes = bed.bridge().memory() / 1024;
-        let ready = millis(bed.ready_after);
+    pub(crate) fn memory(&mut self, bed: &Bed) {
+        let memory = bed.bridge().memory();
         self.notes.push(format!(
-            "{what}: {mebibytes} MiB at most, ready after {ready}"
+            "all with {}: {} MiB at most, ready after {}",
+            bed.site,
+            memory / 1024,
+            millis(bed.ready_after)
         ));
+        self.beds.push((bed.site, memory, bed.ready_after));
     }
 
     /// Takes down what PostgreSQL does without us.
     pub(crate) fn inserts(&mut self, per_second: f64) {
-        let ratio = self.webhooks_per_second / per_second;
         self.notes.push(format!(
-            "pgbench commits {per_second:.0} single inserts a second; webhooks are stored {ratio:.2} times as fast"
+            "pgbench commits {per_second:.0} single inserts a second"
         ));
+        self.inserts = Some(per_second);
+    }
+
+    /// What nginx had with so many connections.
+    pub(crate) fn nginx(&self, connections: u32) -> Option<&Figures> {
+        let mut references = self.references.iter();
+        references
+            .find(|(of, _)| *of == connections)
+            .map(|(_, figures)| figures)
     }
 
     pub(crate) fn end(self) {
         println!();
-        for note in self.notes {
+        for note in &self.notes {
             println!("* {note}");
         }
+        goals::show(&self);
     }
+}
+
+/// How many times the other one is.
+pub(crate) fn ratio(one: Duration, other: Duration) -> f64 {
+    one.as_secs_f64() / other.as_secs_f64()
 }
 
 fn micros(duration: Duration) -> String {
     format!("{:.0}", duration.as_secs_f64() * 1e6)
 }
 
-fn millis(duration: Duration) -> String {
+/// A time as it is shown.
+pub(crate) fn millis(duration: Duration) -> String {
     format!("{:.2} ms", duration.as_secs_f64() * 1e3)
 }

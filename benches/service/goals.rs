@@ -1,0 +1,160 @@
+//! What the project wants to reach, beside what a run has found. docs/performance.md names the goals.
+
+use std::time::Duration;
+
+use crate::bed::{Engine, Site};
+use crate::figures::Figures;
+use crate::report::{Report, millis, ratio};
+use crate::{FEW, FEW_WAITING, MANY, MANY_WAITING};
+
+/// Prints each goal that the run has a figure for.
+pub(crate) fn show(report: &Report) {
+    println!("\n| goal | figure | |\n| --- | --- | --- |");
+    for engine in [Engine::Postgres, Engine::Sqlite] {
+        for goal in goals(report, engine).into_iter().flatten() {
+            let met = if goal.met { "met" } else { "not met" };
+            println!(
+                "| {}, {} | {} | {met} |",
+                goal.what,
+                engine.name(),
+                goal.figure
+            );
+        }
+    }
+}
+
+/// A goal that there is a figure for.
+struct Goal {
+    what: String,
+    figure: String,
+    met: bool,
+}
+
+impl Goal {
+    fn at_most(what: &str, most: f64, figure: f64) -> Self {
+        Self {
+            what: format!("{what}: at most {most}"),
+            figure: format!("{figure:.2}"),
+            met: figure <= most,
+        }
+    }
+
+    fn at_least(what: &str, least: f64, figure: f64) -> Self {
+        Self {
+            what: format!("{what}: at least {least}"),
+            figure: format!("{figure:.2}"),
+            met: figure >= least,
+        }
+    }
+
+    fn within(what: &str, limit: Duration, time: Duration) -> Self {
+        Self {
+            what: format!("{what}: at most {}", millis(limit)),
+            figure: millis(time),
+            met: time <= limit,
+        }
+    }
+}
+
+fn goals(report: &Report, engine: Engine) -> Vec<Option<Goal>> {
+    let line = |what: &str, connections, waiting, is_small: bool| {
+        let mut lines = report.lines.iter();
+        let found = lines.find(|(line, _)| {
+            line.what == what
+                && line.connections == connections
+                && line.site.engine == engine
+                && line.site.waiting == waiting
+                && (waiting.is_some() || is_small == (line.site.users == FEW))
+        });
+        found.map(|(_, figures)| figures)
+    };
+    let small = |what, connections| line(what, connections, None, true);
+    // All of these have a reference in nginx, which is measured first.
+    let nginx = |connections| report.nginx(connections).expect("nginx is measured first");
+    let cpu = |one: Duration| ratio(one, nginx(MANY).cpu_of_all());
+    let growth = |one: Option<&Figures>, other: Option<&Figures>| {
+        Some(ratio(other?.cpu_of_all(), one?.cpu_of_all()))
+    };
+    let waiting = |what| {
+        growth(
+            line(what, MANY, Some(FEW_WAITING), false),
+            line(what, MANY, Some(MANY_WAITING), false),
+        )
+    };
+    let message = small("message", MANY);
+    let webhook = small("webhook", MANY).filter(|_| engine == Engine::Postgres);
+    let beds = report.beds.iter();
+    let beds = beds.filter(|(site, ..): &&(Site, _, _)| site.engine == engine);
+    let memory = beds.clone().map(|(_, memory, _)| *memory).max();
+    let ready = beds.map(|(.., ready)| *ready).max();
+    vec![
+        message.map(|it| {
+            Goal::at_most(
+                "CPU of a message, the bridge alone, of nginx's",
+                1.5,
+                cpu(it.cpu_of_bridge()),
+            )
+        }),
+        message.filter(|_| engine == Engine::Postgres).map(|it| {
+            Goal::at_most(
+                "CPU of a message, with the database's, of nginx's",
+                1.5,
+                cpu(it.cpu_of_all()),
+            )
+        }),
+        message.map(|it| {
+            Goal::at_least(
+                "messages a second, of nginx's",
+                0.6,
+                it.per_second / nginx(MANY).per_second,
+            )
+        }),
+        small("keyed message", MANY).map(|it| {
+            Goal::at_most(
+                "CPU of a message with a key, of nginx's",
+                3.0,
+                cpu(it.cpu_of_all()),
+            )
+        }),
+        small("message", 1).map(|it| {
+            let added = it.p50.saturating_sub(nginx(1).p50);
+            Goal::within("added at one connection", Duration::from_micros(500), added)
+        }),
+        webhook.zip(report.inserts).map(|(it, inserts)| {
+            Goal::at_least(
+                "notifications stored, of pgbench's inserts",
+                1.5,
+                it.per_second / inserts,
+            )
+        }),
+        small("webhook", MANY)
+            .map(|it| Goal::within("p99 of a notification", Duration::from_millis(50), it.p99)),
+        memory.map(|kibibytes| Goal {
+            what: "memory: below 48 MiB".to_owned(),
+            figure: format!("{} MiB", kibibytes.div_ceil(1024)),
+            met: kibibytes < 48 * 1024,
+        }),
+        ready.map(|it| Goal::within("ready", Duration::from_millis(500), it)),
+        growth(message, line("message", MANY, None, false)).map(|it| {
+            Goal::at_most(
+                "CPU of a message in the large database, of that in the small one",
+                1.25,
+                it,
+            )
+        }),
+        waiting("message").map(|it| {
+            Goal::at_most(
+                "CPU of a message beside 100000 who wait, of that beside 10",
+                1.25,
+                it,
+            )
+        }),
+        waiting("delivered event").map(|it| {
+            Goal::at_most(
+                "CPU of a delivered event beside 100000 who wait, of that beside 10",
+                1.25,
+                it,
+            )
+        }),
+    ]
+}

@@ -1,0 +1,189 @@
+//! Readers who wait at the end of a channel's log, each for every event: this process is all of them, on the load's core.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio::runtime;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, timeout_at};
+
+use crate::bed::Bed;
+use crate::cloud::ACCOUNT;
+use crate::figures::{Figures, percentile};
+use crate::machine::Meter;
+use crate::notifications;
+
+/// How many there are.
+pub(crate) const READERS: u32 = 200;
+
+/// 100 ms: from one notification to the next.
+const STEP: Duration = Duration::from_millis(100);
+
+/// Stands in each text before the moment at which it was sent, in microseconds.
+const SENT_AT: &str = "sent at ";
+
+/// What a reader has had.
+#[derive(Default)]
+struct Tally {
+    /// Answers that told of something.
+    answers: u32,
+    /// From a notification until its event was read.
+    lags: Vec<Duration>,
+    failed: u64,
+}
+
+/// Has readers wait while notifications come steadily; tells of events handed out, and of what an answer costs.
+///
+/// Its times are those from when a notification was sent until a reader had its event.
+pub(crate) fn measure(bed: &Bed, duration: Duration) -> Figures {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let processes = bed.processes();
+    runtime.block_on(async {
+        let address: Arc<str> = bed.address().into();
+        let head = end_of_log(&address).await;
+        let mut connections = Vec::new();
+        for _ in 0..READERS {
+            connections.push(Connection::open(&address).await);
+        }
+        let meter = Meter::start(&processes);
+        let begun = Instant::now();
+        let end = begun + duration;
+        let mut readers = JoinSet::new();
+        for connection in connections {
+            readers.spawn(read(connection, head.clone(), begun, end));
+        }
+        // What it ends with is that the time is over.
+        let _elapsed = timeout_at(end, notify(&address, begun)).await;
+        let tallies = readers.join_all().await;
+        let answers: u32 = tallies.iter().map(|it| it.answers).sum();
+        let failed = tallies.iter().map(|it| it.failed).sum();
+        let mut lags: Vec<_> = tallies.into_iter().flat_map(|it| it.lags).collect();
+        lags.sort_unstable();
+        let events = u32::try_from(lags.len()).unwrap();
+        Figures {
+            per_second: f64::from(events) / duration.as_secs_f64(),
+            p50: percentile(&lags, 50),
+            p99: percentile(&lags, 99),
+            failed,
+            cpu: meter.share(f64::from(answers.max(1))),
+            backlog: None,
+        }
+    })
+}
+
+/// One who reads on until the end.
+async fn read(mut connection: Connection, head: String, begun: Instant, end: Instant) -> Tally {
+    let mut tally = Tally::default();
+    let mut after = head;
+    while let Ok((status, body)) = timeout_at(end, connection.page(&after, "&wait=30")).await {
+        if status != 200 {
+            tally.failed += 1;
+            continue;
+        }
+        let now = begun.elapsed();
+        let lags = body.split(SENT_AT).skip(1).map(|rest| {
+            let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+            let sent = Duration::from_micros(digits.unwrap().parse().unwrap());
+            now.saturating_sub(sent)
+        });
+        let before = tally.lags.len();
+        tally.lags.extend(lags);
+        tally.answers += u32::from(tally.lags.len() > before);
+        next(&body).clone_into(&mut after);
+    }
+    tally
+}
+
+/// Tells of a message of an agent again and again.
+async fn notify(address: &str, begun: Instant) {
+    let mut connection = Connection::open(address).await;
+    let mut steps = interval(STEP);
+    loop {
+        steps.tick().await;
+        let text = format!("{SENT_AT}{}", begun.elapsed().as_micros());
+        let (signature, body) = notifications::next(&text);
+        let request = format!(
+            "POST /webhooks/{ACCOUNT} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n\
+             X-LivePerson-Account-Id: {ACCOUNT}\r\nX-LivePerson-Client-Id: bench\r\n\
+             X-LivePerson-Signature: {signature}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let (status, answer) = connection.ask(&request).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+}
+
+/// The cursor behind all events that there are.
+async fn end_of_log(address: &str) -> String {
+    let mut connection = Connection::open(address).await;
+    // A cursor that nothing is before.
+    let mut after = String::new();
+    loop {
+        let (status, body) = connection.page(&after, "&limit=1000").await;
+        assert_eq!(status, 200, "{body}");
+        next(&body).clone_into(&mut after);
+        if body.starts_with(r#"{"events":[]"#) {
+            return after;
+        }
+    }
+}
+
+/// An answer's cursor to go on with.
+fn next(body: &str) -> &str {
+    let (_, rest) = body.rsplit_once(r#""next":""#).unwrap();
+    rest.split('"').next().unwrap()
+}
+
+/// A connection to the service.
+struct Connection(BufReader<TcpStream>);
+
+impl Connection {
+    async fn open(address: &str) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    /// The events behind a cursor; from the oldest one on where that is empty.
+    async fn page(&mut self, after: &str, more: &str) -> (u16, String) {
+        let after = if after.is_empty() {
+            String::new()
+        } else {
+            format!("&after={after}")
+        };
+        let query = format!("{more}{after}");
+        let query = query.trim_start_matches('&');
+        let head = "Host: bench\r\nAuthorization: Bearer bench-key";
+        self.ask(&format!(
+            "GET /v1/events?{query} HTTP/1.1\r\n{head}\r\n\r\n"
+        ))
+        .await
+    }
+
+    /// The status and the body that a request is answered with.
+    async fn ask(&mut self, request: &str) -> (u16, String) {
+        self.0.write_all(request.as_bytes()).await.unwrap();
+        let mut line = String::new();
+        self.0.read_line(&mut line).await.unwrap();
+        let status = line.split(' ').nth(1).unwrap().parse().unwrap();
+        let mut length = 0;
+        loop {
+            line.clear();
+            self.0.read_line(&mut line).await.unwrap();
+            let Some((name, value)) = line.trim_end().split_once(": ") else {
+                break;
+            };
+            if name.eq_ignore_ascii_case("content-length") {
+                length = value.parse().unwrap();
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).await.unwrap();
+        (status, String::from_utf8(body).unwrap())
+    }
+}
