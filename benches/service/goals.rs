@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::bed::{Engine, Site};
 use crate::figures::Figures;
-use crate::report::{Report, millis, ratio};
+use crate::report::{Report, mebibytes, millis, ratio};
 use crate::{FEW, FEW_WAITING, MANY, MANY_WAITING};
 
 /// Prints each goal that the run has a figure for.
@@ -131,7 +131,7 @@ fn goals(report: &Report, engine: Engine) -> Vec<Option<Goal>> {
             .map(|it| Goal::within("p99 of a notification", Duration::from_millis(50), it.p99)),
         memory.map(|kibibytes| Goal {
             what: "memory: below 48 MiB".to_owned(),
-            figure: format!("{} MiB", kibibytes.div_ceil(1024)),
+            figure: mebibytes(kibibytes),
             met: kibibytes < 48 * 1024,
         }),
         ready.map(|it| Goal::within("ready", Duration::from_millis(500), it)),

@@ -102,7 +102,7 @@ impl Measured {
     }
 
     /// The most memory that it has held, in KiB.
-    pub(crate) fn memory(&self) -> u64 {
+    pub(crate) fn memory(&self) -> u32 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id)).unwrap_or_default();
         status
             .lines()

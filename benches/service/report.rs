@@ -30,7 +30,7 @@ pub(crate) struct Report {
     /// What the program had that is measured.
     pub(crate) lines: Vec<(Line, Figures)>,
     /// The most memory that it held, in KiB, and how soon it was ready.
-    pub(crate) beds: Vec<(Site, u64, Duration)>,
+    pub(crate) beds: Vec<(Site, u32, Duration)>,
     /// What PostgreSQL commits in a second without it.
     pub(crate) inserts: Option<f64>,
     notes: Vec<String>,
@@ -101,9 +101,9 @@ impl Report {
     pub(crate) fn memory(&mut self, bed: &Bed) {
         let memory = bed.bridge().memory();
         self.notes.push(format!(
-            "all with {}: {} MiB at most, ready after {}",
+            "all with {}: {} at most, ready after {}",
             bed.site,
-            memory / 1024,
+            mebibytes(memory),
             millis(bed.ready_after)
         ));
         self.beds.push((bed.site, memory, bed.ready_after));
@@ -141,6 +141,11 @@ pub(crate) fn ratio(one: Duration, other: Duration) -> f64 {
 
 fn micros(duration: Duration) -> String {
     format!("{:.0}", duration.as_secs_f64() * 1e6)
+}
+
+/// Memory in KiB as it is shown.
+pub(crate) fn mebibytes(kibibytes: u32) -> String {
+    format!("{:.1} MiB", f64::from(kibibytes) / 1024.0)
 }
 
 /// A time as it is shown.
