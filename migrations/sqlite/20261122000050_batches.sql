@@ -1,0 +1,1 @@
+-- PostgreSQL gets another json_each(); that of SQLite is its own, and stays.
