@@ -4,6 +4,9 @@
 //! however many ask, one that the Cloud has closed is replaced, a refused ConsumerJWS is made anew once. Knows nothing of
 //! HTTP towards the channel; the wire towards the Cloud is `cloud`'s. The way of a message, when all is well, is one
 //! look-up in the store and one request to the Cloud, under no lock; what the Cloud cannot take now is kept and done later.
+//!
+//! A future has room for all that may happen in it, and is copied when it is awaited by the next one. So on that way whatever
+//! is rare stands in a `Box::pin`, and so does the request to the Cloud, whose room all above it would have again.
 
 mod audit;
 mod backlog;
@@ -35,6 +38,7 @@ mod typing;
 mod users;
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
@@ -73,20 +77,32 @@ use backlog::Backlogs;
 use openings::Openings;
 use requests::Recent;
 
-/// The use cases over their parts; cheap to clone.
+/// The use cases over their parts; a clone is one count.
 #[derive(Debug, Clone)]
-pub struct Bridge {
-    parts: Arc<Parts>,
-    openings: Arc<Openings>,
+pub struct Bridge(Arc<Shared>);
+
+/// What clones of a bridge share.
+#[derive(Debug)]
+pub struct Shared {
+    parts: Parts,
+    openings: Openings,
     /// Rung when somebody's typing has become due here, so that nobody waits for the next look.
-    typing_due: Arc<Notify>,
+    typing_due: Notify,
     /// Rung when something was queued here.
-    requests_due: Arc<Notify>,
-    recent: Arc<Recent>,
-    backlogs: Arc<Backlogs>,
+    requests_due: Notify,
+    recent: Recent,
+    backlogs: Backlogs,
     places_for_files: Arc<Semaphore>,
     places_for_readers: Arc<Semaphore>,
     previews: Previews,
+}
+
+impl Deref for Bridge {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
 }
 
 /// What the use cases work with.
@@ -118,17 +134,17 @@ impl Bridge {
     /// The use cases over these parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self {
-            parts: Arc::new(parts),
-            openings: Arc::default(),
-            typing_due: Arc::default(),
-            requests_due: Arc::default(),
-            recent: Arc::default(),
-            backlogs: Arc::default(),
+        Self(Arc::new(Shared {
+            parts,
+            openings: Openings::default(),
+            typing_due: Notify::default(),
+            requests_due: Notify::default(),
+            recent: Recent::default(),
+            backlogs: Backlogs::default(),
             places_for_files: Arc::new(Semaphore::new(files::FILES_AT_ONCE)),
             places_for_readers: Arc::new(Semaphore::new(events::READERS_AT_ONCE)),
             previews: Previews::default(),
-        }
+        }))
     }
 }
 

@@ -1,5 +1,6 @@
 //! A user's messages to the Cloud.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -35,6 +36,9 @@ const LONGEST_ID: usize = 64;
 
 /// 250 ms: what a request gets whose time has run out on the way to it, and what its own limit is given to speak first.
 const LEAST: Duration = Duration::from_millis(250);
+
+/// Characters of JSON around a text without metadata, but for the ids: they are the same for all.
+static AROUND_TEXT: LazyLock<usize> = LazyLock::new(|| cloud::chars_around_text(0, None));
 
 /// A message to be sent.
 #[derive(Debug, Clone)]
@@ -185,7 +189,7 @@ impl Bridge {
             let (mut open, settling) = if let Some(session) = session.take() {
                 (session, false)
             } else {
-                let joined = self.join(attempt, opening).await?;
+                let joined = Box::pin(self.join(attempt, opening)).await?;
                 (joined.session, joined.opened)
             };
             let mut outcome = self.write(attempt, &mut open, &mut content).await;
@@ -204,7 +208,7 @@ impl Bridge {
             }
         };
         if session.typing.is_some() {
-            self.end_typing(session.user).await;
+            Box::pin(self.end_typing(session.user)).await;
         }
         if attempt.held.is_none() {
             let dialog_id = session.conversation.dialog_id();
@@ -239,7 +243,7 @@ impl Bridge {
                 self.write_text(attempt, session, text, *reply_to, work)
                     .await
             }
-            Content::File(file) => self.write_file(attempt, session, file).await,
+            Content::File(file) => Box::pin(self.write_file(attempt, session, file)).await,
         }
     }
 
@@ -255,7 +259,7 @@ impl Bridge {
         let metadata = if let Some(Choice { sequence, metadata }) = reply_to {
             let choice = Signal::Choice(*sequence, metadata);
             let told = self.signal(&attempt.caller.trace, session, choice);
-            let told = timeout_at(attempt.until, told).await;
+            let told = timeout_at(attempt.until, Box::pin(told)).await;
             told.unwrap_or(Err(Error::OutOfTime { is_sent: false }))?;
             Some(metadata)
         } else {
@@ -300,7 +304,10 @@ fn pieces<'a>(
     let text = message.text.as_str();
     let limit = caller.channel.max_request_chars;
     let metadata = message.reply_to.as_ref().map(|choice| &choice.metadata);
-    let around = |id_chars| cloud::chars_around_text(id_chars, metadata);
+    let around = |id_chars| match metadata {
+        None => *AROUND_TEXT + id_chars,
+        Some(_) => cloud::chars_around_text(id_chars, metadata),
+    };
     let chars = json_chars(text);
     // Nearly every text fits whatever the conversation is called.
     if chars + around(2 * LONGEST_ID) <= limit {

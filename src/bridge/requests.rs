@@ -235,14 +235,16 @@ impl Bridge {
         work: Work,
         patience: Patience,
     ) -> Result<Outcome<Job>, Error> {
-        if let Some(kept) = self.take_over(caller, key).await? {
+        let claim = caller.claim.as_deref();
+        if let Some(claim) = claim.filter(|claim| claim.resumed)
+            && let Some(kept) = Box::pin(self.take_over(caller, claim, key)).await?
+        {
             return Ok(Outcome::Queued(kept));
         }
         let open = standing
             .as_ref()
             .and_then(|standing| standing.open.as_ref());
         let clock = &self.parts.clock;
-        let claim = caller.claim.as_deref();
         let mut job = Job {
             id: claim.map_or_else(|| MessageId::new(clock.uuid()), |claim| claim.message_id),
             created_at: claim.map_or_else(|| clock.now(), |claim| claim.created_at),
@@ -253,7 +255,7 @@ impl Bridge {
         };
         let has_waiting = standing.as_ref().is_some_and(|it| it.waiting > 0);
         if patience.at_once || has_waiting {
-            let kept = self.keep(caller, key, &job, None, None).await?;
+            let kept = Box::pin(self.keep(caller, key, &job, None, None)).await?;
             return kept.map(Outcome::Queued);
         }
         let mut attempt = Attempt {
@@ -272,10 +274,8 @@ impl Bridge {
             return Err(job.partly(error));
         };
         let flight = flight.filter(|_| later.is_unknown);
-        match self
-            .keep(caller, key, &job, Some(&later), flight.as_ref())
-            .await
-        {
+        let kept = self.keep(caller, key, &job, Some(&later), flight.as_ref());
+        match Box::pin(kept).await {
             Ok(Ok(queued)) => {
                 tracing::info!(
                     account.id = %key.account_id,
@@ -401,7 +401,7 @@ impl Bridge {
                 Work::Text { .. } | Work::File(_) => Ok(()),
             }
         };
-        let done = timeout_at(attempt.until, doing).await;
+        let done = timeout_at(attempt.until, Box::pin(doing)).await;
         done.unwrap_or(Err(Error::OutOfTime { is_sent: false }))
     }
 
@@ -446,7 +446,7 @@ impl Bridge {
             job.conversation_id = Some(open.conversation.id.clone());
             session = Some(open);
             if place + 1 < pieces.len() {
-                self.note_advance(attempt, &job.sent).await?;
+                Box::pin(self.note_advance(attempt, &job.sent)).await?;
             }
         }
         Ok(())

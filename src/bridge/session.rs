@@ -121,11 +121,9 @@ impl Bridge {
         metadata: Option<&Metadata>,
     ) -> Result<Sequence, Error> {
         loop {
-            let outcome = self
-                .parts
-                .cloud
-                .publish(&session.at_cloud(), content, metadata, trace)
-                .await;
+            let place = session.at_cloud();
+            let published = self.parts.cloud.publish(&place, content, metadata, trace);
+            let outcome = Box::pin(published).await;
             if let Some(sequence) = self.settle(trace, session, outcome).await? {
                 return Ok(sequence);
             }
@@ -141,11 +139,9 @@ impl Bridge {
         content: &Bytes,
     ) -> Result<String, Error> {
         loop {
-            let outcome = self
-                .parts
-                .cloud
-                .upload(&session.at_cloud(), kind, content, trace)
-                .await;
+            let place = session.at_cloud();
+            let uploaded = self.parts.cloud.upload(&place, kind, content, trace);
+            let outcome = Box::pin(uploaded).await;
             if let Some(path) = self.settle(trace, session, outcome).await? {
                 return Ok(path);
             }
@@ -160,11 +156,9 @@ impl Bridge {
         request: &RawRequest<'_>,
     ) -> Result<Value, Error> {
         loop {
-            let outcome = self
-                .parts
-                .cloud
-                .send_raw(&session.at_cloud(), request, trace)
-                .await;
+            let place = session.at_cloud();
+            let sent = self.parts.cloud.send_raw(&place, request, trace);
+            let outcome = Box::pin(sent).await;
             if let Some(answer) = self.settle(trace, session, outcome).await? {
                 return Ok(answer);
             }
@@ -194,7 +188,8 @@ impl Bridge {
             if let Some(dialog_id) = dialog_id {
                 place.dialog_id = dialog_id.as_str();
             }
-            let outcome = self.parts.cloud.signal(&place, signal, trace).await;
+            let told = self.parts.cloud.signal(&place, signal, trace);
+            let outcome = Box::pin(told).await;
             if let Some(()) = self.settle(trace, session, outcome).await? {
                 return Ok(());
             }
@@ -224,24 +219,31 @@ impl Bridge {
         match outcome {
             Ok(answer) => Ok(Some(answer)),
             Err(cloud::Error::ConsumerTokenRefused) if !session.token.fresh => {
-                session.token = self.make_token(&session.key, session.user, trace).await?;
+                let made = self.make_token(&session.key, session.user, trace);
+                session.token = Box::pin(made).await?;
                 Ok(None)
             }
             Err(error) => {
                 if matches!(error, cloud::Error::ConversationClosed) {
-                    let store = &self.parts.store;
-                    let now = self.parts.clock.now();
-                    let conversation = &session.conversation;
-                    if session.may_outlive_dialog() {
-                        store.close_dialog(conversation.dialog_id(), now).await?;
-                    } else {
-                        store
-                            .close_conversation(&conversation.id, now, None)
-                            .await?;
-                    }
+                    Box::pin(self.note_closed(session)).await?;
                 }
                 Err(error.into())
             }
         }
+    }
+
+    /// Notes that the Cloud calls the session's conversation closed.
+    async fn note_closed(&self, session: &Session) -> Result<(), Error> {
+        let store = &self.parts.store;
+        let now = self.parts.clock.now();
+        let conversation = &session.conversation;
+        if session.may_outlive_dialog() {
+            store.close_dialog(conversation.dialog_id(), now).await?;
+        } else {
+            store
+                .close_conversation(&conversation.id, now, None)
+                .await?;
+        }
+        Ok(())
     }
 }

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::idempotency::Claimed;
 use super::outcomes::Later;
 use super::requests::{Attempt, Job, Queued, Work};
 use super::session::Session;
@@ -66,10 +67,9 @@ impl Bridge {
         if let Some(held) = attempt.held {
             let lease = self.renewed(held.lease);
             let store = &self.parts.store;
-            let is_ours = store
-                .begin_try(held.user, &lease, held.id, &work.to_json(), &flight)
-                .await?;
-            if !is_ours {
+            let work = work.to_json();
+            let begun = store.begin_try(held.user, &lease, held.id, &work, &flight);
+            if !Box::pin(begun).await? {
                 return Err(Error::LaneLost);
             }
         } else {
@@ -137,21 +137,18 @@ impl Bridge {
         let lease = claim.lease(self.parts.clock.now());
         let record = record().to_json();
         let store = &self.parts.store;
-        let is_ours = store
-            .note_begun(claim.request(), &lease, user, &record, content)
-            .await?;
+        let noted = store.note_begun(claim.request(), &lease, user, &record, content);
+        let is_ours = Box::pin(noted).await?;
         is_ours.then_some(()).ok_or(Error::KeyInUse)
     }
 
-    /// Keeps what a replica may have sent that died over a request, where this is its repeat.
+    /// Keeps what a replica may have sent that died over a request, of which this is the repeat.
     pub(super) async fn take_over(
         &self,
         caller: &Caller,
+        claim: &Claimed,
         key: &UserKey,
     ) -> Result<Option<Queued>, Error> {
-        let Some(claim) = caller.claim.as_deref().filter(|claim| claim.resumed) else {
-            return Ok(None);
-        };
         let store = &self.parts.store;
         let report = store.request(&caller.channel.id, claim.message_id).await?;
         if let Some(report) = report {

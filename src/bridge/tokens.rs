@@ -25,16 +25,15 @@ impl Bridge {
         user: UserRef,
         stored: Option<StoredToken>,
     ) -> Result<Token, Error> {
-        let Parts { store, keyring, .. } = &*self.parts;
+        let Parts { store, keyring, .. } = &self.parts;
         let opened = stored.and_then(|stored| Some((unseal(keyring, key, &stored)?, stored)));
         let Some((token, stored)) = opened else {
-            return self.make_token(key, user, trace).await;
+            return Box::pin(self.make_token(key, user, trace)).await;
         };
         if stored.key_id != keyring.sealing_key_id() {
             let anew = seal(keyring, key, token.expose_secret(), stored.consumer_id)?;
-            store
-                .reseal_token(user, &stored.sealed, &anew, None)
-                .await?;
+            let resealed = store.reseal_token(user, &stored.sealed, &anew, None);
+            Box::pin(resealed).await?;
         }
         Ok(Token {
             token,
@@ -54,7 +53,7 @@ impl Bridge {
             cloud,
             keyring,
             ..
-        } = &*self.parts;
+        } = &self.parts;
         let made = cloud
             .consumer_token(&key.account_id, &key.external_id(), trace)
             .await?;
