@@ -5,6 +5,7 @@
 //! name what the other lacks.
 
 pub mod admin;
+mod around;
 mod auth;
 mod cors;
 mod envelope;

@@ -3,16 +3,15 @@
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method};
-use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 
 use super::extract::User;
-use super::limits::Limits;
+use super::limits::{Allowance, Excess, Limits};
 use super::problem::{Code, Problem};
 use super::router::AppState;
 use crate::bridge::{Caller, Channel};
@@ -126,17 +125,41 @@ impl Access {
     }
 }
 
-/// Finds out whose a request to `/v1` is, and lets it pass if it is somebody's who may ask that, now.
+/// Why a request does not pass.
+#[derive(Debug)]
+pub(super) enum Refused {
+    Problem(Problem),
+    Excess(Excess),
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Problem(problem) => problem.into_response(),
+            Self::Excess(excess) => {
+                let mut response = excess.problem().into_response();
+                excess.describe(response.headers_mut());
+                response
+            }
+        }
+    }
+}
+
+/// Finds out whose a request to `/v1` is, and lets it pass if it is somebody's who may ask that, now; says what is left to them.
 pub(super) async fn authenticate(
-    State(state): State<AppState>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
-    let route = request.extensions().get::<MatchedPath>().cloned();
+    state: &AppState,
+    parts: &mut Parts,
+) -> Result<Allowance, Refused> {
+    let route = parts.extensions.get::<MatchedPath>().cloned();
     let Some(route) = route.filter(|route| route.as_str().starts_with("/v1/")) else {
-        return Ok(next.run(request).await);
+        return Ok(Allowance::default());
     };
-    let (mut parts, body) = request.into_parts();
     let presented = bearer(&parts.headers).ok_or_else(|| {
         Problem::new(
             Code::Unauthorized,
@@ -147,7 +170,7 @@ pub(super) async fn authenticate(
     tracing::Span::current().record("channel.id", access.channel.id.as_str());
     // Where the path names nobody, or not rightly, that is the handler's to say.
     let named = if user.is_some() || access.limits.are_about_users() {
-        let named = User::from_request_parts(&mut parts, &state).await;
+        let named = User::from_request_parts(parts, state).await;
         named.ok().map(|User(user_id)| user_id)
     } else {
         None
@@ -157,17 +180,11 @@ pub(super) async fn authenticate(
         let is_open = parts.method == Method::GET && FOR_ONE_USER.contains(&route.as_str());
         if !is_own && !is_open {
             let detail = "The token is valid for one user's own paths, GET /v1/events and GET /v1/messages/{id} alone.";
-            return Err(Problem::new(Code::Forbidden, detail));
+            return Err(Problem::new(Code::Forbidden, detail).into());
         }
     }
-    let allowance = match access.limits.check(named.as_ref().or(user.as_ref())) {
-        Ok(allowance) => allowance,
-        Err(excess) => {
-            let mut response = excess.problem().into_response();
-            excess.describe(response.headers_mut());
-            return Ok(response);
-        }
-    };
+    let allowance = access.limits.check(named.as_ref().or(user.as_ref()));
+    let allowance = allowance.map_err(Refused::Excess)?;
     let trace = parts
         .extensions
         .get::<Arc<Trace>>()
@@ -180,19 +197,17 @@ pub(super) async fn authenticate(
         claim: None,
     };
     parts.extensions.insert(caller);
-    let mut response = next.run(Request::from_parts(parts, body)).await;
-    allowance.describe(response.headers_mut());
-    Ok(response)
+    Ok(allowance)
 }
 
-/// Proves that the request is a channel's.
+/// Proves that the request is a channel's. It takes the caller out of the request, for the one handler that asks.
 pub(super) struct AuthChannel(pub(super) Caller);
 
 impl<S: Send + Sync> FromRequestParts<S> for AuthChannel {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        let caller = parts.extensions.get::<Caller>().cloned();
+        let caller = parts.extensions.remove::<Caller>();
         caller.map(Self).ok_or_else(|| {
             Problem::new(
                 Code::InternalError,

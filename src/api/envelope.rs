@@ -1,18 +1,18 @@
 //! What surrounds every request: its id and trace, one line of log, and the rendering of problems.
 
-use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tracing::Instrument as _;
+use futures_util::FutureExt as _;
+use tracing::Span;
 use uuid::Uuid;
 
 use super::problem::{Code, Problem};
-use crate::clock::SharedClock;
+use crate::clock::Clock;
 use crate::telemetry::metrics::{Metrics, PROBLEMS, REQUESTS};
 use crate::types::trace::{Trace, step};
 
@@ -24,57 +24,79 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Whole;
 
-/// Gives the request its trace, and its answer an id, a body where a problem has none yet, and a line of log.
-pub(super) async fn envelop(
-    State((clock, metrics)): State<(SharedClock, Metrics)>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let started = Instant::now();
-    let trace = Arc::new(begun(request.headers(), clock.uuid()));
-    // The pattern, never the path: a path names a user.
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
-    let method = word(request.method());
-    let span = step!(
-        trace,
-        "http.request",
-        request_id = trace.request_id(),
-        http.method = %request.method(),
-        http.route = &route,
-        channel.id = tracing::field::Empty,
-        status = tracing::field::Empty,
-    );
-    request.extensions_mut().insert(Arc::clone(&trace));
+/// What a request has from when it comes until it is answered.
+pub(super) struct Envelope {
+    started: Instant,
+    trace: Arc<Trace>,
+    /// The pattern, never the path: a path names a user.
+    route: Option<MatchedPath>,
+    method: &'static str,
+    span: Span,
+}
 
-    let response = next.run(request).instrument(span.clone()).await;
+impl Envelope {
+    /// Gives the request its trace.
+    pub(super) fn open(request: &mut Request, clock: &dyn Clock) -> Self {
+        let started = Instant::now();
+        let trace = Arc::new(begun(request.headers(), clock.uuid()));
+        let route = request.extensions().get::<MatchedPath>().cloned();
+        let span = step!(
+            trace,
+            "http.request",
+            request_id = trace.request_id(),
+            http.method = %request.method(),
+            http.route = route_name(route.as_ref()),
+            channel.id = tracing::field::Empty,
+            status = tracing::field::Empty,
+        );
+        request.extensions_mut().insert(Arc::clone(&trace));
+        Self {
+            started,
+            trace,
+            route,
+            method: word(request.method()),
+            span,
+        }
+    }
 
-    let _entered = span.enter();
-    let (mut response, problem) = rendered(response, trace.request_id());
-    let status = response.status();
-    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let cause = problem.as_ref().and_then(Problem::cause);
-    let code = problem.as_ref().map(|problem| problem.code().as_str());
-    let labels = [&route, method, status.as_str()];
-    metrics.observe(&REQUESTS, labels, started.elapsed().as_secs_f64());
-    if let Some(code) = code {
-        metrics.count(&PROBLEMS, [code], 1);
+    /// What is done for the request is done in this.
+    pub(super) fn span(&self) -> Span {
+        self.span.clone()
     }
-    let status = status.as_u16();
-    span.record("status", status);
-    if status >= 500 {
-        tracing::error!(status, duration_ms, code, error = cause, "request failed");
-    } else if status >= 400 {
-        tracing::warn!(status, duration_ms, code, error = cause, "request refused");
-    } else {
-        tracing::info!(status, duration_ms, "request answered");
+
+    /// Gives the answer an id, a body where a problem has none yet, and a line of log.
+    pub(super) fn seal(self, response: Response, metrics: &Metrics) -> Response {
+        let _entered = self.span.enter();
+        let (mut response, problem) = rendered(response, self.trace.request_id());
+        let status = response.status();
+        let duration = self.started.elapsed();
+        let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let cause = problem.as_ref().and_then(Problem::cause);
+        let code = problem.as_ref().map(|problem| problem.code().as_str());
+        let route = route_name(self.route.as_ref());
+        let labels = [route, self.method, status.as_str()];
+        metrics.observe(&REQUESTS, labels, duration.as_secs_f64());
+        if let Some(code) = code {
+            metrics.count(&PROBLEMS, [code], 1);
+        }
+        let status = status.as_u16();
+        self.span.record("status", status);
+        if status >= 500 {
+            tracing::error!(status, duration_ms, code, error = cause, "request failed");
+        } else if status >= 400 {
+            tracing::warn!(status, duration_ms, code, error = cause, "request refused");
+        } else {
+            tracing::info!(status, duration_ms, "request answered");
+        }
+        if let Ok(id) = HeaderValue::from_str(self.trace.request_id()) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        response
     }
-    if let Ok(id) = HeaderValue::from_str(trace.request_id()) {
-        response.headers_mut().insert(REQUEST_ID, id);
-    }
-    response
+}
+
+fn route_name(route: Option<&MatchedPath>) -> &str {
+    route.map_or("none", MatchedPath::as_str)
 }
 
 /// The trace that the caller continues, or a new one.
@@ -131,11 +153,16 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// Turns a panic into a problem; the panic hook has logged where it happened.
-pub(super) fn catch_panic(_panic: Box<dyn Any + Send>) -> Response {
-    Problem::new(
-        Code::InternalError,
-        "The bridge failed; its log tells more under this request's id.",
-    )
-    .into_response()
+/// An answer, which is a problem where making it panics; the panic hook has logged where that happened.
+pub(super) fn caught(answer: impl Future<Output = Response>) -> impl Future<Output = Response> {
+    let answer = AssertUnwindSafe(answer).catch_unwind();
+    answer.map(|answer| {
+        answer.unwrap_or_else(|_panic| {
+            Problem::new(
+                Code::InternalError,
+                "The bridge failed; its log tells more under this request's id.",
+            )
+            .into_response()
+        })
+    })
 }

@@ -4,13 +4,13 @@
 //! because the key stands for what it says. A form counts by its parts: each sending draws another line between them.
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRequestParts as _, MatchedPath, Request, State};
+use axum::extract::{FromRequestParts as _, MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
 use axum::response::Response;
 
+use super::around::Next;
 use super::auth::AuthChannel;
-use super::envelope::Whole;
+use super::envelope::{Whole, caught};
 use super::extract::{self, User};
 use super::form::{FileForm, Upload};
 use super::load::Place;
@@ -28,21 +28,19 @@ const KEY: &str = "idempotency-key";
 /// What stands above an answer that was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// Does a POST that bears a key once; all else passes.
+/// Does a POST that bears a key once.
 pub(super) async fn once(
-    State(state): State<AppState>,
+    state: &AppState,
+    route: &MatchedPath,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let Some(route) = route_with_key(&request) else {
-        return Ok(next.run(request).await);
-    };
     let (mut parts, body) = request.into_parts();
-    let AuthChannel(caller) = AuthChannel::from_request_parts(&mut parts, &state).await?;
+    let AuthChannel(caller) = AuthChannel::from_request_parts(&mut parts, state).await?;
     let key = key(&parts.headers)?;
-    let user = User::from_request_parts(&mut parts, &state).await;
+    let user = User::from_request_parts(&mut parts, state).await;
     let request = Request::from_parts(parts, body);
-    let (fingerprint, mut request) = read(request, &route, &state.bridge, &caller).await?;
+    let (fingerprint, mut request) = read(request, route, &state.bridge, &caller).await?;
     let keyed = Keyed {
         key,
         fingerprint,
@@ -58,7 +56,9 @@ pub(super) async fn once(
             let mut bearer = bearer;
             bearer.claim = Some(claimed);
             request.extensions_mut().insert(bearer);
-            let done = done(next.run(request).await, &request_id).await;
+            // A panic has an answer before its key is settled.
+            let answer = caught(next.run(request)).await;
+            let done = done(answer, &request_id).await;
             // It counts to its end, also where its caller has gone.
             drop(place);
             done
@@ -71,7 +71,7 @@ pub(super) async fn once(
 }
 
 /// The route of a request that may bear a key and does.
-fn route_with_key(request: &Request) -> Option<MatchedPath> {
+pub(super) fn route_with_key(request: &Request) -> Option<MatchedPath> {
     let route = request.extensions().get::<MatchedPath>()?;
     let may = request.method() == Method::POST && route.as_str().starts_with("/v1/");
     (may && request.headers().contains_key(KEY)).then(|| route.clone())

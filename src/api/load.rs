@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use axum::middleware::Next;
 use axum::response::Response;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -73,6 +72,34 @@ impl Default for Load {
 }
 
 impl Load {
+    /// Lets a request in where there is room for it and its body: in the place that its answer is to hold, where it takes one up.
+    pub(super) fn admit(&self, request: &mut Request) -> Result<Option<Place>, Problem> {
+        let matched = request.extensions().get::<MatchedPath>();
+        let route = matched.map_or("", MatchedPath::as_str);
+        // Readers wait long, and there may be many; each has a place that counts as long as it waits, and its pages count.
+        if route == "/v1/events" {
+            return Ok(None);
+        }
+        let place = if route.starts_with("/webhooks/") {
+            let bytes = body_bytes(request.headers(), webhooks::BODY_LIMIT);
+            let place = self.0.cloud.place(bytes);
+            place.ok_or_else(Problem::too_many_notifications)?
+        } else {
+            // A file counts against the places for files.
+            let is_file = route.ends_with("/files");
+            let limit = if is_file { 0 } else { JSON_LIMIT };
+            let place = self.0.channels.place(body_bytes(request.headers(), limit));
+            place.ok_or_else(|| {
+                Problem::overloaded(
+                    "As many requests as fit are under way; nothing was read of this one.",
+                )
+            })?
+        };
+        // For work that goes on although its caller has gone.
+        request.extensions_mut().insert(place.clone());
+        Ok(Some(place))
+    }
+
     /// Room for a page of events of so many bytes.
     pub(super) fn page(&self, bytes: usize) -> Result<Place, Problem> {
         let held = Arc::clone(&self.0.pages).try_acquire_many_owned(in_units(bytes));
@@ -126,38 +153,6 @@ fn units(bytes: usize) -> Arc<Semaphore> {
 
 fn in_units(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
-}
-
-/// Lets a request in where there is room for it and its body.
-pub(super) async fn admit(
-    State(load): State<Load>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
-    let matched = request.extensions().get::<MatchedPath>();
-    let route = matched.map_or("", MatchedPath::as_str);
-    // Readers wait long, and there may be many; each has a place that counts as long as it waits, and its pages count.
-    if route == "/v1/events" {
-        return Ok(next.run(request).await);
-    }
-    let place = if route.starts_with("/webhooks/") {
-        let bytes = body_bytes(request.headers(), webhooks::BODY_LIMIT);
-        let place = load.0.cloud.place(bytes);
-        place.ok_or_else(Problem::too_many_notifications)?
-    } else {
-        // A file counts against the places for files.
-        let is_file = route.ends_with("/files");
-        let limit = if is_file { 0 } else { JSON_LIMIT };
-        let place = load.0.channels.place(body_bytes(request.headers(), limit));
-        place.ok_or_else(|| {
-            Problem::overloaded(
-                "As many requests as fit are under way; nothing was read of this one.",
-            )
-        })?
-    };
-    // For work that goes on although its caller has gone.
-    request.extensions_mut().insert(place.clone());
-    Ok(place.held_by(next.run(request).await))
 }
 
 /// What a body may take up: what it says, where it says so, and never more than is read of it.

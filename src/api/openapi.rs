@@ -3,6 +3,8 @@
 mod callbacks;
 mod headers;
 
+use std::sync::Arc;
+
 use axum::Router;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
@@ -53,7 +55,7 @@ impl Modify for BearerKey {
 }
 
 /// The routes, and the document that describes them.
-pub(super) fn routes_and_document() -> (Router<AppState>, Document) {
+pub(super) fn routes_and_document() -> (Router<Arc<AppState>>, Document) {
     let (routes, mut document) = OpenApiRouter::with_openapi(ApiDoc::openapi())
         .merge(v1::routes())
         .merge(webhooks::routes())

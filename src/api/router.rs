@@ -1,21 +1,24 @@
 //! The facade's routes and the layers around them.
 
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRef};
+use axum::extract::{DefaultBodyLimit, FromRef, Request};
 use axum::http::StatusCode;
-use axum::middleware;
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::timeout::TimeoutLayer;
+use axum::response::{IntoResponse as _, Response};
+use tokio::time::timeout;
+use tracing::Instrument as _;
 use utoipa::openapi::OpenApi as Document;
 use utoipa_swagger_ui::{self as swagger, SwaggerUi};
 
+use super::around::{Around, Next};
 use super::auth::{self, Access};
 use super::cors;
-use super::envelope;
+use super::envelope::{Envelope, caught};
 use super::idempotency;
-use super::load::{self, Load};
+use super::load::Load;
 use super::openapi;
 use super::problem::{Code, Problem};
 use crate::bridge::Bridge;
@@ -30,8 +33,8 @@ pub(super) const JSON_LIMIT: usize = 256 * 1024;
 /// opens in its place and is stored at the last try.
 const REQUEST_LIMIT: Duration = Duration::from_mins(2);
 
-/// What handlers are given; cheap to clone.
-#[derive(Debug, Clone)]
+/// What handlers are given; they share one.
+#[derive(Debug)]
 pub struct AppState {
     /// The use cases.
     pub bridge: Bridge,
@@ -47,20 +50,20 @@ pub struct AppState {
     pub metrics: Metrics,
 }
 
-impl FromRef<AppState> for Bridge {
-    fn from_ref(state: &AppState) -> Self {
+impl FromRef<Arc<AppState>> for Bridge {
+    fn from_ref(state: &Arc<AppState>) -> Self {
         state.bridge.clone()
     }
 }
 
-impl FromRef<AppState> for Receiver {
-    fn from_ref(state: &AppState) -> Self {
+impl FromRef<Arc<AppState>> for Receiver {
+    fn from_ref(state: &Arc<AppState>) -> Self {
         state.receiver.clone()
     }
 }
 
-impl FromRef<AppState> for Load {
-    fn from_ref(state: &AppState) -> Self {
+impl FromRef<Arc<AppState>> for Load {
+    fn from_ref(state: &Arc<AppState>) -> Self {
         state.load.clone()
     }
 }
@@ -68,30 +71,27 @@ impl FromRef<AppState> for Load {
 /// The facade.
 pub fn router(state: AppState) -> Router {
     let (routes, document) = openapi::routes_and_document();
-    let (clock, load) = (SharedClock::clone(&state.clock), state.load.clone());
-    let counted = (clock, state.metrics.clone());
-    let routes = routes
-        // A panic has an answer before its key is settled.
-        .route_layer(CatchPanicLayer::custom(envelope::catch_panic))
-        .route_layer(middleware::from_fn_with_state(
-            state.clone(),
-            idempotency::once,
-        ))
-        .route_layer(middleware::from_fn_with_state(
-            state.clone(),
-            auth::authenticate,
-        ));
+    let state = Arc::new(state);
+    let guarded = Arc::clone(&state);
+    let routes = routes.route_layer(Around::new(move |request, next| {
+        guard(Arc::clone(&guarded), request, next)
+    }));
+    let surroundings = Surroundings {
+        clock: SharedClock::clone(&state.clock),
+        metrics: state.metrics.clone(),
+        load: state.load.clone(),
+    };
     let access = state.access.clone();
-    let routes = enveloped(routes.merge(documentation(document)), counted, load).with_state(state);
-    cors::shared(routes, &access)
+    let routes = enveloped(routes.merge(documentation(document)), surroundings);
+    cors::shared(routes.with_state(state), &access)
 }
 
 /// Gives routes what surrounds every request: fallbacks, limits, and a problem for whatever goes wrong.
-pub(super) fn enveloped<S: Clone + Send + Sync + 'static>(
+fn enveloped<S: Clone + Send + Sync + 'static>(
     routes: Router<S>,
-    counted: (SharedClock, Metrics),
-    load: Load,
+    surroundings: Surroundings,
 ) -> Router<S> {
+    let surroundings = Arc::new(surroundings);
     routes
         .fallback(|| async { Problem::new(Code::NotFound, "There is nothing at this path.") })
         .method_not_allowed_fallback(|| async {
@@ -100,14 +100,66 @@ pub(super) fn enveloped<S: Clone + Send + Sync + 'static>(
                 "The path does not take this method; Allow names those that it takes.",
             )
         })
-        .layer(DefaultBodyLimit::max(JSON_LIMIT))
-        .layer(CatchPanicLayer::custom(envelope::catch_panic))
-        .layer(TimeoutLayer::with_status_code(
-            StatusCode::REQUEST_TIMEOUT,
-            REQUEST_LIMIT,
-        ))
-        .layer(middleware::from_fn_with_state(load, load::admit))
-        .layer(middleware::from_fn_with_state(counted, envelope::envelop))
+        .layer(Around::new(move |request, next| {
+            surround(Arc::clone(&surroundings), request, next)
+        }))
+}
+
+/// What surrounds every request.
+struct Surroundings {
+    clock: SharedClock,
+    metrics: Metrics,
+    load: Load,
+}
+
+async fn surround(
+    surroundings: Arc<Surroundings>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Infallible> {
+    let Surroundings {
+        clock,
+        metrics,
+        load,
+    } = &*surroundings;
+    let envelope = Envelope::open(&mut request, &**clock);
+    let answer = within_limits(load, request, next);
+    let answer = answer.instrument(envelope.span()).await;
+    Ok(envelope.seal(answer, metrics))
+}
+
+/// The answer where there is room for the request, in time, and whatever happens.
+async fn within_limits(load: &Load, mut request: Request, next: Next) -> Response {
+    let place = match load.admit(&mut request) {
+        Ok(place) => place,
+        Err(problem) => return problem.into_response(),
+    };
+    DefaultBodyLimit::max(JSON_LIMIT).apply(&mut request);
+    let answer = timeout(REQUEST_LIMIT, caught(next.run(request))).await;
+    let answer = answer.unwrap_or_else(|_late| StatusCode::REQUEST_TIMEOUT.into_response());
+    match place {
+        Some(place) => place.held_by(answer),
+        None => answer,
+    }
+}
+
+/// Lets a request through to its handler if it is somebody's who may ask that, and only once under one key.
+async fn guard(state: Arc<AppState>, request: Request, next: Next) -> Result<Response, Infallible> {
+    let (mut parts, body) = request.into_parts();
+    let allowance = match auth::authenticate(&state, &mut parts).await {
+        Ok(allowance) => allowance,
+        Err(refused) => return Ok(refused.into_response()),
+    };
+    let request = Request::from_parts(parts, body);
+    let mut response = match idempotency::route_with_key(&request) {
+        None => caught(next.run(request)).await,
+        // In a box: few requests bear one, and all would make room for it.
+        Some(route) => Box::pin(idempotency::once(&state, &route, request, next))
+            .await
+            .into_response(),
+    };
+    allowance.describe(response.headers_mut());
+    Ok(response)
 }
 
 /// The document in a browser, from files within the binary alone.
@@ -124,8 +176,6 @@ fn documentation(document: Document) -> SwaggerUi {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use axum::body::{Body, to_bytes};
     use axum::http::Request;
     use axum::routing::get;
@@ -143,8 +193,11 @@ mod tests {
     async fn a_panic_is_a_problem_that_names_the_request_and_no_reason() {
         let router = enveloped(
             Router::new().route("/", get(fail)),
-            (Arc::new(SystemClock), Metrics::default()),
-            Load::default(),
+            Surroundings {
+                clock: Arc::new(SystemClock),
+                metrics: Metrics::default(),
+                load: Load::default(),
+            },
         );
         let request = Request::get("/").header("x-request-id", "abc");
 

@@ -12,12 +12,14 @@ mod send;
 mod typing;
 mod users;
 
+use std::sync::Arc;
+
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::router::AppState;
 
-pub(super) fn routes() -> OpenApiRouter<AppState> {
+pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
         .routes(routes!(conversation::open, conversation::show))
         .routes(routes!(conversation::close))

@@ -17,7 +17,7 @@ use crate::webhooks::{Error, Origin, Receiver};
 /// 1 MiB: several changes, each with a preview of 30 KB, and room.
 pub(super) const BODY_LIMIT: usize = 1024 * 1024;
 
-pub(super) fn routes() -> OpenApiRouter<AppState> {
+pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
         .routes(routes!(receive))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))

@@ -4,25 +4,37 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::StatusCode;
-use axum::middleware;
+use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
+use super::super::around::{Around, Next};
 use super::*;
 
 /// A router whose requests to `/waits` are under way until the bell rings, and how many have come so far.
 fn router(load: &Load, bell: &Arc<Notify>) -> Router {
     let bell = Arc::clone(bell);
     let waits = async move || bell.notified().await;
+    let load = load.clone();
+    let admit = move |mut request: Request, next: Next| {
+        let place = load.admit(&mut request);
+        async {
+            Ok(match place {
+                Ok(Some(place)) => place.held_by(next.run(request).await),
+                Ok(None) => next.run(request).await,
+                Err(problem) => problem.into_response(),
+            })
+        }
+    };
     Router::new()
         .route("/waits", post(waits.clone()))
         .route("/webhooks/{account_id}", post(waits))
         .route("/v1/users/{user_id}/files", post(async || "taken"))
         .route("/v1/events", get(async || "events"))
         .route("/", get(async || "ok"))
-        .layer(middleware::from_fn_with_state(load.clone(), admit))
+        .layer(Around::new(admit))
 }
 
 fn request(path: &str, body_bytes: usize) -> Request {
