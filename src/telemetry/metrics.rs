@@ -5,6 +5,7 @@
 //! never a user, a URL, a text or a token. Whoever counts names a metric of this table, and the compiler checks that it
 //! is one of its kind and gets a value for each label. How it is kept and shown is the recorder's.
 
+mod handles;
 mod process;
 mod recorder;
 

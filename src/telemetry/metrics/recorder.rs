@@ -1,7 +1,7 @@
 //! Keeps the numbers of one service, and shows them as Prometheus reads them.
 //!
 //! There is nothing global: each service in a process has a recorder of its own, which its parts are given. To count is
-//! to look the metric up by its labels and to add to an atomic number; nobody waits for the one who reads.
+//! to look the metric's handle up by its labels and to add to an atomic number; nobody waits for the one who reads.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::{
 };
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::handles::Handles;
 use super::{
     ALL, BUILD, Counter, DROPPED, Definition, EXPIRED, Gauge, Histogram, Kind, MATCHED_LATER,
     MEMORY, OPEN_FILES, process,
@@ -31,6 +32,8 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    counters: Handles<metrics::Counter>,
+    histograms: Handles<metrics::Histogram>,
 }
 
 impl Metrics {
@@ -41,8 +44,11 @@ impl Metrics {
         labels: [&str; LABELS],
         by: u64,
     ) {
-        let key = key(&counter.0, labels);
-        let counter = self.0.recorder.register_counter(&key, &METADATA);
+        let Counter(metric) = counter;
+        let counter = self.0.counters.get(metric.name, &labels, || {
+            let key = key(metric, labels);
+            self.0.recorder.register_counter(&key, &METADATA)
+        });
         counter.increment(by);
     }
 
@@ -64,8 +70,11 @@ impl Metrics {
         labels: [&str; LABELS],
         value: f64,
     ) {
-        let key = key(&histogram.0, labels);
-        let histogram = self.0.recorder.register_histogram(&key, &METADATA);
+        let Histogram(metric) = histogram;
+        let histogram = self.0.histograms.get(metric.name, &labels, || {
+            let key = key(metric, labels);
+            self.0.recorder.register_histogram(&key, &METADATA)
+        });
         histogram.record(value);
     }
 
@@ -104,7 +113,12 @@ impl Default for Metrics {
             }
         }
         let handle = recorder.handle();
-        let metrics = Self(Arc::new(Inner { recorder, handle }));
+        let metrics = Self(Arc::new(Inner {
+            recorder,
+            handle,
+            counters: Handles::default(),
+            histograms: Handles::default(),
+        }));
         metrics.set(&BUILD, [env!("CARGO_PKG_VERSION")], 1.0);
         // From the beginning, so that the first one is an increase.
         for counter in [&EXPIRED, &MATCHED_LATER, &DROPPED] {

@@ -1,0 +1,70 @@
+//! Handles of metrics, by the values of their labels.
+//!
+//! The recorder finds a metric by a key that owns all of its labels, so that to count would be to copy them first. Here a
+//! metric that was counted before is found by labels that are borrowed.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+
+/// Handles of one kind.
+pub(super) struct Handles<H>(RwLock<Node<H>>);
+
+/// Where the labels that were followed so far lead.
+struct Node<H> {
+    handle: Option<H>,
+    below: HashMap<String, Self>,
+}
+
+impl<H: Clone> Handles<H> {
+    /// The handle of a metric with these labels; one that is not known yet is made.
+    pub(super) fn get(&self, name: &str, labels: &[&str], make: impl FnOnce() -> H) -> H {
+        let path = || std::iter::once(name).chain(labels.iter().copied());
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let found = path().try_fold(&*known, |node, word| node.below.get(word));
+        if let Some(handle) = found.and_then(|node| node.handle.as_ref()) {
+            return handle.clone();
+        }
+        drop(known);
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let node = path().fold(&mut *known, |node, word| {
+            node.below.entry(word.to_owned()).or_default()
+        });
+        node.handle.get_or_insert_with(make).clone()
+    }
+}
+
+impl<H> Default for Handles<H> {
+    fn default() -> Self {
+        Self(RwLock::default())
+    }
+}
+
+impl<H> Default for Node<H> {
+    fn default() -> Self {
+        Self {
+            handle: None,
+            below: HashMap::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_is_made_once_for_each_name_and_labels() {
+        let handles = Handles::default();
+        let get = |name, labels: &[&str], fresh| handles.get(name, labels, || fresh);
+
+        assert_eq!(get("requests", &["GET", "200"], 1), 1);
+        assert_eq!(get("requests", &["GET"], 2), 2);
+        assert_eq!(get("requests", &["200", "GET"], 3), 3);
+        assert_eq!(get("others", &["GET", "200"], 4), 4);
+        assert_eq!(get("others", &[], 5), 5);
+
+        assert_eq!(get("requests", &["GET", "200"], 6), 1);
+        assert_eq!(get("requests", &["GET"], 6), 2);
+        assert_eq!(get("others", &[], 6), 5);
+    }
+}
