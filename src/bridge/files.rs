@@ -140,7 +140,7 @@ impl Bridge {
             hosted.unwrap_or(Err(Error::OutOfTime { is_sent: false }))?
         };
         file.hosted = Some(hosted.clone());
-        let flight = self.flight(session, &Digest::of_file(&hosted.relative_path));
+        let flight = self.flight(session, Digest::of_file(&hosted.relative_path));
         let work = Work::File(file.clone());
         self.take_off(attempt, session.user, flight, &work).await?;
         let content = cloud::Content::File(cloud::File {

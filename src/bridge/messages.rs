@@ -127,7 +127,7 @@ impl Bridge {
         &self,
         caller: &Caller,
         user_id: UserId,
-        message: &NewMessage,
+        message: NewMessage,
         patience: Patience,
     ) -> Result<Outcome<Message>, Error> {
         let key = caller.key(user_id);
@@ -135,11 +135,17 @@ impl Bridge {
         let open = standing
             .as_ref()
             .and_then(|standing| standing.open.as_ref());
-        let pieces = pieces(caller, open, message)?;
+        let NewMessage {
+            text,
+            open: opening,
+            reply_to,
+            split,
+        } = message;
+        let metadata = reply_to.as_ref().map(|choice| &choice.metadata);
         let work = Work::Text {
-            pieces: pieces.into_iter().map(str::to_owned).collect(),
-            reply_to: message.reply_to.clone(),
-            open: message.open.clone().map(Box::new),
+            pieces: pieces(caller, open, text, metadata, split)?,
+            reply_to,
+            open: opening.map(Box::new),
         };
         self.submit_message(caller, key, standing, work, patience)
             .await
@@ -266,7 +272,7 @@ impl Bridge {
             None
         };
         let digest = Digest::of_text(text);
-        let flight = self.flight(session, &digest);
+        let flight = self.flight(session, digest);
         self.take_off(attempt, session.user, flight, work).await?;
         let content = cloud::Content::Text(text);
         Ok(Written {
@@ -296,29 +302,30 @@ impl Bridge {
 }
 
 /// The texts that a message is sent as: one, unless it is longer than the Cloud takes and may be split.
-fn pieces<'a>(
+fn pieces(
     caller: &Caller,
     open: Option<&OpenConversation>,
-    message: &'a NewMessage,
-) -> Result<Vec<&'a str>, Error> {
-    let text = message.text.as_str();
+    text: Text,
+    metadata: Option<&Metadata>,
+    may_split: bool,
+) -> Result<Vec<String>, Error> {
     let limit = caller.channel.max_request_chars;
-    let metadata = message.reply_to.as_ref().map(|choice| &choice.metadata);
     let around = |id_chars| match metadata {
         None => *AROUND_TEXT + id_chars,
         Some(_) => cloud::chars_around_text(id_chars, metadata),
     };
-    let chars = json_chars(text);
+    let chars = json_chars(text.as_str());
     // Nearly every text fits whatever the conversation is called.
     if chars + around(2 * LONGEST_ID) <= limit {
-        return Ok(vec![text]);
+        return Ok(vec![text.into()]);
     }
     let ids = |open: &OpenConversation| open.id.as_str().len() + open.dialog_id().len();
     let around = around(open.map_or(2 * USUAL_ID, ids));
     if chars + around <= limit {
-        Ok(vec![text])
-    } else if message.split && around < limit {
-        Ok(split(text, limit - around))
+        Ok(vec![text.into()])
+    } else if may_split && around < limit {
+        let pieces = split(text.as_str(), limit - around);
+        Ok(pieces.into_iter().map(str::to_owned).collect())
     } else {
         Err(Error::TextTooLong {
             chars: chars + around,

@@ -47,11 +47,11 @@ impl Record<'_> {
 
 impl Bridge {
     /// What is about to be sent in the session's dialog.
-    pub(super) fn flight(&self, session: &Session, digest: &Digest) -> Flight {
+    pub(super) fn flight(&self, session: &Session, digest: Digest) -> Flight {
         Flight {
             conversation_id: session.conversation.id.clone(),
             dialog_id: session.conversation.dialog_id().to_owned(),
-            digest: digest.to_string(),
+            digest: digest.into(),
             begun_at: self.parts.clock.now(),
         }
     }

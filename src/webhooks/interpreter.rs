@@ -125,7 +125,7 @@ fn echo(change: &wire::Change, known: &Known) -> Option<Echo> {
     is_own.then_some(Echo {
         dialog_id: message.dialog()?.to_owned(),
         sequence: message.sequence?,
-        digest: digest.to_string(),
+        digest: digest.into(),
         sent_at: message.sent_at?,
     })
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 const ROOMS: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
     ("axum", &["api", "app", "sandbox"]),
-    ("tower", &["api"]),
+    ("tower", &["api", "sandbox"]),
     ("hyper", &["app"]),
     ("hyper_util", &["app"]),
     ("image", &["media"]),

@@ -247,7 +247,7 @@ pub(super) async fn send(
     };
     let patience = prefer.patience();
     let sent = bridge
-        .send_text(&caller, user_id, &message, patience)
+        .send_text(&caller, user_id, message, patience)
         .await?;
     let view = |sent: bridge::Message| {
         let sequences = split.then(|| sent.sequences());
