@@ -4,12 +4,17 @@
 
 mod state;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
+use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
 /// `flags` that are understood: sampled, and, from level 2 on, that the trace id is random. Others must not be passed on.
 const FLAGS: u8 = 0b11;
+
+/// Characters of a `traceparent`.
+const TRACEPARENT_LENGTH: usize = 55;
 
 /// The flag of a trace that its beginner records.
 const SAMPLED: u8 = 0b01;
@@ -33,18 +38,19 @@ pub(crate) use step;
 /// The id and trace of one request, passed on to every call that it causes.
 #[derive(Debug, Clone)]
 pub struct Trace {
-    request_id: String,
+    // Shared by all steps of the request.
+    request_id: Arc<str>,
     /// 32 lower-case hex digits.
-    id: String,
+    id: Arc<str>,
     span_id: SpanId,
     parent_id: Option<SpanId>,
     flags: u8,
     tracestate: Option<String>,
 }
 
-/// A span: one step of a trace.
+/// A span: one step of a trace. Zero means "invalid".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SpanId(u64);
+pub struct SpanId(NonZeroU64);
 
 /// What is kept of a trace, for what comes of it later.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,8 +78,8 @@ impl Trace {
             |parent| (parent.trace_id, Some(parent.span_id), parent.flags),
         );
         Self {
-            request_id,
-            id,
+            request_id: request_id.into(),
+            id: id.into(),
             span_id: SpanId::random(),
             parent_id,
             flags,
@@ -127,7 +133,11 @@ impl Trace {
         let Self {
             id, span_id, flags, ..
         } = self;
-        format!("00-{id}-{span_id}-{flags:02x}")
+        // Of the very length, so that a header takes it over as it is.
+        let mut value = String::with_capacity(TRACEPARENT_LENGTH);
+        let written = write!(value, "00-{id}-{span_id}-{flags:02x}");
+        debug_assert!(written.is_ok(), "writing to a text does not fail");
+        value
     }
 
     /// The value of the `tracestate` header for them.
@@ -163,9 +173,7 @@ impl Trace {
 
 impl SpanId {
     fn random() -> Self {
-        // Zero means "invalid"; the variant bits of a UUID keep this half of one from being that.
-        let (_, id) = Uuid::new_v4().as_u64_pair();
-        Self(id)
+        Self(rand::random())
     }
 }
 
@@ -199,7 +207,6 @@ impl Traceparent {
             && is_hex(span_id, 16)
             && is_hex(flags, 2)
             && trace_id.bytes().any(|b| b != b'0')
-            && span_id.bytes().any(|b| b != b'0')
             // Later versions may append members, version 00 has exactly four.
             && (version != "00" || parts.next().is_none());
         if !valid {
@@ -207,7 +214,7 @@ impl Traceparent {
         }
         Some(Self {
             trace_id: trace_id.to_owned(),
-            span_id: SpanId(u64::from_str_radix(span_id, 16).ok()?),
+            span_id: SpanId(NonZeroU64::new(u64::from_str_radix(span_id, 16).ok()?)?),
             flags: u8::from_str_radix(flags, 16).ok()? & FLAGS,
         })
     }
