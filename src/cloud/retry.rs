@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable as _};
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use tokio::time::sleep;
 
 use super::Error;
 
@@ -19,6 +20,30 @@ pub(super) enum Repeat {
     Freely,
 }
 
+impl Repeat {
+    /// The pauses before further tries.
+    fn pauses(self, first: Duration) -> impl Iterator<Item = Duration> {
+        let at_once = (self == Self::Unsent).then_some(Duration::ZERO);
+        let growing = (self == Self::Freely).then(|| {
+            ExponentialBuilder::default()
+                .with_min_delay(first)
+                .with_max_times(2)
+                .with_jitter()
+                .build()
+        });
+        at_once.into_iter().chain(growing.into_iter().flatten())
+    }
+
+    /// Whether this kind of call is made again after this error.
+    fn follows(self, error: &Error) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Unsent => matches!(error, Error::Unreachable(_)),
+            Self::Freely => is_worth_a_quick_try(error),
+        }
+    }
+}
+
 /// Makes the call as often as `repeat` allows; the pauses begin with `pause` and grow, with jitter.
 pub(super) async fn repeated<T, F, Fut>(
     repeat: Repeat,
@@ -29,25 +54,26 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, Error>>,
 {
-    let outcome = match repeat {
-        Repeat::Never => call().await,
-        Repeat::Unsent => {
-            return match call().await {
-                Err(Error::Unreachable(_)) => call().await,
-                outcome => outcome,
-            };
+    let mut pauses = None;
+    // One place for all tries: room for a call is needed once.
+    let outcome = loop {
+        let outcome = call().await;
+        let Err(error) = &outcome else {
+            return outcome;
+        };
+        if !repeat.follows(error) {
+            break outcome;
         }
-        Repeat::Freely => {
-            call.retry(
-                ExponentialBuilder::default()
-                    .with_min_delay(pause)
-                    .with_max_times(2)
-                    .with_jitter(),
-            )
-            .when(is_worth_a_quick_try)
-            .await
+        let pauses = pauses.get_or_insert_with(|| Box::new(repeat.pauses(pause)));
+        match pauses.next() {
+            Some(Duration::ZERO) => {}
+            Some(pause) => Box::pin(sleep(pause)).await,
+            None => break outcome,
         }
     };
+    if repeat == Repeat::Unsent {
+        return outcome;
+    }
     // The outcome of a call that can be repeated freely is of no interest where it is unknown.
     outcome.map_err(|error| {
         if error.outcome_unknown() {
