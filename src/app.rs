@@ -44,7 +44,7 @@ pub enum Error {
     Store(#[from] store::Error),
     /// The TLS set-up of the machine cannot be used.
     #[error("the HTTP client could not be made; does the machine have root certificates?")]
-    Http(#[from] reqwest::Error),
+    Http(#[from] http::Unusable),
 }
 
 /// The service, put together and not yet listening.
@@ -207,7 +207,7 @@ pub fn cloud(
     clock: &SharedClock,
     metrics: &Metrics,
     proxy: http::Proxy,
-) -> Result<cloud::Client, reqwest::Error> {
+) -> Result<cloud::Client, http::Unusable> {
     let accounts = config.accounts.iter().map(|account| cloud::Account {
         id: account.account_id.clone(),
         client_id: account.client_id.clone(),

@@ -15,6 +15,7 @@ mod conversation;
 mod domains;
 mod error;
 mod files;
+mod host;
 mod jwt;
 mod monitoring;
 mod retry;
@@ -138,7 +139,7 @@ impl Client {
         trace: &Trace,
     ) -> Result<Url, Error> {
         let domains = &self.site(account)?.transport.domains;
-        Ok(domains.find(service, trace).await?.value.clone())
+        Ok(domains.find(service, trace).await?.value.base.clone())
     }
 
     /// The time at the Cloud; none where its answer tells none.

@@ -72,7 +72,7 @@ pub struct Parts {
 /// # Errors
 ///
 /// When the TLS set-up of the machine cannot be used.
-pub fn start(parts: &Parts, channels: &[Channel], allowed: &[IpNet]) -> Result<(), reqwest::Error> {
+pub fn start(parts: &Parts, channels: &[Channel], allowed: &[IpNet]) -> Result<(), http::Unusable> {
     let rules = Rules::new(allowed);
     let http = http::Client::for_callbacks(Resolver::new(rules.clone()))?;
     for channel in channels {

@@ -1,27 +1,45 @@
-//! Outgoing HTTP: the only place that builds a reqwest client and sends a request.
+//! Outgoing HTTP: the only place that connects to other machines by HTTP and sends a request.
 //!
 //! Every request leaves with a time limit, the request id and trace context of what caused it, and a span of
 //! constant fields. An answer is read whole, up to [`MAX_BODY_BYTES`], or passed on as it arrives. Which failures are worth another try is left
 //! to the caller, who is told the one thing it needs for that: whether anything can have reached the other side.
 //! Neither spans nor errors show paths, queries, bodies or header values, since those hold ids and secrets.
 
+mod answer;
+mod connect;
+
+use std::error::Error as StdError;
 use std::fmt;
-use std::future::poll_fn;
-use std::pin::Pin;
+use std::iter;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Utc};
-use http_body::{Frame, SizeHint};
-use reqwest::dns::Resolve;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{ClientBuilder, Request, RequestBuilder, Response, StatusCode, Url};
+use h2::Reason;
+use http_body_util::Full;
+use hyper::Response;
+use hyper::body::Incoming;
+pub use hyper::header;
+use hyper::header::{
+    AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT,
+};
+use hyper::http::uri::{InvalidUri, Scheme};
+pub use hyper::{Method, StatusCode, Uri};
+use hyper_util::client::legacy;
+use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use percent_encoding::percent_decode_str;
 use tokio::time::{Instant, timeout};
-use tokio_util::bytes::{Bytes, BytesMut};
+use tokio_util::bytes::Bytes;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
+use url::Url;
 
+pub use self::answer::{Answer, Body, Streamed};
+use self::connect::{Anywhere, Connector, proxy_authorization};
+pub use self::connect::{Resolve, Unusable};
 use crate::types::trace::{Trace, step};
 
 /// 1 MiB: far more than any JSON answer needs, and little enough that a hostile answer does no harm.
@@ -43,6 +61,15 @@ const IDLE_LIMIT: Duration = Duration::from_secs(45);
 /// Connections kept per host; a burst of users then finds them open.
 const IDLE_CONNECTIONS: usize = 256;
 
+/// Headers that a request to the Cloud has in the end, Host and Content-Length included.
+const HEADERS: usize = 10;
+
+/// How often a request is sent again that the other side has declined unread.
+const REPEATS: u32 = 2;
+
+const OUR_NAME: HeaderValue =
+    HeaderValue::from_static(concat!("liveperson-bridge/", env!("CARGO_PKG_VERSION")));
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -56,65 +83,121 @@ pub enum Proxy {
     None,
 }
 
-/// Sends requests over pooled connections; a clone shares the pool.
-#[derive(Debug, Clone)]
-pub struct Client(reqwest::Client);
+/// A request; what it has to bear besides its own headers is added when it is sent.
+pub type Request = hyper::Request<Full<Bytes>>;
 
-/// A whole answer.
-pub struct Answer {
-    /// Its status, redirects included: they are not followed.
-    pub status: StatusCode,
-    /// Its headers.
-    pub headers: HeaderMap,
-    /// Its body.
-    pub body: Bytes,
+/// Sends requests over pooled connections; a clone shares the pool.
+#[derive(Clone)]
+pub struct Client {
+    pool: legacy::Client<Connector, Full<Bytes>>,
+    proxies: Option<Arc<Matcher>>,
+    /// How long an answer that is passed on may be waited for, and be silent.
+    stream_limit: Option<Duration>,
 }
 
-impl fmt::Debug for Answer {
-    /// Leaves out headers and body, which may hold a token.
+impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer")
-            .field("status", &self.status)
-            .field("body_bytes", &self.body.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Client").finish_non_exhaustive()
     }
 }
-
-/// An answer whose body is still arriving.
-#[derive(Debug)]
-pub struct Streamed {
-    /// Its status, redirects included: they are not followed.
-    pub status: StatusCode,
-    /// Its headers.
-    pub headers: HeaderMap,
-    /// Its body.
-    pub body: Body,
-}
-
-/// A body that is still arriving. It fails when nothing arrives for 10 s.
-#[derive(Debug)]
-pub struct Body(reqwest::Body);
 
 /// Why there is no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// Nothing reached the other side: another try repeats nothing.
     #[error("no connection could be made")]
-    NotSent(#[source] Arc<reqwest::Error>),
+    NotSent(#[source] Arc<Obstacle>),
     /// The request was sent, at least in part: what became of it is unknown.
     #[error("no whole answer came")]
     NoAnswer(#[source] Arc<Loss>),
 }
 
+/// What kept a request from being sent.
+#[derive(Debug, thiserror::Error)]
+pub enum Obstacle {
+    /// No connection.
+    #[error(transparent)]
+    Connecting(legacy::Error),
+    /// There is no such URL in HTTP.
+    #[error("the URL cannot be requested")]
+    Url(#[source] InvalidUri),
+}
+
 /// How an answer was lost.
 #[derive(Debug, thiserror::Error)]
 pub enum Loss {
-    /// The time limit passed, or the connection broke.
+    /// The connection broke before the answer began, or the other side speaks no HTTP.
     #[error(transparent)]
-    Transport(reqwest::Error),
+    Sending(legacy::Error),
+    /// The connection broke within the answer.
+    #[error(transparent)]
+    Reading(hyper::Error),
+    /// The time limit passed.
+    #[error(transparent)]
+    TimedOut(TimedOut),
     /// The body is longer than [`MAX_BODY_BYTES`].
     #[error("the body is longer than {MAX_BODY_BYTES} bytes")]
     Overlong,
+}
+
+/// A time limit has passed.
+#[derive(Debug, thiserror::Error)]
+#[error("operation timed out")]
+pub struct TimedOut;
+
+/// A request whose URI is known already.
+#[must_use]
+pub fn request(method: Method, uri: Uri, body: Bytes) -> Request {
+    let mut request = Request::new(body.into());
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    // As many as most requests have in the end: growing would mean to sort all of them in again.
+    request.headers_mut().reserve(HEADERS);
+    request
+}
+
+/// A request to a URL, whose user and password become its authorization.
+///
+/// # Errors
+///
+/// [`Error::NotSent`] where there is no such URL in HTTP.
+pub fn request_to(method: Method, url: &Url, body: Bytes) -> Result<Request, Error> {
+    let Some(authorization) = authorization(url) else {
+        return Ok(request(method, uri(url)?, body));
+    };
+    let mut bare = url.clone();
+    // Only a URL without a host can have neither, and that one has no user.
+    let stripped = bare.set_username("").and_then(|()| bare.set_password(None));
+    debug_assert!(stripped.is_ok(), "a URL with a user has a host");
+    let mut request = request(method, uri(&bare)?, body);
+    request.headers_mut().insert(AUTHORIZATION, authorization);
+    Ok(request)
+}
+
+/// The URI of a URL.
+///
+/// # Errors
+///
+/// As for [`request_to`].
+pub fn uri(url: &Url) -> Result<Uri, Error> {
+    url.as_str()
+        .parse()
+        .map_err(|error| Error::NotSent(Arc::new(Obstacle::Url(error))))
+}
+
+/// User and password of a URL as a header value.
+fn authorization(url: &Url) -> Option<HeaderValue> {
+    let (user, password) = (url.username(), url.password());
+    if user.is_empty() && password.is_none() {
+        return None;
+    }
+    let mut pair: Vec<u8> = percent_decode_str(user).collect();
+    pair.push(b':');
+    pair.extend(percent_decode_str(password.unwrap_or_default()));
+    let value = format!("Basic {}", BASE64_STANDARD.encode(pair));
+    let mut value = HeaderValue::try_from(value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 impl Client {
@@ -123,16 +206,21 @@ impl Client {
     /// # Errors
     ///
     /// The TLS set-up of the machine cannot be used, for instance because it has no root certificates.
-    pub fn new(proxy: Proxy) -> Result<Self, reqwest::Error> {
-        let builder = builder()
-            .connect_timeout(CONNECT_LIMIT)
-            .read_timeout(STREAM_LIMIT);
-        match proxy {
-            Proxy::Environment => builder,
-            Proxy::None => builder.no_proxy(),
-        }
-        .build()
-        .map(Self)
+    pub fn new(proxy: Proxy) -> Result<Self, Unusable> {
+        let proxies = match proxy {
+            Proxy::Environment => Some(Matcher::from_env()),
+            Proxy::None => None,
+        };
+        Self::through(proxies)
+    }
+
+    fn through(proxies: Option<Matcher>) -> Result<Self, Unusable> {
+        let proxies = proxies.map(Arc::new);
+        Ok(Self {
+            pool: pool(Connector::new(Anywhere, proxies.clone(), CONNECT_LIMIT)?),
+            proxies,
+            stream_limit: Some(STREAM_LIMIT),
+        })
     }
 
     /// A client for addresses that channels have chosen: it connects to what `resolver` gives and to nothing else, so never
@@ -141,23 +229,12 @@ impl Client {
     /// # Errors
     ///
     /// As for [`Client::new`].
-    pub fn for_callbacks(resolver: impl Resolve + 'static) -> Result<Self, reqwest::Error> {
-        builder()
-            .connect_timeout(CALLBACK_CONNECT_LIMIT)
-            .dns_resolver(Arc::new(resolver))
-            .no_proxy()
-            .build()
-            .map(Self)
-    }
-
-    /// Begins a POST; user and password of the URL become its authorization.
-    pub fn post(&self, url: Url) -> RequestBuilder {
-        self.0.post(url)
-    }
-
-    /// Begins a HEAD, likewise.
-    pub fn head(&self, url: Url) -> RequestBuilder {
-        self.0.head(url)
+    pub fn for_callbacks(resolver: impl Resolve) -> Result<Self, Unusable> {
+        Ok(Self {
+            pool: pool(Connector::new(resolver, None, CALLBACK_CONNECT_LIMIT)?),
+            proxies: None,
+            stream_limit: None,
+        })
     }
 
     /// Sends a request and reads its answer, both within `limit`.
@@ -167,17 +244,27 @@ impl Client {
     /// # Errors
     ///
     /// There is no answer; [`Error`] tells whether the request can have taken effect. An answer of any status is none.
-    pub async fn send(
+    pub fn send(
         &self,
         operation: &'static str,
         trace: &Trace,
         limit: Duration,
         mut request: Request,
-    ) -> Result<Answer, Error> {
-        *request.timeout_mut() = Some(limit);
-        let exchange = async |request| Answer::read(self.0.execute(request).await?).await;
-        let status = |answer: &Answer| answer.status;
-        observe(operation, trace, request, exchange, status).await
+    ) -> impl Future<Output = Result<Answer, Error>> + Send + use<'_> {
+        let span = equip(&mut request, operation, trace);
+        let response = self.exchange(request);
+        async move {
+            let begun = Instant::now();
+            let reading = async { Answer::read(response.await?).await };
+            let read = timeout(limit, reading).instrument(span.clone()).await;
+            let answer = read.unwrap_or_else(|_| Err(TimedOut.into()));
+            record(
+                &span,
+                begun,
+                answer.as_ref().ok().map(|answer| answer.status),
+            );
+            answer
+        }
     }
 
     /// Sends a request whose answer may have any length, and is passed on as it arrives. It has to begin within 10 s, but for
@@ -186,30 +273,73 @@ impl Client {
     /// # Errors
     ///
     /// As for [`Client::send`].
-    pub async fn stream(
+    pub fn stream(
         &self,
         operation: &'static str,
         trace: &Trace,
-        request: Request,
-    ) -> Result<Streamed, Error> {
-        let exchange = async |request| Ok(Streamed::from(self.0.execute(request).await?));
-        let status = |answer: &Streamed| answer.status;
-        observe(operation, trace, request, exchange, status).await
+        mut request: Request,
+    ) -> impl Future<Output = Result<Streamed, Error>> + Send + use<'_> {
+        let span = equip(&mut request, operation, trace);
+        let response = self.exchange(request);
+        async move {
+            let begun = Instant::now();
+            let limit = self.stream_limit.unwrap_or(Duration::MAX);
+            let came = timeout(limit, response).instrument(span.clone()).await;
+            let response = came.unwrap_or_else(|_| Err(TimedOut.into()));
+            record(&span, begun, response.as_ref().ok().map(Response::status));
+            Ok(Streamed::new(response?, self.stream_limit))
+        }
+    }
+
+    /// Sends a request, and again where the other side says that it has not looked at it.
+    fn exchange(
+        &self,
+        mut request: Request,
+    ) -> impl Future<Output = Result<Response<Incoming>, Error>> + Send + use<'_> {
+        if let Some(proxies) = &self.proxies
+            && let Some(authorization) = proxy_authorization(proxies, request.uri())
+        {
+            let headers = request.headers_mut();
+            headers.insert(PROXY_AUTHORIZATION, authorization);
+        }
+        // Only HTTP/2 knows such words, and only over TLS is it agreed upon.
+        let is_declinable = request.uri().scheme() == Some(&Scheme::HTTPS);
+        let spare = is_declinable.then(|| Box::new(request.clone()));
+        let mut response = self.pool.request(request);
+        async move {
+            for _ in 0..REPEATS {
+                match (response.await, &spare) {
+                    (Err(error), Some(spare)) if was_declined(&error) => {
+                        response = self.pool.request((**spare).clone());
+                    }
+                    (outcome, _) => return outcome.map_err(Error::from),
+                }
+            }
+            response.await.map_err(Error::from)
+        }
     }
 }
 
 /// What every client has in common.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place that builds a reqwest client"
-)]
-fn builder() -> ClientBuilder {
-    reqwest::Client::builder()
-        .user_agent(concat!("liveperson-bridge/", env!("CARGO_PKG_VERSION")))
-        // A redirect would take tokens and messages to a host that nobody configured.
-        .redirect(reqwest::redirect::Policy::none())
+fn pool(connector: Connector) -> legacy::Client<Connector, Full<Bytes>> {
+    legacy::Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_LIMIT)
         .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        .build(connector)
+}
+
+/// Whether the other side has said that it did nothing with the request: it closes the connection in good order, or has too
+/// many requests on it. Source: RFC 9113, section 8.7.
+fn was_declined(error: &legacy::Error) -> bool {
+    iter::successors(error.source(), |cause| (*cause).source())
+        .find_map(|cause| cause.downcast_ref::<h2::Error>())
+        .is_some_and(|error| {
+            error.is_remote()
+                && (error.is_go_away() && error.reason() == Some(Reason::NO_ERROR)
+                    || error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM))
+        })
 }
 
 /// `Retry-After` in either of its forms: seconds, or a date. A date that has passed asks for nothing more.
@@ -223,128 +353,64 @@ pub fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> 
     Some((date.to_utc() - now).to_std().unwrap_or_default())
 }
 
-/// Gives a request what it has to bear, and makes it within a span that tells how it went.
-async fn observe<A>(
-    operation: &'static str,
-    trace: &Trace,
-    mut request: Request,
-    exchange: impl AsyncFnOnce(Request) -> Result<A, Error>,
-    status: impl FnOnce(&A) -> StatusCode,
-) -> Result<A, Error> {
+/// Gives a request what it has to bear; returns the span that tells how it goes.
+fn equip(request: &mut Request, operation: &'static str, trace: &Trace) -> Span {
     // A step of its own, so that what the other side does is told apart by the call that it was done for.
     let trace = trace.child();
-    let span = step!(
+    let headers = request.headers_mut();
+    headers.insert(USER_AGENT, OUR_NAME);
+    put(headers, REQUEST_ID, trace.request_id());
+    put(headers, TRACEPARENT, trace.traceparent());
+    if let Some(tracestate) = trace.tracestate() {
+        put(headers, TRACESTATE, tracestate);
+    }
+    step!(
         trace,
         "http.send",
         operation,
-        host = request.url().host_str(),
+        host = request.uri().host(),
         status = Empty,
         duration_ms = Empty,
-    );
-    put(&mut request, REQUEST_ID, trace.request_id());
-    put(&mut request, TRACEPARENT, &trace.traceparent());
-    if let Some(tracestate) = trace.tracestate() {
-        put(&mut request, TRACESTATE, tracestate);
-    }
-    async {
-        let begun = Instant::now();
-        let answer = exchange(request).await;
-        let span = Span::current();
-        span.record("duration_ms", begun.elapsed().as_secs_f64() * 1000.0);
-        if let Ok(answer) = &answer {
-            span.record("status", status(answer).as_u16());
-        }
-        answer
-    }
-    .instrument(span)
-    .await
+    )
 }
 
-impl Answer {
-    async fn read(mut response: Response) -> Result<Self, Error> {
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await? {
-            if body.len() + chunk.len() > MAX_BODY_BYTES {
-                return Err(Error::NoAnswer(Arc::new(Loss::Overlong)));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Self {
-            status: response.status(),
-            headers: std::mem::take(response.headers_mut()),
-            body: body.freeze(),
-        })
+/// Says in the span how it went.
+fn record(span: &Span, begun: Instant, status: Option<StatusCode>) {
+    // Nobody may want to know.
+    if span.is_disabled() {
+        return;
     }
+    span.record("duration_ms", begun.elapsed().as_secs_f64() * 1000.0);
+    span.record("status", status.map(|status| status.as_u16()));
 }
 
-impl From<Response> for Streamed {
-    fn from(mut response: Response) -> Self {
-        Self {
-            status: response.status(),
-            headers: std::mem::take(response.headers_mut()),
-            body: Body(response.into()),
-        }
-    }
-}
-
-impl Streamed {
-    /// Reads what is left of a body that nobody wants, so that its connection can be used again; a longer or slower one
-    /// is not worth that.
-    pub async fn discard(mut self, max_bytes: usize, limit: Duration) {
-        let reading = async {
-            let mut read = 0;
-            while read <= max_bytes {
-                let body = &mut self.body;
-                let frame = poll_fn(|context| http_body::Body::poll_frame(Pin::new(body), context));
-                match frame.await {
-                    Some(Ok(frame)) => read += frame.data_ref().map_or(0, Bytes::len),
-                    Some(Err(_)) | None => return,
-                }
-            }
-        };
-        // Either way the answer has been taken; all that depends on it is whether the connection is kept.
-        drop(timeout(limit, reading).await);
-    }
-}
-
-impl http_body::Body for Body {
-    type Data = Bytes;
-    type Error = reqwest::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, reqwest::Error>>> {
-        Pin::new(&mut self.0)
-            .poll_frame(context)
-            .map_err(reqwest::Error::without_url)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
-    }
-}
-
-impl From<reqwest::Error> for Error {
-    /// Judges by how far the request came, and takes the URL out of the error.
-    fn from(error: reqwest::Error) -> Self {
-        let error = error.without_url();
-        if error.is_connect() || error.is_builder() {
-            Self::NotSent(Arc::new(error))
+impl From<legacy::Error> for Error {
+    /// Judges by how far the request came.
+    fn from(error: legacy::Error) -> Self {
+        if error.is_connect() {
+            Self::NotSent(Arc::new(Obstacle::Connecting(error)))
         } else {
-            Self::NoAnswer(Arc::new(Loss::Transport(error)))
+            Self::from(Loss::Sending(error))
         }
+    }
+}
+
+impl From<TimedOut> for Error {
+    fn from(passed: TimedOut) -> Self {
+        Self::from(Loss::TimedOut(passed))
+    }
+}
+
+impl From<Loss> for Error {
+    fn from(loss: Loss) -> Self {
+        Self::NoAnswer(Arc::new(loss))
     }
 }
 
 /// Sets a header to text that [`Trace`] has already limited to what a header may hold.
-fn put(request: &mut Request, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        request.headers_mut().insert(name, value);
+fn put(headers: &mut HeaderMap, name: HeaderName, value: impl TryInto<HeaderValue>) {
+    if let Ok(value) = value.try_into() {
+        headers.insert(name, value);
     }
 }
 

@@ -4,26 +4,31 @@
 //! `errorCode`, then the HTTP status. The Cloud refuses with status 200 and answers half of a batch with status 400,
 //! so no status proves anything alone. Gateways answer with HTML, plain text or nothing; that is read as the status says.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
-use reqwest::StatusCode;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Error;
-use crate::http::{Answer, retry_after};
+use crate::http::{Answer, StatusCode, retry_after};
 
 /// 200 characters: the Cloud's words are repeated to channels and in logs.
 const MAX_TITLE_CHARS: usize = 200;
 
-/// What the request with this id was answered with, from an answer that is one envelope or an array of them.
+/// The body of what the request with this id was answered with, from an answer that is one envelope or an array of them.
 ///
 /// Where that request has no envelope of its own, it shares the failure of `before`, which was to be done before it.
-pub(super) fn outcome(
+pub(super) fn outcome<T: DeserializeOwned>(
     answer: &Answer,
     id: &str,
     before: Option<&str>,
     now: DateTime<Utc>,
-) -> Result<Value, Error> {
+) -> Result<T, Error> {
+    if let Some(body) = success(&answer.body, id) {
+        return Ok(body);
+    }
     let mut envelopes = envelopes(&answer.body);
     let is_lone = envelopes.len() == 1;
     // Never by position. What bears no id speaks of the answer as a whole.
@@ -42,7 +47,9 @@ pub(super) fn outcome(
             envelopes.iter().position(speaks)
         });
     match position.map(|position| envelopes.swap_remove(position)) {
-        Some(envelope) if envelope.succeeds(answer.status) => Ok(envelope.into_body()),
+        Some(envelope) if envelope.succeeds(answer.status) => {
+            serde_json::from_value(envelope.into_body()).map_err(|_| undecodable(answer))
+        }
         Some(envelope) => Err(failure(answer, Some(&envelope), now)),
         None if answer.status.is_success() => Err(undecodable(answer)),
         None => Err(failure(answer, None, now)),
@@ -81,6 +88,23 @@ pub(super) fn undecodable(answer: &Answer) -> Error {
     Error::Undecodable {
         status: answer.status.as_u16(),
     }
+}
+
+/// The usual answer: a lone part that bears the request's id and says that all went well.
+#[derive(Deserialize)]
+struct Success<'a, T> {
+    #[serde(borrow, rename = "reqId")]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    code: Cow<'a, str>,
+    body: T,
+}
+
+/// The body of the usual answer, which is read in one go. Any other is left to the rules for all: they come to the same
+/// for this one.
+fn success<T: DeserializeOwned>(body: &[u8], id: &str) -> Option<T> {
+    let success: Success<'_, T> = serde_json::from_slice(body).ok()?;
+    (success.id == id && is_success(&success.code)).then_some(success.body)
 }
 
 /// One part of an answer.

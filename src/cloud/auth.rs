@@ -5,16 +5,16 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use reqwest::header::HeaderValue;
 use secrecy::ExposeSecret as _;
 
 use super::cache::{self, Cache, Cached};
-use super::domains::Service;
+use super::host::Endpoint;
 use super::retry::Repeat;
 use super::transport::{Body, Call, Transport, secret_header};
 use super::wire::tokens::{AppClaims, AppToken};
 use super::{Account, Error, answer, jwt};
 use crate::http::Answer;
+use crate::http::header::HeaderValue;
 use crate::telemetry::metrics::APP_TOKENS;
 use crate::types::trace::Trace;
 
@@ -70,11 +70,9 @@ impl Issuer {
     async fn ask(&self, repeat: Repeat, trace: &Trace) -> Result<Cached<HeaderValue>, Error> {
         let call = Call {
             operation: "cloud.app_token",
-            service: Service::Sentinel,
+            endpoint: Endpoint::AppToken,
             repeat,
             limit: self.transport.limits.token,
-            path: format!("/sentinel/api/account/{}/app/token", self.account.id),
-            query: "v=1.0",
             // All in the body: a URL with the secret would end up in somebody's log.
             body: Body::form(&[
                 ("v", "1.0"),

@@ -79,6 +79,20 @@ impl<T> Cache<T> {
         let now = clock.now_ms();
         match self.current.load_full() {
             Some(current) if now < current.renew_at => Ok(current),
+            // In a box: it is rare, and would make every call larger.
+            current => Box::pin(self.renew(now, current, clock, request)).await,
+        }
+    }
+
+    /// A value in place of one that is due, or of none.
+    async fn renew(
+        &self,
+        now: i64,
+        current: Option<Arc<Cached<T>>>,
+        clock: &dyn Clock,
+        request: impl FnOnce(Repeat) -> Request<T>,
+    ) -> Result<Arc<Cached<T>>, Error> {
+        match current {
             Some(current) if now < current.expires_at => {
                 Ok(self.renew_early(clock, request).await.unwrap_or(current))
             }

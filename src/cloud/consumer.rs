@@ -4,7 +4,7 @@ use std::fmt;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::domains::Service;
+use super::host::Endpoint;
 use super::retry::Repeat;
 use super::transport::{Body, Call};
 use super::wire::tokens;
@@ -42,11 +42,9 @@ impl Client {
         let site = self.site(account)?;
         let call = Call {
             operation: "cloud.consumer_token",
-            service: Service::Idp,
+            endpoint: Endpoint::Consumer,
             repeat: Repeat::Freely,
             limit: site.transport.limits.token,
-            path: format!("/api/account/{account}/consumer"),
-            query: "v=1.0",
             body: Body::json(&tokens::ConsumerRequest {
                 ext_consumer_id: external_id,
             }),

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::domains::Service;
+use super::host::Endpoint;
 use super::retry::Repeat;
 use super::transport::{Body, Call, client_properties, on_behalf};
 use super::wire::conversation::{RequestConversation, SharkContext, Target, urgency};
@@ -49,14 +49,9 @@ impl Client {
         let conversation_id = site.request_id();
         let call = Call {
             operation: "cloud.open",
-            service: Service::Messaging,
+            endpoint: Endpoint::Conversation,
             repeat: Repeat::Unsent,
             limit: site.transport.limits.conversation,
-            path: format!(
-                "/api/account/{}/messaging/consumer/conversation",
-                consumer.account
-            ),
-            query: "v=3",
             // A tuple is a JSON array. The profile comes first, and is mandatory even where it says nothing.
             body: Body::json(&(
                 Request::new(
@@ -92,7 +87,7 @@ fn read(
     conversation_id: &str,
     now: DateTime<Utc>,
 ) -> Result<ConversationId, Error> {
-    let body = answer::outcome(answer, conversation_id, Some(profile_id), now)?;
+    let body: Value = answer::outcome(answer, conversation_id, Some(profile_id), now)?;
     if let Some(error) = answer::refusal_of(answer, profile_id, now) {
         tracing::warn!(
             error = &error as &dyn std::error::Error,

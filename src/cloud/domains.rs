@@ -5,18 +5,19 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use reqwest::header::DATE;
-use reqwest::{Method, Request};
+use tokio_util::bytes::Bytes;
 use url::Url;
 
 use super::answer;
 use super::cache::{self, Cache, Cached};
+use super::host::{Host, below};
 use super::retry::{Repeat, repeated};
 use super::transport::measured;
 use super::wire::tokens::BaseUris;
 use super::{Account, Error, Limits};
 use crate::clock::SharedClock;
-use crate::http::{self, Answer};
+use crate::http::header::DATE;
+use crate::http::{self, Answer, Method};
 use crate::telemetry::metrics::Metrics;
 use crate::types::trace::Trace;
 
@@ -64,11 +65,11 @@ impl Service {
 /// The hosts of one account.
 pub(super) struct Domains {
     directory: Arc<Directory>,
-    messaging: Cache<Url>,
-    sentinel: Cache<Url>,
-    idp: Cache<Url>,
-    monitoring: Cache<Url>,
-    storage: Cache<Url>,
+    messaging: Cache<Host>,
+    sentinel: Cache<Host>,
+    idp: Cache<Host>,
+    monitoring: Cache<Host>,
+    storage: Cache<Host>,
 }
 
 /// The domain API, as one account sees it.
@@ -97,14 +98,14 @@ impl Domains {
         &self,
         service: Service,
         trace: &Trace,
-    ) -> Result<Arc<Cached<Url>>, Error> {
+    ) -> Result<Arc<Cached<Host>>, Error> {
         let look_up = |repeat| Directory::look_up(&self.directory, service, repeat, trace);
         let clock = self.directory.clock.as_ref();
         self.cache(service).get(clock, look_up).await
     }
 
     /// Looks the service up again, since nobody answers at `gone`.
-    pub(super) async fn leave(&self, service: Service, gone: &Arc<Cached<Url>>, trace: &Trace) {
+    pub(super) async fn leave(&self, service: Service, gone: &Arc<Cached<Host>>, trace: &Trace) {
         let look_up = |repeat| Directory::look_up(&self.directory, service, repeat, trace);
         let clock = self.directory.clock.as_ref();
         if let Err(error) = self.cache(service).replace(clock, gone, look_up).await {
@@ -121,7 +122,7 @@ impl Domains {
         self.directory.date(trace).await
     }
 
-    fn cache(&self, service: Service) -> &Cache<Url> {
+    fn cache(&self, service: Service) -> &Cache<Host> {
         match service {
             Service::Messaging => &self.messaging,
             Service::Sentinel => &self.sentinel,
@@ -141,7 +142,7 @@ impl Directory {
             service.name()
         );
         let url = below(&self.account.domain_api, &path, "version=1.0");
-        let request = Request::new(Method::GET, url);
+        let request = http::request_to(Method::GET, &url, Bytes::new())?;
         let limit = self.limits.look_up;
         self.http.send("cloud.domain", trace, limit, request).await
     }
@@ -151,7 +152,7 @@ impl Directory {
         service: Service,
         repeat: Repeat,
         trace: &Trace,
-    ) -> cache::Request<Url> {
+    ) -> cache::Request<Host> {
         let (this, trace) = (Arc::clone(this), trace.clone());
         Box::pin(async move {
             let pause = this.limits.pause;
@@ -167,11 +168,11 @@ impl Directory {
         Ok(date.map(|date| date.to_utc()))
     }
 
-    async fn ask(&self, service: Service, trace: &Trace) -> Result<Cached<Url>, Error> {
+    async fn ask(&self, service: Service, trace: &Trace) -> Result<Cached<Host>, Error> {
         let asked_at = self.clock.now_ms();
-        let value = measured(&self.metrics, "cloud.domain", async {
+        let value = measured(&self.metrics, "cloud.domain", async || {
             let answer = self.get(service, trace).await?;
-            read(&answer, service, self.clock.now())
+            read(&answer, service, &self.account, self.clock.now())
         });
         Ok(Cached {
             value: value.await?,
@@ -181,19 +182,17 @@ impl Directory {
     }
 }
 
-/// The URL of a path below a base, which may have a path of its own.
-pub(super) fn below(base: &Url, path: &str, query: &str) -> Url {
-    let mut url = base.clone();
-    url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
-    url.set_query(Some(query));
-    url
-}
-
 /// Reads either form of the answer: one entry, or the list of all of them.
-fn read(answer: &Answer, service: Service, now: DateTime<Utc>) -> Result<Url, Error> {
+fn read(
+    answer: &Answer,
+    service: Service,
+    account: &Account,
+    now: DateTime<Utc>,
+) -> Result<Host, Error> {
     let uris: BaseUris = answer::decode(answer, now)?;
     uris.find(service.name())
         .and_then(parse)
+        .and_then(|base| Host::new(base, account).ok())
         .ok_or_else(|| answer::undecodable(answer))
 }
 

@@ -4,18 +4,18 @@
 //! it refuses one all the same (401), a new URL is asked for once. Storing and fetching can be repeated without harm;
 //! only publishing a file cannot, and that is a message like any other.
 
-use reqwest::header::{CONTENT_LENGTH, HeaderMap};
-use reqwest::{Method, Request, StatusCode};
 use tokio_util::bytes::Bytes;
 use url::Url;
 
-use super::domains::{Service, below};
+use super::domains::Service;
+use super::host::{Host, below};
 use super::retry::{Repeat, repeated};
 use super::send::Sent;
 use super::transport::measured;
 use super::wire::file::{DownloadUrl, TemporaryUrl, UploadUrl};
 use super::{Client, Consumer, Conversation, Error, answer};
-use crate::http::{self, Answer};
+use crate::http::header::{CONTENT_LENGTH, HeaderMap};
+use crate::http::{self, Answer, Method, StatusCode};
 use crate::types::conversation::Features;
 use crate::types::file::ImageType;
 use crate::types::ids::AccountId;
@@ -124,10 +124,7 @@ impl Client {
         trace: &Trace,
     ) -> Result<TemporaryUrl, Error> {
         let sent = sent.repeated(Repeat::Freely);
-        self.send(sent, trace, |body, _| {
-            serde_json::from_value(body.clone()).ok()
-        })
-        .await
+        self.send(sent, trace, |url, _| Some(url)).await
     }
 
     async fn store(
@@ -140,14 +137,16 @@ impl Client {
         let transport = &self.site(account)?.transport;
         let limits = transport.limits;
         repeated(Repeat::Freely, limits.pause, || async {
-            let put = |base: &Url| {
-                let mut request = Request::new(Method::PUT, url_of(base, place));
-                *request.body_mut() = Some(content.clone().into());
-                transport
-                    .http
-                    .send("cloud.upload", trace, limits.upload, request)
+            let put = |host: &Host| {
+                let url = url_of(&host.base, place);
+                let request = http::request_to(Method::PUT, &url, content.clone());
+                let http = &transport.http;
+                async move {
+                    http.send("cloud.upload", trace, limits.upload, request?)
+                        .await
+                }
             };
-            measured(&transport.metrics, "cloud.upload", async {
+            measured(&transport.metrics, "cloud.upload", async || {
                 let answer = transport.reach(Service::Storage, trace, put).await?;
                 answer::accepted(&answer, transport.clock.now())
             })
@@ -164,11 +163,13 @@ impl Client {
     ) -> Result<Download, Error> {
         let transport = &self.site(account)?.transport;
         repeated(Repeat::Freely, transport.limits.pause, || async {
-            let get = |base: &Url| {
-                let request = Request::new(Method::GET, url_of(base, place));
-                transport.http.stream("cloud.download", trace, request)
+            let get = |host: &Host| {
+                let url = url_of(&host.base, place);
+                let request = http::request_to(Method::GET, &url, Bytes::new());
+                let http = &transport.http;
+                async move { http.stream("cloud.download", trace, request?).await }
             };
-            measured(&transport.metrics, "cloud.download", async {
+            measured(&transport.metrics, "cloud.download", async || {
                 let streamed = transport.reach(Service::Storage, trace, get).await?;
                 let length = length(&streamed.headers);
                 // What else a refusal says is not worth waiting for.

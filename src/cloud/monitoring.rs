@@ -1,6 +1,6 @@
 //! The Monitoring API: which conversation a consumer is in, where the bridge does not know.
 
-use super::domains::Service;
+use super::host::Endpoint;
 use super::retry::Repeat;
 use super::transport::{Body, Call};
 use super::wire::monitoring::{Engagement, Engagements};
@@ -21,15 +21,11 @@ impl Client {
         trace: &Trace,
     ) -> Result<Option<ConversationId>, Error> {
         let site = self.site(account)?;
-        let client_id = &site.account.client_id;
         let call = Call {
             operation: "cloud.find_open_conversation",
-            service: Service::Monitoring,
+            endpoint: Endpoint::Engagement,
             repeat: Repeat::Freely,
             limit: site.transport.limits.look_up,
-            path: format!("/api/account/{account}/app/{client_id}/engagement"),
-            // On behalf of the consumer, who is not where this machine is.
-            query: "v=1.0&obh=true",
             body: Body::json(&Engagement::of(external_id)),
             on_behalf: None,
             client_properties: None,

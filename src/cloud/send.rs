@@ -6,14 +6,16 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
 
-use super::domains::Service;
+use super::host::Endpoint;
 use super::retry::Repeat;
+use super::site::Site;
 use super::transport::{Body, Call, client_properties, json, on_behalf};
 use super::wire::conversation::{
-    ClosedDialog, Event, Field, Message, PublishEvent, UpdateConversationField, chat_state,
-    receipt_status,
+    ClosedDialog, Event, Field, Message, PublishEvent, Published, UpdateConversationField,
+    chat_state, receipt_status,
 };
 use super::wire::file::HostedFile;
 use super::wire::profile::SetUserProfile;
@@ -154,9 +156,8 @@ impl Client {
         let sent = conversation
             .request(operation, PUBLISH, event)
             .with_metadata(metadata);
-        self.send(sent, trace, |body, _| {
-            let sequence = body.get("sequence")?.as_u64()?;
-            Sequence::try_from(sequence).ok()
+        self.send(sent, trace, |published: Published, _| {
+            Sequence::try_from(published.sequence).ok()
         })
         .await
     }
@@ -253,39 +254,47 @@ impl Client {
             .request("cloud.send_raw", request.name, request.body)
             .with_metadata(request.metadata);
         // The whole answer, as the Cloud wrote it.
-        self.send(sent, trace, |_, answer| {
+        self.send(sent, trace, |_: IgnoredAny, answer| {
             serde_json::from_slice(&answer.body).ok()
         })
         .await
     }
 
     /// Makes one request; `read` takes what is wanted from its answer, whose body comes first.
-    pub(super) async fn send<T>(
+    pub(super) fn send<B: DeserializeOwned, T>(
         &self,
         sent: Sent<'_, impl Serialize>,
         trace: &Trace,
-        read: impl Fn(&Value, &Answer) -> Option<T>,
-    ) -> Result<T, Error> {
+        read: impl Fn(B, &Answer) -> Option<T>,
+    ) -> impl Future<Output = Result<T, Error>> {
+        // Before anything is waited for: what is sent is then kept as its bytes alone.
+        let prepared = self.prepare(sent);
+        async move {
+            let (site, id, call) = prepared?;
+            site.call(&call, trace, |answer, now| {
+                let body = answer::outcome(answer, &id, None, now)?;
+                read(body, answer).ok_or_else(|| answer::undecodable(answer))
+            })
+            .await
+        }
+    }
+
+    /// The call of a request, and the request's id.
+    fn prepare(&self, sent: Sent<'_, impl Serialize>) -> Result<(&Site, String, Call), Error> {
         let Consumer { account, token } = sent.consumer;
         let site = self.site(account)?;
         let id = site.request_id();
         let request = Request::new(&id, sent.name, sent.body).with_metadata(sent.metadata);
         let call = Call {
             operation: sent.operation,
-            service: Service::Messaging,
+            endpoint: Endpoint::Send,
             repeat: sent.repeat,
             limit: sent.patience.unwrap_or(site.transport.limits.send),
-            path: format!("/api/account/{account}/messaging/consumer/conversation/send"),
-            query: "v=3",
             body: Body::json(&request),
             on_behalf: Some(on_behalf(token)?),
             client_properties: client_properties(sent.features),
         };
-        site.call(&call, trace, |answer, now| {
-            let body = answer::outcome(answer, &id, None, now)?;
-            read(&body, answer).ok_or_else(|| answer::undecodable(answer))
-        })
-        .await
+        Ok((site, id, call))
     }
 }
 
@@ -294,7 +303,7 @@ impl Client {
     clippy::unnecessary_wraps,
     reason = "one of several ways to read a body"
 )]
-fn done(_: &Value, _: &Answer) -> Option<()> {
+fn done(_: IgnoredAny, _: &Answer) -> Option<()> {
     Some(())
 }
 

@@ -16,7 +16,6 @@ use crate::telemetry::metrics::Metrics;
 use crate::types::trace::Trace;
 
 pub(super) struct Site {
-    pub(super) account: Arc<Account>,
     pub(super) transport: Arc<Transport>,
     pub(super) tokens: AppTokens,
 }
@@ -46,8 +45,7 @@ impl Site {
             places: Semaphore::new(AT_ONCE),
         });
         Self {
-            tokens: AppTokens::new(Arc::clone(&transport), Arc::clone(&account)),
-            account,
+            tokens: AppTokens::new(Arc::clone(&transport), account),
             transport,
         }
     }
@@ -68,9 +66,13 @@ impl Site {
         let outcome = self.transport.call(call, Some(&token.value), trace, &read);
         match outcome.await {
             Err(Error::AppTokenRefused) => {
-                let token = self.tokens.replace(&token, trace).await?;
-                let outcome = self.transport.call(call, Some(&token.value), trace, &read);
-                outcome.await
+                // In a box, as everything that is rare: the room for it is then not taken by every call.
+                Box::pin(async {
+                    let token = self.tokens.replace(&token, trace).await?;
+                    let outcome = self.transport.call(call, Some(&token.value), trace, &read);
+                    outcome.await
+                })
+                .await
             }
             outcome => outcome,
         }

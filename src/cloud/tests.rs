@@ -40,6 +40,16 @@ struct Cloud {
     trace: Trace,
 }
 
+/// The account, whose services are looked up at this server.
+fn account_at(server: &MockServer) -> Account {
+    Account {
+        id: ACCOUNT.parse().unwrap(),
+        client_id: "app".to_owned(),
+        client_secret: SECRET.into(),
+        domain_api: server.uri().parse().unwrap(),
+    }
+}
+
 impl Cloud {
     /// A Cloud that answers nothing.
     async fn silent() -> Self {
@@ -57,24 +67,18 @@ impl Cloud {
     async fn with_limits(limits: Limits) -> Self {
         let server = MockServer::start().await;
         let clock = Arc::new(ManualClock::new("2026-11-22T08:00:00Z".parse().unwrap()));
-        let account: AccountId = ACCOUNT.parse().unwrap();
         let client = Client::with_limits(
             &http::Client::new(http::Proxy::None).unwrap(),
             &(Arc::clone(&clock) as SharedClock),
             &Metrics::default(),
-            [Account {
-                id: account.clone(),
-                client_id: "app".to_owned(),
-                client_secret: SECRET.into(),
-                domain_api: server.uri().parse().unwrap(),
-            }],
+            [account_at(&server)],
             limits,
         );
         Self {
             server,
             clock,
             client,
-            account,
+            account: ACCOUNT.parse().unwrap(),
             consumer_token: CONSUMER_TOKEN.into(),
             conversation: CONV.parse().unwrap(),
             features: Features::default(),
@@ -259,7 +263,7 @@ async fn nothing_secret_shows_in_debug() {
         .await;
     let token = cloud.consumer_token().await.unwrap();
 
-    let account = &cloud.client.site(&cloud.account).unwrap().account;
+    let account = account_at(&cloud.server);
     let shown = format!(
         "{token:?} {account:?} {:?} {:?}",
         cloud.client,

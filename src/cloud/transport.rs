@@ -3,23 +3,22 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
-use reqwest::{Method, Request, StatusCode};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 use tokio_util::bytes::Bytes;
-use url::Url;
 
 use super::breaker::Breakers;
-use super::domains::{Domains, Service, below};
+use super::domains::{Domains, Service};
+use super::host::{Endpoint, Host};
 use super::retry::{Repeat, repeated};
 use super::wire::request::ClientProperties;
 use super::{Error, Limits};
 use crate::clock::SharedClock;
-use crate::http::{self, Answer, Streamed};
+use crate::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use crate::http::{self, Answer, Method, StatusCode, Streamed};
 use crate::telemetry::metrics::{CLOUD_REQUESTS, Metrics};
 use crate::types::conversation::Features;
 use crate::types::trace::Trace;
@@ -38,12 +37,10 @@ const CLIENT_PROPERTIES: HeaderName = HeaderName::from_static("client-properties
 pub(super) struct Call {
     /// Its name in spans and metrics.
     pub(super) operation: &'static str,
-    pub(super) service: Service,
+    pub(super) endpoint: Endpoint,
     pub(super) repeat: Repeat,
     /// The time that one try may take.
     pub(super) limit: Duration,
-    pub(super) path: String,
-    pub(super) query: &'static str,
     pub(super) body: Body,
     pub(super) on_behalf: Option<HeaderValue>,
     pub(super) client_properties: Option<HeaderValue>,
@@ -133,10 +130,11 @@ impl Answered for Streamed {
 pub(super) async fn measured<T>(
     metrics: &Metrics,
     operation: &'static str,
-    request: impl Future<Output = Result<T, Error>>,
+    // No future, which would be kept twice: as it was given, and as it is waited for.
+    request: impl AsyncFnOnce() -> Result<T, Error>,
 ) -> Result<T, Error> {
     let begun = Instant::now();
-    let outcome = request.await;
+    let outcome = request().await;
     let word = match &outcome {
         Ok(_) => "ok",
         Err(Error::NotBegun(_)) => return outcome,
@@ -169,7 +167,7 @@ impl Transport {
         read: impl Fn(&Answer, DateTime<Utc>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         repeated(call.repeat, self.limits.pause, || {
-            measured(&self.metrics, call.operation, async {
+            measured(&self.metrics, call.operation, async || {
                 let answer = self.attempt(call, authorization, trace).await?;
                 read(&answer, self.clock.now())
             })
@@ -184,9 +182,9 @@ impl Transport {
         authorization: Option<&HeaderValue>,
         trace: &Trace,
     ) -> Result<Answer, Error> {
-        let post = |base: &Url| {
-            let mut request = Request::new(Method::POST, below(base, &call.path, call.query));
-            *request.body_mut() = Some(call.body.bytes.clone().into());
+        let post = |host: &Host| {
+            let uri = host.uri(call.endpoint).clone();
+            let mut request = http::request(Method::POST, uri, call.body.bytes.clone());
             let headers = request.headers_mut();
             headers.insert(CONTENT_TYPE, call.body.media_type.clone());
             for (name, value) in [
@@ -200,7 +198,7 @@ impl Transport {
             }
             self.http.send(call.operation, trace, call.limit, request)
         };
-        self.reach(call.service, trace, post).await
+        self.reach(call.endpoint.service(), trace, post).await
     }
 
     /// Makes one request at the host of a service. One that refuses the connection is looked up again, for the next
@@ -209,7 +207,7 @@ impl Transport {
         &self,
         service: Service,
         trace: &Trace,
-        request: impl FnOnce(&Url) -> F,
+        request: impl FnOnce(&Host) -> F,
     ) -> Result<A, Error>
     where
         A: Answered,
@@ -217,15 +215,15 @@ impl Transport {
     {
         let found = self.domains.find(service, trace).await;
         let host = found.map_err(Error::not_begun)?;
-        let pass = self.breakers.enter(host.value.authority())?;
-        let place = timeout(self.limits.send, self.places.acquire()).await;
-        let Ok(Ok(_place)) = place else {
-            return Err(Error::Throttled { retry_after: None }.not_begun());
+        let pass = self.breakers.enter(host.value.base.authority())?;
+        let _place = match self.places.try_acquire() {
+            Ok(place) => place,
+            Err(_) => Box::pin(self.wait_for_place()).await?,
         };
         let begun = Instant::now();
         let answer = request(&host.value).await;
         if let Err(http::Error::NotSent(_)) = answer {
-            self.domains.leave(service, &host, trace).await;
+            Box::pin(self.domains.leave(service, &host, trace)).await;
         }
         match &answer {
             Ok(answer) if answer.status().is_server_error() => pass.fail(Error::Unavailable {
@@ -238,5 +236,13 @@ impl Transport {
             Err(error) => pass.fail(error.clone().into()),
         }
         Ok(answer?)
+    }
+
+    /// A place for a request, where all are taken: its own time limit begins when it has one.
+    async fn wait_for_place(&self) -> Result<SemaphorePermit<'_>, Error> {
+        match timeout(self.limits.send, self.places.acquire()).await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(Error::Throttled { retry_after: None }.not_begun()),
+        }
     }
 }

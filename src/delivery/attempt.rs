@@ -5,9 +5,9 @@ use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use reqwest::header::CONTENT_TYPE;
 use secrecy::SecretSlice;
 use tokio::time::{Instant, timeout};
+use tokio_util::bytes::Bytes;
 use tracing::Instrument as _;
 use tracing::field::Empty;
 use url::Url;
@@ -15,7 +15,8 @@ use url::Url;
 use super::target::{Refused, Rules};
 use super::{Channel, sign};
 use crate::clock::SharedClock;
-use crate::http;
+use crate::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use crate::http::{self, Method};
 use crate::store::{DueEvent, Tried};
 use crate::types::ids::ChannelId;
 use crate::types::trace::{Trace, step};
@@ -31,6 +32,11 @@ const MAX_ANSWER_BYTES: usize = 4096;
 
 /// 1 s: how long a body is waited for once the status is known.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const WEBHOOK_ATTEMPT: HeaderName = HeaderName::from_static("webhook-attempt");
 
 /// 200 characters: operators are shown why there was no answer.
 const MAX_ERROR_CHARS: usize = 200;
@@ -153,17 +159,16 @@ impl Callback {
             .map_err(|refused| refused.to_string())?;
         let timestamp = at.timestamp();
         let signatures = sign::signatures(&self.secrets, &event.id, timestamp, &event.body);
-        let request = self
-            .http
-            .post(self.url.clone())
-            .header(CONTENT_TYPE, "application/json")
-            .header("webhook-id", &event.id)
-            .header("webhook-timestamp", timestamp)
-            .header("webhook-signature", signatures)
-            .header("webhook-attempt", event.attempts.saturating_add(1))
-            .body(event.body.clone())
-            .build()
-            .map_err(|error| cause(&error.without_url()))?;
+        let body = Bytes::from(event.body.clone());
+        let mut request =
+            http::request_to(Method::POST, &self.url, body).map_err(|error| cause(&error))?;
+        let headers = request.headers_mut();
+        let text = |text: &str| HeaderValue::from_str(text).map_err(|error| cause(&error));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(WEBHOOK_ID, text(&event.id)?);
+        headers.insert(WEBHOOK_TIMESTAMP, timestamp.into());
+        headers.insert(WEBHOOK_SIGNATURE, text(&signatures)?);
+        headers.insert(WEBHOOK_ATTEMPT, event.attempts.saturating_add(1).into());
         let answer = self.http.stream("delivery.post", trace, request).await;
         answer.map_err(|error| cause(&error))
     }

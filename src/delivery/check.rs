@@ -1,13 +1,13 @@
 //! Whether a callback URL could take events: asked without sending any.
 
 use ipnet::IpNet;
-use reqwest::StatusCode;
 use tokio::time::timeout;
+use tokio_util::bytes::Bytes;
 use url::Url;
 
 use super::attempt::{LIMIT, NO_ANSWER, cause};
 use super::target::{Resolver, Rules};
-use crate::http;
+use crate::http::{self, Method, StatusCode};
 use crate::types::trace::Trace;
 
 /// Why no event would arrive, in words for an operator.
@@ -26,8 +26,8 @@ pub async fn check(url: &Url, allowed: &[IpNet], trace: &Trace) -> Result<Status
     let told = |error: &(dyn std::error::Error + 'static)| Unreachable(cause(error));
     rules.check(url).map_err(|refused| told(&refused))?;
     let client = http::Client::for_callbacks(Resolver::new(rules)).map_err(|error| told(&error))?;
-    let request = client.head(url.clone()).build();
-    let request = request.map_err(|error| told(&error.without_url()))?;
+    let request = http::request_to(Method::HEAD, url, Bytes::new());
+    let request = request.map_err(|error| told(&error))?;
     match timeout(LIMIT, client.stream("doctor.callback", trace, request)).await {
         Ok(Ok(answer)) => Ok(answer.status),
         Ok(Err(error)) => Err(told(&error)),

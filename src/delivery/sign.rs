@@ -25,11 +25,11 @@ pub fn signatures(secrets: &[SecretSlice<u8>], id: &str, timestamp: i64, body: &
 
 #[cfg(test)]
 mod tests {
-    use reqwest::header::HeaderMap;
     use standardwebhooks::Webhook;
 
     use super::*;
     use crate::clock::{Clock as _, SystemClock};
+    use crate::http::header::HeaderMap;
 
     fn secret(byte: u8) -> SecretSlice<u8> {
         vec![byte; 24].into()

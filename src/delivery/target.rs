@@ -5,13 +5,14 @@
 //! lists them, and what is checked is the very address that is connected to: [`Resolver`] hands the client nothing
 //! else, and an address that is written into the URL itself, which is never resolved, is checked by [`Rules::check`].
 
-use std::error::Error as StdError;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
+
+use crate::http::Resolve;
 
 /// The address of a callback is one that callbacks are not sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +20,17 @@ use url::{Host, Url};
     "the address is private, local or reserved, and not in a network that allow_private_callbacks lists"
 )]
 pub struct Refused;
+
+/// Why a name leads nowhere.
+#[derive(Debug, thiserror::Error)]
+pub enum Unresolved {
+    /// The machine knows no address of it.
+    #[error("the name has no address")]
+    Unknown(#[from] io::Error),
+    /// None of its addresses may be called.
+    #[error("the name has no address that may be called")]
+    Refused(#[from] Refused),
+}
 
 /// Says which addresses may be called; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -144,16 +156,15 @@ impl Resolver {
 }
 
 impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let rules = self.0.clone();
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed: Vec<SocketAddr> = found.filter(|found| rules.allow(found.ip())).collect();
-            if allowed.is_empty() {
-                return Err(Box::new(Refused) as Box<dyn StdError + Send + Sync>);
-            }
-            Ok(Box::new(allowed.into_iter()) as Addrs)
-        })
+    type Error = Unresolved;
+
+    async fn resolve(&self, name: &str) -> Result<Vec<SocketAddr>, Unresolved> {
+        let found = tokio::net::lookup_host((name, 0)).await?;
+        let allowed: Vec<_> = found.filter(|found| self.0.allow(found.ip())).collect();
+        if allowed.is_empty() {
+            return Err(Refused.into());
+        }
+        Ok(allowed)
     }
 }
 

@@ -1,6 +1,6 @@
-use reqwest::Method;
+use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 use wiremock::matchers::{header, header_regex};
 use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -13,9 +13,9 @@ fn trace() -> Trace {
     Trace::continue_from(Some("req-1"), None, Uuid::nil())
 }
 
-fn get(address: impl std::fmt::Display) -> Request {
+fn get(address: impl fmt::Display) -> Request {
     let url = format!("http://{address}/secret-path?token=secret-query");
-    Request::new(Method::GET, url.parse().unwrap())
+    request(Method::GET, url.parse().unwrap(), Bytes::new())
 }
 
 async fn send(limit: Duration, request: Request) -> Result<Answer, Error> {
@@ -174,10 +174,9 @@ async fn a_streamed_answer_that_breaks_off_fails_and_does_not_show_the_url() {
 }
 
 /// The next bytes of a body.
-async fn next(body: &mut Body) -> Option<Result<Bytes, reqwest::Error>> {
-    let frame =
-        std::future::poll_fn(|context| http_body::Body::poll_frame(Pin::new(&mut *body), context));
-    Some(frame.await?.map(|frame| frame.into_data().unwrap()))
+async fn next(body: &mut Body) -> Option<Result<Bytes, Loss>> {
+    let frame = body.frame().await?;
+    Some(frame.map(|frame| frame.into_data().unwrap()))
 }
 
 #[tokio::test]
@@ -189,9 +188,234 @@ async fn no_error_shows_the_url() {
 
     for error in [cut.unwrap_err(), refused.unwrap_err()] {
         let first: &dyn std::error::Error = &error;
-        let chain = std::iter::successors(Some(first), |error| error.source());
+        let chain = std::iter::successors(Some(first), |error| (*error).source());
         let shown: Vec<_> = chain.map(|error| format!("{error:?} {error}")).collect();
         let shown = shown.join(" ");
         assert!(!shown.contains("secret"), "{shown}");
     }
+}
+
+/// The words of an error and of what caused it.
+fn words(error: &Error) -> String {
+    let first: &dyn StdError = error;
+    let chain = iter::successors(Some(first), |error| (*error).source());
+    let words: Vec<_> = chain.map(ToString::to_string).collect();
+    words.join(": ")
+}
+
+/// What a client sends over a connection, up to the end of its headers.
+async fn head(connection: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(connection.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// What a proxy is asked that answers so, by a request for this URL, and what comes of that.
+async fn proxied(url: &str, answer: &[u8]) -> (String, Result<Answer, Error>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("http://us%20er:pa55@{}", listener.local_addr().unwrap());
+    let proxies = Matcher::builder().all(proxy).no("direct.example").build();
+    let client = Client::through(Some(proxies)).unwrap();
+    let serving = async {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let asked = head(&mut connection).await;
+        connection.write_all(answer).await.unwrap();
+        asked
+    };
+    let trace = trace();
+    let request = request(Method::GET, url.parse().unwrap(), Bytes::new());
+    tokio::join!(serving, client.send("test.get", &trace, PATIENCE, request))
+}
+
+const PROXY_AUTHORIZATION_LINE: &str = "authorization: Basic dXMgZXI6cGE1NQ==\r\n";
+
+#[tokio::test]
+async fn a_proxy_is_told_where_a_request_goes_and_who_sends_it() {
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+
+    let (asked, answer) = proxied("http://cloud.example/path?v=1", answer).await;
+
+    let line = "GET http://cloud.example/path?v=1 HTTP/1.1\r\n";
+    assert!(asked.starts_with(line), "{asked}");
+    assert!(asked.contains("\r\nhost: cloud.example\r\n"), "{asked}");
+    let authorization = format!("\r\nproxy-{PROXY_AUTHORIZATION_LINE}");
+    assert!(asked.contains(&authorization), "{asked}");
+    assert_eq!(answer.unwrap().body, "hello");
+}
+
+#[tokio::test]
+async fn a_request_with_tls_asks_a_proxy_for_a_tunnel_and_without_one_is_not_sent() {
+    let answer = b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n";
+
+    let (asked, answer) = proxied("https://cloud.example/secret?v=secret", answer).await;
+
+    let line = "CONNECT cloud.example:443 HTTP/1.1\r\n";
+    assert!(asked.starts_with(line), "{asked}");
+    let asked = asked.to_lowercase();
+    let authorization = format!("\r\nproxy-{PROXY_AUTHORIZATION_LINE}").to_lowercase();
+    assert!(asked.contains(&authorization), "{asked}");
+    assert!(
+        asked.contains("\r\nuser-agent: liveperson-bridge/"),
+        "{asked}"
+    );
+    assert!(!asked.contains("secret"), "{asked}");
+    let error = answer.unwrap_err();
+    assert!(matches!(error, Error::NotSent(_)), "{error:?}");
+    assert!(
+        words(&error).ends_with("proxy authorization required"),
+        "{}",
+        words(&error)
+    );
+}
+
+#[tokio::test]
+async fn an_exempt_host_is_reached_without_the_proxy() {
+    let server = MockServer::start().await;
+    Mock::given(wiremock::matchers::any())
+        .respond_with(ResponseTemplate::new(200))
+        .mount(&server)
+        .await;
+    let proxies = Matcher::builder()
+        .all("http://127.0.0.1:1")
+        .no("127.0.0.0/8");
+    let client = Client::through(Some(proxies.build())).unwrap();
+
+    let trace = trace();
+    let answer = client.send("test.get", &trace, PATIENCE, get(server.address()));
+
+    assert_eq!(answer.await.unwrap().status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_not_ready_within_the_limit_means_that_nothing_was_sent() {
+    // It takes connections and never says a word, so that TLS does not begin.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let limit = Duration::from_millis(50);
+    let client = Client {
+        pool: pool(Connector::new(Anywhere, None, limit).unwrap()),
+        proxies: None,
+        stream_limit: None,
+    };
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+
+    let request = request(Method::POST, url.parse().unwrap(), Bytes::from("body"));
+    let trace = trace();
+    let answer = client.send("test.post", &trace, PATIENCE, request);
+
+    let error = answer.await.unwrap_err();
+    assert!(matches!(error, Error::NotSent(_)), "{error:?}");
+    assert!(
+        words(&error).ends_with("operation timed out"),
+        "{}",
+        words(&error)
+    );
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_until_the_other_side_closes_it() {
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let client = Client::new(Proxy::None).unwrap();
+    let (close, closing) = tokio::sync::oneshot::channel();
+    let (closed, is_closed) = tokio::sync::oneshot::channel();
+    let serving = async {
+        let (mut first, _) = listener.accept().await.unwrap();
+        for _ in 0..2 {
+            head(&mut first).await;
+            first.write_all(ANSWER).await.unwrap();
+        }
+        let () = closing.await.unwrap();
+        first.shutdown().await.unwrap();
+        // The client lets go of it as soon as it has heard of that.
+        assert_eq!(first.read(&mut [0]).await.unwrap(), 0);
+        closed.send(()).unwrap();
+        let (mut second, _) = listener.accept().await.unwrap();
+        head(&mut second).await;
+        second.write_all(ANSWER).await.unwrap();
+    };
+    let asking = async {
+        let trace = trace();
+        let ask = async || {
+            client
+                .send("test.get", &trace, PATIENCE, get(address))
+                .await
+        };
+        assert_eq!(ask().await.unwrap().body, "ok");
+        assert_eq!(ask().await.unwrap().body, "ok");
+        close.send(()).unwrap();
+        is_closed.await.unwrap();
+        assert_eq!(ask().await.unwrap().body, "ok");
+    };
+
+    tokio::join!(serving, asking);
+}
+
+#[tokio::test]
+async fn a_streamed_answer_that_falls_silent_fails() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let client = Client {
+        stream_limit: Some(Duration::from_millis(200)),
+        ..Client::new(Proxy::None).unwrap()
+    };
+    let serving = async {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        head(&mut connection).await;
+        let half = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
+        connection.write_all(half).await.unwrap();
+        connection
+    };
+    let trace = trace();
+    let (_open, begun) = tokio::join!(serving, client.stream("test.get", &trace, get(address)));
+
+    let mut body = begun.unwrap().body;
+    assert_eq!(next(&mut body).await.unwrap().unwrap(), "half");
+    let error = next(&mut body).await.unwrap().unwrap_err();
+
+    assert!(matches!(error, Loss::TimedOut(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn only_what_http_2_leaves_unread_was_declined() {
+    for (reason, declined) in [(Reason::REFUSED_STREAM, true), (Reason::CANCEL, false)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connector = Connector::new(Anywhere, None, PATIENCE).unwrap();
+        let pool: legacy::Client<_, Full<Bytes>> = legacy::Client::builder(TokioExecutor::new())
+            .http2_only(true)
+            .build(connector);
+        let serving = async {
+            let (connection, _) = listener.accept().await.unwrap();
+            let mut connection = h2::server::handshake(connection).await.unwrap();
+            let (_, mut stream) = connection.accept().await.unwrap().unwrap();
+            stream.send_reset(reason);
+            // What was said goes out while the next request is waited for.
+            connection.accept().await.is_some()
+        };
+
+        let outcome = tokio::select! {
+            outcome = pool.request(get(address)) => outcome,
+            _ = serving => panic!("the client went away"),
+        };
+
+        let error = outcome.unwrap_err();
+        assert_eq!(was_declined(&error), declined, "{error:?}");
+    }
+}
+
+#[test]
+fn user_and_password_of_a_url_become_its_authorization() {
+    let of = |url: &str| request_to(Method::POST, &url.parse().unwrap(), Bytes::new()).unwrap();
+
+    let named = of("https://us%20er:pa55@host.example:8443/path?key=1");
+    let nameless = of("https://host.example/path");
+
+    assert_eq!(named.uri(), "https://host.example:8443/path?key=1");
+    let authorization = &named.headers()[AUTHORIZATION];
+    assert_eq!(authorization, "Basic dXMgZXI6cGE1NQ==");
+    assert!(authorization.is_sensitive());
+    assert!(!nameless.headers().contains_key(AUTHORIZATION));
 }

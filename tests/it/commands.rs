@@ -20,6 +20,7 @@ on_both_engines!(
     a_doctor_names_what_fails_and_checks_the_rest,
     a_doctor_sees_whether_the_keys_open_what_is_stored,
     a_doctor_tells_of_a_clock_that_is_wrong_and_of_a_cloud_that_refuses_in_one_line,
+    a_doctor_asks_the_cloud_through_the_proxy_of_the_environment,
     a_doctor_asks_as_a_consumer_whether_files_can_be_shared,
     a_doctor_says_where_file_sharing_is_refused,
 );
@@ -214,6 +215,35 @@ async fn a_doctor_tells_of_a_clock_that_is_wrong_and_of_a_cloud_that_refuses_in_
             .lines()
             .any(|line| line.contains("forged") && line.starts_with("ok"))
     );
+}
+
+async fn a_doctor_asks_the_cloud_through_the_proxy_of_the_environment(engine: Engine) {
+    let (asked, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let proxy = axum::Router::new().fallback(move |request: axum::extract::Request| {
+        let asked = asked.clone();
+        async move {
+            asked.send(request).unwrap();
+            StatusCode::BAD_GATEWAY
+        }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::task::spawn(async move { axum::serve(listener, proxy).await.unwrap() });
+    let database = Database::create(engine).await;
+    let toml = bridge_toml(&database.location, "http://cloud.example");
+    let (_folder, mut command) = configured("doctor", &toml);
+    command
+        .env("HTTP_PROXY", format!("http://name:pa55word@{address}"))
+        .env("NO_PROXY", "elsewhere.example");
+
+    let ended = run(command).await;
+
+    assert!(has_line(&ended, "FAILED", "domain of sentinel"));
+    let request = heard.recv().await.unwrap();
+    assert_eq!(request.uri().host(), Some("cloud.example"));
+    let authorization = &request.headers()["proxy-authorization"];
+    assert_eq!(authorization, "Basic bmFtZTpwYTU1d29yZA==");
+    assert!(!format!("{}{}", ended.output, ended.errors).contains("pa55word"));
 }
 
 /// Runs the doctor with its questions of a consumer.

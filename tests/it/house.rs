@@ -8,12 +8,16 @@ use std::path::Path;
 const ROOMS: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
     ("axum", &["api", "app", "sandbox"]),
-    ("tower", &["api", "sandbox"]),
-    ("hyper", &["app"]),
-    ("hyper_util", &["app"]),
+    ("tower", &["api", "http", "sandbox"]),
+    ("hyper", &["app", "http"]),
+    ("hyper_util", &["app", "http"]),
+    ("hyper_rustls", &["http"]),
+    ("http_body_util", &["http"]),
+    ("h2", &["http"]),
+    ("rustls", &["http"]),
     ("image", &["media"]),
     // The sandbox shares nothing with the client, so it calls webhooks with a client of its own.
-    ("reqwest", &["app", "cloud", "delivery", "http", "sandbox"]),
+    ("reqwest", &["sandbox"]),
     ("jsonwebtoken", &["crypto", "sandbox"]),
     // Whoever counts names a metric of the table.
     ("metrics", &["telemetry"]),

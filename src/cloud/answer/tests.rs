@@ -1,11 +1,11 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use serde_json::json;
 use tokio_util::bytes::Bytes;
 
 use super::*;
+use crate::http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 
 const ID: &str = "0197c1f0-0000-7000-8000-000000000002";
 const PROFILE_ID: &str = "0197c1f0-0000-7000-8000-000000000001";
@@ -20,6 +20,16 @@ fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
         headers: HeaderMap::new(),
         body: body.into(),
     }
+}
+
+/// The body that the answer has, whatever it is.
+fn outcome(
+    answer: &Answer,
+    id: &str,
+    before: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<Value, Error> {
+    super::outcome(answer, id, before, now)
 }
 
 fn of(status: u16, body: &Value) -> Result<Value, Error> {
@@ -352,5 +362,31 @@ proptest! {
         answer.headers.insert(RETRY_AFTER, HeaderValue::from_str(&retry_after).unwrap());
         let outcome = outcome(&answer, ID, None, now());
         prop_assert!(status < 300 || outcome.is_err());
+    }
+}
+
+#[test]
+fn the_usual_answer_is_read_as_the_rules_for_all_read_it() {
+    for part in [
+        json!({"reqId": ID, "code": "OK", "body": {"sequence": 3}}),
+        json!({"reqId": ID, "code": "ok", "body": {"sequence": 3, "errorCode": 40102}}),
+        json!({"reqId": ID, "code": "200", "body": null}),
+        json!({"reqId": ID, "code": 200, "body": {"sequence": 3}}),
+        json!({"reqId": ID, "code": "OK"}),
+        json!({"reqId": ID, "code": "BAD_REQUEST", "body": {"sequence": 3}}),
+        json!({"reqId": ID, "body": {"sequence": 3}}),
+        json!({"reqId": 7, "code": "OK", "body": {"sequence": 3}}),
+    ] {
+        for status in [200, 500] {
+            let read = |body: String| {
+                let outcome = outcome(&answer(status, body), ID, None, now());
+                outcome.map_err(|error| error.to_string())
+            };
+
+            let alone = read(part.to_string());
+            let in_a_list = read(json!([part]).to_string());
+
+            assert_eq!(alone, in_a_list, "{status} {part}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Opening a conversation, speaking in it, closing it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::file::HostedFile;
 use crate::types::conversation::{Context, Routing, Urgency};
@@ -93,6 +93,12 @@ pub(in crate::cloud) struct PublishEvent<'a> {
     pub(in crate::cloud) dialog_id: &'a str,
     pub(in crate::cloud) conversation_id: &'a str,
     pub(in crate::cloud) event: Event<'a>,
+}
+
+/// The answer to it.
+#[derive(Deserialize)]
+pub(in crate::cloud) struct Published {
+    pub(in crate::cloud) sequence: u64,
 }
 
 /// What is published.

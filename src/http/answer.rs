@@ -1,0 +1,151 @@
+//! Answers: read whole up to a bound, or passed on as they arrive.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::header::HeaderMap;
+use hyper::{Response, StatusCode};
+use tokio::time::{Sleep, sleep, timeout};
+use tokio_util::bytes::{Bytes, BytesMut};
+
+use super::{Error, Loss, MAX_BODY_BYTES, TimedOut};
+
+/// A whole answer.
+pub struct Answer {
+    /// Its status, redirects included: they are not followed.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for Answer {
+    /// Leaves out headers and body, which may hold a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("status", &self.status)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Answer {
+    pub(super) async fn read(response: Response<Incoming>) -> Result<Self, Error> {
+        let (head, mut incoming) = response.into_parts();
+        // A short body arrives in one piece, which is taken as it is.
+        let (mut first, mut joined) = (Bytes::new(), BytesMut::new());
+        while let Some(frame) = incoming.frame().await {
+            let frame = frame.map_err(Loss::Reading)?;
+            let Ok(piece) = frame.into_data() else {
+                continue;
+            };
+            if first.len().max(joined.len()) + piece.len() > MAX_BODY_BYTES {
+                return Err(Loss::Overlong.into());
+            }
+            if first.is_empty() {
+                first = piece;
+                continue;
+            }
+            if joined.is_empty() {
+                joined.extend_from_slice(&first);
+            }
+            joined.extend_from_slice(&piece);
+        }
+        Ok(Self {
+            status: head.status,
+            headers: head.headers,
+            body: if joined.is_empty() {
+                first
+            } else {
+                joined.freeze()
+            },
+        })
+    }
+}
+
+/// An answer whose body is still arriving.
+#[derive(Debug)]
+pub struct Streamed {
+    /// Its status, redirects included: they are not followed.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Body,
+}
+
+/// A body that is still arriving. It fails when nothing arrives for 10 s, but for that of a callback.
+#[derive(Debug)]
+pub struct Body {
+    incoming: Incoming,
+    limit: Option<Duration>,
+    /// The end of a silence that has begun.
+    silence: Option<Pin<Box<Sleep>>>,
+}
+
+impl Streamed {
+    /// An answer that fails when nothing arrives for `limit`.
+    pub(super) fn new(response: Response<Incoming>, limit: Option<Duration>) -> Self {
+        let (head, incoming) = response.into_parts();
+        Self {
+            status: head.status,
+            headers: head.headers,
+            body: Body {
+                incoming,
+                limit,
+                silence: None,
+            },
+        }
+    }
+
+    /// Reads what is left of a body that nobody wants, so that its connection can be used again; a longer or slower one
+    /// is not worth that.
+    pub async fn discard(mut self, max_bytes: usize, limit: Duration) {
+        let reading = async {
+            let mut read = 0;
+            while read <= max_bytes {
+                match self.body.frame().await {
+                    Some(Ok(frame)) => read += frame.data_ref().map_or(0, Bytes::len),
+                    Some(Err(_)) | None => return,
+                }
+            }
+        };
+        // Either way the answer has been taken; all that depends on it is whether the connection is kept.
+        drop(timeout(limit, reading).await);
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Loss;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Loss>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(context) {
+            self.silence = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(Loss::Reading)));
+        }
+        let Some(limit) = self.limit else {
+            return Poll::Pending;
+        };
+        let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(limit)));
+        ready!(silence.as_mut().poll(context));
+        Poll::Ready(Some(Err(Loss::TimedOut(TimedOut))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
