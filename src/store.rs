@@ -55,8 +55,8 @@ pub use idempotency::{Answer, Begun, Claim, KeyedRequest};
 pub use log::{LoggedEvent, NewEvent, Page};
 pub use nacks::DueNack;
 pub use requests::{
-    Conclusion, DueLane, Echo, Flight, Hearing, Keeping, NewRequest, Report, Request, RequestKind,
-    RequestState, Settled, Step,
+    Conclusion, DueLane, Echo, Flight, Hearing, Hold, Keeping, NewRequest, Report, Request,
+    RequestKind, RequestState, Settled, Step,
 };
 pub use survey::Survey;
 pub use typing::{DueTyping, Typing};

@@ -15,7 +15,7 @@ use super::outcomes::{self, Later};
 use super::requests::{Attempt, Held, Job, Work};
 use super::schedule;
 use crate::bridge::{Bridge, Caller, Error};
-use crate::store::{Conclusion, DueLane, Flight, Lease, Request, RequestState, Settled};
+use crate::store::{Conclusion, DueLane, Flight, Hold, Lease, Request, RequestState, Settled};
 use crate::types::audit::Actor;
 use crate::types::event::data::Failure;
 use crate::types::message::Sequence;
@@ -50,6 +50,8 @@ enum Next {
     Rest(DateTime<Utc>),
     /// A pause that an echo ends.
     AwaitEcho(DateTime<Utc>, Flight),
+    /// Nothing: nothing waits on the lane, and it was given back.
+    Done,
     /// Nothing: the lane is another's.
     Lost,
 }
@@ -151,7 +153,7 @@ impl Bridge {
                         return Ok(());
                     }
                 }
-                Next::Lost => return Ok(()),
+                Next::Done | Next::Lost => return Ok(()),
             }
         }
     }
@@ -356,8 +358,11 @@ impl Bridge {
         let lease = self.renewed(lane.lease);
         let store = &self.parts.store;
         let now = self.parts.clock.now();
-        let is_ours = store.settle_request(&lease, &settled, now).await?;
-        Ok(if is_ours { Next::Go } else { Next::Lost })
+        Ok(match store.settle_request(&lease, &settled, now).await? {
+            Hold::Kept => Next::Go,
+            Hold::Released => Next::Done,
+            Hold::Lost => Next::Lost,
+        })
     }
 }
 

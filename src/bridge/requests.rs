@@ -10,6 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::bytes::Bytes;
 
 use super::files::Attachment;
 use super::idempotency::Claimed;
@@ -18,7 +19,9 @@ use super::outcomes::Later;
 use super::schedule;
 use super::session::Session;
 use crate::bridge::{Bridge, Caller, Error};
-use crate::store::{Flight, Keeping, Lease, NewRequest, Report, RequestKind, Standing, UserRef};
+use crate::store::{
+    self, Flight, Keeping, Lease, NewRequest, Report, RequestKind, Standing, UserRef,
+};
 use crate::types::conversation::Opening;
 use crate::types::file::FileId;
 use crate::types::ids::{ConversationId, UserId, UserKey};
@@ -136,7 +139,7 @@ impl Work {
     }
 
     /// A file's bytes.
-    pub(super) fn content(&self) -> Option<&[u8]> {
+    pub(super) fn content(&self) -> Option<&Bytes> {
         match self {
             Self::File(file) => Some(&file.content),
             _ => None,
@@ -254,8 +257,9 @@ impl Bridge {
             file: None,
         };
         let has_waiting = standing.as_ref().is_some_and(|it| it.waiting > 0);
+        let user = standing.as_ref().map(|standing| standing.user);
         if patience.at_once || has_waiting {
-            let kept = Box::pin(self.keep(caller, key, &job, None, None)).await?;
+            let kept = Box::pin(self.keep(caller, key, user, &job, None, None)).await?;
             return kept.map(Outcome::Queued);
         }
         let mut attempt = Attempt {
@@ -274,7 +278,7 @@ impl Bridge {
             return Err(job.partly(error));
         };
         let flight = flight.filter(|_| later.is_unknown);
-        let kept = self.keep(caller, key, &job, Some(&later), flight.as_ref());
+        let kept = self.keep(caller, key, user, &job, Some(&later), flight.as_ref());
         match Box::pin(kept).await {
             Ok(Ok(queued)) => {
                 tracing::info!(
@@ -298,11 +302,12 @@ impl Bridge {
         }
     }
 
-    /// Keeps a job; says why not, where there is no room for it.
+    /// Keeps a job of a user, who may be known already; says why not, where there is no room for it.
     pub(super) async fn keep(
         &self,
         caller: &Caller,
         key: &UserKey,
+        mut known: Option<UserRef>,
         job: &Job,
         later: Option<&Later>,
         flight: Option<&Flight>,
@@ -312,44 +317,50 @@ impl Bridge {
             return Ok(Err(Error::QueueFull { of_user: false }));
         }
         let now = self.parts.clock.now();
-        let user = store.ensure_user(key, now).await?;
         let wait = later.filter(|later| !later.is_unknown);
         let wait = wait.map_or(TimeDelta::zero(), |later| {
             schedule::delay(1, later.is_throttled, later.after, &mut rand::rng())
         });
         let claim = caller.claim.as_deref();
         let lease = claim.map(|claim| claim.lease(now));
-        let attributed = flight.map(|_| self.recent.of(user)).unwrap_or_default();
-        let kept = store
-            .insert_request(
-                user,
-                &NewRequest {
-                    id: job.id,
-                    channel_id: &caller.channel.id,
-                    kind: job.work.kind(),
-                    body: &job.work.to_json(),
-                    content: job.work.content(),
-                    max_content: MAX_CONTENT,
-                    max_waiting: caller.channel.max_queued_per_user,
-                    created_at: job.created_at,
-                    expires_at: job.created_at + LIFE,
-                    conversation_id: job.conversation_id.as_ref(),
-                    sequences: &job.sent,
-                    flight,
-                    why: later.map(|later| later.why),
-                    due_at: now + wait,
-                    parent: Some(&caller.trace.parent()),
-                    attributed: &attributed,
-                    key: claim.map(Claimed::request).zip(lease.as_ref()),
-                },
-                now,
-            )
-            .await?;
+        let kept = loop {
+            let was_known = known.is_some();
+            let user = match known.take() {
+                Some(user) => user,
+                None => store.ensure_user(key, now).await?,
+            };
+            let attributed = flight.map(|_| self.recent.of(user)).unwrap_or_default();
+            let new = NewRequest {
+                id: job.id,
+                channel_id: &caller.channel.id,
+                kind: job.work.kind(),
+                body: &job.work.to_json(),
+                content: job.work.content(),
+                max_content: MAX_CONTENT,
+                max_waiting: caller.channel.max_queued_per_user,
+                created_at: job.created_at,
+                expires_at: job.created_at + LIFE,
+                conversation_id: job.conversation_id.as_ref(),
+                sequences: &job.sent,
+                flight,
+                why: later.map(|later| later.why),
+                due_at: now + wait,
+                parent: Some(&caller.trace.parent()),
+                attributed: &attributed,
+                key: claim.map(Claimed::request).zip(lease.as_ref()),
+            };
+            let kept = store.insert_request(user, &new, now).await?;
+            // One who was erased since comes anew.
+            if kept != Keeping::UserGone || !was_known {
+                break kept;
+            }
+        };
         match kept {
             Keeping::Kept => {}
             Keeping::QueueFull => return Ok(Err(Error::QueueFull { of_user: true })),
             Keeping::NoRoomForFile => return Ok(Err(Error::TooManyFiles)),
             Keeping::KeyLost => return Err(Error::KeyInUse),
+            Keeping::UserGone => return Err(store::Error::Contended.into()),
         }
         self.note_queued(&caller.channel);
         self.requests_due.notify_one();

@@ -12,7 +12,7 @@ use super::outcomes::Later;
 use super::requests::{Attempt, Job, Queued, Work};
 use super::session::Session;
 use crate::bridge::{Bridge, Caller, Error};
-use crate::store::{Begun, Conclusion, Flight, Settled, UserRef};
+use crate::store::{Begun, Conclusion, Flight, Hold, Settled, UserRef};
 use crate::types::ids::UserKey;
 use crate::types::message::{Digest, Sequence};
 
@@ -78,8 +78,13 @@ impl Bridge {
                 sent: Cow::Borrowed(&attempt.sent),
                 flight: Cow::Borrowed(&flight),
             };
-            self.note_begun(attempt.caller, user, record, work.content())
-                .await?;
+            self.note_begun(
+                attempt.caller,
+                user,
+                record,
+                work.content().map(|content| &content[..]),
+            )
+            .await?;
         }
         attempt.flight = Some(flight);
         Ok(())
@@ -109,8 +114,10 @@ impl Bridge {
         let lease = self.renewed(held.lease);
         let store = &self.parts.store;
         let now = self.parts.clock.now();
-        let is_ours = store.settle_request(&lease, &settled, now).await?;
-        is_ours.then_some(()).ok_or(Error::LaneLost)
+        match store.settle_request(&lease, &settled, now).await? {
+            Hold::Kept | Hold::Released => Ok(()),
+            Hold::Lost => Err(Error::LaneLost),
+        }
     }
 
     /// Writes down that a request of the channel's own making is about to be sent, where it bears a key.
@@ -173,7 +180,14 @@ impl Bridge {
             file: None,
         };
         let kept = self
-            .keep(caller, key, &job, Some(&Later::unknown()), Some(&flight))
+            .keep(
+                caller,
+                key,
+                None,
+                &job,
+                Some(&Later::unknown()),
+                Some(&flight),
+            )
             .await?;
         kept.map(Some)
     }

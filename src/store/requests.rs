@@ -6,16 +6,19 @@
 //! of commit. Everything else happens under the lane's lease; who has lost it changes nothing.
 
 mod echoes;
+mod keeping;
 mod lane;
 mod settling;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
+use super::log::batch;
 use super::parent::ParentRow;
 use super::tx::{Tx, on};
 use super::users::{UserRef, key};
-use super::{Error, KeyedRequest, Lease, Store, idempotency, run};
+use super::{Error, Store, run};
 use crate::types::event::data::Failure;
 use crate::types::file::{FileId, FileType};
 use crate::types::ids::{ChannelId, ConversationId, UserId, UserKey};
@@ -24,7 +27,11 @@ use crate::types::trace::Parent;
 
 pub(super) use echoes::hear_echoes;
 pub use echoes::{Echo, Hearing};
-pub use settling::{Conclusion, Settled};
+pub(super) use keeping::Keep;
+pub use keeping::{Keeping, NewRequest};
+pub(super) use lane::TakeOff;
+pub(super) use settling::Settle;
+pub use settling::{Conclusion, Hold, Settled};
 
 /// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,58 +86,6 @@ pub struct Flight {
     pub digest: String,
     /// When it began.
     pub begun_at: DateTime<Utc>,
-}
-
-/// A request to be kept.
-#[derive(Debug)]
-pub struct NewRequest<'a> {
-    /// Its id.
-    pub id: MessageId,
-    /// The channel that it came from.
-    pub channel_id: &'a ChannelId,
-    /// What it asks for.
-    pub kind: RequestKind,
-    /// What is to be done, as JSON.
-    pub body: &'a str,
-    /// A file's bytes.
-    pub content: Option<&'a [u8]>,
-    /// Bytes that all kept files of the channel may have.
-    pub max_content: usize,
-    /// How many requests of the user may wait.
-    pub max_waiting: u32,
-    /// When it came.
-    pub created_at: DateTime<Utc>,
-    /// Until when it is tried.
-    pub expires_at: DateTime<Utc>,
-    /// The conversation that it is for, where that is known.
-    pub conversation_id: Option<&'a ConversationId>,
-    /// The Cloud's numbers of what was sent of it.
-    pub sequences: &'a [Sequence],
-    /// The try that nobody knows the outcome of.
-    pub flight: Option<&'a Flight>,
-    /// Why it was not sent at once; none where it was not tried.
-    pub why: Option<&'a str>,
-    /// When it is due.
-    pub due_at: DateTime<Utc>,
-    /// The trace of the request that it came with.
-    pub parent: Option<&'a Parent>,
-    /// Numbers in dialogs of the user that are known to be of other messages.
-    pub attributed: &'a [(String, Sequence)],
-    /// The key that it bears, under the lease by which that is held.
-    pub key: Option<(&'a KeyedRequest, &'a Lease)>,
-}
-
-/// Whether a request is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keeping {
-    /// It is.
-    Kept,
-    /// As many requests of the user wait as may.
-    QueueFull,
-    /// The channel's kept files are as large as they may be.
-    NoRoomForFile,
-    /// Its key is another's by now.
-    KeyLost,
 }
 
 /// A request that was kept.
@@ -229,97 +184,6 @@ struct ReportRow {
 }
 
 impl Store {
-    /// Keeps a request behind those of its user that wait, where there is room for it and its key was not lost.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not answer; nothing is kept then.
-    pub async fn insert_request(
-        &self,
-        user: UserRef,
-        new: &NewRequest<'_>,
-        now: DateTime<Utc>,
-    ) -> Result<Keeping, Error> {
-        let mut tx = self.begin().await?;
-        let waiting: Option<(i64,)> = on!(tx, |db| {
-            sqlx::query_as(
-                // the row is held until the commit, so that places are given in the order in which they become visible
-                "UPDATE users SET waiting = waiting + 1, send_at = COALESCE(send_at, $2) WHERE id = $1
-                 RETURNING waiting",
-            )
-            .bind(user.0)
-            .bind(new.due_at.timestamp_millis())
-            .fetch_optional(db)
-            .await?
-        });
-        if let Some((request, lease)) = new.key
-            && !idempotency::hold(&mut tx, request, lease).await?
-        {
-            return Ok(Keeping::KeyLost);
-        }
-        if waiting.is_some_and(|(waiting,)| waiting > i64::from(new.max_waiting)) {
-            return Ok(Keeping::QueueFull);
-        }
-        let size = i64::try_from(new.content.map_or(0, <[u8]>::len)).unwrap_or(i64::MAX);
-        if size > 0 {
-            let (held,): (i64,) = on!(tx, |db| {
-                sqlx::query_as(
-                    "SELECT CAST(COALESCE(SUM(content_size), 0) AS BIGINT) FROM requests
-                     WHERE channel_id = $1 AND content_size > 0",
-                )
-                .bind(new.channel_id.as_str())
-                .fetch_one(db)
-                .await?
-            });
-            if held.saturating_add(size) > i64::try_from(new.max_content).unwrap_or(i64::MAX) {
-                return Ok(Keeping::NoRoomForFile);
-            }
-        }
-        let flight = new.flight;
-        let state = flight.map_or("waiting", |_| "unknown");
-        let conversation_id = flight
-            .map(|flight| &flight.conversation_id)
-            .or(new.conversation_id);
-        on!(tx, |db| {
-            sqlx::query(
-                "INSERT INTO requests (id, user_ref, channel_id, kind, body, content, content_size, state, created_at,
-                     expires_at, attempts, conversation_id, sequences, dialog_id, digest, tried_at, traceparent, tracestate)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
-            )
-            .bind(new.id.to_string())
-            .bind(user.0)
-            .bind(new.channel_id.as_str())
-            .bind(new.kind.as_str())
-            .bind(new.body)
-            .bind(new.content)
-            .bind(size)
-            .bind(state)
-            .bind(new.created_at.timestamp_millis())
-            .bind(new.expires_at.timestamp_millis())
-            .bind(i64::from(new.why.is_some()))
-            .bind(conversation_id.map(ConversationId::as_str))
-            .bind(sequences_text(new.sequences))
-            .bind(flight.map(|flight| &flight.dialog_id[..]))
-            .bind(flight.map(|flight| &flight.digest[..]))
-            .bind(flight.map(|flight| flight.begun_at.timestamp_millis()))
-            .bind(new.parent.map(|parent| &parent.traceparent[..]))
-            .bind(new.parent.and_then(|parent| parent.tracestate.as_deref()))
-            .execute(db)
-            .await?
-            .rows_affected()
-        });
-        step(&mut tx, new.id, new.created_at, "accepted", None).await?;
-        if let Some(why) = new.why {
-            let what = flight.map_or("postponed", |_| "unknown");
-            step(&mut tx, new.id, now, what, Some(why)).await?;
-        }
-        for (dialog_id, sequence) in new.attributed {
-            echoes::attribute(&mut tx, user, dialog_id, *sequence, now).await?;
-        }
-        tx.commit().await?;
-        Ok(Keeping::Kept)
-    }
-
     /// How many requests of a channel wait; counted up to `limit`.
     ///
     /// # Errors
@@ -396,23 +260,24 @@ impl Store {
     }
 }
 
-/// Writes down a step of a request's way.
-async fn step(
-    tx: &mut Tx,
-    id: MessageId,
-    at: DateTime<Utc>,
-    what: &str,
-    why: Option<&str>,
-) -> Result<(), Error> {
+/// A step of a request's way, for [`steps`].
+fn step(id: MessageId, at: DateTime<Utc>, what: &str, why: Option<&str>) -> Value {
+    json!({"id": id.to_string(), "at": at.timestamp_millis(), "what": what, "why": why})
+}
+
+/// Writes down steps, in their order.
+async fn steps(tx: &mut Tx, steps: impl Iterator<Item = &Value>) -> Result<(), Error> {
+    let rows = batch(steps);
     on!(tx, |db| {
-        sqlx::query("INSERT INTO request_steps (request_id, at, what, why) VALUES ($1, $2, $3, $4)")
-            .bind(id.to_string())
-            .bind(at.timestamp_millis())
-            .bind(what)
-            .bind(why)
-            .execute(db)
-            .await?
-            .rows_affected()
+        sqlx::query(
+            "INSERT INTO request_steps (request_id, at, what, why)
+             SELECT value ->> 'id', CAST(value ->> 'at' AS BIGINT), value ->> 'what', value ->> 'why'
+             FROM json_each($1)",
+        )
+        .bind(rows)
+        .execute(db)
+        .await?
+        .rows_affected()
     });
     Ok(())
 }

@@ -15,7 +15,9 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
 use super::claims::{Begin, Finish, Note};
+use super::requests::{Keep, Settle, TakeOff};
 use super::standings::LookUp;
+use super::users::Ensure;
 use super::{Error, Store};
 
 /// 256: questions that go together at most; past that more gain little, and an answer to the first waits for the last.
@@ -59,6 +61,10 @@ pub(super) struct AllTogether {
     pub(super) begins: Together<Begin>,
     pub(super) notes: Together<Note>,
     pub(super) finishes: Together<Finish>,
+    pub(super) ensures: Together<Ensure>,
+    pub(super) keeps: Together<Keep>,
+    pub(super) take_offs: Together<TakeOff>,
+    pub(super) settles: Together<Settle>,
 }
 
 /// Those of one kind that wait.

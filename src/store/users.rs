@@ -1,11 +1,14 @@
 //! Users: who they are at the Cloud, what is known of them, and the lane that orders their work.
 
 use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
 use sqlx::types::Json;
 
 use super::audit::record;
 use super::changes::forget_changes;
+use super::log::batch;
 use super::standings::LookUp;
+use super::together::{AllTogether, Question, Together};
 use super::tx::on;
 use super::{Error, OpenConversation, Store, Typing, run};
 use crate::crypto::Sealed;
@@ -179,20 +182,11 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn ensure_user(&self, key: &UserKey, now: DateTime<Utc>) -> Result<UserRef, Error> {
-        let (id,): (i64,) = run!(self, writer, |db| {
-            sqlx::query_as(
-            "INSERT INTO users (account_id, namespace, user_id, created_at) VALUES ($1, $2, $3, $4)
-             -- an update that changes nothing, because DO NOTHING would return no row
-             ON CONFLICT (account_id, namespace, user_id) DO UPDATE SET account_id = excluded.account_id
-             RETURNING id",
-        )
-        .bind(key.account_id.as_str())
-        .bind(key.namespace.as_str())
-        .bind(key.user_id.as_str())
-        .bind(now.timestamp_millis())
-        .fetch_one(db).await?
-        });
-        Ok(UserRef(id))
+        self.ask(Ensure {
+            key: key.clone(),
+            now,
+        })
+        .await
     }
 
     /// A user with profile and latest conversation.
@@ -410,6 +404,88 @@ impl Store {
             .rows_affected());
         Ok(())
     }
+}
+
+/// Which row is this user's?
+#[derive(Debug)]
+pub(super) struct Ensure {
+    key: UserKey,
+    now: DateTime<Utc>,
+}
+
+impl Ensure {
+    fn row(&self) -> Value {
+        let UserKey {
+            account_id,
+            namespace,
+            user_id,
+        } = &self.key;
+        json!({
+            "account": account_id,
+            "namespace": namespace,
+            "user": user_id,
+            "created_at": self.now.timestamp_millis(),
+        })
+    }
+}
+
+impl Question for Ensure {
+    type Answer = UserRef;
+
+    fn together(all: &AllTogether) -> &Together<Self> {
+        &all.ensures
+    }
+
+    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<UserRef>, Error> {
+        let mut found = rows_of(store, questions).await?;
+        if found.contains(&None) {
+            let mut absent: Vec<_> = questions.iter().zip(&found).collect();
+            absent.retain(|(_, row)| row.is_none());
+            // In one order everywhere, so that two replicas do not wait for each other.
+            absent.sort_by_key(|(it, _)| {
+                let UserKey {
+                    account_id,
+                    namespace,
+                    user_id,
+                } = &it.key;
+                (account_id.as_str(), namespace.as_str(), user_id.as_str())
+            });
+            let rows = batch(absent.iter().map(|(it, _)| it.row()));
+            run!(store, writer, |db| {
+                sqlx::query(
+                    "INSERT INTO users (account_id, namespace, user_id, created_at)
+                     SELECT value ->> 'account', value ->> 'namespace', value ->> 'user',
+                            CAST(value ->> 'created_at' AS BIGINT)
+                     FROM json_each($1) WHERE true
+                     ON CONFLICT (account_id, namespace, user_id) DO NOTHING",
+                )
+                .bind(rows)
+                .execute(db)
+                .await?
+                .rows_affected()
+            });
+            found = rows_of(store, questions).await?;
+        }
+        // Somebody may have erased a user in between.
+        let found = found.into_iter().map(|row| row.ok_or(Error::Contended));
+        found.collect()
+    }
+}
+
+/// The rows of users, as far as they have one.
+async fn rows_of(store: &Store, questions: &[&Ensure]) -> Result<Vec<Option<UserRef>>, Error> {
+    let keys = batch(questions.iter().map(|it| it.row()));
+    let rows: Vec<(Option<i64>,)> = run!(store, readers, |db| sqlx::query_as(
+        // each by index, and in the order of the keys
+        "SELECT (SELECT id FROM users
+                 WHERE account_id = k.value ->> 'account' AND namespace = k.value ->> 'namespace'
+                   AND user_id = k.value ->> 'user')
+         FROM json_each($1) AS k",
+    )
+    .bind(keys)
+    .fetch_all(db)
+    .await?);
+    Ok(rows.into_iter().map(|(id,)| id.map(UserRef)).collect())
 }
 
 impl TryFrom<StandingRow> for Standing {

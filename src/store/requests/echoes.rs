@@ -1,11 +1,11 @@
 //! Echoes: what users said, as the Cloud tells it back, and when it last told anything.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Flight;
 use crate::store::log::batch;
-use crate::store::tx::{Tx, on};
+use crate::store::tx::{Side, Tx, on};
 use crate::store::{Error, Store, UserRef, run};
 use crate::types::ids::AccountId;
 use crate::types::message::Sequence;
@@ -46,7 +46,35 @@ pub(in crate::store) async fn hear_echoes(
     if echoes.is_empty() {
         return Ok(());
     }
-    let rows = batch(echoes.iter().map(|(user, echo)| {
+    // Rows are held in the order of those who settle requests, so that nobody waits for the other: users before echoes, and
+    // each kind sorted.
+    let users = batch(echoes.iter().map(|(user, _)| json!({"user": user.0})));
+    let hurry = match tx.side {
+        Side::Postgres(_) => {
+            "UPDATE users SET send_at = $2
+             WHERE id = ANY (ARRAY(
+                 SELECT id FROM users
+                 WHERE id = ANY (ARRAY(SELECT CAST(value ->> 'user' AS BIGINT) FROM json_each($1))) AND waiting > 0
+                   AND EXISTS (SELECT 1 FROM requests r
+                               WHERE r.user_ref = users.id AND r.settled_at IS NULL AND r.state = 'unknown')
+                 ORDER BY id FOR NO KEY UPDATE))"
+        }
+        Side::Sqlite(_) => {
+            "UPDATE users SET send_at = $2
+             WHERE id IN (SELECT CAST(value ->> 'user' AS BIGINT) FROM json_each($1)) AND waiting > 0
+               AND EXISTS (SELECT 1 FROM requests r
+                           WHERE r.user_ref = users.id AND r.settled_at IS NULL AND r.state = 'unknown')"
+        }
+    };
+    on!(tx, |db| sqlx::query(hurry)
+        .bind(users)
+        .bind(now.timestamp_millis())
+        .execute(db)
+        .await?
+        .rows_affected());
+    let mut sorted: Vec<_> = echoes.iter().collect();
+    sorted.sort_by_key(|(_, echo)| (&echo.dialog_id, echo.sequence));
+    let rows = batch(sorted.into_iter().map(|(user, echo)| {
         json!({
             "user": user.0,
             "dialog": echo.dialog_id,
@@ -70,40 +98,49 @@ pub(in crate::store) async fn hear_echoes(
         .await?
         .rows_affected()
     });
-    on!(tx, |db| {
-        sqlx::query(
-            "UPDATE users SET send_at = $2
-             WHERE id IN (SELECT CAST(value ->> 'user' AS BIGINT) FROM json_each($1)) AND waiting > 0
-               AND EXISTS (SELECT 1 FROM requests r
-                           WHERE r.user_ref = users.id AND r.settled_at IS NULL AND r.state = 'unknown')",
-        )
-        .bind(&rows)
-        .bind(now.timestamp_millis())
-        .execute(db)
-        .await?
-        .rows_affected()
-    });
     Ok(())
 }
 
-/// Notes that it is known which request an echo is of, also where it has not come yet.
-pub(super) async fn attribute(
-    tx: &mut Tx,
+/// An echo of which it is known which request it is of, also where it has not come yet, for [`attribute`].
+pub(super) fn attributed(
     user: UserRef,
     dialog_id: &str,
     sequence: Sequence,
     now: DateTime<Utc>,
+) -> Value {
+    json!({
+        "dialog": dialog_id,
+        "sequence": sequence,
+        "user": user.0,
+        "heard_at": now.timestamp_millis(),
+    })
+}
+
+/// Notes echoes of which it is known which requests they are of.
+pub(super) async fn attribute(
+    tx: &mut Tx,
+    echoes: impl Iterator<Item = &Value>,
 ) -> Result<(), Error> {
+    // Sorted as in `hear_echoes`; one statement takes a row once.
+    let place = |echo: &Value| {
+        let dialog_id = echo["dialog"].as_str().unwrap_or_default().to_owned();
+        (dialog_id, echo["sequence"].as_i64())
+    };
+    let mut rows: Vec<_> = echoes.collect();
+    rows.sort_by_cached_key(|echo| place(echo));
+    rows.dedup_by_key(|echo| place(echo));
+    if rows.is_empty() {
+        return Ok(());
+    }
     on!(tx, |db| {
         sqlx::query(
             "INSERT INTO echoes (dialog_id, sequence, user_ref, digest, sent_at, attributed, heard_at)
-             VALUES ($1, $2, $3, '', 0, 1, $4)
+             SELECT value ->> 'dialog', CAST(value ->> 'sequence' AS BIGINT), CAST(value ->> 'user' AS BIGINT), '', 0, 1,
+                    CAST(value ->> 'heard_at' AS BIGINT)
+             FROM json_each($1) WHERE true
              ON CONFLICT (dialog_id, sequence) DO UPDATE SET attributed = 1",
         )
-        .bind(dialog_id)
-        .bind(i64::from(sequence))
-        .bind(user.0)
-        .bind(now.timestamp_millis())
+        .bind(batch(rows.into_iter()))
         .execute(db)
         .await?
         .rows_affected()

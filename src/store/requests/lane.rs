@@ -1,13 +1,18 @@
 //! The lane of a user's requests: claimed when it is due, worked on from its first request, given back.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
 
 use super::{DueLane, DueRow, Flight, Request, RequestRow};
-use crate::store::tx::{Tx, on};
-use crate::store::{Error, Lease, Store, UserRef, run};
+use crate::store::log::batch;
+use crate::store::together::{AllTogether, Question, Together};
+use crate::store::tx::{Side, Tx, on};
+use crate::store::{Error, Lease, Store, UserRef, claiming, run};
 use crate::types::message::MessageId;
 
-/// Notes until when user $1's lane is held, unless the lease $2 was lost; holds the row until the commit.
+/// Notes until when user $1's lane is held, unless the lease $2 was lost.
 const RENEW_LANE: &str = "UPDATE users SET lease_until = $3 WHERE id = $1 AND lease_id = $2";
 
 impl Store {
@@ -22,23 +27,22 @@ impl Store {
         now: DateTime<Utc>,
         limit: u32,
     ) -> Result<Vec<DueLane>, Error> {
-        let rows: Vec<DueRow> = run!(self, writer, |db| {
-            sqlx::query_as(
-                "UPDATE users SET lease_id = $1, lease_until = $2
-                 WHERE id IN (SELECT id FROM users
-                              WHERE send_at <= $3 AND (lease_until IS NULL OR lease_until <= $3)
-                              ORDER BY send_at LIMIT $4)
-                   -- looked at again once the row is ours: another replica may have been faster
-                   AND send_at <= $3 AND (lease_until IS NULL OR lease_until <= $3)
-                 RETURNING id, account_id, namespace, user_id",
-            )
+        let claim = claiming!(
+            self,
+            "UPDATE users SET lease_id = $1, lease_until = $2 WHERE id",
+            "SELECT id FROM users WHERE send_at <= $3 AND (lease_until IS NULL OR lease_until <= $3)
+             ORDER BY send_at LIMIT $4",
+            // one to which a request is added right now is looked for again once that is done
+            " FOR NO KEY UPDATE SKIP LOCKED",
+            " RETURNING id, account_id, namespace, user_id"
+        );
+        let rows: Vec<DueRow> = run!(self, writer, |db| sqlx::query_as(claim)
             .bind(&lease.id)
             .bind(lease.until.timestamp_millis())
             .bind(now.timestamp_millis())
             .bind(i64::from(limit))
             .fetch_all(db)
-            .await?
-        });
+            .await?);
         rows.into_iter().map(DueLane::try_from).collect()
     }
 
@@ -117,41 +121,124 @@ impl Store {
         body: &str,
         flight: &Flight,
     ) -> Result<bool, Error> {
-        let mut tx = self.begin().await?;
-        if !hold(&mut tx, user, lease).await? {
-            return Ok(false);
-        }
+        self.ask(TakeOff {
+            user,
+            lease: lease.clone(),
+            row: json!({
+                "id": id.to_string(),
+                "body": body,
+                "conversation": flight.conversation_id.as_str(),
+                "dialog": flight.dialog_id,
+                "digest": flight.digest,
+                "tried_at": flight.begun_at.timestamp_millis(),
+            }),
+            bytes: body.len(),
+        })
+        .await
+    }
+}
+
+/// Is this lane still held, for a request of it to be sent?
+#[derive(Debug)]
+pub(in crate::store) struct TakeOff {
+    user: UserRef,
+    lease: Lease,
+    row: Value,
+    bytes: usize,
+}
+
+impl Question for TakeOff {
+    type Answer = bool;
+
+    fn together(all: &AllTogether) -> &Together<Self> {
+        &all.take_offs
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<bool>, Error> {
+        let mut tx = store.begin().await?;
+        let users = hold_users(&mut tx, questions.iter().map(|it| it.user)).await?;
+        let is_held = |it: &&&Self| {
+            users
+                .get(&it.user.0)
+                .is_some_and(|row| row.is_of(&it.lease))
+        };
+        let ours: Vec<_> = questions.iter().filter(is_held).collect();
+        let leases = batch(
+            ours.iter()
+                .map(|it| json!({"user": it.user.0, "until": it.lease.until.timestamp_millis()})),
+        );
         on!(tx, |db| {
             sqlx::query(
-                "UPDATE requests SET state = 'sending', body = $2, conversation_id = $3, dialog_id = $4, digest = $5,
-                     tried_at = $6, attempts = attempts + 1
-                 WHERE id = $1 AND settled_at IS NULL",
+                "UPDATE users SET lease_until = CAST(k.value ->> 'until' AS BIGINT) FROM json_each($1) AS k
+                 WHERE users.id = CAST(k.value ->> 'user' AS BIGINT)",
             )
-            .bind(id.to_string())
-            .bind(body)
-            .bind(flight.conversation_id.as_str())
-            .bind(&flight.dialog_id)
-            .bind(&flight.digest)
-            .bind(flight.begun_at.timestamp_millis())
+            .bind(leases)
+            .execute(db)
+            .await?
+            .rows_affected()
+        });
+        on!(tx, |db| {
+            sqlx::query(
+                "UPDATE requests
+                 SET state = 'sending', body = k.value ->> 'body', conversation_id = k.value ->> 'conversation',
+                     dialog_id = k.value ->> 'dialog', digest = k.value ->> 'digest',
+                     tried_at = CAST(k.value ->> 'tried_at' AS BIGINT), attempts = attempts + 1
+                 FROM json_each($1) AS k
+                 WHERE requests.id = k.value ->> 'id' AND settled_at IS NULL",
+            )
+            .bind(batch(ours.iter().map(|it| &it.row)))
             .execute(db)
             .await?
             .rows_affected()
         });
         tx.commit().await?;
-        Ok(true)
+        Ok(questions.iter().map(|it| is_held(&it)).collect())
     }
 }
 
-/// Makes sure, until the commit, that the lane is ours, and renews the lease.
-pub(super) async fn hold(tx: &mut Tx, user: UserRef, lease: &Lease) -> Result<bool, Error> {
-    let rows = on!(tx, |db| {
-        sqlx::query(RENEW_LANE)
-            .bind(user.0)
-            .bind(&lease.id)
-            .bind(lease.until.timestamp_millis())
-            .execute(db)
-            .await?
-            .rows_affected()
-    });
-    Ok(rows == 1)
+/// The row of a user, held until the commit.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct HeldUser {
+    id: i64,
+    /// Who has the lane.
+    pub(super) lease_id: Option<String>,
+    /// How many requests wait.
+    pub(super) waiting: i64,
+}
+
+impl HeldUser {
+    /// Whether the lane is held under this lease.
+    pub(super) fn is_of(&self, lease: &Lease) -> bool {
+        self.lease_id.as_ref() == Some(&lease.id)
+    }
+}
+
+/// Holds the rows of these users until the commit, in one order everywhere, so that two transactions never wait for each
+/// other; those who are gone are not among them.
+pub(super) async fn hold_users(
+    tx: &mut Tx,
+    users: impl Iterator<Item = UserRef>,
+) -> Result<HashMap<i64, HeldUser>, Error> {
+    let users = batch(users.map(|user| json!({"user": user.0})));
+    // SQLite has one writer.
+    let text = match tx.side {
+        Side::Postgres(_) => {
+            "SELECT id, lease_id, waiting FROM users
+             WHERE id = ANY (ARRAY(SELECT CAST(value ->> 'user' AS BIGINT) FROM json_each($1)))
+             ORDER BY id FOR NO KEY UPDATE"
+        }
+        Side::Sqlite(_) => {
+            "SELECT id, lease_id, waiting FROM users
+             WHERE id IN (SELECT CAST(value ->> 'user' AS BIGINT) FROM json_each($1))"
+        }
+    };
+    let rows: Vec<HeldUser> = on!(tx, |db| sqlx::query_as(text)
+        .bind(users)
+        .fetch_all(db)
+        .await?);
+    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }

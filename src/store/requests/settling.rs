@@ -1,11 +1,15 @@
 //! What becomes of a try: written down together with the event that tells of it.
 
-use chrono::{DateTime, Utc};
+use std::collections::{HashMap, HashSet};
 
-use super::lane::hold;
-use super::{Flight, echoes, sequences_text, step};
-use crate::store::log::append;
-use crate::store::tx::on;
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use super::lane::{HeldUser, hold_users};
+use super::{Flight, echoes, sequences_text, step, steps};
+use crate::store::log::{append, batch};
+use crate::store::together::{AllTogether, Question, Together};
+use crate::store::tx::{Tx, on};
 use crate::store::{Error, Lease, NewEvent, Store, UserRef};
 use crate::types::event::data::Failure;
 use crate::types::file::{FileId, FileType};
@@ -54,8 +58,33 @@ pub struct Settled<'a> {
     pub event: Option<&'a NewEvent>,
 }
 
+/// Whose a lane is once a try on it is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Another's: nothing was written.
+    Lost,
+    /// Still ours.
+    Kept,
+    /// Nobody's: nothing waits on it any more.
+    Released,
+}
+
+/// Is this lane still held, for this to have become of a try on it?
+#[derive(Debug)]
+pub(in crate::store) struct Settle {
+    user: UserRef,
+    lease: Lease,
+    id: String,
+    is_over: bool,
+    row: Value,
+    echo: Option<Value>,
+    step: Option<Value>,
+    event: Option<NewEvent>,
+    now: DateTime<Utc>,
+}
+
 impl Store {
-    /// Writes down what became of a try, with its event; says whether the lane was still ours.
+    /// Writes down what became of a try, with its event, and gives the lane back where nothing else waits on it.
     ///
     /// # Errors
     ///
@@ -65,17 +94,19 @@ impl Store {
         lease: &Lease,
         settled: &Settled<'_>,
         now: DateTime<Utc>,
-    ) -> Result<bool, Error> {
+    ) -> Result<Hold, Error> {
+        self.ask(Settle::new(lease, settled, now)).await
+    }
+}
+
+impl Settle {
+    fn new(lease: &Lease, settled: &Settled<'_>, now: DateTime<Utc>) -> Self {
         let Settled {
             user,
             id,
             settlement,
             ..
         } = *settled;
-        let mut tx = self.begin().await?;
-        if !hold(&mut tx, user, lease).await? {
-            return Ok(false);
-        }
         let (state, told) = match settlement {
             Conclusion::Postponed { why } => ("waiting", Some(("postponed", Some(why)))),
             Conclusion::Unknown { why } => ("unknown", Some(("unknown", Some(why)))),
@@ -88,57 +119,146 @@ impl Store {
             Conclusion::Failed(failure) => serde_json::to_string(failure).ok(),
             _ => None,
         };
-        let rows = on!(tx, |db| {
-            sqlx::query(
-                "UPDATE requests SET state = $2, sequences = $3, conversation_id = COALESCE($4, conversation_id),
-                     failure = $5, settled_at = $6, file_id = $7, file_type = $8,
-                     -- what was asked for has served once it is over
-                     body = CASE WHEN $6 IS NULL THEN body ELSE '' END,
-                     content = CASE WHEN $6 IS NULL THEN content END,
-                     content_size = CASE WHEN $6 IS NULL THEN content_size ELSE 0 END,
-                     attempts = attempts + $9
-                 WHERE id = $1 AND settled_at IS NULL",
-            )
-            .bind(id.to_string())
-            .bind(state)
-            .bind(sequences_text(settled.sequences))
-            .bind(settled.conversation_id.map(ConversationId::as_str))
-            .bind(failure)
-            .bind(is_over.then(|| now.timestamp_millis()))
-            .bind(settled.file.map(|(id, _)| id.to_string()))
-            .bind(settled.file.map(|(_, kind)| kind.as_str().to_owned()))
-            // A try that did not come as far as the Cloud has not been counted yet.
-            .bind(i64::from(
-                matches!(settlement, Conclusion::Postponed { .. }) && settled.flight.is_none(),
-            ))
-            .execute(db)
-            .await?
-            .rows_affected()
+        // A try that did not come as far as the Cloud has not been counted yet.
+        let is_counted =
+            !matches!(settlement, Conclusion::Postponed { .. }) || settled.flight.is_some();
+        let row = json!({
+            "id": id.to_string(),
+            "state": state,
+            "sequences": sequences_text(settled.sequences),
+            "conversation": settled.conversation_id.map(ConversationId::as_str),
+            "failure": failure,
+            "settled_at": is_over.then(|| now.timestamp_millis()),
+            "file": settled.file.map(|(id, _)| id.to_string()),
+            "file_type": settled.file.map(|(_, kind)| kind.as_str()),
+            "tries": i64::from(!is_counted),
         });
-        if rows == 0 {
-            return Ok(false);
+        let arrived = matches!(settlement, Conclusion::Sent | Conclusion::Advanced);
+        let place = settled.flight.zip(settled.sequences.last());
+        let echo = place
+            .filter(|_| arrived)
+            .map(|(flight, sequence)| echoes::attributed(user, &flight.dialog_id, *sequence, now));
+        Self {
+            user,
+            lease: lease.clone(),
+            id: id.to_string(),
+            is_over,
+            row,
+            echo,
+            step: told.map(|(what, why)| step(id, now, what, why)),
+            event: settled.event.cloned(),
+            now,
         }
-        if is_over {
-            on!(tx, |db| {
-                sqlx::query("UPDATE users SET waiting = waiting - 1 WHERE id = $1")
-                    .bind(user.0)
-                    .execute(db)
-                    .await?
-                    .rows_affected()
-            });
+    }
+}
+
+impl Question for Settle {
+    type Answer = Hold;
+
+    fn together(all: &AllTogether) -> &Together<Self> {
+        &all.settles
+    }
+
+    fn bytes(&self) -> usize {
+        self.event.as_ref().map_or(0, |event| event.body.len())
+    }
+
+    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<Hold>, Error> {
+        let mut tx = store.begin().await?;
+        let mut users = hold_users(&mut tx, questions.iter().map(|it| it.user)).await?;
+        let mut holds = vec![Hold::Lost; questions.len()];
+        let mut written = Vec::new();
+        let mut left: Vec<_> = questions.iter().zip(&mut holds).collect();
+        while !left.is_empty() {
+            // Of each user one at a time, in their order: what one does may end the hold of the next.
+            let mut seen = HashSet::new();
+            let (round, rest) = left.into_iter().partition(|(it, _)| seen.insert(it.user.0));
+            written.extend(write(&mut tx, &mut users, round).await?);
+            left = rest;
         }
-        if matches!(settlement, Conclusion::Sent | Conclusion::Advanced)
-            && let (Some(flight), Some(sequence)) = (settled.flight, settled.sequences.last())
-        {
-            echoes::attribute(&mut tx, user, &flight.dialog_id, *sequence, now).await?;
-        }
-        if let Some((what, why)) = told {
-            step(&mut tx, id, now, what, why).await?;
-        }
-        if let Some(event) = settled.event {
-            append(&mut tx, std::slice::from_ref(event), now).await?;
+        echoes::attribute(&mut tx, written.iter().filter_map(|it| it.echo.as_ref())).await?;
+        steps(&mut tx, written.iter().filter_map(|it| it.step.as_ref())).await?;
+        let events: Vec<_> = written.iter().filter_map(|it| it.event.clone()).collect();
+        if let Some(now) = written.iter().map(|it| it.now).max() {
+            // Last, because all who add to a channel's log wait for whoever does.
+            append(&mut tx, &events, now).await?;
         }
         tx.commit().await?;
-        Ok(true)
+        Ok(holds)
     }
+}
+
+/// Writes down what became of requests, one of each user at most, as far as their lanes are held; gives those back.
+async fn write<'a>(
+    tx: &mut Tx,
+    users: &mut HashMap<i64, HeldUser>,
+    round: Vec<(&&'a Settle, &mut Hold)>,
+) -> Result<Vec<&'a Settle>, Error> {
+    let is_held = |it: &Settle| {
+        users
+            .get(&it.user.0)
+            .is_some_and(|row| row.is_of(&it.lease))
+    };
+    let held: Vec<_> = round.into_iter().filter(|(it, _)| is_held(it)).collect();
+    if held.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = batch(held.iter().map(|(it, _)| &it.row));
+    let changed: Vec<(String,)> = on!(tx, |db| {
+        sqlx::query_as(
+            "UPDATE requests
+             SET state = k.value ->> 'state', sequences = k.value ->> 'sequences',
+                 conversation_id = COALESCE(k.value ->> 'conversation', conversation_id),
+                 failure = k.value ->> 'failure', settled_at = CAST(k.value ->> 'settled_at' AS BIGINT),
+                 file_id = k.value ->> 'file', file_type = k.value ->> 'file_type',
+                 -- what was asked for has served once it is over
+                 body = CASE WHEN k.value ->> 'settled_at' IS NULL THEN body ELSE '' END,
+                 content = CASE WHEN k.value ->> 'settled_at' IS NULL THEN content END,
+                 content_size = CASE WHEN k.value ->> 'settled_at' IS NULL THEN content_size ELSE 0 END,
+                 attempts = attempts + CAST(k.value ->> 'tries' AS BIGINT)
+             FROM json_each($1) AS k
+             WHERE requests.id = k.value ->> 'id' AND settled_at IS NULL
+             RETURNING requests.id",
+        )
+        .bind(rows)
+        .fetch_all(db)
+        .await?
+    });
+    let changed: HashSet<_> = changed.into_iter().map(|(id,)| id).collect();
+    let (mut written, mut lanes) = (Vec::new(), Vec::new());
+    for (it, hold) in held {
+        let row = users
+            .get_mut(&it.user.0)
+            .filter(|_| changed.contains(&it.id));
+        let Some(row) = row else {
+            continue;
+        };
+        row.waiting -= i64::from(it.is_over);
+        *hold = Hold::Kept;
+        if it.is_over && row.waiting <= 0 {
+            *hold = Hold::Released;
+            row.lease_id = None;
+        }
+        let until = it.lease.until.timestamp_millis();
+        lanes.push(json!({
+            "user": it.user.0,
+            "waiting": row.waiting,
+            "until": (*hold == Hold::Kept).then_some(until),
+        }));
+        written.push(*it);
+    }
+    on!(tx, |db| {
+        sqlx::query(
+            "UPDATE users
+             SET waiting = CAST(k.value ->> 'waiting' AS BIGINT), lease_until = CAST(k.value ->> 'until' AS BIGINT),
+                 lease_id = CASE WHEN k.value ->> 'until' IS NOT NULL THEN lease_id END,
+                 send_at = CASE WHEN k.value ->> 'until' IS NOT NULL THEN send_at END
+             FROM json_each($1) AS k WHERE users.id = CAST(k.value ->> 'user' AS BIGINT)",
+        )
+        .bind(batch(lanes.into_iter()))
+        .execute(db)
+        .await?
+        .rows_affected()
+    });
+    Ok(written)
 }

@@ -1,7 +1,7 @@
 //! Requests that wait: kept in order, worked on under a lease, settled once.
 
 use liveperson_bridge::store::{
-    Backlog, Claim, Conclusion, DueLane, Flight, Hearing, Keeping, KeyedRequest, NewEvent,
+    Backlog, Claim, Conclusion, DueLane, Flight, Hearing, Hold, Keeping, KeyedRequest, NewEvent,
     NewRequest, RequestKind, RequestState, Settled, Store, UserRef,
 };
 use liveperson_bridge::types::event::data::Failure;
@@ -9,6 +9,7 @@ use liveperson_bridge::types::event::{EventId, EventType};
 use liveperson_bridge::types::idempotency::Fingerprint;
 use liveperson_bridge::types::ids::{AccountId, ChannelId};
 use liveperson_bridge::types::message::MessageId;
+use tokio_util::bytes::Bytes;
 use uuid::Uuid;
 
 use super::log::{channel, event};
@@ -27,6 +28,15 @@ on_both_engines!(
     when_the_cloud_last_told_anything_is_kept,
     what_was_settled_long_ago_is_removed,
     what_waits_is_counted_by_channel,
+    many_are_kept_at_once_each_in_its_users_order_and_within_its_bounds,
+    many_are_settled_at_once_each_with_its_own_outcome,
+    a_fault_of_one_that_is_settled_is_not_that_of_the_others,
+    a_fault_of_one_that_is_kept_is_not_that_of_the_others,
+    many_begin_at_once_and_only_those_whose_lane_is_held,
+    a_lane_is_released_with_the_last_of_those_settled_at_once,
+    a_request_of_a_user_who_was_erased_is_not_kept,
+    one_row_is_made_for_a_user_whom_many_ask_for_at_once,
+    those_who_keep_settle_and_claim_beside_each_other_never_wait_in_a_circle,
 );
 
 fn message(number: u128) -> MessageId {
@@ -98,7 +108,10 @@ async fn requests_are_given_in_the_order_in_which_they_came(engine: Engine) {
     let standing = store.standing(&key("a")).await.unwrap().unwrap();
     let first = store.first_request(user).await.unwrap().unwrap();
     let sent = settled(user, 1, Conclusion::Sent);
-    assert!(store.settle_request(&mine, &sent, at(3)).await.unwrap());
+    assert_eq!(
+        store.settle_request(&mine, &sent, at(3)).await.unwrap(),
+        Hold::Kept
+    );
     let second = store.first_request(user).await.unwrap().unwrap();
 
     assert_eq!(standing.waiting, 2);
@@ -162,9 +175,12 @@ async fn a_lane_that_is_due_is_given_to_one_who_asks(engine: Engine) {
         1
     );
     let sent = settled(user, 1, Conclusion::Sent);
-    assert!(store.settle_request(&mine, &sent, at(51)).await.unwrap());
-    store.rest_lane(user, &mine, at(52)).await.unwrap();
-    // Nothing waits on it.
+    // Nothing waits on it, so it is given back.
+    assert_eq!(
+        store.settle_request(&mine, &sent, at(51)).await.unwrap(),
+        Hold::Released
+    );
+    assert!(!store.renew_lane(user, &mine).await.unwrap());
     assert!(
         store
             .claim_due_lanes(&mine, at(99), 9)
@@ -188,7 +204,10 @@ async fn who_has_lost_the_lease_changes_nothing(engine: Engine) {
     let begun = store.begin_try(user, &mine, message(1), "late", &late);
     assert!(!begun.await.unwrap());
     let sent = settled(user, 1, Conclusion::Sent);
-    assert!(!store.settle_request(&mine, &sent, at(31)).await.unwrap());
+    assert_eq!(
+        store.settle_request(&mine, &sent, at(31)).await.unwrap(),
+        Hold::Lost
+    );
     store.rest_lane(user, &mine, at(31)).await.unwrap();
 
     let found = store.first_request(user).await.unwrap().unwrap();
@@ -221,18 +240,20 @@ async fn what_is_settled_is_over_and_told_with_it(engine: Engine) {
 
     let why = "cloud-unavailable";
     let postponed = settled(user, 1, Conclusion::Postponed { why });
-    assert!(
-        store
-            .settle_request(&mine, &postponed, at(3))
-            .await
-            .unwrap()
-    );
+    let settled_at = store.settle_request(&mine, &postponed, at(3)).await;
+    assert_eq!(settled_at.unwrap(), Hold::Kept);
     let failed = Settled {
         event: Some(&event),
         ..settled(user, 1, Conclusion::Failed(&failure))
     };
-    assert!(store.settle_request(&mine, &failed, at(4)).await.unwrap());
-    assert!(!store.settle_request(&mine, &failed, at(5)).await.unwrap());
+    assert_eq!(
+        store.settle_request(&mine, &failed, at(4)).await.unwrap(),
+        Hold::Released
+    );
+    assert_eq!(
+        store.settle_request(&mine, &failed, at(5)).await.unwrap(),
+        Hold::Lost
+    );
 
     assert!(store.first_request(user).await.unwrap().is_none());
     let report = store.request(&sms, message(1)).await.unwrap().unwrap();
@@ -266,13 +287,14 @@ async fn files_of_a_channel_have_a_bound(engine: Engine) {
         ..request(number, channel_id, "file")
     };
 
-    let first = file(1, &sms, b"123456");
+    let (large, small) = (Bytes::from_static(b"123456"), Bytes::from_static(b"12345"));
+    let first = file(1, &sms, &large);
     let first = store.insert_request(user, &first, at(1));
     assert_eq!(first.await.unwrap(), Keeping::Kept);
-    let second = file(2, &sms, b"12345");
+    let second = file(2, &sms, &small);
     let second = store.insert_request(user, &second, at(1));
     assert_eq!(second.await.unwrap(), Keeping::NoRoomForFile);
-    let others = file(3, &app, b"12345");
+    let others = file(3, &app, &small);
     let others = store.insert_request(user, &others, at(1));
     assert_eq!(others.await.unwrap(), Keeping::Kept);
 
@@ -349,7 +371,10 @@ async fn requests_of_a_user_have_a_bound_and_those_of_a_channel_are_counted(engi
     let mine = lease("mine", 20);
     store.claim_due_lanes(&mine, at(2), 9).await.unwrap();
     let sent = settled(user, 1, Conclusion::Sent);
-    assert!(store.settle_request(&mine, &sent, at(3)).await.unwrap());
+    assert_eq!(
+        store.settle_request(&mine, &sent, at(3)).await.unwrap(),
+        Hold::Kept
+    );
     assert_eq!(store.waiting_requests(&sms, 9).await.unwrap(), 2);
     let kept = store.insert_request(user, &third, at(4)).await;
     assert_eq!(kept.unwrap(), Keeping::Kept);
@@ -392,7 +417,10 @@ async fn an_echo_is_found_once_and_only_where_it_can_be_of_the_try(engine: Engin
         flight: Some(&flight),
         ..settled(user, 1, Conclusion::Sent)
     };
-    assert!(store.settle_request(&mine, &sent, at(23)).await.unwrap());
+    assert_eq!(
+        store.settle_request(&mine, &sent, at(23)).await.unwrap(),
+        Hold::Released
+    );
     assert!(store.find_echoes(user, &flight).await.unwrap().is_empty());
     assert_eq!(store.remove_echoes(at(22), 2).await.unwrap(), 2);
     assert_eq!(store.remove_echoes(at(22), 2).await.unwrap(), 1);
@@ -494,4 +522,390 @@ async fn what_waits_is_counted_by_channel(engine: Engine) {
         connections += pool.in_use + pool.idle;
     }
     assert!(connections > 0);
+}
+
+/// Users with these requests each, kept one after the other; their numbers are 100 times the user's place, and counted on.
+async fn users_with(store: &Store, users: u128, bodies: &[&str]) -> Vec<UserRef> {
+    let mut refs = Vec::new();
+    let sms = channel("sms");
+    for place in 0..users {
+        let key = key(&format!("user {place}"));
+        let user = store.ensure_user(&key, at(0)).await.unwrap();
+        for (number, body) in (100 * place..).zip(bodies) {
+            let new = request(number, &sms, body);
+            let kept = store.insert_request(user, &new, at(1)).await;
+            assert_eq!(kept.unwrap(), Keeping::Kept);
+        }
+        refs.push(user);
+    }
+    refs
+}
+
+/// The bodies of what waits on a lane, settled one by one.
+async fn drain(store: &Store, user: UserRef) -> Vec<String> {
+    let mine = lease("drain", 8999);
+    store.claim_due_lanes(&mine, at(8000), 99).await.unwrap();
+    let mut bodies = Vec::new();
+    while let Some(request) = store.first_request(user).await.unwrap() {
+        bodies.push(request.body);
+        let sent = Settled {
+            id: request.id,
+            ..settled(user, 0, Conclusion::Sent)
+        };
+        let hold = store.settle_request(&mine, &sent, at(8001)).await.unwrap();
+        assert_ne!(hold, Hold::Lost);
+    }
+    bodies
+}
+
+async fn many_are_kept_at_once_each_in_its_users_order_and_within_its_bounds(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let users = users_with(&store, 2, &[]).await;
+    let (sms, app) = (channel("sms"), channel("app"));
+    let bodies: Vec<_> = (0..40).map(|number| number.to_string()).collect();
+    let file = Bytes::from_static(b"123456");
+    let news: Vec<_> = (0..40_u128)
+        .zip(&bodies)
+        .map(|(number, body)| NewRequest {
+            max_waiting: 15,
+            // Every eighth is a file, of which one has room in each channel.
+            content: (number % 8 == 0).then_some(&file),
+            why: (number == 1).then_some("cloud-unavailable"),
+            ..request(number, if number < 20 { &sms } else { &app }, body)
+        })
+        .collect();
+
+    let keepings = news.iter().zip(users.iter().cycle());
+    let keepings = keepings.map(|(new, user)| store.insert_request(*user, new, at(1)));
+    let keepings: Vec<_> = futures_util::future::join_all(keepings).await;
+
+    // Of the first user each fourth is a file.
+    let expected = (0..40).map(|number| match number {
+        0 | 24 => Keeping::Kept,
+        8 | 16 | 32 => Keeping::NoRoomForFile,
+        31.. if number % 2 == 1 => Keeping::QueueFull,
+        36.. => Keeping::QueueFull,
+        _ => Keeping::Kept,
+    });
+    let keepings: Vec<_> = keepings.into_iter().map(Result::unwrap).collect();
+    assert_eq!(keepings, expected.collect::<Vec<_>>());
+    for (user, of_user) in users.iter().zip([0, 1]) {
+        let kept = bodies.iter().zip(&keepings).skip(of_user).step_by(2);
+        let kept: Vec<_> = kept
+            .filter(|(_, keeping)| **keeping == Keeping::Kept)
+            .map(|(body, _)| body.clone())
+            .collect();
+        let first = store.first_request(*user).await.unwrap().unwrap();
+        assert_eq!(first.content.is_some(), of_user == 0);
+        assert_eq!(drain(&store, *user).await, kept);
+    }
+    let report = store.request(&sms, message(1)).await.unwrap().unwrap();
+    let steps: Vec<_> = report.timeline.iter().map(|step| &step.what[..]).collect();
+    assert_eq!(steps, ["accepted", "postponed", "sent"]);
+}
+
+async fn many_are_settled_at_once_each_with_its_own_outcome(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let sms = channel("sms");
+    let users = users_with(&store, 12, &["one", "two"]).await;
+    let (mine, theirs) = (lease("mine", 20), lease("theirs", 40));
+    store.claim_due_lanes(&mine, at(2), 4).await.unwrap();
+    let held = store.claim_due_lanes(&theirs, at(2), 99).await.unwrap();
+    let held: Vec<_> = held.into_iter().map(|lane| lane.user).collect();
+    assert_eq!(held.len(), 8);
+    let events: Vec<_> = users.iter().map(|user| event("sms", *user, "{}")).collect();
+    let flight = flight(3);
+    let failure = Failure {
+        code: "cloud-refused".to_owned(),
+        upstream: None,
+    };
+    let why = "cloud-unavailable";
+    let settlement = |place| match place % 3 {
+        0 => Conclusion::Sent,
+        1 => Conclusion::Failed(&failure),
+        _ => Conclusion::Postponed { why },
+    };
+    let sequences: Vec<_> = (0..12).map(|place| [place]).collect();
+    let all: Vec<_> = (0..12_usize)
+        .map(|place| Settled {
+            sequences: &sequences[place],
+            flight: Some(&flight),
+            event: Some(&events[place]).filter(|_| place % 3 < 2),
+            ..settled(users[place], 100 * place as u128, settlement(place))
+        })
+        .collect();
+
+    let holds = all
+        .iter()
+        .map(|settled| store.settle_request(&theirs, settled, at(4)));
+    let holds: Vec<_> = futures_util::future::join_all(holds).await;
+
+    let mut told = 0;
+    for (place, (hold, user)) in holds.into_iter().zip(&users).enumerate() {
+        let is_ours = held.contains(user);
+        let hold = hold.unwrap();
+        assert_eq!(hold, if is_ours { Hold::Kept } else { Hold::Lost });
+        let id = message(100 * place as u128);
+        let report = store.request(&sms, id).await.unwrap().unwrap();
+        let expected = match place % 3 {
+            _ if !is_ours => RequestState::Waiting,
+            0 => RequestState::Sent,
+            1 => RequestState::Failed,
+            _ => RequestState::Waiting,
+        };
+        assert_eq!(report.state, expected);
+        assert_eq!(report.timeline.len(), if is_ours { 2 } else { 1 });
+        assert_eq!(report.sequences.len(), usize::from(is_ours));
+        assert_eq!(report.failure.is_some(), is_ours && place % 3 == 1);
+        told += usize::from(is_ours && place % 3 < 2);
+        let key = key(&format!("user {place}"));
+        let standing = store.standing(&key).await.unwrap().unwrap();
+        let waiting = if is_ours && place % 3 < 2 { 1 } else { 2 };
+        assert_eq!(standing.waiting, waiting);
+    }
+    let page = store.events_after(&sms, 0, 99).await.unwrap();
+    assert_eq!((page.events.len(), page.head), (told, told as u64));
+}
+
+async fn a_fault_of_one_that_is_settled_is_not_that_of_the_others(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let users = users_with(&store, 9, &["one", "two"]).await;
+    let mine = lease("mine", 20);
+    store.claim_due_lanes(&mine, at(2), 99).await.unwrap();
+    let told = event("sms", users[0], "{}");
+    store
+        .append_events(std::slice::from_ref(&told), at(2))
+        .await
+        .unwrap();
+    let mut events: Vec<_> = users.iter().map(|user| event("sms", *user, "{}")).collect();
+    // An event is in the log once.
+    events[4].id = told.id;
+    let all: Vec<_> = (0..9_usize)
+        .map(|place| Settled {
+            event: Some(&events[place]),
+            ..settled(users[place], 100 * place as u128, Conclusion::Sent)
+        })
+        .collect();
+
+    let holds = all
+        .iter()
+        .map(|settled| store.settle_request(&mine, settled, at(4)));
+    let holds: Vec<_> = futures_util::future::join_all(holds).await;
+
+    for (place, hold) in holds.into_iter().enumerate() {
+        assert_eq!(hold.ok(), (place != 4).then_some(Hold::Kept), "{place}");
+    }
+    let faulty = store.first_request(users[4]).await.unwrap().unwrap();
+    assert_eq!(faulty.id, message(400));
+    let page = store.events_after(&channel("sms"), 0, 99).await.unwrap();
+    assert_eq!((page.events.len(), page.head), (9, 9));
+}
+
+async fn a_fault_of_one_that_is_kept_is_not_that_of_the_others(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let users = users_with(&store, 2, &["one"]).await;
+    let sms = channel("sms");
+    // The second is there already.
+    let news = [1, 100, 2].map(|number| request(number, &sms, "more"));
+
+    let keepings = news
+        .iter()
+        .map(|new| store.insert_request(users[0], new, at(1)));
+    let keepings: Vec<_> = futures_util::future::join_all(keepings).await;
+
+    let [first, second, third] = &keepings[..] else {
+        panic!("{keepings:?}")
+    };
+    assert_eq!(first.as_ref().unwrap(), &Keeping::Kept);
+    assert!(second.is_err());
+    assert_eq!(third.as_ref().unwrap(), &Keeping::Kept);
+    let standing = store.standing(&key("user 0")).await.unwrap().unwrap();
+    assert_eq!(standing.waiting, 3);
+}
+
+async fn many_begin_at_once_and_only_those_whose_lane_is_held(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let users = users_with(&store, 8, &["one"]).await;
+    let (mine, theirs) = (lease("mine", 20), lease("theirs", 40));
+    store.claim_due_lanes(&mine, at(2), 3).await.unwrap();
+    let held = store.claim_due_lanes(&theirs, at(2), 99).await.unwrap();
+    let held: Vec<_> = held.into_iter().map(|lane| lane.user).collect();
+    let flights: Vec<_> = (3..11).map(flight).collect();
+    let later = lease("theirs", 50);
+
+    let begun = (0..8_usize).map(|place| {
+        let id = message(100 * place as u128);
+        store.begin_try(users[place], &later, id, "begun", &flights[place])
+    });
+    let begun: Vec<_> = futures_util::future::join_all(begun).await;
+
+    for (place, begun) in begun.into_iter().enumerate() {
+        let is_ours = held.contains(&users[place]);
+        assert_eq!(begun.unwrap(), is_ours);
+        let found = store.first_request(users[place]).await.unwrap().unwrap();
+        let flight = is_ours.then(|| flights[place].clone());
+        let body = if is_ours { "begun" } else { "one" };
+        assert_eq!((found.flight, &found.body[..]), (flight, body));
+        assert_eq!(found.attempts, u32::from(is_ours));
+    }
+    // The leases were renewed with it.
+    let again = store.claim_due_lanes(&mine, at(45), 99).await.unwrap();
+    assert_eq!(again.len(), 3);
+}
+
+async fn a_lane_is_released_with_the_last_of_those_settled_at_once(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let users = users_with(&store, 2, &["one", "two"]).await;
+    let mine = lease("mine", 20);
+    store.claim_due_lanes(&mine, at(2), 99).await.unwrap();
+    let all = [(0, 0), (0, 1), (0, 0), (1, 100), (1, 100)]
+        .map(|(user, number)| settled(users[user], number, Conclusion::Sent));
+
+    let holds = all
+        .iter()
+        .map(|settled| store.settle_request(&mine, settled, at(4)));
+    let holds: Vec<_> = futures_util::future::join_all(holds).await;
+
+    let holds: Vec<_> = holds.into_iter().map(Result::unwrap).collect();
+    // What is settled is not settled again, and whose lane was released has lost it.
+    assert_eq!(
+        holds,
+        [
+            Hold::Kept,
+            Hold::Released,
+            Hold::Lost,
+            Hold::Kept,
+            Hold::Lost
+        ]
+    );
+    assert!(!store.renew_lane(users[0], &mine).await.unwrap());
+    assert!(store.renew_lane(users[1], &mine).await.unwrap());
+    // What comes now makes it due.
+    let sms = channel("sms");
+    let new = NewRequest {
+        due_at: at(9),
+        ..request(9, &sms, "three")
+    };
+    store.insert_request(users[0], &new, at(5)).await.unwrap();
+    let before = store.claim_due_lanes(&mine, at(8), 99).await.unwrap();
+    let due = store.claim_due_lanes(&mine, at(9), 99).await.unwrap();
+    assert_eq!((before.len(), due.len()), (0, 1));
+}
+
+async fn a_request_of_a_user_who_was_erased_is_not_kept(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let users = users_with(&store, 2, &["one"]).await;
+    let entry = super::erasure();
+    store.delete_user(users[0], at(2), &entry).await.unwrap();
+    let sms = channel("sms");
+    let (late, other) = (request(7, &sms, "late"), request(8, &sms, "other"));
+
+    let (late, other) = tokio::join!(
+        store.insert_request(users[0], &late, at(3)),
+        store.insert_request(users[1], &other, at(3)),
+    );
+
+    assert_eq!(late.unwrap(), Keeping::UserGone);
+    assert_eq!(other.unwrap(), Keeping::Kept);
+    assert!(store.request(&sms, message(7)).await.unwrap().is_none());
+}
+
+async fn one_row_is_made_for_a_user_whom_many_ask_for_at_once(engine: Engine) {
+    let database = Database::create(engine).await;
+    let (store, replica) = match engine {
+        Engine::Postgres => (database.store().await, database.store().await),
+        Engine::Sqlite => {
+            let store = database.store().await;
+            (store.clone(), store)
+        }
+    };
+    let keys: Vec<_> = (0..60)
+        .map(|number| key(&(number % 7).to_string()))
+        .collect();
+
+    let rows = keys
+        .iter()
+        .zip([&store, &replica].into_iter().cycle())
+        .map(|(key, store)| store.ensure_user(key, at(0)));
+    let rows: Vec<_> = futures_util::future::join_all(rows).await;
+
+    let rows: Vec<_> = rows.into_iter().map(Result::unwrap).collect();
+    for (place, row) in rows.iter().enumerate() {
+        assert_eq!(*row, rows[place % 7]);
+        let standing = store.standing(&keys[place]).await.unwrap().unwrap();
+        assert_eq!(standing.user, *row);
+    }
+}
+
+async fn those_who_keep_settle_and_claim_beside_each_other_never_wait_in_a_circle(engine: Engine) {
+    let database = Database::create(engine).await;
+    let first = database.store().await;
+    let second = match engine {
+        Engine::Postgres => database.store().await,
+        Engine::Sqlite => first.clone(),
+    };
+    let users = users_with(&first, 10, &[]).await;
+    let sms = channel("sms");
+
+    // Each keeps a request of each user, in an order of its own, and works on what is due, until nothing is.
+    let work = async |store: &Store, name: &str, numbers: u128| {
+        for round in 0..4 {
+            let news: Vec<_> = (0..10_u128)
+                .map(|place| request(numbers + 10 * round + place, &sms, "one"))
+                .collect();
+            let mut keeps: Vec<_> = news.iter().zip(&users).collect();
+            if numbers > 0 {
+                keeps.reverse();
+            }
+            let keeps = keeps
+                .into_iter()
+                .map(|(new, user)| store.insert_request(*user, new, at(1)));
+            for kept in futures_util::future::join_all(keeps).await {
+                assert_eq!(kept.unwrap(), Keeping::Kept);
+            }
+            let mine = lease(&format!("{name} {round}"), 20);
+            let due = store.claim_due_lanes(&mine, at(2), 99).await.unwrap();
+            let lanes = due.iter().map(async |lane| {
+                while let Some(request) = store.first_request(lane.user).await.unwrap() {
+                    let flight = flight(3);
+                    let begun = store
+                        .begin_try(lane.user, &mine, request.id, "begun", &flight)
+                        .await
+                        .unwrap();
+                    let event = event("sms", lane.user, "{}");
+                    let sent = Settled {
+                        id: request.id,
+                        event: Some(&event),
+                        ..settled(lane.user, 0, Conclusion::Sent)
+                    };
+                    let hold = store.settle_request(&mine, &sent, at(4)).await.unwrap();
+                    if !begun || hold != Hold::Kept {
+                        break;
+                    }
+                }
+            });
+            futures_util::future::join_all(lanes).await;
+        }
+    };
+    tokio::join!(work(&first, "first", 0), work(&second, "second", 1000));
+
+    for user in &users {
+        drain(&first, *user).await;
+    }
+    let page = first.events_after(&sms, 0, 99).await.unwrap();
+    let told = u64::try_from(page.events.len()).unwrap();
+    assert_eq!(page.head, told);
+    for number in (0..40).chain(1000..1040) {
+        let report = first.request(&sms, message(number)).await.unwrap().unwrap();
+        assert_eq!(report.state, RequestState::Sent);
+        let steps = report.timeline.iter().map(|step| &step.what[..]);
+        assert_eq!(steps.collect::<Vec<_>>(), ["accepted", "sent"]);
+    }
 }

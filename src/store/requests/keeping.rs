@@ -1,0 +1,310 @@
+//! Keeping a request that the Cloud is to have later, together with those of others.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use tokio_util::bytes::Bytes;
+
+use super::lane::hold_users;
+use super::{Flight, RequestKind, echoes, sequences_text, step, steps};
+use crate::store::log::batch;
+use crate::store::together::{AllTogether, Question, Together};
+use crate::store::tx::{Tx, on};
+use crate::store::{Error, KeyedRequest, Lease, Store, UserRef, idempotency};
+use crate::types::ids::{ChannelId, ConversationId};
+use crate::types::message::{MessageId, Sequence};
+use crate::types::trace::Parent;
+
+/// A request to be kept.
+#[derive(Debug)]
+pub struct NewRequest<'a> {
+    /// Its id.
+    pub id: MessageId,
+    /// The channel that it came from.
+    pub channel_id: &'a ChannelId,
+    /// What it asks for.
+    pub kind: RequestKind,
+    /// What is to be done, as JSON.
+    pub body: &'a str,
+    /// A file's bytes.
+    pub content: Option<&'a Bytes>,
+    /// Bytes that all kept files of the channel may have.
+    pub max_content: usize,
+    /// How many requests of the user may wait.
+    pub max_waiting: u32,
+    /// When it came.
+    pub created_at: DateTime<Utc>,
+    /// Until when it is tried.
+    pub expires_at: DateTime<Utc>,
+    /// The conversation that it is for, where that is known.
+    pub conversation_id: Option<&'a ConversationId>,
+    /// The Cloud's numbers of what was sent of it.
+    pub sequences: &'a [Sequence],
+    /// The try that nobody knows the outcome of.
+    pub flight: Option<&'a Flight>,
+    /// Why it was not sent at once; none where it was not tried.
+    pub why: Option<&'a str>,
+    /// When it is due.
+    pub due_at: DateTime<Utc>,
+    /// The trace of the request that it came with.
+    pub parent: Option<&'a Parent>,
+    /// Numbers in dialogs of the user that are known to be of other messages.
+    pub attributed: &'a [(String, Sequence)],
+    /// The key that it bears, under the lease by which that is held.
+    pub key: Option<(&'a KeyedRequest, &'a Lease)>,
+}
+
+/// Whether a request is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeping {
+    /// It is.
+    Kept,
+    /// As many requests of the user wait as may.
+    QueueFull,
+    /// The channel's kept files are as large as they may be.
+    NoRoomForFile,
+    /// Its key is another's by now.
+    KeyLost,
+    /// Its user was erased meanwhile.
+    UserGone,
+}
+
+/// Is there room for this behind the requests of its user?
+#[derive(Debug)]
+pub(in crate::store) struct Keep {
+    user: UserRef,
+    channel_id: ChannelId,
+    key: Option<(KeyedRequest, Lease)>,
+    max_waiting: i64,
+    max_content: i64,
+    due_at: i64,
+    id: String,
+    row: Value,
+    content: Option<Bytes>,
+    steps: Vec<Value>,
+    echoes: Vec<Value>,
+    bytes: usize,
+}
+
+impl Store {
+    /// Keeps a request behind those of its user that wait, where there is room for it and its key was not lost.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; nothing is kept then.
+    pub async fn insert_request(
+        &self,
+        user: UserRef,
+        new: &NewRequest<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<Keeping, Error> {
+        self.ask(Keep::new(user, new, now)).await
+    }
+}
+
+impl Keep {
+    fn new(user: UserRef, new: &NewRequest<'_>, now: DateTime<Utc>) -> Self {
+        let flight = new.flight;
+        let conversation_id = flight
+            .map(|flight| &flight.conversation_id)
+            .or(new.conversation_id);
+        let row = json!({
+            "id": new.id.to_string(),
+            "user": user.0,
+            "channel": new.channel_id,
+            "kind": new.kind.as_str(),
+            "body": new.body,
+            "size": new.content.map_or(0, Bytes::len),
+            "state": flight.map_or("waiting", |_| "unknown"),
+            "created_at": new.created_at.timestamp_millis(),
+            "expires_at": new.expires_at.timestamp_millis(),
+            "attempts": i64::from(new.why.is_some()),
+            "conversation": conversation_id.map(ConversationId::as_str),
+            "sequences": sequences_text(new.sequences),
+            "dialog": flight.map(|flight| &flight.dialog_id),
+            "digest": flight.map(|flight| &flight.digest),
+            "tried_at": flight.map(|flight| flight.begun_at.timestamp_millis()),
+            "traceparent": new.parent.map(|parent| &parent.traceparent),
+            "tracestate": new.parent.and_then(|parent| parent.tracestate.as_ref()),
+        });
+        let tried = flight.map_or("postponed", |_| "unknown");
+        let accepted = step(new.id, new.created_at, "accepted", None);
+        let tried = new.why.map(|why| step(new.id, now, tried, Some(why)));
+        let attributed = new.attributed.iter();
+        Self {
+            user,
+            channel_id: new.channel_id.clone(),
+            key: new.key.map(|(key, lease)| (key.clone(), lease.clone())),
+            max_waiting: new.max_waiting.into(),
+            max_content: i64::try_from(new.max_content).unwrap_or(i64::MAX),
+            due_at: new.due_at.timestamp_millis(),
+            id: new.id.to_string(),
+            row,
+            content: new.content.filter(|content| !content.is_empty()).cloned(),
+            steps: std::iter::once(accepted).chain(tried).collect(),
+            echoes: attributed
+                .map(|(dialog_id, sequence)| echoes::attributed(user, dialog_id, *sequence, now))
+                .collect(),
+            bytes: new.body.len() + new.content.map_or(0, Bytes::len),
+        }
+    }
+
+    fn size(&self) -> i64 {
+        let size = self.content.as_ref().map_or(0, Bytes::len);
+        i64::try_from(size).unwrap_or(i64::MAX)
+    }
+}
+
+impl Question for Keep {
+    type Answer = Keeping;
+
+    fn together(all: &AllTogether) -> &Together<Self> {
+        &all.keeps
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<Keeping>, Error> {
+        let mut tx = store.begin().await?;
+        // The rows are held until the commit, so that places are given in the order in which they become visible.
+        let mut users = hold_users(&mut tx, questions.iter().map(|it| it.user)).await?;
+        let keys = hold_keys(&mut tx, questions).await?;
+        let mut of_channels = HashMap::new();
+        let mut keepings = Vec::new();
+        for (it, is_held) in questions.iter().zip(keys) {
+            let user = users.get_mut(&it.user.0);
+            keepings.push(match user {
+                None => Keeping::UserGone,
+                Some(_) if !is_held => Keeping::KeyLost,
+                Some(user) if user.waiting >= it.max_waiting => Keeping::QueueFull,
+                Some(_) if !has_room(&mut tx, it, &mut of_channels).await? => {
+                    Keeping::NoRoomForFile
+                }
+                Some(user) => {
+                    user.waiting += 1;
+                    Keeping::Kept
+                }
+            });
+        }
+        let kept: Vec<_> = questions.iter().zip(&keepings).collect();
+        let kept = kept
+            .into_iter()
+            .filter(|(_, keeping)| **keeping == Keeping::Kept);
+        let kept: Vec<_> = kept.map(|(it, _)| *it).collect();
+        if !kept.is_empty() {
+            insert(&mut tx, &kept).await?;
+            steps(&mut tx, kept.iter().flat_map(|it| &it.steps)).await?;
+            echoes::attribute(&mut tx, kept.iter().flat_map(|it| &it.echoes)).await?;
+        }
+        tx.commit().await?;
+        Ok(keepings)
+    }
+}
+
+/// Makes sure, until the commit, that keys are still held; those who have none hold it.
+async fn hold_keys(tx: &mut Tx, questions: &[&Keep]) -> Result<Vec<bool>, Error> {
+    let mut are_held = vec![true; questions.len()];
+    let mut keyed: Vec<_> = questions
+        .iter()
+        .zip(&mut are_held)
+        .filter_map(|(it, is_held)| Some((it.key.as_ref()?, is_held)))
+        .collect();
+    // In the order in which they are claimed, so that two transactions never wait for each other.
+    keyed.sort_by_cached_key(|((request, _), _)| (request.channel_id.clone(), request.key.hash()));
+    for ((request, lease), is_held) in keyed {
+        *is_held = idempotency::hold(tx, request, lease).await?;
+    }
+    Ok(are_held)
+}
+
+/// Whether a channel's files leave room for another, which has it then; what they weigh is looked up once.
+async fn has_room(
+    tx: &mut Tx,
+    it: &Keep,
+    of_channels: &mut HashMap<ChannelId, i64>,
+) -> Result<bool, Error> {
+    let size = it.size();
+    if size == 0 {
+        return Ok(true);
+    }
+    let held = match of_channels.get(&it.channel_id) {
+        Some(held) => *held,
+        None => {
+            let (held,): (i64,) = on!(tx, |db| {
+                sqlx::query_as(
+                    "SELECT CAST(COALESCE(SUM(content_size), 0) AS BIGINT) FROM requests
+                     WHERE channel_id = $1 AND content_size > 0",
+                )
+                .bind(it.channel_id.as_str())
+                .fetch_one(db)
+                .await?
+            });
+            held
+        }
+    };
+    let with_it = held.saturating_add(size);
+    let has_room = with_it <= it.max_content;
+    let held = if has_room { with_it } else { held };
+    of_channels.insert(it.channel_id.clone(), held);
+    Ok(has_room)
+}
+
+/// Puts requests behind those that wait, in their order.
+async fn insert(tx: &mut Tx, kept: &[&Keep]) -> Result<(), Error> {
+    on!(tx, |db| {
+        sqlx::query(
+            "INSERT INTO requests (id, user_ref, channel_id, kind, body, content_size, state, created_at, expires_at,
+                 attempts, conversation_id, sequences, dialog_id, digest, tried_at, traceparent, tracestate)
+             SELECT value ->> 'id', CAST(value ->> 'user' AS BIGINT), value ->> 'channel', value ->> 'kind',
+                    value ->> 'body', CAST(value ->> 'size' AS BIGINT), value ->> 'state',
+                    CAST(value ->> 'created_at' AS BIGINT), CAST(value ->> 'expires_at' AS BIGINT),
+                    CAST(value ->> 'attempts' AS BIGINT), value ->> 'conversation', value ->> 'sequences',
+                    value ->> 'dialog', value ->> 'digest', CAST(value ->> 'tried_at' AS BIGINT),
+                    value ->> 'traceparent', value ->> 'tracestate'
+             FROM json_each($1)",
+        )
+        .bind(batch(kept.iter().map(|it| &it.row)))
+        .execute(db)
+        .await?
+        .rows_affected()
+    });
+    for it in kept {
+        if let Some(content) = &it.content {
+            on!(tx, |db| sqlx::query(
+                "UPDATE requests SET content = $2 WHERE id = $1"
+            )
+            .bind(&it.id)
+            .bind(&content[..])
+            .execute(db)
+            .await?
+            .rows_affected());
+        }
+    }
+    // How many are added for each user, and when the first of them is due.
+    let mut lanes = BTreeMap::new();
+    for it in kept {
+        let (count, _) = lanes.entry(it.user.0).or_insert((0_i64, it.due_at));
+        *count += 1;
+    }
+    let lanes = lanes.into_iter();
+    let lanes = batch(
+        lanes
+            .map(|(user, (count, due_at))| json!({"user": user, "count": count, "due_at": due_at})),
+    );
+    on!(tx, |db| {
+        sqlx::query(
+            "UPDATE users
+             SET waiting = waiting + CAST(k.value ->> 'count' AS BIGINT),
+                 send_at = COALESCE(send_at, CAST(k.value ->> 'due_at' AS BIGINT))
+             FROM json_each($1) AS k WHERE users.id = CAST(k.value ->> 'user' AS BIGINT)",
+        )
+        .bind(lanes)
+        .execute(db)
+        .await?
+        .rows_affected()
+    });
+    Ok(())
+}
