@@ -4,6 +4,9 @@
 //! A user's row counts what waits (`waiting`), so that the way of a message sees with its one look-up whether it may go
 //! ahead, and says when the lane is due (`send_at`). Whoever adds holds that row until the commit: order of arrival is order
 //! of commit. Everything else happens under the lane's lease; who has lost it changes nothing.
+//!
+//! Those who keep, begin or settle requests at the same time share a transaction, which takes the users' rows first, in the order
+//! of their ids, then echoes, then the channels' logs.
 
 mod echoes;
 mod keeping;

@@ -230,20 +230,19 @@ async fn has_room(
     if size == 0 {
         return Ok(true);
     }
-    let held = match of_channels.get(&it.channel_id) {
-        Some(held) => *held,
-        None => {
-            let (held,): (i64,) = on!(tx, |db| {
-                sqlx::query_as(
-                    "SELECT CAST(COALESCE(SUM(content_size), 0) AS BIGINT) FROM requests
-                     WHERE channel_id = $1 AND content_size > 0",
-                )
-                .bind(it.channel_id.as_str())
-                .fetch_one(db)
-                .await?
-            });
-            held
-        }
+    let held = if let Some(held) = of_channels.get(&it.channel_id) {
+        *held
+    } else {
+        let (held,): (i64,) = on!(tx, |db| {
+            sqlx::query_as(
+                "SELECT CAST(COALESCE(SUM(content_size), 0) AS BIGINT) FROM requests
+                 WHERE channel_id = $1 AND content_size > 0",
+            )
+            .bind(it.channel_id.as_str())
+            .fetch_one(db)
+            .await?
+        });
+        held
     };
     let with_it = held.saturating_add(size);
     let has_room = with_it <= it.max_content;

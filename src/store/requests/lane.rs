@@ -188,7 +188,9 @@ impl Question for TakeOff {
                      dialog_id = k.value ->> 'dialog', digest = k.value ->> 'digest',
                      tried_at = CAST(k.value ->> 'tried_at' AS BIGINT), attempts = attempts + 1
                  FROM json_each($1) AS k
-                 WHERE requests.id = k.value ->> 'id' AND settled_at IS NULL",
+                 WHERE requests.id = k.value ->> 'id'
+                   -- IS NULL would have PostgreSQL read all that wait, where it expects few
+                   AND COALESCE(settled_at, 0) = 0",
             )
             .bind(batch(ours.iter().map(|it| &it.row)))
             .execute(db)

@@ -217,7 +217,9 @@ async fn write<'a>(
                  content_size = CASE WHEN k.value ->> 'settled_at' IS NULL THEN content_size ELSE 0 END,
                  attempts = attempts + CAST(k.value ->> 'tries' AS BIGINT)
              FROM json_each($1) AS k
-             WHERE requests.id = k.value ->> 'id' AND settled_at IS NULL
+             WHERE requests.id = k.value ->> 'id'
+               -- IS NULL would have PostgreSQL read all that wait, where it expects few
+               AND COALESCE(settled_at, 0) = 0
              RETURNING requests.id",
         )
         .bind(rows)
