@@ -18,7 +18,7 @@ const BUSY_LIMIT: Duration = Duration::from_secs(5);
 const QUEUE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Readers that may run beside each other and beside the writer (WAL).
-const READERS: u32 = 8;
+const READERS: u32 = 4;
 
 /// The embedded database.
 #[derive(Debug, Clone)]
