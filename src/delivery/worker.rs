@@ -113,13 +113,12 @@ impl Dispatcher {
             tokio::select! {
                 () = stopping.cancelled() => {}
                 () = bell.wait() => {}
-                () = self.0.ended.notified() => {
-                    if self.0.places.available_permits() < FEW_PLACES {
-                        // More places are about to come free: one statement then takes a lane for each of them.
-                        sleep(TOGETHER).await;
-                    }
-                }
+                () = self.0.ended.notified() => {}
                 () = sleep(pause) => {}
+            }
+            if self.0.places.available_permits() < FEW_PLACES {
+                // More places are about to come free: one statement then takes a lane for each of them.
+                sleep(TOGETHER).await;
             }
         }
     }
@@ -158,6 +157,8 @@ impl Dispatcher {
         Ok(match found {
             // Somebody else is just taking what is due.
             0 => BESIDE_OTHERS,
+            // There is no place left, and one that comes free wakes us.
+            _ if found == free as usize => idle,
             // What is due next is seen at once, if there is a place for it.
             _ => Duration::ZERO,
         })
