@@ -38,6 +38,7 @@ mod typing;
 mod users;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use secrecy::SecretString;
 use tokio::time::timeout;
@@ -85,7 +86,7 @@ pub struct Store {
     engine: Engine,
     bells: bells::Bells,
     health: health::Health,
-    together: together::AllTogether,
+    together: Arc<together::AllTogether>,
 }
 
 #[derive(Debug, Clone)]
@@ -164,7 +165,7 @@ impl Store {
             engine,
             bells: bells::Bells::default(),
             health,
-            together: together::AllTogether::default(),
+            together: Arc::default(),
         })
     }
 

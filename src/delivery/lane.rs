@@ -183,11 +183,14 @@ impl<'a> Run<'a> {
     ) -> Result<Progress, store::Error> {
         self.lane.failures = 0;
         let until = self.now() + LEASE;
-        let held = self
-            .settle(event, tried, settlement, LaneFate::Held(until))
-            .await?;
+        let fate = if self.is_last {
+            LaneFate::Emptied
+        } else {
+            LaneFate::Held(until)
+        };
+        let held = self.settle(event, tried, settlement, fate).await?;
         self.held_until = until;
-        Ok(if held {
+        Ok(if held && !self.is_last {
             Progress::Next
         } else {
             Progress::Ended

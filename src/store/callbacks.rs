@@ -4,9 +4,13 @@
 //! sent at all, and whoever moves the time of the next probe is the one to send it. Beyond that number failures count
 //! probes alone, because those that were under way when it was reached say nothing new.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 
 use super::delivery_lanes::Lane;
+use super::together::{AllTogether, Question, Together};
+use super::tx::on;
 use super::{Error, Store, run};
 use crate::types::ids::ChannelId;
 
@@ -26,12 +30,66 @@ pub struct Outlook {
     pub probe_at: Option<DateTime<Utc>>,
 }
 
+/// Counts $5 failures of a callback, up to $2 unless they are probes' ($3); from there on it is probed, from $4 on at first.
+const FAILED: &str = "INSERT INTO callbacks (channel_id, failures, probe_at)
+     VALUES ($1, CASE WHEN $5 < $2 OR $3 = 1 THEN $5 ELSE $2 END, CASE WHEN $5 >= $2 THEN $4 END)
+     ON CONFLICT (channel_id) DO UPDATE
+     SET failures = CASE WHEN $3 = 1 OR callbacks.failures + $5 < $2 THEN callbacks.failures + $5
+                         WHEN callbacks.failures < $2 THEN $2 ELSE callbacks.failures END,
+         probe_at = CASE WHEN callbacks.failures + $5 >= $2 THEN COALESCE(callbacks.probe_at, $4) END
+     RETURNING failures";
+
 #[derive(sqlx::FromRow)]
 struct OutlookRow {
     due_at: Option<i64>,
     failures: Option<i64>,
     paused_at: Option<i64>,
     probe_at: Option<i64>,
+}
+
+/// How many failures in a row has this callback with this one?
+#[derive(Debug)]
+pub(super) struct Failed {
+    channel_id: ChannelId,
+    probing: bool,
+    probe_at: DateTime<Utc>,
+}
+
+impl Question for Failed {
+    type Answer = i64;
+
+    fn together(all: &AllTogether) -> &Together<Self> {
+        &all.failed
+    }
+
+    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<i64>, Error> {
+        // Failures of one callback are counted in one go, those of many callbacks in one order everywhere.
+        let mut counts = BTreeMap::new();
+        for it in questions {
+            let (count, _) = counts
+                .entry((&it.channel_id, it.probing))
+                .or_insert((0_i64, it.probe_at));
+            *count += 1;
+        }
+        let mut failures = BTreeMap::new();
+        let mut tx = store.begin().await?;
+        for ((channel_id, probing), (count, probe_at)) in counts {
+            let (now,): (i64,) = on!(tx, |db| {
+                sqlx::query_as(FAILED)
+                    .bind(channel_id.as_str())
+                    .bind(i64::from(PROBED_FROM))
+                    .bind(i64::from(probing))
+                    .bind(probe_at.timestamp_millis())
+                    .bind(count)
+                    .fetch_one(db)
+                    .await?
+            });
+            failures.insert((channel_id, probing), now);
+        }
+        tx.commit().await?;
+        let own = |it: &&Self| failures.get(&(&it.channel_id, it.probing)).copied();
+        Ok(questions.iter().filter_map(own).collect())
+    }
 }
 
 impl Store {
@@ -137,21 +195,12 @@ impl Store {
         probing: bool,
         probe_at: DateTime<Utc>,
     ) -> Result<u32, Error> {
-        let (failures,): (i64,) = run!(self, writer, |db| {
-            sqlx::query_as(
-                "INSERT INTO callbacks (channel_id, failures) VALUES ($1, 1)
-                 ON CONFLICT (channel_id) DO UPDATE
-                 SET failures = callbacks.failures + CASE WHEN callbacks.failures < $2 OR $3 = 1 THEN 1 ELSE 0 END,
-                     probe_at = CASE WHEN callbacks.failures >= $2 - 1 THEN COALESCE(callbacks.probe_at, $4) END
-                 RETURNING failures",
-            )
-            .bind(channel_id.as_str())
-            .bind(i64::from(PROBED_FROM))
-            .bind(i64::from(probing))
-            .bind(probe_at.timestamp_millis())
-            .fetch_one(db)
-            .await?
-        });
+        let failed = Failed {
+            channel_id: channel_id.clone(),
+            probing,
+            probe_at,
+        };
+        let failures = self.ask(failed).await?;
         Ok(u32::try_from(failures).unwrap_or(u32::MAX))
     }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::audit::record;
 use super::log::{batch, fill_lanes};
-use super::tx::{Tx, on};
+use super::tx::{Side, Tx, on};
 use super::{Error, Store, run};
 use crate::types::audit::Entry;
 use crate::types::event::{EventId, EventType};
@@ -424,6 +424,20 @@ impl Store {
     }
 }
 
+/// The text that makes events pending again, whose rows are held in the order of their log, as by those who settle tries.
+macro_rules! replay {
+    ($in:literal, $locking:literal) => {
+        concat!(
+            "UPDATE events SET delivery = 'pending', deliver_until = $3, failure = NULL, nack_at = NULL
+             WHERE id ",
+            $in,
+            "(SELECT id FROM events WHERE channel_id = $1
+                AND position IN (SELECT CAST(value ->> 'position' AS BIGINT) FROM json_each($2))",
+            $locking
+        )
+    };
+}
+
 /// Makes events pending again.
 async fn replay_batch(
     tx: &mut Tx,
@@ -433,18 +447,18 @@ async fn replay_batch(
     deliver_until: DateTime<Utc>,
 ) -> Result<(), Error> {
     let positions = batch(found.iter().map(|(at, _)| json!({"position": at})));
+    let replay = match &tx.side {
+        Side::Postgres(_) => replay!("= ANY (ARRAY", " ORDER BY position FOR UPDATE))"),
+        Side::Sqlite(_) => replay!("IN ", ")"),
+    };
     on!(tx, |db| {
-        sqlx::query(
-            "UPDATE events SET delivery = 'pending', deliver_until = $3, failure = NULL, nack_at = NULL
-             WHERE channel_id = $1
-               AND position IN (SELECT CAST(value ->> 'position' AS BIGINT) FROM json_each($2))",
-        )
-        .bind(channel_id.as_str())
-        .bind(positions)
-        .bind(deliver_until.timestamp_millis())
-        .execute(db)
-        .await?
-        .rows_affected()
+        sqlx::query(replay)
+            .bind(channel_id.as_str())
+            .bind(positions)
+            .bind(deliver_until.timestamp_millis())
+            .execute(db)
+            .await?
+            .rows_affected()
     });
     let mut users: Vec<_> = found.iter().map(|(_, user)| *user).collect();
     users.sort_unstable();

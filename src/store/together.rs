@@ -7,14 +7,16 @@
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
+use super::callbacks::Failed;
 use super::claims::{Begin, Finish, Note};
+use super::delivery_lanes::{self, Due};
 use super::requests::{Keep, Settle, TakeOff};
 use super::standings::LookUp;
 use super::users::Ensure;
@@ -54,8 +56,8 @@ pub(super) trait Question: Debug + Send + Sync + Sized + 'static {
     ) -> impl Future<Output = Result<Vec<Self::Answer>, Error>> + Send;
 }
 
-/// All kinds; clones share who waits.
-#[derive(Debug, Clone, Default)]
+/// All kinds.
+#[derive(Debug, Default)]
 pub(super) struct AllTogether {
     pub(super) look_ups: Together<LookUp>,
     pub(super) begins: Together<Begin>,
@@ -65,11 +67,14 @@ pub(super) struct AllTogether {
     pub(super) keeps: Together<Keep>,
     pub(super) take_offs: Together<TakeOff>,
     pub(super) settles: Together<Settle>,
+    pub(super) dues: Together<Due>,
+    pub(super) deliveries: Together<delivery_lanes::Settle>,
+    pub(super) failed: Together<Failed>,
 }
 
 /// Those of one kind that wait.
 #[derive(Debug)]
-pub(super) struct Together<Q: Question>(Arc<Mutex<Waiting<Q>>>);
+pub(super) struct Together<Q: Question>(Mutex<Waiting<Q>>);
 
 #[derive(Debug)]
 struct Waiting<Q: Question> {
@@ -87,19 +92,13 @@ struct Asked<Q: Question> {
     answer: oneshot::Sender<Result<Q::Answer, Error>>,
 }
 
-impl<Q: Question> Clone for Together<Q> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
 impl<Q: Question> Default for Together<Q> {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Waiting {
+        Self(Mutex::new(Waiting {
             asked: VecDeque::new(),
             tasks: 0,
             taken_at: Instant::now(),
-        })))
+        }))
     }
 }
 
@@ -108,11 +107,10 @@ impl Store {
     /// away.
     pub(super) async fn ask<Q: Question>(&self, question: Q) -> Result<Q::Answer, Error> {
         let (answer, answered) = oneshot::channel();
-        let together = Q::together(&self.together);
-        if together.add(Asked { question, answer }) {
-            let (together, store) = (together.clone(), self.clone());
+        if Q::together(&self.together).add(Asked { question, answer }) {
+            let store = self.clone();
             // It ends when nobody waits, and what it waits for has limits.
-            Handle::current().spawn(async move { together.ask(&store).await });
+            Handle::current().spawn(async move { Q::together(&store.together).ask(&store).await });
         }
         // Only a runtime that ends drops the task.
         answered
@@ -178,7 +176,7 @@ impl<Q: Question> Together<Q> {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting<Q>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting<Q>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

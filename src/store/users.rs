@@ -10,7 +10,7 @@ use super::log::batch;
 use super::standings::LookUp;
 use super::together::{AllTogether, Question, Together};
 use super::tx::on;
-use super::{Error, OpenConversation, Store, Typing, run};
+use super::{Error, OpenConversation, Store, Typing, claiming, run};
 use crate::crypto::Sealed;
 use crate::types::audit::Entry;
 use crate::types::conversation::{Conversation, CurrentDialog, Features};
@@ -343,6 +343,21 @@ impl Store {
         });
         let dialogs: Vec<_> = dialogs.into_iter().map(|(id,)| id).collect();
         forget_changes(&mut tx, user, &dialogs, now).await?;
+        // As rows are held by those who settle tries of several channels, rather than as the user's row takes them along.
+        let forget = claiming!(
+            self,
+            "DELETE FROM events WHERE id",
+            "SELECT id FROM events WHERE user_ref = $1 ORDER BY channel_id, position",
+            " FOR UPDATE",
+            ""
+        );
+        on!(tx, |db| {
+            sqlx::query(forget)
+                .bind(user.0)
+                .execute(db)
+                .await?
+                .rows_affected()
+        });
         // Conversations before the user: in this order they are locked where the Cloud's changes are admitted.
         on!(tx, |db| {
             sqlx::query("DELETE FROM conversations WHERE user_ref = $1")

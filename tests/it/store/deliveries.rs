@@ -17,6 +17,10 @@ on_both_engines!(
     a_lanes_events_come_in_the_order_of_their_log,
     what_became_of_an_event_is_kept_with_its_attempts,
     a_lost_lease_settles_nothing,
+    many_lanes_are_settled_at_once_each_with_its_own_outcome,
+    the_fault_of_one_settlement_is_not_that_of_the_others,
+    events_that_arrive_while_many_lanes_are_emptied_are_not_lost,
+    failures_at_once_are_all_counted,
     an_event_that_arrives_while_a_lane_is_emptied_is_not_lost,
     a_lane_that_is_handed_back_is_due_at_once,
     twenty_failures_in_a_row_leave_one_probe_at_a_time,
@@ -202,6 +206,192 @@ async fn a_lost_lease_settles_nothing(engine: Engine) {
     // And one whose user was erased meanwhile.
     store.delete_user(user, at(18), &erasure()).await.unwrap();
     assert!(store.due_events(&theirs[0], 1).await.unwrap().is_empty());
+}
+
+async fn many_lanes_are_settled_at_once_each_with_its_own_outcome(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let mut events = Vec::new();
+    for n in 0..40 {
+        let user = user(&store, &format!("user-{n}")).await;
+        events.push(event("sms", user, &n.to_string()));
+    }
+    add(&store, &events).await;
+    let lost = claim(&store, 1, 10).await;
+    let held = store
+        .claim_delivery_lanes(&channel("sms"), "theirs", at(16), at(60), 40)
+        .await
+        .unwrap();
+    assert_eq!((lost.len(), held.len()), (10, 40));
+
+    let mut tasks = JoinSet::new();
+    for (lane, is_lost) in lost
+        .into_iter()
+        .map(|lane| (lane, true))
+        .chain(held.into_iter().map(|lane| (lane, false)))
+    {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let number: u32 = bodies(&store, &lane).await[0].parse().unwrap();
+            let (settlement, fate) = match number % 4 {
+                0 => (Settlement::Delivered, LaneFate::Emptied),
+                1 => (Settlement::Failed("refused"), LaneFate::Held(at(90))),
+                2 => (Settlement::Dropped, LaneFate::Emptied),
+                _ => (Settlement::Pending, LaneFate::Waiting(at(70), number)),
+            };
+            let now = at(20 + i64::from(number));
+            let is_held = settle(&store, &lane, now, settlement, fate).await;
+            assert_eq!(is_held, !is_lost, "{number}");
+        });
+    }
+    tasks.join_all().await;
+
+    for (n, event) in (0_u32..).zip(&events) {
+        let record = store.event(&channel("sms"), event.id).await.unwrap();
+        let record = record.unwrap();
+        let expected = match n % 4 {
+            0 => (DeliveryState::Delivered, None),
+            1 => (DeliveryState::Failed, Some("refused")),
+            2 => (DeliveryState::Dropped, None),
+            _ => (DeliveryState::Pending, None),
+        };
+        let found = (record.delivery.unwrap(), record.failure.as_deref());
+        assert_eq!(found, expected, "{n}");
+        let tries: Vec<_> = record.attempts.iter().map(|a| (a.number, a.at)).collect();
+        assert_eq!(tries, [(1, at(20 + i64::from(n)))], "{n}");
+    }
+    let mut waiting: Vec<_> = claim(&store, 70, 40).await;
+    waiting.sort_by_key(|lane| lane.failures);
+    let failures: Vec<_> = waiting.iter().map(|lane| lane.failures).collect();
+    assert_eq!(failures, (0..40).skip(3).step_by(4).collect::<Vec<_>>());
+    assert_eq!(claim(&store, 90, 40).await.len(), 20, "and those held");
+}
+
+async fn the_fault_of_one_settlement_is_not_that_of_the_others(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let mut events = Vec::new();
+    for n in 0..20 {
+        let user = user(&store, &format!("user-{n}")).await;
+        events.push(event("sms", user, &n.to_string()));
+    }
+    add(&store, &events).await;
+    // A try that is there already, whose number the next one cannot have.
+    let taken = "INSERT INTO attempts (event_id, number, at, duration_ms) SELECT id, 1, 0, 0 FROM events WHERE body = '7'";
+    database.execute(taken).await;
+
+    let mut tasks = JoinSet::new();
+    for lane in claim(&store, 1, 20).await {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let event = store.due_events(&lane, 1).await.unwrap().remove(0);
+            let tried = Tried {
+                at: at(2),
+                duration_ms: 1,
+                status: Some(204),
+                error: None,
+            };
+            let (settlement, fate) = (Settlement::Delivered, LaneFate::Emptied);
+            let settled =
+                store.settle_delivery(&lane, &event, Some(&tried), settlement, fate, at(2));
+            let is_kept = settled.await.is_ok();
+            (event.body, is_kept)
+        });
+    }
+    let outcomes = tasks.join_all().await;
+
+    for (body, is_kept) in outcomes {
+        assert_eq!(is_kept, body != "7", "{body}");
+    }
+    for (n, event) in events.iter().enumerate() {
+        let expected = match n {
+            7 => DeliveryState::Pending,
+            _ => DeliveryState::Delivered,
+        };
+        assert_eq!(state(&store, event.id).await, Some(expected), "{n}");
+    }
+}
+
+async fn events_that_arrive_while_many_lanes_are_emptied_are_not_lost(engine: Engine) {
+    const USERS: usize = 12;
+    const ROUNDS: usize = 15;
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let mut users = Vec::new();
+    for n in 0..USERS {
+        users.push(user(&store, &format!("user-{n}")).await);
+    }
+    let writer = {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for round in 0..ROUNDS {
+                let events: Vec<_> = users
+                    .iter()
+                    .map(|user| event("sms", *user, &round.to_string()))
+                    .collect();
+                add(&store, &events).await;
+            }
+        })
+    };
+
+    // Until all has come, and nothing is due any more.
+    let mut delivered = 0;
+    loop {
+        let is_all_there = writer.is_finished();
+        let lanes = claim(&store, 2, 20).await;
+        if lanes.is_empty() && is_all_there {
+            break;
+        }
+        let mut tasks = JoinSet::new();
+        for lane in lanes {
+            let store = store.clone();
+            tasks.spawn(async move {
+                let count = store.due_events(&lane, 100).await.unwrap().len();
+                for left in (0..count).rev() {
+                    let fate = match left {
+                        0 => LaneFate::Emptied,
+                        _ => LaneFate::Held(at(100)),
+                    };
+                    let is_held = settle(&store, &lane, at(2), Settlement::Delivered, fate).await;
+                    assert!(is_held);
+                }
+                count
+            });
+        }
+        delivered += tasks.join_all().await.into_iter().sum::<usize>();
+    }
+    writer.await.unwrap();
+
+    assert_eq!(delivered, USERS * ROUNDS);
+    let sms = channel("sms");
+    let pending = store.deliveries(&sms, DeliveryState::Pending, None, 9);
+    assert_eq!(pending.await.unwrap(), []);
+}
+
+async fn failures_at_once_are_all_counted(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let fail_at_once = async |id: &'static str, times: u32| {
+        let mut tasks = JoinSet::new();
+        for _ in 0..times {
+            let store = store.clone();
+            tasks.spawn(async move {
+                let id = channel(id);
+                store.callback_failed(&id, false, at(3)).await.unwrap()
+            });
+        }
+        tasks.join_all().await.into_iter().max().unwrap()
+    };
+
+    let (sms, app) = tokio::join!(fail_at_once("sms", 19), fail_at_once("app", 50));
+
+    assert_eq!((sms, app), (PROBED_FROM - 1, PROBED_FROM));
+    let outlook = store.callback_outlook(&channel("sms")).await.unwrap();
+    assert_eq!((outlook.failures, outlook.probe_at), (19, None));
+    let outlook = store.callback_outlook(&channel("app")).await.unwrap();
+    assert_eq!(outlook.failures, PROBED_FROM);
+    assert_eq!(outlook.probe_at, Some(at(3)));
+    assert_eq!(fail_at_once("sms", 9).await, PROBED_FROM);
 }
 
 async fn an_event_that_arrives_while_a_lane_is_emptied_is_not_lost(engine: Engine) {

@@ -1,0 +1,354 @@
+//! What became of events and their lanes, kept for many lanes in one transaction, which ends before anything else is asked.
+//!
+//! Rows are held in the order in which everybody takes them: events by channel and position, then lanes by channel and user. So
+//! no two replicas wait for each other in a circle.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::types::Json;
+
+use super::{DueEvent, Lane};
+use crate::store::postgres::Lent;
+use crate::store::together::{AllTogether, Question, Together};
+use crate::store::tx::{Tx, on};
+use crate::store::{DeliveryState, Engine, Error, Store, limits};
+use crate::types::event::EventType;
+use crate::types::ids::ChannelId;
+
+/// Why an event failed that was not delivered in time.
+pub(super) const TOO_OLD: &str = "too old";
+
+/// One try to deliver an event, to be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    /// When it began.
+    pub at: DateTime<Utc>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// The status that the channel answered with.
+    pub status: Option<u16>,
+    /// Why it did not answer.
+    pub error: Option<String>,
+}
+
+/// What becomes of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement<'a> {
+    /// The channel has it.
+    Delivered,
+    /// It is not delivered, for this reason; the agent is told where it is a message.
+    Failed(&'a str),
+    /// It is of no interest any more.
+    Dropped,
+    /// It is to be tried again.
+    Pending,
+}
+
+/// What becomes of the lane of an event that is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LaneFate {
+    /// It goes on, and is held until this moment.
+    Held(DateTime<Utc>),
+    /// It is given back, empty as far as is known: if another event has arrived since it was taken, it is due again.
+    Emptied,
+    /// It is given back and may be taken again from this moment on, after so many failures in a row.
+    Waiting(DateTime<Utc>, u32),
+}
+
+/// Is this lane still held, for this to become of it and of its event? Its members are the columns that PostgreSQL reads.
+#[derive(Debug, Serialize)]
+pub(in crate::store) struct Settle {
+    #[serde(skip)]
+    channel_id: ChannelId,
+    #[serde(skip)]
+    user: i64,
+    /// Of the event, 0 without one.
+    #[serde(skip)]
+    position: i64,
+    lane_id: i64,
+    lease_id: String,
+    due_at: i64,
+    failures: u32,
+    /// The lease under which the lane goes on.
+    next_lease_id: Option<String>,
+    /// The arrivals that are known of a lane that is given back empty.
+    emptied_at: Option<i64>,
+    /// None where the lane is given back as it is.
+    event_id: Option<String>,
+    state: &'static str,
+    failure: Option<String>,
+    now: i64,
+    /// None where the event was not tried.
+    tried_at: Option<i64>,
+    duration_ms: Option<i64>,
+    status: Option<u16>,
+    error: Option<String>,
+}
+
+/// What an event is set to; what was given up while it was tried stays so, unless it arrived.
+macro_rules! settled {
+    ($state:literal, $failure:literal, $now:literal) => {
+        concat!(
+            "delivery = CASE WHEN ",
+            $state,
+            " = 'pending' THEN e.delivery ELSE ",
+            $state,
+            " END,
+             failure = CASE WHEN ",
+            $state,
+            " = 'pending' THEN e.failure ELSE ",
+            $failure,
+            " END,
+             nack_at = CASE WHEN ",
+            $state,
+            " = 'pending' THEN e.nack_at
+                            WHEN ",
+            $state,
+            " = 'failed' AND e.kind = 'message.created' THEN ",
+            $now,
+            " END"
+        )
+    };
+}
+
+/// All that was asked, in one statement. The rows are held first, in the order of $2 and $3; those of lanes then say whose lease it
+/// is by now. Each is looked up by itself (`OFFSET 0`), so by index whatever PostgreSQL expects of the tables.
+const IN_POSTGRES: &str = concat!(
+    "WITH known AS MATERIALIZED (
+         SELECT e.id FROM unnest((SELECT $2::text[])) AS k (id)
+         CROSS JOIN LATERAL (SELECT id FROM events WHERE id = k.id OFFSET 0 FOR UPDATE) AS e),
+     lanes AS MATERIALIZED (
+         SELECT l.id, l.lease_id FROM unnest((SELECT $3::bigint[])) AS k (id)
+         CROSS JOIN LATERAL (SELECT id, lease_id FROM delivery_lanes WHERE id = k.id OFFSET 0 FOR UPDATE) AS l
+         -- events before lanes
+         WHERE (SELECT COUNT(*) FROM known) >= 0),
+     held AS MATERIALIZED (
+         SELECT k.* FROM jsonb_to_recordset($1) AS k (
+             lane_id BIGINT, lease_id TEXT, due_at BIGINT, failures BIGINT, next_lease_id TEXT, emptied_at BIGINT,
+             event_id TEXT, state TEXT, failure TEXT, now BIGINT, tried_at BIGINT, duration_ms BIGINT, status BIGINT,
+             error TEXT)
+         WHERE (lane_id, lease_id) IN (SELECT id, lease_id FROM lanes)
+           AND (event_id IS NULL OR event_id IN (SELECT id FROM known))),
+     settled AS (
+         UPDATE events AS e SET attempts = e.attempts + CASE WHEN k.tried_at IS NULL THEN 0 ELSE 1 END, ",
+    settled!("k.state", "k.failure", "k.now"),
+    " FROM held AS k WHERE e.id = k.event_id
+         RETURNING e.id, e.attempts, k.tried_at, k.duration_ms, k.status, k.error),
+     tries AS (
+         INSERT INTO attempts (event_id, number, at, duration_ms, status, error)
+         SELECT id, attempts, tried_at, duration_ms, status, error FROM settled WHERE tried_at IS NOT NULL)
+     UPDATE delivery_lanes AS l
+     SET due_at = CASE WHEN l.arrivals = k.emptied_at THEN NULL ELSE k.due_at END, failures = k.failures,
+         lease_id = k.next_lease_id
+     FROM held AS k WHERE l.id = k.lane_id
+     RETURNING k.lane_id, k.lease_id"
+);
+
+/// An event, under the lease $6 of the lane $5.
+const EVENT: &str = concat!(
+    "UPDATE events AS e SET attempts = e.attempts + $2, ",
+    settled!("$3", "$4", "$7"),
+    " WHERE id = $1 AND EXISTS (SELECT 1 FROM delivery_lanes WHERE id = $5 AND lease_id = $6) RETURNING attempts"
+);
+
+const ATTEMPT: &str = "INSERT INTO attempts (event_id, number, at, duration_ms, status, error)
+     VALUES ($1, $2, $3, $4, $5, $6)";
+
+const LANE: &str = "UPDATE delivery_lanes
+     SET due_at = CASE WHEN arrivals = $6 THEN NULL ELSE $3 END, failures = $4, lease_id = $5
+     WHERE id = $1 AND lease_id = $2";
+
+impl Store {
+    /// Keeps what became of an event and its lane; `false` and nothing of it if the lease was lost or the user erased.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn settle_delivery(
+        &self,
+        lane: &Lane,
+        event: &DueEvent,
+        tried: Option<&Tried>,
+        settlement: Settlement<'_>,
+        fate: LaneFate,
+        now: DateTime<Utc>,
+    ) -> Result<bool, Error> {
+        let failure = match settlement {
+            Settlement::Failed(reason) => Some(reason.to_owned()),
+            _ => None,
+        };
+        let duration = |tried: &Tried| i64::try_from(tried.duration_ms).unwrap_or(i64::MAX);
+        self.ask(Settle {
+            position: event.position,
+            event_id: Some(event.id.clone()),
+            state: settlement.state().as_str(),
+            failure,
+            tried_at: tried.map(|tried| tried.at.timestamp_millis()),
+            duration_ms: tried.map(duration),
+            status: tried.and_then(|tried| tried.status),
+            error: tried.and_then(|tried| tried.error.clone()),
+            ..Settle::lane(lane, fate, now)
+        })
+        .await
+    }
+
+    /// Gives back a lane that has been emptied. One in which an event has arrived since it was taken is due again.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; the lane is free once the lease has run out.
+    pub async fn release_emptied_lane(&self, lane: &Lane, now: DateTime<Utc>) -> Result<(), Error> {
+        let settle = Settle::lane(lane, LaneFate::Emptied, now);
+        self.ask(settle).await.map(|_is_held| ())
+    }
+
+    /// Gives back a lane that still has events, for anybody to take at once.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; the lane is free once the lease has run out.
+    pub async fn hand_back_lane(&self, lane: &Lane, now: DateTime<Utc>) -> Result<(), Error> {
+        let settle = Settle::lane(lane, LaneFate::Waiting(now, lane.failures), now);
+        self.ask(settle).await.map(|_is_held| ())
+    }
+}
+
+impl Settle {
+    /// What becomes of a lane alone.
+    fn lane(lane: &Lane, fate: LaneFate, now: DateTime<Utc>) -> Self {
+        let (due_at, failures, next_lease_id, emptied_at) = match fate {
+            LaneFate::Held(until) => (until, 0, Some(lane.lease_id.clone()), None),
+            LaneFate::Emptied => (now, 0, None, Some(lane.arrivals)),
+            LaneFate::Waiting(until, failures) => (until, failures, None, None),
+        };
+        Self {
+            channel_id: lane.channel_id.clone(),
+            user: lane.user,
+            position: 0,
+            lane_id: lane.id,
+            lease_id: lane.lease_id.clone(),
+            due_at: due_at.timestamp_millis(),
+            failures,
+            next_lease_id,
+            emptied_at,
+            event_id: None,
+            state: DeliveryState::Pending.as_str(),
+            failure: None,
+            now: now.timestamp_millis(),
+            tried_at: None,
+            duration_ms: None,
+            status: None,
+            error: None,
+        }
+    }
+
+    /// Keeps it within a transaction of SQLite's, beside which nobody writes; says whether the lane was still held.
+    async fn keep(&self, tx: &mut Tx) -> Result<bool, Error> {
+        if let Some(id) = &self.event_id {
+            let number: Option<(i64,)> = on!(tx, |db| {
+                sqlx::query_as(EVENT)
+                    .bind(id)
+                    .bind(i64::from(self.tried_at.is_some()))
+                    .bind(self.state)
+                    .bind(&self.failure)
+                    .bind(self.lane_id)
+                    .bind(&self.lease_id)
+                    .bind(self.now)
+                    .fetch_optional(db)
+                    .await?
+            });
+            let Some((number,)) = number else {
+                return Ok(false);
+            };
+            if self.tried_at.is_some() {
+                on!(tx, |db| {
+                    sqlx::query(ATTEMPT)
+                        .bind(id)
+                        .bind(number)
+                        .bind(self.tried_at)
+                        .bind(self.duration_ms)
+                        .bind(self.status.map(i64::from))
+                        .bind(&self.error)
+                        .execute(db)
+                        .await?
+                        .rows_affected()
+                });
+            }
+        }
+        let rows = on!(tx, |db| {
+            sqlx::query(LANE)
+                .bind(self.lane_id)
+                .bind(&self.lease_id)
+                .bind(self.due_at)
+                .bind(i64::from(self.failures))
+                .bind(&self.next_lease_id)
+                .bind(self.emptied_at)
+                .execute(db)
+                .await?
+                .rows_affected()
+        });
+        Ok(rows == 1)
+    }
+}
+
+impl Question for Settle {
+    /// Whether the lane was still held; nothing was kept otherwise.
+    type Answer = bool;
+
+    fn together(all: &AllTogether) -> &Together<Self> {
+        &all.deliveries
+    }
+
+    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<bool>, Error> {
+        let Engine::Postgres(pool) = &store.engine else {
+            let mut tx = store.begin().await?;
+            let mut kept = Vec::new();
+            for it in questions {
+                kept.push(it.keep(&mut tx).await?);
+            }
+            tx.commit().await?;
+            return Ok(kept);
+        };
+        let mut ordered = questions.to_vec();
+        ordered.sort_by_key(|it| (&it.channel_id, it.position));
+        let events: Vec<_> = ordered
+            .iter()
+            .filter_map(|it| it.event_id.as_deref())
+            .collect();
+        ordered.sort_by_key(|it| (&it.channel_id, it.user));
+        let lanes: Vec<_> = ordered.iter().map(|it| it.lane_id).collect();
+        let mut lent = Lent::take(pool, &store.health).await?;
+        let rows = sqlx::query_as(IN_POSTGRES)
+            .bind(Json(questions))
+            .bind(&events)
+            .bind(&lanes)
+            .fetch_all(&mut *lent);
+        let rows = limits::within(limits::STATEMENT, rows).await;
+        let kept: HashSet<(i64, String)> = lent.settle(rows)?.into_iter().collect();
+        let is_kept = |it: &&Self| kept.contains(&(it.lane_id, it.lease_id.clone()));
+        Ok(questions.iter().map(is_kept).collect())
+    }
+}
+
+impl Settlement<'_> {
+    /// What becomes of an event that has grown too old.
+    #[must_use]
+    pub fn too_old(kind: &str) -> Self {
+        if kind == EventType::TypingChanged.as_str() {
+            Self::Dropped
+        } else {
+            Self::Failed(TOO_OLD)
+        }
+    }
+
+    const fn state(self) -> DeliveryState {
+        match self {
+            Self::Delivered => DeliveryState::Delivered,
+            Self::Failed(_) => DeliveryState::Failed,
+            Self::Dropped => DeliveryState::Dropped,
+            Self::Pending => DeliveryState::Pending,
+        }
+    }
+}
