@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,6 +30,9 @@ pub(super) const SILENCE: Duration = Duration::from_mins(3);
 
 /// 1 s: how long a stop waits for the first byte of those who have connected; a proxy sends it at once.
 const FIRST_BYTE: Duration = Duration::from_secs(1);
+
+/// 2 s: how long a connection on which all is said is still read, for nobody.
+const LINGERING: Duration = Duration::from_secs(2);
 
 /// What goes on on a connection.
 #[derive(Debug, Default)]
@@ -69,6 +73,8 @@ pub(super) struct Connection<T> {
     /// Set seldom: when it rings, it is seen whether the connection was silent.
     alarm: Pin<Box<Sleep>>,
     traffic: Arc<Traffic>,
+    /// Until when it is read after its end.
+    lingering: Option<Pin<Box<Sleep>>>,
     _place: Option<OwnedSemaphorePermit>,
     /// Gone with the first byte.
     unheard: Option<Unheard>,
@@ -147,6 +153,7 @@ impl<S: Future<Output = ()>> Connections<S> {
             heard: Instant::now(),
             alarm: Box::pin(sleep(self.silence)),
             traffic: Arc::default(),
+            lingering: None,
             _place: place,
             unheard: Some(Unheard::new(&self.unheard)),
         }
@@ -257,7 +264,30 @@ impl<T: AsyncRead + Unpin> AsyncRead for Connection<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Connection<T> {
+impl<T: AsyncRead + Unpin> Connection<T> {
+    /// Pending, until the other side has ended too, or the time is over.
+    ///
+    /// A system that has bytes which nobody reads ends a connection by a reset, and that takes from the other side also
+    /// what was sent to it before: whoever sends a body that is too long would not be told so.
+    fn poll_end_of_other_side(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let lingering = self
+            .lingering
+            .get_or_insert_with(|| Box::pin(sleep(LINGERING)));
+        loop {
+            if lingering.as_mut().poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+            let mut dropped = [MaybeUninit::uninit(); 4096];
+            let mut dropped = ReadBuf::uninit(&mut dropped);
+            let read = Pin::new(&mut self.stream).poll_read(context, &mut dropped);
+            if ready!(read).is_err() || dropped.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -287,7 +317,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Connection<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        if self.lingering.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+        }
+        self.poll_end_of_other_side(context).map(Ok)
     }
 }
 

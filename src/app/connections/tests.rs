@@ -108,3 +108,26 @@ async fn who_says_nothing_holds_a_stop_up_only_briefly() {
 
     assert!(stopped.is_ok(), "it waits for the silent one");
 }
+
+#[tokio::test]
+async fn who_is_answered_before_the_end_of_a_body_gets_the_answer() {
+    let address = serve(2, LONG).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // More than the buffers of both systems take.
+    let body = vec![b'x'; 8 * 1024 * 1024];
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: bridge\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+
+    let exchange = async {
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&body).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let answer = timeout(LONG, exchange).await.unwrap();
+
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+}
