@@ -24,12 +24,12 @@ on_both_engines!(
 
 const MESSAGE: &str = r#"{"text": "hello"}"#;
 
-/// The service, its channel, its admin address and the Cloud.
-async fn serve(engine: Engine) -> (Process, Channel, Channel, Cloud) {
+/// The service, its channel, its admin address, and what it works with, to be kept for as long.
+async fn serve(engine: Engine) -> (Process, Channel, Channel, (Cloud, Database)) {
     let cloud = Cloud::start().await;
     let database = Database::create(engine).await;
     let (process, sms, admin) = Process::serve(&bridge_toml(&database.location, &cloud.url)).await;
-    (process, sms, admin, cloud)
+    (process, sms, admin, (cloud, database))
 }
 
 /// A request that is being worked on and cannot be answered: the service has asked for its body.
@@ -48,7 +48,7 @@ async fn begin_message(sms: &Channel) -> Connection {
 }
 
 async fn a_request_in_flight_finishes_and_no_new_one_is_taken(engine: Engine) {
-    let (mut process, sms, admin, cloud) = serve(engine).await;
+    let (mut process, sms, admin, (cloud, _database)) = serve(engine).await;
     let mut in_flight = begin_message(&sms).await;
     admin.get("/readyz").await.expect(200);
 
@@ -75,7 +75,7 @@ async fn a_request_in_flight_finishes_and_no_new_one_is_taken(engine: Engine) {
 }
 
 async fn who_never_ends_a_head_and_who_reads_nothing_hold_nothing_up(engine: Engine) {
-    let (mut process, sms, _admin, _cloud) = serve(engine).await;
+    let (mut process, sms, _admin, _kept) = serve(engine).await;
     let mut slow = Connection::open(&sms).await.unwrap();
     slow.write("GET /v1/users/ada HTTP/1.1\r\nx: ").await;
     // More answers than fit into the buffers on the way.
@@ -91,7 +91,7 @@ async fn who_never_ends_a_head_and_who_reads_nothing_hold_nothing_up(engine: Eng
 
 /// A proxy repeats no POST that it has sent, so that a connection that it got must not be closed before it is used.
 async fn who_has_just_connected_is_served(engine: Engine) {
-    let (mut process, sms, _, cloud) = serve(engine).await;
+    let (mut process, sms, _, (cloud, _database)) = serve(engine).await;
     sms.say("ada", "before").await.expect(201);
     let mut connected = Connection::open(&sms).await.unwrap();
 
@@ -116,7 +116,7 @@ async fn who_has_just_connected_is_served(engine: Engine) {
 }
 
 async fn idle_connections_hold_nothing_up(engine: Engine) {
-    let (mut process, sms, admin, _cloud) = serve(engine).await;
+    let (mut process, sms, admin, _kept) = serve(engine).await;
     let _never_used = Connection::open(&sms).await.unwrap();
     let mut kept_alive = Connection::open(&sms).await.unwrap();
     kept_alive
@@ -132,7 +132,7 @@ async fn idle_connections_hold_nothing_up(engine: Engine) {
 }
 
 async fn an_interrupt_stops_like_a_sigterm(engine: Engine) {
-    let (mut process, _, _, _cloud) = serve(engine).await;
+    let (mut process, _, _, _kept) = serve(engine).await;
 
     process.signal("INT").await;
 
@@ -140,7 +140,7 @@ async fn an_interrupt_stops_like_a_sigterm(engine: Engine) {
 }
 
 async fn a_second_signal_cuts_what_is_in_flight(engine: Engine) {
-    let (mut process, sms, _, _cloud) = serve(engine).await;
+    let (mut process, sms, _, _kept) = serve(engine).await;
     let _in_flight = begin_message(&sms).await;
 
     process.signal("TERM").await;
