@@ -1,6 +1,8 @@
 //! Neither log, metrics, audit log nor a problem shows a key, a token, what a user wrote or who they are, however detailed the log; and none of what opens
 //! anything is at rest as it is.
 
+use std::path::Path;
+
 use jsonwebtoken::{EncodingKey, Header, encode};
 use liveperson_bridge::clock::{Clock as _, SystemClock};
 use liveperson_bridge::sandbox::{Fault, Operation};
@@ -14,6 +16,7 @@ use crate::support::channel::{Channel, Part, Reply, send};
 use crate::support::cloud::{CLIENT_SECRET, Cloud, agent_text, tell};
 use crate::support::configuration::{APP_KEY, SEALING_KEY, SMS_KEY, bridge_toml};
 use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
 use crate::support::process::{Process, run_configured};
 
 on_both_engines!(the_log_shows_no_secret_and_nobodys_words);
@@ -171,14 +174,21 @@ async fn agents_and_operators(sms: &Channel) -> String {
 
 /// All that is kept: of the embedded database each byte of its files.
 async fn at_rest(database: &Database) -> String {
-    let mut rest = database.dump().await;
-    if let Location::Embedded { data_dir } = &database.location {
-        for file in std::fs::read_dir(data_dir).unwrap() {
-            let bytes = std::fs::read(file.unwrap().path()).unwrap();
-            rest.push_str(&String::from_utf8_lossy(&bytes));
-        }
+    let rows = database.dump().await;
+    let Location::Embedded { data_dir } = &database.location else {
+        return rows;
+    };
+    // The last connection to be closed takes its log away, whose contents are in another file then.
+    let files = eventually("the files stay", async || bytes_of_files(data_dir).ok()).await;
+    rows + &files
+}
+
+fn bytes_of_files(folder: &Path) -> std::io::Result<String> {
+    let mut all = String::new();
+    for file in std::fs::read_dir(folder)? {
+        all.push_str(&String::from_utf8_lossy(&std::fs::read(file?.path())?));
     }
-    rest
+    Ok(all)
 }
 
 /// Requests of every kind that go well or wrong in every way; the problems that came of it.
