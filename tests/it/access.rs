@@ -100,7 +100,8 @@ async fn a_channel_may_have_tokens_of_any_algorithm_and_no_key(engine: Engine) {
         })
         .collect();
     let (cloud, database) = (Cloud::start().await, Database::create(engine).await);
-    let app = TestApp::start_configured(cloud, database, |toml| toml + &channels.concat()).await;
+    let app =
+        TestApp::start_configured(cloud, database, |toml| toml + channels.concat().as_str()).await;
 
     for (algorithm, private, _) in &kinds {
         let exp = (app.cloud.clock.now() + TimeDelta::minutes(1)).timestamp();

@@ -4,32 +4,13 @@ use std::path::Path;
 
 use reqwest::Method;
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::support::channel::{Channel, send};
+use crate::support::demo::Demo;
 use crate::support::patience::PATIENCE;
 use crate::support::process::{Process, command};
-
-/// A running demo, and the folder that it takes for temporary files.
-async fn start() -> (Process, TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let mut command = command(&["demo"]);
-    command.env("TMPDIR", folder.path());
-    let process = Process::start(command);
-    process.output_line("Ctrl-C stops it").await;
-    (process, folder)
-}
-
-/// The address after a name in what the demo prints.
-async fn address(process: &Process, name: &str) -> String {
-    let line = process.output_line(name).await;
-    let url = line
-        .split_whitespace()
-        .find(|word| word.starts_with("http://"));
-    url.unwrap().to_owned()
-}
 
 /// Sends the request that a line with curl describes.
 async fn send_as_curl_would(line: &str) -> Value {
@@ -72,12 +53,11 @@ fn is_empty(folder: &Path) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_line_that_is_printed_sends_a_message() {
-    let (mut process, folder) = start().await;
-    let facade = address(&process, "Facade").await;
-    let probes = address(&process, "Probes").await;
-    assert!(!is_empty(folder.path()), "where is the database?");
+    let mut demo = Demo::start().await;
+    let probes = demo.address("Probes").await;
+    assert!(!is_empty(demo.folder.path()), "where is the database?");
 
-    let line = process.output_line("curl -sS ").await;
+    let line = demo.process.output_line("curl -sS ").await;
     let sent = send_as_curl_would(&line).await;
 
     assert_eq!(sent["status"], "sent");
@@ -86,26 +66,27 @@ async fn the_line_that_is_printed_sends_a_message() {
         assert_eq!(again["conversation_id"], sent["conversation_id"]);
         assert!(again["sequence"].as_u64() > sent["sequence"].as_u64());
     }
-    let docs = Channel::new(&facade, "none").get("/docs/").await;
+    let docs = Channel::new(&demo.facade, "none").get("/docs/").await;
     assert_eq!(docs.status, 200);
     Channel::new(&probes, "none").get("").await.expect(200);
 
-    process.signal("INT").await;
-    assert_eq!(process.wait().await.code(), Some(0));
-    assert!(is_empty(folder.path()), "the database is still there");
+    demo.process.signal("INT").await;
+    assert_eq!(demo.process.wait().await.code(), Some(0));
+    assert!(is_empty(demo.folder.path()), "the database is still there");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_answer_arrives_where_the_printed_line_looks() {
-    let (process, _folder) = start().await;
+    let demo = Demo::start().await;
+    let process = &demo.process;
     let watching = process.output_line("curl -sSN ").await;
     let url = watching
         .split_whitespace()
         .find(|word| word.starts_with("http://"));
     let (base, path) = url.unwrap().split_at(url.unwrap().find("/v1").unwrap());
-    let demo = Channel::new(base, "demo-key");
+    let channel = Channel::new(base, "demo-key");
     assert!(watching.contains("'Authorization: Bearer demo-key'"));
-    let request = demo.request(Method::GET, path);
+    let request = channel.request(Method::GET, path);
     let mut events = request
         .header("accept", "text/event-stream")
         .send()
@@ -129,14 +110,14 @@ async fn the_answer_arrives_where_the_printed_line_looks() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_demos_run_beside_each_other() {
-    let (first, _first_folder) = start().await;
-    let (second, _second_folder) = start().await;
+    let first = Demo::start().await;
+    let second = Demo::start().await;
 
     for name in ["Facade", "Probes", "Simulated Cloud"] {
-        assert_ne!(address(&first, name).await, address(&second, name).await);
+        assert_ne!(first.address(name).await, second.address(name).await);
     }
-    for process in [&first, &second] {
-        send_as_curl_would(&process.output_line("curl -sS ").await).await;
+    for demo in [&first, &second] {
+        send_as_curl_would(&demo.process.output_line("curl -sS ").await).await;
     }
 }
 

@@ -21,6 +21,7 @@ mod support;
 mod access;
 mod actions;
 mod audit;
+mod browser;
 mod commands;
 mod configuration;
 mod crash;

@@ -180,7 +180,7 @@ async fn at_rest(database: &Database) -> String {
     };
     // The last connection to be closed takes its log away, whose contents are in another file then.
     let files = eventually("the files stay", async || bytes_of_files(data_dir).ok()).await;
-    rows + &files
+    rows + files.as_str()
 }
 
 fn bytes_of_files(folder: &Path) -> std::io::Result<String> {

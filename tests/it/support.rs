@@ -2,11 +2,13 @@
 //! and a channel that calls it.
 
 pub(crate) mod app;
+pub(crate) mod browser;
 pub(crate) mod channel;
 pub(crate) mod cloud;
 pub(crate) mod configuration;
 pub(crate) mod connection;
 pub(crate) mod database;
+pub(crate) mod demo;
 pub(crate) mod events;
 pub(crate) mod nginx;
 pub(crate) mod patience;

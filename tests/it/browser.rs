@@ -1,0 +1,3 @@
+//! The pages, used in a real browser.
+
+mod docs;

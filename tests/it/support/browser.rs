@@ -1,0 +1,175 @@
+//! A real browser, headless, in which a page is used as people use it: Chromium and its driver from the distribution.
+
+use std::process::Stdio;
+
+use thirtyfour::LoggingPrefsLogLevel;
+use thirtyfour::common::capabilities::chromium::ChromiumLikeCapabilities as _;
+use thirtyfour::prelude::*;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use super::patience::eventually;
+
+/// What the driver says once it listens, before the port.
+const LISTENING: &str = "started successfully on port ";
+
+/// Control, as WebDriver writes it, and a: what is typed next replaces all.
+const SELECT_ALL: &str = "\u{E009}a";
+
+/// A browser with one window of 1440 × 1000 pixels.
+#[derive(Debug)]
+pub(crate) struct Browser {
+    page: WebDriver,
+    /// Kills the driver, and with it the browser, where a test does not get to [`Browser::close`].
+    _driver: Child,
+}
+
+impl Browser {
+    /// Starts one that can reach this machine alone, so that a page that loads anything from elsewhere fails.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with these arguments besides, such as `--force-dark-mode`.
+    pub(crate) async fn start_with(arguments: &[&str]) -> Self {
+        let (driver, port) = start_driver().await;
+        let mut wanted = DesiredCapabilities::chrome();
+        let usual = [
+            "--headless=new",
+            // A container has neither the right to make a sandbox of its own nor much shared memory.
+            "--no-sandbox",
+            "--disable-dev-shm-usage",
+            "--disable-gpu",
+            "--lang=en",
+            "--window-size=1440,1000",
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+        ];
+        for argument in usual.iter().chain(arguments) {
+            wanted.add_arg(argument).unwrap();
+        }
+        wanted
+            .set_browser_log_level(LoggingPrefsLogLevel::Severe)
+            .unwrap();
+        let page = WebDriver::new(format!("http://127.0.0.1:{port}"), wanted)
+            .await
+            .expect("Chromium does not start; is it installed?");
+        Self {
+            page,
+            _driver: driver,
+        }
+    }
+
+    /// The driver's own functions, for what is rarely needed.
+    pub(crate) fn page(&self) -> &WebDriver {
+        &self.page
+    }
+
+    /// Goes to a page and waits until it is loaded.
+    pub(crate) async fn open(&self, url: &str) {
+        self.page.goto(url).await.unwrap();
+    }
+
+    /// Waits for an element that is shown.
+    pub(crate) async fn find(&self, css: &str) -> WebElement {
+        eventually(css, async || {
+            let element = self.page.find(By::Css(css)).await.ok()?;
+            element.is_displayed().await.ok()?.then_some(element)
+        })
+        .await
+    }
+
+    /// How many such elements there are now, shown or not.
+    pub(crate) async fn count(&self, css: &str) -> usize {
+        self.page.find_all(By::Css(css)).await.unwrap().len()
+    }
+
+    /// The text that an element shows now.
+    pub(crate) async fn text(&self, css: &str) -> String {
+        eventually(css, async || self.shown_text(css).await).await
+    }
+
+    /// Waits until an element shows this text, among others.
+    pub(crate) async fn shows(&self, css: &str, text: &str) {
+        eventually(&format!("{css} shows {text:?}"), async || {
+            self.shown_text(css).await?.contains(text).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until no such element is shown.
+    pub(crate) async fn hides(&self, css: &str) {
+        eventually(&format!("{css} goes"), async || {
+            for element in self.page.find_all(By::Css(css)).await.ok()? {
+                if element.is_displayed().await.unwrap_or_default() {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+    }
+
+    /// Clicks an element, once it can be clicked.
+    pub(crate) async fn click(&self, css: &str) {
+        eventually(&format!("{css} is clicked"), async || {
+            let element = self.page.find(By::Css(css)).await.ok()?;
+            element.click().await.ok()
+        })
+        .await;
+    }
+
+    /// Replaces what stands in a field by a text, as if it was typed, once the field can be written in.
+    pub(crate) async fn write(&self, css: &str, text: &str) {
+        self.press(css, SELECT_ALL).await;
+        self.press(css, text).await;
+    }
+
+    /// Presses keys in an element, such as `Key::Enter`, once it takes some.
+    pub(crate) async fn press(&self, css: &str, keys: impl Into<TypingData> + Clone) {
+        eventually(&format!("{css} takes keys"), async || {
+            let element = self.page.find(By::Css(css)).await.ok()?;
+            element.send_keys(keys.clone()).await.ok()
+        })
+        .await;
+    }
+
+    /// What the browser complained of since it was last asked: what it could not load, what a page's policy forbids,
+    /// errors of scripts.
+    pub(crate) async fn complaints(&self) -> Vec<String> {
+        let lines = self.page.browser_log().await.unwrap();
+        let severe = lines.into_iter().filter(|line| line.level == "SEVERE");
+        severe.map(|line| line.message).collect()
+    }
+
+    /// Ends it.
+    pub(crate) async fn close(self) {
+        self.page.quit().await.unwrap();
+    }
+
+    /// An element's text, if there is such an element; it may be replaced while it is looked at.
+    async fn shown_text(&self, css: &str) -> Option<String> {
+        self.page.find(By::Css(css)).await.ok()?.text().await.ok()
+    }
+}
+
+/// A driver on a port of its own.
+async fn start_driver() -> (Child, u16) {
+    let mut driver = Command::new("chromedriver")
+        .arg("--port=0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("chromedriver does not start; scripts/install installs it on Debian");
+    let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if let Some((_, port)) = line.split_once(LISTENING) {
+            let port = port.trim_end_matches('.').parse().unwrap();
+            // Whoever writes must find a reader.
+            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            return (driver, port);
+        }
+    }
+    panic!("chromedriver ended before it listened")
+}
