@@ -101,14 +101,8 @@ macro_rules! run {
     ($store:expr, $side:ident, |$db:ident| $query:expr) => {
         match &$store.engine {
             crate::store::Engine::Postgres(pool) => {
-                let mut lent = crate::store::postgres::Lent::take(pool, &$store.health).await?;
-                let statement = async {
-                    let $db = &mut *lent;
-                    Ok::<_, sqlx::Error>($query)
-                };
-                let outcome =
-                    crate::store::limits::within(crate::store::limits::STATEMENT, statement).await;
-                lent.settle(outcome)?
+                let statement = async |$db: &mut sqlx::PgConnection| Ok($query);
+                crate::store::postgres::Lent::run(pool, &$store.health, statement).await?
             }
             crate::store::Engine::Sqlite(sqlite) => {
                 let statement = async {

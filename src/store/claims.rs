@@ -7,9 +7,9 @@ use sqlx::types::Json;
 
 use super::idempotency::{Answer, ClaimedRow, KeyedRequest};
 use super::postgres::Lent;
-use super::together::{AllTogether, Question, Together};
+use super::together::{AllTogether, Question, Together, by_place};
 use super::tx::on;
-use super::{Engine, Error, Lease, Store, UserRef, limits};
+use super::{Engine, Error, Lease, Store, UserRef};
 use crate::types::ids::UserKey;
 use crate::types::message::MessageId;
 
@@ -111,10 +111,15 @@ struct Keys<'a> {
 
 impl<'a> Keys<'a> {
     fn of(questions: impl Iterator<Item = (&'a KeyedRequest, &'a Lease)>) -> Self {
+        Self::of_hashed(questions.map(|(request, lease)| (request.key.hash(), request, lease)))
+    }
+
+    /// The same where the keys are hashed already.
+    fn of_hashed(questions: impl Iterator<Item = ([u8; 32], &'a KeyedRequest, &'a Lease)>) -> Self {
         let (mut channels, mut hashes, mut leases) = (Vec::new(), Vec::new(), Vec::new());
-        for (request, lease) in questions {
+        for (hash, request, lease) in questions {
             channels.push(request.channel_id.as_str());
-            hashes.push(request.key.hash().to_vec());
+            hashes.push(hash.to_vec());
             leases.push(lease.id.as_str());
         }
         Self {
@@ -181,7 +186,8 @@ async fn begin_all(
     let column = |of: fn(&Begin) -> i64| -> Vec<i64> {
         sorted.iter().map(|(_, question)| of(question)).collect()
     };
-    let keys = Keys::of(sorted.iter().map(|(_, it)| (&it.request, &it.lease)));
+    let hashed = sorted.iter();
+    let keys = Keys::of_hashed(hashed.map(|(hash, it)| (*hash, &it.request, &it.lease)));
     let fingerprints: Vec<_> = sorted
         .iter()
         .map(|(_, it)| it.request.fingerprint.as_bytes())
@@ -190,7 +196,6 @@ async fn begin_all(
         .iter()
         .map(|(_, it)| it.message_id.to_string())
         .collect();
-    let mut lent = Lent::take(pool, &store.health).await?;
     let rows = sqlx::query_as(BEGIN_ALL)
         .bind(keys.channels)
         .bind(keys.hashes)
@@ -198,10 +203,8 @@ async fn begin_all(
         .bind(messages)
         .bind(keys.leases)
         .bind(column(|it| it.lease.until.timestamp_millis()))
-        .bind(column(|it| it.now.timestamp_millis()))
-        .fetch_all(&mut *lent);
-    let rows = limits::within(limits::STATEMENT, rows).await;
-    lent.settle(rows)
+        .bind(column(|it| it.now.timestamp_millis()));
+    Lent::run(pool, &store.health, async |db| rows.fetch_all(db).await).await
 }
 
 impl Question for Note {
@@ -240,17 +243,15 @@ impl Question for Note {
         let column =
             |of: fn(&Self) -> i64| -> Vec<i64> { questions.iter().map(|it| of(it)).collect() };
         let bodies: Vec<_> = questions.iter().map(|it| it.body.as_str()).collect();
-        let mut lent = Lent::take(pool, &store.health).await?;
         let rows = sqlx::query_scalar(NOTE_ALL)
             .bind(keys.channels)
             .bind(keys.hashes)
             .bind(keys.leases)
             .bind(column(|it| it.lease.until.timestamp_millis()))
             .bind(column(|it| it.user.0))
-            .bind(bodies)
-            .fetch_all(&mut *lent);
-        let rows = limits::within(limits::STATEMENT, rows).await;
-        Ok(at_places(&lent.settle(rows)?, questions.len()))
+            .bind(bodies);
+        let rows = Lent::run(pool, &store.health, async |db| rows.fetch_all(db).await).await?;
+        Ok(at_places(rows, questions.len()))
     }
 }
 
@@ -305,7 +306,6 @@ impl Question for Finish {
                 .map(|it| it.user.as_ref().map(of))
                 .collect()
         };
-        let mut lent = Lent::take(pool, &store.health).await?;
         let rows = sqlx::query_scalar(FINISH_ALL)
             .bind(keys.channels)
             .bind(keys.hashes)
@@ -315,21 +315,14 @@ impl Question for Finish {
             .bind(bodies)
             .bind(user(|user| user.account_id.as_str()))
             .bind(user(|user| user.namespace.as_str()))
-            .bind(user(|user| user.user_id.as_str()))
-            .fetch_all(&mut *lent);
-        let rows = limits::within(limits::STATEMENT, rows).await;
-        Ok(at_places(&lent.settle(rows)?, questions.len()))
+            .bind(user(|user| user.user_id.as_str()));
+        let rows = Lent::run(pool, &store.health, async |db| rows.fetch_all(db).await).await?;
+        Ok(at_places(rows, questions.len()))
     }
 }
 
 /// Which of so many are at one of these places.
-fn at_places(places: &[i64], count: usize) -> Vec<bool> {
-    let mut all = vec![false; count];
-    for place in places {
-        let place = usize::try_from(*place).ok();
-        if let Some(this) = place.and_then(|place| all.get_mut(place)) {
-            *this = true;
-        }
-    }
-    all
+fn at_places(places: Vec<i64>, count: usize) -> Vec<bool> {
+    let places = places.into_iter().map(|place| (place, ()));
+    by_place(count, places, |is_there, ()| *is_there = true)
 }

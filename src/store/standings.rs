@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::postgres::Lent;
-use super::together::{AllTogether, Question, Together};
+use super::together::{AllTogether, Question, Together, by_place};
 use super::users::{StandingRow, standing_of};
-use super::{Engine, Error, Store, limits};
+use super::{Engine, Error, Store};
 use crate::types::ids::UserKey;
 
 /// The look-up of each stands apart (`OFFSET 0`), so that it goes by index whatever PostgreSQL expects of the tables. How long
@@ -51,14 +51,11 @@ impl Question for LookUp {
                 let column = |of: fn(&UserKey) -> &str| -> Vec<&str> {
                     questions.iter().map(|LookUp(key)| of(key)).collect()
                 };
-                let mut lent = Lent::take(pool, &store.health).await?;
                 let rows = sqlx::query_as(IN_POSTGRES)
                     .bind(column(|key| key.account_id.as_str()))
                     .bind(column(|key| key.namespace.as_str()))
-                    .bind(column(|key| key.user_id.as_str()))
-                    .fetch_all(&mut *lent);
-                let rows = limits::within(limits::STATEMENT, rows).await;
-                lent.settle(rows)?
+                    .bind(column(|key| key.user_id.as_str()));
+                Lent::run(pool, &store.health, async |db| rows.fetch_all(db).await).await?
             }
             Engine::Sqlite(sqlite) => {
                 let keys = questions
@@ -71,13 +68,9 @@ impl Question for LookUp {
                 store.health.note(rows.await)?
             }
         };
-        let mut found: Vec<_> = questions.iter().map(|_| None).collect();
-        for Row { place, row } in rows {
-            let place = usize::try_from(place).ok();
-            if let Some(place) = place.and_then(|place| found.get_mut(place)) {
-                *place = Some(row);
-            }
-        }
-        Ok(found)
+        let rows = rows.into_iter().map(|it| (it.place, it.row));
+        Ok(by_place(questions.len(), rows, |found, row| {
+            *found = Some(row);
+        }))
     }
 }

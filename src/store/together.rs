@@ -199,3 +199,19 @@ fn answer<Q: Question>(
         let _gone = asked.answer.send(answer);
     }
 }
+
+/// The answers to so many questions, in their order, of rows that each come with the place of their question.
+pub(super) fn by_place<R, A: Default>(
+    count: usize,
+    rows: impl IntoIterator<Item = (i64, R)>,
+    add: impl Fn(&mut A, R),
+) -> Vec<A> {
+    let mut answers: Vec<A> = std::iter::repeat_with(A::default).take(count).collect();
+    for (place, row) in rows {
+        let place = usize::try_from(place).ok();
+        if let Some(answer) = place.and_then(|place| answers.get_mut(place)) {
+            add(answer, row);
+        }
+    }
+    answers
+}

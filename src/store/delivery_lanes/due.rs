@@ -6,8 +6,8 @@ use super::Lane;
 use crate::store::deliveries::time;
 use crate::store::parent::ParentRow;
 use crate::store::postgres::Lent;
-use crate::store::together::{AllTogether, Question, Together};
-use crate::store::{Engine, Error, Store, limits};
+use crate::store::together::{AllTogether, Question, Together, by_place};
+use crate::store::{Engine, Error, Store};
 use crate::types::ids::ChannelId;
 use crate::types::trace::Parent;
 
@@ -138,21 +138,16 @@ impl Question for Due {
         let channels: Vec<_> = questions.iter().map(|it| it.channel_id.as_str()).collect();
         let users: Vec<_> = questions.iter().map(|it| it.user).collect();
         let longest = questions.iter().map(|it| it.limit).max();
-        let mut lent = Lent::take(pool, &store.health).await?;
         let rows = sqlx::query_as(IN_POSTGRES)
             .bind(channels)
             .bind(users)
-            .bind(i64::from(longest.unwrap_or_default()))
-            .fetch_all(&mut *lent);
-        let rows = limits::within(limits::STATEMENT, rows).await;
-        let rows: Vec<DueRow> = lent.settle(rows)?;
-        let mut found: Vec<_> = questions.iter().map(|_| Vec::new()).collect();
-        for row in rows {
-            let place = usize::try_from(row.place).ok();
-            if let Some(place) = place.and_then(|place| found.get_mut(place)) {
-                place.push(row);
-            }
-        }
+            .bind(i64::from(longest.unwrap_or_default()));
+        let rows = Lent::run(pool, &store.health, async |db| rows.fetch_all(db).await);
+        let rows: Vec<DueRow> = rows.await?;
+        let rows = rows.into_iter().map(|row| (row.place, row));
+        let mut found = by_place(questions.len(), rows, |found: &mut Vec<_>, row| {
+            found.push(row);
+        });
         for (rows, question) in found.iter_mut().zip(questions) {
             rows.truncate(usize::try_from(question.limit).unwrap_or(usize::MAX));
         }

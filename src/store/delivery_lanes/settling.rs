@@ -13,7 +13,7 @@ use super::{DueEvent, Lane};
 use crate::store::postgres::Lent;
 use crate::store::together::{AllTogether, Question, Together};
 use crate::store::tx::{Tx, on};
-use crate::store::{DeliveryState, Engine, Error, Store, limits};
+use crate::store::{DeliveryState, Engine, Error, Store};
 use crate::types::event::EventType;
 use crate::types::ids::ChannelId;
 
@@ -319,14 +319,12 @@ impl Question for Settle {
             .collect();
         ordered.sort_by_key(|it| (&it.channel_id, it.user));
         let lanes: Vec<_> = ordered.iter().map(|it| it.lane_id).collect();
-        let mut lent = Lent::take(pool, &store.health).await?;
         let rows = sqlx::query_as(IN_POSTGRES)
             .bind(Json(questions))
             .bind(&events)
-            .bind(&lanes)
-            .fetch_all(&mut *lent);
-        let rows = limits::within(limits::STATEMENT, rows).await;
-        let kept: HashSet<(i64, String)> = lent.settle(rows)?.into_iter().collect();
+            .bind(&lanes);
+        let rows = Lent::run(pool, &store.health, async |db| rows.fetch_all(db).await).await?;
+        let kept: HashSet<(i64, String)> = rows.into_iter().collect();
         let is_kept = |it: &&Self| kept.contains(&(it.lane_id, it.lease_id.clone()));
         Ok(questions.iter().map(is_kept).collect())
     }

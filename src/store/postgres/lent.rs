@@ -44,6 +44,17 @@ impl Lent {
         })
     }
 
+    /// Runs one statement within its limit on a connection that is taken for it.
+    pub(in crate::store) async fn run<T>(
+        pool: &PgPool,
+        health: &Health,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Error> {
+        let mut lent = Self::take(pool, health).await?;
+        let outcome = limits::within(limits::STATEMENT, statement(&mut lent)).await;
+        lent.settle(outcome)
+    }
+
     /// What became of a statement; its failure may be the connection's last.
     pub(in crate::store) fn settle<T>(
         &mut self,
