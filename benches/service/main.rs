@@ -1,7 +1,7 @@
 //! The service under load, beside an nginx that carries the same bytes to the same upstream.
 //!
 //! `scripts/bench` runs it, docs/performance.md tells what it measures and how. Everything is a process of its own: `cloud`
-//! is an nginx whose answers never change, `bed` the service with its database, which `fill` has filled, `load` drives wrk,
+//! is an nginx whose answers never change, `bare` a proxy of our libraries that does nothing else, `bed` the service with its database, which `fill` has filled, `load` drives wrk,
 //! `readers` waits for events, `deliveries` waits until they are delivered, `machine` reads what the system has counted for a
 //! process, and `report` sets each figure beside that of nginx in the same run, and beside the `goals`.
 
@@ -14,6 +14,7 @@
 )]
 #![expect(clippy::print_stdout, reason = "the figures are what is asked for")]
 
+mod bare;
 mod bed;
 mod cloud;
 mod database;
@@ -34,6 +35,7 @@ mod report;
 use std::env;
 use std::time::Duration;
 
+use bare::Bare;
 use bed::{Bed, Engine, Site};
 use cloud::Cloud;
 use figures::Figures;
@@ -86,6 +88,9 @@ impl Settings {
 }
 
 fn main() {
+    if let Ok(upstream) = env::var(bare::UPSTREAM) {
+        return bare::serve(&upstream);
+    }
     // What cargo bench hands on, such as --bench, says nothing here.
     let settings = Settings::from_environment();
     let machine = Machine::look();
@@ -104,6 +109,10 @@ fn main() {
         );
         report.reference(connections, &nginx);
     }
+    let bare = Bare::start(&machine, &cloud);
+    let figures = load.run(bare.address(), MANY, &Call::Message(FEW), &[bare.process()]);
+    report.libraries(&figures);
+    drop(bare);
     for engine in [Engine::Postgres, Engine::Sqlite] {
         let plain = |users| (users, None);
         let beside = |waiting| (fill::FREE + MANY_WAITING, Some(waiting));

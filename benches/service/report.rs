@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::MANY;
 use crate::bed::{Bed, Site};
 use crate::figures::Figures;
 use crate::goals;
@@ -50,6 +51,11 @@ impl Report {
     pub(crate) fn reference(&mut self, connections: u32, figures: &Figures) {
         self.references.push((connections, figures.clone()));
         self.show("nginx", connections, figures);
+    }
+
+    /// What the libraries cost with nothing between them.
+    pub(crate) fn libraries(&mut self, figures: &Figures) {
+        self.show("axum and hyper alone", MANY, figures);
     }
 
     /// Takes down what was measured.

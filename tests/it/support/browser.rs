@@ -13,7 +13,7 @@ use super::patience::eventually;
 /// What the driver says once it listens, before the port.
 const LISTENING: &str = "started successfully on port ";
 
-/// Control, as WebDriver writes it, and a: what is typed next replaces all.
+/// Control, as `WebDriver` writes it, and a: what is typed next replaces all.
 const SELECT_ALL: &str = "\u{E009}a";
 
 /// A browser with one window of 1440 × 1000 pixels.

@@ -21,12 +21,19 @@ pub(crate) struct Server {
     /// Before each of its programs: what makes the caller somebody whom it does not refuse.
     disguise: Vec<String>,
     port: u16,
+    /// Settings of its own, as its program takes them.
+    settings: &'static str,
     guard: Child,
 }
 
 impl Server {
     /// Makes a cluster and starts it.
     pub(crate) fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// The same with these settings, such as `-c work_mem=8MB`.
+    pub(crate) fn start_with(settings: &'static str) -> Self {
         let programs = output(
             Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres"))
                 .arg("--programs"),
@@ -56,6 +63,7 @@ impl Server {
             programs,
             disguise,
             port: 0,
+            settings,
             guard,
         };
         let initdb = server.run(
@@ -94,8 +102,8 @@ impl Server {
 
     fn try_start(&self) -> bool {
         let options = format!(
-            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c max_connections=100",
-            self.port, self.folder
+            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c max_connections=100 {}",
+            self.port, self.folder, self.settings
         );
         self.command("pg_ctl")
             .args([
