@@ -25,10 +25,16 @@ pub(super) const RETURN: Duration = STATEMENT;
 
 /// What the server is told with each connection. Statements of ours take milliseconds, and waiting for a row that another
 /// has locked does not help who asked; a transaction that stands still is one of a replica that does.
-pub(super) const OF_SERVER: [(&str, &str); 3] = [
+///
+/// Also that it goes by index wherever there is one: a plan that was made, and kept, while a queue was empty would read all of
+/// it for every request of a backlog (queued messages: 600 to 850 instead of 205 µs each). Plans without an index seem so dear
+/// then that they would be compiled, which takes longer than they do.
+pub(super) const OF_SERVER: [(&str, &str); 5] = [
     ("statement_timeout", "5s"),
     ("lock_timeout", "2s"),
     ("idle_in_transaction_session_timeout", "10s"),
+    ("enable_seqscan", "off"),
+    ("jit", "off"),
 ];
 
 /// The same for migrations: an index may take long to build, but a migration that waits for a lock holds up all who come

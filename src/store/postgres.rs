@@ -117,7 +117,7 @@ mod tests {
     fn the_server_is_told_its_limits() {
         assert_eq!(
             told("postgres://db/bridge"),
-            "-c statement_timeout=5s -c lock_timeout=2s -c idle_in_transaction_session_timeout=10s"
+            "-c statement_timeout=5s -c lock_timeout=2s -c idle_in_transaction_session_timeout=10s -c enable_seqscan=off -c jit=off"
         );
     }
 
@@ -125,7 +125,7 @@ mod tests {
     fn a_limit_in_the_url_comes_before_ours() {
         assert_eq!(
             told("postgres://db/bridge?options=-c%20statement_timeout%3D20s"),
-            "-c statement_timeout=20s -c lock_timeout=2s -c idle_in_transaction_session_timeout=10s"
+            "-c statement_timeout=20s -c lock_timeout=2s -c idle_in_transaction_session_timeout=10s -c enable_seqscan=off -c jit=off"
         );
     }
 }

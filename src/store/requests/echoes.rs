@@ -56,14 +56,14 @@ pub(in crate::store) async fn hear_echoes(
                  SELECT id FROM users
                  WHERE id = ANY (ARRAY(SELECT CAST(value ->> 'user' AS BIGINT) FROM json_each($1))) AND waiting > 0
                    AND EXISTS (SELECT 1 FROM requests r
-                               WHERE r.user_ref = users.id AND r.settled_at IS NULL AND r.state = 'unknown')
+                               WHERE r.user_ref = users.id AND COALESCE(r.settled_at, 0) = 0 AND r.state = 'unknown')
                  ORDER BY id FOR NO KEY UPDATE))"
         }
         Side::Sqlite(_) => {
             "UPDATE users SET send_at = $2
              WHERE id IN (SELECT CAST(value ->> 'user' AS BIGINT) FROM json_each($1)) AND waiting > 0
                AND EXISTS (SELECT 1 FROM requests r
-                           WHERE r.user_ref = users.id AND r.settled_at IS NULL AND r.state = 'unknown')"
+                           WHERE r.user_ref = users.id AND COALESCE(r.settled_at, 0) = 0 AND r.state = 'unknown')"
         }
     };
     on!(tx, |db| sqlx::query(hurry)

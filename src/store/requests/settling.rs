@@ -218,8 +218,8 @@ async fn write<'a>(
                  attempts = attempts + CAST(k.value ->> 'tries' AS BIGINT)
              FROM json_each($1) AS k
              WHERE requests.id = k.value ->> 'id'
-               -- IS NULL would have PostgreSQL read all that wait, where it expects few
-               AND COALESCE(settled_at, 0) = 0
+               -- by settled_at PostgreSQL would find all that wait, and read them where it expects few
+               AND state NOT IN ('sent', 'failed')
              RETURNING requests.id",
         )
         .bind(rows)

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::log::{channel, event};
 use super::{at, key, lease};
 use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
 
 on_both_engines!(
     requests_are_given_in_the_order_in_which_they_came,
@@ -38,6 +39,48 @@ on_both_engines!(
     one_row_is_made_for_a_user_whom_many_ask_for_at_once,
     those_who_keep_settle_and_claim_beside_each_other_never_wait_in_a_circle,
 );
+
+/// PostgreSQL keeps the plan that it makes while a queue is empty, where reading all of it is cheapest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_is_not_read_for_each_request_of_it() {
+    let database = Database::create(Engine::Postgres).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let first_requests = async |count| {
+        for _ in 0..count {
+            assert!(store.first_request(user).await.unwrap().is_none());
+        }
+    };
+    database.execute("VACUUM ANALYZE requests").await;
+    // It plans anew each of the first five times.
+    first_requests(6).await;
+    database
+        .execute(
+            "WITH u AS (INSERT INTO users (account_id, namespace, user_id, created_at)
+                        SELECT 'a', 'n', g::text, 1 FROM generate_series(1, 2000) g RETURNING id)
+             INSERT INTO requests (id, user_ref, channel_id, kind, body, state, created_at, expires_at)
+             SELECT 'm' || id, id, 'sms', 'text', '', 'waiting', 1, 2 FROM u",
+        )
+        .await;
+
+    first_requests(20).await;
+
+    // A connection tells of what it has read when it ends, at the latest.
+    store.close().await;
+    let mut connection = database.connection().await;
+    let read = eventually("it is told what was read", async || {
+        let (scans, read): (i64, i64) = sqlx::query_as(
+            "SELECT SUM(i.idx_scan)::BIGINT, (SUM(i.idx_tup_read) + MIN(t.seq_tup_read))::BIGINT
+             FROM pg_stat_user_indexes i JOIN pg_stat_user_tables t USING (relid) WHERE t.relname = 'requests'",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+        (scans >= 26).then_some(read)
+    })
+    .await;
+    assert!(read < 2000, "{read} entries were read");
+}
 
 fn message(number: u128) -> MessageId {
     MessageId::new(Uuid::from_u128(number))
