@@ -5,6 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::agent::Script;
 use super::hooks::Webhook;
+use super::stage::Stage;
 
 /// What a sandbox is made with.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +20,8 @@ pub struct Options {
     pub webhooks: Vec<Webhook>,
     /// Whether an agent answers by itself, and how fast.
     pub agent: Option<Script>,
+    /// What stands around the Cloud.
+    pub stage: Stage,
 }
 
 /// An app installation of one account.

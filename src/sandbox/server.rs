@@ -14,7 +14,9 @@ use super::faults::{Answer, Fault};
 use super::operation::{Operation, Place};
 use super::recording::RecordedRequest;
 use super::refusal::Refusal;
-use super::{Sandbox, control, domains, idp, messaging, monitoring, sentinel, storage, temp_urls};
+use super::{
+    Sandbox, control, domains, idp, messaging, monitoring, page, sentinel, storage, temp_urls,
+};
 
 /// Bytes: above the largest file that the Cloud takes, 5 MB on some of the vendor's pages.
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
@@ -36,6 +38,7 @@ pub(super) fn router(sandbox: &Sandbox) -> Router {
     served
         .fallback(|State(sandbox), request| receive(sandbox, None, Place::default(), request))
         .nest("/_sandbox", control::router())
+        .merge(page::router())
         .with_state(sandbox.clone())
 }
 

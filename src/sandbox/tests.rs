@@ -6,6 +6,7 @@ mod control;
 mod domains;
 mod hooks;
 mod opening;
+mod page;
 mod receiver;
 mod sending;
 mod storage;
