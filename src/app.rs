@@ -136,6 +136,13 @@ impl App {
         })
     }
 
+    /// Puts something around the facade, such as what looks on at its requests.
+    #[must_use]
+    pub fn around_facade(mut self, wrap: impl FnOnce(Router) -> Router) -> Self {
+        self.facade = wrap(self.facade);
+        self
+    }
+
     /// What the service keeps.
     #[must_use]
     pub fn store(&self) -> &Store {

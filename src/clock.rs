@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use uuid::{NoContext, Timestamp, Uuid};
 
 /// Tells the time of day.
@@ -77,6 +77,59 @@ impl Clock for ManualClock {
     }
 }
 
+/// A clock that goes as another one does, and can be moved ahead of it.
+#[derive(Debug)]
+pub struct ShiftedClock {
+    base: SharedClock,
+    ahead_ms: AtomicI64,
+}
+
+impl ShiftedClock {
+    /// The farthest that it can be ahead, in seconds: a hundred years.
+    pub const FARTHEST: u32 = 3_155_760_000;
+
+    /// A clock that shows what `base` does until it is moved.
+    #[must_use]
+    pub fn new(base: SharedClock) -> Self {
+        Self {
+            base,
+            ahead_ms: AtomicI64::new(0),
+        }
+    }
+
+    /// Moves the clock ahead by so many seconds; says whether it can be so far ahead, and is moved then alone.
+    #[must_use]
+    pub fn advance(&self, seconds: u32) -> bool {
+        let farthest = i64::from(Self::FARTHEST) * 1000;
+        let moved = |ahead: i64| {
+            let ahead = ahead.saturating_add(i64::from(seconds) * 1000);
+            (ahead <= farthest).then_some(ahead)
+        };
+        self.ahead_ms
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, moved)
+            .is_ok()
+    }
+
+    /// How many seconds it is ahead.
+    #[must_use]
+    pub fn ahead(&self) -> i64 {
+        self.ahead_ms.load(Ordering::SeqCst) / 1000
+    }
+
+    /// The clock that it goes by.
+    #[must_use]
+    pub fn base(&self) -> &dyn Clock {
+        &*self.base
+    }
+}
+
+impl Clock for ShiftedClock {
+    fn now(&self) -> DateTime<Utc> {
+        let ahead = self.ahead_ms.load(Ordering::SeqCst);
+        self.base.now() + TimeDelta::milliseconds(ahead)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +142,32 @@ mod tests {
         assert_eq!(clock.now(), start);
         clock.advance(chrono::Duration::seconds(90));
         assert_eq!(clock.now_ms(), 1_800_000_090_123);
+    }
+
+    #[test]
+    fn a_shifted_clock_goes_as_its_base_does_and_is_ahead_of_it() {
+        let start = DateTime::from_timestamp_millis(1_800_000_000_123).unwrap();
+        let base = Arc::new(ManualClock::new(start));
+        let clock = ShiftedClock::new(base.clone());
+        assert_eq!(clock.now(), start);
+
+        assert!(clock.advance(60));
+        assert!(clock.advance(30));
+        base.advance(chrono::Duration::seconds(5));
+
+        assert_eq!(clock.now_ms(), 1_800_000_095_123);
+        assert_eq!(clock.base().now_ms(), 1_800_000_005_123);
+        assert_eq!(clock.ahead(), 90);
+    }
+
+    #[test]
+    fn a_shifted_clock_is_never_more_than_a_hundred_years_ahead() {
+        let clock = ShiftedClock::new(Arc::new(SystemClock));
+
+        assert!(clock.advance(ShiftedClock::FARTHEST));
+        assert!(!clock.advance(1));
+
+        assert_eq!(clock.ahead(), i64::from(ShiftedClock::FARTHEST));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! in either of them shows as a refused request. Where the real Cloud forgives or ignores what its documents do not
 //! allow, the sandbox refuses, and its answer names the member and what was expected.
 //!
-//! Every request takes one path (`server`): it is recorded, meets the fault that was ordered for it, and is
+//! Every request takes one path (`server`): it is recorded, shown on the [`wire`], meets the fault that was ordered for it, and is
 //! answered by the part that plays that service: `domains`, `sentinel`, `idp`, `messaging`, `monitoring` and
 //! `storage`. A new endpoint is a variant of [`Operation`] and a function beside these. All state is in memory,
 //! behind one lock that is never held across an `await`; releasing it tells those who subscribed ([`hooks`]) what its
@@ -41,7 +41,9 @@ pub mod stage;
 mod storage;
 mod surveys;
 mod temp_urls;
+mod time;
 mod tokens;
+mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -50,10 +52,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Bytes;
 
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, ShiftedClock};
 
 pub use conversations::{Consumer, Conversation, Dialog, DialogKind, Event, Stage};
-pub use faults::{Answer, Fault, Reply};
+pub use faults::{Answer, Delay, Fault, Reply};
 pub use notification::Kind;
 pub use operation::Operation;
 pub use options::{Behaviour, Credentials, LookupForm, Options};
@@ -61,15 +63,17 @@ pub use participant::{Audience, Participant, Role};
 pub use recording::RecordedRequest;
 pub use tokens::Error;
 
-use agent::Hearing;
+use agent::{Hearing, Script};
 use announcements::{Announcements, Held};
 use conversations::Conversations;
 use faults::Faults;
 use files::Files;
 use hooks::Hooks;
 use recording::Recording;
+use stage::channel::Callback;
 use temp_urls::TempUrls;
 use tokens::Tokens;
+use wire::Wire;
 
 /// A simulated Cloud; clones share it.
 #[derive(Clone, Debug)]
@@ -78,10 +82,14 @@ pub struct Sandbox(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     clock: SharedClock,
+    /// The same clock, as it can be moved.
+    shift: Arc<ShiftedClock>,
     options: Options,
     tokens: Tokens,
     temp_urls: TempUrls,
     client: hooks::Client,
+    wire: Wire,
+    callback: Callback,
     state: Mutex<State>,
 }
 
@@ -97,6 +105,8 @@ struct State {
     files: Files,
     announcements: Announcements,
     hooks: Hooks,
+    /// The script by which an agent answers, if one does.
+    script: Option<Arc<Script>>,
     hearing: Hearing,
 }
 
@@ -107,19 +117,25 @@ impl Sandbox {
     ///
     /// When no keys or no HTTP client could be made.
     pub fn new(clock: SharedClock, options: Options) -> Result<Self, Error> {
+        let shift = Arc::new(ShiftedClock::new(clock));
+        let clock: SharedClock = Arc::clone(&shift) as SharedClock;
         let mut state = State {
             behaviour: options.behaviour,
+            script: options.agent.clone().map(Arc::new),
             ..State::default()
         };
         for webhook in &options.webhooks {
             state.hooks.subscribe(webhook.clone());
         }
         Ok(Self(Arc::new(Shared {
+            wire: Wire::new(Arc::clone(&clock)),
             clock,
+            shift,
             options,
             tokens: Tokens::generate()?,
             temp_urls: TempUrls::generate()?,
             client: hooks::Client::new()?,
+            callback: Callback::default(),
             state: Mutex::new(state),
         })))
     }
@@ -137,7 +153,7 @@ impl Sandbox {
 
     /// Forgets the requests so far.
     pub fn clear_requests(&self) {
-        self.state().recording = Recording::default();
+        self.state().recording.clear();
     }
 
     /// A copy of every conversation, in the order of their opening.
@@ -178,6 +194,12 @@ impl Sandbox {
         self.state().faults.push(fault);
     }
 
+    /// The faults that are still to strike, each with the times that are left of it.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Fault> {
+        self.state().faults.list()
+    }
+
     /// Takes back the faults that have not struck yet, each with the times that were left of it.
     #[must_use]
     pub fn withdraw_faults(&self) -> Vec<Fault> {
@@ -189,16 +211,27 @@ impl Sandbox {
         self.state().behaviour = behaviour;
     }
 
-    /// Forgets requests, faults, conversations, files and notifications; tokens, behaviour and subscriptions stay.
+    /// Forgets requests, faults, conversations, files, notifications and what is on the wire; tokens, behaviour, subscriptions,
+    /// the agent's script and the clock stay.
     pub fn reset(&self) {
+        self.0.wire.clear();
         let mut state = self.state();
         let mut hooks = std::mem::take(&mut state.hooks);
         hooks.reset();
+        let mut recording = std::mem::take(&mut state.recording);
+        recording.clear();
         *state = State {
             behaviour: state.behaviour,
+            script: state.script.take(),
+            recording,
             hooks,
             ..State::default()
         };
+    }
+
+    /// Ends those who follow the wire, since a stop would wait for them.
+    pub fn end(&self) {
+        self.0.wire.end();
     }
 
     /// The state stays consistent when a holder of the lock panics, since each change is a single step.

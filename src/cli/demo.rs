@@ -20,6 +20,7 @@ use crate::http::Proxy;
 use crate::lifecycle::Lifecycle;
 use crate::sandbox::agent::Script;
 use crate::sandbox::hooks::{Algorithm, Retry, Webhook};
+use crate::sandbox::stage::{Bridge, Demo, Stage};
 use crate::sandbox::{self, Sandbox};
 
 const API_KEY: &str = "demo-key";
@@ -37,10 +38,17 @@ pub(super) async fn run() -> anyhow::Result<ExitCode> {
         facade: listeners.facade.local_addr()?,
         admin: listeners.admin.local_addr()?,
     };
+    let token_key = Key::random().to_base64();
     let settings = Environment::from([
         ("CLOUD".to_owned(), format!("http://{}", urls.cloud)),
+        (
+            "CLOUD_BY_NAME".to_owned(),
+            format!("http://localhost:{}", urls.cloud.port()),
+        ),
         ("KEY".to_owned(), API_KEY.to_owned()),
         ("SEALING_KEY".to_owned(), Key::random().to_base64()),
+        ("TOKEN_KEY".to_owned(), token_key.clone()),
+        ("CALLBACK_KEY".to_owned(), Key::random().to_base64()),
         (
             "DATA_DIR".to_owned(),
             data_dir.path().to_string_lossy().into_owned(),
@@ -53,10 +61,13 @@ pub(super) async fn run() -> anyhow::Result<ExitCode> {
         sandbox::Options {
             webhooks: webhooks(&config, urls.facade)?,
             agent: Some(Script::default()),
+            stage: stage(&config, urls.facade, token_key)?,
             ..sandbox::Options::default()
         },
     )?;
-    let app = App::build(&config, Arc::new(SystemClock), Proxy::None, life.clone()).await?;
+    let app = App::build(&config, Arc::new(SystemClock), Proxy::None, life.clone())
+        .await?
+        .around_facade(|facade| sandbox.watch(facade));
     // The simulated Cloud stops after the service, which may still be talking to it.
     let cloud = serve_until(cloud, sandbox.router(), std::future::pending());
     super::print(&urls.welcome())?;
@@ -64,6 +75,20 @@ pub(super) async fn run() -> anyhow::Result<ExitCode> {
         in_time = app.serve(listeners) => Ok(super::stopped(in_time)),
         () = cloud => Ok(ExitCode::FAILURE),
     }
+}
+
+/// What the simulated Cloud's page has beside the Cloud: the service, and the channel as whose users it calls.
+fn stage(config: &Config, facade: SocketAddr, token_key: String) -> anyhow::Result<Stage> {
+    let channel = config.channels.first().context("the demo has no channel")?;
+    Ok(Stage {
+        bridge: Some(Bridge {
+            url: format!("http://{facade}").parse()?,
+        }),
+        demo: Some(Demo {
+            channel: channel.id.to_string(),
+            token_key: token_key.into(),
+        }),
+    })
 }
 
 /// Has each account's notifications sent to the service, signed as its configuration expects.

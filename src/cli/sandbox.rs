@@ -13,6 +13,7 @@ use crate::clock::SystemClock;
 use crate::lifecycle::Lifecycle;
 use crate::sandbox::agent::Script;
 use crate::sandbox::hooks::{self, Algorithm, Retry, Webhook};
+use crate::sandbox::stage::{self, Bridge, Stage};
 use crate::sandbox::{self, Sandbox};
 
 /// Seconds: the example in the vendor's documentation of webhooks, one day.
@@ -46,6 +47,14 @@ pub(super) struct Options {
         hide_env_values = true
     )]
     client_secret: Option<SecretString>,
+    #[arg(
+        long,
+        help = "The bridge that the page calls as a user whose token it is given, such as http://127.0.0.1:8080",
+        env = "SANDBOX_BRIDGE_URL",
+        value_name = "URL",
+        value_parser = stage::read_bridge
+    )]
+    bridge_url: Option<Url>,
     /// Have an agent answer by script
     #[arg(long)]
     agent: bool,
@@ -67,6 +76,7 @@ impl Options {
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let life = Lifecycle::until_signal()?;
     let webhook = options.webhook();
+    let bridge = options.bridge_url.map(|url| Bridge { url });
     let told = webhook.as_ref().map(|webhook| {
         format!(
             "It tells {} what happens in account {}\n",
@@ -78,6 +88,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         sandbox::Options {
             webhooks: webhook.into_iter().collect(),
             agent: options.agent.then(Script::default),
+            stage: Stage { bridge, demo: None },
             ..sandbox::Options::default()
         },
     )?;
@@ -89,7 +100,11 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         told.unwrap_or_default()
     ))?;
     let stopping = life.clone();
-    let stop = async move { stopping.stopping().await };
+    let ending = sandbox.clone();
+    let stop = async move {
+        stopping.stopping().await;
+        ending.end();
+    };
     let serving = serve_until(listener, sandbox.router(), stop);
     Ok(super::stopped(life.finish(serving).await))
 }

@@ -1,6 +1,7 @@
 //! The brand's side of a conversation: what agents, bots and managers do in it.
 
 mod action;
+mod casting;
 pub(super) mod control;
 mod script;
 
@@ -8,6 +9,8 @@ pub use action::{AcceptStatus, Action, Attachment, ChatState, Choice, Rich, Spea
 pub use script::Script;
 
 pub(super) use script::{Hearing, listen};
+
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -35,6 +38,11 @@ pub enum Refused {
 }
 
 impl Sandbox {
+    /// Has an agent answer by this script from now on, or none; what is being answered by another is left there.
+    pub fn set_script(&self, script: Option<Script>) {
+        self.state().script = script.map(Arc::new);
+    }
+
     /// Has someone of the brand do something in a conversation; the sequence in the dialog, of what takes one.
     ///
     /// An agent who does something without having joined joins first.

@@ -49,6 +49,7 @@ impl Drop for Held<'_> {
             conversations,
             announcements,
             hooks,
+            script,
             hearing,
             ..
         } = &mut *self.state;
@@ -58,7 +59,9 @@ impl Drop for Held<'_> {
                 hooks.push(&notification, now);
             }
             for published in news.events {
-                agent::listen(self.sandbox, hearing, conversation, published);
+                if let Some(script) = script {
+                    agent::listen(self.sandbox, script, hearing, conversation, published);
+                }
             }
         }
         hooks::courier::start_where_needed(self.sandbox, hooks);

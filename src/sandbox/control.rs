@@ -1,17 +1,27 @@
 //! The sandbox's own control over HTTP, under `/_sandbox/`: what a test in another process has instead of the Rust
-//! functions. These requests are not recorded and meet no fault.
+//! functions. These requests are not recorded and meet no fault; what is wrong with one is told in the `error` of its
+//! answer.
 
-use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::StatusCode;
+mod order;
+
+use std::collections::BTreeMap;
+
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
+use axum::http::{Method, StatusCode, Uri};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
+use serde::de::IntoDeserializer as _;
+use serde::de::value::{Error as Unread, StringDeserializer};
 
-use super::faults::Fault;
-use super::{Sandbox, agent, hooks, surveys};
+use super::operation::Operation;
+use super::recording::{RecordedRequest, read_form};
+use super::refusal::Refusal;
+use super::{Sandbox, agent, faults, hooks, storage, surveys, time, tokens, wire};
+pub(super) use order::Order;
 
 /// Bytes: an agent's file of 5 MB in base64, and some more.
-const BODY_LIMIT: usize = 8 * 1024 * 1024;
+pub(super) const BODY_LIMIT: usize = 8 * 1024 * 1024;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,46 +32,105 @@ struct Closing {
 
 pub(super) fn router() -> Router<Sandbox> {
     Router::new()
-        .route(
-            "/requests",
-            get(async |State(sandbox): State<Sandbox>| Json(sandbox.requests())),
-        )
+        .route("/requests", get(requests).delete(forget_requests))
         .route(
             "/conversations",
             get(async |State(sandbox): State<Sandbox>| Json(sandbox.conversations())),
         )
-        .route(
-            "/conversations/{id}/close",
-            post(
-                async |State(sandbox): State<Sandbox>,
-                       Path(id): Path<String>,
-                       Json(closing): Json<Closing>| {
-                    if sandbox.close_conversation(&id, &closing.by) {
-                        StatusCode::NO_CONTENT
-                    } else {
-                        StatusCode::NOT_FOUND
-                    }
-                },
-            ),
-        )
-        .route(
-            "/faults",
-            post(
-                async |State(sandbox): State<Sandbox>, Json(fault): Json<Fault>| {
-                    sandbox.inject(fault);
-                    StatusCode::NO_CONTENT
-                },
-            ),
-        )
-        .route(
-            "/reset",
-            post(async |State(sandbox): State<Sandbox>| {
-                sandbox.reset();
-                StatusCode::NO_CONTENT
-            }),
-        )
+        .route("/conversations/{id}/close", post(close))
+        .route("/reset", post(reset))
+        .merge(faults::control())
+        .merge(tokens::control())
+        .merge(storage::control())
+        .merge(time::control())
         .merge(surveys::control())
         .merge(agent::control::router())
         .merge(hooks::control::router())
+        .merge(wire::router())
+        .fallback(nothing_there)
+        .method_not_allowed_fallback(another_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+}
+
+/// The requests of which `?operation=send&after=17` tells; all, without.
+async fn requests(
+    State(sandbox): State<Sandbox>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Vec<RecordedRequest>>, Refusal> {
+    let mut filter = read_form(query.as_deref().unwrap_or_default());
+    let operation = filter
+        .remove("operation")
+        .map(|name| read_operation(&name))
+        .transpose()?;
+    let after = filter
+        .remove("after")
+        .map(|id| read_id(&id))
+        .transpose()?
+        .unwrap_or_default();
+    expect_nothing_else(&filter)?;
+    let mut requests = sandbox.requests();
+    requests.retain(|request| {
+        request.id > after && (operation.is_none() || request.operation == operation)
+    });
+    Ok(Json(requests))
+}
+
+fn read_operation(name: &str) -> Result<Operation, Refusal> {
+    let name: StringDeserializer<Unread> = name.to_owned().into_deserializer();
+    Operation::deserialize(name)
+        .map_err(|unread| Refusal::unprocessable(format!("operation: {unread}")))
+}
+
+fn read_id(id: &str) -> Result<u64, Refusal> {
+    id.parse().map_err(|_| {
+        Refusal::unprocessable(format!("after: `{id}`, expected the `id` of a request"))
+    })
+}
+
+fn expect_nothing_else(filter: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    match filter.keys().next() {
+        Some(unknown) => Err(Refusal::unprocessable(format!(
+            "{unknown}: unknown, expected operation or after"
+        ))),
+        None => Ok(()),
+    }
+}
+
+async fn forget_requests(State(sandbox): State<Sandbox>) -> StatusCode {
+    sandbox.clear_requests();
+    StatusCode::NO_CONTENT
+}
+
+async fn close(
+    State(sandbox): State<Sandbox>,
+    Path(id): Path<String>,
+    Order(closing): Order<Closing>,
+) -> Result<StatusCode, Refusal> {
+    if sandbox.close_conversation(&id, &closing.by) {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        let complaint = format!("there is no open conversation `{id}`");
+        Err(Refusal::plain(StatusCode::NOT_FOUND, complaint))
+    }
+}
+
+async fn reset(State(sandbox): State<Sandbox>) -> StatusCode {
+    sandbox.reset();
+    StatusCode::NO_CONTENT
+}
+
+async fn nothing_there(method: Method, uri: Uri) -> Refusal {
+    let complaint = format!(
+        "{method} /_sandbox{}: there is nothing at this path",
+        uri.path()
+    );
+    Refusal::plain(StatusCode::NOT_FOUND, complaint)
+}
+
+async fn another_method(method: Method, uri: Uri) -> Refusal {
+    let complaint = format!(
+        "{method} /_sandbox{}: it takes other methods, see Allow",
+        uri.path()
+    );
+    Refusal::plain(StatusCode::METHOD_NOT_ALLOWED, complaint)
 }

@@ -3,28 +3,46 @@
 use std::collections::VecDeque;
 
 use axum::body::Body;
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use serde::{Deserialize, Deserializer};
+use axum::routing::get;
+use axum::{Json, Router};
+use futures_util::stream;
+use serde::de::value::{Error as Unread, StrDeserializer};
+use serde::de::{Error as _, IntoDeserializer as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::Sandbox;
+use super::control::Order;
 use super::operation::Operation;
+
+/// How a fault names that every operation is struck.
+const ANY: &str = "any";
+
+/// Seconds: the longest that an answer can be late.
+const LATEST: u32 = 3600;
 
 /// An order to answer requests otherwise than the Cloud would.
 ///
 /// As JSON: `{"operation": "send", "times": 2, "after_applying": true, "answer": {"reply": {"status": 503}}}` or
-/// `{"operation": "send", "answer": "stall"}`.
-#[derive(Debug, Clone, Deserialize)]
+/// `{"operation": "any", "answer": "stall"}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// The operation whose next requests are struck.
-    pub operation: Operation,
+    /// The operation whose next requests are struck; none for every operation, in JSON `"any"`.
+    #[serde(
+        serialize_with = "write_operation",
+        deserialize_with = "read_operation"
+    )]
+    pub operation: Option<Operation>,
     /// How many requests pass before the first that is struck; none unless said otherwise.
     #[serde(default)]
     pub skip: u32,
     /// How many requests are struck; one unless said otherwise.
-    #[serde(default = "once")]
+    #[serde(default = "once", deserialize_with = "read_times")]
     pub times: u32,
-    /// Whether the request takes its effect before its own answer is lost.
+    /// Whether the request takes its effect before its own answer is lost or made to wait.
     #[serde(default)]
     pub after_applying: bool,
     /// What the caller gets instead.
@@ -32,30 +50,43 @@ pub struct Fault {
 }
 
 /// What the caller of a struck request gets.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// This answer.
     Reply(Reply),
     /// None at all: the connection stays open until the caller gives up.
     Stall,
+    /// None at all: the connection ends.
+    Cut,
+    /// The Cloud's own answer, late.
+    Delay(Delay),
+}
+
+/// How late an answer is, by the sandbox's clock.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delay {
+    /// 1 to 3600 s.
+    #[serde(deserialize_with = "read_delay")]
+    pub seconds: u32,
 }
 
 /// An answer that replaces the Cloud's own.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reply {
     /// HTTP status.
-    #[serde(deserialize_with = "read_status")]
+    #[serde(serialize_with = "write_status", deserialize_with = "read_status")]
     pub status: StatusCode,
     /// Body, empty unless given.
     #[serde(default)]
     pub body: String,
     /// `Content-Type`, left out unless given.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "read_header")]
     pub content_type: Option<String>,
     /// `Retry-After`, in seconds or as a date; left out unless given.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "read_header")]
     pub retry_after: Option<String>,
 }
 
@@ -74,9 +105,9 @@ impl Fault {
 
     /// The next request of `operation` is answered so.
     #[must_use]
-    pub fn new(operation: Operation, answer: Answer) -> Self {
+    pub fn new(operation: impl Into<Option<Operation>>, answer: Answer) -> Self {
         Self {
-            operation,
+            operation: operation.into(),
             skip: 0,
             times: once(),
             after_applying: false,
@@ -125,13 +156,18 @@ impl Faults {
         }
     }
 
+    pub(super) fn list(&self) -> Vec<Fault> {
+        self.0.iter().cloned().collect()
+    }
+
     pub(super) fn withdraw(&mut self) -> Vec<Fault> {
         std::mem::take(&mut self.0).into()
     }
 
     /// The fault that strikes a request of `operation`, counted off.
     pub(super) fn take(&mut self, operation: Operation) -> Option<Fault> {
-        let index = self.0.iter().position(|f| f.operation == operation)?;
+        let strikes = |fault: &Fault| fault.operation.is_none_or(|struck| struck == operation);
+        let index = self.0.iter().position(strikes)?;
         let fault = self.0.get_mut(index)?;
         if fault.skip > 0 {
             fault.skip -= 1;
@@ -146,8 +182,84 @@ impl Faults {
     }
 }
 
+/// An answer that never begins: its body breaks before anything of it is written, so the connection just ends.
+pub(super) fn cut() -> Response {
+    let broken = stream::iter([Err::<&str, _>(std::io::Error::other("cut on order"))]);
+    Response::new(Body::from_stream(broken))
+}
+
+pub(super) fn control() -> Router<Sandbox> {
+    Router::new().route("/faults", get(list).post(order).delete(withdraw))
+}
+
+async fn list(State(sandbox): State<Sandbox>) -> Json<Vec<Fault>> {
+    Json(sandbox.faults())
+}
+
+async fn order(State(sandbox): State<Sandbox>, Order(fault): Order<Fault>) -> StatusCode {
+    sandbox.inject(fault);
+    StatusCode::NO_CONTENT
+}
+
+async fn withdraw(State(sandbox): State<Sandbox>) -> StatusCode {
+    sandbox.state().faults.withdraw();
+    StatusCode::NO_CONTENT
+}
+
 fn once() -> u32 {
     1
+}
+
+fn write_operation<S: Serializer>(
+    operation: &Option<Operation>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match operation {
+        Some(operation) => operation.serialize(serializer),
+        None => serializer.serialize_str(ANY),
+    }
+}
+
+fn read_operation<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Operation>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    if name == ANY {
+        return Ok(None);
+    }
+    let named: StrDeserializer<'_, Unread> = name.as_str().into_deserializer();
+    let read = Operation::deserialize(named).map(Some);
+    read.map_err(|unread| D::Error::custom(format!("{unread}, or `{ANY}`")))
+}
+
+/// Reads how many are struck; an order for none is a mistake.
+pub(super) fn read_times<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        0 => Err(D::Error::custom("0 times, expected 1 or more")),
+        times => Ok(times),
+    }
+}
+
+fn read_delay<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        seconds @ 1..=LATEST => Ok(seconds),
+        seconds => {
+            let complaint = format!("{seconds} s late, expected 1 to {LATEST}");
+            Err(D::Error::custom(complaint))
+        }
+    }
+}
+
+fn read_header<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let value = Option::<String>::deserialize(deserializer)?;
+    match value.as_ref().map(HeaderValue::try_from) {
+        Some(Err(_)) => Err(D::Error::custom("no value of a header")),
+        _ => Ok(value),
+    }
+}
+
+fn write_status<S: Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u16(status.as_u16())
 }
 
 fn read_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<StatusCode, D::Error> {

@@ -46,6 +46,16 @@ impl Files {
         self.by_path.get(path)
     }
 
+    /// A file by its path, with or without the slash at its beginning, or by the last part of it, which is unique.
+    pub(super) fn find(&self, path: &str) -> Option<&File> {
+        let path = path.trim_start_matches('/');
+        let named = |known: &String| known.rsplit('/').next() == Some(path);
+        self.get(&format!("/{path}")).or_else(|| {
+            let found = self.by_path.iter().find(|(known, _)| named(known));
+            found.map(|(_, file)| file)
+        })
+    }
+
     /// Fills an announced file, or replaces its content.
     pub(super) fn fill(&mut self, path: &str, content: Bytes) {
         self.clear(path);

@@ -77,7 +77,11 @@ impl Hooks {
         }
         let struck = self.troubles.take(notification);
         for subscription in &mut subscribed {
-            let (queue, notification) = (&mut subscription.queue, notification.clone());
+            let queue = &mut subscription.queue;
+            let notification = Notification {
+                struck: struck.is_some(),
+                ..notification.clone()
+            };
             match struck.map(|struck| struck.trouble) {
                 None => queue.push(notification, now),
                 Some(Trouble::Drop) => {}
@@ -102,6 +106,12 @@ impl Hooks {
     /// How many notifications are still to be delivered, those that are held back included.
     pub(super) fn pending(&self) -> usize {
         self.subscriptions.iter().map(|s| s.queue.len()).sum()
+    }
+
+    /// Forgets the troubles that are still to strike.
+    pub(super) fn withdraw_troubles(&mut self) {
+        self.troubles = Troubles::default();
+        self.for_each_queue(Queue::close_batches);
     }
 
     /// Lets go of everything that is held back.

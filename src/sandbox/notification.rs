@@ -42,6 +42,8 @@ pub(super) struct Notification {
     pub(super) kind: Kind,
     /// Who published what it tells of; none for states and for what a test wrote itself.
     pub(super) by: Option<Role>,
+    /// Whether a disturbance struck it.
+    pub(super) struck: bool,
     pub(super) content: Content,
 }
 
@@ -123,6 +125,7 @@ impl Notification {
             conversation: Some(conversation.id.clone()),
             kind,
             by: None,
+            struck: false,
             content: Content::Changes(vec![change]),
         }
     }

@@ -19,6 +19,8 @@ const BODY_CAPACITY: usize = 64 * 1024 * 1024;
 /// One request as it arrived.
 #[derive(Debug, Clone, Serialize)]
 pub struct RecordedRequest {
+    /// Its number, from 1; it goes on when requests are forgotten.
+    pub id: u64,
     /// The endpoint that it went to; none for a path that the Cloud does not have.
     pub operation: Option<Operation>,
     /// HTTP method.
@@ -42,6 +44,7 @@ impl RecordedRequest {
             (name.as_str().to_owned(), value)
         });
         Self {
+            id: 0,
             operation,
             method: parts.method.to_string(),
             path: parts.uri.path().to_owned(),
@@ -95,19 +98,35 @@ pub(super) fn read_form(text: &str) -> BTreeMap<String, String> {
 #[derive(Debug, Default)]
 pub(super) struct Recording {
     requests: VecDeque<Arc<RecordedRequest>>,
+    /// How many there were, those included that are forgotten.
+    count: u64,
     /// Bytes of all bodies.
     held: usize,
 }
 
 impl Recording {
-    pub(super) fn push(&mut self, request: Arc<RecordedRequest>) {
+    /// Keeps a request, which gets its number.
+    pub(super) fn push(&mut self, request: RecordedRequest) -> Arc<RecordedRequest> {
         self.held += request.body.len();
-        self.requests.push_back(request);
+        self.count += 1;
+        let request = Arc::new(RecordedRequest {
+            id: self.count,
+            ..request
+        });
+        self.requests.push_back(Arc::clone(&request));
         while (self.requests.len() > CAPACITY || self.held > BODY_CAPACITY)
             && let Some(oldest) = self.requests.pop_front()
         {
             self.held -= oldest.body.len();
         }
+        request
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self {
+            count: self.count,
+            ..Self::default()
+        };
     }
 
     pub(super) fn list(&self) -> Vec<RecordedRequest> {

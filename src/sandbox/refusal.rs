@@ -94,6 +94,11 @@ impl Refusal {
         }
     }
 
+    /// An order to the sandbox itself that cannot be followed.
+    pub(super) fn unprocessable(complaint: impl Into<String>) -> Self {
+        Self::plain(StatusCode::UNPROCESSABLE_ENTITY, complaint)
+    }
+
     /// An error for which the vendor documents no form.
     pub(super) fn plain(status: StatusCode, complaint: impl Into<String>) -> Self {
         let complaint = complaint.into();

@@ -1,7 +1,6 @@
 //! The path that every request takes: recorded, struck by a fault if one was ordered, applied, answered.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Bytes, to_bytes};
@@ -10,10 +9,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
-use super::faults::{Answer, Fault};
+use super::faults::{self, Answer, Fault};
 use super::operation::{Operation, Place};
 use super::recording::RecordedRequest;
 use super::refusal::Refusal;
+use super::stage::channel;
+use super::wire::{Asked, Kind, Sample, SharedSample};
 use super::{
     Sandbox, control, domains, idp, messaging, monitoring, page, sentinel, storage, temp_urls,
 };
@@ -38,6 +39,7 @@ pub(super) fn router(sandbox: &Sandbox) -> Router {
     served
         .fallback(|State(sandbox), request| receive(sandbox, None, Place::default(), request))
         .nest("/_sandbox", control::router())
+        .merge(channel::router())
         .merge(page::router())
         .with_state(sandbox.clone())
 }
@@ -53,12 +55,18 @@ async fn receive(
         let complaint = format!("body: expected at most {BODY_LIMIT} bytes, and all of them");
         return Refusal::plain(StatusCode::PAYLOAD_TOO_LARGE, complaint).into_response();
     };
-    let request = Arc::new(RecordedRequest::new(operation, &parts, &body));
-    let fault = {
+    let request = RecordedRequest::new(operation, &parts, &body);
+    let (request, fault) = {
         let mut state = sandbox.state();
-        state.recording.push(Arc::clone(&request));
-        operation.and_then(|operation| state.faults.take(operation))
+        let fault = operation.and_then(|operation| state.faults.take(operation));
+        (state.recording.push(request), fault)
     };
+    let sample = SharedSample::new(Sample::of(&body).into());
+    let asked = Asked {
+        operation,
+        ..Asked::of(Kind::Cloud, &parts, sample)
+    };
+    let underway = sandbox.0.wire.begin(asked, fault.is_some());
     let apply = || {
         apply(&sandbox, operation, &place, &request, &body).unwrap_or_else(|refusal| {
             tracing::warn!(
@@ -70,20 +78,28 @@ async fn receive(
             refusal.into_response()
         })
     };
-    match fault {
-        None => apply(),
-        Some(Fault {
-            answer,
-            after_applying,
-            ..
-        }) => {
-            if after_applying {
-                apply();
-            }
-            match answer {
-                Answer::Reply(reply) => reply.into_response(),
-                Answer::Stall => std::future::pending().await,
-            }
+    let Some(Fault {
+        answer,
+        after_applying,
+        ..
+    }) = fault
+    else {
+        return underway.answered(apply());
+    };
+    let applied = after_applying.then(apply);
+    match answer {
+        Answer::Reply(reply) => underway.answered(reply.into_response()),
+        Answer::Stall => {
+            underway.unanswered();
+            std::future::pending().await
+        }
+        Answer::Cut => {
+            underway.unanswered();
+            faults::cut()
+        }
+        Answer::Delay(delay) => {
+            sandbox.wait(delay.seconds).await;
+            underway.answered(applied.unwrap_or_else(apply))
         }
     }
 }

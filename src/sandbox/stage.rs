@@ -1,7 +1,12 @@
 //! What stands around the simulated Cloud: the bridge that its page speaks to, and what `demo` adds to both.
 
+pub(super) mod channel;
+mod facade;
+
 use secrecy::SecretString;
 use url::Url;
+
+use super::hooks::read_endpoint;
 
 /// The surroundings of a sandbox; none unless given.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +31,21 @@ pub struct Demo {
     pub channel: String,
     /// What its tokens are signed with (HS256).
     pub token_key: SecretString,
+}
+
+/// Reads where a bridge is.
+///
+/// # Errors
+///
+/// When it is no http or https URL, or holds more than an address and a path; the text says so.
+pub fn read_bridge(text: &str) -> Result<Url, String> {
+    let url = read_endpoint(text)?;
+    let bare = url.query().is_none() && url.fragment().is_none();
+    if bare && url.username().is_empty() && url.password().is_none() {
+        Ok(url)
+    } else {
+        Err("expected neither a user, nor a query, nor a fragment in it".to_owned())
+    }
 }
 
 impl Bridge {

@@ -1,8 +1,11 @@
 //! The file storage, service `swift`: uploads and downloads at temporary URLs.
 
+use axum::Router;
 use axum::body::Bytes;
+use axum::extract::{Path, State as Shared};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 
 use super::files::File;
 use super::recording::RecordedRequest;
@@ -62,6 +65,33 @@ fn admit(sandbox: &Sandbox, request: &RecordedRequest) -> Result<(), Refusal> {
     let shared = &sandbox.0;
     let verified = shared.temp_urls.verify(request, shared.clock.now());
     verified.map_err(|reason| unauthorized(&reason))
+}
+
+pub(super) fn control() -> Router<Sandbox> {
+    Router::new().route("/files/{*path}", get(show))
+}
+
+/// The bytes of a file for whoever tests: by its path, or by the last part of that.
+async fn show(
+    Shared(sandbox): Shared<Sandbox>,
+    Path(path): Path<String>,
+) -> Result<Response, Refusal> {
+    let state = sandbox.state();
+    let file = state
+        .files
+        .find(&path)
+        .filter(|file| file.content.is_some());
+    let missing = || {
+        let complaint = format!("there are no bytes of a file `{path}`");
+        Refusal::plain(StatusCode::NOT_FOUND, complaint)
+    };
+    let file = file.ok_or_else(missing)?;
+    let headers = [
+        (header::CONTENT_TYPE, file.media_type),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    Ok((headers, file.content.clone().unwrap_or_default()).into_response())
 }
 
 /// A URL outlives the file's announcement where the sandbox was reset.

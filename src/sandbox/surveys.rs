@@ -6,14 +6,15 @@
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::control::Order;
 use super::conversations::{Conversation, Dialog, DialogKind, Publishing, Stage};
 use super::participant::{Audience, Participant, Role};
+use super::refusal::Refusal;
 use super::{Sandbox, Shared, State as Everything};
 
 /// The feature without which a conversation has one dialog alone.
@@ -140,7 +141,7 @@ pub(super) fn control() -> Router<Sandbox> {
         .route("/conversations/{id}/survey/end", post(end))
 }
 
-async fn switch(State(sandbox): State<Sandbox>, Json(switch): Json<Switch>) -> StatusCode {
+async fn switch(State(sandbox): State<Sandbox>, Order(switch): Order<Switch>) -> StatusCode {
     sandbox.state().behaviour.surveys = switch.on;
     StatusCode::NO_CONTENT
 }
@@ -148,30 +149,37 @@ async fn switch(State(sandbox): State<Sandbox>, Json(switch): Json<Switch>) -> S
 async fn close_main(
     State(sandbox): State<Sandbox>,
     Path(id): Path<String>,
-    Json(closing): Json<Closing>,
-) -> StatusCode {
-    done(sandbox.close_main_dialog(&id, &closing.by))
+    Order(closing): Order<Closing>,
+) -> Result<StatusCode, Refusal> {
+    done(sandbox.close_main_dialog(&id, &closing.by), &id)
 }
 
 async fn ask(
     State(sandbox): State<Sandbox>,
     Path(id): Path<String>,
-    Json(question): Json<Question>,
-) -> Response {
-    match sandbox.ask_survey(&id, question.event) {
-        Some(sequence) => Json(json!({"sequence": sequence})).into_response(),
-        None => StatusCode::NOT_FOUND.into_response(),
-    }
+    Order(question): Order<Question>,
+) -> Result<Json<Value>, Refusal> {
+    let sequence = sandbox.ask_survey(&id, question.event);
+    let sequence = sequence.ok_or_else(|| nothing_open(&id))?;
+    Ok(Json(json!({"sequence": sequence})))
 }
 
-async fn end(State(sandbox): State<Sandbox>, Path(id): Path<String>) -> StatusCode {
-    done(sandbox.end_survey(&id))
+async fn end(
+    State(sandbox): State<Sandbox>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    done(sandbox.end_survey(&id), &id)
 }
 
-fn done(found: bool) -> StatusCode {
+fn done(found: bool, id: &str) -> Result<StatusCode, Refusal> {
     if found {
-        StatusCode::NO_CONTENT
+        Ok(StatusCode::NO_CONTENT)
     } else {
-        StatusCode::NOT_FOUND
+        Err(nothing_open(id))
     }
+}
+
+fn nothing_open(id: &str) -> Refusal {
+    let complaint = format!("there is no such open dialog in a conversation `{id}`");
+    Refusal::plain(StatusCode::NOT_FOUND, complaint)
 }

@@ -9,9 +9,12 @@ mod opening;
 mod page;
 mod receiver;
 mod sending;
+mod stage;
 mod storage;
 mod surveys;
+mod time;
 mod tokens;
+mod wire;
 
 use std::sync::Arc;
 

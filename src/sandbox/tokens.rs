@@ -9,11 +9,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::KeyPair as _;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use super::Sandbox;
+use super::control::Order;
 
 /// A sandbox that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +135,33 @@ impl<Claims: Serialize + DeserializeOwned> Issuer<Claims> {
     fn kid(&self) -> String {
         format!("{}-{}", self.name, self.generation.load(Ordering::SeqCst))
     }
+}
+
+/// Which tokens are to be refused from now on.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Revocation {
+    #[serde(default)]
+    app: bool,
+    #[serde(default)]
+    consumer: bool,
+}
+
+pub(super) fn control() -> Router<Sandbox> {
+    Router::new().route("/tokens/revoke", post(revoke))
+}
+
+async fn revoke(
+    State(sandbox): State<Sandbox>,
+    Order(revocation): Order<Revocation>,
+) -> StatusCode {
+    if revocation.app {
+        sandbox.revoke_app_tokens();
+    }
+    if revocation.consumer {
+        sandbox.revoke_consumer_tokens();
+    }
+    StatusCode::NO_CONTENT
 }
 
 impl<Claims> std::fmt::Debug for Issuer<Claims> {

@@ -45,7 +45,8 @@ pub enum Action {
     Receipt {
         /// How far it came.
         status: AcceptStatus,
-        /// The sequences of the messages.
+        /// The sequences of the messages; in a script, that of the one which is answered, unless given.
+        #[serde(default)]
         sequences: Vec<usize>,
     },
     /// The agent leaves, and the conversation waits for one of this skill.
@@ -168,8 +169,24 @@ impl Action {
 
     /// What is wrong with it, in the dialog in which it is to happen.
     pub(super) fn check(&self, dialog: &Dialog) -> Result<(), String> {
+        self.check_form()?;
+        let Self::Receipt { sequences, .. } = self else {
+            return Ok(());
+        };
+        let next = dialog.next_sequence();
+        match sequences.iter().find(|sequence| **sequence >= next) {
+            Some(unknown) => Err(format!("sequences: {unknown} is not in the dialog yet")),
+            None if sequences.is_empty() => {
+                Err("sequences: empty, expected those of messages".to_owned())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What is wrong with it, in whatever dialog it happens.
+    pub(super) fn check_form(&self) -> Result<(), String> {
         match self {
-            Self::Join {} | Self::Typing { .. } | Self::Close {} => Ok(()),
+            Self::Join {} | Self::Typing { .. } | Self::Receipt { .. } | Self::Close {} => Ok(()),
             Self::Text(text) => {
                 expect_text("text", &text.text)?;
                 check_choices(&text.quick_replies)?;
@@ -193,16 +210,6 @@ impl Action {
             Self::SecureForm { title, form_id } => {
                 expect_text("title", title)?;
                 expect_text("form_id", form_id)
-            }
-            Self::Receipt { sequences, .. } => {
-                let next = dialog.next_sequence();
-                match sequences.iter().find(|sequence| **sequence >= next) {
-                    Some(unknown) => Err(format!("sequences: {unknown} is not in the dialog yet")),
-                    None if sequences.is_empty() => {
-                        Err("sequences: empty, expected those of messages".to_owned())
-                    }
-                    None => Ok(()),
-                }
             }
             Self::Transfer { skill } => expect_text("skill", skill),
         }

@@ -2,22 +2,42 @@
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+use super::casting::{Casting, NO_SCRIPT};
 use super::{Action, Refused};
 use crate::sandbox::Sandbox;
+use crate::sandbox::control::Order;
 use crate::sandbox::refusal::Refusal;
 
 pub(in crate::sandbox) fn router() -> Router<Sandbox> {
-    Router::new().route("/conversations/{id}/agent", post(act))
+    Router::new()
+        .route("/conversations/{id}/agent", post(act))
+        .route("/agent", get(show).put(choose))
+}
+
+async fn show(State(sandbox): State<Sandbox>) -> Json<Value> {
+    Json(match sandbox.state().script.as_deref() {
+        Some(script) => script.describe(),
+        None => json!({"script": NO_SCRIPT}),
+    })
+}
+
+async fn choose(
+    State(sandbox): State<Sandbox>,
+    Order(casting): Order<Casting>,
+) -> Result<StatusCode, Refusal> {
+    let script = casting.read().map_err(Refusal::unprocessable)?;
+    sandbox.set_script(script);
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn act(
     State(sandbox): State<Sandbox>,
     Path(id): Path<String>,
-    Json(action): Json<Action>,
+    Order(action): Order<Action>,
 ) -> Result<Json<Value>, Refusal> {
     let sequence = sandbox.act(&id, action)?;
     Ok(Json(match sequence {

@@ -4,13 +4,16 @@
 //! that two texts are answered in their order.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
+use super::casting::BUILT_IN;
 use super::{AcceptStatus, Action, Attachment, ChatState, Choice, Refused, Rich, Text};
 use crate::sandbox::Sandbox;
 use crate::sandbox::conversations::{Conversation, Dialog, Event};
@@ -20,17 +23,69 @@ use crate::sandbox::participant::Role;
 const PICTURE: &[u8] = include_bytes!("picture.png");
 
 /// How the agent answers.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Script {
-    /// How long the agent takes to read, and again to type; nothing for tests.
+    /// How long each step takes; nothing for tests.
     pub pace: Duration,
+    /// What a test wrote; without, the agent's own words.
+    own: Option<Own>,
+}
+
+/// A script that a test wrote.
+#[derive(Debug, Clone)]
+struct Own {
+    lines: Vec<Line>,
+    /// The same, as it was written.
+    text: Value,
+}
+
+/// What is done when a consumer says something.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    /// What the consumer's text is to hold, in whatever case; `*` for anything, files included.
+    when: String,
+    /// What is done then, one after the other.
+    then: Vec<Action>,
 }
 
 impl Default for Script {
     /// 600 ms a step: an answer comes within 2 s, and each step can be seen.
     fn default() -> Self {
-        Self {
-            pace: Duration::from_millis(600),
+        Self::at_pace(Duration::from_millis(600))
+    }
+}
+
+impl Script {
+    /// The agent's own words, at this pace.
+    #[must_use]
+    pub fn at_pace(pace: Duration) -> Self {
+        Self { pace, own: None }
+    }
+
+    /// A script that a test wrote; the error says what is wrong with it.
+    pub(super) fn read(text: Value, pace: Duration) -> Result<Self, String> {
+        let lines: Vec<Line> = serde_path_to_error::deserialize(&text)
+            .map_err(|error| format!("script{}: {}", error.path(), error.inner()))?;
+        for (place, line) in lines.iter().enumerate() {
+            if line.when.is_empty() {
+                return Err(format!("script[{place}].when: empty, expected a text or *"));
+            }
+            for (step, action) in line.then.iter().enumerate() {
+                let complain = |complaint| format!("script[{place}].then[{step}]: {complaint}");
+                action.check_form().map_err(complain)?;
+            }
+        }
+        let own = Some(Own { lines, text });
+        Ok(Self { pace, own })
+    }
+
+    /// As it was written, and its pace in milliseconds.
+    pub(super) fn describe(&self) -> Value {
+        let pace_ms = u64::try_from(self.pace.as_millis()).unwrap_or(u64::MAX);
+        match &self.own {
+            Some(own) => json!({"script": own.text, "pace_ms": pace_ms}),
+            None => json!({"script": BUILT_IN, "pace_ms": pace_ms}),
         }
     }
 }
@@ -38,6 +93,8 @@ impl Default for Script {
 /// What a consumer sent, as far as the agent cares.
 #[derive(Debug)]
 struct Heard {
+    /// By which script it is to be answered.
+    script: Arc<Script>,
     sequence: usize,
     /// None for a file.
     text: Option<String>,
@@ -50,11 +107,12 @@ pub(in crate::sandbox) struct Hearing(HashMap<String, VecDeque<Heard>>);
 /// Takes note of what was published, and has it answered if a consumer said it.
 pub(in crate::sandbox) fn listen(
     sandbox: &Sandbox,
+    script: &Arc<Script>,
     hearing: &mut Hearing,
     conversation: &Conversation,
     (dialog, event): (&Dialog, &Event),
 ) {
-    let (Some(script), Ok(runtime)) = (sandbox.0.options.agent, Handle::try_current()) else {
+    let Ok(runtime) = Handle::try_current() else {
         return;
     };
     // A survey is the survey bot's affair.
@@ -67,6 +125,7 @@ pub(in crate::sandbox) fn listen(
     };
     let text = event.event.get("message").and_then(Value::as_str);
     let heard = Heard {
+        script: Arc::clone(script),
         sequence,
         text: text.map(ToOwned::to_owned),
     };
@@ -75,7 +134,7 @@ pub(in crate::sandbox) fn listen(
         waiting.push_back(heard);
     } else {
         hearing.0.insert(id.clone(), VecDeque::from([heard]));
-        runtime.spawn(answer(sandbox.clone(), script, id));
+        runtime.spawn(answer(sandbox.clone(), id));
     }
 }
 
@@ -90,54 +149,116 @@ impl Hearing {
     }
 }
 
+/// Why an answer was not brought to its end.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    /// The consumer closed the conversation meanwhile, or the script asks for what cannot be done.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// Another script was chosen meanwhile, or none.
+    #[error("another script was chosen")]
+    Replaced,
+}
+
 /// Answers what was heard in a conversation until there is no more.
-async fn answer(sandbox: Sandbox, script: Script, conversation: String) {
+async fn answer(sandbox: Sandbox, conversation: String) {
     loop {
         let next = sandbox.state().hearing.next(&conversation);
         let Some(heard) = next else {
             return;
         };
-        if let Err(refused) = reply(&sandbox, script, &conversation, heard).await {
-            // The consumer closed the conversation meanwhile.
-            tracing::debug!(conversation, reason = %refused, "the scripted agent stops answering");
+        let playing = Playing {
+            sandbox: &sandbox,
+            conversation: &conversation,
+            heard: &heard,
+        };
+        if let Err(stopped) = playing.play().await {
+            tracing::debug!(conversation, reason = %stopped, "the scripted agent stops answering");
         }
     }
 }
 
-async fn reply(
-    sandbox: &Sandbox,
-    script: Script,
-    conversation: &str,
-    heard: Heard,
-) -> Result<(), Refused> {
-    let act = |action| sandbox.act(conversation, action).map(drop);
-    for status in [AcceptStatus::Accept, AcceptStatus::Read] {
-        act(Action::Receipt {
-            status,
-            sequences: vec![heard.sequence],
+/// An answer that is being played.
+struct Playing<'a> {
+    sandbox: &'a Sandbox,
+    conversation: &'a str,
+    heard: &'a Heard,
+}
+
+impl Playing<'_> {
+    async fn play(&self) -> Result<(), Stopped> {
+        match &self.heard.script.own {
+            Some(own) => self.play_own(own).await,
+            None => self.play_built_in().await,
+        }
+    }
+
+    async fn play_own(&self, own: &Own) -> Result<(), Stopped> {
+        let fits = |line: &&Line| line.when == "*" || self.heard.mentions(&line.when);
+        let Some(line) = own.lines.iter().find(fits) else {
+            return Ok(());
+        };
+        for action in &line.then {
+            let mut action = action.clone();
+            if let Action::Receipt { sequences, .. } = &mut action
+                && sequences.is_empty()
+            {
+                sequences.push(self.heard.sequence);
+            }
+            self.pause().await;
+            self.act(action)?;
+        }
+        Ok(())
+    }
+
+    async fn play_built_in(&self) -> Result<(), Stopped> {
+        for status in [AcceptStatus::Accept, AcceptStatus::Read] {
+            self.act(Action::Receipt {
+                status,
+                sequences: vec![self.heard.sequence],
+            })?;
+            self.pause().await;
+        }
+        self.act(Action::Typing {
+            state: ChatState::Composing,
         })?;
-        sleep(script.pace).await;
+        self.pause().await;
+        let ends = self.heard.mentions("bye");
+        let said = self.act(self.heard.reply());
+        // Also where the script was replaced: nobody types any more.
+        let typing = Action::Typing {
+            state: ChatState::Active,
+        };
+        self.sandbox.act(self.conversation, typing)?;
+        said?;
+        if ends {
+            self.pause().await;
+            self.act(Action::Close {})?;
+        }
+        Ok(())
     }
-    act(Action::Typing {
-        state: ChatState::Composing,
-    })?;
-    sleep(script.pace).await;
-    let ends = heard.mentions("bye");
-    act(heard.reply())?;
-    act(Action::Typing {
-        state: ChatState::Active,
-    })?;
-    if ends {
-        sleep(script.pace).await;
-        act(Action::Close {})?;
+
+    fn act(&self, action: Action) -> Result<(), Stopped> {
+        let present = self.sandbox.state().script.clone();
+        if !present.is_some_and(|present| Arc::ptr_eq(&present, &self.heard.script)) {
+            return Err(Stopped::Replaced);
+        }
+        self.sandbox.act(self.conversation, action)?;
+        Ok(())
     }
-    Ok(())
+
+    async fn pause(&self) {
+        let pace = self.heard.script.pace;
+        if pace > Duration::ZERO {
+            sleep(pace).await;
+        }
+    }
 }
 
 impl Heard {
     fn mentions(&self, word: &str) -> bool {
         let text = self.text.as_deref().unwrap_or_default();
-        text.to_lowercase().contains(word)
+        text.to_lowercase().contains(&word.to_lowercase())
     }
 
     fn reply(&self) -> Action {

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::{Delivery, Disturbance, Webhook};
 use crate::sandbox::Sandbox;
 use crate::sandbox::announcements::Announcements;
+use crate::sandbox::control::Order;
 use crate::sandbox::conversations::{Consumer, Conversation, Opening, Publishing};
 use crate::sandbox::idp;
 use crate::sandbox::notification::{Content, Kind, Notification};
@@ -28,6 +29,17 @@ impl Sandbox {
     /// Has the next notifications delivered otherwise than usual, after those disturbances that were ordered before.
     pub fn disturb(&self, disturbance: Disturbance) {
         self.state().hooks.troubles.push(disturbance);
+    }
+
+    /// The disturbances that are still to strike, each with the times that are left of it.
+    #[must_use]
+    pub fn disturbances(&self) -> Vec<Disturbance> {
+        self.state().hooks.troubles.list()
+    }
+
+    /// Takes back the disturbances that have not struck yet; what was gathered for one request is let go.
+    pub fn withdraw_disturbances(&self) {
+        self.state().hooks.withdraw_troubles();
     }
 
     /// Lets go of the notifications that are held back.
@@ -106,6 +118,7 @@ impl Sandbox {
             conversation: None,
             kind: Kind::Raw,
             by: None,
+            struck: false,
             content: Content::Raw(body.into()),
         };
         let now = self.0.clock.now();
@@ -116,7 +129,10 @@ impl Sandbox {
 pub(in crate::sandbox) fn router() -> Router<Sandbox> {
     Router::new()
         .route("/webhooks", put(subscribe))
-        .route("/webhooks/disturbances", post(disturb))
+        .route(
+            "/webhooks/disturbances",
+            get(disturbances).post(disturb).delete(withdraw),
+        )
         .route(
             "/webhooks/release",
             post(async |State(sandbox): State<Sandbox>| {
@@ -139,14 +155,23 @@ pub(in crate::sandbox) fn router() -> Router<Sandbox> {
         .route("/notifications/{account}/raw", post(notify_raw))
 }
 
-async fn subscribe(State(sandbox): State<Sandbox>, Json(webhook): Json<Webhook>) -> StatusCode {
+async fn subscribe(State(sandbox): State<Sandbox>, Order(webhook): Order<Webhook>) -> StatusCode {
     sandbox.subscribe(webhook);
+    StatusCode::NO_CONTENT
+}
+
+async fn disturbances(State(sandbox): State<Sandbox>) -> Json<Vec<Disturbance>> {
+    Json(sandbox.disturbances())
+}
+
+async fn withdraw(State(sandbox): State<Sandbox>) -> StatusCode {
+    sandbox.withdraw_disturbances();
     StatusCode::NO_CONTENT
 }
 
 async fn disturb(
     State(sandbox): State<Sandbox>,
-    Json(disturbance): Json<Disturbance>,
+    Order(disturbance): Order<Disturbance>,
 ) -> StatusCode {
     sandbox.disturb(disturbance);
     StatusCode::NO_CONTENT

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use super::queue::Parcel;
 use super::{Hooks, Webhook, signature};
 use crate::sandbox::Sandbox;
+use crate::sandbox::wire::{Asked, Kind, Sample, SharedSample, Wire};
 
 /// 5 s. Source: vendor's Webhooks documentation, "Notification protocol".
 const LIMIT: Duration = Duration::from_secs(5);
@@ -40,8 +41,13 @@ impl Client {
             .map(Self)
     }
 
-    /// POSTs a notification; the status that was answered.
-    async fn post(&self, webhook: &Webhook, parcel: &Parcel) -> Result<u16, reqwest::Error> {
+    /// POSTs a notification, which is shown on the wire; the status that was answered.
+    async fn post(
+        &self,
+        webhook: &Webhook,
+        parcel: &Parcel,
+        wire: &Wire,
+    ) -> Result<u16, reqwest::Error> {
         let mut secret = webhook.client_secret.expose_secret().to_owned();
         if parcel.forged {
             secret.push_str(", but not this one");
@@ -54,8 +60,27 @@ impl Client {
             .header("x-liveperson-account-id", &webhook.account_id)
             .header("x-liveperson-client-id", &webhook.client_id)
             .header("x-liveperson-signature", signature)
-            .body(parcel.body.clone());
-        Ok(request.send().await?.status().as_u16())
+            .body(parcel.body.clone())
+            .build()?;
+        let asked = Asked {
+            kind: Kind::Notification,
+            operation: None,
+            method: request.method().to_string(),
+            url: webhook.url.to_string(),
+            headers: request.headers().clone(),
+            body: SharedSample::new(Sample::of(&parcel.body).into()),
+        };
+        let underway = wire.begin(asked, parcel.struck);
+        let mut answer = self.0.execute(request).await?;
+        let mut body = Sample::default();
+        while body.is_whole()
+            && let Ok(Some(chunk)) = answer.chunk().await
+        {
+            body.add(&chunk);
+        }
+        let status = answer.status();
+        underway.read(status, answer.headers().clone(), body);
+        Ok(status.as_u16())
     }
 }
 
@@ -83,9 +108,10 @@ async fn serve(sandbox: Sandbox, place: usize) {
             return;
         };
         for parcel in round.parcels {
-            let (client, webhook) = (sandbox.0.client.clone(), round.webhook.clone());
+            let (sandbox, webhook) = (sandbox.clone(), round.webhook.clone());
             underway.spawn(async move {
-                let answer = client.post(&webhook, &parcel).await;
+                let (client, wire) = (&sandbox.0.client, &sandbox.0.wire);
+                let answer = client.post(&webhook, &parcel, wire).await;
                 (parcel, answer)
             });
         }

@@ -79,6 +79,8 @@ pub(super) struct Parcel {
     /// From 1.
     pub(super) attempt: u32,
     pub(super) forged: bool,
+    /// Whether a disturbance struck it.
+    pub(super) struck: bool,
     pub(super) body: Bytes,
 }
 
@@ -309,6 +311,7 @@ impl Item {
             conversation: self.notification.conversation.clone(),
             attempt: self.attempts,
             forged: self.forged && self.attempts == 1,
+            struck: self.notification.struck,
             body: self.notification.body(),
         }
     }

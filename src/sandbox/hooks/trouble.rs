@@ -2,21 +2,22 @@
 
 use std::collections::VecDeque;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use crate::sandbox::faults::read_times;
 use crate::sandbox::notification::{Kind, Notification};
 use crate::sandbox::participant::Role;
 
 /// An order to deliver notifications otherwise than usual.
 ///
 /// As JSON: `{"trouble": "duplicate", "times": 2, "only": "content"}`.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Disturbance {
     /// What happens to them.
     pub trouble: Trouble,
     /// How many notifications are struck; one unless said otherwise.
-    #[serde(default = "once")]
+    #[serde(default = "once", deserialize_with = "read_times")]
     pub times: u32,
     /// The only ones that are struck; any unless given.
     #[serde(default)]
@@ -27,7 +28,7 @@ pub struct Disturbance {
 }
 
 /// What happens to a notification.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trouble {
     /// It comes twice.
@@ -76,6 +77,10 @@ impl Troubles {
         if disturbance.times > 0 {
             self.0.push_back(disturbance);
         }
+    }
+
+    pub(in crate::sandbox) fn list(&self) -> Vec<Disturbance> {
+        self.0.iter().copied().collect()
     }
 
     /// The trouble that strikes a notification, counted off.

@@ -309,3 +309,248 @@ async fn a_sandbox_that_is_full_says_so_until_it_is_reset() {
     cloud.sandbox.reset();
     cloud.open(&tokens).await;
 }
+
+#[tokio::test]
+async fn requests_are_listed_by_operation_and_after_one_of_them() {
+    let cloud = Cloud::new();
+    let tokens = cloud.tokens("u-1").await;
+    let id = cloud.open(&tokens).await;
+    cloud.send(&tokens, &text(&id, "first")).await;
+    let list = async |query: &str| {
+        let uri = format!("/_sandbox/requests{query}");
+        let answer = cloud.call("GET", &uri, &[], "").await;
+        let requests = answer.body.as_array().unwrap().clone();
+        let ids = requests.iter().map(|request| request["id"].as_u64());
+        ids.map(Option::unwrap).collect::<Vec<_>>()
+    };
+
+    cloud.send(&tokens, &text(&id, "second")).await;
+
+    assert_eq!(list("").await, [1, 2, 3, 4, 5]);
+    assert_eq!(list("?operation=send").await, [4, 5]);
+    assert_eq!(list("?operation=send&after=4").await, [5]);
+    assert_eq!(list("?after=5").await, [0; 0]);
+    let forgotten = cloud.call("DELETE", "/_sandbox/requests", &[], "").await;
+    assert_eq!(forgotten.status, StatusCode::NO_CONTENT);
+    cloud.send(&tokens, &text(&id, "third")).await;
+    assert_eq!(list("").await, [6]);
+}
+
+#[tokio::test]
+async fn faults_that_are_still_to_strike_are_shown_and_taken_back() {
+    let cloud = Cloud::new();
+    let order = async |fault: Value| {
+        let answer = cloud
+            .call("POST", "/_sandbox/faults", &[JSON], fault.to_string())
+            .await;
+        assert_eq!(answer.status, StatusCode::NO_CONTENT, "{}", answer.body);
+    };
+    order(json!({"operation": "any", "times": 3, "answer": {"reply": {"status": 503}}})).await;
+    order(json!({"operation": "send", "answer": {"delay": {"seconds": 8}}})).await;
+    order(json!({"operation": "send", "answer": "cut", "after_applying": true})).await;
+    order(json!({"operation": "upload", "answer": "stall", "skip": 2})).await;
+
+    let lookup = "/api/account/12345678/service/baseURI.json?version=1.0";
+    let host = [("host", "cloud")];
+    let struck = cloud.call("GET", lookup, &host, "").await;
+    let shown = cloud.call("GET", "/_sandbox/faults", &[], "").await;
+    let taken_back = cloud.call("DELETE", "/_sandbox/faults", &[], "").await;
+    let spared = cloud.call("GET", lookup, &host, "").await;
+
+    assert_eq!(
+        (struck.status, spared.status),
+        (StatusCode::SERVICE_UNAVAILABLE, StatusCode::OK)
+    );
+    let reply = json!({"status": 503, "body": "", "content_type": null, "retry_after": null});
+    shown.assert(
+        200,
+        json!([
+            {"operation": "any", "skip": 0, "times": 2, "after_applying": false, "answer": {"reply": reply}},
+            {"operation": "send", "skip": 0, "times": 1, "after_applying": false, "answer": {"delay": {"seconds": 8}}},
+            {"operation": "send", "skip": 0, "times": 1, "after_applying": true, "answer": "cut"},
+            {"operation": "upload", "skip": 2, "times": 1, "after_applying": false, "answer": "stall"},
+        ]),
+    );
+    assert_eq!(taken_back.status, StatusCode::NO_CONTENT);
+    assert!(cloud.sandbox.faults().is_empty());
+}
+
+#[tokio::test]
+async fn tokens_are_revoked_over_http() {
+    let cloud = Cloud::new();
+    let tokens = cloud.tokens("u-1").await;
+    let revoke = |body: &'static str| cloud.call("POST", "/_sandbox/tokens/revoke", &[JSON], body);
+    let opening = batch(&json!({}), &json!({}));
+
+    revoke(r#"{"app": false, "consumer": true}"#).await;
+    let consumer = cloud.open_with(&tokens, None, &opening).await;
+    revoke(r#"{"app": true}"#).await;
+    let app = cloud.open_with(&tokens, None, &opening).await;
+
+    assert_eq!(
+        consumer.body["body"]["errorCode"], 40103,
+        "{}",
+        consumer.body
+    );
+    assert_eq!(app.body["body"]["errorCode"], 40102, "{}", app.body);
+}
+
+#[tokio::test]
+async fn a_control_that_cannot_be_followed_says_what_is_wrong() {
+    let cloud = Cloud::new();
+
+    for (method, path, body, status, complaint) in [
+        (
+            "POST",
+            "/faults",
+            r#"{"operation": "sendd", "answer": "stall"}"#,
+            422,
+            "operation: unknown variant `sendd`",
+        ),
+        (
+            "POST",
+            "/faults",
+            r#"{"operation": "sendd", "answer": "stall"}"#,
+            422,
+            "or `any`",
+        ),
+        (
+            "POST",
+            "/faults",
+            r#"{"answer": "stall"}"#,
+            422,
+            "missing field `operation`",
+        ),
+        (
+            "POST",
+            "/faults",
+            r#"{"operation": "send", "answer": "sulk"}"#,
+            422,
+            "answer: unknown variant `sulk`",
+        ),
+        (
+            "POST",
+            "/faults",
+            r#"{"operation": "send", "answer": "stall", "times": 0}"#,
+            422,
+            "times: 0 times, expected 1 or more",
+        ),
+        (
+            "POST",
+            "/faults",
+            r#"{"operation": "send", "answer": {"delay": {"seconds": 0}}}"#,
+            422,
+            "seconds: 0 s late, expected 1 to 3600",
+        ),
+        (
+            "POST",
+            "/faults",
+            r#"{"operation": "send", "answer": {"reply": {"status": 503, "retry_after": "a\nb"}}}"#,
+            422,
+            "retry_after: no value of a header",
+        ),
+        (
+            "POST",
+            "/faults",
+            r#"{"operation": "send", "answer": "stall", "tmes": 2}"#,
+            422,
+            "unknown field `tmes`",
+        ),
+        ("POST", "/faults", "{", 400, "EOF while parsing"),
+        (
+            "POST",
+            "/webhooks/disturbances",
+            r#"{"trouble": "hail"}"#,
+            422,
+            "trouble: unknown variant `hail`",
+        ),
+        (
+            "POST",
+            "/webhooks/disturbances",
+            r#"{"trouble": "drop", "times": 0}"#,
+            422,
+            "times: 0 times",
+        ),
+        (
+            "PUT",
+            "/webhooks",
+            r#"{"account_id": "1"}"#,
+            422,
+            "missing field `client_id`",
+        ),
+        (
+            "POST",
+            "/tokens/revoke",
+            r#"{"apps": true}"#,
+            422,
+            "unknown field `apps`",
+        ),
+        ("POST", "/surveys", "{}", 422, "missing field `on`"),
+        (
+            "POST",
+            "/conversations/c1/close",
+            "{}",
+            422,
+            "missing field `by`",
+        ),
+        (
+            "POST",
+            "/conversations/c1/close",
+            r#"{"by": "AGENT"}"#,
+            404,
+            "no open conversation `c1`",
+        ),
+        (
+            "POST",
+            "/conversations/c1/survey/end",
+            "",
+            404,
+            "conversation `c1`",
+        ),
+        (
+            "GET",
+            "/requests?operation=sendd",
+            "",
+            422,
+            "operation: unknown variant `sendd`",
+        ),
+        (
+            "GET",
+            "/requests?after=x",
+            "",
+            422,
+            "after: `x`, expected the `id` of a request",
+        ),
+        (
+            "GET",
+            "/requests?before=2",
+            "",
+            422,
+            "before: unknown, expected operation or after",
+        ),
+        ("GET", "/files/none", "", 404, "no bytes of a file `none`"),
+        (
+            "GET",
+            "/request",
+            "",
+            404,
+            "GET /_sandbox/request: there is nothing at this path",
+        ),
+        (
+            "PATCH",
+            "/faults",
+            "",
+            405,
+            "PATCH /_sandbox/faults: it takes other methods",
+        ),
+    ] {
+        let answer = cloud
+            .call(method, &format!("/_sandbox{path}"), &[JSON], body)
+            .await;
+
+        answer.assert_complaint(status, complaint);
+    }
+    let no_json = cloud.call("POST", "/_sandbox/faults", &[], "{}").await;
+    no_json.assert_complaint(415, "application/json");
+    assert!(cloud.sandbox.requests().is_empty());
+}

@@ -16,6 +16,7 @@ fn about(conversation: &str, number: usize) -> Notification {
         conversation: Some(conversation.to_owned()),
         kind: Kind::Content,
         by: None,
+        struck: false,
         content: Content::Changes(vec![json!(format!("{conversation}{number}"))]),
     }
 }

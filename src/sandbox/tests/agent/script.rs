@@ -9,9 +9,7 @@ use crate::sandbox::{Conversation, Role};
 impl Scene {
     /// A conversation with an agent who answers at once.
     async fn scripted() -> Self {
-        let script = Script {
-            pace: Duration::ZERO,
-        };
+        let script = Script::at_pace(Duration::ZERO);
         Self::in_cloud(Cloud::with(Options {
             agent: Some(script),
             ..Options::default()
@@ -164,9 +162,7 @@ async fn a_file_is_thanked_for() {
 #[tokio::test(start_paused = true)]
 async fn a_conversation_that_closes_meanwhile_is_left_alone() {
     let cloud = Cloud::with(Options {
-        agent: Some(Script {
-            pace: Duration::from_secs(1),
-        }),
+        agent: Some(Script::at_pace(Duration::from_secs(1))),
         ..Options::default()
     });
     let tokens = cloud.tokens("u-1").await;
@@ -184,4 +180,139 @@ async fn a_conversation_that_closes_meanwhile_is_left_alone() {
 
     let answers = of_brand(&cloud.conversation(&first));
     assert!(!answers.contains(&typing("COMPOSING")), "{answers:?}");
+}
+
+impl Scene {
+    async fn choose(&self, script: &Value) -> Answer {
+        let body = script.to_string();
+        self.cloud
+            .call("PUT", "/_sandbox/agent", &[JSON], body)
+            .await
+    }
+
+    async fn chosen(&self) -> Value {
+        self.cloud
+            .call("GET", "/_sandbox/agent", &[], "")
+            .await
+            .body
+    }
+}
+
+#[tokio::test]
+async fn a_script_of_ones_own_is_played() {
+    let scene = Scene::new().await;
+    let script = json!({"script": [
+        {"when": "ORDER", "then": [
+            {"type": "receipt", "status": "READ"},
+            {"type": "text", "text": "Which one?", "quick_replies": [{"title": "A1"}]}]},
+        {"when": "silence", "then": []},
+        {"when": "*", "then": [{"type": "text", "text": "Pardon?"}]},
+    ], "pace_ms": 0});
+
+    let chosen = scene.choose(&script).await;
+    scene.say("silence, please").await;
+    scene.say("hello").await;
+    scene.answers_until(&said("Pardon?")).await;
+    scene.say("my order").await;
+
+    assert_eq!(chosen.status, StatusCode::NO_CONTENT, "{}", chosen.body);
+    assert_eq!(scene.chosen().await, script);
+    let events = eventually("three answers", || {
+        let events = of_brand(&scene.cloud.conversation(&scene.id));
+        (events.len() == 3).then_some(events)
+    })
+    .await;
+    assert_eq!(events[1], receipt("READ", 3));
+    assert_eq!(events[2]["quickReplies"]["replies"][0]["title"], "A1");
+}
+
+#[tokio::test]
+async fn the_agent_can_be_left_to_a_person_and_come_back() {
+    let scene = Scene::scripted().await;
+
+    let before = scene.chosen().await;
+    scene.choose(&json!({"script": "none"})).await;
+    scene.say("Hello").await;
+    let none = scene.chosen().await;
+    let on = json!({"script": "built-in", "pace_ms": 0});
+    scene.choose(&on).await;
+    scene.cloud.sandbox.clear_requests();
+    scene.say("again").await;
+    scene.answers_until(&typing("ACTIVE")).await;
+
+    assert_eq!((before, none), (on, json!({"script": "none"})));
+    let answers = of_brand(&scene.cloud.conversation(&scene.id));
+    assert!(!answers.contains(&said("You said: Hello")), "{answers:?}");
+    assert!(answers.contains(&said("You said: again")), "{answers:?}");
+}
+
+#[tokio::test]
+async fn the_script_outlives_a_reset() {
+    let scene = Scene::new().await;
+    let script = json!({"script": [], "pace_ms": 5});
+    scene.choose(&script).await;
+
+    scene.cloud.sandbox.reset();
+
+    assert_eq!(scene.chosen().await, script);
+}
+
+/// Nobody waits for a socket here, so the time stands still until everybody waits for the agent.
+#[tokio::test(start_paused = true)]
+async fn an_agent_who_is_replaced_while_typing_stops_typing_and_says_nothing() {
+    let cloud = Cloud::with(Options {
+        agent: Some(Script::at_pace(Duration::from_secs(1))),
+        ..Options::default()
+    });
+    let tokens = cloud.tokens("u-1").await;
+    let id = cloud.open(&tokens).await;
+    let last = || of_brand(&cloud.conversation(&id)).pop();
+
+    cloud.send(&tokens, &text(&id, "Hello")).await;
+    eventually("types", || {
+        (last() == Some(typing("COMPOSING"))).then_some(())
+    })
+    .await;
+    cloud.sandbox.set_script(None);
+    eventually("stops", || (last() == Some(typing("ACTIVE"))).then_some(())).await;
+
+    let answers = of_brand(&cloud.conversation(&id));
+    assert!(!answers.contains(&said("You said: Hello")), "{answers:?}");
+}
+
+#[tokio::test]
+async fn a_script_that_cannot_be_played_is_refused_and_changes_nothing() {
+    let scene = Scene::scripted().await;
+
+    for (script, complaint) in [
+        (json!({}), "missing field `script`"),
+        (
+            json!({"script": "builtin"}),
+            "script: expected \"built-in\", \"none\" or a list",
+        ),
+        (
+            json!({"script": [{"then": []}]}),
+            "script[0]: missing field `when`",
+        ),
+        (
+            json!({"script": [{"when": "", "then": []}]}),
+            "script[0].when: empty",
+        ),
+        (
+            json!({"script": [{"when": "*", "then": [{"type": "txt"}]}]}),
+            "script[0].then[0].type: unknown variant `txt`",
+        ),
+        (
+            json!({"script": [{"when": "*", "then": [{"type": "text", "text": ""}]}]}),
+            "script[0].then[0]: text: empty",
+        ),
+        (
+            json!({"script": "none", "pace_ms": 60_001}),
+            "pace_ms: 60001, expected at most 60000",
+        ),
+        (json!({"script": "none", "pace": 1}), "unknown field `pace`"),
+    ] {
+        scene.choose(&script).await.assert_complaint(422, complaint);
+    }
+    assert_eq!(scene.chosen().await["script"], "built-in");
 }

@@ -1,0 +1,212 @@
+//! Masking: whoever looks on is shown that there is a token or a secret, and never which.
+//!
+//! Bodies are searched as text, whether they are well formed or not, so that one that is cut or broken gives nothing away.
+
+/// What stands in the place of a secret.
+const MASK: &str = "•••";
+
+/// Names, in lower case, of members and parameters whose values are secret.
+const SECRETS: [&str; 12] = [
+    "access_token",
+    "api_key",
+    "appjwt",
+    "client_secret",
+    "consumerjws",
+    "id_token",
+    "jwt",
+    "password",
+    "refresh_token",
+    "signature",
+    "temp_url_sig",
+    "token",
+];
+
+/// Parts of the names of headers whose values are secret.
+const SECRET_HEADERS: [&str; 7] = [
+    "api-key",
+    "authorization",
+    "cookie",
+    "on-behalf",
+    "secret",
+    "signature",
+    "token",
+];
+
+/// How a JWT begins: `{"` in base64.
+const JWT: &str = "eyJ";
+
+/// Characters of the shortest run that is taken for a JWT.
+const SHORTEST_JWT: usize = 20;
+
+/// The value of a header, given its lower-case name; of credentials, the scheme stays.
+pub(super) fn header(name: &str, value: &str) -> String {
+    if !SECRET_HEADERS.iter().any(|part| name.contains(part)) {
+        return text(value);
+    }
+    match value.split_once(' ') {
+        Some((scheme @ ("Bearer" | "Basic"), _)) => format!("{scheme} {MASK}"),
+        _ => MASK.to_owned(),
+    }
+}
+
+/// A text without the tokens in it, nor the values of what has a secret's name, be it in JSON, a form, or a query.
+pub(super) fn text(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let other = rest.find(is_of_word).unwrap_or(rest.len());
+        let (between, from_word) = rest.split_at(other);
+        shown.push_str(between);
+        let end = from_word
+            .find(|c| !is_of_word(c))
+            .unwrap_or(from_word.len());
+        let (word, after) = from_word.split_at(end);
+        rest = after;
+        if word.starts_with(JWT) && word.len() >= SHORTEST_JWT {
+            shown.push_str(MASK);
+            continue;
+        }
+        shown.push_str(word);
+        if SECRETS.contains(&word.to_ascii_lowercase().as_str())
+            && let Some((lead, length)) = value_after(after)
+        {
+            let (lead, from_value) = after.split_at(lead);
+            shown.push_str(lead);
+            shown.push_str(MASK);
+            rest = from_value.split_at(length).1;
+        }
+    }
+    shown
+}
+
+fn is_of_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
+}
+
+/// Where the value of a name begins, and its length: after `=`, or after the end of a quotation and a colon. Quotation marks
+/// may be escaped, as in JSON within JSON.
+fn value_after(text: &str) -> Option<(usize, usize)> {
+    if let Some(value) = text.strip_prefix('=') {
+        let ends = |c: char| c.is_whitespace() || "&\"'\\;#,<>".contains(c);
+        let length = value.find(ends).unwrap_or(value.len());
+        return (length > 0).then_some((1, length));
+    }
+    let quote = if text.starts_with("\\\"") {
+        "\\\""
+    } else {
+        "\""
+    };
+    let value = text.strip_prefix(quote)?.trim_start();
+    let value = value.strip_prefix(':')?.trim_start();
+    let (value, length) = match value.strip_prefix(quote) {
+        Some(value) => (value, quotation(value, quote)),
+        None => {
+            let ends = |c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E'));
+            (value, value.find(ends).unwrap_or(value.len()))
+        }
+    };
+    (length > 0).then_some((text.len() - value.len(), length))
+}
+
+/// How long a quotation is; to the end of what is there, where it is cut.
+fn quotation(text: &str, quote: &str) -> usize {
+    if quote.len() > 1 {
+        return text.find(quote).unwrap_or(text.len());
+    }
+    let mut escaped = false;
+    let end = text.find(|c| match c {
+        '\\' => {
+            escaped = !escaped;
+            false
+        }
+        '"' if !escaped => true,
+        _ => {
+            escaped = false;
+            false
+        }
+    });
+    end.unwrap_or(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJ1c2VyIjoiYSJ9.c2lnbmF0dXJl";
+
+    #[track_caller]
+    fn assert_text(text: &str, expected: &str) {
+        assert_eq!(super::text(text), expected);
+    }
+
+    #[test]
+    fn members_with_the_names_of_secrets_lose_their_values() {
+        assert_text(r#"{"token": "abc", "n": 1}"#, r#"{"token": "•••", "n": 1}"#);
+        assert_text(
+            r#"{"access_token":"a\"b\\","x":2}"#,
+            r#"{"access_token":"•••","x":2}"#,
+        );
+        assert_text(
+            r#"{"Token" : 12.5, "b": "token"}"#,
+            r#"{"Token" : •••, "b": "token"}"#,
+        );
+        assert_text(
+            r#"{"temp_url_sig":"0af3","temp_url_expires":"1"}"#,
+            r#"{"temp_url_sig":"•••","temp_url_expires":"1"}"#,
+        );
+        assert_text(
+            r#""{\"token\":\"abc\",\"x\":1}""#,
+            r#""{\"token\":\"•••\",\"x\":1}""#,
+        );
+    }
+
+    #[test]
+    fn a_body_that_is_cut_within_a_secret_gives_nothing_away() {
+        assert_text(r#"{"token": "abc"#, r#"{"token": "•••"#);
+        assert_text(&TOKEN[..25], MASK);
+    }
+
+    #[test]
+    fn parameters_with_the_names_of_secrets_lose_their_values() {
+        assert_text(
+            "client_id=a&client_secret=s3%20cret&v=1",
+            "client_id=a&client_secret=•••&v=1",
+        );
+        assert_text(
+            "http://h/f?temp_url_sig=ab12&temp_url_expires=9",
+            "http://h/f?temp_url_sig=•••&temp_url_expires=9",
+        );
+    }
+
+    #[test]
+    fn a_jwt_is_masked_wherever_it_stands() {
+        assert_text(&format!("see {TOKEN}, please"), "see •••, please");
+        assert_text("eyJ is how they begin", "eyJ is how they begin");
+    }
+
+    #[test]
+    fn other_text_stays_as_it_is() {
+        for text in [
+            "",
+            r#"{"text": "my token: 5, tokens=3 and a token", "tokens": ["a"]}"#,
+            "Zoë 👋 =\"",
+            r#"{"token":null,"password":{"a":1}}"#,
+        ] {
+            assert_text(text, text);
+        }
+    }
+
+    #[test]
+    fn headers_that_bear_credentials_show_their_scheme_alone() {
+        assert_eq!(header("authorization", "Bearer abc"), "Bearer •••");
+        assert_eq!(header("authorization", "abc def"), MASK);
+        assert_eq!(header("x-lp-on-behalf", "abc"), MASK);
+        assert_eq!(header("webhook-signature", "v1,abc"), MASK);
+        assert_eq!(header("x-liveperson-signature", "sha1=abc"), MASK);
+        assert_eq!(
+            header("location", "/f?temp_url_sig=a&x=1"),
+            "/f?temp_url_sig=•••&x=1"
+        );
+        assert_eq!(header("webhook-id", "evt_1"), "evt_1");
+    }
+}
