@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::support::channel::{Channel, send};
 use crate::support::demo::Demo;
-use crate::support::patience::PATIENCE;
+use crate::support::patience::{PATIENCE, eventually};
 use crate::support::process::{Process, command};
 
 /// Sends the request that a line with curl describes.
@@ -135,4 +135,103 @@ async fn a_demo_takes_no_configuration() {
     let process = Process::start(command);
 
     send_as_curl_would(&process.output_line("curl -sS ").await).await;
+}
+
+/// What the demo's wire shows.
+async fn wire(cloud: &Channel) -> Vec<Value> {
+    let request = cloud.request(Method::GET, "/_sandbox/wire");
+    let shown = send(request.header("accept", "application/json")).await;
+    shown.expect(200)["entries"].as_array().unwrap().clone()
+}
+
+/// A token of one user of the demo's channel.
+async fn token(cloud: &Channel, user: &str) -> String {
+    let made = cloud.post("/_demo/tokens", json!({"user": user})).await;
+    made.expect(200)["token"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_calls_the_facade_as_one_user_and_sees_what_goes_over_the_wire() {
+    let demo = Demo::start().await;
+    let origin = demo.address("Simulated Cloud").await;
+    let cloud = Channel::new(&origin, "none");
+    let settings = cloud.get("/_sandbox/page/settings").await.expect(200);
+    let bridge = &settings["bridge"];
+    assert_eq!(bridge["url"], demo.facade);
+    assert_eq!(
+        (&settings["mode"], &bridge["mints_tokens"]),
+        (&json!("demo"), &json!(true))
+    );
+    let token = token(&cloud, "alice").await;
+    let alice = Channel::new(bridge["url"].as_str().unwrap(), &token);
+
+    let by_name = origin.replace("127.0.0.1", "localhost");
+    for origin in [&origin, &by_name] {
+        let request = alice.request(Method::POST, "/v1/users/alice/messages");
+        let sent = send(
+            request
+                .header("origin", origin)
+                .header("content-type", "application/json")
+                .body(r#"{"text": "Hello"}"#),
+        )
+        .await;
+
+        assert_eq!(sent.headers["access-control-allow-origin"], origin.as_str());
+        sent.expect(201);
+    }
+    alice
+        .get("/v1/users/bob/conversation")
+        .await
+        .expect_problem(403, "forbidden");
+
+    let entries = eventually("all four kinds", async || {
+        let entries = wire(&cloud).await;
+        let kinds = ["facade", "cloud", "notification", "event"];
+        let all = kinds
+            .iter()
+            .all(|kind| entries.iter().any(|entry| entry["kind"] == *kind));
+        all.then_some(entries)
+    })
+    .await;
+    let shown = json!(entries).to_string();
+    assert!(
+        !shown.contains(&token) && !shown.contains("demo-secret"),
+        "{shown}"
+    );
+    let facade = entries
+        .iter()
+        .find(|entry| entry["kind"] == "facade")
+        .unwrap();
+    assert_eq!(
+        (&facade["method"], &facade["status"]),
+        (&json!("POST"), &json!(201))
+    );
+    assert_eq!(facade["request"]["headers"]["authorization"], "Bearer •••");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_wait_while_the_callback_fails_and_come_by_themselves_afterwards() {
+    let demo = Demo::start().await;
+    let cloud = Channel::new(&demo.address("Simulated Cloud").await, "none");
+    let alice = Channel::new(&demo.facade, &token(&cloud, "alice").await);
+    let statuses = async |wanted: u64| {
+        eventually("an attempt", async || {
+            let entries = wire(&cloud).await;
+            let mut events = entries.iter().filter(|entry| entry["kind"] == "event");
+            events.any(|event| event["status"] == wanted).then_some(())
+        })
+        .await;
+    };
+
+    let failing = cloud.put("/_demo/callback", json!({"failing": true})).await;
+    alice.say("alice", "Hello").await.expect(201);
+    statuses(503).await;
+    let working = cloud
+        .put("/_demo/callback", json!({"failing": false}))
+        .await;
+    statuses(204).await;
+
+    assert_eq!((failing.status, working.status), (204, 204));
+    let shown = cloud.get("/_demo/callback").await.expect(200);
+    assert_eq!(shown, json!({"failing": false}));
 }

@@ -55,6 +55,7 @@ mod retention;
 mod rolling_restart;
 mod rolling_update;
 mod round_trip;
+mod sandbox;
 mod secrecy;
 mod shutdown;
 mod storage_outages;

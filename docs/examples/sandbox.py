@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""A test of one's own connector, which speaks to the Cloud itself, against the simulated one:
+
+    docs/examples/sandbox.py [SANDBOX]      http://127.0.0.1:9400, unless given here or in SANDBOX_URL
+
+It opens a conversation, meets a fault, is answered by an agent, and is told of that by a signed webhook, which it
+refuses at first. Python's own library is all that it needs.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import unittest
+import urllib.error
+import urllib.parse
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+CLOUD = os.environ.get("SANDBOX_URL", "http://127.0.0.1:9400")
+ACCOUNT, CLIENT, SECRET = "12345678", "my-connector", "my-secret"
+
+
+def call(method, path, body=None, headers=None):
+    """The status and the JSON of an answer."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json", **(headers or {})}
+    request = urllib.request.Request(CLOUD + path, data, headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            status, text = answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        status, text = error.code, error.read()
+    return status, json.loads(text) if text else None
+
+
+def control(method, path, body=None):
+    """A request to the sandbox's own control, which is to succeed."""
+    status, answer = call(method, "/_sandbox" + path, body)
+    assert status < 300, f"{method} {path}: {status} {answer}"
+    return answer
+
+
+class Connector:
+    """What is tested: the part of a connector that speaks to the Cloud."""
+
+    def __init__(self, user):
+        query = urllib.parse.urlencode(
+            {"v": "1.0", "grant_type": "client_credentials", "client_id": CLIENT, "client_secret": SECRET}
+        )
+        app = call("POST", f"/sentinel/api/account/{ACCOUNT}/app/token?{query}")[1]["access_token"]
+        consumer = call(
+            "POST", f"/api/account/{ACCOUNT}/consumer?v=1.0", {"ext_consumer_id": user}, {"Authorization": app}
+        )[1]["token"]
+        self.headers = {"Authorization": app, "X-LP-ON-BEHALF": consumer}
+        self.messaging = f"/api/account/{ACCOUNT}/messaging/consumer/conversation"
+        self.conversation = None
+
+    def open(self):
+        profile = {"kind": "req", "id": "1,", "type": "userprofile.SetUserProfile", "body": {}}
+        opening = {"kind": "req", "id": "2,", "type": "cm.ConsumerRequestConversation", "body": {"brandId": ACCOUNT}}
+        status, answer = call("POST", self.messaging + "?v=3", [profile, opening], self.headers)
+        assert status == 200, answer
+        self.conversation = answer[1]["body"]["conversationId"]
+
+    def say(self, text):
+        """Sends a text, again where the Cloud is busy; how often it was sent."""
+        event = {"type": "ContentEvent", "contentType": "text/plain", "message": text}
+        body = {"dialogId": self.conversation, "conversationId": self.conversation, "event": event}
+        publish = {"kind": "req", "id": "1", "type": "ms.PublishEvent", "body": body}
+        for attempt in range(1, 4):
+            status, answer = call("POST", self.messaging + "/send?v=3", publish, self.headers)
+            if status == 200:
+                return attempt
+            assert status in (429, 503), answer
+        raise AssertionError("the Cloud stays busy")
+
+
+class Webhook(BaseHTTPRequestHandler):
+    """Where the Cloud tells what happens: fails once, then takes what is rightly signed."""
+
+    failures = 0
+    told = queue.Queue()
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        tag = base64.b64encode(hmac.new(SECRET.encode(), body, hashlib.sha256).digest()).decode()
+        signed = hmac.compare_digest(self.headers["x-liveperson-signature"], "sha256=" + tag)
+        status = 200 if signed else 401
+        if Webhook.failures > 0:
+            Webhook.failures -= 1
+            status = 503
+        if status == 200:
+            Webhook.told.put(json.loads(body))
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def told_text(text):
+    """Waits until the webhook was told of a text."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        for change in Webhook.told.get(timeout=20)["body"]["changes"]:
+            if change.get("event", {}).get("message") == text:
+                return
+    raise AssertionError(f"nobody told of {text!r}")
+
+
+def await_notifications(number):
+    """Waits until so many attempts to tell the webhook have ended."""
+    deadline = time.monotonic() + 20
+    while len(control("GET", "/notifications")) < number:
+        assert time.monotonic() < deadline, "the webhook was not called"
+        time.sleep(0.05)
+
+
+class ConnectorTest(unittest.TestCase):
+    def setUp(self):
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Webhook)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        control("POST", "/reset")
+        control("PUT", "/webhooks", {
+            "account_id": ACCOUNT,
+            "client_id": CLIENT,
+            "client_secret": SECRET,
+            "url": f"http://127.0.0.1:{self.server.server_port}/",
+            "algorithm": "sha256",
+            "retry": {"by_number": 3},
+        })
+
+    def tearDown(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+    def test_a_message_is_sent_again_where_the_cloud_is_busy_and_answered(self):
+        control("PUT", "/agent", {"script": [
+            {"when": "order", "then": [{"type": "text", "text": "It is on its way"}]},
+        ]})
+        connector = Connector("alice")
+        connector.open()
+        control("POST", "/faults", {"operation": "send", "answer": {"reply": {"status": 503}}})
+
+        attempts = connector.say("Where is my order?")
+
+        self.assertEqual(attempts, 2)
+        told_text("It is on its way")
+        sent = control("GET", "/requests?operation=send")
+        self.assertEqual([json.loads(request["body"])["type"] for request in sent], ["ms.PublishEvent"] * 2)
+
+    def test_what_the_webhook_does_not_take_comes_again_half_a_minute_later(self):
+        control("PUT", "/agent", {"script": "none"})
+        connector = Connector("bob")
+        connector.open()
+        await_notifications(1)
+        Webhook.failures = 1
+
+        conversation = f"/conversations/{connector.conversation}"
+        control("POST", conversation + "/agent", {"type": "text", "text": "Hello?", "role": "controller"})
+        await_notifications(2)
+        control("POST", "/clock", {"advance": 30})
+
+        told_text("Hello?")
+        await_notifications(3)
+        statuses = [attempt["status"] for attempt in control("GET", "/notifications")]
+        self.assertEqual(statuses, [200, 503, 200])
+
+    def test_a_token_that_has_expired_is_refused(self):
+        connector = Connector("carol")
+        control("POST", "/clock", {"advance": 3601})
+
+        status, answer = call("POST", connector.messaging + "?v=3", [], connector.headers)
+
+        self.assertEqual((status, answer["body"]["errorCode"]), (401, 40102))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
+        CLOUD = sys.argv.pop(1)
+    unittest.main()
