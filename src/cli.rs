@@ -55,7 +55,7 @@ enum Command {
     /// Run the service with a simulated Cloud and an embedded database, nothing configured
     Demo,
     /// Run the simulated Cloud alone
-    Sandbox(sandbox::Options),
+    Sandbox(Box<sandbox::Options>),
     /// Bring the database's schema up to date
     Migrate,
     /// Seal every stored token anew with the first of encryption.keys
@@ -106,7 +106,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Serve => serve::run(&config()?).await,
         Command::Demo => demo::run().await,
-        Command::Sandbox(options) => sandbox::run(options).await,
+        Command::Sandbox(options) => sandbox::run(*options).await,
         Command::Migrate => migrate::run(&config()?).await,
         Command::Rotate => rotate::run(&config()?).await,
         Command::Audit(options) => audit::run(&config()?, &options).await,

@@ -4,11 +4,11 @@
 //! in either of them shows as a refused request. Where the real Cloud forgives or ignores what its documents do not
 //! allow, the sandbox refuses, and its answer names the member and what was expected.
 //!
-//! Every request takes one path (`server`): it is recorded, shown on the [`wire`], meets the fault that was ordered for it, and is
-//! answered by the part that plays that service: `domains`, `sentinel`, `idp`, `messaging`, `monitoring` and
+//! Every request takes one path (`server`): it is recorded, shown on the `wire`, meets the fault that was ordered for
+//! it, and is answered by the part that plays that service: `domains`, `sentinel`, `idp`, `messaging`, `monitoring` and
 //! `storage`. A new endpoint is a variant of [`Operation`] and a function beside these. All state is in memory,
 //! behind one lock that is never held across an `await`; releasing it tells those who subscribed ([`hooks`]) what its
-//! holder changed.
+//! holder changed. What is around the Cloud, for people who look on, is the [`stage`].
 
 pub mod agent;
 mod announcements;

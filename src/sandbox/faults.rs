@@ -210,6 +210,11 @@ fn once() -> u32 {
     1
 }
 
+#[expect(
+    clippy::ref_option,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the form that serde calls"
+)]
 fn write_operation<S: Serializer>(
     operation: &Option<Operation>,
     serializer: S,
@@ -258,6 +263,10 @@ fn read_header<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Stri
     }
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the form that serde calls"
+)]
 fn write_status<S: Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u16(status.as_u16())
 }

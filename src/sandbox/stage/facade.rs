@@ -38,5 +38,5 @@ fn is_of_channel(request: &Request) -> bool {
         let rest = path.strip_prefix(prefix);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    request.method() != Method::OPTIONS && !OTHERS.iter().any(|prefix| other(prefix))
+    request.method() != Method::OPTIONS && !OTHERS.iter().any(other)
 }

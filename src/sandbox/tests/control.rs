@@ -395,160 +395,164 @@ async fn tokens_are_revoked_over_http() {
     assert_eq!(app.body["body"]["errorCode"], 40102, "{}", app.body);
 }
 
+/// Method, path below `/_sandbox`, body, and how it is refused.
+type Mistake = (&'static str, &'static str, &'static str, u16, &'static str);
+
+const MISTAKES: &[Mistake] = &[
+    (
+        "POST",
+        "/faults",
+        r#"{"operation": "sendd", "answer": "stall"}"#,
+        422,
+        "operation: unknown variant `sendd`",
+    ),
+    (
+        "POST",
+        "/faults",
+        r#"{"operation": "sendd", "answer": "stall"}"#,
+        422,
+        "or `any`",
+    ),
+    (
+        "POST",
+        "/faults",
+        r#"{"answer": "stall"}"#,
+        422,
+        "missing field `operation`",
+    ),
+    (
+        "POST",
+        "/faults",
+        r#"{"operation": "send", "answer": "sulk"}"#,
+        422,
+        "answer: unknown variant `sulk`",
+    ),
+    (
+        "POST",
+        "/faults",
+        r#"{"operation": "send", "answer": "stall", "times": 0}"#,
+        422,
+        "times: 0 times, expected 1 or more",
+    ),
+    (
+        "POST",
+        "/faults",
+        r#"{"operation": "send", "answer": {"delay": {"seconds": 0}}}"#,
+        422,
+        "seconds: 0 s late, expected 1 to 3600",
+    ),
+    (
+        "POST",
+        "/faults",
+        r#"{"operation": "send", "answer": {"reply": {"status": 503, "retry_after": "a\nb"}}}"#,
+        422,
+        "retry_after: no value of a header",
+    ),
+    (
+        "POST",
+        "/faults",
+        r#"{"operation": "send", "answer": "stall", "tmes": 2}"#,
+        422,
+        "unknown field `tmes`",
+    ),
+    ("POST", "/faults", "{", 400, "EOF while parsing"),
+    (
+        "POST",
+        "/webhooks/disturbances",
+        r#"{"trouble": "hail"}"#,
+        422,
+        "trouble: unknown variant `hail`",
+    ),
+    (
+        "POST",
+        "/webhooks/disturbances",
+        r#"{"trouble": "drop", "times": 0}"#,
+        422,
+        "times: 0 times",
+    ),
+    (
+        "PUT",
+        "/webhooks",
+        r#"{"account_id": "1"}"#,
+        422,
+        "missing field `client_id`",
+    ),
+    (
+        "POST",
+        "/tokens/revoke",
+        r#"{"apps": true}"#,
+        422,
+        "unknown field `apps`",
+    ),
+    ("POST", "/surveys", "{}", 422, "missing field `on`"),
+    (
+        "POST",
+        "/conversations/c1/close",
+        "{}",
+        422,
+        "missing field `by`",
+    ),
+    (
+        "POST",
+        "/conversations/c1/close",
+        r#"{"by": "AGENT"}"#,
+        404,
+        "no open conversation `c1`",
+    ),
+    (
+        "POST",
+        "/conversations/c1/survey/end",
+        "",
+        404,
+        "conversation `c1`",
+    ),
+    (
+        "GET",
+        "/requests?operation=sendd",
+        "",
+        422,
+        "operation: unknown variant `sendd`",
+    ),
+    (
+        "GET",
+        "/requests?after=x",
+        "",
+        422,
+        "after: `x`, expected the `id` of a request",
+    ),
+    (
+        "GET",
+        "/requests?before=2",
+        "",
+        422,
+        "before: unknown, expected operation or after",
+    ),
+    ("GET", "/files/none", "", 404, "no bytes of a file `none`"),
+    (
+        "GET",
+        "/request",
+        "",
+        404,
+        "GET /_sandbox/request: there is nothing at this path",
+    ),
+    (
+        "PATCH",
+        "/faults",
+        "",
+        405,
+        "PATCH /_sandbox/faults: it takes other methods",
+    ),
+];
+
 #[tokio::test]
 async fn a_control_that_cannot_be_followed_says_what_is_wrong() {
     let cloud = Cloud::new();
 
-    for (method, path, body, status, complaint) in [
-        (
-            "POST",
-            "/faults",
-            r#"{"operation": "sendd", "answer": "stall"}"#,
-            422,
-            "operation: unknown variant `sendd`",
-        ),
-        (
-            "POST",
-            "/faults",
-            r#"{"operation": "sendd", "answer": "stall"}"#,
-            422,
-            "or `any`",
-        ),
-        (
-            "POST",
-            "/faults",
-            r#"{"answer": "stall"}"#,
-            422,
-            "missing field `operation`",
-        ),
-        (
-            "POST",
-            "/faults",
-            r#"{"operation": "send", "answer": "sulk"}"#,
-            422,
-            "answer: unknown variant `sulk`",
-        ),
-        (
-            "POST",
-            "/faults",
-            r#"{"operation": "send", "answer": "stall", "times": 0}"#,
-            422,
-            "times: 0 times, expected 1 or more",
-        ),
-        (
-            "POST",
-            "/faults",
-            r#"{"operation": "send", "answer": {"delay": {"seconds": 0}}}"#,
-            422,
-            "seconds: 0 s late, expected 1 to 3600",
-        ),
-        (
-            "POST",
-            "/faults",
-            r#"{"operation": "send", "answer": {"reply": {"status": 503, "retry_after": "a\nb"}}}"#,
-            422,
-            "retry_after: no value of a header",
-        ),
-        (
-            "POST",
-            "/faults",
-            r#"{"operation": "send", "answer": "stall", "tmes": 2}"#,
-            422,
-            "unknown field `tmes`",
-        ),
-        ("POST", "/faults", "{", 400, "EOF while parsing"),
-        (
-            "POST",
-            "/webhooks/disturbances",
-            r#"{"trouble": "hail"}"#,
-            422,
-            "trouble: unknown variant `hail`",
-        ),
-        (
-            "POST",
-            "/webhooks/disturbances",
-            r#"{"trouble": "drop", "times": 0}"#,
-            422,
-            "times: 0 times",
-        ),
-        (
-            "PUT",
-            "/webhooks",
-            r#"{"account_id": "1"}"#,
-            422,
-            "missing field `client_id`",
-        ),
-        (
-            "POST",
-            "/tokens/revoke",
-            r#"{"apps": true}"#,
-            422,
-            "unknown field `apps`",
-        ),
-        ("POST", "/surveys", "{}", 422, "missing field `on`"),
-        (
-            "POST",
-            "/conversations/c1/close",
-            "{}",
-            422,
-            "missing field `by`",
-        ),
-        (
-            "POST",
-            "/conversations/c1/close",
-            r#"{"by": "AGENT"}"#,
-            404,
-            "no open conversation `c1`",
-        ),
-        (
-            "POST",
-            "/conversations/c1/survey/end",
-            "",
-            404,
-            "conversation `c1`",
-        ),
-        (
-            "GET",
-            "/requests?operation=sendd",
-            "",
-            422,
-            "operation: unknown variant `sendd`",
-        ),
-        (
-            "GET",
-            "/requests?after=x",
-            "",
-            422,
-            "after: `x`, expected the `id` of a request",
-        ),
-        (
-            "GET",
-            "/requests?before=2",
-            "",
-            422,
-            "before: unknown, expected operation or after",
-        ),
-        ("GET", "/files/none", "", 404, "no bytes of a file `none`"),
-        (
-            "GET",
-            "/request",
-            "",
-            404,
-            "GET /_sandbox/request: there is nothing at this path",
-        ),
-        (
-            "PATCH",
-            "/faults",
-            "",
-            405,
-            "PATCH /_sandbox/faults: it takes other methods",
-        ),
-    ] {
-        let answer = cloud
-            .call(method, &format!("/_sandbox{path}"), &[JSON], body)
-            .await;
+    for (method, path, body, status, complaint) in MISTAKES {
+        let path = format!("/_sandbox{path}");
+        let answer = cloud.call(method, &path, &[JSON], *body).await;
 
-        answer.assert_complaint(status, complaint);
+        answer.assert_complaint(*status, complaint);
     }
     let no_json = cloud.call("POST", "/_sandbox/faults", &[], "{}").await;
     no_json.assert_complaint(415, "application/json");

@@ -535,3 +535,29 @@ async fn faults_strike_uploads_and_downloads_apart() {
     assert_eq!(struck.status, unavailable);
     assert_eq!(spared.bytes, PNG);
 }
+
+#[tokio::test]
+async fn the_bytes_of_a_file_are_shown_by_its_path_or_the_last_part_of_it() {
+    let cloud = Cloud::new();
+    let tokens = cloud.tokens("u-1").await;
+    let id = cloud.open(&tokens).await;
+    let action = json!({"type": "file", "file_type": "PNG", "content": "UE5HIQ=="});
+    let agent = format!("/_sandbox/conversations/{id}/agent");
+    cloud
+        .call("POST", &agent, &[JSON], action.to_string())
+        .await;
+    let conversation = cloud.conversation(&id);
+    let event = &conversation.dialogs[0].events[0].event;
+    let path = event["message"]["relativePath"].as_str().unwrap();
+    let name = path.rsplit('/').next().unwrap();
+
+    for path in [path, path.trim_start_matches('/'), name] {
+        let uri = format!("/_sandbox/files/{path}");
+        let answer = cloud.call("GET", &uri, &[], "").await;
+
+        assert_eq!(answer.status, StatusCode::OK, "{uri}: {}", answer.body);
+        assert_eq!(answer.bytes, "PNG!");
+        assert_eq!(answer.headers["content-type"], "image/png");
+        assert_eq!(answer.headers["x-content-type-options"], "nosniff");
+    }
+}

@@ -280,6 +280,10 @@ async fn a_reset_forgets_what_was_shown_and_numbers_go_on() {
 }
 
 #[tokio::test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it ends with the test, which nothing waits for"
+)]
 async fn a_connection_that_is_cut_ends_without_a_byte() {
     let cloud = Cloud::new();
     let mut fault = Fault::new(None, FaultAnswer::Cut);

@@ -98,12 +98,11 @@ fn value_after(text: &str) -> Option<(usize, usize)> {
     };
     let value = text.strip_prefix(quote)?.trim_start();
     let value = value.strip_prefix(':')?.trim_start();
-    let (value, length) = match value.strip_prefix(quote) {
-        Some(value) => (value, quotation(value, quote)),
-        None => {
-            let ends = |c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E'));
-            (value, value.find(ends).unwrap_or(value.len()))
-        }
+    let (value, length) = if let Some(value) = value.strip_prefix(quote) {
+        (value, quotation(value, quote))
+    } else {
+        let ends = |c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E'));
+        (value, value.find(ends).unwrap_or(value.len()))
     };
     (length > 0).then_some((text.len() - value.len(), length))
 }

@@ -132,3 +132,24 @@ fn a_secret_is_not_shown() {
     assert_eq!(webhook.algorithm, Algorithm::Sha1);
     assert_eq!(webhook.retry, Retry::ByNumber(0));
 }
+
+#[tokio::test]
+async fn disturbances_that_are_still_to_strike_are_shown_and_taken_back() {
+    let (cloud, receiver) = Cloud::telling(Retry::default()).await;
+    let (tokens, id) = cloud.opened("u-1").await;
+    let path = "/_sandbox/webhooks/disturbances";
+    let batch = r#"{"trouble": "batch", "times": 3, "only": "content", "by": "CONSUMER"}"#;
+    cloud.call("POST", path, &[JSON], batch).await;
+    cloud.say(&tokens, &id, "first").await;
+
+    let shown = cloud.call("GET", path, &[], "").await;
+    let taken_back = cloud.call("DELETE", path, &[], "").await;
+    cloud.say(&tokens, &id, "second").await;
+    cloud.settled().await;
+
+    let left = json!({"trouble": "batch", "times": 2, "only": "content", "by": "CONSUMER"});
+    shown.assert(200, json!([left]));
+    assert_eq!(taken_back.status, StatusCode::NO_CONTENT);
+    assert!(cloud.sandbox.disturbances().is_empty());
+    assert_eq!(texts(&receiver.got()), ["first", "second"]);
+}
