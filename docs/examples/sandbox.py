@@ -23,7 +23,7 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 CLOUD = os.environ.get("SANDBOX_URL", "http://127.0.0.1:9400")
-ACCOUNT, CLIENT, SECRET = "12345678", "my-connector", "my-secret"
+ACCOUNT, CLIENT, SECRET = "87654321", "my-connector", "my-secret"
 
 
 def call(method, path, body=None, headers=None):
