@@ -136,7 +136,7 @@ impl Urls {
              \n  \
                Facade           http://{facade}        (documented at http://{facade}/docs)\n  \
                Probes           http://{admin}/readyz\n  \
-               Simulated Cloud  http://{cloud}\n\
+               Simulated Cloud  http://{cloud}        (in a browser: both sides of a conversation, and what passes between them)\n\
              \n\
              Send a message as the user \"alice\" of the channel \"demo\":\n\
              \n  \

@@ -17,7 +17,7 @@ use serde::de::value::{Error as Unread, StringDeserializer};
 use super::operation::Operation;
 use super::recording::{RecordedRequest, read_form};
 use super::refusal::Refusal;
-use super::{Sandbox, agent, faults, hooks, storage, surveys, time, tokens, wire};
+use super::{Conversation, Sandbox, agent, faults, hooks, storage, surveys, time, tokens, wire};
 pub(super) use order::Order;
 
 /// Bytes: an agent's file of 5 MB in base64, and some more.
@@ -33,10 +33,7 @@ struct Closing {
 pub(super) fn router() -> Router<Sandbox> {
     Router::new()
         .route("/requests", get(requests).delete(forget_requests))
-        .route(
-            "/conversations",
-            get(async |State(sandbox): State<Sandbox>| Json(sandbox.conversations())),
-        )
+        .route("/conversations", get(conversations))
         .route("/conversations/{id}/close", post(close))
         .route("/reset", post(reset))
         .merge(faults::control())
@@ -67,12 +64,35 @@ async fn requests(
         .map(|id| read_id(&id))
         .transpose()?
         .unwrap_or_default();
-    expect_nothing_else(&filter)?;
+    expect_nothing_else(&filter, "operation or after")?;
     let mut requests = sandbox.requests();
     requests.retain(|request| {
         request.id > after && (operation.is_none() || request.operation == operation)
     });
     Ok(Json(requests))
+}
+
+/// The conversations, `?latest=50` of them, or all.
+async fn conversations(
+    State(sandbox): State<Sandbox>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Vec<Conversation>>, Refusal> {
+    let mut filter = read_form(query.as_deref().unwrap_or_default());
+    let latest = filter
+        .remove("latest")
+        .map(|count| read_count(&count))
+        .transpose()?;
+    expect_nothing_else(&filter, "latest")?;
+    Ok(Json(match latest {
+        Some(count) => sandbox.state().conversations.latest(count),
+        None => sandbox.conversations(),
+    }))
+}
+
+fn read_count(count: &str) -> Result<usize, Refusal> {
+    count
+        .parse()
+        .map_err(|_| Refusal::unprocessable(format!("latest: `{count}`, expected a number")))
 }
 
 fn read_operation(name: &str) -> Result<Operation, Refusal> {
@@ -87,10 +107,10 @@ fn read_id(id: &str) -> Result<u64, Refusal> {
     })
 }
 
-fn expect_nothing_else(filter: &BTreeMap<String, String>) -> Result<(), Refusal> {
+fn expect_nothing_else(filter: &BTreeMap<String, String>, expected: &str) -> Result<(), Refusal> {
     match filter.keys().next() {
         Some(unknown) => Err(Refusal::unprocessable(format!(
-            "{unknown}: unknown, expected operation or after"
+            "{unknown}: unknown, expected {expected}"
         ))),
         None => Ok(()),
     }

@@ -318,4 +318,10 @@ impl Conversations {
     pub(super) fn list(&self) -> Vec<Conversation> {
         self.all.clone()
     }
+
+    /// Those that were opened last, in the order of their opening.
+    pub(super) fn latest(&self, count: usize) -> Vec<Conversation> {
+        let before = self.all.len().saturating_sub(count);
+        self.all.iter().skip(before).cloned().collect()
+    }
 }

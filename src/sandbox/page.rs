@@ -1,14 +1,120 @@
-//! The page: what a browser shows of the sandbox.
+//! The page: what a browser shows of the sandbox, where one person plays both sides of a conversation.
+//!
+//! Its files are plain web standards, compiled in as they are in `page/`: a file a noun, `page.js` puts them together. The
+//! page loads nothing from elsewhere and speaks to the sandbox and the bridge beside it alone, and its policy lets it do
+//! no more.
 
-use axum::extract::State;
+use axum::extract::{Path, State};
+use axum::http::{HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::Sandbox;
+use super::refusal::Refusal;
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// Takes a file of the folder into the program under its own name.
+macro_rules! files {
+    ($($name:literal: $kind:expr),* $(,)?) => {
+        &[$(File { name: $name, kind: $kind, content: include_str!(concat!("page/", $name)) }),*]
+    };
+}
+
+/// What the page consists of, beside its HTML.
+pub(super) const FILES: &[File] = files![
+    "page.css": CSS,
+    "chat.css": CSS,
+    "wire.css": CSS,
+    "agent.js": JAVASCRIPT,
+    "bubble.js": JAVASCRIPT,
+    "card.js": JAVASCRIPT,
+    "cloud.js": JAVASCRIPT,
+    "composer.js": JAVASCRIPT,
+    "desk.js": JAVASCRIPT,
+    "dom.js": JAVASCRIPT,
+    "exchange.js": JAVASCRIPT,
+    "facade.js": JAVASCRIPT,
+    "faults.js": JAVASCRIPT,
+    "names.js": JAVASCRIPT,
+    "opening.js": JAVASCRIPT,
+    "page.js": JAVASCRIPT,
+    "rating.js": JAVASCRIPT,
+    "receipts.js": JAVASCRIPT,
+    "stream.js": JAVASCRIPT,
+    "tally.js": JAVASCRIPT,
+    "thread.js": JAVASCRIPT,
+    "typing.js": JAVASCRIPT,
+    "user.js": JAVASCRIPT,
+    "wire.js": JAVASCRIPT,
+];
+
+/// The page itself.
+pub(super) const INDEX: &File = &File {
+    name: "index.html",
+    kind: HTML,
+    content: include_str!("page/index.html"),
+};
+
+/// A file of the page.
+#[derive(Debug)]
+pub(super) struct File {
+    pub(super) name: &'static str,
+    /// Media type.
+    pub(super) kind: &'static str,
+    pub(super) content: &'static str,
+}
 
 pub(super) fn router() -> Router<Sandbox> {
-    Router::new().route("/_sandbox/page/settings", get(settings))
+    Router::new()
+        .route(
+            "/",
+            get(async |State(sandbox): State<Sandbox>| serve(&sandbox, INDEX)),
+        )
+        .route("/_sandbox/page/settings", get(settings))
+        .route("/_sandbox/page/{name}", get(file))
+}
+
+async fn file(
+    State(sandbox): State<Sandbox>,
+    Path(name): Path<String>,
+) -> Result<Response, Refusal> {
+    let file = FILES.iter().find(|file| file.name == name);
+    let file = file.ok_or_else(|| {
+        let complaint = format!("the page has no file `{name}`");
+        Refusal::plain(StatusCode::NOT_FOUND, complaint)
+    })?;
+    Ok(serve(&sandbox, file))
+}
+
+fn serve(sandbox: &Sandbox, file: &File) -> Response {
+    let headers: [(HeaderName, String); 5] = [
+        (header::CONTENT_TYPE, file.kind.to_owned()),
+        (header::CONTENT_SECURITY_POLICY, policy(sandbox)),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        (header::REFERRER_POLICY, "no-referrer".to_owned()),
+        // Another version of the program must not meet files of this one.
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+    ];
+    (headers, file.content).into_response()
+}
+
+/// What the page may do: run and show what comes from here, and speak to the bridge.
+fn policy(sandbox: &Sandbox) -> String {
+    let bridge = &sandbox.0.options.stage.bridge;
+    let bridge = bridge.as_ref().map(|bridge| {
+        // With a path the policy would allow that very path alone.
+        format!(" {}", bridge.url.origin().ascii_serialization())
+    });
+    let bridge = bridge.unwrap_or_default();
+    format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
+         connect-src 'self'{bridge}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
 }
 
 /// What the page has to know of its surroundings.

@@ -1,3 +1,4 @@
 //! The pages, used in a real browser.
 
+mod demo;
 mod docs;

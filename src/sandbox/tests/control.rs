@@ -558,3 +558,33 @@ async fn a_control_that_cannot_be_followed_says_what_is_wrong() {
     no_json.assert_complaint(415, "application/json");
     assert!(cloud.sandbox.requests().is_empty());
 }
+
+#[tokio::test]
+async fn the_latest_conversations_can_be_asked_for_alone() {
+    let cloud = Cloud::new();
+    let mut opened = Vec::new();
+    for user in ["u-1", "u-2", "u-3"] {
+        opened.push(cloud.open(&cloud.tokens(user).await).await);
+    }
+    let ids = async |query: &str| {
+        let path = format!("/_sandbox/conversations{query}");
+        let answer = cloud.call("GET", &path, &[], "").await;
+        let conversations = answer.body.as_array().unwrap().clone();
+        conversations
+            .iter()
+            .map(|one| one["id"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+
+    assert_eq!(ids("").await, opened);
+    assert_eq!(ids("?latest=2").await, opened[1..]);
+    assert_eq!(ids("?latest=100").await, opened);
+    for (query, complaint) in [
+        ("?latest=some", "latest: `some`, expected a number"),
+        ("?newest=2", "newest: unknown, expected latest"),
+    ] {
+        let path = format!("/_sandbox/conversations{query}");
+        let answer = cloud.call("GET", &path, &[], "").await;
+        answer.assert_complaint(422, complaint);
+    }
+}

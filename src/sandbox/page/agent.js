@@ -1,0 +1,101 @@
+// The agent's workspace: the list of conversations, the one at the desk, and whether an agent answers by script.
+
+import { consumerOf, isMessage, isOfConsumer } from "./cloud.js";
+import { Desk } from "./desk.js";
+import { byId, make, say, timeOfDay } from "./dom.js";
+
+/** The workspace. */
+export class Agent {
+  #cloud;
+  #desk;
+  #selected = null;
+  /** How many of the consumer's messages were seen, by conversation. */
+  #seen = new Map();
+
+  constructor(cloud) {
+    this.#cloud = cloud;
+    this.#desk = new Desk(cloud);
+    cloud.addEventListener("change", () => this.#show());
+    cloud.addEventListener("state", ({ detail }) => say(byId("agent-error"), detail));
+    document.addEventListener("visibilitychange", () => this.#show());
+    byId("script").addEventListener("change", ({ target }) => this.#switch(target.checked));
+    this.#readSwitch();
+  }
+
+  async #readSwitch() {
+    try {
+      const { script } = await this.#cloud.ask("GET", "/_sandbox/agent");
+      byId("script").checked = script !== "none";
+      this.#desk.scripted = script !== "none";
+    } catch (error) {
+      say(byId("script-error"), error.message);
+    }
+  }
+
+  async #switch(on) {
+    try {
+      await this.#cloud.ask("PUT", "/_sandbox/agent", { script: on ? "built-in" : "none" });
+      say(byId("script-error"), null);
+    } catch (error) {
+      say(byId("script-error"), error.message);
+    }
+    await this.#readSwitch();
+    this.#show();
+  }
+
+  #show() {
+    const conversations = [...this.#cloud.conversations].sort(inOrder);
+    const isThere = conversations.some(({ id }) => id === this.#selected);
+    // Whoever plays the agent for the first time need not look for the conversation.
+    if (!isThere) this.#selected = conversations[0]?.id ?? null;
+    const selected = conversations.find(({ id }) => id === this.#selected) ?? null;
+    if (selected && document.visibilityState === "visible") this.#seen.set(selected.id, written(selected));
+    byId("conversations-none").hidden = conversations.length > 0;
+    this.#list(conversations);
+    this.#desk.show(selected);
+  }
+
+  #list(conversations) {
+    const list = byId("conversations");
+    const focused = list.contains(document.activeElement) ? document.activeElement.dataset.conversation : null;
+    list.replaceChildren(...conversations.map((conversation) => this.#entry(conversation)));
+    if (focused) list.querySelector(`[data-conversation="${CSS.escape(focused)}"]`)?.focus();
+  }
+
+  #entry(conversation) {
+    const { id, stage, opened_at: openedAt } = conversation;
+    const unread = written(conversation) - (this.#seen.get(id) ?? 0);
+    const isOpen = stage === "OPEN";
+    const choose = () => {
+      this.#selected = id;
+      this.#show();
+    };
+    return make("li", {}, make("button", {
+      type: "button",
+      class: "conversation",
+      "aria-current": id === this.#selected ? "true" : null,
+      data: { conversation: id, stage: isOpen ? "open" : "closed", unread: unread > 0 ? unread : null },
+      on: { click: choose },
+    },
+      make("span", { class: "conversation-name", text: consumerOf(conversation).name }),
+      unread > 0 ? make("span", { class: "unread", text: `${unread} new` }) : null,
+      make("span", { class: "conversation-last", text: lastWords(conversation) }),
+      make("span", { class: "conversation-state", text: `${isOpen ? "open" : "closed"}, ${timeOfDay(openedAt)}` })));
+  }
+}
+
+/** Open ones first, and of both the newest first. */
+function inOrder(one, other) {
+  return (other.stage === "OPEN") - (one.stage === "OPEN") || other.opened_at.localeCompare(one.opened_at);
+}
+
+const messages = ({ dialogs }) => dialogs.flatMap(({ events }) => events).filter(isMessage);
+
+const written = (conversation) => messages(conversation).filter(isOfConsumer).length;
+
+function lastWords(conversation) {
+  const event = messages(conversation).at(-1)?.event;
+  if (!event) return "No message yet";
+  if (typeof event.message === "string") return event.message;
+  return event.type === "RichContentEvent" ? "A card" : event.message?.caption || "A file";
+}

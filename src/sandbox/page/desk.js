@@ -1,0 +1,174 @@
+// The conversation at the agent's desk: who writes, what was said, and what the agent can do about it.
+
+import { Log, advance, bubble, file, note, words } from "./bubble.js";
+import { card, quickReplies } from "./card.js";
+import { consumerOf, fileAddress, isMessage, isOfConsumer } from "./cloud.js";
+import { Composer } from "./composer.js";
+import { byId, make, say } from "./dom.js";
+import { brandName, nameOf } from "./names.js";
+
+/** Milliseconds: a consumer who says nothing more for that long has stopped typing. */
+const TYPING_LIFE = 30_000;
+
+/** What the Cloud calls roles, in the words of the facade. */
+const ROLES = { ASSIGNED_AGENT: "agent", AGENT: "bot", MANAGER: "manager", CONTROLLER: "system" };
+
+const RECEIPTS = { ACCEPT: "delivered", READ: "read" };
+
+/** The desk. */
+export class Desk {
+  /** Whether an agent answers by script, who then also says what was read. */
+  scripted = false;
+
+  #cloud;
+  #composer;
+  #log = new Log(byId("agent-log"));
+  #conversation = null;
+  /** How many events of each dialog are shown. Events are only ever added. */
+  #shown = new Map();
+  /** The bubbles by dialog and number. */
+  #items = new Map();
+  #agent = null;
+  #isOpen = false;
+  /** Numbers that a receipt is on its way for. */
+  #read = new Set();
+
+  constructor(cloud) {
+    this.#cloud = cloud;
+    this.#composer = new Composer(cloud);
+  }
+
+  /** Shows a conversation, or that there is none. */
+  show(conversation) {
+    const isOther = conversation?.id !== this.#conversation?.id;
+    this.#conversation = conversation;
+    byId("desk").hidden = conversation === null;
+    this.#composer.serve(conversation);
+    if (conversation === null) return;
+    if (isOther) this.#clear();
+    this.#describe(conversation, isOther);
+    for (const dialog of conversation.dialogs) this.#showDialog(conversation, dialog);
+    this.#showTyping(conversation);
+    this.#acknowledge(conversation);
+    if (isOther) this.#log.end();
+  }
+
+  #clear() {
+    this.#log.clear();
+    this.#shown.clear();
+    this.#items.clear();
+    this.#agent = null;
+  }
+
+  #describe(conversation, isOther) {
+    const { name, facts } = consumerOf(conversation);
+    byId("desk-title").textContent = name;
+    const isOpen = conversation.stage === "OPEN";
+    const state = byId("desk-state");
+    state.dataset.stage = isOpen ? "open" : "closed";
+    state.textContent = isOpen ? "open" : `closed by ${(conversation.close_reason ?? "somebody").toLowerCase()}`;
+    byId("facts").replaceChildren(...[
+      ["Consumer", conversation.ext_consumer_id],
+      ...facts,
+      ["Skill", conversation.skill_id === "-1" ? "none" : conversation.skill_id],
+      ["Campaign", conversation.request?.campaignInfo?.campaignId],
+      ["Urgency", (conversation.ttr?.ttrType ?? conversation.request?.ttrDefName)?.toLowerCase()],
+      ["Features", conversation.features.join(", ")],
+      ["Rating", rating(conversation.csat)],
+    ].filter(([, value]) => value).flatMap(([word, value]) => [
+      make("div", { data: { fact: word.toLowerCase() } }, make("dt", { text: word }), make("dd", { text: String(value) })),
+    ]));
+    const agent = conversation.participants.find(({ role }) => role === "ASSIGNED_AGENT")?.id ?? null;
+    if (!isOther && agent && agent !== this.#agent) this.#log.add(note(`${nameOf(agent)} joined`, "joined"));
+    if (!isOther && !agent && this.#agent && isOpen) {
+      this.#log.add(note(`Transferred to skill ${conversation.skill_id}`, "transferred"));
+    }
+    this.#agent = agent;
+    if (!isOther && this.#isOpen && !isOpen) this.#log.add(note("Conversation closed", "closed"));
+    this.#isOpen = isOpen;
+  }
+
+  #showDialog(conversation, dialog) {
+    const shown = this.#shown.get(dialog.id);
+    if (shown === undefined && dialog.kind === "POST_SURVEY") this.#log.add(note("Survey", "survey"));
+    for (const event of dialog.events.slice(shown ?? 0)) this.#take(conversation, dialog, event);
+    this.#shown.set(dialog.id, dialog.events.length);
+  }
+
+  #take(conversation, dialog, published) {
+    const { event, sequence, originator, audience, at } = published;
+    const place = (number) => `${dialog.id} ${number}`;
+    const ofConsumer = isOfConsumer(published);
+    if (event.type === "AcceptStatusEvent" && ofConsumer) {
+      const state = RECEIPTS[event.status];
+      for (const number of state ? event.sequenceList : []) {
+        const item = this.#items.get(place(number));
+        if (item?.dataset.side === "mine") advance(item, state);
+      }
+    }
+    if (event.type !== "ContentEvent" && event.type !== "RichContentEvent") return;
+    const isPrivate = audience !== "ALL";
+    const who = ofConsumer ? consumerOf(conversation).name : brandName({ id: originator.id, role: ROLES[originator.role] });
+    const item = this.#log.add(bubble({
+      side: ofConsumer ? "theirs" : isPrivate ? "private" : "mine",
+      who: isPrivate ? `${who}, private note` : who,
+      at,
+      contents: contents(event),
+      data: { sequence },
+    }));
+    this.#items.set(place(sequence), item);
+    if (!ofConsumer && !isPrivate) advance(item, "sent");
+  }
+
+  #showTyping(conversation) {
+    const events = conversation.dialogs.flatMap((dialog) => dialog.events).filter(isOfConsumer);
+    const last = events.findLast(({ event }) => event.type === "ChatStateEvent" || event.type === "ContentEvent");
+    const types = last?.event.chatState === "COMPOSING" && Date.now() - Date.parse(last.at) < TYPING_LIFE
+      && conversation.stage === "OPEN";
+    say(byId("agent-typing"), types ? `${consumerOf(conversation).name} is typing…` : null);
+  }
+
+  /**
+   * Says that what lies on the desk was read. It waits for an agent to have joined, since looking at a conversation alone
+   * would make one join; and a survey is the bot's.
+   */
+  async #acknowledge(conversation) {
+    const main = conversation.dialogs[0];
+    const isMine = !this.scripted && this.#agent && main.state === "OPEN" && document.visibilityState === "visible";
+    if (!isMine) return;
+    const read = main.events.filter((one) => !isOfConsumer(one) && one.event.status === "READ")
+      .flatMap(({ event }) => event.sequenceList);
+    const sequences = main.events.filter((one) => isOfConsumer(one) && isMessage(one))
+      .map(({ sequence }) => sequence)
+      .filter((sequence) => !read.includes(sequence) && !this.#read.has(`${main.id} ${sequence}`));
+    if (sequences.length === 0) return;
+    for (const sequence of sequences) this.#read.add(`${main.id} ${sequence}`);
+    const receipt = { type: "receipt", status: "READ", sequences };
+    // One that fails is no loss: the next message is acknowledged again.
+    await this.#cloud.act(conversation.id, receipt).catch(() => {});
+  }
+}
+
+/** What a published event shows. */
+function contents({ contentType, message, content, type, quickReplies: replies }) {
+  const shown = [];
+  if (type === "RichContentEvent") {
+    shown.push(card(Array.isArray(content) ? { type: "vertical", elements: content } : content));
+  } else if (contentType === "hosted/file") {
+    const { relativePath, fileType, caption } = message;
+    shown.push(file({ type: fileType, caption, source: fileAddress(relativePath) }));
+  } else if (typeof message === "string") {
+    shown.push(words(message));
+  } else {
+    shown.push(words(`[${contentType}] ${message?.title ?? ""}`));
+  }
+  shown.push(quickReplies(replies));
+  return shown.filter(Boolean);
+}
+
+function rating(csat) {
+  if (!csat) return null;
+  const { csatRate, csatResolutionConfirmation: resolved } = csat;
+  const parts = [csatRate ? `${csatRate} of 5` : null, resolved == null ? null : resolved ? "resolved" : "not resolved"];
+  return parts.filter(Boolean).join(", ") || csat.status;
+}

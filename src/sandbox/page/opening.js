@@ -1,0 +1,53 @@
+// The form that opens a conversation: who the user is, where it goes, how urgent it is.
+
+import { byId, say } from "./dom.js";
+
+/** The dialog with the form. */
+export class Opening {
+  #dialog = byId("opening");
+  #form = byId("opening-form");
+  #open;
+
+  /** `open` is given what was filled in, and may refuse it by throwing. */
+  constructor(open) {
+    this.#open = open;
+    this.#form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#submit();
+    });
+    byId("opening-cancel").addEventListener("click", () => this.#dialog.close());
+  }
+
+  show() {
+    say(byId("opening-error"), null);
+    this.#dialog.showModal();
+  }
+
+  async #submit() {
+    const submit = byId("opening-submit");
+    submit.disabled = true;
+    try {
+      await this.#open(this.#read());
+      this.#dialog.close();
+    } catch (problem) {
+      say(byId("opening-error"), String(problem));
+    } finally {
+      submit.disabled = false;
+    }
+  }
+
+  /** The facade's *opening*; what was left empty is left out. */
+  #read() {
+    const fields = new FormData(this.#form);
+    const text = (name) => fields.get(name)?.trim() || undefined;
+    const customer = text("type") && { type: text("type") };
+    const profile = { first_name: text("first_name"), last_name: text("last_name"), customer };
+    const isEmpty = Object.values(profile).every((value) => value === undefined);
+    return {
+      profile: isEmpty ? undefined : profile,
+      routing: text("skill") && { skill_id: text("skill") },
+      urgency: text("urgency"),
+      features: fields.has("survey") ? ["MULTI_DIALOG"] : undefined,
+    };
+  }
+}

@@ -1,0 +1,42 @@
+// The page of `demo` and `sandbox`: a user's phone on one side, an agent's workspace on the other, and between them
+// the wire. This file puts the parts together; each part knows its own elements.
+
+import { Agent } from "./agent.js";
+import { Cloud } from "./cloud.js";
+import { byId, gathered, make, say } from "./dom.js";
+import { Faults } from "./faults.js";
+import { Tally } from "./tally.js";
+import { User } from "./user.js";
+import { Wire } from "./wire.js";
+
+/** Milliseconds. */
+const GATHER = 100;
+
+async function start() {
+  const cloud = new Cloud();
+  const { mode, bridge } = await cloud.ask("GET", "/_sandbox/page/settings");
+  byId("mode").textContent = mode;
+  if (bridge) {
+    byId("links").append(make("a", { href: `${bridge.url}/docs/`, text: "The facade's documentation" }));
+  }
+
+  const user = new User(bridge);
+  const tally = new Tally();
+  const faults = new Faults(cloud, mode === "demo");
+  new Agent(cloud);
+  const wire = new Wire();
+
+  const count = gathered(async () => tally.show(user.thread, cloud.conversations), GATHER);
+  user.addEventListener("change", count);
+  cloud.addEventListener("change", count);
+  // Whatever changes something passes the wire first.
+  wire.addEventListener("entry", ({ detail }) => {
+    tally.note(detail);
+    cloud.soon();
+    faults.soon();
+    count();
+  });
+  await cloud.soon();
+}
+
+start().catch((error) => say(byId("page-error"), `The page cannot start: ${error.message}`));

@@ -1,0 +1,198 @@
+// The user's phone: what a channel's app would be. It speaks to the bridge's facade and to nothing else.
+
+import { byId, say } from "./dom.js";
+import { DemoTokens, Facade, GivenToken } from "./facade.js";
+import { brandName, nameOf } from "./names.js";
+import { Opening } from "./opening.js";
+import { Rating } from "./rating.js";
+import { Receipts } from "./receipts.js";
+import { Stream } from "./stream.js";
+import { Thread } from "./thread.js";
+import { Typing, sendByEnter } from "./typing.js";
+
+/** Where the token that was entered by hand is kept, for as long as the tab is open. */
+const KEPT_TOKEN = "liveperson-bridge token";
+
+/** The phone; dispatches `change` whenever what it shows may have changed. */
+export class User extends EventTarget {
+  /** The thread of the user whose phone it is at the moment; none before there is one. */
+  thread = null;
+
+  #bridge;
+  #facade;
+  #stream;
+  #receipts;
+  #typingEnds;
+  #opening = new Opening((opening) => this.#open(opening));
+  #rating = new Rating((rating) => this.#facade.call("PUT", this.#facade.of("conversation", "rating"), { body: rating }));
+  #typing = new Typing(byId("user-text"), (types) => this.#tellTyping(types));
+
+  /** `bridge` is where the facade is, as the page's settings say; none where nobody named a bridge. */
+  constructor(bridge) {
+    super();
+    this.#bridge = bridge;
+    this.#listen();
+    const kept = sessionStorage.getItem(KEPT_TOKEN);
+    if (bridge?.mints_tokens) this.#become(byId("user-name").value);
+    else if (bridge && kept) this.#enter(kept);
+    else this.#askForToken();
+  }
+
+  #listen() {
+    byId("user-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#become(byId("user-name").value.trim());
+    });
+    byId("user-composer").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#write();
+    });
+    sendByEnter(byId("user-text"));
+    byId("user-file").addEventListener("change", ({ target }) => {
+      for (const picture of target.files) this.thread.attach(picture, byId("user-text").value.trim());
+      if (target.files.length > 0) byId("user-text").value = "";
+      target.value = "";
+    });
+    byId("user-open").addEventListener("click", () => this.#opening.show());
+    byId("user-close").addEventListener("click", () => this.#close({}));
+    byId("user-close-survey").addEventListener("click", () => this.#close({ survey: true }));
+    byId("token-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#enter(byId("token").value.trim());
+    });
+    byId("user-token-forget").addEventListener("click", () => {
+      sessionStorage.removeItem(KEPT_TOKEN);
+      location.reload();
+    });
+  }
+
+  #askForToken() {
+    byId("connect").hidden = false;
+    byId("connect-origin").textContent = `cors_origins = ["${location.origin}"]`;
+    byId("token-form").hidden = !this.#bridge;
+    byId("connect-none").hidden = Boolean(this.#bridge);
+  }
+
+  /** Goes on with a token of one user, who is named in it. */
+  #enter(token) {
+    const user = claims(token)?.user;
+    if (!user) {
+      say(byId("token-error"), "This is no token of one user: expected a JWT with the claim user.");
+      this.#askForToken();
+      return;
+    }
+    sessionStorage.setItem(KEPT_TOKEN, token);
+    byId("user-name").value = user;
+    byId("user-name").readOnly = true;
+    byId("user-switch").hidden = true;
+    byId("user-token-forget").hidden = false;
+    this.#begin(new Facade(this.#bridge.url, user, new GivenToken(token)));
+  }
+
+  /** Goes on as this user, by a token that the demo makes. */
+  #become(user) {
+    if (user === "" || user === this.#facade?.user) return;
+    this.#begin(new Facade(this.#bridge.url, user, new DemoTokens(user)));
+  }
+
+  #begin(facade) {
+    this.#stream?.stop();
+    this.#receipts?.stop();
+    byId("connect").hidden = true;
+    byId("phone").hidden = false;
+    this.#rating.hide();
+    this.#showTyping(null);
+    this.#facade = facade;
+    const thread = new Thread(facade, byId("user-log"));
+    const stream = new Stream(facade);
+    this.thread = thread;
+    this.#receipts = new Receipts(facade, thread, byId("user-log"));
+    this.#stream = stream;
+    thread.addEventListener("change", () => this.#show());
+    thread.addEventListener("typing", ({ detail }) => this.#showTyping(detail));
+    thread.addEventListener("closed", () => this.#rating.show());
+    stream.addEventListener("event", ({ detail }) => {
+      if (detail.type === "conversation.opened") this.#rating.hide();
+      thread.take(detail);
+    });
+    stream.addEventListener("gap", () => thread.skip());
+    stream.addEventListener("state", ({ detail }) => this.#showConnection(detail));
+    stream.run();
+    this.#show();
+  }
+
+  #write() {
+    const field = byId("user-text");
+    const text = field.value;
+    if (text.trim() === "") return;
+    this.#typing.forget();
+    this.#rating.hide();
+    this.thread.write(text);
+    field.value = "";
+  }
+
+  async #open(opening) {
+    const path = this.#facade.of("conversation");
+    await this.#facade.call("POST", path, { body: opening, key: crypto.randomUUID() });
+  }
+
+  async #close(closing) {
+    try {
+      const path = this.#facade.of("conversation", "close");
+      await this.#facade.call("POST", path, { body: closing, key: crypto.randomUUID() });
+      say(byId("user-error"), null);
+    } catch (problem) {
+      say(byId("user-error"), String(problem));
+    }
+  }
+
+  /** Typing is of the moment: it is not tried again, and without an open conversation nobody would see it. */
+  #tellTyping(types) {
+    const { conversation } = this.thread;
+    if (conversation?.state !== "open" || conversation.survey) return;
+    const body = { state: types ? "composing" : "pause" };
+    this.#facade.call("PUT", this.#facade.of("typing"), { body, tries: 1 }).catch(() => {});
+  }
+
+  #showTyping(typing) {
+    clearTimeout(this.#typingEnds);
+    const left = typing?.state === "composing" ? Date.parse(typing.expires_at) - Date.now() : 0;
+    say(byId("user-typing"), left > 0 ? `${brandName(typing.sender)} is typing…` : null);
+    if (left > 0) this.#typingEnds = setTimeout(() => this.#showTyping(null), left);
+  }
+
+  #showConnection({ connected, reason }) {
+    byId("user").dataset.connected = connected;
+    say(byId("user-error"), connected || !reason ? null : `${reason}. Trying again…`);
+  }
+
+  #show() {
+    const { conversation } = this.thread;
+    const open = conversation?.state === "open";
+    const state = byId("user-state");
+    state.dataset.state = conversation?.state ?? "none";
+    state.textContent = describe(conversation);
+    byId("user-open").hidden = open;
+    byId("user-close").hidden = !open;
+    byId("user-close-survey").hidden = !open || conversation.survey;
+    this.dispatchEvent(new Event("change"));
+  }
+}
+
+function describe(conversation) {
+  if (!conversation) return "No conversation yet: a first message opens one";
+  if (conversation.state === "closed") return "Closed: the next message opens a new one";
+  if (conversation.survey) return "Survey";
+  return conversation.agent ? `With ${nameOf(conversation.agent)}` : "Waiting for an agent";
+}
+
+/** What a JWT claims, unchecked: the page only wants to know whose it is. */
+function claims(token) {
+  try {
+    const base64 = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    const bytes = Uint8Array.from(atob(base64), (unit) => unit.charCodeAt(0));
+    return JSON.parse(new TextDecoder().decode(bytes));
+  } catch {
+    return null;
+  }
+}

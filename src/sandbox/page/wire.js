@@ -1,0 +1,118 @@
+// The wire: every request between channel, bridge and Cloud as it passes, the newest first.
+
+import { byId, make, say, timeOfDay } from "./dom.js";
+import { details } from "./exchange.js";
+
+/** Rows that are kept; the simulated Cloud itself keeps the latest 1,000. */
+const KEPT = 500;
+
+/** What passes, and how the page calls it. */
+const KINDS = {
+  facade: "Facade call",
+  cloud: "Cloud call",
+  notification: "Notification",
+  event: "Event",
+};
+
+/** The list; dispatches `entry` for each that passes. */
+export class Wire extends EventTarget {
+  #rows = byId("wire-rows");
+  /** What has passed while the list stood still. */
+  #held = [];
+  #paused = false;
+
+  constructor() {
+    super();
+    this.#offerKinds();
+    byId("wire-clear").addEventListener("click", () => {
+      this.#rows.replaceChildren();
+      this.#count();
+    });
+    byId("wire-pause").addEventListener("click", () => this.#pause());
+    this.#follow();
+  }
+
+  #follow() {
+    const source = new EventSource("/_sandbox/wire");
+    source.addEventListener("message", ({ data }) => this.#take(JSON.parse(data)));
+    source.addEventListener("open", () => say(byId("wire-error"), null));
+    // It connects again by itself, and goes on behind the last entry.
+    source.addEventListener("error", () => say(byId("wire-error"), "The simulated Cloud does not answer. Trying again…"));
+  }
+
+  #take(entry) {
+    if (this.#paused) this.#held.push(entry);
+    else this.#add([entry]);
+    this.dispatchEvent(new CustomEvent("entry", { detail: entry }));
+  }
+
+  #add(entries) {
+    for (const entry of entries.slice(-KEPT)) this.#rows.prepend(row(entry));
+    while (this.#rows.children.length > KEPT) this.#rows.lastElementChild.remove();
+    this.#count();
+  }
+
+  #pause() {
+    this.#paused = !this.#paused;
+    const pause = byId("wire-pause");
+    pause.setAttribute("aria-pressed", this.#paused);
+    pause.textContent = this.#paused ? "Go on" : "Pause";
+    if (!this.#paused) this.#add(this.#held.splice(0));
+  }
+
+  #count() {
+    const count = this.#rows.children.length;
+    byId("wire-count").textContent = `${count} ${count === 1 ? "row" : "rows"}`;
+    byId("wire-none").hidden = count > 0;
+  }
+
+  /** A switch for each kind. Rows are hidden by the style sheet, so that a switch brings back what has passed meanwhile. */
+  #offerKinds() {
+    const boxes = Object.entries(KINDS).map(([kind, name]) => {
+      const show = ({ target }) => {
+        this.#rows.classList.toggle(`without-${kind}`, !target.checked);
+      };
+      const box = make("input", { type: "checkbox", id: `wire-${kind}`, checked: true, on: { change: show } });
+      return make("label", { class: `kind kind-${kind}` }, box, ` ${name}s`);
+    });
+    byId("wire-kinds").append(...boxes);
+  }
+}
+
+/** One row, which opens to all that is known. */
+function row(entry) {
+  const { id, at, kind, operation, method, url, status, duration_ms: duration, fault } = entry;
+  const known = URL.canParse(url) ? new URL(url) : { pathname: url, search: "" };
+  const item = make("details", {
+    class: `entry entry-${kind}`,
+    data: { id, kind, method, path: known.pathname, status: status ?? "none", operation, fault: fault || null },
+  },
+    make("summary", {},
+      make("time", { datetime: at, text: timeOfDay(at, true) }),
+      make("span", { class: `kind kind-${kind}`, text: KINDS[kind] ?? kind }),
+      make("span", { class: "method", text: method }),
+      make("span", { class: "path", title: url },
+        known.pathname + known.search,
+        make("span", { class: "subject", text: subject(entry) })),
+      fault ? make("span", { class: "struck", text: "fault" }) : null,
+      make("span", { class: `status status-${String(status ?? "x")[0]}`, text: status ?? "no answer" }),
+      make("span", { class: "duration", text: duration == null ? "" : `${duration.toFixed(1)} ms` })));
+  // Most rows are never opened, so what is in them waits until then.
+  item.addEventListener("toggle", () => {
+    if (item.open && item.children.length === 1) item.append(details(entry));
+  });
+  return item;
+}
+
+/** What a request is about, where its path does not say that. */
+function subject({ kind, operation, request }) {
+  if (operation) return operation;
+  if (kind !== "event" && kind !== "notification") return "";
+  try {
+    const body = JSON.parse(request.body);
+    const published = body.body?.changes?.[0]?.event?.type;
+    return published ?? body.type ?? "";
+  } catch {
+    return "";
+  }
+}

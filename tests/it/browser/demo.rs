@@ -1,0 +1,496 @@
+//! The page of `demo` and `sandbox`: both sides of a conversation, played in a browser.
+
+use std::path::{Path, PathBuf};
+
+use jsonwebtoken::{EncodingKey, Header, encode};
+use liveperson_bridge::store::Location;
+use serde_json::json;
+use thirtyfour::prelude::*;
+
+use crate::support::browser::Browser;
+use crate::support::channel::Channel;
+use crate::support::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET};
+use crate::support::configuration::bridge_toml;
+use crate::support::demo::Demo;
+use crate::support::patience::eventually;
+use crate::support::process::{Process, command};
+
+/// The user's phone.
+const PHONE: &str = "#user-log";
+
+/// The agent's desk.
+const DESK: &str = "#agent-log";
+
+/// A demo, and a browser that shows its page.
+struct Stage {
+    demo: Demo,
+    browser: Browser,
+    page: String,
+}
+
+impl Stage {
+    async fn start() -> Self {
+        let demo = Demo::start().await;
+        let browser = Browser::start().await;
+        let page = demo.address("Simulated Cloud").await;
+        browser.open(&page).await;
+        browser.shows("#user-state", "No conversation yet").await;
+        Self {
+            demo,
+            browser,
+            page,
+        }
+    }
+
+    /// The same where nobody answers but a person.
+    async fn start_without_script() -> Self {
+        let stage = Self::start().await;
+        stage.is_checked("#script", true).await;
+        stage.browser.click("#script").await;
+        stage.is_checked("#script", false).await;
+        stage
+    }
+
+    async fn is_checked(&self, css: &str, checked: bool) {
+        eventually(&format!("{css} is checked: {checked}"), async || {
+            let element = self.browser.page().find(By::Css(css)).await.ok()?;
+            (element.is_selected().await.ok()? == checked).then_some(())
+        })
+        .await;
+    }
+
+    async fn user_writes(&self, text: &str) {
+        self.browser.write("#user-text", text).await;
+        self.browser.press("#user-text", Key::Enter).await;
+    }
+
+    async fn agent_writes(&self, text: &str) {
+        self.browser.write("#agent-text", text).await;
+        self.browser.click("#agent-send").await;
+    }
+
+    /// Waits for the latest of the user's messages to be in this state.
+    async fn latest_of_user_is(&self, state: &str) {
+        let css = format!("{PHONE} [data-state={state}]:nth-last-child(1 of .mine)");
+        self.browser.find(&css).await;
+    }
+
+    /// Waits until so many pictures are shown there, all of them with their bytes.
+    async fn shows_pictures(&self, css: &str, count: usize) {
+        const SCRIPT: &str = "return [...document.querySelectorAll(arguments[0] + ' img')].map((image) => image.naturalWidth)";
+        eventually(&format!("{count} pictures in {css}"), async || {
+            let answer = self
+                .browser
+                .page()
+                .execute(SCRIPT, vec![css.into()])
+                .await
+                .ok()?;
+            let widths: Vec<u32> = answer.convert().ok()?;
+            (widths.len() == count && widths.iter().all(|width| *width > 0)).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until these are the page's counts, and it finds that all has arrived.
+    async fn nothing_is_lost(&self, of_user: &str, of_agent: &str) {
+        for (count, expected) in [
+            ("written", of_user),
+            ("at-cloud", of_user),
+            ("of-agent", of_agent),
+            ("arrived", of_agent),
+        ] {
+            let css = format!("#tally-{count}");
+            eventually(&format!("{css} is {expected}"), async || {
+                (self.browser.text(&css).await == expected).then_some(())
+            })
+            .await;
+        }
+        let browser = &self.browser;
+        browser.shows("#tally-verdict", "Nothing is lost.").await;
+    }
+
+    /// Ends it; the browser has nothing to complain of but that typing could not be told while the Cloud was in trouble.
+    async fn end(self) {
+        let mut complaints = self.browser.complaints().await;
+        complaints.retain(|complaint| {
+            !(complaint.contains("/typing - ") && complaint.contains("status of 50"))
+        });
+        assert_eq!(complaints, Vec::<String>::new());
+        self.browser.close().await;
+        drop(self.demo);
+    }
+}
+
+fn picture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sandbox/agent/picture.png")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_scripted_agent_answers_and_the_wire_shows_how() {
+    let stage = Stage::start().await;
+    let browser = &stage.browser;
+
+    stage.user_writes("Hello <b>there</b>").await;
+
+    browser.shows(PHONE, "You said: Hello <b>there</b>").await;
+    browser.shows(PHONE, "joined").await;
+    browser.shows(DESK, "You said: Hello <b>there</b>").await;
+    stage.latest_of_user_is("read").await;
+    browser
+        .find(&format!("{DESK} .mine[data-state=read]"))
+        .await;
+    stage.nothing_is_lost("1", "1").await;
+    assert_eq!(browser.count(".words b").await, 0, "markup was made of it");
+    for kind in ["facade", "cloud", "notification", "event"] {
+        browser.find(&format!("#wire-rows .entry-{kind}")).await;
+    }
+
+    let sent = "#wire-rows [data-path='/v1/users/alice/messages'][data-status='201']";
+    browser.click(&format!("{sent} summary")).await;
+    browser
+        .shows(
+            &format!("{sent} .exchange"),
+            r#""text": "Hello <b>there</b>""#,
+        )
+        .await;
+    browser.click(&format!("{sent} [data-action=curl]")).await;
+    let line = browser.find(&format!("{sent} .curl")).await;
+    let line = line.prop("value").await.unwrap().unwrap();
+    assert!(line.contains("Bearer '\"$TOKEN\""), "{line}");
+    browser.click("#wire-facade").await;
+    browser.hides("#wire-rows .entry-facade").await;
+    browser.find("#wire-rows .entry-cloud").await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_plays_the_agent_with_the_script_switched_off() {
+    let stage = Stage::start_without_script().await;
+    let browser = &stage.browser;
+
+    stage.user_writes("Is anybody there?").await;
+    browser.shows(DESK, "Is anybody there?").await;
+    stage.latest_of_user_is("sent").await;
+    browser.write("#agent-text", "I a").await;
+    browser.shows("#user-typing", "is typing").await;
+    stage.agent_writes("I am").await;
+    browser.shows(PHONE, "I am").await;
+    browser.hides("#user-typing").await;
+    stage.latest_of_user_is("read").await;
+    browser.write("#user-text", "So").await;
+    browser.shows("#agent-typing", "is typing").await;
+    browser.click("#agent-private").await;
+    stage.agent_writes("He is quick").await;
+    browser
+        .shows(&format!("{DESK} .private"), "He is quick")
+        .await;
+    stage.user_writes("So I see").await;
+    browser.shows(DESK, "So I see").await;
+    browser.hides("#agent-typing").await;
+
+    // Whoever comes back finds all of it, and what was private still nowhere.
+    browser.open(&stage.page).await;
+    browser.shows(PHONE, "So I see").await;
+    for text in ["Is anybody there?", "I am"] {
+        browser.shows(PHONE, text).await;
+    }
+    assert!(!browser.text(PHONE).await.contains("He is quick"));
+    stage.nothing_is_lost("2", "1").await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_go_both_ways() {
+    let stage = Stage::start_without_script().await;
+    let browser = &stage.browser;
+    let path = picture().to_str().unwrap().to_owned();
+
+    browser.write("#user-text", "What I see").await;
+    browser.press("#user-file", path.as_str()).await;
+    stage.shows_pictures(DESK, 1).await;
+    browser.shows(DESK, "What I see").await;
+    browser.press("#agent-file", path.as_str()).await;
+    stage.shows_pictures(PHONE, 2).await;
+
+    browser.shows(PHONE, "picture.png").await;
+    stage.nothing_is_lost("1", "1").await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_while_the_cloud_is_away_arrives_afterwards() {
+    let stage = Stage::start().await;
+    let browser = &stage.browser;
+    stage.user_writes("First").await;
+    browser.shows(PHONE, "You said: First").await;
+
+    browser.click("#fault-away").await;
+    browser.shows("[data-fault=away]", "Active").await;
+    stage.user_writes("Second").await;
+    stage.user_writes("Third").await;
+    stage.latest_of_user_is("queued").await;
+    browser.shows("#tally-verdict", "on its way").await;
+    browser
+        .find("#wire-rows [data-fault=true][data-status='503']")
+        .await;
+    browser.click("#fault-away-stop").await;
+
+    browser.hides("#fault-away-stop").await;
+    browser.shows(PHONE, "You said: Second").await;
+    browser.shows(PHONE, "You said: Third").await;
+    stage.latest_of_user_is("read").await;
+    stage.nothing_is_lost("3", "3").await;
+    let seen = browser.text(PHONE).await;
+    assert!(
+        seen.find("said: Second") < seen.find("said: Third"),
+        "{seen}"
+    );
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_shows_how_often_it_still_strikes() {
+    let stage = Stage::start().await;
+    let browser = &stage.browser;
+
+    browser.click("#fault-duplicate").await;
+    browser
+        .shows("[data-fault=duplicate]", "3 more times")
+        .await;
+    browser.click("#fault-away").await;
+    browser.shows("[data-fault=away]", "Active").await;
+    browser.click("#fault-throttled").await;
+    browser
+        .shows("[data-fault=throttled]", "3 more times")
+        .await;
+    browser.click("#fault-away-stop").await;
+    browser.hides("#fault-away-stop").await;
+    stage.user_writes("Hello").await;
+
+    // One taken back leaves the others, which strike until they are used up, and what they struck arrives once.
+    browser.hides("#fault-throttled-stop").await;
+    browser.hides("#fault-duplicate-stop").await;
+    browser.shows(PHONE, "You said: Hello").await;
+    stage.nothing_is_lost("1", "1").await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_wait_for_a_callback_that_fails() {
+    let stage = Stage::start().await;
+    let browser = &stage.browser;
+
+    browser.click("#fault-callback").await;
+    browser.shows("[data-fault=callback]", "Active").await;
+    stage.user_writes("Hello").await;
+    browser.shows(PHONE, "You said: Hello").await;
+    browser
+        .find("#wire-rows .entry-event[data-status='503']")
+        .await;
+    browser.shows("#tally-verdict", "on its way").await;
+    browser.click("#fault-callback-stop").await;
+
+    browser
+        .find("#wire-rows .entry-event[data-status='204']")
+        .await;
+    stage.nothing_is_lost("1", "1").await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buttons_answer_and_a_conversation_that_ended_is_rated() {
+    let stage = Stage::start_without_script().await;
+    let browser = &stage.browser;
+    stage.user_writes("I am thirsty").await;
+    browser.shows(DESK, "I am thirsty").await;
+
+    browser.write("#agent-choices", "Coffee, Tea").await;
+    stage.agent_writes("What would you like?").await;
+    browser.click(&format!("{PHONE} [data-choice=Tea]")).await;
+    browser
+        .shows(&format!("{DESK} :nth-last-child(1 of .theirs)"), "Tea")
+        .await;
+    browser.click("#agent-card").await;
+    browser
+        .shows(&format!("{PHONE} .card"), "Running shoes")
+        .await;
+    browser.click(&format!("{PHONE} [data-choice=Order]")).await;
+    browser.shows(DESK, "I would like to order the shoes").await;
+    browser.click("#user-close").await;
+    browser
+        .shows(PHONE, "Conversation closed by consumer")
+        .await;
+    browser.click("#rating input[name=csat][value='4']").await;
+    browser.click("#rating input[name=fcr][value=yes]").await;
+    browser.click("#rating-send").await;
+
+    browser.hides("#rating").await;
+    browser.shows("#desk-state", "closed by consumer").await;
+    browser.shows("#facts", "4 of 5, resolved").await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_survey_follows_a_conversation_that_allows_one() {
+    let stage = Stage::start_without_script().await;
+    let browser = &stage.browser;
+
+    browser.click("#user-open").await;
+    browser.write("#opening-first", "Alice").await;
+    browser.write("#opening-type", "gold").await;
+    browser.write("#opening-skill", "4711").await;
+    browser.click("#opening-survey").await;
+    browser.click("#opening-submit").await;
+    browser.shows("#user-state", "Waiting for an agent").await;
+    browser.shows("#desk-title", "Alice").await;
+    for fact in ["gold", "4711", "MULTI_DIALOG"] {
+        browser.shows("#facts", fact).await;
+    }
+    stage.agent_writes("Hello Alice").await;
+    browser.shows(PHONE, "Hello Alice").await;
+    browser.write("#agent-skill", "4712").await;
+    browser.click("#agent-transfer").await;
+    browser.shows(PHONE, "Transferred to skill 4712").await;
+    browser.click("#agent-join").await;
+    browser.shows("#user-state", "With").await;
+    browser.click("#agent-close-main").await;
+    browser.shows(PHONE, "A survey follows").await;
+    browser.click("#survey-ask").await;
+    browser
+        .click(&format!("{PHONE} [data-role=bot] [data-choice=Yes]"))
+        .await;
+    browser
+        .shows(&format!("{DESK} :nth-last-child(1 of .theirs)"), "Yes")
+        .await;
+    browser.click("#survey-end").await;
+
+    browser.shows(PHONE, "Conversation closed by agent").await;
+    browser.find("#rating").await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_user_has_another_phone() {
+    let stage = Stage::start().await;
+    let browser = &stage.browser;
+    stage.user_writes("I am alice").await;
+    browser.shows(PHONE, "You said: I am alice").await;
+
+    browser.write("#user-name", "bob/λ").await;
+    browser.click("#user-switch").await;
+    browser.shows("#user-state", "No conversation yet").await;
+    stage.user_writes("I am another").await;
+
+    browser.shows(PHONE, "You said: I am another").await;
+    assert!(!browser.text(PHONE).await.contains("alice"));
+    browser.shows("#conversations", "demo:bob/λ").await;
+    browser.find("#conversations .unread").await;
+    stage.nothing_is_lost("1", "1").await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_without_a_bridge_says_how_to_name_one() {
+    let sandbox = Process::start(command(&["sandbox", "--listen", "127.0.0.1:0", "--agent"]));
+    let line = sandbox.output_line("listens on").await;
+    let page = line.split_whitespace().last().unwrap();
+    let browser = Browser::start().await;
+
+    browser.open(page).await;
+
+    browser.shows("#connect-none", "--bridge-url").await;
+    browser
+        .shows("#connect-origin", &format!("cors_origins = [\"{page}\"]"))
+        .await;
+    browser.hides("#phone").await;
+    browser.find("#script:checked").await;
+    browser.click("#fault-lost").await;
+    browser.shows("[data-fault=lost]", "1 more time").await;
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    browser.close().await;
+}
+
+/// The key of the tokens of the channel `page`.
+const TOKEN_KEY: &str = "0123456789abcdef0123456789abcdef";
+
+/// A token of the user `zoe` of the channel `page`.
+fn token(key: &str) -> String {
+    let claims = json!({"iss": "page", "user": "zoe", "exp": 4_102_444_800_u32});
+    let key = EncodingKey::from_secret(key.as_bytes());
+    encode(&Header::default(), &claims, &key).unwrap()
+}
+
+/// The configuration of a bridge on this port, whose channel `page` lets the page at this sandbox call.
+fn with_page(location: &Location, sandbox: &str, port: u16) -> String {
+    let toml = bridge_toml(location, sandbox);
+    let listening = format!("\nlisten = \"127.0.0.1:{port}\"");
+    let toml = toml.replacen("\nlisten = \"127.0.0.1:0\"", &listening, 1);
+    format!(
+        r#"{toml}
+[[channels]]
+id = "page"
+account_id = "{ACCOUNT}"
+jwt = {{algorithm = "HS256", key = "{TOKEN_KEY}"}}
+cors_origins = ["{sandbox}"]
+"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_a_bridge_of_its_own_the_page_asks_for_a_token() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .unwrap()
+        .port();
+    let bridge = format!("--bridge-url=http://127.0.0.1:{port}");
+    let sandbox = Process::start(command(&[
+        "sandbox",
+        "--listen=127.0.0.1:0",
+        "--agent",
+        bridge.as_str(),
+    ]));
+    let line = sandbox.output_line("listens on").await;
+    let page = line.split_whitespace().last().unwrap();
+    let browser = Browser::start().await;
+    browser.open(page).await;
+
+    browser.write("#token", "no token").await;
+    browser.click("#token-form button").await;
+    browser.shows("#token-error", "no token of one user").await;
+    browser.write("#token", &token(TOKEN_KEY)).await;
+    browser.click("#token-form button").await;
+    browser
+        .shows("#user-error", "The bridge does not answer")
+        .await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::Embedded {
+        data_dir: folder.path().to_owned(),
+    };
+    let (_bridge, _, _) = Process::serve(&with_page(&location, page, port)).await;
+    let webhook = json!({"account_id": ACCOUNT, "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET,
+        "url": format!("http://127.0.0.1:{port}/webhooks/{ACCOUNT}")});
+    let cloud = Channel::new(page, "none");
+    let subscribed = cloud.put("/_sandbox/webhooks", webhook).await;
+    assert_eq!(subscribed.status, 204);
+    browser.hides("#user-error").await;
+    browser.complaints().await;
+    browser.write("#user-text", "Hello").await;
+    browser.press("#user-text", Key::Enter).await;
+
+    browser.shows(PHONE, "You said: Hello").await;
+    browser.shows("#conversations", "page:zoe").await;
+    browser.shows("#tally-verdict", "Nothing is lost.").await;
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+
+    // The tab keeps the token, until it is told to forget it.
+    browser.open(page).await;
+    browser.shows(PHONE, "You said: Hello").await;
+    browser.click("#user-token-forget").await;
+    browser
+        .write("#token", &token("another key of more than 32 bytes"))
+        .await;
+    browser.click("#token-form button").await;
+    browser.shows("#user-error", "none of a channel").await;
+    browser.close().await;
+}
