@@ -23,7 +23,7 @@ use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 use url::Url;
 
-use crate::crypto::Keyring;
+use crate::crypto::{ApiKeyHash, Keyring};
 use section::{Reported, Section};
 
 pub use account::Account;
@@ -38,8 +38,10 @@ pub type Environment = BTreeMap<String, String>;
 pub struct Config {
     /// Where the facade and the Cloud's webhooks are served: `0.0.0.0:8080` if left out.
     pub listen: SocketAddr,
-    /// Where probes and metrics are served, for no one outside: `127.0.0.1:9090` if left out.
+    /// Where probes, metrics and the operator's page are served, for no one outside: `127.0.0.1:9090` if left out.
     pub admin_listen: SocketAddr,
+    /// The keys of those who may act on the operator's page, none of a channel's: nobody may if left out.
+    pub operator_keys: Vec<ApiKeyHash>,
     /// The service's own address as channels see it, for links to files: `http://` and `listen` if left out.
     pub public_url: Url,
     /// Private, loopback and link-local networks in which callbacks may be sent nevertheless: none if left out.
@@ -120,6 +122,7 @@ impl Config {
     fn read(section: &mut Section<'_>) -> Result<Self, Reported> {
         let listen = section.or_default("listen", &form::SOCKET_ADDRESS, "0.0.0.0:8080");
         let admin_listen = read_admin_listen(section, listen);
+        let operator_keys = section.list("operator_keys", &form::API_KEY);
         let own_url = match &listen {
             Ok(address) => format!("http://{address}"),
             Err(_) => "http://localhost".to_owned(),
@@ -132,10 +135,15 @@ impl Config {
         let accounts = read_accounts(section);
         let kept = retention.as_ref().ok().copied();
         let channels = read_channels(section, accounts.as_deref().ok(), kept);
+        let operator_keys = match (operator_keys, &channels) {
+            (Ok(Some(keys)), Ok(channels)) => of_no_channel(section, keys, channels),
+            (keys, _) => keys.map(Option::unwrap_or_default),
+        };
 
         Ok(Self {
             listen: listen?,
             admin_listen: admin_listen?,
+            operator_keys: operator_keys?,
             public_url: public_url?,
             allow_private_callbacks: networks?.unwrap_or_default(),
             retention: retention?,
@@ -190,6 +198,19 @@ fn read_admin_listen(
         return Err(section.refuse("admin_listen", "another address than that of listen"));
     }
     Ok(address)
+}
+
+/// The keys of operators, unless a channel could act with one of them.
+fn of_no_channel(
+    section: &mut Section<'_>,
+    keys: Vec<ApiKeyHash>,
+    channels: &[Channel],
+) -> Result<Vec<ApiKeyHash>, Reported> {
+    let mut known = channels.iter().flat_map(|channel| &channel.api_keys);
+    if known.any(|known| keys.iter().any(|key| key.matches(known))) {
+        return Err(section.refuse("operator_keys", "keys that no channel has"));
+    }
+    Ok(keys)
 }
 
 fn read_accounts(section: &mut Section<'_>) -> Result<Vec<Account>, Reported> {

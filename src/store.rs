@@ -25,6 +25,8 @@ mod idempotency;
 mod limits;
 mod log;
 mod nacks;
+mod newest;
+mod origins;
 mod parent;
 mod postgres;
 mod requests;
@@ -43,9 +45,9 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use tokio::time::timeout;
 
-pub use backlog::{Backlog, Connections};
+pub use backlog::{Backlog, Connections, EngineKind};
 pub use bells::Bell;
-pub use callbacks::{Outlook, PROBED_FROM};
+pub use callbacks::{Outlook, PROBED_FROM, Pause};
 pub use changes::{Admission, Arrival, Change, Fate, Known, Translate, Translation, Turn};
 pub use conversations::{OpenConversation, Opened};
 pub use deliveries::{Attempt, Delivery, DeliveryState, EventRecord, Replay};
@@ -55,6 +57,8 @@ pub use files::HostedFile;
 pub use idempotency::{Answer, Begun, Claim, KeyedRequest};
 pub use log::{LoggedEvent, NewEvent, Page};
 pub use nacks::DueNack;
+pub use newest::{DeliveryCounts, LastTry, RecentDelivery};
+pub use origins::Origin;
 pub use requests::{
     Conclusion, DueLane, Echo, Flight, Hearing, Hold, Keeping, NewRequest, Report, Request,
     RequestKind, RequestState, Settled, Step,

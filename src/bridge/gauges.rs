@@ -13,7 +13,7 @@ use crate::telemetry::metrics::{
 };
 
 /// 3 s: whoever asks has usually 10 s, and is to be told of all else although the database is silent.
-const LIMIT: Duration = Duration::from_secs(3);
+pub(super) const LIMIT: Duration = Duration::from_secs(3);
 
 impl Bridge {
     /// All numbers of the service, as they are now, in the text format of Prometheus.
@@ -62,7 +62,7 @@ fn show(metrics: &Metrics, backlog: &Backlog, now: DateTime<Utc>) {
     metrics.set(&OLDEST_EVENT, channel, age(backlog.oldest_event, now));
     let failures = backlog.callback_failures;
     metrics.set(&CALLBACK_FAILURES, channel, failures.into());
-    let paused = u8::from(backlog.callback_paused);
+    let paused = u8::from(backlog.callback_pause.is_some());
     metrics.set(&CALLBACK_PAUSED, channel, paused.into());
 }
 

@@ -16,6 +16,7 @@ use crate::types::file::ImageType;
 const FULL: &str = r#"
 listen = "127.0.0.1:8081"
 admin_listen = "127.0.0.1:9091"
+operator_keys = ["0perat0rkey", "sha256:89cee6f9f69741ee281920b1e9cf90fc71981afcb1d93058a95313d15039619d"]
 public_url = "https://bridge.example.com"
 allow_private_callbacks = ["10.0.0.0/8", "fd00::/8"]
 retention = "14d"
@@ -77,7 +78,8 @@ api_keys = ["ap1key"]
 "#;
 
 /// What stands for secrets in the two files above.
-const SECRETS: [&str; 11] = [
+const SECRETS: [&str; 12] = [
+    "0perat0rkey",
     "pa55word",
     "f1rst-secret",
     "t0kensecret",
@@ -120,6 +122,9 @@ fn every_key_is_read() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:8081");
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9091");
     assert_eq!(config.public_url.as_str(), "https://bridge.example.com/");
+    assert_eq!(config.operator_keys.len(), 2);
+    assert!(config.operator_keys[0].matches(&ApiKeyHash::of("0perat0rkey")));
+    assert!(config.operator_keys[1].matches(&ApiKeyHash::of("other-operator-key")));
     assert_eq!(
         config.allow_private_callbacks,
         ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap())
@@ -186,6 +191,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.listen.to_string(), "0.0.0.0:8080");
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9090");
     assert_eq!(config.public_url.as_str(), "http://0.0.0.0:8080/");
+    assert!(config.operator_keys.is_empty());
     assert!(config.allow_private_callbacks.is_empty());
     assert!(config.database.url.is_none());
     assert_eq!(config.database.data_dir, Path::new("data"));
@@ -233,6 +239,10 @@ fn debugging_the_configuration_shows_no_secret() {
 const WRONG_VALUES: &str = r#"
 "127.0.0.1:8081" -> "localhost" -> listen: expected an IP address and a port such as 0.0.0.0:8080
 "127.0.0.1:8081" -> 8081 -> listen: expected an IP address and a port such as 0.0.0.0:8080, not a number without quotes
+"0perat0rkey" -> "0perat0r key" -> operator_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits
+"0perat0rkey" -> "" -> operator_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits
+"0perat0rkey" -> "ap1key" -> operator_keys: expected keys that no channel has
+["0perat0rkey", -> ["0perat0rkey", "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b", -> operator_keys: expected keys that no channel has
 "127.0.0.1:9091" -> "127.0.0.1:8081" -> admin_listen: expected another address than that of listen
 "https://bridge.example.com" -> "bridge" -> public_url: expected an http or https URL without user, query and fragment
 "https://bridge.example.com" -> "https://b.example?q" -> public_url: expected an http or https URL without user, query and fragment

@@ -103,6 +103,25 @@ impl Store {
         rows.into_iter().rev().map(Record::try_from).collect()
     }
 
+    /// What was done to something, such as an event, by its name; the newest `limit`, the oldest of them first.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn actions_on(&self, subject: &str, limit: u32) -> Result<Vec<Record>, Error> {
+        let rows: Vec<Row> = run!(self, readers, |db| {
+            sqlx::query_as(
+                "SELECT id, at, actor, channel_id, action, subject, details, request_id FROM audit
+                 WHERE subject = $1 ORDER BY at DESC, id DESC LIMIT $2",
+            )
+            .bind(subject)
+            .bind(i64::from(limit))
+            .fetch_all(db)
+            .await?
+        });
+        rows.into_iter().rev().map(Record::try_from).collect()
+    }
+
     /// Removes entries that were written before a moment, `limit` at most; says how many. The newest that tells of a migration
     /// stays, by which the next one is known to be new.
     ///

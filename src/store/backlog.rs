@@ -6,6 +6,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
+use super::callbacks::Pause;
 use super::log::batch;
 use super::{Engine, Error, Store, run};
 use crate::types::ids::ChannelId;
@@ -28,8 +29,17 @@ pub struct Backlog {
     pub oldest_event: Option<DateTime<Utc>>,
     /// Deliveries to the callback that failed in a row.
     pub callback_failures: u32,
-    /// Whether the callback is paused.
-    pub callback_paused: bool,
+    /// Why the callback is paused, where it is.
+    pub callback_pause: Option<Pause>,
+}
+
+/// Which of the two databases it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineKind {
+    /// A PostgreSQL that replicas share.
+    Postgres,
+    /// The embedded one.
+    Sqlite,
 }
 
 /// How many connections there are.
@@ -52,6 +62,7 @@ struct BacklogRow {
     oldest_event: Option<i64>,
     failures: Option<i64>,
     paused_at: Option<i64>,
+    held_at: Option<i64>,
 }
 
 impl Store {
@@ -79,7 +90,7 @@ impl Store {
                      (SELECT e.created_at FROM events e
                           WHERE e.channel_id = c.channel_id AND e.delivery = 'pending'
                           ORDER BY e.position LIMIT 1) AS oldest_event,
-                     k.failures, k.paused_at
+                     k.failures, k.paused_at, k.held_at
                  FROM (SELECT value ->> 'id' AS channel_id FROM json_each($1)) c
                  LEFT JOIN callbacks k ON k.channel_id = c.channel_id",
             )
@@ -106,6 +117,15 @@ impl Store {
             .await?
         });
         Ok(number(count))
+    }
+
+    /// Which database it is.
+    #[must_use]
+    pub fn engine(&self) -> EngineKind {
+        match &self.engine {
+            Engine::Postgres(_) => EngineKind::Postgres,
+            Engine::Sqlite(_) => EngineKind::Sqlite,
+        }
     }
 
     /// The connections that this replica holds.
@@ -148,7 +168,7 @@ impl TryFrom<BacklogRow> for Backlog {
             delivery_lanes: number(row.delivery_lanes),
             oldest_event: row.oldest_event.map(time).transpose()?,
             callback_failures: number(row.failures.unwrap_or_default()),
-            callback_paused: row.paused_at.is_some(),
+            callback_pause: Pause::read(row.paused_at, row.held_at)?,
         })
     }
 }

@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
+use super::audit::record;
 use super::delivery_lanes::Lane;
 use super::together::{AllTogether, Question, Together};
 use super::tx::on;
 use super::{Error, Store, run};
+use crate::types::audit::Entry;
 use crate::types::ids::ChannelId;
 
 /// 20 failures in a row: too many to be the fault of single events.
@@ -28,6 +30,15 @@ pub struct Outlook {
     pub paused: bool,
     /// When the next probe may be sent, where only probes are.
     pub probe_at: Option<DateTime<Utc>>,
+}
+
+/// Why nothing is sent to a callback until somebody resumes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pause {
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// Whether an operator wants that; else the callback has answered 410.
+    pub by_operator: bool,
 }
 
 /// Counts $5 failures of a callback, up to $2 unless they are probes' ($3); from there on it is probed, from $4 on at first.
@@ -255,5 +266,52 @@ impl Store {
         .rows_affected()
         });
         Ok(())
+    }
+
+    /// The same because an operator wants it, and records that. One that is paused already stays so for the reason that it is.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn hold_callback(
+        &self,
+        channel_id: &ChannelId,
+        now: DateTime<Utc>,
+        entry: &Entry,
+    ) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        on!(tx, |db| {
+            sqlx::query(
+                "INSERT INTO callbacks (channel_id, paused_at, held_at) VALUES ($1, $2, $2)
+                 ON CONFLICT (channel_id) DO UPDATE SET paused_at = excluded.paused_at, held_at = excluded.held_at
+                 WHERE callbacks.paused_at IS NULL",
+            )
+            .bind(channel_id.as_str())
+            .bind(now.timestamp_millis())
+            .execute(db)
+            .await?
+            .rows_affected()
+        });
+        record(&mut tx, entry).await?;
+        // Who is just sending hears of it and goes no further.
+        tx.ring(channel_id.clone());
+        tx.commit().await
+    }
+}
+
+impl Pause {
+    /// Why a callback is paused, by the moment when it was and the one when an operator last wanted that.
+    pub(super) fn read(
+        paused_at: Option<i64>,
+        held_at: Option<i64>,
+    ) -> Result<Option<Self>, Error> {
+        let pause = |at| {
+            let since = DateTime::from_timestamp_millis(at).ok_or(Error::Unreadable {
+                what: "time of a callback",
+            })?;
+            let by_operator = held_at == Some(at);
+            Ok(Self { since, by_operator })
+        };
+        paused_at.map(pause).transpose()
     }
 }

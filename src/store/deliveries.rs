@@ -367,7 +367,7 @@ impl Store {
         let mut tx = self.begin().await?;
         on!(tx, |db| {
             sqlx::query(
-            "UPDATE callbacks SET failures = 0, paused_at = NULL, probe_at = NULL WHERE channel_id = $1",
+            "UPDATE callbacks SET failures = 0, paused_at = NULL, held_at = NULL, probe_at = NULL WHERE channel_id = $1",
         )
         .bind(channel_id.as_str())
         .execute(db)

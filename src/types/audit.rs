@@ -18,6 +18,8 @@ use super::ids::ChannelId;
 pub enum Actor {
     /// An API key of a channel: the first 32 bits of its SHA-256, which name it beside others and do not give it away.
     ApiKey(u32),
+    /// An operator's key, by the same of its SHA-256.
+    OperatorKey(u32),
     /// A token (JWT) of a channel.
     Token,
     /// Who may run the program's commands.
@@ -30,6 +32,7 @@ impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ApiKey(digits) => write!(f, "key:{digits:08x}"),
+            Self::OperatorKey(digits) => write!(f, "operator:{digits:08x}"),
             Self::Token => f.write_str("jwt"),
             Self::Command => f.write_str("command"),
             Self::Service => f.write_str("service"),
@@ -59,6 +62,15 @@ pub enum Action {
         of_one_user: bool,
         /// How many they were.
         count: u64,
+    },
+    /// A channel's callbacks were to stop until somebody has them go on.
+    PauseDeliveries,
+    /// What an event says was read by an operator.
+    ReadEvent {
+        /// The event.
+        event_id: EventId,
+        /// Its type, as the log of events has it.
+        kind: String,
     },
     /// A channel's callbacks were to go on.
     ResumeDeliveries,
@@ -102,6 +114,8 @@ impl Action {
         match self {
             Self::RetryDelivery { .. } => "delivery.retry",
             Self::ReplayDeliveries { .. } => "deliveries.replay",
+            Self::PauseDeliveries => "deliveries.pause",
+            Self::ReadEvent { .. } => "event.read",
             Self::ResumeDeliveries => "deliveries.resume",
             Self::AddSample { .. } => "event.test",
             Self::EraseUser { .. } => "user.erase",
@@ -113,18 +127,23 @@ impl Action {
     /// What it was done to, where that has a name that says nothing of a user.
     fn subject(&self) -> Option<String> {
         match self {
-            Self::RetryDelivery { event_id, .. } | Self::AddSample { event_id, .. } => {
-                Some(event_id.to_string())
-            }
+            Self::RetryDelivery { event_id, .. }
+            | Self::ReadEvent { event_id, .. }
+            | Self::AddSample { event_id, .. } => Some(event_id.to_string()),
             Self::RotateKeys { key_id, .. } => Some(key_id.clone()),
             Self::Migrate { to, .. } => Some(to.to_string()),
-            Self::ReplayDeliveries { .. } | Self::ResumeDeliveries | Self::EraseUser { .. } => None,
+            Self::ReplayDeliveries { .. }
+            | Self::PauseDeliveries
+            | Self::ResumeDeliveries
+            | Self::EraseUser { .. } => None,
         }
     }
 
     fn details(&self) -> Value {
         match self {
-            Self::RetryDelivery { kind, .. } => json!({"type": kind}),
+            Self::RetryDelivery { kind, .. } | Self::ReadEvent { kind, .. } => {
+                json!({"type": kind})
+            }
             Self::ReplayDeliveries {
                 since,
                 until,
@@ -138,7 +157,7 @@ impl Action {
                 "of_one_user": of_one_user,
                 "count": count,
             }),
-            Self::ResumeDeliveries => json!({}),
+            Self::PauseDeliveries | Self::ResumeDeliveries => json!({}),
             Self::AddSample { kind, .. } => json!({"type": kind.as_str()}),
             Self::EraseUser { by_own_token } => json!({"by_own_token": by_own_token}),
             Self::RotateKeys {
@@ -186,7 +205,7 @@ pub struct Entry {
     pub at: DateTime<Utc>,
     /// Who did it.
     pub actor: Actor,
-    /// The channel whose credential was presented.
+    /// The channel whose credential was presented, or that an operator acted on.
     pub channel_id: Option<ChannelId>,
     /// What was done.
     pub action: Action,
@@ -221,7 +240,7 @@ pub struct Record {
     pub at: DateTime<Utc>,
     /// Who did it.
     pub actor: String,
-    /// The channel whose credential was presented.
+    /// The channel whose credential was presented, or that an operator acted on.
     pub channel: Option<String>,
     /// What was done.
     pub action: String,
@@ -310,10 +329,21 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_channels_and_of_operators_are_told_apart() {
+        assert_eq!(Actor::ApiKey(1).to_string(), "key:00000001");
+        assert_eq!(Actor::OperatorKey(1).to_string(), "operator:00000001");
+    }
+
+    #[test]
     fn an_action_says_what_it_was_done_to() {
         let subject = |action: Action| entry(action).record().subject;
         let event_id = EventId::new(Uuid::from_u128(2));
 
+        let read = Action::ReadEvent {
+            event_id,
+            kind: "message.created".to_owned(),
+        };
+        assert_eq!(subject(read), Some(event_id.to_string()));
         let kind = EventType::MessageCreated;
         assert_eq!(
             subject(Action::AddSample { event_id, kind }),
@@ -325,5 +355,6 @@ mod tests {
             Some("7")
         );
         assert_eq!(subject(Action::ResumeDeliveries), None);
+        assert_eq!(subject(Action::PauseDeliveries), None);
     }
 }

@@ -5,6 +5,7 @@ mod changes;
 mod deliveries;
 mod idempotency;
 mod log;
+mod newest;
 mod requests;
 mod retention;
 
@@ -826,6 +827,7 @@ fn every_function_of_the_store_is_called_here() {
         include_str!("store/deliveries.rs"),
         include_str!("store/idempotency.rs"),
         include_str!("store/log.rs"),
+        include_str!("store/newest.rs"),
         include_str!("store/retention.rs"),
         include_str!("store/requests.rs"),
     ]
@@ -841,6 +843,9 @@ fn every_function_of_the_store_is_called_here() {
         include_str!("../../src/store/log.rs"),
         include_str!("../../src/store/retention.rs"),
         include_str!("../../src/store/nacks.rs"),
+        include_str!("../../src/store/newest.rs"),
+        include_str!("../../src/store/origins.rs"),
+        include_str!("../../src/store/backlog.rs"),
         include_str!("../../src/store/users.rs"),
         include_str!("../../src/store/conversations.rs"),
         include_str!("../../src/store/dialogs.rs"),

@@ -3,8 +3,9 @@
 use chrono::{DateTime, Utc};
 use liveperson_bridge::store::{Replay, Store, StoredToken};
 use liveperson_bridge::types::audit::{Action, Actor, Record};
-use liveperson_bridge::types::event::EventType;
+use liveperson_bridge::types::event::{EventId, EventType};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::deliveries::replaying;
 use super::log::{channel, event};
@@ -13,6 +14,7 @@ use crate::support::database::{Database, Engine};
 
 on_both_engines!(
     what_is_recorded_is_read_the_newest_last,
+    what_was_done_to_an_event_is_found_by_its_id,
     what_takes_several_transactions_is_one_entry_that_grows,
     what_was_removed_by_another_is_recorded_once,
     a_token_that_was_replaced_meanwhile_is_not_recorded,
@@ -56,6 +58,44 @@ async fn what_is_recorded_is_read_the_newest_last(engine: Engine) {
     assert_eq!(read(0, None, 2).await, [third, other.clone()]);
     assert_eq!(read(0, Some("app"), 9).await, [other]);
     assert_eq!(read(5, None, 9).await, []);
+}
+
+async fn what_was_done_to_an_event_is_found_by_its_id(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let (event, other) = (
+        EventId::new(Uuid::from_u128(7)),
+        EventId::new(Uuid::from_u128(8)),
+    );
+    let kind = || "message.created".to_owned();
+    let read = |event_id| Action::ReadEvent {
+        event_id,
+        kind: kind(),
+    };
+    let retry = Action::RetryDelivery {
+        event_id: event,
+        kind: kind(),
+    };
+    let entries = [
+        recorded(1, 1, read(event)),
+        recorded(2, 2, retry),
+        recorded(3, 3, read(other)),
+        recorded(4, 4, read(event)),
+        recorded(5, 5, Action::PauseDeliveries),
+    ];
+    for entry in &entries {
+        store.record_action(entry).await.unwrap();
+    }
+
+    let [first, second, _, fourth, _] = entries.map(|entry| entry.record());
+    let on = async |event: EventId, limit| store.actions_on(&event.to_string(), limit).await;
+    assert_eq!(
+        on(event, 9).await.unwrap(),
+        [first, second.clone(), fourth.clone()]
+    );
+    assert_eq!(on(event, 2).await.unwrap(), [second, fourth]);
+    let unknown = EventId::new(Uuid::from_u128(9));
+    assert_eq!(on(unknown, 9).await.unwrap(), []);
 }
 
 async fn what_takes_several_transactions_is_one_entry_that_grows(engine: Engine) {

@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use liveperson_bridge::store::{
-    DeliveryState, Lane, LaneFate, NewEvent, PROBED_FROM, Replay, Settlement, Store, Tried, UserRef,
+    DeliveryState, Lane, LaneFate, NewEvent, PROBED_FROM, Pause, Replay, Settlement, Store, Tried,
+    UserRef,
 };
 use liveperson_bridge::types::audit::Action;
 use liveperson_bridge::types::event::{EventId, EventType};
@@ -26,6 +27,7 @@ on_both_engines!(
     twenty_failures_in_a_row_leave_one_probe_at_a_time,
     a_success_between_failures_begins_the_count_anew,
     a_paused_callback_goes_on_when_it_is_resumed,
+    a_callback_is_paused_for_the_first_reason_until_it_is_resumed,
     events_that_grow_too_old_are_given_up,
     a_delivery_is_listed_by_its_state,
     an_event_is_retried_whatever_became_of_it,
@@ -40,7 +42,7 @@ async fn add(store: &Store, events: &[NewEvent]) {
     store.append_events(events, at(1)).await.unwrap();
 }
 
-async fn claim(store: &Store, now: i64, limit: u32) -> Vec<Lane> {
+pub(super) async fn claim(store: &Store, now: i64, limit: u32) -> Vec<Lane> {
     store
         .claim_delivery_lanes(&channel("sms"), "mine", at(now), at(now + 15), limit)
         .await
@@ -53,7 +55,7 @@ async fn bodies(store: &Store, lane: &Lane) -> Vec<String> {
 }
 
 /// Settles the first event of a lane that was tried once.
-async fn settle(
+pub(super) async fn settle(
     store: &Store,
     lane: &Lane,
     now: DateTime<Utc>,
@@ -535,6 +537,64 @@ async fn a_paused_callback_goes_on_when_it_is_resumed(engine: Engine) {
     // One that has never been called.
     let app = channel("app");
     store.resume_callback(&app, at(4), &resumed).await.unwrap();
+}
+
+async fn a_callback_is_paused_for_the_first_reason_until_it_is_resumed(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let sms = channel("sms");
+    let user = user(&store, "a").await;
+    add(&store, &[event("sms", user, "1")]).await;
+    let paused = |number, second| recorded(number, second, Action::PauseDeliveries);
+    let resumed = |number, second| recorded(number, second, Action::ResumeDeliveries);
+    let pause = async || {
+        let backlogs = store.backlogs(std::iter::once(&sms)).await.unwrap();
+        let outlook = store.callback_outlook(&sms).await.unwrap();
+        assert_eq!(outlook.paused, backlogs[0].callback_pause.is_some());
+        backlogs[0].callback_pause
+    };
+    let since = |second, by_operator| {
+        Some(Pause {
+            since: at(second),
+            by_operator,
+        })
+    };
+    let mut bell = store.bell(&sms);
+    let listening = tokio::task::spawn(store.clone().listen());
+    if matches!(engine, Engine::Postgres) {
+        // Every bell rings once when the listening begins.
+        bell.wait().await;
+    }
+
+    assert_eq!(pause().await, None);
+    store
+        .hold_callback(&sms, at(2), &paused(1, 2))
+        .await
+        .unwrap();
+    bell.wait().await;
+    store
+        .hold_callback(&sms, at(3), &paused(2, 3))
+        .await
+        .unwrap();
+    store.pause_callback(&sms, at(4)).await.unwrap();
+    assert_eq!(pause().await, since(2, true));
+    store
+        .resume_callback(&sms, at(5), &resumed(3, 5))
+        .await
+        .unwrap();
+    assert_eq!(pause().await, None);
+    store.pause_callback(&sms, at(6)).await.unwrap();
+    store
+        .hold_callback(&sms, at(7), &paused(4, 7))
+        .await
+        .unwrap();
+
+    assert_eq!(pause().await, since(6, false));
+    let recorded = store.recorded_actions(at(0), Some(&sms), 9).await.unwrap();
+    let actions: Vec<_> = recorded.iter().map(|record| &record.action[..]).collect();
+    let (pause, resume) = ("deliveries.pause", "deliveries.resume");
+    assert_eq!(actions, [pause, pause, resume, pause]);
+    listening.abort();
 }
 
 async fn events_that_grow_too_old_are_given_up(engine: Engine) {

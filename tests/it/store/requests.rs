@@ -2,7 +2,7 @@
 
 use liveperson_bridge::store::{
     Backlog, Claim, Conclusion, DueLane, Flight, Hearing, Hold, Keeping, KeyedRequest, NewEvent,
-    NewRequest, RequestKind, RequestState, Settled, Store, UserRef,
+    NewRequest, Pause, RequestKind, RequestState, Settled, Store, UserRef,
 };
 use liveperson_bridge::types::event::data::Failure;
 use liveperson_bridge::types::event::{EventId, EventType};
@@ -82,7 +82,7 @@ async fn a_backlog_is_not_read_for_each_request_of_it() {
     assert!(read < 2000, "{read} entries were read");
 }
 
-fn message(number: u128) -> MessageId {
+pub(super) fn message(number: u128) -> MessageId {
     MessageId::new(Uuid::from_u128(number))
 }
 
@@ -95,7 +95,11 @@ fn flight(begun: i64) -> Flight {
     }
 }
 
-fn request<'a>(number: u128, channel_id: &'a ChannelId, body: &'a str) -> NewRequest<'a> {
+pub(super) fn request<'a>(
+    number: u128,
+    channel_id: &'a ChannelId,
+    body: &'a str,
+) -> NewRequest<'a> {
     NewRequest {
         id: message(number),
         channel_id,
@@ -546,7 +550,7 @@ async fn what_waits_is_counted_by_channel(engine: Engine) {
         delivery_lanes: 0,
         oldest_event: None,
         callback_failures: 0,
-        callback_paused: false,
+        callback_pause: None,
     };
     assert_eq!(*app, nothing);
     let waiting = Backlog {
@@ -556,7 +560,10 @@ async fn what_waits_is_counted_by_channel(engine: Engine) {
         delivery_lanes: 1,
         oldest_event: Some(at(7)),
         callback_failures: 0,
-        callback_paused: true,
+        callback_pause: Some(Pause {
+            since: at(9),
+            by_operator: false,
+        }),
     };
     assert_eq!(*sms, waiting);
     assert_eq!(store.request_lanes().await.unwrap(), 1);

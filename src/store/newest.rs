@@ -1,0 +1,217 @@
+//! The newest deliveries of a channel, for operators: how many, which, and what came of the last try of each.
+//!
+//! Asked every few seconds by whoever looks, so nothing here reads more than its bound.
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+
+use super::deliveries::{DeliveryState, time};
+use super::log::batch;
+use super::{Error, Store, run};
+use crate::types::event::EventId;
+use crate::types::ids::{ChannelId, UserId};
+
+/// How many deliveries of a channel are in each state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryCounts {
+    /// The channel.
+    pub channel_id: ChannelId,
+    /// Those that have still to be delivered, up to 10,000.
+    pub pending: u32,
+    /// Those that the channel refused or that grew too old, up to 10,000.
+    pub failed: u32,
+    /// Those that the channel has, of the `recent` newest events.
+    pub delivered: u32,
+    /// The newest events of the log that were looked at, 10,000 at most.
+    pub recent: u32,
+}
+
+impl DeliveryCounts {
+    /// 10,000: whatever is counted is counted no further.
+    pub const MOST: u32 = 10_000;
+}
+
+/// A delivery, with what came of the last try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecentDelivery {
+    /// Its place in the channel's log; a list goes on before it.
+    pub position: u64,
+    /// The event.
+    pub id: EventId,
+    /// Its type, such as `message.created`.
+    pub kind: String,
+    /// Whom it is about; none for an event to try the callback with.
+    pub user_id: Option<UserId>,
+    /// When it came up.
+    pub created_at: DateTime<Utc>,
+    /// From when on it is too old to be delivered.
+    pub deliver_until: Option<DateTime<Utc>>,
+    /// How often its delivery was tried.
+    pub attempts: u32,
+    /// Why it failed.
+    pub failure: Option<String>,
+    /// What came of the last try.
+    pub last_try: Option<LastTry>,
+}
+
+/// What came of a try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastTry {
+    /// When it began.
+    pub at: DateTime<Utc>,
+    /// The status that the channel answered with; none where there was no answer.
+    pub status: Option<u16>,
+    /// Why there was none.
+    pub error: Option<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct CountsRow {
+    channel_id: String,
+    pending: i64,
+    failed: i64,
+    delivered: i64,
+    recent: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    position: i64,
+    id: String,
+    kind: String,
+    user_id: Option<String>,
+    created_at: i64,
+    deliver_until: Option<i64>,
+    attempts: i64,
+    failure: Option<String>,
+    tried_at: Option<i64>,
+    status: Option<i64>,
+    error: Option<String>,
+}
+
+impl Store {
+    /// How many deliveries of these channels are in each state.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn delivery_counts(
+        &self,
+        channels: impl Iterator<Item = &ChannelId>,
+    ) -> Result<Vec<DeliveryCounts>, Error> {
+        let channels = batch(channels.map(|id| json!({"id": id.as_str()})));
+        let rows: Vec<CountsRow> = run!(self, readers, |db| {
+            sqlx::query_as(
+                "SELECT c.channel_id,
+                     (SELECT COUNT(*) FROM (SELECT 1 FROM events e
+                          WHERE e.channel_id = c.channel_id AND e.delivery = 'pending' LIMIT $2) w) AS pending,
+                     (SELECT COUNT(*) FROM (SELECT 1 FROM events e
+                          WHERE e.channel_id = c.channel_id AND e.delivery = 'failed' LIMIT $2) w) AS failed,
+                     -- no index has those that were delivered, which are most of them
+                     (SELECT COUNT(*) FROM (SELECT e.delivery FROM events e WHERE e.channel_id = c.channel_id
+                          ORDER BY e.position DESC LIMIT $2) w WHERE w.delivery = 'delivered') AS delivered,
+                     (SELECT COUNT(*) FROM (SELECT 1 FROM events e WHERE e.channel_id = c.channel_id
+                          ORDER BY e.position DESC LIMIT $2) w) AS recent
+                 FROM (SELECT value ->> 'id' AS channel_id FROM json_each($1)) c",
+            )
+            .bind(channels)
+            .bind(i64::from(DeliveryCounts::MOST))
+            .fetch_all(db)
+            .await?
+        });
+        rows.into_iter().map(DeliveryCounts::try_from).collect()
+    }
+
+    /// Events of a channel whose delivery is in a state, the newest first, from before a position of its log; `limit` at most.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn newest_deliveries(
+        &self,
+        channel_id: &ChannelId,
+        state: DeliveryState,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<RecentDelivery>, Error> {
+        // One text for each state: a partial index serves only who names its condition word by word.
+        macro_rules! list {
+            ($condition:literal) => {
+                concat!(
+                    "SELECT e.position, e.id, e.kind, u.user_id, e.created_at, e.deliver_until, e.attempts, e.failure,
+                            a.at AS tried_at, a.status, a.error
+                     FROM events e LEFT JOIN users u ON u.id = e.user_ref
+                     LEFT JOIN attempts a ON a.event_id = e.id
+                          AND a.number = (SELECT MAX(l.number) FROM attempts l WHERE l.event_id = e.id)
+                     WHERE e.channel_id = $1 AND e.position < $2 AND ",
+                    $condition,
+                    " ORDER BY e.position DESC LIMIT $3"
+                )
+            };
+        }
+        let list = match state {
+            DeliveryState::Pending => list!("e.delivery = 'pending'"),
+            DeliveryState::Delivered => list!("e.delivery = 'delivered'"),
+            DeliveryState::Failed => list!("e.delivery = 'failed'"),
+            DeliveryState::Dropped => list!("e.delivery = 'dropped'"),
+        };
+        let before = before.and_then(|position| i64::try_from(position).ok());
+        let rows: Vec<Row> = run!(self, readers, |db| {
+            sqlx::query_as(list)
+                .bind(channel_id.as_str())
+                .bind(before.unwrap_or(i64::MAX))
+                .bind(i64::from(limit))
+                .fetch_all(db)
+                .await?
+        });
+        rows.into_iter().map(RecentDelivery::try_from).collect()
+    }
+}
+
+impl TryFrom<CountsRow> for DeliveryCounts {
+    type Error = Error;
+
+    fn try_from(row: CountsRow) -> Result<Self, Error> {
+        let number = |count| u32::try_from(count).unwrap_or(Self::MOST);
+        Ok(Self {
+            channel_id: row
+                .channel_id
+                .parse()
+                .map_err(|_| Error::Unreadable { what: "channel id" })?,
+            pending: number(row.pending),
+            failed: number(row.failed),
+            delivered: number(row.delivered),
+            recent: number(row.recent),
+        })
+    }
+}
+
+impl TryFrom<Row> for RecentDelivery {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self, Error> {
+        let unreadable = |what| move |_| Error::Unreadable { what };
+        let last_try = row.tried_at.map(|at| {
+            Ok::<_, Error>(LastTry {
+                at: time(at)?,
+                status: row.status.and_then(|status| u16::try_from(status).ok()),
+                error: row.error,
+            })
+        });
+        Ok(Self {
+            position: row.position.unsigned_abs(),
+            id: row.id.parse().map_err(unreadable("event's id"))?,
+            kind: row.kind,
+            user_id: row
+                .user_id
+                .map(UserId::try_from)
+                .transpose()
+                .map_err(unreadable("user's id"))?,
+            created_at: time(row.created_at)?,
+            deliver_until: row.deliver_until.map(time).transpose()?,
+            attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+            failure: row.failure,
+            last_try: last_try.transpose()?,
+        })
+    }
+}

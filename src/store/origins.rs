@@ -1,0 +1,74 @@
+//! Whose an event or a queued request is, for operators, who know its id alone.
+
+use super::{Error, Store, run};
+use crate::types::event::EventId;
+use crate::types::ids::{ChannelId, UserId};
+use crate::types::message::MessageId;
+
+/// Where something belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The channel, which may be configured no more.
+    pub channel_id: ChannelId,
+    /// Whom it is about; none for an event to try the callback with.
+    pub user_id: Option<UserId>,
+    /// The trace that it came about by.
+    pub traceparent: Option<String>,
+}
+
+/// The channel, the user and the trace.
+type Row = (String, Option<String>, Option<String>);
+
+impl Store {
+    /// Where an event belongs.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn origin_of_event(&self, id: EventId) -> Result<Option<Origin>, Error> {
+        let row: Option<Row> = run!(self, readers, |db| {
+            sqlx::query_as(
+                "SELECT e.channel_id, u.user_id, e.traceparent
+                 FROM events e LEFT JOIN users u ON u.id = e.user_ref WHERE e.id = $1",
+            )
+            .bind(id.to_string())
+            .fetch_optional(db)
+            .await?
+        });
+        row.map(Origin::try_from).transpose()
+    }
+
+    /// Where a request belongs that was answered before the Cloud had it.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn origin_of_request(&self, id: MessageId) -> Result<Option<Origin>, Error> {
+        let row: Option<Row> = run!(self, readers, |db| {
+            sqlx::query_as(
+                "SELECT r.channel_id, u.user_id, r.traceparent
+                 FROM requests r JOIN users u ON u.id = r.user_ref WHERE r.id = $1",
+            )
+            .bind(id.to_string())
+            .fetch_optional(db)
+            .await?
+        });
+        row.map(Origin::try_from).transpose()
+    }
+}
+
+impl TryFrom<Row> for Origin {
+    type Error = Error;
+
+    fn try_from((channel_id, user_id, traceparent): Row) -> Result<Self, Error> {
+        let unreadable = |what| move |_| Error::Unreadable { what };
+        Ok(Self {
+            channel_id: channel_id.parse().map_err(unreadable("channel id"))?,
+            user_id: user_id
+                .map(UserId::try_from)
+                .transpose()
+                .map_err(unreadable("user's id"))?,
+            traceparent,
+        })
+    }
+}

@@ -1,0 +1,192 @@
+//! What operators look at: the newest deliveries, how many there are, and whose something is.
+
+use liveperson_bridge::store::{
+    DeliveryCounts, DeliveryState, EngineKind, LaneFate, LastTry, NewEvent, Origin, RecentDelivery,
+    Settlement, Store,
+};
+use liveperson_bridge::types::event::{EventId, EventType};
+use liveperson_bridge::types::trace::Parent;
+use uuid::Uuid;
+
+use super::deliveries::{claim, settle};
+use super::log::{channel, event};
+use super::requests::{message, request};
+use super::{at, key};
+use crate::support::database::{Database, Engine};
+
+on_both_engines!(
+    the_newest_deliveries_come_first_with_their_last_try,
+    deliveries_are_counted_by_channel_and_state,
+    whose_an_event_or_a_request_is_is_known_by_its_id,
+    the_engine_has_a_name,
+);
+
+/// Events of `sms` with these texts, each of which is tried once a second from 2 on and becomes this.
+async fn settled(store: &Store, events: &[(&str, Settlement<'_>)]) -> Vec<NewEvent> {
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let new: Vec<_> = events
+        .iter()
+        .map(|(body, _)| event("sms", user, body))
+        .collect();
+    store.append_events(&new, at(1)).await.unwrap();
+    let lane = claim(store, 1, 1).await.remove(0);
+    for (second, (_, settlement)) in (2..).zip(events) {
+        let held = LaneFate::Held(at(90));
+        assert!(settle(store, &lane, at(second), *settlement, held).await);
+    }
+    new
+}
+
+async fn the_newest_deliveries_come_first_with_their_last_try(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let failed = Settlement::Failed("refused");
+    let events = [
+        ("1", failed),
+        ("2", Settlement::Delivered),
+        ("3", failed),
+        ("4", failed),
+    ];
+    let events = settled(&store, &events).await;
+    let sample = NewEvent {
+        user: None,
+        kind: EventType::MessageSent,
+        ..event(
+            "sms",
+            store.ensure_user(&key("a"), at(0)).await.unwrap(),
+            "5",
+        )
+    };
+    store
+        .append_events(std::slice::from_ref(&sample), at(9))
+        .await
+        .unwrap();
+
+    let (sms, app) = (channel("sms"), channel("app"));
+    let list = async |state, before, limit| {
+        let list = store.newest_deliveries(&sms, state, before, limit);
+        list.await.unwrap()
+    };
+    let ids = |list: &[RecentDelivery]| list.iter().map(|it| it.id).collect::<Vec<_>>();
+    let first = list(DeliveryState::Failed, None, 2).await;
+    assert_eq!(ids(&first), [events[3].id, events[2].id]);
+    let last = list(DeliveryState::Failed, Some(first[1].position), 2).await;
+    assert_eq!(ids(&last), [events[0].id]);
+    assert_eq!(
+        last[0],
+        RecentDelivery {
+            position: 1,
+            id: events[0].id,
+            kind: "message.created".to_owned(),
+            user_id: Some("a".parse().unwrap()),
+            created_at: at(1),
+            deliver_until: Some(at(1000)),
+            attempts: 1,
+            failure: Some("refused".to_owned()),
+            last_try: Some(LastTry {
+                at: at(2),
+                status: Some(500),
+                error: None,
+            }),
+        }
+    );
+    let pending = list(DeliveryState::Pending, None, 9).await;
+    assert_eq!(ids(&pending), [sample.id]);
+    assert_eq!((pending[0].attempts, &pending[0].last_try), (0, &None));
+    assert_eq!(pending[0].user_id, None);
+    let delivered = list(DeliveryState::Delivered, None, 9).await;
+    assert_eq!(ids(&delivered), [events[1].id]);
+    assert_eq!(list(DeliveryState::Dropped, None, 9).await, []);
+    let other = store.newest_deliveries(&app, DeliveryState::Failed, None, 9);
+    assert_eq!(other.await.unwrap(), []);
+}
+
+async fn deliveries_are_counted_by_channel_and_state(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let events = [
+        ("1", Settlement::Failed("refused")),
+        ("2", Settlement::Delivered),
+        ("3", Settlement::Delivered),
+    ];
+    settled(&store, &events).await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let more = [event("sms", user, "4"), event("app", user, "5")];
+    store.append_events(&more, at(9)).await.unwrap();
+
+    let channels = [channel("app"), channel("sms"), channel("web")];
+    let mut counts = store.delivery_counts(channels.iter()).await.unwrap();
+
+    counts.sort_by_key(|counts| counts.channel_id.to_string());
+    let expected = |id, pending, failed, delivered, recent| DeliveryCounts {
+        channel_id: channel(id),
+        pending,
+        failed,
+        delivered,
+        recent,
+    };
+    assert_eq!(
+        counts,
+        [
+            expected("app", 1, 0, 0, 1),
+            expected("sms", 1, 1, 2, 4),
+            expected("web", 0, 0, 0, 0),
+        ]
+    );
+}
+
+async fn whose_an_event_or_a_request_is_is_known_by_its_id(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let parent = Parent {
+        traceparent: traceparent.to_owned(),
+        tracestate: None,
+    };
+    let traced = NewEvent {
+        parent: Some(parent.clone()),
+        ..event("sms", user, "1")
+    };
+    let sample = NewEvent {
+        user: None,
+        ..event("app", user, "2")
+    };
+    let events = [traced.clone(), sample.clone()];
+    store.append_events(&events, at(1)).await.unwrap();
+    let sms = channel("sms");
+    let mut queued = request(1, &sms, "one");
+    queued.parent = Some(&parent);
+    store.insert_request(user, &queued, at(1)).await.unwrap();
+
+    let of_ada = Origin {
+        channel_id: channel("sms"),
+        user_id: Some("a".parse().unwrap()),
+        traceparent: Some(traceparent.to_owned()),
+    };
+    let of_nobody = Origin {
+        channel_id: channel("app"),
+        user_id: None,
+        traceparent: None,
+    };
+    let of_event = async |id| store.origin_of_event(id).await.unwrap();
+    let of_request = async |number| store.origin_of_request(message(number)).await.unwrap();
+    assert_eq!(of_event(traced.id).await, Some(of_ada.clone()));
+    assert_eq!(of_event(sample.id).await, Some(of_nobody));
+    let unknown = EventId::new(Uuid::from_u128(1));
+    assert_eq!(of_event(unknown).await, None);
+    assert_eq!(of_request(1).await, Some(of_ada));
+    assert_eq!(of_request(2).await, None);
+}
+
+async fn the_engine_has_a_name(engine: Engine) {
+    let database = Database::create(engine).await;
+
+    let named = database.store().await.engine();
+
+    let expected = match engine {
+        Engine::Postgres => EngineKind::Postgres,
+        Engine::Sqlite => EngineKind::Sqlite,
+    };
+    assert_eq!(named, expected);
+}
