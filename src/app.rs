@@ -120,6 +120,7 @@ impl App {
         };
         delivery::start(&parts, &callbacks(config), &config.allow_private_callbacks)?;
         let readiness = api::admin::Readiness::new(bridge.clone());
+        let operators = SharedClock::clone(&clock);
         Ok(Self {
             facade: api::router(AppState {
                 bridge,
@@ -129,7 +130,7 @@ impl App {
                 clock,
                 metrics,
             }),
-            admin: api::admin::router(readiness.clone()),
+            admin: api::admin::router(readiness.clone(), config.operator_keys.clone(), operators),
             readiness,
             store,
             life,

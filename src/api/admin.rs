@@ -1,4 +1,14 @@
-//! The admin address: probes and metrics for those who run the service. Never exposed to channels.
+//! The admin address: probes, metrics and the operator's page for those who run the service. Never exposed to channels.
+
+mod audit;
+mod deliveries;
+mod events;
+mod masking;
+mod messages;
+mod operators;
+mod overview;
+mod page;
+mod surroundings;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,11 +16,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, StatusCode};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
+use super::around::Around;
 use crate::bridge::Bridge;
+use crate::clock::SharedClock;
+use crate::crypto::ApiKeyHash;
+use operators::Operators;
+use surroundings::Surroundings;
 
 /// The text format of Prometheus.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -39,28 +55,78 @@ impl Readiness {
 
     /// Why the service wants no requests; empty when it does.
     async fn reasons(&self) -> Vec<&'static str> {
+        let answered = self.bridge.check_storage().await;
+        if let Err(error) = &answered {
+            tracing::warn!(
+                error = error as &dyn std::error::Error,
+                "not ready: the storage does not answer"
+            );
+        }
+        self.reasons_with(answered.is_ok())
+    }
+
+    /// The same, where it is known whether the storage answers.
+    fn reasons_with(&self, storage_answers: bool) -> Vec<&'static str> {
         let mut reasons = Vec::new();
         if self.stopping.load(Ordering::SeqCst) {
             reasons.push("the service is stopping");
         }
-        if let Err(error) = self.bridge.check_storage().await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "not ready: the storage does not answer"
-            );
+        if !storage_answers {
             reasons.push("the storage does not answer");
         }
         reasons
     }
 }
 
-/// `/livez`, `/readyz` and `/metrics`.
-pub fn router(readiness: Readiness) -> Router {
+/// What those who run the service are given; cheap to clone.
+#[derive(Debug, Clone)]
+struct Admin {
+    bridge: Bridge,
+    readiness: Readiness,
+    operators: Operators,
+    clock: SharedClock,
+    started_at: DateTime<Utc>,
+}
+
+/// `/livez`, `/readyz` and `/metrics`; the operator's page with its API, on which whoever has one of these keys may act.
+pub fn router(readiness: Readiness, keys: Vec<ApiKeyHash>, clock: SharedClock) -> Router {
+    let admin = Admin {
+        bridge: readiness.bridge.clone(),
+        readiness: readiness.clone(),
+        operators: Operators::new(keys),
+        started_at: clock.now(),
+        clock: SharedClock::clone(&clock),
+    };
     Router::new()
         .route("/livez", get(|| async { Json(json!({"status": "ok"})) }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(readiness)
+        .merge(operating(admin))
+}
+
+/// The operator's page and its API.
+fn operating(admin: Admin) -> Router {
+    let surroundings = Arc::new(Surroundings::new(SharedClock::clone(&admin.clock)));
+    let api = Router::new()
+        .route("/overview", get(overview::show))
+        .route("/deliveries", get(deliveries::list))
+        .route("/events/{event_id}", get(events::show))
+        .route("/messages/{message_id}", get(messages::show))
+        .route("/audit", get(audit::list))
+        .route("/replay", post(deliveries::replay))
+        .route("/pause", post(deliveries::pause))
+        .route("/resume", post(deliveries::resume))
+        .route("/events/{event_id}/retry", post(events::retry))
+        .route("/events/{event_id}/text", post(events::read));
+    page::routes(Router::new())
+        .nest("/api", api)
+        .fallback(surroundings::nothing_here)
+        .method_not_allowed_fallback(surroundings::wrong_method)
+        .with_state(admin)
+        .layer(Around::new(move |request, next| {
+            surroundings::surround(Arc::clone(&surroundings), request, next)
+        }))
 }
 
 async fn metrics(State(readiness): State<Readiness>) -> ([(HeaderName, &'static str); 1], String) {

@@ -218,7 +218,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AuthChannel {
 }
 
 /// The token of an `Authorization` header of the scheme `Bearer`, whose name is case-insensitive.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(AUTHORIZATION).map(HeaderValue::to_str)?.ok()?;
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim();

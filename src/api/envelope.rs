@@ -2,10 +2,10 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use tracing::Span;
@@ -67,27 +67,49 @@ impl Envelope {
     /// Gives the answer an id, a body where a problem has none yet, and a line of log.
     pub(super) fn seal(self, response: Response, metrics: &Metrics) -> Response {
         let _entered = self.span.enter();
-        let (mut response, problem) = rendered(response, self.trace.request_id());
+        let (response, problem) = rendered(response, self.trace.request_id());
         let status = response.status();
         let duration = self.started.elapsed();
-        let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let cause = problem.as_ref().and_then(Problem::cause);
-        let code = problem.as_ref().map(|problem| problem.code().as_str());
         let route = route_name(self.route.as_ref());
         let labels = [route, self.method, status.as_str()];
         metrics.observe(&REQUESTS, labels, duration.as_secs_f64());
-        if let Some(code) = code {
-            metrics.count(&PROBLEMS, [code], 1);
+        if let Some(problem) = &problem {
+            metrics.count(&PROBLEMS, [problem.code().as_str()], 1);
         }
+        self.tell(status, problem.as_ref(), duration, false);
+        self.named(response)
+    }
+
+    /// The same of an operator's request, which is counted as nobody's. Of one who only looked, every other second, the log is
+    /// told nothing but what went wrong.
+    pub(super) fn seal_uncounted(self, response: Response) -> Response {
+        let _entered = self.span.enter();
+        let (response, problem) = rendered(response, self.trace.request_id());
+        let looked = self.method == "GET";
+        let duration = self.started.elapsed();
+        self.tell(response.status(), problem.as_ref(), duration, looked);
+        self.named(response)
+    }
+
+    /// Tells the log how the request was answered.
+    fn tell(&self, status: StatusCode, problem: Option<&Problem>, took: Duration, looked: bool) {
+        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let cause = problem.and_then(Problem::cause);
+        let code = problem.map(|problem| problem.code().as_str());
         let status = status.as_u16();
         self.span.record("status", status);
         if status >= 500 {
             tracing::error!(status, duration_ms, code, error = cause, "request failed");
         } else if status >= 400 {
             tracing::warn!(status, duration_ms, code, error = cause, "request refused");
+        } else if looked {
+            tracing::debug!(status, duration_ms, "request answered");
         } else {
             tracing::info!(status, duration_ms, "request answered");
         }
+    }
+
+    fn named(&self, mut response: Response) -> Response {
         if let Ok(id) = HeaderValue::from_str(self.trace.request_id()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }

@@ -180,6 +180,7 @@ fn describe_problems(document: &mut Document) {
         let is_about_deliveries = path.starts_with("/v1/deliveries/");
         for &code in Code::ALL {
             let applies = match code {
+                _ if code.is_for_operators() => false,
                 Code::BodyTooLarge | Code::UnsupportedMediaType => has_body,
                 Code::InvalidRequest => has_body || has_query,
                 Code::SignatureRefused | Code::TooManyNotifications => is_for_the_cloud,

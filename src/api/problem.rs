@@ -59,6 +59,9 @@ codes! {
     MalformedRequest = "malformed-request", BAD_REQUEST, false, "The request cannot be read";
     Unauthorized = "unauthorized", UNAUTHORIZED, false, "The key or token is none of a channel's";
     SignatureRefused = "signature-refused", UNAUTHORIZED, false, "The notification is not the Cloud's";
+    OperatorKeyRefused = "operator-key-refused", UNAUTHORIZED, false, "The key is none of an operator's";
+    OperatorKeyUnset = "operator-key-unset", FORBIDDEN, false, "No operator key is configured";
+    CrossSite = "cross-site", FORBIDDEN, false, "A page of another site made the request";
     Forbidden = "forbidden", FORBIDDEN, false, "The token is not valid for this";
     NotFound = "not-found", NOT_FOUND, false, "There is nothing at this path";
     UserNotFound = "user-not-found", NOT_FOUND, false, "The channel has no such user";
@@ -96,6 +99,15 @@ codes! {
 }
 
 impl Code {
+    /// Whether only the admin address has it, which the document of the facade says nothing of.
+    #[must_use]
+    pub const fn is_for_operators(self) -> bool {
+        matches!(
+            self,
+            Self::OperatorKeyRefused | Self::OperatorKeyUnset | Self::CrossSite
+        )
+    }
+
     /// Whether nothing was done, so that the same request may be done when it comes again under the same idempotency key.
     #[must_use]
     pub const fn nothing_done(self) -> bool {
@@ -299,7 +311,7 @@ impl Problem {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
-        if self.code == Code::Unauthorized {
+        if matches!(self.code, Code::Unauthorized | Code::OperatorKeyRefused) {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(seconds) = self.retry_after_seconds {

@@ -31,7 +31,7 @@ pub(super) const JSON_LIMIT: usize = 256 * 1024;
 
 /// 2 minutes: above the longest way of a request, that of a file that arrives slowly, waits for another replica's opening,
 /// opens in its place and is stored at the last try.
-const REQUEST_LIMIT: Duration = Duration::from_mins(2);
+pub(super) const REQUEST_LIMIT: Duration = Duration::from_mins(2);
 
 /// What handlers are given; they share one.
 #[derive(Debug)]

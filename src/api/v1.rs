@@ -1,8 +1,8 @@
 //! Version 1 of the facade: one file a resource.
 
 mod conversation;
-mod deliveries;
-mod events;
+pub(super) mod deliveries;
+pub(super) mod events;
 mod files;
 pub(super) mod messages;
 mod profile;

@@ -6,17 +6,33 @@ use crate::bridge::{Bridge, Caller};
 use crate::clock::Clock;
 use crate::store::{self, Store};
 use crate::types::audit::{Action, Actor, Entry, EntryId};
+use crate::types::ids::ChannelId;
+use crate::types::trace::Trace;
 
 impl Bridge {
     /// What is to be recorded of something that the caller asks for.
     pub(super) fn entry(&self, caller: &Caller, now: DateTime<Utc>, action: Action) -> Entry {
         Entry {
-            id: EntryId::new(self.parts.clock.uuid()),
             at: now,
-            actor: caller.actor,
-            channel_id: Some(caller.channel.id.clone()),
+            ..self.entry_by(caller.actor, &caller.channel.id, &caller.trace, action)
+        }
+    }
+
+    /// The same of what somebody does now who need be no channel's.
+    pub(super) fn entry_by(
+        &self,
+        actor: Actor,
+        channel_id: &ChannelId,
+        trace: &Trace,
+        action: Action,
+    ) -> Entry {
+        Entry {
+            id: EntryId::new(self.parts.clock.uuid()),
+            at: self.parts.clock.now(),
+            actor,
+            channel_id: Some(channel_id.clone()),
             action,
-            request_id: Some(caller.trace.request_id().to_owned()),
+            request_id: Some(trace.request_id().to_owned()),
         }
     }
 }

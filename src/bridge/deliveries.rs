@@ -167,6 +167,6 @@ impl Bridge {
 }
 
 /// How long a delivery to the caller's callback is tried.
-fn deliver_for(caller: &Caller) -> Result<TimeDelta, Error> {
+pub(super) fn deliver_for(caller: &Caller) -> Result<TimeDelta, Error> {
     caller.channel.deliver_for.ok_or(Error::NoCallback)
 }

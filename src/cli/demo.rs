@@ -25,6 +25,9 @@ use crate::sandbox::{self, Sandbox};
 
 const API_KEY: &str = "demo-key";
 
+/// Fixed, since the page is reached from this machine alone.
+const OPERATOR_KEY: &str = "demo-operator-key";
+
 pub(super) async fn run() -> anyhow::Result<ExitCode> {
     let life = Lifecycle::until_signal()?;
     let data_dir = tempfile::tempdir().context("no temporary folder can be made")?;
@@ -46,6 +49,7 @@ pub(super) async fn run() -> anyhow::Result<ExitCode> {
             format!("http://localhost:{}", urls.cloud.port()),
         ),
         ("KEY".to_owned(), API_KEY.to_owned()),
+        ("OPERATOR_KEY".to_owned(), OPERATOR_KEY.to_owned()),
         ("SEALING_KEY".to_owned(), Key::random().to_base64()),
         ("TOKEN_KEY".to_owned(), token_key.clone()),
         ("CALLBACK_KEY".to_owned(), Key::random().to_base64()),
@@ -135,6 +139,7 @@ impl Urls {
              liveperson-bridge demo: ready.\n\
              \n  \
                Facade           http://{facade}        (documented at http://{facade}/docs)\n  \
+               Operator's page  http://{admin}/         (to act: {OPERATOR_KEY})\n  \
                Probes           http://{admin}/readyz\n  \
                Simulated Cloud  http://{cloud}        (in a browser: both sides of a conversation, and what passes between them)\n\
              \n\

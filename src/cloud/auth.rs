@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret as _;
 
 use super::cache::{self, Cache, Cached};
+use super::health::TokenTimes;
 use super::host::Endpoint;
 use super::retry::Repeat;
 use super::transport::{Body, Call, Transport, secret_header};
@@ -48,6 +49,17 @@ impl AppTokens {
         let clock = self.issuer.transport.clock.as_ref();
         let issue = |repeat| Issuer::issue(&self.issuer, repeat, trace);
         self.cache.get(clock, issue).await
+    }
+
+    /// The times of the token at hand.
+    pub(super) fn times(&self) -> Option<TokenTimes> {
+        let token = self.cache.at_hand()?;
+        let time = DateTime::from_timestamp_millis;
+        Some(TokenTimes {
+            obtained_at: time(token.obtained_at)?,
+            renew_at: time(token.renew_at)?,
+            expires_at: time(token.expires_at)?,
+        })
     }
 
     /// A token in place of one that the Cloud refused.
@@ -115,6 +127,7 @@ fn read(
     let expires_at = asked_at.timestamp_millis().saturating_add(lifetime_ms);
     Ok(Cached {
         value,
+        obtained_at: asked_at.timestamp_millis(),
         // A token too short-lived for that is renewed after half its time.
         renew_at: expires_at - RENEW_BEFORE_MS.min(lifetime_ms / 2),
         expires_at,

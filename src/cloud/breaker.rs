@@ -11,6 +11,7 @@ use dashmap::DashMap;
 use tokio::time::Instant;
 
 use super::Error;
+use super::health::AwayHost;
 
 /// Failures in a row after which a host is taken for away.
 const FAILURES: u32 = 5;
@@ -68,6 +69,15 @@ impl Breakers {
         })
     }
 
+    /// The hosts that are taken for away, of those that were tried lately, in the order of their names.
+    pub(super) fn away_hosts(&self) -> Vec<AwayHost> {
+        let breakers = self.0.iter();
+        let told = breakers.filter_map(|breaker| breaker.told_of(breaker.key()));
+        let mut away: Vec<_> = told.collect();
+        away.sort_by(|one, other| one.host.cmp(&other.host));
+        away
+    }
+
     /// How many hosts are taken for away, of those that were tried lately.
     pub(super) fn away(&self) -> usize {
         let are_away = self.0.iter().map(|breaker| breaker.lock().is_away());
@@ -76,6 +86,16 @@ impl Breakers {
 }
 
 impl Breaker {
+    /// What is to be told of a host, where it is taken for away.
+    fn told_of(&self, host: &str) -> Option<AwayHost> {
+        let state = self.lock();
+        state.is_away().then(|| AwayHost {
+            host: host.to_owned(),
+            failures: state.failures,
+            error: state.last.as_ref().map_or("", Error::word),
+        })
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -25,6 +25,8 @@ const LEFT_BEHIND_MS: i64 = 30_000;
 #[derive(Debug)]
 pub(super) struct Cached<T> {
     pub(super) value: T,
+    /// When it was asked for.
+    pub(super) obtained_at: i64,
     /// From here on it is used and renewed.
     pub(super) renew_at: i64,
     /// From here on it is of no use.
@@ -110,6 +112,11 @@ impl<T> Cache<T> {
         request: impl FnOnce(Repeat) -> Request<T>,
     ) -> Result<Arc<Cached<T>>, Error> {
         self.obtain(clock, Some(stale), request).await
+    }
+
+    /// The value at hand, whether it serves or not.
+    pub(super) fn at_hand(&self) -> Option<Arc<Cached<T>>> {
+        self.current.load_full()
     }
 
     /// Drops `refused`, unless it has been replaced already.

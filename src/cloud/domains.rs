@@ -10,15 +10,14 @@ use url::Url;
 
 use super::answer;
 use super::cache::{self, Cache, Cached};
+use super::health::{KnownHost, Watch};
 use super::host::{Host, below};
 use super::retry::{Repeat, repeated};
-use super::transport::measured;
 use super::wire::tokens::BaseUris;
 use super::{Account, Error, Limits};
 use crate::clock::SharedClock;
 use crate::http::header::DATE;
 use crate::http::{self, Answer, Method};
-use crate::telemetry::metrics::Metrics;
 use crate::types::trace::Trace;
 
 /// 5 minutes. The vendor publishes no lifetime, and says that hosts may change.
@@ -76,7 +75,7 @@ pub(super) struct Domains {
 pub(super) struct Directory {
     pub(super) http: http::Client,
     pub(super) clock: SharedClock,
-    pub(super) metrics: Metrics,
+    pub(super) watch: Arc<Watch>,
     pub(super) limits: Limits,
     pub(super) account: Arc<Account>,
 }
@@ -115,6 +114,19 @@ impl Domains {
                 "a service refuses connections and could not be looked up again"
             );
         }
+    }
+
+    /// The hosts that are known by now.
+    pub(super) fn known(&self) -> Vec<KnownHost> {
+        let known = Service::ALL.into_iter().filter_map(|service| {
+            let host = self.cache(service).at_hand()?;
+            Some(KnownHost {
+                service,
+                host: host.value.base.authority().to_owned(),
+                looked_up_at: DateTime::from_timestamp_millis(host.obtained_at)?,
+            })
+        });
+        known.collect()
     }
 
     /// The time at the domain API.
@@ -170,12 +182,13 @@ impl Directory {
 
     async fn ask(&self, service: Service, trace: &Trace) -> Result<Cached<Host>, Error> {
         let asked_at = self.clock.now_ms();
-        let value = measured(&self.metrics, "cloud.domain", async || {
+        let value = self.watch.measured("cloud.domain", async || {
             let answer = self.get(service, trace).await?;
             read(&answer, service, &self.account, self.clock.now())
         });
         Ok(Cached {
             value: value.await?,
+            obtained_at: asked_at,
             renew_at: asked_at + KEPT_MS,
             expires_at: i64::MAX,
         })

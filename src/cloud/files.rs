@@ -11,7 +11,6 @@ use super::domains::Service;
 use super::host::{Host, below};
 use super::retry::{Repeat, repeated};
 use super::send::Sent;
-use super::transport::measured;
 use super::wire::file::{DownloadUrl, TemporaryUrl, UploadUrl};
 use super::{Client, Consumer, Conversation, Error, answer};
 use crate::http::header::{CONTENT_LENGTH, HeaderMap};
@@ -146,11 +145,13 @@ impl Client {
                         .await
                 }
             };
-            measured(&transport.metrics, "cloud.upload", async || {
-                let answer = transport.reach(Service::Storage, trace, put).await?;
-                answer::accepted(&answer, transport.clock.now())
-            })
-            .await
+            transport
+                .watch
+                .measured("cloud.upload", async || {
+                    let answer = transport.reach(Service::Storage, trace, put).await?;
+                    answer::accepted(&answer, transport.clock.now())
+                })
+                .await
         })
         .await
     }
@@ -169,22 +170,24 @@ impl Client {
                 let http = &transport.http;
                 async move { http.stream("cloud.download", trace, request?).await }
             };
-            measured(&transport.metrics, "cloud.download", async || {
-                let streamed = transport.reach(Service::Storage, trace, get).await?;
-                let length = length(&streamed.headers);
-                // What else a refusal says is not worth waiting for.
-                let begun = Answer {
-                    status: streamed.status,
-                    headers: streamed.headers,
-                    body: Bytes::new(),
-                };
-                answer::accepted(&begun, transport.clock.now())?;
-                Ok(Download {
-                    length,
-                    body: streamed.body,
+            transport
+                .watch
+                .measured("cloud.download", async || {
+                    let streamed = transport.reach(Service::Storage, trace, get).await?;
+                    let length = length(&streamed.headers);
+                    // What else a refusal says is not worth waiting for.
+                    let begun = Answer {
+                        status: streamed.status,
+                        headers: streamed.headers,
+                        body: Bytes::new(),
+                    };
+                    answer::accepted(&begun, transport.clock.now())?;
+                    Ok(Download {
+                        length,
+                        body: streamed.body,
+                    })
                 })
-            })
-            .await
+                .await
         })
         .await
     }

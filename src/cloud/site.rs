@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use super::auth::AppTokens;
 use super::breaker::Breakers;
 use super::domains::{Directory, Domains};
+use super::health::Watch;
 use super::transport::{AT_ONCE, Call, Transport};
 use super::{Account, Error, Limits};
 use crate::clock::SharedClock;
@@ -29,17 +30,19 @@ impl Site {
         limits: Limits,
     ) -> Self {
         let account = Arc::new(account);
+        let watch = Arc::new(Watch::new(metrics.clone(), Arc::clone(&clock)));
         let transport = Arc::new(Transport {
             domains: Domains::new(Directory {
                 http: http.clone(),
                 clock: Arc::clone(&clock),
-                metrics: metrics.clone(),
+                watch: Arc::clone(&watch),
                 limits,
                 account: Arc::clone(&account),
             }),
             http,
             clock,
             metrics: metrics.clone(),
+            watch,
             limits,
             breakers: Breakers::default(),
             places: Semaphore::new(AT_ONCE),

@@ -1,5 +1,6 @@
 //! Brings one call to the host of its service, as often as the call allows.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -12,6 +13,7 @@ use tokio_util::bytes::Bytes;
 
 use super::breaker::Breakers;
 use super::domains::{Domains, Service};
+use super::health::Watch;
 use super::host::{Endpoint, Host};
 use super::retry::{Repeat, repeated};
 use super::wire::request::ClientProperties;
@@ -19,7 +21,7 @@ use super::{Error, Limits};
 use crate::clock::SharedClock;
 use crate::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use crate::http::{self, Answer, Method, StatusCode, Streamed};
-use crate::telemetry::metrics::{CLOUD_REQUESTS, Metrics};
+use crate::telemetry::metrics::Metrics;
 use crate::types::conversation::Features;
 use crate::types::trace::Trace;
 
@@ -126,30 +128,12 @@ impl Answered for Streamed {
     }
 }
 
-/// Counts one try of a request, unless it was not begun.
-pub(super) async fn measured<T>(
-    metrics: &Metrics,
-    operation: &'static str,
-    // No future, which would be kept twice: as it was given, and as it is waited for.
-    request: impl AsyncFnOnce() -> Result<T, Error>,
-) -> Result<T, Error> {
-    let begun = Instant::now();
-    let outcome = request().await;
-    let word = match &outcome {
-        Ok(_) => "ok",
-        Err(Error::NotBegun(_)) => return outcome,
-        Err(error) => error.word(),
-    };
-    let seconds = begun.elapsed().as_secs_f64();
-    metrics.observe(&CLOUD_REQUESTS, [operation, word], seconds);
-    outcome
-}
-
 /// The way to the services of one account.
 pub(super) struct Transport {
     pub(super) http: http::Client,
     pub(super) clock: SharedClock,
     pub(super) metrics: Metrics,
+    pub(super) watch: Arc<Watch>,
     pub(super) limits: Limits,
     pub(super) domains: Domains,
     pub(super) breakers: Breakers,
@@ -167,7 +151,7 @@ impl Transport {
         read: impl Fn(&Answer, DateTime<Utc>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         repeated(call.repeat, self.limits.pause, || {
-            measured(&self.metrics, call.operation, async || {
+            self.watch.measured(call.operation, async || {
                 let answer = self.attempt(call, authorization, trace).await?;
                 read(&answer, self.clock.now())
             })

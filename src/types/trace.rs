@@ -152,6 +152,12 @@ impl Trace {
         &self.id
     }
 
+    /// The trace that a kept `traceparent` names.
+    #[must_use]
+    pub fn id_in(traceparent: &str) -> Option<String> {
+        Traceparent::parse(traceparent).map(|parsed| parsed.trace_id)
+    }
+
     /// This step of it.
     #[must_use]
     pub fn span_id(&self) -> SpanId {
@@ -284,6 +290,14 @@ mod tests {
 
             assert_eq!(trace.with_state(["rojo=1"]).tracestate(), None);
         }
+    }
+
+    #[test]
+    fn a_kept_traceparent_names_its_trace() {
+        let id = Trace::id_in(TRACEPARENT);
+
+        assert_eq!(id.as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
+        assert_eq!(Trace::id_in("00-0-0-0"), None);
     }
 
     #[test]

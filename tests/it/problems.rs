@@ -301,7 +301,8 @@ fn the_manual_and_the_document_have_every_code() {
             assert!(chapter.contains(part), "{part} of {}", code.as_str());
         }
         let line = format!("`{}`: {}", code.as_str(), code.title());
-        assert!(document.contains(&line), "{line} in openapi.yaml");
+        let is_there = document.contains(&line);
+        assert_eq!(is_there, !code.is_for_operators(), "{line} in openapi.yaml");
     }
     assert_eq!(chapters.len(), Code::ALL.len(), "a chapter of no code");
 }

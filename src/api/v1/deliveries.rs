@@ -1,6 +1,6 @@
 //! What became of events that are sent to the channel's callback URL, for those who look after the channel.
 
-mod view;
+pub(in crate::api) mod view;
 
 use axum::Json as Body;
 use axum::extract::State;
@@ -40,7 +40,7 @@ pub(super) struct Asked {
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = AskedDeliveryState)]
-enum AskedState {
+pub(in crate::api) enum AskedState {
     /// They have still to be delivered.
     Pending,
     /// The channel refused them, or they grew too old.
@@ -146,7 +146,7 @@ pub(super) struct ReplayRequest {
 /// A moment as RFC 3339 writes it.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
-struct Moment(DateTime<Utc>);
+pub(in crate::api) struct Moment(pub(in crate::api) DateTime<Utc>);
 
 impl TryFrom<String> for Moment {
     type Error = Invalid;
@@ -160,9 +160,9 @@ impl TryFrom<String> for Moment {
 
 /// How many events a replay is about.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Replayed {
+pub(in crate::api) struct Replayed {
     /// How many events are delivered once more, or would be.
-    count: u64,
+    pub(in crate::api) count: u64,
 }
 
 /// Has events delivered once more, in their users' order. What somebody was typing is not sent again.
@@ -180,12 +180,7 @@ pub(super) async fn replay(
     Json(request): Json<ReplayRequest>,
 ) -> Result<Body<Replayed>, Problem> {
     let (since, until) = (request.since.0, request.until.map(|until| until.0));
-    if until.is_some_and(|until| until <= since) {
-        return Err(Problem::violation(
-            "/until".to_owned(),
-            "expected a later time than `since`".to_owned(),
-        ));
-    }
+    check_interval(since, until)?;
     let replay = Replay {
         since,
         until,
@@ -202,9 +197,23 @@ pub(super) async fn replay(
     Ok(Body(Replayed { count }))
 }
 
+/// Refuses an interval that ends before it begins.
+pub(in crate::api) fn check_interval(
+    since: DateTime<Utc>,
+    until: Option<DateTime<Utc>>,
+) -> Result<(), Problem> {
+    if until.is_some_and(|until| until <= since) {
+        return Err(Problem::violation(
+            "/until".to_owned(),
+            "expected a later time than `since`".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
 /// How the callback URL fares.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Callback {
+pub(in crate::api) struct Callback {
     /// What is sent to it.
     state: CallbackState,
     /// How many deliveries have failed in a row, over all users.
@@ -219,7 +228,7 @@ enum CallbackState {
     Active,
     /// A single event at a time, since many have failed in a row.
     Probed,
-    /// Nothing, since the callback URL has answered 410.
+    /// Nothing, since the callback URL has answered 410 or an operator has paused it.
     Paused,
 }
 
@@ -239,7 +248,7 @@ impl From<Outlook> for Callback {
     }
 }
 
-/// Lets callbacks go on that were paused by a 410, or that only single events were sent to.
+/// Lets callbacks go on that were paused by a 410 or an operator, or that only single events were sent to.
 #[utoipa::path(
     post,
     path = "/v1/deliveries/resume",

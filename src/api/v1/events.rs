@@ -43,7 +43,7 @@ pub(super) struct Asked {
 /// How many things a page may have.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Limit(pub(super) u32);
+pub(in crate::api) struct Limit(pub(in crate::api) u32);
 
 impl Default for Limit {
     fn default() -> Self {

@@ -46,6 +46,7 @@ impl Setup {
         Box::pin(async move {
             Ok(Cached {
                 value: receiver.await.unwrap()?,
+                obtained_at: now,
                 renew_at: now + LIFETIME_MS - RENEWED_BEFORE_MS,
                 expires_at: now + LIFETIME_MS,
             })

@@ -14,7 +14,7 @@ use crate::types::ids::UserId;
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = DeliveryState)]
-enum StateView {
+pub(in crate::api) enum StateView {
     /// It has still to be delivered.
     Pending,
     /// The channel has it.
@@ -108,7 +108,7 @@ pub(in crate::api::v1) struct EventView {
 /// What became of the delivery of an event.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Delivery)]
-struct DeliveryView {
+pub(in crate::api) struct DeliveryView {
     /// What became of it.
     state: StateView,
     /// When it came up.
@@ -128,7 +128,7 @@ struct DeliveryView {
 /// One time that an event was sent.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Attempt)]
-struct AttemptView {
+pub(in crate::api) struct AttemptView {
     /// Its number, from 1.
     number: u32,
     /// When it began.
@@ -157,22 +157,29 @@ impl From<Attempt> for AttemptView {
     }
 }
 
+impl DeliveryView {
+    /// What became of an event's delivery; none where the channel had no callback URL.
+    pub(in crate::api) fn of(record: EventRecord) -> Option<Self> {
+        let attempts = record.attempts.into_iter().map(AttemptView::from);
+        Some(Self {
+            state: record.delivery?.into(),
+            created_at: record.created_at,
+            deliver_until: record.deliver_until,
+            failure: record.failure,
+            attempts: attempts.collect(),
+        })
+    }
+}
+
 impl TryFrom<EventRecord> for EventView {
     type Error = Problem;
 
     fn try_from(record: EventRecord) -> Result<Self, Problem> {
         let event = serde_json::from_str(&record.body)
             .map_err(|_| Problem::new(Code::InternalError, "The event that is kept is no JSON."))?;
-        let attempts = record.attempts.into_iter().map(AttemptView::from);
         Ok(Self {
             event,
-            delivery: record.delivery.map(|state| DeliveryView {
-                state: state.into(),
-                created_at: record.created_at,
-                deliver_until: record.deliver_until,
-                failure: record.failure,
-                attempts: attempts.collect(),
-            }),
+            delivery: DeliveryView::of(record),
         })
     }
 }

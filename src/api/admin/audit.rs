@@ -1,0 +1,37 @@
+//! What operators did, the newest first.
+
+use axum::Json as Body;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+
+use super::Admin;
+use crate::api::extract::Query;
+use crate::api::problem::Problem;
+use crate::api::v1::events::Limit;
+use crate::types::audit::Record;
+use crate::types::ids::ChannelId;
+
+/// What part of the audit log is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    /// What was done by this channel or to it; left out: everything.
+    channel: Option<ChannelId>,
+    #[serde(default)]
+    limit: Limit,
+}
+
+/// The newest entries.
+#[derive(Debug, Serialize)]
+pub(super) struct Entries {
+    entries: Vec<Record>,
+}
+
+pub(super) async fn list(
+    State(admin): State<Admin>,
+    Query(Asked { channel, limit }): Query<Asked>,
+) -> Result<Body<Entries>, Problem> {
+    let bridge = &admin.bridge;
+    let entries = bridge.recorded_actions(channel.as_ref(), limit.0).await?;
+    Ok(Body(Entries { entries }))
+}

@@ -1,0 +1,175 @@
+//! The deliveries of a channel: the newest in a state, and what an operator does about all of them.
+
+use axum::Json as Body;
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::operators::AuthOperator;
+use super::{Admin, masking};
+use crate::api::extract::{Json, Query};
+use crate::api::problem::Problem;
+use crate::api::v1::deliveries::{AskedState, Callback, Moment, Replayed, check_interval};
+use crate::api::v1::events::Limit;
+use crate::bridge::{Caller, Operator};
+use crate::store::{DeliveryState, RecentDelivery, Replay};
+use crate::types::event::{Cursor, NOBODY};
+use crate::types::ids::ChannelId;
+
+/// What part of the deliveries is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    channel: ChannelId,
+    state: AskedState,
+    /// The `next` of the answer before; left out: from the newest event on.
+    before: Option<Cursor>,
+    #[serde(default)]
+    limit: Limit,
+}
+
+/// A part of a channel's deliveries, the newest first.
+#[derive(Debug, Serialize)]
+pub(super) struct DeliveryPage {
+    deliveries: Vec<DeliveryView>,
+    /// What to ask for next, as `before`; left out at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Cursor>,
+}
+
+#[derive(Debug, Serialize)]
+struct DeliveryView {
+    event_id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    user_id: String,
+    created_at: DateTime<Utc>,
+    deliver_until: Option<DateTime<Utc>>,
+    attempts: u32,
+    failure: Option<String>,
+    last_try: Option<TryView>,
+}
+
+#[derive(Debug, Serialize)]
+struct TryView {
+    at: DateTime<Utc>,
+    status: Option<u16>,
+    error: Option<String>,
+}
+
+impl From<RecentDelivery> for DeliveryView {
+    fn from(delivery: RecentDelivery) -> Self {
+        let user_id = delivery.user_id.as_ref();
+        Self {
+            event_id: delivery.id.to_string(),
+            kind: delivery.kind,
+            user_id: user_id.map_or_else(|| NOBODY.to_owned(), |id| masking::user(id.as_str())),
+            created_at: delivery.created_at,
+            deliver_until: delivery.deliver_until,
+            attempts: delivery.attempts,
+            failure: delivery.failure,
+            last_try: delivery.last_try.map(|last| TryView {
+                at: last.at,
+                status: last.status,
+                error: last.error,
+            }),
+        }
+    }
+}
+
+pub(super) async fn list(
+    State(admin): State<Admin>,
+    Query(asked): Query<Asked>,
+) -> Result<Body<DeliveryPage>, Problem> {
+    let Asked {
+        channel,
+        state,
+        before,
+        limit,
+    } = asked;
+    if !admin.bridge.has_channel(&channel) {
+        return Err(Problem::parameter("channel", UNKNOWN.to_owned()));
+    }
+    let state = DeliveryState::from(state);
+    let before = before.map(Cursor::position);
+    let newest = admin
+        .bridge
+        .newest_deliveries(&channel, state, before, limit.0)
+        .await?;
+    // A page that is not full is the last one.
+    let is_full = u32::try_from(newest.len()) == Ok(limit.0);
+    let last = newest.last().filter(|_| is_full);
+    Ok(Body(DeliveryPage {
+        next: last.map(|delivery| Cursor::behind(delivery.position)),
+        deliveries: newest.into_iter().map(DeliveryView::from).collect(),
+    }))
+}
+
+/// The events that are to be delivered once more.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReplayRequest {
+    channel: ChannelId,
+    since: Moment,
+    until: Option<Moment>,
+    /// Left out: all that are not pending.
+    state: Option<AskedState>,
+    /// Whether they are only counted.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+pub(super) async fn replay(
+    AuthOperator(operator): AuthOperator,
+    State(admin): State<Admin>,
+    Json(request): Json<ReplayRequest>,
+) -> Result<Body<Replayed>, Problem> {
+    let caller = caller(&admin, &operator, &request.channel)?;
+    let (since, until) = (request.since.0, request.until.map(|until| until.0));
+    check_interval(since, until)?;
+    let replay = Replay {
+        since,
+        until,
+        state: request.state.map(DeliveryState::from),
+        user: None,
+    };
+    let count = admin
+        .bridge
+        .replay_deliveries(&caller, &replay, request.dry_run)
+        .await?;
+    Ok(Body(Replayed { count }))
+}
+
+/// The channel whose callbacks are to stop or to go on.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OfChannel {
+    channel: ChannelId,
+}
+
+pub(super) async fn pause(
+    AuthOperator(operator): AuthOperator,
+    State(admin): State<Admin>,
+    Json(OfChannel { channel }): Json<OfChannel>,
+) -> Result<Body<Callback>, Problem> {
+    let caller = caller(&admin, &operator, &channel)?;
+    Ok(Body(admin.bridge.pause_callback(&caller).await?.into()))
+}
+
+pub(super) async fn resume(
+    AuthOperator(operator): AuthOperator,
+    State(admin): State<Admin>,
+    Json(OfChannel { channel }): Json<OfChannel>,
+) -> Result<Body<Callback>, Problem> {
+    let caller = caller(&admin, &operator, &channel)?;
+    Ok(Body(admin.bridge.resume_callback(&caller).await?.into()))
+}
+
+/// What a channel is told that is none.
+const UNKNOWN: &str = "expected the id of a configured channel";
+
+/// The operator as one who asks for a channel.
+fn caller(admin: &Admin, operator: &Operator, channel: &ChannelId) -> Result<Caller, Problem> {
+    let caller = admin.bridge.caller_of(operator, channel);
+    caller.ok_or_else(|| Problem::violation("/channel".to_owned(), UNKNOWN.to_owned()))
+}

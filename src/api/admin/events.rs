@@ -1,0 +1,111 @@
+//! One event and all that became of it: shown without its text, sent again, and read by those who have to.
+
+use axum::Json as Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::operators::AuthOperator;
+use super::{Admin, masking};
+use crate::api::extract::{EventPath, Json};
+use crate::api::problem::{Code, Problem};
+use crate::api::v1::deliveries::view::DeliveryView;
+use crate::bridge::{self, EventCase};
+use crate::types::audit::Record;
+use crate::types::trace::Trace;
+
+/// An event with all that is known of it.
+#[derive(Debug, Serialize)]
+pub(super) struct EventView {
+    channel: String,
+    /// Without what somebody said.
+    event: Value,
+    /// What became of its delivery; left out where the channel had no callback URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery: Option<DeliveryView>,
+    /// The trace that it came about by.
+    trace_id: Option<String>,
+    /// What operators did to it.
+    actions: Vec<Record>,
+}
+
+/// An event as its channel gets it.
+#[derive(Serialize)]
+pub(super) struct EventText {
+    event: Map<String, Value>,
+}
+
+/// Nothing: what is to be done stands in the path.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+impl TryFrom<EventCase> for EventView {
+    type Error = Problem;
+
+    fn try_from(case: EventCase) -> Result<Self, Problem> {
+        let event = parsed(&case)?;
+        let traceparent = case.origin.traceparent;
+        Ok(Self {
+            channel: case.origin.channel_id.to_string(),
+            event: masking::event(event),
+            delivery: DeliveryView::of(case.record),
+            trace_id: traceparent.and_then(|it| Trace::id_in(&it)),
+            actions: case.actions,
+        })
+    }
+}
+
+/// The event as JSON.
+fn parsed(case: &EventCase) -> Result<Map<String, Value>, Problem> {
+    serde_json::from_str(&case.record.body)
+        .map_err(|_| Problem::new(Code::InternalError, "The event that is kept is no JSON."))
+}
+
+pub(super) async fn show(
+    State(admin): State<Admin>,
+    EventPath(id): EventPath,
+) -> Result<Body<EventView>, Problem> {
+    let case = admin.bridge.event_case(id).await.map_err(of_any_channel)?;
+    Ok(Body(case.try_into()?))
+}
+
+pub(super) async fn retry(
+    AuthOperator(operator): AuthOperator,
+    State(admin): State<Admin>,
+    EventPath(id): EventPath,
+    Json(Nothing {}): Json<Nothing>,
+) -> Result<(StatusCode, Body<EventView>), Problem> {
+    let bridge = &admin.bridge;
+    let case = bridge.event_case(id).await.map_err(of_any_channel)?;
+    // One that is configured no more has no callback.
+    let caller = bridge
+        .caller_of(&operator, &case.origin.channel_id)
+        .ok_or(bridge::Error::NoCallback)?;
+    bridge.retry_delivery(&caller, id).await?;
+    let case = bridge.event_case(id).await.map_err(of_any_channel)?;
+    Ok((StatusCode::ACCEPTED, Body(case.try_into()?)))
+}
+
+pub(super) async fn read(
+    AuthOperator(operator): AuthOperator,
+    State(admin): State<Admin>,
+    EventPath(id): EventPath,
+    Json(Nothing {}): Json<Nothing>,
+) -> Result<Body<EventText>, Problem> {
+    let case = admin.bridge.read_event(&operator, id).await;
+    let event = parsed(&case.map_err(of_any_channel)?)?;
+    Ok(Body(EventText { event }))
+}
+
+/// The problem where it is not one channel's event that was asked for.
+fn of_any_channel(error: bridge::Error) -> Problem {
+    match error {
+        bridge::Error::EventNotFound => Problem::new(
+            Code::EventNotFound,
+            "No channel has such an event, or it is not kept any more.",
+        ),
+        error => error.into(),
+    }
+}

@@ -1,0 +1,195 @@
+//! What is shown of an event without anybody's having asked for its text: what is listed here, and nothing else.
+//!
+//! Texts, files, rich content, metadata and whatever a later version adds are hidden by that. Of users' ids, which are often
+//! phone numbers, the end is left, which tells two of them apart.
+
+use serde_json::{Map, Value};
+
+use crate::types::event::NOBODY;
+
+/// What stands in place of what is not shown.
+const HIDDEN: &str = "hidden";
+
+/// 128: no id and no word is longer; what is must be something else.
+const LONGEST: usize = 128;
+
+/// 6: of shorter users' ids nothing is shown, since the end would be most of it.
+const SHORTEST_TOLD: usize = 6;
+
+/// The members that are shown, by their path; items of a list have the list's.
+const SHOWN: [&str; 29] = [
+    "id",
+    "type",
+    "channel",
+    "conversation_id",
+    "occurred_at",
+    "data.id",
+    "data.conversation_id",
+    "data.dialog_id",
+    "data.sequence",
+    "data.sequences",
+    "data.status",
+    "data.state",
+    "data.created_at",
+    "data.expires_at",
+    "data.close_reason",
+    "data.skill_id",
+    "data.sender.id",
+    "data.sender.role",
+    "data.file.id",
+    "data.file.file_type",
+    "data.participants.id",
+    "data.participants.role",
+    "data.agent.id",
+    "data.dialogs.id",
+    "data.dialogs.type",
+    "data.dialogs.state",
+    "data.failure.code",
+    "data.failure.upstream.status",
+    "data.failure.upstream.code",
+];
+
+/// Users' ids.
+const USERS: [&str; 2] = ["user_id", "data.user_id"];
+
+/// An event without what somebody said.
+pub(super) fn event(event: Map<String, Value>) -> Value {
+    masked(Value::Object(event), "")
+}
+
+/// The end of a user's id.
+pub(super) fn user(id: &str) -> String {
+    let length = id.chars().count();
+    if id == NOBODY {
+        id.to_owned()
+    } else if length < SHORTEST_TOLD {
+        "…".to_owned()
+    } else {
+        let end: String = id.chars().skip(length - 2).collect();
+        format!("…{end}")
+    }
+}
+
+fn masked(value: Value, path: &str) -> Value {
+    let below = |name: &str| match path {
+        "" => name.to_owned(),
+        path => format!("{path}.{name}"),
+    };
+    match value {
+        Value::Object(members) if leads_on(path) => members
+            .into_iter()
+            .map(|(name, value)| {
+                let masked = masked(value, &below(&name));
+                (name, masked)
+            })
+            .collect(),
+        Value::Array(items) if leads_on(path) || SHOWN.contains(&path) => {
+            items.into_iter().map(|item| masked(item, path)).collect()
+        }
+        Value::Null => Value::Null,
+        Value::String(id) if USERS.contains(&path) => user(&id).into(),
+        Value::Bool(_) | Value::Number(_) if SHOWN.contains(&path) => value,
+        Value::String(text) if SHOWN.contains(&path) && text.len() <= LONGEST => text.into(),
+        _ => HIDDEN.into(),
+    }
+}
+
+/// Whether something below a path is shown.
+fn leads_on(path: &str) -> bool {
+    let mut shown = SHOWN.iter();
+    path.is_empty()
+        || shown.any(|member| {
+            let rest = member.strip_prefix(path);
+            rest.is_some_and(|rest| rest.starts_with('.'))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::types::event::{EventId, EventType, sample};
+
+    fn masked(value: Value) -> Value {
+        let Value::Object(members) = value else {
+            panic!("no object")
+        };
+        event(members)
+    }
+
+    #[test]
+    fn of_a_message_only_ids_roles_and_times_are_shown() {
+        let masked = masked(json!({
+            "id": "evt_1", "type": "message.created", "channel": "sms", "user_id": "+15551234567",
+            "conversation_id": "c1", "occurred_at": "2026-11-22T08:00:00.123Z",
+            "data": {
+                "sequence": 3, "dialog_id": "c1", "sender": {"id": "a1", "role": "agent", "name": "Ann"},
+                "text": "my card is 4111", "metadata": [{"id": "4111"}],
+                "file": {"id": "file_1", "file_type": "PNG", "caption": "4111", "preview": "4111", "url": "4111"},
+                "rich": {"id": "4111", "type": "4111", "elements": ["4111"]},
+                "choices": [{"title": "4111", "text": "4111"}],
+                "something_new": {"id": "4111"},
+            },
+        }));
+
+        assert_eq!(
+            masked,
+            json!({
+                "id": "evt_1", "type": "message.created", "channel": "sms", "user_id": "…67",
+                "conversation_id": "c1", "occurred_at": "2026-11-22T08:00:00.123Z",
+                "data": {
+                    "sequence": 3, "dialog_id": "c1",
+                    "sender": {"id": "a1", "role": "agent", "name": "hidden"},
+                    "text": "hidden", "metadata": "hidden", "rich": "hidden",
+                    "file": {
+                        "id": "file_1", "file_type": "PNG", "caption": "hidden",
+                        "preview": "hidden", "url": "hidden",
+                    },
+                    "choices": "hidden", "something_new": "hidden",
+                },
+            })
+        );
+    }
+
+    #[test]
+    fn a_member_that_is_shown_hides_what_it_should_not_hold() {
+        let masked = masked(json!({
+            "id": {"text": "4111"}, "type": "x".repeat(129), "channel": ["a", {"text": "4111"}],
+            "data": "4111", "conversation_id": null, "user_id": {"id": "4111"},
+        }));
+
+        assert_eq!(
+            masked,
+            json!({
+                "id": "hidden", "type": "hidden", "channel": ["a", "hidden"], "data": "hidden",
+                "conversation_id": null, "user_id": "hidden",
+            })
+        );
+    }
+
+    #[test]
+    fn the_rest_of_every_other_kind_is_shown() {
+        let at = DateTime::from_timestamp_millis(1_800_000_000_000).unwrap();
+        for kind in EventType::ALL {
+            let id = EventId::new(Uuid::nil());
+            let event = sample(kind, id, Uuid::nil(), "sms".parse().unwrap(), at);
+            let event: Value = serde_json::from_str(&event.to_json()).unwrap();
+
+            let shown = masked(event.clone());
+
+            let is_message = event["data"]["text"].is_string();
+            assert_eq!(shown == event, !is_message, "{shown:#}");
+        }
+    }
+
+    #[test]
+    fn of_a_users_id_the_end_is_left() {
+        assert_eq!(user("+15551234567"), "…67");
+        assert_eq!(user("ada"), "…");
+        assert_eq!(user("zoë 👋👋"), "…👋👋");
+        assert_eq!(user("test"), "test");
+    }
+}

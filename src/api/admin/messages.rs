@@ -1,0 +1,122 @@
+//! One message, or another request, that was answered before the Cloud had it, and how it came so far.
+
+use axum::Json as Body;
+use axum::extract::{Path, State};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::{Admin, masking};
+use crate::api::problem::{Code, Problem};
+use crate::bridge;
+use crate::store::{Origin, Report, RequestState};
+use crate::types::event::data::Failure;
+use crate::types::trace::Trace;
+
+/// A message with its timeline.
+#[derive(Debug, Serialize)]
+pub(super) struct MessageView {
+    id: String,
+    channel: String,
+    user_id: String,
+    conversation_id: Option<String>,
+    /// The Cloud's numbers of what was sent of it.
+    sequences: Vec<u32>,
+    state: StateView,
+    failure: Option<FailureView>,
+    created_at: DateTime<Utc>,
+    /// The kind of the file that was sent.
+    file_type: Option<String>,
+    /// The trace that it came by.
+    trace_id: Option<String>,
+    timeline: Vec<StepView>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum StateView {
+    /// It is to be tried.
+    Waiting,
+    /// Somebody is trying.
+    Sending,
+    /// It was tried, and the Cloud may have it.
+    Unknown,
+    /// The Cloud has it.
+    Sent,
+    /// It will not reach the Cloud.
+    Failed,
+}
+
+/// Why it failed; the Cloud's words may repeat what was said, so they are left out.
+#[derive(Debug, Serialize)]
+struct FailureView {
+    code: String,
+    upstream_status: Option<u16>,
+    upstream_code: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct StepView {
+    at: DateTime<Utc>,
+    what: String,
+    why: Option<String>,
+}
+
+pub(super) async fn show(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+) -> Result<Body<MessageView>, Problem> {
+    let unknown = || {
+        let detail = "No message of any channel that was answered 202 has this id; one that the Cloud had at once leaves no trace.";
+        Problem::new(Code::MessageNotFound, detail)
+    };
+    // An id is opaque: one that cannot be is one that nothing bears.
+    let id = id.parse().map_err(|_| unknown())?;
+    match admin.bridge.request_case(id).await {
+        Ok(case) => Ok(Body(case.into())),
+        Err(bridge::Error::MessageNotFound) => Err(unknown()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl From<(Origin, Report)> for MessageView {
+    fn from((origin, report): (Origin, Report)) -> Self {
+        let steps = report.timeline.into_iter().map(|step| StepView {
+            at: step.at,
+            what: step.what,
+            why: step.why,
+        });
+        Self {
+            id: report.id.to_string(),
+            channel: origin.channel_id.to_string(),
+            user_id: masking::user(report.user_id.as_str()),
+            conversation_id: report.conversation_id.map(String::from),
+            sequences: report.sequences,
+            state: match report.state {
+                RequestState::Waiting => StateView::Waiting,
+                RequestState::Sending => StateView::Sending,
+                RequestState::Unknown => StateView::Unknown,
+                RequestState::Sent => StateView::Sent,
+                RequestState::Failed => StateView::Failed,
+            },
+            failure: report.failure.map(FailureView::from),
+            created_at: report.created_at,
+            file_type: report.file.map(|(_, kind)| kind.as_str().to_owned()),
+            trace_id: origin.traceparent.and_then(|it| Trace::id_in(&it)),
+            timeline: steps.collect(),
+        }
+    }
+}
+
+impl From<Failure> for FailureView {
+    fn from(failure: Failure) -> Self {
+        let (upstream_status, upstream_code) = match failure.upstream {
+            Some(upstream) => (Some(upstream.status), upstream.code),
+            None => (None, None),
+        };
+        Self {
+            code: failure.code,
+            upstream_status,
+            upstream_code,
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! How everything fares at a glance: the replica, its database, the accounts and the channels.
+
+use axum::Json as Body;
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::Admin;
+use crate::bridge::{ChannelOverview, Overview};
+use crate::cloud::Health;
+use crate::store::{Backlog, DeliveryCounts, EngineKind, PROBED_FROM, Pause};
+
+/// All of it, as this replica sees it.
+#[derive(Debug, Serialize)]
+pub(super) struct OverviewView {
+    version: &'static str,
+    now: DateTime<Utc>,
+    started_at: DateTime<Utc>,
+    ready: bool,
+    /// Why the service wants no requests.
+    reasons: Vec<&'static str>,
+    /// Whether a key is configured with which an operator may act.
+    may_act: bool,
+    database: DatabaseView,
+    accounts: Vec<AccountView>,
+    channels: Vec<ChannelView>,
+}
+
+#[derive(Debug, Serialize)]
+struct DatabaseView {
+    engine: &'static str,
+    answers: bool,
+    /// Of this replica.
+    connections: Vec<ConnectionsView>,
+}
+
+#[derive(Debug, Serialize)]
+struct ConnectionsView {
+    pool: &'static str,
+    in_use: u32,
+    idle: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct AccountView {
+    id: String,
+    /// Where its services are, as far as they were asked for.
+    hosts: Vec<HostView>,
+    hosts_away: Vec<AwayView>,
+    app_token: Option<TokenView>,
+    last_trouble: Option<TroubleView>,
+}
+
+#[derive(Debug, Serialize)]
+struct HostView {
+    service: &'static str,
+    host: String,
+    looked_up_at: DateTime<Utc>,
+}
+
+#[derive(Debug, Serialize)]
+struct AwayView {
+    host: String,
+    failures: u32,
+    error: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct TokenView {
+    obtained_at: DateTime<Utc>,
+    renew_at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+}
+
+#[derive(Debug, Serialize)]
+struct TroubleView {
+    at: DateTime<Utc>,
+    operation: &'static str,
+    error: &'static str,
+}
+
+/// A channel; what the database would have to tell is left out while it does not answer.
+#[derive(Debug, Serialize)]
+struct ChannelView {
+    id: String,
+    account_id: String,
+    /// Whether it has a callback URL.
+    has_callback: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests: Option<WaitingView>,
+    /// Users with events that are still to be delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lanes: Option<WaitingView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    callback: Option<CallbackView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliveries: Option<CountsView>,
+}
+
+#[derive(Debug, Serialize)]
+struct WaitingView {
+    waiting: u32,
+    oldest_at: Option<DateTime<Utc>>,
+}
+
+/// How a callback URL fares.
+#[derive(Debug, Serialize)]
+pub(super) struct CallbackView {
+    state: CallbackState,
+    /// In a row.
+    failures: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paused_at: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paused_by: Option<PausedBy>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum CallbackState {
+    /// Every event is sent, and the last one was taken.
+    Active,
+    /// Every event is sent, and some have just failed.
+    Failing,
+    /// A single event at a time is sent, since many have failed in a row.
+    Probed,
+    /// Nothing is sent.
+    Paused,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum PausedBy {
+    Operator,
+    /// It has answered 410.
+    Gone,
+}
+
+#[derive(Debug, Serialize)]
+struct CountsView {
+    pending: u32,
+    failed: u32,
+    delivered: u32,
+    /// Of how many of the newest events `delivered` tells.
+    recent: u32,
+    /// Nothing is counted any further than that.
+    most: u32,
+}
+
+pub(super) async fn show(State(admin): State<Admin>) -> Body<OverviewView> {
+    let overview = admin.bridge.overview().await;
+    Body(OverviewView::new(&admin, overview))
+}
+
+impl OverviewView {
+    fn new(admin: &Admin, overview: Overview) -> Self {
+        let reasons = admin.readiness.reasons_with(overview.storage_answers);
+        let connections = overview
+            .connections
+            .into_iter()
+            .map(|pool| ConnectionsView {
+                pool: pool.pool,
+                in_use: pool.in_use,
+                idle: pool.idle,
+            });
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            now: admin.clock.now(),
+            started_at: admin.started_at,
+            ready: reasons.is_empty(),
+            reasons,
+            may_act: admin.operators.may_act(),
+            database: DatabaseView {
+                engine: match overview.engine {
+                    EngineKind::Postgres => "PostgreSQL",
+                    EngineKind::Sqlite => "SQLite",
+                },
+                answers: overview.storage_answers,
+                connections: connections.collect(),
+            },
+            accounts: overview
+                .accounts
+                .into_iter()
+                .map(AccountView::from)
+                .collect(),
+            channels: overview
+                .channels
+                .into_iter()
+                .map(ChannelView::from)
+                .collect(),
+        }
+    }
+}
+
+impl From<Health> for AccountView {
+    fn from(health: Health) -> Self {
+        let hosts = health.hosts.into_iter().map(|known| HostView {
+            service: known.service.name(),
+            host: known.host,
+            looked_up_at: known.looked_up_at,
+        });
+        let away = health.away.into_iter().map(|away| AwayView {
+            host: away.host,
+            failures: away.failures,
+            error: away.error,
+        });
+        Self {
+            id: health.account_id.to_string(),
+            hosts: hosts.collect(),
+            hosts_away: away.collect(),
+            app_token: health.app_token.map(|times| TokenView {
+                obtained_at: times.obtained_at,
+                renew_at: times.renew_at,
+                expires_at: times.expires_at,
+            }),
+            last_trouble: health.last_trouble.map(|trouble| TroubleView {
+                at: trouble.at,
+                operation: trouble.operation,
+                error: trouble.error,
+            }),
+        }
+    }
+}
+
+impl From<ChannelOverview> for ChannelView {
+    fn from(overview: ChannelOverview) -> Self {
+        let has_callback = overview.channel.deliver_for.is_some();
+        let backlog = overview.backlog.as_ref();
+        let waits = |waiting, oldest_at| WaitingView { waiting, oldest_at };
+        Self {
+            id: overview.channel.id.to_string(),
+            account_id: overview.channel.account_id.to_string(),
+            has_callback,
+            requests: backlog.map(|it| waits(it.requests, it.oldest_request)),
+            lanes: backlog.map(|it| waits(it.delivery_lanes, it.oldest_event)),
+            callback: backlog.filter(|_| has_callback).map(CallbackView::from),
+            deliveries: overview.deliveries.map(CountsView::from),
+        }
+    }
+}
+
+impl From<&Backlog> for CallbackView {
+    fn from(backlog: &Backlog) -> Self {
+        Self::new(backlog.callback_failures, backlog.callback_pause)
+    }
+}
+
+impl CallbackView {
+    fn new(failures: u32, pause: Option<Pause>) -> Self {
+        let state = match failures {
+            _ if pause.is_some() => CallbackState::Paused,
+            0 => CallbackState::Active,
+            _ if failures < PROBED_FROM => CallbackState::Failing,
+            _ => CallbackState::Probed,
+        };
+        let by = |pause: Pause| match pause.by_operator {
+            true => PausedBy::Operator,
+            false => PausedBy::Gone,
+        };
+        Self {
+            state,
+            failures,
+            paused_at: pause.map(|pause| pause.since),
+            paused_by: pause.map(by),
+        }
+    }
+}
+
+impl From<DeliveryCounts> for CountsView {
+    fn from(counts: DeliveryCounts) -> Self {
+        Self {
+            pending: counts.pending,
+            failed: counts.failed,
+            delivered: counts.delivered,
+            recent: counts.recent,
+            most: DeliveryCounts::MOST,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The operator's page: files within the binary, as a browser takes them. What it shows comes from the API beside it.
+
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse as _;
+use axum::routing::get;
+
+use super::Admin;
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+/// Each file by its path, with its media type.
+macro_rules! files {
+    ($($path:literal: $kind:ident = $file:literal,)+) => {
+        [$(($path, $kind, include_str!(concat!("page/", $file))),)+]
+    };
+}
+
+const FILES: [(&str, &str, &str); 15] = files! {
+    "/": HTML = "index.html",
+    "/operator/icon.svg": SVG = "icon.svg",
+    "/operator/operator.css": CSS = "operator.css",
+    "/operator/parts.css": CSS = "parts.css",
+    "/operator/operator.js": JAVASCRIPT = "operator.js",
+    "/operator/api.js": JAVASCRIPT = "api.js",
+    "/operator/dom.js": JAVASCRIPT = "dom.js",
+    "/operator/words.js": JAVASCRIPT = "words.js",
+    "/operator/overview.js": JAVASCRIPT = "overview.js",
+    "/operator/channels.js": JAVASCRIPT = "channels.js",
+    "/operator/failures.js": JAVASCRIPT = "failures.js",
+    "/operator/timeline.js": JAVASCRIPT = "timeline.js",
+    "/operator/audit.js": JAVASCRIPT = "audit.js",
+    "/operator/dialogs.js": JAVASCRIPT = "dialogs.js",
+    "/operator/replay.js": JAVASCRIPT = "replay.js",
+};
+
+/// The page's files.
+pub(super) fn routes(router: Router<Admin>) -> Router<Admin> {
+    FILES
+        .into_iter()
+        .fold(router, |router, (path, kind, text)| {
+            let serve = move || async move { ([(CONTENT_TYPE, kind)], text).into_response() };
+            router.route(path, get(serve))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_names_every_file_and_nothing_elsewhere() {
+        let texts = FILES.map(|(_, _, text)| text).concat();
+
+        for (path, _, text) in FILES {
+            let name = path.rsplit('/').next().unwrap();
+            assert!(
+                path == "/" || texts.contains(&format!("/{name}\"")),
+                "nobody asks for {path}"
+            );
+            assert!(text.lines().count() <= 250, "{path} is long");
+            for elsewhere in ["http:", "https:", "\"//", "'//", "@import", "url("] {
+                let known = text.replace("http://www.w3.org/2000/svg", "");
+                assert!(!known.contains(elsewhere), "{elsewhere} in {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_of_the_page_can_become_a_script() {
+        for (path, kind, text) in FILES {
+            for means in [
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+                "new Function",
+                "localStorage",
+                "document.cookie",
+            ] {
+                assert!(!text.contains(means), "{means} in {path}");
+            }
+            if kind == HTML {
+                for inline in [
+                    "<style",
+                    " style=",
+                    " onclick",
+                    " onsubmit",
+                    "<script>",
+                    "javascript:",
+                ] {
+                    assert!(!text.contains(inline), "{inline} in {path}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,35 @@
+// What operators did.
+
+import { look } from "./api.js";
+import { byId, el, show, table } from "./dom.js";
+import { ago, moment } from "./words.js";
+
+const PAGE = 100;
+
+const cell = (head, ...shown) => el("td", { "data-head": head }, el("div", {}, ...shown));
+
+/** The details of an entry in one line; what is not said is left out. */
+export function detailsOf(entry) {
+  const said = Object.entries(entry.details).filter(([, value]) => value !== null);
+  return said.map(([name, value]) => `${name.replaceAll("_", " ")}: ${value}`).join(", ");
+}
+
+function row(entry, now) {
+  const subject = entry.subject?.startsWith("evt_")
+    ? el("a", { class: "mono", href: `#/timeline/${entry.subject}` }, entry.subject)
+    : el("span", { class: "mono" }, entry.subject ?? "");
+  return el("tr", { "data-row": entry.id, "data-entry": entry.action },
+    cell("When", el("time", { datetime: entry.at, title: moment(entry.at) }, ago(entry.at, now))),
+    el("th", { scope: "row", "data-head": "Action" }, el("div", {}, entry.action)),
+    cell("Who", el("span", { class: "mono" }, entry.actor)),
+    cell("Channel", entry.channel ?? ""),
+    cell("What", subject, el("span", { class: "quiet" }, detailsOf(entry))));
+}
+
+/** Shows the newest entries. */
+export async function showAudit({ now }) {
+  const { entries } = await look(`audit?limit=${PAGE}`);
+  show(byId("audit"), entries.length > 0
+    ? table("Audit log", ["When", "Action", "Who", "Channel", "What"], entries.map((entry) => row(entry, now)))
+    : el("p", { class: "empty" }, "Nothing is recorded."));
+}

@@ -1,0 +1,63 @@
+// The channels: what waits, how the callback fares, and what became of deliveries.
+
+import { byId, el, facts, mark, show } from "./dom.js";
+import { ago, callbackWords, number } from "./words.js";
+
+/** 100,000: the service counts what waits no further. */
+const MOST_WAITING = 100000;
+
+function waits(name, waiting, now) {
+  return waiting && [name, number(waiting.waiting, MOST_WAITING),
+    waiting.oldest_at && el("span", { class: "quiet" }, `the oldest ${ago(waiting.oldest_at, now)}`)];
+}
+
+function callbackMark(channel) {
+  if (!channel.has_callback) {
+    return mark("No callback");
+  }
+  return channel.callback ? mark(...callbackWords(channel.callback)) : mark("Unknown", "warn");
+}
+
+function buttons(channel, mayAct) {
+  const paused = channel.callback?.state === "paused";
+  const troubled = paused || channel.callback?.state === "probed";
+  const button = (action, text) =>
+    el("button", { type: "button", class: "plain", "data-action": action, "data-channel": channel.id }, text);
+  return el("footer", {},
+    el("a", { href: `#/failures/${encodeURIComponent(channel.id)}` }, "Failed deliveries"),
+    mayAct && !paused && button("pause", "Pause"),
+    mayAct && troubled && button("resume", "Resume"),
+    mayAct && button("replay", "Replay…"));
+}
+
+function card(channel, { now, may_act }) {
+  const { callback, deliveries } = channel;
+  return el("article", { class: "card", "data-row": channel.id, "data-channel": channel.id, "data-callback": callback?.state },
+    el("header", {}, el("h3", {}, channel.id), callbackMark(channel)),
+    facts([
+      waits("Requests waiting", channel.requests, now),
+      waits("Users with events pending", channel.lanes, now),
+      callback?.paused_at && ["Paused", ago(callback.paused_at, now)],
+      deliveries && channel.has_callback && ["Pending", el("span", { "data-count": "pending" }, number(deliveries.pending, deliveries.most))],
+      deliveries && channel.has_callback && ["Failed", el("span", { "data-count": "failed" }, number(deliveries.failed, deliveries.most))],
+      deliveries && channel.has_callback && ["Delivered", el("span", { "data-count": "delivered" }, number(deliveries.delivered)),
+        el("span", { class: "quiet" }, `of the newest ${number(deliveries.recent)} events`)],
+      ["Account", channel.account_id],
+    ]),
+    channel.has_callback && buttons(channel, may_act));
+}
+
+/** Shows the channels. */
+export function showChannels(overview) {
+  show(byId("channels"), overview.channels.map((channel) => card(channel, overview)));
+}
+
+/** Has a select offer the channels that have a callback, and keeps what is chosen. */
+export function offerChannels(select, channels) {
+  const offered = channels.filter((channel) => channel.has_callback).map((channel) => channel.id);
+  const chosen = select.value;
+  show(select, offered.map((id) => el("option", { value: id }, id)));
+  if (offered.includes(chosen)) {
+    select.value = chosen;
+  }
+}

@@ -1,0 +1,89 @@
+// Making elements and bringing the page up to date. Text goes in as text alone, so none of it can become markup.
+
+/** An element with attributes and children, of which those that are no elements are text and nothing is left out. */
+export function el(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [attribute, value] of Object.entries(attributes)) {
+    if (value !== null && value !== undefined && value !== false) {
+      element.setAttribute(attribute, value === true ? "" : String(value));
+    }
+  }
+  for (const child of children.flat()) {
+    if (child !== null && child !== undefined && child !== false) {
+      element.append(child instanceof Node ? child : document.createTextNode(String(child)));
+    }
+  }
+  return element;
+}
+
+/** Has a container show these, and changes only what differs: what is focused, selected or unfolded stays so. */
+export function show(container, ...children) {
+  morph(container, el("div", {}, ...children));
+}
+
+function morph(old, fresh) {
+  const wanted = [...fresh.childNodes];
+  wanted.forEach((node, place) => {
+    const known = old.childNodes[place];
+    if (!known) {
+      old.append(node);
+    } else if (isAlike(known, node)) {
+      update(known, node);
+    } else {
+      known.replaceWith(node);
+    }
+  });
+  while (old.childNodes.length > wanted.length) {
+    old.lastChild.remove();
+  }
+}
+
+/** Whether one node can become the other. */
+function isAlike(known, node) {
+  return known.nodeName === node.nodeName
+    && known.dataset?.row === node.dataset?.row;
+}
+
+function update(known, node) {
+  if (known.nodeType === Node.TEXT_NODE) {
+    if (known.data !== node.data) {
+      known.data = node.data;
+    }
+    return;
+  }
+  for (const { name } of [...known.attributes]) {
+    // Whether something is unfolded is up to who looks.
+    if (!node.hasAttribute(name) && name !== "open") {
+      known.removeAttribute(name);
+    }
+  }
+  for (const { name, value } of node.attributes) {
+    if (known.getAttribute(name) !== value) {
+      known.setAttribute(name, value);
+    }
+  }
+  morph(known, node);
+}
+
+/** A mark in a tone: good, warn, bad, or none. */
+export function mark(text, tone) {
+  return el("span", { class: "mark", "data-tone": tone }, text);
+}
+
+/** A list of facts: pairs of a name and what is shown. */
+export function facts(pairs) {
+  const items = pairs.filter(Boolean).flatMap(([name, ...shown]) => [el("dt", {}, name), el("dd", {}, ...shown)]);
+  return el("dl", { class: "facts" }, items);
+}
+
+/** A table whose rows become cards where there is little room. A cell is an element, or text. */
+export function table(caption, heads, rows) {
+  const head = el("tr", {}, heads.map((text) => el("th", { scope: "col" }, text)));
+  return el("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": caption },
+    el("table", { class: "stacks" }, el("thead", {}, head), el("tbody", {}, rows)));
+}
+
+/** An element by its id. */
+export function byId(id) {
+  return document.getElementById(id);
+}

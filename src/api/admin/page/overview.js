@@ -1,0 +1,50 @@
+// The replica, its database and the accounts.
+
+import { byId, el, facts, mark, show } from "./dom.js";
+import { ago, span, trouble } from "./words.js";
+
+function tile(name, shown, more) {
+  return el("dl", { class: "tile" }, el("dt", {}, name), el("dd", {}, shown), more && el("dd", {}, more));
+}
+
+function replica(overview) {
+  const { database } = overview;
+  const pools = database.connections.map((pool) => `${pool.pool}: ${pool.in_use} in use, ${pool.idle} idle`);
+  return [
+    tile("Service", mark(overview.ready ? "Ready" : "Not ready", overview.ready ? "good" : "bad"),
+      overview.reasons.join("; ")),
+    tile("Version", overview.version, "of this replica"),
+    tile("Up for", span((Date.parse(overview.now) - Date.parse(overview.started_at)) / 1000), "this replica"),
+    tile("Database", database.engine, database.answers ? "answers" : "does not answer"),
+    tile("Connections", String(database.connections.reduce((sum, pool) => sum + pool.in_use + pool.idle, 0)), pools.join("; ")),
+  ];
+}
+
+function account(it, now) {
+  const away = it.hosts_away.length;
+  const state = away > 0
+    ? mark(`${away} ${away === 1 ? "host" : "hosts"} away`, "bad")
+    : mark(it.app_token ? "Reachable" : "Not asked yet", it.app_token ? "good" : undefined);
+  const token = it.app_token;
+  const last = it.last_trouble;
+  return el("article", { class: "card", "data-row": it.id, "data-account": it.id },
+    el("header", {}, el("h3", {}, it.id), state),
+    facts([
+      ["AppJWT", ...(token
+        ? [`ends ${ago(token.expires_at, now)}`, el("span", { class: "quiet" }, `obtained ${ago(token.obtained_at, now)}, renewed ${ago(token.renew_at, now)}`)]
+        : ["none yet"])],
+      ["Last trouble", ...(last
+        ? [`${last.operation} ${trouble(last.error)}`, el("span", { class: "quiet" }, ago(last.at, now))]
+        : ["none since the start"])],
+      ...it.hosts_away.map((host) => [host.host, `${trouble(host.error)}, ${host.failures} times in a row`]),
+    ]),
+    it.hosts.length > 0 && el("details", {}, el("summary", {}, `Domains (${it.hosts.length})`),
+      facts(it.hosts.map((host) => [host.service, el("span", { class: "mono" }, host.host), el("span", { class: "quiet" }, `looked up ${ago(host.looked_up_at, now)}`)]))));
+}
+
+/** Shows the replica and the accounts. */
+export function showOverview(overview) {
+  byId("version").textContent = `Operator · ${overview.version}`;
+  show(byId("replica"), replica(overview));
+  show(byId("accounts"), overview.accounts.map((it) => account(it, overview.now)));
+}

@@ -1,0 +1,99 @@
+// Replaying deliveries: counted first, done only then.
+
+import { act } from "./api.js";
+import { offerChannels } from "./channels.js";
+import { tell, withKey } from "./dialogs.js";
+import { byId } from "./dom.js";
+import { number } from "./words.js";
+
+const DAY = 24 * 60 * 60 * 1000;
+
+/** What was counted, and is done where it is confirmed. */
+let counted = null;
+
+/** A moment as a field of this computer's time has it. */
+function local(time) {
+  const shifted = new Date(time - new Date(time).getTimezoneOffset() * 60000);
+  return shifted.toISOString().slice(0, 19);
+}
+
+function request() {
+  const until = byId("replay-until").value;
+  const state = byId("replay-state").value;
+  return {
+    channel: byId("replay-channel").value,
+    since: new Date(byId("replay-since").value).toISOString(),
+    ...(until && { until: new Date(until).toISOString() }),
+    ...(state && { state }),
+  };
+}
+
+/** Forgets what was counted. */
+function reset() {
+  counted = null;
+  byId("replay-do").hidden = true;
+  byId("replay-count").textContent = "";
+  tell(byId("replay-error"), null);
+}
+
+/** Opens the dialog, for a channel where one is named. */
+export function openReplay(channel, overview) {
+  const select = byId("replay-channel");
+  offerChannels(select, overview.channels);
+  if (channel) {
+    select.value = channel;
+  }
+  byId("replay-since").value = local(Date.parse(overview.now) - DAY);
+  byId("replay-until").value = "";
+  reset();
+  byId("replay-dialog").showModal();
+}
+
+async function count() {
+  reset();
+  const asked = request();
+  const answer = await withKey(() => act("replay", { ...asked, dry_run: true }));
+  if (answer === undefined) {
+    return;
+  }
+  const events = `${number(answer.count)} ${answer.count === 1 ? "event" : "events"}`;
+  byId("replay-count").textContent = answer.count === 0 ? "No event is like that." : `${events} would be delivered once more.`;
+  if (answer.count > 0) {
+    counted = asked;
+    byId("replay-do").textContent = `Replay ${events}`;
+    byId("replay-do").hidden = false;
+  }
+}
+
+async function replay() {
+  const asked = counted;
+  reset();
+  const answer = await withKey(() => act("replay", asked));
+  if (answer !== undefined) {
+    byId("replay-count").textContent = `Replayed: ${number(answer.count)}. They are on their way.`;
+  }
+}
+
+async function attempt(work) {
+  const buttons = [byId("replay-dry"), byId("replay-do")];
+  buttons.forEach((button) => { button.disabled = true; });
+  try {
+    await work();
+  } catch (refusal) {
+    tell(byId("replay-error"), refusal.words ?? "Expected a date and a time.");
+  } finally {
+    buttons.forEach((button) => { button.disabled = false; });
+  }
+}
+
+/** Does what was counted. */
+export function doReplay() {
+  return counted ? attempt(replay) : undefined;
+}
+
+byId("replay-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  attempt(count);
+});
+
+byId("replay-form").addEventListener("input", reset);

@@ -1,0 +1,111 @@
+// One event or one queued message, and all that became of it.
+
+import { Refusal, act, look } from "./api.js";
+import { detailsOf } from "./audit.js";
+import { byId, el, facts, mark, show } from "./dom.js";
+import { ago, answer, moment, toneOf } from "./words.js";
+
+/** The event whose text was asked for; it is shown until another one is looked at. */
+let read = null;
+
+function step({ at, what, more, tone }, now) {
+  return el("li", { "data-tone": tone },
+    el("p", {}, el("strong", {}, what), more ? `: ${more}` : ""),
+    el("p", { class: "quiet" }, el("time", { datetime: at }, moment(at)), ` · ${ago(at, now)}`));
+}
+
+function steps(items, now) {
+  const ordered = items.sort((one, other) => Date.parse(one.at) - Date.parse(other.at));
+  return el("section", { class: "card", "aria-label": "Timeline" },
+    el("ol", { class: "steps" }, ordered.map((item) => step(item, now))));
+}
+
+function eventSteps({ event, delivery, actions }) {
+  const tries = (delivery?.attempts ?? []).map((attempt) => ({
+    at: attempt.at,
+    what: `Try ${attempt.number} ${answer(attempt)}`,
+    more: `${attempt.duration_ms} ms`,
+    tone: attempt.status >= 200 && attempt.status < 300 ? "good" : "bad",
+  }));
+  const done = actions.map((entry) => ({ at: entry.at, what: `${entry.action} by ${entry.actor}`, more: detailsOf(entry) }));
+  return [{ at: delivery?.created_at ?? event.occurred_at, what: "Came up", more: event.type }, ...tries, ...done];
+}
+
+function eventCase(shown, id, { now, may_act }) {
+  const { event, delivery } = shown;
+  const button = (action, text) => el("button", { type: "button", class: "plain", "data-action": action, "data-event": id }, text);
+  const text = read?.id === id ? read.event : null;
+  return el("div", { class: "case", "data-row": id, "data-case": id },
+    el("section", { class: "card", "aria-label": "Event" },
+      el("header", {}, el("h3", {}, event.type), delivery && mark(delivery.state, toneOf(delivery.state))),
+      facts([
+        ["Id", el("span", { class: "mono" }, id)],
+        ["Channel", shown.channel],
+        ["User", text ? text.user_id : event.user_id],
+        event.conversation_id && ["Conversation", el("span", { class: "mono" }, event.conversation_id)],
+        !delivery && ["Delivery", "none: the channel had no callback URL"],
+        delivery?.failure && ["Failed", delivery.failure],
+        delivery?.state === "pending" && delivery.deliver_until && ["Tried until", moment(delivery.deliver_until)],
+        shown.trace_id && ["Trace", el("span", { class: "mono" }, shown.trace_id)],
+      ]),
+      el("details", { open: true }, el("summary", {}, text ? "The event as the channel gets it" : "The event without its text"),
+        el("pre", { tabindex: "0", "data-body": text ? "whole" : "masked" }, JSON.stringify(text ?? event, null, 2))),
+      may_act && el("footer", {}, delivery && button("retry", "Deliver again"), !text && button("read", "Show the text…"))),
+    steps(eventSteps(shown), now));
+}
+
+const STEPS = {
+  accepted: ["Accepted", undefined], postponed: ["Postponed", "warn"], unknown: ["Outcome unknown", "warn"],
+  sent: ["Sent to the Cloud", "good"], failed: ["Failed", "bad"],
+};
+
+function messageCase(message, { now }) {
+  const items = message.timeline.map(({ at, what, why }) => {
+    const [words, tone] = STEPS[what] ?? [what, undefined];
+    return { at, what: words, more: why, tone };
+  });
+  const { failure } = message;
+  return el("div", { class: "case", "data-row": message.id, "data-case": message.id },
+    el("section", { class: "card", "aria-label": "Message" },
+      el("header", {}, el("h3", {}, message.file_type ? `File (${message.file_type})` : "Queued request"), mark(message.state, toneOf(message.state))),
+      facts([
+        ["Id", el("span", { class: "mono" }, message.id)],
+        ["Channel", message.channel],
+        ["User", message.user_id],
+        message.conversation_id && ["Conversation", el("span", { class: "mono" }, message.conversation_id)],
+        message.sequences.length > 0 && ["Sequences", message.sequences.join(", ")],
+        ["Received", moment(message.created_at)],
+        failure && ["Failed", [failure.code, failure.upstream_status, failure.upstream_code].filter(Boolean).join(", ")],
+        message.trace_id && ["Trace", el("span", { class: "mono" }, message.trace_id)],
+      ])),
+    steps(items, now));
+}
+
+/** Shows what an id stands for. */
+export async function showTimeline(id, overview) {
+  if (read && read.id !== id) {
+    read = null;
+  }
+  const place = byId("timeline");
+  if (!id) {
+    show(place, el("p", { class: "empty" }, "The id of an event begins with evt_, that of a message that was queued with msg_."));
+    return;
+  }
+  const path = encodeURIComponent(id);
+  try {
+    const isMessage = id.startsWith("msg_");
+    const shown = await look(isMessage ? `messages/${path}` : `events/${path}`);
+    show(place, isMessage ? messageCase(shown, overview) : eventCase(shown, id, overview));
+  } catch (refusal) {
+    if (!(refusal instanceof Refusal) || refusal.status !== 404) {
+      throw refusal;
+    }
+    show(place, el("p", { class: "empty", "data-missing": id }, refusal.words));
+  }
+}
+
+/** Asks for the text of an event, which is recorded. */
+export async function readText(id) {
+  const { event } = await act(`events/${encodeURIComponent(id)}/text`);
+  read = { id, event };
+}

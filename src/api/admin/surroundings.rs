@@ -1,0 +1,131 @@
+//! What surrounds an operator's request: its id, its bounds, headers that keep the page to itself, and pages elsewhere kept out.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tracing::Instrument as _;
+
+use crate::api::around::Next;
+use crate::api::envelope::{Envelope, caught};
+use crate::api::problem::{Code, Problem};
+use crate::api::router::{JSON_LIMIT, REQUEST_LIMIT};
+use crate::clock::SharedClock;
+
+/// 32: operators' requests that may be under way at once; pages of a few people, each of which asks every other second.
+const AT_ONCE: usize = 32;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Nothing is loaded from elsewhere, nothing is sent elsewhere, nobody may frame the page, and no text can become a script.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+
+/// What surrounds every request of an operator.
+pub(super) struct Surroundings {
+    clock: SharedClock,
+    places: Semaphore,
+}
+
+impl Surroundings {
+    pub(super) fn new(clock: SharedClock) -> Self {
+        Self {
+            clock,
+            places: Semaphore::new(AT_ONCE),
+        }
+    }
+}
+
+/// The answer, with all that surrounds it.
+pub(super) async fn surround(
+    surroundings: Arc<Surroundings>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Infallible> {
+    let envelope = Envelope::open(&mut request, &*surroundings.clock);
+    let answer = within_bounds(&surroundings, request, next).instrument(envelope.span());
+    let answer = answer.await;
+    let mut answer = envelope.seal_uncounted(answer);
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, POLICY);
+    for (name, value) in [
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (CACHE_CONTROL, "no-store"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    Ok(answer)
+}
+
+async fn within_bounds(surroundings: &Surroundings, mut request: Request, next: Next) -> Response {
+    let Ok(_place) = surroundings.places.try_acquire() else {
+        let detail = "As many requests of operators as fit are under way.";
+        return Problem::overloaded(detail).into_response();
+    };
+    if request.uri().path().starts_with("/api/") && is_of_another_site(request.headers()) {
+        let detail = "The API serves the page of its own address, and programs, but no page of another site.";
+        return Problem::new(Code::CrossSite, detail).into_response();
+    }
+    DefaultBodyLimit::max(JSON_LIMIT).apply(&mut request);
+    let answer = timeout(REQUEST_LIMIT, caught(next.run(request))).await;
+    answer.unwrap_or_else(|_late| StatusCode::REQUEST_TIMEOUT.into_response())
+}
+
+/// Whether a browser says that a page of another site makes the request. Programs say nothing of that; a person who types the
+/// address says `none`.
+fn is_of_another_site(headers: &HeaderMap) -> bool {
+    let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
+    !sites.all(|site| site == "same-origin" || site == "none")
+}
+
+/// The answer where no page and no part of the API is.
+pub(super) async fn nothing_here() -> Problem {
+    Problem::new(Code::NotFound, "There is nothing at this path.")
+}
+
+/// The answer to a method that the path does not take.
+pub(super) async fn wrong_method() -> Problem {
+    Problem::new(
+        Code::MethodNotAllowed,
+        "The path does not take this method; Allow names those that it takes.",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_another_site_is_known_by_what_its_browser_says() {
+        let of_another = |sites: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for site in sites {
+                headers.append(SEC_FETCH_SITE, HeaderValue::from_static(site));
+            }
+            is_of_another_site(&headers)
+        };
+
+        for own in [&[][..], &["same-origin"], &["none"]] {
+            assert!(!of_another(own), "{own:?}");
+        }
+        for other in [
+            &["cross-site"][..],
+            &["same-site"],
+            &["same-origin", "cross-site"],
+            &["something new"],
+            &[""],
+        ] {
+            assert!(of_another(other), "{other:?}");
+        }
+    }
+}
