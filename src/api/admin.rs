@@ -95,7 +95,7 @@ pub fn router(readiness: Readiness, keys: Vec<ApiKeyHash>, clock: SharedClock) -
         readiness: readiness.clone(),
         operators: Operators::new(keys),
         started_at: clock.now(),
-        clock: SharedClock::clone(&clock),
+        clock,
     };
     Router::new()
         .route("/livez", get(|| async { Json(json!({"status": "ok"})) }))

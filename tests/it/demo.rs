@@ -69,9 +69,9 @@ async fn the_line_that_is_printed_sends_a_message() {
     let docs = Channel::new(&demo.facade, "none").get("/docs/").await;
     assert_eq!(docs.status, 200);
     Channel::new(&probes, "none").get("").await.expect(200);
-    let operator = process.output_line("Operator's page").await;
+    let operator = demo.process.output_line("Operator's page").await;
     let key = operator.rsplit_once(": ").unwrap().1.trim_end_matches(')');
-    let page = address(&process, "Operator's page").await;
+    let page = demo.address("Operator's page").await;
     let page = Channel::new(page.trim_end_matches('/'), key);
     assert_eq!(page.get("/").await.status, 200);
     let nothing = serde_json::json!({"channel": "demo"});

@@ -42,6 +42,7 @@ mod metrics;
 mod migrations;
 mod openapi;
 mod opening_race;
+mod operator;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod outages;

@@ -1,8 +1,9 @@
 //! One event and all that became of it: shown without its text, sent again, and read by those who have to.
 
 use axum::Json as Body;
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -13,6 +14,7 @@ use crate::api::problem::{Code, Problem};
 use crate::api::v1::deliveries::view::DeliveryView;
 use crate::bridge::{self, EventCase};
 use crate::types::audit::Record;
+use crate::types::event::EventId;
 use crate::types::trace::Trace;
 
 /// An event with all that is known of it.
@@ -34,6 +36,19 @@ pub(super) struct EventView {
 #[derive(Serialize)]
 pub(super) struct EventText {
     event: Map<String, Value>,
+}
+
+/// The `event_id` of the path, of whichever channel.
+pub(super) struct AnyEvent(EventId);
+
+impl FromRequestParts<Admin> for AnyEvent {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Problem> {
+        let path = EventPath::from_request_parts(parts, admin).await;
+        let EventPath(id) = path.map_err(|_| of_any_channel(bridge::Error::EventNotFound))?;
+        Ok(Self(id))
+    }
 }
 
 /// Nothing: what is to be done stands in the path.
@@ -65,7 +80,7 @@ fn parsed(case: &EventCase) -> Result<Map<String, Value>, Problem> {
 
 pub(super) async fn show(
     State(admin): State<Admin>,
-    EventPath(id): EventPath,
+    AnyEvent(id): AnyEvent,
 ) -> Result<Body<EventView>, Problem> {
     let case = admin.bridge.event_case(id).await.map_err(of_any_channel)?;
     Ok(Body(case.try_into()?))
@@ -74,7 +89,7 @@ pub(super) async fn show(
 pub(super) async fn retry(
     AuthOperator(operator): AuthOperator,
     State(admin): State<Admin>,
-    EventPath(id): EventPath,
+    AnyEvent(id): AnyEvent,
     Json(Nothing {}): Json<Nothing>,
 ) -> Result<(StatusCode, Body<EventView>), Problem> {
     let bridge = &admin.bridge;
@@ -91,7 +106,7 @@ pub(super) async fn retry(
 pub(super) async fn read(
     AuthOperator(operator): AuthOperator,
     State(admin): State<Admin>,
-    EventPath(id): EventPath,
+    AnyEvent(id): AnyEvent,
     Json(Nothing {}): Json<Nothing>,
 ) -> Result<Body<EventText>, Problem> {
     let case = admin.bridge.read_event(&operator, id).await;

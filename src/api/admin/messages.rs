@@ -1,6 +1,7 @@
 //! One message, or another request, that was answered before the Cloud had it, and how it came so far.
 
 use axum::Json as Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -63,13 +64,14 @@ struct StepView {
 
 pub(super) async fn show(
     State(admin): State<Admin>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Body<MessageView>, Problem> {
     let unknown = || {
         let detail = "No message of any channel that was answered 202 has this id; one that the Cloud had at once leaves no trace.";
         Problem::new(Code::MessageNotFound, detail)
     };
     // An id is opaque: one that cannot be is one that nothing bears.
+    let Path(id) = id.map_err(|_| unknown())?;
     let id = id.parse().map_err(|_| unknown())?;
     match admin.bridge.request_case(id).await {
         Ok(case) => Ok(Body(case.into())),

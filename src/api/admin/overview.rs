@@ -66,6 +66,10 @@ struct AwayView {
 }
 
 #[derive(Debug, Serialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "they are times, and named like all others"
+)]
 struct TokenView {
     obtained_at: DateTime<Utc>,
     renew_at: DateTime<Utc>,
@@ -253,9 +257,12 @@ impl CallbackView {
             _ if failures < PROBED_FROM => CallbackState::Failing,
             _ => CallbackState::Probed,
         };
-        let by = |pause: Pause| match pause.by_operator {
-            true => PausedBy::Operator,
-            false => PausedBy::Gone,
+        let by = |pause: Pause| {
+            if pause.by_operator {
+                PausedBy::Operator
+            } else {
+                PausedBy::Gone
+            }
         };
         Self {
             state,

@@ -70,10 +70,10 @@ async fn the_newest_deliveries_come_first_with_their_last_try(engine: Engine) {
     let ids = |list: &[RecentDelivery]| list.iter().map(|it| it.id).collect::<Vec<_>>();
     let first = list(DeliveryState::Failed, None, 2).await;
     assert_eq!(ids(&first), [events[3].id, events[2].id]);
-    let last = list(DeliveryState::Failed, Some(first[1].position), 2).await;
-    assert_eq!(ids(&last), [events[0].id]);
+    let behind = list(DeliveryState::Failed, Some(first[1].position), 2).await;
+    assert_eq!(ids(&behind), [events[0].id]);
     assert_eq!(
-        last[0],
+        behind[0],
         RecentDelivery {
             position: 1,
             id: events[0].id,

@@ -36,7 +36,7 @@ function card(channel, { now, may_act }) {
     el("header", {}, el("h3", {}, channel.id), callbackMark(channel)),
     facts([
       waits("Requests waiting", channel.requests, now),
-      waits("Users with events pending", channel.lanes, now),
+      waits("Users waiting", channel.lanes, now),
       callback?.paused_at && ["Paused", ago(callback.paused_at, now)],
       deliveries && channel.has_callback && ["Pending", el("span", { "data-count": "pending" }, number(deliveries.pending, deliveries.most))],
       deliveries && channel.has_callback && ["Failed", el("span", { "data-count": "failed" }, number(deliveries.failed, deliveries.most))],

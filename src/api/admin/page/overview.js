@@ -20,11 +20,23 @@ function replica(overview) {
   ];
 }
 
-function account(it, now) {
+/** 1 minute: trouble that is older is over, or somebody would have met it again. */
+const RECENT = 60;
+
+function accountMark(it, now) {
   const away = it.hosts_away.length;
-  const state = away > 0
-    ? mark(`${away} ${away === 1 ? "host" : "hosts"} away`, "bad")
-    : mark(it.app_token ? "Reachable" : "Not asked yet", it.app_token ? "good" : undefined);
+  const last = it.last_trouble;
+  if (away > 0) {
+    return mark(`${away} ${away === 1 ? "host" : "hosts"} away`, "bad");
+  }
+  if (last && (Date.parse(now) - Date.parse(last.at)) / 1000 < RECENT) {
+    return mark("In trouble", "warn");
+  }
+  return it.app_token ? mark("Reachable", "good") : mark("Not asked yet");
+}
+
+function account(it, now) {
+  const state = accountMark(it, now);
   const token = it.app_token;
   const last = it.last_trouble;
   return el("article", { class: "card", "data-row": it.id, "data-account": it.id },
