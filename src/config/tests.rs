@@ -297,7 +297,7 @@ skill_id -> campaign_id = "1"~engagement_id = "2"~skill_id -> channels[0].defaul
 = 50~ -> = -1~ -> channels[0].limits.per_user_queued_requests: expected a whole number from 1
 [channels.limits] -> limit = 5~[channels.limits] -> channels[0].defaults.limit: unknown key, expected one of campaign_id, engagement_id, skill_id, language, urgency, features
 [database] -> [database]~"a b" = 5 -> database."a b": unknown key, expected one of url, data_dir, max_connections
-[database] -> keep = "7d"~[database] -> keep: unknown key, expected one of listen, admin_listen, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
+[database] -> keep = "7d"~[database] -> keep: unknown key, expected one of listen, admin_listen, operator_keys, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
 "14d" -> "14w" -> retention: expected a time from 1h to 365d such as 7d
 "14d" -> "" -> retention: expected a time from 1h to 365d such as 7d
 "14d" -> "d" -> retention: expected a time from 1h to 365d such as 7d
@@ -653,8 +653,8 @@ BRIDGE_DATABASE__MAX_CONNECTIONS -> many -> database.max_connections: expected a
 BRIDGE_DATABASE -> x -> database: expected a table, not a string
 BRIDGE_DATABASE__0 -> x -> database.0: unknown key, expected one of url, data_dir, max_connections
 BRIDGE_DATABASE__URI -> x -> database.uri: unknown key, expected one of url, data_dir, max_connections
-BRIDGE_DATABSE__URL -> x -> databse: unknown key, expected one of listen, admin_listen, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
-BRIDGE_ -> x -> "": unknown key, expected one of listen, admin_listen, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
+BRIDGE_DATABSE__URL -> x -> databse: unknown key, expected one of listen, admin_listen, operator_keys, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
+BRIDGE_ -> x -> "": unknown key, expected one of listen, admin_listen, operator_keys, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
 BRIDGE_LISTEN__PORT -> x -> listen: expected a table or a list, so that a part of it can be set
 BRIDGE_ACCOUNTS -> [] -> accounts: expected a list of tables, not a string
 BRIDGE_ACCOUNTS__CLIENT_SECRET -> x -> accounts: expected an index from 0 to 1 after its name
@@ -804,6 +804,7 @@ fn the_example_loads_with_the_environment_that_it_names() {
             "whsec_AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD",
         ),
         ("SMS_JWT_KEY", "f1rst-secret-of-at-least-32-bytes"),
+        ("OPERATOR_KEY", "operator"),
     ];
     let environment = environment.into_iter().chain(set);
     let environment = environment
