@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use fantoccini::Locator;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use liveperson_bridge::store::Location;
 use serde_json::json;
-use thirtyfour::prelude::*;
 
-use crate::support::browser::Browser;
+use crate::support::browser::{Browser, ENTER};
 use crate::support::channel::Channel;
 use crate::support::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET};
 use crate::support::configuration::bridge_toml;
@@ -53,7 +53,7 @@ impl Stage {
 
     async fn is_checked(&self, css: &str, checked: bool) {
         eventually(&format!("{css} is checked: {checked}"), async || {
-            let element = self.browser.page().find(By::Css(css)).await.ok()?;
+            let element = self.browser.page().find(Locator::Css(css)).await.ok()?;
             (element.is_selected().await.ok()? == checked).then_some(())
         })
         .await;
@@ -61,7 +61,7 @@ impl Stage {
 
     async fn user_writes(&self, text: &str) {
         self.browser.write("#user-text", text).await;
-        self.browser.press("#user-text", Key::Enter).await;
+        self.browser.press("#user-text", ENTER).await;
     }
 
     async fn agent_writes(&self, text: &str) {
@@ -85,7 +85,7 @@ impl Stage {
                 .execute(SCRIPT, vec![css.into()])
                 .await
                 .ok()?;
-            let widths: Vec<u32> = answer.convert().ok()?;
+            let widths: Vec<u32> = serde_json::from_value(answer).ok()?;
             (widths.len() == count && widths.iter().all(|width| *width > 0)).then_some(())
         })
         .await;
@@ -476,7 +476,7 @@ async fn beside_a_bridge_of_its_own_the_page_asks_for_a_token() {
     browser.hides("#user-error").await;
     browser.complaints().await;
     browser.write("#user-text", "Hello").await;
-    browser.press("#user-text", Key::Enter).await;
+    browser.press("#user-text", ENTER).await;
 
     browser.shows(PHONE, "You said: Hello").await;
     browser.shows("#conversations", "page:zoe").await;

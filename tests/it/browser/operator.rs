@@ -198,7 +198,7 @@ async fn a_page_that_may_not_act_only_shows_and_tells_when_the_service_is_gone()
         browser.click(&format!("nav a[href='#/{part}']")).await;
         browser.find(&format!("[data-part={part}]")).await;
         let is_wide = browser.page().execute(wide, vec![]).await.unwrap();
-        assert_eq!(is_wide.json(), &serde_json::json!(false), "{part}");
+        assert_eq!(is_wide, serde_json::json!(false), "{part}");
     }
     bed.app.stop().await;
 

@@ -2,11 +2,15 @@
 
 use std::process::Stdio;
 
-use thirtyfour::LoggingPrefsLogLevel;
-use thirtyfour::common::capabilities::chromium::ChromiumLikeCapabilities as _;
-use thirtyfour::prelude::*;
+use fantoccini::elements::Element;
+use fantoccini::wd::WebDriverCompatibleCommand;
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
+use reqwest::Method;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+use url::{ParseError, Url};
 
 use super::patience::eventually;
 
@@ -16,10 +20,13 @@ const LISTENING: &str = "started successfully on port ";
 /// Control, as `WebDriver` writes it, and a: what is typed next replaces all.
 const SELECT_ALL: &str = "\u{E009}a";
 
+/// The key of that name.
+pub(crate) const ENTER: &str = "\u{E007}";
+
 /// A browser with one window of 1440 × 1000 pixels.
 #[derive(Debug)]
 pub(crate) struct Browser {
-    page: WebDriver,
+    page: Client,
     /// Kills the driver, and with it the browser, where a test does not get to [`Browser::close`].
     _driver: Child,
 }
@@ -33,7 +40,6 @@ impl Browser {
     /// The same with these arguments besides, such as `--force-dark-mode`.
     pub(crate) async fn start_with(arguments: &[&str]) -> Self {
         let (driver, port) = start_driver().await;
-        let mut wanted = DesiredCapabilities::chrome();
         let usual = [
             "--headless=new",
             // A container has neither the right to make a sandbox of its own nor much shared memory.
@@ -44,13 +50,15 @@ impl Browser {
             "--window-size=1440,1000",
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
         ];
-        for argument in usual.iter().chain(arguments) {
-            wanted.add_arg(argument).unwrap();
-        }
-        wanted
-            .set_browser_log_level(LoggingPrefsLogLevel::Severe)
-            .unwrap();
-        let page = WebDriver::new(format!("http://127.0.0.1:{port}"), wanted)
+        let arguments: Vec<_> = usual.iter().chain(arguments).collect();
+        let wanted = [
+            ("goog:chromeOptions", json!({"args": arguments})),
+            ("goog:loggingPrefs", json!({"browser": "SEVERE"})),
+        ];
+        let wanted = wanted.map(|(name, value)| (name.to_owned(), value));
+        let page = ClientBuilder::new(HttpConnector::new())
+            .capabilities(wanted.into_iter().collect())
+            .connect(&format!("http://127.0.0.1:{port}"))
             .await
             .expect("Chromium does not start; is it installed?");
         Self {
@@ -60,7 +68,7 @@ impl Browser {
     }
 
     /// The driver's own functions, for what is rarely needed.
-    pub(crate) fn page(&self) -> &WebDriver {
+    pub(crate) fn page(&self) -> &Client {
         &self.page
     }
 
@@ -70,9 +78,9 @@ impl Browser {
     }
 
     /// Waits for an element that is shown.
-    pub(crate) async fn find(&self, css: &str) -> WebElement {
+    pub(crate) async fn find(&self, css: &str) -> Element {
         eventually(css, async || {
-            let element = self.page.find(By::Css(css)).await.ok()?;
+            let element = self.page.find(Locator::Css(css)).await.ok()?;
             element.is_displayed().await.ok()?.then_some(element)
         })
         .await
@@ -80,7 +88,7 @@ impl Browser {
 
     /// How many such elements there are now, shown or not.
     pub(crate) async fn count(&self, css: &str) -> usize {
-        self.page.find_all(By::Css(css)).await.unwrap().len()
+        self.page.find_all(Locator::Css(css)).await.unwrap().len()
     }
 
     /// The text that an element shows now.
@@ -99,7 +107,7 @@ impl Browser {
     /// Waits until no such element is shown.
     pub(crate) async fn hides(&self, css: &str) {
         eventually(&format!("{css} goes"), async || {
-            for element in self.page.find_all(By::Css(css)).await.ok()? {
+            for element in self.page.find_all(Locator::Css(css)).await.ok()? {
                 if element.is_displayed().await.unwrap_or_default() {
                     return None;
                 }
@@ -112,7 +120,7 @@ impl Browser {
     /// Clicks an element, once it can be clicked.
     pub(crate) async fn click(&self, css: &str) {
         eventually(&format!("{css} is clicked"), async || {
-            let element = self.page.find(By::Css(css)).await.ok()?;
+            let element = self.page.find(Locator::Css(css)).await.ok()?;
             element.click().await.ok()
         })
         .await;
@@ -124,11 +132,11 @@ impl Browser {
         self.press(css, text).await;
     }
 
-    /// Presses keys in an element, such as `Key::Enter`, once it takes some.
-    pub(crate) async fn press(&self, css: &str, keys: impl Into<TypingData> + Clone) {
+    /// Presses keys in an element, such as [`ENTER`], once it takes some.
+    pub(crate) async fn press(&self, css: &str, keys: &str) {
         eventually(&format!("{css} takes keys"), async || {
-            let element = self.page.find(By::Css(css)).await.ok()?;
-            element.send_keys(keys.clone()).await.ok()
+            let element = self.page.find(Locator::Css(css)).await.ok()?;
+            element.send_keys(keys).await.ok()
         })
         .await;
     }
@@ -136,19 +144,43 @@ impl Browser {
     /// What the browser complained of since it was last asked: what it could not load, what a page's policy forbids,
     /// errors of scripts.
     pub(crate) async fn complaints(&self) -> Vec<String> {
-        let lines = self.page.browser_log().await.unwrap();
-        let severe = lines.into_iter().filter(|line| line.level == "SEVERE");
-        severe.map(|line| line.message).collect()
+        let lines = self.page.issue_cmd(ReadLog).await.unwrap();
+        let lines = lines.as_array().unwrap().iter();
+        lines
+            .map(|line| line["message"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// Ends it.
     pub(crate) async fn close(self) {
-        self.page.quit().await.unwrap();
+        self.page.close().await.unwrap();
     }
 
     /// An element's text, if there is such an element; it may be replaced while it is looked at.
     async fn shown_text(&self, css: &str) -> Option<String> {
-        self.page.find(By::Css(css)).await.ok()?.text().await.ok()
+        self.page
+            .find(Locator::Css(css))
+            .await
+            .ok()?
+            .text()
+            .await
+            .ok()
+    }
+}
+
+/// Reads what the browser has logged since it was last read. Source: ChromeDriver's own commands, which are in no standard.
+#[derive(Debug)]
+struct ReadLog;
+
+impl WebDriverCompatibleCommand for ReadLog {
+    fn endpoint(&self, driver: &Url, session: Option<&str>) -> Result<Url, ParseError> {
+        let session = session.unwrap_or_default();
+        driver.join(&format!("session/{session}/se/log"))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        let body: Value = json!({"type": "browser"});
+        (Method::POST, Some(body.to_string()))
     }
 }
 
