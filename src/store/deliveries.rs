@@ -113,7 +113,7 @@ struct Walk<'a> {
 }
 
 #[derive(sqlx::FromRow)]
-struct DeliveryRow {
+pub(super) struct DeliveryRow {
     position: i64,
     id: String,
     kind: String,

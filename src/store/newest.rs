@@ -5,11 +5,10 @@
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
-use super::deliveries::{DeliveryState, time};
+use super::deliveries::{Delivery, DeliveryRow, DeliveryState, time};
 use super::log::batch;
 use super::{Error, Store, run};
-use crate::types::event::EventId;
-use crate::types::ids::{ChannelId, UserId};
+use crate::types::ids::ChannelId;
 
 /// How many deliveries of a channel are in each state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,22 +33,8 @@ impl DeliveryCounts {
 /// A delivery, with what came of the last try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecentDelivery {
-    /// Its place in the channel's log; a list goes on before it.
-    pub position: u64,
-    /// The event.
-    pub id: EventId,
-    /// Its type, such as `message.created`.
-    pub kind: String,
-    /// Whom it is about; none for an event to try the callback with.
-    pub user_id: Option<UserId>,
-    /// When it came up.
-    pub created_at: DateTime<Utc>,
-    /// From when on it is too old to be delivered.
-    pub deliver_until: Option<DateTime<Utc>>,
-    /// How often its delivery was tried.
-    pub attempts: u32,
-    /// Why it failed.
-    pub failure: Option<String>,
+    /// The delivery; a list goes on before its position.
+    pub delivery: Delivery,
     /// What came of the last try.
     pub last_try: Option<LastTry>,
 }
@@ -76,14 +61,8 @@ struct CountsRow {
 
 #[derive(sqlx::FromRow)]
 struct Row {
-    position: i64,
-    id: String,
-    kind: String,
-    user_id: Option<String>,
-    created_at: i64,
-    deliver_until: Option<i64>,
-    attempts: i64,
-    failure: Option<String>,
+    #[sqlx(flatten)]
+    delivery: DeliveryRow,
     tried_at: Option<i64>,
     status: Option<i64>,
     error: Option<String>,
@@ -190,7 +169,6 @@ impl TryFrom<Row> for RecentDelivery {
     type Error = Error;
 
     fn try_from(row: Row) -> Result<Self, Error> {
-        let unreadable = |what| move |_| Error::Unreadable { what };
         let last_try = row.tried_at.map(|at| {
             Ok::<_, Error>(LastTry {
                 at: time(at)?,
@@ -199,18 +177,7 @@ impl TryFrom<Row> for RecentDelivery {
             })
         });
         Ok(Self {
-            position: row.position.unsigned_abs(),
-            id: row.id.parse().map_err(unreadable("event's id"))?,
-            kind: row.kind,
-            user_id: row
-                .user_id
-                .map(UserId::try_from)
-                .transpose()
-                .map_err(unreadable("user's id"))?,
-            created_at: time(row.created_at)?,
-            deliver_until: row.deliver_until.map(time).transpose()?,
-            attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
-            failure: row.failure,
+            delivery: row.delivery.try_into()?,
             last_try: last_try.transpose()?,
         })
     }

@@ -58,7 +58,7 @@ struct TryView {
 }
 
 impl From<RecentDelivery> for DeliveryView {
-    fn from(delivery: RecentDelivery) -> Self {
+    fn from(RecentDelivery { delivery, last_try }: RecentDelivery) -> Self {
         let user_id = delivery.user_id.as_ref();
         Self {
             event_id: delivery.id.to_string(),
@@ -68,7 +68,7 @@ impl From<RecentDelivery> for DeliveryView {
             deliver_until: delivery.deliver_until,
             attempts: delivery.attempts,
             failure: delivery.failure,
-            last_try: delivery.last_try.map(|last| TryView {
+            last_try: last_try.map(|last| TryView {
                 at: last.at,
                 status: last.status,
                 error: last.error,
@@ -100,7 +100,7 @@ pub(super) async fn list(
     let is_full = u32::try_from(newest.len()) == Ok(limit.0);
     let last = newest.last().filter(|_| is_full);
     Ok(Body(DeliveryPage {
-        next: last.map(|delivery| Cursor::behind(delivery.position)),
+        next: last.map(|recent| Cursor::behind(recent.delivery.position)),
         deliveries: newest.into_iter().map(DeliveryView::from).collect(),
     }))
 }

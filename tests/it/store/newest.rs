@@ -1,8 +1,8 @@
 //! What operators look at: the newest deliveries, how many there are, and whose something is.
 
 use liveperson_bridge::store::{
-    DeliveryCounts, DeliveryState, EngineKind, LaneFate, LastTry, NewEvent, Origin, RecentDelivery,
-    Settlement, Store,
+    Delivery, DeliveryCounts, DeliveryState, EngineKind, LaneFate, LastTry, NewEvent, Origin,
+    RecentDelivery, Settlement, Store,
 };
 use liveperson_bridge::types::event::{EventId, EventType};
 use liveperson_bridge::types::trace::Parent;
@@ -67,22 +67,24 @@ async fn the_newest_deliveries_come_first_with_their_last_try(engine: Engine) {
         let list = store.newest_deliveries(&sms, state, before, limit);
         list.await.unwrap()
     };
-    let ids = |list: &[RecentDelivery]| list.iter().map(|it| it.id).collect::<Vec<_>>();
+    let ids = |list: &[RecentDelivery]| list.iter().map(|it| it.delivery.id).collect::<Vec<_>>();
     let first = list(DeliveryState::Failed, None, 2).await;
     assert_eq!(ids(&first), [events[3].id, events[2].id]);
-    let behind = list(DeliveryState::Failed, Some(first[1].position), 2).await;
+    let behind = list(DeliveryState::Failed, Some(first[1].delivery.position), 2).await;
     assert_eq!(ids(&behind), [events[0].id]);
     assert_eq!(
         behind[0],
         RecentDelivery {
-            position: 1,
-            id: events[0].id,
-            kind: "message.created".to_owned(),
-            user_id: Some("a".parse().unwrap()),
-            created_at: at(1),
-            deliver_until: Some(at(1000)),
-            attempts: 1,
-            failure: Some("refused".to_owned()),
+            delivery: Delivery {
+                position: 1,
+                id: events[0].id,
+                kind: "message.created".to_owned(),
+                user_id: Some("a".parse().unwrap()),
+                created_at: at(1),
+                deliver_until: Some(at(1000)),
+                attempts: 1,
+                failure: Some("refused".to_owned()),
+            },
             last_try: Some(LastTry {
                 at: at(2),
                 status: Some(500),
@@ -92,8 +94,11 @@ async fn the_newest_deliveries_come_first_with_their_last_try(engine: Engine) {
     );
     let pending = list(DeliveryState::Pending, None, 9).await;
     assert_eq!(ids(&pending), [sample.id]);
-    assert_eq!((pending[0].attempts, &pending[0].last_try), (0, &None));
-    assert_eq!(pending[0].user_id, None);
+    assert_eq!(
+        (pending[0].delivery.attempts, &pending[0].last_try),
+        (0, &None)
+    );
+    assert_eq!(pending[0].delivery.user_id, None);
     let delivered = list(DeliveryState::Delivered, None, 9).await;
     assert_eq!(ids(&delivered), [events[1].id]);
     assert_eq!(list(DeliveryState::Dropped, None, 9).await, []);

@@ -168,7 +168,7 @@ impl Browser {
     }
 }
 
-/// Reads what the browser has logged since it was last read. Source: ChromeDriver's own commands, which are in no standard.
+/// Reads what the browser has logged since it was last read, by a command of the driver that is in no standard.
 #[derive(Debug)]
 struct ReadLog;
 
