@@ -43,12 +43,10 @@ async fn an_empty_database_is_migrated_once_and_served(engine: Engine) {
 async fn a_doctor_finds_everything_well(engine: Engine) {
     let cloud = Cloud::start().await;
     let database = Database::create(engine).await;
+    let toml = bridge_toml(&database.location, &cloud.url);
+    let callback = format!("{}/nothing-is-here", cloud.url);
 
-    let ended = run_configured(
-        "doctor",
-        &with_callback(&bridge_toml(&database.location, &cloud.url), &cloud.url),
-    )
-    .await;
+    let ended = run_configured("doctor", &with_callback(&toml, &callback)).await;
 
     assert_eq!(ended.code, 0, "{}{}", ended.output, ended.errors);
     let answers = match engine {
