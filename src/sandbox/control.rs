@@ -11,8 +11,6 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
-use serde::de::IntoDeserializer as _;
-use serde::de::value::{Error as Unread, StringDeserializer};
 
 use super::operation::Operation;
 use super::recording::{RecordedRequest, read_form};
@@ -96,9 +94,7 @@ fn read_count(count: &str) -> Result<usize, Refusal> {
 }
 
 fn read_operation(name: &str) -> Result<Operation, Refusal> {
-    let name: StringDeserializer<Unread> = name.to_owned().into_deserializer();
-    Operation::deserialize(name)
-        .map_err(|unread| Refusal::unprocessable(format!("operation: {unread}")))
+    Operation::read(name).map_err(|unread| Refusal::unprocessable(format!("operation: {unread}")))
 }
 
 fn read_id(id: &str) -> Result<u64, Refusal> {

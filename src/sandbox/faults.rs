@@ -9,8 +9,7 @@ use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
 use futures_util::stream;
-use serde::de::value::{Error as Unread, StrDeserializer};
-use serde::de::{Error as _, IntoDeserializer as _};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Sandbox;
@@ -232,8 +231,7 @@ fn read_operation<'de, D: Deserializer<'de>>(
     if name == ANY {
         return Ok(None);
     }
-    let named: StrDeserializer<'_, Unread> = name.as_str().into_deserializer();
-    let read = Operation::deserialize(named).map(Some);
+    let read = Operation::read(&name).map(Some);
     read.map_err(|unread| D::Error::custom(format!("{unread}, or `{ANY}`")))
 }
 

@@ -1,6 +1,8 @@
 //! The endpoints of the Cloud that the sandbox plays, and where each of them is.
 
 use axum::http::Method;
+use serde::de::IntoDeserializer;
+use serde::de::value::Error as Unread;
 use serde::{Deserialize, Serialize};
 
 /// An endpoint of the Cloud.
@@ -40,6 +42,11 @@ impl Operation {
         Self::Upload,
         Self::Download,
     ];
+
+    /// The operation of a name, such as `send`; the error names all there are.
+    pub(super) fn read(name: &str) -> Result<Self, Unread> {
+        Self::deserialize(IntoDeserializer::<Unread>::into_deserializer(name))
+    }
 
     /// The operations at a path, which differ in their methods.
     pub(super) fn at(path: &str) -> impl Iterator<Item = Self> {
