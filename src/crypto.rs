@@ -236,6 +236,15 @@ impl ApiKeyHash {
     pub fn matches(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
+
+    /// Whether one of these is a hash of the same key. Each is looked at, whether one has matched or not, so that the time taken
+    /// tells nothing.
+    #[must_use]
+    pub fn is_among(&self, known: &[Self]) -> bool {
+        known
+            .iter()
+            .fold(false, |found, known| known.matches(self) | found)
+    }
 }
 
 impl fmt::Debug for ApiKeyHash {

@@ -12,23 +12,21 @@ use crate::types::trace::Trace;
 impl Bridge {
     /// What is to be recorded of something that the caller asks for.
     pub(super) fn entry(&self, caller: &Caller, now: DateTime<Utc>, action: Action) -> Entry {
-        Entry {
-            at: now,
-            ..self.entry_by(caller.actor, &caller.channel.id, &caller.trace, action)
-        }
+        self.entry_by(caller.actor, &caller.channel.id, &caller.trace, now, action)
     }
 
-    /// The same of what somebody does now who need be no channel's.
+    /// The same of somebody who need be no channel's.
     pub(super) fn entry_by(
         &self,
         actor: Actor,
         channel_id: &ChannelId,
         trace: &Trace,
+        now: DateTime<Utc>,
         action: Action,
     ) -> Entry {
         Entry {
             id: EntryId::new(self.parts.clock.uuid()),
-            at: self.parts.clock.now(),
+            at: now,
             actor,
             channel_id: Some(channel_id.clone()),
             action,

@@ -91,6 +91,18 @@ impl Bridge {
         })
     }
 
+    /// The operator as one who asks for the channel of an event.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EventNotFound`]; [`Error::NoCallback`] where the channel is configured no more; when the storage is away.
+    pub async fn caller_of_event(&self, operator: &Operator, id: EventId) -> Result<Caller, Error> {
+        let origin = self.parts.store.origin_of_event(id).await?;
+        let origin = origin.ok_or(Error::EventNotFound)?;
+        let caller = self.caller_of(operator, &origin.channel_id);
+        caller.ok_or(Error::NoCallback)
+    }
+
     /// Whether such a channel is configured.
     #[must_use]
     pub fn has_channel(&self, channel_id: &ChannelId) -> bool {
@@ -163,15 +175,21 @@ impl Bridge {
     /// [`Error::EventNotFound`]; when the storage is away.
     pub async fn event_case(&self, id: EventId) -> Result<EventCase, Error> {
         let store = &self.parts.store;
-        let origin = store.origin_of_event(id).await?;
-        let origin = origin.ok_or(Error::EventNotFound)?;
-        let record = store.event(&origin.channel_id, id).await?;
+        let (origin, record) = self.event_of_any(id).await?;
         let actions = store.actions_on(&id.to_string(), ACTIONS_ON_EVENT).await?;
         Ok(EventCase {
             origin,
-            record: record.ok_or(Error::EventNotFound)?,
+            record,
             actions,
         })
+    }
+
+    async fn event_of_any(&self, id: EventId) -> Result<(Origin, EventRecord), Error> {
+        let store = &self.parts.store;
+        let origin = store.origin_of_event(id).await?;
+        let origin = origin.ok_or(Error::EventNotFound)?;
+        let record = store.event(&origin.channel_id, id).await?;
+        Ok((origin, record.ok_or(Error::EventNotFound)?))
     }
 
     /// A request of whichever channel that was answered before the Cloud had it.
@@ -209,17 +227,17 @@ impl Bridge {
     /// # Errors
     ///
     /// [`Error::EventNotFound`]; when the storage is away.
-    pub async fn read_event(&self, operator: &Operator, id: EventId) -> Result<EventCase, Error> {
-        let case = self.event_case(id).await?;
+    pub async fn read_event(&self, operator: &Operator, id: EventId) -> Result<EventRecord, Error> {
+        let (Origin { channel_id, .. }, record) = self.event_of_any(id).await?;
         let action = Action::ReadEvent {
             event_id: id,
-            kind: case.record.kind.clone(),
+            kind: record.kind.clone(),
         };
-        let channel_id = &case.origin.channel_id;
-        let entry = self.entry_by(operator.actor(), channel_id, &operator.trace, action);
+        let (actor, now) = (operator.actor(), self.parts.clock.now());
+        let entry = self.entry_by(actor, &channel_id, &operator.trace, now, action);
         self.parts.store.record_action(&entry).await?;
         audit::tell(&entry);
-        Ok(case)
+        Ok(record)
     }
 
     /// Stops a channel's callbacks until somebody resumes them; says how they fare.

@@ -13,6 +13,7 @@ use crate::api::extract::{EventPath, Json};
 use crate::api::problem::{Code, Problem};
 use crate::api::v1::deliveries::view::DeliveryView;
 use crate::bridge::{self, EventCase};
+use crate::store::EventRecord;
 use crate::types::audit::Record;
 use crate::types::event::EventId;
 use crate::types::trace::Trace;
@@ -60,7 +61,7 @@ impl TryFrom<EventCase> for EventView {
     type Error = Problem;
 
     fn try_from(case: EventCase) -> Result<Self, Problem> {
-        let event = parsed(&case)?;
+        let event = parsed(&case.record)?;
         let traceparent = case.origin.traceparent;
         Ok(Self {
             channel: case.origin.channel_id.to_string(),
@@ -73,8 +74,8 @@ impl TryFrom<EventCase> for EventView {
 }
 
 /// The event as JSON.
-fn parsed(case: &EventCase) -> Result<Map<String, Value>, Problem> {
-    serde_json::from_str(&case.record.body)
+fn parsed(record: &EventRecord) -> Result<Map<String, Value>, Problem> {
+    serde_json::from_str(&record.body)
         .map_err(|_| Problem::new(Code::InternalError, "The event that is kept is no JSON."))
 }
 
@@ -93,11 +94,8 @@ pub(super) async fn retry(
     Json(Nothing {}): Json<Nothing>,
 ) -> Result<(StatusCode, Body<EventView>), Problem> {
     let bridge = &admin.bridge;
-    let case = bridge.event_case(id).await.map_err(of_any_channel)?;
-    // One that is configured no more has no callback.
-    let caller = bridge
-        .caller_of(&operator, &case.origin.channel_id)
-        .ok_or(bridge::Error::NoCallback)?;
+    let caller = bridge.caller_of_event(&operator, id).await;
+    let caller = caller.map_err(of_any_channel)?;
     bridge.retry_delivery(&caller, id).await?;
     let case = bridge.event_case(id).await.map_err(of_any_channel)?;
     Ok((StatusCode::ACCEPTED, Body(case.try_into()?)))
@@ -109,8 +107,8 @@ pub(super) async fn read(
     AnyEvent(id): AnyEvent,
     Json(Nothing {}): Json<Nothing>,
 ) -> Result<Body<EventText>, Problem> {
-    let case = admin.bridge.read_event(&operator, id).await;
-    let event = parsed(&case.map_err(of_any_channel)?)?;
+    let record = admin.bridge.read_event(&operator, id).await;
+    let event = parsed(&record.map_err(of_any_channel)?)?;
     Ok(Body(EventText { event }))
 }
 

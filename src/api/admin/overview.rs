@@ -245,12 +245,7 @@ impl From<ChannelOverview> for ChannelView {
 
 impl From<&Backlog> for CallbackView {
     fn from(backlog: &Backlog) -> Self {
-        Self::new(backlog.callback_failures, backlog.callback_pause)
-    }
-}
-
-impl CallbackView {
-    fn new(failures: u32, pause: Option<Pause>) -> Self {
+        let (failures, pause) = (backlog.callback_failures, backlog.callback_pause);
         let state = match failures {
             _ if pause.is_some() => CallbackState::Paused,
             0 => CallbackState::Active,
