@@ -182,12 +182,9 @@ impl Bridge {
     async fn find_echo(&self, due: &DueLane, flight: &Flight) -> Result<Option<Sequence>, Error> {
         let found = self.parts.store.find_echoes(due.user, flight).await?;
         // What was sent at the same time, and was not known to be when this was kept.
-        let others = self.recent.of(due.user);
-        let is_others = |sequence: &Sequence| {
-            let mut others = others.iter();
-            others.any(|(dialog_id, other)| *dialog_id == flight.dialog_id && other == sequence)
-        };
-        Ok(found.into_iter().find(|sequence| !is_others(sequence)))
+        let others = self.recent.of(due.user, &flight.dialog_id);
+        let mut found = found.into_iter();
+        Ok(found.find(|sequence| !others.contains(sequence)))
     }
 
     /// Looks for the echo of what may have been sent.

@@ -4,6 +4,7 @@
 //! in time, or does not say whether it has, is it kept. What another try cannot mend is refused as it always was.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -190,28 +191,56 @@ pub(super) struct Held<'a> {
 }
 
 /// Messages that were sent a moment ago: an echo of one is not the echo of another that says the same.
-#[derive(Debug, Default)]
-pub(super) struct Recent(Mutex<VecDeque<(Instant, UserRef, String, Sequence)>>);
+#[derive(Debug)]
+pub(super) struct Recent {
+    /// In the order in which they were sent.
+    sent: Mutex<VecDeque<Sent>>,
+    /// Makes one number of user and dialog: a hundred thousand of their names would be ten megabytes.
+    hasher: RandomState,
+}
+
+/// A message that was sent.
+#[derive(Debug)]
+struct Sent {
+    at: Instant,
+    /// Hash of its user and dialog.
+    place: u64,
+    sequence: Sequence,
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self {
+            // The room is only taken as it is used, and never moved.
+            sent: Mutex::new(VecDeque::with_capacity(RECENT_MESSAGES)),
+            hasher: RandomState::new(),
+        }
+    }
+}
 
 impl Recent {
     pub(super) fn add(&self, user: UserRef, dialog_id: &str, sequence: Sequence) {
-        let now = Instant::now();
-        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while recent.len() >= RECENT_MESSAGES
-            || recent.front().is_some_and(|(at, ..)| now - *at > RECENT)
+        let place = self.hasher.hash_one((user, dialog_id));
+        let at = Instant::now();
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        while sent.len() >= RECENT_MESSAGES
+            || sent.front().is_some_and(|oldest| at - oldest.at > RECENT)
         {
-            recent.pop_front();
+            sent.pop_front();
         }
-        recent.push_back((now, user, dialog_id.to_owned(), sequence));
+        sent.push_back(Sent {
+            at,
+            place,
+            sequence,
+        });
     }
 
-    pub(super) fn of(&self, user: UserRef) -> Vec<(String, Sequence)> {
-        let recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        recent
-            .iter()
-            .filter(|(_, of, ..)| *of == user)
-            .map(|(_, _, dialog_id, sequence)| (dialog_id.clone(), *sequence))
-            .collect()
+    /// The numbers of those of a user in a dialog.
+    pub(super) fn of(&self, user: UserRef, dialog_id: &str) -> Vec<Sequence> {
+        let place = self.hasher.hash_one((user, dialog_id));
+        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = sent.iter().filter(|sent| sent.place == place);
+        own.map(|sent| sent.sequence).collect()
     }
 }
 
@@ -329,7 +358,8 @@ impl Bridge {
                 Some(user) => user,
                 None => store.ensure_user(key, now).await?,
             };
-            let attributed = flight.map(|_| self.recent.of(user)).unwrap_or_default();
+            let attributed = flight.map(|flight| self.recent.of(user, &flight.dialog_id));
+            let attributed = attributed.unwrap_or_default();
             let new = NewRequest {
                 id: job.id,
                 channel_id: &caller.channel.id,

@@ -26,7 +26,7 @@ const RESEAL_TOKEN: &str =
     "UPDATE users SET token = $3, token_key_id = $4 WHERE id = $1 AND token = $2";
 
 /// The row of a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UserRef(pub(super) i64);
 
 /// What a request to the Cloud needs to know of its user, read in one look-up.

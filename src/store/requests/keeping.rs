@@ -49,8 +49,8 @@ pub struct NewRequest<'a> {
     pub due_at: DateTime<Utc>,
     /// The trace of the request that it came with.
     pub parent: Option<&'a Parent>,
-    /// Numbers in dialogs of the user that are known to be of other messages.
-    pub attributed: &'a [(String, Sequence)],
+    /// Numbers in that try's dialog that are known to be of other messages of the user.
+    pub attributed: &'a [Sequence],
     /// The key that it bears, under the lease by which that is held.
     pub key: Option<(&'a KeyedRequest, &'a Lease)>,
 }
@@ -131,7 +131,10 @@ impl Keep {
         let tried = flight.map_or("postponed", |_| "unknown");
         let accepted = step(new.id, new.created_at, "accepted", None);
         let tried = new.why.map(|why| step(new.id, now, tried, Some(why)));
-        let attributed = new.attributed.iter();
+        let attributed = flight.into_iter().flat_map(|flight| {
+            let numbers = new.attributed.iter();
+            numbers.map(|number| echoes::attributed(user, &flight.dialog_id, *number, now))
+        });
         Self {
             user,
             channel_id: new.channel_id.clone(),
@@ -143,9 +146,7 @@ impl Keep {
             row,
             content: new.content.filter(|content| !content.is_empty()).cloned(),
             steps: std::iter::once(accepted).chain(tried).collect(),
-            echoes: attributed
-                .map(|(dialog_id, sequence)| echoes::attributed(user, dialog_id, *sequence, now))
-                .collect(),
+            echoes: attributed.collect(),
             bytes: new.body.len() + new.content.map_or(0, Bytes::len),
         }
     }

@@ -434,7 +434,7 @@ async fn an_echo_is_found_once_and_only_where_it_can_be_of_the_try(engine: Engin
     let sms = channel("sms");
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
     super::open(&store, user, "c1", 1).await;
-    let attributed = [("c1".to_owned(), 4)];
+    let attributed = [4];
     let flight = flight(20);
     let unknown = NewRequest {
         flight: Some(&flight),
