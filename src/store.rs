@@ -63,9 +63,10 @@ pub use requests::{
     Conclusion, DueLane, Echo, Flight, Hearing, Hold, Keeping, NewRequest, Report, Request,
     RequestKind, RequestState, Settled, Step,
 };
+pub use standings::Standing;
 pub use survey::Survey;
 pub use typing::{DueTyping, Typing};
-pub use users::{Lease, Standing, StoredToken, User, UserRef};
+pub use users::{Lease, StoredToken, User, UserRef};
 
 /// Where the store keeps its data.
 #[derive(Debug, Clone)]

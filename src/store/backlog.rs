@@ -143,11 +143,13 @@ impl Store {
         match &self.engine {
             Engine::Postgres(pool) => vec![of("main", pool.size(), pool.num_idle())],
             Engine::Sqlite(sqlite) => {
-                let (readers, writer) = (sqlite.readers(), sqlite.writer());
-                vec![
-                    of("readers", readers.size(), readers.num_idle()),
-                    of("writer", writer.size(), writer.num_idle()),
-                ]
+                let pools = [
+                    ("look_ups", sqlite.look_ups()),
+                    ("readers", sqlite.readers()),
+                    ("writer", sqlite.writer()),
+                ];
+                let held = pools.map(|(name, pool)| of(name, pool.size(), pool.num_idle()));
+                held.into()
             }
         }
     }

@@ -18,7 +18,15 @@ const BUSY_LIMIT: Duration = Duration::from_secs(5);
 const QUEUE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Readers that may run beside each other and beside the writer (WAL).
-const READERS: u32 = 4;
+const READERS: u32 = 3;
+
+/// 8 MiB: pages that the look-ups of messages keep, which are those between the roots and the leaves of the indexes of a million
+/// users. There is one connection for them: look-ups that come at the same time go together, and others would hold the same pages
+/// again.
+const LOOK_UP_CACHE: &str = "-8192";
+
+/// 512 KiB: pages that each of the readers keeps.
+const READER_CACHE: &str = "-512";
 
 /// The embedded database.
 #[derive(Debug, Clone)]
@@ -26,6 +34,8 @@ pub(super) struct Sqlite {
     /// One connection: SQLite takes one writer at a time, and waiting in our queue is fairer than in its.
     writer: SqlitePool,
     readers: SqlitePool,
+    /// One connection, for what is known of users.
+    look_ups: SqlitePool,
     /// Locked for as long as the store lives.
     lock: Arc<File>,
 }
@@ -42,21 +52,20 @@ impl Sqlite {
             .foreign_keys(true)
             .busy_timeout(BUSY_LIMIT)
             .disable_statement_logging();
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(QUEUE_LIMIT)
-            .test_before_acquire(false)
-            .connect_with(options.clone())
-            .await?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .acquire_timeout(QUEUE_LIMIT)
-            .test_before_acquire(false)
-            .connect_with(options.read_only(true))
-            .await?;
+        let pool = |connections| {
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(QUEUE_LIMIT)
+                .test_before_acquire(false)
+        };
+        let writer = pool(1).connect_with(options.clone()).await?;
+        let reading = |cache| options.clone().read_only(true).pragma("cache_size", cache);
+        let readers = pool(READERS).connect_with(reading(READER_CACHE)).await?;
+        let look_ups = pool(1).connect_with(reading(LOOK_UP_CACHE)).await?;
         Ok(Self {
             writer,
             readers,
+            look_ups,
             lock,
         })
     }
@@ -67,6 +76,10 @@ impl Sqlite {
 
     pub(super) fn readers(&self) -> &SqlitePool {
         &self.readers
+    }
+
+    pub(super) fn look_ups(&self) -> &SqlitePool {
+        &self.look_ups
     }
 
     /// Begins a write. `IMMEDIATE` takes the lock at once: a plain `BEGIN` that reads and then writes can fail with
@@ -82,6 +95,7 @@ impl Sqlite {
     }
 
     pub(super) async fn close(&self) {
+        self.look_ups.close().await;
         self.readers.close().await;
         self.writer.close().await;
         if let Err(error) = self.lock.unlock() {

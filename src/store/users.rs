@@ -7,13 +7,12 @@ use sqlx::types::Json;
 use super::audit::record;
 use super::changes::forget_changes;
 use super::log::batch;
-use super::standings::LookUp;
 use super::together::{AllTogether, Question, Together};
 use super::tx::on;
-use super::{Error, OpenConversation, Store, Typing, claiming, run};
+use super::{Error, Store, claiming, run};
 use crate::crypto::Sealed;
 use crate::types::audit::Entry;
-use crate::types::conversation::{Conversation, CurrentDialog, Features};
+use crate::types::conversation::Conversation;
 use crate::types::ids::UserKey;
 use crate::types::profile::Profile;
 
@@ -28,21 +27,6 @@ const RESEAL_TOKEN: &str =
 /// The row of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UserRef(pub(super) i64);
-
-/// What a request to the Cloud needs to know of its user, read in one look-up.
-#[derive(Debug, Clone)]
-pub struct Standing {
-    /// The user's row.
-    pub user: UserRef,
-    /// The user's ConsumerJWS; absent until first needed.
-    pub token: Option<StoredToken>,
-    /// The conversation that is open.
-    pub open: Option<OpenConversation>,
-    /// Whether the agent sees the user typing.
-    pub typing: Option<Typing>,
-    /// How many of the user's requests wait to be sent.
-    pub waiting: u32,
-}
 
 /// A ConsumerJWS as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,53 +57,6 @@ pub struct Lease {
     pub id: String,
     /// From then on anybody may take the lane over.
     pub until: DateTime<Utc>,
-}
-
-/// The text of a look-up, with this before the columns and the tables, of the users whose key these expressions name.
-macro_rules! standing_of {
-    ($columns:literal, $tables:literal, $account:literal, $namespace:literal, $user:literal) => {
-        concat!(
-            "SELECT ",
-            $columns,
-            "u.id, u.token, u.token_key_id, u.consumer_id, c.id AS conversation_id, c.features,
-                    m.closed_at AS main_closed_at,
-                    -- one at most is open at the Cloud; two here would be a notification that got lost
-                    (SELECT s.id FROM dialogs s
-                     WHERE s.conversation_id = c.id AND s.kind = 'post_survey' AND s.closed_at IS NULL
-                     ORDER BY s.opened_at DESC LIMIT 1) AS survey_id,
-                    u.typing_sent_at, u.typing_until, u.waiting
-             FROM ",
-            $tables,
-            "users u
-             -- conversations_open: at most one row
-             LEFT JOIN conversations c ON c.user_ref = u.id AND c.closed_at IS NULL
-             -- the main dialog bears the conversation's id
-             LEFT JOIN dialogs m ON m.id = c.id
-             WHERE u.account_id = ",
-            $account,
-            " AND u.namespace = ",
-            $namespace,
-            " AND u.user_id = ",
-            $user
-        )
-    };
-}
-
-pub(super) use standing_of;
-
-#[derive(Debug, sqlx::FromRow)]
-pub(super) struct StandingRow {
-    id: i64,
-    token: Option<Vec<u8>>,
-    token_key_id: Option<String>,
-    consumer_id: Option<String>,
-    conversation_id: Option<String>,
-    features: Option<Json<Features>>,
-    main_closed_at: Option<i64>,
-    survey_id: Option<String>,
-    typing_sent_at: Option<i64>,
-    typing_until: Option<i64>,
-    waiting: i64,
 }
 
 #[derive(sqlx::FromRow)]
@@ -166,16 +103,6 @@ pub(super) fn key(
 }
 
 impl Store {
-    /// What is known of a user, for a request to the Cloud: the one look-up on the way of a message.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not answer.
-    pub async fn standing(&self, key: &UserKey) -> Result<Option<Standing>, Error> {
-        let row = self.ask(LookUp(key.clone())).await?;
-        row.map(Standing::try_from).transpose()
-    }
-
     /// The row of a user, made when absent.
     ///
     /// # Errors
@@ -501,56 +428,4 @@ async fn rows_of(store: &Store, questions: &[&Ensure]) -> Result<Vec<Option<User
     .fetch_all(db)
     .await?);
     Ok(rows.into_iter().map(|(id,)| id.map(UserRef)).collect())
-}
-
-impl TryFrom<StandingRow> for Standing {
-    type Error = Error;
-
-    fn try_from(row: StandingRow) -> Result<Self, Error> {
-        let token = match (row.token, row.token_key_id, row.consumer_id) {
-            (Some(sealed), Some(key_id), Some(consumer_id)) => Some(StoredToken {
-                sealed: Sealed(sealed),
-                key_id,
-                consumer_id,
-            }),
-            _ => None,
-        };
-        let open = match (row.conversation_id, row.features) {
-            (Some(id), Some(features)) => Some(OpenConversation {
-                id: id.parse().map_err(|_| Error::Unreadable {
-                    what: "conversation id",
-                })?,
-                features: features.0,
-                dialog: match (row.survey_id, row.main_closed_at) {
-                    (Some(survey), _) => CurrentDialog::Survey(
-                        survey
-                            .parse()
-                            .map_err(|_| Error::Unreadable { what: "dialog id" })?,
-                    ),
-                    (None, Some(_)) => CurrentDialog::Ended,
-                    (None, None) => CurrentDialog::Main,
-                },
-            }),
-            _ => None,
-        };
-        let time = |ms| {
-            DateTime::from_timestamp_millis(ms).ok_or(Error::Unreadable {
-                what: "time of typing",
-            })
-        };
-        let typing = match (row.typing_sent_at, row.typing_until) {
-            (Some(sent_at), Some(until)) => Some(Typing {
-                sent_at: time(sent_at)?,
-                until: time(until)?,
-            }),
-            _ => None,
-        };
-        Ok(Self {
-            user: UserRef(row.id),
-            token,
-            open,
-            typing,
-            waiting: u32::try_from(row.waiting).unwrap_or_default(),
-        })
-    }
 }
