@@ -1,0 +1,1 @@
+-- PostgreSQL leaves room for answers; SQLite writes a row in its place.
