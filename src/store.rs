@@ -54,7 +54,7 @@ pub use deliveries::{Attempt, Delivery, DeliveryState, EventRecord, Replay};
 pub use delivery_lanes::{DueEvent, Lane, LaneFate, Settlement, Tried};
 pub use error::Error;
 pub use files::HostedFile;
-pub use idempotency::{Answer, Begun, Claim, KeyedRequest};
+pub use idempotency::{Answer, Begun, Claim, Holding, Intent, KeyedRequest};
 pub use log::{LoggedEvent, NewEvent, Page};
 pub use nacks::DueNack;
 pub use newest::{DeliveryCounts, LastTry, RecentDelivery};

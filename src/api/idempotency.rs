@@ -25,6 +25,9 @@ use crate::types::message::Text;
 /// The key.
 const KEY: &str = "idempotency-key";
 
+/// Where texts are sent, which are by far the most, and whose use case claims the key together with what else it writes.
+const TEXTS: &str = "/v1/users/{user_id}/messages";
+
 /// What stands above an answer that was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -46,6 +49,7 @@ pub(super) async fn once(
         fingerprint,
         // Where the path names nobody, or not rightly, that is the handler's to say.
         user_id: user.ok().map(|User(user_id)| user_id),
+        is_claimed_by_work: route.as_str() == TEXTS,
     };
     let bearer = caller.clone();
     let request_id = caller.trace.request_id().to_owned();

@@ -264,6 +264,8 @@ impl Bridge {
                 id: request.id,
             }),
             flight: None,
+            noted: None,
+            session: None,
             sent: Vec::new(),
         };
         let outcome = self.attempt(&mut attempt, standing, job).await;

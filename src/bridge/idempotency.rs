@@ -1,13 +1,17 @@
 //! Requests that bear a key: done once, however often they are sent.
 //!
-//! Who claims a key does the work in a task of its own, so that a caller who hangs up takes nothing with it, and holds a
-//! lease on the key for as long as that takes. Then the answer is kept for the repeats, or the key is free again where
-//! nothing was done. When the process dies in the middle, the lease runs out, and the next repeat finishes the work: what may
-//! have reached the Cloud was written down before (`takeoff`).
+//! The work is done in a task of its own, so that a caller who hangs up takes nothing with it, and the key is held by a lease for
+//! as long as that takes. Then the answer is kept for the repeats, or the key is free again where nothing was done. When the
+//! process dies in the middle, the lease runs out, and the next repeat finishes the work: what may have reached the Cloud was
+//! written down before (`takeoff`).
+//!
+//! A key is claimed before the work. Only a text claims its own, once it is known what of it goes to the Cloud, and writes that
+//! down at once; until then it has only looked. Where it never comes to that, because the text is refused or cannot be looked
+//! up, the key is claimed after it: who repeats what was done is told so, whatever else could be said of the repeat.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -16,7 +20,7 @@ use tracing::{Instrument as _, Span};
 
 use super::lanes::{LEASE, RENEWAL};
 use crate::bridge::{Bridge, Caller, Error};
-use crate::store::{self, Answer, Begun, Claim, KeyedRequest, Lease};
+use crate::store::{self, Answer, Claim, Holding, Intent, KeyedRequest, Lease};
 use crate::telemetry::metrics::KEYED_REQUESTS;
 use crate::types::idempotency::{Fingerprint, IdempotencyKey};
 use crate::types::ids::{UserId, UserKey};
@@ -34,6 +38,8 @@ pub struct Keyed {
     pub fingerprint: Fingerprint,
     /// Whom the answer is about.
     pub user_id: Option<UserId>,
+    /// Whether the work claims the key, before it changes or sends anything.
+    pub is_claimed_by_work: bool,
 }
 
 /// Work that was done.
@@ -54,27 +60,48 @@ pub enum Once<R> {
     Repeated(Answer),
 }
 
-/// A key that is held while its request is worked on.
+/// The key of a request that is worked on.
 #[derive(Debug)]
 pub struct Claimed {
     request: KeyedRequest,
     lease_id: String,
-    /// What a message of the request is called, whoever finishes it.
-    pub(super) message_id: MessageId,
-    /// When the request first came.
-    pub(super) created_at: DateTime<Utc>,
-    /// Whether somebody had begun it and died over it.
-    pub(super) resumed: bool,
-    /// What that one was last about to send.
-    pub(super) begun: Option<Begun>,
+    /// What came of claiming it, once it was tried.
+    claim: OnceLock<Tried>,
     /// Whether a repeat is to find out what became of it.
     left_open: AtomicBool,
+}
+
+/// What came of claiming a key.
+#[derive(Debug)]
+enum Tried {
+    Known(Claim),
+    /// The storage was away.
+    Unknown,
 }
 
 impl Claimed {
     /// Leaves it to a repeat to find out what became of what was about to be sent: the answer that is given now is not kept.
     pub(super) fn leave_open(&self) {
         self.left_open.store(true, Ordering::Relaxed);
+    }
+
+    /// Does not ask a storage that is away once more, to be told the same after the same time.
+    pub(super) fn give_up(&self) {
+        self.claim.get_or_init(|| Tried::Unknown);
+    }
+
+    /// What is held, where it is.
+    fn holding(&self) -> Option<&Holding> {
+        match self.claim.get() {
+            Some(Tried::Known(Claim::Ours(holding))) => Some(holding),
+            _ => None,
+        }
+    }
+
+    /// Whether somebody died over the request who was about to send something of it.
+    pub(super) fn has_begun(&self) -> bool {
+        self.holding()
+            .is_some_and(|holding| holding.begun.is_some())
     }
 
     pub(super) fn request(&self) -> &KeyedRequest {
@@ -90,7 +117,7 @@ impl Claimed {
     }
 }
 
-/// A claimed request.
+/// A request with a key, and how to settle it.
 struct Held {
     bridge: Bridge,
     claimed: Arc<Claimed>,
@@ -118,28 +145,33 @@ impl Bridge {
             key,
             fingerprint,
             user_id,
+            is_claimed_by_work,
         } = keyed;
-        let request = KeyedRequest {
-            channel_id: caller.channel.id.clone(),
-            key,
-            fingerprint,
+        let held = Held {
+            bridge: self.clone(),
+            claimed: Arc::new(Claimed {
+                request: KeyedRequest {
+                    channel_id: caller.channel.id.clone(),
+                    key,
+                    fingerprint,
+                },
+                lease_id: self.parts.clock.uuid().to_string(),
+                claim: OnceLock::new(),
+                left_open: AtomicBool::new(false),
+            }),
+            user: user_id.map(|user_id| caller.key(user_id)),
         };
-        let bridge = self.clone();
-        let user = user_id.map(|user_id| caller.key(user_id));
         let whole = async move {
-            let claimed = match bridge.claim(request).await? {
-                Ok(claimed) => Arc::new(claimed),
-                Err(answer) => return Ok(Once::Repeated(answer)),
-            };
-            let held = Held {
-                bridge,
-                claimed: Arc::clone(&claimed),
-                user,
-            };
+            if !is_claimed_by_work && let Some(answer) = held.claim().await? {
+                return Ok(Once::Repeated(answer));
+            }
             let Done { outcome, kept } = tokio::select! {
-                done = work(claimed) => done,
+                done = work(Arc::clone(&held.claimed)) => done,
                 never = held.hold() => match never {},
             };
+            if let Some(answer) = held.claim().await? {
+                return Ok(Once::Repeated(answer));
+            }
             held.settle(kept).await;
             Ok(Once::Fresh(outcome))
         };
@@ -147,18 +179,43 @@ impl Bridge {
         task.await.map_err(|_| Error::Interrupted)?
     }
 
-    /// Claims a request, or finds the answer that it was given.
-    async fn claim(&self, request: KeyedRequest) -> Result<Result<Claimed, Answer>, Error> {
+    /// What is held of a request, whose key is claimed unless that has been tried; `intent` is written down with it.
+    ///
+    /// # Errors
+    ///
+    /// When the storage is away; [`Error::KeyInUse`] where the request is not to be done, and then `once` says why.
+    pub(super) async fn claim<'a>(
+        &self,
+        claimed: &'a Claimed,
+        intent: Option<Intent>,
+    ) -> Result<&'a Holding, Error> {
+        self.try_to_claim(claimed, intent).await?;
+        claimed.holding().ok_or(Error::KeyInUse)
+    }
+
+    /// Claims a key unless that has been tried.
+    async fn try_to_claim(&self, claimed: &Claimed, intent: Option<Intent>) -> Result<(), Error> {
+        if claimed.claim.get().is_some() {
+            return Ok(());
+        }
+        let found = self.find_claim(claimed, intent).await;
+        let found = found.inspect_err(|_| claimed.give_up())?;
+        claimed.claim.get_or_init(|| Tried::Known(found));
+        Ok(())
+    }
+
+    async fn find_claim(&self, claimed: &Claimed, intent: Option<Intent>) -> Result<Claim, Error> {
         let clock = &self.parts.clock;
+        let now = clock.now();
         let message_id = MessageId::new(clock.uuid());
-        let lease = self.new_lease();
+        let request = &claimed.request;
         let store = &self.parts.store;
         let claim = store
-            .begin_keyed(&request, message_id, &lease, clock.now())
+            .begin_keyed(request, message_id, &claimed.lease(now), intent, now)
             .await?;
         let outcome = match &claim {
-            Claim::Ours { resumed: false, .. } => "fresh",
-            Claim::Ours { resumed: true, .. } => "resumed",
+            Claim::Ours(Holding { resumed: false, .. }) => "fresh",
+            Claim::Ours(Holding { resumed: true, .. }) => "resumed",
             Claim::Answered(_) => "replayed",
             Claim::Running => "in_use",
             Claim::Reused => "reused",
@@ -167,34 +224,26 @@ impl Bridge {
         self.parts
             .metrics
             .count(&KEYED_REQUESTS, [channel, outcome], 1);
-        match claim {
-            Claim::Ours {
-                message_id,
-                created_at,
-                resumed,
-                begun,
-            } => {
-                if resumed {
-                    tracing::warn!("a request whose replica died over it is done by its repeat");
-                }
-                Ok(Ok(Claimed {
-                    request,
-                    lease_id: lease.id,
-                    message_id,
-                    created_at,
-                    resumed,
-                    begun,
-                    left_open: AtomicBool::new(false),
-                }))
-            }
-            Claim::Answered(answer) => Ok(Err(answer)),
-            Claim::Running => Err(Error::KeyInUse),
-            Claim::Reused => Err(Error::KeyReused),
+        if outcome == "resumed" {
+            tracing::warn!("a request whose replica died over it is done by its repeat");
         }
+        Ok(claim)
     }
 }
 
 impl Held {
+    /// Claims the key unless that has been tried; the answer that its request was given before.
+    async fn claim(&self) -> Result<Option<Answer>, Error> {
+        self.bridge.try_to_claim(&self.claimed, None).await?;
+        match self.claimed.claim.get() {
+            Some(Tried::Known(Claim::Answered(answer))) => Ok(Some(answer.clone())),
+            Some(Tried::Known(Claim::Running)) => Err(Error::KeyInUse),
+            Some(Tried::Known(Claim::Reused)) => Err(Error::KeyReused),
+            // Of a storage that was away the work has told.
+            Some(Tried::Known(Claim::Ours(_)) | Tried::Unknown) | None => Ok(None),
+        }
+    }
+
     /// The lease, from now on.
     fn lease(&self) -> Lease {
         self.claimed.lease(self.bridge.parts.clock.now())
@@ -204,6 +253,9 @@ impl Held {
     async fn hold(&self) -> Infallible {
         loop {
             sleep(RENEWAL).await;
+            if self.claimed.holding().is_none() {
+                continue;
+            }
             let store = &self.bridge.parts.store;
             match store
                 .renew_keyed(&self.claimed.request, &self.lease())
@@ -222,8 +274,11 @@ impl Held {
 
     /// Keeps the answer, or frees the key. The work is done, so no failure of this is one of it.
     async fn settle(&self, kept: Option<Answer>) {
+        let Some(holding) = self.claimed.holding() else {
+            return;
+        };
         for tried in 1..=TRIES {
-            let Err(error) = self.try_to_settle(kept.as_ref()).await else {
+            let Err(error) = self.try_to_settle(holding, kept.as_ref()).await else {
                 return;
             };
             tracing::error!(
@@ -235,7 +290,11 @@ impl Held {
         }
     }
 
-    async fn try_to_settle(&self, kept: Option<&Answer>) -> Result<(), store::Error> {
+    async fn try_to_settle(
+        &self,
+        holding: &Holding,
+        kept: Option<&Answer>,
+    ) -> Result<(), store::Error> {
         let store = &self.bridge.parts.store;
         let (request, lease) = (&self.claimed.request, self.lease());
         let is_left_open = self.claimed.left_open.load(Ordering::Relaxed);
@@ -245,7 +304,7 @@ impl Held {
                 return Ok(());
             }
         }
-        if is_left_open || self.claimed.begun.is_some() {
+        if is_left_open || holding.begun.is_some() {
             // What may be at the Cloud is left to the next repeat, which need not wait for the lease.
             let until = self.bridge.parts.clock.now();
             let given_back = Lease { until, ..lease };

@@ -131,7 +131,12 @@ impl Bridge {
         patience: Patience,
     ) -> Result<Outcome<Message>, Error> {
         let key = caller.key(user_id);
-        let standing = self.parts.store.standing(&key).await?;
+        let standing = self.parts.store.standing(&key).await;
+        let standing = standing.inspect_err(|error| {
+            if let Some(claim) = caller.claim.as_ref().filter(|_| error.is_outage()) {
+                claim.give_up();
+            }
+        })?;
         let open = standing
             .as_ref()
             .and_then(|standing| standing.open.as_ref());

@@ -19,6 +19,7 @@ use super::messages::{Choice, Content, SentFile};
 use super::outcomes::Later;
 use super::schedule;
 use super::session::Session;
+use super::takeoff::Noted;
 use crate::bridge::{Bridge, Caller, Error};
 use crate::store::{
     self, Flight, Keeping, Lease, NewRequest, Report, RequestKind, Standing, UserRef,
@@ -176,6 +177,10 @@ pub(super) struct Attempt<'a> {
     pub(super) until: Instant,
     /// The lane that it is made on; none for one that is made at once.
     pub(super) held: Option<Held<'a>>,
+    /// The session, where nobody had to be asked for it.
+    pub(super) session: Option<Session>,
+    /// What was written down of it before it began.
+    pub(super) noted: Option<Noted>,
     /// What was last on its way to the Cloud.
     pub(super) flight: Option<Flight>,
     /// The Cloud's numbers of what was sent before that.
@@ -263,31 +268,45 @@ impl Bridge {
         &self,
         caller: &Caller,
         key: &UserKey,
-        standing: Option<Standing>,
+        mut standing: Option<Standing>,
         work: Work,
         patience: Patience,
     ) -> Result<Outcome<Job>, Error> {
-        let claim = caller.claim.as_deref();
-        if let Some(claim) = claim.filter(|claim| claim.resumed)
-            && let Some(kept) = Box::pin(self.take_over(caller, claim, key)).await?
-        {
-            return Ok(Outcome::Queued(kept));
-        }
         let open = standing
             .as_ref()
             .and_then(|standing| standing.open.as_ref());
-        let clock = &self.parts.clock;
-        let mut job = Job {
-            id: claim.map_or_else(|| MessageId::new(clock.uuid()), |claim| claim.message_id),
-            created_at: claim.map_or_else(|| clock.now(), |claim| claim.created_at),
-            work,
-            sent: Vec::new(),
-            conversation_id: open.map(|open| open.id.clone()),
-            file: None,
-        };
+        let conversation_id = open.map(|open| open.id.clone());
         let has_waiting = standing.as_ref().is_some_and(|it| it.waiting > 0);
         let user = standing.as_ref().map(|standing| standing.user);
-        if patience.at_once || has_waiting {
+        let is_kept = patience.at_once || has_waiting;
+        // Before anything is changed or sent.
+        let (mut session, mut noted, mut holding) = (None, None, None);
+        if let Some(claim) = caller.claim.as_deref() {
+            let mut intent = None;
+            if !is_kept && let Some(foreseen) = self.foresee(key, &mut standing, &work) {
+                session = Some(foreseen.session);
+                noted = Some(foreseen.noted);
+                intent = Some(foreseen.intent);
+            }
+            let held = self.claim(claim, intent).await?;
+            noted = noted.filter(|_| held.noted);
+            if held.resumed
+                && let Some(kept) = Box::pin(self.take_over(caller, held, key)).await?
+            {
+                return Ok(Outcome::Queued(kept));
+            }
+            holding = Some(held);
+        }
+        let clock = &self.parts.clock;
+        let mut job = Job {
+            id: holding.map_or_else(|| MessageId::new(clock.uuid()), |held| held.message_id),
+            created_at: holding.map_or_else(|| clock.now(), |held| held.created_at),
+            work,
+            sent: Vec::new(),
+            conversation_id,
+            file: None,
+        };
+        if is_kept {
             let kept = Box::pin(self.keep(caller, key, user, &job, None, None)).await?;
             return kept.map(Outcome::Queued);
         }
@@ -296,6 +315,8 @@ impl Bridge {
             key,
             until: Instant::now() + patience.wait,
             held: None,
+            session,
+            noted,
             flight: None,
             sent: Vec::new(),
         };
@@ -453,9 +474,13 @@ impl Bridge {
         job: &mut Job,
     ) -> Result<(), Error> {
         let (caller, key) = (attempt.caller, attempt.key);
-        let session =
-            timeout_at(attempt.until, self.session_of(&caller.trace, key, standing)).await;
-        let session = session.unwrap_or(Err(Error::OutOfTime { is_sent: false }))?;
+        let session = if attempt.session.is_some() {
+            attempt.session.take()
+        } else {
+            let session = self.session_of(&caller.trace, key, standing);
+            let session = timeout_at(attempt.until, session).await;
+            session.unwrap_or(Err(Error::OutOfTime { is_sent: false }))?
+        };
         let mut session = session.filter(Session::takes_messages);
         let defaults = &caller.channel.defaults;
         if let Work::File(file) = &mut job.work {

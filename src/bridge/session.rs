@@ -102,6 +102,29 @@ impl Bridge {
         }))
     }
 
+    /// The session that messages can go to, where nothing has to be asked or changed for it; what was looked up is in it then.
+    pub(super) fn ready_session(
+        &self,
+        key: &UserKey,
+        looked_up: &mut Option<Standing>,
+    ) -> Option<Session> {
+        let standing = looked_up.as_mut()?;
+        let open = standing.open.as_ref();
+        open.filter(|open| open.dialog != CurrentDialog::Ended)?;
+        let token = self.ready_token(key, &mut standing.token)?;
+        let Standing {
+            user, open, typing, ..
+        } = looked_up.take()?;
+        Some(Session {
+            key: key.clone(),
+            user,
+            token,
+            conversation: open?,
+            typing,
+            patience: None,
+        })
+    }
+
     /// The session of a user for what needs an open conversation.
     pub(super) async fn open_session(
         &self,

@@ -1,5 +1,6 @@
 //! What is written down before it is sent, so that whoever takes over from a process that died knows what may be at the Cloud:
-//! for a request on a lane in its row, for one that bears an idempotency key and is done at once in the key's row.
+//! for a request on a lane in its row, for one that bears an idempotency key and is done at once in the key's row. Where it is
+//! known as the key is claimed what goes to the Cloud next, it is written down then: one write less before a message is sent.
 //!
 //! What bears no key and is done at once leaves no trace: its channel has no answer, and may not send it again.
 
@@ -8,11 +9,12 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::idempotency::Claimed;
+use super::lanes::LEASE;
 use super::outcomes::Later;
 use super::requests::{Attempt, Job, Queued, Work};
 use super::session::Session;
 use crate::bridge::{Bridge, Caller, Error};
-use crate::store::{Begun, Conclusion, Flight, Hold, Settled, UserRef};
+use crate::store::{Begun, Conclusion, Flight, Hold, Holding, Intent, Settled, Standing, UserRef};
 use crate::types::ids::UserKey;
 use crate::types::message::{Digest, Sequence};
 
@@ -33,6 +35,33 @@ enum Record<'a> {
     },
     /// A request of the channel's own making, which nothing that the Cloud tells can be known to come of.
     Raw,
+}
+
+/// A text that goes out as soon as its key is claimed.
+pub(super) struct Foreseen {
+    /// Where it goes.
+    pub(super) session: Session,
+    pub(super) noted: Noted,
+    /// The same as it is kept.
+    pub(super) intent: Intent,
+}
+
+/// What was written down as a key was claimed.
+pub(super) struct Noted {
+    user: UserRef,
+    flight: Flight,
+}
+
+impl Noted {
+    /// Whether this is what is about to be sent, and the key still held, of which a note by itself would make sure.
+    fn is_of(&self, user: UserRef, flight: &Flight) -> bool {
+        let noted = &self.flight;
+        self.user == user
+            && noted.conversation_id == flight.conversation_id
+            && noted.dialog_id == flight.dialog_id
+            && noted.digest == flight.digest
+            && flight.begun_at < noted.begun_at + LEASE
+    }
 }
 
 impl Record<'_> {
@@ -56,7 +85,42 @@ impl Bridge {
         }
     }
 
-    /// Writes down what is about to be sent.
+    /// How a text goes out, where that is known already. What was looked up of its user is used up then.
+    pub(super) fn foresee(
+        &self,
+        key: &UserKey,
+        looked_up: &mut Option<Standing>,
+        work: &Work,
+    ) -> Option<Foreseen> {
+        // A choice goes before its text, and of several texts each is a flight of its own.
+        let Work::Text {
+            pieces,
+            reply_to: None,
+            ..
+        } = work
+        else {
+            return None;
+        };
+        let [text] = &pieces[..] else {
+            return None;
+        };
+        let session = self.ready_session(key, looked_up)?;
+        let flight = self.flight(&session, Digest::of_text(text));
+        let record = Record::Message {
+            work: Cow::Borrowed(work),
+            sent: Cow::Borrowed(&[]),
+            flight: Cow::Borrowed(&flight),
+        };
+        let body = record.to_json();
+        let user = session.user;
+        Some(Foreseen {
+            session,
+            noted: Noted { user, flight },
+            intent: Intent { user, body },
+        })
+    }
+
+    /// Writes down what is about to be sent, unless that was done as the key was claimed.
     pub(super) async fn take_off(
         &self,
         attempt: &mut Attempt<'_>,
@@ -64,6 +128,11 @@ impl Bridge {
         flight: Flight,
         work: &Work,
     ) -> Result<(), Error> {
+        // It is of the first thing that is sent: before another the key may have been lost.
+        if let Some(noted) = attempt.noted.take().filter(|it| it.is_of(user, &flight)) {
+            attempt.flight = Some(noted.flight);
+            return Ok(());
+        }
         if let Some(held) = attempt.held {
             let lease = self.renewed(held.lease);
             let store = &self.parts.store;
@@ -125,7 +194,7 @@ impl Bridge {
     /// One that was about to be sent before is not sent again: nobody can tell whether the Cloud has it.
     pub(super) async fn take_off_raw(&self, caller: &Caller, user: UserRef) -> Result<(), Error> {
         let claim = caller.claim.as_deref();
-        if claim.is_some_and(|claim| claim.begun.is_some()) {
+        if claim.is_some_and(Claimed::has_begun) {
             return Err(Error::OutOfTime { is_sent: true });
         }
         self.note_begun(caller, user, || Record::Raw, None).await
@@ -153,27 +222,29 @@ impl Bridge {
     pub(super) async fn take_over(
         &self,
         caller: &Caller,
-        claim: &Claimed,
+        holding: &Holding,
         key: &UserKey,
     ) -> Result<Option<Queued>, Error> {
         let store = &self.parts.store;
-        let report = store.request(&caller.channel.id, claim.message_id).await?;
+        let report = store
+            .request(&caller.channel.id, holding.message_id)
+            .await?;
         if let Some(report) = report {
             return Ok(Some(Queued {
-                id: claim.message_id,
+                id: holding.message_id,
                 user_id: key.user_id.clone(),
                 conversation_id: report.conversation_id,
                 created_at: report.created_at,
             }));
         }
         // One that this version cannot read may have been sent.
-        let begun = claim.begun.as_ref().map(read).transpose()?;
+        let begun = holding.begun.as_ref().map(read).transpose()?;
         let Some((work, sent, flight)) = begun else {
             return Ok(None);
         };
         let job = Job {
-            id: claim.message_id,
-            created_at: claim.created_at,
+            id: holding.message_id,
+            created_at: holding.created_at,
             work,
             sent,
             conversation_id: Some(flight.conversation_id.clone()),

@@ -41,6 +41,21 @@ impl Bridge {
         })
     }
 
+    /// The stored token, where it needs not be sealed anew; one that does not open is dropped, to be made anew.
+    pub(super) fn ready_token(
+        &self,
+        key: &UserKey,
+        stored: &mut Option<StoredToken>,
+    ) -> Option<Token> {
+        let keyring = &self.parts.keyring;
+        let stored = stored.take_if(|stored| stored.key_id == keyring.sealing_key_id())?;
+        let token = unseal(keyring, key, &stored)?;
+        Some(Token {
+            token,
+            fresh: false,
+        })
+    }
+
     /// Asks the Cloud for the user's token and keeps it in place of the one before.
     pub(super) async fn make_token(
         &self,

@@ -1,8 +1,9 @@
 //! Requests that bear an idempotency key: who works on one, and what a repeat is answered with.
 //!
-//! A row is claimed before the work and settled after it. While a request is worked on, its row is leased, so that nothing
-//! stays locked when its replica dies; the next repeat then takes it over, under the message's id that the first one had. What
-//! is about to be sent to the Cloud is written into the row first, so the repeat knows what may have arrived there.
+//! A row is claimed before anything is done and settled after it. While a request is worked on, its row is leased, so that
+//! nothing stays locked when its replica dies; the next repeat then takes it over, under the message's id that the first one
+//! had. What is about to be sent to the Cloud is written into the row first, mostly as it is claimed, so the repeat knows what
+//! may have arrived there.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::types::Json;
@@ -55,20 +56,35 @@ pub struct Begun {
     pub content: Option<Vec<u8>>,
 }
 
+/// What is about to be sent for a request whose key is being claimed, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    /// Whose message it is.
+    pub user: UserRef,
+    /// What that is, as JSON.
+    pub body: String,
+}
+
+/// A request with a key that is to be done, by who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// What a message of it is called.
+    pub message_id: MessageId,
+    /// When it first came.
+    pub created_at: DateTime<Utc>,
+    /// Whether somebody had begun it, whose lease has run out.
+    pub resumed: bool,
+    /// What that one was last about to send.
+    pub begun: Option<Begun>,
+    /// Whether the intent that it was claimed with is written down.
+    pub noted: bool,
+}
+
 /// What becomes of a request with a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
     /// It is to be done, by who asks.
-    Ours {
-        /// What a message of it is called.
-        message_id: MessageId,
-        /// When it first came.
-        created_at: DateTime<Utc>,
-        /// Whether somebody had begun it, whose lease has run out.
-        resumed: bool,
-        /// What that one was last about to send.
-        begun: Option<Begun>,
-    },
+    Ours(Holding),
     /// Somebody is doing it.
     Running,
     /// It was done, and this was the answer.
@@ -83,8 +99,6 @@ pub(super) struct ClaimedRow {
     pub(super) lease_id: String,
     message_id: String,
     created_at: i64,
-    begun: Option<String>,
-    content: Option<Vec<u8>>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -98,7 +112,8 @@ struct Row {
 
 impl Store {
     /// Claims a request under `lease`, unless it is being done, has been done, or its key stands for another one.
-    /// `message_id` is what a message of it is called, unless somebody has begun it under another.
+    /// `message_id` is what a message of it is called, unless somebody has begun it under another. Where nobody has, and the
+    /// user is still there, what is about to be sent is written down with it.
     ///
     /// # Errors
     ///
@@ -108,17 +123,29 @@ impl Store {
         request: &KeyedRequest,
         message_id: MessageId,
         lease: &Lease,
+        mut intent: Option<Intent>,
         now: DateTime<Utc>,
     ) -> Result<Claim, Error> {
         for _ in 0..LOOKS {
-            let begin = Begin {
+            let noted = intent.is_some();
+            let asked = Begin {
                 request: request.clone(),
                 message_id,
                 lease: lease.clone(),
+                // The first time alone: where its user is gone, nothing is claimed with it.
+                intent: intent.take(),
                 now,
             };
-            if let Some(claimed) = self.ask(begin).await? {
-                return claimed.claim(message_id);
+            if let Some(claimed) = self.ask(asked).await? {
+                let holding = claimed.holding(message_id, noted)?;
+                if !holding.resumed {
+                    return Ok(Claim::Ours(holding));
+                }
+                // It goes with its user, who may have been erased meanwhile.
+                let Some(begun) = self.begun(request, lease).await? else {
+                    continue;
+                };
+                return Ok(Claim::Ours(Holding { begun, ..holding }));
             }
             // Whose row it was may have freed it meanwhile.
             let Some(row) = self.keyed_row(request).await? else {
@@ -137,6 +164,26 @@ impl Store {
             });
         }
         Err(Error::Contended)
+    }
+
+    /// What was about to be sent for a request that was taken over; none where that is not held.
+    async fn begun(
+        &self,
+        request: &KeyedRequest,
+        lease: &Lease,
+    ) -> Result<Option<Option<Begun>>, Error> {
+        let row: Option<(Option<String>, Option<Vec<u8>>)> = run!(self, readers, |db| {
+            sqlx::query_as(
+                "SELECT begun, content FROM idempotency_keys
+                 WHERE channel_id = $1 AND key = $2 AND lease_id = $3",
+            )
+            .bind(request.channel_id.as_str())
+            .bind(&request.key.hash()[..])
+            .bind(&lease.id)
+            .fetch_optional(db)
+            .await?
+        });
+        Ok(row.map(|(body, content)| body.map(|body| Begun { body, content })))
     }
 
     async fn keyed_row(&self, request: &KeyedRequest) -> Result<Option<Row>, Error> {
@@ -304,18 +351,19 @@ fn forgotten_at(now: DateTime<Utc>) -> i64 {
 }
 
 impl ClaimedRow {
-    /// The claim of who came with this id for a message.
-    fn claim(self, message_id: MessageId) -> Result<Claim, Error> {
+    /// What is held by who came with this id for a message, and perhaps with an intent.
+    fn holding(self, message_id: MessageId, noted: bool) -> Result<Holding, Error> {
         let unreadable = |what| Error::Unreadable { what };
         let named = self.message_id.parse();
         let named: MessageId = named.map_err(|_| unreadable("message's id"))?;
-        let content = self.content;
-        Ok(Claim::Ours {
+        let resumed = named != message_id;
+        Ok(Holding {
             message_id: named,
             created_at: DateTime::from_timestamp_millis(self.created_at)
                 .ok_or(unreadable("request's time"))?,
-            resumed: named != message_id,
-            begun: self.begun.map(|body| Begun { body, content }),
+            resumed,
+            begun: None,
+            noted: noted && !resumed,
         })
     }
 }

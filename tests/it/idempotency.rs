@@ -7,6 +7,7 @@ use liveperson_bridge::store::Location;
 use reqwest::header::HeaderValue;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
+use sqlx::PgConnection;
 use tokio::task::JoinSet;
 
 use crate::support::app::TestApp;
@@ -24,6 +25,10 @@ on_both_engines!(
     every_kind_of_success_is_repeated_as_it_was,
     a_file_counts_by_its_parts_and_not_by_the_line_between_them,
     another_request_under_the_same_key_is_refused,
+    a_bad_request_under_a_used_key_is_told_that_it_is_used,
+    a_repeat_after_the_conversation_has_ended_is_given_the_first_answer,
+    a_text_that_turns_out_to_go_elsewhere_is_written_down_anew,
+    a_text_whose_token_has_to_be_made_first_is_written_down_after_that,
     an_unknown_outcome_is_not_tried_again_and_meanwhile_the_key_is_in_use,
     a_request_that_did_nothing_does_not_use_the_key_up,
     keys_are_each_channels_own,
@@ -36,6 +41,7 @@ on_both_engines!(
     a_caller_who_hangs_up_finds_the_answer_later,
     a_request_that_takes_long_keeps_its_key,
     a_killed_replica_leaves_its_request_to_the_repeat,
+    a_replica_that_dies_between_claim_and_send_leaves_its_text_to_the_repeat,
     what_a_killed_replica_had_sent_is_not_sent_again_by_the_repeat,
     what_a_killed_replica_had_not_brought_to_the_cloud_is_sent_by_the_repeat,
     erasing_a_user_frees_the_keys,
@@ -170,6 +176,109 @@ async fn another_request_under_the_same_key_is_refused(engine: Engine) {
     }
     say(&app.sms, "key", "hello").await.expect_replay(201);
     assert_eq!(texts(&app.cloud), ["hello"]);
+}
+
+async fn a_bad_request_under_a_used_key_is_told_that_it_is_used(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    say(&app.sms, "key", "hello").await.expect_fresh(201);
+    let too_long = json!({"text": "x".repeat(9000)}).to_string();
+    let bad = ["{", r#"{"txt": "hello"}"#, r#"{"text": ""}"#, &too_long];
+
+    let under = async |key: &str, body: &str, path: &str| {
+        let request = keyed(&app.sms, key, path, &Value::Null);
+        send(request.body(body.to_owned())).await
+    };
+    for body in bad {
+        let used = under("key", body, MESSAGES).await;
+        used.expect_problem(422, "idempotency-key-reused");
+        let free = under("another key", body, MESSAGES).await;
+        assert_ne!(free.body["code"], "idempotency-key-reused", "{body}");
+        assert!(free.status == 400 || free.status == 422, "{body}");
+    }
+    let elsewhere = under("key", "{}", "/v1/users/%00/messages").await;
+    elsewhere.expect_problem(422, "idempotency-key-reused");
+
+    say(&app.sms, "key", "hello").await.expect_replay(201);
+    say(&app.sms, "another key", "there")
+        .await
+        .expect_fresh(201);
+    assert_eq!(texts(&app.cloud), ["hello", "there"]);
+}
+
+async fn a_repeat_after_the_conversation_has_ended_is_given_the_first_answer(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let opening = say(&app.sms, "1", "one").await.expect_fresh(201);
+    let first = say(&app.sms, "2", "two").await.expect_fresh(201);
+    let close = "/v1/users/ada/conversation/close";
+    app.sms.post(close, json!({})).await.expect(200);
+    app.cloud.sandbox.clear_requests();
+
+    let reopening = say(&app.sms, "1", "one").await;
+    let second = say(&app.sms, "2", "two").await;
+
+    assert_eq!(reopening.expect_replay(201), opening);
+    assert_eq!(second.expect_replay(201), first);
+    assert!(app.cloud.sandbox.requests().is_empty());
+}
+
+/// Sends a text under a key that the Cloud leaves unanswered, and gives the store's content while it is on its way.
+async fn on_its_way(app: &TestApp, sends_before: u32) -> String {
+    app.cloud.sandbox.clear_requests();
+    app.cloud.sandbox.inject(Fault {
+        skip: sends_before,
+        ..Fault::stall(Operation::Send)
+    });
+    let sms = app.sms.clone();
+    let sending = tokio::task::spawn(async move { say(&sms, "key", "marker").await });
+    eventually("the Cloud is asked", async || {
+        let sends = app.cloud.requests(Operation::Send).len();
+        (sends > sends_before as usize).then_some(())
+    })
+    .await;
+    let dump = app.database.dump().await;
+    sending.await.unwrap().expect_fresh(202);
+    // PostgreSQL doubles the quotes of a text in a row.
+    dump.replace("\"\"", "\"")
+}
+
+async fn a_text_that_turns_out_to_go_elsewhere_is_written_down_anew(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "hello").await.expect(201);
+    let first = app.cloud.only_conversation().id;
+    assert!(app.cloud.sandbox.close_conversation(&first, "AGENT"));
+
+    // The first try finds out that the conversation was closed.
+    let dump = on_its_way(&app, 1).await;
+
+    let conversations = app.cloud.sandbox.conversations();
+    let second = conversations.last().unwrap().id.clone();
+    assert_ne!(first, second);
+    assert!(dump.contains("marker"), "{dump}");
+    let noted = format!("\"conversation_id\":\"{second}\"");
+    assert!(dump.contains(&noted), "{dump}");
+    let noted = format!("\"conversation_id\":\"{first}\"");
+    assert!(!dump.contains(&noted), "{dump}");
+}
+
+async fn a_text_whose_token_has_to_be_made_first_is_written_down_after_that(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "hello").await.expect(201);
+    app.database
+        .execute("UPDATE users SET token = NULL, token_key_id = NULL, consumer_id = NULL")
+        .await;
+    app.cloud.sandbox.clear_requests();
+    app.cloud
+        .sandbox
+        .inject(Fault::stall(Operation::ConsumerToken));
+
+    let sms = app.sms.clone();
+    let sending = tokio::task::spawn(async move { say(&sms, "key", "marker").await });
+    eventually("a token is asked for", async || {
+        (!app.cloud.requests(Operation::ConsumerToken).is_empty()).then_some(())
+    })
+    .await;
+    assert!(!app.database.dump().await.contains("marker"));
+    sending.await.unwrap().expect_fresh(201);
 }
 
 async fn an_unknown_outcome_is_not_tried_again_and_meanwhile_the_key_is_in_use(engine: Engine) {
@@ -333,29 +442,34 @@ async fn forty_at_two_replicas_under_one_key_are_one() {
     let first = TestApp::start_with(cloud.clone(), database.clone()).await;
     let second = TestApp::start_with(cloud.clone(), database).await;
 
-    send_forty(&[first.sms, second.sms]).await;
+    let channels = [first.sms, second.sms];
+    send_forty(&channels, "opening").await;
+    // Now they know where it goes, and write that down with the claim.
+    send_forty(&channels, "second").await;
 
-    assert_eq!(texts(&cloud), ["hello"]);
+    assert_eq!(texts(&cloud), ["hello", "hello"]);
 }
 
 async fn forty_at_once_under_one_key_are_one(engine: Engine) {
     let app = TestApp::start(engine).await;
 
-    send_forty(std::slice::from_ref(&app.sms)).await;
+    let channels = std::slice::from_ref(&app.sms);
+    send_forty(channels, "opening").await;
+    send_forty(channels, "second").await;
 
-    assert_eq!(texts(&app.cloud), ["hello"]);
+    assert_eq!(texts(&app.cloud), ["hello", "hello"]);
 }
 
 /// Sends one message forty times at once, over these channels in turn, and checks that it was done once.
-async fn send_forty(channels: &[Channel]) {
+async fn send_forty(channels: &[Channel], key: &'static str) {
     let mut sends = JoinSet::new();
     for number in 0..40 {
         let channel = channels[number % channels.len()].clone();
-        sends.spawn(async move { say(&channel, "key", "hello").await });
+        sends.spawn(async move { say(&channel, key, "hello").await });
     }
     let replies = sends.join_all().await;
 
-    let settled = say(&channels[0], "key", "hello").await.expect_replay(201);
+    let settled = say(&channels[0], key, "hello").await.expect_replay(201);
     let mut fresh = 0;
     for reply in replies {
         match (reply.status, reply.headers.get("idempotency-replayed")) {
@@ -501,6 +615,106 @@ async fn a_killed_replica_leaves_its_request_to_the_repeat(engine: Engine) {
     assert_eq!(again.expect_replay(201), sent);
 }
 
+async fn a_replica_that_dies_between_claim_and_send_leaves_its_text_to_the_repeat(engine: Engine) {
+    let cloud = Cloud::start_on_system_time().await;
+    let database = Database::create(engine).await;
+    let toml = bridge_toml(&database.location, &cloud.url);
+    let (process, sms, _) = Process::serve(&toml).await;
+    sms.say("ada", "first").await.expect(201);
+    process.kill().await;
+    // The next one has to ask for a token of the app before it can send.
+    let (process, sms, _) = Process::serve(&toml).await;
+    cloud.sandbox.clear_requests();
+    cloud.sandbox.inject(Fault::stall(Operation::AppToken));
+    let unanswered = tokio::task::spawn(async move {
+        try_send(text_of_ada(&sms).header("idempotency-key", "key")).await
+    });
+    eventually("the Cloud is asked for a token", async || {
+        (!cloud.requests(Operation::AppToken).is_empty()).then_some(())
+    })
+    .await;
+
+    process.kill().await;
+    assert!(unanswered.await.unwrap().is_err());
+    assert!(cloud.requests(Operation::Send).is_empty());
+    let begun = database.dump().await;
+    let (_process, sms, _) = Process::serve(&toml).await;
+    cloud.hear(&sms);
+    cloud.sandbox.retry_now();
+
+    let reply = repeat(&sms, "key", text_of_ada).await;
+    let id = reply.body["id"].as_str().unwrap().to_owned();
+    assert!(begun.contains(&id), "another name");
+    // The Cloud tells of another user, so its silence about this text means that it did not arrive.
+    sms.say("eve", "hello").await.expect(201);
+    sent(&sms, reply).await;
+    let again = repeat(&sms, "key", text_of_ada).await.expect_replay(202);
+    assert_eq!(again["id"], id.as_str());
+    let conversations = cloud.sandbox.conversations();
+    assert_eq!(cloud.texts(&conversations[0].id), ["first", "hello"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_in_an_open_conversation_is_claimed_and_written_down_in_one() {
+    let app = TestApp::start(Engine::Postgres).await;
+    app.sms.say("ada", "hello").await.expect(201);
+    app.cloud.sandbox.clear_requests();
+    app.cloud.sandbox.inject(Fault::stall(Operation::Send));
+    let sms = app.sms.clone();
+    let sending = tokio::task::spawn(async move { say(&sms, "key", "marker").await });
+    eventually("the Cloud is asked", async || {
+        (!app.cloud.requests(Operation::Send).is_empty()).then_some(())
+    })
+    .await;
+
+    let mut connection = app.database.connection().await;
+    let row = sqlx::query_as(
+        "SELECT k.ctid::text, begun, u.user_id FROM idempotency_keys k JOIN users u ON u.id = k.user_ref",
+    );
+    let (version, begun, user_id): (String, String, String) =
+        row.fetch_one(&mut connection).await.unwrap();
+
+    // The first row of the first page, which nobody has changed yet.
+    assert_eq!(version, "(0,1)");
+    assert!(begun.contains("marker"), "{begun}");
+    assert_eq!(user_id, "ada");
+    sending.await.unwrap().expect_fresh(202);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_sent_for_a_user_who_is_erased_before_the_key_is_claimed() {
+    let app = TestApp::start(Engine::Postgres).await;
+    app.sms.say("ada", "hello").await.expect(201);
+    app.cloud.sandbox.clear_requests();
+    let mut connection = app.database.connection().await;
+    let run = async |connection: &mut PgConnection, sql: &'static str| {
+        sqlx::query(sql).execute(connection).await.unwrap();
+    };
+    run(&mut connection, "BEGIN").await;
+    run(&mut connection, "DELETE FROM users WHERE user_id = 'ada'").await;
+
+    let sms = app.sms.clone();
+    let sending = tokio::task::spawn(async move { say(&sms, "key", "marker").await });
+    let mut other = app.database.connection().await;
+    eventually("the claim waits for the erasure", async || {
+        let waiting = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        );
+        let waiting: i64 = waiting.fetch_one(&mut other).await.unwrap();
+        (waiting > 0).then_some(())
+    })
+    .await;
+    run(&mut connection, "COMMIT").await;
+
+    let refused = sending.await.unwrap();
+    refused.expect_problem(409, "idempotency-key-in-use");
+    assert!(app.cloud.requests(Operation::Send).is_empty());
+    assert!(!app.database.dump().await.contains("marker"));
+    // The user comes anew.
+    say(&app.sms, "key", "marker").await.expect_fresh(201);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_became_of_a_text_while_the_storage_was_away_is_found_out_by_its_repeat() {
     let server = tokio::task::block_in_place(Server::start);
@@ -547,7 +761,7 @@ async fn what_became_of_a_text_while_the_storage_was_away_is_found_out_by_its_re
     assert_eq!(cloud.texts(&conversation.id), ["first", "hello"]);
 }
 
-/// Makes these requests under keys of their own, kills their process while the Cloud leaves of each the SEND after so many
+/// Opens a conversation of Dan's, makes these requests under keys of their own, kills their process while the Cloud leaves of each the SEND after so many
 /// others unanswered, and gives the process after it.
 async fn die_over(
     cloud: &Cloud,
@@ -558,8 +772,9 @@ async fn die_over(
     let toml = bridge_toml(&database.location, &cloud.url);
     let (process, sms, _) = Process::serve(&toml).await;
     cloud.hear(&sms);
+    sms.say("dan", "first").await.expect(201);
     let mut unanswered = JoinSet::new();
-    let mut sends = 0;
+    let mut sends = 1;
     for &(key, request, skip) in requests {
         sends += skip as usize + 1;
         cloud.sandbox.inject(Fault {
@@ -596,6 +811,11 @@ fn json_request(channel: &Channel, path: &str, body: &Value) -> RequestBuilder {
 
 fn text_of_ada(channel: &Channel) -> RequestBuilder {
     json_request(channel, MESSAGES, &json!({"text": "hello"}))
+}
+
+/// Whose conversation is open.
+fn text_of_dan(channel: &Channel) -> RequestBuilder {
+    json_request(channel, "/v1/users/dan/messages", &json!({"text": "hello"}))
 }
 
 /// More than the Cloud takes in one message.
@@ -645,11 +865,12 @@ async fn sent(sms: &Channel, queued: Reply) -> Value {
 async fn what_a_killed_replica_had_sent_is_not_sent_again_by_the_repeat(engine: Engine) {
     let cloud = Cloud::start_on_system_time().await;
     let database = Database::create(engine).await;
-    let requests: [(&str, RequestOf, u32); 4] = [
+    let requests: [(&str, RequestOf, u32); 5] = [
         ("1", text_of_ada, 0),
         ("2", two_texts_of_bob, 1),
         ("3", file_of_cyd, 1), // after the request for a place to store it
         ("4", raw_of_ada, 0),
+        ("5", text_of_dan, 0),
     ];
 
     let (_process, sms) = die_over(&cloud, &database, &requests, true).await;
@@ -658,9 +879,11 @@ async fn what_a_killed_replica_had_sent_is_not_sent_again_by_the_repeat(engine: 
     let texts = repeat(&sms, "2", two_texts_of_bob).await;
     let file = repeat(&sms, "3", file_of_cyd).await;
     let raw = repeat(&sms, "4", raw_of_ada).await;
+    let of_dan = repeat(&sms, "5", text_of_dan).await;
     raw.expect_problem(504, "cloud-outcome-unknown");
     let id = sent(&sms, text).await["id"].clone();
     sent(&sms, texts).await;
+    sent(&sms, of_dan).await;
     let file = sent(&sms, file).await;
     assert_eq!(file["file"]["file_type"], "GIF");
 
@@ -678,27 +901,34 @@ async fn what_a_killed_replica_had_sent_is_not_sent_again_by_the_repeat(engine: 
         lengths.push(events.map(|event| text(&event.event)).collect());
     }
     lengths.sort();
-    // A file, a text and a raw one, a text in two; each once.
-    assert_eq!(lengths, [vec![0], vec![5, 3], vec![4000, 4000]]);
+    // A file, a text and a raw one, two texts of Dan's, a text in two; each once.
+    let expected = [vec![0], vec![5, 3], vec![5, 5], vec![4000, 4000]];
+    assert_eq!(lengths, expected);
 }
 
 async fn what_a_killed_replica_had_not_brought_to_the_cloud_is_sent_by_the_repeat(engine: Engine) {
     let cloud = Cloud::start_on_system_time().await;
     let database = Database::create(engine).await;
-    let requests: [(&str, RequestOf, u32); 2] = [("1", text_of_ada, 0), ("2", two_texts_of_bob, 1)];
+    let requests: [(&str, RequestOf, u32); 3] = [
+        ("1", text_of_ada, 0),
+        ("2", two_texts_of_bob, 1),
+        ("3", text_of_dan, 0),
+    ];
 
     let (_process, sms) = die_over(&cloud, &database, &requests, false).await;
     let text = repeat(&sms, "1", text_of_ada).await;
     let texts = repeat(&sms, "2", two_texts_of_bob).await;
+    let of_dan = repeat(&sms, "3", text_of_dan).await;
 
     // The Cloud tells of another user, so its silence about these means that they did not arrive.
     sms.say("eve", "hello").await.expect(201);
     sent(&sms, text).await;
+    sent(&sms, of_dan).await;
     let texts = sent(&sms, texts).await;
     assert_eq!(texts["sequences"], json!([0, 1]));
     let conversations = cloud.sandbox.conversations();
     let events = conversations.iter().flat_map(|known| &known.dialogs);
-    assert_eq!(events.map(|dialog| dialog.events.len()).sum::<usize>(), 4);
+    assert_eq!(events.map(|dialog| dialog.events.len()).sum::<usize>(), 6);
 }
 
 async fn erasing_a_user_frees_the_keys(engine: Engine) {

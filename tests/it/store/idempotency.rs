@@ -1,6 +1,8 @@
 //! Requests that bear idempotency keys.
 
-use liveperson_bridge::store::{Answer, Begun, Claim, KeyedRequest, Store};
+use liveperson_bridge::store::{
+    Answer, Begun, Claim, Holding, Intent, KeyedRequest, Store, UserRef,
+};
 use liveperson_bridge::types::idempotency::Fingerprint;
 use liveperson_bridge::types::message::MessageId;
 use tokio::task::JoinSet;
@@ -17,6 +19,14 @@ on_both_engines!(
     an_abandoned_key_is_free,
     a_request_whose_lease_ran_out_goes_on_under_its_messages_id,
     what_was_begun_is_told_to_who_takes_over,
+    what_a_claim_notes_is_told_to_who_takes_over,
+    who_takes_over_notes_nothing_with_the_claim,
+    what_is_noted_later_takes_the_place_of_what_the_claim_noted,
+    a_claim_for_a_user_who_is_gone_notes_nothing,
+    a_claim_for_a_user_who_is_gone_is_told_what_the_key_stands_for,
+    what_a_claim_notes_goes_with_its_user,
+    who_comes_with_others_under_one_key_is_alone_in_noting,
+    only_the_answer_of_who_holds_the_key_is_kept,
     nothing_is_begun_without_the_lease_or_without_the_user,
     a_renewed_lease_is_held_longer,
     a_lost_lease_settles_nothing,
@@ -52,11 +62,42 @@ fn answer(body: &str) -> Answer {
 
 /// Claims a request under a lease of 15 s.
 async fn begin(store: &Store, request: &KeyedRequest, lease_id: &str, second: i64) -> Claim {
+    begin_with(store, request, lease_id, None, second).await
+}
+
+/// The same with what is about to be sent for it.
+async fn begin_with(
+    store: &Store,
+    request: &KeyedRequest,
+    lease_id: &str,
+    intent: Option<Intent>,
+    second: i64,
+) -> Claim {
     let lease = lease(lease_id, second + 15);
     store
-        .begin_keyed(request, message_id(), &lease, at(second))
+        .begin_keyed(request, message_id(), &lease, intent, at(second))
         .await
         .unwrap()
+}
+
+fn intent(user: UserRef, body: &str) -> Intent {
+    let body = body.to_owned();
+    Intent { user, body }
+}
+
+fn begun(body: &str) -> Begun {
+    Begun {
+        body: body.to_owned(),
+        content: None,
+    }
+}
+
+#[track_caller]
+fn ours(claim: Claim) -> Holding {
+    let Claim::Ours(holding) = claim else {
+        panic!("not ours: {claim:?}");
+    };
+    holding
 }
 
 /// Answers a request about nobody.
@@ -67,7 +108,7 @@ async fn finish(store: &Store, request: &KeyedRequest, lease_id: &str, answer: &
 }
 
 fn is_new(claim: &Claim) -> bool {
-    matches!(claim, Claim::Ours { resumed: false, .. })
+    matches!(claim, Claim::Ours(Holding { resumed: false, .. }))
 }
 
 async fn an_answered_request_is_answered_so_again(engine: Engine) {
@@ -143,19 +184,18 @@ async fn a_request_whose_lease_ran_out_goes_on_under_its_messages_id(engine: Eng
     let database = Database::create(engine).await;
     let store = database.store().await;
     let request = request("sms", "k", "{}");
-    let Claim::Ours { message_id, .. } = begin(&store, &request, "l1", 0).await else {
-        panic!("not ours");
-    };
+    let message_id = ours(begin(&store, &request, "l1", 0).await).message_id;
 
     let taken_over = begin(&store, &request, "l2", 15).await;
 
-    let resumed = Claim::Ours {
+    let resumed = Holding {
         message_id,
         created_at: at(0),
         resumed: true,
         begun: None,
+        noted: false,
     };
-    assert_eq!(taken_over, resumed);
+    assert_eq!(ours(taken_over), resumed);
     assert_eq!(begin(&store, &request, "l3", 16).await, Claim::Running);
 }
 
@@ -176,17 +216,197 @@ async fn what_was_begun_is_told_to_who_takes_over(engine: Engine) {
     assert_eq!(begin(&store, &request, "l2", 29).await, Claim::Running);
     let taken_over = begin(&store, &request, "l2", 30).await;
 
-    let Claim::Ours { begun, .. } = taken_over else {
-        panic!("not ours");
-    };
-    let last = Begun {
-        body: "second".to_owned(),
-        content: None,
-    };
-    assert_eq!(begun, Some(last));
+    assert_eq!(ours(taken_over).begun, Some(begun("second")));
     // It goes with the answer.
     assert!(finish(&store, &request, "l2", &answer("done")).await);
     assert!(!database.dump().await.contains("second"));
+}
+
+async fn what_a_claim_notes_is_told_to_who_takes_over(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let request = request("sms", "k", "{}");
+    let text = r#"{"text": "Zoë 👋 \u0000"}"#;
+
+    let first = begin_with(&store, &request, "l1", Some(intent(user, text)), 0).await;
+    let meanwhile = begin(&store, &request, "l2", 14).await;
+    let taken_over = begin(&store, &request, "l2", 15).await;
+
+    let first = ours(first);
+    let expected = Holding {
+        message_id: first.message_id,
+        created_at: at(0),
+        resumed: false,
+        begun: None,
+        noted: true,
+    };
+    assert_eq!(first, expected);
+    assert_eq!(meanwhile, Claim::Running);
+    let expected = Holding {
+        resumed: true,
+        begun: Some(begun(text)),
+        noted: false,
+        ..first
+    };
+    assert_eq!(ours(taken_over), expected);
+    // It goes with the answer.
+    assert!(finish(&store, &request, "l2", &answer("done")).await);
+    assert!(!database.dump().await.contains("Zoë 👋 \\u0000"));
+}
+
+async fn who_takes_over_notes_nothing_with_the_claim(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let (noted, bare) = (request("sms", "k1", "{}"), request("sms", "k2", "{}"));
+    let first = begin_with(&store, &noted, "l1", Some(intent(user, "first")), 0).await;
+    begin(&store, &bare, "l2", 0).await;
+
+    let second = Some(intent(user, "second"));
+    let taken_over = begin_with(&store, &noted, "l3", second.clone(), 15).await;
+    let bare_taken_over = begin_with(&store, &bare, "l4", second, 15).await;
+
+    let taken_over = ours(taken_over);
+    assert_eq!(taken_over.message_id, ours(first).message_id);
+    assert_eq!(taken_over.begun, Some(begun("first")));
+    assert!(!taken_over.noted);
+    let taken_over = ours(bare_taken_over);
+    assert_eq!((taken_over.begun, taken_over.noted), (None, false));
+    assert!(!database.dump().await.contains("second"));
+}
+
+async fn what_is_noted_later_takes_the_place_of_what_the_claim_noted(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let request = request("sms", "k", "{}");
+    begin_with(&store, &request, "l1", Some(intent(user, "first")), 0).await;
+
+    let lease = lease("l1", 20);
+    let noted = store.note_begun(&request, &lease, user, "second", None);
+    assert!(noted.await.unwrap());
+
+    assert_eq!(begin(&store, &request, "l2", 19).await, Claim::Running);
+    let taken_over = ours(begin(&store, &request, "l2", 20).await);
+    assert_eq!(taken_over.begun, Some(begun("second")));
+}
+
+async fn a_claim_for_a_user_who_is_gone_notes_nothing(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let gone = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let user = store.ensure_user(&key("b"), at(0)).await.unwrap();
+    store.delete_user(gone, at(1), &erasure()).await.unwrap();
+
+    // Those who come together with it are not concerned.
+    let mut claims = JoinSet::new();
+    for number in 0..30 {
+        let store = store.clone();
+        claims.spawn(async move {
+            let name = number.to_string();
+            let user = if number % 3 == 0 { gone } else { user };
+            let intent = Some(intent(user, &format!("marker {}", number % 3)));
+            let claim = begin_with(&store, &request("sms", &name, ""), &name, intent, 2).await;
+            (number, ours(claim))
+        });
+    }
+    let claims = claims.join_all().await;
+
+    for (number, holding) in claims {
+        assert!(!holding.resumed);
+        assert_eq!(holding.noted, number % 3 != 0, "{number}");
+    }
+    let dump = database.dump().await;
+    assert!(dump.contains("marker 1"));
+    assert!(!dump.contains("marker 0"));
+    let (none, lease) = (request("sms", "0", ""), lease("0", 20));
+    let noted = store.note_begun(&none, &lease, gone, "marker 0", None);
+    assert!(!noted.await.unwrap());
+}
+
+async fn a_claim_for_a_user_who_is_gone_is_told_what_the_key_stands_for(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let gone = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    store.delete_user(gone, at(1), &erasure()).await.unwrap();
+    let (running, answered) = (request("sms", "k1", "{}"), request("sms", "k2", "{}"));
+    begin(&store, &running, "l1", 2).await;
+    begin(&store, &answered, "l2", 2).await;
+    assert!(finish(&store, &answered, "l2", &answer("done")).await);
+
+    let ask = async |request: &KeyedRequest| {
+        begin_with(&store, request, "l3", Some(intent(gone, "marker")), 3).await
+    };
+    assert_eq!(ask(&running).await, Claim::Running);
+    assert_eq!(ask(&answered).await, Claim::Answered(answer("done")));
+    let reused = request("sms", "k2", "another body");
+    assert_eq!(ask(&reused).await, Claim::Reused);
+    assert!(!database.dump().await.contains("marker"));
+}
+
+async fn what_a_claim_notes_goes_with_its_user(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let request = request("sms", "k", "{}");
+    let intent = Some(intent(user, "marker"));
+    assert!(ours(begin_with(&store, &request, "l1", intent, 0).await).noted);
+
+    store.delete_user(user, at(1), &erasure()).await.unwrap();
+
+    assert!(!database.dump().await.contains("marker"));
+    assert!(!finish(&store, &request, "l1", &answer("late")).await);
+    assert!(is_new(&begin(&store, &request, "l2", 2).await));
+}
+
+async fn who_comes_with_others_under_one_key_is_alone_in_noting(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+
+    let mut claims = JoinSet::new();
+    for number in 0..40 {
+        let store = store.clone();
+        claims.spawn(async move {
+            let lease_id = format!("l{number}");
+            let intent = Some(intent(user, &format!("marker of {number}.")));
+            begin_with(&store, &request("sms", "k", "{}"), &lease_id, intent, 0).await
+        });
+    }
+    let claims = claims.join_all().await;
+
+    let won = claims.into_iter().filter(|claim| *claim != Claim::Running);
+    let won: Vec<_> = won.map(ours).collect();
+    assert_eq!(won.len(), 1);
+    assert!(won[0].noted);
+    let taken_over = ours(begin(&store, &request("sms", "k", "{}"), "other", 15).await);
+    assert_eq!(taken_over.message_id, won[0].message_id);
+    assert_eq!(database.dump().await.matches("marker of ").count(), 1);
+}
+
+async fn only_the_answer_of_who_holds_the_key_is_kept(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let request = request("sms", "k", "{}");
+    begin(&store, &request, "l20", 0).await;
+
+    let mut answers = JoinSet::new();
+    for number in 0..40 {
+        let (store, request) = (store.clone(), request.clone());
+        answers.spawn(async move {
+            let lease_id = format!("l{number}");
+            let kept = finish(&store, &request, &lease_id, &answer(&lease_id)).await;
+            (number, kept)
+        });
+    }
+    let answers = answers.join_all().await;
+
+    for (number, kept) in answers {
+        assert_eq!(kept, number == 20, "{number}");
+    }
+    let again = begin(&store, &request, "other", 1).await;
+    assert_eq!(again, Claim::Answered(answer("l20")));
 }
 
 async fn nothing_is_begun_without_the_lease_or_without_the_user(engine: Engine) {
@@ -225,7 +445,7 @@ async fn a_renewed_lease_is_held_longer(engine: Engine) {
     assert!(renewed.unwrap());
     assert_eq!(begin(&store, &request, "l2", 29).await, Claim::Running);
     let taken_over = begin(&store, &request, "l2", 30).await;
-    assert!(matches!(taken_over, Claim::Ours { resumed: true, .. }));
+    assert!(ours(taken_over).resumed);
 }
 
 async fn a_lost_lease_settles_nothing(engine: Engine) {
@@ -307,7 +527,7 @@ async fn forty_claims_of_one_key_have_one_winner(engine: Engine) {
         }
         let claims = claims.join_all().await;
 
-        let won = claims.iter().filter(|c| matches!(c, Claim::Ours { .. }));
+        let won = claims.iter().filter(|c| matches!(c, Claim::Ours(_)));
         let running = claims.iter().filter(|c| **c == Claim::Running);
         assert_eq!((won.count(), running.count()), (1, 39));
     }
@@ -344,15 +564,9 @@ async fn many_keys_at_once_are_each_claimed_noted_and_answered(engine: Engine) {
         if number % 3 == 2 {
             assert_eq!(again, Claim::Answered(answer(&name)));
         } else {
-            let Claim::Ours {
-                resumed: true,
-                begun,
-                ..
-            } = again
-            else {
-                panic!("{number}: {again:?}");
-            };
-            assert_eq!(begun.unwrap().body, name);
+            let taken_over = ours(again);
+            assert!(taken_over.resumed, "{number}");
+            assert_eq!(taken_over.begun, Some(begun(&name)));
         }
     }
 }

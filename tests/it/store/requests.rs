@@ -363,8 +363,8 @@ async fn a_request_whose_key_was_lost_is_not_kept(engine: Engine) {
     };
     let claim = async |lease_id: &str, second| {
         let lease = lease(lease_id, second + 15);
-        let claim = store.begin_keyed(&keyed, message(1), &lease, at(second));
-        assert!(matches!(claim.await.unwrap(), Claim::Ours { .. }));
+        let claim = store.begin_keyed(&keyed, message(1), &lease, None, at(second));
+        assert!(matches!(claim.await.unwrap(), Claim::Ours(_)));
     };
     let keep = async |lease_id: &str| {
         let lease = lease(lease_id, 60);
@@ -386,7 +386,9 @@ async fn a_request_whose_key_was_lost_is_not_kept(engine: Engine) {
     assert_eq!(keep("l2").await, Keeping::Kept);
     assert!(store.first_request(user).await.unwrap().is_some());
     let lease = lease("l3", 74);
-    let claim = store.begin_keyed(&keyed, message(2), &lease, at(59)).await;
+    let claim = store
+        .begin_keyed(&keyed, message(2), &lease, None, at(59))
+        .await;
     assert_eq!(claim.unwrap(), Claim::Running);
 }
 

@@ -1,0 +1,143 @@
+//! The steps in PostgreSQL: arrays of columns, which it takes apart for less than it does JSON.
+//!
+//! How long the arrays are is hidden from it (`SELECT`): it would make a plan for each length.
+
+use sqlx::PgPool;
+use sqlx::types::Json;
+
+use super::{Begin, Finish, Hashed, Note, begin};
+use crate::store::idempotency::{ClaimedRow, KeyedRequest};
+use crate::store::postgres::Lent;
+use crate::store::{Error, Lease, Store};
+use crate::types::ids::UserKey;
+
+/// Users are held until the commit, so that one who is being erased is gone rather than named by a row, and before any key, as
+/// by all others.
+const BEGIN: &str = begin!(
+    "SELECT k.* FROM unnest((SELECT $1::text[]), (SELECT $2::bytea[]), (SELECT $3::bytea[]), (SELECT $4::text[]),
+                            (SELECT $5::text[]), (SELECT $6::bigint[]), (SELECT $7::bigint[]), (SELECT $8::bigint[]),
+                            (SELECT $9::text[]))
+          AS k (channel_id, key, fingerprint, message_id, lease_id, lease_until, created_at, user_ref, begun)
+     WHERE k.user_ref = ANY (ARRAY(SELECT id FROM users WHERE id = ANY (ARRAY(SELECT unnest($8::bigint[])))
+                                   ORDER BY id FOR KEY SHARE))
+        OR k.user_ref IS NULL"
+);
+
+/// Users are found one by one (`OFFSET 0`), so by index whatever PostgreSQL expects of the tables.
+const NOTE: &str =
+    "UPDATE idempotency_keys AS known
+     SET lease_until = k.lease_until, user_ref = k.user_ref, begun = k.begun, content = NULL
+     FROM unnest((SELECT $1::text[]), (SELECT $2::bytea[]), (SELECT $3::text[]), (SELECT $4::bigint[]),
+                 (SELECT $5::bigint[]), (SELECT $6::text[]))
+          WITH ORDINALITY AS k (channel_id, key, lease_id, lease_until, user_ref, begun, place)
+     CROSS JOIN LATERAL (SELECT 1 FROM users WHERE id = k.user_ref OFFSET 0) AS u
+     WHERE known.channel_id = k.channel_id AND known.key = k.key AND known.lease_id = k.lease_id
+     RETURNING k.place - 1";
+
+const FINISH: &str =
+    "UPDATE idempotency_keys AS known
+     SET status = k.status, headers = k.headers, body = k.body, lease_id = NULL, lease_until = NULL, begun = NULL,
+         content = NULL, user_ref = u.id
+     FROM unnest((SELECT $1::text[]), (SELECT $2::bytea[]), (SELECT $3::text[]), (SELECT $4::bigint[]),
+                 (SELECT $5::jsonb[]), (SELECT $6::text[]), (SELECT $7::text[]), (SELECT $8::text[]),
+                 (SELECT $9::text[]))
+          WITH ORDINALITY AS k (channel_id, key, lease_id, status, headers, body, account_id, namespace, user_id, place)
+     LEFT JOIN LATERAL (SELECT id FROM users
+                        WHERE account_id = k.account_id AND namespace = k.namespace AND user_id = k.user_id
+                        OFFSET 0) AS u ON TRUE
+     WHERE known.channel_id = k.channel_id AND known.key = k.key AND known.lease_id = k.lease_id
+       AND (k.account_id IS NULL OR u.id IS NOT NULL)
+     RETURNING k.place - 1";
+
+/// The names of the keys of questions, for the columns of a statement.
+struct Keys<'a> {
+    channels: Vec<&'a str>,
+    hashes: Vec<&'a [u8]>,
+    leases: Vec<&'a str>,
+}
+
+impl<'a> Keys<'a> {
+    fn of<Q>(
+        questions: &'a [Hashed<'_, Q>],
+        names: impl Fn(&'a Q) -> (&'a KeyedRequest, &'a Lease),
+    ) -> Self {
+        let (mut channels, mut hashes, mut leases) = (Vec::new(), Vec::new(), Vec::new());
+        for Hashed { hash, question } in questions {
+            let (request, lease) = names(question);
+            channels.push(request.channel_id.as_str());
+            hashes.push(&hash[..]);
+            leases.push(lease.id.as_str());
+        }
+        Self {
+            channels,
+            hashes,
+            leases,
+        }
+    }
+}
+
+/// What each question has, for a column of a statement.
+fn column<'a, Q, T>(questions: &'a [Hashed<'_, Q>], of: impl Fn(&'a Q) -> T) -> Vec<T> {
+    questions.iter().map(|it| of(it.question)).collect()
+}
+
+pub(super) async fn begin(
+    store: &Store,
+    pool: &PgPool,
+    questions: &[Hashed<'_, Begin>],
+) -> Result<Vec<ClaimedRow>, Error> {
+    let keys = Keys::of(questions, |it| (&it.request, &it.lease));
+    let rows = sqlx::query_as(BEGIN)
+        .bind(keys.channels)
+        .bind(keys.hashes)
+        .bind(column(questions, |it| it.request.fingerprint.as_bytes()))
+        .bind(column(questions, |it| it.message_id.to_string()))
+        .bind(keys.leases)
+        .bind(column(questions, |it| it.lease.until.timestamp_millis()))
+        .bind(column(questions, |it| it.now.timestamp_millis()))
+        .bind(column(questions, |it| {
+            it.intent.as_ref().map(|intent| intent.user.0)
+        }))
+        .bind(column(questions, |it| {
+            it.intent.as_ref().map(|intent| intent.body.as_str())
+        }));
+    Lent::run(pool, &store.health, async |db| rows.fetch_all(db).await).await
+}
+
+/// The places of those who still hold their keys.
+pub(super) async fn note(
+    store: &Store,
+    pool: &PgPool,
+    questions: &[Hashed<'_, Note>],
+) -> Result<Vec<i64>, Error> {
+    let keys = Keys::of(questions, |it| (&it.request, &it.lease));
+    let rows = sqlx::query_scalar(NOTE)
+        .bind(keys.channels)
+        .bind(keys.hashes)
+        .bind(keys.leases)
+        .bind(column(questions, |it| it.lease.until.timestamp_millis()))
+        .bind(column(questions, |it| it.user.0))
+        .bind(column(questions, |it| it.body.as_str()));
+    Lent::run(pool, &store.health, async |db| rows.fetch_all(db).await).await
+}
+
+/// The places of those whose answers are kept.
+pub(super) async fn finish(
+    store: &Store,
+    pool: &PgPool,
+    questions: &[Hashed<'_, Finish>],
+) -> Result<Vec<i64>, Error> {
+    let keys = Keys::of(questions, |it| (&it.request, &it.lease));
+    let user = |of: fn(&UserKey) -> &str| column(questions, |it| it.user.as_ref().map(of));
+    let rows = sqlx::query_scalar(FINISH)
+        .bind(keys.channels)
+        .bind(keys.hashes)
+        .bind(keys.leases)
+        .bind(column(questions, |it| i64::from(it.answer.status)))
+        .bind(column(questions, |it| Json(&it.answer.headers)))
+        .bind(column(questions, |it| it.answer.body.as_str()))
+        .bind(user(|user| user.account_id.as_str()))
+        .bind(user(|user| user.namespace.as_str()))
+        .bind(user(|user| user.user_id.as_str()));
+    Lent::run(pool, &store.health, async |db| rows.fetch_all(db).await).await
+}

@@ -1,0 +1,163 @@
+//! The steps in SQLite: one statement each for all that come together, since each costs the way to another thread and back.
+//!
+//! A statement is given its questions as one JSON array of arrays and, since JSON has no bytes, hashes beside it, one after the
+//! other in their order.
+
+use std::collections::HashSet;
+
+use serde_json::{Value, json};
+
+use super::{Begin, Finish, Hashed, Note, begin};
+use crate::store::idempotency::ClaimedRow;
+use crate::store::sqlite::Sqlite;
+use crate::store::{Error, Store};
+use crate::types::ids::UserKey;
+
+const BEGIN: &str = begin!(
+    "SELECT value ->> 0, substr($2, 1 + 32 * key, 32), substr($3, 1 + 32 * key, 32), value ->> 1, value ->> 2,
+            value ->> 3, value ->> 4, value ->> 5, value ->> 6
+     FROM json_each($1)
+     WHERE value ->> 5 IS NULL OR EXISTS (SELECT 1 FROM users WHERE id = value ->> 5)"
+);
+
+const NOTE: &str = "UPDATE idempotency_keys AS known
+     SET lease_until = k.value ->> 2, user_ref = u.id, begun = k.value ->> 4, content = NULL
+     FROM json_each($1) AS k JOIN users AS u ON u.id = k.value ->> 3
+     WHERE known.channel_id = k.value ->> 0 AND known.key = substr($2, 1 + 32 * k.key, 32)
+       AND known.lease_id = k.value ->> 1
+     RETURNING lease_id";
+
+const FINISH: &str =
+    "UPDATE idempotency_keys AS known
+     SET status = k.value ->> 2, headers = k.value ->> 3, body = k.value ->> 4, lease_id = NULL, lease_until = NULL,
+         begun = NULL, content = NULL, user_ref = u.id
+     FROM json_each($1) AS k
+     LEFT JOIN users AS u
+       ON u.account_id = k.value ->> 5 AND u.namespace = k.value ->> 6 AND u.user_id = k.value ->> 7
+     WHERE known.channel_id = k.value ->> 0 AND known.key = substr($2, 1 + 32 * k.key, 32)
+       AND known.lease_id = k.value ->> 1 AND (k.value ->> 5 IS NULL OR u.id IS NOT NULL)
+     RETURNING channel_id, key";
+
+/// A question as its members.
+fn rows<Q>(questions: &[Hashed<'_, Q>], row: impl Fn(&Q) -> Value) -> String {
+    let rows: Value = questions.iter().map(|it| row(it.question)).collect();
+    rows.to_string()
+}
+
+/// The hashes of the keys.
+fn hashes<Q>(questions: &[Hashed<'_, Q>]) -> Vec<u8> {
+    questions.iter().flat_map(|it| it.hash).collect()
+}
+
+pub(super) async fn begin(
+    store: &Store,
+    sqlite: &Sqlite,
+    questions: &[Hashed<'_, Begin>],
+) -> Result<Vec<ClaimedRow>, Error> {
+    let fingerprints = questions
+        .iter()
+        .flat_map(|it| it.question.request.fingerprint.as_bytes());
+    let fingerprints: Vec<_> = fingerprints.copied().collect();
+    let questions_as_rows = rows(questions, |it| {
+        let intent = it.intent.as_ref();
+        json!([
+            it.request.channel_id,
+            it.message_id.to_string(),
+            it.lease.id,
+            it.lease.until.timestamp_millis(),
+            it.now.timestamp_millis(),
+            intent.map(|intent| intent.user.0),
+            intent.map(|intent| &intent.body),
+        ])
+    });
+    let rows = sqlx::query_as(BEGIN)
+        .bind(questions_as_rows)
+        .bind(hashes(questions))
+        .bind(fingerprints)
+        .fetch_all(sqlite.writer());
+    store.health.note(rows.await)
+}
+
+/// The places of those who still hold their keys.
+pub(super) async fn note(
+    store: &Store,
+    sqlite: &Sqlite,
+    questions: &[Hashed<'_, Note>],
+) -> Result<Vec<i64>, Error> {
+    let questions_as_rows = rows(questions, |it| {
+        json!([
+            it.request.channel_id,
+            it.lease.id,
+            it.lease.until.timestamp_millis(),
+            it.user.0,
+            it.body,
+        ])
+    });
+    let noted = sqlx::query_scalar(NOTE)
+        .bind(questions_as_rows)
+        .bind(hashes(questions))
+        .fetch_all(sqlite.writer());
+    let noted: Vec<String> = store.health.note(noted.await)?;
+    let noted: HashSet<_> = noted.into_iter().collect();
+    let places = (0..).zip(questions);
+    let held = places.filter(|(_, it)| noted.contains(&it.question.lease.id));
+    Ok(held.map(|(place, _)| place).collect())
+}
+
+/// The places of those whose answers are kept.
+pub(super) async fn finish(
+    store: &Store,
+    sqlite: &Sqlite,
+    questions: &[Hashed<'_, Finish>],
+) -> Result<Vec<i64>, Error> {
+    let keys: HashSet<_> = questions.iter().map(key).collect();
+    // A row that is answered does not say by whom. So where two answer under one key, all are asked one by one.
+    let at_once = if keys.len() == questions.len() {
+        questions.len()
+    } else {
+        1
+    };
+    let mut places = Vec::new();
+    for (first, some) in (0..).step_by(at_once).zip(questions.chunks(at_once)) {
+        let kept = finish_some(store, sqlite, some).await?;
+        let some = (first..).zip(some);
+        let kept = some.filter(|(_, it)| kept.contains(&key(it)));
+        places.extend(kept.map(|(place, _)| place));
+    }
+    Ok(places)
+}
+
+/// The keys of those whose answers are kept, no two of whom have the same one.
+async fn finish_some(
+    store: &Store,
+    sqlite: &Sqlite,
+    questions: &[Hashed<'_, Finish>],
+) -> Result<HashSet<Key>, Error> {
+    let user = |it: &Finish, of: fn(&UserKey) -> &str| it.user.as_ref().map(of).map(str::to_owned);
+    let questions_as_rows = rows(questions, |it| {
+        json!([
+            it.request.channel_id,
+            it.lease.id,
+            it.answer.status,
+            json!(it.answer.headers).to_string(),
+            it.answer.body,
+            user(it, |user| user.account_id.as_str()),
+            user(it, |user| user.namespace.as_str()),
+            user(it, |user| user.user_id.as_str()),
+        ])
+    });
+    let kept = sqlx::query_as(FINISH)
+        .bind(questions_as_rows)
+        .bind(hashes(questions))
+        .fetch_all(sqlite.writer());
+    let kept: Vec<Key> = store.health.note(kept.await)?;
+    Ok(kept.into_iter().collect())
+}
+
+/// A channel, and the hash of a key of it.
+type Key = (String, Vec<u8>);
+
+fn key(finish: &Hashed<'_, Finish>) -> Key {
+    let channel_id = finish.question.request.channel_id.as_str().to_owned();
+    (channel_id, finish.hash.to_vec())
+}
