@@ -41,7 +41,7 @@ const MAX_CONTENT: usize = 256 * 1024 * 1024;
 
 /// 1 min: longer than any try takes and than the Cloud's clock may be off, so that what was sent before a try that nobody
 /// knows the outcome of is not taken for it.
-const RECENT: Duration = Duration::from_mins(1);
+const RECENT_SECONDS: u32 = 60;
 
 /// How many sent messages are remembered at most.
 const RECENT_MESSAGES: usize = 100_000;
@@ -202,15 +202,17 @@ pub(super) struct Recent {
     sent: Mutex<VecDeque<Sent>>,
     /// Makes one number of user and dialog: a hundred thousand of their names would be ten megabytes.
     hasher: RandomState,
+    begun: Instant,
 }
 
-/// A message that was sent.
+/// A message that was sent, in 16 bytes.
 #[derive(Debug)]
 struct Sent {
-    at: Instant,
     /// Hash of its user and dialog.
     place: u64,
     sequence: Sequence,
+    /// Seconds after the first could be.
+    at: u32,
 }
 
 impl Default for Recent {
@@ -219,6 +221,7 @@ impl Default for Recent {
             // The room is only taken as it is used, and never moved.
             sent: Mutex::new(VecDeque::with_capacity(RECENT_MESSAGES)),
             hasher: RandomState::new(),
+            begun: Instant::now(),
         }
     }
 }
@@ -226,17 +229,16 @@ impl Default for Recent {
 impl Recent {
     pub(super) fn add(&self, user: UserRef, dialog_id: &str, sequence: Sequence) {
         let place = self.hasher.hash_one((user, dialog_id));
-        let at = Instant::now();
+        let at = u32::try_from(self.begun.elapsed().as_secs()).unwrap_or(u32::MAX);
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        while sent.len() >= RECENT_MESSAGES
-            || sent.front().is_some_and(|oldest| at - oldest.at > RECENT)
-        {
+        let is_old = |oldest: &Sent| at.saturating_sub(oldest.at) > RECENT_SECONDS;
+        while sent.len() >= RECENT_MESSAGES || sent.front().is_some_and(is_old) {
             sent.pop_front();
         }
         sent.push_back(Sent {
-            at,
             place,
             sequence,
+            at,
         });
     }
 

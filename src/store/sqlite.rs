@@ -28,6 +28,9 @@ const LOOK_UP_CACHE: &str = "-8192";
 /// 512 KiB: pages that each of the readers keeps.
 const READER_CACHE: &str = "-512";
 
+/// 1 MiB: pages that the writer keeps.
+const WRITER_CACHE: &str = "-1024";
+
 /// The embedded database.
 #[derive(Debug, Clone)]
 pub(super) struct Sqlite {
@@ -58,8 +61,10 @@ impl Sqlite {
                 .acquire_timeout(QUEUE_LIMIT)
                 .test_before_acquire(false)
         };
-        let writer = pool(1).connect_with(options.clone()).await?;
-        let reading = |cache| options.clone().read_only(true).pragma("cache_size", cache);
+        let with_cache = |size| options.clone().pragma("cache_size", size);
+        let reading = |size| with_cache(size).read_only(true);
+        // The first to connect, since it makes the file.
+        let writer = pool(1).connect_with(with_cache(WRITER_CACHE)).await?;
         let readers = pool(READERS).connect_with(reading(READER_CACHE)).await?;
         let look_ups = pool(1).connect_with(reading(LOOK_UP_CACHE)).await?;
         Ok(Self {
