@@ -20,13 +20,12 @@ const QUEUE_LIMIT: Duration = Duration::from_secs(5);
 /// Readers that may run beside each other and beside the writer (WAL).
 const READERS: u32 = 3;
 
-/// 8 MiB: pages that the look-ups of messages keep, which are those between the roots and the leaves of the indexes of a million
-/// users. There is one connection for them: look-ups that come at the same time go together, and others would hold the same pages
-/// again.
-const LOOK_UP_CACHE: &str = "-8192";
+/// 2 MiB: pages that the look-ups of messages keep, more than a hundred thousand users need above the leaves of their indexes. There
+/// is one connection for them: look-ups that come at the same time go together, and others would hold the same pages again.
+const LOOK_UP_CACHE: &str = "-2048";
 
-/// 512 KiB: pages that each of the readers keeps.
-const READER_CACHE: &str = "-512";
+/// 256 KiB: pages that each of the readers keeps.
+const READER_CACHE: &str = "-256";
 
 /// 1 MiB: pages that the writer keeps.
 const WRITER_CACHE: &str = "-1024";
