@@ -6,9 +6,9 @@ use sqlx::PgPool;
 use sqlx::types::Json;
 
 use super::{Begin, Finish, Hashed, Note, begin};
-use crate::store::idempotency::{ClaimedRow, KeyedRequest};
+use crate::store::idempotency::ClaimedRow;
 use crate::store::postgres::Lent;
-use crate::store::{Error, Lease, Store};
+use crate::store::{Error, Store};
 use crate::types::ids::UserKey;
 
 /// Users are held until the commit, so that one who is being erased is gone rather than named by a row, and before any key, as
@@ -49,36 +49,14 @@ const FINISH: &str =
        AND (k.account_id IS NULL OR u.id IS NOT NULL)
      RETURNING k.place - 1";
 
-/// The names of the keys of questions, for the columns of a statement.
-struct Keys<'a> {
-    channels: Vec<&'a str>,
-    hashes: Vec<&'a [u8]>,
-    leases: Vec<&'a str>,
-}
-
-impl<'a> Keys<'a> {
-    fn of<Q>(
-        questions: &'a [Hashed<'_, Q>],
-        names: impl Fn(&'a Q) -> (&'a KeyedRequest, &'a Lease),
-    ) -> Self {
-        let (mut channels, mut hashes, mut leases) = (Vec::new(), Vec::new(), Vec::new());
-        for Hashed { hash, question } in questions {
-            let (request, lease) = names(question);
-            channels.push(request.channel_id.as_str());
-            hashes.push(&hash[..]);
-            leases.push(lease.id.as_str());
-        }
-        Self {
-            channels,
-            hashes,
-            leases,
-        }
-    }
-}
-
 /// What each question has, for a column of a statement.
 fn column<'a, Q, T>(questions: &'a [Hashed<'_, Q>], of: impl Fn(&'a Q) -> T) -> Vec<T> {
     questions.iter().map(|it| of(it.question)).collect()
+}
+
+/// The hashes of the keys, for another.
+fn hashes<'a, Q>(questions: &'a [Hashed<'_, Q>]) -> Vec<&'a [u8]> {
+    questions.iter().map(|it| &it.hash[..]).collect()
 }
 
 pub(super) async fn begin(
@@ -86,13 +64,12 @@ pub(super) async fn begin(
     pool: &PgPool,
     questions: &[Hashed<'_, Begin>],
 ) -> Result<Vec<ClaimedRow>, Error> {
-    let keys = Keys::of(questions, |it| (&it.request, &it.lease));
     let rows = sqlx::query_as(BEGIN)
-        .bind(keys.channels)
-        .bind(keys.hashes)
+        .bind(column(questions, |it| it.request.channel_id.as_str()))
+        .bind(hashes(questions))
         .bind(column(questions, |it| it.request.fingerprint.as_bytes()))
         .bind(column(questions, |it| it.message_id.to_string()))
-        .bind(keys.leases)
+        .bind(column(questions, |it| it.lease.id.as_str()))
         .bind(column(questions, |it| it.lease.until.timestamp_millis()))
         .bind(column(questions, |it| it.now.timestamp_millis()))
         .bind(column(questions, |it| {
@@ -110,11 +87,10 @@ pub(super) async fn note(
     pool: &PgPool,
     questions: &[Hashed<'_, Note>],
 ) -> Result<Vec<i64>, Error> {
-    let keys = Keys::of(questions, |it| (&it.request, &it.lease));
     let rows = sqlx::query_scalar(NOTE)
-        .bind(keys.channels)
-        .bind(keys.hashes)
-        .bind(keys.leases)
+        .bind(column(questions, |it| it.request.channel_id.as_str()))
+        .bind(hashes(questions))
+        .bind(column(questions, |it| it.lease.id.as_str()))
         .bind(column(questions, |it| it.lease.until.timestamp_millis()))
         .bind(column(questions, |it| it.user.0))
         .bind(column(questions, |it| it.body.as_str()));
@@ -127,12 +103,11 @@ pub(super) async fn finish(
     pool: &PgPool,
     questions: &[Hashed<'_, Finish>],
 ) -> Result<Vec<i64>, Error> {
-    let keys = Keys::of(questions, |it| (&it.request, &it.lease));
     let user = |of: fn(&UserKey) -> &str| column(questions, |it| it.user.as_ref().map(of));
     let rows = sqlx::query_scalar(FINISH)
-        .bind(keys.channels)
-        .bind(keys.hashes)
-        .bind(keys.leases)
+        .bind(column(questions, |it| it.request.channel_id.as_str()))
+        .bind(hashes(questions))
+        .bind(column(questions, |it| it.lease.id.as_str()))
         .bind(column(questions, |it| i64::from(it.answer.status)))
         .bind(column(questions, |it| Json(&it.answer.headers)))
         .bind(column(questions, |it| it.answer.body.as_str()))
