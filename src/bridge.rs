@@ -27,6 +27,7 @@ mod outcomes;
 mod ratings;
 mod raw;
 mod receipts;
+mod recent;
 mod requests;
 mod retention;
 mod rotation;
@@ -77,7 +78,7 @@ use crate::types::ids::{AccountId, ChannelId, ConversationId, Namespace, UserId,
 use crate::types::trace::Trace;
 use backlog::Backlogs;
 use openings::Openings;
-use requests::Recent;
+use recent::Recent;
 
 /// The use cases over their parts; a clone is one count.
 #[derive(Debug, Clone)]
