@@ -4,6 +4,7 @@
 
 mod connections;
 mod serving;
+mod unread;
 
 use std::collections::HashMap;
 use std::sync::Arc;

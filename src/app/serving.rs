@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connections::{Connection, Connections};
+use super::unread::Unread;
 
 /// 75 s: what a request's head may take, and how long a connection may be idle: longer than load balancers keep one (60 s), so
 /// that none sends a request on a connection that is just being closed.
@@ -48,12 +49,17 @@ async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
     stopping: CancellationToken,
 ) {
     let traffic = stream.traffic();
+    let unread = Unread::default();
     let router = TowerToHyperService::new(router);
     let service = service_fn(|request: Request<Incoming>| {
         let busy = traffic.begin();
-        let answer = router.call(request);
+        let answer = router.call(unread.lend(request));
+        let unread = &unread;
         async move {
-            let answer = answer.await;
+            let mut answer = answer.await;
+            if let Ok(answer) = &mut answer {
+                unread.settle(answer).await;
+            }
             drop(busy);
             answer
         }
@@ -88,28 +94,46 @@ async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
 
 #[cfg(test)]
 mod tests {
-    use axum::routing::get;
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use axum::routing::{get, post};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::Notify;
     use tokio::time::{interval, timeout};
 
     use super::*;
 
     const LONG: Duration = Duration::from_secs(20);
 
-    #[tokio::test]
-    async fn a_head_that_goes_on_for_ever_is_cut_and_an_answer_is_not() {
+    /// Serves a router; gives where.
+    async fn served(router: Router, head: Duration) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let connections = Connections::new(listener, 9, LONG, std::future::pending());
+        #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
+        tokio::spawn(serve(connections, router, head));
+        address
+    }
+
+    /// Reads one answer, whose body is `no`.
+    async fn answer(stream: &mut TcpStream) -> String {
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\nno") {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+        }
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_head_that_goes_on_for_ever_is_cut_and_an_answer_is_not() {
         let head = Duration::from_millis(300);
         let slow = async move || {
             tokio::time::sleep(head * 2).await;
             "ok"
         };
-        let router = Router::new().route("/", get(slow));
-        let connections = Connections::new(listener, 9, LONG, std::future::pending());
-        #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
-        tokio::spawn(serve(connections, router, head));
+        let address = served(Router::new().route("/", get(slow)), head).await;
 
         let (mut reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
         writer.write_all(b"GET / HTTP/1.1\r\nx: ").await.unwrap();
@@ -134,5 +158,71 @@ mod tests {
         let mut answer = String::new();
         patient.read_to_string(&mut answer).await.unwrap();
         assert!(answer.ends_with("ok"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_short_body_that_is_not_read_does_not_end_its_connection() {
+        let begun = Arc::new(Notify::new());
+        let beginning = Arc::clone(&begun);
+        let refusing = async move || {
+            beginning.notify_one();
+            "no"
+        };
+        let address = served(Router::new().route("/", post(refusing)), LONG).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+
+        for framing in ["Content-Length: 4", "Transfer-Encoding: chunked"] {
+            let head = format!("POST / HTTP/1.1\r\nHost: bridge\r\n{framing}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            timeout(LONG, begun.notified()).await.unwrap();
+            let body: &[u8] = match framing {
+                "Content-Length: 4" => b"body",
+                _ => b"4\r\nbody\r\n0\r\n\r\n",
+            };
+            stream.write_all(body).await.unwrap();
+
+            let answer = timeout(LONG, answer(&mut stream)).await.unwrap();
+
+            assert!(!answer.contains("connection"), "{framing}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_sends_more_than_is_read_is_told_that_the_connection_ends() {
+        let address = served(Router::new().route("/", post(async || "no")), LONG).await;
+
+        for framing in ["Content-Length: 2000000", "Transfer-Encoding: chunked"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let head = format!("POST / HTTP/1.1\r\nHost: bridge\r\n{framing}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            if framing.ends_with("chunked") {
+                let chunk = format!("{:x}\r\n{}\r\n", 100_000, "x".repeat(100_000));
+                stream.write_all(chunk.as_bytes()).await.unwrap();
+            }
+
+            let answer = timeout(LONG, answer(&mut stream)).await.unwrap();
+
+            assert!(
+                answer.contains("\r\nconnection: close\r\n"),
+                "{framing}: {answer}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_cannot_be_read_ends_its_connection_and_says_so() {
+        let reading = async |body: axum::body::Bytes| drop(body);
+        let address = served(Router::new().route("/", post(reading)), LONG).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+
+        let request =
+            b"POST / HTTP/1.1\r\nHost: bridge\r\nTransfer-Encoding: chunked\r\n\r\nno\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        let read = timeout(LONG, stream.read_to_string(&mut answer)).await;
+        read.unwrap().unwrap();
+
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
     }
 }

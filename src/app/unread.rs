@@ -1,0 +1,123 @@
+//! What of a request's body no handler has read: one that is refused at its head, say.
+//!
+//! A connection bears its next request after the whole body of the one before. So a rest that is short is read and dropped,
+//! and of any other the answer says that the connection ends with it: a client that does not hear so, or a load balancer,
+//! sends its next request on a connection that is just being closed, and that request fails.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body;
+use axum::http::{Request, Response, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::{Bytes, Incoming};
+use tokio::time::timeout;
+
+/// 64 KiB: what is read for nobody, so that a connection is kept; most bodies that are refused are messages.
+const SHORT: usize = 64 * 1024;
+
+/// 1 s: how long a short rest may take to arrive; most of them are there already.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What was not read of the request that a connection bears; nothing of nearly all.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Unread(Arc<Mutex<Option<Rest>>>);
+
+#[derive(Debug)]
+enum Rest {
+    Of(Incoming),
+    /// It ends nowhere: its framing is wrong, or the other side went away.
+    Endless,
+}
+
+/// A body that is given back if it is dropped before its end.
+#[derive(Debug)]
+pub(super) struct Lent {
+    body: Option<Incoming>,
+    owner: Unread,
+}
+
+impl Unread {
+    /// The request, whose body is given back if it is not read.
+    pub(super) fn lend(&self, request: Request<Incoming>) -> Request<Lent> {
+        request.map(|body| Lent {
+            body: Some(body),
+            owner: self.clone(),
+        })
+    }
+
+    /// Makes the connection ready for its next request, or has the answer say that there will be none.
+    pub(super) async fn settle<B>(&self, answer: &mut Response<B>) {
+        let Some(rest) = self.swap(None) else {
+            return;
+        };
+        let is_over = match rest {
+            Rest::Of(body) => is_read_to_its_end(body).await,
+            Rest::Endless => false,
+        };
+        if !is_over {
+            let close = header::HeaderValue::from_static("close");
+            answer.headers_mut().insert(header::CONNECTION, close);
+        }
+    }
+
+    fn swap(&self, rest: Option<Rest>) -> Option<Rest> {
+        let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *place, rest)
+    }
+}
+
+/// Reads a rest if it is short and arrives soon.
+async fn is_read_to_its_end(rest: Incoming) -> bool {
+    // Who says that it is long is not kept waiting for his answer.
+    if rest.size_hint().lower() > SHORT as u64 {
+        return false;
+    }
+    let reading = body::to_bytes(body::Body::new(rest), SHORT);
+    timeout(PATIENCE, reading).await.is_ok_and(|it| it.is_ok())
+}
+
+impl Body for Lent {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let frame = Pin::new(body).poll_frame(context);
+        match &frame {
+            Poll::Ready(None) => self.body = None,
+            Poll::Ready(Some(Err(_))) => {
+                self.body = None;
+                self.owner.swap(Some(Rest::Endless));
+            }
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let body = self.body.as_ref();
+        body.map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(rest) = self.body.take()
+            && !rest.is_end_stream()
+        {
+            self.owner.swap(Some(Rest::Of(rest)));
+        }
+    }
+}
