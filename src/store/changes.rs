@@ -19,6 +19,7 @@ use chrono::{DateTime, Utc};
 
 use super::log::append;
 use super::requests::hear_echoes;
+use super::users::hold;
 use super::{Echo, Error, HostedFile, NewEvent, Store, UserRef, run};
 use crate::types::conversation::{Announced, ConversationChange};
 use crate::types::file::FileId;
@@ -27,7 +28,7 @@ use crate::types::trace::Parent;
 use applying::settle;
 pub(super) use keeping::forget_changes;
 use keeping::keep;
-use matching::{look_up, see, take_kept};
+use matching::{KeptRow, look_up, see, take_kept};
 
 /// A change that a notification tells of.
 #[derive(Debug, Clone)]
@@ -188,6 +189,12 @@ impl Store {
         });
         let changes: Vec<_> = kept_changes.chain(fresh_changes).collect();
         let (known, mut conversations) = look_up(&mut tx, &places).await?;
+        let changes_state = arrivals.iter().any(|arrival| arrival.open.is_some())
+            || kept.iter().any(KeptRow::is_of_state);
+        if changes_state {
+            // All of them: echoes hold some of the others, in the same order.
+            hold(&mut tx, conversations.values().map(|known| known.user)).await?;
+        }
 
         let mut admission = Admission {
             fates: vec![Fate::Duplicate; arrivals.len()],

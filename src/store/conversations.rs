@@ -5,7 +5,7 @@ use sqlx::types::Json;
 
 use super::dialogs::CLOSE_DIALOGS;
 use super::tx::{Tx, on};
-use super::users::RELEASE_LANE;
+use super::users::{RELEASE_LANE, hold, hold_user_of};
 use super::{Error, Lease, Store, UserRef, run};
 use crate::types::conversation::{CloseReason, Conversation, CurrentDialog, Features, State};
 use crate::types::ids::{ChannelId, ConversationId, UserKey};
@@ -76,6 +76,7 @@ impl Store {
         let id = opened.conversation.id.as_str();
         let at = opened.at.timestamp_millis();
         let mut tx = self.begin().await?;
+        hold(&mut tx, std::iter::once(opened.user)).await?;
         if let Some(replaced) = opened.replaced {
             close(&mut tx, replaced, at, None).await?;
         }
@@ -165,6 +166,7 @@ impl Store {
         reason: Option<&CloseReason>,
     ) -> Result<bool, Error> {
         let mut tx = self.begin().await?;
+        hold_user_of(&mut tx, id.as_str()).await?;
         let was_open = close(&mut tx, id, at.timestamp_millis(), reason).await?;
         tx.commit().await?;
         Ok(was_open)
@@ -181,24 +183,27 @@ impl Store {
         user: UserRef,
         id: &ConversationId,
     ) -> Result<bool, Error> {
-        let rows = run!(self, writer, |db| {
+        let mut tx = self.begin().await?;
+        hold(&mut tx, std::iter::once(user)).await?;
+        let rows = on!(tx, |db| {
             sqlx::query(
-            "UPDATE conversations SET closed_at = NULL, close_reason = NULL
-             WHERE id = $1 AND user_ref = $2
-               AND NOT EXISTS (SELECT 1 FROM conversations WHERE user_ref = $2 AND closed_at IS NULL)",
-        )
-        .bind(id.as_str())
-        .bind(user.0)
-        .execute(db)
-        .await?
-        .rows_affected()
+                "UPDATE conversations SET closed_at = NULL, close_reason = NULL
+                 WHERE id = $1 AND user_ref = $2
+                   AND NOT EXISTS (SELECT 1 FROM conversations WHERE user_ref = $2 AND closed_at IS NULL)",
+            )
+            .bind(id.as_str())
+            .bind(user.0)
+            .execute(db)
+            .await?
+            .rows_affected()
         });
+        tx.commit().await?;
         Ok(rows == 1)
     }
 }
 
 /// Notes that a conversation has ended at `at`, in milliseconds since the epoch, with its dialogs; says whether it was
-/// open until now.
+/// open until now. The user is held.
 async fn close(
     tx: &mut Tx,
     id: &ConversationId,

@@ -4,7 +4,9 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Error, Store, run};
+use super::tx::on;
+use super::users::hold_user_of;
+use super::{Error, Store};
 use crate::types::conversation::Dialog;
 use crate::types::ids::ConversationId;
 
@@ -35,7 +37,9 @@ impl Store {
         conversation: &ConversationId,
         dialog: &Dialog,
     ) -> Result<bool, Error> {
-        let rows = run!(self, writer, |db| sqlx::query(KEEP_DIALOG)
+        let mut tx = self.begin().await?;
+        hold_user_of(&mut tx, conversation.as_str()).await?;
+        let rows = on!(tx, |db| sqlx::query(KEEP_DIALOG)
             .bind(dialog.id.as_str())
             .bind(conversation.as_str())
             .bind(dialog.kind.as_str())
@@ -44,6 +48,7 @@ impl Store {
             .execute(db)
             .await?
             .rows_affected());
+        tx.commit().await?;
         Ok(rows == 1)
     }
 
@@ -53,12 +58,15 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn close_dialog(&self, id: &str, at: DateTime<Utc>) -> Result<bool, Error> {
-        let rows = run!(self, writer, |db| sqlx::query(CLOSE_DIALOG)
+        let mut tx = self.begin().await?;
+        hold_user_of(&mut tx, id).await?;
+        let rows = on!(tx, |db| sqlx::query(CLOSE_DIALOG)
             .bind(id)
             .bind(at.timestamp_millis())
             .execute(db)
             .await?
             .rows_affected());
+        tx.commit().await?;
         Ok(rows == 1)
     }
 }

@@ -1,16 +1,17 @@
 //! What a request to the Cloud needs to know of its user: the one look-up on the way of a message, for all users at once who
-//! write at that moment.
+//! write at that moment. It finds all in the user's row: the database notes there which conversation is open, whenever that or a
+//! dialog of it changes.
 
 use chrono::DateTime;
+use serde::Deserialize;
 use serde_json::json;
-use sqlx::types::Json;
 
 use super::postgres::Lent;
 use super::together::{AllTogether, Question, Together, by_place};
 use super::{Engine, Error, OpenConversation, Store, StoredToken, Typing, UserRef};
 use crate::crypto::Sealed;
 use crate::types::conversation::{CurrentDialog, Features};
-use crate::types::ids::UserKey;
+use crate::types::ids::{ConversationId, DialogId, UserKey};
 
 /// The text of a look-up, with this before the columns and the tables, of the users whose key these expressions name.
 macro_rules! standing_of {
@@ -19,14 +20,10 @@ macro_rules! standing_of {
             "SELECT ",
             $columns,
             "u.id, u.token, u.token_key_id, u.consumer_id, u.typing_sent_at, u.typing_until, u.waiting,
-                    c.id AS conversation_id, c.features, d.id AS dialog_id, d.kind, d.opened_at
+                    u.open_conversation
              FROM ",
             $tables,
             "users u
-             -- conversations_open: at most one row
-             LEFT JOIN conversations c ON c.user_ref = u.id AND c.closed_at IS NULL
-             -- one at most is open at the Cloud; two here would be a notification that got lost
-             LEFT JOIN dialogs d ON d.conversation_id = c.id AND d.closed_at IS NULL
              WHERE u.account_id = ",
             $account,
             " AND u.namespace = ",
@@ -75,8 +72,7 @@ pub struct Standing {
 #[derive(Debug)]
 pub(super) struct LookUp(UserKey);
 
-/// A user with one of the open dialogs of its open conversation. It is read by place: finding each column by its name costs a
-/// message as much as reading it.
+/// A user. It is read by place: finding each column by its name costs a message as much as reading it.
 type Row = (
     i64,
     i64,
@@ -87,18 +83,15 @@ type Row = (
     Option<i64>,
     i64,
     Option<String>,
-    Option<Json<Features>>,
-    Option<String>,
-    Option<String>,
-    Option<i64>,
 );
 
-/// What was found of a user.
-#[derive(Debug)]
-pub(super) struct Found {
-    standing: Standing,
-    /// When its survey began, where one is on.
-    survey_at: Option<i64>,
+/// An open conversation as the database notes it in its user's row.
+#[derive(Deserialize)]
+struct Noted {
+    id: ConversationId,
+    features: Features,
+    /// The dialog that what the user says goes to; none where all have ended.
+    dialog: Option<DialogId>,
 }
 
 impl Store {
@@ -108,15 +101,12 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn standing(&self, key: &UserKey) -> Result<Option<Standing>, Error> {
-        let found = self.ask(LookUp(key.clone())).await?;
-        found
-            .map(|found| found.map(|found| found.standing))
-            .transpose()
+        self.ask(LookUp(key.clone())).await?.transpose()
     }
 }
 
 impl Question for LookUp {
-    type Answer = Option<Result<Found, Error>>;
+    type Answer = Option<Result<Standing, Error>>;
 
     fn together(all: &AllTogether) -> &Together<Self> {
         &all.look_ups
@@ -145,46 +135,25 @@ impl Question for LookUp {
                 store.health.note(rows.await)?
             }
         };
-        let rows = rows.into_iter().map(|row| (row.0, Found::read(row)));
+        let rows = rows.into_iter().map(|row| (row.0, Standing::try_from(row)));
         Ok(by_place(
             questions.len(),
             rows,
-            |found: &mut Self::Answer, row| {
-                if latest_survey(&row) >= found.as_ref().and_then(latest_survey) {
-                    *found = Some(row);
-                }
-            },
+            |found: &mut Self::Answer, row| *found = Some(row),
         ))
     }
 }
 
-/// When the survey began that is on, by what was found of a user.
-fn latest_survey(found: &Result<Found, Error>) -> Option<i64> {
-    found.as_ref().ok().and_then(|found| found.survey_at)
-}
+impl TryFrom<Row> for Standing {
+    type Error = Error;
 
-impl Found {
-    fn read(row: Row) -> Result<Self, Error> {
-        let (_, user, token, key_id, consumer_id, typing_sent_at, typing_until, waiting, ..) = row;
-        let (.., conversation_id, features, dialog_id, kind, opened_at) = row;
+    fn try_from(row: Row) -> Result<Self, Error> {
+        let (_, user, token, key_id, consumer_id, typing_sent_at, typing_until, waiting, open) =
+            row;
         let unreadable = |what| Error::Unreadable { what };
-        let survey = dialog_id.filter(|_| kind.as_deref() == Some("post_survey"));
-        let survey_at = opened_at.filter(|_| survey.is_some());
         let token = token.zip(key_id).zip(consumer_id);
-        let open = match conversation_id.zip(features) {
-            None => None,
-            Some((id, features)) => Some(OpenConversation {
-                id: id.parse().map_err(|_| unreadable("conversation id"))?,
-                features: features.0,
-                dialog: match survey {
-                    Some(id) => {
-                        CurrentDialog::Survey(id.parse().map_err(|_| unreadable("dialog id"))?)
-                    }
-                    None if kind.is_some() => CurrentDialog::Main,
-                    None => CurrentDialog::Ended,
-                },
-            }),
-        };
+        let open = open.map(|noted| serde_json::from_str(&noted).map(Noted::into));
+        let open = open.transpose();
         let time = |ms| DateTime::from_timestamp_millis(ms).ok_or(unreadable("time of typing"));
         let typing = match typing_sent_at.zip(typing_until) {
             None => None,
@@ -194,18 +163,29 @@ impl Found {
             }),
         };
         Ok(Self {
-            standing: Standing {
-                user: UserRef(user),
-                token: token.map(|((sealed, key_id), consumer_id)| StoredToken {
-                    sealed: Sealed(sealed),
-                    key_id,
-                    consumer_id,
-                }),
-                open,
-                typing,
-                waiting: u32::try_from(waiting).unwrap_or_default(),
-            },
-            survey_at,
+            user: UserRef(user),
+            token: token.map(|((sealed, key_id), consumer_id)| StoredToken {
+                sealed: Sealed(sealed),
+                key_id,
+                consumer_id,
+            }),
+            open: open.map_err(|_| unreadable("open conversation"))?,
+            typing,
+            waiting: u32::try_from(waiting).unwrap_or_default(),
         })
+    }
+}
+
+impl From<Noted> for OpenConversation {
+    fn from(noted: Noted) -> Self {
+        Self {
+            dialog: match noted.dialog {
+                None => CurrentDialog::Ended,
+                Some(id) if id.as_str() == noted.id.as_str() => CurrentDialog::Main,
+                Some(survey) => CurrentDialog::Survey(survey),
+            },
+            id: noted.id,
+            features: noted.features,
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::audit::record;
 use super::changes::forget_changes;
 use super::log::batch;
 use super::together::{AllTogether, Question, Together};
-use super::tx::on;
+use super::tx::{Side, Tx, on};
 use super::{Error, Store, claiming, run};
 use crate::crypto::Sealed;
 use crate::types::audit::Entry;
@@ -23,6 +23,16 @@ pub(super) const RELEASE_LANE: &str =
 /// Puts token $3, sealed by the key $4, in the place of $2 of user $1, unless that was replaced.
 const RESEAL_TOKEN: &str =
     "UPDATE users SET token = $3, token_key_id = $4 WHERE id = $1 AND token = $2";
+
+/// Holds the user of conversation or dialog $1.
+const HOLD_USER_OF: &str = "SELECT id FROM users
+     WHERE id = (SELECT c.user_ref FROM dialogs d JOIN conversations c ON c.id = d.conversation_id WHERE d.id = $1)
+     FOR NO KEY UPDATE";
+
+/// Holds users, in one order everywhere.
+const HOLD_USERS: &str = "SELECT id FROM users
+     WHERE id = ANY (ARRAY(SELECT CAST(value ->> 'user' AS BIGINT) FROM json_each($1)))
+     ORDER BY id FOR NO KEY UPDATE";
 
 /// The row of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -100,6 +110,33 @@ pub(super) fn key(
         namespace: namespace.try_into().map_err(unreadable)?,
         user_id: user_id.try_into().map_err(unreadable)?,
     })
+}
+
+/// Holds users until the end of a transaction that changes conversations of theirs, and is called before it does: the database
+/// notes in a user's row which conversation is open, so that who held the conversation first and who held the user first would
+/// wait for each other. `SQLite` has one writer, who holds everything.
+pub(super) async fn hold(tx: &mut Tx, users: impl Iterator<Item = UserRef>) -> Result<(), Error> {
+    if let Side::Postgres(_) = tx.side {
+        let users = batch(users.map(|user| json!({"user": user.0})));
+        on!(tx, |db| sqlx::query(HOLD_USERS)
+            .bind(users)
+            .execute(db)
+            .await?
+            .rows_affected());
+    }
+    Ok(())
+}
+
+/// Like [`hold`], for the user of a conversation or dialog.
+pub(super) async fn hold_user_of(tx: &mut Tx, id: &str) -> Result<(), Error> {
+    if let Side::Postgres(_) = tx.side {
+        on!(tx, |db| sqlx::query(HOLD_USER_OF)
+            .bind(id)
+            .execute(db)
+            .await?
+            .rows_affected());
+    }
+    Ok(())
 }
 
 impl Store {
@@ -260,6 +297,7 @@ impl Store {
         entry: &Entry,
     ) -> Result<bool, Error> {
         let mut tx = self.begin().await?;
+        hold(&mut tx, std::iter::once(user)).await?;
         let dialogs: Vec<(String,)> = on!(tx, |db| {
             sqlx::query_as(
                 "SELECT d.id FROM dialogs d JOIN conversations c ON c.id = d.conversation_id WHERE c.user_ref = $1",
@@ -285,7 +323,6 @@ impl Store {
                 .await?
                 .rows_affected()
         });
-        // Conversations before the user: in this order they are locked where the Cloud's changes are admitted.
         on!(tx, |db| {
             sqlx::query("DELETE FROM conversations WHERE user_ref = $1")
                 .bind(user.0)

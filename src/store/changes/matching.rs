@@ -19,6 +19,7 @@ pub(super) struct KeptRow {
     pub(super) place: String,
     dialog_id: Option<String>,
     sequence: Option<i64>,
+    state: Option<String>,
     pub(super) kind: String,
     pub(super) body: String,
     #[sqlx(flatten)]
@@ -26,6 +27,11 @@ pub(super) struct KeptRow {
 }
 
 impl KeptRow {
+    /// Whether it is a change of the conversation's own state.
+    pub(super) fn is_of_state(&self) -> bool {
+        self.state.is_some()
+    }
+
     pub(super) fn turn(&self) -> Option<Turn> {
         Some(Turn {
             dialog_id: self.dialog_id.clone()?,
@@ -97,7 +103,7 @@ pub(super) async fn take_kept(
             "DELETE FROM early_changes
              WHERE place IN (SELECT value ->> 'place' FROM json_each($1))
                AND EXISTS (SELECT 1 FROM dialogs d WHERE d.id = early_changes.place)
-             RETURNING id, account_id, place, dialog_id, sequence, kind, body, traceparent, tracestate",
+             RETURNING id, account_id, place, dialog_id, sequence, state, kind, body, traceparent, tracestate",
         )
         .bind(named(places))
         .fetch_all(db)

@@ -13,7 +13,7 @@ use liveperson_bridge::types::file::FileId;
 use uuid::Uuid;
 
 use super::log::channel;
-use super::{at, erasure, key, open, token};
+use super::{at, erasure, key, open, survey, token};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -30,6 +30,7 @@ on_both_engines!(
     kept_changes_that_can_be_matched_are_found,
     nothing_is_kept_of_an_erased_users_conversations,
     a_user_is_erased_while_the_cloud_tells_of_the_conversation,
+    conversations_that_change_at_once_never_wait_for_each_other_in_a_circle,
 );
 
 /// Says of each change what its body says.
@@ -172,7 +173,10 @@ fn arrival(place: &str, key: Option<&str>, body: &str) -> Arrival {
         place: place.to_owned(),
         consumer_id: None,
         turn: None,
-        open: None,
+        open: match body.split(' ').next() {
+            Some("state" | "survey") => Some(!body.ends_with("closed")),
+            _ => None,
+        },
         kind: "message",
         body: body.to_owned(),
         parent: None,
@@ -478,4 +482,52 @@ async fn a_user_is_erased_while_the_cloud_tells_of_the_conversation(engine: Engi
 
     let left = database.dump().await;
     assert!(!left.contains("ada: "), "{left}");
+}
+
+async fn conversations_that_change_at_once_never_wait_for_each_other_in_a_circle(engine: Engine) {
+    const USERS: [&str; 4] = ["ada", "bob", "cyd", "dan"];
+    const ROUNDS: u32 = 40;
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for name in USERS {
+        let user = store.ensure_user(&key(name), at(0)).await.unwrap();
+        open(&store, user, name, 1).await;
+        let store = store.clone();
+        tasks.spawn(async move {
+            let id = name.parse().unwrap();
+            for round in 0..ROUNDS {
+                let survey = survey(&format!("survey-{name}-{round}"), 2, None);
+                store.keep_dialog(&id, &survey).await.unwrap();
+                let closed = store.close_conversation(&id, at(3), None).await;
+                closed.unwrap();
+                store.reopen_conversation(user, &id).await.unwrap();
+            }
+        });
+    }
+    for teller in 0..4 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            for round in 0..ROUNDS {
+                let mut names = USERS;
+                names.rotate_left(teller);
+                let number = round * 4 + u32::try_from(teller).unwrap();
+                let states = names.map(|name| {
+                    let state = if number % 3 == 0 { "open" } else { "closed" };
+                    arrival(name, None, &format!("state {number} {state}"))
+                });
+                admit(&store, &states, &[]).await;
+            }
+        });
+    }
+
+    tasks.join_all().await;
+
+    for name in USERS {
+        let standing = store.standing(&key(name)).await.unwrap();
+        let noted = standing.and_then(|standing| standing.open);
+        let latest = store.latest_conversation(&key(name)).await.unwrap();
+        let open = latest.filter(|latest| latest.state == State::Open);
+        assert_eq!(noted.map(|it| it.id), open.map(|it| it.id), "{name}");
+    }
 }
