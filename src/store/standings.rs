@@ -13,24 +13,10 @@ use crate::crypto::Sealed;
 use crate::types::conversation::{CurrentDialog, Features};
 use crate::types::ids::{ConversationId, DialogId, UserKey};
 
-/// The text of a look-up, with this before the columns and the tables, of the users whose key these expressions name.
-macro_rules! standing_of {
-    ($columns:literal, $tables:literal, $account:literal, $namespace:literal, $user:literal) => {
-        concat!(
-            "SELECT ",
-            $columns,
-            "u.id, u.token, u.token_key_id, u.consumer_id, u.typing_sent_at, u.typing_until, u.waiting,
-                    u.open_conversation
-             FROM ",
-            $tables,
-            "users u
-             WHERE u.account_id = ",
-            $account,
-            " AND u.namespace = ",
-            $namespace,
-            " AND u.user_id = ",
-            $user
-        )
+/// What is looked up of a user.
+macro_rules! columns {
+    () => {
+        "u.id, u.token, u.token_key_id, u.consumer_id, u.typing_sent_at, u.typing_until, u.waiting, u.open_conversation"
     };
 }
 
@@ -39,18 +25,18 @@ macro_rules! standing_of {
 const IN_POSTGRES: &str = concat!(
     "SELECT k.place - 1, s.* FROM unnest((SELECT $1::text[]), (SELECT $2::text[]), (SELECT $3::text[]))
          WITH ORDINALITY AS k (account_id, namespace, user_id, place)
-     CROSS JOIN LATERAL (",
-    standing_of!("", "", "k.account_id", "k.namespace", "k.user_id"),
-    " OFFSET 0) s"
+     CROSS JOIN LATERAL (SELECT ",
+    columns!(),
+    " FROM users u
+      WHERE u.account_id = k.account_id AND u.namespace = k.namespace AND u.user_id = k.user_id OFFSET 0) s"
 );
 
 /// `CROSS` keeps SQLite from beginning with the users.
-const IN_SQLITE: &str = standing_of!(
-    "k.key, ",
-    "json_each($1) k CROSS JOIN ",
-    "k.value ->> 0",
-    "k.value ->> 1",
-    "k.value ->> 2"
+const IN_SQLITE: &str = concat!(
+    "SELECT k.key, ",
+    columns!(),
+    " FROM json_each($1) k CROSS JOIN users u
+     WHERE u.account_id = k.value ->> 0 AND u.namespace = k.value ->> 1 AND u.user_id = k.value ->> 2"
 );
 
 /// What a request to the Cloud needs to know of its user, read in one look-up.
