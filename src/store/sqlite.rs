@@ -17,12 +17,12 @@ const BUSY_LIMIT: Duration = Duration::from_secs(5);
 /// 5 s: how long one may wait for a connection, above all for the only one that writes.
 const QUEUE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Readers that may run beside each other and beside the writer (WAL).
-const READERS: u32 = 3;
+/// Readers that may run beside each other and beside the writer (WAL); each holds half a megabyte and a thread.
+const READERS: u32 = 2;
 
-/// 2 MiB: pages that the look-ups of messages keep, more than a hundred thousand users need above the leaves of their indexes. There
+/// 1 MiB: pages that the look-ups of messages keep, more than a hundred thousand users need above the leaves of their index. There
 /// is one connection for them: look-ups that come at the same time go together, and others would hold the same pages again.
-const LOOK_UP_CACHE: &str = "-2048";
+const LOOK_UP_CACHE: &str = "-1024";
 
 /// 256 KiB: pages that each of the readers keeps.
 const READER_CACHE: &str = "-256";
