@@ -75,6 +75,13 @@ impl Stage {
         self.browser.find(&css).await;
     }
 
+    /// Waits until the agent sees that the latest message was read: the phone has no receipt left to send, which the Cloud would
+    /// refuse in a dialog that has ended.
+    async fn latest_of_agent_is_read(&self) {
+        let css = format!("{DESK} [data-state=read]:nth-last-child(1 of .mine)");
+        self.browser.find(&css).await;
+    }
+
     /// Waits until so many pictures are shown there, all of them with their bytes.
     async fn shows_pictures(&self, css: &str, count: usize) {
         const SCRIPT: &str = "return [...document.querySelectorAll(arguments[0] + ' img')].map((image) => image.naturalWidth)";
@@ -316,6 +323,7 @@ async fn buttons_answer_and_a_conversation_that_ended_is_rated() {
         .await;
     browser.click(&format!("{PHONE} [data-choice=Order]")).await;
     browser.shows(DESK, "I would like to order the shoes").await;
+    stage.latest_of_agent_is_read().await;
     browser.click("#user-close").await;
     browser
         .shows(PHONE, "Conversation closed by consumer")
@@ -348,6 +356,7 @@ async fn a_survey_follows_a_conversation_that_allows_one() {
     }
     stage.agent_writes("Hello Alice").await;
     browser.shows(PHONE, "Hello Alice").await;
+    stage.latest_of_agent_is_read().await;
     browser.write("#agent-skill", "4712").await;
     browser.click("#agent-transfer").await;
     browser.shows(PHONE, "Transferred to skill 4712").await;
@@ -362,6 +371,7 @@ async fn a_survey_follows_a_conversation_that_allows_one() {
     browser
         .shows(&format!("{DESK} :nth-last-child(1 of .theirs)"), "Yes")
         .await;
+    stage.latest_of_agent_is_read().await;
     browser.click("#survey-end").await;
 
     browser.shows(PHONE, "Conversation closed by agent").await;
