@@ -66,6 +66,8 @@ async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
     });
     let mut connection = pin!(
         http1::Builder::new()
+            // Head and body as one piece: nearly all are small, and writing several costs the system more than copying them.
+            .writev(false)
             .timer(TokioTimer::new())
             .header_read_timeout(head)
             .serve_connection(TokioIo::new(stream), service)

@@ -26,7 +26,7 @@ pub(super) fn outcome<T: DeserializeOwned>(
     before: Option<&str>,
     now: DateTime<Utc>,
 ) -> Result<T, Error> {
-    if let Some(body) = success(&answer.body, id) {
+    if let Some(body) = success(&answer.body, id, before) {
         return Ok(body);
     }
     let mut envelopes = envelopes(&answer.body);
@@ -90,7 +90,7 @@ pub(super) fn undecodable(answer: &Answer) -> Error {
     }
 }
 
-/// The usual answer: a lone part that bears the request's id and says that all went well.
+/// The usual answer: a lone part that says that all went well.
 #[derive(Deserialize)]
 struct Success<'a, T> {
     #[serde(borrow, rename = "reqId")]
@@ -100,11 +100,12 @@ struct Success<'a, T> {
     body: T,
 }
 
-/// The body of the usual answer, which is read in one go. Any other is left to the rules for all: they come to the same
-/// for this one.
-fn success<T: DeserializeOwned>(body: &[u8], id: &str) -> Option<T> {
+/// The body of the usual answer, which is read in one go: that of the request with this id, or of whichever request was made
+/// alone. Any other is left to the rules for all: they come to the same for this one.
+fn success<T: DeserializeOwned>(body: &[u8], id: &str, before: Option<&str>) -> Option<T> {
     let success: Success<'_, T> = serde_json::from_slice(body).ok()?;
-    (success.id == id && is_success(&success.code)).then_some(success.body)
+    let is_ours = before.is_none() || success.id == id;
+    (is_ours && is_success(&success.code)).then_some(success.body)
 }
 
 /// One part of an answer.

@@ -376,17 +376,19 @@ fn the_usual_answer_is_read_as_the_rules_for_all_read_it() {
         json!({"reqId": ID, "code": "BAD_REQUEST", "body": {"sequence": 3}}),
         json!({"reqId": ID, "body": {"sequence": 3}}),
         json!({"reqId": 7, "code": "OK", "body": {"sequence": 3}}),
+        json!({"reqId": "7", "code": "OK", "body": {"sequence": 3}}),
+        json!({"reqId": "7", "code": "BAD_REQUEST", "body": {"sequence": 3}}),
     ] {
-        for status in [200, 500] {
+        for (status, before) in [(200, None), (500, None), (200, Some(PROFILE_ID))] {
             let read = |body: String| {
-                let outcome = outcome(&answer(status, body), ID, None, now());
+                let outcome = outcome(&answer(status, body), ID, before, now());
                 outcome.map_err(|error| error.to_string())
             };
 
             let alone = read(part.to_string());
             let in_a_list = read(json!([part]).to_string());
 
-            assert_eq!(alone, in_a_list, "{status} {part}");
+            assert_eq!(alone, in_a_list, "{status} {before:?} {part}");
         }
     }
 }
