@@ -96,7 +96,7 @@ pub struct Store {
 
 #[derive(Debug, Clone)]
 enum Engine {
-    Postgres(sqlx::PgPool),
+    Postgres(postgres::Postgres),
     Sqlite(sqlite::Sqlite),
 }
 
@@ -105,9 +105,9 @@ enum Engine {
 macro_rules! run {
     ($store:expr, $side:ident, |$db:ident| $query:expr) => {
         match &$store.engine {
-            crate::store::Engine::Postgres(pool) => {
+            crate::store::Engine::Postgres(postgres) => {
                 let statement = async |$db: &mut sqlx::PgConnection| Ok($query);
-                crate::store::postgres::Lent::run(pool, &$store.health, statement).await?
+                postgres.run(statement).await?
             }
             crate::store::Engine::Sqlite(sqlite) => {
                 let statement = async {
@@ -155,7 +155,7 @@ impl Store {
             Location::Postgres {
                 url,
                 max_connections,
-            } => Engine::Postgres(postgres::connect(url, *max_connections, &health).await?),
+            } => Engine::Postgres(postgres::connect(url, *max_connections, health.clone()).await?),
             Location::Embedded { data_dir } => {
                 Engine::Sqlite(sqlite::Sqlite::open(data_dir).await?)
             }
@@ -175,7 +175,7 @@ impl Store {
     /// When a migration fails; those before it stay.
     pub async fn migrate(&self) -> Result<(), Error> {
         match &self.engine {
-            Engine::Postgres(pool) => postgres::migrate(pool).await,
+            Engine::Postgres(postgres) => postgres.migrate().await,
             Engine::Sqlite(sqlite) => sqlite.migrate().await,
         }
     }
@@ -202,7 +202,7 @@ impl Store {
     /// Closes every connection; the embedded database is free for another process afterwards.
     pub async fn close(&self) {
         match &self.engine {
-            Engine::Postgres(pool) => pool.close().await,
+            Engine::Postgres(postgres) => postgres.close().await,
             Engine::Sqlite(sqlite) => sqlite.close().await,
         }
     }

@@ -141,15 +141,14 @@ impl Store {
             }
         };
         match &self.engine {
-            Engine::Postgres(pool) => vec![of("main", pool.size(), pool.num_idle())],
+            Engine::Postgres(postgres) => vec![of("main", postgres.size(), postgres.idle())],
             Engine::Sqlite(sqlite) => {
-                let pools = [
-                    ("look_ups", sqlite.look_ups()),
-                    ("readers", sqlite.readers()),
-                    ("writer", sqlite.writer()),
-                ];
-                let held = pools.map(|(name, pool)| of(name, pool.size(), pool.num_idle()));
-                held.into()
+                let (size, idle) = sqlite.look_ups();
+                let pools = [("readers", sqlite.readers()), ("writer", sqlite.writer())];
+                let pools = pools.map(|(name, pool)| of(name, pool.size(), pool.num_idle()));
+                std::iter::once(of("look_ups", size, idle))
+                    .chain(pools)
+                    .collect()
             }
         }
     }

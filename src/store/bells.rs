@@ -13,7 +13,8 @@ use sqlx::postgres::PgListener;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::{Engine, Error, Store, limits, postgres};
+use super::postgres::{self, Postgres};
+use super::{Engine, Error, Store, limits};
 use crate::types::ids::ChannelId;
 
 /// What `NOTIFY` is told under; the payload is the channel.
@@ -81,13 +82,13 @@ impl Store {
 
     /// Hears what other replicas have added, for as long as it is awaited.
     pub async fn listen(self) {
-        let Engine::Postgres(pool) = &self.engine else {
+        let Engine::Postgres(postgres) = &self.engine else {
             return std::future::pending().await;
         };
         // An outage is told of once, not with every try.
         let mut is_told = false;
         loop {
-            if let Err(error) = Box::pin(self.hear(pool, &mut is_told)).await
+            if let Err(error) = Box::pin(self.hear(postgres, &mut is_told)).await
                 && !is_told
             {
                 is_told = true;
@@ -102,8 +103,8 @@ impl Store {
 
     /// Hears until the connection is lost. It is none of the pool's: it is never given back, and it may be lost without
     /// anybody noticing for long.
-    async fn hear(&self, pool: &sqlx::PgPool, is_told: &mut bool) -> Result<(), Error> {
-        let own = postgres::apart((*pool.connect_options()).clone());
+    async fn hear(&self, postgres: &Postgres, is_told: &mut bool) -> Result<(), Error> {
+        let own = postgres::apart(postgres.options());
         let mut listener = PgListener::connect_with(&own).await?;
         listener.eager_reconnect(false);
         limits::within(limits::STATEMENT, listener.listen(NAME)).await?;

@@ -95,7 +95,7 @@ impl Question for Begin {
     async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<Self::Answer>, Error> {
         let firsts = firsts(questions);
         let mut claimed = match &store.engine {
-            Engine::Postgres(pool) => postgres::begin(store, pool, &firsts).await?,
+            Engine::Postgres(connections) => postgres::begin(connections, &firsts).await?,
             Engine::Sqlite(sqlite) => sqlite::begin(store, sqlite, &firsts).await?,
         };
         let answers = questions.iter().map(|question| {
@@ -136,7 +136,7 @@ impl Question for Note {
     async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<bool>, Error> {
         let hashed = Hashed::all(questions, |it| &it.request);
         let places = match &store.engine {
-            Engine::Postgres(pool) => postgres::note(store, pool, &hashed).await?,
+            Engine::Postgres(connections) => postgres::note(connections, &hashed).await?,
             Engine::Sqlite(sqlite) => sqlite::note(store, sqlite, &hashed).await?,
         };
         Ok(at_places(places, questions.len()))
@@ -157,7 +157,7 @@ impl Question for Finish {
     async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<bool>, Error> {
         let hashed = Hashed::all(questions, |it| &it.request);
         let places = match &store.engine {
-            Engine::Postgres(pool) => postgres::finish(store, pool, &hashed).await?,
+            Engine::Postgres(connections) => postgres::finish(connections, &hashed).await?,
             Engine::Sqlite(sqlite) => sqlite::finish(store, sqlite, &hashed).await?,
         };
         Ok(at_places(places, questions.len()))

@@ -79,6 +79,11 @@ impl Health {
         Moment(u64::try_from(now).unwrap_or(u64::MAX).max(1))
     }
 
+    /// How long ago a moment was.
+    pub(super) fn since(&self, moment: Moment) -> Duration {
+        Duration::from_micros(self.now().0.saturating_sub(moment.0))
+    }
+
     /// Hears that a connection that was taken at a moment is of no use, and says whether it is to go. Those that were made
     /// until now are replaced before they are used again.
     pub(super) fn distrust(&self, taken_at: Moment, why: &sqlx::Error) -> bool {
@@ -104,6 +109,11 @@ impl Health {
                 age < since.saturating_sub(Duration::from_micros(at))
             }
         }
+    }
+
+    /// Whether a connection that was taken at a moment, when it was trusted, still may be used.
+    pub(super) fn trusts_since(&self, taken_at: Moment) -> bool {
+        taken_at.0 > self.0.distrusted_at.load(Ordering::Relaxed)
     }
 
     fn is_away(&self, cause: &sqlx::Error) {
@@ -149,6 +159,7 @@ mod tests {
 
         assert!(health.trusts(Duration::ZERO));
         assert!(health.trusts(Duration::from_hours(1)));
+        assert!(health.trusts_since(health.now()));
     }
 
     /// Lets the clock go on.
@@ -168,6 +179,8 @@ mod tests {
         pass(&health);
         assert!(!health.trusts(Duration::from_hours(1)));
         assert!(health.trusts(Duration::ZERO));
+        assert!(!health.trusts_since(taken_at));
+        assert!(health.trusts_since(health.now()));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is PostgreSQL's own: connecting, with what limits, and migrating.
 
 mod lent;
+mod spares;
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,13 +9,14 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection as _, PgPool};
+use sqlx::{ConnectOptions, Connection as _, PgConnection, PgPool};
 use tokio::time::sleep;
 
 use super::health::Health;
 use super::{Error, limits};
 
 pub(super) use lent::Lent;
+use spares::Spares;
 
 /// 1 s: how soon a migration that stood back is tried again.
 const MIGRATE_AGAIN: Duration = Duration::from_secs(1);
@@ -22,11 +24,59 @@ const MIGRATE_AGAIN: Duration = Duration::from_secs(1);
 /// How often a migration may find what it needs locked, which is more than a minute.
 const MIGRATE_TRIES: u32 = 30;
 
+/// The connections to PostgreSQL; clones share them.
+#[derive(Debug, Clone)]
+pub(super) struct Postgres {
+    pool: PgPool,
+    spares: Spares,
+    health: Health,
+}
+
+impl Postgres {
+    /// Takes a connection, or makes one.
+    pub(super) async fn lend(&self) -> Result<Lent, Error> {
+        Lent::take(self).await
+    }
+
+    /// Runs one statement within its limit on a connection that is taken for it.
+    pub(super) async fn run<T>(
+        &self,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Error> {
+        self.lend().await?.run(statement).await
+    }
+
+    /// How a connection is made.
+    pub(super) fn options(&self) -> PgConnectOptions {
+        (*self.pool.connect_options()).clone()
+    }
+
+    /// How many connections there are.
+    pub(super) fn size(&self) -> u32 {
+        self.pool.size()
+    }
+
+    /// How many of them are not in use.
+    pub(super) fn idle(&self) -> usize {
+        self.pool.num_idle() + self.spares.len()
+    }
+
+    pub(super) async fn migrate(&self) -> Result<(), Error> {
+        migrate(&self.options()).await
+    }
+
+    /// Closes every connection.
+    pub(super) async fn close(&self) {
+        self.spares.close();
+        self.pool.close().await;
+    }
+}
+
 pub(super) async fn connect(
     url: &SecretString,
     max_connections: u32,
-    health: &Health,
-) -> Result<PgPool, Error> {
+    health: Health,
+) -> Result<Postgres, Error> {
     let options = PgConnectOptions::from_str(url.expose_secret())
         .map_err(|_| Error::Address)?
         .application_name("liveperson-bridge")
@@ -36,19 +86,23 @@ pub(super) async fn connect(
     // A pool would go on trying where the server refuses the connection, and then tell of its own time limit alone.
     let first = limits::within(limits::CONNECTION, options.connect()).await?;
     limits::within(limits::CONNECTION, first.close()).await?;
-    let health = health.clone();
+    let known = health.clone();
     let pool = PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(limits::CONNECTION)
         // A ping before each use would double the round trips of a message; a dead connection shows itself in use, and
         // others of its time are then replaced.
         .test_before_acquire(false)
-        .before_acquire(move |_, known| {
-            let is_trusted = health.trusts(known.age);
+        .before_acquire(move |_, connection| {
+            let is_trusted = known.trusts(connection.age);
             Box::pin(std::future::ready(Ok(is_trusted)))
         })
         .connect_lazy_with(options);
-    Ok(pool)
+    Ok(Postgres {
+        pool,
+        spares: Spares::default(),
+        health,
+    })
 }
 
 /// Tells the server its limits, but for those that the operator has put into the URL.
@@ -70,13 +124,12 @@ pub(super) fn apart(options: PgConnectOptions) -> PgPool {
         .connect_lazy_with(options)
 }
 
-pub(super) async fn migrate(pool: &PgPool) -> Result<(), Error> {
+async fn migrate(options: &PgConnectOptions) -> Result<(), Error> {
     // The migrator holds an advisory lock, so of several replicas that start at once one migrates and the rest wait.
     let mut migrator = sqlx::migrate!("migrations/postgres");
     // During a rolling update a replica of the version before may start after the newer schema is in place.
     migrator.set_ignore_missing(true);
-    let options = (*pool.connect_options()).clone();
-    let options = options.options(limits::OF_SERVER_FOR_MIGRATIONS);
+    let options = options.clone().options(limits::OF_SERVER_FOR_MIGRATIONS);
     let mut tries = 0;
     loop {
         let own = apart(options.clone());

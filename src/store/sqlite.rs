@@ -1,13 +1,17 @@
 //! What is SQLite's own: one file that one process owns, one writer and many readers.
 
 use std::fs::{DirBuilder, File, TryLockError};
+use std::mem;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Sqlite as Database, SqlitePool, Transaction};
+use sqlx::{
+    ConnectOptions, Connection as _, Sqlite as Database, SqliteConnection, SqlitePool, Transaction,
+};
+use tokio::sync::Mutex;
 
 use super::Error;
 
@@ -36,10 +40,25 @@ pub(super) struct Sqlite {
     /// One connection: SQLite takes one writer at a time, and waiting in our queue is fairer than in its.
     writer: SqlitePool,
     readers: SqlitePool,
-    /// One connection, for what is known of users.
-    look_ups: SqlitePool,
+    look_ups: Arc<LookUps>,
     /// Locked for as long as the store lives.
     lock: Arc<File>,
+}
+
+/// One connection, for what is known of users. It is no pool's: a pool asks each time whether it is sound, which costs the way to
+/// another thread and back, as a look-up does.
+#[derive(Debug)]
+struct LookUps {
+    options: SqliteConnectOptions,
+    connection: Mutex<LookUp>,
+}
+
+#[derive(Debug)]
+enum LookUp {
+    Ready(SqliteConnection),
+    /// It has failed; another is to be made.
+    Lost,
+    Closed,
 }
 
 impl Sqlite {
@@ -65,11 +84,11 @@ impl Sqlite {
         // The first to connect, since it makes the file.
         let writer = pool(1).connect_with(with_cache(WRITER_CACHE)).await?;
         let readers = pool(READERS).connect_with(reading(READER_CACHE)).await?;
-        let look_ups = pool(1).connect_with(reading(LOOK_UP_CACHE)).await?;
+        let look_ups = LookUps::open(reading(LOOK_UP_CACHE)).await?;
         Ok(Self {
             writer,
             readers,
-            look_ups,
+            look_ups: Arc::new(look_ups),
             lock,
         })
     }
@@ -82,8 +101,21 @@ impl Sqlite {
         &self.readers
     }
 
-    pub(super) fn look_ups(&self) -> &SqlitePool {
-        &self.look_ups
+    /// Looks up what is known of users.
+    pub(super) async fn look_up<T>(
+        &self,
+        statement: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        self.look_ups.run(statement).await
+    }
+
+    /// How many connections there are for that, and how many of them are not in use.
+    pub(super) fn look_ups(&self) -> (u32, usize) {
+        match self.look_ups.connection.try_lock() {
+            Ok(connection) if matches!(*connection, LookUp::Ready(_)) => (1, 1),
+            Ok(_) => (0, 0),
+            Err(_) => (1, 0),
+        }
     }
 
     /// Begins a write. `IMMEDIATE` takes the lock at once: a plain `BEGIN` that reads and then writes can fail with
@@ -106,6 +138,48 @@ impl Sqlite {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "the embedded database's lock file could not be unlocked; it is freed when the process ends"
+            );
+        }
+    }
+}
+
+impl LookUps {
+    async fn open(options: SqliteConnectOptions) -> Result<Self, sqlx::Error> {
+        let connection = options.connect().await?;
+        Ok(Self {
+            options,
+            connection: Mutex::new(LookUp::Ready(connection)),
+        })
+    }
+
+    async fn run<T>(
+        &self,
+        statement: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        let mut kept = self.connection.lock().await;
+        let mut connection = match mem::replace(&mut *kept, LookUp::Lost) {
+            LookUp::Ready(connection) => connection,
+            LookUp::Lost => self.options.connect().await?,
+            LookUp::Closed => {
+                *kept = LookUp::Closed;
+                return Err(sqlx::Error::PoolClosed);
+            }
+        };
+        let outcome = statement(&mut connection).await;
+        if outcome.is_ok() {
+            *kept = LookUp::Ready(connection);
+        }
+        outcome
+    }
+
+    async fn close(&self) {
+        let mut kept = self.connection.lock().await;
+        if let LookUp::Ready(connection) = mem::replace(&mut *kept, LookUp::Closed)
+            && let Err(error) = connection.close().await
+        {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "the connection for look-ups was not closed"
             );
         }
     }

@@ -6,7 +6,6 @@ use chrono::DateTime;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::postgres::Lent;
 use super::together::{AllTogether, Question, Together, by_place};
 use super::{Engine, Error, OpenConversation, Store, StoredToken, Typing, UserRef};
 use crate::crypto::Sealed;
@@ -100,7 +99,7 @@ impl Question for LookUp {
 
     async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<Self::Answer>, Error> {
         let rows: Vec<Row> = match &store.engine {
-            Engine::Postgres(pool) => {
+            Engine::Postgres(postgres) => {
                 let column = |of: fn(&UserKey) -> &str| -> Vec<&str> {
                     questions.iter().map(|LookUp(key)| of(key)).collect()
                 };
@@ -108,16 +107,15 @@ impl Question for LookUp {
                     .bind(column(|key| key.account_id.as_str()))
                     .bind(column(|key| key.namespace.as_str()))
                     .bind(column(|key| key.user_id.as_str()));
-                Lent::run(pool, &store.health, async |db| rows.fetch_all(db).await).await?
+                postgres.run(async |db| rows.fetch_all(db).await).await?
             }
             Engine::Sqlite(sqlite) => {
                 let keys = questions
                     .iter()
                     .map(|LookUp(key)| json!([key.account_id, key.namespace, key.user_id]));
                 let keys: serde_json::Value = keys.collect();
-                let rows = sqlx::query_as(IN_SQLITE)
-                    .bind(keys.to_string())
-                    .fetch_all(sqlite.look_ups());
+                let rows = sqlx::query_as(IN_SQLITE).bind(keys.to_string());
+                let rows = sqlite.look_up(async |db| rows.fetch_all(db).await);
                 store.health.note(rows.await)?
             }
         };

@@ -63,8 +63,8 @@ impl Store {
     /// Begins a transaction that will write.
     pub(super) async fn begin(&self) -> Result<Tx, Error> {
         let side = match &self.engine {
-            Engine::Postgres(pool) => {
-                let mut lent = Lent::take(pool, &self.health).await?;
+            Engine::Postgres(postgres) => {
+                let mut lent = postgres.lend().await?;
                 lent.begin().await?;
                 Side::Postgres(lent)
             }

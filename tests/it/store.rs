@@ -2,6 +2,7 @@
 
 mod audit;
 mod changes;
+mod connections;
 mod deliveries;
 mod idempotency;
 mod log;

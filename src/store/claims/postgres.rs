@@ -2,13 +2,12 @@
 //!
 //! How long the arrays are is hidden from it (`SELECT`): it would make a plan for each length.
 
-use sqlx::PgPool;
 use sqlx::types::Json;
 
 use super::{Begin, Finish, Hashed, Note, begin};
+use crate::store::Error;
 use crate::store::idempotency::ClaimedRow;
-use crate::store::postgres::Lent;
-use crate::store::{Error, Store};
+use crate::store::postgres::Postgres;
 use crate::types::ids::UserKey;
 
 /// Users are held until the commit, so that one who is being erased is gone rather than named by a row, and before any key, as
@@ -60,8 +59,7 @@ fn hashes<'a, Q>(questions: &'a [Hashed<'_, Q>]) -> Vec<&'a [u8]> {
 }
 
 pub(super) async fn begin(
-    store: &Store,
-    pool: &PgPool,
+    postgres: &Postgres,
     questions: &[Hashed<'_, Begin>],
 ) -> Result<Vec<ClaimedRow>, Error> {
     let rows = sqlx::query_as(BEGIN)
@@ -78,13 +76,12 @@ pub(super) async fn begin(
         .bind(column(questions, |it| {
             it.intent.as_ref().map(|intent| intent.body.as_str())
         }));
-    Lent::run(pool, &store.health, async |db| rows.fetch_all(db).await).await
+    postgres.run(async |db| rows.fetch_all(db).await).await
 }
 
 /// The places of those who still hold their keys.
 pub(super) async fn note(
-    store: &Store,
-    pool: &PgPool,
+    postgres: &Postgres,
     questions: &[Hashed<'_, Note>],
 ) -> Result<Vec<i64>, Error> {
     let rows = sqlx::query_scalar(NOTE)
@@ -94,13 +91,12 @@ pub(super) async fn note(
         .bind(column(questions, |it| it.lease.until.timestamp_millis()))
         .bind(column(questions, |it| it.user.0))
         .bind(column(questions, |it| it.body.as_str()));
-    Lent::run(pool, &store.health, async |db| rows.fetch_all(db).await).await
+    postgres.run(async |db| rows.fetch_all(db).await).await
 }
 
 /// The places of those whose answers are kept.
 pub(super) async fn finish(
-    store: &Store,
-    pool: &PgPool,
+    postgres: &Postgres,
     questions: &[Hashed<'_, Finish>],
 ) -> Result<Vec<i64>, Error> {
     let user = |of: fn(&UserKey) -> &str| column(questions, |it| it.user.as_ref().map(of));
@@ -114,5 +110,5 @@ pub(super) async fn finish(
         .bind(user(|user| user.account_id.as_str()))
         .bind(user(|user| user.namespace.as_str()))
         .bind(user(|user| user.user_id.as_str()));
-    Lent::run(pool, &store.health, async |db| rows.fetch_all(db).await).await
+    postgres.run(async |db| rows.fetch_all(db).await).await
 }

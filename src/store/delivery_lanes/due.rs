@@ -5,7 +5,6 @@ use chrono::{DateTime, Utc};
 use super::Lane;
 use crate::store::deliveries::time;
 use crate::store::parent::ParentRow;
-use crate::store::postgres::Lent;
 use crate::store::together::{AllTogether, Question, Together, by_place};
 use crate::store::{Engine, Error, Store};
 use crate::types::ids::ChannelId;
@@ -120,8 +119,8 @@ impl Question for Due {
     }
 
     async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<Self::Answer>, Error> {
-        let pool = match &store.engine {
-            Engine::Postgres(pool) => pool,
+        let postgres = match &store.engine {
+            Engine::Postgres(postgres) => postgres,
             Engine::Sqlite(sqlite) => {
                 let mut found = Vec::new();
                 for it in questions {
@@ -142,7 +141,7 @@ impl Question for Due {
             .bind(channels)
             .bind(users)
             .bind(i64::from(longest.unwrap_or_default()));
-        let rows = Lent::run(pool, &store.health, async |db| rows.fetch_all(db).await);
+        let rows = postgres.run(async |db| rows.fetch_all(db).await);
         let rows: Vec<DueRow> = rows.await?;
         let rows = rows.into_iter().map(|row| (row.place, row));
         let mut found = by_place(questions.len(), rows, |found: &mut Vec<_>, row| {

@@ -10,7 +10,6 @@ use serde::Serialize;
 use sqlx::types::Json;
 
 use super::{DueEvent, Lane};
-use crate::store::postgres::Lent;
 use crate::store::together::{AllTogether, Question, Together};
 use crate::store::tx::{Tx, on};
 use crate::store::{DeliveryState, Engine, Error, Store};
@@ -302,7 +301,7 @@ impl Question for Settle {
     }
 
     async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<bool>, Error> {
-        let Engine::Postgres(pool) = &store.engine else {
+        let Engine::Postgres(postgres) = &store.engine else {
             let mut tx = store.begin().await?;
             let mut kept = Vec::new();
             for it in questions {
@@ -323,7 +322,7 @@ impl Question for Settle {
             .bind(Json(questions))
             .bind(&events)
             .bind(&lanes);
-        let rows = Lent::run(pool, &store.health, async |db| rows.fetch_all(db).await).await?;
+        let rows = postgres.run(async |db| rows.fetch_all(db).await).await?;
         let kept: HashSet<(i64, String)> = rows.into_iter().collect();
         let is_kept = |it: &&Self| kept.contains(&(it.lane_id, it.lease_id.clone()));
         Ok(questions.iter().map(is_kept).collect())

@@ -1,31 +1,35 @@
-//! A connection of the pool in use, and how it comes back.
+//! A connection in use, and how it comes back.
 //!
 //! The pool takes back whatever is dropped and first waits for the server's answer, without a limit: of a server that says
 //! nothing, each connection would be missing until the network gives it up, a quarter of an hour later. So here one comes
-//! back within a limit, and not at all after an error that may be the connection's own.
+//! back within a limit, and not at all after an error that may be the connection's own. One that has answered all that it was asked
+//! needs not be waited for, and is spared that.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, PgPool, Postgres};
+use sqlx::{PgConnection, Postgres as Database};
 use tokio::runtime::Handle;
 
-use crate::store::health::{Health, Moment};
+use super::Postgres;
+use crate::store::health::Moment;
 use crate::store::{Error, limits};
 
 /// A connection that the pool has lent.
 pub(in crate::store) struct Lent {
     /// There until this is dropped.
-    connection: Option<PoolConnection<Postgres>>,
-    health: Health,
+    connection: Option<PoolConnection<Database>>,
+    from: Postgres,
     taken_at: Moment,
     state: State,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// As it was when it came.
+    /// It has answered all that it was asked.
+    Settled,
+    /// It may have something to answer yet.
     Sound,
     /// In a transaction, which ends before anybody else gets it.
     InTransaction,
@@ -35,24 +39,33 @@ enum State {
 
 impl Lent {
     /// Takes a connection, or makes one.
-    pub(in crate::store) async fn take(pool: &PgPool, health: &Health) -> Result<Self, Error> {
+    pub(super) async fn take(from: &Postgres) -> Result<Self, Error> {
+        let Postgres {
+            pool,
+            spares,
+            health,
+        } = from;
+        let (connection, taken_at) = spares.take(pool, health).await?;
         Ok(Self {
-            connection: Some(health.note(pool.acquire().await)?),
-            health: health.clone(),
-            taken_at: health.now(),
-            state: State::Sound,
+            connection: Some(connection),
+            from: from.clone(),
+            taken_at,
+            state: State::Settled,
         })
     }
 
-    /// Runs one statement within its limit on a connection that is taken for it.
-    pub(in crate::store) async fn run<T>(
-        pool: &PgPool,
-        health: &Health,
+    /// Runs one statement within its limit.
+    pub(super) async fn run<T>(
+        mut self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, Error> {
-        let mut lent = Self::take(pool, health).await?;
-        let outcome = limits::within(limits::STATEMENT, statement(&mut lent)).await;
-        lent.settle(outcome)
+        self.state = State::Sound;
+        let outcome = limits::within(limits::STATEMENT, statement(&mut self)).await;
+        let settled = self.settle(outcome);
+        if settled.is_ok() {
+            self.state = State::Settled;
+        }
+        settled
     }
 
     /// What became of a statement; its failure may be the connection's last.
@@ -60,9 +73,10 @@ impl Lent {
         &mut self,
         outcome: Result<T, sqlx::Error>,
     ) -> Result<T, Error> {
-        let settled = self.health.note(outcome);
+        let health = &self.from.health;
+        let settled = health.note(outcome);
         if let Err(Error::Unavailable(why)) = &settled
-            && self.health.distrust(self.taken_at, why)
+            && health.distrust(self.taken_at, why)
         {
             self.state = State::Broken;
         }
@@ -85,7 +99,7 @@ impl Lent {
     pub(in crate::store) async fn commit(mut self, limit: Duration) -> Result<(), Error> {
         let committed = limits::within(limit, sqlx::raw_sql("COMMIT").execute(&mut *self)).await;
         self.settle(committed)?;
-        self.state = State::Sound;
+        self.state = State::Settled;
         Ok(())
     }
 }
@@ -118,31 +132,58 @@ impl DerefMut for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let Some(mut connection) = self.connection.take() else {
+        let Some(connection) = self.connection.take() else {
             return;
         };
-        // What is not given back below in time is closed, and the pool makes another.
-        connection.close_on_drop();
-        let state = self.state;
-        let (State::Sound | State::InTransaction, Ok(runtime)) = (state, Handle::try_current())
-        else {
-            return;
-        };
-        // It ends by itself within its limit, and closing the pool waits for it.
-        runtime.spawn(async move {
-            let back = async {
-                if state == State::InTransaction {
-                    sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await?;
-                }
-                connection.return_to_pool().await;
-                Ok(())
+        let connection = if self.state == State::Settled {
+            let Postgres { spares, health, .. } = &self.from;
+            let Err(declined) = spares.offer(connection, self.taken_at, health) else {
+                return;
             };
-            if let Err(error) = limits::within(limits::RETURN, back).await {
-                tracing::debug!(
-                    error = &error as &dyn std::error::Error,
-                    "a connection to the database did not come back, and is replaced"
-                );
-            }
-        });
+            declined
+        } else {
+            connection
+        };
+        let is_open = self.state == State::InTransaction;
+        if self.state == State::Broken {
+            close(connection);
+        } else {
+            give_back(connection, is_open);
+        }
     }
+}
+
+/// Closes a connection, and the pool makes another.
+pub(super) fn close(mut connection: PoolConnection<Database>) {
+    if Handle::try_current().is_ok() {
+        connection.close_on_drop();
+    } else {
+        // Nobody would be there to say goodbye to the server.
+        drop(connection.detach());
+    }
+}
+
+/// Gives a connection back to the pool, after a transaction that is still open has been ended.
+pub(super) fn give_back(mut connection: PoolConnection<Database>, is_open: bool) {
+    let Ok(runtime) = Handle::try_current() else {
+        return close(connection);
+    };
+    // What is not given back below in time is closed, and the pool makes another.
+    connection.close_on_drop();
+    // It ends by itself within its limit, and closing the pool waits for it.
+    runtime.spawn(async move {
+        let back = async {
+            if is_open {
+                sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await?;
+            }
+            connection.return_to_pool().await;
+            Ok(())
+        };
+        if let Err(error) = limits::within(limits::RETURN, back).await {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "a connection to the database did not come back, and is replaced"
+            );
+        }
+    });
 }
