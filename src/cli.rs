@@ -9,14 +9,17 @@ mod rotate;
 mod sandbox;
 mod serve;
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{self, Config};
 use crate::telemetry::{Reporting, log};
@@ -81,9 +84,7 @@ pub fn run() -> ExitCode {
             return ExitCode::from(BAD_USAGE);
         }
     };
-    let outcome = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
+    let outcome = runtime()
         .context("the runtime could not be started")
         .and_then(|runtime| runtime.block_on(dispatch(arguments)));
     reporting.finish();
@@ -99,6 +100,17 @@ pub fn run() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// What runs everything. A single core is left to the thread that began: handing work from one to another would gain nothing there.
+fn runtime() -> io::Result<Runtime> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let mut runtime = if cores == 1 {
+        Builder::new_current_thread()
+    } else {
+        Builder::new_multi_thread()
+    };
+    runtime.enable_all().build()
 }
 
 async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {

@@ -83,6 +83,40 @@ async fn the_line_that_is_printed_sends_a_message() {
     assert!(is_empty(demo.folder.path()), "the database is still there");
 }
 
+/// The names of a process's threads.
+#[cfg(target_os = "linux")]
+fn threads(id: u32) -> Vec<String> {
+    let threads = std::fs::read_dir(format!("/proc/{id}/task")).unwrap();
+    let names = threads.filter_map(|it| std::fs::read_to_string(it.ok()?.path().join("comm")).ok());
+    names.map(|name| name.trim().to_owned()).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn one_core_is_served_by_the_first_thread() {
+    let mut demo = Demo::start_on_one_core().await;
+    let names = threads(demo.process.id());
+    assert!(
+        !names.iter().any(|name| name == "tokio-rt-worker"),
+        "{names:?}"
+    );
+
+    send_as_curl_would(&demo.process.output_line("curl -sS ").await).await;
+
+    let channel = Channel::new(&demo.facade, "demo-key");
+    let events = eventually("the agent answers", async || {
+        let events = channel
+            .get("/v1/events?wait=1")
+            .await
+            .expect(200)
+            .to_string();
+        events.contains("You said: Hello").then_some(events)
+    });
+    assert!(events.await.contains("conversation.opened"));
+    demo.process.signal("TERM").await;
+    assert_eq!(demo.process.wait().await.code(), Some(0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_answer_arrives_where_the_printed_line_looks() {
     let demo = Demo::start().await;

@@ -1,8 +1,11 @@
 //! `demo` in a process of its own.
 
-use tempfile::TempDir;
+use std::path::Path;
 
-use super::process::{Process, command};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use super::process::{PROGRAM, Process, command, command_of};
 
 /// A running demo.
 #[derive(Debug)]
@@ -17,8 +20,23 @@ pub(crate) struct Demo {
 impl Demo {
     /// Starts one and waits until it is ready.
     pub(crate) async fn start() -> Self {
+        Self::start_by(command(&["demo"])).await
+    }
+
+    /// The same on one of the machine's cores.
+    #[cfg(target_os = "linux")]
+    pub(crate) async fn start_on_one_core() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let allowed = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        let first = allowed.unwrap().trim().split([',', '-']).next().unwrap();
+        let arguments = ["-c", first, PROGRAM, "demo"];
+        Self::start_by(command_of(Path::new("taskset"), &arguments)).await
+    }
+
+    async fn start_by(mut command: Command) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = command(&["demo"]);
         command.env("TMPDIR", folder.path());
         let process = Process::start(command);
         process.output_line("Ctrl-C stops it").await;

@@ -22,7 +22,8 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     command_of(Path::new(PROGRAM), arguments)
 }
 
-fn command_of(program: &Path, arguments: &[&str]) -> Command {
+/// Another program, in the same way.
+pub(crate) fn command_of(program: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -172,9 +173,14 @@ impl Process {
         self.child.kill().await.unwrap();
     }
 
+    /// Its number at the system.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     /// Sends a signal such as `TERM`.
     pub(crate) async fn signal(&self, name: &str) {
-        let id = self.child.id().unwrap().to_string();
+        let id = self.id().to_string();
         let status = Command::new("kill")
             .arg(format!("-{name}"))
             .arg(id)
