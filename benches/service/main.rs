@@ -100,15 +100,7 @@ fn main() {
     let mut report = Report::begin(&machine);
     let load = Load::new(&machine, settings.duration);
 
-    for connections in [MANY, 1] {
-        let nginx = load.run(
-            cloud.proxy(),
-            connections,
-            &Call::Cloud,
-            &[cloud.proxy_process()],
-        );
-        report.reference(connections, &nginx);
-    }
+    refer(&cloud, &load, &mut report);
     let bare = Bare::start(&machine, &cloud);
     let figures = load.run(bare.address(), MANY, &Call::Message(FEW), &[bare.process()]);
     report.libraries(&figures);
@@ -135,6 +127,15 @@ fn main() {
         }
     }
     report.end();
+}
+
+/// What nginx has: measured again at each site, since a machine's speed changes within minutes.
+fn refer(cloud: &Cloud, load: &Load, report: &mut Report) {
+    for connections in [MANY, 1] {
+        let processes = [cloud.proxy_process()];
+        let nginx = load.run(cloud.proxy(), connections, &Call::Cloud, &processes);
+        report.reference(connections, &nginx);
+    }
 }
 
 /// What is measured at a site, in this order.
@@ -176,6 +177,7 @@ fn measure(
     };
     let bed = make(&bed::program());
     let base = bed::base().as_ref().map(make);
+    refer(cloud, load, report);
     for line in lines {
         let Some(base) = &base else {
             report.line(*line, once(settings, load, &bed, line));

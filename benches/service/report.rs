@@ -72,7 +72,9 @@ impl Report {
     fn show(&mut self, what: &str, connections: u32, figures: &Figures) {
         let nginx = self.nginx(connections);
         let of_nginx = |ratio: &dyn Fn(&Figures) -> f64| {
-            nginx.map_or_else(|| "-".to_owned(), |nginx| format!("{:.2}", ratio(nginx)))
+            nginx
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), |nginx| format!("{:.2}", ratio(nginx)))
         };
         let cpu: Vec<String> = figures
             .cpu
@@ -123,12 +125,15 @@ impl Report {
         self.inserts = Some(per_second);
     }
 
-    /// What nginx had with so many connections.
-    pub(crate) fn nginx(&self, connections: u32) -> Option<&Figures> {
-        let mut references = self.references.iter();
-        references
-            .find(|(of, _)| *of == connections)
-            .map(|(_, figures)| figures)
+    /// What nginx had with so many connections, in the middle of all that was measured of it by now: a machine does not go at the
+    /// same speed all the time.
+    pub(crate) fn nginx(&self, connections: u32) -> Option<Figures> {
+        let references = self.references.iter();
+        let measured: Vec<_> = references
+            .filter(|(of, _)| *of == connections)
+            .map(|(_, figures)| figures.clone())
+            .collect();
+        (!measured.is_empty()).then(|| Figures::median(&measured))
     }
 
     pub(crate) fn end(self) {
