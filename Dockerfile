@@ -3,6 +3,11 @@
 FROM rust:1.95-slim-bookworm AS build
 # Features of the program that are not in by default, such as otlp.
 ARG FEATURES=
+# The program is built by what it does under load, for which scripts/build needs these.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends postgresql wrk \
+    && rm -rf /var/lib/apt/lists/* \
+    && rustup component add llvm-tools
 WORKDIR /build
 COPY . .
 # Dependencies are kept in cache mounts: unlike a build with stub sources, that
@@ -11,8 +16,8 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
     touch src/lib.rs src/main.rs \
-    && cargo build --locked --release --features "${FEATURES}" \
-    && cp target/release/liveperson-bridge /liveperson-bridge \
+    && scripts/build "${FEATURES}" \
+    && cp target/shipped/liveperson-bridge /liveperson-bridge \
     && mkdir /data
 
 # Holds the C library, the CA bundle, a user without rights, and no shell.
