@@ -30,7 +30,7 @@ enum State {
     /// It has answered all that it was asked.
     Settled,
     /// It may have something to answer yet.
-    Sound,
+    Asked,
     /// In a transaction, which ends before anybody else gets it.
     InTransaction,
     /// Nobody is to use it any more.
@@ -59,7 +59,7 @@ impl Lent {
         mut self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, Error> {
-        self.state = State::Sound;
+        self.state = State::Asked;
         let outcome = limits::within(limits::STATEMENT, statement(&mut self)).await;
         let settled = self.settle(outcome);
         if settled.is_ok() {
@@ -135,20 +135,12 @@ impl Drop for Lent {
         let Some(connection) = self.connection.take() else {
             return;
         };
-        let connection = if self.state == State::Settled {
-            let Postgres { spares, health, .. } = &self.from;
-            let Err(declined) = spares.offer(connection, self.taken_at, health) else {
-                return;
-            };
-            declined
-        } else {
-            connection
-        };
-        let is_open = self.state == State::InTransaction;
-        if self.state == State::Broken {
-            close(connection);
-        } else {
-            give_back(connection, is_open);
+        let Postgres { spares, health, .. } = &self.from;
+        match self.state {
+            State::Settled => spares.keep(connection, self.taken_at, health),
+            State::Asked => give_back(connection, false),
+            State::InTransaction => give_back(connection, true),
+            State::Broken => close(connection),
         }
     }
 }

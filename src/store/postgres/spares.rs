@@ -73,18 +73,19 @@ impl Spares {
         Ok((connection, health.now()))
     }
 
-    /// Keeps a connection that has answered all that it was asked; one that is to go to the pool is handed back.
-    pub(super) fn offer(
+    /// Keeps a connection that has answered all that it was asked, unless it should go back to the pool.
+    pub(super) fn keep(
         &self,
         connection: PoolConnection<Database>,
         lent_at: Moment,
         health: &Health,
-    ) -> Result<(), PoolConnection<Database>> {
+    ) {
         let mut kept = lock(&self.0);
         // Whoever waits at the pool was there before all who are still to come.
         let is_wanted = kept.waiting == 0 && !kept.is_closed && health.since(lent_at) < USED;
         let (true, Ok(runtime)) = (is_wanted, Handle::try_current()) else {
-            return Err(connection);
+            drop(kept);
+            return give_back(connection, false);
         };
         kept.spares.push_back(Spare {
             connection,
@@ -95,7 +96,6 @@ impl Spares {
             // It ends by itself when there are none any more.
             runtime.spawn(watch(Arc::downgrade(&self.0)));
         }
-        Ok(())
     }
 
     /// How many there are.
