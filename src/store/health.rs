@@ -87,16 +87,17 @@ impl Health {
     /// Hears that a connection that was taken at a moment is of no use, and says whether it is to go. Those that were made
     /// until now are replaced before they are used again.
     pub(super) fn distrust(&self, taken_at: Moment, why: &sqlx::Error) -> bool {
-        let (now, last) = (self.now(), self.0.distrusted_at.load(Ordering::Relaxed));
-        if taken_at.0 <= last {
+        if !self.trusts_since(taken_at) {
             // One of those that are distrusted already.
             return true;
         }
-        let since = Duration::from_micros(now.0.saturating_sub(last));
-        if last > 0 && since < STORM && super::error::only_reads(why) {
+        let last = self.0.distrusted_at.load(Ordering::Relaxed);
+        if last > 0 && self.since(Moment(last)) < STORM && super::error::only_reads(why) {
             return false;
         }
-        self.0.distrusted_at.fetch_max(now.0, Ordering::Relaxed);
+        self.0
+            .distrusted_at
+            .fetch_max(self.now().0, Ordering::Relaxed);
         true
     }
 
@@ -104,10 +105,7 @@ impl Health {
     pub(super) fn trusts(&self, age: Duration) -> bool {
         match self.0.distrusted_at.load(Ordering::Relaxed) {
             0 => true,
-            at => {
-                let since = self.0.begun.elapsed();
-                age < since.saturating_sub(Duration::from_micros(at))
-            }
+            at => age < self.since(Moment(at)),
         }
     }
 

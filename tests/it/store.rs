@@ -208,6 +208,12 @@ async fn look_ups_at_once_are_each_answered_with_their_own_user(engine: Engine) 
 async fn a_look_up_sees_what_was_written_before_it_was_asked_for(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
+
+    ask_all_the_time(&store).await;
+}
+
+/// Looks users up who are written meanwhile: each look-up sees what was written before.
+async fn ask_all_the_time(store: &Store) {
     let looking = async |name: String| {
         // Others are on their way all the time.
         for _ in 0..20 {

@@ -1,9 +1,9 @@
 //! Connections to the database: whoever needs one gets one, none is kept for nothing, and in the end all are closed.
 
-use futures_util::future::{join, join_all};
+use futures_util::future::join_all;
 use liveperson_bridge::store::{Connections, Location, Store};
 
-use super::{at, key};
+use super::{ask_all_the_time, at, key};
 use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
 
@@ -45,22 +45,8 @@ async fn a_single_connection_serves_all_who_ask_all_the_time() {
     };
     *max_connections = 1;
     let store = database.store().await;
-    let looking = async |name: String| {
-        for _ in 0..50 {
-            store.standing(&key(&name)).await.unwrap();
-        }
-    };
-    let writing = async |name: String| {
-        for number in 0..10 {
-            let name = format!("{name}-{number}");
-            store.ensure_user(&key(&name), at(0)).await.unwrap();
-            store.user(&key(&name)).await.unwrap().unwrap();
-        }
-    };
 
-    let readers = join_all((0..20).map(|number| looking(format!("reader-{number}"))));
-    let writers = join_all((0..5).map(|number| writing(format!("writer-{number}"))));
-    join(readers, writers).await;
+    ask_all_the_time(&store).await;
 
     let [connections] = store.connections()[..] else {
         panic!("more than one pool");
