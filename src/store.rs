@@ -65,6 +65,7 @@ pub use requests::{
 };
 pub use standings::Standing;
 pub use survey::Survey;
+pub use together::gather;
 pub use typing::{DueTyping, Typing};
 pub use users::{Lease, StoredToken, User, UserRef};
 

@@ -35,6 +35,9 @@ const SLOW: Duration = Duration::from_millis(20);
 /// 4: statements of a kind on their way at once, when some are slow; each holds a connection.
 const AT_ONCE: usize = 4;
 
+/// 16: looks at the sockets while others still come; about a millisecond under the load of one core.
+const LOOKS: u32 = 16;
+
 /// Something that is asked together with others of its kind.
 pub(super) trait Question: Debug + Send + Sync + Sized + 'static {
     /// What it is answered with.
@@ -154,8 +157,7 @@ impl<Q: Question> Together<Q> {
     /// Asks whatever waits, until nothing does.
     async fn ask(&self, store: &Store) {
         loop {
-            // Those whose requests are here already, and not read yet, go along.
-            yield_now().await;
+            gather(TOGETHER, || self.lock().asked.len()).await;
             let asked = self.take();
             if asked.is_empty() {
                 return;
@@ -178,6 +180,23 @@ impl<Q: Question> Together<Q> {
 
     fn lock(&self) -> MutexGuard<'_, Waiting<Q>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits for those whose requests are here already and not read yet, of whom `count` says how many have come: as long as each
+/// look at the sockets brings more of them, up to `enough`. What goes together costs the less the more there are: beside one
+/// look, a text costs PostgreSQL 4 in place of 5 µs and the service 35 in place of 38, and one with a key 39 in place of 52
+/// and 52 in place of 59; one that comes alone waits no longer than before.
+pub async fn gather(enough: usize, count: impl Fn() -> usize) {
+    let mut before = 0;
+    for _ in 0..LOOKS {
+        // Once the runtime has looked at the sockets, and those who are woken by that have had their turn.
+        yield_now().await;
+        let now = count();
+        if now == before || now >= enough {
+            return;
+        }
+        before = now;
     }
 }
 
@@ -214,4 +233,30 @@ pub(super) fn by_place<R, A: Default>(
         }
     }
     answers
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::{LOOKS, gather};
+
+    /// How often it is looked, where `each` more come from one look to the next until so many are there.
+    async fn looks(enough: usize, until: usize, each: usize) -> usize {
+        let looks = AtomicUsize::new(0);
+        let count = || until.min(each * (1 + looks.fetch_add(1, Ordering::Relaxed)));
+        gather(enough, count).await;
+        looks.into_inner()
+    }
+
+    #[tokio::test]
+    async fn it_waits_as_long_as_others_come_and_no_longer() {
+        assert_eq!(looks(256, 0, 1).await, 1, "for nobody");
+        assert_eq!(looks(256, 1, 1).await, 2, "for one");
+        assert_eq!(looks(256, 4, 1).await, 5, "for four, one by one");
+        assert_eq!(looks(256, 12, 8).await, 3, "for a dozen");
+        assert_eq!(looks(3, 256, 1).await, 3, "until there are enough");
+        let endless = looks(usize::MAX, usize::MAX, 1).await;
+        assert_eq!(endless, usize::try_from(LOOKS).unwrap(), "for a time");
+    }
 }

@@ -17,7 +17,7 @@ use super::interpreter::{Interpreter, Reading};
 use super::receiver::Error;
 use super::wire::Change;
 use crate::clock::SharedClock;
-use crate::store::{self, Admission, Arrival, Fate, Store};
+use crate::store::{self, Admission, Arrival, Fate, Store, gather};
 use crate::telemetry::metrics::{
     MATCHED_LATER, Metrics, WEBHOOK_BATCHES, WEBHOOK_CHANGES, WEBHOOK_COMMITS,
 };
@@ -156,6 +156,7 @@ impl Writer {
                 // Nothing new has come, but there is something to look at again.
                 () = std::future::ready(()), if !places.is_empty() => {}
             }
+            gather(BATCH, || self.waiting.len()).await;
             while !batch.is_full() {
                 match self.waiting.try_recv() {
                     Ok(waiting) => batch.push(waiting),
