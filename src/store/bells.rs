@@ -18,7 +18,7 @@ use super::{Engine, Error, Store, limits};
 use crate::types::ids::ChannelId;
 
 /// What `NOTIFY` is told under; the payload is the channel.
-const NAME: &str = "liveperson_bridge_events";
+pub(super) const NAME: &str = "liveperson_bridge_events";
 
 /// 1 s: how soon the connection that listens is made anew.
 const AGAIN: Duration = Duration::from_secs(1);

@@ -168,7 +168,8 @@ impl Store {
             .map(|(_, arrival)| &arrival.place)
             .chain(appeared)
             .collect::<HashSet<_>>();
-        let kept = take_kept(&mut tx, &places).await?;
+        let (known, mut conversations) = look_up(&mut tx, &places).await?;
+        let kept = take_kept(&mut tx, &known.with_kept).await?;
 
         // What was kept came before what has just come.
         let kept_changes = kept.iter().map(|row| Candidate {
@@ -188,7 +189,6 @@ impl Store {
             change: Change::Arrived(index),
         });
         let changes: Vec<_> = kept_changes.chain(fresh_changes).collect();
-        let (known, mut conversations) = look_up(&mut tx, &places).await?;
         let changes_state = arrivals.iter().any(|arrival| arrival.open.is_some())
             || kept.iter().any(KeptRow::is_of_state);
         if changes_state {

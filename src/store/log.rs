@@ -4,13 +4,18 @@
 //! visible in their order, and a cursor that has passed one will never be overtaken by a lower one. Erasing a user and
 //! retention take events out; the rest keep their positions.
 
+mod postgres;
+mod sqlite;
+
 use std::borrow::Borrow;
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
+use sqlx::PgConnection;
 
 use super::audit::record;
-use super::tx::{Tx, on};
+use super::tx::{Side, Tx, left, on};
 use super::{Error, Store, UserRef, run};
 use crate::types::audit::Entry;
 use crate::types::event::{EventId, EventType};
@@ -181,84 +186,37 @@ pub(super) async fn append(
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
     // Logs are taken in one order everywhere, so that two transactions never wait for each other.
-    let mut channels: Vec<_> = events.iter().map(|event| &event.channel_id).collect();
-    channels.sort_unstable();
-    channels.dedup();
-    for channel_id in channels {
-        let added: Vec<_> = events
+    let mut logs = BTreeMap::<_, Vec<&NewEvent>>::new();
+    for event in events {
+        logs.entry(&event.channel_id).or_default().push(event);
+    }
+    if logs.is_empty() {
+        return Ok(());
+    }
+    match &mut tx.side {
+        Side::Postgres(lent) => {
+            let added = async |db: &mut PgConnection| postgres::append(db, &logs, now).await;
+            lent.ask(left(tx.until), added).await?;
+        }
+        Side::Sqlite(_) => sqlite::append(tx, &logs, now).await?,
+    }
+    for (channel_id, events) in logs {
+        let mut users: Vec<_> = events
             .iter()
-            .filter(|event| event.channel_id == *channel_id)
+            .filter(|event| event.deliver_until.is_some())
+            .map(|event| event.user.map(|user| user.0))
             .collect();
-        append_to(tx, channel_id, &added, now).await?;
-        tx.ring(channel_id.clone());
+        users.sort_unstable();
+        users.dedup();
+        if !users.is_empty() {
+            fill_lanes(tx, channel_id, &users, now).await?;
+        }
     }
     Ok(())
 }
 
-async fn append_to(
-    tx: &mut Tx,
-    channel_id: &ChannelId,
-    events: &[&NewEvent],
-    now: DateTime<Utc>,
-) -> Result<(), Error> {
-    let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
-    let (head,): (i64,) = on!(tx, |db| {
-        sqlx::query_as(
-            "INSERT INTO logs (channel_id, head) VALUES ($1, $2)
-             ON CONFLICT (channel_id) DO UPDATE SET head = logs.head + excluded.head RETURNING head",
-        )
-        .bind(channel_id.as_str())
-        .bind(count)
-        .fetch_one(db)
-        .await?
-    });
-    let rows = batch(
-        events
-            .iter()
-            .zip(head - count + 1..)
-            .map(|(event, position)| {
-                json!({
-                    "position": position,
-                    "id": event.id.to_string(),
-                    "user": event.user.map(|user| user.0),
-                    "kind": event.kind.as_str(),
-                    "body": event.body,
-                    "traceparent": event.parent.as_ref().map(|parent| &parent.traceparent),
-                    "tracestate": event.parent.as_ref().and_then(|parent| parent.tracestate.as_ref()),
-                    "until": event.deliver_until.map(|until| until.timestamp_millis()),
-                })
-            }),
-    );
-    on!(tx, |db| {
-        sqlx::query(
-            "INSERT INTO events
-                 (channel_id, position, id, user_ref, kind, body, traceparent, tracestate, created_at, delivery,
-                  deliver_until)
-             SELECT $1, CAST(value ->> 'position' AS BIGINT), value ->> 'id', CAST(value ->> 'user' AS BIGINT),
-                    value ->> 'kind', value ->> 'body', value ->> 'traceparent', value ->> 'tracestate', $3,
-                    CASE WHEN value ->> 'until' IS NOT NULL THEN 'pending' END,
-                    CAST(value ->> 'until' AS BIGINT)
-             FROM json_each($2)",
-        )
-        .bind(channel_id.as_str())
-        .bind(rows)
-        .bind(now.timestamp_millis())
-        .execute(db)
-        .await?
-        .rows_affected()
-    });
-    let mut users: Vec<_> = events
-        .iter()
-        .filter(|event| event.deliver_until.is_some())
-        .map(|event| event.user.map(|user| user.0))
-        .collect();
-    users.sort_unstable();
-    users.dedup();
-    if !users.is_empty() {
-        fill_lanes(tx, channel_id, &users, now).await?;
-    }
-    Ok(())
-}
+/// Events to be added, by log and in their order.
+type Logs<'a> = BTreeMap<&'a ChannelId, Vec<&'a NewEvent>>;
 
 /// Notes that the lanes of these users have something to deliver.
 pub(super) async fn fill_lanes(

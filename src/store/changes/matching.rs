@@ -4,12 +4,14 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
+use sqlx::PgConnection;
+use sqlx::types::Json;
 
 use super::announcement::{announced, time};
 use super::{Arrival, Known, Turn};
 use crate::store::log::batch;
 use crate::store::parent::ParentRow;
-use crate::store::tx::{Tx, on};
+use crate::store::tx::{Side, Tx, left, on};
 use crate::store::{Error, UserRef};
 
 #[derive(sqlx::FromRow)]
@@ -40,18 +42,54 @@ impl KeptRow {
     }
 }
 
-#[derive(sqlx::FromRow)]
-struct KnownRow {
-    account_id: String,
-    place: String,
-    id: String,
-    channel_id: String,
-    user_ref: i64,
-    user_id: String,
-    consumer_id: Option<String>,
-    announced: Option<String>,
-    updated_at: Option<i64>,
+/// A conversation at a place, and whether something was kept for that. It is read by place, as whoever is looked up on the way of
+/// a message.
+type KnownRow = (
+    String,
+    String,
+    String,
+    String,
+    i64,
+    String,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+    bool,
+);
+
+/// What is looked up of a place.
+macro_rules! columns {
+    () => {
+        "p.place, u.account_id, c.id, c.channel_id, c.user_ref, u.user_id, u.consumer_id, c.announced, c.updated_at,
+         EXISTS (SELECT 1 FROM early_changes e WHERE e.place = p.place)"
+    };
 }
+
+/// Each place is looked up by itself (`OFFSET 0`), so by index whatever PostgreSQL expects of the tables.
+const IN_POSTGRES: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM unnest((SELECT $1::text[])) AS p (place)
+      CROSS JOIN LATERAL (SELECT conversation_id AS id FROM dialogs WHERE id = p.place OFFSET 0) AS d
+      CROSS JOIN LATERAL (SELECT * FROM conversations WHERE id = d.id OFFSET 0) AS c
+      CROSS JOIN LATERAL (SELECT * FROM users WHERE id = c.user_ref OFFSET 0) AS u"
+);
+
+const IN_SQLITE: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM (SELECT value AS place FROM json_each($1)) AS p
+      CROSS JOIN dialogs AS d ON d.id = p.place
+      JOIN conversations AS c ON c.id = d.conversation_id
+      JOIN users AS u ON u.id = c.user_ref"
+);
+
+const SEE_IN_POSTGRES: &str = "INSERT INTO seen_changes (key, seen_at)
+     SELECT key, $2 FROM unnest((SELECT $1::text[])) AS k (key) ORDER BY key ON CONFLICT DO NOTHING RETURNING key";
+
+const SEE_IN_SQLITE: &str =
+    "INSERT INTO seen_changes (key, seen_at) SELECT value, $2 FROM json_each($1) WHERE true
+     ON CONFLICT DO NOTHING RETURNING key";
 
 /// The places of the arrivals that had not come before; from now on they have.
 pub(super) async fn see(
@@ -65,17 +103,21 @@ pub(super) async fn see(
     keys.dedup();
     let mut new = HashSet::new();
     if !keys.is_empty() {
-        let rows: Vec<(String,)> = on!(tx, |db| {
-            sqlx::query_as(
-                "INSERT INTO seen_changes (key, seen_at) SELECT value ->> 'key', $2 FROM json_each($1)
-                 ORDER BY value ->> 'key' ON CONFLICT DO NOTHING RETURNING key",
-            )
-            .bind(batch(keys.iter().map(|key| json!({"key": key}))))
-            .bind(now.timestamp_millis())
-            .fetch_all(db)
-            .await?
-        });
-        new.extend(rows.into_iter().map(|(key,)| key));
+        let seen_at = now.timestamp_millis();
+        let rows: Vec<String> = match &mut tx.side {
+            Side::Postgres(lent) => {
+                let rows = sqlx::query_scalar(SEE_IN_POSTGRES).bind(keys).bind(seen_at);
+                let rows = async |db: &mut PgConnection| rows.fetch_all(db).await;
+                lent.ask(left(tx.until), rows).await?
+            }
+            Side::Sqlite(transaction) => {
+                let rows = sqlx::query_scalar(SEE_IN_SQLITE)
+                    .bind(Json(keys))
+                    .bind(seen_at);
+                tx.health.note(rows.fetch_all(&mut **transaction).await)?
+            }
+        };
+        new.extend(rows);
     }
     let unseen = arrivals.iter().enumerate().filter(|(_, arrival)| {
         // Of two in one batch, the first is taken.
@@ -84,28 +126,17 @@ pub(super) async fn see(
     Ok(unseen.map(|(index, _)| index).collect())
 }
 
-fn named(places: &HashSet<&String>) -> String {
-    let mut places: Vec<_> = places.iter().collect();
-    places.sort_unstable();
-    batch(places.into_iter().map(|place| json!({"place": place})))
-}
-
 /// Takes out what was kept for places that are known by now, in the order in which it came.
-pub(super) async fn take_kept(
-    tx: &mut Tx,
-    places: &HashSet<&String>,
-) -> Result<Vec<KeptRow>, Error> {
+pub(super) async fn take_kept(tx: &mut Tx, places: &[String]) -> Result<Vec<KeptRow>, Error> {
     if places.is_empty() {
         return Ok(Vec::new());
     }
     let mut rows: Vec<KeptRow> = on!(tx, |db| {
         sqlx::query_as(
-            "DELETE FROM early_changes
-             WHERE place IN (SELECT value ->> 'place' FROM json_each($1))
-               AND EXISTS (SELECT 1 FROM dialogs d WHERE d.id = early_changes.place)
+            "DELETE FROM early_changes WHERE place IN (SELECT value ->> 'place' FROM json_each($1))
              RETURNING id, account_id, place, dialog_id, sequence, state, kind, body, traceparent, tracestate",
         )
-        .bind(named(places))
+        .bind(batch(places.iter().map(|place| json!({"place": place}))))
         .fetch_all(db)
         .await?
     });
@@ -113,64 +144,70 @@ pub(super) async fn take_kept(
     Ok(rows)
 }
 
-/// By account and place, the conversation's id.
-type Places = HashMap<(String, String), String>;
+/// Which places are known.
+#[derive(Default)]
+pub(super) struct KnownPlaces {
+    /// By place, the account and the conversation: a dialog is one account's.
+    at: HashMap<String, (String, String)>,
+    /// Those for which something was kept.
+    pub(super) with_kept: Vec<String>,
+}
 
-/// What is known of the conversations at these places.
+/// Whose conversations are at these places, and what is known of each.
 pub(super) async fn look_up(
     tx: &mut Tx,
     places: &HashSet<&String>,
 ) -> Result<(KnownPlaces, HashMap<String, Known>), Error> {
-    let mut by_place = KnownPlaces::default();
-    let mut conversations = HashMap::new();
+    let (mut known, mut conversations) = (KnownPlaces::default(), HashMap::new());
     if places.is_empty() {
-        return Ok((by_place, conversations));
+        return Ok((known, conversations));
     }
-    let rows: Vec<KnownRow> = on!(tx, |db| {
-        sqlx::query_as(
-            "SELECT u.account_id, d.id AS place, c.id, c.channel_id, c.user_ref, u.user_id, u.consumer_id,
-                    c.announced, c.updated_at
-             FROM json_each($1) n
-             -- the main dialog bears the conversation's id
-             JOIN dialogs d ON d.id = n.value ->> 'place'
-             JOIN conversations c ON c.id = d.conversation_id
-             JOIN users u ON u.id = c.user_ref",
-        )
-        .bind(named(places))
-        .fetch_all(db)
-        .await?
-    });
+    let places: Vec<_> = places.iter().map(|place| place.as_str()).collect();
+    let rows: Vec<KnownRow> = match &mut tx.side {
+        Side::Postgres(lent) => {
+            let rows = sqlx::query_as(IN_POSTGRES).bind(places);
+            let rows = async |db: &mut PgConnection| rows.fetch_all(db).await;
+            lent.ask(left(tx.until), rows).await?
+        }
+        Side::Sqlite(transaction) => {
+            let rows = sqlx::query_as(IN_SQLITE).bind(Json(places));
+            tx.health.note(rows.fetch_all(&mut **transaction).await)?
+        }
+    };
     for row in rows {
-        let place = (row.account_id.clone(), row.place.clone());
-        by_place.0.insert(place, row.id.clone());
-        conversations.insert(row.id.clone(), Known::try_from(row)?);
+        let (
+            place,
+            account_id,
+            id,
+            channel_id,
+            user_ref,
+            user_id,
+            consumer_id,
+            told,
+            updated_at,
+            has_kept,
+        ) = row;
+        let unreadable = |what| move |_| Error::Unreadable { what };
+        let conversation = Known {
+            conversation_id: id.parse().map_err(unreadable("conversation id"))?,
+            channel_id: channel_id.parse().map_err(unreadable("channel id"))?,
+            user: UserRef(user_ref),
+            user_id: user_id.parse().map_err(unreadable("user id"))?,
+            consumer_id,
+            announced: told.as_deref().map(announced).transpose()?,
+            updated_at: updated_at.map(time).transpose()?,
+        };
+        conversations.insert(id.clone(), conversation);
+        known.with_kept.extend(has_kept.then(|| place.clone()));
+        known.at.insert(place, (account_id, id));
     }
-    Ok((by_place, conversations))
+    Ok((known, conversations))
 }
-
-#[derive(Default)]
-pub(super) struct KnownPlaces(Places);
 
 impl KnownPlaces {
+    /// The conversation at a place; none where that is another account's.
     pub(super) fn get(&self, account: &str, place: &str) -> Option<&str> {
-        let key = (account.to_owned(), place.to_owned());
-        self.0.get(&key).map(String::as_str)
-    }
-}
-
-impl TryFrom<KnownRow> for Known {
-    type Error = Error;
-
-    fn try_from(row: KnownRow) -> Result<Self, Error> {
-        let unreadable = |what| move |_| Error::Unreadable { what };
-        Ok(Self {
-            conversation_id: row.id.parse().map_err(unreadable("conversation id"))?,
-            channel_id: row.channel_id.parse().map_err(unreadable("channel id"))?,
-            user: UserRef(row.user_ref),
-            user_id: row.user_id.parse().map_err(unreadable("user id"))?,
-            consumer_id: row.consumer_id,
-            announced: row.announced.as_deref().map(announced).transpose()?,
-            updated_at: row.updated_at.map(time).transpose()?,
-        })
+        let (of, id) = self.at.get(place)?;
+        (of == account).then_some(id)
     }
 }

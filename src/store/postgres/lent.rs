@@ -68,6 +68,16 @@ impl Lent {
         settled
     }
 
+    /// Runs one statement of a transaction within a limit.
+    pub(in crate::store) async fn ask<T>(
+        &mut self,
+        limit: Duration,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Error> {
+        let outcome = limits::within(limit, statement(&mut *self)).await;
+        self.settle(outcome)
+    }
+
     /// What became of a statement; its failure may be the connection's last.
     pub(in crate::store) fn settle<T>(
         &mut self,

@@ -1,0 +1,66 @@
+//! Events on their way into PostgreSQL: one statement for all logs.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use super::{Logs, NewEvent};
+use crate::store::UserRef;
+use crate::store::bells;
+
+/// Counts the logs on, in their order, tells all replicas so at the commit, and puts the events behind what was there.
+const APPEND: &str = "WITH grown AS (
+         INSERT INTO logs (channel_id, head) SELECT * FROM unnest((SELECT $1::text[]), (SELECT $2::bigint[]))
+         ON CONFLICT (channel_id) DO UPDATE SET head = logs.head + excluded.head
+         RETURNING channel_id, head, pg_notify($3, channel_id))
+     INSERT INTO events
+         (channel_id, position, id, user_ref, kind, body, traceparent, tracestate, created_at, delivery, deliver_until)
+     SELECT e.channel_id, grown.head - e.before_head, e.id, e.user_ref, e.kind, e.body, e.traceparent, e.tracestate, $4,
+            CASE WHEN e.deliver_until IS NOT NULL THEN 'pending' END, e.deliver_until
+     FROM unnest((SELECT $5::text[]), (SELECT $6::bigint[]), (SELECT $7::text[]), (SELECT $8::bigint[]), (SELECT $9::text[]),
+                 (SELECT $10::text[]), (SELECT $11::text[]), (SELECT $12::text[]), (SELECT $13::bigint[]))
+          AS e (channel_id, before_head, id, user_ref, kind, body, traceparent, tracestate, deliver_until)
+     JOIN grown USING (channel_id)";
+
+pub(super) async fn append(
+    db: &mut PgConnection,
+    logs: &Logs<'_>,
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    let channels: Vec<_> = logs.keys().map(|channel_id| channel_id.as_str()).collect();
+    let counts: Vec<_> = logs.values().map(|events| count(events)).collect();
+    // How far before the end of its log each is, once all are in it.
+    let before_head = logs.values().flat_map(|events| (0..count(events)).rev());
+    let events: Vec<_> = logs.values().flatten().copied().collect();
+    sqlx::query(APPEND)
+        .bind(&channels)
+        .bind(&counts)
+        .bind(bells::NAME)
+        .bind(now.timestamp_millis())
+        .bind(column(&events, |it| it.channel_id.as_str()))
+        .bind(before_head.collect::<Vec<_>>())
+        .bind(column(&events, |it| it.id.to_string()))
+        .bind(column(&events, |it| it.user.map(|UserRef(user)| user)))
+        .bind(column(&events, |it| it.kind.as_str()))
+        .bind(column(&events, |it| it.body.as_str()))
+        .bind(column(&events, |it| {
+            Some(it.parent.as_ref()?.traceparent.as_str())
+        }))
+        .bind(column(&events, |it| {
+            it.parent.as_ref()?.tracestate.as_deref()
+        }))
+        .bind(column(&events, |it| {
+            Some(it.deliver_until?.timestamp_millis())
+        }))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+fn count(events: &[&NewEvent]) -> i64 {
+    i64::try_from(events.len()).unwrap_or(i64::MAX)
+}
+
+/// What each event has, for a column.
+fn column<'a, T>(events: &[&'a NewEvent], of: impl Fn(&'a NewEvent) -> T) -> Vec<T> {
+    events.iter().copied().map(of).collect()
+}
