@@ -46,7 +46,7 @@ pub struct NewMessage {
     /// What the user wrote.
     pub text: Text,
     /// How to open a conversation if none is open; else the channel's defaults say so.
-    pub open: Option<Opening>,
+    pub open: Option<Box<Opening>>,
     /// The choice of structured content that the text stands for.
     pub reply_to: Option<Choice>,
     /// Whether a text that the Cloud does not take in one message is sent in several.
@@ -150,7 +150,7 @@ impl Bridge {
         let work = Work::Text {
             pieces: pieces(caller, open, text, metadata, split)?,
             reply_to,
-            open: opening.map(Box::new),
+            open: opening,
         };
         self.submit_message(caller, key, standing, work, patience)
             .await

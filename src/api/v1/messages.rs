@@ -28,7 +28,7 @@ pub(super) struct NewMessage {
     text: Text,
     /// How to open a conversation where none is open; left out, the channel's defaults say so.
     #[serde(default)]
-    open: Option<Opening>,
+    open: Option<Box<Opening>>,
     /// The choice of structured content that the text stands for.
     reply_to: Option<ReplyTo>,
     /// Whether a text that the Cloud does not take in one message is sent in several, cut between words.

@@ -69,7 +69,8 @@ impl Spares {
             close(connection);
         }
         let _waiting = Waiting(self);
-        let connection = health.note(pool.acquire().await)?;
+        // In a box: it is rare, and all who ask anything would make 14 KB of room for it, and have them copied.
+        let connection = health.note(Box::pin(pool.acquire()).await)?;
         Ok((connection, health.now()))
     }
 
