@@ -34,7 +34,7 @@ use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use url::Url;
 
-pub use self::consumer::ConsumerToken;
+pub use self::consumer::{ConsumerJws, ConsumerToken};
 pub use self::conversation::Opening;
 pub use self::domains::Service;
 pub use self::error::Error;
@@ -67,7 +67,7 @@ pub struct Consumer<'a> {
     /// The account.
     pub account: &'a AccountId,
     /// The consumer's `ConsumerJWS`.
-    pub token: &'a SecretString,
+    pub token: &'a ConsumerJws,
 }
 
 /// Talks to the Cloud; a clone shares connections, domains and tokens.

@@ -254,7 +254,7 @@ impl Client {
         let span = equip(&mut request, operation, trace);
         let response = self.exchange(request);
         async move {
-            let begun = Instant::now();
+            let begun = begun(&span);
             let reading = async { Answer::read(response.await?).await };
             let read = timeout(limit, reading).instrument(span.clone()).await;
             let answer = read.unwrap_or_else(|_| Err(TimedOut.into()));
@@ -282,7 +282,7 @@ impl Client {
         let span = equip(&mut request, operation, trace);
         let response = self.exchange(request);
         async move {
-            let begun = Instant::now();
+            let begun = begun(&span);
             let limit = self.stream_limit.unwrap_or(Duration::MAX);
             let came = timeout(limit, response).instrument(span.clone()).await;
             let response = came.unwrap_or_else(|_| Err(TimedOut.into()));
@@ -376,12 +376,16 @@ fn equip(request: &mut Request, operation: &'static str, trace: &Trace) -> Span 
     )
 }
 
+/// When a request began, where anybody wants to know.
+fn begun(span: &Span) -> Option<Instant> {
+    (!span.is_disabled()).then(Instant::now)
+}
+
 /// Says in the span how it went.
-fn record(span: &Span, begun: Instant, status: Option<StatusCode>) {
-    // Nobody may want to know.
-    if span.is_disabled() {
+fn record(span: &Span, begun: Option<Instant>, status: Option<StatusCode>) {
+    let Some(begun) = begun else {
         return;
-    }
+    };
     span.record("duration_ms", begun.elapsed().as_secs_f64() * 1000.0);
     span.record("status", status.map(|status| status.as_u16()));
 }

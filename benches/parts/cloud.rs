@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use criterion::Criterion;
 use liveperson_bridge::clock::{SharedClock, SystemClock};
-use liveperson_bridge::cloud::{Account, Client, Consumer, Content, Conversation};
+use liveperson_bridge::cloud::{Account, Client, Consumer, ConsumerJws, Content, Conversation};
 use liveperson_bridge::http;
 use liveperson_bridge::telemetry::metrics::Metrics;
 use liveperson_bridge::types::conversation::Features;
@@ -26,7 +26,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let client = client(&start());
     let account: AccountId = ACCOUNT.parse().unwrap();
-    let token = token(&json!({"sub": "12345678.ext"})).into();
+    let token = token(&json!({"sub": "12345678.ext"})).into_bytes().into();
+    let token = ConsumerJws::new(token).unwrap();
     let conversation = Conversation {
         consumer: Consumer {
             account: &account,

@@ -1,7 +1,5 @@
 //! Replacing the key that seals tokens: what older keys have sealed is sealed anew with the first one.
 
-use secrecy::ExposeSecret as _;
-
 use super::audit;
 use super::tokens::{opens, seal, unseal};
 use crate::bridge::Error;
@@ -88,7 +86,7 @@ pub async fn rotate(
                 rotation.unopened += 1;
                 continue;
             };
-            let anew = seal(keyring, &key, token.expose_secret(), stored.consumer_id)?;
+            let anew = seal(keyring, &key, &token, stored.consumer_id)?;
             let done = Rotation {
                 sealed_anew: rotation.sealed_anew + 1,
                 ..rotation

@@ -1,8 +1,7 @@
 //! ConsumerJWS: made on first use, stored sealed, made anew where the Cloud refuses one.
 
-use secrecy::{ExposeSecret as _, SecretString};
-
 use crate::bridge::{Bridge, Error, Parts};
+use crate::cloud::ConsumerJws;
 use crate::crypto::Keyring;
 use crate::store::{StoredToken, UserRef};
 use crate::types::ids::UserKey;
@@ -11,7 +10,7 @@ use crate::types::trace::Trace;
 /// A user's token as the Cloud takes it.
 #[derive(Debug, Clone)]
 pub(super) struct Token {
-    pub(super) token: SecretString,
+    pub(super) token: ConsumerJws,
     /// Whether it was made for this request: one that is refused even then is not made again.
     pub(super) fresh: bool,
 }
@@ -31,7 +30,7 @@ impl Bridge {
             return Box::pin(self.make_token(key, user, trace)).await;
         };
         if stored.key_id != keyring.sealing_key_id() {
-            let anew = seal(keyring, key, token.expose_secret(), stored.consumer_id)?;
+            let anew = seal(keyring, key, &token, stored.consumer_id)?;
             let resealed = store.reseal_token(user, &stored.sealed, &anew, None);
             Box::pin(resealed).await?;
         }
@@ -72,7 +71,7 @@ impl Bridge {
         let made = cloud
             .consumer_token(&key.account_id, &key.external_id(), trace)
             .await?;
-        let stored = seal(keyring, key, made.token.expose_secret(), made.consumer_id)?;
+        let stored = seal(keyring, key, &made.token, made.consumer_id)?;
         store.set_token(user, &stored).await?;
         Ok(Token {
             token: made.token,
@@ -85,11 +84,11 @@ impl Bridge {
 pub(super) fn seal(
     keyring: &Keyring,
     key: &UserKey,
-    token: &str,
+    token: &ConsumerJws,
     consumer_id: String,
 ) -> Result<StoredToken, Error> {
     Ok(StoredToken {
-        sealed: keyring.seal(token.as_bytes(), &place(key))?,
+        sealed: keyring.seal(token.expose(), &place(key))?,
         key_id: keyring.sealing_key_id().to_owned(),
         consumer_id,
     })
@@ -100,7 +99,7 @@ pub(super) fn unseal(
     keyring: &Keyring,
     key: &UserKey,
     stored: &StoredToken,
-) -> Option<SecretString> {
+) -> Option<ConsumerJws> {
     let token = keyring
         .open(&stored.sealed, &place(key))
         .inspect_err(|error| {
@@ -111,8 +110,7 @@ pub(super) fn unseal(
             );
         })
         .ok()?;
-    // Into its own place, of just its length: one that is shrunk would leave a copy behind.
-    str::from_utf8(&token).ok().map(SecretString::from)
+    ConsumerJws::new(token)
 }
 
 /// Whether one of the keys opens a token.

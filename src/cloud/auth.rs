@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret as _;
+use secrecy::zeroize::Zeroizing;
 
 use super::cache::{self, Cache, Cached};
 use super::health::TokenTimes;
@@ -123,7 +124,8 @@ fn read(
     let lifetime_ms = lifetime_ms(&claims, asked_at)
         .filter(|lifetime| *lifetime > 0)
         .ok_or_else(undecodable)?;
-    let value = secret_header(&token.access_token).ok_or_else(undecodable)?;
+    let bytes = Zeroizing::new(token.access_token.expose_secret().as_bytes().to_vec());
+    let value = secret_header(bytes).ok_or_else(undecodable)?;
     let expires_at = asked_at.timestamp_millis().saturating_add(lifetime_ms);
     Ok(Cached {
         value,

@@ -2,21 +2,45 @@
 
 use std::fmt;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
+use secrecy::zeroize::Zeroizing;
 
 use super::host::Endpoint;
 use super::retry::Repeat;
-use super::transport::{Body, Call};
+use super::transport::{Body, Call, secret_header};
 use super::wire::tokens;
 use super::{Client, Error, answer, jwt};
+use crate::http::header::HeaderValue;
 use crate::types::ids::AccountId;
 use crate::types::trace::Trace;
+
+/// A `ConsumerJWS` as requests bear it: it is not shown, and zeroed with its last copy, which all share.
+#[derive(Debug, Clone)]
+pub struct ConsumerJws(HeaderValue);
+
+impl ConsumerJws {
+    /// The token with these bytes; none where they could be no header's.
+    #[must_use]
+    pub fn new(bytes: Zeroizing<Vec<u8>>) -> Option<Self> {
+        secret_header(bytes).map(Self)
+    }
+
+    /// Its bytes, for whoever keeps them.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    pub(super) fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
 
 /// What lets the bridge speak for a consumer.
 #[derive(Clone)]
 pub struct ConsumerToken {
     /// The `ConsumerJWS`.
-    pub token: SecretString,
+    pub token: ConsumerJws,
     /// The Cloud's own id of the consumer: what it calls the consumer in notifications.
     pub consumer_id: String,
 }
@@ -58,10 +82,12 @@ impl Client {
                     Error::Refused { status: 401, .. } => Error::AppTokenRefused,
                     error => error,
                 })?;
-            let claims: tokens::ConsumerClaims = jwt::claims(answered.token.expose_secret())
-                .ok_or_else(|| answer::undecodable(answer))?;
+            let token = answered.token.expose_secret();
+            let undecodable = || answer::undecodable(answer);
+            let claims: tokens::ConsumerClaims = jwt::claims(token).ok_or_else(undecodable)?;
+            let bytes = Zeroizing::new(token.as_bytes().to_vec());
             Ok(ConsumerToken {
-                token: answered.token,
+                token: ConsumerJws::new(bytes).ok_or_else(undecodable)?,
                 consumer_id: claims.lp_consumer_id,
             })
         })

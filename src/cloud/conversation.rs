@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::host::Endpoint;
 use super::retry::Repeat;
-use super::transport::{Body, Call, client_properties, on_behalf};
+use super::transport::{Body, Call, client_properties};
 use super::wire::conversation::{RequestConversation, SharkContext, Target, urgency};
 use super::wire::profile::SetUserProfile;
 use super::wire::request::Request;
@@ -71,7 +71,7 @@ impl Client {
                     },
                 ),
             )),
-            on_behalf: Some(on_behalf(consumer.token)?),
+            on_behalf: Some(consumer.token.header()),
             client_properties: client_properties(opening.features),
         };
         site.call(&call, trace, |answer, now| {

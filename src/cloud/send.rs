@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::host::Endpoint;
 use super::retry::Repeat;
 use super::site::Site;
-use super::transport::{Body, Call, client_properties, json, on_behalf};
+use super::transport::{Body, Call, client_properties, json};
 use super::wire::conversation::{
     ClosedDialog, Event, Field, Message, PublishEvent, Published, UpdateConversationField,
     chat_state, receipt_status,
@@ -291,7 +291,7 @@ impl Client {
             repeat: sent.repeat,
             limit: sent.patience.unwrap_or(site.transport.limits.send),
             body: Body::json(&request),
-            on_behalf: Some(on_behalf(token)?),
+            on_behalf: Some(token.header()),
             client_properties: client_properties(sent.features),
         };
         Ok((site, id, call))

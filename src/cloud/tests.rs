@@ -28,13 +28,17 @@ const SEND: &str = "/api/account/12345678/messaging/consumer/conversation/send";
 const CONSUMER: &str = "/api/account/12345678/consumer";
 const APP_TOKEN: &str = "/sentinel/api/account/12345678/app/token";
 
+fn consumer_jws(token: &str) -> Option<ConsumerJws> {
+    ConsumerJws::new(token.as_bytes().to_vec().into())
+}
+
 /// A Cloud of one server, and a client of it.
 struct Cloud {
     server: MockServer,
     clock: Arc<ManualClock>,
     client: Client,
     account: AccountId,
-    consumer_token: SecretString,
+    consumer_token: ConsumerJws,
     conversation: ConversationId,
     features: Features,
     trace: Trace,
@@ -79,7 +83,7 @@ impl Cloud {
             clock,
             client,
             account: ACCOUNT.parse().unwrap(),
-            consumer_token: CONSUMER_TOKEN.into(),
+            consumer_token: consumer_jws(CONSUMER_TOKEN).unwrap(),
             conversation: CONV.parse().unwrap(),
             features: Features::default(),
             trace: Trace::continue_from(Some("req-1"), None, Uuid::nil()),

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use secrecy::zeroize::Zeroizing;
-use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
@@ -77,15 +76,9 @@ impl Body {
     }
 }
 
-/// The consumer's token as a header value; one that cannot be a header is as bad as one that was refused.
-pub(super) fn on_behalf(token: &SecretString) -> Result<HeaderValue, Error> {
-    secret_header(token).ok_or(Error::ConsumerTokenRefused)
-}
-
 /// A token as a header value that is not shown, and zeroed with its last copy, which all share.
-pub(super) fn secret_header(token: &SecretString) -> Option<HeaderValue> {
-    let bytes = Zeroizing::new(token.expose_secret().as_bytes().to_vec());
-    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes)).ok()?;
+pub(super) fn secret_header(token: Zeroizing<Vec<u8>>) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(token)).ok()?;
     value.set_sensitive(true);
     Some(value)
 }

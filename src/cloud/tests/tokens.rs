@@ -278,7 +278,19 @@ async fn a_consumer_jws_names_the_consumer() {
     let answered = cloud.consumer_token().await.unwrap();
 
     assert_eq!(answered.consumer_id, "CONS");
-    assert_eq!(secrecy::ExposeSecret::expose_secret(&answered.token), token);
+    assert_eq!(answered.token.expose(), token.as_bytes());
+}
+
+#[test]
+fn a_consumer_jws_that_no_header_can_hold_is_none() {
+    assert!(consumer_jws("a\nb").is_none());
+}
+
+#[test]
+fn a_consumer_jws_is_not_shown() {
+    let token = consumer_jws(CONSUMER_TOKEN).unwrap();
+
+    assert!(!format!("{token:?}").contains(CONSUMER_TOKEN));
 }
 
 #[tokio::test]
