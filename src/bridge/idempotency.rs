@@ -299,7 +299,9 @@ impl Held {
         let (request, lease) = (&self.claimed.request, self.lease());
         let is_left_open = self.claimed.left_open.load(Ordering::Relaxed);
         if let (Some(answer), false) = (kept, is_left_open) {
-            let kept = store.finish_keyed(request, &lease, self.user.as_ref(), answer);
+            // Whoever the intent is noted for needs not be looked up once more.
+            let user = self.user.as_ref().filter(|_| !holding.noted);
+            let kept = store.finish_keyed(request, &lease, user, answer);
             if kept.await? {
                 return Ok(());
             }

@@ -266,7 +266,8 @@ impl Store {
     }
 
     /// Keeps the answer to a request that is still held, to be given to its repeats. An answer that is about a user goes
-    /// when the user goes; says whether it is kept, which it is not where the user has gone already.
+    /// when the user goes, who need not be named where what was about to be sent is noted for them; says whether it is kept,
+    /// which it is not where the user has gone already.
     ///
     /// # Errors
     ///

@@ -36,7 +36,7 @@ const NOTE: &str =
 const FINISH: &str =
     "UPDATE idempotency_keys AS known
      SET status = k.status, headers = k.headers, body = k.body, lease_id = NULL, lease_until = NULL, begun = NULL,
-         content = NULL, user_ref = u.id
+         content = NULL, user_ref = COALESCE(u.id, known.user_ref)
      FROM unnest((SELECT $1::text[]), (SELECT $2::bytea[]), (SELECT $3::text[]), (SELECT $4::bigint[]),
                  (SELECT $5::jsonb[]), (SELECT $6::text[]), (SELECT $7::text[]), (SELECT $8::text[]),
                  (SELECT $9::text[]))

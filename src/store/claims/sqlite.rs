@@ -30,7 +30,7 @@ const NOTE: &str = "UPDATE idempotency_keys AS known
 const FINISH: &str =
     "UPDATE idempotency_keys AS known
      SET status = k.value ->> 2, headers = k.value ->> 3, body = k.value ->> 4, lease_id = NULL, lease_until = NULL,
-         begun = NULL, content = NULL, user_ref = u.id
+         begun = NULL, content = NULL, user_ref = COALESCE(u.id, known.user_ref)
      FROM json_each($1) AS k
      LEFT JOIN users AS u
        ON u.account_id = k.value ->> 5 AND u.namespace = k.value ->> 6 AND u.user_id = k.value ->> 7

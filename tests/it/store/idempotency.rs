@@ -480,11 +480,19 @@ async fn an_answer_goes_with_its_user_and_is_not_kept_without_one(engine: Engine
     };
     assert!(keep(&of_user, "l1", "a").await);
     assert!(!keep(&of_nobody, "l2", "b").await);
+    // Whom something is noted for needs not be named again.
+    let noted = request("sms", "k3", "{}");
+    begin(&store, &noted, "l4", 0).await;
+    let holder = lease("l4", 15);
+    let is_noted = store.note_begun(&noted, &holder, user, "{}", None).await;
+    assert!(is_noted.unwrap());
+    assert!(finish(&store, &noted, "l4", &kept).await);
     assert!(database.dump().await.contains("marker"));
     store.delete_user(user, at(1), &erasure()).await.unwrap();
 
     assert!(!database.dump().await.contains("marker"));
     assert!(is_new(&begin(&store, &of_user, "l3", 2).await));
+    assert!(is_new(&begin(&store, &noted, "l5", 2).await));
 }
 
 async fn a_key_is_forgotten_after_24_hours(engine: Engine) {
