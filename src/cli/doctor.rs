@@ -95,7 +95,7 @@ async fn check_database(config: &Config, report: &mut Report) -> anyhow::Result<
         let survey = store.survey().await?;
         Ok::<_, anyhow::Error>((store, survey))
     };
-    let (store, survey) = match within(connect).await {
+    let (store, survey) = match within(Box::pin(connect)).await {
         Ok(found) => found,
         Err(error) => {
             let hint =
