@@ -81,27 +81,25 @@ fn goals(report: &Report, engine: Engine) -> Vec<Option<Goal>> {
             line(what, MANY, Some(MANY_WAITING), false),
         )
     };
-    let message = small("message", MANY);
+    let alone = |it: Option<&Figures>, what, most| {
+        let what = format!("{what}, the bridge alone, of nginx's");
+        Some(Goal::at_most(&what, most, cpu(it?.cpu_of_bridge())))
+    };
+    // The embedded one's is the bridge's own.
+    let with_database = |it: Option<&Figures>, what, most| {
+        let it = it.filter(|_| engine == Engine::Postgres)?;
+        let what = format!("{what}, with the database's, of nginx's");
+        Some(Goal::at_most(&what, most, cpu(it.cpu_of_all())))
+    };
+    let (message, keyed) = (small("message", MANY), small("keyed message", MANY));
     let webhook = small("webhook", MANY).filter(|_| engine == Engine::Postgres);
     let beds = report.beds.iter();
     let beds = beds.filter(|(site, ..): &&(Site, _, _)| site.engine == engine);
     let memory = beds.clone().map(|(_, memory, _)| *memory).max();
     let ready = beds.map(|(.., ready)| *ready).max();
     vec![
-        message.map(|it| {
-            Goal::at_most(
-                "CPU of a message, the bridge alone, of nginx's",
-                1.5,
-                cpu(it.cpu_of_bridge()),
-            )
-        }),
-        message.filter(|_| engine == Engine::Postgres).map(|it| {
-            Goal::at_most(
-                "CPU of a message, with the database's, of nginx's",
-                1.5,
-                cpu(it.cpu_of_all()),
-            )
-        }),
+        alone(message, "CPU of a message", 1.5),
+        with_database(message, "CPU of a message", 1.5),
         message.map(|it| {
             Goal::at_least(
                 "messages a second, of nginx's",
@@ -109,13 +107,8 @@ fn goals(report: &Report, engine: Engine) -> Vec<Option<Goal>> {
                 it.per_second / nginx(MANY).per_second,
             )
         }),
-        small("keyed message", MANY).map(|it| {
-            Goal::at_most(
-                "CPU of a message with a key, of nginx's",
-                3.0,
-                cpu(it.cpu_of_all()),
-            )
-        }),
+        alone(keyed, "CPU of a message with a key", 3.0),
+        with_database(keyed, "CPU of a message with a key", 3.0),
         small("message", 1).map(|it| {
             let added = it.p50.saturating_sub(nginx(1).p50);
             Goal::within("added at one connection", Duration::from_micros(500), added)
