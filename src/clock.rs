@@ -6,29 +6,26 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use uuid::{NoContext, Timestamp, Uuid};
 
 /// Tells the time of day.
 pub trait Clock: Debug + Send + Sync {
-    /// The present moment, in whole milliseconds: what the store keeps and the facade shows.
-    fn now(&self) -> DateTime<Utc>;
-
     /// The present moment in milliseconds since the epoch, as the store keeps it.
-    fn now_ms(&self) -> i64 {
-        self.now().timestamp_millis()
+    fn now_ms(&self) -> i64;
+
+    /// The same, as the facade shows it.
+    fn now(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(self.now_ms()).unwrap_or_default()
     }
 
     /// A new UUID of version 7 that bears the present moment.
     fn uuid(&self) -> Uuid {
-        let now = self.now();
-        let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
-        Uuid::new_v7(Timestamp::from_unix(
-            NoContext,
-            seconds,
-            now.timestamp_subsec_nanos(),
-        ))
+        let now = Duration::from_millis(u64::try_from(self.now_ms()).unwrap_or_default());
+        let (seconds, nanoseconds) = (now.as_secs(), now.subsec_nanos());
+        Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, nanoseconds))
     }
 }
 
@@ -40,12 +37,10 @@ pub type SharedClock = Arc<dyn Clock>;
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the system clock"
-    )]
-    fn now(&self) -> DateTime<Utc> {
-        Utc::now().trunc_subsecs(3)
+    fn now_ms(&self) -> i64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let since = since.unwrap_or_default().as_millis();
+        i64::try_from(since).unwrap_or(i64::MAX)
     }
 }
 
@@ -72,8 +67,8 @@ impl ManualClock {
 }
 
 impl Clock for ManualClock {
-    fn now(&self) -> DateTime<Utc> {
-        DateTime::from_timestamp_millis(self.now_ms.load(Ordering::SeqCst)).unwrap_or_default()
+    fn now_ms(&self) -> i64 {
+        self.now_ms.load(Ordering::SeqCst)
     }
 }
 
@@ -124,9 +119,8 @@ impl ShiftedClock {
 }
 
 impl Clock for ShiftedClock {
-    fn now(&self) -> DateTime<Utc> {
-        let ahead = self.ahead_ms.load(Ordering::SeqCst);
-        self.base.now() + TimeDelta::milliseconds(ahead)
+    fn now_ms(&self) -> i64 {
+        self.base.now_ms() + self.ahead_ms.load(Ordering::SeqCst)
     }
 }
 
