@@ -57,11 +57,11 @@ type KnownRow = (
     bool,
 );
 
-/// What is looked up of a place.
+/// What is looked up of a place. PostgreSQL would answer `EXISTS` by a hash of all that is kept, but not a `LIMIT`.
 macro_rules! columns {
     () => {
         "p.place, u.account_id, c.id, c.channel_id, c.user_ref, u.user_id, u.consumer_id, c.announced, c.updated_at,
-         EXISTS (SELECT 1 FROM early_changes e WHERE e.place = p.place)"
+         (SELECT e.id FROM early_changes e WHERE e.place = p.place LIMIT 1) IS NOT NULL"
     };
 }
 
