@@ -28,6 +28,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
 
 on_both_engines!(
     a_user_is_made_once_and_found_again,
@@ -56,6 +57,25 @@ on_both_engines!(
     what_was_kept_is_there_after_connecting_again,
     migrating_at_once_from_several_replicas_is_safe,
 );
+
+/// How many entries of a table of PostgreSQL, and of its indexes, were read by so many scans of those or more.
+async fn entries_read(database: &Database, store: Store, table: &str, scans: i64) -> i64 {
+    // A connection tells of what it has read when it ends, at the latest.
+    store.close().await;
+    let mut connection = database.connection().await;
+    eventually("it is told what was read", async || {
+        let (scanned, read): (i64, i64) = sqlx::query_as(
+            "SELECT SUM(i.idx_scan)::BIGINT, (SUM(i.idx_tup_read) + MIN(t.seq_tup_read))::BIGINT
+             FROM pg_stat_user_indexes i JOIN pg_stat_user_tables t USING (relid) WHERE t.relname = $1",
+        )
+        .bind(table)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+        (scanned >= scans).then_some(read)
+    })
+    .await
+}
 
 fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()

@@ -13,7 +13,7 @@ use liveperson_bridge::types::file::FileId;
 use uuid::Uuid;
 
 use super::log::channel;
-use super::{at, erasure, key, open, survey, token};
+use super::{at, entries_read, erasure, key, open, survey, token};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -32,6 +32,33 @@ on_both_engines!(
     a_user_is_erased_while_the_cloud_tells_of_the_conversation,
     conversations_that_change_at_once_never_wait_for_each_other_in_a_circle,
 );
+
+/// PostgreSQL keeps the plan that it makes while nothing is kept, where reading all that is costs nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_for_others_is_not_read_with_each_change() {
+    let database = Database::create(Engine::Postgres).await;
+    let store = store_with_conversation(&database).await;
+    let admit_some = async |numbers: std::ops::Range<u32>| {
+        for number in numbers {
+            let change = arrival("c1", Some(&number.to_string()), "text");
+            assert_eq!(admit(&store, &[change], &[]).await.fates, [Fate::Taken(1)]);
+        }
+    };
+    database.execute("VACUUM ANALYZE early_changes").await;
+    // It plans anew each of the first five times.
+    admit_some(0..6).await;
+    database
+        .execute(
+            "INSERT INTO early_changes (account_id, place, kind, body, received_at)
+             SELECT 'a', 'place ' || g, 'message', '', 1 FROM generate_series(1, 2000) g",
+        )
+        .await;
+
+    admit_some(6..26).await;
+
+    let read = entries_read(&database, store, "early_changes", 26).await;
+    assert!(read < 2000, "{read} entries were read");
+}
 
 /// Says of each change what its body says.
 struct Words;

@@ -13,9 +13,8 @@ use tokio_util::bytes::Bytes;
 use uuid::Uuid;
 
 use super::log::{channel, event};
-use super::{at, key, lease};
+use super::{at, entries_read, key, lease};
 use crate::support::database::{Database, Engine};
-use crate::support::patience::eventually;
 
 on_both_engines!(
     requests_are_given_in_the_order_in_which_they_came,
@@ -65,20 +64,7 @@ async fn a_backlog_is_not_read_for_each_request_of_it() {
 
     first_requests(20).await;
 
-    // A connection tells of what it has read when it ends, at the latest.
-    store.close().await;
-    let mut connection = database.connection().await;
-    let read = eventually("it is told what was read", async || {
-        let (scans, read): (i64, i64) = sqlx::query_as(
-            "SELECT SUM(i.idx_scan)::BIGINT, (SUM(i.idx_tup_read) + MIN(t.seq_tup_read))::BIGINT
-             FROM pg_stat_user_indexes i JOIN pg_stat_user_tables t USING (relid) WHERE t.relname = 'requests'",
-        )
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
-        (scans >= 26).then_some(read)
-    })
-    .await;
+    let read = entries_read(&database, store, "requests", 26).await;
     assert!(read < 2000, "{read} entries were read");
 }
 
