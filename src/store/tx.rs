@@ -33,12 +33,8 @@ macro_rules! on {
         match &mut $tx.side {
             crate::store::tx::Side::Postgres(lent) => {
                 let left = crate::store::tx::left($tx.until);
-                let statement = async {
-                    let $db = &mut **lent;
-                    Ok::<_, sqlx::Error>($query)
-                };
-                let outcome = crate::store::limits::within(left, statement).await;
-                lent.settle(outcome)?
+                let statement = async |$db: &mut sqlx::PgConnection| Ok::<_, sqlx::Error>($query);
+                lent.ask(left, statement).await?
             }
             crate::store::tx::Side::Sqlite(transaction) => {
                 let statement = async {
