@@ -26,12 +26,20 @@ const SETTINGS: &str = "-c shared_buffers=1GB";
 
 /// The program that is measured: the one built with this, unless `BENCH_PROGRAM` names another.
 pub(crate) fn program() -> String {
-    env::var("BENCH_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_liveperson-bridge").to_owned())
+    named("BENCH_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_liveperson-bridge").to_owned())
 }
 
 /// The program that it is compared with in turns, where `BENCH_BASE` names one.
 pub(crate) fn base() -> Option<String> {
-    env::var("BENCH_BASE").ok()
+    named("BENCH_BASE")
+}
+
+/// Where the program is that a variable names: each runs in a directory of its own, where a relative path leads nowhere.
+fn named(variable: &str) -> Option<String> {
+    let path = env::var(variable).ok()?;
+    let program = fs::canonicalize(&path)
+        .unwrap_or_else(|error| panic!("{variable}: there is no program {path}: {error}"));
+    Some(program.to_str().unwrap().to_owned())
 }
 
 /// Where the mapping is.

@@ -113,7 +113,7 @@ fn goals(report: &Report, engine: Engine) -> Vec<Option<Goal>> {
             let added = it.p50.saturating_sub(nginx(1).p50);
             Goal::within("added at one connection", Duration::from_micros(500), added)
         }),
-        webhook.zip(report.inserts).map(|(it, inserts)| {
+        webhook.zip(report.inserts()).map(|(it, inserts)| {
             Goal::at_least(
                 "notifications stored, of pgbench's inserts",
                 1.5,

@@ -179,8 +179,13 @@ fn measure(
     let base = bed::base().as_ref().map(make);
     refer(cloud, load, report);
     for line in lines {
+        // On both sides of what it is compared with, since it changes within minutes more than anything else.
+        let server = bed.server().filter(|_| line.what == "webhook");
+        let inserts = || server.map(|it| pgbench::inserts(it, MANY, settings.duration));
+        report.note_inserts(inserts());
         let Some(base) = &base else {
             report.line(*line, once(settings, load, &bed, line));
+            report.note_inserts(inserts());
             continue;
         };
         let mut figures = (Vec::new(), Vec::new());
@@ -190,12 +195,9 @@ fn measure(
         }
         report.base_line(*line, &Figures::median(&figures.0));
         report.line(*line, Figures::median(&figures.1));
+        report.note_inserts(inserts());
     }
     report.memory(&bed);
-    let stored = lines.iter().any(|line| line.what == "webhook");
-    if let Some(server) = bed.server().filter(|_| stored) {
-        report.inserts(pgbench::inserts(server, MANY, settings.duration));
-    }
 }
 
 /// One measurement; nothing of it goes on behind it.

@@ -32,8 +32,8 @@ pub(crate) struct Report {
     pub(crate) lines: Vec<(Line, Figures)>,
     /// The most memory that it held, in KiB, and how soon it was ready.
     pub(crate) beds: Vec<(Site, u32, Duration)>,
-    /// What PostgreSQL commits in a second without it.
-    pub(crate) inserts: Option<f64>,
+    /// What PostgreSQL commits in a second without it, each time that was measured.
+    inserts: Vec<f64>,
     notes: Vec<String>,
 }
 
@@ -117,12 +117,21 @@ impl Report {
         self.beds.push((bed.site, memory, bed.ready_after));
     }
 
-    /// Takes down what PostgreSQL does without us.
-    pub(crate) fn inserts(&mut self, per_second: f64) {
+    /// Takes down what PostgreSQL does without us, where that was measured.
+    pub(crate) fn note_inserts(&mut self, per_second: Option<f64>) {
+        let Some(per_second) = per_second else {
+            return;
+        };
         self.notes.push(format!(
             "pgbench commits {per_second:.0} single inserts a second"
         ));
-        self.inserts = Some(per_second);
+        self.inserts.push(per_second);
+    }
+
+    /// What PostgreSQL commits in a second without us, in the mean.
+    pub(crate) fn inserts(&self) -> Option<f64> {
+        let count = u32::try_from(self.inserts.len()).ok()?;
+        (count > 0).then(|| self.inserts.iter().sum::<f64>() / f64::from(count))
     }
 
     /// What nginx had with so many connections, in the middle of all that was measured of it by now: a machine does not go at the
