@@ -179,23 +179,26 @@ fn measure(
     let base = bed::base().as_ref().map(make);
     refer(cloud, load, report);
     for line in lines {
-        // On both sides of what it is compared with, since it changes within minutes more than anything else.
         let server = bed.server().filter(|_| line.what == "webhook");
-        let inserts = || server.map(|it| pgbench::inserts(it, MANY, settings.duration));
-        report.note_inserts(inserts());
-        let Some(base) = &base else {
-            report.line(*line, once(settings, load, &bed, line));
-            report.note_inserts(inserts());
-            continue;
+        let insert = |report: &mut Report| {
+            if let Some(server) = server {
+                report.note_inserts(pgbench::inserts(server, MANY, settings.duration));
+            }
         };
-        let mut figures = (Vec::new(), Vec::new());
-        for _ in 0..TURNS {
-            figures.0.push(once(settings, load, base, line));
-            figures.1.push(once(settings, load, &bed, line));
+        // On both sides of what it is compared with, since it changes within minutes more than anything else.
+        insert(report);
+        if let Some(base) = &base {
+            let mut figures = (Vec::new(), Vec::new());
+            for _ in 0..TURNS {
+                figures.0.push(once(settings, load, base, line));
+                figures.1.push(once(settings, load, &bed, line));
+            }
+            report.base_line(*line, &Figures::median(&figures.0));
+            report.line(*line, Figures::median(&figures.1));
+        } else {
+            report.line(*line, once(settings, load, &bed, line));
         }
-        report.base_line(*line, &Figures::median(&figures.0));
-        report.line(*line, Figures::median(&figures.1));
-        report.note_inserts(inserts());
+        insert(report);
     }
     report.memory(&bed);
 }

@@ -117,11 +117,8 @@ impl Report {
         self.beds.push((bed.site, memory, bed.ready_after));
     }
 
-    /// Takes down what PostgreSQL does without us, where that was measured.
-    pub(crate) fn note_inserts(&mut self, per_second: Option<f64>) {
-        let Some(per_second) = per_second else {
-            return;
-        };
+    /// Takes down what PostgreSQL does without us.
+    pub(crate) fn note_inserts(&mut self, per_second: f64) {
         self.notes.push(format!(
             "pgbench commits {per_second:.0} single inserts a second"
         ));
