@@ -13,6 +13,7 @@ mod backlog;
 mod conversations;
 mod deliveries;
 mod dispatch;
+mod echoes;
 mod error;
 mod events;
 mod files;

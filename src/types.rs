@@ -12,4 +12,5 @@ pub mod ids;
 pub mod message;
 pub mod profile;
 pub mod rating;
+pub mod sketch;
 pub mod trace;

@@ -143,10 +143,10 @@ async fn content(part: &mut Field<'_>, limit: usize) -> Result<Option<Bytes>, Pr
     Ok(Some(content.freeze()))
 }
 
-/// A caption; an empty one is none, as forms send it.
+/// A caption; a blank one counts as none, since forms send empty parts.
 fn text(content: Bytes) -> Result<Option<Text>, &'static str> {
     let text = String::from_utf8(content.into()).map_err(|_| "expected UTF-8")?;
-    if text.is_empty() {
+    if Text::is_blank(&text) {
         return Ok(None);
     }
     let text = Text::try_from(text).map_err(|error| error.expected)?;

@@ -10,6 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::{Instant, sleep};
 use tracing::Instrument as _;
 
+use super::echoes::{Sighting, recognise};
 use super::lanes::{LEASE, RENEWAL};
 use super::outcomes::{self, Later};
 use super::requests::{Attempt, Held, Job, Work};
@@ -18,7 +19,6 @@ use crate::bridge::{Bridge, Caller, Error};
 use crate::store::{Conclusion, DueLane, Flight, Hold, Lease, Request, RequestState, Settled};
 use crate::types::audit::Actor;
 use crate::types::event::data::Failure;
-use crate::types::message::Sequence;
 use crate::types::trace::{Trace, step};
 
 /// 20 s: an opening and what is sent after it; each part has a limit of its own.
@@ -48,12 +48,19 @@ enum Next {
     Go,
     /// A pause, until this moment.
     Rest(DateTime<Utc>),
-    /// A pause that an echo ends.
-    AwaitEcho(DateTime<Utc>, Flight),
+    /// A pause that the echo of this try ends.
+    AwaitEcho(DateTime<Utc>, Awaited),
     /// Nothing: nothing waits on the lane, and it was given back.
     Done,
     /// Nothing: the lane is another's.
     Lost,
+}
+
+/// A try whose echo is awaited.
+struct Awaited {
+    flight: Flight,
+    /// The text that was sent; none for a file.
+    text: Option<String>,
 }
 
 impl Bridge {
@@ -141,10 +148,11 @@ impl Bridge {
             match self.step(&lane).await? {
                 Next::Go => {}
                 Next::Rest(at) => return Ok(store.rest_lane(due.user, lease, at).await?),
-                Next::AwaitEcho(at, flight) => {
+                Next::AwaitEcho(at, awaited) => {
                     store.rest_lane(due.user, lease, at).await?;
                     // One that came just before the lane was given back has not hurried it.
-                    let is_here = self.find_echo(due, &flight).await?.is_some();
+                    let found = self.find_echo(due, &awaited).await?;
+                    let is_here = found.is_some_and(|it| self.counts(it, &awaited));
                     if !is_here
                         || !store
                             .claim_lane(due.user, &self.renewed(lease), now)
@@ -178,13 +186,19 @@ impl Bridge {
         }
     }
 
-    /// The number of what may have been sent, where the Cloud has told it back.
-    async fn find_echo(&self, due: &DueLane, flight: &Flight) -> Result<Option<Sequence>, Error> {
+    /// The echo of what may have been sent, where the Cloud has told it back.
+    async fn find_echo(&self, due: &DueLane, awaited: &Awaited) -> Result<Option<Sighting>, Error> {
+        let Awaited { flight, text } = awaited;
         let found = self.parts.store.find_echoes(due.user, flight).await?;
         // What was sent at the same time, and was not known to be when this was kept.
         let others = self.recent.of(due.user, &flight.dialog_id);
-        let mut found = found.into_iter();
-        Ok(found.find(|sequence| !others.contains(sequence)))
+        Ok(recognise(flight, text.as_deref(), &found, &others))
+    }
+
+    /// True once an echo proves that a message has arrived.
+    fn counts(&self, sighting: Sighting, awaited: &Awaited) -> bool {
+        let counts_at = schedule::likely_echo_counts_at(awaited.flight.begun_at);
+        sighting.is_certain || self.parts.clock.now() >= counts_at
     }
 
     /// Looks for the echo of what may have been sent.
@@ -195,8 +209,22 @@ impl Bridge {
         flight: &Flight,
     ) -> Result<Next, Error> {
         let store = &self.parts.store;
-        if let Some(sequence) = self.find_echo(lane.due, flight).await? {
-            job.sent.push(sequence);
+        let awaited = Awaited {
+            flight: flight.clone(),
+            text: job.next_text().map(str::to_owned),
+        };
+        let found = self.find_echo(lane.due, &awaited).await?;
+        if let Some(echo) = found.filter(|echo| self.counts(*echo, &awaited)) {
+            if !echo.is_certain {
+                tracing::info!(
+                    account.id = %lane.due.key.account_id,
+                    channel.id = %lane.request.channel_id,
+                    conversation.id = %flight.conversation_id,
+                    sequence = echo.sequence,
+                    "a message of unknown outcome counts as sent: its echo came altered, or by another clock"
+                );
+            }
+            job.sent.push(echo.sequence);
             job.conversation_id = Some(flight.conversation_id.clone());
             if let Work::File(file) = &job.work {
                 job.file = file.sent();
@@ -208,6 +236,10 @@ impl Bridge {
             };
             return self.conclude(lane, &job, settlement, Some(flight)).await;
         }
+        if found.is_some() {
+            let counts_at = schedule::likely_echo_counts_at(flight.begun_at);
+            return Ok(Next::AwaitEcho(counts_at, awaited));
+        }
         let now = self.parts.clock.now();
         let hearing = store.last_hearing(&lane.due.key.account_id).await?;
         let Some(look) = schedule::next_look_for_echo(flight.begun_at, hearing, now) else {
@@ -216,7 +248,7 @@ impl Bridge {
                 .conclude(lane, &job, Conclusion::Postponed { why }, Some(flight))
                 .await;
         };
-        Ok(Next::AwaitEcho(look, flight.clone()))
+        Ok(Next::AwaitEcho(look, awaited))
     }
 
     async fn send(&self, lane: &Lane<'_>, job: &mut Job) -> Result<Next, Error> {

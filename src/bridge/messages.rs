@@ -18,7 +18,7 @@ use crate::store::{OpenConversation, Standing};
 use crate::types::conversation::Opening;
 use crate::types::file::{FileId, FileType};
 use crate::types::ids::{ConversationId, UserId, UserKey};
-use crate::types::message::{Digest, MessageId, Metadata, Sequence, Text};
+use crate::types::message::{Digest, MessageId, Metadata, Pieces, Sequence, Text};
 
 /// How many conversations in a row may turn out closed before a message is given up: an agent closes one now and then,
 /// an account that closes every new one at once will not change its mind.
@@ -313,7 +313,7 @@ fn pieces(
     text: Text,
     metadata: Option<&Metadata>,
     may_split: bool,
-) -> Result<Vec<String>, Error> {
+) -> Result<Pieces, Error> {
     let limit = caller.channel.max_request_chars;
     let around = |id_chars| match metadata {
         None => *AROUND_TEXT + id_chars,
@@ -322,15 +322,14 @@ fn pieces(
     let chars = json_chars(text.as_str());
     // Nearly every text fits whatever the conversation is called.
     if chars + around(2 * LONGEST_ID) <= limit {
-        return Ok(vec![text.into()]);
+        return Ok(Pieces::one(text.into()));
     }
     let ids = |open: &OpenConversation| open.id.as_str().len() + open.dialog_id().len();
     let around = around(open.map_or(2 * USUAL_ID, ids));
     if chars + around <= limit {
-        Ok(vec![text.into()])
+        Ok(Pieces::one(text.into()))
     } else if may_split && around < limit {
-        let pieces = split(text.as_str(), limit - around);
-        Ok(pieces.into_iter().map(str::to_owned).collect())
+        Ok(split(&text, limit - around))
     } else {
         Err(Error::TextTooLong {
             chars: chars + around,

@@ -24,7 +24,7 @@ use crate::store::{
 use crate::types::conversation::Opening;
 use crate::types::file::FileId;
 use crate::types::ids::{ConversationId, UserId, UserKey};
-use crate::types::message::{MessageId, ReceiptStatus, Sequence};
+use crate::types::message::{MessageId, Pieces, ReceiptStatus, Sequence};
 use crate::types::rating::Rating;
 
 /// 5 s: how long a channel waits for the Cloud unless it says otherwise.
@@ -92,7 +92,7 @@ pub struct Queued {
 pub(super) enum Work {
     /// A text, in the pieces that it is sent in.
     Text {
-        pieces: Vec<String>,
+        pieces: Pieces,
         reply_to: Option<Choice>,
         open: Option<Box<Opening>>,
     },
@@ -141,7 +141,7 @@ impl Work {
     /// How many messages it is sent as.
     pub(super) fn parts(&self) -> usize {
         match self {
-            Self::Text { pieces, .. } => pieces.len(),
+            Self::Text { pieces, .. } => pieces.as_slice().len(),
             Self::File(_) => 1,
             Self::Receipts { .. } | Self::Close { .. } | Self::Rating(_) => 0,
         }
@@ -436,6 +436,7 @@ impl Bridge {
             return Ok(());
         };
         let opening = open.as_deref().unwrap_or(defaults);
+        let pieces = pieces.as_slice();
         let done = job.sent.len();
         for (place, text) in pieces.iter().enumerate().skip(done) {
             let content = Content::Text {
@@ -456,6 +457,15 @@ impl Bridge {
 }
 
 impl Job {
+    /// The text that is sent next; none for what is no text.
+    pub(super) fn next_text(&self) -> Option<&str> {
+        let Work::Text { pieces, .. } = &self.work else {
+            return None;
+        };
+        let next = pieces.as_slice().get(self.sent.len());
+        next.map(String::as_str)
+    }
+
     /// The error of a job of which some was sent.
     fn partly(&self, error: Error) -> Error {
         if self.sent.is_empty() {

@@ -63,6 +63,11 @@ pub(super) fn next_look_for_echo(
     }
 }
 
+/// The moment from which an echo counts that only may be of a try: an exact one would have come.
+pub(super) fn likely_echo_counts_at(begun_at: DateTime<Utc>) -> DateTime<Utc> {
+    begun_at + ECHO
+}
+
 /// How long to wait after the try of this number, counted from 1.
 pub(super) fn delay(
     tried: u32,

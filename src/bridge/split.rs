@@ -1,7 +1,34 @@
-//! Text in pieces that the Cloud takes.
+//! Cuts a text into pieces that the Cloud takes.
 
-/// How many characters a text has as JSON, without its quotes: what the Cloud counts. A character beyond the Basic
-/// Multilingual Plane counts as two, as it does in the Cloud's own strings.
+use std::sync::LazyLock;
+
+use icu_segmenter::options::{SentenceBreakInvariantOptions, WordBreakInvariantOptions};
+use icu_segmenter::{
+    GraphemeClusterSegmenter, GraphemeClusterSegmenterBorrowed, SentenceSegmenter,
+    SentenceSegmenterBorrowed, WordSegmenter, WordSegmenterBorrowed,
+};
+
+use crate::types::message::{Pieces, Text};
+
+/// Bytes past the end of a piece that the search for words and sentences may read: enough to see
+/// how the word at the end goes on, and a bound on the work.
+const LOOKAHEAD: usize = 128;
+
+/// Punctuation after which Chinese and Japanese, which have no spaces, let a line end.
+const CLOSING: &str = "、。，．！？；：）」』】》〉";
+
+static CLUSTERS: GraphemeClusterSegmenterBorrowed<'static> = GraphemeClusterSegmenter::new();
+
+static SENTENCES: LazyLock<SentenceSegmenterBorrowed<'static>> =
+    LazyLock::new(|| SentenceSegmenter::new(SentenceBreakInvariantOptions::default()));
+
+/// By dictionary where a script has no spaces. Its models for Thai and the like are a little
+/// better and ten times slower.
+static WORDS: LazyLock<WordSegmenterBorrowed<'static>> =
+    LazyLock::new(|| WordSegmenter::new_dictionary(WordBreakInvariantOptions::default()));
+
+/// Counts the characters of a text as JSON, without its quotes, as the Cloud counts them: in
+/// UTF-16 code units, so that a character beyond the Basic Multilingual Plane counts as two.
 pub(super) fn json_chars(text: &str) -> usize {
     text.chars().map(json_chars_of).sum()
 }
@@ -14,32 +41,68 @@ fn json_chars_of(c: char) -> usize {
     }
 }
 
-/// Cuts a text into pieces of at most `budget` JSON characters each, in order: between words where a word fits into a
-/// piece, within it where not even that. White space at a cut is left out, so no piece begins or ends with it there; a
-/// text of white space alone is left whole where it fits.
-pub(super) fn split(text: &str, budget: usize) -> Vec<&str> {
+/// Cuts a text into pieces of at most `budget` JSON characters each, in order.
+///
+/// A cut lies between sentences where that leaves at least half a piece, else between words, else
+/// between grapheme clusters (Unicode UAX 29), and within a cluster only where one alone exceeds
+/// the budget. White space at a cut stays with the piece before it. The pieces joined are the
+/// text, but for white space that would fill a piece of its own, which is left out: the Cloud has
+/// no use for a blank message.
+pub(super) fn split(text: &Text, budget: usize) -> Pieces {
+    let mut rest = text.as_str();
     let mut pieces = Vec::new();
-    let mut rest = text;
-    loop {
-        let fits = prefix(rest, budget);
-        if fits == rest.len() {
-            break;
-        }
-        let (piece, after) = rest.split_at(cut(rest, fits));
-        let piece = piece.trim_end();
-        if !piece.is_empty() {
-            pieces.push(piece);
-        }
-        rest = after.trim_start();
+    while !Text::is_blank(rest) {
+        let (piece, after) = take_piece(rest, budget);
+        pieces.push(piece.to_owned());
+        rest = after;
     }
-    if !rest.is_empty() {
-        pieces.push(rest);
-    }
-    pieces
+    // A text is not blank, so there is a piece.
+    Pieces::try_from(pieces).unwrap_or_else(|_| Pieces::one(text.clone().into()))
 }
 
-/// How many bytes of the text fit, at least one character: a budget that holds none could never be kept.
-fn prefix(text: &str, budget: usize) -> usize {
+/// Splits the first piece off a text that is not blank.
+fn take_piece(text: &str, budget: usize) -> (&str, &str) {
+    let fitting = fitting_clusters(text, budget);
+    let fits = match fitting.last() {
+        Some(end) => *end,
+        None => fitting_chars(text, budget),
+    };
+    let (head, tail) = text.split_at(fits);
+    if tail.is_empty() {
+        return (text, "");
+    }
+    if Text::is_blank(head) {
+        return take_piece(text.trim_start_matches(Text::is_blank_char), budget);
+    }
+    // A cut leaves something to read before it, no white space behind it, and all clusters whole.
+    let is_cut = |at: usize| {
+        let (before, after) = text.split_at(at);
+        fitting.binary_search(&at).is_ok()
+            && !Text::is_blank(before)
+            && !after.starts_with(char::is_whitespace)
+    };
+    // What follows the head decides where its last sentence and its last word end.
+    let window = text.split_at(text.ceil_char_boundary(fits + LOOKAHEAD)).0;
+    let sentence_end = last_sentence_end(window, fits, is_cut).filter(|end| 2 * end >= fits);
+    let end = sentence_end.or_else(|| last_word_end(window, fits, is_cut));
+    text.split_at(end.unwrap_or(fits))
+}
+
+/// The ends of the grapheme clusters at the beginning of a text that fit, in bytes.
+fn fitting_clusters(text: &str, budget: usize) -> Vec<usize> {
+    let (mut used, mut start) = (0, 0);
+    let ends = CLUSTERS.segment_str(text).skip(1);
+    let fitting = ends.take_while(|end| {
+        used += json_chars(text.get(start..*end).unwrap_or_default());
+        start = *end;
+        used <= budget
+    });
+    fitting.collect()
+}
+
+/// The length in bytes of the characters at the beginning of a text that fit, at least one: a
+/// budget that holds none could never be kept.
+fn fitting_chars(text: &str, budget: usize) -> usize {
     let mut used = 0;
     let mut fits = 0;
     for (start, c) in text.char_indices() {
@@ -52,89 +115,34 @@ fn prefix(text: &str, budget: usize) -> usize {
     fits
 }
 
-/// Where to cut: after the last white space that fits, or where the next word begins; else where the room ends.
-fn cut(text: &str, fits: usize) -> usize {
-    let (head, tail) = text.split_at(fits);
-    if tail.starts_with(char::is_whitespace) {
-        return fits;
+/// The last place up to `limit` where a sentence ends, with the white space that follows it.
+fn last_sentence_end(text: &str, limit: usize, is_cut: impl Fn(usize) -> bool) -> Option<usize> {
+    let ends = SENTENCES.segment_str(text);
+    let ends = ends.take_while(|end| *end <= limit);
+    ends.filter(|end| is_cut(*end)).last()
+}
+
+/// The last place up to `limit` where a word ends, with the punctuation and the white space that
+/// follow it.
+fn last_word_end(text: &str, limit: usize, is_cut: impl Fn(usize) -> bool) -> Option<usize> {
+    let mut last = None;
+    // The end of the segment before, and true if that is a word.
+    let (mut start, mut follows_word) = (0, false);
+    for (end, kind) in WORDS.segment_str(text).iter_with_word_type() {
+        if start > limit {
+            break;
+        }
+        let is_word = kind.is_word_like();
+        let preceding = text.split_at(start).0.chars().next_back();
+        let is_loose = preceding.is_some_and(|c| c.is_whitespace() || CLOSING.contains(c));
+        // Words without anything between them are those of scripts without spaces.
+        if (is_loose || follows_word && is_word) && is_cut(start) {
+            last = Some(start);
+        }
+        (start, follows_word) = (end, is_word);
     }
-    let last = head
-        .char_indices()
-        .rev()
-        .find(|(_, c)| c.is_whitespace())
-        .map(|(start, c)| start + c.len_utf8());
-    // White space before the first word is no place to cut: nothing would stand before it.
-    last.filter(|end| !head.split_at(*end).0.trim().is_empty())
-        .unwrap_or(fits)
+    last
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn a_text_is_cut_between_words() {
-        for (text, budget, pieces) in [
-            ("one two three", 13, vec!["one two three"]),
-            ("one two three", 7, vec!["one two", "three"]),
-            ("one two three", 8, vec!["one two", "three"]),
-            ("one two three", 6, vec!["one", "two", "three"]),
-            ("one\n\n  two", 5, vec!["one", "two"]),
-            ("onetwothree four", 5, vec!["onetw", "othre", "e", "four"]),
-            ("a\"b\"c", 4, vec!["a\"b", "\"c"]),
-            ("👋👋👋", 4, vec!["👋👋", "👋"]),
-            ("👋", 1, vec!["👋"]),
-            ("  one two", 6, vec!["  one", "two"]),
-            ("", 5, vec![]),
-        ] {
-            assert_eq!(split(text, budget), pieces, "{text:?} in {budget}");
-        }
-    }
-
-    #[test]
-    fn characters_are_counted_as_json_has_them() {
-        for text in ["plain", "\"\\\n\r\t\u{8}\u{c}\u{1}\u{1f}\u{7f}", "ünïcödé"] {
-            let json = serde_json::to_string(text).unwrap();
-            assert_eq!(json_chars(text), json.chars().count() - 2, "{text:?}");
-        }
-        assert_eq!(json_chars("👋"), 2);
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_counted_as_json_has_it(text in "\\PC{0,40}[\u{0}-\u{1f}\u{7f}\u{2028}👋\"\\\\]{0,8}") {
-            let json = serde_json::to_string(&text).unwrap();
-
-            prop_assert_eq!(json_chars(&text), json.encode_utf16().count() - 2);
-        }
-
-        #[test]
-        fn every_piece_fits_and_nothing_but_white_space_is_left_out(
-            text in "[a-z \"\\n👋é]{0,200}",
-            budget in 2_usize..40,
-        ) {
-            let pieces = split(&text, budget);
-
-            for piece in &pieces {
-                prop_assert!(!piece.is_empty());
-                prop_assert!(json_chars(piece) <= budget, "{:?}", piece);
-            }
-            let letters = |text: &str| -> String {
-                text.chars().filter(|c| !c.is_whitespace()).collect()
-            };
-            prop_assert_eq!(letters(&pieces.concat()), letters(&text));
-        }
-
-        #[test]
-        fn a_word_that_fits_is_never_cut(words in prop::collection::vec("[a-z]{1,8}", 1..30)) {
-            let text = words.join(" ");
-
-            let pieces = split(&text, 10);
-
-            let again: Vec<_> = pieces.iter().flat_map(|piece| piece.split(' ')).collect();
-            prop_assert_eq!(again, words);
-        }
-    }
-}
+mod tests;

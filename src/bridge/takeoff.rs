@@ -101,7 +101,7 @@ impl Bridge {
         else {
             return None;
         };
-        let [text] = &pieces[..] else {
+        let [text] = pieces.as_slice() else {
             return None;
         };
         let session = self.ready_session(key, looked_up)?;

@@ -3,6 +3,7 @@
 //! Each subscription has a queue of its own, which decides what is to be sent when, and a courier that sends it.
 //! Everything is in memory; a notification that nobody subscribed to is forgotten at once.
 
+mod altered;
 pub(super) mod control;
 pub(super) mod courier;
 mod delivery;
@@ -94,6 +95,15 @@ impl Hooks {
                 Some(Trouble::BadSignature) => queue.push_forged(notification, now),
                 Some(Trouble::OldForm) => queue.push(notification.in_old_form(), now),
                 Some(Trouble::Batch) => queue.gather(notification, now),
+                Some(Trouble::Mask) => queue.push(notification.with_text(altered::masked), now),
+                Some(Trouble::Trim) => queue.push(notification.with_text(altered::trimmed), now),
+                Some(Trouble::Escape) => queue.push(notification.with_text(altered::escaped), now),
+                Some(Trouble::LineBreaks) => {
+                    queue.push(notification.with_text(altered::with_other_line_breaks), now);
+                }
+                Some(Trouble::SlowClock) => {
+                    queue.push(notification.earlier(altered::SLOW_BY), now);
+                }
             }
             if struck.is_some_and(|struck| struck.trouble == Trouble::Batch && struck.last) {
                 queue.close_batches();

@@ -3,6 +3,7 @@
 //! Source: vendor's Webhooks documentation, pages "Events" and "Webhooks Examples", and the how-to for connectors.
 
 use axum::body::Bytes;
+use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -133,20 +134,43 @@ impl Notification {
     /// As the vendor's examples of 2018 have it: messages without `conversationId`, conversations without dialogs,
     /// stage and skill.
     pub(super) fn in_old_form(mut self) -> Self {
-        if let Content::Changes(changes) = &mut self.content {
-            for change in changes {
-                if let Some(message) = change.as_object_mut() {
-                    message.remove("conversationId");
-                }
-                let details = change.pointer_mut("/result/conversationDetails");
-                if let Some(details) = details.and_then(Value::as_object_mut) {
-                    details.retain(|name, _| {
-                        !["dialogs", "stage", "skillId"].contains(&name.as_str())
-                    });
-                }
+        self.for_each_change(|change| {
+            if let Some(message) = change.as_object_mut() {
+                message.remove("conversationId");
             }
-        }
+            let details = change.pointer_mut("/result/conversationDetails");
+            if let Some(details) = details.and_then(Value::as_object_mut) {
+                details.retain(|name, _| !["dialogs", "stage", "skillId"].contains(&name.as_str()));
+            }
+        });
         self
+    }
+
+    /// With another text in each message.
+    pub(super) fn with_text(mut self, alter: impl Fn(&str) -> String) -> Self {
+        self.for_each_change(|change| {
+            if let Some(Value::String(text)) = change.pointer_mut("/event/message") {
+                *text = alter(text);
+            }
+        });
+        self
+    }
+
+    /// With an earlier time of each message.
+    pub(super) fn earlier(mut self, by: TimeDelta) -> Self {
+        self.for_each_change(|change| {
+            let time = change.get_mut("serverTimestamp");
+            if let Some((time, at)) = time.and_then(|time| Some((time.as_i64()?, time))) {
+                *at = (time - by.num_milliseconds()).into();
+            }
+        });
+        self
+    }
+
+    fn for_each_change(&mut self, alter: impl Fn(&mut Value)) {
+        if let Content::Changes(changes) = &mut self.content {
+            changes.iter_mut().for_each(alter);
+        }
     }
 
     /// The bytes that are sent.

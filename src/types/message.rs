@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::ids::Invalid;
+use super::sketch::canonical;
 
 /// The bridge's own name for a message: `msg_` and a UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,10 +50,11 @@ impl FromStr for MessageId {
 pub struct Digest(String);
 
 impl Digest {
-    /// Of a text. Line breaks at the end do not count, which are lost or added on the way.
+    /// Of a text. White space and HTML escapes do not count: the Cloud may tell a text back
+    /// trimmed, with other line breaks, or escaped.
     #[must_use]
     pub fn of_text(text: &str) -> Self {
-        Self::of("text", text.trim_end_matches(['\n', '\r']))
+        Self::of("text", &canonical(text))
     }
 
     /// Of a file, by the path that names it.
@@ -122,10 +124,15 @@ pub type Sequence = u32;
 #[schema(as = Sequence, value_type = i64, minimum = 0, maximum = 4_294_967_295_u32)]
 pub struct DescribedSequence(pub Sequence);
 
-/// What a user wrote: never empty, never shown in a log.
+/// The text that a user wrote: never blank, never shown in a log.
 #[derive(Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
-#[schema(value_type = String, min_length = 1, pattern = r"^[^\x00]*$", example = "Hello")]
+#[schema(
+    value_type = String,
+    min_length = 1,
+    pattern = r"^[^\x00]*[^\s\x00-\x1F\x7F-\x9F\u200B\uFEFF][^\x00]*$",
+    example = "Hello"
+)]
 pub struct Text(String);
 
 impl Text {
@@ -133,6 +140,25 @@ impl Text {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// True if a text shows nothing: it is empty, or white space and control characters alone.
+    ///
+    /// ```
+    /// use liveperson_bridge::types::message::Text;
+    ///
+    /// assert!(Text::is_blank(" \u{3000}\n"));
+    /// assert!(!Text::is_blank(" ? "));
+    /// ```
+    #[must_use]
+    pub fn is_blank(text: &str) -> bool {
+        text.chars().all(Self::is_blank_char)
+    }
+
+    /// True for white space, control characters, the zero-width space and the byte order mark.
+    #[must_use]
+    pub fn is_blank_char(c: char) -> bool {
+        c.is_whitespace() || c.is_control() || matches!(c, '\u{200B}' | '\u{FEFF}')
     }
 }
 
@@ -146,9 +172,9 @@ impl TryFrom<String> for Text {
     type Error = Invalid;
 
     fn try_from(text: String) -> Result<Self, Invalid> {
-        if text.is_empty() {
+        if Self::is_blank(&text) {
             Err(Invalid {
-                expected: "a text that is not empty",
+                expected: "a text that is not blank",
             })
         } else {
             Ok(Self(text))
@@ -159,6 +185,47 @@ impl TryFrom<String> for Text {
 impl std::fmt::Debug for Text {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Text([{} bytes])", self.0.len())
+    }
+}
+
+/// The texts that one message is sent as, in order: at least one.
+///
+/// As JSON: an array of strings that is not empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<String>", into = "Vec<String>")]
+pub struct Pieces(Vec<String>);
+
+impl Pieces {
+    /// A message in one piece.
+    #[must_use]
+    pub fn one(text: String) -> Self {
+        Self(vec![text])
+    }
+
+    /// The pieces in their order.
+    #[must_use]
+    pub fn as_slice(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl TryFrom<Vec<String>> for Pieces {
+    type Error = Invalid;
+
+    fn try_from(pieces: Vec<String>) -> Result<Self, Invalid> {
+        if pieces.is_empty() {
+            Err(Invalid {
+                expected: "at least one text",
+            })
+        } else {
+            Ok(Self(pieces))
+        }
+    }
+}
+
+impl From<Pieces> for Vec<String> {
+    fn from(pieces: Pieces) -> Self {
+        pieces.0
     }
 }
 
@@ -237,10 +304,40 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_tells_texts_apart_but_for_line_breaks_at_the_end() {
-        assert_eq!(Digest::of_text("one\r\n"), Digest::of_text("one"));
+    fn a_digest_tells_texts_apart_but_for_white_space_and_escapes() {
+        for same in ["one two\r\n", " one two", "one\r\ntwo", "one&#32;two"] {
+            assert_eq!(
+                Digest::of_text(same),
+                Digest::of_text("one\ntwo"),
+                "{same:?}"
+            );
+        }
         assert_ne!(Digest::of_text("one"), Digest::of_text("One"));
         assert_ne!(Digest::of_text("/v1/a"), Digest::of_file("/v1/a"));
+    }
+
+    #[test]
+    fn a_blank_text_is_refused() {
+        for blank in [
+            "",
+            " ",
+            "\u{a0}\u{3000}",
+            "\n\n\t",
+            "\u{200b}\u{feff}",
+            "\u{1}\u{85}",
+        ] {
+            assert!(Text::try_from(blank.to_owned()).is_err(), "{blank:?}");
+        }
+        for text in ["?", " x ", "\u{2764}"] {
+            assert!(Text::try_from(text.to_owned()).is_ok(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_has_at_least_one_piece() {
+        assert!(serde_json::from_str::<Pieces>("[]").is_err());
+        let pieces: Pieces = serde_json::from_str(r#"["a", "b"]"#).unwrap();
+        assert_eq!(serde_json::to_string(&pieces).unwrap(), r#"["a","b"]"#);
     }
 
     #[test]

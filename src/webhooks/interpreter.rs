@@ -13,6 +13,7 @@ use crate::types::event::{EventId, EventType, Listener};
 use crate::types::file::FileId;
 use crate::types::ids::{ChannelId, UserId};
 use crate::types::message::Digest;
+use crate::types::sketch::Sketch;
 use crate::types::trace::Parent;
 
 /// 10 s: how long a sign of typing is worth anything.
@@ -117,16 +118,17 @@ fn echo(change: &wire::Change, known: &Known) -> Option<Echo> {
     let wire::message::Event::Written(written) = &message.event else {
         return None;
     };
-    let digest = match &written.matter {
-        Matter::Text(text) => Digest::of_text(text),
-        Matter::File(file) => Digest::of_file(&file.relative_path),
+    let (digest, sketch) = match &written.matter {
+        Matter::Text(text) => (Digest::of_text(text), Some(Sketch::of(text))),
+        Matter::File(file) => (Digest::of_file(&file.relative_path), None),
         _ => return None,
     };
     is_own.then_some(Echo {
         dialog_id: message.dialog()?.to_owned(),
         sequence: message.sequence?,
         digest: digest.into(),
-        sent_at: message.sent_at?,
+        sketch,
+        sent_at: message.sent_at,
     })
 }
 

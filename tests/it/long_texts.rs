@@ -14,6 +14,9 @@ on_both_engines!(
     the_limit_is_of_the_whole_request,
     a_text_that_may_be_split_is_sent_in_order_and_whole,
     a_text_that_fits_is_not_split,
+    a_blank_text_is_refused_whatever_its_length,
+    a_text_is_split_between_what_people_see_as_characters,
+    white_space_that_would_fill_a_message_is_left_out,
     a_choice_goes_with_the_first_message_alone,
     what_is_left_of_a_split_text_is_sent_when_the_cloud_is_back,
 );
@@ -68,7 +71,7 @@ async fn a_text_that_may_be_split_is_sent_in_order_and_whole(engine: Engine) {
 
     let texts = texts(&app);
     assert!(texts.len() > 4, "{}", texts.len());
-    assert_eq!(texts.join(" "), text);
+    assert_eq!(texts.concat(), text);
     let sequences: Vec<_> = (0..texts.len()).collect();
     assert_eq!(sent["sequences"], json!(sequences));
     assert_eq!(sent["sequence"], 0);
@@ -88,6 +91,57 @@ async fn a_text_that_fits_is_not_split(engine: Engine) {
     assert_eq!(sent["sequences"], json!([0]));
     assert_eq!(plain["sequences"], Value::Null);
     assert_eq!(texts(&app), ["one two", "three"]);
+}
+
+async fn a_blank_text_is_refused_whatever_its_length(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    for blank in [" ", " \n\t", "\u{a0}", "\u{3000}"] {
+        for length in [1, 6000] {
+            let text = blank.repeat(length);
+            let later = app.sms.say_preferring("ada", &text, "respond-async").await;
+            let split = json!({"text": text, "split": true});
+            let split = app.sms.post(MESSAGES, split).await;
+            for refused in [app.sms.say("ada", &text).await, split, later] {
+                let problem = refused.expect_problem(422, "invalid-request");
+                assert_eq!(problem["errors"][0]["pointer"], "/text");
+            }
+        }
+    }
+    assert!(app.cloud.sandbox.requests().is_empty());
+}
+
+async fn a_text_is_split_between_what_people_see_as_characters(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let family = "\u{1F468}\u{200D}\u{1F469}\u{200D}\u{1F467}\u{200D}\u{1F466}";
+    let thai = "\u{E17}\u{E35}\u{E48}\u{E19}\u{E35}\u{E48}";
+    for (user, text, cluster) in [
+        ("a", format!("a{}", family.repeat(600)), family),
+        ("b", thai.repeat(1000), "\u{E35}\u{E48}"),
+    ] {
+        let body = json!({"text": text, "split": true});
+        let path = format!("/v1/users/{user}/messages");
+        let sent = app.sms.post(&path, body).await.expect(201);
+
+        let id = sent["conversation_id"].as_str().unwrap();
+        let texts = app.cloud.texts(id);
+        assert!(texts.len() > 1);
+        assert_eq!(texts.concat(), text);
+        for text in &texts[..texts.len() - 1] {
+            assert!(text.ends_with(cluster), "{:?}", &text[text.len() - 30..]);
+        }
+    }
+}
+
+async fn white_space_that_would_fill_a_message_is_left_out(engine: Engine) {
+    let app = TestApp::start(engine).await;
+
+    let text = format!("one{}two", " ".repeat(12_000));
+    let body = json!({"text": text, "split": true});
+    app.sms.post(MESSAGES, body).await.expect(201);
+
+    let texts = texts(&app);
+    let words: Vec<_> = texts.iter().map(|text| text.trim()).collect();
+    assert_eq!(words, ["one", "two"]);
 }
 
 async fn a_choice_goes_with_the_first_message_alone(engine: Engine) {
@@ -139,5 +193,5 @@ async fn what_is_left_of_a_split_text_is_sent_when_the_cloud_is_back(engine: Eng
     let texts = texts(&app);
     let numbers = sent["sequences"].as_array().unwrap();
     assert_eq!(numbers.len(), texts.len() - 1);
-    assert_eq!(texts[1..].join(" "), words(25_000).trim());
+    assert_eq!(texts[1..].concat(), words(25_000));
 }

@@ -4,12 +4,13 @@ use std::pin::pin;
 
 use chrono::TimeDelta;
 use futures_util::future::{Either, select};
+use liveperson_bridge::sandbox::hooks::Trouble;
 use liveperson_bridge::sandbox::{Answer, Fault, Operation, Reply as CloudReply};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::app::TestApp;
-use crate::support::channel::{Channel, Reply, send};
+use crate::support::channel::{Reply, send};
 use crate::support::cloud::{Cloud, agent_text, tell};
 use crate::support::configuration::bridge_toml;
 use crate::support::database::{Database, Engine};
@@ -25,6 +26,9 @@ on_both_engines!(
     a_refusal_fails_one_request_and_the_next_go_on,
     an_echo_shows_that_a_message_has_arrived,
     an_echo_of_an_earlier_message_that_says_the_same_shows_nothing,
+    an_echo_with_other_white_space_or_escapes_shows_that_a_message_has_arrived,
+    a_masked_echo_and_one_of_a_slow_clock_show_it_once_an_exact_one_would_have_come,
+    a_message_of_another_device_is_not_taken_for_one_that_was_lost,
     without_an_echo_a_message_is_sent_again_soon_where_the_cloud_tells_of_others,
     an_echo_is_waited_for_while_the_cloud_is_behind_with_what_it_tells,
     without_an_echo_a_message_is_sent_again_later_where_the_cloud_is_silent,
@@ -148,6 +152,26 @@ fn echo(app: &TestApp, sequence: u32, text: &str, sent_at: i64) -> Value {
     change["originatorMetadata"] = json!({"id": consumer, "role": "CONSUMER"});
     change["serverTimestamp"] = json!(sent_at);
     notification
+}
+
+/// A text of the user, as a Cloud tells it back that alters it.
+fn altered_echo(app: &TestApp, trouble: Trouble, sequence: u32, text: &str) -> Value {
+    let escaped = || {
+        text.replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('\'', "&#39;")
+    };
+    match trouble {
+        Trouble::Trim => echo(app, sequence, text.trim(), now(app)),
+        Trouble::Escape => echo(app, sequence, &escaped(), now(app)),
+        Trouble::LineBreaks => echo(app, sequence, &text.replace('\n', "\r\n"), now(app)),
+        Trouble::SlowClock => echo(app, sequence, text, now(app) - 30_000),
+        _ => {
+            let masked = |c: char| if c.is_ascii_digit() { '*' } else { c };
+            let masked: String = text.chars().map(masked).collect();
+            echo(app, sequence, &masked, now(app))
+        }
+    }
 }
 
 fn now(app: &TestApp) -> i64 {
@@ -311,6 +335,67 @@ async fn an_echo_of_an_earlier_message_that_says_the_same_shows_nothing(engine: 
     assert_eq!(texts(&app), ["first", "ok", "ok"]);
 }
 
+async fn an_echo_with_other_white_space_or_escapes_shows_that_a_message_has_arrived(
+    engine: Engine,
+) {
+    let app = opened(engine).await;
+    let conversation = app.cloud.only_conversation().id;
+    for (number, (trouble, text)) in (1..).zip([
+        (Trouble::Trim, " it's <late> "),
+        (Trouble::Escape, "it's <late> & cold"),
+        (Trouble::LineBreaks, "one\ntwo"),
+    ]) {
+        lost(&app);
+        let kept = location(app.sms.say("ada", text).await);
+
+        // The clock stands still: nothing but the echo can let it go on.
+        let told = altered_echo(&app, trouble, number, text);
+        notify(&app, &told).await;
+
+        let sent = app.until_shown(&kept, "sent").await;
+        assert_eq!(sent["sequence"], number, "{trouble:?}");
+        assert_eq!(app.cloud.texts(&conversation)[number as usize], text);
+    }
+    assert_eq!(texts(&app).len(), 4);
+}
+
+async fn a_masked_echo_and_one_of_a_slow_clock_show_it_once_an_exact_one_would_have_come(
+    engine: Engine,
+) {
+    let app = opened(engine).await;
+    for (number, (trouble, text)) in (1..).zip([
+        (Trouble::Mask, "my card is 4111 1111 1111 1111"),
+        (Trouble::Mask, "4111 1111 1111 1111"),
+        (Trouble::SlowClock, "where is it?"),
+    ]) {
+        lost(&app);
+        let begun = now(&app);
+        let kept = location(app.sms.say("ada", text).await);
+
+        let told = altered_echo(&app, trouble, number, text);
+        notify(&app, &told).await;
+
+        let sent = app.until_shown(&kept, "sent").await;
+        assert_eq!(sent["sequence"], number, "{trouble:?}");
+        assert!(now(&app) - begun >= 10_000, "{}", now(&app) - begun);
+    }
+    assert_eq!(texts(&app).len(), 4);
+}
+
+async fn a_message_of_another_device_is_not_taken_for_one_that_was_lost(engine: Engine) {
+    let app = opened(engine).await;
+    let fault = Fault::status(Operation::Send, StatusCode::BAD_GATEWAY);
+    app.cloud.sandbox.inject(fault);
+
+    // The Cloud does not get this one.
+    let kept = location(app.sms.say("ada", "my card is 4111").await);
+    notify(&app, &echo(&app, 1, "where is my parcel?", now(&app))).await;
+    app.cloud.clock.advance(TimeDelta::seconds(11));
+
+    app.until_shown(&kept, "sent").await;
+    assert_eq!(texts(&app), ["first", "my card is 4111"]);
+}
+
 async fn without_an_echo_a_message_is_sent_again_soon_where_the_cloud_tells_of_others(
     engine: Engine,
 ) {
@@ -393,19 +478,13 @@ async fn a_cloud_that_was_away_for_many_users_gets_all_that_they_said(engine: En
     }
 }
 
-async fn say_preferring(channel: &Channel, text: &str, preference: &str) -> Reply {
-    let request = channel
-        .request(Method::POST, "/v1/users/ada/messages")
-        .header("content-type", "application/json")
-        .header("prefer", preference)
-        .body(json!({"text": text}).to_string());
-    send(request).await
-}
-
 async fn a_channel_can_ask_not_to_wait(engine: Engine) {
     let app = TestApp::start(engine).await;
 
-    let reply = say_preferring(&app.sms, "first", "respond-async").await;
+    let reply = app
+        .sms
+        .say_preferring("ada", "first", "respond-async")
+        .await;
 
     assert_eq!(reply.headers["preference-applied"], "respond-async");
     let kept = location(reply);
@@ -421,14 +500,17 @@ async fn a_channel_can_wait_less(engine: Engine) {
     app.cloud.sandbox.inject(Fault::stall(Operation::Send));
 
     let patient = pin!(app.sms.say("grace", "second"));
-    let impatient = pin!(say_preferring(&app.sms, "second", "wait=1"));
+    let impatient = pin!(app.sms.say_preferring("ada", "second", "wait=1"));
     let Either::Right((reply, _)) = select(patient, impatient).await else {
         panic!("who waits for 5 s is answered before who waits for 1 s");
     };
 
     assert_eq!(reply.headers["preference-applied"], "wait=1");
     location(reply);
-    let odd = say_preferring(&app.sms, "third", "wait=99, handling=strict").await;
+    let odd = app
+        .sms
+        .say_preferring("ada", "third", "wait=99, handling=strict")
+        .await;
     assert!(!odd.headers.contains_key("preference-applied"));
 }
 
@@ -554,7 +636,7 @@ async fn a_kill_while_a_queued_message_is_sent_neither_loses_nor_repeats_it(engi
         after_applying: true,
         ..Fault::stall(Operation::Send)
     });
-    let kept = location(say_preferring(&sms, "second", "respond-async").await);
+    let kept = location(sms.say_preferring("ada", "second", "respond-async").await);
     let conversation = cloud.only_conversation();
     eventually("the Cloud has it", async || {
         (cloud.texts(&conversation.id) == ["first", "second"]).then_some(())

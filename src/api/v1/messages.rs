@@ -31,7 +31,7 @@ pub(super) struct NewMessage {
     open: Option<Box<Opening>>,
     /// The choice of structured content that the text stands for.
     reply_to: Option<ReplyTo>,
-    /// Whether a text that the Cloud does not take in one message is sent in several, cut between words.
+    /// True if a text that the Cloud does not take in one message is sent in several, cut between sentences or words.
     #[serde(default)]
     split: bool,
 }

@@ -45,6 +45,16 @@ pub enum Trouble {
     OldForm,
     /// It comes in one request with the others that are struck, if they are of one `type`.
     Batch,
+    /// Each digit of its text is an asterisk, as where an account masks card numbers.
+    Mask,
+    /// Its text lacks the white space at its ends.
+    Trim,
+    /// Its text is escaped for HTML.
+    Escape,
+    /// The lines of its text end otherwise: in CR LF instead of LF, in LF instead of CR LF.
+    LineBreaks,
+    /// It bears a time 30 s earlier, as of a Cloud whose clock is slow.
+    SlowClock,
 }
 
 impl Disturbance {

@@ -9,21 +9,27 @@ use crate::store::tx::{Side, Tx, on};
 use crate::store::{Error, Store, UserRef, run};
 use crate::types::ids::AccountId;
 use crate::types::message::Sequence;
+use crate::types::sketch::Sketch;
 
-/// 5 s: by how much the Cloud's clock may be behind ours.
-const SKEW: TimeDelta = TimeDelta::seconds(5);
+/// 60 s: the most by which the Cloud's clock may be behind ours.
+const CLOUD_SKEW: TimeDelta = TimeDelta::seconds(60);
 
-/// What a user said, as the Cloud tells it back.
+/// 5 s: the most by which the clocks of two replicas may differ.
+const REPLICA_SKEW: TimeDelta = TimeDelta::seconds(5);
+
+/// A user's message as the Cloud tells it back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Echo {
-    /// Where.
+    /// The dialog.
     pub dialog_id: String,
-    /// Its number there.
+    /// Its number in the dialog.
     pub sequence: Sequence,
-    /// The digest of what was said.
+    /// The digest of what it says.
     pub digest: String,
-    /// When, by the Cloud's clock.
-    pub sent_at: DateTime<Utc>,
+    /// The sketch of its text; none for a file.
+    pub sketch: Option<Sketch>,
+    /// The time when it was sent, by the Cloud's clock; none where the Cloud does not say.
+    pub sent_at: Option<DateTime<Utc>>,
 }
 
 /// What is known of the Cloud's telling, account by account.
@@ -80,14 +86,15 @@ pub(in crate::store) async fn hear_echoes(
             "dialog": echo.dialog_id,
             "sequence": echo.sequence,
             "digest": echo.digest,
-            "sent_at": echo.sent_at.timestamp_millis(),
+            "sketch": echo.sketch.as_ref().map(Sketch::to_string),
+            "sent_at": echo.sent_at.unwrap_or(now).timestamp_millis(),
         })
     }));
     on!(tx, |db| {
         sqlx::query(
-            "INSERT INTO echoes (dialog_id, sequence, user_ref, digest, sent_at, heard_at)
+            "INSERT INTO echoes (dialog_id, sequence, user_ref, digest, sketch, sent_at, heard_at)
              SELECT value ->> 'dialog', CAST(value ->> 'sequence' AS BIGINT), CAST(value ->> 'user' AS BIGINT),
-                    value ->> 'digest', CAST(value ->> 'sent_at' AS BIGINT), $2
+                    value ->> 'digest', value ->> 'sketch', CAST(value ->> 'sent_at' AS BIGINT), $2
              FROM json_each($1) WHERE true
              -- one whose request is known already
              ON CONFLICT DO NOTHING",
@@ -149,8 +156,9 @@ pub(super) async fn attribute(
 }
 
 impl Store {
-    /// The numbers under which the Cloud has told back what a try said, but for those that are known to be of others; the
-    /// lowest first.
+    /// The echoes that may be of a try, each with the time when it came, by our clock, in the order
+    /// of their numbers: those of the user in its dialog that belong to no other message, and that
+    /// came after it began, as far as the clocks of replicas agree.
     ///
     /// # Errors
     ///
@@ -159,24 +167,33 @@ impl Store {
         &self,
         user: UserRef,
         flight: &Flight,
-    ) -> Result<Vec<Sequence>, Error> {
-        let rows: Vec<(i64,)> = run!(self, readers, |db| {
+    ) -> Result<Vec<(Echo, DateTime<Utc>)>, Error> {
+        let rows: Vec<(i64, String, Option<String>, i64, i64)> = run!(self, readers, |db| {
             sqlx::query_as(
-                "SELECT sequence FROM echoes
-                 WHERE user_ref = $1 AND dialog_id = $2 AND digest = $3 AND attributed = 0 AND sent_at >= $4
+                "SELECT sequence, digest, sketch, sent_at, heard_at FROM echoes
+                 WHERE user_ref = $1 AND dialog_id = $2 AND attributed = 0 AND sent_at >= $3 AND heard_at >= $4
                  ORDER BY sequence",
             )
             .bind(user.0)
             .bind(&flight.dialog_id)
-            .bind(&flight.digest)
-            .bind((flight.begun_at - SKEW).timestamp_millis())
+            .bind((flight.begun_at - CLOUD_SKEW).timestamp_millis())
+            .bind((flight.begun_at - REPLICA_SKEW).timestamp_millis())
             .fetch_all(db)
             .await?
         });
-        let sequences = rows.into_iter();
-        Ok(sequences
-            .filter_map(|(sequence,)| sequence.try_into().ok())
-            .collect())
+        let echoes = rows
+            .into_iter()
+            .map(|(sequence, digest, sketch, sent_at, heard_at)| {
+                let echo = Echo {
+                    dialog_id: flight.dialog_id.clone(),
+                    sequence: sequence.try_into().unwrap_or(Sequence::MAX),
+                    digest,
+                    sketch: sketch.and_then(|sketch| sketch.parse().ok()),
+                    sent_at: Some(super::time(sent_at)?),
+                };
+                Ok((echo, super::time(heard_at)?))
+            });
+        echoes.collect()
     }
 
     /// Removes echoes that came before a moment, `limit` at most; says how many.

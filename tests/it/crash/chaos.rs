@@ -19,6 +19,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// 1 s: how long the Cloud holds back at most what it delays. An echo may take ten times that.
 const RELEASE: u32 = 10;
 
+/// How many echoes in a row are altered alike.
+const ALTERED: u32 = 3;
+
 /// What was broken how often.
 #[derive(Debug, Default)]
 pub(super) struct Broken {
@@ -104,6 +107,9 @@ async fn trouble_the_wires(end: Instant, scene: &Scene) -> BTreeMap<&'static str
         if chance.random_ratio(15, 100) {
             note(disturb(scene, &mut chance));
         }
+        if scene.settings.altered {
+            note(alter(scene, &mut chance));
+        }
         // The Cloud takes a refusal for an outage of the app, and keeps everything back for 2 s.
         if chance.random_ratio(1, 200) {
             scene
@@ -134,6 +140,23 @@ fn inject(scene: &Scene, operation: Operation, chance: &mut StdRng) -> &'static 
     scene.sandbox.inject(Fault {
         after_applying,
         ..Fault::new(operation, answer)
+    });
+    kind
+}
+
+/// Has the echoes of about as many texts as are written in a tick come altered.
+fn alter(scene: &Scene, chance: &mut StdRng) -> &'static str {
+    let kinds = [
+        ("echoes masked", Trouble::Mask),
+        ("echoes escaped", Trouble::Escape),
+        ("echoes of a slow clock", Trouble::SlowClock),
+    ];
+    let (kind, trouble) = kinds.choose(chance).unwrap();
+    scene.sandbox.disturb(Disturbance {
+        times: ALTERED,
+        only: Some(Kind::Content),
+        by: Some(Role::Consumer),
+        ..Disturbance::next(*trouble)
     });
     kind
 }

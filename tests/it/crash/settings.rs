@@ -16,6 +16,8 @@ pub(super) struct Settings {
     pub(super) duration: Duration,
     pub(super) users: u32,
     pub(super) seed: u64,
+    /// True if the Cloud alters what it tells back of users' texts.
+    pub(super) altered: bool,
 }
 
 impl Settings {
@@ -25,6 +27,7 @@ impl Settings {
             duration: Duration::from_secs(read("CRASH_SECONDS").unwrap_or(20)),
             users: read("CRASH_USERS").unwrap_or(8),
             seed: read("CRASH_SEED").unwrap_or_else(rand::random),
+            altered: read("CRASH_ALTERED").unwrap_or(0) != 0,
         }
     }
 

@@ -58,7 +58,7 @@ impl User {
     pub(super) async fn write_until(&mut self, end: Instant) {
         while Instant::now() < end {
             let number = self.said.len();
-            let text = format!("{} {number}", self.id);
+            let text = format!(" <{}> {number}", self.id);
             let key = self
                 .chance
                 .random_bool(0.5)

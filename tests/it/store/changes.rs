@@ -10,6 +10,7 @@ use liveperson_bridge::types::conversation::{
 };
 use liveperson_bridge::types::event::{EventId, EventType};
 use liveperson_bridge::types::file::FileId;
+use liveperson_bridge::types::sketch::Sketch;
 use uuid::Uuid;
 
 use super::log::channel;
@@ -186,7 +187,8 @@ pub(super) async fn admit_echo(
         dialog_id: "c1".to_owned(),
         sequence,
         digest: digest.to_owned(),
-        sent_at,
+        sketch: Some(Sketch::of("hello")),
+        sent_at: Some(sent_at),
     };
     let arrivals = [arrival("c1", Some(&sequence.to_string()), "echo")];
     let admission = store.admit(&arrivals, &[], &Echoing(echo), now).await;

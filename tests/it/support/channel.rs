@@ -130,6 +130,14 @@ impl Channel {
         self.post(&format!("/v1/users/{user_id}/messages"), body)
             .await
     }
+
+    /// Sends a text of a user, with a `Prefer` header.
+    pub(crate) async fn say_preferring(&self, user_id: &str, text: &str, prefer: &str) -> Reply {
+        let path = format!("/v1/users/{user_id}/messages");
+        let body = serde_json::json!({"text": text});
+        let request = with_json(self.request(Method::POST, &path), &body);
+        send(request.header("prefer", prefer)).await
+    }
 }
 
 fn with_json(request: RequestBuilder, body: &Value) -> RequestBuilder {

@@ -198,6 +198,36 @@ async fn another_channels_conversation_is_told_as_well() {
 }
 
 #[tokio::test]
+async fn a_text_comes_altered() {
+    for (trouble, text, told) in [
+        (Trouble::Mask, "card 4111", "card ****"),
+        (Trouble::Trim, " late\n", "late"),
+        (Trouble::Escape, "<it's>", "&lt;it&#39;s&gt;"),
+        (Trouble::LineBreaks, "a\nb", "a\r\nb"),
+    ] {
+        let (cloud, got) = under(Disturbance::next(trouble), &[text, text]).await;
+
+        assert_eq!(texts(&got), [told, text]);
+        let conversation = &cloud.sandbox.conversations()[0];
+        assert_eq!(conversation.dialogs[0].events[0].event["message"], text);
+    }
+}
+
+#[tokio::test]
+async fn a_notification_bears_the_time_of_a_slow_clock() {
+    let (_, got) = under(Disturbance::next(Trouble::SlowClock), &["a", "b"]).await;
+
+    let sent_at = |got: &Got| {
+        let body: Value = serde_json::from_slice(&got.raw).unwrap();
+        body["body"]["changes"][0]["serverTimestamp"]
+            .as_i64()
+            .unwrap()
+    };
+    let behind = sent_at(&got[1]) - sent_at(&got[0]);
+    assert_eq!(behind, 30_000);
+}
+
+#[tokio::test]
 async fn any_body_can_be_sent_rightly_signed() {
     let (cloud, receiver) = Cloud::telling(Retry::default()).await;
 
