@@ -15,10 +15,22 @@ const END_OF_TIME: i64 = 253_402_300_800_000;
 #[derive(Clone, Copy)]
 pub(super) struct Members<'a>(&'a Map<String, Value>);
 
+impl<'a> From<&'a Map<String, Value>> for Members<'a> {
+    fn from(members: &'a Map<String, Value>) -> Self {
+        Self(members)
+    }
+}
+
 impl<'a> Members<'a> {
     /// `None` where the value is no object.
     pub(super) fn of(value: &'a Value) -> Option<Self> {
         value.as_object().map(Self)
+    }
+
+    /// The members that are not `null`, by name.
+    pub(super) fn entries(self) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let entries = self.0.iter().filter(|(_, value)| !value.is_null());
+        entries.map(|(name, value)| (name.as_str(), value))
     }
 
     pub(super) fn value(self, name: &str) -> Option<&'a Value> {

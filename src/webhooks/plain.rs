@@ -1,14 +1,26 @@
 //! The Cloud's structured content as text, for channels that can show nothing else: an SMS gateway sends the text, its
 //! user answers with a number.
 //!
-//! A line is made of an element's words and of where it leads. What an element's `type` says does not matter, so new
-//! types are read by the same rule: whatever has words is written down, whatever has elements is walked through, and
-//! whatever publishes a text when it is touched is a choice. The walk keeps its own stack and ends at a bound.
+//! An element becomes a line of its words and of the places it leads to; its contents follow below,
+//! in the order they are shown. The rule hardly depends on an element's `type`, so it also reads
+//! kinds that come up later: words are written, objects and lists are walked through, and an
+//! element that publishes a text when it is touched is a choice. The walk keeps its own stack and
+//! ends at a limit.
+//!
+//! To add a kind of element: where the rule misses words of it, name their member in `element`; add
+//! the kind to the tables and to the generated content in the tests, and to the table in
+//! `docs/events.md`.
+//!
+//! Source of the kinds: the vendor's schemas (LivePersonInc/json-pollock, `js/schema`) and its
+//! template pages (developers.liveperson.com, Mobile SDK and Web Templates).
 
 use serde_json::Value;
 
+use self::element::{Element, Step, collapsed, joined, word};
 use super::members::Members;
 use crate::types::event::data::Choice;
+
+mod element;
 
 /// Characters. Twice the 5,000 that one request to the Cloud may have: what agents and bots write stays far below.
 const TEXT_LIMIT: usize = 10_000;
@@ -23,13 +35,6 @@ pub struct Plain {
     pub text: String,
     /// The choices, in the order of their numbers.
     pub choices: Vec<Choice>,
-}
-
-/// What is left to be written, the next one last.
-enum Step<'a> {
-    Element(&'a Value),
-    /// The line between two cards of a carousel.
-    Gap,
 }
 
 /// Writes elements of structured content down, one after the other: a card, a carousel, or the Cloud's `quickReplies`.
@@ -52,30 +57,30 @@ enum Step<'a> {
 #[must_use]
 pub fn render(content: &[&Value]) -> Plain {
     let mut page = Page::default();
-    let mut steps: Vec<_> = content.iter().rev().map(|it| Step::Element(it)).collect();
+    let mut steps: Vec<_> = content.iter().rev().map(|it| Step::Value(it)).collect();
     for _ in 0..ELEMENT_LIMIT {
         let Some(step) = steps.pop() else { break };
-        match step {
-            Step::Gap => page.gap = true,
-            Step::Element(Value::Array(elements)) => {
-                steps.extend(elements.iter().rev().map(Step::Element));
+        let written = match step {
+            Step::Gap => {
+                page.gap = true;
+                Ok(())
             }
-            Step::Element(value) => {
-                let Some(element) = Members::of(value) else {
-                    continue;
-                };
-                if page.write(element).is_err() {
-                    break;
-                }
-                let is_carousel = element.text("type") == Some("carousel");
-                let children = element.list("elements").iter();
-                for child in children.chain(element.list("replies")).rev() {
-                    steps.push(Step::Element(child));
-                    if is_carousel {
-                        steps.push(Step::Gap);
-                    }
-                }
+            Step::Reply(text) => page.reply(text),
+            Step::Value(Value::Array(items)) => {
+                steps.extend(items.iter().rev().map(Step::Value));
+                Ok(())
             }
+            Step::Value(Value::Object(members)) => {
+                let element = Element(Members::from(members));
+                steps.extend(element.children().into_iter().rev());
+                page.element(element)
+            }
+            Step::Value(text @ Value::String(_)) => page.line(&word(text).unwrap_or_default()),
+            // A number in a list is a percentage or the like.
+            Step::Value(_) => Ok(()),
+        };
+        if written.is_err() {
+            break;
         }
     }
     page.plain
@@ -84,7 +89,7 @@ pub fn render(content: &[&Value]) -> Plain {
 /// The page is full.
 struct Full;
 
-/// What has been written so far.
+/// The lines and choices written so far.
 #[derive(Default)]
 struct Page {
     plain: Plain,
@@ -94,33 +99,54 @@ struct Page {
 
 impl Page {
     /// Writes the line of an element, if it has one.
-    fn write(&mut self, element: Members<'_>) -> Result<(), Full> {
-        let words = words(element);
-        let places = places(element).join(", ");
-        let Some(said) = published(element) else {
-            let line = [words.as_str(), places.as_str()];
-            return self.line(&joined(line, ": "));
+    fn element(&mut self, element: Element<'_>) -> Result<(), Full> {
+        let mut words = element.words();
+        let details = element.details(&words);
+        let published = element.published();
+        let title = match &published {
+            // In one line, since what follows the number is what the user looks for.
+            Some(text) => words
+                .first()
+                .map_or_else(|| collapsed(text), |it| collapsed(it)),
+            None => String::new(),
         };
-        // In one line, since what follows the number is what the user looks for.
-        let mut title = words.split_whitespace().collect::<Vec<_>>().join(" ");
         if title.is_empty() {
-            said.clone_into(&mut title);
+            return self.line(&joined(words, details));
         }
-        if title.is_empty() {
+        words.drain(..words.len().min(1));
+        words.extend(details);
+        let text = published.filter(|text| !text.is_empty());
+        let choice = Choice {
+            text: text.unwrap_or_else(|| title.clone()),
+            title,
+            metadata: element.choice_metadata(),
+        };
+        self.choice(choice, &collapsed(&words.join(", ")))
+    }
+
+    /// Writes a reply that stands for itself.
+    fn reply(&mut self, reply: &Value) -> Result<(), Full> {
+        let Some(title) = word(reply) else {
             return Ok(());
-        }
+        };
+        let choice = Choice {
+            text: reply
+                .as_str()
+                .map_or_else(|| title.clone(), |it| it.trim().to_owned()),
+            title: collapsed(&title),
+            metadata: None,
+        };
+        self.choice(choice, "")
+    }
+
+    fn choice(&mut self, choice: Choice, details: &str) -> Result<(), Full> {
         let number = self.plain.choices.len() + 1;
-        let line = format!("{number}. {}", joined([&title, &places], ": "));
+        let colon = if details.is_empty() { "" } else { ": " };
+        let line = format!("{number}. {}{colon}{details}", choice.title);
         if self.chars + line.chars().count() > TEXT_LIMIT {
             return self.end();
         }
-        self.plain.choices.push(Choice {
-            text: if said.is_empty() { &title } else { said }.to_owned(),
-            title,
-            metadata: element
-                .object("click")
-                .and_then(|click| click.metadata("metadata")),
-        });
+        self.plain.choices.push(choice);
         self.line(&line)
     }
 
@@ -144,71 +170,6 @@ impl Page {
         self.plain.text.push('…');
         Err(Full)
     }
-}
-
-/// The parts that there are.
-fn joined(parts: [&str; 2], between: &str) -> String {
-    let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-    parts.join(between)
-}
-
-/// What an element says: all of its words, or where it has none those that stand for it.
-fn words(element: Members<'_>) -> String {
-    let all: Vec<_> = ["title", "text", "caption"]
-        .into_iter()
-        .filter_map(|name| element.text(name))
-        .map(str::trim)
-        .filter(|words| !words.is_empty())
-        .collect();
-    if all.is_empty() {
-        element
-            .text("tooltip")
-            .unwrap_or_default()
-            .trim()
-            .to_owned()
-    } else {
-        all.join(": ")
-    }
-}
-
-/// The text that touching an element publishes; empty where the Cloud does not say which.
-fn published(element: Members<'_>) -> Option<&str> {
-    let mut actions = actions(element);
-    let publishes = actions.find(|action| action.text("type") == Some("publishText"))?;
-    Some(publishes.text("text").unwrap_or_default().trim())
-}
-
-/// Where an element leads, and where it is.
-fn places(element: Members<'_>) -> Vec<String> {
-    let mut places = Vec::new();
-    for object in std::iter::once(element).chain(actions(element)) {
-        let links = ["url", "uri"]
-            .into_iter()
-            .filter_map(|name| object.text(name));
-        // Data URIs are pictures, not places.
-        places.extend(
-            links
-                .filter(|link| !link.starts_with("data:"))
-                .map(str::to_owned),
-        );
-        places.extend(position(object));
-    }
-    places
-}
-
-/// Latitude and longitude, which every map takes in this form.
-fn position(object: Members<'_>) -> Option<String> {
-    let degrees = |name| match object.value(name)? {
-        Value::Number(number) => Some(number.to_string()),
-        Value::String(text) => text.parse::<f64>().ok().map(|degrees| degrees.to_string()),
-        _ => None,
-    };
-    Some(format!("{}, {}", degrees("la")?, degrees("lo")?))
-}
-
-fn actions(element: Members<'_>) -> impl Iterator<Item = Members<'_>> {
-    let click = element.object("click");
-    click.into_iter().flat_map(|click| click.objects("actions"))
 }
 
 #[cfg(test)]

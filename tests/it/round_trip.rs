@@ -12,6 +12,7 @@ use crate::support::patience::eventually;
 
 on_both_engines!(
     what_an_agent_does_becomes_events_in_order,
+    structured_content_keeps_its_words_and_choices,
     what_is_not_for_the_user_never_comes,
     what_an_agent_sends_can_be_fetched,
     what_is_repeated_late_or_in_another_form_is_told_once,
@@ -103,6 +104,66 @@ async fn what_an_agent_does_becomes_events_in_order(engine: Engine) {
     let known = app.sms.get("/v1/users/ada/conversation").await.expect(200);
     assert_eq!(known["state"], "closed");
     assert_eq!(known["close_reason"], "agent");
+}
+
+async fn structured_content_keeps_its_words_and_choices(engine: Engine) {
+    let (app, id) = in_conversation(engine).await;
+    let publish = |text: &str| json!({"actions": [{"type": "publishText", "text": text}]});
+    let tick = |id: &str, text: &str| json!({"metadata": [{"type": "ExternalId", "id": id}], "actions": [{"type": "checked", "publishText": text}]});
+    let boxes = json!({"type": "checklist", "elements": [
+        {"type": "checkbox", "text": "Apple", "click": tick("A", "apples")},
+        {"type": "checkbox", "text": "Pear", "click": tick("P", "pears")}]});
+    let section = json!({"type": "section", "sectionID": "s", "elements": [{"type": "text", "text": "&#x1F449; Tick all you like"}, boxes]});
+    let submit = json!({"actions": [{"type": "submitAsText", "submit": true}]});
+    let checklist = json!({"type": "list", "elements": [
+        {"type": "text", "text": "Which fruit?"},
+        {"type": "sectionList", "elements": [section]},
+        {"type": "buttonList", "elements": [
+            {"type": "submitButton", "title": "Continue", "click": submit},
+            {"type": "button", "title": "Back", "click": publish("back")}]}]});
+    let slots = json!([
+        {"type": "scheduleSlot", "id": "1", "start": 1_800_000_000, "end": 1_800_003_600, "title": "Morning",
+            "description": "with the technician"},
+        {"type": "scheduleSlot", "id": "2", "start": 1_800_007_200, "end": 1_800_010_800, "title": "Noon"}]);
+    let visit =
+        json!({"actions": [{"type": "scheduleSlotList", "title": "Your visit", "slots": slots}]});
+    let schedule = json!({"type": "vertical", "elements": [
+        {"type": "text", "text": "Choose a time"}, {"type": "button", "title": "Select appointment", "click": visit}]});
+    let panel =
+        |text: &str| json!({"type": "vertical", "elements": [{"type": "text", "text": text}]});
+    let plans = json!({"type": "accordionSelect", "selectMode": {"name": "m"},
+        "titles": [{"name": "Plan A", "additional": "10 a month"}, {"name": "Plan B", "additional": "20 a month"}],
+        "elements": [panel("Twelve months"), panel("Two years")]});
+    let accordion = json!({"type": "vertical", "elements": [
+        plans, {"type": "button", "title": "Submit", "subtitle": "No fee", "click": publish("chosen")}]});
+    for content in [checklist, schedule, accordion] {
+        act(&app, &id, json!({"type": "rich", "content": content}));
+    }
+
+    let events = events(&app).await;
+    assert_eq!(
+        said(&events),
+        [
+            "Which fruit?\n👉 Tick all you like\n1. Apple\n2. Pear\nContinue\n3. Back",
+            "Choose a time\nSelect appointment: Your visit\n\
+             Morning: 2027-01-15 08:00-09:00 UTC, with the technician\nNoon: 2027-01-15 10:00-11:00 UTC",
+            "Plan A: 10 a month\nTwelve months\nPlan B: 20 a month\nTwo years\n1. Submit: No fee",
+        ]
+    );
+    let choices = events.iter().map(|event| &event["data"]["choices"]);
+    let choices: Vec<_> = choices.filter(|it| it.is_array()).collect();
+    let metadata = |id: &str| json!([{"type": "ExternalId", "id": id}]);
+    assert_eq!(
+        choices,
+        [
+            &json!([
+                {"title": "Apple", "text": "apples", "metadata": metadata("A")},
+                {"title": "Pear", "text": "pears", "metadata": metadata("P")},
+                {"title": "Back", "text": "back"},
+            ]),
+            &json!([{"title": "Submit", "text": "chosen"}]),
+        ]
+    );
 }
 
 async fn what_is_not_for_the_user_never_comes(engine: Engine) {

@@ -77,8 +77,8 @@ pub struct Message {
     pub dialog_id: Option<String>,
     /// Who wrote it.
     pub sender: Sender,
-    /// What it says, for whoever can show nothing but text: of a file the caption, of structured content a plain
-    /// rendering with the choices numbered.
+    /// The words, for whoever can show nothing but text: of a file the caption, of structured
+    /// content every word that it shows, with the choices numbered.
     pub text: String,
     /// The file in it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,7 +89,8 @@ pub struct Message {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, nullable = false)]
     pub rich: Option<Value>,
-    /// What can be answered with one touch, in the order of the numbers in `text`.
+    /// Everything that publishes a text when it is touched: buttons, quick replies and checkboxes,
+    /// in the order of the numbers in `text`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub choices: Vec<Choice>,
     /// What the Cloud ties to the message.
@@ -144,11 +145,11 @@ impl fmt::Debug for File {
 /// A choice that a message offers. Who takes it sends `text` as a message, with `metadata` in its `reply_to`.
 #[derive(Clone, PartialEq, Serialize, ToSchema)]
 pub struct Choice {
-    /// What stands on the button.
+    /// The words on the button or beside the checkbox.
     pub title: String,
-    /// What the user says by it.
+    /// The text that the user sends by it, as the Cloud writes it.
     pub text: String,
-    /// What the Cloud ties to it.
+    /// The objects that the Cloud ties to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub metadata: Option<Metadata>,

@@ -3,6 +3,8 @@ use serde_json::json;
 
 use super::*;
 
+mod generated;
+
 fn text(content: &Value) -> String {
     render(&[content]).text
 }
@@ -63,12 +65,291 @@ fn each_element_becomes_a_line() {
         ),
         (json!({"type": "new"}), ""),
         (json!({"type": "text", "text": {"no": "text"}}), ""),
-        (json!("no element"), ""),
+        (json!("no element, but words"), "no element, but words"),
+        (json!(7), ""),
+        (json!(true), ""),
+        (
+            json!({"type": "horizontal", "percentages": [30, 70], "rtl": true}),
+            "",
+        ),
         (json!(null), ""),
     ] {
         assert_eq!(text(&element), expected, "{element}");
         assert_eq!(render(&[&element]).choices, [], "{element}");
     }
+}
+
+/// The text of an element, and its choices by title and text.
+type Read = (&'static str, &'static [(&'static str, &'static str)]);
+
+fn assert_read(samples: Vec<(Value, Read)>) {
+    for (content, (text, choices)) in samples {
+        let plain = render(&[&content]);
+        let found: Vec<_> = plain
+            .choices
+            .iter()
+            .map(|it| (&*it.title, &*it.text))
+            .collect();
+        assert_eq!((&*plain.text, &*found), (text, choices), "{content}");
+    }
+}
+
+#[test]
+fn each_kind_of_the_vendors_keeps_its_words_and_choices() {
+    assert_read(vec![
+        (
+            json!({"type": "checkbox", "text": "Apple", "borderLine": true, "borderColor": "#000",
+                "click": {"actions": [{"type": "checked", "publishText": "apples"}]}}),
+            ("1. Apple", &[("Apple", "apples")]),
+        ),
+        (
+            json!({"type": "checkbox", "text": "Apple", "click": {"actions": [{"type": "checked"}]}}),
+            ("1. Apple", &[("Apple", "Apple")]),
+        ),
+        (
+            json!({"type": "submitButton", "title": "Continue", "disabled": false,
+                "click": {"actions": [{"type": "submitAsText", "submit": true}]}}),
+            ("Continue", &[]),
+        ),
+        (
+            json!({"type": "button", "title": "Roses", "subtitle": "Twelve\nof them", "class": "button",
+                "click": {"actions": [{"type": "publishText", "text": "roses"}]}}),
+            ("1. Roses: Twelve of them", &[("Roses", "roses")]),
+        ),
+        (
+            json!({"type": "template", "templateType": "quickReply", "title": "Which size?", "resp": ["S", "X &amp; L"]}),
+            (
+                "Which size?\n1. S\n2. X & L",
+                &[("S", "S"), ("X & L", "X &amp; L")],
+            ),
+        ),
+        (
+            json!({"type": "template", "template": {"type": "quickReply", "resp": ["1", 2, null]}}),
+            ("1. 1\n2. 2", &[("1", "1"), ("2", "2")]),
+        ),
+        (
+            json!({"type": "keyValuePairList", "elements": [{"key": "Total", "value": "10"}, {"key": "Free"}]}),
+            ("Total: 10\nFree", &[]),
+        ),
+        (json!({"type": "new", "value": "#f00"}), ("", &[])),
+        (
+            json!({"type": "linkPreview", "url": "https://e.com/p", "title": "Our page"}),
+            ("Our page: https://e.com/p", &[]),
+        ),
+        (
+            json!({"type": "tabs", "elements": [
+                {"type": "vertical", "tag": "Plans", "elements": [{"type": "text", "tag": "title", "text": "Twelve months"}]},
+                {"type": "vertical", "elements": [{"type": "text", "text": "Two years"}]}]}),
+            ("Plans\nTwelve months\nTwo years", &[]),
+        ),
+        (
+            json!({"type": "accordionSelect", "selectMode": {"name": "m"},
+                "titles": [{"name": "Plan A", "additional": "10 a month"}, {"name": "Plan B"}, "Plan C"],
+                "elements": [{"type": "text", "text": "Twelve months"}]}),
+            ("Plan A: 10 a month\nTwelve months\nPlan B\nPlan C", &[]),
+        ),
+        (
+            json!({"type": "accordionSelect", "titles": [{"name": "Plan A"}]}),
+            ("Plan A", &[]),
+        ),
+        (
+            json!({"type": "vertical", "elements": [
+                {"type": "carouselSelect", "tooltip": "not shown", "selectMode": {"name": "m", "type": "single"}, "elements": [
+                    {"type": "vertical", "metadata": [{"type": "ExternalCardId", "id": "1"}], "elements": [{"type": "text", "text": "Hat"}]},
+                    {"type": "vertical", "elements": [{"type": "text", "text": "Coat"}]}]},
+                {"type": "button", "title": "Order", "ref": {"name": "m", "type": "carouselSelect"},
+                    "click": {"actions": [{"type": "publishText", "text": "ordered"}]}}]}),
+            ("Hat\n\nCoat\n1. Order", &[("Order", "ordered")]),
+        ),
+        (
+            json!({"type": "image", "url": "https://e.com/i.png", "caption": "A hat", "alt": "not shown", "tooltip": "nor this"}),
+            ("A hat: https://e.com/i.png", &[]),
+        ),
+        (
+            json!({"type": "image", "url": "https://e.com/i.png", "alt": "A hat", "tooltip": "not shown"}),
+            ("A hat: https://e.com/i.png", &[]),
+        ),
+    ]);
+}
+
+#[test]
+fn links_keep_their_names() {
+    let link = |name: &str| json!({"type": "link", "name": name, "uri": "https://e.com/t", "ios": {"uri": "e://t"}});
+    let picture = json!({"type": "image", "url": "https://e.com/i.png", "click": {"actions": [link("Order")]}});
+    assert_read(vec![
+        (
+            button("Terms", &link("Read them")),
+            ("Terms: Read them: https://e.com/t", &[]),
+        ),
+        (
+            button("Terms", &link("terms")),
+            ("Terms: https://e.com/t", &[]),
+        ),
+        (button("", &link("Terms")), ("Terms: https://e.com/t", &[])),
+        (
+            picture,
+            ("https://e.com/i.png, Order: https://e.com/t", &[]),
+        ),
+        (
+            button(
+                "Way",
+                &json!({"type": "navigate", "name": "Our shop", "la": 1, "lo": 2}),
+            ),
+            ("Way: Our shop: 1, 2", &[]),
+        ),
+        (
+            json!({"type": "linkPreview", "title": "https://e.com/", "url": "https://e.com/",
+                "click": {"actions": [{"type": "link", "uri": "https://e.com/"}]}}),
+            ("https://e.com/", &[]),
+        ),
+    ]);
+}
+
+#[test]
+fn a_slot_is_a_line_with_its_time_and_no_choice() {
+    let slot = |slot: &Value| {
+        let mut whole =
+            json!({"type": "scheduleSlot", "id": "1", "imageUrl": "https://e.com/35px.png"});
+        for (name, value) in slot.as_object().unwrap() {
+            whole[name] = value.clone();
+        }
+        whole
+    };
+    for (times, expected) in [
+        (
+            json!({"start": 1_800_000_000, "end": 1_800_003_600}),
+            "2027-01-15 08:00-09:00 UTC",
+        ),
+        (
+            json!({"start": 1_800_000_000, "end": 1_800_003_600, "title": "Early", "description": "Anna"}),
+            "Early: 2027-01-15 08:00-09:00 UTC, Anna",
+        ),
+        // As in one of the vendor's samples.
+        (
+            json!({"start": 1_800_000_000_000_i64, "end": "1800003600000"}),
+            "2027-01-15 08:00-09:00 UTC",
+        ),
+        (json!({"start": 1_800_000_000}), "2027-01-15 08:00 UTC"),
+        (
+            json!({"start": 1_800_000_000, "end": 1_800_000_000}),
+            "2027-01-15 08:00 UTC",
+        ),
+        (
+            json!({"start": 1_800_000_000, "end": 1_800_086_400}),
+            "2027-01-15 08:00 - 2027-01-16 08:00 UTC",
+        ),
+        (json!({"start": "soon", "title": "Early"}), "Early"),
+        (
+            json!({"start": i64::MAX, "end": 0, "title": "Early"}),
+            "Early",
+        ),
+        (json!({"end": 1_800_000_000}), ""),
+    ] {
+        assert_eq!(text(&slot(&times)), expected, "{times}");
+    }
+    let late = slot(&json!({"start": 1_800_007_200, "title": "Late"}));
+    let list = json!({"type": "scheduleSlotList", "title": "Your visit", "slots": [slot(&json!({"title": "Early"})), late]});
+    assert_read(vec![
+        (
+            button("Select", &list),
+            ("Select: Your visit\nEarly\nLate: 2027-01-15 10:00 UTC", &[]),
+        ),
+        (list, ("Your visit\nEarly\nLate: 2027-01-15 10:00 UTC", &[])),
+    ]);
+}
+
+#[test]
+fn a_date_picker_says_its_title_and_the_days_it_allows() {
+    for (days, expected) in [
+        (json!({}), "Pick: When?"),
+        (
+            json!({"minDate": 1_618_613_044, "maxDate": 1_634_424_244}),
+            "Pick: When?: 2021-04-16 - 2021-10-16",
+        ),
+        (
+            json!({"minDate": 1_618_613_044}),
+            "Pick: When?: 2021-04-16 -",
+        ),
+        (
+            json!({"maxDate": 1_634_424_244}),
+            "Pick: When?: - 2021-10-16",
+        ),
+        (
+            json!({"minDate": 1_618_613_044, "maxDate": 1_618_613_044}),
+            "Pick: When?: 2021-04-16",
+        ),
+    ] {
+        let mut picker = json!({"type": "datePicker", "class": "range", "title": "When?", "dateFormat": "DD-MM-YYYY"});
+        for (name, value) in days.as_object().unwrap() {
+            picker[name] = value.clone();
+        }
+        assert_eq!(text(&button("Pick", &picker)), expected, "{days}");
+    }
+}
+
+#[test]
+fn words_are_decoded_and_published_texts_are_not() {
+    let both = json!({"type": "vertical", "elements": [
+        {"type": "text", "text": "&#x1F449; choose &lt;one&gt; of &quot;R&amp;amp;D&quot;&nbsp;"},
+        {"type": "button", "title": "Caf&eacute;", "click": {"actions": [{"type": "publishText", "text": "caf&eacute;"}]}},
+        {"type": "button", "title": "Way", "click": {"actions": [{"type": "link", "uri": "https://e.com/?a=1&amp;b=2"}]}},
+        {"type": "text", "text": "&#0; &unknown; AT&T &amp"},
+        {"type": "text", "text": "#md#[here](https://e.com)#/md# <b>now</b>"}]});
+    assert_read(vec![(
+        both,
+        (
+            "👉 choose <one> of \"R&amp;D\"\n1. Café\nWay: https://e.com/?a=1&amp;b=2\n&#0; &unknown; AT&T &amp\n\
+             #md#[here](https://e.com)#/md# <b>now</b>",
+            &[("Café", "caf&eacute;")],
+        ),
+    )]);
+}
+
+#[test]
+fn a_kind_that_is_new_shows_its_words_once_and_in_order() {
+    assert_read(vec![
+        (
+            json!({"type": "new", "name": "Colour", "label": "colour ", "text": "Red", "value": "#f00", "id": "7"}),
+            ("Colour: Red", &[]),
+        ),
+        (
+            json!({"type": "new", "header": {"text": "Above"}, "body": {"text": "Within"},
+                "elements": [{"text": "Below"}], "footer": {"text": "At the end"}, "style": {"title": "not shown"}}),
+            ("Above\nWithin\nBelow\nAt the end", &[]),
+        ),
+        (
+            json!({"type": "new", "title": "Sizes", "items": ["S", "M"]}),
+            ("Sizes\nS\nM", &[]),
+        ),
+        (
+            json!({"type": "new", "label": "Red", "click": {"actions": [{"type": "new", "publishText": "red"}]}}),
+            ("1. Red", &[("Red", "red")]),
+        ),
+        (
+            json!({"type": "new", "label": "Red", "actions": [{"type": "publishText", "text": "red"}]}),
+            ("1. Red", &[("Red", "red")]),
+        ),
+        (
+            button(
+                "Help",
+                &json!({"type": "new", "title": "Call us", "uri": "tel:1", "options": [{"label": "Now"}]}),
+            ),
+            ("Help: Call us: tel:1\nNow", &[]),
+        ),
+    ]);
+}
+
+#[test]
+fn a_touch_that_publishes_several_texts_is_one_choice_with_all_of_them() {
+    let several = json!({"title": "Yes", "click": {"actions": [
+        {"type": "publishText", "text": "yes"}, {"type": "publishText"}, {"type": "publishText", "text": "please"}]}});
+    assert_read(vec![(several, ("1. Yes", &[("Yes", "yes\nplease")]))]);
+}
+
+#[test]
+fn a_picture_that_publishes_nothing_keeps_its_place() {
+    let picture = json!({"type": "image", "url": "https://e.com/i.png", "click": {"actions": [{"type": "publishText", "text": " "}]}});
+    assert_read(vec![(picture, ("https://e.com/i.png", &[]))]);
 }
 
 #[test]
@@ -158,6 +439,10 @@ fn a_text_ends_at_its_bound() {
     assert!(plain.text.ends_with("do…"), "{}", plain.text);
     let numbered = plain.text.lines().filter(|line| line.contains(". Yes"));
     assert_eq!(numbered.count(), plain.choices.len());
+
+    let link = |number: usize| json!({"type": "link", "uri": format!("https://e.com/{number}")});
+    let links = json!({"click": {"actions": (0..TEXT_LIMIT).map(link).collect::<Vec<_>>()}});
+    assert!(text(&links).ends_with("https://e.com/63"));
 
     let silent = Value::from(vec![json!({}); 10 * ELEMENT_LIMIT]);
     assert_eq!(render(&[&silent, &choice("Yes")]), Plain::default());
