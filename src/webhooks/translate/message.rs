@@ -122,7 +122,8 @@ fn shown(written: &Written, link: Option<&FileLink>) -> Shown {
         },
         Matter::File(file) => shown_file(file, link),
         Matter::SecureForm(form) => {
-            let title = first_text(form, &["title"]).unwrap_or_default();
+            let title = Members::of(form).and_then(|form| form.text("title"));
+            let title = title.unwrap_or_default();
             Shown {
                 text: format!("{title} [secure form]").trim().to_owned(),
                 rich: rich(form),
@@ -135,12 +136,18 @@ fn shown(written: &Written, link: Option<&FileLink>) -> Shown {
             ..Shown::default()
         },
         Matter::Other { kind, message } => {
-            const WORDS: &[&str] = &["text", "message", "caption", "title", "url"];
-            let message = message.as_ref();
-            let text = message.and_then(|message| first_text(message, WORDS));
+            let rich = message.as_ref().and_then(rich);
+            if let Some(message) = message
+                && !plain::render(&[message]).text.is_empty()
+            {
+                return Shown {
+                    rich,
+                    ..rendered(message, quick_replies)
+                };
+            }
             Shown {
-                text: text.unwrap_or_else(|| unsupported(kind)),
-                rich: message.and_then(rich),
+                text: unsupported(kind),
+                rich,
                 ..Shown::default()
             }
         }
@@ -154,18 +161,27 @@ fn shown(written: &Written, link: Option<&FileLink>) -> Shown {
     }
 }
 
-/// Structured content and the quick replies beside it, whose numbers go on where those of the content end.
 fn shown_rich(content: &Value, quick_replies: Option<&Value>) -> Shown {
+    let shown = rendered(content, quick_replies);
+    Shown {
+        text: if shown.text.is_empty() {
+            unsupported("RichContentEvent")
+        } else {
+            shown.text
+        },
+        rich: Some(with_quick_replies(one_element(content), quick_replies)),
+        ..shown
+    }
+}
+
+/// The text and choices of content and of the quick replies beside it, whose numbers go on where
+/// those of the content end.
+fn rendered(content: &Value, quick_replies: Option<&Value>) -> Shown {
     let mut elements = vec![content];
     elements.extend(quick_replies);
     let Plain { text, choices } = plain::render(&elements);
     Shown {
-        text: if text.is_empty() {
-            unsupported("RichContentEvent")
-        } else {
-            text
-        },
-        rich: Some(with_quick_replies(one_element(content), quick_replies)),
+        text,
         choices,
         ..Shown::default()
     }
@@ -219,14 +235,4 @@ fn with_quick_replies(mut element: Value, quick_replies: Option<&Value>) -> Valu
         element.insert("quickReplies".to_owned(), replies.clone());
     }
     element
-}
-
-/// The first of these members that holds words.
-fn first_text(object: &Value, names: &[&str]) -> Option<String> {
-    let object = Members::of(object)?;
-    let mut texts = names
-        .iter()
-        .filter_map(|name| object.text(name))
-        .map(trimmed);
-    texts.find(|text| !text.trim().is_empty())
 }

@@ -251,7 +251,11 @@ impl Written {
             },
             _ => match structured(message) {
                 Some(object) => other(Some(&object)),
-                None => text(message).map_or_else(|| other(None), Matter::Text),
+                None => match (text(message), rich()) {
+                    (Some(text), _) => Matter::Text(text),
+                    (None, Some(content)) => Matter::Rich(content),
+                    (None, None) => other(None),
+                },
             },
         };
         let is_something = message.is_some()

@@ -221,6 +221,14 @@ fn no_reply_is_lost_because_it_is_of_a_new_kind() {
             json!({"type": "HologramEvent", "content": {"text": "Hello"}}),
             "Hello",
         ),
+        (
+            json!({"type": "HologramEvent", "contentType": "x/y", "content": {"text": "Hello"}}),
+            "Hello",
+        ),
+        (
+            json!({"type": "HologramEvent", "message": {"title": "Hello", "elements": [{"text": "there"}]}}),
+            "Hello\nthere",
+        ),
         (json!({"message": "no type at all"}), "no type at all"),
         (
             json!({"quickReplies": {"replies": [{"title": "Yes", "click": {"actions": [{"type": "publishText"}]}}]}}),
@@ -258,6 +266,44 @@ fn structured_content_is_one_element_whatever_form_it_came_in() {
     }
     let list = json!({"type": "ContentEvent", "contentType": "x/y", "message": [1]});
     assert_eq!(seen(&event(&list), &known())["data"].get("rich"), None);
+}
+
+#[test]
+fn choices_of_new_content_and_quick_replies_are_numbered_together() {
+    let click = |text: &str| json!({"actions": [{"type": "publishText", "text": text}]});
+    let replies =
+        json!({"type": "quickReplies", "replies": [{"title": "No", "click": click("no")}]});
+    for (message, expected) in [
+        (
+            json!({"title": "Yes", "click": click("yes")}),
+            json!({"text": "1. Yes\n2. No", "choices": ["yes", "no"]}),
+        ),
+        (
+            json!({"a": 1}),
+            json!({"text": "[unsupported content: x/y]\n1. No", "choices": ["no"]}),
+        ),
+    ] {
+        let event = json!({"type": "ContentEvent", "contentType": "x/y", "message": message, "quickReplies": replies});
+        let data = seen(&self::event(&event), &known())["data"].clone();
+        let choices = data["choices"].as_array().unwrap().iter();
+        let choices: Vec<_> = choices.map(|choice| &choice["text"]).collect();
+        assert_eq!(json!({"text": data["text"], "choices": choices}), expected);
+        assert_eq!(data["rich"], message);
+    }
+}
+
+#[test]
+fn an_agents_plain_text_is_passed_on_as_it_is() {
+    for message in [
+        "R&amp;D",
+        "&#x1F449; here",
+        "#md#[here](https://e.com)#/md#",
+        "<a href=\"https://e.com\">here</a>",
+    ] {
+        let event =
+            json!({"type": "ContentEvent", "contentType": "text/plain", "message": message});
+        assert_eq!(text(&event), message);
+    }
 }
 
 #[test]
