@@ -9,6 +9,7 @@ pub mod event;
 pub mod file;
 pub mod idempotency;
 pub mod ids;
+pub mod links;
 pub mod message;
 pub mod profile;
 pub mod rating;

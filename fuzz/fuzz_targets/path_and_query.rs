@@ -1,14 +1,20 @@
-//! Whatever stands in a user's place of a path, or behind `after=`: what is taken is a user id or a cursor as it is written,
-//! and reading it back gives the same.
+//! Whatever stands in a user's place of a path, or behind `after=`: what is taken is a user id or a
+//! cursor as it is written, and reading it back gives the same. A link to a user's file is a URI
+//! that leads back to the user.
 //!
 //! The input is a segment of a path or the value of a parameter, percent-encoded.
 
 #![no_main]
 
+use iri_string::types::UriStr;
 use libfuzzer_sys::fuzz_target;
 use liveperson_bridge::types::event::Cursor;
 use liveperson_bridge::types::ids::UserId;
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
+use liveperson_bridge::types::links;
+use percent_encoding::percent_decode;
+use url::Url;
+
+const FILE: &str = "file_0193540a7c2b7c3e9d1f2a3b4c5d6e7f";
 
 fuzz_target!(|input: &[u8]| {
     // What is no UTF-8 is refused before it is an id.
@@ -19,7 +25,15 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(id.as_str(), text);
         assert!((1..=256).contains(&text.len()));
         assert!(!text.chars().any(char::is_control));
-        let encoded = utf8_percent_encode(id.as_str(), NON_ALPHANUMERIC).to_string();
+        let base = "https://bridge.example.com/a".parse().unwrap();
+        let link = links::below(&base, &links::file(&id, FILE.parse().unwrap()));
+        assert!(UriStr::new(&link).is_ok());
+        let url: Url = link.parse().unwrap();
+        assert_eq!(url.as_str(), link);
+        assert!(links::is_path(url.path()));
+        let mut segments = url.path_segments().unwrap().skip(3);
+        let encoded = segments.next().unwrap();
+        assert_eq!(segments.collect::<Vec<_>>(), ["files", FILE]);
         let decoded = percent_decode(encoded.as_bytes()).decode_utf8().unwrap();
         assert_eq!(decoded.parse(), Ok(id));
     }

@@ -12,6 +12,7 @@ use utoipa::IntoParams;
 use super::problem::Problem;
 use super::v1::messages::Message;
 use crate::bridge::{Outcome, Patience};
+use crate::types::links;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -87,8 +88,7 @@ impl Prefer {
         let mut response = match outcome {
             Outcome::Done(done) => done.into_response(),
             Outcome::Queued(queued) => {
-                let location = format!("/v1/messages/{}", queued.id);
-                let headers = [(header::LOCATION, location)];
+                let headers = [(header::LOCATION, links::message(queued.id))];
                 (StatusCode::ACCEPTED, headers, Body(Message::from(queued))).into_response()
             }
         };

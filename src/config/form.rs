@@ -19,6 +19,8 @@ use crate::crypto::{ApiKeyHash, JwtAlgorithm, Key};
 use crate::types::conversation::{RouteId, Urgency};
 use crate::types::event::EventType;
 use crate::types::file::ImageType;
+use crate::types::ids::NAME;
+use crate::types::links;
 
 /// A form that a value takes.
 pub(super) struct Form<T> {
@@ -62,12 +64,14 @@ pub(super) const SOCKET_ADDRESS: Form<SocketAddr> = Form::text(
 pub(super) const NETWORK: Form<IpNet> =
     Form::text("an IP network such as 10.0.0.0/8", parse_from_str);
 
-/// A URL that others are made from by appending a path.
+/// A URL that others are made from by appending a path. Its own path must be percent-encoded: the
+/// parser keeps characters that RFC 3986 forbids, and every link would have them.
 pub(super) const BASE_URL: Form<Url> = Form::text(
-    "an http or https URL without user, query and fragment",
+    "a percent-encoded http or https URL without user, query and fragment",
     |text| {
         parse_http_url(text).filter(|url| {
-            url.username().is_empty()
+            links::is_path(url.path())
+                && url.username().is_empty()
                 && url.password().is_none()
                 && url.query().is_none()
                 && url.fragment().is_none()
@@ -118,7 +122,7 @@ pub(super) const RETENTION: Form<TimeDelta> =
 
 /// An identifier of the domain that is safe in a path and a header.
 pub(super) const fn id<T: FromStr>() -> Form<T> {
-    Form::text("1 to 64 letters, digits, '.', '-' or '_'", parse_from_str)
+    Form::text(NAME, parse_from_str)
 }
 
 /// The size of a file: bounded, since a file is held in memory while it is on its way.

@@ -244,10 +244,12 @@ const WRONG_VALUES: &str = r#"
 "0perat0rkey" -> "ap1key" -> operator_keys: expected keys that no channel has
 ["0perat0rkey", -> ["0perat0rkey", "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b", -> operator_keys: expected keys that no channel has
 "127.0.0.1:9091" -> "127.0.0.1:8081" -> admin_listen: expected another address than that of listen
-"https://bridge.example.com" -> "bridge" -> public_url: expected an http or https URL without user, query and fragment
-"https://bridge.example.com" -> "https://b.example?q" -> public_url: expected an http or https URL without user, query and fragment
-"https://bridge.example.com" -> "https://b.example#f" -> public_url: expected an http or https URL without user, query and fragment
-"https://bridge.example.com" -> "https://u@b.example" -> public_url: expected an http or https URL without user, query and fragment
+"https://bridge.example.com" -> "bridge" -> public_url: expected a percent-encoded http or https URL without user, query and fragment
+"https://bridge.example.com" -> "https://b.example?q" -> public_url: expected a percent-encoded http or https URL without user, query and fragment
+"https://bridge.example.com" -> "https://b.example#f" -> public_url: expected a percent-encoded http or https URL without user, query and fragment
+"https://bridge.example.com" -> "https://b.example/a|b" -> public_url: expected a percent-encoded http or https URL without user, query and fragment
+"https://bridge.example.com" -> "https://b.example/100%" -> public_url: expected a percent-encoded http or https URL without user, query and fragment
+"https://bridge.example.com" -> "https://u@b.example" -> public_url: expected a percent-encoded http or https URL without user, query and fragment
 "fd00::/8" -> "10.0.0.1" -> allow_private_callbacks[1]: expected an IP network such as 10.0.0.0/8
 ["10.0.0.0/8", "fd00::/8"] -> "10.0.0.0/8" -> allow_private_callbacks: expected a list, not a string
 postgres:// -> mysql:// -> database.url: expected a postgres:// or postgresql:// URL
@@ -259,21 +261,23 @@ max_connections = 5 -> max_connections = true -> database.max_connections: expec
 max_connections = 5 -> max_connections = 2026-11-22 -> database.max_connections: expected a whole number from 1 to 1000, not a date
 AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE= -> AQEB -> encryption.keys[0]: expected the base64 of exactly 32 bytes
 AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE= -> AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI= -> encryption.keys: expected keys of which no two are alike
-account_id = "12345678" -> account_id = 12345678 -> accounts[0].account_id: expected 1 to 64 letters, digits, '.', '-' or '_', not a number without quotes
-account_id = "12345678" -> account_id = "a/b" -> accounts[0].account_id: expected 1 to 64 letters, digits, '.', '-' or '_'
+account_id = "12345678" -> account_id = 12345678 -> accounts[0].account_id: expected 1 to 64 letters, digits, '.', '-' or '_', and neither '.' nor '..', not a number without quotes
+account_id = "12345678" -> account_id = "a/b" -> accounts[0].account_id: expected 1 to 64 letters, digits, '.', '-' or '_', and neither '.' nor '..'
 "75588e18" -> "" -> accounts[0].client_id: expected a client id
 "cl1entsecret" -> "" -> accounts[0].client_secret: expected a client secret
 "cl1entsecret" -> { cl1entsecret = 1 } -> accounts[0].client_secret: expected a client secret, not a table
-"http://127.0.0.1:9400" -> "ftp://127.0.0.1" -> accounts[0].domain_api: expected an http or https URL without user, query and fragment
+"http://127.0.0.1:9400" -> "ftp://127.0.0.1" -> accounts[0].domain_api: expected a percent-encoded http or https URL without user, query and fragment
 max_request_chars = 4000 -> max_request_chars = 999 -> accounts[0].max_request_chars: expected a whole number from 1000 to 100000
 max_request_chars = 4000 -> max_request_chars = 100001 -> accounts[0].max_request_chars: expected a whole number from 1000 to 100000
 max_file_bytes = 1500000 -> max_file_bytes = 0 -> accounts[0].max_file_bytes: expected a whole number from 1 to 10000000
 max_file_bytes = 1500000 -> max_file_bytes = 10000001 -> accounts[0].max_file_bytes: expected a whole number from 1 to 10000000
 "PNG", "JPG" -> "PNG", "PDF" -> accounts[0].file_types[1]: expected one of JPG, PNG, GIF
 ["PNG", "JPG"] -> "PNG" -> accounts[0].file_types: expected a list, not a string
-id = "sms" -> id = "" -> channels[0].id: expected 1 to 64 letters, digits, '.', '-' or '_'
+id = "sms" -> id = "" -> channels[0].id: expected 1 to 64 letters, digits, '.', '-' or '_', and neither '.' nor '..'
 "sms"~account_id = "12345678" -> "sms"~account_id = "1" -> channels[0].account_id: expected the account_id of one of accounts
-"phone" -> "phone:eu" -> channels[0].namespace: expected 1 to 64 letters, digits, '.', '-' or '_'
+id = "sms" -> id = ".." -> channels[0].id: expected 1 to 64 letters, digits, '.', '-' or '_', and neither '.' nor '..'
+account_id = "12345678" -> account_id = "." -> accounts[0].account_id: expected 1 to 64 letters, digits, '.', '-' or '_', and neither '.' nor '..'
+"phone" -> "phone:eu" -> channels[0].namespace: expected 1 to 64 letters, digits, '.', '-' or '_', and neither '.' nor '..'
 "ap1key" -> "ap1key " -> channels[0].api_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits
 "ap1key" -> "" -> channels[0].api_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits
 sha256:2bb8 -> sha256: -> channels[0].api_keys[1]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits
@@ -387,7 +391,7 @@ fn a_missing_key_is_told_by_where_it_could_be_set() {
             "id = \"sms\"\n",
             "channels[0].id",
             "CHANNELS__0__ID",
-            "1 to 64 letters, digits, '.', '-' or '_'",
+            "1 to 64 letters, digits, '.', '-' or '_', and neither '.' nor '..'",
         ),
         (
             "callback_secret = \"whsec_AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD\"\n",
@@ -440,8 +444,8 @@ fn all_problems_are_told_at_once_and_none_follows_from_another() {
     assert_eq!(
         error.to_string(),
         "bridge.toml: listen: expected an IP address and a port such as 0.0.0.0:8080\n\
-         bridge.toml: accounts[0].account_id: expected 1 to 64 letters, digits, '.', '-' or '_'\n\
-         bridge.toml: channels[0].account_id: expected 1 to 64 letters, digits, '.', '-' or '_'\n\
+         bridge.toml: accounts[0].account_id: expected 1 to 64 letters, digits, '.', '-' or '_', and neither '.' nor '..'\n\
+         bridge.toml: channels[0].account_id: expected 1 to 64 letters, digits, '.', '-' or '_', and neither '.' nor '..'\n\
          bridge.toml: channels[0].api_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits, not a number without quotes\n\
          bridge.toml: channels[0].api_keys[1]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits\n\
          bridge.toml: channels[0].defaults.urgent: unknown key, expected one of campaign_id, engagement_id, skill_id, language, urgency, features"

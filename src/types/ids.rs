@@ -17,7 +17,7 @@ pub struct Invalid {
 
 /// Makes a checked string type: parsed from text, shown as it is, never empty. Clones share it: a message needs a dozen.
 macro_rules! checked_id {
-    ($(#[$doc:meta])* $name:ident, $max_length:tt, $pattern:literal, $expected:literal, $check:expr) => {
+    ($(#[$doc:meta])* $name:ident, $max_length:tt, $pattern:literal, $expected:expr, $check:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, ToSchema)]
         #[serde(try_from = "String")]
@@ -73,29 +73,43 @@ macro_rules! checked_id {
     };
 }
 
+/// True for the two segments that a URL drops from its path (RFC 3986, section 5.2.4). Browsers and
+/// many libraries drop them in percent-encoding too, so nothing with such a name has a working URL.
+fn is_dot_segment(text: &str) -> bool {
+    matches!(text, "." | "..")
+}
+
 /// 1 to 64 letters, digits, dots, dashes or underscores: what is safe in a path, a header and a log field.
 fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len())
+        && !is_dot_segment(text)
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
+/// The form of an account's, a channel's or a namespace's name, for errors.
+pub const NAME: &str = "1 to 64 letters, digits, '.', '-' or '_', and neither '.' nor '..'";
+
 checked_id!(
-    /// The channel's own name for a person: any UTF-8 of 1 to 256 bytes without control characters.
+    /// The channel's own name for a person: any UTF-8 of 1 to 256 bytes without control characters,
+    /// but neither `.` nor `..`, which URLs drop from their paths.
     UserId,
     256,
-    r"^[^\x00-\x1f\x7f-\x9f]*$",
-    "1 to 256 bytes of UTF-8 without control characters",
-    |text| (1..=256).contains(&text.len()) && !text.chars().any(char::is_control)
+    // Without a look-ahead, which the regular expressions of Go and Rust lack.
+    r"^(\.{0,2}[^.\x00-\x1f\x7f-\x9f]|\.{3})[^\x00-\x1f\x7f-\x9f]*$",
+    "1 to 256 bytes of UTF-8 without control characters, and neither '.' nor '..'",
+    |text| (1..=256).contains(&text.len())
+        && !is_dot_segment(text)
+        && !text.chars().any(char::is_control)
 );
 
 checked_id!(
     /// A Conversational Cloud site ("brand"): usually digits, `le12345678` for test accounts.
     AccountId,
     64,
-    r"^[A-Za-z0-9._-]*$",
-    "1 to 64 letters, digits, '.', '-' or '_'",
+    r"^(\.{0,2}[A-Za-z0-9_-]|\.{3})[A-Za-z0-9._-]*$",
+    NAME,
     is_name
 );
 
@@ -103,8 +117,8 @@ checked_id!(
     /// A third-party system that calls the bridge.
     ChannelId,
     64,
-    r"^[A-Za-z0-9._-]*$",
-    "1 to 64 letters, digits, '.', '-' or '_'",
+    r"^(\.{0,2}[A-Za-z0-9_-]|\.{3})[A-Za-z0-9._-]*$",
+    NAME,
     is_name
 );
 
@@ -114,8 +128,8 @@ checked_id!(
     /// It holds no colon, so that two namespaces can never name the same consumer.
     Namespace,
     64,
-    r"^[A-Za-z0-9._-]*$",
-    "1 to 64 letters, digits, '.', '-' or '_'",
+    r"^(\.{0,2}[A-Za-z0-9_-]|\.{3})[A-Za-z0-9._-]*$",
+    NAME,
     is_name
 );
 
@@ -172,7 +186,19 @@ mod tests {
 
     #[test]
     fn a_user_id_is_any_text_of_1_to_256_bytes_without_control_characters() {
-        for good in ["a", "+15551234567", "a/b", "Zoë 👋", &"x".repeat(256)] {
+        for good in [
+            "a",
+            "+15551234567",
+            "a/b",
+            "Zoë 👋",
+            "...",
+            ".a",
+            "..a",
+            "a..",
+            "../a",
+            "%2E%2E",
+            &"x".repeat(256),
+        ] {
             assert_eq!(good.parse::<UserId>().unwrap().as_str(), good);
         }
         for bad in [
@@ -180,6 +206,8 @@ mod tests {
             "a\nb",
             "a\u{0}",
             "\u{85}",
+            ".",
+            "..",
             &"x".repeat(257),
             &"é".repeat(129),
         ] {
@@ -191,6 +219,18 @@ mod tests {
     fn a_namespace_holds_no_colon() {
         assert!("sms".parse::<Namespace>().is_ok());
         assert!("sms:eu".parse::<Namespace>().is_err());
+    }
+
+    #[test]
+    fn no_name_is_a_segment_that_urls_drop() {
+        for name in [".", ".."] {
+            assert!(name.parse::<AccountId>().is_err());
+            assert!(name.parse::<ChannelId>().is_err());
+            assert!(name.parse::<Namespace>().is_err());
+        }
+        for name in ["...", ".a", "a.", "._", "-"] {
+            assert!(name.parse::<AccountId>().is_ok());
+        }
     }
 
     #[test]

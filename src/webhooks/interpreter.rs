@@ -12,6 +12,7 @@ use crate::store::{Arrival, Change, Echo, HostedFile, Known, NewEvent, Translate
 use crate::types::event::{EventId, EventType, Listener};
 use crate::types::file::FileId;
 use crate::types::ids::{ChannelId, UserId};
+use crate::types::links;
 use crate::types::message::Digest;
 use crate::types::sketch::Sketch;
 use crate::types::trace::Parent;
@@ -62,13 +63,7 @@ impl Interpreter {
     }
 
     fn file_link(&self, user_id: &UserId, id: FileId) -> FileLink {
-        let id_text = id.to_string();
-        let segments = ["v1", "users", user_id.as_str(), "files", &id_text];
-        let mut url = self.public_url.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(segments);
-        }
-        let url = url.to_string();
+        let url = links::below(&self.public_url, &links::file(user_id, id));
         FileLink { id, url }
     }
 }

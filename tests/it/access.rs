@@ -143,6 +143,11 @@ async fn a_token_that_is_not_the_channels_is_refused(engine: Engine) {
     let future = json!({"iss": "sms", "nbf": future});
     let early = detail(bearing(&app, SECRET, future)).await;
     assert_eq!(early, "The token is not valid yet.");
+    for user in [".", ".."] {
+        let nobody = json!({"iss": "sms", "user": user});
+        let nobody = detail(bearing(&app, SECRET, nobody)).await;
+        assert_eq!(nobody, "The token's user is no user id.");
+    }
     let nobody = json!({"iss": "sms", "user": "a\u{0}"});
     let nobody = detail(bearing(&app, SECRET, nobody)).await;
     assert_eq!(nobody, "The token's user is no user id.");

@@ -98,12 +98,12 @@ async fn a_wrong_file_is_told_by_its_name_the_key_and_what_was_expected() {
         (
             "http://127.0.0.1:1",
             "127.0.0.1:1",
-            "accounts[0].domain_api: expected an http or https URL without user, query and fragment",
+            "accounts[0].domain_api: expected a percent-encoded http or https URL without user, query and fragment",
         ),
         (
             "\"sms\"",
             "\"s m s\"",
-            "channels[0].id: expected 1 to 64 letters, digits, '.', '-' or '_'",
+            "channels[0].id: expected 1 to 64 letters, digits, '.', '-' or '_', and neither '.' nor '..'",
         ),
         (
             "ap1key",

@@ -1,17 +1,28 @@
-//! The `user_id` of the path: any UTF-8 of 1 to 256 bytes without control characters, percent-encoded.
+//! The `user_id` of the path: any UTF-8 of 1 to 256 bytes without control characters,
+//! percent-encoded, but neither `.` nor `..`; and the links that lead back to a user.
 
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use iri_string::types::UriStr;
 use liveperson_bridge::sandbox::Operation;
 use serde_json::json;
+use url::Url;
 
 use crate::support::app::TestApp;
 use crate::support::channel::Reply;
 use crate::support::configuration::SMS_KEY;
 use crate::support::connection::exchange;
-use crate::support::database::Engine;
+use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
 
 on_both_engines!(
     a_user_id_reaches_the_cloud_as_it_was_meant,
     what_is_no_user_id_is_refused_before_anything_happens,
+    what_urls_drop_from_their_paths_is_no_user_id,
+    a_link_is_a_uri_and_leads_back_to_its_user,
+    users_of_the_version_before_whom_urls_drop_are_gone,
 );
 
 /// Calls for a user whose id stands in the path exactly so.
@@ -39,9 +50,12 @@ async fn a_user_id_reaches_the_cloud_as_it_was_meant(engine: Engine) {
         ("%20", " "),
         ("%F0%9F%91%8B%F0%9F%8F%BD", "👋🏽"),
         ("%D7%A9%D7%9C%D7%95%D7%9D", "שלום"),
-        ("..", ".."),
-        (".", "."),
+        ("...", "..."),
+        ("..a", "..a"),
+        ("%2E%2E%2Fa", "../a"),
+        ("%252E%252E", "%2E%2E"),
         ("a%25b", "a%b"),
+        ("50%25off", "50%off"),
         ("a%3Fb%23c", "a?b#c"),
         ("a:b", "a:b"),
         ("%22%27;--", "\"';--"),
@@ -91,4 +105,107 @@ async fn what_is_no_user_id_is_refused_before_anything_happens(engine: Engine) {
         );
     }
     assert!(app.cloud.sandbox.requests().is_empty());
+}
+
+async fn what_urls_drop_from_their_paths_is_no_user_id(engine: Engine) {
+    let app = TestApp::start(engine).await;
+
+    for written in [".", "..", "%2E", "%2e", "%2E%2E", ".%2e", "%2E."] {
+        for (method, rest) in [("POST", "/messages"), ("GET", ""), ("DELETE", "")] {
+            let refused = call(&app, method, written, rest, r#"{"text": "hello"}"#).await;
+
+            let problem = refused.expect_problem(400, "malformed-request");
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.starts_with("The path's user_id: "), "{detail}");
+            assert!(detail.ends_with("neither '.' nor '..'."), "{detail}");
+        }
+    }
+    let replay = json!({"since": "2026-11-22T08:00:00Z", "user_id": ".."});
+    let refused = app.sms.post("/v1/deliveries/replay", replay).await;
+    let problem = refused.expect_problem(422, "invalid-request");
+    assert_eq!(problem["errors"][0]["pointer"], "/user_id");
+    assert!(app.cloud.sandbox.requests().is_empty());
+}
+
+/// Ids that links were broken for, and others of the same parts.
+fn odd_ids() -> Vec<String> {
+    let known = [
+        "auth0|5f7c8ec7c33c6c004bbafe82",
+        "google-oauth2|123",
+        "a[0]",
+        "50%off",
+        "%2E%2E",
+        "...",
+        "a b+c",
+        "👋🏽",
+    ];
+    let parts = [
+        "..", ".", "/", "|", "^", "[", "]", "%", "%2e", "\\", "{", "?", "#", "\"", " ", "+", "é",
+        "\u{202e}", "a", "~",
+    ];
+    let part = |n: usize| parts[n % parts.len()];
+    let made = (0..40).map(|n| [part(n), part(7 * n + 3), part(11 * n + 5)].concat());
+    known.into_iter().map(str::to_owned).chain(made).collect()
+}
+
+async fn a_link_is_a_uri_and_leads_back_to_its_user(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.hear_the_cloud();
+    let ids = odd_ids();
+    for id in &ids {
+        let written = id.bytes().map(|byte| format!("%{byte:02x}"));
+        let written = written.collect::<Vec<_>>().concat();
+        let sent = call(&app, "POST", &written, "/messages", r#"{"text": "hello"}"#).await;
+        let conversation = sent.expect(201)["conversation_id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let content = STANDARD.encode(json!({"for": id}).to_string());
+        let file = json!({"type": "file", "content": content, "file_type": "PDF"});
+        let file = serde_json::from_value(file).unwrap();
+        app.cloud.sandbox.act(&conversation, file).unwrap();
+    }
+
+    eventually("the Cloud has told everything", async || {
+        (app.cloud.sandbox.pending_notifications() == 0).then_some(())
+    })
+    .await;
+    let mut links = BTreeMap::new();
+    for event in app.logged("sms").await {
+        if let Some(link) = event["data"]["file"]["url"].as_str() {
+            let user_id = event["user_id"].as_str().unwrap();
+            links.insert(user_id.to_owned(), link.to_owned());
+        }
+    }
+    let known: Vec<_> = ids.iter().filter(|id| !links.contains_key(*id)).collect();
+    assert!(known.is_empty(), "no link for {known:?}");
+    for (user_id, link) in links {
+        assert!(UriStr::new(&link).is_ok(), "{link}");
+        let url: Url = link.parse().unwrap();
+        assert_eq!(url.as_str(), link);
+        let head = format!("GET {} HTTP/1.1", url.path());
+        let authorization = format!("Authorization: Bearer {SMS_KEY}");
+        let fetched = exchange(&app.sms, &[&head, &authorization], "").await;
+        assert_eq!(fetched.expect(200), json!({"for": user_id}), "{link}");
+    }
+}
+
+async fn users_of_the_version_before_whom_urls_drop_are_gone(engine: Engine) {
+    let database = Database::create(engine).await;
+    database.store().await.close().await;
+    database
+        .execute(
+            "INSERT INTO users (account_id, namespace, user_id, created_at)
+             VALUES ('1', 'one-dot', '.', 0), ('1', 'two-dots', '..', 0), ('1', 'three-dots', '...', 0)",
+        )
+        .await;
+    database
+        .execute("DELETE FROM _sqlx_migrations WHERE version = 20261129000400")
+        .await;
+
+    database.store().await.close().await;
+
+    let dump = database.dump().await;
+    let is_there = ["one-dot", "two-dots", "three-dots"].map(|namespace| dump.contains(namespace));
+    assert_eq!(is_there, [false, false, true], "{dump}");
 }

@@ -18,6 +18,7 @@ use crate::bridge::Bridge;
 use crate::store::{DeliveryState, Outlook, PROBED_FROM, Replay};
 use crate::types::event::{Cursor, Event, EventType};
 use crate::types::ids::{Invalid, UserId, UserKey};
+use crate::types::links;
 use view::{DeliveryItem, DeliveryList, EventView};
 
 /// What part of the deliveries is asked for.
@@ -292,6 +293,6 @@ pub(super) async fn test(
     Json(TestRequest { kind }): Json<TestRequest>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Body<Event>), Problem> {
     let event = bridge.log_sample(&caller, kind).await?;
-    let location = format!("/v1/events/{}", event.id);
+    let location = links::event(event.id);
     Ok((StatusCode::CREATED, [(LOCATION, location)], Body(event)))
 }

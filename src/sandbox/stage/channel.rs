@@ -72,9 +72,13 @@ async fn mint(
     Order(Wish { user }): Order<Wish>,
 ) -> Result<Json<Token>, Refusal> {
     let demo = demo(&sandbox)?;
-    if !(1..=LONGEST_USER).contains(&user.len()) || user.chars().any(char::is_control) {
-        let complaint =
-            format!("user: expected 1 to {LONGEST_USER} bytes without control characters");
+    let is_too_long_or_empty = !(1..=LONGEST_USER).contains(&user.len());
+    // URLs drop these two from their paths, so the bridge has no user who is called so.
+    let is_dropped = matches!(&*user, "." | "..");
+    if is_too_long_or_empty || is_dropped || user.chars().any(char::is_control) {
+        let complaint = format!(
+            "user: expected 1 to {LONGEST_USER} bytes without control characters, and neither '.' nor '..'"
+        );
         return Err(Refusal::unprocessable(complaint));
     }
     let expires_at = sandbox.0.shift.base().now() + LIFETIME;

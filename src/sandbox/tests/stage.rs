@@ -54,6 +54,8 @@ async fn a_token_is_made_for_what_can_be_a_user_alone() {
     for (body, complaint) in [
         (r#"{"user": ""}"#, "user: expected 1 to 256 bytes"),
         (r#"{"user": "a\nb"}"#, "user: expected 1 to 256 bytes"),
+        (r#"{"user": "."}"#, "neither '.' nor '..'"),
+        (r#"{"user": ".."}"#, "neither '.' nor '..'"),
         (&long, "user: expected 1 to 256 bytes"),
         (r#"{"user": 7}"#, "user: invalid type: integer"),
         ("{}", "missing field `user`"),
