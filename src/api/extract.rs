@@ -8,7 +8,7 @@ use axum::extract::path::ErrorKind;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
@@ -19,6 +19,7 @@ use crate::bridge;
 use crate::types::event::EventId;
 use crate::types::file::FileId;
 use crate::types::ids::UserId;
+use crate::types::links;
 use strict::Strict;
 
 pub(super) use query::Query;
@@ -143,6 +144,24 @@ impl<S: Send + Sync> FromRequestParts<S> for EventPath {
             .map(Self)
             .ok_or_else(|| bridge::Error::EventNotFound.into())
     }
+}
+
+/// Refuses a path or query with a percent sign that begins no percent-encoded byte. Taken
+/// literally, `50%off` and `50%25off` would name the same user, and an adapter that forgets to
+/// encode would go unnoticed until an id happens to hold two hexadecimal digits.
+pub(super) fn check_encoding(uri: &Uri) -> Result<(), Problem> {
+    let parts = [("path", Some(uri.path())), ("query", uri.query())];
+    for (name, part) in parts {
+        if !part.is_none_or(links::is_percent_encoded) {
+            return Err(Problem::new(
+                Code::MalformedRequest,
+                format!(
+                    "The {name}: expected two hexadecimal digits after each percent sign; one that stands for itself is %25."
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The parameter of the path that is not UTF-8.
@@ -374,6 +393,18 @@ mod tests {
                 debug.contains(&format!("pointer: {pointer:?}, detail: {detail:?}")),
                 "{debug}"
             );
+        }
+    }
+
+    #[test]
+    fn each_percent_sign_begins_a_byte() {
+        let check = |uri: &'static str| check_encoding(&Uri::from_static(uri)).is_ok();
+
+        for good in ["/", "/50%25off?a=%2b", "https://b.example/%7c?", "*"] {
+            assert!(check(good), "{good}");
+        }
+        for bad in ["/%zz", "/100%", "/a%2/b", "/50%off", "/?a=%", "/?%zz"] {
+            assert!(!check(bad), "{bad}");
         }
     }
 

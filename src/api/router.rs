@@ -17,6 +17,7 @@ use super::around::{Around, Next};
 use super::auth::{self, Access};
 use super::cors;
 use super::envelope::{Envelope, caught};
+use super::extract;
 use super::idempotency;
 use super::load::Load;
 use super::openapi;
@@ -143,18 +144,21 @@ async fn within_limits(load: &Load, mut request: Request, next: Next) -> Respons
     }
 }
 
-/// Lets a request through to its handler if it is somebody's who may ask that, and only once under one key.
+/// Lets a request through to its handler if its caller may ask that and its target can be read, and
+/// only once under one key.
 async fn guard(state: Arc<AppState>, request: Request, next: Next) -> Result<Response, Infallible> {
     let (mut parts, body) = request.into_parts();
     let allowance = match auth::authenticate(&state, &mut parts).await {
         Ok(allowance) => allowance,
         Err(refused) => return Ok(refused.into_response()),
     };
+    let encoding = extract::check_encoding(&parts.uri);
     let request = Request::from_parts(parts, body);
-    let mut response = match idempotency::route_with_key(&request) {
-        None => caught(next.run(request)).await,
+    let mut response = match (encoding, idempotency::route_with_key(&request)) {
+        (Err(problem), _) => problem.into_response(),
+        (Ok(()), None) => caught(next.run(request)).await,
         // In a box: few requests bear one, and all would make room for it.
-        Some(route) => Box::pin(idempotency::once(&state, &route, request, next))
+        (Ok(()), Some(route)) => Box::pin(idempotency::once(&state, &route, request, next))
             .await
             .into_response(),
     };

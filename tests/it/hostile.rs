@@ -159,8 +159,9 @@ async fn whoever_writes_anything_is_answered_as_http_has_it(engine: Engine) {
         ("parameters of a path", get("/v1/events;a=b"), 404),
         ("an encoded slash between", get("/v1%2Fevents"), 404),
         ("no UTF-8", get("/v1/users/%ff"), 400),
-        ("no hexadecimal digits", get("/v1/users/%zz"), 404),
-        ("half an escape", get("/v1/users/a%2"), 404),
+        ("no hexadecimal digits", get("/v1/users/%zz"), 400),
+        ("half an escape", get("/v1/users/a%2"), 400),
+        ("a percent sign", get("/v1/users/100%"), 400),
         ("an asterisk", request("OPTIONS *", "", ""), 404),
         ("an asterisk to be got", request("GET *", "", ""), 404),
         (

@@ -21,6 +21,7 @@ on_both_engines!(
     a_user_id_reaches_the_cloud_as_it_was_meant,
     what_is_no_user_id_is_refused_before_anything_happens,
     what_urls_drop_from_their_paths_is_no_user_id,
+    a_path_that_is_not_percent_encoded_is_refused,
     a_link_is_a_uri_and_leads_back_to_its_user,
     users_of_the_version_before_whom_urls_drop_are_gone,
 );
@@ -124,6 +125,74 @@ async fn what_urls_drop_from_their_paths_is_no_user_id(engine: Engine) {
     let refused = app.sms.post("/v1/deliveries/replay", replay).await;
     let problem = refused.expect_problem(422, "invalid-request");
     assert_eq!(problem["errors"][0]["pointer"], "/user_id");
+    assert!(app.cloud.sandbox.requests().is_empty());
+}
+
+async fn a_path_that_is_not_percent_encoded_is_refused(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    // Of the ids below, `50%off` must not be taken for this user.
+    call(
+        &app,
+        "POST",
+        "50%25off",
+        "/messages",
+        r#"{"text": "hello"}"#,
+    )
+    .await
+    .expect(201);
+    app.cloud.sandbox.clear_requests();
+
+    for written in [
+        "%zz", "%", "100%", "50%off", "a%2", "%2", "a%2%62", "%%25", "%C3%A",
+    ] {
+        for (method, rest) in [
+            ("POST", "/messages"),
+            ("GET", ""),
+            ("GET", "/files/file_0193540a7c2b7c3e9d1f2a3b4c5d6e7f"),
+            ("PUT", "/typing"),
+        ] {
+            let refused = call(&app, method, written, rest, r#"{"text": "hello"}"#).await;
+
+            let problem = refused.expect_problem(400, "malformed-request");
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(
+                detail.starts_with("The path: expected two hexadecimal digits"),
+                "{detail}"
+            );
+        }
+    }
+    let authorization = format!("Authorization: Bearer {SMS_KEY}");
+    for (channel, target, part) in [
+        (&app.sms, "/v1/users/ada/files/%zz", "path"),
+        (&app.sms, "/v1/events/evt_%", "path"),
+        (&app.sms, "/v1/messages/msg_%2", "path"),
+        (&app.sms, "/v1/events?after=%zz", "query"),
+        (&app.sms, "/v1/users/ada?100%", "query"),
+        (&app.admin, "/api/events/%zz", "path"),
+        (&app.admin, "/api/messages/100%", "path"),
+        (&app.admin, "/api/audit?channel=%zz", "query"),
+    ] {
+        let head = [&format!("GET {target} HTTP/1.1"), &*authorization];
+        let refused = exchange(channel, &head, "").await;
+
+        let problem = refused.expect_problem(400, "malformed-request");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(
+            detail.starts_with(&format!("The {part}: ")),
+            "{target}: {detail}"
+        );
+    }
+    for target in ["/v1/events?after=%ff", "/v1/deliveries?state=%C3"] {
+        let refused = app.sms.get(target).await;
+        let problem = refused.expect_problem(400, "malformed-request");
+        assert_eq!(
+            problem["detail"],
+            "The query: expected percent-encoded UTF-8."
+        );
+    }
+    // A caller without a key is told nothing of the path.
+    let stranger = exchange(&app.sms, &["GET /v1/users/%zz HTTP/1.1"], "").await;
+    stranger.expect_problem(401, "unauthorized");
     assert!(app.cloud.sandbox.requests().is_empty());
 }
 

@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 
 use crate::api::around::Next;
 use crate::api::envelope::{Envelope, caught};
+use crate::api::extract;
 use crate::api::problem::{Code, Problem};
 use crate::api::router::{JSON_LIMIT, REQUEST_LIMIT};
 use crate::clock::SharedClock;
@@ -75,6 +76,9 @@ async fn within_bounds(surroundings: &Surroundings, mut request: Request, next: 
     if request.uri().path().starts_with("/api/") && is_of_another_site(request.headers()) {
         let detail = "The API serves the page of its own address, and programs, but no page of another site.";
         return Problem::new(Code::CrossSite, detail).into_response();
+    }
+    if let Err(problem) = extract::check_encoding(request.uri()) {
+        return problem.into_response();
     }
     DefaultBodyLimit::max(JSON_LIMIT).apply(&mut request);
     let answer = timeout(REQUEST_LIMIT, caught(next.run(request))).await;

@@ -2,12 +2,13 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
 use super::{pointer, violation};
-use crate::api::problem::Problem;
+use crate::api::problem::{Code, Problem};
 
 /// The parameters of the query. Each arrives as text, so the types of its members are read from text.
 pub(in crate::api) struct Query<T>(pub(in crate::api) T);
@@ -25,6 +26,13 @@ where
 }
 
 fn parse<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
+    // `form_urlencoded` would replace bytes that are no UTF-8 by U+FFFD.
+    if percent_decode_str(query).decode_utf8().is_err() {
+        return Err(Problem::new(
+            Code::MalformedRequest,
+            "The query: expected percent-encoded UTF-8.",
+        ));
+    }
     let mut parameters = Map::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let value = Value::String(value.into_owned());
@@ -65,6 +73,15 @@ mod tests {
             read("after=%63a&kind=message%2Esent"),
             Some(Asked { after, kind })
         );
+    }
+
+    #[test]
+    fn a_query_is_utf_8() {
+        for query in ["kind=%ff", "%C3=1", "kind=message.sent&after=%ED%A0%80"] {
+            let problem = parse::<Asked>(query).unwrap_err();
+
+            assert_eq!(problem.code(), Code::MalformedRequest, "{query}");
+        }
     }
 
     #[test]
