@@ -2,11 +2,14 @@
 //!
 //! It surrounds the handlers of the facade's POST requests, which know nothing of it. The body is read here first, once,
 //! because the key stands for what it says. A form counts by its parts: each sending draws another line between them.
+//! A path counts by the values in it: a proxy in between may change the spelling.
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRequestParts as _, MatchedPath, Request};
+use axum::extract::{FromRequestParts as _, MatchedPath, RawPathParams, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
+use url::form_urlencoded;
 
 use super::around::Next;
 use super::auth::AuthChannel;
@@ -20,6 +23,7 @@ use crate::bridge::{Bridge, Caller, Done, Keyed, Once};
 use crate::store::Answer;
 use crate::types::idempotency::{Fingerprint, IdempotencyKey};
 use crate::types::ids::Invalid;
+use crate::types::links;
 use crate::types::message::Text;
 
 /// The key.
@@ -105,11 +109,8 @@ async fn read(
     bridge: &Bridge,
     caller: &Caller,
 ) -> Result<(Fingerprint, Request), Problem> {
-    let (parts, body) = request.into_parts();
-    let target = parts
-        .uri
-        .path_and_query()
-        .map_or("", |target| target.as_str());
+    let (mut parts, body) = request.into_parts();
+    let target = target(&mut parts, route).await;
     let (method, target) = (parts.method.as_str().as_bytes(), target.as_bytes());
     let unread = Request::from_parts(parts.clone(), body);
     // A file counts against the places for files, and is held only once.
@@ -125,6 +126,30 @@ async fn read(
     let body = extract::read(unread, &()).await?;
     let fingerprint = Fingerprint::of(&[method, target, &body]);
     Ok((fingerprint, Request::from_parts(parts, Body::from(body))))
+}
+
+/// The path and query of a request in one spelling, that of the bridge's own links. Equivalent URIs
+/// (RFC 3986, section 6.2.2) have one target: `%2b` and `%2B`, `%61` and `a`. So have `+` and `%2B`
+/// in a path, which name the same user, and `…/messages?` and `…/messages`.
+async fn target(parts: &mut Parts, route: &MatchedPath) -> String {
+    let Ok(parameters) = RawPathParams::from_request_parts(parts, &()).await else {
+        // The handler refuses a path that is no UTF-8, so its spelling does not matter.
+        return parts.uri.path().to_owned();
+    };
+    let path = parameters
+        .iter()
+        .fold(route.as_str().to_owned(), |path, (name, value)| {
+            path.replace(&format!("{{{name}}}"), &links::segment(value).to_string())
+        });
+    let query = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
+    let query = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(query)
+        .finish();
+    if query.is_empty() {
+        path
+    } else {
+        format!("{path}?{query}")
+    }
 }
 
 /// What a handler has answered, and what a repeat is to be given: the same, unless nothing was done.
@@ -187,9 +212,74 @@ fn replay(answer: Answer) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
     use axum::response::IntoResponse as _;
+    use axum::routing::any;
+    use proptest::prelude::*;
+    use tower::ServiceExt as _;
 
     use super::*;
+
+    /// The target of a request in its one spelling, as a router with such a route finds it.
+    async fn spelled(uri: String) -> String {
+        let answer = async |route: MatchedPath, request: Request| {
+            let (mut parts, _) = request.into_parts();
+            target(&mut parts, &route).await
+        };
+        let router = Router::new()
+            .route("/v1/users/{user_id}/messages", any(answer))
+            .route("/v1/deliveries/{event_id}/retry", any(answer));
+        let request = Request::post(uri).body(Body::empty()).unwrap();
+        let answer = router.oneshot(request).await.unwrap();
+        let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        String::from_utf8(body.into()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_target_has_one_spelling() {
+        for (uri, expected) in [
+            ("/v1/users/ada/messages", "/v1/users/ada/messages"),
+            ("/v1/users/ada/messages?", "/v1/users/ada/messages"),
+            ("/v1/users/ada/messages?&", "/v1/users/ada/messages"),
+            ("/v1/users/%61da/messages", "/v1/users/ada/messages"),
+            (
+                "http://b.example/v1/users/ada/messages",
+                "/v1/users/ada/messages",
+            ),
+            ("/v1/users/+1555/messages", "/v1/users/%2B1555/messages"),
+            ("/v1/users/%2b1555/messages", "/v1/users/%2B1555/messages"),
+            ("/v1/users/%2B1555/messages", "/v1/users/%2B1555/messages"),
+            ("/v1/users/a%2fb/messages", "/v1/users/a%2Fb/messages"),
+            (
+                "/v1/users/%7Bevent_id%7D/messages",
+                "/v1/users/%7Bevent_id%7D/messages",
+            ),
+            (
+                "/v1/users/%7Ea~/messages?a=b%2b",
+                "/v1/users/~a~/messages?a=b%2B",
+            ),
+            ("/v1/deliveries/evt_1/retry", "/v1/deliveries/evt_1/retry"),
+        ] {
+            assert_eq!(spelled(uri.to_owned()).await, expected, "{uri}");
+        }
+        assert_eq!(
+            spelled("/v1/users/%ff/messages".to_owned()).await,
+            "/v1/users/%ff/messages"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn users_who_differ_have_targets_that_differ(one in "[+%a/é2B ]{1,4}", other in "[+%a/é2B ]{1,4}") {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let uri = |user: &str| format!("/v1/users/{}/messages", links::segment(user));
+
+            let spelled = runtime.block_on(async { (spelled(uri(&one)).await, spelled(uri(&other)).await) });
+
+            prop_assert_eq!(&spelled.0, &uri(&one));
+            prop_assert_eq!(spelled.0 == spelled.1, one == other);
+        }
+    }
 
     #[tokio::test]
     async fn an_answer_is_kept_unless_it_says_that_nothing_was_done() {

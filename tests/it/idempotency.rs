@@ -25,6 +25,7 @@ on_both_engines!(
     every_kind_of_success_is_repeated_as_it_was,
     a_file_counts_by_its_parts_and_not_by_the_line_between_them,
     another_request_under_the_same_key_is_refused,
+    two_spellings_of_one_address_are_one_request,
     a_bad_request_under_a_used_key_is_told_that_it_is_used,
     a_repeat_after_the_conversation_has_ended_is_given_the_first_answer,
     a_text_that_turns_out_to_go_elsewhere_is_written_down_anew,
@@ -176,6 +177,63 @@ async fn another_request_under_the_same_key_is_refused(engine: Engine) {
     }
     say(&app.sms, "key", "hello").await.expect_replay(201);
     assert_eq!(texts(&app.cloud), ["hello"]);
+}
+
+async fn two_spellings_of_one_address_are_one_request(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let body = r#"{"text": "hello"}"#;
+    let say_at = async |key: &str, target: &str| {
+        let head = [
+            &format!("POST {target} HTTP/1.1"),
+            &format!("Authorization: Bearer {SMS_KEY}"),
+            "Content-Type: application/json",
+            &format!("Content-Length: {}", body.len()),
+            &format!("Idempotency-Key: {key}"),
+        ];
+        exchange(&app.sms, &head, body).await
+    };
+
+    for (key, user, spellings) in [
+        (
+            "plus",
+            "+1555",
+            &["+1555", "%2b1555", "%2B1555", "%2b%31%35%355"][..],
+        ),
+        (
+            "letters",
+            "ada~1",
+            &["ada~1", "%61da~1", "%61%64%61%7E1", "ada%7e1"],
+        ),
+        ("slash", "a/b", &["a%2fb", "a%2Fb"]),
+        ("umlaut", "zoë", &["zo%c3%ab", "zo%C3%AB", "zo%c3%AB"]),
+    ] {
+        let first = say_at(key, &format!("/v1/users/{}/messages", spellings[0])).await;
+        let first = first.expect_fresh(201);
+        assert_eq!(first["user_id"], user);
+        for spelling in spellings {
+            for target in [
+                format!("/v1/users/{spelling}/messages"),
+                format!("/v1/users/{spelling}/messages?"),
+                format!("http://bridge/v1/users/{spelling}/messages"),
+            ] {
+                let repeat = say_at(key, &target).await;
+
+                assert_eq!(repeat.expect_replay(201), first, "{target}");
+            }
+        }
+    }
+    // A path of another user stays another request.
+    for (key, target) in [
+        ("plus", "/v1/users/%201555/messages"),
+        ("plus", "/v1/users/%252B1555/messages"),
+        ("letters", "/v1/users/Ada~1/messages"),
+        ("slash", "/v1/users/a%252Fb/messages"),
+        ("umlaut", "/v1/users/zoe%CC%88/messages"),
+    ] {
+        let other = say_at(key, target).await;
+        other.expect_problem(422, "idempotency-key-reused");
+    }
+    assert_eq!(app.cloud.sandbox.conversations().len(), 4);
 }
 
 async fn a_bad_request_under_a_used_key_is_told_that_it_is_used(engine: Engine) {
