@@ -1,12 +1,15 @@
 //! The form in which a file is sent: read part by part, within bounds on memory and time.
 
+mod disposition;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::multipart::{Field, Multipart, MultipartError};
 use axum::extract::{DefaultBodyLimit, FromRequest as _, Request};
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use tokio::time::timeout;
 use tokio_util::bytes::BytesMut;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
@@ -26,6 +29,12 @@ const MAX_CAPTION_BYTES: usize = 5000;
 
 /// 64 KiB: room for the caption, boundaries and the headers of parts.
 const AROUND_THE_FILE: usize = 64 * 1024;
+
+/// The characters that a parameter of a header may hold in quotes alone: a space and the
+/// `tspecials` of RFC 2045, section 5.1.
+const NEEDS_QUOTES: &[char] = &[
+    '(', ')', '<', '>', '@', ',', ';', ':', '\\', '"', '/', '[', ']', '?', '=', ' ',
+];
 
 /// A file that has arrived, in its place.
 #[derive(Debug, Clone)]
@@ -85,12 +94,15 @@ impl FileForm {
     /// Reads the form from the body of a request; never holds more of the file than it may have.
     async fn read(mut request: Request, max_file_bytes: usize) -> Result<Self, Problem> {
         DefaultBodyLimit::max(max_file_bytes + AROUND_THE_FILE).apply(&mut request);
-        let parts = Multipart::from_request(request, &()).await.map_err(|_| {
-            Problem::new(
-                Code::UnsupportedMediaType,
-                "Expected Content-Type: multipart/form-data with its boundary.",
-            )
-        })?;
+        let refusal = if has_unquoted_boundary(request.headers()) {
+            "Expected the boundary in quotes, as RFC 2045 asks of one with such characters: Content-Type: \
+             multipart/form-data; boundary=\"...\"."
+        } else {
+            "Expected Content-Type: multipart/form-data with its boundary."
+        };
+        let parts = Multipart::from_request(request, &())
+            .await
+            .map_err(|_| Problem::new(Code::UnsupportedMediaType, refusal))?;
         timeout(ARRIVAL_LIMIT, Self::assemble(parts, max_file_bytes))
             .await
             .unwrap_or_else(|_| {
@@ -104,7 +116,7 @@ impl FileForm {
     async fn assemble(mut parts: Multipart, max_file_bytes: usize) -> Result<Self, Problem> {
         let (mut file, mut caption) = (None, None);
         while let Some(mut part) = parts.next_field().await.map_err(|e| unreadable(&e))? {
-            let name = part.name().unwrap_or_default().to_owned();
+            let name = disposition::name(part.headers()).unwrap_or_default();
             match name.as_str() {
                 "file" if file.is_none() => {
                     let content = content(&mut part, max_file_bytes).await?;
@@ -112,8 +124,9 @@ impl FileForm {
                 }
                 "caption" if caption.is_none() => {
                     let content = content(&mut part, MAX_CAPTION_BYTES).await?;
-                    let text = content.ok_or("expected at most 5000 bytes").and_then(text);
-                    caption = Some(text.map_err(|expected| violation("caption", expected))?);
+                    let content = content.ok_or_else(|| "expected at most 5000 bytes".to_owned());
+                    let text = content.and_then(text);
+                    caption = Some(text.map_err(|expected| violation("caption", &expected))?);
                 }
                 "file" | "caption" => return Err(violation(&name, "expected once")),
                 _ => return Err(violation(&name, "unknown part, expected file or caption")),
@@ -144,13 +157,32 @@ async fn content(part: &mut Field<'_>, limit: usize) -> Result<Option<Bytes>, Pr
 }
 
 /// A caption; a blank one counts as none, since forms send empty parts.
-fn text(content: Bytes) -> Result<Option<Text>, &'static str> {
-    let text = String::from_utf8(content.into()).map_err(|_| "expected UTF-8")?;
+fn text(content: Bytes) -> Result<Option<Text>, String> {
+    let text = String::from_utf8(content.into()).map_err(|_| "expected UTF-8".to_owned())?;
     if Text::is_blank(&text) {
         return Ok(None);
     }
-    let text = Text::try_from(text).map_err(|error| error.expected)?;
+    let text = Text::try_from(text).map_err(|error| error.to_string())?;
     Ok(Some(text))
+}
+
+/// True for a form whose boundary needs quotes and has none. Such a header is malformed, so the end
+/// of the boundary is a guess. A much-copied piece of Java writes `boundary====1732860000000===`.
+fn has_unquoted_boundary(headers: &HeaderMap) -> bool {
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let mut parts = value.unwrap_or_default().split(';');
+    let is_form = parts
+        .next()
+        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("multipart/form-data"));
+    let mut parameters = parts.filter_map(|part| part.split_once('='));
+    let boundary = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("boundary"));
+    is_form
+        && boundary.is_some_and(|(_, value)| {
+            let value = value.trim();
+            !value.starts_with('"') && value.contains(NEEDS_QUOTES)
+        })
 }
 
 fn violation(part: &str, detail: &str) -> Problem {
@@ -175,4 +207,40 @@ fn unreadable(error: &MultipartError) -> Problem {
         Code::MalformedRequest,
         "The body is not the multipart/form-data that it says to be, or it broke off.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_boundary_that_needs_quotes_and_has_none_is_told_from_others() {
+        let is_unquoted = |value: &'static str| {
+            let value = HeaderValue::from_static(value);
+            has_unquoted_boundary(&[(CONTENT_TYPE, value)].into_iter().collect())
+        };
+
+        for unquoted in [
+            "multipart/form-data; boundary====1732860000000===",
+            "Multipart/Form-Data;charset=utf-8 ; Boundary = a=b",
+            "multipart/form-data; boundary=a b",
+            "multipart/form-data; boundary=a:b; charset=utf-8",
+        ] {
+            assert!(is_unquoted(unquoted), "{unquoted}");
+        }
+        for other in [
+            "multipart/form-data; boundary=\"===1732860000000===\"",
+            "multipart/form-data; boundary=----WebKitFormBoundary7MA4YWxkTrZu0gW",
+            "multipart/form-data; boundary=",
+            "multipart/form-data; charset=a=b",
+            "multipart/form-data",
+            "multipart/mixed; boundary=a=b",
+            "application/json; boundary=a=b",
+            "",
+        ] {
+            assert!(!is_unquoted(other), "{other}");
+        }
+    }
 }

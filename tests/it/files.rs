@@ -25,6 +25,8 @@ on_both_engines!(
     a_kind_that_the_account_does_not_take_is_refused,
     a_file_may_have_as_many_bytes_as_the_account_says,
     a_form_that_breaks_a_rule_is_refused_by_its_part,
+    the_name_of_a_part_is_found_however_it_is_written,
+    a_boundary_that_needs_quotes_is_told_so,
     a_body_that_is_no_form_is_refused,
     an_upload_url_that_expired_is_asked_for_anew_once,
     storing_is_repeated_and_a_file_waits_for_a_storage_that_is_away,
@@ -330,6 +332,8 @@ async fn a_form_that_breaks_a_rule_is_refused_by_its_part(engine: Engine) {
         ),
         (vec![caption(b"\xff"), file(&png)], "/caption", "UTF-8"),
         (vec![caption(&long), file(&png)], "/caption", "5000"),
+        (vec![caption(b"a\0b"), file(&png)], "/caption", "U+0000"),
+        (vec![file(&png), caption(b"\0")], "/caption", "U+0000"),
         (vec![file(&png), other("open")], "/open", "unknown part"),
         (vec![other("a/b~c")], "/a~1b~0c", "unknown part"),
         (vec![other("")], "/", "unknown part"),
@@ -345,6 +349,82 @@ async fn a_form_that_breaks_a_rule_is_refused_by_its_part(engine: Engine) {
     let longest = &long[..5000];
     let parts = [caption(longest), file(&png)];
     app.sms.post_form(FILES, &parts).await.expect(201);
+}
+
+async fn the_name_of_a_part_is_found_however_it_is_written(engine: Engine) {
+    let app = TestApp::start(engine).await;
+
+    for (file, caption) in [
+        (
+            "form-data; Name=\"file\"; FileName=\"photo.png\"",
+            "form-data; NAME=caption",
+        ),
+        (
+            "Form-Data;FILENAME=\"name=x.png\";name=file",
+            "form-data; name = \"caption\"",
+        ),
+        (
+            "form-data; filename*=UTF-8''a%00.png; name=\"file\"",
+            "attachment; nAmE=\"caption\"",
+        ),
+    ] {
+        let part = |disposition: &str, content: &[u8]| {
+            let head = format!("--b\r\nContent-Disposition: {disposition}\r\n\r\n");
+            [head.as_bytes(), content, b"\r\n"].concat()
+        };
+        let body = [
+            part(caption, b"look"),
+            part(file, &png()),
+            b"--b--\r\n".to_vec(),
+        ]
+        .concat();
+        let request = app.sms.request(Method::POST, FILES);
+        let request = request
+            .header("content-type", "Multipart/Form-Data; Boundary=b")
+            .body(body);
+
+        send(request).await.expect(201);
+
+        let event = published(&app.cloud).pop().unwrap();
+        assert_eq!(event["message"]["caption"], "look", "{file}");
+    }
+}
+
+async fn a_boundary_that_needs_quotes_is_told_so(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let line = "===1732860000000===";
+    let body = form(&[file(&png())]);
+    let usual = b"a-line-between-parts";
+    let mut lines = Vec::new();
+    let mut rest = &body[..];
+    while let Some(at) = rest.windows(usual.len()).position(|some| some == usual) {
+        lines.extend_from_slice(&rest[..at]);
+        lines.extend_from_slice(line.as_bytes());
+        rest = &rest[at + usual.len()..];
+    }
+    lines.extend_from_slice(rest);
+    let send_with = async |content_type: String| {
+        let request = app.sms.request(Method::POST, FILES);
+        send(
+            request
+                .header("content-type", content_type)
+                .body(lines.clone()),
+        )
+        .await
+    };
+
+    let refused = send_with(format!("multipart/form-data; boundary={line}")).await;
+
+    let problem = refused.expect_problem(415, "unsupported-media-type");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("quotes") && detail.contains("boundary=\""),
+        "{detail}"
+    );
+    assert!(app.cloud.sandbox.requests().is_empty());
+    send_with(format!("multipart/form-data; boundary=\"{line}\""))
+        .await
+        .expect(201);
 }
 
 async fn a_body_that_is_no_form_is_refused(engine: Engine) {
