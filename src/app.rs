@@ -3,6 +3,7 @@
 //! `serve`, `demo` and the tests all come through here, so that what is tested is what runs.
 
 mod connections;
+mod refusals;
 mod serving;
 mod unread;
 
@@ -15,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
-use crate::api::{self, Access, AppState, ChannelAccess, Load};
+use crate::api::{self, Access, AppState, ChannelAccess, Load, ProtocolErrors};
 use crate::bridge::{self, Bridge, Parts};
 use crate::clock::SharedClock;
 use crate::cloud;
@@ -51,8 +52,8 @@ pub enum Error {
 /// The service, put together and not yet listening.
 #[derive(Debug)]
 pub struct App {
-    facade: Router,
-    admin: Router,
+    facade: (Router, ProtocolErrors),
+    admin: (Router, ProtocolErrors),
     readiness: api::admin::Readiness,
     store: Store,
     life: Lifecycle,
@@ -121,17 +122,23 @@ impl App {
         };
         delivery::start(&parts, &callbacks(config), &config.allow_private_callbacks)?;
         let readiness = api::admin::Readiness::new(bridge.clone());
+        let facade_errors =
+            ProtocolErrors::of_channels(SharedClock::clone(&clock), metrics.clone());
+        let admin_errors = ProtocolErrors::of_operators(SharedClock::clone(&clock));
         let operators = SharedClock::clone(&clock);
+        let facade = api::router(AppState {
+            bridge,
+            access,
+            receiver,
+            load: Load::default(),
+            clock,
+            metrics,
+        });
+        let keys = config.operator_keys.clone();
+        let admin = api::admin::router(readiness.clone(), keys, operators);
         Ok(Self {
-            facade: api::router(AppState {
-                bridge,
-                access,
-                receiver,
-                load: Load::default(),
-                clock,
-                metrics,
-            }),
-            admin: api::admin::router(readiness.clone(), config.operator_keys.clone(), operators),
+            facade: (facade, facade_errors),
+            admin: (admin, admin_errors),
             readiness,
             store,
             life,
@@ -141,7 +148,8 @@ impl App {
     /// Puts something around the facade, such as what looks on at its requests.
     #[must_use]
     pub fn around_facade(mut self, wrap: impl FnOnce(Router) -> Router) -> Self {
-        self.facade = wrap(self.facade);
+        let (facade, errors) = self.facade;
+        self.facade = (wrap(facade), errors);
         self
     }
 
@@ -154,8 +162,8 @@ impl App {
     /// Serves until the life ends; says whether everything finished in time.
     pub async fn serve(self, listeners: Listeners) -> bool {
         let Self {
-            facade,
-            admin,
+            facade: (facade, facade_errors),
+            admin: (admin, admin_errors),
             readiness,
             store,
             life,
@@ -167,12 +175,12 @@ impl App {
                 readiness.stop();
             }
         };
-        let requests = serve_until(listeners.facade, facade, not_ready);
+        let requests = serve_until(listeners.facade, facade, Some(facade_errors), not_ready);
         let work = async {
             // The probes answer until the last request has: that is how a load balancer knows.
             tokio::select! {
                 () = requests => {}
-                () = serve_until(listeners.admin, admin, std::future::pending()) => {}
+                () = serve_until(listeners.admin, admin, Some(admin_errors), std::future::pending()) => {}
             }
         };
         let in_time = life.finish(work).await;
@@ -181,15 +189,17 @@ impl App {
     }
 }
 
-/// Serves a router until `stop`; connections that are idle close then, requests in flight finish, and so do those of
-/// clients that had just connected.
+/// Serves a router until `stop`; connections that are idle close then, requests in flight finish,
+/// and so do those of clients that had just connected. With `errors`, requests that HTTP forbids
+/// are answered by problems.
 pub(crate) async fn serve_until(
     listener: TcpListener,
     router: Router,
+    errors: Option<ProtocolErrors>,
     stop: impl Future<Output = ()>,
 ) {
     let connections = Connections::new(listener, connections::AT_ONCE, connections::SILENCE, stop);
-    serving::serve(connections, router, serving::HEAD).await;
+    serving::serve(connections, router, errors, serving::HEAD).await;
 }
 
 /// Where the configuration keeps the database.

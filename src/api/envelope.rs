@@ -4,8 +4,8 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::extract::MatchedPath;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use tracing::Span;
@@ -36,7 +36,7 @@ pub(super) struct Envelope {
 
 impl Envelope {
     /// Gives the request its trace.
-    pub(super) fn open(request: &mut Request, clock: &dyn Clock) -> Self {
+    pub(super) fn open<B>(request: &mut Request<B>, clock: &dyn Clock) -> Self {
         let started = Instant::now();
         let trace = Arc::new(begun(request.headers(), clock.uuid()));
         let route = request.extensions().get::<MatchedPath>().cloned();

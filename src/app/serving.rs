@@ -1,10 +1,12 @@
 //! Serving a router on a listener: each connection bears one request after the other, until it is idle, slow or no longer wanted.
 
+use std::future::ready;
 use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
 use axum::http::Request;
+use futures_util::future::Either;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -15,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connections::{Connection, Connections};
+use super::refusals::{ProblemWriter, ResponseTracker};
 use super::unread::Unread;
+use crate::api::{MAX_HEAD_BYTES, ProtocolErrors};
 
 /// 75 s: what a request's head may take, and how long a connection may be idle: longer than load balancers keep one (60 s), so
 /// that none sends a request on a connection that is just being closed.
@@ -29,12 +33,14 @@ const GRACE: Duration = Duration::from_secs(3);
 pub(super) async fn serve(
     mut connections: Connections<impl Future<Output = ()>>,
     router: Router,
+    errors: Option<ProtocolErrors>,
     head: Duration,
 ) {
     let stopping = CancellationToken::new();
     let tasks = TaskTracker::new();
     while let Some((stream, _)) = connections.next().await {
-        tasks.spawn(serve_one(stream, router.clone(), head, stopping.clone()));
+        let (router, errors) = (router.clone(), errors.clone());
+        tasks.spawn(serve_one(stream, router, errors, head, stopping.clone()));
     }
     stopping.cancel();
     tasks.close();
@@ -45,15 +51,24 @@ pub(super) async fn serve(
 async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
     stream: Connection<T>,
     router: Router,
+    errors: Option<ProtocolErrors>,
     head: Duration,
     stopping: CancellationToken,
 ) {
     let traffic = stream.traffic();
-    let unread = Unread::default();
+    let (unread, responses) = (Unread::default(), ResponseTracker::default());
+    let stream = ProblemWriter::new(stream, responses.clone(), errors.clone());
     let router = TowerToHyperService::new(router);
     let service = service_fn(|request: Request<Incoming>| {
-        let busy = traffic.begin();
-        let answer = router.call(unread.lend(request));
+        let (busy, pending) = (traffic.begin(), responses.begin());
+        let mut request = unread.lend(request);
+        let refused = errors
+            .as_ref()
+            .and_then(|errors| errors.refuse(&mut request));
+        let answer = match refused {
+            Some(refused) => Either::Left(ready(Ok(refused))),
+            None => Either::Right(router.call(request)),
+        };
         let unread = &unread;
         async move {
             let mut answer = answer.await;
@@ -61,7 +76,7 @@ async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
                 unread.settle(answer).await;
             }
             drop(busy);
-            answer
+            answer.map(|answer| pending.until_end_of(answer))
         }
     });
     let mut connection = pin!(
@@ -70,6 +85,7 @@ async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
             .writev(false)
             .timer(TokioTimer::new())
             .header_read_timeout(head)
+            .max_header_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), service)
     );
     let ended = tokio::select! {
@@ -99,6 +115,8 @@ mod tests {
     use std::net::SocketAddr;
     use std::sync::Arc;
 
+    use axum::body::Body;
+    use axum::http::header;
     use axum::routing::{get, post};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
@@ -106,6 +124,7 @@ mod tests {
     use tokio::time::{interval, timeout};
 
     use super::*;
+    use crate::clock::SystemClock;
 
     const LONG: Duration = Duration::from_secs(20);
 
@@ -114,8 +133,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Connections::new(listener, 9, LONG, std::future::pending());
+        let errors = ProtocolErrors::of_operators(Arc::new(SystemClock));
         #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
-        tokio::spawn(serve(connections, router, head));
+        tokio::spawn(serve(connections, router, Some(errors), head));
         address
     }
 
@@ -160,6 +180,162 @@ mod tests {
         let mut answer = String::new();
         patient.read_to_string(&mut answer).await.unwrap();
         assert!(answer.ends_with("ok"), "{answer}");
+    }
+
+    /// The answers on a connection, to its end: the status of each, the headers and the body.
+    async fn answers(address: SocketAddr, requests: &[u8]) -> Vec<(u16, String, String)> {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(requests).await.unwrap();
+        let mut read = String::new();
+        let reading = timeout(LONG, stream.read_to_string(&mut read)).await;
+        reading.unwrap().unwrap();
+        let mut answers = Vec::new();
+        let mut rest = &*read;
+        while let Some((head, after)) = rest.split_once("\r\n\r\n") {
+            let length = head.split("content-length: ").nth(1).unwrap();
+            let length = length.split("\r\n").next().unwrap().parse().unwrap();
+            let (body, after) = after.split_at(length);
+            answers.push((
+                head[9..12].parse().unwrap(),
+                head.to_owned(),
+                body.to_owned(),
+            ));
+            rest = after;
+        }
+        assert_eq!(rest, "", "{read}");
+        answers
+    }
+
+    #[tokio::test]
+    async fn a_head_that_cannot_be_read_is_answered_by_a_whole_problem() {
+        let address = served(Router::new().route("/", get(async || "ok")), LONG).await;
+        let many = "x: y\r\n".repeat(101);
+        let good = "GET / HTTP/1.1\r\nHost: bridge\r\n\r\n";
+
+        for (head, status, code) in [
+            (
+                format!(
+                    "GET /?{} HTTP/1.1\r\nHost: bridge\r\n\r\n",
+                    "x".repeat(70_000)
+                ),
+                414,
+                "uri-too-long",
+            ),
+            (
+                format!("GET / HTTP/1.1\r\nHost: bridge\r\n{many}\r\n"),
+                431,
+                "headers-too-large",
+            ),
+            (
+                format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(500_000)),
+                431,
+                "headers-too-large",
+            ),
+            (
+                "GET / HTTP/1.1\r\n: y\r\n\r\n".to_owned(),
+                400,
+                "malformed-request",
+            ),
+            ("\0\u{1}\u{2}\r\n\r\n".to_owned(), 400, "malformed-request"),
+        ] {
+            // By itself, and behind answers of the service.
+            for before in ["", good, &good.repeat(20)] {
+                let mut answers = answers(address, format!("{before}{head}").as_bytes()).await;
+
+                let (answered, headers, body) = answers.pop().unwrap();
+                assert_eq!(answered, status, "{headers}");
+                let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
+                assert_eq!(problem["code"], code);
+                assert_eq!(problem["status"], status);
+                let id = format!(
+                    "\r\nx-request-id: {}\r\n",
+                    problem["request_id"].as_str().unwrap()
+                );
+                for field in [
+                    &*id,
+                    "\r\ncontent-type: application/problem+json\r\n",
+                    "\r\nconnection: close\r\n",
+                    "\r\ndate: ",
+                ] {
+                    assert!(
+                        format!("{headers}\r\n").contains(field),
+                        "{field} in {headers}"
+                    );
+                }
+                assert_eq!(answers.len(), before.len() / good.len());
+                assert!(
+                    answers
+                        .iter()
+                        .all(|(status, _, body)| *status == 200 && body == "ok")
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_service_says_is_not_taken_for_the_servers_own_refusal() {
+        const REFUSAL: &str =
+            "HTTP/1.1 414 URI Too Long\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        // In pieces, each of which is written by itself.
+        let pieces = async || {
+            let pieces = futures_util::stream::unfold(0, async |n| {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                (n < 3).then_some((Ok::<_, std::io::Error>(REFUSAL), n + 1))
+            });
+            let length = [(header::CONTENT_LENGTH, REFUSAL.len() * 3)];
+            (
+                length.map(|(name, length)| (name, length.to_string())),
+                Body::from_stream(pieces),
+            )
+        };
+        let address = served(Router::new().route("/", get(pieces)), LONG).await;
+
+        let request = b"GET / HTTP/1.1\r\nHost: bridge\r\nConnection: close\r\n\r\n";
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        timeout(LONG, stream.read_to_string(&mut answer))
+            .await
+            .unwrap()
+            .unwrap();
+
+        assert!(
+            answer.ends_with(&format!("\r\n\r\n{}", REFUSAL.repeat(3))),
+            "{answer}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_request_without_its_host_is_refused_and_the_next_one_is_served() {
+        let address = served(Router::new().route("/", post(async || "ok")), LONG).await;
+
+        for (hosts, version, status) in [
+            ("", "1.1", 400),
+            ("Host: a\r\nHost: a\r\n", "1.1", 400),
+            ("Host: a/b\r\n", "1.1", 400),
+            ("Host: a\r\nhost: b\r\n", "1.0", 400),
+            ("", "1.0", 200),
+            ("Host:\r\n", "1.1", 200),
+        ] {
+            let keep = "Connection: keep-alive\r\n";
+            let odd =
+                format!("POST / HTTP/{version}\r\n{hosts}{keep}Content-Length: 2\r\n\r\n{{}}");
+            let next =
+                "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+            let answers = answers(address, format!("{odd}{next}").as_bytes()).await;
+
+            let statuses: Vec<_> = answers.iter().map(|(status, ..)| *status).collect();
+            assert_eq!(statuses, [status, 200], "{odd}");
+            if status == 400 {
+                assert!(
+                    answers[0].2.contains(r#""code":"malformed-request""#),
+                    "{}",
+                    answers[0].2
+                );
+                assert!(answers[0].2.contains("Host"), "{}", answers[0].2);
+            }
+        }
     }
 
     #[tokio::test]

@@ -217,6 +217,17 @@ async fn whoever_writes_anything_is_answered_as_http_has_it(engine: Engine) {
             with("Upgrade: h2c\r\nConnection: Upgrade\r\n"),
             404,
         ),
+        ("two hosts", with("Host: bridge\r\n"), 400),
+        (
+            "no host",
+            raw("GET /v1/events HTTP/1.1\r\nConnection: close\r\n\r\n".to_owned()),
+            400,
+        ),
+        (
+            "a host that is none",
+            raw("GET /v1/events HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n\r\n".to_owned()),
+            400,
+        ),
         // What is no HTTP.
         ("nothing", Vec::new(), CLOSED),
         ("noise", vec![0; 1000], 400),

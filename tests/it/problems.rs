@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::app::TestApp;
 use crate::support::channel::{Channel, Reply, send};
 use crate::support::configuration::SMS_KEY;
-use crate::support::connection::exchange;
+use crate::support::connection::{Connection, exchange};
 use crate::support::database::Engine;
 
 on_both_engines!(
@@ -17,6 +17,7 @@ on_both_engines!(
     a_body_of_another_type_is_refused,
     a_body_over_the_limit_is_refused,
     an_answer_to_head_has_the_same_head_and_no_body,
+    what_http_forbids_is_a_problem_at_both_addresses,
     without_storage_nothing_is_accepted,
 );
 
@@ -217,6 +218,98 @@ async fn an_answer_to_head_has_the_same_head_and_no_body(engine: Engine) {
         assert_eq!(response.headers()["content-type"], media_type);
         assert!(response.headers().contains_key("x-request-id"));
         assert!(response.bytes().await.unwrap().is_empty());
+    }
+}
+
+async fn what_http_forbids_is_a_problem_at_both_addresses(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let many = "x: y\r\n".repeat(101);
+    let long = "x".repeat(70_000);
+
+    for (channel, path) in [
+        (&app.sms, "/v1/events"),
+        (&app.admin, "/livez"),
+        (&app.admin, "/api/overview"),
+    ] {
+        for (head, status, code) in [
+            (
+                format!("GET {path}?{long} HTTP/1.1\r\nHost: bridge\r\n\r\n"),
+                414,
+                "uri-too-long",
+            ),
+            (
+                format!("GET {path} HTTP/1.1\r\nHost: bridge\r\n{many}\r\n"),
+                431,
+                "headers-too-large",
+            ),
+            (
+                format!(
+                    "GET {path} HTTP/1.1\r\nHost: bridge\r\nx: {}\r\n\r\n",
+                    long.repeat(7)
+                ),
+                431,
+                "headers-too-large",
+            ),
+            (
+                format!("GET {path} HTTP/1.1\r\nHost: bridge\r\n: y\r\n\r\n"),
+                400,
+                "malformed-request",
+            ),
+            (
+                format!("GET {path} HTTP/1.1\r\n\r\n"),
+                400,
+                "malformed-request",
+            ),
+            (
+                format!("GET {path} HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"),
+                400,
+                "malformed-request",
+            ),
+            (
+                format!("GET {path} HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n"),
+                400,
+                "malformed-request",
+            ),
+            (
+                format!("GET {path} HTTP/1.1\r\nHost: a/b\r\n\r\n"),
+                400,
+                "malformed-request",
+            ),
+        ] {
+            let mut connection = Connection::open(channel).await.unwrap();
+            connection.write(&head).await;
+            let refused = connection.read().await;
+
+            let problem = refused.expect_problem(status, code);
+            assert_eq!(problem["retryable"], false);
+        }
+    }
+    // HTTP/1.0 has no need of a host.
+    let mut old = Connection::open(&app.admin).await.unwrap();
+    old.write("GET /livez HTTP/1.0\r\n\r\n").await;
+    old.read().await.expect(200);
+    // They are counted like all others, and a caller's own id is taken over where it can be read.
+    let mut connection = Connection::open(&app.sms).await.unwrap();
+    connection
+        .write("GET /v1/events HTTP/1.1\r\nX-Request-Id: abc\r\n\r\n")
+        .await;
+    let problem = connection
+        .read()
+        .await
+        .expect_problem(400, "malformed-request");
+    assert_eq!(problem["request_id"], "abc");
+    let metrics = app
+        .admin
+        .request(Method::GET, "/metrics")
+        .send()
+        .await
+        .unwrap();
+    let metrics = metrics.text().await.unwrap();
+    for line in [
+        "liveperson_bridge_http_problems_total{code=\"uri-too-long\"} 1\n",
+        "liveperson_bridge_http_problems_total{code=\"headers-too-large\"} 2\n",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
     }
 }
 

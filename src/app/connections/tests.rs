@@ -20,7 +20,7 @@ async fn serve(at_once: usize, silence: Duration) -> std::net::SocketAddr {
     let connections = Connections::new(listener, at_once, silence, std::future::pending());
     #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
     tokio::spawn(async move {
-        serving::serve(connections, router, LONG).await;
+        serving::serve(connections, router, None, LONG).await;
     });
     address
 }
@@ -78,7 +78,7 @@ async fn a_silent_connection_is_ended_and_one_that_speaks_is_not() {
 async fn serve_and_stop(listener: TcpListener) {
     let router = Router::new().route("/", get(|| async { "ok" }));
     let connections = Connections::new(listener, 2, LONG, std::future::ready(()));
-    serving::serve(connections, router, LONG).await;
+    serving::serve(connections, router, None, LONG).await;
 }
 
 #[tokio::test]

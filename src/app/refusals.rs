@@ -1,0 +1,209 @@
+//! Problems for requests whose heads hyper cannot read.
+//!
+//! Hyper answers such a request by itself with a bare status and then ends the connection. It has
+//! no hook for that answer, so the answer is replaced on its way to the socket. Bytes are hyper's
+//! own when every response of the service is wholly written.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use axum::body::{self, Body};
+use axum::http::{Response, StatusCode, header};
+use futures_util::FutureExt as _;
+use http_body::{Frame, SizeHint};
+use hyper::body::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::api::ProtocolErrors;
+
+/// Tracks the responses of the service on one connection; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ResponseTracker(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// The number of responses whose bodies have not ended.
+    pending: AtomicUsize,
+    /// True from the beginning of a response until all of it is written.
+    is_any_unwritten: AtomicBool,
+}
+
+/// A response that is pending for as long as this value lives.
+#[derive(Debug)]
+pub(super) struct PendingResponse(Arc<Counts>);
+
+/// The body of a response of the service.
+#[derive(Debug)]
+pub(super) struct TrackedBody {
+    body: Body,
+    _pending: PendingResponse,
+}
+
+/// A connection that replaces hyper's own answers by problems.
+#[derive(Debug)]
+pub(super) struct ProblemWriter<T> {
+    stream: T,
+    responses: ResponseTracker,
+    /// The source of the problems; `None` leaves hyper's answers as they are.
+    errors: Option<ProtocolErrors>,
+    /// The answer that is being written in place of hyper's, and the number of bytes already
+    /// written.
+    answer: Option<(Vec<u8>, usize)>,
+}
+
+impl ResponseTracker {
+    /// Notes that the service begins a response.
+    pub(super) fn begin(&self) -> PendingResponse {
+        self.0.is_any_unwritten.store(true, Ordering::Relaxed);
+        self.0.pending.fetch_add(1, Ordering::Relaxed);
+        PendingResponse(Arc::clone(&self.0))
+    }
+
+    /// Notes that all bytes that hyper has been given so far are written.
+    fn note_flushed(&self) {
+        if self.0.pending.load(Ordering::Relaxed) == 0 {
+            self.0.is_any_unwritten.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn are_unwritten(&self) -> bool {
+        self.0.is_any_unwritten.load(Ordering::Relaxed)
+    }
+}
+
+impl PendingResponse {
+    /// Keeps the response pending until the end of its body.
+    pub(super) fn until_end_of(self, answer: Response<Body>) -> Response<TrackedBody> {
+        answer.map(|body| TrackedBody {
+            body,
+            _pending: self,
+        })
+    }
+}
+
+impl Drop for PendingResponse {
+    fn drop(&mut self) {
+        self.0.pending.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<T> ProblemWriter<T> {
+    /// A connection on which the service gives these responses.
+    pub(super) fn new(
+        stream: T,
+        responses: ResponseTracker,
+        errors: Option<ProtocolErrors>,
+    ) -> Self {
+        Self {
+            stream,
+            responses,
+            errors,
+            answer: None,
+        }
+    }
+}
+
+/// The answer in place of one that hyper wrote; `None` if the bytes are no refusal.
+fn completed(errors: &ProtocolErrors, bytes: &[u8]) -> Option<Vec<u8>> {
+    let head = str::from_utf8(bytes).ok()?.strip_suffix("\r\n\r\n")?;
+    let mut lines = head.split("\r\n");
+    let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?;
+    let status = StatusCode::from_bytes(status.as_bytes()).ok()?;
+    if !status.is_client_error() {
+        return None;
+    }
+    let (parts, body) = errors.answer_unread(status).into_parts();
+    // The body of a problem is in memory, so this never waits.
+    let body = body::to_bytes(body, usize::MAX).now_or_never()?.ok()?;
+    let mut answer = format!("HTTP/1.1 {}\r\n", parts.status).into_bytes();
+    // The remaining lines are the date and `connection: close`.
+    let is_length = |line: &str| {
+        let name = line.split(':').next().unwrap_or_default();
+        name.eq_ignore_ascii_case(header::CONTENT_LENGTH.as_str())
+    };
+    for line in lines.filter(|line| !is_length(line)) {
+        answer.extend_from_slice(line.as_bytes());
+        answer.extend_from_slice(b"\r\n");
+    }
+    for (name, value) in &parts.headers {
+        answer.extend_from_slice(name.as_str().as_bytes());
+        answer.extend_from_slice(b": ");
+        answer.extend_from_slice(value.as_bytes());
+        answer.extend_from_slice(b"\r\n");
+    }
+    let length = format!("{}: {}\r\n\r\n", header::CONTENT_LENGTH, body.len());
+    answer.extend_from_slice(length.as_bytes());
+    answer.extend_from_slice(&body);
+    Some(answer)
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for ProblemWriter<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for ProblemWriter<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.answer.is_none() && !this.responses.are_unwritten() {
+            let errors = this.errors.as_ref();
+            let answer = errors.and_then(|errors| completed(errors, bytes));
+            this.answer = answer.map(|answer| (answer, 0));
+        }
+        let stream = &mut this.stream;
+        let Some((answer, written)) = &mut this.answer else {
+            return Pin::new(stream).poll_write(context, bytes);
+        };
+        while let Some(rest) = answer.get(*written..).filter(|rest| !rest.is_empty()) {
+            match ready!(Pin::new(&mut *stream).poll_write(context, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                more => *written += more,
+            }
+        }
+        this.answer = None;
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        // Hyper flushes once its own buffer is empty.
+        self.responses.note_flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl http_body::Body for TrackedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
