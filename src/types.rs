@@ -14,4 +14,5 @@ pub mod message;
 pub mod profile;
 pub mod rating;
 pub mod sketch;
+pub mod surrogates;
 pub mod trace;

@@ -19,7 +19,7 @@ use crate::bridge;
 use crate::types::event::EventId;
 use crate::types::file::FileId;
 use crate::types::ids::UserId;
-use crate::types::links;
+use crate::types::{links, surrogates};
 use strict::Strict;
 
 pub(super) use query::Query;
@@ -228,15 +228,39 @@ fn too_large() -> Problem {
     )
 }
 
+/// The error of a body that cannot be read, with the pointer to the member at which reading ended.
+struct Unreadable {
+    error: serde_json::Error,
+    pointer: String,
+}
+
+/// Reads a body. Half a surrogate pair, the rest of an emoji that was cut in two, becomes U+FFFD,
+/// as it does in the Cloud's notifications.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let read = parse_as_written(body).or_else(|unreadable| match str::from_utf8(body) {
+        Ok(text) if unreadable.error.is_syntax() => {
+            parse_as_written(surrogates::without_lone(text).as_bytes())
+        }
+        _ => Err(unreadable),
+    });
+    read.map_err(refused)
+}
+
+fn parse_as_written<T: DeserializeOwned>(body: &[u8]) -> Result<T, Unreadable> {
     let mut json = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(Strict(&mut json))
-        .map_err(|error| refused(error.inner(), pointer(error.path())))?;
-    json.end().map_err(|error| refused(&error, String::new()))?;
+    let value = serde_path_to_error::deserialize(Strict(&mut json)).map_err(|error| {
+        let pointer = pointer(error.path());
+        let error = error.into_inner();
+        Unreadable { error, pointer }
+    })?;
+    json.end().map_err(|error| Unreadable {
+        error,
+        pointer: String::new(),
+    })?;
     Ok(value)
 }
 
-fn refused(error: &serde_json::Error, pointer: String) -> Problem {
+fn refused(Unreadable { error, pointer }: Unreadable) -> Problem {
     if error.is_data() {
         violation(&error.to_string(), pointer)
     } else {
@@ -394,6 +418,54 @@ mod tests {
                 "{debug}"
             );
         }
+    }
+
+    #[test]
+    fn half_an_emoji_is_replaced_wherever_text_may_stand() {
+        let read = |body: &str| parse::<Opening>(body.as_bytes());
+
+        for (half, whole) in [
+            (r#""cut \ud83d""#, "cut \u{fffd}"),
+            (r#""\udc4d\ud83d\udc4d""#, "\u{fffd}👍"),
+            (r#""a\uD83D\\ud83d""#, "a\u{fffd}\\ud83d"),
+        ] {
+            let opening = read(&format!(r#"{{"profile": {{"first_name": {half}}}}}"#));
+            let profile = opening.ok().and_then(|opening| opening.profile);
+            assert_eq!(profile.unwrap().first_name.as_deref(), Some(whole));
+        }
+        // Other violations are still found.
+        let elsewhere = refusal(r#"{"profile": {"first_name": "\ud83d", "last_name": 1}}"#);
+        assert_eq!(elsewhere["code"], "invalid-request");
+        assert!(
+            elsewhere["debug"]
+                .as_str()
+                .unwrap()
+                .contains("/profile/last_name")
+        );
+        let name = refusal(r#"{"\ud83d": 1}"#);
+        assert!(
+            name["debug"].as_str().unwrap().contains("/\u{fffd}"),
+            "{name}"
+        );
+    }
+
+    #[test]
+    fn no_text_and_no_name_holds_u_0000() {
+        let read =
+            |body: &str| parse::<serde_json::Map<String, serde_json::Value>>(body.as_bytes());
+
+        for (body, pointer) in [
+            (r#"{"a": "\u0000"}"#, "/a"),
+            (r#"{"a": [{"b": "x\u0000"}]}"#, "/a/0/b"),
+            (r#"{"\u0000": 1}"#, ""),
+            (r#"{"a": [{"x\u0000": 1}]}"#, "/a/0"),
+        ] {
+            let problem = format!("{:?}", read(body).unwrap_err());
+            let expected =
+                format!("pointer: {pointer:?}, detail: \"expected text without U+0000\"");
+            assert!(problem.contains(&expected), "{body}: {problem}");
+        }
+        assert!(read(r#"{"\\u0000": "\u0001\\u0000"}"#).is_ok());
     }
 
     #[test]

@@ -124,7 +124,8 @@ pub type Sequence = u32;
 #[schema(as = Sequence, value_type = i64, minimum = 0, maximum = 4_294_967_295_u32)]
 pub struct DescribedSequence(pub Sequence);
 
-/// The text that a user wrote: never blank, never shown in a log.
+/// The text that a user wrote: never blank, never shown in a log, and without U+0000, which
+/// PostgreSQL cannot keep.
 #[derive(Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
 #[schema(
@@ -155,10 +156,12 @@ impl Text {
         text.chars().all(Self::is_blank_char)
     }
 
-    /// True for white space, control characters, the zero-width space and the byte order mark.
+    /// True for white space, control characters but for U+0000, which no text has, the zero-width
+    /// space and the byte order mark.
     #[must_use]
     pub fn is_blank_char(c: char) -> bool {
-        c.is_whitespace() || c.is_control() || matches!(c, '\u{200B}' | '\u{FEFF}')
+        let is_control = c.is_control() && c != '\0';
+        c.is_whitespace() || is_control || matches!(c, '\u{200B}' | '\u{FEFF}')
     }
 }
 
@@ -175,6 +178,10 @@ impl TryFrom<String> for Text {
         if Self::is_blank(&text) {
             Err(Invalid {
                 expected: "a text that is not blank",
+            })
+        } else if text.contains('\0') {
+            Err(Invalid {
+                expected: "text without U+0000",
             })
         } else {
             Ok(Self(text))

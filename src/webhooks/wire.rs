@@ -13,10 +13,10 @@ use sha2::{Digest, Sha256};
 use super::members::Members;
 use crate::types::file::FileType;
 use crate::types::ids::{AccountId, ConversationId, DialogId, Invalid};
+use crate::types::surrogates;
 
 pub mod conversation;
 pub mod message;
-mod surrogates;
 
 use conversation::Conversation;
 use message::{Event, Matter, Message};

@@ -13,6 +13,8 @@ on_both_engines!(
     an_invalid_sign_names_the_member,
     a_violation_quotes_nothing_of_what_was_sent,
     what_is_not_json_is_malformed,
+    half_an_emoji_does_not_cost_the_text,
+    no_text_holds_u_0000,
     a_body_may_be_left_out_where_all_members_may,
     the_limits_of_what_is_taken,
 );
@@ -244,7 +246,6 @@ async fn what_is_not_json_is_malformed(engine: Engine) {
         "{'text': 'hello'}",
         "{\"text\": \"hello\"} trailing",
         "{\"text\": \"hello\"}{}",
-        "{\"text\": \"\\ud800\"}",
         "{\"text\": \"a\nb\"}",
         "{\"text\": \"hello\", \"open\": {\"profile\": {\"customer\": {\"balance\": 1e999}}}}",
         "text=hello",
@@ -259,6 +260,131 @@ async fn what_is_not_json_is_malformed(engine: Engine) {
         violation(app.sms.post_text(MESSAGES, &deep).await).0,
         "/text"
     );
+    assert!(app.cloud.sandbox.requests().is_empty());
+}
+
+async fn half_an_emoji_does_not_cost_the_text(engine: Engine) {
+    let app = TestApp::start(engine).await;
+
+    // JSON.stringify and json.dumps write such bodies of a text that was cut by UTF-16 units.
+    for (body, text) in [
+        (r#"{"text": "cut \ud83d"}"#, "cut \u{fffd}"),
+        (
+            r#"{"text": "\udc4d\ud83d\udc4d\ud83d\ud83d"}"#,
+            "\u{fffd}👍\u{fffd}\u{fffd}",
+        ),
+        (
+            r#"{"text": "\\ud83d \ud83d", "reply_to": {"sequence": 0, "metadata": [{"type": "ExternalId", "id": "\udc4d"}]}}"#,
+            "\\ud83d \u{fffd}",
+        ),
+    ] {
+        app.sms.post_text(MESSAGES, body).await.expect(201);
+
+        let said = app.cloud.texts(&app.cloud.only_conversation().id).pop();
+        assert_eq!(said.as_deref(), Some(text), "{body}");
+    }
+    let profile = r#"{"first_name": "A\ud83d", "contacts": [{"email": "\udc4d"}]}"#;
+    let request = app.sms.request(Method::PUT, "/v1/users/ada/profile");
+    let request = request.header("content-type", "application/json");
+    let kept = send(request.body(profile)).await.expect(200);
+    assert_eq!(
+        kept,
+        json!({"first_name": "A\u{fffd}", "contacts": [{"email": "\u{fffd}"}]})
+    );
+    let raw = r#"{"type": "ms.PublishEvent", "body": {"event": {"type": "ContentEvent", "contentType": "text/plain", "message": "\ud83d"}}}"#;
+    app.sms
+        .post_text("/v1/users/ada/send", raw)
+        .await
+        .expect(200);
+    let said = app.cloud.texts(&app.cloud.only_conversation().id).pop();
+    assert_eq!(said.as_deref(), Some("\u{fffd}"));
+    // A key stands for the bytes as they came, not for what was read from them.
+    let keyed = async |body: &'static str| {
+        let request = app.sms.request(Method::POST, MESSAGES);
+        let request = request.header("content-type", "application/json");
+        send(request.header("idempotency-key", "key").body(body)).await
+    };
+    let first = keyed(r#"{"text": "\ud83d"}"#).await.expect(201);
+    assert_eq!(keyed(r#"{"text": "\ud83d"}"#).await.expect(201), first);
+    keyed(r#"{"text": "\ufffd"}"#)
+        .await
+        .expect_problem(422, "idempotency-key-reused");
+}
+
+async fn no_text_holds_u_0000(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "hello").await.expect(201);
+    app.cloud.sandbox.clear_requests();
+    let reply_to =
+        |metadata: Value| json!({"text": "x", "reply_to": {"sequence": 0, "metadata": metadata}});
+
+    for (path, body, pointer) in [
+        (MESSAGES, json!({"text": "a\0"}), "/text"),
+        (
+            MESSAGES,
+            reply_to(json!([{"id": "\0"}])),
+            "/reply_to/metadata/0/id",
+        ),
+        (
+            MESSAGES,
+            reply_to(json!([{"id": {"a": ["b\0"]}}])),
+            "/reply_to/metadata/0/id/a/0",
+        ),
+        (
+            MESSAGES,
+            reply_to(json!([{"a\0": 1}])),
+            "/reply_to/metadata/0",
+        ),
+        (
+            OPEN,
+            json!({"profile": {"company": "\0"}}),
+            "/profile/company",
+        ),
+        (
+            OPEN,
+            json!({"profile": {"customer": {"role": "a\0b"}}}),
+            "/profile/customer/role",
+        ),
+        (
+            OPEN,
+            json!({"context": {"visitor_id": "\0"}}),
+            "/context/visitor_id",
+        ),
+        (
+            "/v1/users/ada/send",
+            json!({"type": "a\0", "body": {}}),
+            "/type",
+        ),
+        (
+            "/v1/users/ada/send",
+            json!({"type": "a", "body": {"b": ["\0"]}}),
+            "/body/b/0",
+        ),
+        (
+            "/v1/users/ada/send",
+            json!({"type": "a", "body": {"b": {"c\0": 1}}}),
+            "/body/b",
+        ),
+        (
+            "/v1/users/ada/send",
+            json!({"type": "a", "body": {}, "metadata": [{"\0": 1}]}),
+            "/metadata/0",
+        ),
+    ] {
+        // Also where it would be kept.
+        for prefer in ["wait=5", "respond-async"] {
+            let request = app.sms.request(Method::POST, path);
+            let request = request
+                .header("content-type", "application/json")
+                .header("prefer", prefer)
+                .header("idempotency-key", "key")
+                .body(body.to_string());
+            let (found, detail) = violation(send(request).await);
+
+            assert_eq!(found, pointer, "{body}");
+            assert_eq!(detail, "expected text without U+0000", "{body}");
+        }
+    }
     assert!(app.cloud.sandbox.requests().is_empty());
 }
 

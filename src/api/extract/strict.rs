@@ -1,8 +1,9 @@
 //! JSON in the one form that the OpenAPI document describes.
 //!
-//! `serde_json` takes more than that: an array for an object, its items by position, and an object for one of several
-//! words; a number in place of such a word it calls a mistake of syntax. [`Strict`] stands between it and the types and
-//! lets objects and words through alone. It refuses text with U+0000 as well, which PostgreSQL cannot keep.
+//! `serde_json` takes more than that: an array for an object, its items by position, and an object
+//! for one of several words; a number in place of such a word it calls a mistake of syntax.
+//! [`Strict`] stands between it and the types and lets objects and words through alone. It refuses
+//! text with U+0000 as well, which PostgreSQL cannot keep, also in the name of a member.
 
 use std::fmt;
 
@@ -121,7 +122,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Strict<A> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, A::Error> {
-        self.0.next_key_seed(seed)
+        self.0.next_key_seed(Strict(seed))
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {

@@ -1,8 +1,16 @@
-//! JSON that was cut within a character.
+//! JSON with halves of characters. Many programs count text in UTF-16 units, so a text that they
+//! cut to a length can end in half an emoji, which readers of JSON refuse.
 
-/// The JSON with every escaped half of a surrogate pair that stands alone replaced by the replacement character: the
-/// Cloud's strings are UTF-16, so a text that is cut to a length can end in half an emoji, which JSON readers refuse.
-pub(super) fn without_lone(json: &str) -> String {
+/// Replaces each escaped half of a surrogate pair that stands alone by the replacement character,
+/// U+FFFD. Both escapes have the same length, so the position of any other error stays the same.
+///
+/// ```
+/// use liveperson_bridge::types::surrogates::without_lone;
+///
+/// assert_eq!(without_lone(r#"{"text": "cut \ud83d"}"#), r#"{"text": "cut \ufffd"}"#);
+/// ```
+#[must_use]
+pub fn without_lone(json: &str) -> String {
     let mut mended = String::with_capacity(json.len());
     let mut rest = json;
     while let Some((before, escape)) = rest.find('\\').and_then(|at| rest.split_at_checked(at)) {
@@ -75,7 +83,7 @@ mod tests {
 
         #[test]
         fn no_text_makes_it_panic(text in "[\\\\udcDC89é\"]{0,40}") {
-            without_lone(&text);
+            drop(without_lone(&text));
         }
     }
 }
