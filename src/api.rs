@@ -15,6 +15,7 @@ mod idempotency;
 mod limits;
 mod load;
 mod openapi;
+mod parameters;
 mod prefer;
 pub mod problem;
 mod protocol;

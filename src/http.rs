@@ -58,6 +58,14 @@ const STREAM_LIMIT: Duration = Duration::from_secs(10);
 /// is not written into one that is just being closed.
 const IDLE_LIMIT: Duration = Duration::from_secs(45);
 
+/// 1,024: the fields that the head of a callback's answer may have. Room for them is made for each
+/// answer.
+const CALLBACK_FIELDS: usize = 1024;
+
+/// 256 KiB: the size that such a head may have. Frameworks write some hundred bytes, cookies and
+/// proxies some KiB more.
+const CALLBACK_HEAD_BYTES: u32 = 256 * 1024;
+
 /// Connections kept per host; a burst of users then finds them open.
 const IDLE_CONNECTIONS: usize = 256;
 
@@ -217,21 +225,24 @@ impl Client {
     fn through(proxies: Option<Matcher>) -> Result<Self, Unusable> {
         let proxies = proxies.map(Arc::new);
         Ok(Self {
-            pool: pool(Connector::new(Anywhere, proxies.clone(), CONNECT_LIMIT)?),
+            pool: pool().build(Connector::new(Anywhere, proxies.clone(), CONNECT_LIMIT)?),
             proxies,
             stream_limit: Some(STREAM_LIMIT),
         })
     }
 
     /// A client for addresses that channels have chosen: it connects to what `resolver` gives and to nothing else, so never
-    /// through a proxy, which would resolve names itself. How long an answer may take is left to the caller.
+    /// through a proxy, which would resolve names itself. How long an answer may take is left to
+    /// the caller. Its head may have 1,024 fields and 256 KiB: whatever a channel's server adds to
+    /// its answers, the status counts.
     ///
     /// # Errors
     ///
     /// As for [`Client::new`].
     pub fn for_callbacks(resolver: impl Resolve) -> Result<Self, Unusable> {
+        let connector = Connector::new(resolver, None, CALLBACK_CONNECT_LIMIT)?;
         Ok(Self {
-            pool: pool(Connector::new(resolver, None, CALLBACK_CONNECT_LIMIT)?),
+            pool: callback_pool().build(connector),
             proxies: None,
             stream_limit: None,
         })
@@ -320,16 +331,25 @@ impl Client {
     }
 }
 
-/// What every client has in common.
-fn pool(connector: Connector) -> legacy::Client<Connector, Full<Bytes>> {
-    legacy::Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
+/// The settings that the pools of all clients share.
+fn pool() -> legacy::Builder {
+    let mut pool = legacy::Client::builder(TokioExecutor::new());
+    pool.timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_LIMIT)
         .pool_max_idle_per_host(IDLE_CONNECTIONS)
         // Head and body as one piece: nearly all are small, and writing several costs the system more than copying them.
-        .http1_writev(false)
-        .build(connector)
+        .http1_writev(false);
+    pool
+}
+
+/// The settings of pools for callbacks.
+fn callback_pool() -> legacy::Builder {
+    let mut pool = pool();
+    pool.http1_max_headers(CALLBACK_FIELDS)
+        .http1_max_buf_size(CALLBACK_HEAD_BYTES as usize)
+        .http2_max_header_list_size(CALLBACK_HEAD_BYTES);
+    pool
 }
 
 /// Whether the other side has said that it did nothing with the request: it closes the connection in good order, or has too

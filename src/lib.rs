@@ -10,7 +10,7 @@
 //! | module | may use |
 //! | --- | --- |
 //! | `types`, `clock` | nothing but `types` |
-//! | `telemetry`, `crypto`, `lifecycle` | nothing |
+//! | `telemetry`, `crypto`, `lifecycle`, `negotiation` | nothing |
 //! | `config` | `types`, `crypto` |
 //! | `http`, `media` | `types` |
 //! | `cloud` | `http`, `types`, `clock`, `telemetry` |
@@ -19,8 +19,8 @@
 //! | `outbox` | `bridge` |
 //! | `webhooks` | `store`, `types`, `clock`, `telemetry` |
 //! | `delivery` | `store`, `http`, `crypto`, `types`, `clock`, `telemetry` |
-//! | `api` | `bridge`, `webhooks`, `crypto`, `types`, `clock`, `telemetry`, and the words of `cloud` and `store` that `bridge` answers with |
-//! | `sandbox` | `clock` |
+//! | `api` | `bridge`, `webhooks`, `crypto`, `negotiation`, `types`, `clock`, `telemetry`, and the words of `cloud` and `store` that `bridge` answers with |
+//! | `sandbox` | `clock`, `negotiation` |
 //! | `app`, `cli` | everything |
 
 pub mod api;
@@ -35,6 +35,7 @@ pub mod delivery;
 pub mod http;
 pub mod lifecycle;
 pub mod media;
+pub mod negotiation;
 pub mod outbox;
 pub mod sandbox;
 pub mod store;

@@ -15,4 +15,5 @@ pub mod profile;
 pub mod rating;
 pub mod sketch;
 pub mod surrogates;
+pub mod time;
 pub mod trace;

@@ -22,6 +22,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::around::Around;
+use super::parameters;
 use crate::bridge::Bridge;
 use crate::clock::SharedClock;
 use crate::crypto::ApiKeyHash;
@@ -110,15 +111,17 @@ fn operating(admin: Admin) -> Router {
     let surroundings = Arc::new(Surroundings::new(SharedClock::clone(&admin.clock)));
     let api = Router::new()
         .route("/overview", get(overview::show))
-        .route("/deliveries", get(deliveries::list))
         .route("/events/{event_id}", get(events::show))
         .route("/messages/{message_id}", get(messages::show))
-        .route("/audit", get(audit::list))
         .route("/replay", post(deliveries::replay))
         .route("/pause", post(deliveries::pause))
         .route("/resume", post(deliveries::resume))
         .route("/events/{event_id}/retry", post(events::retry))
-        .route("/events/{event_id}/text", post(events::read));
+        .route("/events/{event_id}/text", post(events::read))
+        .route_layer(Around::new(parameters::none))
+        // These say which parameters they take.
+        .route("/deliveries", get(deliveries::list))
+        .route("/audit", get(audit::list));
     page::routes(Router::new())
         .nest("/api", api)
         .fallback(surroundings::nothing_here)

@@ -3,6 +3,7 @@
 mod callbacks;
 mod headers;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
@@ -75,16 +76,26 @@ pub fn document() -> Document {
     routes_and_document().1
 }
 
-/// Says that a routing takes no other members, which its derived description cannot say of an enumeration.
+/// Completes the description of a routing: it takes no other members, and those of its other kind
+/// may be null. The derived description of an enumeration can say neither.
 fn close_routing(document: &mut Document) {
     let schemas = document.components.as_mut().map(|known| &mut known.schemas);
-    if let Some(RefOr::T(Schema::OneOf(routing))) =
-        schemas.and_then(|known| known.get_mut("Routing"))
-    {
-        for kind in &mut routing.items {
-            if let RefOr::T(Schema::Object(kind)) = kind {
-                kind.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
-            }
+    let routing = schemas.and_then(|known| known.get_mut("Routing"));
+    let Some(RefOr::T(Schema::OneOf(routing))) = routing else {
+        return;
+    };
+    let kinds = routing.items.iter_mut().filter_map(|kind| match kind {
+        RefOr::T(Schema::Object(kind)) => Some(kind),
+        _ => None,
+    });
+    let kinds: Vec<_> = kinds.collect();
+    let names = kinds.iter().flat_map(|kind| kind.properties.keys());
+    let names: BTreeSet<_> = names.cloned().collect();
+    for kind in kinds {
+        kind.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+        for name in &names {
+            let null = || ObjectBuilder::new().schema_type(Type::Null).into();
+            kind.properties.entry(name.clone()).or_insert_with(null);
         }
     }
 }
@@ -167,13 +178,6 @@ fn describe_problems(document: &mut Document) {
     });
     for (path, takes_key, operation) in operations {
         let has_body = operation.request_body.is_some();
-        let has_query = operation
-            .parameters
-            .iter()
-            .flatten()
-            .any(|parameter| {
-                matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query)
-            });
         let may_be_queued = operation.responses.responses.contains_key("202");
         let is_about_files = path.contains("/files");
         let is_for_the_cloud = path.starts_with("/webhooks");
@@ -182,7 +186,6 @@ fn describe_problems(document: &mut Document) {
             let applies = match code {
                 _ if code.is_for_operators() => false,
                 Code::BodyTooLarge | Code::UnsupportedMediaType => has_body,
-                Code::InvalidRequest => has_body || has_query,
                 Code::SignatureRefused | Code::TooManyNotifications => is_for_the_cloud,
                 Code::Unauthorized | Code::Forbidden | Code::TooManyRequests | Code::Overloaded => {
                     !is_for_the_cloud

@@ -1,5 +1,6 @@
 //! How long a channel waits for the Cloud (RFC 7240, `Prefer`), and the answer to what is queued instead.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use axum::Json as Body;
@@ -17,16 +18,20 @@ use crate::types::links;
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// 30 s: the longest that a channel may have the bridge wait.
-const LONGEST_WAIT: u64 = 30;
+/// 1 to 30 s: how long a channel may have the bridge wait. A longer wait would hold a place that
+/// others need.
+const WAITS: RangeInclusive<u64> = 1..=30;
 
-/// What the request prefers. What cannot be read or granted is as if it was not there, as the RFC has it.
+/// The preferences of a request. An unknown or malformed one is ignored, as the RFC has it. A wait
+/// out of range becomes the nearest one in it, which `Preference-Applied` names.
 #[derive(Debug, Default, IntoParams)]
 #[into_params(names("Prefer"), parameter_in = Header)]
 pub(super) struct Prefer(
-    /// `wait=N`: how many seconds, 1 to 30, to wait for the Cloud before the request is queued and answered 202; 5 unless
-    /// said otherwise. `respond-async`: it is queued at once.
-    #[param(value_type = Option<String>, example = "wait=2")]
+    /// `wait=N`: the seconds to wait for the Cloud before the request is queued and answered 202, 5
+    /// if left out; less than 1 counts as 1, more than 30 as 30. `respond-async`: the request is
+    /// queued at once. Other preferences are ignored (RFC 7240). `Preference-Applied` names the one
+    /// that was followed.
+    #[param(value_type = String, required = false, example = "wait=2")]
     Option<Preference>,
 );
 
@@ -57,12 +62,8 @@ impl Prefer {
             if name.eq_ignore_ascii_case("respond-async") {
                 return Self(Some(Preference::RespondAsync));
             }
-            let wait = value
-                .parse()
-                .ok()
-                .filter(|wait| (1..=LONGEST_WAIT).contains(wait));
             if name.eq_ignore_ascii_case("wait") && preferred.is_none() {
-                preferred = wait.map(Preference::Wait);
+                preferred = wait(value).map(Preference::Wait);
             }
         }
         Self(preferred)
@@ -104,6 +105,16 @@ impl Prefer {
     }
 }
 
+/// Reads a number of seconds, and brings it into the range.
+fn wait(text: &str) -> Option<u64> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    // Digits that are no number are too many.
+    let seconds = text.parse().unwrap_or(u64::MAX);
+    Some(seconds.clamp(*WAITS.start(), *WAITS.end()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,9 +130,15 @@ mod tests {
             ),
             ("respond-async", Some(Preference::RespondAsync)),
             ("wait=10, Respond-Async", Some(Preference::RespondAsync)),
-            ("wait=0", None),
-            ("wait=31", None),
+            ("wait=0", Some(Preference::Wait(1))),
+            ("wait=31", Some(Preference::Wait(30))),
+            ("wait=99999999999999999999999", Some(Preference::Wait(30))),
             ("wait=soon", None),
+            ("wait=-1", None),
+            ("wait=+1", None),
+            ("wait=1.5", None),
+            ("wait=", None),
+            ("wait", None),
             ("return=minimal", None),
             ("", None),
         ] {

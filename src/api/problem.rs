@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::extract::pointer_to;
 use crate::bridge::{self, CloudError};
 use crate::types::file::ImageType;
 
@@ -240,7 +241,7 @@ impl Problem {
     pub fn parameter(name: &str, detail: String) -> Self {
         Self {
             errors: vec![Violation {
-                pointer: format!("/{name}"),
+                pointer: pointer_to(name),
                 detail,
             }],
             ..Self::new(Code::InvalidRequest, PARAMETER)

@@ -21,6 +21,7 @@ use super::extract;
 use super::idempotency;
 use super::load::Load;
 use super::openapi;
+use super::parameters::KnownParameters;
 use super::problem::{Code, Problem};
 use crate::bridge::Bridge;
 use crate::clock::SharedClock;
@@ -73,7 +74,10 @@ impl FromRef<Arc<AppState>> for Load {
 pub fn router(state: AppState) -> Router {
     let (routes, document) = openapi::routes_and_document();
     let state = Arc::new(state);
-    let guarded = Arc::clone(&state);
+    let guarded = Arc::new(Guarded {
+        state: Arc::clone(&state),
+        parameters: KnownParameters::of(&document),
+    });
     let routes = routes.route_layer(Around::new(move |request, next| {
         guard(Arc::clone(&guarded), request, next)
     }));
@@ -144,23 +148,40 @@ async fn within_limits(load: &Load, mut request: Request, next: Next) -> Respons
     }
 }
 
-/// Lets a request through to its handler if its caller may ask that and its target can be read, and
-/// only once under one key.
-async fn guard(state: Arc<AppState>, request: Request, next: Next) -> Result<Response, Infallible> {
+/// The state and the parameters that requests are checked by before their handlers.
+struct Guarded {
+    state: Arc<AppState>,
+    parameters: KnownParameters,
+}
+
+/// Lets a request through to its handler if its caller may ask that, its target can be read and it
+/// has no unknown parameters, and only once under one key.
+async fn guard(
+    guarded: Arc<Guarded>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Infallible> {
+    let Guarded { state, parameters } = &*guarded;
     let (mut parts, body) = request.into_parts();
-    let allowance = match auth::authenticate(&state, &mut parts).await {
+    let allowance = match auth::authenticate(state, &mut parts).await {
         Ok(allowance) => allowance,
         Err(refused) => return Ok(refused.into_response()),
     };
-    let encoding = extract::check_encoding(&parts.uri);
-    let request = Request::from_parts(parts, body);
-    let mut response = match (encoding, idempotency::route_with_key(&request)) {
-        (Err(problem), _) => problem.into_response(),
-        (Ok(()), None) => caught(next.run(request)).await,
-        // In a box: few requests bear one, and all would make room for it.
-        (Ok(()), Some(route)) => Box::pin(idempotency::once(&state, &route, request, next))
-            .await
-            .into_response(),
+    let check = || {
+        extract::check_encoding(&parts.uri)?;
+        parameters.check(&parts)
+    };
+    let mut response = if let Err(problem) = check() {
+        problem.into_response()
+    } else {
+        let request = Request::from_parts(parts, body);
+        match idempotency::route_with_key(&request) {
+            None => caught(next.run(request)).await,
+            // In a box: few requests bear one, and all would make room for it.
+            Some(route) => Box::pin(idempotency::once(state, &route, request, next))
+                .await
+                .into_response(),
+        }
     };
     allowance.describe(response.headers_mut());
     Ok(response)

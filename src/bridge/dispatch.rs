@@ -399,7 +399,7 @@ impl Bridge {
 
 /// A kept request as something to work on; none where this version cannot read it.
 fn job(request: &Request) -> Option<Job> {
-    let mut work: Work = serde_json::from_str(&request.body).ok()?;
+    let mut work = Work::from_json(&request.body)?;
     if let Work::File(file) = &mut work {
         file.content = request.content.clone()?.into();
     }

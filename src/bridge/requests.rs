@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::bytes::Bytes;
 
@@ -25,6 +26,7 @@ use crate::types::conversation::Opening;
 use crate::types::file::FileId;
 use crate::types::ids::{ConversationId, UserId, UserKey};
 use crate::types::message::{MessageId, Pieces, ReceiptStatus, Sequence};
+use crate::types::profile;
 use crate::types::rating::Rating;
 
 /// 5 s: how long a channel waits for the Cloud unless it says otherwise.
@@ -128,6 +130,15 @@ impl Work {
     )]
     pub(super) fn to_json(&self) -> String {
         serde_json::to_string(self).expect("work is JSON")
+    }
+
+    /// The work that was kept as this text; `None` if this version cannot read it.
+    pub(super) fn from_json(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok().or_else(|| {
+            let mut kept: Value = serde_json::from_str(text).ok()?;
+            profile::remove_impossible_days(kept.pointer_mut("/text/open/profile")?);
+            serde_json::from_value(kept).ok()
+        })
     }
 
     /// A file's bytes.
@@ -502,5 +513,28 @@ mod file_id {
     ) -> Result<FileId, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_read_whose_profile_a_former_version_has_kept() {
+        let kept = |day| {
+            let open = format!(r#"{{"profile":{{"birth_date":"{day}"}}}}"#);
+            format!(r#"{{"text":{{"pieces":["Hello"],"reply_to":null,"open":{open}}}}}"#)
+        };
+
+        for (day, is_left) in [("1815-12-10", true), ("+12345-01-01", false)] {
+            let Some(Work::Text { pieces, open, .. }) = Work::from_json(&kept(day)) else {
+                panic!("{day} cannot be read");
+            };
+            assert_eq!(pieces, ["Hello"]);
+            let profile = open.unwrap().profile.unwrap();
+            assert_eq!(profile.birth_date.is_some(), is_left, "{day}");
+        }
+        assert!(Work::from_json(r#"{"unheard of":{}}"#).is_none());
     }
 }

@@ -294,7 +294,7 @@ async fn a_connection_that_is_not_ready_within_the_limit_means_that_nothing_was_
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let limit = Duration::from_millis(50);
     let client = Client {
-        pool: pool(Connector::new(Anywhere, None, limit).unwrap()),
+        pool: pool().build(Connector::new(Anywhere, None, limit).unwrap()),
         proxies: None,
         stream_limit: None,
     };
@@ -418,4 +418,70 @@ fn user_and_password_of_a_url_become_its_authorization() {
     assert_eq!(authorization, "Basic dXMgZXI6cGE1NQ==");
     assert!(authorization.is_sensitive());
     assert!(!nameless.headers().contains_key(AUTHORIZATION));
+}
+
+/// Fields that weigh so many bytes together.
+fn fields(count: usize, bytes: usize) -> Vec<(String, String)> {
+    let value = "v".repeat(bytes / count - "x-0000".len());
+    let fields = (0..count).map(|number| (format!("x-{number:04}"), value.clone()));
+    fields.collect()
+}
+
+#[tokio::test]
+async fn the_head_of_a_callbacks_answer_has_room_in_both_versions_of_http() {
+    let connector = || Connector::new(Anywhere, None, PATIENCE).unwrap();
+    let client = |pool: &legacy::Builder| Client {
+        pool: pool.build(connector()),
+        proxies: None,
+        stream_limit: None,
+    };
+    let first = client(&callback_pool());
+    let second = client(callback_pool().http2_only(true));
+    for (count, bytes, fits) in [
+        (101, 8_000, true),
+        (1_000, 30_000, true),
+        (50, 200_000, true),
+        (50, 600_000, false),
+    ] {
+        let fields = fields(count, bytes);
+        let lines = fields
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"));
+        let head = format!("HTTP/1.1 200 OK\r\n{}\r\n", lines.collect::<String>());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = async {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            self::head(&mut connection).await;
+            // The client closes the connection once the head is too large.
+            let _written = connection.write_all(head.as_bytes()).await;
+        };
+        let trace = trace();
+        let (answer, ()) = tokio::join!(first.stream("test.get", &trace, get(address)), serving);
+        assert_eq!(answer.is_ok(), fits, "{count} fields of {bytes} bytes");
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = async {
+            let (connection, _) = listener.accept().await.unwrap();
+            let mut connection = h2::server::handshake(connection).await.unwrap();
+            let (_, mut stream) = connection.accept().await.unwrap().unwrap();
+            let mut response = hyper::http::Response::new(());
+            for (name, value) in &fields {
+                let name: HeaderName = name.parse().unwrap();
+                response.headers_mut().insert(name, value.parse().unwrap());
+            }
+            stream.send_response(response, true).unwrap();
+            connection.accept().await.is_some()
+        };
+        let answer = tokio::select! {
+            answer = second.stream("test.get", &trace, get(address)) => answer,
+            _ = serving => panic!("the client went away"),
+        };
+        assert_eq!(
+            answer.is_ok(),
+            fits,
+            "{count} fields of {bytes} bytes, HTTP/2"
+        );
+    }
 }

@@ -1,6 +1,7 @@
 //! Users: who they are at the Cloud, what is known of them, and the lane that orders their work.
 
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use sqlx::types::Json;
 
@@ -14,7 +15,7 @@ use crate::crypto::Sealed;
 use crate::types::audit::Entry;
 use crate::types::conversation::Conversation;
 use crate::types::ids::UserKey;
-use crate::types::profile::Profile;
+use crate::types::profile::{self, Profile};
 
 /// Gives the lane of user $1 back, unless the lease $2 was lost.
 pub(super) const RELEASE_LANE: &str =
@@ -72,7 +73,21 @@ pub struct Lease {
 #[derive(sqlx::FromRow)]
 struct UserRow {
     consumer_id: Option<String>,
-    profile: Json<Profile>,
+    profile: Json<KeptProfile>,
+}
+
+/// A profile as its row has it, perhaps since a former version.
+#[derive(Deserialize)]
+#[serde(try_from = "Value")]
+struct KeptProfile(Profile);
+
+impl TryFrom<Value> for KeptProfile {
+    type Error = serde_json::Error;
+
+    fn try_from(mut kept: Value) -> Result<Self, serde_json::Error> {
+        profile::remove_impossible_days(&mut kept);
+        serde_json::from_value(kept).map(Self)
+    }
 }
 
 #[derive(sqlx::FromRow)]
@@ -173,7 +188,7 @@ impl Store {
         };
         Ok(Some(User {
             consumer_id: row.consumer_id,
-            profile: row.profile.0,
+            profile: row.profile.0.0,
             conversation: self.latest_conversation(key).await?,
         }))
     }
@@ -258,13 +273,13 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn profile(&self, user: UserRef) -> Result<Profile, Error> {
-        let row: Option<(Json<Profile>,)> = run!(self, readers, |db| sqlx::query_as(
+        let row: Option<(Json<KeptProfile>,)> = run!(self, readers, |db| sqlx::query_as(
             "SELECT profile FROM users WHERE id = $1"
         )
         .bind(user.0)
         .fetch_optional(db)
         .await?);
-        Ok(row.map(|(profile,)| profile.0).unwrap_or_default())
+        Ok(row.map(|(profile,)| profile.0.0).unwrap_or_default())
     }
 
     /// Keeps what agents are told about a user in place of what they were told before.

@@ -1,7 +1,7 @@
 //! Conversations and how they are opened.
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::ids::{ConversationId, DialogId, Invalid};
@@ -20,8 +20,18 @@ pub struct Opening {
     /// How soon an agent should answer.
     pub urgency: Option<Urgency>,
     /// Client features: the `Client-Properties` of the opening and of every later request of the conversation.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
+    #[schema(value_type = Option<Features>)]
     pub features: Features,
+}
+
+/// Reads a member that may be null, which means the same as to leave it out.
+fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// Where a conversation goes: to a campaign's engagement, or straight to a skill.

@@ -1,9 +1,10 @@
 //! What is known of a user: the Cloud's `personal` and `ctmrinfo` engagement attributes in the facade's words.
 
-use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
-use serde_json::Number;
+use serde_json::{Number, Value};
 use utoipa::ToSchema;
+
+use super::time::Date;
 
 /// What agents are told about a user; every member may be left out.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -22,7 +23,7 @@ pub struct Profile {
     pub gender: Option<Gender>,
     /// Date of birth.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub birth_date: Option<NaiveDate>,
+    pub birth_date: Option<Date>,
     /// Language, such as `en-US`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
@@ -164,10 +165,10 @@ pub struct Customer {
     pub login_status: Option<i32>,
     /// When the customer last paid.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_payment_date: Option<NaiveDate>,
+    pub last_payment_date: Option<Date>,
     /// When the customer registered.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub registration_date: Option<NaiveDate>,
+    pub registration_date: Option<Date>,
 }
 
 /// Replaces each named member that `newer` has.
@@ -215,6 +216,24 @@ impl Customer {
     }
 }
 
+/// Removes the days from a kept profile that a profile cannot have any more. Former versions took
+/// days of any year, and a profile with one of them could not be read.
+pub fn remove_impossible_days(kept: &mut Value) {
+    for (object, name) in [
+        ("", "birth_date"),
+        ("/customer", "last_payment_date"),
+        ("/customer", "registration_date"),
+    ] {
+        let members = kept.pointer_mut(object).and_then(Value::as_object_mut);
+        if let Some(members) = members
+            && let Some(day) = members.get(name)
+            && Date::deserialize(day).is_err()
+        {
+            members.remove(name);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -255,5 +274,25 @@ mod tests {
     #[test]
     fn an_unknown_member_is_refused() {
         assert!(serde_json::from_value::<Profile>(json!({"firstname": "Ada"})).is_err());
+    }
+
+    #[test]
+    fn impossible_days_are_removed_and_nothing_else() {
+        let mut kept = json!({
+            "first_name": "Ada", "birth_date": "+12345-01-01",
+            "customer": {"type": "vip", "last_payment_date": "-0001-01-01", "registration_date": "2013-05-01"},
+        });
+
+        remove_impossible_days(&mut kept);
+
+        assert_eq!(
+            kept,
+            json!({"first_name": "Ada", "customer": {"type": "vip", "registration_date": "2013-05-01"}})
+        );
+        for mut other in [json!({}), json!(null), json!([1]), json!({"customer": 1})] {
+            let before = other.clone();
+            remove_impossible_days(&mut other);
+            assert_eq!(other, before);
+        }
     }
 }

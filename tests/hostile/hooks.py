@@ -21,6 +21,8 @@ RULES_IN_WORDS = [
     ("invalid-request", r'"detail":"expected a file that is not empty'),
     # A cursor is opaque, and comes from an answer.
     ("invalid-request", r'"detail":"expected a cursor (as the bridge gave it|of this channel\'s events)'),
+    # A parameter for streams alone, which the header Accept asks for.
+    ("invalid-request", r'"pointer":"/lastEventId","detail":"expected for a stream'),
     # Two members together.
     ("invalid-request", r'"pointer":"/until","detail":"expected a later time than `since`'),
     ("invalid-request", r'"detail":"expected (csat, fcr, or|csat and fcr with|neither csat nor fcr with) status: '),

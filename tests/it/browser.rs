@@ -2,5 +2,6 @@
 
 mod demo;
 mod docs;
+mod events;
 mod operator;
 mod pictures;

@@ -14,6 +14,8 @@ use liveperson_bridge::types::trace::Parent;
 use reqwest::Url;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -37,6 +39,7 @@ on_both_engines!(
     an_answer_of_410_pauses_the_callback_until_it_is_resumed,
     an_answer_of_422_refuses_one_event_and_tells_the_agent,
     a_redirect_is_a_failure_and_is_not_followed,
+    the_status_counts_whatever_else_the_head_of_an_answer_has,
     an_answer_that_takes_more_than_ten_seconds_is_none,
     a_callback_that_is_away_is_tried_again,
     inner_addresses_are_not_called_by_number_or_by_name,
@@ -495,6 +498,83 @@ async fn a_redirect_is_a_failure_and_is_not_followed(engine: Engine) {
     bed.looked().await;
     let paths: Vec<_> = bed.receiver.received();
     assert!(paths.iter().all(|received| received.path == "/callback"));
+}
+
+/// A receiver that answers each of its connections with the next of these texts, byte for byte.
+async fn answering(answers: Vec<String>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/callback", listener.local_addr().unwrap());
+    tokio::task::spawn(async move {
+        for answer in answers {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            let (mut line, mut length) = (String::new(), 0);
+            while line != "\r\n" {
+                line.clear();
+                stream.read_line(&mut line).await.unwrap();
+                if let Some(value) = line.strip_prefix("content-length: ") {
+                    length = value.trim_end().parse().unwrap();
+                }
+            }
+            stream.read_exact(&mut vec![0; length]).await.unwrap();
+            // The service closes the connection once the head is too large.
+            let _written = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    url
+}
+
+async fn the_status_counts_whatever_else_the_head_of_an_answer_has(engine: Engine) {
+    let head = |status: &str, fields: usize, bytes: usize| {
+        let value = "v".repeat(bytes);
+        let fields = (0..fields).map(|number| format!("X-{number}: {value}\r\n"));
+        let fields = fields.collect::<Vec<_>>().concat();
+        format!("HTTP/1.1 {status}\r\n{fields}Content-Length: 0\r\nConnection: close\r\n\r\n")
+    };
+    let url = answering(vec![
+        head("200 OK", 101, 10),
+        head("204 No Content", 1000, 20),
+        head("200 OK", 50, 4000),
+        head("422 Unprocessable Content", 500, 10),
+        head("200 OK", 2000, 10),
+        head("200 OK", 0, 0),
+    ])
+    .await;
+    let app = start(engine, &url).await;
+    let now = app.cloud.clock.now();
+    let becomes = async |id: EventId, state: DeliveryState| {
+        eventually(&format!("{state:?}"), async || {
+            let record = app.store().event(&sms(), id).await.unwrap().unwrap();
+            (record.delivery == Some(state)).then_some(record)
+        })
+        .await
+    };
+
+    for (state, status) in [
+        (DeliveryState::Delivered, 200),
+        (DeliveryState::Delivered, 204),
+        (DeliveryState::Delivered, 200),
+        (DeliveryState::Failed, 422),
+    ] {
+        let id = say(app.store(), "ada", "hello", now).await;
+
+        let record = becomes(id, state).await;
+        assert_eq!(record.attempts.len(), 1, "{:?}", record.attempts);
+        assert_eq!(record.attempts[0].status, Some(status));
+    }
+    // There is a bound all the same.
+    let id = say(app.store(), "ada", "hello", now).await;
+    eventually("a try has failed", async || {
+        let record = app.store().event(&sms(), id).await.unwrap().unwrap();
+        (record.attempts.len() == 1).then_some(())
+    })
+    .await;
+    app.cloud.clock.advance(TimeDelta::seconds(2));
+    let record = becomes(id, DeliveryState::Delivered).await;
+    assert_eq!(record.attempts[0].status, None);
+    let error = record.attempts[0].error.as_deref().unwrap();
+    assert!(error.contains("head is too large"), "{error}");
+    assert_eq!(record.attempts[1].status, Some(200));
 }
 
 async fn an_answer_that_takes_more_than_ten_seconds_is_none(engine: Engine) {

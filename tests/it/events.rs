@@ -20,6 +20,8 @@ on_both_engines!(
     a_reader_that_waits_gets_what_comes_and_else_nothing,
     a_stream_has_what_was_and_what_comes,
     a_stream_goes_on_where_its_reader_has_come,
+    a_stream_begins_at_once_also_where_there_is_nothing,
+    what_accept_prefers_decides_between_a_page_and_a_stream,
     a_stream_hears_at_once_of_what_another_replica_adds,
     what_is_not_kept_any_more_is_told,
     a_stop_ends_waiting_readers,
@@ -126,17 +128,92 @@ async fn a_stream_goes_on_where_its_reader_has_come(engine: Engine) {
     drop(stream);
 
     let mut again = Stream::open(&app.sms, "", Some(&first)).await;
-    // A reader's library repeats the whole request, and adds what was seen last.
-    let query = format!("?after={first}");
-    let mut resumed = Stream::open(&app.sms, &query, Some(&second)).await;
-    let mut begun = Stream::open(&app.sms, &query, Some("")).await;
-    let page = app.sms.get(&format!("/v1/events{query}")).await.expect(200);
+    let page = app.sms.get(&format!("/v1/events?after={first}")).await;
 
     assert!(again.next_event().await.1.contains("two"));
     assert!(again.next_event().await.1.contains("three"));
-    assert!(resumed.next_event().await.1.contains("three"));
-    assert!(begun.next_event().await.1.contains("two"));
-    assert_eq!(texts(&page["events"]), ["two", "three"]);
+    assert_eq!(texts(&page.expect(200)["events"]), ["two", "three"]);
+    // A reader's library repeats the whole request, and adds what was seen last, as a header or as
+    // a parameter.
+    for (query, header, next) in [
+        (format!("?after={first}"), Some(&*second), "three"),
+        (format!("?after={first}"), Some(""), "two"),
+        (
+            format!("?after={first}&lastEventId={second}"),
+            None,
+            "three",
+        ),
+        (
+            format!("?lastEventId={second}&after={first}"),
+            Some(""),
+            "three",
+        ),
+        (format!("?lastEventId={first}"), Some(&*second), "three"),
+        (format!("?&lastEventId={second}"), None, "three"),
+        (format!("?after={second}&lastEventId="), None, "three"),
+        ("?after=&lastEventId=".to_owned(), Some(""), "one"),
+    ] {
+        let mut stream = Stream::open(&app.sms, &query, header).await;
+        let (_, data) = stream.next_event().await;
+        assert!(data.contains(next), "{query} {header:?}: {data}");
+    }
+}
+
+async fn a_stream_begins_at_once_also_where_there_is_nothing(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    tell(&app, "sms", &["one"]).await;
+    let page = app.sms.get("/v1/events").await.expect(200);
+    let at_the_end = format!("?after={}", page["next"].as_str().unwrap());
+
+    for query in ["", &at_the_end] {
+        let started = Instant::now();
+        // It is opened once its comment is there.
+        let mut stream = Stream::open(&app.sms, query, None).await;
+        assert!(started.elapsed() < Duration::from_secs(10), "{query}");
+        if query.is_empty() {
+            stream.next_event().await;
+            let retry = stream.retry().unwrap();
+            assert!((1000..=3000).contains(&retry), "{retry}");
+        }
+    }
+}
+
+async fn what_accept_prefers_decides_between_a_page_and_a_stream(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    tell(&app, "sms", &["one"]).await;
+
+    for (accept, format) in [
+        (vec![], "application/json"),
+        (vec!["text/event-stream"], "text/event-stream"),
+        (
+            vec!["text/event-stream;q=0, application/json"],
+            "application/json",
+        ),
+        (
+            vec!["application/json, text/event-stream;q=0.1"],
+            "application/json",
+        ),
+        (
+            vec!["application/x-text/event-stream-thing"],
+            "application/json",
+        ),
+        (vec!["text/event-stream, */*"], "text/event-stream"),
+        (vec!["text/html, */*;q=0.8"], "application/json"),
+        (vec!["application/xml"], "application/json"),
+        (
+            vec!["application/json;q=0.5", "TEXT/EVENT-STREAM"],
+            "text/event-stream",
+        ),
+    ] {
+        let mut request = app.sms.request(Method::GET, "/v1/events?limit=1");
+        for line in &accept {
+            request = request.header("accept", *line);
+        }
+        let response = request.send().await.unwrap();
+
+        assert_eq!(response.status(), 200, "{accept:?}");
+        assert_eq!(response.headers()["content-type"], format, "{accept:?}");
+    }
 }
 
 async fn a_stream_hears_at_once_of_what_another_replica_adds(engine: Engine) {
@@ -283,7 +360,6 @@ async fn junk_is_refused_by_name(engine: Engine) {
         ("limit=99999999999999999999", "/limit"),
         ("wait=31", "/wait"),
         ("wait=soon", "/wait"),
-        ("after=", "/after"),
         ("after=1", "/after"),
         ("after=c01", "/after"),
         ("after=c%00", "/after"),
@@ -291,19 +367,35 @@ async fn junk_is_refused_by_name(engine: Engine) {
         ("limit=1&limit=1", "/limit"),
         ("cursor=c0", "/cursor"),
         ("a/b~=c0", "/a~1b~0"),
+        ("lastEventId=1", "/lastEventId"),
+        // A page is asked for otherwise.
+        ("lastEventId=c0", "/lastEventId"),
+        ("lasteventid=c0", "/lasteventid"),
     ] {
         let refused = app.sms.get(&format!("/v1/events?{query}")).await;
 
         let problem = refused.expect_problem(422, "invalid-request");
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{query}");
     }
-    let request = app.sms.request(Method::GET, "/v1/events");
-    let request = request
-        .header("accept", "text/event-stream")
-        .header("last-event-id", "evt_1");
-    let problem = send(request).await.expect_problem(422, "invalid-request");
-    assert_eq!(problem["errors"][0]["pointer"], "/Last-Event-ID");
-    for good in ["", "?", "?limit=1&wait=0", "?limit=1000"] {
+    for junk in [&b"evt_1"[..], b"c01", b",", b"c\xe9"] {
+        let request = app.sms.request(Method::GET, "/v1/events");
+        let request = request
+            .header("accept", "text/event-stream")
+            .header("last-event-id", junk);
+        let problem = send(request).await.expect_problem(422, "invalid-request");
+        assert_eq!(
+            problem["errors"][0]["pointer"], "/Last-Event-ID",
+            "{junk:?}"
+        );
+    }
+    for good in [
+        "",
+        "?",
+        "?limit=1&wait=0",
+        "?limit=1000",
+        "?after=",
+        "?after=&lastEventId=",
+    ] {
         app.sms.get(&format!("/v1/events{good}")).await.expect(200);
     }
 }
@@ -324,20 +416,32 @@ async fn a_cursor_that_was_not_given_out_is_refused(engine: Engine) {
         let detail = problem["errors"][0]["detail"].as_str().unwrap();
         assert!(detail.contains("never given out here"), "{detail}");
     }
-    let request = app.sms.request(Method::GET, "/v1/events");
-    let request = request
-        .header("accept", "text/event-stream")
-        .header("last-event-id", beyond);
-    let problem = send(request).await.expect_problem(422, "invalid-request");
-    assert_eq!(problem["errors"][0]["pointer"], "/Last-Event-ID");
+    // Of a stream the name is told that was followed.
+    for (query, header, pointer) in [
+        ("?after=c0".to_owned(), Some(beyond), "/Last-Event-ID"),
+        (
+            format!("?after=c0&lastEventId={beyond}"),
+            None,
+            "/lastEventId",
+        ),
+        (format!("?after={beyond}"), Some(""), "/after"),
+    ] {
+        let request = app.sms.request(Method::GET, &format!("/v1/events{query}"));
+        let mut request = request.header("accept", "text/event-stream");
+        if let Some(header) = header {
+            request = request.header("last-event-id", header);
+        }
+        let problem = send(request).await.expect_problem(422, "invalid-request");
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{query}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_silent_is_kept_alive_by_a_comment() {
     let app = TestApp::start(Engine::Sqlite).await;
+    let mut stream = Stream::open(&app.sms, "", None).await;
     let started = Instant::now();
 
-    let mut stream = Stream::open(&app.sms, "", None).await;
     let block = stream.next().await;
 
     assert_eq!(block, Some(Block::Comment));

@@ -16,6 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("h2", &["http"]),
     ("rustls", &["http"]),
     ("image", &["media"]),
+    ("mediatype", &["negotiation"]),
     // The sandbox shares nothing with the client, so it calls webhooks with a client of its own.
     ("reqwest", &["sandbox"]),
     ("jsonwebtoken", &["crypto", "sandbox"]),

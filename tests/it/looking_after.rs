@@ -353,10 +353,19 @@ async fn junk_is_refused(engine: Engine) {
         let problem = refused.expect_problem(422, "invalid-request");
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{query}");
     }
+    let path = "/v1/deliveries?state=failed&after=";
+    app.sms.get(path).await.expect(200);
     for (body, pointer) in [
         (json!({}), "/since"),
         (json!({"since": "yesterday"}), "/since"),
         (json!({"since": 0}), "/since"),
+        (json!({"since": "0000-01-01T00:00:00Z"}), "/since"),
+        (json!({"since": "-0001-01-01T00:00:00Z"}), "/since"),
+        (json!({"since": "+12345-01-01T00:00:00Z"}), "/since"),
+        (
+            json!({"since": since, "until": "+12345-01-01T00:00:00Z"}),
+            "/until",
+        ),
         (json!({"since": since, "until": since}), "/until"),
         (json!({"since": since, "state": "dropped"}), "/state"),
         (json!({"since": since, "user_id": ""}), "/user_id"),

@@ -507,11 +507,20 @@ async fn a_channel_can_wait_less(engine: Engine) {
 
     assert_eq!(reply.headers["preference-applied"], "wait=1");
     location(reply);
-    let odd = app
-        .sms
-        .say_preferring("ada", "third", "wait=99, handling=strict")
-        .await;
-    assert!(!odd.headers.contains_key("preference-applied"));
+    // The nearest wait is granted for one out of range; unknown preferences are ignored.
+    for (preference, applied) in [
+        ("wait=99, handling=strict", Some("wait=30")),
+        ("wait=0", Some("wait=1")),
+        ("wait=soon, handling=strict", None),
+    ] {
+        let reply = app.sms.say_preferring("ada", "third", preference).await;
+        let told = reply.headers.get("preference-applied");
+        assert_eq!(
+            told.map(|told| told.to_str().unwrap()),
+            applied,
+            "{preference}"
+        );
+    }
 }
 
 async fn receipts_closes_and_ratings_are_kept_too(engine: Engine) {

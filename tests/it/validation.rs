@@ -9,6 +9,7 @@ use crate::support::database::Engine;
 
 on_both_engines!(
     an_invalid_opening_names_the_member,
+    a_date_that_is_none_of_the_years_0001_to_9999_is_refused,
     an_invalid_message_names_the_member,
     an_invalid_sign_names_the_member,
     a_violation_quotes_nothing_of_what_was_sent,
@@ -122,6 +123,45 @@ async fn an_invalid_opening_names_the_member(engine: Engine) {
         .get("/v1/users/ada")
         .await
         .expect_problem(404, "user-not-found");
+}
+
+async fn a_date_that_is_none_of_the_years_0001_to_9999_is_refused(engine: Engine) {
+    let app = TestApp::start(engine).await;
+
+    for date in [
+        "+12345-01-01",
+        "12345-01-01",
+        "10000-01-01",
+        "0000-01-01",
+        "-0001-01-01",
+        "-001-01-01",
+        "1815-1-1",
+        "1815-12-10T00:00:00Z",
+    ] {
+        for (profile, pointer) in [
+            (json!({"birth_date": date}), "/birth_date"),
+            (
+                json!({"customer": {"last_payment_date": date}}),
+                "/customer/last_payment_date",
+            ),
+            (
+                json!({"customer": {"registration_date": date}}),
+                "/customer/registration_date",
+            ),
+        ] {
+            let opening = json!({"profile": profile});
+            let refused = app.sms.post(OPEN, opening.clone()).await;
+            assert_eq!(violation(refused).0, format!("/profile{pointer}"), "{date}");
+            let message = json!({"text": "hello", "open": opening});
+            let refused = app.sms.post(MESSAGES, message).await;
+            assert_eq!(violation(refused).0, format!("/open/profile{pointer}"));
+            let refused = app.sms.put("/v1/users/ada/profile", profile).await;
+            let (named, detail) = violation(refused);
+            assert_eq!(named, pointer);
+            assert!(detail.contains("of the years 0001 to 9999"), "{detail}");
+        }
+    }
+    assert!(app.cloud.sandbox.requests().is_empty());
 }
 
 async fn an_invalid_message_names_the_member(engine: Engine) {
@@ -411,7 +451,9 @@ async fn the_limits_of_what_is_taken(engine: Engine) {
     let app = TestApp::start(engine).await;
 
     let opening = json!({
-        "profile": {"first_name": "", "contacts": [], "customer": {"balance": -1.5, "login_status": -1}},
+        "profile": {"first_name": "", "birth_date": "0001-01-01", "contacts": [], "customer": {
+            "balance": -1.5, "login_status": -1, "registration_date": "9999-12-31",
+        }},
         "routing": {"skill_id": "x".repeat(64)}, "context": {}, "urgency": null, "features": vec!["A_1"; 16],
     });
     app.sms.post(OPEN, opening).await.expect(201);

@@ -9,12 +9,13 @@ use super::operators::AuthOperator;
 use super::{Admin, masking};
 use crate::api::extract::{Json, Query};
 use crate::api::problem::Problem;
-use crate::api::v1::deliveries::{AskedState, Callback, Moment, Replayed, check_interval};
-use crate::api::v1::events::Limit;
+use crate::api::v1::deliveries::{AskedState, Callback, Replayed, check_interval};
+use crate::api::v1::events::{Limit, MaybeCursor};
 use crate::bridge::{Caller, Operator};
 use crate::store::{DeliveryState, RecentDelivery, Replay};
 use crate::types::event::{Cursor, NOBODY};
 use crate::types::ids::ChannelId;
+use crate::types::time::Moment;
 
 /// What part of the deliveries is asked for.
 #[derive(Debug, Deserialize)]
@@ -22,8 +23,9 @@ use crate::types::ids::ChannelId;
 pub(super) struct Asked {
     channel: ChannelId,
     state: AskedState,
-    /// The `next` of the answer before; left out: from the newest event on.
-    before: Option<Cursor>,
+    /// The `next` of the answer before; left out or empty: from the newest event on.
+    #[serde(default)]
+    before: MaybeCursor,
     #[serde(default)]
     limit: Limit,
 }
@@ -91,7 +93,7 @@ pub(super) async fn list(
         return Err(Problem::parameter("channel", UNKNOWN.to_owned()));
     }
     let state = DeliveryState::from(state);
-    let before = before.map(Cursor::position);
+    let before = before.0.map(Cursor::position);
     let newest = admin
         .bridge
         .newest_deliveries(&channel, state, before, limit.0)
@@ -115,8 +117,7 @@ pub(super) struct ReplayRequest {
     /// Left out: all that are not pending.
     state: Option<AskedState>,
     /// Whether they are only counted.
-    #[serde(default)]
-    dry_run: bool,
+    dry_run: Option<bool>,
 }
 
 pub(super) async fn replay(
@@ -125,7 +126,7 @@ pub(super) async fn replay(
     Json(request): Json<ReplayRequest>,
 ) -> Result<Body<Replayed>, Problem> {
     let caller = caller(&admin, &operator, &request.channel)?;
-    let (since, until) = (request.since.0, request.until.map(|until| until.0));
+    let (since, until) = (request.since.into(), request.until.map(Moment::into));
     check_interval(since, until)?;
     let replay = Replay {
         since,
@@ -135,7 +136,7 @@ pub(super) async fn replay(
     };
     let count = admin
         .bridge
-        .replay_deliveries(&caller, &replay, request.dry_run)
+        .replay_deliveries(&caller, &replay, request.dry_run.unwrap_or_default())
         .await?;
     Ok(Body(Replayed { count }))
 }

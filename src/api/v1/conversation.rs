@@ -78,8 +78,8 @@ pub(super) struct Closing {
     /// Closes the main dialog alone, so that the Cloud's survey can follow: the conversation stays open, and what the
     /// user says goes to the survey. It needs a conversation with a skill that has a survey, opened with the features
     /// `MULTI_DIALOG`, `RICH_CONTENT` and `QUICK_REPLIES`.
-    #[serde(default)]
-    survey: bool,
+    #[schema(default = false)]
+    survey: Option<bool>,
 }
 
 /// Opens a conversation for a user, unless one is open.
@@ -151,7 +151,12 @@ pub(super) async fn close(
 ) -> Result<Response, Problem> {
     let patience = prefer.patience();
     let closed = bridge
-        .close_conversation(&caller, user_id.clone(), survey, patience)
+        .close_conversation(
+            &caller,
+            user_id.clone(),
+            survey.unwrap_or_default(),
+            patience,
+        )
         .await?;
     let view = |conversation| Body(ConversationView::new(user_id, conversation));
     Ok(prefer.answer(closed.map(view)))

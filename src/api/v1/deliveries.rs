@@ -10,27 +10,28 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::events::Limit;
+use super::events::{Limit, MaybeCursor};
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{EventPath, Json, Query};
 use crate::api::problem::Problem;
 use crate::bridge::Bridge;
 use crate::store::{DeliveryState, Outlook, PROBED_FROM, Replay};
-use crate::types::event::{Cursor, Event, EventType};
-use crate::types::ids::{Invalid, UserId, UserKey};
+use crate::types::event::{Event, EventType};
+use crate::types::ids::{UserId, UserKey};
 use crate::types::links;
+use crate::types::time::Moment;
 use view::{DeliveryItem, DeliveryList, EventView};
 
 /// What part of the deliveries is asked for.
 #[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Asked {
     /// Which deliveries.
     state: AskedState,
-    /// The `next` of the answer before; left out: from the oldest event that is kept.
+    /// The `next` of the answer before; left out or empty: from the oldest event that is kept.
+    #[serde(default)]
     #[param(value_type = Option<String>, example = "c1f4")]
-    after: Option<Cursor>,
+    after: MaybeCursor,
     /// How many at most.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
@@ -74,7 +75,7 @@ pub(super) async fn list(
     State(bridge): State<Bridge>,
     Query(Asked {
         state,
-        after,
+        after: MaybeCursor(after),
         limit,
     }): Query<Asked>,
 ) -> Result<Body<DeliveryList>, Problem> {
@@ -130,33 +131,16 @@ pub(super) async fn retry(
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplayRequest {
     /// Those that came up then or later,
-    #[schema(value_type = DateTime<Utc>)]
     since: Moment,
     /// and before this moment, where it is given;
-    #[schema(value_type = Option<DateTime<Utc>>)]
     until: Option<Moment>,
     /// of whose delivery this became; left out: all that are not pending;
     state: Option<AskedState>,
     /// and that are about this user, where one is given.
     user_id: Option<UserId>,
     /// Whether they are only counted.
-    #[serde(default)]
-    dry_run: bool,
-}
-
-/// A moment as RFC 3339 writes it.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(try_from = "String")]
-pub(in crate::api) struct Moment(pub(in crate::api) DateTime<Utc>);
-
-impl TryFrom<String> for Moment {
-    type Error = Invalid;
-
-    fn try_from(text: String) -> Result<Self, Invalid> {
-        text.parse().map(Self).map_err(|_| Invalid {
-            expected: "a time as RFC 3339 has it, such as 2026-11-22T08:00:00Z",
-        })
-    }
+    #[schema(default = false)]
+    dry_run: Option<bool>,
 }
 
 /// How many events a replay is about.
@@ -180,7 +164,7 @@ pub(super) async fn replay(
     State(bridge): State<Bridge>,
     Json(request): Json<ReplayRequest>,
 ) -> Result<Body<Replayed>, Problem> {
-    let (since, until) = (request.since.0, request.until.map(|until| until.0));
+    let (since, until) = (request.since.into(), request.until.map(Moment::into));
     check_interval(since, until)?;
     let replay = Replay {
         since,
@@ -193,7 +177,7 @@ pub(super) async fn replay(
         }),
     };
     let count = bridge
-        .replay_deliveries(&caller, &replay, request.dry_run)
+        .replay_deliveries(&caller, &replay, request.dry_run.unwrap_or_default())
         .await?;
     Ok(Body(Replayed { count }))
 }

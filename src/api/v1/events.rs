@@ -19,17 +19,30 @@ use crate::api::extract::Query;
 use crate::api::load::Load;
 use crate::api::problem::{CURSOR_UNKNOWN, Code, Problem};
 use crate::bridge::{self, Bridge, EventPage};
+use crate::negotiation::{self, Format};
 use crate::types::event::{Cursor, Event};
 use crate::types::ids::Invalid;
 
+/// The header in which a stream's reader names the last event that it has seen.
+const LAST_EVENT_ID: &str = "Last-Event-ID";
+
+/// The same as a parameter of the query, as event-source-polyfill names it.
+const LAST_EVENT_ID_PARAMETER: &str = "lastEventId";
+
 /// What part of the events is asked for.
 #[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Asked {
-    /// The `next` of the answer before; left out: from the oldest event that is kept.
+    /// The `next` of the answer before; left out or empty: from the oldest event that is kept.
+    #[serde(default)]
     #[param(value_type = Option<String>, example = "c1f4")]
-    after: Option<Cursor>,
+    after: MaybeCursor,
+    /// For a stream alone: the `id` of the last event that was seen, from a reader that cannot send
+    /// the header `Last-Event-ID`. It goes before `after`, which such a reader repeats from its
+    /// first request. Empty counts as left out.
+    #[serde(default, rename = "lastEventId")]
+    #[param(value_type = Option<String>, example = "c1f4")]
+    last_event_id: MaybeCursor,
     /// How many events at most; a stream has no such limit.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
@@ -38,6 +51,23 @@ pub(super) struct Asked {
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 0, maximum = 30, default = 0)]
     wait: Wait,
+}
+
+/// A cursor that may be left out. An empty text counts as left out: many clients write so that they
+/// have none.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(try_from = "String")]
+pub(in crate::api) struct MaybeCursor(pub(in crate::api) Option<Cursor>);
+
+impl TryFrom<String> for MaybeCursor {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        text.parse().map(|cursor| Self(Some(cursor)))
+    }
 }
 
 /// How many things a page may have.
@@ -123,8 +153,9 @@ impl TryFrom<EventPage> for EventList {
 #[derive(Debug, IntoParams)]
 #[into_params(names("Last-Event-ID"), parameter_in = Header)]
 pub(super) struct LastEventId(
-    /// For a stream: the `id` of the last event that was seen; goes before `after`.
-    #[param(value_type = Option<String>, example = "c1f4")]
+    /// For a stream: the `id` of the last event that was seen. It goes before `lastEventId` and
+    /// `after`. Empty counts as left out.
+    #[param(value_type = String, required = false, example = "c1f4")]
     Option<Cursor>,
 );
 
@@ -132,17 +163,14 @@ impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let Some(value) = parts.headers.get("last-event-id") else {
+        let Some(value) = parts.headers.get(LAST_EVENT_ID) else {
             return Ok(Self(None));
         };
-        // A reader who has seen no event may say so with nothing.
-        if value.is_empty() {
-            return Ok(Self(None));
-        }
-        let text = value.to_str().unwrap_or_default();
-        text.parse()
-            .map(|cursor| Self(Some(cursor)))
-            .map_err(|error: Invalid| Problem::parameter("Last-Event-ID", error.to_string()))
+        // A value that is no text is no cursor either.
+        let text = String::from_utf8_lossy(value.as_bytes());
+        MaybeCursor::try_from(text.into_owned())
+            .map(|MaybeCursor(cursor)| Self(cursor))
+            .map_err(|error| Problem::parameter(LAST_EVENT_ID, error.to_string()))
     }
 }
 
@@ -155,36 +183,55 @@ impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
     params(Asked, LastEventId),
     responses((
         status = 200,
-        description = "The events. With `Accept: text/event-stream` a stream of server-sent events that goes on until either \
-                       side ends it: `id` is the cursor behind the event, `event` its type, `data` the event as JSON. Where \
-                       the cursor is older than what is kept, an event `gap` comes first, with the data `{\"after\": \
-                       CURSOR, \"oldest\": CURSOR}`. A comment comes every 15 seconds",
+        description = "The events. Where `Accept` prefers `text/event-stream` to `application/json`, a stream of \
+                       server-sent events that goes on until either side ends it: `event` is the type of an event, `data` \
+                       the event as JSON, `id` the cursor behind it. Where the cursor is older than what is kept, an event \
+                       `gap` comes first, with the data `{\"after\": CURSOR, \"oldest\": CURSOR}`. A stream begins with a \
+                       comment, and another one follows after every 15 seconds without an event. An `Accept` that takes \
+                       neither counts as left out: JSON",
         content(
             (EventList = "application/json"),
-            (String = "text/event-stream", example = "id: c1f5\nevent: message.created\ndata: {\"id\": \"evt_…\", …}\n\n"),
+            (String = "text/event-stream", example = "event: message.created\ndata: {\"id\": \"evt_…\", …}\nid: c1f5\n\n"),
         ),
     )),
 )]
 pub(super) async fn list(
     AuthChannel(caller): AuthChannel,
     State(bridge): State<Bridge>,
-    Query(Asked { after, limit, wait }): Query<Asked>,
+    Query(asked): Query<Asked>,
     LastEventId(last_seen): LastEventId,
     State(load): State<Load>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let MaybeCursor(after) = asked.after;
     if wants_stream(&headers) {
-        let events = bridge.follow_events(&caller, last_seen.or(after)).await;
-        let events = events.map_err(|error| match error {
-            bridge::Error::CursorUnknown if last_seen.is_some() => {
-                Problem::parameter("Last-Event-ID", CURSOR_UNKNOWN.to_owned())
+        // The header is of this request; a URL may be one that the reader has kept since its first
+        // request.
+        let named = [
+            (LAST_EVENT_ID, last_seen),
+            (LAST_EVENT_ID_PARAMETER, asked.last_event_id.0),
+            ("after", after),
+        ];
+        let named = named.into_iter().find(|(_, cursor)| cursor.is_some());
+        let cursor = named.and_then(|(_, cursor)| cursor);
+        let events = bridge.follow_events(&caller, cursor).await;
+        let events = events.map_err(|error| match (error, named) {
+            (bridge::Error::CursorUnknown, Some((name, _))) => {
+                Problem::parameter(name, CURSOR_UNKNOWN.to_owned())
             }
-            error => error.into(),
+            (error, _) => error.into(),
         })?;
         return Ok(stream::respond(events));
     }
-    let wait = Duration::from_secs(wait.0.into());
-    let page = bridge.events(&caller, after, limit.0, wait).await?;
+    if asked.last_event_id.0.is_some() {
+        let detail = "expected for a stream (Accept: text/event-stream) alone; a page goes on behind `after`";
+        return Err(Problem::parameter(
+            LAST_EVENT_ID_PARAMETER,
+            detail.to_owned(),
+        ));
+    }
+    let wait = Duration::from_secs(asked.wait.0.into());
+    let page = bridge.events(&caller, after, asked.limit.0, wait).await?;
     let bytes = page.events.iter().map(|event| event.body.len()).sum();
     let place = load.page(bytes)?;
     let page = Body(EventList::try_from(page)?).into_response();
@@ -192,8 +239,7 @@ pub(super) async fn list(
 }
 
 fn wants_stream(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(ACCEPT).iter();
-    accepted
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| value.to_ascii_lowercase().contains("text/event-stream"))
+    let accept = headers.get_all(ACCEPT).iter();
+    let accept = accept.filter_map(|line| line.to_str().ok());
+    negotiation::preferred(accept, Format::Json) == Format::EventStream
 }

@@ -27,13 +27,12 @@ pub(super) struct NewMessage {
     /// What the user wrote.
     text: Text,
     /// How to open a conversation where none is open; left out, the channel's defaults say so.
-    #[serde(default)]
     open: Option<Box<Opening>>,
     /// The choice of structured content that the text stands for.
     reply_to: Option<ReplyTo>,
     /// True if a text that the Cloud does not take in one message is sent in several, cut between sentences or words.
-    #[serde(default)]
-    split: bool,
+    #[schema(default = false)]
+    split: Option<bool>,
 }
 
 /// An element of an agent's message that the user used.
@@ -238,6 +237,7 @@ pub(super) async fn send(
         split,
     }): Json<NewMessage>,
 ) -> Result<Response, Problem> {
+    let split = split.unwrap_or_default();
     let message = bridge::NewMessage {
         text,
         open,

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::Number;
 
 use crate::types::profile::{Address, Contact, Customer, Gender, PhoneType, Profile};
+use crate::types::time;
 
 /// The body; `{}` where there is nothing to tell.
 #[derive(Serialize)]
@@ -198,8 +199,9 @@ struct Date {
     day: u32,
 }
 
-impl From<NaiveDate> for Date {
-    fn from(date: NaiveDate) -> Self {
+impl From<time::Date> for Date {
+    fn from(date: time::Date) -> Self {
+        let date = NaiveDate::from(date);
         Self {
             year: date.year(),
             month: date.month(),

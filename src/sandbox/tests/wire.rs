@@ -54,6 +54,24 @@ fn ids(text: &str) -> Vec<u64> {
 }
 
 #[tokio::test]
+async fn a_list_is_what_accept_prefers_it_to_be() {
+    let cloud = Cloud::new();
+
+    for accept in [
+        "application/json",
+        "text/event-stream;q=0, application/json",
+        "application/json, text/event-stream;q=0.1",
+    ] {
+        let headers = [("accept", accept)];
+        let answer = cloud.call("GET", "/_sandbox/wire", &headers, "").await;
+        assert_eq!(
+            answer.headers["content-type"], "application/json",
+            "{accept}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_the_cloud_is_asked_is_shown_with_its_answer() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::{CAPACITY, Wire};
+use crate::negotiation::{self, Format};
 use crate::sandbox::Sandbox;
 use crate::sandbox::refusal::Refusal;
 
@@ -49,12 +50,11 @@ async fn follow(State(sandbox): State<Sandbox>, headers: HeaderMap) -> Result<Re
     Ok((headers, Body::from_stream(chunks)).into_response())
 }
 
-/// A stream is what who says nothing gets.
+/// True if the list is preferred; a stream is the usual answer.
 fn wants_json(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(ACCEPT).iter();
-    let accepted: Vec<_> = accepted.filter_map(|value| value.to_str().ok()).collect();
-    let accepts = |media_type| accepted.iter().any(|value| value.contains(media_type));
-    accepts("application/json") && !accepts("text/event-stream")
+    let accept = headers.get_all(ACCEPT).iter();
+    let accept = accept.filter_map(|line| line.to_str().ok());
+    negotiation::preferred(accept, Format::EventStream) == Format::Json
 }
 
 fn read_last_id(headers: &HeaderMap) -> Result<u64, Refusal> {

@@ -1,6 +1,5 @@
 //! Events of a channel, as the service writes them down, and a reader of a stream of them.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -94,10 +93,10 @@ pub(crate) fn texts(events: &Value) -> Vec<&str> {
 pub(crate) struct Stream {
     pub(crate) response: Response,
     text: String,
-    blocks: VecDeque<Block>,
+    fields: Fields,
 }
 
-/// What stands between two empty lines of a stream.
+/// A unit of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Block {
     Comment,
@@ -106,6 +105,15 @@ pub(crate) enum Block {
         kind: String,
         data: String,
     },
+}
+
+/// The fields of an event that has not ended.
+#[derive(Debug, Default)]
+pub(crate) struct Fields {
+    retry: Option<u64>,
+    kind: Option<String>,
+    data: Option<String>,
+    id: Option<String>,
 }
 
 impl Stream {
@@ -119,26 +127,28 @@ impl Stream {
         }
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
-        Self {
+        let mut stream = Self {
             response,
             text: String::new(),
-            blocks: VecDeque::new(),
-        }
+            fields: Fields::default(),
+        };
+        // Each begins so, whether there is an event or not.
+        assert_eq!(stream.next().await, Some(Block::Comment));
+        stream
     }
 
     /// What comes next; none where the stream has ended.
     pub(crate) async fn next(&mut self) -> Option<Block> {
         loop {
-            if let Some(block) = self.blocks.pop_front() {
-                return Some(block);
+            while let Some(end) = self.text.find('\n') {
+                let line: String = self.text.drain(..=end).collect();
+                if let Some(block) = self.fields.read(line.trim_end()) {
+                    return Some(block);
+                }
             }
             let chunk = timeout(PATIENCE, self.response.chunk());
             let chunk = chunk.await.expect("the stream is silent").unwrap()?;
             self.text.push_str(str::from_utf8(&chunk).unwrap());
-            while let Some(end) = self.text.find("\n\n") {
-                let block = self.text.drain(..end + 2);
-                self.blocks.push_back(Block::read(block.as_str()));
-            }
         }
     }
 
@@ -152,6 +162,12 @@ impl Stream {
         }
     }
 
+    /// The milliseconds that a reader is to wait before it comes again, if the stream has named
+    /// them.
+    pub(crate) fn retry(&self) -> Option<u64> {
+        self.fields.retry
+    }
+
     /// How long it takes until the next event is there.
     pub(crate) async fn time_to_next(&mut self) -> Duration {
         let started = std::time::Instant::now();
@@ -160,24 +176,30 @@ impl Stream {
     }
 }
 
-impl Block {
-    fn read(text: &str) -> Self {
-        if text.starts_with(':') {
-            return Self::Comment;
+impl Fields {
+    /// Reads a line of a stream; what it completes, if anything.
+    pub(crate) fn read(&mut self, line: &str) -> Option<Block> {
+        if line.is_empty() {
+            // Some readers take any empty line for an event.
+            let (kind, data) = (self.kind.take(), self.data.take());
+            return Some(Block::Event {
+                kind: kind.expect("an empty line that ends nothing"),
+                data: data.expect("an event without data"),
+                id: self.id.take().expect("an event without an id"),
+            });
         }
-        let mut fields = text
-            .trim_end()
-            .lines()
-            .map(|line| line.split_once(": ").unwrap());
-        let mut field = |name| {
-            let (found, value) = fields.next().unwrap();
-            assert_eq!(found, name, "{text}");
-            value.to_owned()
-        };
-        Self::Event {
-            id: field("id"),
-            kind: field("event"),
-            data: field("data"),
+        let (field, value) = line.split_once(':').unwrap();
+        let value = value.strip_prefix(' ').unwrap_or(value).to_owned();
+        // Some readers take an event for seen once they have its id.
+        assert_eq!(self.id, None, "the id comes last, not before {line}");
+        match field {
+            "" => return Some(Block::Comment),
+            "retry" => self.retry = Some(value.parse().unwrap()),
+            "event" => self.kind = Some(value),
+            "data" => self.data = Some(value),
+            "id" => self.id = Some(value),
+            _ => panic!("an unknown field: {line}"),
         }
+        None
     }
 }

@@ -2,39 +2,60 @@
 //!
 //! A page is in memory at a time, and the next is read when the reader has taken it: the socket holds a slow reader back.
 
+use std::convert::Infallible;
 use std::error::Error as _;
 use std::fmt::Write as _;
+use std::future::ready;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::bridge::{self, EventPage, EventStream};
+use crate::bridge::{EventPage, EventStream};
 use crate::types::event::Cursor;
 
 /// 15 s: how long a stream is silent at most, so that nobody in between takes it for dead.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// A comment: readers skip it.
-const COMMENT: &str = ":\n\n";
+/// 1 to 3 s: the time after which a reader comes again. It is drawn for each, so that the readers
+/// of a replica that stops do not all come to the next one in the same moment.
+const RETRY_MILLISECONDS: RangeInclusive<u32> = 1000..=3000;
+
+/// A comment. No empty line follows it, because fetch-event-source 2 and httpx-sse 0.4 pass an
+/// empty event on for each.
+const COMMENT: &str = ":\n";
 
 /// The answer whose body are these events, as they come.
 pub(super) fn respond(events: EventStream) -> Response {
-    let chunks = stream::unfold(events, async |mut events| {
+    let following = stream::unfold(events, async |mut events| {
         let chunk = next(&mut events).await?;
-        Some((Ok::<_, bridge::Error>(chunk), events))
+        Some((chunk, events))
     });
+    let chunks = stream::once(ready(beginning())).chain(following);
     let headers = [
         (CONTENT_TYPE, "text/event-stream"),
         (CACHE_CONTROL, "no-store"),
     ];
     // The last header is for proxies of the nginx kind, which else collect an answer before they pass it on.
     let unbuffered = [("x-accel-buffering", "no")];
-    (headers, unbuffered, Body::from_stream(chunks)).into_response()
+    (
+        headers,
+        unbuffered,
+        Body::from_stream(chunks.map(Ok::<_, Infallible>)),
+    )
+        .into_response()
+}
+
+/// The beginning of a stream. It is sent at once, since some proxies keep an answer's head until a
+/// part of its body comes.
+fn beginning() -> String {
+    let retry = rand::random_range(RETRY_MILLISECONDS);
+    format!("{COMMENT}retry: {retry}\n")
 }
 
 /// What to send next; none where the stream ends.
@@ -67,12 +88,14 @@ fn rendered(page: &EventPage) -> String {
 
 fn write_event(text: &mut String, id: Cursor, kind: &str, data: &str) {
     // Writing to a string does not fail.
-    let _written = write!(text, "id: {id}\nevent: {kind}\n");
+    let _written = writeln!(text, "event: {kind}");
     // An event is kept in one line. Were it in more, each would be said to be data.
     for line in data.lines() {
         let _written = writeln!(text, "data: {line}");
     }
-    text.push('\n');
+    // At the end: fetch-event-source 2 takes an event for seen once it has read the id, also if the
+    // connection is cut before the rest.
+    let _written = write!(text, "id: {id}\n\n");
 }
 
 #[cfg(test)]
@@ -100,9 +123,21 @@ mod tests {
 
         assert_eq!(
             rendered(&page),
-            "id: c9\nevent: gap\ndata: {\"after\":\"c3\",\"oldest\":\"c9\"}\n\n\
-             id: ca\nevent: message.created\ndata: {\"n\":1}\n\n\
-             id: cb\nevent: message.created\ndata: {\ndata: \"n\":2}\n\n"
+            "event: gap\ndata: {\"after\":\"c3\",\"oldest\":\"c9\"}\nid: c9\n\n\
+             event: message.created\ndata: {\"n\":1}\nid: ca\n\n\
+             event: message.created\ndata: {\ndata: \"n\":2}\nid: cb\n\n"
+        );
+    }
+
+    #[test]
+    fn a_stream_begins_with_a_comment_and_a_time_and_no_empty_line() {
+        let beginning = beginning();
+
+        let retry = beginning.strip_prefix(":\nretry: ").unwrap();
+        let retry = retry.strip_suffix('\n').unwrap();
+        assert!(
+            RETRY_MILLISECONDS.contains(&retry.parse().unwrap()),
+            "{retry}"
         );
     }
 }

@@ -1,0 +1,161 @@
+//! The query parameters that operations take. A request with any other is refused, so that a typo
+//! is not lost silently.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+
+use axum::extract::{MatchedPath, Request};
+use axum::http::Method;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse as _, Response};
+use url::form_urlencoded;
+use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
+use utoipa::openapi::{OpenApi as Document, RefOr};
+
+use super::around::Next;
+use super::problem::Problem;
+
+/// The parameters of each operation of channels, by its path. They are those that the OpenAPI
+/// document describes.
+///
+/// The Cloud's webhooks are not among them: an operator gave the Cloud their URL, and no
+/// notification is lost for its query.
+#[derive(Debug)]
+pub(super) struct KnownParameters(HashMap<String, Vec<(Method, Vec<String>)>>);
+
+impl KnownParameters {
+    /// Reads the parameters from the document.
+    pub(super) fn of(document: &Document) -> Self {
+        let paths = document.paths.paths.iter();
+        let paths = paths.filter(|(path, _)| path.starts_with("/v1/"));
+        Self(
+            paths
+                .map(|(path, item)| (path.clone(), by_method(item)))
+                .collect(),
+        )
+    }
+
+    /// Checks the parameters of a request.
+    ///
+    /// # Errors
+    ///
+    /// A problem that names the first one that the operation does not take.
+    pub(super) fn check(&self, request: &Parts) -> Result<(), Problem> {
+        let Some(query) = request.uri.query() else {
+            return Ok(());
+        };
+        let route = request.extensions.get::<MatchedPath>();
+        let operations = route.and_then(|route| self.0.get(route.as_str()));
+        // Each GET is a HEAD as well.
+        let method = match request.method {
+            Method::HEAD => &Method::GET,
+            ref method => method,
+        };
+        let mut operations = operations.into_iter().flatten();
+        match operations.find(|(known, _)| known == method) {
+            Some((_, known)) => refuse_others(query, known),
+            None => Ok(()),
+        }
+    }
+}
+
+fn by_method(item: &PathItem) -> Vec<(Method, Vec<String>)> {
+    let operations = [
+        (Method::GET, &item.get),
+        (Method::PUT, &item.put),
+        (Method::POST, &item.post),
+        (Method::DELETE, &item.delete),
+    ];
+    let operations = operations.into_iter();
+    operations
+        .filter_map(|(method, operation)| Some((method, of_query(operation.as_ref()?))))
+        .collect()
+}
+
+fn of_query(operation: &Operation) -> Vec<String> {
+    let parameters = operation.parameters.iter().flatten();
+    parameters
+        .filter_map(|parameter| match parameter {
+            RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query => {
+                Some(parameter.name.clone())
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// Lets a request through to its handler if it has no query parameters.
+pub(super) async fn none(request: Request, next: Next) -> Result<Response, Infallible> {
+    match refuse_others(request.uri().query().unwrap_or_default(), &[]) {
+        Ok(()) => Ok(next.run(request).await),
+        Err(problem) => Ok(problem.into_response()),
+    }
+}
+
+fn refuse_others(query: &str, known: &[String]) -> Result<(), Problem> {
+    let mut names = form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name);
+    let Some(other) = names.find(|name| !known.iter().any(|known| known == name)) else {
+        return Ok(());
+    };
+    let expected = match known {
+        [] => "none".to_owned(),
+        known => format!("one of `{}`", known.join("`, `")),
+    };
+    Err(Problem::parameter(
+        &other,
+        format!("unknown parameter, expected {expected}"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_unknown_parameter_is_named_with_those_that_are_known() {
+        let known = ["after".to_owned(), "limit".to_owned()];
+        let refused = |query, known: &[String]| {
+            refuse_others(query, known)
+                .err()
+                .map(|problem| format!("{problem:?}"))
+        };
+
+        for good in ["", "&", "limit=1&after=", "%61fter=c1"] {
+            assert_eq!(refused(good, &known), None, "{good}");
+        }
+        for (query, pointer) in [
+            ("foo=1", "/foo"),
+            ("limit=1&Limit=1&foo=1", "/Limit"),
+            ("foo", "/foo"),
+            ("=1", "/"),
+            ("a/b~=1", "/a~1b~0"),
+        ] {
+            let problem = refused(query, &known).unwrap();
+            assert!(
+                problem.contains(&format!("pointer: {pointer:?}")),
+                "{problem}"
+            );
+            assert!(
+                problem.contains("expected one of `after`, `limit`"),
+                "{problem}"
+            );
+        }
+        let problem = refused("foo=1", &[]).unwrap();
+        assert!(problem.contains("expected none"), "{problem}");
+    }
+
+    #[test]
+    fn every_operation_of_channels_is_known() {
+        let known = KnownParameters::of(&crate::api::document());
+
+        let methods: usize = known.0.values().map(Vec::len).sum();
+        assert!(methods >= 20, "{methods}");
+        assert_eq!(
+            known.0["/v1/deliveries"],
+            [(
+                Method::GET,
+                ["state", "after", "limit"].map(str::to_owned).to_vec()
+            )]
+        );
+    }
+}

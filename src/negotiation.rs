@@ -1,0 +1,193 @@
+//! Content negotiation: the format that a client prefers, by its `Accept` field (RFC 9110, section
+//! 12.5.1).
+
+use std::cmp::Reverse;
+
+use mediatype::{MediaType, MediaTypeList, ReadParams as _, names};
+
+/// A format that events are answered in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A page of events, `application/json`.
+    Json,
+    /// A stream of events, `text/event-stream`.
+    EventStream,
+}
+
+impl Format {
+    const fn media_type(self) -> MediaType<'static> {
+        match self {
+            Self::Json => MediaType::new(names::APPLICATION, names::JSON),
+            Self::EventStream => MediaType::new(names::TEXT, names::EVENT_STREAM),
+        }
+    }
+}
+
+/// Returns the format that the lines of an `Accept` field prefer.
+///
+/// It is the one of the greater weight. At the same weight it is the one that is named more
+/// exactly, then the one that is named first. If nothing tells the formats apart, or neither is
+/// acceptable, it is the `usual` one. Malformed media ranges are ignored. Parameters do not tell
+/// formats apart: `charset`, the only one in use, changes nothing.
+pub fn preferred<'a>(accept: impl IntoIterator<Item = &'a str>, usual: Format) -> Format {
+    let ranges = accept.into_iter().flat_map(MediaTypeList::new);
+    let ranges: Vec<_> = ranges
+        .filter_map(|range| {
+            let range = range.ok()?;
+            Some((weight(&range)?, range))
+        })
+        .collect();
+    let other = match usual {
+        Format::Json => Format::EventStream,
+        Format::EventStream => Format::Json,
+    };
+    if rank(&ranges, other) > rank(&ranges, usual) {
+        other
+    } else {
+        usual
+    }
+}
+
+/// The weight of a format, the exactness with which it is named, and the place of that range;
+/// `None` if it is not acceptable.
+fn rank(ranges: &[(u16, MediaType)], format: Format) -> Option<(u16, u8, Reverse<usize>)> {
+    let offered = format.media_type();
+    let matching = ranges.iter().zip(0..);
+    let (exactness, weight, place) = matching
+        .filter_map(|((weight, range), place)| {
+            Some((exactness(range, &offered)?, *weight, Reverse(place)))
+        })
+        .max()?;
+    (weight > 0).then_some((weight, exactness, place))
+}
+
+/// The exactness with which a media range names a media type; `None` if it does not match.
+fn exactness(range: &MediaType, offered: &MediaType) -> Option<u8> {
+    match (range.ty == names::_STAR, range.subty == names::_STAR) {
+        (true, true) => Some(0),
+        (false, true) if range.ty == offered.ty => Some(1),
+        _ if range.essence() == offered.essence() => Some(2),
+        _ => None,
+    }
+}
+
+/// The weight of a media range in thousandths; `None` for a malformed one.
+fn weight(range: &MediaType) -> Option<u16> {
+    let Some(value) = range.get_param(names::Q) else {
+        return Some(1000);
+    };
+    let text = value.as_str();
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    let is_digit = |byte: u8| byte.is_ascii_digit();
+    if !matches!(whole, "0" | "1") || decimals.len() > 3 || !decimals.bytes().all(is_digit) {
+        return None;
+    }
+    let thousandths = format!("{whole}{decimals:0<3}").parse().ok()?;
+    (thousandths <= 1000).then_some(thousandths)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Format::{EventStream, Json};
+    use super::*;
+
+    #[test]
+    fn the_format_follows_from_the_weights() {
+        for (accept, format) in [
+            ("text/event-stream", EventStream),
+            ("TEXT/Event-Stream", EventStream),
+            ("text/event-stream; charset=utf-8", EventStream),
+            ("application/json", Json),
+            ("application/json;profile=\"a, text/event-stream\"", Json),
+            // The greater weight wins, and 0 is none.
+            ("text/event-stream;q=0", Json),
+            ("text/event-stream;q=0, application/json", Json),
+            ("text/event-stream; q=0.000, */*", Json),
+            ("application/json, text/event-stream;q=0.1", Json),
+            ("application/json;q=0.999, text/event-stream", EventStream),
+            (
+                "application/json ; Q=0.5 , text/event-stream ; q=0.501",
+                EventStream,
+            ),
+            ("application/json;q=0, */*", EventStream),
+            ("application/json;q=0", Json),
+            (
+                "text/event-stream;q=1.000, application/json;q=1",
+                EventStream,
+            ),
+            // A more exact range goes before a less exact one, also where that weighs more.
+            ("text/*;q=0, text/event-stream", EventStream),
+            (
+                "text/event-stream;q=0.2, text/*, application/json;q=0.3",
+                Json,
+            ),
+            ("*/*, application/json;q=0.2", EventStream),
+            // At the same weight the more exact name wins, then the first.
+            ("text/event-stream, */*", EventStream),
+            ("*/*, text/event-stream", EventStream),
+            ("text/*, application/json", Json),
+            ("application/json, text/event-stream", Json),
+            ("text/event-stream, application/json", EventStream),
+            ("application/json;q=0.5, text/event-stream;q=0.5", Json),
+            // JSON is usual if nothing tells them apart, or neither is acceptable.
+            ("", Json),
+            ("*/*", Json),
+            ("*/*;q=0", Json),
+            ("text/html, application/xhtml+xml, */*;q=0.8", Json),
+            ("application/xml", Json),
+            ("text/*", EventStream),
+            // Malformed ranges are ignored.
+            ("application/x-text/event-stream-thing", Json),
+            ("text/event-stream-thing", Json),
+            ("text/event-stream+json", Json),
+            ("event-stream", Json),
+            ("*/event-stream", Json),
+            ("text/event-stream;q=2", Json),
+            ("text/event-stream;q=1.001", Json),
+            ("text/event-stream;q=0.1234", Json),
+            ("text/event-stream;q=.5", Json),
+            ("text/event-stream;q=+1", Json),
+            ("text/event-stream;q=", Json),
+            ("text/event-stream;q=high", Json),
+            ("text/event-stream;q", Json),
+            (",, ;, text/event-stream, text/", EventStream),
+            ("text/html;x=\"never closed, text/event-stream", Json),
+        ] {
+            assert_eq!(preferred([accept], Json), format, "{accept}");
+        }
+    }
+
+    #[test]
+    fn several_lines_are_one_list() {
+        let lines = ["application/json;q=0.5", "text/event-stream"];
+
+        assert_eq!(preferred(lines, Json), EventStream);
+        assert_eq!(preferred([], Json), Json);
+    }
+
+    #[test]
+    fn the_usual_format_is_up_to_the_caller() {
+        for accept in ["", "*/*", "text/html"] {
+            assert_eq!(preferred([accept], EventStream), EventStream, "{accept}");
+        }
+        assert_eq!(preferred(["application/json"], EventStream), Json);
+        assert_eq!(preferred(["application/*, */*"], EventStream), Json);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(accept in "\\PC{0,60}|[a-z*/;=q.,0-9\" \\\\-]{0,60}") {
+            preferred([&*accept], Json);
+        }
+
+        #[test]
+        fn a_format_that_is_not_acceptable_is_never_preferred(weight in 0..=1000_u16) {
+            let weight = format!("{}.{:03}", weight / 1000, weight % 1000);
+            let accept = format!("text/event-stream;q=0, application/json;q={weight}");
+
+            prop_assert_eq!(preferred([&*accept], Json), Json);
+        }
+    }
+}

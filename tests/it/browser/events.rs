@@ -1,0 +1,48 @@
+//! The reader of docs/events.md in a page.
+
+use serde_json::json;
+
+use crate::support::app::TestApp;
+use crate::support::browser::Browser;
+use crate::support::configuration::SMS_KEY;
+use crate::support::database::Engine;
+use crate::support::events::tell;
+use crate::support::patience::eventually;
+use crate::support::wire::Wire;
+
+/// The first piece of JavaScript of the manual.
+fn reader() -> &'static str {
+    let manual = include_str!("../../../docs/events.md");
+    let (_, begun) = manual.split_once("```js\n").unwrap();
+    begun.split_once("```").unwrap().0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reader_of_the_manual_comes_back_behind_what_it_has_handled() {
+    let app = TestApp::start(Engine::Sqlite).await;
+    let wire = Wire::to(&[app.sms.address()]).await;
+    let browser = Browser::start().await;
+    browser
+        .open(&format!("http://{}/docs/", wire.address()))
+        .await;
+    let script = format!(
+        "{}; window.texts = [];
+         follow('/v1/events', () => '{SMS_KEY}', (type, event) => {{ texts.push(`${{type}}: ${{event.data.text}}`); }});",
+        reader()
+    );
+    browser.page().execute(&script, vec![]).await.unwrap();
+
+    let mut told = Vec::new();
+    for text in ["one", "two", "three"] {
+        tell(&app, "sms", &[text]).await;
+        told.push(format!("message.created: {text}"));
+        eventually(text, async || {
+            let texts = browser.page().execute("return texts", vec![]).await;
+            (texts.unwrap() == json!(told)).then_some(())
+        })
+        .await;
+        wire.cut();
+    }
+
+    browser.close().await;
+}
