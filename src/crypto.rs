@@ -19,7 +19,7 @@ use subtle::ConstantTimeEq;
 
 mod jwt;
 
-pub use jwt::{Claims, JwtAlgorithm, JwtKey, Refusal, unverified};
+pub use jwt::{Claims, JwtAlgorithm, JwtKey, Refusal, Unverified, unverified};
 
 const VERSION: u8 = 1;
 const KEY_ID_BYTES: usize = 8;
@@ -74,7 +74,7 @@ impl Key {
     /// The key that the base64 text of exactly 32 bytes stands for.
     #[must_use]
     pub fn from_base64(text: &str) -> Option<Self> {
-        let bytes = Zeroizing::new(STANDARD.decode(text.trim()).ok()?);
+        let bytes = Zeroizing::new(STANDARD.decode(text).ok()?);
         Some(Self::new(bytes.as_slice().try_into().ok()?))
     }
 

@@ -1,29 +1,52 @@
 //! Previews of images: small enough to go along in a message, made without trusting what users send.
 //!
-//! Decoding is work for a blocking thread, and only so many images are decoded at once. An image that would need too
-//! much memory is refused by its header, before it is decoded, so that a small file that stands for a huge picture does
-//! no harm. A file without a preview is still a file: whatever goes wrong here costs the preview and nothing else.
+//! A picture is never in memory as a whole. PNGs and GIFs are decoded row by row, and large JPEGs at an eighth of their size; what is
+//! decoded is averaged into a picture of at most 200 pixels a side. So a preview needs memory for the file, some 10 MiB for its
+//! decoding, and a time that grows with the picture: 0.1 s for a photo of 48 megapixels.
+//!
+//! A picture of more than 67 megapixels, or of more than 65,535 pixels to a side, is refused by its header, before it is decoded, so
+//! that a small file that stands for a huge picture does no harm. Decoding is work for a blocking thread. Two small pictures are
+//! decoded at once, and beside them one large picture, so that small ones do not wait behind large ones. None waits for long.
+//!
+//! A file without a preview is still a file: whatever goes wrong here costs the preview and nothing else.
 
-use std::io::Cursor;
+mod gif;
+mod jpeg;
+mod png;
+mod reduction;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use image::codecs::jpeg::JpegEncoder;
-use image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, Limits, Rgba, RgbaImage};
+use image::metadata::Orientation;
+use image::{DynamicImage, RgbImage};
 use tokio::sync::Semaphore;
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::timeout;
 use tokio_util::bytes::Bytes;
 
 use crate::types::file::ImageType;
+use gif::Gif;
+use jpeg::Jpeg;
+use png::Png;
 
-/// Images that are decoded at once: each may need [`MAX_DECODED_BYTES`], and some formats twice as much on the way.
+/// Small pictures that are decoded at once; beside them, one large picture is.
 const AT_ONCE: usize = 2;
 
-/// 16 megapixels: the pictures of usual phones have 12.
-const MAX_PIXELS: u64 = 16 * 1024 * 1024;
+/// 67 megapixels: phones take pictures of up to 50, and a screenshot of as many is as high as some 25 screens.
+const MAX_PIXELS: u64 = 64 * 1024 * 1024;
 
-/// 64 MiB: that many pixels with transparency.
-const MAX_DECODED_BYTES: u64 = 4 * MAX_PIXELS;
+/// 65,535 pixels: neither a JPEG nor a GIF can be wider or higher, and a row of a PNG of that width takes 512 KiB at most.
+const MAX_SIDE: u32 = 65_535;
+
+/// 17 megapixels, above which a picture is large: some kinds take 0.1 s or longer.
+const LARGE_PIXELS: u64 = 16 * 1024 * 1024;
+
+/// 5 s, after which a file goes without a preview: the user's message waits for it.
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// 30,000 bytes: the vendor's "30 KB" in its smaller reading, which a preview has to stay below.
 const SIZE_LIMIT: usize = 30_000;
@@ -32,16 +55,18 @@ const SIZE_LIMIT: usize = 30_000;
 /// pixels is what the vendor's own sample client uses as the width.
 const ATTEMPTS: [(u32, u32, u8); 3] = [(100, 200, 80), (100, 200, 50), (50, 100, 30)];
 
-/// Makes previews; a clone shares the limit on how many are made at once.
+/// Makes previews; a clone shares the limits on how many are made at once.
 #[derive(Debug, Clone)]
 pub struct Previews {
-    places: Arc<Semaphore>,
+    small: Arc<Semaphore>,
+    large: Arc<Semaphore>,
 }
 
 impl Default for Previews {
     fn default() -> Self {
         Self {
-            places: Arc::new(Semaphore::new(AT_ONCE)),
+            small: Arc::new(Semaphore::new(AT_ONCE)),
+            large: Arc::new(Semaphore::new(1)),
         }
     }
 }
@@ -51,26 +76,29 @@ impl Default for Previews {
 enum Error {
     #[error("the image has {width} by {height} pixels")]
     Huge { width: u32, height: u32 },
-    #[error("the image needs {bytes} bytes in memory")]
-    Heavy { bytes: u64 },
+    #[error("the image has {scans} scans")]
+    Slow { scans: usize },
+    #[error("too many others were before it")]
+    Crowded,
     #[error("the image cannot be read")]
-    Unreadable(#[from] image::ImageError),
+    Unreadable,
+    #[error("the JPEG cannot be read")]
+    Jpeg(#[source] image::ImageError),
+    #[error("the PNG cannot be read")]
+    Png(#[from] ::png::DecodingError),
+    #[error("the GIF cannot be read")]
+    Gif(#[from] ::gif::DecodingError),
+    #[error("the preview cannot be written")]
+    Unwritten(#[source] image::ImageError),
     #[error("no preview is small enough")]
     Overlong,
 }
 
 impl Previews {
-    /// The preview of an image as a data URI of less than 30 KB, of an animation its first picture; none where the image
-    /// is broken or too large to be decoded.
+    /// Makes the preview of an image as a data URI of less than 30 KB, of an animation that of its first picture; `None` if the
+    /// image is broken or beyond the bounds.
     pub async fn make(&self, kind: ImageType, content: Bytes) -> Option<String> {
-        // It is never closed.
-        let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
-        let made = tokio::task::spawn_blocking(move || {
-            // The work goes on when nobody waits for it any more, so it keeps its place to the end.
-            let _place = place;
-            preview(kind, &content)
-        });
-        match made.await {
+        match self.try_to_make(kind, content).await {
             Ok(Ok(preview)) => Some(preview),
             Ok(Err(error)) => {
                 let error = &error as &dyn std::error::Error;
@@ -84,47 +112,118 @@ impl Previews {
             }
         }
     }
-}
 
-fn preview(kind: ImageType, content: &[u8]) -> Result<String, Error> {
-    let image = decode(kind, content)?;
-    for (width, height, quality) in ATTEMPTS {
-        let jpeg = encode(&shrunk(&image, width, height), quality)?;
-        let uri = format!("data:image/jpeg;base64,{}", STANDARD.encode(jpeg));
-        if uri.len() < SIZE_LIMIT {
-            return Ok(uri);
+    async fn try_to_make(
+        &self,
+        kind: ImageType,
+        content: Bytes,
+    ) -> Result<Result<String, Error>, JoinError> {
+        let header = content.clone();
+        let small = in_turn(&self.small, move || {
+            let picture = Picture::open(kind, &header)?;
+            if picture.is_large() {
+                return Ok(None);
+            }
+            picture.preview().map(Some)
+        });
+        match small.await? {
+            Ok(Some(preview)) => Ok(Ok(preview)),
+            Ok(None) => {
+                let large = move || Picture::open(kind, &content)?.preview();
+                in_turn(&self.large, large).await
+            }
+            Err(error) => Ok(Err(error)),
         }
     }
-    Err(Error::Overlong)
 }
 
-/// The image, no larger than any preview needs, the way up that its camera noted.
-fn decode(kind: ImageType, content: &[u8]) -> Result<DynamicImage, Error> {
-    let format = match kind {
-        ImageType::Jpg => ImageFormat::Jpeg,
-        ImageType::Png => ImageFormat::Png,
-        ImageType::Gif => ImageFormat::Gif,
+/// Does work on a blocking thread once one of the places for it is free.
+async fn in_turn<T: Send + 'static>(
+    places: &Arc<Semaphore>,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<Result<T, Error>, JoinError> {
+    let place = timeout(MAX_WAIT, Arc::clone(places).acquire_owned()).await;
+    // The semaphore is never closed.
+    let Ok(Ok(place)) = place else {
+        return Ok(Err(Error::Crowded));
     };
-    let mut reader = ImageReader::with_format(Cursor::new(content), format);
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_DECODED_BYTES);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder()?;
+    spawn_blocking(move || {
+        // The work goes on when nobody waits for it any more, so it keeps its place to the end.
+        let _place = place;
+        work()
+    })
+    .await
+}
 
-    let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(Error::Huge { width, height });
+/// An image of which the header has been read.
+enum Picture<'a> {
+    Jpeg(Jpeg<'a>),
+    Png(Box<Png<'a>>),
+    Gif(Box<Gif<'a>>),
+}
+
+impl<'a> Picture<'a> {
+    /// Reads the header of an image that is within the bounds.
+    fn open(kind: ImageType, content: &'a [u8]) -> Result<Self, Error> {
+        let picture = match kind {
+            ImageType::Jpg => Self::Jpeg(Jpeg::open(content)?),
+            ImageType::Png => Self::Png(Box::new(Png::open(content)?)),
+            ImageType::Gif => Self::Gif(Box::new(Gif::open(content)?)),
+        };
+        let (width, height) = picture.size();
+        if width.max(height) > MAX_SIDE || picture.pixels() > MAX_PIXELS {
+            return Err(Error::Huge { width, height });
+        }
+        Ok(picture)
     }
-    let bytes = decoder.total_bytes();
-    if bytes > MAX_DECODED_BYTES {
-        return Err(Error::Heavy { bytes });
+
+    /// Width and height in pixels.
+    fn size(&self) -> (u32, u32) {
+        match self {
+            Self::Jpeg(jpeg) => jpeg.size(),
+            Self::Png(png) => png.size(),
+            Self::Gif(gif) => gif.size(),
+        }
     }
-    let orientation = decoder.orientation()?;
-    let image = DynamicImage::from_decoder(decoder)?;
-    // Square, since which side is the width is not known before the image is turned.
-    let mut image = shrunk(&image, 200, 200);
-    image.apply_orientation(orientation);
-    Ok(image)
+
+    fn pixels(&self) -> u64 {
+        let (width, height) = self.size();
+        u64::from(width) * u64::from(height)
+    }
+
+    fn is_large(&self) -> bool {
+        self.pixels() > LARGE_PIXELS
+    }
+
+    /// Decodes the picture to one of at most 200 pixels a side, the way up that its camera noted.
+    fn shrink(self) -> Result<DynamicImage, Error> {
+        match self {
+            Self::Jpeg(jpeg) => jpeg.shrink(),
+            Self::Png(png) => png.shrink(),
+            Self::Gif(gif) => gif.shrink(),
+        }
+    }
+
+    fn preview(self) -> Result<String, Error> {
+        let image = self.shrink()?;
+        for (width, height, quality) in ATTEMPTS {
+            let jpeg = encode(&shrunk(&image, width, height), quality)?;
+            let uri = format!("data:image/jpeg;base64,{}", STANDARD.encode(jpeg));
+            if uri.len() < SIZE_LIMIT {
+                return Ok(uri);
+            }
+        }
+        Err(Error::Overlong)
+    }
+}
+
+/// Turns an image the way up that its camera noted in Exif data.
+fn upright(image: RgbImage, exif: Option<&[u8]>) -> DynamicImage {
+    let mut image = DynamicImage::from(image);
+    if let Some(orientation) = exif.and_then(Orientation::from_exif_chunk) {
+        image.apply_orientation(orientation);
+    }
+    image
 }
 
 /// The image made to fit into a box; one that fits stays as it is.
@@ -136,16 +235,13 @@ fn shrunk(image: &DynamicImage, width: u32, height: u32) -> DynamicImage {
     }
 }
 
-/// The image as a JPEG, what is transparent in white.
+/// The image as a JPEG.
 fn encode(image: &DynamicImage, quality: u8) -> Result<Vec<u8>, Error> {
-    const WHITE: Rgba<u8> = Rgba([u8::MAX; 4]);
-    let mut canvas = RgbaImage::from_pixel(image.width(), image.height(), WHITE);
-    image::imageops::overlay(&mut canvas, &image.to_rgba8(), 0, 0);
     let mut jpeg = Vec::new();
     let encoder = JpegEncoder::new_with_quality(&mut jpeg, quality);
-    DynamicImage::from(canvas)
-        .to_rgb8()
-        .write_with_encoder(encoder)?;
+    image
+        .write_with_encoder(encoder)
+        .map_err(Error::Unwritten)?;
     Ok(jpeg)
 }
 

@@ -65,7 +65,7 @@ impl Access {
     /// Whether a page of this origin may read what is answered to a request with these headers. Nothing is proven by that.
     pub(super) fn lets_read(&self, origin: &HeaderValue, headers: &HeaderMap) -> bool {
         let claims = bearer(headers).and_then(crypto::unverified);
-        let claims = claims.filter(|claims| claims.user.is_some());
+        let claims = claims.filter(|claims| claims.is_for_one_user);
         let access = claims.and_then(|claims| self.of_id(&claims.iss));
         let mut origins = access.into_iter().flat_map(|access| &access.cors_origins);
         origins.any(|known| known.as_bytes() == origin.as_bytes())
@@ -98,8 +98,7 @@ impl Access {
         if let Some(access) = self.of_key(&hash) {
             return Ok((access, Actor::ApiKey(hash.first_digits()), None));
         }
-        let refused = |detail: &str| Problem::new(Code::Unauthorized, detail);
-        let unknown = || refused("No channel has this API key, and it is no token of one.");
+        let unknown = || Problem::from(Refusal::Untrusted);
         let claims = crypto::unverified(presented).ok_or_else(unknown)?;
         let access = self.of_id(&claims.iss).ok_or_else(unknown)?;
         let mut refusal = Refusal::Untrusted;
@@ -107,19 +106,43 @@ impl Access {
             match key.verify(presented, now) {
                 Ok(claims) => {
                     let user = claims.user.map(UserId::try_from).transpose();
-                    let user = user.map_err(|_| refused("The token's user is no user id."))?;
+                    let user = user.map_err(|_| Refusal::NoUser)?;
                     return Ok((access, Actor::Token, user));
                 }
-                // Of a token that one key trusts the time is what is wrong.
+                // If one key trusts the token, its reason is the one to tell.
                 Err(other) if refusal == Refusal::Untrusted => refusal = other,
                 Err(_) => {}
             }
         }
-        Err(match refusal {
-            Refusal::Untrusted => unknown(),
-            Refusal::Expired => refused("The token has expired."),
-            Refusal::Early => refused("The token is not valid yet."),
-        })
+        Err(refusal.into())
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let detail = match refusal {
+            // The only one that somebody without a key of the channel's sees: it is the same whatever is wrong.
+            Refusal::Untrusted => "No channel has this API key, and it is no token of one.",
+            Refusal::Critical => {
+                "The token's header has crit, and none of its extensions is understood."
+            }
+            Refusal::Malformed => {
+                "The token's claims are malformed, or one of them is there twice."
+            }
+            Refusal::Endless => "The token has no exp.",
+            Refusal::NoTime => "The token's exp and nbf have to be numbers: seconds since 1970.",
+            Refusal::Expired => "The token has expired.",
+            Refusal::TooLong => {
+                "The token's exp is more than a year ahead. It counts in seconds; this may be milliseconds."
+            }
+            Refusal::Early => {
+                "The token is not valid yet: its nbf, in seconds since 1970, has not come."
+            }
+            Refusal::NoUser => {
+                "The token's user is no user id: expected a string of 1 to 256 bytes without control characters, neither . nor .., or no user."
+            }
+        };
+        Self::new(Code::Unauthorized, detail)
     }
 }
 

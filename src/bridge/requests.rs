@@ -531,7 +531,7 @@ mod tests {
             let Some(Work::Text { pieces, open, .. }) = Work::from_json(&kept(day)) else {
                 panic!("{day} cannot be read");
             };
-            assert_eq!(pieces, ["Hello"]);
+            assert_eq!(pieces.as_slice(), ["Hello"]);
             let profile = open.unwrap().profile.unwrap();
             assert_eq!(profile.birth_date.is_some(), is_left, "{day}");
         }

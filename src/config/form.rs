@@ -26,32 +26,80 @@ use crate::types::links;
 pub(super) struct Form<T> {
     /// What the form is called after "expected".
     pub(super) expected: &'static str,
-    /// Whether the file may hold an integer instead of a string.
-    pub(super) is_number: bool,
+    kind: Kind,
     parse: fn(&str) -> Option<T>,
+}
+
+/// The kinds of forms, which differ in what may stand in the file and in how white space is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A string.
+    Text,
+    /// A number: a string or an integer.
+    Number,
+    /// A string in which white space can only be a mistake.
+    Secret,
+    /// A secret, or a key as PEM, which is one of several lines.
+    Pem,
 }
 
 impl<T> Form<T> {
     const fn text(expected: &'static str, parse: fn(&str) -> Option<T>) -> Self {
-        Self {
-            expected,
-            is_number: false,
-            parse,
-        }
+        Self::of(Kind::Text, expected, parse)
     }
 
     const fn number(expected: &'static str, parse: fn(&str) -> Option<T>) -> Self {
+        Self::of(Kind::Number, expected, parse)
+    }
+
+    const fn secret(expected: &'static str, parse: fn(&str) -> Option<T>) -> Self {
+        Self::of(Kind::Secret, expected, parse)
+    }
+
+    const fn pem(expected: &'static str, parse: fn(&str) -> Option<T>) -> Self {
+        Self::of(Kind::Pem, expected, parse)
+    }
+
+    const fn of(kind: Kind, expected: &'static str, parse: fn(&str) -> Option<T>) -> Self {
         Self {
             expected,
-            is_number: true,
+            kind,
             parse,
         }
     }
 
-    /// The value that the text stands for, if it has this form.
-    pub(super) fn parse(&self, text: &str) -> Option<T> {
-        (self.parse)(text)
+    /// True if the file may hold an integer instead of a string.
+    pub(super) fn is_number(&self) -> bool {
+        self.kind == Kind::Number
     }
+
+    /// Reads the value that the text stands for. Line breaks at its ends are no part of any value, white space at its end is
+    /// none of a secret, and a secret with white space before or within it is none.
+    ///
+    /// # Errors
+    ///
+    /// What was expected, if the text does not have this form.
+    pub(super) fn parse(&self, text: &str) -> Result<T, String> {
+        let text = without_line_breaks(text);
+        let text = match self.kind {
+            Kind::Text | Kind::Number => text,
+            Kind::Secret | Kind::Pem => text.trim_end(),
+        };
+        let may_have_lines = self.kind == Kind::Pem && text.starts_with("-----BEGIN ");
+        let is_secret = matches!(self.kind, Kind::Secret | Kind::Pem);
+        if is_secret && !may_have_lines && text.contains(char::is_whitespace) {
+            let expected = self.expected;
+            return Err(format!(
+                "{expected}, without white space before or within it"
+            ));
+        }
+        (self.parse)(text).ok_or_else(|| self.expected.to_owned())
+    }
+}
+
+/// A text without the line breaks at its ends: `echo`, editors and secrets that are mounted as files put them there.
+pub(super) fn without_line_breaks(text: &str) -> &str {
+    text.trim_matches(['\r', '\n'])
 }
 
 /// Where a server listens.
@@ -84,7 +132,7 @@ pub(super) const HTTP_URL: Form<Url> = Form::text("an http or https URL", parse_
 
 /// The URL of a PostgreSQL database; it usually carries a password.
 pub(super) const DATABASE_URL: Form<SecretString> =
-    Form::text("a postgres:// or postgresql:// URL", |text| {
+    Form::secret("a postgres:// or postgresql:// URL", |text| {
         let url = Url::parse(text).ok()?;
         matches!(url.scheme(), "postgres" | "postgresql").then(|| text.into())
     });
@@ -104,7 +152,7 @@ pub(super) const RATE: Form<NonZeroU32> = Form::number("a whole number from 1", 
 
 /// A key of the encryption.
 pub(super) const ENCRYPTION_KEY: Form<Key> =
-    Form::text("the base64 of exactly 32 bytes", Key::from_base64);
+    Form::secret("the base64 of exactly 32 bytes", Key::from_base64);
 
 /// How long the delivery of an event is tried.
 pub(super) const MAX_AGE: Form<TimeDelta> =
@@ -140,20 +188,20 @@ pub(super) const REQUEST_CHARS: Form<usize> =
 /// A kind of file.
 pub(super) const FILE_TYPE: Form<ImageType> = Form::text("one of JPG, PNG, GIF", parse_from_str);
 
-/// The client id of an app installation.
-pub(super) const CLIENT_ID: Form<String> = Form::text("a client id", |text| {
+/// The client id of an app installation: no secret, but it comes from the same places.
+pub(super) const CLIENT_ID: Form<String> = Form::secret("a client id", |text| {
     (!text.is_empty()).then(|| text.to_owned())
 });
 
 /// The client secret of an app installation.
-pub(super) const CLIENT_SECRET: Form<SecretString> = Form::text("a client secret", |text| {
+pub(super) const CLIENT_SECRET: Form<SecretString> = Form::secret("a client secret", |text| {
     (!text.is_empty()).then(|| text.into())
 });
 
 /// An API key, or its hash.
 ///
 /// A key travels in a header after `Bearer`, so it can hold neither spaces nor anything beyond ASCII.
-pub(super) const API_KEY: Form<ApiKeyHash> = Form::text(
+pub(super) const API_KEY: Form<ApiKeyHash> = Form::secret(
     "an API key of visible ASCII characters, or sha256: and 64 hex digits",
     |text| match text.strip_prefix("sha256:") {
         Some(digits) => ApiKeyHash::from_hex(digits),
@@ -167,7 +215,7 @@ pub(super) const JWT_ALGORITHM: Form<JwtAlgorithm> =
     Form::text("one of HS256, RS256, ES256, EdDSA", JwtAlgorithm::from_name);
 
 /// A key that tokens are checked with; what it has to be depends on the algorithm.
-pub(super) const JWT_KEY: Form<SecretString> = Form::text("a key", |text| Some(text.into()));
+pub(super) const JWT_KEY: Form<SecretString> = Form::pem("a key", |text| Some(text.into()));
 
 /// The origin of a page, as a browser names it.
 pub(super) const ORIGIN: Form<String> =
@@ -178,7 +226,7 @@ pub(super) const ORIGIN: Form<String> =
 
 /// The bytes that callbacks are signed with, as the Standard Webhooks specification writes them.
 pub(super) const CALLBACK_SECRET: Form<SecretSlice<u8>> =
-    Form::text("whsec_ and the base64 of 24 to 64 bytes", |text| {
+    Form::secret("whsec_ and the base64 of 24 to 64 bytes", |text| {
         let bytes = Zeroizing::new(STANDARD.decode(text.strip_prefix("whsec_")?).ok()?);
         // Into a place of just their length: one that is shrunk would leave a copy behind.
         (24..=64)

@@ -1,10 +1,11 @@
 //! `${NAME}` in a string of the file: replaced from the environment. `$${` stands for `${` itself.
 
 use super::Environment;
+use super::form::without_line_breaks;
 
 /// The text with every placeholder replaced, or what was expected where that fails.
 ///
-/// What a variable holds is taken as it is: it may contain `${`.
+/// What a variable holds is taken as it is, but for line breaks at its ends: it may contain `${`.
 pub(super) fn fill(text: &str, environment: &Environment) -> Result<String, String> {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
@@ -23,7 +24,7 @@ pub(super) fn fill(text: &str, environment: &Environment) -> Result<String, Stri
             .get(name)
             .ok_or_else(|| format!("the environment variable {name} to be set"))?;
         filled.push_str(before);
-        filled.push_str(value);
+        filled.push_str(without_line_breaks(value));
         rest = after;
     }
     filled.push_str(rest);
@@ -39,7 +40,8 @@ mod tests {
     use super::*;
 
     fn filled(text: &str) -> Result<String, String> {
-        let environment = [("A", "1"), ("B_2", "${A}")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let environment = [("A", "1"), ("B_2", "${A}"), ("LINES", "\n1\n 2 \r\n\n")];
+        let environment = environment.map(|(k, v)| (k.to_owned(), v.to_owned()));
         fill(text, &environment.into())
     }
 
@@ -50,6 +52,7 @@ mod tests {
             ("plain", "plain"),
             ("${A}", "1"),
             ("x${A}y${A}", "x1y1"),
+            ("x${LINES}y\n", "x1\n 2 y\n"),
             ("${B_2}", "${A}"),
             ("$${A}", "${A}"),
             ("$A $ $$ {A}", "$A $ $$ {A}"),

@@ -75,8 +75,12 @@ impl<'a> Section<'a> {
         form: &Form<T>,
         default: &str,
     ) -> Result<T, Reported> {
-        let value = self.optional(name, form)?.or_else(|| form.parse(default));
-        value.ok_or_else(|| self.refuse(name, form.expected))
+        match self.optional(name, form)? {
+            Some(value) => Ok(value),
+            None => form
+                .parse(default)
+                .map_err(|expected| self.refuse(name, &expected)),
+        }
     }
 
     /// The items of a list, if it is set.
@@ -197,13 +201,13 @@ impl<'a> Section<'a> {
                 form.parse(&filled)
             }
             (Value::Text(text), Origin::Variable(_)) => form.parse(text),
-            (Value::Integer(number), _) if form.is_number => form.parse(&number.to_string()),
+            (Value::Integer(number), _) if form.is_number() => form.parse(&number.to_string()),
             (other, _) => {
                 let expected = format!("{}, not {}", form.expected, other.kind());
                 return Err(self.report(key, &node.origin, &expected));
             }
         };
-        parsed.ok_or_else(|| self.report(key, &node.origin, form.expected))
+        parsed.map_err(|expected| self.report(key, &node.origin, &expected))
     }
 
     /// The items of a list of single values.

@@ -239,7 +239,7 @@ fn debugging_the_configuration_shows_no_secret() {
 const WRONG_VALUES: &str = r#"
 "127.0.0.1:8081" -> "localhost" -> listen: expected an IP address and a port such as 0.0.0.0:8080
 "127.0.0.1:8081" -> 8081 -> listen: expected an IP address and a port such as 0.0.0.0:8080, not a number without quotes
-"0perat0rkey" -> "0perat0r key" -> operator_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits
+"0perat0rkey" -> "0perat0r key" -> operator_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits, without white space before or within it
 "0perat0rkey" -> "" -> operator_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits
 "0perat0rkey" -> "ap1key" -> operator_keys: expected keys that no channel has
 ["0perat0rkey", -> ["0perat0rkey", "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b", -> operator_keys: expected keys that no channel has
@@ -278,7 +278,8 @@ id = "sms" -> id = "" -> channels[0].id: expected 1 to 64 letters, digits, '.', 
 id = "sms" -> id = ".." -> channels[0].id: expected 1 to 64 letters, digits, '.', '-' or '_', and neither '.' nor '..'
 account_id = "12345678" -> account_id = "." -> accounts[0].account_id: expected 1 to 64 letters, digits, '.', '-' or '_', and neither '.' nor '..'
 "phone" -> "phone:eu" -> channels[0].namespace: expected 1 to 64 letters, digits, '.', '-' or '_', and neither '.' nor '..'
-"ap1key" -> "ap1key " -> channels[0].api_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits
+"ap1key" -> " ap1key" -> channels[0].api_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits, without white space before or within it
+"ap1key" -> "ap1kéy" -> channels[0].api_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits
 "ap1key" -> "" -> channels[0].api_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits
 sha256:2bb8 -> sha256: -> channels[0].api_keys[1]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits
 https://user -> ftp://user -> channels[0].callback_url: expected an http or https URL
@@ -556,7 +557,7 @@ fn the_environment_alone_suffices() {
             ),
             ("BRIDGE_ACCOUNTS__0__ACCOUNT_ID", "0012"),
             ("BRIDGE_ACCOUNTS__0__CLIENT_ID", "0012"),
-            ("BRIDGE_ACCOUNTS__0__CLIENT_SECRET", "a,b ${c}"),
+            ("BRIDGE_ACCOUNTS__0__CLIENT_SECRET", "a,b${c}"),
             ("BRIDGE_CHANNELS__0__ID", "sms"),
             ("BRIDGE_CHANNELS__0__ACCOUNT_ID", "0012"),
             ("BRIDGE_CHANNELS__0__API_KEYS", "[\"with,comma\", \"b\"]"),
@@ -583,7 +584,7 @@ fn the_environment_alone_suffices() {
     let account = &config.accounts[0];
     assert_eq!(account.account_id.as_str(), "0012");
     assert_eq!(account.client_id, "0012");
-    assert_eq!(account.client_secret.expose_secret(), "a,b ${c}");
+    assert_eq!(account.client_secret.expose_secret(), "a,b${c}");
     let channel = &config.channels[0];
     assert!(channel.api_keys[0].matches(&ApiKeyHash::of("with,comma")));
     assert_eq!(channel.api_keys.len(), 2);
@@ -600,7 +601,7 @@ fn a_variable_wins_over_the_file_and_over_an_unset_placeholder_there() {
     let config = read_with(
         &text,
         [
-            ("BRIDGE_ACCOUNTS__0__CLIENT_SECRET", "from the variable"),
+            ("BRIDGE_ACCOUNTS__0__CLIENT_SECRET", "from-the-variable"),
             ("BRIDGE_CHANNELS__0__API_KEYS__1", "second"),
             ("BRIDGE_CHANNELS__0__DEFAULTS__FEATURES", "A,B"),
         ],
@@ -608,12 +609,180 @@ fn a_variable_wins_over_the_file_and_over_an_unset_placeholder_there() {
     .unwrap();
 
     let account = &config.accounts[0];
-    assert_eq!(account.client_secret.expose_secret(), "from the variable");
+    assert_eq!(account.client_secret.expose_secret(), "from-the-variable");
     assert_eq!(account.client_id, "75588e18");
     let channel = &config.channels[0];
     assert!(channel.api_keys[0].matches(&ApiKeyHash::of("ap1key")));
     assert!(channel.api_keys[1].matches(&ApiKeyHash::of("second")));
     assert_eq!(channel.defaults.features.names(), ["A", "B"]);
+}
+
+/// The secrets of the full file, as they stand there, each with its key, and the client id, which is taken like one.
+const BY_KEY: [(&str, &str); 10] = [
+    ("operator_keys[0]", "0perat0rkey"),
+    (
+        "operator_keys[1]",
+        "sha256:89cee6f9f69741ee281920b1e9cf90fc71981afcb1d93058a95313d15039619d",
+    ),
+    ("database.url", "postgres://bridge:pa55word@db/bridge"),
+    (
+        "encryption.keys[0]",
+        "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=",
+    ),
+    ("accounts[0].client_id", "75588e18"),
+    ("accounts[0].client_secret", "cl1entsecret"),
+    ("channels[0].api_keys[0]", "ap1key"),
+    (
+        "channels[0].api_keys[1]",
+        "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b",
+    ),
+    (
+        "channels[0].callback_secret",
+        "whsec_AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD",
+    ),
+    (
+        "channels[0].jwt.key[0]",
+        "f1rst-secret-of-at-least-32-bytes",
+    ),
+];
+
+/// All ways to set a secret of the full file to this text.
+fn set_in_each_way(key: &str, secret: &str, text: &str) -> [Result<Config, Error>; 3] {
+    let quoted = format!("{secret:?}");
+    let variable = source::variable_of(key);
+    let in_file = toml::Value::from(text).to_string();
+    // White space around an item of a variable that holds a whole list is none of the item, unless the item is in quotes.
+    let in_variable = if key.ends_with("callback_secret") {
+        format!("[{in_file}]")
+    } else {
+        text.to_owned()
+    };
+    [
+        read(&edited(&quoted, &in_file)),
+        read_with(&edited(&quoted, "\"${SECRET}\""), [("SECRET", text)]),
+        read_with(FULL, [(variable.as_str(), in_variable.as_str())]),
+    ]
+}
+
+/// Makes sure that the secrets are those of the full file, without anything before or behind them.
+fn assert_secrets(config: &Config, case: &str) {
+    let url = config.database.url.as_ref().unwrap();
+    let first = crate::crypto::Key::new([1; 32]);
+    let account = &config.accounts[0];
+    let channel = &config.channels[0];
+    let callback = channel.callback.as_ref().unwrap();
+    // Of the channel, signed with the first secret.
+    let token = "eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJzbXMiLCJleHAiOjE4MDAwMDAwNjB9.\
+                 wP-oRrCAs2OQzq7WxPVhzVAcSZBtJzhYETRtRRewok0";
+    let now = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+
+    for is_right in [
+        config.operator_keys[0].matches(&ApiKeyHash::of("0perat0rkey")),
+        config.operator_keys[1].matches(&ApiKeyHash::of("other-operator-key")),
+        url.expose_secret() == "postgres://bridge:pa55word@db/bridge",
+        config.encryption.keys.sealing_key_id() == first.id(),
+        account.client_id == "75588e18",
+        account.client_secret.expose_secret() == "cl1entsecret",
+        channel.api_keys[0].matches(&ApiKeyHash::of("ap1key")),
+        channel.api_keys[1].matches(&ApiKeyHash::of("secret")),
+        callback.secrets[0].expose_secret() == [3; 24],
+        channel.jwt_keys[0].verify(token, now).is_ok(),
+    ] {
+        assert!(is_right, "{case}");
+    }
+}
+
+#[test]
+fn every_secret_is_taken_without_the_line_breaks_at_its_ends() {
+    for (key, secret) in BY_KEY {
+        for (before, behind) in [
+            ("", "\n"),
+            ("", "\r\n"),
+            ("", " \n\n"),
+            ("", " "),
+            ("\n", "\n"),
+        ] {
+            let text = format!("{before}{secret}{behind}");
+
+            for config in set_in_each_way(key, secret, &text) {
+                assert_secrets(&config.unwrap(), &format!("{key}: {text:?}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn white_space_before_or_within_a_secret_is_refused_without_quoting_it() {
+    for (key, secret) in BY_KEY {
+        let (front, back) = secret.split_at(6);
+        for text in [
+            format!(" {secret}"),
+            format!("\t{secret}"),
+            format!("\u{a0}{secret}"),
+            format!("{front} {back}"),
+            format!("{front}\n{back}"),
+            format!("{secret}\n{secret}"),
+        ] {
+            for refused in set_in_each_way(key, secret, &text) {
+                let complaint = complaint(refused);
+
+                let named = format!(": {key}: expected ");
+                assert!(complaint.contains(&named), "{complaint}");
+                let told = complaint.ends_with(", without white space before or within it");
+                assert!(told && complaint.lines().count() == 1, "{complaint}");
+                let is_shown = complaint.contains(front) && complaint.contains(back);
+                assert!(!is_shown, "{complaint}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_list_in_a_variable_and_a_part_of_a_string_are_taken_without_line_breaks() {
+    let keys =
+        "0perat0rkey,\nsha256:89cee6f9f69741ee281920b1e9cf90fc71981afcb1d93058a95313d15039619d\n";
+    let array = format!("[\"0perat0rkey\\n\", {:?}]\n", BY_KEY[1].1);
+    for list in [keys, &array] {
+        let config = read_with(FULL, [("BRIDGE_OPERATOR_KEYS", list)]);
+        assert_secrets(&config.unwrap(), list);
+    }
+    let text = edited("pa55word", "${PASSWORD}");
+    let config = read_with(&text, [("PASSWORD", "pa55word\n")]);
+    assert_secrets(&config.unwrap(), "the password within the URL");
+}
+
+#[test]
+fn a_public_key_has_line_breaks_within() {
+    let pem = include_str!("../../tests/keys/p256.public.pem");
+    let jwt = "[channels.jwt]\nalgorithm = \"ES256\"\nkey = \"${KEY}\"\n";
+
+    for text in [
+        pem.to_owned(),
+        format!("\n{pem}\n\n"),
+        pem.replace('\n', "\r\n"),
+    ] {
+        let config = read_with(&format!("{MINIMAL}{jwt}"), [("KEY", &text)]).unwrap();
+        assert_eq!(config.channels[0].jwt_keys.len(), 1);
+    }
+}
+
+#[test]
+fn other_values_are_taken_without_line_breaks_at_their_ends_as_well() {
+    let config = read_with(
+        FULL,
+        [
+            ("BRIDGE_LISTEN", "127.0.0.1:1\n"),
+            ("BRIDGE_DATABASE__DATA_DIR", "else where\r\n"),
+            ("BRIDGE_DATABASE__MAX_CONNECTIONS", "7\n"),
+            ("BRIDGE_CHANNELS__0__ID", "app\n"),
+        ],
+    )
+    .unwrap();
+
+    assert_eq!(config.listen.port(), 1);
+    assert_eq!(config.database.data_dir, Path::new("else where"));
+    assert_eq!(config.database.max_connections, 7);
+    assert_eq!(config.channels[0].id.as_str(), "app");
 }
 
 #[test]

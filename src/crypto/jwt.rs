@@ -3,16 +3,26 @@
 //! The algorithm is the configured one, whatever a token says of itself: that is what keeps a public key from being taken for
 //! a shared secret. `none` is no algorithm here.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::dangerous::insecure_decode_claims;
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// 60 s: by how much the clock of who made a token may be off.
 const LEEWAY: TimeDelta = TimeDelta::seconds(60);
+
+/// 366 days, the longest year. A token lives for hours; one that ends far later was most likely made with milliseconds.
+const LONGEST_LIFE: TimeDelta = TimeDelta::days(366);
 
 /// 32 bytes: a shared secret is as long as the hash at least. Source: RFC 7518, section 3.2.
 const LEAST_SECRET: usize = 32;
@@ -83,31 +93,71 @@ impl fmt::Debug for JwtKey {
     }
 }
 
-/// What a token says.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// The claims of a token whose signature and time are right.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
     /// Who made it: a channel's id.
     pub iss: String,
-    /// The one user whom it is valid for.
-    #[serde(default)]
+    /// The one user whom it is valid for; `None` stands for all users of the channel.
     pub user: Option<String>,
-    exp: f64,
-    #[serde(default)]
-    nbf: Option<f64>,
 }
 
-/// Why a token is not taken.
+/// What a token says of itself, which nobody has checked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unverified {
+    /// Who made it.
+    pub iss: String,
+    /// True if it is valid for one user alone.
+    pub is_for_one_user: bool,
+}
+
+/// The claims of a token as they were signed. One that is there twice makes all of them unreadable.
+#[derive(Deserialize)]
+struct Signed {
+    iss: String,
+    #[serde(default, deserialize_with = "present")]
+    user: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    exp: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    nbf: Option<Value>,
+}
+
+/// Reads a claim, so that `null` differs from one that is left out.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+/// Why a token is not taken. All but the first are said of a token with the right signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It is no token, lacks a claim, or was signed by another or in another way.
+    /// It is no token, or was signed by another or in another way.
     #[error("the token is not one of the channel's")]
     Untrusted,
-    /// Its time is over.
+    /// Its header has `crit`: extensions that have to be understood, of which none is. Source: RFC 7515, section 4.1.11.
+    #[error("the token's header has crit")]
+    Critical,
+    /// Its claims are malformed, or one of them is there twice.
+    #[error("the token's claims are malformed")]
+    Malformed,
+    /// It has no `exp`.
+    #[error("the token has no exp")]
+    Endless,
+    /// Its `exp` or `nbf` is no number.
+    #[error("a time of the token is no number")]
+    NoTime,
+    /// Its `exp` is over.
     #[error("the token has expired")]
     Expired,
-    /// Its time has not come.
+    /// Its `exp` is more than a year ahead.
+    #[error("the token ends more than a year ahead")]
+    TooLong,
+    /// Its `nbf` has not come.
     #[error("the token is not valid yet")]
     Early,
+    /// Its `user` is there and no string.
+    #[error("the token's user is no string")]
+    NoUser,
 }
 
 impl JwtKey {
@@ -128,47 +178,87 @@ impl JwtKey {
         })
     }
 
-    /// What a token says that was signed with this key's other half and whose time it is.
+    /// Reads a token that was signed with this key's other half and whose time it is.
     ///
     /// # Errors
     ///
-    /// [`Refusal`].
+    /// [`Refusal`]. Nothing but [`Refusal::Untrusted`] is said before the signature is found right.
     pub fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Claims, Refusal> {
         let mut validation = Validation::new(self.algorithm.algorithm());
-        // By our own clock, below; and nobody is asked to name an audience.
+        // Times are checked by our own clock, below; and nobody is asked to name an audience.
         validation.validate_exp = false;
         validation.validate_aud = false;
         validation.required_spec_claims.clear();
-        let token = decode::<Claims>(token, &self.key, &validation);
-        let claims = token.map_err(|_| Refusal::Untrusted)?.claims;
-        if time(claims.exp)? + LEEWAY <= now {
+        decode_header(token).map_err(|_| Refusal::Untrusted)?;
+        decode::<IgnoredAny>(token, &self.key, &validation).map_err(|error| {
+            match error.kind() {
+                // The header was read before, so this is of the claims, which are read behind the signature.
+                ErrorKind::Json(_) => Refusal::Malformed,
+                _ => Refusal::Untrusted,
+            }
+        })?;
+
+        if has_critical_extensions(token) {
+            return Err(Refusal::Critical);
+        }
+        let signed: Signed = insecure_decode_claims(token).map_err(|_| Refusal::Malformed)?;
+        let exp = time(&signed.exp.ok_or(Refusal::Endless)?)?;
+        if exp + LEEWAY <= now {
             return Err(Refusal::Expired);
         }
-        let from = claims.nbf.map(time).transpose()?;
-        if from.is_some_and(|from| from - LEEWAY > now) {
+        if exp - LEEWAY > now + LONGEST_LIFE {
+            return Err(Refusal::TooLong);
+        }
+        let nbf = signed.nbf.as_ref().map(time).transpose()?;
+        if nbf.is_some_and(|nbf| nbf - LEEWAY > now) {
             return Err(Refusal::Early);
         }
-        Ok(claims)
+        let user = match signed.user {
+            None => None,
+            Some(Value::String(user)) => Some(user),
+            Some(_) => return Err(Refusal::NoUser),
+        };
+        Ok(Claims {
+            iss: signed.iss,
+            user,
+        })
     }
 }
 
-/// Who a token says that it is of, which nobody has checked yet; nobody where it is no token.
+/// Reads who a token says that it is of, which nobody has checked yet; `None` if it is no token.
 #[must_use]
-pub fn unverified(token: &str) -> Option<Claims> {
-    let is_token = token.len() <= LONGEST_TOKEN && decode_header(token).is_ok();
-    is_token.then(|| insecure_decode_claims(token).ok())?
+pub fn unverified(token: &str) -> Option<Unverified> {
+    if token.len() > LONGEST_TOKEN || decode_header(token).is_err() {
+        return None;
+    }
+    // As raw values, since whatever is wrong with the others is told when the signature is right.
+    let claims: HashMap<String, Box<RawValue>> = insecure_decode_claims(token).ok()?;
+    let user = claims.get("user");
+    Some(Unverified {
+        iss: serde_json::from_str(claims.get("iss")?.get()).ok()?,
+        is_for_one_user: user.is_some_and(|user| user.get().starts_with('"')),
+    })
 }
 
-/// A time as tokens name it: seconds since the epoch, which need not be whole.
+/// True if the header of a token has `crit`, whatever its value.
+fn has_critical_extensions(token: &str) -> bool {
+    let header = token.split('.').next().unwrap_or_default();
+    let header = URL_SAFE_NO_PAD.decode(header).ok();
+    let header = header.and_then(|json| serde_json::from_slice::<Value>(&json).ok());
+    header.is_none_or(|header| header.get("crit").is_some())
+}
+
+/// Reads a time as tokens name it: seconds since the epoch, which need not be whole. Source: RFC 7519, section 2.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "a time out of range saturates and is refused"
 )]
-fn time(seconds: f64) -> Result<DateTime<Utc>, Refusal> {
+fn time(seconds: &Value) -> Result<DateTime<Utc>, Refusal> {
+    let seconds = seconds.as_f64().ok_or(Refusal::NoTime)?;
     // A century past the year 9000 is nobody's time, and leaves room for the leeway.
     let milliseconds = (seconds * 1000.0) as i64;
     DateTime::from_timestamp_millis(milliseconds.clamp(0, 220_000_000_000_000))
-        .ok_or(Refusal::Untrusted)
+        .ok_or(Refusal::NoTime)
 }
 
 #[cfg(test)]

@@ -115,30 +115,105 @@ impl FileType {
         &self.0
     }
 
-    /// The media type under which a file of this kind can be passed on; one that is not known is bytes and no more.
+    /// The media type under which a file of this kind can be passed on: that of bytes if the kind is not known.
     #[must_use]
     pub fn media_type(&self) -> &'static str {
         self.known()
-            .map_or("application/octet-stream", |(media_type, _)| media_type)
+            .map_or("application/octet-stream", |kind| kind.media_type)
     }
 
     /// What the name of such a file ends with, without the dot.
     #[must_use]
     pub fn extension(&self) -> &'static str {
-        self.known().map_or("bin", |(_, extension)| extension)
+        self.known().map_or("bin", |kind| kind.extension)
     }
 
-    fn known(&self) -> Option<(&'static str, &'static str)> {
-        Some(match self.0.to_ascii_uppercase().as_str() {
-            "JPG" | "JPEG" => ("image/jpeg", "jpg"),
-            "PNG" => ("image/png", "png"),
-            "GIF" => ("image/gif", "gif"),
-            "PDF" => ("application/pdf", "pdf"),
-            "TXT" => ("text/plain", "txt"),
-            _ => return None,
-        })
+    fn known(&self) -> Option<&'static Kind> {
+        let is_this = |word: &&str| word.eq_ignore_ascii_case(&self.0);
+        KINDS.iter().find(|kind| kind.words.iter().any(is_this))
     }
 }
+
+/// A kind of file that is passed on as what it is.
+struct Kind {
+    /// The Cloud's words for it, in capitals.
+    words: &'static [&'static str],
+    media_type: &'static str,
+    /// Without the dot.
+    extension: &'static str,
+}
+
+const fn kind(
+    words: &'static [&'static str],
+    media_type: &'static str,
+    extension: &'static str,
+) -> Kind {
+    Kind {
+        words,
+        media_type,
+        extension,
+    }
+}
+
+/// An allow-list of what agents send and phones open. Nothing that a browser would run may come in here, such as HTML, SVG, XML
+/// or scripts. Source of the media types: IANA's registry, and for BMP and WAV what browsers and messengers use.
+const KINDS: &[Kind] = &[
+    kind(&["JPG", "JPEG"], "image/jpeg", "jpg"),
+    kind(&["PNG"], "image/png", "png"),
+    kind(&["GIF"], "image/gif", "gif"),
+    kind(&["WEBP"], "image/webp", "webp"),
+    kind(&["HEIC"], "image/heic", "heic"),
+    kind(&["HEIF"], "image/heif", "heif"),
+    kind(&["BMP"], "image/bmp", "bmp"),
+    kind(&["TIF", "TIFF"], "image/tiff", "tiff"),
+    kind(&["PDF"], "application/pdf", "pdf"),
+    kind(&["DOC"], "application/msword", "doc"),
+    kind(
+        &["DOCX"],
+        "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+        "docx",
+    ),
+    kind(&["XLS"], "application/vnd.ms-excel", "xls"),
+    kind(
+        &["XLSX"],
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        "xlsx",
+    ),
+    kind(&["PPT"], "application/vnd.ms-powerpoint", "ppt"),
+    kind(
+        &["PPTX"],
+        "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+        "pptx",
+    ),
+    kind(&["ODT"], "application/vnd.oasis.opendocument.text", "odt"),
+    kind(
+        &["ODS"],
+        "application/vnd.oasis.opendocument.spreadsheet",
+        "ods",
+    ),
+    kind(
+        &["ODP"],
+        "application/vnd.oasis.opendocument.presentation",
+        "odp",
+    ),
+    kind(&["RTF"], "application/rtf", "rtf"),
+    kind(&["TXT"], "text/plain", "txt"),
+    kind(&["CSV"], "text/csv", "csv"),
+    kind(&["VCF"], "text/vcard", "vcf"),
+    kind(&["ICS"], "text/calendar", "ics"),
+    kind(&["ZIP"], "application/zip", "zip"),
+    kind(&["MP4"], "video/mp4", "mp4"),
+    kind(&["MOV"], "video/quicktime", "mov"),
+    kind(&["3GP", "3GPP"], "video/3gpp", "3gp"),
+    kind(&["WEBM"], "video/webm", "webm"),
+    kind(&["MP3"], "audio/mpeg", "mp3"),
+    kind(&["M4A"], "audio/mp4", "m4a"),
+    kind(&["AAC"], "audio/aac", "aac"),
+    kind(&["OGG"], "audio/ogg", "ogg"),
+    kind(&["OPUS"], "audio/ogg", "opus"),
+    kind(&["WAV"], "audio/wav", "wav"),
+    kind(&["AMR"], "audio/amr", "amr"),
+];
 
 impl From<ImageType> for FileType {
     fn from(kind: ImageType) -> Self {
@@ -202,7 +277,12 @@ mod tests {
             ("JPG", "image/jpeg", "jpg"),
             ("jpeg", "image/jpeg", "jpg"),
             ("PDF", "application/pdf", "pdf"),
+            ("Csv", "text/csv", "csv"),
+            ("mp4", "video/mp4", "mp4"),
             ("HTML", "application/octet-stream", "bin"),
+            ("", "application/octet-stream", "bin"),
+            (" PDF", "application/octet-stream", "bin"),
+            ("PDF\r\nX: y", "application/octet-stream", "bin"),
             ("../../x", "application/octet-stream", "bin"),
         ] {
             let kind = FileType::from(word.to_owned());
@@ -211,5 +291,38 @@ mod tests {
                 (media_type, extension)
             );
         }
+    }
+
+    #[test]
+    fn nothing_that_a_browser_would_run_has_a_media_type() {
+        for word in [
+            "HTML", "HTM", "XHTML", "XHT", "SHTML", "MHTML", "MHT", "SVG", "SVGZ", "XML", "XSL",
+            "XSLT", "JS", "MJS", "JSON", "CSS", "WASM", "SWF", "HTA", "EXE", "BAT", "SH", "PHP",
+            "EML", "DOCM", "XLSM", "PPTM",
+        ] {
+            for word in [word.to_owned(), word.to_lowercase()] {
+                let kind = FileType::from(word);
+                assert_eq!(kind.media_type(), "application/octet-stream", "{kind:?}");
+                assert_eq!(kind.extension(), "bin", "{kind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_documentation_lists_every_kind() {
+        let manual = include_str!("../../docs/files.md");
+
+        for kind in KINDS {
+            let words = kind.words.join("`, `");
+            let Kind {
+                media_type,
+                extension,
+                ..
+            } = kind;
+            let row = format!("| `{words}` | `{media_type}` | `.{extension}` |\n");
+            assert!(manual.contains(&row), "{row}");
+        }
+        let rows = manual.lines().filter(|line| line.starts_with("| `"));
+        assert_eq!(rows.count(), KINDS.len());
     }
 }

@@ -16,6 +16,7 @@ on_both_engines!(
     a_token_serves_as_well_as_a_key,
     a_channel_may_have_tokens_of_any_algorithm_and_no_key,
     a_token_that_is_not_the_channels_is_refused,
+    a_token_with_the_right_signature_is_told_why_it_is_refused,
     a_token_for_one_user_opens_that_users_paths_alone,
     a_token_for_one_user_shows_that_users_events_alone,
     too_many_requests_are_refused_until_a_moment_later,
@@ -23,8 +24,10 @@ on_both_engines!(
     a_page_reads_with_a_token_of_one_user_alone,
 );
 
-const SECRET: &str = "a shared secret of at least 32 bytes";
-const FORMER: &str = "the secret that was shared before it";
+const SECRET: &str = "a-shared-secret-of-at-least-32-bytes";
+const FORMER: &str = "the-secret-that-was-shared-before-it";
+const OTHER: &str = "another-secret-of-at-least-32-bytes";
+const UNKNOWN: &str = "No channel has this API key, and it is no token of one.";
 const ORIGIN: &str = "https://shop.example.com";
 
 /// A service whose channel `sms` has these lines more.
@@ -50,8 +53,12 @@ fn bearing(app: &TestApp, secret: &str, mut claims: Value) -> Channel {
     if claims.get("exp").is_none() {
         claims["exp"] = exp.into();
     }
+    app.sms.with_key(&hs256(secret, &claims))
+}
+
+fn hs256(secret: &str, claims: &Value) -> String {
     let key = EncodingKey::from_secret(secret.as_bytes());
-    app.sms.with_key(&signed(Algorithm::HS256, &key, &claims))
+    signed(Algorithm::HS256, &key, claims)
 }
 
 async fn a_token_serves_as_well_as_a_key(engine: Engine) {
@@ -115,42 +122,83 @@ async fn a_channel_may_have_tokens_of_any_algorithm_and_no_key(engine: Engine) {
 
 async fn a_token_that_is_not_the_channels_is_refused(engine: Engine) {
     let app = with_tokens(engine).await;
-    let detail = async |channel: Channel| {
-        let reply = channel.get("/v1/events").await;
-        assert_eq!(reply.headers["www-authenticate"], "Bearer");
-        let problem = reply.expect_problem(401, "unauthorized");
-        problem["detail"].as_str().unwrap().to_owned()
-    };
-    let unknown = "No channel has this API key, and it is no token of one.";
 
     for (secret, claims) in [
-        (
-            "another secret of at least 32 bytes.",
-            json!({"iss": "sms"}),
-        ),
+        (OTHER, json!({"iss": "sms"})),
         // This channel has a key and no tokens.
         (SECRET, json!({"iss": "app"})),
         (SECRET, json!({"iss": "nobody"})),
         (SECRET, json!({"sub": "sms"})),
-        (SECRET, json!({"iss": "sms", "exp": "never"})),
     ] {
-        assert_eq!(detail(bearing(&app, secret, claims)).await, unknown);
+        let reply = bearing(&app, secret, claims).get("/v1/events").await;
+
+        assert_eq!(reply.headers["www-authenticate"], "Bearer");
+        let problem = reply.expect_problem(401, "unauthorized");
+        assert_eq!(problem["detail"], UNKNOWN);
     }
-    let past = json!({"iss": "sms", "exp": 1_700_000_000});
-    let expired = detail(bearing(&app, FORMER, past)).await;
-    assert_eq!(expired, "The token has expired.");
-    let future = (app.cloud.clock.now() + TimeDelta::minutes(2)).timestamp();
-    let future = json!({"iss": "sms", "nbf": future});
-    let early = detail(bearing(&app, SECRET, future)).await;
-    assert_eq!(early, "The token is not valid yet.");
-    for user in [".", ".."] {
-        let nobody = json!({"iss": "sms", "user": user});
-        let nobody = detail(bearing(&app, SECRET, nobody)).await;
-        assert_eq!(nobody, "The token's user is no user id.");
+    assert!(app.cloud.sandbox.requests().is_empty());
+}
+
+async fn a_token_with_the_right_signature_is_told_why_it_is_refused(engine: Engine) {
+    let app = with_tokens(engine).await;
+    let now = app.cloud.clock.now();
+    let in_two_minutes = (now + TimeDelta::minutes(2)).timestamp();
+    let in_two_years = (now + TimeDelta::days(2 * 366)).timestamp();
+    let no_user = "The token's user is no user id: expected a string of 1 to 256 bytes without control characters, neither . nor .., or no user.";
+    let too_long = "The token's exp is more than a year ahead. It counts in seconds; this may be milliseconds.";
+    let no_time = "The token's exp and nbf have to be numbers: seconds since 1970.";
+    let early = "The token is not valid yet: its nbf, in seconds since 1970, has not come.";
+
+    for (claims, expected) in [
+        (json!({}), "The token has no exp."),
+        (json!({"exp": "never"}), no_time),
+        (json!({"exp": null}), no_time),
+        (json!({"exp": in_two_minutes, "nbf": "now"}), no_time),
+        (json!({"exp": 1_700_000_000}), "The token has expired."),
+        (json!({"exp": in_two_years}), too_long),
+        // An hour ago, in milliseconds.
+        (
+            json!({"exp": (now - TimeDelta::hours(1)).timestamp_millis()}),
+            too_long,
+        ),
+        (json!({"exp": in_two_minutes, "nbf": in_two_minutes}), early),
+        (json!({"exp": in_two_minutes, "user": "a\u{0}"}), no_user),
+        (json!({"exp": in_two_minutes, "user": "."}), no_user),
+        (json!({"exp": in_two_minutes, "user": ".."}), no_user),
+        (json!({"exp": in_two_minutes, "user": ""}), no_user),
+        (json!({"exp": in_two_minutes, "user": null}), no_user),
+        (json!({"exp": in_two_minutes, "user": 5}), no_user),
+    ] {
+        let mut claims = claims;
+        claims["iss"] = "sms".into();
+        // The first or the second of the channel's keys, and one that it does not have.
+        for (secret, expected) in [(SECRET, expected), (FORMER, expected), (OTHER, UNKNOWN)] {
+            let token = app.sms.with_key(&hs256(secret, &claims));
+
+            let problem = token.get("/v1/events").await;
+
+            let problem = problem.expect_problem(401, "unauthorized");
+            assert_eq!(problem["detail"], expected, "{claims}");
+        }
     }
-    let nobody = json!({"iss": "sms", "user": "a\u{0}"});
-    let nobody = detail(bearing(&app, SECRET, nobody)).await;
-    assert_eq!(nobody, "The token's user is no user id.");
+    let critical = Header {
+        crit: Some(vec!["x-bind".to_owned()]),
+        ..Header::new(Algorithm::HS256)
+    };
+    let claims = json!({"iss": "sms", "exp": in_two_minutes});
+    for (secret, expected) in [
+        (
+            SECRET,
+            "The token's header has crit, and none of its extensions is understood.",
+        ),
+        (OTHER, UNKNOWN),
+    ] {
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        let token = encode(&critical, &claims, &key).unwrap();
+        let refused = app.sms.with_key(&token).get("/v1/users/ada").await;
+        let problem = refused.expect_problem(401, "unauthorized");
+        assert_eq!(problem["detail"], expected);
+    }
     assert!(app.cloud.sandbox.requests().is_empty());
 }
 

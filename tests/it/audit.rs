@@ -23,7 +23,7 @@ on_both_engines!(
     commands_are_recorded_and_shown,
 );
 
-const SECRET: &str = "a shared secret of at least 32 bytes";
+const SECRET: &str = "a-shared-secret-of-at-least-32-bytes";
 
 /// The first digits of what `printf key-of-sms | sha256sum` prints.
 const DIGITS_OF_SMS: &str = "key:ad609cca";

@@ -108,7 +108,7 @@ async fn a_wrong_file_is_told_by_its_name_the_key_and_what_was_expected() {
         (
             "ap1key",
             "s3cret key",
-            "channels[0].api_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits",
+            "channels[0].api_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits, without white space before or within it",
         ),
         (
             "whsec_",
@@ -145,7 +145,7 @@ async fn a_wrong_variable_is_told_by_its_name() {
         (
             "BRIDGE_CHANNELS__0__API_KEYS",
             "s3cret key",
-            "BRIDGE_CHANNELS__0__API_KEYS: channels[0].api_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits",
+            "BRIDGE_CHANNELS__0__API_KEYS: channels[0].api_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits, without white space before or within it",
         ),
         (
             "BRIDGE_ACCOUNTS__7__CLIENT_SECRET",
@@ -163,6 +163,44 @@ async fn a_wrong_variable_is_told_by_its_name() {
 
         assert_refused(&run(command).await, complaint);
     }
+}
+
+#[tokio::test]
+async fn a_secret_with_white_space_within_is_told_by_its_key_and_not_shown() {
+    for (part, key, what) in [
+        (
+            "cl1entsecret",
+            "accounts[0].client_secret",
+            "a client secret",
+        ),
+        (
+            "whsec_AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD",
+            "channels[0].callback_secret",
+            "whsec_ and the base64 of 24 to 64 bytes",
+        ),
+    ] {
+        let (_folder, mut command) = configured("serve", &SOUND.replace(part, "${SECRET}"));
+        // Two secrets on two lines, each as it would be taken by itself.
+        command.env("SECRET", format!("{part}\n{part}\n"));
+
+        let ended = run(command).await;
+
+        let expected = format!("{key}: expected {what}, without white space before or within it");
+        assert_refused(&ended, &format!("bridge.toml: {expected}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_break_at_the_end_of_a_secret_is_no_part_of_it() {
+    let text = SOUND.replace("cl1entsecret", "${SECRET}");
+    let (_folder, mut command) = configured("serve", &text.replace("ap1key", "${KEY}"));
+    command
+        .env("SECRET", "cl1entsecret\n")
+        .env("KEY", "ap1key\r\n");
+
+    let line = serving(command).await;
+
+    assert!(line.contains("accounts=1 channels=1"), "{line}");
 }
 
 #[tokio::test]

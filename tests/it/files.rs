@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use image::{ImageFormat, Rgb, RgbImage};
+use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use liveperson_bridge::sandbox::{Answer, Fault, Operation, RecordedRequest, Reply as Answered};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
@@ -15,12 +15,14 @@ use crate::support::configuration::{APP_KEY, SMS_KEY, WEB_KEY, WHATSAPP_KEY};
 use crate::support::connection::Connection;
 use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
+use crate::support::pictures::{Colours, Jpeg};
 
 on_both_engines!(
     a_file_is_announced_stored_and_published,
     a_file_opens_a_conversation_by_the_channels_defaults,
     a_caption_goes_along_wherever_it_stands_in_the_form,
     a_gif_that_no_preview_can_be_made_of_goes_without_one,
+    photos_of_todays_phones_and_long_screenshots_have_a_preview,
     the_first_bytes_tell_the_kind_and_nothing_else_does,
     a_kind_that_the_account_does_not_take_is_refused,
     a_file_may_have_as_many_bytes_as_the_account_says,
@@ -34,6 +36,7 @@ on_both_engines!(
     a_closed_conversation_is_replaced_and_the_file_sent_there,
     a_conversation_that_closes_during_the_upload_is_replaced_as_well,
     a_file_is_fetched_as_it_was_sent,
+    a_file_of_an_agent_is_fetched_under_the_media_type_of_its_kind,
     a_file_is_fetched_after_the_conversation_has_ended,
     a_download_url_that_expired_is_asked_for_anew_once,
     a_refused_consumer_token_does_not_keep_a_file_from_its_user,
@@ -204,6 +207,43 @@ async fn a_gif_that_no_preview_can_be_made_of_goes_without_one(engine: Engine) {
     let event = only(published(&app.cloud));
     assert_eq!(event["message"]["fileType"], "GIF");
     assert_eq!(event["message"].get("preview"), None);
+}
+
+async fn photos_of_todays_phones_and_long_screenshots_have_a_preview(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let grey = |width, height| {
+        let mut bytes = Cursor::new(Vec::new());
+        let picture = GrayImage::from_pixel(width, height, Luma([128]));
+        picture.write_to(&mut bytes, ImageFormat::Png).unwrap();
+        bytes.into_inner()
+    };
+    let photo = |width, height, is_progressive, colours| {
+        let jpeg = Jpeg {
+            width,
+            height,
+            is_progressive,
+            colours,
+            restarts: 0,
+            brightness: |_, _| 128,
+        };
+        jpeg.write()
+    };
+
+    for file in [
+        grey(5712, 4284),
+        grey(1170, 16_000),
+        photo(5712, 4284, false, Colours::Quarter),
+        photo(5712, 4284, true, Colours::Full),
+        photo(8064, 6048, false, Colours::Grey),
+        photo(8064, 6048, false, Colours::Quarter),
+        photo(8064, 6048, true, Colours::Full),
+    ] {
+        app.sms.send_file("ada", &file).await.expect(201);
+
+        let event = published(&app.cloud).pop().unwrap();
+        let preview = event["message"]["preview"].as_str().unwrap();
+        assert!(preview.starts_with("data:image/jpeg;base64,") && preview.len() < 30_000);
+    }
 }
 
 async fn the_first_bytes_tell_the_kind_and_nothing_else_does(engine: Engine) {
@@ -636,6 +676,55 @@ async fn a_file_is_fetched_as_it_was_sent(engine: Engine) {
             download_urls(&app.cloud)[0]["body"],
             json!({"relativePath": download.path})
         );
+    }
+}
+
+async fn a_file_of_an_agent_is_fetched_under_the_media_type_of_its_kind(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.hear_the_cloud();
+    let sent = app.sms.say("ada", "hello").await.expect(201);
+    let conversation = sent["conversation_id"].as_str().unwrap();
+    let office = |name: &str| format!("application/vnd.openxmlformats-officedocument.{name}");
+    let kinds = [
+        ("DOCX", office("wordprocessingml.document"), "docx"),
+        ("XLSX", office("spreadsheetml.sheet"), "xlsx"),
+        ("PPTX", office("presentationml.presentation"), "pptx"),
+        ("PDF", "application/pdf".to_owned(), "pdf"),
+        ("MP4", "video/mp4".to_owned(), "mp4"),
+        ("MP3", "audio/mpeg".to_owned(), "mp3"),
+        ("OGG", "audio/ogg".to_owned(), "ogg"),
+        ("WEBP", "image/webp".to_owned(), "webp"),
+        ("CSV", "text/csv".to_owned(), "csv"),
+        // What a browser might run is bytes and no more, and so is what nobody knows.
+        ("HTML", "application/octet-stream".to_owned(), "bin"),
+        ("SVG", "application/octet-stream".to_owned(), "bin"),
+        ("XYZ", "application/octet-stream".to_owned(), "bin"),
+    ];
+    for (kind, ..) in &kinds {
+        let action = json!({"type": "file", "content": "UEsDBA==", "file_type": kind});
+        let action = serde_json::from_value(action).unwrap();
+        app.cloud.sandbox.act(conversation, action).unwrap();
+    }
+    let files = eventually("all files are told", async || {
+        let mut told = app.logged("sms").await;
+        told.retain(|event| event["type"] == "message.created");
+        (told.len() == kinds.len()).then_some(told)
+    })
+    .await;
+
+    for ((kind, media_type, extension), event) in kinds.iter().zip(files) {
+        let file = &event["data"]["file"];
+        let id = file["id"].as_str().unwrap();
+        let fetched = fetch(&app, &format!("{FILES}/{id}")).await;
+
+        assert_eq!(file["file_type"], *kind);
+        assert_eq!(fetched.content, b"PK\x03\x04");
+        assert_eq!(fetched.headers["content-type"], media_type, "{kind}");
+        assert_eq!(
+            fetched.headers["content-disposition"],
+            format!("attachment; filename=\"{id}.{extension}\"")
+        );
+        assert_eq!(fetched.headers["x-content-type-options"], "nosniff");
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod demo;
 pub(crate) mod events;
 pub(crate) mod nginx;
 pub(crate) mod patience;
+pub(crate) mod pictures;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod receiver;

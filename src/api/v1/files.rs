@@ -57,8 +57,8 @@ pub(super) async fn send(
     params(User, File),
     responses((
         status = 200,
-        description = "The bytes, as they arrive from the Cloud. The media type is the file's where it is known, such as \
-                       `image/jpeg`, and `application/octet-stream` where it is not",
+        description = "The bytes, as they arrive from the Cloud. The media type is that of the file's kind, such as \
+                       `image/jpeg` or `video/mp4`, and `application/octet-stream` where the kind is not known",
         body = inline(Binary),
         content_type = "*/*",
         headers(

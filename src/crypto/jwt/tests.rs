@@ -1,5 +1,6 @@
 use jsonwebtoken::{EncodingKey, Header, encode};
-use serde_json::{Value, json};
+use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 
@@ -88,9 +89,6 @@ fn a_public_key_is_never_taken_for_a_shared_secret() {
 
 #[test]
 fn a_token_without_a_signature_is_refused() {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
     let signed = token(
         JwtAlgorithm::Hs256,
         SECRET,
@@ -108,21 +106,50 @@ fn a_token_without_a_signature_is_refused() {
     assert_eq!(secret().verify(&altered, now()), Err(Refusal::Untrusted));
 }
 
+/// A token with the right signature over this header and these claims, as they are written.
+fn signed(header: &str, claims: &str) -> String {
+    let parts = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
+    let message = parts.join(".");
+    let key = signer(JwtAlgorithm::Hs256, SECRET);
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256);
+    format!("{message}.{}", signature.unwrap())
+}
+
 #[test]
 fn a_token_is_valid_in_its_time_within_a_minute() {
     let at = |exp: Value| json!({"iss": "sms", "exp": exp});
+    let year = 366 * 24 * 60 * 60;
 
     for (claims, expected) in [
         (at(json!(1_799_999_940)), Refusal::Expired),
+        (at(json!(1_799_999_940.0)), Refusal::Expired),
         (at(json!(0)), Refusal::Expired),
         (at(json!(-1)), Refusal::Expired),
-        (at(json!("tomorrow")), Refusal::Untrusted),
-        (at(json!(null)), Refusal::Untrusted),
-        (json!({"iss": "sms"}), Refusal::Untrusted),
-        (json!({"exp": 1_800_000_060}), Refusal::Untrusted),
+        (at(json!("tomorrow")), Refusal::NoTime),
+        (at(json!("1800000060")), Refusal::NoTime),
+        (at(json!(null)), Refusal::NoTime),
+        (at(json!(true)), Refusal::NoTime),
+        (at(json!([1_800_000_060])), Refusal::Malformed),
+        (json!({"iss": "sms"}), Refusal::Endless),
+        (at(json!(1_800_000_061 + year)), Refusal::TooLong),
+        (at(json!(1_800_000_060_000_u64)), Refusal::TooLong),
+        (at(json!(u64::MAX)), Refusal::TooLong),
+        (at(json!(1e300)), Refusal::TooLong),
         (
             json!({"iss": "sms", "exp": 1_800_000_300, "nbf": 1_800_000_061}),
             Refusal::Early,
+        ),
+        (
+            json!({"iss": "sms", "exp": 1_800_000_300, "nbf": 1_800_000_000_000_u64}),
+            Refusal::Early,
+        ),
+        (
+            json!({"iss": "sms", "exp": 1_800_000_300, "nbf": "now"}),
+            Refusal::NoTime,
+        ),
+        (
+            json!({"iss": "sms", "exp": 1_800_000_300, "nbf": null}),
+            Refusal::NoTime,
         ),
     ] {
         assert_eq!(refusal(&claims), expected, "{claims}");
@@ -130,11 +157,89 @@ fn a_token_is_valid_in_its_time_within_a_minute() {
     for claims in [
         at(json!(1_799_999_941)),
         at(json!(1_799_999_940.5)),
-        at(json!(1e300)),
+        at(json!(1_800_000_060 + year)),
         json!({"iss": "sms", "exp": 1_800_000_300, "nbf": 1_800_000_060, "aud": "anybody"}),
     ] {
         let token = token(JwtAlgorithm::Hs256, SECRET, &claims);
         assert!(secret().verify(&token, now()).is_ok(), "{claims}");
+    }
+}
+
+#[test]
+fn the_user_of_a_token_is_a_string_or_left_out() {
+    let of = |user: Value| json!({"iss": "sms", "exp": 1_800_000_060, "user": user});
+
+    for user in [
+        json!(null),
+        json!(5),
+        json!(true),
+        json!(["ada"]),
+        json!({}),
+    ] {
+        assert_eq!(refusal(&of(user.clone())), Refusal::NoUser, "{user}");
+    }
+    let token = token(JwtAlgorithm::Hs256, SECRET, &of(json!("ada")));
+    let claims = secret().verify(&token, now()).unwrap();
+    assert_eq!(claims.user.as_deref(), Some("ada"));
+}
+
+#[test]
+fn a_token_with_critical_extensions_is_refused() {
+    let claims = r#"{"iss": "sms", "exp": 1800000060}"#;
+
+    for header in [
+        r#"{"alg": "HS256", "crit": ["x-bind"], "x-bind": "abc"}"#,
+        r#"{"alg": "HS256", "crit": ["b64"], "b64": false}"#,
+        r#"{"alg": "HS256", "crit": []}"#,
+        r#"{"alg": "HS256", "crit": null}"#,
+    ] {
+        let verified = secret().verify(&signed(header, claims), now());
+        assert_eq!(verified, Err(Refusal::Critical), "{header}");
+    }
+    let usual = r#"{"alg": "HS256", "typ": "JWT", "kid": "1", "x-bind": "abc"}"#;
+    assert!(secret().verify(&signed(usual, claims), now()).is_ok());
+}
+
+#[test]
+fn claims_that_are_ambiguous_or_no_claims_are_refused() {
+    let header = r#"{"alg": "HS256"}"#;
+
+    for claims in [
+        r#"{"iss": "sms", "exp": 1800000060, "user": "ada", "user": "bob"}"#,
+        r#"{"iss": "sms", "exp": 1800000060, "exp": 1800000061}"#,
+        r#"{"iss": "sms", "iss": "app", "exp": 1800000060}"#,
+        r#"{"iss": "sms", "exp": 1e400}"#,
+        r#"{"exp": 1800000060}"#,
+        r#"{"iss": 5, "exp": 1800000060}"#,
+        r#"["sms", "ada", 1800000060]"#,
+        "5",
+    ] {
+        let verified = secret().verify(&signed(header, claims), now());
+        let is_refused = matches!(verified, Err(Refusal::Malformed | Refusal::Untrusted));
+        assert!(is_refused, "{claims}: {verified:?}");
+    }
+}
+
+#[test]
+fn nothing_is_told_of_a_token_that_another_signed() {
+    let other = "another secret of at least 32 bytes";
+    for claims in [
+        json!({"iss": "sms"}),
+        json!({"iss": "sms", "exp": 1}),
+        json!({"iss": "sms", "exp": 1e300, "user": null}),
+    ] {
+        let token = token(JwtAlgorithm::Hs256, other, &claims);
+        assert_eq!(secret().verify(&token, now()), Err(Refusal::Untrusted));
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_refused_without_a_panic(header in any::<String>(), claims in any::<String>(), text in any::<String>()) {
+        for token in [signed(&header, &claims), signed(r#"{"alg": "HS256"}"#, &claims), text] {
+            let _claims = unverified(&token);
+            prop_assert!(secret().verify(&token, now()).is_err());
+        }
     }
 }
 
@@ -163,7 +268,11 @@ fn who_a_token_is_of_can_be_seen_before_it_is_checked() {
         &json!({"iss": "sms", "exp": 1}),
     );
 
-    assert_eq!(unverified(&token).unwrap().iss, "sms");
+    let claims = unverified(&token).unwrap();
+    assert_eq!(
+        (claims.iss.as_str(), claims.is_for_one_user),
+        ("sms", false)
+    );
     for none in ["", "a.b.c", "a key", &"x".repeat(5000)] {
         assert_eq!(unverified(none), None);
     }

@@ -1,0 +1,26 @@
+//! Whatever stands in a file that begins as a picture does: making a preview ends, in bounded memory and without a panic, and what is
+//! made is small enough to be sent.
+//!
+//! The input is a JPEG, a PNG or a GIF.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use liveperson_bridge::media::Previews;
+use liveperson_bridge::types::file::ImageType;
+use tokio::runtime::{Builder, Runtime};
+
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_current_thread().enable_time().build().unwrap());
+
+fuzz_target!(|input: &[u8]| {
+    let Some(kind) = ImageType::of(input) else {
+        return;
+    };
+    let content = input.to_vec().into();
+    if let Some(preview) = RUNTIME.block_on(Previews::default().make(kind, content)) {
+        assert!(preview.len() < 30_000);
+    }
+});

@@ -1,0 +1,92 @@
+//! JPEGs: small ones are decoded as they are, large ones at an eighth of their size.
+//!
+//! A JPEG holds each 8 by 8 pixels as a mean (the DC coefficient) and 63 details (AC), so at an eighth of the size the means are all
+//! that shows. Of a picture with some 1600 pixels or more to a side they alone are decoded ([`means`]), which makes a picture of 200
+//! pixels or more. That takes 2 bytes for each 64 pixels of a component, 8 MiB at most, whatever kind of JPEG it is.
+//!
+//! The decoder of the means is our own, because no maintained crate decodes a JPEG at a reduced size in bounded memory: zune-jpeg
+//! makes the whole picture, and jpeg-decoder, which is in maintenance alone, holds all details of a progressive one (280 MiB for
+//! 48 megapixels) and passes those of others to threads through queues without a bound.
+
+mod huffman;
+mod means;
+mod segments;
+
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageFormat, ImageReader};
+
+use super::reduction::{BOX, Every, Reduction};
+use super::{Error, upright};
+use means::Means;
+use segments::{Segment, Segments, marker};
+
+/// 100 scans: encoders make about ten, and each goes over the whole picture.
+const MAX_SCANS: usize = 100;
+
+/// A JPEG of which the head has been read.
+pub(super) struct Jpeg<'a> {
+    segments: Segments<'a>,
+    content: &'a [u8],
+    width: u32,
+    height: u32,
+}
+
+impl<'a> Jpeg<'a> {
+    /// Reads the size of the picture.
+    pub(super) fn open(content: &'a [u8]) -> Result<Self, Error> {
+        let segments = Segments::of(content).ok_or(Error::Unreadable)?;
+        let frame = segments.clone().find(Segment::is_frame);
+        let payload = frame.ok_or(Error::Unreadable)?.payload;
+        let &[_, y1, y2, x1, x2, ..] = payload else {
+            return Err(Error::Unreadable);
+        };
+        let width = u16::from_be_bytes([x1, x2]);
+        let height = u16::from_be_bytes([y1, y2]);
+        if width == 0 || height == 0 {
+            return Err(Error::Unreadable);
+        }
+        Ok(Self {
+            segments,
+            content,
+            width: width.into(),
+            height: height.into(),
+        })
+    }
+
+    /// Width and height in pixels.
+    pub(super) fn size(&self) -> (u32, u32) {
+        (self.width, self.height)
+    }
+
+    /// Decodes the picture to a small one.
+    pub(super) fn shrink(self) -> Result<DynamicImage, Error> {
+        let exif = self.segments.clone().find_map(Segment::exif);
+        let is_large = self.width.max(self.height).div_ceil(8) >= BOX;
+        let image = if is_large {
+            Means::decode(self.segments)?.shrink()
+        } else {
+            self.decode_in_full()?
+        };
+        Ok(upright(image, exif))
+    }
+
+    fn decode_in_full(self) -> Result<image::RgbImage, Error> {
+        let scans = self
+            .segments
+            .filter(|segment| segment.marker == marker::SCAN);
+        let scans = scans.count();
+        if scans > MAX_SCANS {
+            return Err(Error::Slow { scans });
+        }
+        let content = Cursor::new(self.content);
+        let image = ImageReader::with_format(content, ImageFormat::Jpeg).decode();
+        let image = image.map_err(Error::Jpeg)?.into_rgb8();
+        let mut reduction = Reduction::new(image.width(), image.height());
+        for (row, pixels) in (0..).zip(image.rows()) {
+            let pixels = pixels.map(|image::Rgb([r, g, b])| [*r, *g, *b, u8::MAX]);
+            reduction.add(row, Every::ONE, pixels);
+        }
+        Ok(reduction.finish())
+    }
+}

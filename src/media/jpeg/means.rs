@@ -1,0 +1,490 @@
+//! The means of the blocks of a JPEG, which are the picture at an eighth of its size.
+//!
+//! Codes of details are read and passed over in a picture whose pixels come one after the other, and in a progressive one not even
+//! read, since they come in scans of their own. So the time depends on the length of the data, not on what it says of itself. Where
+//! data is missing, the picture is grey; where a code is none, there is no picture. Source: ITU-T T.81.
+
+use image::RgbImage;
+
+use super::huffman::{Bits, Table};
+use super::segments::{Segment, Segments, marker};
+use crate::media::Error;
+use crate::media::reduction::{Every, Reduction, Rgba};
+
+/// 11 bits: a difference of means of 8 bits has no more. Source: ITU-T T.81, table F.1.
+const MAX_DIFFERENCE_BITS: u8 = 11;
+
+/// The means of all blocks.
+pub(super) struct Means {
+    frame: Frame,
+    colours: Colours,
+}
+
+/// The words of a picture's components.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Colours {
+    Grey,
+    YCbCr,
+    Rgb,
+    /// Inverted, as all programs have written it since Adobe's did.
+    Cmyk,
+    /// The same, with the first three as `YCbCr`.
+    Ycck,
+}
+
+/// The head of a picture, and what has been decoded of it.
+struct Frame {
+    /// The size in pixels.
+    width: u32,
+    height: u32,
+    is_progressive: bool,
+    /// The largest factors of sampling.
+    across: u32,
+    down: u32,
+    components: Vec<Component>,
+}
+
+/// One component, such as the brightness.
+struct Component {
+    id: u8,
+    /// The factors of sampling: blocks in a unit.
+    across: u32,
+    down: u32,
+    /// The place of its quantization table.
+    table: usize,
+    /// What a mean is multiplied with; `None` before its first scan.
+    step: Option<i32>,
+    /// Blocks across and down which belong to the picture.
+    columns: u32,
+    lines: u32,
+    /// The mean of each block, row by row, each of which has this many. There are more of both than belong to the picture.
+    means: Vec<i16>,
+    stride: usize,
+}
+
+/// What the segments between two scans say.
+#[derive(Default)]
+struct Tables {
+    means: [Option<Table>; 4],
+    details: [Option<Table>; 4],
+    /// The first step of each quantization table.
+    steps: [Option<i32>; 4],
+    /// Units between two restarts; 0 for none.
+    restarts: u32,
+    is_jfif: bool,
+    /// What Adobe's segment says of the colours.
+    adobe: Option<u8>,
+}
+
+impl Means {
+    /// Decodes the means of a JPEG.
+    pub(super) fn decode(segments: Segments<'_>) -> Result<Self, Error> {
+        let mut tables = Tables::default();
+        let mut frame: Option<Frame> = None;
+        for segment in segments {
+            match (segment.marker, &mut frame) {
+                (marker::SCAN, Some(frame)) => {
+                    if let Some(scan) = Scan::read(&segment, frame, &tables)? {
+                        scan.decode(frame, tables.restarts)?;
+                    }
+                }
+                (_, None) if segment.is_frame() => frame = Some(Frame::read(&segment)?),
+                _ => tables.note(&segment).ok_or(Error::Unreadable)?,
+            }
+        }
+        let frame = frame.ok_or(Error::Unreadable)?;
+        if frame
+            .components
+            .iter()
+            .all(|component| component.step.is_none())
+        {
+            return Err(Error::Unreadable);
+        }
+        Ok(Self {
+            colours: tables.colours(&frame.components)?,
+            frame,
+        })
+    }
+
+    /// Makes the small picture.
+    pub(super) fn shrink(self) -> RgbImage {
+        let frame = &self.frame;
+        let (width, height) = (frame.width.div_ceil(8), frame.height.div_ceil(8));
+        let mut reduction = Reduction::new(width, height);
+        for y in 0..height {
+            let pixels = (0..width).map(|x| {
+                let mut values = [0; 4];
+                for (value, component) in values.iter_mut().zip(&frame.components) {
+                    let column = x * component.across / frame.across;
+                    *value = component.value(column, y * component.down / frame.down);
+                }
+                self.colours.of(values)
+            });
+            reduction.add(y, Every::ONE, pixels);
+        }
+        reduction.finish()
+    }
+}
+
+impl Frame {
+    fn read(segment: &Segment<'_>) -> Result<Self, Error> {
+        let &[8, y1, y2, x1, x2, count, ref components @ ..] = segment.payload else {
+            return Err(Error::Unreadable);
+        };
+        let (components, _) = components.as_chunks();
+        let components = components.get(..count.into()).ok_or(Error::Unreadable)?;
+        let components: Vec<_> = components
+            .iter()
+            .map(|words| Component::read(*words))
+            .collect();
+        let most = |factor: fn(&Component) -> u32| components.iter().map(factor).max();
+        let across = most(|component| component.across).unwrap_or(0);
+        let down = most(|component| component.down).unwrap_or(0);
+        let are_right = components.iter().all(|component| {
+            (1..=4).contains(&component.across) && (1..=4).contains(&component.down)
+        });
+        let mut frame = Self {
+            width: u16::from_be_bytes([x1, x2]).into(),
+            height: u16::from_be_bytes([y1, y2]).into(),
+            is_progressive: segment.marker == marker::PROGRESSIVE,
+            across,
+            down,
+            components,
+        };
+        if frame.width == 0 || frame.height == 0 || !matches!(count, 1 | 3 | 4) || !are_right {
+            return Err(Error::Unreadable);
+        }
+        let (columns, rows) = frame.units();
+        for component in &mut frame.components {
+            let part =
+                |side: u32, factor: u32, most: u32| (side * factor).div_ceil(most).div_ceil(8);
+            component.columns = part(frame.width, component.across, across);
+            component.lines = part(frame.height, component.down, down);
+            component.stride = (columns * component.across) as usize;
+            component.means = vec![0; component.stride * (rows * component.down) as usize];
+        }
+        Ok(frame)
+    }
+
+    /// Units across and down, each of which has as many blocks of each component as its factors say.
+    fn units(&self) -> (u32, u32) {
+        let (across, down) = (8 * self.across, 8 * self.down);
+        (self.width.div_ceil(across), self.height.div_ceil(down))
+    }
+}
+
+impl Component {
+    /// Reads what the head says of a component, which is without blocks yet.
+    fn read([id, factors, table]: [u8; 3]) -> Self {
+        Self {
+            id,
+            across: u32::from(factors >> 4),
+            down: u32::from(factors & 0xf),
+            table: table.into(),
+            step: None,
+            columns: 0,
+            lines: 0,
+            means: vec![],
+            stride: 0,
+        }
+    }
+
+    /// The value of a block, 0 to 255.
+    fn value(&self, column: u32, line: u32) -> u8 {
+        let mean = self
+            .means
+            .get(line as usize * self.stride + column as usize);
+        let mean = i32::from(mean.copied().unwrap_or(0)) * self.step.unwrap_or(0);
+        // A mean is stored as eight times what it differs from the middle.
+        clamped(((mean + 4) >> 3) + 128)
+    }
+}
+
+fn clamped(value: i32) -> u8 {
+    u8::try_from(value.clamp(0, 255)).unwrap_or(u8::MAX)
+}
+
+impl Tables {
+    /// Takes in what a segment says; `None` if it is malformed.
+    fn note(&mut self, segment: &Segment<'_>) -> Option<()> {
+        let payload = segment.payload;
+        match segment.marker {
+            marker::HUFFMAN => self.note_codes(payload)?,
+            marker::QUANTIZATION => self.note_steps(payload)?,
+            marker::RESTARTS => {
+                self.restarts = u16::from_be_bytes(*payload.first_chunk()?).into();
+            }
+            marker::JFIF => self.is_jfif |= payload.starts_with(b"JFIF\0"),
+            // A version and flags stand before the colours.
+            marker::ADOBE if payload.starts_with(b"Adobe") => self.adobe = payload.get(11).copied(),
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn note_codes(&mut self, mut rest: &[u8]) -> Option<()> {
+        while let Some((class_and_place, behind)) = rest.split_first() {
+            let (counts, behind) = behind.split_first_chunk()?;
+            let count = counts.iter().map(|count| usize::from(*count)).sum();
+            let (symbols, behind) = behind.split_at_checked(count)?;
+            let tables = match class_and_place >> 4 {
+                0 => &mut self.means,
+                1 => &mut self.details,
+                _ => return None,
+            };
+            *tables.get_mut(usize::from(class_and_place & 0xf))? =
+                Some(Table::new(counts, symbols)?);
+            rest = behind;
+        }
+        Some(())
+    }
+
+    fn note_steps(&mut self, mut rest: &[u8]) -> Option<()> {
+        while let Some((width_and_place, behind)) = rest.split_first() {
+            let (step, length) = match width_and_place >> 4 {
+                0 => (i32::from(*behind.first()?), 64),
+                1 => (i32::from(u16::from_be_bytes(*behind.first_chunk()?)), 128),
+                _ => return None,
+            };
+            *self.steps.get_mut(usize::from(width_and_place & 0xf))? = Some(step);
+            rest = behind.get(length..)?;
+        }
+        Some(())
+    }
+
+    fn colours(&self, components: &[Component]) -> Result<Colours, Error> {
+        let ids: Vec<_> = components.iter().map(|component| component.id).collect();
+        match (ids.len(), self.adobe) {
+            (1, _) => Ok(Colours::Grey),
+            (3, _) if self.is_jfif => Ok(Colours::YCbCr),
+            (3, Some(0)) => Ok(Colours::Rgb),
+            (3, None) if ids == b"RGB" => Ok(Colours::Rgb),
+            (3, _) => Ok(Colours::YCbCr),
+            (4, Some(2)) => Ok(Colours::Ycck),
+            (4, _) => Ok(Colours::Cmyk),
+            _ => Err(Error::Unreadable),
+        }
+    }
+}
+
+impl Colours {
+    /// The pixel that these values of the components stand for.
+    fn of(self, [first, second, third, black]: [u8; 4]) -> Rgba {
+        let over_black = |value: u8| clamped(i32::from(value) * i32::from(black) / 255);
+        let [r, g, b] = match self {
+            Self::Grey => [first; 3],
+            Self::YCbCr => light(first, second, third),
+            Self::Rgb => [first, second, third],
+            Self::Cmyk => [first, second, third].map(over_black),
+            Self::Ycck => light(first, second, third).map(|value| over_black(u8::MAX - value)),
+        };
+        [r, g, b, u8::MAX]
+    }
+}
+
+/// The light of a brightness and two differences. Source: ITU-T T.871, section 7, in 65,536ths.
+fn light(y: u8, cb: u8, cr: u8) -> [u8; 3] {
+    let y = i32::from(y) << 16;
+    let (cb, cr) = (i32::from(cb) - 128, i32::from(cr) - 128);
+    let rounded = |value: i32| clamped((value + (1 << 15)) >> 16);
+    [
+        rounded(y + 91_881 * cr),
+        rounded(y - 22_554 * cb - 46_802 * cr),
+        rounded(y + 116_130 * cb),
+    ]
+}
+
+/// What a scan adds to each mean.
+#[derive(Clone, Copy)]
+enum Addition {
+    /// All of it, with details behind it that are passed over.
+    MeanAndDetails,
+    /// All of it but for so many of its last bits.
+    Mean { missing_bits: u32 },
+    /// The one bit behind which so many are missing.
+    Bit { missing_bits: u32 },
+}
+
+/// A component's share of a scan.
+struct Part<'a> {
+    /// The component's place in the frame.
+    component: usize,
+    /// Blocks across and down in a unit of the scan.
+    across: u32,
+    down: u32,
+    means: Option<&'a Table>,
+    details: Option<&'a Table>,
+    /// The mean before, from which the next one differs by what is coded.
+    former: i16,
+}
+
+/// A scan while it is decoded.
+struct Scan<'a> {
+    parts: Vec<Part<'a>>,
+    addition: Addition,
+    /// Units across and down.
+    units: (u32, u32),
+    bits: Bits<'a>,
+}
+
+impl<'a> Scan<'a> {
+    /// Reads the head of a scan; `None` if it has nothing but details.
+    fn read(
+        segment: &Segment<'a>,
+        frame: &mut Frame,
+        tables: &'a Tables,
+    ) -> Result<Option<Self>, Error> {
+        let (count, rest) = segment.payload.split_first().ok_or(Error::Unreadable)?;
+        let rest = rest.split_at_checked(2 * usize::from(*count));
+        let Some((selectors, &[first_coefficient, _, approximation, ..])) = rest else {
+            return Err(Error::Unreadable);
+        };
+        let missing_bits = (approximation & 0xf).into();
+        let addition = match (frame.is_progressive, first_coefficient, approximation >> 4) {
+            (false, _, _) => Addition::MeanAndDetails,
+            (true, 0, 0) => Addition::Mean { missing_bits },
+            (true, 0, _) => Addition::Bit { missing_bits },
+            (true, _, _) => return Ok(None),
+        };
+        let (selectors, _) = selectors.as_chunks();
+        let mut parts = Vec::with_capacity(selectors.len());
+        for selector in selectors {
+            parts.push(Part::read(*selector, frame, tables)?);
+        }
+        let units = match parts.as_mut_slice() {
+            [] => return Err(Error::Unreadable),
+            // The blocks of a single component come row by row, and none beyond the picture.
+            [part] => {
+                (part.across, part.down) = (1, 1);
+                let component = frame.components.get(part.component);
+                component.map_or((0, 0), |component| (component.columns, component.lines))
+            }
+            _ => frame.units(),
+        };
+        Ok(Some(Self {
+            parts,
+            addition,
+            units,
+            bits: Bits::of(segment.coded),
+        }))
+    }
+
+    /// Decodes the scan into the frame.
+    fn decode(mut self, frame: &mut Frame, restarts: u32) -> Result<(), Error> {
+        let mut until_restart = restarts;
+        let mut is_at_end = false;
+        for row in 0..self.units.1 {
+            for column in 0..self.units.0 {
+                if restarts > 0 && until_restart == 0 {
+                    if !self.bits.restart() {
+                        return Ok(());
+                    }
+                    self.parts.iter_mut().for_each(|part| part.former = 0);
+                    (until_restart, is_at_end) = (restarts, false);
+                }
+                until_restart = until_restart.saturating_sub(1);
+                is_at_end = is_at_end || self.read_unit(frame, column, row)?;
+                if is_at_end && restarts == 0 {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the blocks of a unit; true if the data has come to its end before.
+    fn read_unit(&mut self, frame: &mut Frame, column: u32, row: u32) -> Result<bool, Error> {
+        for part in &mut self.parts {
+            let component = frame.components.get_mut(part.component);
+            let component = component.ok_or(Error::Unreadable)?;
+            for block in 0..part.across * part.down {
+                let column = column * part.across + block % part.across;
+                let row = row * part.down + block / part.across;
+                let place = row as usize * component.stride + column as usize;
+                let mean = component.means.get_mut(place).ok_or(Error::Unreadable)?;
+                match part.read_block(&mut self.bits, self.addition, *mean) {
+                    Ok(_) if self.bits.is_overrun() => return Ok(true),
+                    Ok(sum) => *mean = sum,
+                    Err(_) if self.bits.is_exhausted() => return Ok(true),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl<'a> Part<'a> {
+    fn read([id, places]: [u8; 2], frame: &mut Frame, tables: &'a Tables) -> Result<Self, Error> {
+        let mut components = frame.components.iter_mut().enumerate();
+        let found = components.find(|(_, component)| component.id == id);
+        let (place, component) = found.ok_or(Error::Unreadable)?;
+        if component.step.is_none() {
+            let step = tables.steps.get(component.table).copied().flatten();
+            component.step = Some(step.ok_or(Error::Unreadable)?);
+        }
+        Ok(Self {
+            component: place,
+            across: component.across,
+            down: component.down,
+            means: at(&tables.means, places >> 4),
+            details: at(&tables.details, places & 0xf),
+            former: 0,
+        })
+    }
+
+    /// Reads what the scan adds to a mean; the sum.
+    fn read_block(
+        &mut self,
+        bits: &mut Bits<'_>,
+        addition: Addition,
+        mean: i16,
+    ) -> Result<i16, Error> {
+        match addition {
+            Addition::MeanAndDetails => {
+                self.read_mean(bits)?;
+                pass_details(self.details.ok_or(Error::Unreadable)?, bits)?;
+                Ok(self.former)
+            }
+            Addition::Mean { missing_bits } => {
+                self.read_mean(bits)?;
+                Ok(self.former.wrapping_shl(missing_bits))
+            }
+            Addition::Bit { missing_bits } => {
+                let bit = i16::from(bits.take(1) == 1);
+                Ok(mean | bit.wrapping_shl(missing_bits))
+            }
+        }
+    }
+
+    fn read_mean(&mut self, bits: &mut Bits<'_>) -> Result<(), Error> {
+        let size = self.means.ok_or(Error::Unreadable)?.read(bits)?;
+        if size > MAX_DIFFERENCE_BITS {
+            return Err(Error::Unreadable);
+        }
+        let difference = bits.take_signed(size.into());
+        self.former = self.former.wrapping_add(difference);
+        Ok(())
+    }
+}
+
+/// The table at a place.
+fn at(tables: &[Option<Table>; 4], place: u8) -> Option<&Table> {
+    tables.get(usize::from(place)).and_then(Option::as_ref)
+}
+
+/// Passes over the 63 details of a block. Source: ITU-T T.81, section F.2.2.2.
+fn pass_details(table: &Table, bits: &mut Bits<'_>) -> Result<(), Error> {
+    let mut place = 1;
+    while place < 64 {
+        let symbol = table.read(bits)?;
+        let (zeros, size) = (symbol >> 4, symbol & 0xf);
+        // The rest of the block is zero.
+        if size == 0 && zeros < 15 {
+            break;
+        }
+        place += zeros + 1;
+        bits.take(size.into());
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! PNGs, decoded row by row: no more than a few rows are in memory, of an interlaced one as well.
+
+use std::io::Cursor;
+
+use ::png::{ColorType, Decoder, Limits, Reader, Transformations};
+use image::DynamicImage;
+
+use super::reduction::{Every, Reduction, Rgba};
+use super::{Error, upright};
+
+/// 16 MiB: more than the largest file that can be configured, since what is kept of a file is no longer than the file.
+const METADATA_BYTES: usize = 16 * 1024 * 1024;
+
+/// The columns and rows of each pass over an interlaced picture. Source: the specification of PNG, section 8.1.
+pub(super) const ADAM7: [(Every, Every); 7] = [
+    (Every::new(0, 8), Every::new(0, 8)),
+    (Every::new(4, 8), Every::new(0, 8)),
+    (Every::new(0, 4), Every::new(4, 8)),
+    (Every::new(2, 4), Every::new(0, 4)),
+    (Every::new(0, 2), Every::new(2, 4)),
+    (Every::new(1, 2), Every::new(0, 2)),
+    (Every::new(0, 1), Every::new(1, 2)),
+];
+
+/// A PNG of which the header has been read.
+pub(super) struct Png<'a>(Reader<Cursor<&'a [u8]>>);
+
+impl<'a> Png<'a> {
+    /// Reads all that stands before the pixels.
+    pub(super) fn open(content: &'a [u8]) -> Result<Self, Error> {
+        let limits = Limits {
+            bytes: METADATA_BYTES,
+        };
+        let mut decoder = Decoder::new_with_limits(Cursor::new(content), limits);
+        // Texts and colour profiles are compressed, and may stand for any amount of memory.
+        decoder.set_ignore_text_chunk(true);
+        decoder.set_ignore_iccp_chunk(true);
+        decoder.set_transformations(Transformations::normalize_to_color8());
+        Ok(Self(decoder.read_info()?))
+    }
+
+    /// Width and height in pixels.
+    pub(super) fn size(&self) -> (u32, u32) {
+        self.0.info().size()
+    }
+
+    /// Decodes the picture, or of an animation the first one, to a small one.
+    pub(super) fn shrink(mut self) -> Result<DynamicImage, Error> {
+        let (width, height) = self.size();
+        let passes: &[_] = if self.0.info().interlaced {
+            &ADAM7
+        } else {
+            &[(Every::ONE, Every::ONE)]
+        };
+        let mut reduction = Reduction::new(width, height);
+        for &(columns, rows) in passes {
+            // A pass without a column has no rows either.
+            if columns.up_to(width).next().is_none() {
+                continue;
+            }
+            for row in rows.up_to(height) {
+                self.add_row(&mut reduction, row, columns)?;
+            }
+        }
+        let exif = self.0.info().exif_metadata.as_deref();
+        Ok(upright(reduction.finish(), exif))
+    }
+
+    fn add_row(
+        &mut self,
+        reduction: &mut Reduction,
+        row: u32,
+        columns: Every,
+    ) -> Result<(), Error> {
+        let (colour, _) = self.0.output_color_type();
+        let pixels = self.0.next_row()?.ok_or(Error::Unreadable)?;
+        let pixels = pixels.data();
+        match colour {
+            ColorType::Grayscale => {
+                let pixels = pixels.iter().map(|&grey| [grey, grey, grey, u8::MAX]);
+                reduction.add(row, columns, pixels);
+            }
+            ColorType::GrayscaleAlpha => {
+                let (pixels, _) = pixels.as_chunks();
+                let pixels = pixels
+                    .iter()
+                    .map(|&[grey, opacity]| [grey, grey, grey, opacity]);
+                reduction.add(row, columns, pixels);
+            }
+            ColorType::Rgb => {
+                let (pixels, _) = pixels.as_chunks();
+                let pixels = pixels.iter().map(|&[r, g, b]| [r, g, b, u8::MAX]);
+                reduction.add(row, columns, pixels);
+            }
+            ColorType::Rgba => {
+                let (pixels, _) = pixels.as_chunks();
+                let pixels: &[Rgba] = pixels;
+                reduction.add(row, columns, pixels.iter().copied());
+            }
+            // The decoder was asked for colours in place of indices.
+            ColorType::Indexed => return Err(Error::Unreadable),
+        }
+        Ok(())
+    }
+}
