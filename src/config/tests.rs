@@ -714,7 +714,7 @@ fn every_secret_is_taken_without_the_line_breaks_at_its_ends() {
 #[test]
 fn white_space_before_or_within_a_secret_is_refused_without_quoting_it() {
     for (key, secret) in BY_KEY {
-        let (front, back) = secret.split_at(6);
+        let (front, back) = secret.split_at(3);
         for text in [
             format!(" {secret}"),
             format!("\t{secret}"),
@@ -724,7 +724,7 @@ fn white_space_before_or_within_a_secret_is_refused_without_quoting_it() {
             format!("{secret}\n{secret}"),
         ] {
             for refused in set_in_each_way(key, secret, &text) {
-                let complaint = complaint(refused);
+                let complaint = refused.map(drop).expect_err(key).to_string();
 
                 let named = format!(": {key}: expected ");
                 assert!(complaint.contains(&named), "{complaint}");

@@ -36,6 +36,9 @@ impl<'a> Gif<'a> {
         options.set_color_output(ColorOutput::RGBA);
         let mut decoder = options.read_info(Cursor::new(content))?;
         let canvas = (decoder.width().into(), decoder.height().into());
+        if canvas.0 == 0 || canvas.1 == 0 {
+            return Err(Error::Unreadable);
+        }
         let frame = decoder.next_frame_info()?.ok_or(Error::Unreadable)?;
         let (left, top) = (frame.left.into(), frame.top.into());
         let (width, height) = (frame.width.into(), frame.height.into());

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 use utoipa::ToSchema;
 
-use super::time::Date;
+use super::time::Day;
 
 /// What agents are told about a user; every member may be left out.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -23,7 +23,7 @@ pub struct Profile {
     pub gender: Option<Gender>,
     /// Date of birth.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub birth_date: Option<Date>,
+    pub birth_date: Option<Day>,
     /// Language, such as `en-US`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
@@ -165,10 +165,10 @@ pub struct Customer {
     pub login_status: Option<i32>,
     /// When the customer last paid.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_payment_date: Option<Date>,
+    pub last_payment_date: Option<Day>,
     /// When the customer registered.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub registration_date: Option<Date>,
+    pub registration_date: Option<Day>,
 }
 
 /// Replaces each named member that `newer` has.
@@ -227,7 +227,7 @@ pub fn remove_impossible_days(kept: &mut Value) {
         let members = kept.pointer_mut(object).and_then(Value::as_object_mut);
         if let Some(members) = members
             && let Some(day) = members.get(name)
-            && Date::deserialize(day).is_err()
+            && Day::deserialize(day).is_err()
         {
             members.remove(name);
         }

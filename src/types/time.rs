@@ -13,7 +13,7 @@ use super::ids::Invalid;
 
 const YEARS: RangeInclusive<i32> = 1..=9999;
 
-/// A day of the years 0001 to 9999.
+/// A day of the years 0001 to 9999, as `YYYY-MM-DD`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
 #[schema(
@@ -22,15 +22,15 @@ const YEARS: RangeInclusive<i32> = 1..=9999;
     pattern = "^([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-[0-9]{2}-[0-9]{2}$",
     example = "1815-12-10"
 )]
-pub struct Date(NaiveDate);
+pub struct Day(NaiveDate);
 
-impl From<Date> for NaiveDate {
-    fn from(date: Date) -> Self {
-        date.0
+impl From<Day> for NaiveDate {
+    fn from(day: Day) -> Self {
+        day.0
     }
 }
 
-impl TryFrom<String> for Date {
+impl TryFrom<String> for Day {
     type Error = Invalid;
 
     fn try_from(text: String) -> Result<Self, Invalid> {
@@ -87,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    fn date(text: &str) -> Result<Date, Invalid> {
+    fn day(text: &str) -> Result<Day, Invalid> {
         text.to_owned().try_into()
     }
 
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn a_date_is_a_day_of_a_year_of_four_digits() {
         for good in ["0001-01-01", "1815-12-10", "2024-02-29", "9999-12-31"] {
-            let read = serde_json::to_value(date(good).unwrap()).unwrap();
+            let read = serde_json::to_value(day(good).unwrap()).unwrap();
             assert_eq!(read, good);
         }
         for bad in [
@@ -122,7 +122,7 @@ mod tests {
             "1815-12-10T00:00:00Z",
             "١٨١٥-١٢-١٠",
         ] {
-            assert!(date(bad).is_err(), "{bad:?}");
+            assert!(day(bad).is_err(), "{bad:?}");
         }
     }
 
@@ -156,8 +156,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_a_date_as_it_is_shown_or_none(text in "\\PC{0,12}|[+-]?[0-9]{1,5}-[0-9]{1,2}-[0-9]{1,2}") {
-            if let Ok(date) = date(&text) {
-                prop_assert_eq!(serde_json::to_value(date).unwrap(), text);
+            if let Ok(day) = day(&text) {
+                prop_assert_eq!(serde_json::to_value(day).unwrap(), text);
             }
         }
     }

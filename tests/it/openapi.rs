@@ -96,6 +96,32 @@ fn every_post_of_a_channel_takes_an_idempotency_key_and_nothing_else_does() {
     assert!(keyed >= 6, "{keyed}");
 }
 
+#[test]
+fn days_and_moments_of_requests_have_years_of_four_digits() {
+    let document = document();
+    let schemas = &document["components"]["schemas"];
+
+    for (schema, member, format) in [
+        ("Profile", "birth_date", "date"),
+        ("Customer", "last_payment_date", "date"),
+        ("Customer", "registration_date", "date"),
+        ("ReplayRequest", "since", "date-time"),
+        ("ReplayRequest", "until", "date-time"),
+    ] {
+        let mut references = Vec::new();
+        let member = &schemas[schema]["properties"][member];
+        members(member, "$ref", &mut references);
+        let pointer = references[0].as_str().unwrap().strip_prefix('#').unwrap();
+        let described = document.pointer(pointer).unwrap();
+
+        assert_eq!(described["format"], format, "{member}");
+        let pattern = described["pattern"].as_str().unwrap();
+        // Neither five digits nor 0000.
+        assert!(pattern.starts_with("^([1-9][0-9]{3}|"), "{pattern}");
+        assert!(pattern.contains("|000[1-9])-"), "{pattern}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_described_operation_is_served() {
     let app = TestApp::start(Engine::Sqlite).await;

@@ -103,7 +103,8 @@ async fn who_follows_the_wire_does_not_hold_a_stop_up() {
     let request = cloud.request(reqwest::Method::GET, "/_sandbox/wire");
     let mut wire = request.send().await.unwrap();
     let first = timeout(PATIENCE, wire.chunk()).await.unwrap().unwrap();
-    assert!(first.unwrap().starts_with(b"id: 1\ndata: {"));
+    let first = first.unwrap();
+    assert!(first.starts_with(b"data: {") && first.ends_with(b"}\nid: 1\n\n"));
 
     process.signal("TERM").await;
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Number;
 
 use crate::types::profile::{Address, Contact, Customer, Gender, PhoneType, Profile};
-use crate::types::time;
+use crate::types::time::Day;
 
 /// The body; `{}` where there is nothing to tell.
 #[derive(Serialize)]
@@ -199,9 +199,9 @@ struct Date {
     day: u32,
 }
 
-impl From<time::Date> for Date {
-    fn from(date: time::Date) -> Self {
-        let date = NaiveDate::from(date);
+impl From<Day> for Date {
+    fn from(day: Day) -> Self {
+        let date = NaiveDate::from(day);
         Self {
             year: date.year(),
             month: date.month(),

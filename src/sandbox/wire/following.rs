@@ -101,7 +101,7 @@ impl Follower {
             tokio::select! {
                 () = self.wire.0.ended.cancelled() => return None,
                 news = timeout(SILENCE, self.news.changed()) => match news {
-                    Err(_elapsed) => return Some(":\n\n".to_owned()),
+                    Err(_elapsed) => return Some(":\n".to_owned()),
                     Ok(Err(_closed)) => return None,
                     Ok(Ok(())) => {}
                 }
@@ -109,7 +109,9 @@ impl Follower {
         }
     }
 
-    /// What is there that it has not been given, if anything.
+    /// What is there that it has not been given, if anything. No empty line follows a comment, and
+    /// an id is the last field, because some clients hand on empty events, or lose one that is cut
+    /// off, otherwise.
     fn read(&mut self) -> Option<String> {
         let entries = self.wire.after(self.last, AT_ONCE);
         let (first, last) = (entries.first()?.id, entries.last()?.id);
@@ -118,12 +120,12 @@ impl Follower {
             let missed = first - self.last - 1;
             write_infallibly(
                 &mut text,
-                format_args!(": {missed} gone before they were read\n\n"),
+                format_args!(": {missed} gone before they were read\n"),
             );
         }
         for entry in entries {
             let (id, shown) = (entry.id, entry.shown());
-            write_infallibly(&mut text, format_args!("id: {id}\ndata: {shown}\n\n"));
+            write_infallibly(&mut text, format_args!("data: {shown}\nid: {id}\n\n"));
         }
         self.last = last;
         Some(text)
