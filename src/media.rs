@@ -1,8 +1,8 @@
 //! Previews of images: small enough to go along in a message, made without trusting what users send.
 //!
-//! A picture is never in memory as a whole. PNGs and GIFs are decoded row by row, and large JPEGs at an eighth of their size; what is
-//! decoded is averaged into a picture of at most 200 pixels a side. So a preview needs memory for the file, some 10 MiB for its
-//! decoding, and a time that grows with the picture: 0.1 s for a photo of 48 megapixels.
+//! No large picture is ever in memory as a whole. PNGs and GIFs are decoded row by row, and JPEGs of some 1600 pixels or more a side at
+//! an eighth of their size; what is decoded is averaged into a picture of at most 200 pixels a side. So a preview needs memory for
+//! the file, 10 MiB for its decoding, or 30 MiB if it is a small progressive JPEG, and 0.1 s for a photo of 48 megapixels.
 //!
 //! A picture of more than 67 megapixels, or of more than 65,535 pixels to a side, is refused by its header, before it is decoded, so
 //! that a small file that stands for a huge picture does no harm. Decoding is work for a blocking thread. Two small pictures are

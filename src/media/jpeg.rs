@@ -14,7 +14,7 @@ mod segments;
 
 use std::io::Cursor;
 
-use image::{DynamicImage, ImageFormat, ImageReader};
+use image::{DynamicImage, ImageFormat, ImageReader, Limits, RgbImage};
 
 use super::reduction::{BOX, Every, Reduction};
 use super::{Error, upright};
@@ -71,7 +71,7 @@ impl<'a> Jpeg<'a> {
         Ok(upright(image, exif))
     }
 
-    fn decode_in_full(self) -> Result<image::RgbImage, Error> {
+    fn decode_in_full(self) -> Result<RgbImage, Error> {
         let scans = self
             .segments
             .filter(|segment| segment.marker == marker::SCAN);
@@ -79,9 +79,13 @@ impl<'a> Jpeg<'a> {
         if scans > MAX_SCANS {
             return Err(Error::Slow { scans });
         }
-        let content = Cursor::new(self.content);
-        let image = ImageReader::with_format(content, ImageFormat::Jpeg).decode();
-        let image = image.map_err(Error::Jpeg)?.into_rgb8();
+        let mut limits = Limits::default();
+        // The size that was checked, whatever this decoder reads.
+        limits.max_image_width = Some(self.width);
+        limits.max_image_height = Some(self.height);
+        let mut reader = ImageReader::with_format(Cursor::new(self.content), ImageFormat::Jpeg);
+        reader.limits(limits);
+        let image = reader.decode().map_err(Error::Jpeg)?.into_rgb8();
         let mut reduction = Reduction::new(image.width(), image.height());
         for (row, pixels) in (0..).zip(image.rows()) {
             let pixels = pixels.map(|image::Rgb([r, g, b])| [*r, *g, *b, u8::MAX]);

@@ -198,9 +198,9 @@ fn a_screenshot_that_was_scrolled_is_shown_in_whole() {
 fn colourful(width: u32, height: u32) -> RgbImage {
     let part = |at: u32, side: u32| u8::try_from(at * 255 / side).unwrap();
     // Edges, if they can be where the parts of both small pictures have theirs.
-    let has_edges = width % 16 == 0 && height % 16 == 0;
+    let has_edges = width.is_multiple_of(16) && height.is_multiple_of(16);
     RgbImage::from_fn(width, height, |x, y| {
-        let is_blue = has_edges && (x / 80 + y / 80) % 2 == 0;
+        let is_blue = has_edges && (x / 80 + y / 80).is_multiple_of(2);
         let blue = if is_blue { 200 } else { 40 };
         Rgb([part(x, width), part(y, height), blue])
     })

@@ -11,11 +11,12 @@ use serde_json::{Value, json};
 use crate::support::app::TestApp;
 use crate::support::channel::{FORM, Part, form, send};
 use crate::support::cloud::Cloud;
-use crate::support::configuration::{APP_KEY, SMS_KEY, WEB_KEY, WHATSAPP_KEY};
+use crate::support::configuration::{APP_KEY, SMS_KEY, WEB_KEY, WHATSAPP_KEY, bridge_toml};
 use crate::support::connection::Connection;
 use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
 use crate::support::pictures::{Colours, Jpeg};
+use crate::support::process::Process;
 
 on_both_engines!(
     a_file_is_announced_stored_and_published,
@@ -23,6 +24,7 @@ on_both_engines!(
     a_caption_goes_along_wherever_it_stands_in_the_form,
     a_gif_that_no_preview_can_be_made_of_goes_without_one,
     photos_of_todays_phones_and_long_screenshots_have_a_preview,
+    many_large_photos_at_once_take_little_memory,
     the_first_bytes_tell_the_kind_and_nothing_else_does,
     a_kind_that_the_account_does_not_take_is_refused,
     a_file_may_have_as_many_bytes_as_the_account_says,
@@ -209,6 +211,19 @@ async fn a_gif_that_no_preview_can_be_made_of_goes_without_one(engine: Engine) {
     assert_eq!(event["message"].get("preview"), None);
 }
 
+/// A grey photo of so many pixels, as a camera or another program writes it.
+fn photo(width: u16, height: u16, is_progressive: bool, colours: Colours) -> Vec<u8> {
+    let jpeg = Jpeg {
+        width,
+        height,
+        is_progressive,
+        colours,
+        restarts: 0,
+        brightness: |_, _| 128,
+    };
+    jpeg.write()
+}
+
 async fn photos_of_todays_phones_and_long_screenshots_have_a_preview(engine: Engine) {
     let app = TestApp::start(engine).await;
     let grey = |width, height| {
@@ -216,17 +231,6 @@ async fn photos_of_todays_phones_and_long_screenshots_have_a_preview(engine: Eng
         let picture = GrayImage::from_pixel(width, height, Luma([128]));
         picture.write_to(&mut bytes, ImageFormat::Png).unwrap();
         bytes.into_inner()
-    };
-    let photo = |width, height, is_progressive, colours| {
-        let jpeg = Jpeg {
-            width,
-            height,
-            is_progressive,
-            colours,
-            restarts: 0,
-            brightness: |_, _| 128,
-        };
-        jpeg.write()
     };
 
     for file in [
@@ -244,6 +248,37 @@ async fn photos_of_todays_phones_and_long_screenshots_have_a_preview(engine: Eng
         let preview = event["message"]["preview"].as_str().unwrap();
         assert!(preview.starts_with("data:image/jpeg;base64,") && preview.len() < 30_000);
     }
+}
+
+/// The most memory that a process has held so far, in KiB; 0 on systems that do not tell it there.
+fn peak_memory(id: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    peak.map_or(0, |peak| {
+        peak.trim().trim_end_matches(" kB").parse().unwrap()
+    })
+}
+
+async fn many_large_photos_at_once_take_little_memory(engine: Engine) {
+    let (cloud, database) = (Cloud::start().await, Database::create(engine).await);
+    let toml = bridge_toml(&database.location, &cloud.url);
+    let (process, sms, _admin) = Process::serve(&toml).await;
+    sms.send_file("ada", &png()).await.expect(201);
+    let before = peak_memory(process.id());
+    // Whose coefficients alone would take 280 MiB.
+    let photo = photo(8064, 6048, true, Colours::Full);
+
+    let mut sends = tokio::task::JoinSet::new();
+    for user in 0..6 {
+        let (sms, photo) = (sms.clone(), photo.clone());
+        sends.spawn(async move { sms.send_file(&format!("user-{user}"), &photo).await });
+    }
+    for reply in sends.join_all().await {
+        reply.expect(201);
+    }
+
+    let more = peak_memory(process.id()) - before;
+    assert!(more < 100 * 1024, "{more} KiB");
 }
 
 async fn the_first_bytes_tell_the_kind_and_nothing_else_does(engine: Engine) {

@@ -20,7 +20,7 @@ pub(super) struct Means {
     colours: Colours,
 }
 
-/// The words of a picture's components.
+/// What the components of a picture stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Colours {
     Grey,
