@@ -1,14 +1,17 @@
 //! Previews of images: small enough to go along in a message, made without trusting what users send.
 //!
-//! No large picture is ever in memory as a whole. PNGs and GIFs are decoded row by row, and JPEGs of some 1600 pixels or more a side at
-//! an eighth of their size; what is decoded is averaged into a picture of at most 200 pixels a side. So a preview needs memory for
-//! the file, 10 MiB for its decoding, or 30 MiB if it is a small progressive JPEG, and 0.1 s for a photo of 48 megapixels.
+//! No large picture is ever in memory as a whole. PNGs and GIFs are decoded row by row, and JPEGs
+//! of some 1600 pixels or more a side at an eighth of their size; what is decoded is averaged into
+//! a picture of at most 200 pixels a side. So a preview needs memory for the file, 10 MiB for its
+//! decoding, or 30 MiB if it is a small progressive JPEG, and 0.1 s for a photo of 48 megapixels.
 //!
-//! A picture of more than 67 megapixels, or of more than 65,535 pixels to a side, is refused by its header, before it is decoded, so
-//! that a small file that stands for a huge picture does no harm. Decoding is work for a blocking thread. Two small pictures are
-//! decoded at once, and beside them one large picture, so that small ones do not wait behind large ones. None waits for long.
+//! A picture of more than 67 megapixels, or of more than 65,535 pixels to a side, is refused by its
+//! header, before it is decoded, so that a small file that stands for a huge picture does no harm.
+//! Decoding is work for a blocking thread. Two small pictures are decoded at once, and beside them
+//! one large picture, so that small ones do not wait behind large ones. None waits for long.
 //!
-//! A file without a preview is still a file: whatever goes wrong here costs the preview and nothing else.
+//! A file without a preview is still a file: whatever goes wrong here costs the preview and nothing
+//! else.
 
 mod gif;
 mod jpeg;
@@ -36,10 +39,12 @@ use png::Png;
 /// Small pictures that are decoded at once; beside them, one large picture is.
 const AT_ONCE: usize = 2;
 
-/// 67 megapixels: phones take pictures of up to 50, and a screenshot of as many is as high as some 25 screens.
+/// 67 megapixels: phones take pictures of up to 50, and a screenshot of as many is as high as some
+/// 25 screens.
 const MAX_PIXELS: u64 = 64 * 1024 * 1024;
 
-/// 65,535 pixels: neither a JPEG nor a GIF can be wider or higher, and a row of a PNG of that width takes 512 KiB at most.
+/// 65,535 pixels: neither a JPEG nor a GIF can be wider or higher, and a row of a PNG of that width
+/// takes 512 KiB at most.
 const MAX_SIDE: u32 = 65_535;
 
 /// 17 megapixels, above which a picture is large: some kinds take 0.1 s or longer.
@@ -95,8 +100,8 @@ enum Error {
 }
 
 impl Previews {
-    /// Makes the preview of an image as a data URI of less than 30 KB, of an animation that of its first picture; `None` if the
-    /// image is broken or beyond the bounds.
+    /// Makes the preview of an image as a data URI of less than 30 KB, of an animation that of its
+    /// first picture; `None` if the image is broken or beyond the bounds.
     pub async fn make(&self, kind: ImageType, content: Bytes) -> Option<String> {
         match self.try_to_make(kind, content).await {
             Ok(Ok(preview)) => Some(preview),

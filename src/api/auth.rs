@@ -121,7 +121,8 @@ impl Access {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let detail = match refusal {
-            // The only one that somebody without a key of the channel's sees: it is the same whatever is wrong.
+            // The only one that somebody without a key of the channel's sees: it is the same
+            // whatever is wrong.
             Refusal::Untrusted => "No channel has this API key, and it is no token of one.",
             Refusal::Critical => {
                 "The token's header has crit, and none of its extensions is understood."

@@ -73,8 +73,9 @@ impl<T> Form<T> {
         self.kind == Kind::Number
     }
 
-    /// Reads the value that the text stands for. Line breaks at its ends are no part of any value, white space at its end is
-    /// none of a secret, and a secret with white space before or within it is none.
+    /// Reads the value that the text stands for. Line breaks at its ends are no part of any value,
+    /// white space at its end is none of a secret, and a secret with white space before or within
+    /// it is none.
     ///
     /// # Errors
     ///
@@ -97,7 +98,8 @@ impl<T> Form<T> {
     }
 }
 
-/// A text without the line breaks at its ends: `echo`, editors and secrets that are mounted as files put them there.
+/// A text without the line breaks at its ends: `echo`, editors and secrets that are mounted as
+/// files put them there.
 pub(super) fn without_line_breaks(text: &str) -> &str {
     text.trim_matches(['\r', '\n'])
 }

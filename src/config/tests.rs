@@ -617,7 +617,8 @@ fn a_variable_wins_over_the_file_and_over_an_unset_placeholder_there() {
     assert_eq!(channel.defaults.features.names(), ["A", "B"]);
 }
 
-/// The secrets of the full file, as they stand there, each with its key, and the client id, which is taken like one.
+/// The secrets of the full file, as they stand there, each with its key, and the client id, which
+/// is taken like one.
 const BY_KEY: [(&str, &str); 10] = [
     ("operator_keys[0]", "0perat0rkey"),
     (
@@ -651,7 +652,8 @@ fn set_in_each_way(key: &str, secret: &str, text: &str) -> [Result<Config, Error
     let quoted = format!("{secret:?}");
     let variable = source::variable_of(key);
     let in_file = toml::Value::from(text).to_string();
-    // White space around an item of a variable that holds a whole list is none of the item, unless the item is in quotes.
+    // White space around an item of a variable that holds a whole list is none of the item, unless
+    // the item is in quotes.
     let in_variable = if key.ends_with("callback_secret") {
         format!("[{in_file}]")
     } else {

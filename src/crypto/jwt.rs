@@ -21,7 +21,8 @@ use serde_json::value::RawValue;
 /// 60 s: by how much the clock of who made a token may be off.
 const LEEWAY: TimeDelta = TimeDelta::seconds(60);
 
-/// 366 days, the longest year. A token lives for hours; one that ends far later was most likely made with milliseconds.
+/// 366 days, the longest year. A token lives for hours; one that ends far later was most likely
+/// made with milliseconds.
 const LONGEST_LIFE: TimeDelta = TimeDelta::days(366);
 
 /// 32 bytes: a shared secret is as long as the hash at least. Source: RFC 7518, section 3.2.
@@ -134,7 +135,8 @@ pub enum Refusal {
     /// It is no token, or was signed by another or in another way.
     #[error("the token is not one of the channel's")]
     Untrusted,
-    /// Its header has `crit`: extensions that have to be understood, of which none is. Source: RFC 7515, section 4.1.11.
+    /// Its header has `crit`: extensions that have to be understood, of which none is. Source: RFC
+    /// 7515, section 4.1.11.
     #[error("the token's header has crit")]
     Critical,
     /// Its claims are malformed, or one of them is there twice.
@@ -192,7 +194,8 @@ impl JwtKey {
         decode_header(token).map_err(|_| Refusal::Untrusted)?;
         decode::<IgnoredAny>(token, &self.key, &validation).map_err(|error| {
             match error.kind() {
-                // The header was read before, so this is of the claims, which are read behind the signature.
+                // The header was read before, so this is of the claims, which are read behind the
+                // signature.
                 ErrorKind::Json(_) => Refusal::Malformed,
                 _ => Refusal::Untrusted,
             }
@@ -248,7 +251,8 @@ fn has_critical_extensions(token: &str) -> bool {
     header.is_none_or(|header| header.get("crit").is_some())
 }
 
-/// Reads a time as tokens name it: seconds since the epoch, which need not be whole. Source: RFC 7519, section 2.
+/// Reads a time as tokens name it: seconds since the epoch, which need not be whole. Source: RFC
+/// 7519, section 2.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "a time out of range saturates and is refused"

@@ -8,7 +8,8 @@ use image::DynamicImage;
 use super::reduction::{Every, Reduction, Rgba};
 use super::{Error, upright};
 
-/// The rows of each pass over an interlaced picture. Source: the specification of `GIF89a`, appendix E.
+/// The rows of each pass over an interlaced picture. Source: the specification of `GIF89a`,
+/// appendix E.
 const PASSES: [Every; 4] = [
     Every::new(0, 8),
     Every::new(4, 8),
@@ -54,7 +55,8 @@ impl<'a> Gif<'a> {
         })
     }
 
-    /// Width and height in pixels, of the canvas or of the picture on it, which may reach beyond: the larger ones.
+    /// Width and height in pixels, of the canvas or of the picture on it, which may reach beyond:
+    /// the larger ones.
     pub(super) fn size(&self) -> (u32, u32) {
         let (width, height) = self.canvas;
         (width.max(self.width), height.max(self.height))

@@ -1,12 +1,14 @@
 //! JPEGs: small ones are decoded as they are, large ones at an eighth of their size.
 //!
-//! A JPEG holds each 8 by 8 pixels as a mean (the DC coefficient) and 63 details (AC), so at an eighth of the size the means are all
-//! that shows. Of a picture with some 1600 pixels or more to a side they alone are decoded ([`means`]), which makes a picture of 200
-//! pixels or more. That takes 2 bytes for each 64 pixels of a component, 8 MiB at most, whatever kind of JPEG it is.
+//! A JPEG holds each 8 by 8 pixels as a mean (the DC coefficient) and 63 details (AC), so at an
+//! eighth of the size the means are all that shows. Of a picture with some 1600 pixels or more to a
+//! side they alone are decoded ([`means`]), which makes a picture of 200 pixels or more. That takes
+//! 2 bytes for each 64 pixels of a component, 8 MiB at most, whatever kind of JPEG it is.
 //!
-//! The decoder of the means is our own, because no maintained crate decodes a JPEG at a reduced size in bounded memory: zune-jpeg
-//! makes the whole picture, and jpeg-decoder, which is in maintenance alone, holds all details of a progressive one (280 MiB for
-//! 48 megapixels) and passes those of others to threads through queues without a bound.
+//! The decoder of the means is our own, because no maintained crate decodes a JPEG at a reduced
+//! size in bounded memory: zune-jpeg makes the whole picture, and jpeg-decoder, which is in
+//! maintenance alone, holds all details of a progressive one (280 MiB for 48 megapixels) and passes
+//! those of others to threads through queues without a bound.
 
 mod huffman;
 mod means;

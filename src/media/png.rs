@@ -8,10 +8,12 @@ use image::DynamicImage;
 use super::reduction::{Every, Reduction, Rgba};
 use super::{Error, upright};
 
-/// 16 MiB: more than the largest file that can be configured, since what is kept of a file is no longer than the file.
+/// 16 MiB: more than the largest file that can be configured, since what is kept of a file is no
+/// longer than the file.
 const METADATA_BYTES: usize = 16 * 1024 * 1024;
 
-/// The columns and rows of each pass over an interlaced picture. Source: the specification of PNG, section 8.1.
+/// The columns and rows of each pass over an interlaced picture. Source: the specification of PNG,
+/// section 8.1.
 pub(super) const ADAM7: [(Every, Every); 7] = [
     (Every::new(0, 8), Every::new(0, 8)),
     (Every::new(4, 8), Every::new(0, 8)),

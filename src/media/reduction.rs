@@ -1,18 +1,20 @@
-//! A picture of at most 200 pixels a side into which the rows of a large one are averaged, in whatever order they come.
+//! A picture of at most 200 pixels a side into which the rows of a large one are averaged, in
+//! whatever order they come.
 //!
-//! Each of its pixels is the mean of the pixels that it stands for, on a white ground: what is transparent there, and what no row
-//! covers, shows white.
+//! Each of its pixels is the mean of the pixels that it stands for, on a white ground: what is
+//! transparent there, and what no row covers, shows white.
 
 use image::RgbImage;
 
-/// 200 pixels: the longer side of the largest preview. The box is square, since which side is the width is not known before the
-/// picture is turned the way up that its camera noted.
+/// 200 pixels: the longer side of the largest preview. The box is square, since which side is the
+/// width is not known before the picture is turned the way up that its camera noted.
 pub(super) const BOX: u32 = 200;
 
 /// A pixel with its opacity.
 pub(super) type Rgba = [u8; 4];
 
-/// Every `step`th place of a side from `first` on, as an interlaced picture has its pixels in several passes.
+/// Every `step`th place of a side from `first` on, as an interlaced picture has its pixels in
+/// several passes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Every {
     first: u32,
@@ -50,8 +52,9 @@ pub(super) struct Reduction {
     height: u32,
     columns: Division,
     rows: Division,
-    /// For each pixel, the sum of what the pixels that it stands for differ from white. Of 67 megapixels none stands for more than
-    /// some 340,000, so that no sum comes near the end of its type.
+    /// For each pixel, the sum of what the pixels that it stands for differ from white. Of 67
+    /// megapixels none stands for more than some 340,000, so that no sum comes near the end of its
+    /// type.
     ink: Vec<[u32; 3]>,
 }
 

@@ -70,7 +70,8 @@ fn assert_colour(image: &RgbImage, expected: [u8; 3]) {
     assert_pixel(image, image.width() / 2, image.height() / 2, expected);
 }
 
-/// A PNG that says it has these dimensions, bits for each channel and type of colour, and holds nothing.
+/// A PNG that says it has these dimensions, bits for each channel and type of colour, and holds
+/// nothing.
 fn hollow_png(width: u32, height: u32, bits: u8, colour: u8) -> Vec<u8> {
     let mut png = plain(ImageFormat::Png, 1, 1, [0; 3]);
     png[16..20].copy_from_slice(&width.to_be_bytes());
@@ -194,7 +195,8 @@ fn a_screenshot_that_was_scrolled_is_shown_in_whole() {
     assert_pixel(&shown, 7, 150, [230; 3]);
 }
 
-/// A picture with something in each part of it, which other programs' decoders and encoders know as well.
+/// A picture with something in each part of it, which other programs' decoders and encoders know as
+/// well.
 fn colourful(width: u32, height: u32) -> RgbImage {
     let part = |at: u32, side: u32| u8::try_from(at * 255 / side).unwrap();
     // Edges, if they can be where the parts of both small pictures have theirs.
@@ -298,7 +300,8 @@ fn an_animation_shows_its_first_picture() {
     assert_colour(&shown, [0, 160, 0]);
 }
 
-/// A GIF with a canvas of 400 by 400 pixels, and on it a picture of 100 by 200 at this place, black above and red below.
+/// A GIF with a canvas of 400 by 400 pixels, and on it a picture of 100 by 200 at this place, black
+/// above and red below.
 fn gif(left: u16, top: u16, is_interlaced: bool) -> Vec<u8> {
     let mut file = Vec::new();
     let mut encoder = ::gif::Encoder::new(&mut file, 400, 400, &[0, 0, 0, 255, 0, 0]).unwrap();

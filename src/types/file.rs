@@ -115,7 +115,8 @@ impl FileType {
         &self.0
     }
 
-    /// The media type under which a file of this kind can be passed on: that of bytes if the kind is not known.
+    /// The media type under which a file of this kind can be passed on: that of bytes if the kind
+    /// is not known.
     #[must_use]
     pub fn media_type(&self) -> &'static str {
         self.known()
@@ -155,8 +156,9 @@ const fn kind(
     }
 }
 
-/// An allow-list of what agents send and phones open. Nothing that a browser would run may come in here, such as HTML, SVG, XML
-/// or scripts. Source of the media types: IANA's registry, and for BMP and WAV what browsers and messengers use.
+/// An allow-list of what agents send and phones open. Nothing that a browser would run may come in
+/// here, such as HTML, SVG, XML or scripts. Source of the media types: IANA's registry, and for BMP
+/// and WAV what browsers and messengers use.
 const KINDS: &[Kind] = &[
     kind(&["JPG", "JPEG"], "image/jpeg", "jpg"),
     kind(&["PNG"], "image/png", "png"),

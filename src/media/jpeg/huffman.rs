@@ -7,7 +7,8 @@ const QUICK_BITS: u8 = 8;
 
 /// The codes of a table.
 pub(super) struct Table {
-    /// For the next 8 bits, the length of the code that they begin with and its symbol; a length of 0 for a longer code.
+    /// For the next 8 bits, the length of the code that they begin with and its symbol; a length of
+    /// 0 for a longer code.
     quick: [(u8, u8); 1 << QUICK_BITS],
     /// For each length of codes, from 1 to 16.
     lengths: [Length; 16],
@@ -25,7 +26,8 @@ struct Length {
 }
 
 impl Table {
-    /// Makes the table with so many codes of each length, for these symbols in their order; `None` if there cannot be that many codes.
+    /// Makes the table with so many codes of each length, for these symbols in their order; `None`
+    /// if there cannot be that many codes.
     pub(super) fn new(counts: &[u8; 16], symbols: &[u8]) -> Option<Self> {
         let mut quick = [(0, 0); 1 << QUICK_BITS];
         let mut lengths = [Length::default(); 16];
@@ -43,7 +45,8 @@ impl Table {
             };
             if bits <= QUICK_BITS {
                 let symbols = symbols.get(place as usize..(place + count) as usize)?;
-                // A code begins as many of the next 8 bits as there are numbers of the bits behind it.
+                // A code begins as many of the next 8 bits as there are numbers of the bits behind
+                // it.
                 let span = 1 << (QUICK_BITS - bits);
                 let entries = quick.chunks_exact_mut(span).skip(code as usize);
                 for (entries, symbol) in entries.zip(symbols) {
@@ -84,7 +87,8 @@ impl Table {
     }
 }
 
-/// The bits of a scan's coded data. A byte of ones that is data is followed by one of zeros there; else it begins a marker.
+/// The bits of a scan's coded data. A byte of ones that is data is followed by one of zeros there;
+/// else it begins a marker.
 pub(super) struct Bits<'a> {
     data: &'a [u8],
     /// The next bits, the first of them the highest; behind the last one of the data, zeros.
@@ -134,7 +138,8 @@ impl<'a> Bits<'a> {
         bits
     }
 
-    /// Takes a number of up to 15 bits, in which the first bit of a negative one is zero. Source: ITU-T T.81, table F.1.
+    /// Takes a number of up to 15 bits, in which the first bit of a negative one is zero. Source:
+    /// ITU-T T.81, table F.1.
     pub(super) fn take_signed(&mut self, count: u32) -> i16 {
         let value = i32::from(self.take(count));
         let is_negative = count > 0 && value < 1 << (count - 1);

@@ -1,8 +1,9 @@
 //! The means of the blocks of a JPEG, which are the picture at an eighth of its size.
 //!
-//! Codes of details are read and passed over in a picture whose pixels come one after the other, and in a progressive one not even
-//! read, since they come in scans of their own. So the time depends on the length of the data, not on what it says of itself. Where
-//! data is missing, the picture is grey; where a code is none, there is no picture. Source: ITU-T T.81.
+//! Codes of details are read and passed over in a picture whose pixels come one after the other,
+//! and in a progressive one not even read, since they come in scans of their own. So the time
+//! depends on the length of the data, not on what it says of itself. Where data is missing, the
+//! picture is grey; where a code is none, there is no picture. Source: ITU-T T.81.
 
 use image::RgbImage;
 
@@ -57,7 +58,8 @@ struct Component {
     /// Blocks across and down which belong to the picture.
     columns: u32,
     lines: u32,
-    /// The mean of each block, row by row, each of which has this many. There are more of both than belong to the picture.
+    /// The mean of each block, row by row, each of which has this many. There are more of both than
+    /// belong to the picture.
     means: Vec<i16>,
     stride: usize,
 }
@@ -166,7 +168,8 @@ impl Frame {
         Ok(frame)
     }
 
-    /// Units across and down, each of which has as many blocks of each component as its factors say.
+    /// Units across and down, each of which has as many blocks of each component as its factors
+    /// say.
     fn units(&self) -> (u32, u32) {
         let (across, down) = (8 * self.across, 8 * self.down);
         (self.width.div_ceil(across), self.height.div_ceil(down))

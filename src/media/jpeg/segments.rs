@@ -69,7 +69,8 @@ impl<'a> Segments<'a> {
 impl<'a> Iterator for Segments<'a> {
     type Item = Segment<'a>;
 
-    /// Takes the next segment off the front. What stands between two of them is passed over, as all decoders do.
+    /// Takes the next segment off the front. What stands between two of them is passed over, as all
+    /// decoders do.
     fn next(&mut self) -> Option<Segment<'a>> {
         loop {
             let begin = self.0.iter().position(|byte| *byte == 0xff)?;

@@ -1,4 +1,5 @@
-//! JPEGs of any size that cost next to nothing to make: each block of 8 by 8 pixels has one brightness, by a pattern.
+//! JPEGs of any size that cost next to nothing to make: each block of 8 by 8 pixels has one
+//! brightness, by a pattern.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -49,7 +50,8 @@ impl Jpeg {
         let mut file = vec![0xff, 0xd8];
         // Every step is 8, so that the mean of a block is its brightness less 128.
         segment(&mut file, 0xdb, &[&[0][..], &[8; 64]].concat());
-        // The size of a difference of means, 0 to 11 bits, is coded in four bits; the end of a block in one.
+        // The size of a difference of means, 0 to 11 bits, is coded in four bits; the end of a
+        // block in one.
         let sizes: Vec<u8> = (0..12).collect();
         segment(
             &mut file,
@@ -68,7 +70,8 @@ impl Jpeg {
         segment(&mut file, marker, &frame);
         segment(&mut file, 0xdd, &self.restarts.to_be_bytes());
         if self.is_progressive {
-            // The means but for their last bit, that bit, and the details of each component, of which there are none.
+            // The means but for their last bit, that bit, and the details of each component, of
+            // which there are none.
             scan(&mut file, &ids, [0, 0, 0x01], self.means(1));
             scan(&mut file, &ids, [0, 0, 0x10], self.last_bits());
             for (id, factors) in ids.iter().zip(factors) {
@@ -81,7 +84,8 @@ impl Jpeg {
         file
     }
 
-    /// Calls for each block, in the order of the file, with its component and mean; for a restart, with neither.
+    /// Calls for each block, in the order of the file, with its component and mean; for a restart,
+    /// with neither.
     fn each_block(self, mut call: impl FnMut(Option<(usize, i32)>)) {
         let factors = self.colours.factors();
         let (across, down) = factors[0];
@@ -105,7 +109,8 @@ impl Jpeg {
         }
     }
 
-    /// Codes the means without so many of their last bits, in a baseline picture with the end of each block.
+    /// Codes the means without so many of their last bits, in a baseline picture with the end of
+    /// each block.
     fn means(self, without: u8) -> Bits {
         let mut bits = Bits::default();
         let mut former = [0; 3];
@@ -167,7 +172,8 @@ pub(crate) fn segment(file: &mut Vec<u8>, marker: u8, payload: &[u8]) {
     file.extend(payload);
 }
 
-/// Appends a scan of the components of these ids, with the first and last coefficient and the bits of the approximation.
+/// Appends a scan of the components of these ids, with the first and last coefficient and the bits
+/// of the approximation.
 fn scan(file: &mut Vec<u8>, ids: &[u8], [first, last, bits]: [u8; 3], data: Bits) {
     let ids_and_tables = ids.iter().flat_map(|id| [*id, 0]);
     let mut head = vec![ids.len() as u8];
