@@ -133,15 +133,24 @@ fn last_word_end(text: &str, limit: usize, is_cut: impl Fn(usize) -> bool) -> Op
             break;
         }
         let is_word = kind.is_word_like();
-        let preceding = text.split_at(start).0.chars().next_back();
-        let is_loose = preceding.is_some_and(|c| c.is_whitespace() || CLOSING.contains(c));
-        // Words without anything between them are those of scripts without spaces.
-        if (is_loose || follows_word && is_word) && is_cut(start) {
+        // UAX 29 keeps a format character with the space before it, though it belongs to the word
+        // behind it, as where it begins a run in the other direction.
+        let before = text.split_at(start).0.trim_end_matches(is_format);
+        let preceding = before.chars().next_back();
+        if preceding.is_some_and(|c| c.is_whitespace() || CLOSING.contains(c)) {
+            last = Some(before.len()).filter(|at| is_cut(*at)).or(last);
+        } else if follows_word && is_word && is_cut(start) {
+            // Words without anything between them are those of scripts without spaces.
             last = Some(start);
         }
         (start, follows_word) = (end, is_word);
     }
     last
+}
+
+/// True for characters that show nothing and direct how the text beside them is shown.
+fn is_format(c: char) -> bool {
+    matches!(c, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
 }
 
 #[cfg(test)]

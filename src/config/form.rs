@@ -21,6 +21,7 @@ use crate::types::event::EventType;
 use crate::types::file::ImageType;
 use crate::types::ids::NAME;
 use crate::types::links;
+use crate::types::message::Text;
 
 /// A form that a value takes.
 pub(super) struct Form<T> {
@@ -75,7 +76,7 @@ impl<T> Form<T> {
 
     /// Reads the value that the text stands for. Line breaks at its ends are no part of any value,
     /// white space at its end is none of a secret, and a secret with white space before or within
-    /// it is none.
+    /// it is none. Characters that show nothing, such as a byte order mark, count as white space.
     ///
     /// # Errors
     ///
@@ -88,7 +89,7 @@ impl<T> Form<T> {
         };
         let may_have_lines = self.kind == Kind::Pem && text.starts_with("-----BEGIN ");
         let is_secret = matches!(self.kind, Kind::Secret | Kind::Pem);
-        if is_secret && !may_have_lines && text.contains(char::is_whitespace) {
+        if is_secret && !may_have_lines && text.contains(Text::is_blank_char) {
             let expected = self.expected;
             return Err(format!(
                 "{expected}, without white space before or within it"

@@ -721,6 +721,8 @@ fn white_space_before_or_within_a_secret_is_refused_without_quoting_it() {
             format!(" {secret}"),
             format!("\t{secret}"),
             format!("\u{a0}{secret}"),
+            format!("\u{feff}{secret}"),
+            format!("{front}\u{200b}{back}"),
             format!("{front} {back}"),
             format!("{front}\n{back}"),
             format!("{secret}\n{secret}"),

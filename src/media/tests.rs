@@ -675,7 +675,8 @@ proptest! {
     }
 }
 
-#[tokio::test]
+// The clock stands still while pictures are decoded, so that nobody gives up on a slow machine.
+#[tokio::test(start_paused = true)]
 async fn as_many_as_ask_at_once_all_get_theirs() {
     let previews = Previews::default();
     let small = Bytes::from(plain(ImageFormat::Png, 200, 200, [1; 3]));

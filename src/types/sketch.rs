@@ -28,7 +28,10 @@ const HASH_BYTES: usize = 3;
 const ESCAPES: u32 = 3;
 
 /// Characters that stand for what is masked.
-const MASKS: &str = "*•●█＊∗";
+const MASKS: &str = "*•●█＊∗#";
+
+/// The fewest masked characters that can stand for a number.
+const FEWEST_MASKED: usize = 3;
 
 /// A summary of a text's words, numbers and masked characters.
 ///
@@ -46,6 +49,8 @@ pub struct Sketch {
     numbers: Sample<NUMBERS>,
     /// Characters that stand for what is masked.
     masked: usize,
+    /// Letters, digits and masked characters.
+    length: usize,
 }
 
 /// The smallest hashes of a set, `K` at most.
@@ -84,6 +89,9 @@ impl Sketch {
                 .find(|(start, c)| *start > 0 && (is_alone || Kind::of(*c) != kind))
                 .map_or(rest.len(), |(start, _)| start);
             let (run, after) = rest.split_at(end);
+            if matches!(kind, Kind::Letter | Kind::Digit | Kind::Mask) {
+                sketch.length += run.chars().count();
+            }
             match kind {
                 Kind::Mask => sketch.masked += run.chars().count(),
                 // `XXXX` masks as well.
@@ -101,15 +109,19 @@ impl Sketch {
 
     /// True if this can be an altered copy of the original.
     ///
-    /// With characters masked, all words that are left are the original's. With nothing masked,
-    /// words and numbers are the same, and there are some.
+    /// With characters masked, all words that are left are the original's. Where nothing is left,
+    /// the original has numbers, which are what is usually masked, or the mask is long enough for
+    /// all of it. With nothing masked, words and numbers are the same, and there are some.
     #[must_use]
     pub fn may_be_altered_from(&self, original: &Self) -> bool {
         let words = self.words.overlap(&original.words);
-        if self.masked > original.masked {
-            return words.shared == words.copy;
-        }
         let numbers = self.numbers.overlap(&original.numbers);
+        if self.masked > original.masked {
+            let hides_number = numbers.original > 0 && self.masked >= FEWEST_MASKED;
+            let is_plausible =
+                words.copy + numbers.copy > 0 || hides_number || self.masked >= original.length;
+            return is_plausible && words.shared == words.copy;
+        }
         words.shared + numbers.shared > 0 && words.is_equal() && numbers.is_equal()
     }
 }
@@ -194,11 +206,12 @@ fn hash(word: &str) -> [u8; HASH_BYTES] {
     [a, b, c]
 }
 
-/// As it is stored: both samples and the number of masked characters, with dots between them.
+/// As it is stored: both samples, the number of masked characters and the length, with dots between
+/// them.
 impl std::fmt::Display for Sketch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (words, numbers) = (self.words.to_text(), self.numbers.to_text());
-        write!(f, "{words}.{numbers}.{}", self.masked)
+        write!(f, "{words}.{numbers}.{}.{}", self.masked, self.length)
     }
 }
 
@@ -209,11 +222,12 @@ impl FromStr for Sketch {
         let mut parts = text.split('.');
         let mut parse = || {
             let (words, numbers) = (parts.next()?, parts.next()?);
-            let masked = parts.next()?.parse().ok()?;
+            let (masked, length) = (parts.next()?, parts.next()?);
             Some(Self {
                 words: Sample::parse(words)?,
                 numbers: Sample::parse(numbers)?,
-                masked,
+                masked: masked.parse().ok()?,
+                length: length.parse().ok()?,
             })
         };
         parse().ok_or(Invalid {
@@ -274,6 +288,8 @@ mod tests {
                 "my card is XXXX XXXX XXXX XXXX",
             ),
             ("4111111111111111", "************1111"),
+            ("card 4111111111111111 thx", "card ############1111 thx"),
+            ("j.doe@example.com", "*****************"),
             ("4111 1111", "•••• ••••"),
             ("4111 1111 1111 1111", "****"),
             ("you bloody fool", "you ****** fool"),
@@ -300,6 +316,9 @@ mod tests {
             ("text 17", "text 18"),
             ("I am here", "I am there"),
             ("yes please", "yes"),
+            ("hello world", "*"),
+            ("hello world", "*** ***"),
+            ("4111 1111", "*"),
             ("hello", "?"),
             ("?", "!"),
             ("👍", "👎"),

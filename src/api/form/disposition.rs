@@ -7,9 +7,12 @@ use axum::http::header::CONTENT_DISPOSITION;
 use axum::http::{HeaderMap, HeaderValue};
 
 /// The name of the part with these headers; `None` if they have none that can be read.
+///
+/// Old programs write the file's own name in Latin-1, which does not matter here.
 pub(super) fn name(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(CONTENT_DISPOSITION).map(HeaderValue::as_bytes);
-    let mut rest = after_semicolon(str::from_utf8(value?).ok()?)?;
+    let value = String::from_utf8_lossy(value?);
+    let mut rest = after_semicolon(&value)?;
     loop {
         let (name, value) = rest.split_once('=')?;
         let (value, after) = read_value(value.trim_start())?;
@@ -53,6 +56,16 @@ mod tests {
     fn name_in(value: &str) -> Option<String> {
         let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
         name(&[(CONTENT_DISPOSITION, value)].into_iter().collect())
+    }
+
+    #[test]
+    fn a_file_name_in_latin_1_hides_no_name() {
+        let value = b"form-data; filename=\"f\xfcr.gif\"; name=\"file\"";
+        let value = HeaderValue::from_bytes(value).unwrap();
+
+        let headers = [(CONTENT_DISPOSITION, value)].into_iter().collect();
+
+        assert_eq!(name(&headers).as_deref(), Some("file"));
     }
 
     #[test]

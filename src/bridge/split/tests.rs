@@ -41,6 +41,14 @@ fn a_text_is_cut_between_sentences_and_words() {
 }
 
 #[test]
+fn a_run_in_the_other_direction_begins_with_its_word() {
+    let name = "\u{2068}name\u{2069} ";
+    assert_eq!(pieces(&name.repeat(3), 8), [name, name, name]);
+    let marked = "\u{FEFF}abc ";
+    assert_eq!(pieces(&marked.repeat(3), 7), [marked, marked, marked]);
+}
+
+#[test]
 fn scripts_without_spaces_are_cut_between_words() {
     for (text, budget, expected) in [
         // "Every two weeks": "every two", "weeks".
