@@ -131,7 +131,7 @@ pub struct DescribedSequence(pub Sequence);
 #[schema(
     value_type = String,
     min_length = 1,
-    pattern = r"^[^\x00]*[^\s\x00-\x1F\x7F-\x9F\u200B\uFEFF][^\x00]*$",
+    pattern = r"^[^\x00]*[^\x00\x09-\x0D\x20\x85\xA0\u1680\u2000-\u200B\u2028\u2029\u202F\u205F\u3000\uFEFF][^\x00]*$",
     example = "Hello"
 )]
 pub struct Text(String);
@@ -143,7 +143,7 @@ impl Text {
         &self.0
     }
 
-    /// True if a text shows nothing: it is empty, or white space and control characters alone.
+    /// True if a text shows nothing: it is empty, or white space alone.
     ///
     /// ```
     /// use liveperson_bridge::types::message::Text;
@@ -156,12 +156,10 @@ impl Text {
         text.chars().all(Self::is_blank_char)
     }
 
-    /// True for white space, control characters but for U+0000, which no text has, the zero-width
-    /// space and the byte order mark.
+    /// True for white space, the zero-width space and the byte order mark.
     #[must_use]
     pub fn is_blank_char(c: char) -> bool {
-        let is_control = c.is_control() && c != '\0';
-        c.is_whitespace() || is_control || matches!(c, '\u{200B}' | '\u{FEFF}')
+        c.is_whitespace() || matches!(c, '\u{200B}' | '\u{FEFF}')
     }
 }
 
@@ -331,7 +329,7 @@ mod tests {
             "\u{a0}\u{3000}",
             "\n\n\t",
             "\u{200b}\u{feff}",
-            "\u{1}\u{85}",
+            "\u{85}",
         ] {
             assert!(Text::try_from(blank.to_owned()).is_err(), "{blank:?}");
         }
