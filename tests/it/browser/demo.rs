@@ -425,7 +425,9 @@ const TOKEN_KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// A token of the user `zoe` of the channel `page`.
 fn token(key: &str) -> String {
-    let claims = json!({"iss": "page", "user": "zoe", "exp": 4_102_444_800_u32});
+    use liveperson_bridge::clock::{Clock as _, SystemClock};
+    let in_an_hour = SystemClock.now().timestamp() + 3600;
+    let claims = json!({"iss": "page", "user": "zoe", "exp": in_an_hour});
     let key = EncodingKey::from_secret(key.as_bytes());
     encode(&Header::default(), &claims, &key).unwrap()
 }
