@@ -457,7 +457,7 @@ async fn the_limits_of_what_is_taken(engine: Engine) {
         "routing": {"skill_id": "x".repeat(64)}, "context": {}, "urgency": null, "features": vec!["A_1"; 16],
     });
     app.sms.post(OPEN, opening).await.expect(201);
-    for text in [" ", "👋🏽", "\u{1}\u{feff}\u{2028}\"\\", &"x".repeat(4000)] {
+    for text in [" .", "👋🏽", "\u{1}\u{feff}\u{2028}\"\\", &"x".repeat(4000)] {
         app.sms.say("ada", text).await.expect(201);
         assert_eq!(
             app.cloud
