@@ -59,7 +59,7 @@ pub(super) fn recognise(
         let sketches = echo.sketch.as_ref().zip(sent.as_ref());
         sketches.is_some_and(|(told, sent)| told.may_be_altered_from(sent))
     };
-    // What came before the try is of an older message, which may look alike.
+    // An echo that came before the try is of an older message, which may look alike.
     let late = || open().filter(|(_, heard_at)| *heard_at >= flight.begun_at);
     // Of several, the latest: the others are of older messages.
     let likely = late()

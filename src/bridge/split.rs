@@ -81,7 +81,7 @@ fn take_piece(text: &str, budget: usize) -> (&str, &str) {
             && !Text::is_blank(before)
             && !after.starts_with(char::is_whitespace)
     };
-    // What follows the head decides where its last sentence and its last word end.
+    // The text behind the head decides where its last sentence and its last word end.
     let window = text.split_at(text.ceil_char_boundary(fits + LOOKAHEAD)).0;
     let sentence_end = last_sentence_end(window, fits, is_cut).filter(|end| 2 * end >= fits);
     let end = sentence_end.or_else(|| last_word_end(window, fits, is_cut));

@@ -5,7 +5,7 @@ use super::form::without_line_breaks;
 
 /// The text with every placeholder replaced, or what was expected where that fails.
 ///
-/// What a variable holds is taken as it is, but for line breaks at its ends: it may contain `${`.
+/// The value of a variable is taken as it is, but for line breaks at its ends: it may contain `${`.
 pub(super) fn fill(text: &str, environment: &Environment) -> Result<String, String> {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;

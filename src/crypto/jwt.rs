@@ -97,16 +97,16 @@ impl fmt::Debug for JwtKey {
 /// The claims of a token whose signature and time are right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
-    /// Who made it: a channel's id.
+    /// The issuer: a channel's id.
     pub iss: String,
     /// The one user whom it is valid for; `None` stands for all users of the channel.
     pub user: Option<String>,
 }
 
-/// What a token says of itself, which nobody has checked yet.
+/// The claims of a token before its signature is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unverified {
-    /// Who made it.
+    /// The issuer.
     pub iss: String,
     /// True if it is valid for one user alone.
     pub is_for_one_user: bool,
@@ -129,7 +129,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, 
     Value::deserialize(deserializer).map(Some)
 }
 
-/// Why a token is not taken. All but the first are said of a token with the right signature.
+/// The reasons to refuse a token. All but the first are said of a token with the right signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It is no token, or was signed by another or in another way.

@@ -23,7 +23,7 @@ const NUMBERS: usize = 8;
 /// Bytes of a hash: of 16 words in each of two texts, one in 65,000 pairs agrees by chance.
 const HASH_BYTES: usize = 3;
 
-/// How often a text may have been escaped: by its writer, by the Cloud, and once more. More would
+/// The most times that a text is unescaped: for its writer, the Cloud, and once more. More would
 /// let a hostile text take as many passes.
 const ESCAPES: u32 = 3;
 
