@@ -13,6 +13,7 @@ mod backlog;
 mod conversations;
 mod deliveries;
 mod dispatch;
+mod doubts;
 mod echoes;
 mod error;
 mod events;
@@ -39,6 +40,7 @@ mod takeoff;
 mod tokens;
 mod typing;
 mod users;
+mod waking;
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -78,6 +80,7 @@ use crate::types::file::ImageType;
 use crate::types::ids::{AccountId, ChannelId, ConversationId, Namespace, UserId, UserKey};
 use crate::types::trace::Trace;
 use backlog::Backlogs;
+use doubts::FoundOpen;
 use openings::Openings;
 use recent::Recent;
 
@@ -95,6 +98,7 @@ pub struct Shared {
     /// Rung when something was queued here.
     requests_due: Notify,
     recent: Recent,
+    found_open: FoundOpen,
     backlogs: Backlogs,
     places_for_files: Arc<Semaphore>,
     places_for_readers: Arc<Semaphore>,
@@ -144,6 +148,7 @@ impl Bridge {
             typing_due: Notify::default(),
             requests_due: Notify::default(),
             recent: Recent::default(),
+            found_open: FoundOpen::default(),
             backlogs: Backlogs::default(),
             places_for_files: Arc::new(Semaphore::new(files::FILES_AT_ONCE)),
             places_for_readers: Arc::new(Semaphore::new(events::READERS_AT_ONCE)),

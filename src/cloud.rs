@@ -19,6 +19,7 @@ mod health;
 mod host;
 mod jwt;
 mod monitoring;
+mod recovery;
 mod retry;
 mod send;
 mod site;
@@ -40,6 +41,7 @@ pub use self::domains::Service;
 pub use self::error::Error;
 pub use self::files::Download;
 pub use self::health::{AwayHost, Health, KnownHost, TokenTimes, Trouble};
+use self::recovery::{Recoveries, Recovery};
 pub use self::send::{Content, Conversation, File, RawRequest, Signal, chars_around_text};
 use self::site::Site;
 use crate::clock::SharedClock;
@@ -72,7 +74,10 @@ pub struct Consumer<'a> {
 
 /// Talks to the Cloud; a clone shares connections, domains and tokens.
 #[derive(Clone)]
-pub struct Client(Arc<HashMap<AccountId, Site>>);
+pub struct Client {
+    sites: Arc<HashMap<AccountId, Site>>,
+    recoveries: Arc<Recoveries>,
+}
 
 /// The time that one try may take, by kind of call.
 #[derive(Debug, Clone, Copy)]
@@ -121,12 +126,18 @@ impl Client {
         accounts: impl IntoIterator<Item = Account>,
         limits: Limits,
     ) -> Self {
+        let recoveries = Arc::new(Recoveries::default());
         let site = |account: Account| {
             let id = account.id.clone();
-            let site = Site::new(http.clone(), Arc::clone(clock), metrics, account, limits);
+            let recovery = Recovery::new(id.clone(), Arc::clone(&recoveries));
+            let (http, clock) = (http.clone(), Arc::clone(clock));
+            let site = Site::new(http, clock, metrics, account, limits, &recovery);
             (id, site)
         };
-        Self(Arc::new(accounts.into_iter().map(site).collect()))
+        Self {
+            sites: Arc::new(accounts.into_iter().map(site).collect()),
+            recoveries,
+        }
     }
 
     /// Where a service of the account is.
@@ -169,14 +180,29 @@ impl Client {
     /// How many hosts of each account are taken for away.
     #[must_use]
     pub fn hosts_away(&self) -> Vec<(AccountId, usize)> {
-        let sites = self.0.iter();
+        let sites = self.sites.iter();
         sites
-            .map(|(account, site)| (account.clone(), site.transport.breakers.away()))
+            .map(|(account, site)| (account.clone(), site.away_hosts().len()))
             .collect()
     }
 
+    /// True if the account's messaging service has answered a request itself within the last minute, as far as this
+    /// replica knows.
+    #[must_use]
+    pub fn is_messaging(&self, account: &AccountId) -> bool {
+        let messaging = |site: &Site| site.transport.breakers.of(Service::Messaging).is_serving();
+        self.sites.get(account).is_some_and(messaging)
+    }
+
+    /// True if the account's messaging service is taken for away.
+    #[must_use]
+    pub fn is_messaging_away(&self, account: &AccountId) -> bool {
+        let messaging = |site: &Site| site.transport.breakers.of(Service::Messaging).is_away();
+        self.sites.get(account).is_some_and(messaging)
+    }
+
     fn site(&self, account: &AccountId) -> Result<&Site, Error> {
-        self.0
+        self.sites
             .get(account)
             .ok_or_else(|| Error::UnknownAccount(account.clone()))
     }
@@ -184,7 +210,7 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Client").field(&self.0.keys()).finish()
+        f.debug_tuple("Client").field(&self.sites.keys()).finish()
     }
 }
 

@@ -13,6 +13,7 @@
 pub mod agent;
 mod announcements;
 mod authorization;
+mod behaviour;
 mod control;
 mod conversations;
 mod domains;
@@ -54,11 +55,12 @@ use axum::body::Bytes;
 
 use crate::clock::{SharedClock, ShiftedClock};
 
+pub use behaviour::{Behaviour, ConversationMember, LookupForm, SequenceForm, TokenForm};
 pub use conversations::{Consumer, Conversation, Dialog, DialogKind, Event, Stage};
 pub use faults::{Answer, Delay, Fault, Reply};
 pub use notification::Kind;
 pub use operation::Operation;
-pub use options::{Behaviour, Credentials, LookupForm, Options};
+pub use options::{Credentials, Options};
 pub use participant::{Audience, Participant, Role};
 pub use recording::RecordedRequest;
 pub use tokens::Error;
@@ -120,7 +122,7 @@ impl Sandbox {
         let shift = Arc::new(ShiftedClock::new(clock));
         let clock: SharedClock = Arc::clone(&shift) as SharedClock;
         let mut state = State {
-            behaviour: options.behaviour,
+            behaviour: options.behaviour.clone(),
             script: options.agent.clone().map(Arc::new),
             ..State::default()
         };
@@ -179,6 +181,14 @@ impl Sandbox {
             .is_some_and(|conversation| conversation.close(by))
     }
 
+    /// Forgets a conversation without telling anybody, as a Cloud that was set up anew.
+    ///
+    /// Returns whether there was one of that id.
+    #[must_use]
+    pub fn forget_conversation(&self, id: &str) -> bool {
+        self.state().conversations.forget(id)
+    }
+
     /// Refuses every AppJWT made so far with error 40102.
     pub fn revoke_app_tokens(&self) {
         self.0.tokens.app.revoke();
@@ -221,7 +231,7 @@ impl Sandbox {
         let mut recording = std::mem::take(&mut state.recording);
         recording.clear();
         *state = State {
-            behaviour: state.behaviour,
+            behaviour: std::mem::take(&mut state.behaviour),
             script: state.script.take(),
             recording,
             hooks,

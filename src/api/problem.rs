@@ -352,6 +352,12 @@ impl Problem {
             )
             .retry_after(retry_after)
             .upstream(upstream(429)),
+            CloudError::Blocked { status } => Self::new(
+                Code::CloudUnavailable,
+                "Something in front of the Cloud answered in its place.",
+            )
+            .retry_after(retry_after)
+            .upstream(upstream(*status)),
             CloudError::Unavailable { status, .. } if !error.outcome_unknown() => {
                 Self::new(Code::CloudUnavailable, "The Cloud cannot serve now.")
                     .retry_after(retry_after)
@@ -360,7 +366,7 @@ impl Problem {
             CloudError::Unavailable { status, .. } | CloudError::Undecodable { status } => {
                 Self::outcome_unknown().upstream(upstream(*status))
             }
-            CloudError::NoAnswer(_) => Self::outcome_unknown(),
+            CloudError::NoAnswer(_) | CloudError::Unnumbered => Self::outcome_unknown(),
             CloudError::CredentialsRefused { status } => Self::new(
                 Code::CloudCredentialsRefused,
                 "The Cloud refused the account's client id and secret.",
@@ -370,6 +376,11 @@ impl Problem {
                 Code::CloudCredentialsRefused,
                 "The Cloud refused the account's AppJWT, also when it was made anew.",
             ),
+            CloudError::Unauthorized { .. } => Self::new(
+                Code::CloudCredentialsRefused,
+                "The Cloud answered 401, also when the account's AppJWT and the user's ConsumerJWS were made anew.",
+            )
+            .upstream(upstream(401)),
             CloudError::ConsumerTokenRefused => Self::new(
                 Code::CloudCredentialsRefused,
                 "The Cloud refused the user's ConsumerJWS, also when it was made anew.",

@@ -34,7 +34,7 @@ impl Bridge {
         let opened = if session.is_some_and(|session| session.takes_messages()) {
             false
         } else {
-            match self.join_opening(caller, &key, opening).await {
+            match self.join_opening(caller, &key, opening, None).await {
                 Ok(joined) => joined.opened && joined.first,
                 // It is open, if only for a survey.
                 Err(Error::SurveyPending) => false,

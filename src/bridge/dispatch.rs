@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 
 use super::echoes::{Sighting, recognise};
 use super::lanes::{LEASE, RENEWAL};
-use super::outcomes::{self, Later};
+use super::outcomes::{self, Later, SEQUENCE_UNKNOWN};
 use super::requests::{Attempt, Held, Job, Work};
 use super::schedule;
 use crate::bridge::{Bridge, Caller, Error};
@@ -23,6 +23,10 @@ use crate::types::trace::{Trace, step};
 
 /// 20 s: an opening and what is sent after it; each part has a limit of its own.
 const TRY_LIMIT: Duration = Duration::from_secs(20);
+
+/// 6 tries, so about two minutes: if a gateway lets others' messages through by then and not this one, it is the
+/// message that it does not like.
+const BLOCKED_TRIES: u32 = 6;
 
 /// 1 s: how soon a lane is taken again after trouble with the storage.
 const AFTER_TROUBLE: TimeDelta = TimeDelta::seconds(1);
@@ -243,12 +247,41 @@ impl Bridge {
         let now = self.parts.clock.now();
         let hearing = store.last_hearing(&lane.due.key.account_id).await?;
         let Some(look) = schedule::next_look_for_echo(flight.begun_at, hearing, now) else {
+            if store.last_reason(job.id).await?.as_deref() == Some(SEQUENCE_UNKNOWN) {
+                return self.conclude_unnumbered(lane, job, flight).await;
+            }
             let why = "cloud-outcome-unknown";
             return self
                 .conclude(lane, &job, Conclusion::Postponed { why }, Some(flight))
                 .await;
         };
         Ok(Next::AwaitEcho(look, awaited))
+    }
+
+    /// Ends the wait for the echo of a message that the Cloud took without saying its sequence: it has arrived, and is
+    /// not sent again.
+    async fn conclude_unnumbered(
+        &self,
+        lane: &Lane<'_>,
+        mut job: Job,
+        flight: &Flight,
+    ) -> Result<Next, Error> {
+        job.conversation_id = Some(flight.conversation_id.clone());
+        if let Work::File(file) = &job.work {
+            job.file = file.sent();
+        }
+        let is_last = job.sent.len() + 1 >= job.work.parts();
+        if !is_last {
+            // Its place among the parts has to be filled, and a dialog counts on by one at least.
+            let guess = job.sent.last().map_or(0, |last| last.saturating_add(1));
+            job.sent.push(guess);
+        }
+        let settlement = if is_last {
+            Conclusion::Sent
+        } else {
+            Conclusion::Advanced
+        };
+        self.conclude(lane, &job, settlement, None).await
     }
 
     async fn send(&self, lane: &Lane<'_>, job: &mut Job) -> Result<Next, Error> {
@@ -311,7 +344,14 @@ impl Bridge {
             Err(Error::LaneLost) => return Ok(Next::Lost),
             Err(error) => error,
         };
-        let Some(later) = Later::of_kept(&error, flight.is_some()) else {
+        let tried = request.attempts.saturating_add(1);
+        let is_for_good = |later: &Later| {
+            later.is_blocked
+                && tried >= BLOCKED_TRIES
+                && self.parts.cloud.is_messaging(&key.account_id)
+        };
+        let later = Later::of_kept(&error, flight.is_some());
+        let Some(later) = later.filter(|later| !is_for_good(later)) else {
             tracing::warn!(
                 account.id = %key.account_id,
                 channel.id = %request.channel_id,
@@ -338,7 +378,6 @@ impl Bridge {
         let settled = self
             .conclude(lane, job, Conclusion::Postponed { why }, flight.as_ref())
             .await?;
-        let tried = request.attempts.saturating_add(1);
         let wait = schedule::delay(tried, later.is_throttled, later.after, &mut rand::rng());
         Ok(match settled {
             Next::Lost => Next::Lost,

@@ -220,7 +220,7 @@ impl Bridge {
                         download,
                     });
                 }
-                Err(cloud::Error::ConsumerTokenRefused) if !token.fresh => {
+                Err(error) if error.blames_consumer_token() && !token.fresh => {
                     token = self.make_token(&key, standing.user, &caller.trace).await?;
                 }
                 Err(
@@ -228,7 +228,7 @@ impl Bridge {
                         status: 404 | 410, ..
                     },
                 ) => return Err(Error::FileGone(error)),
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error.under_new_tokens().into()),
             }
         }
     }

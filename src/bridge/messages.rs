@@ -195,12 +195,13 @@ impl Bridge {
         mut content: Content<'_>,
     ) -> Result<(Session, Written), Error> {
         let mut replacements = 0;
+        let mut is_looked_into = false;
         let (session, written) = loop {
             attempt.flight = None;
             let (mut open, settling) = if let Some(session) = session.take() {
                 (session, false)
             } else {
-                let joined = Box::pin(self.join(attempt, opening)).await?;
+                let joined = Box::pin(self.join(attempt, opening, None)).await?;
                 (joined.session, joined.opened)
             };
             let mut outcome = self.write(attempt, &mut open, &mut content).await;
@@ -214,6 +215,15 @@ impl Bridge {
                     if replacements < REPLACEMENTS =>
                 {
                     replacements += 1;
+                }
+                Err(error) if !settling && !is_looked_into && self.is_doubtful(&error, &open) => {
+                    is_looked_into = true;
+                    let doubted = &open.conversation.id;
+                    let Some(joined) = Box::pin(self.look_into(attempt, opening, doubted)).await
+                    else {
+                        return Err(error);
+                    };
+                    session = Some(joined.session);
                 }
                 Err(error) => return Err(error),
             }
@@ -229,13 +239,21 @@ impl Bridge {
     }
 
     /// The session of a user without an open conversation, within the time that there is.
-    async fn join(&self, attempt: &Attempt<'_>, opening: &Opening) -> Result<Joined, Error> {
+    pub(super) async fn join(
+        &self,
+        attempt: &Attempt<'_>,
+        opening: &Opening,
+        instead_of: Option<&ConversationId>,
+    ) -> Result<Joined, Error> {
         let Attempt { caller, key, .. } = attempt;
         if let Some(held) = attempt.held {
-            return self.open_held(caller, key, held.user, opening).await;
+            return self
+                .open_held(caller, key, held.user, opening, instead_of)
+                .await;
         }
         // The opening goes on, and what is kept now is sent in it.
-        let joined = timeout_at(attempt.until, self.join_opening(caller, key, opening)).await;
+        let joined = self.join_opening(caller, key, opening, instead_of);
+        let joined = timeout_at(attempt.until, joined).await;
         joined.unwrap_or(Err(Error::OutOfTime { is_sent: false }))
     }
 

@@ -58,12 +58,14 @@ pub(super) struct Joined {
 }
 
 impl Bridge {
-    /// The session of a user who had no open conversation a moment ago; opens one unless that has happened meanwhile.
+    /// The session of a user who had no open conversation a moment ago, or `instead_of` it one that may be over; opens
+    /// one unless that has happened meanwhile.
     pub(super) async fn join_opening(
         &self,
         caller: &Caller,
         key: &UserKey,
         opening: &Opening,
+        instead_of: Option<&ConversationId>,
     ) -> Outcome {
         let (mut landing, first) = match self.openings.flights.entry(key.clone()) {
             Entry::Occupied(flight) => (flight.get().clone(), false),
@@ -74,11 +76,13 @@ impl Bridge {
                 vacant.insert(landing.clone());
                 let (bridge, caller) = (self.clone(), caller.clone());
                 let (key, opening) = (key.clone(), opening.clone());
+                let instead_of = instead_of.cloned();
                 self.parts.tasks.spawn(async move {
                     let outcome = {
                         // Off the list before it lands, also by a panic: who comes later must not be told of the past.
                         let _flight = Flight(&bridge, &key);
-                        bridge.open_once(&caller, &key, &opening).await
+                        let instead_of = instead_of.as_ref();
+                        bridge.open_once(&caller, &key, &opening, instead_of).await
                     };
                     drop(place);
                     lands.send_replace(Some(outcome));
@@ -94,7 +98,13 @@ impl Bridge {
     }
 
     /// Opens the user's conversation, or finds the one that another replica has opened meanwhile.
-    async fn open_once(&self, caller: &Caller, key: &UserKey, opening: &Opening) -> Outcome {
+    async fn open_once(
+        &self,
+        caller: &Caller,
+        key: &UserKey,
+        opening: &Opening,
+        instead_of: Option<&ConversationId>,
+    ) -> Outcome {
         let store = &self.parts.store;
         let user = store.ensure_user(key, self.parts.clock.now()).await?;
         let mut turn = Turn::new();
@@ -104,13 +114,16 @@ impl Bridge {
             }
             turn.wait().await?;
             let session = self.session(&caller.trace, key).await?;
-            if let Some(session) = session.filter(Session::takes_messages) {
+            let another = |session: &Session| {
+                session.takes_messages() && Some(&session.conversation.id) != instead_of
+            };
+            if let Some(session) = session.filter(another) {
                 return Ok(Joined::found(session));
             }
         };
         let outcome = timeout(
             OPENING_LIMIT,
-            self.open_leased(caller, key, user, opening, Some(&lease)),
+            self.open_leased(caller, key, user, opening, instead_of, Some(&lease)),
         )
         .await
         .unwrap_or(Err(Error::OpeningPending { cause: None }));
@@ -128,19 +141,22 @@ impl Bridge {
         key: &UserKey,
         user: UserRef,
         opening: &Opening,
+        instead_of: Option<&ConversationId>,
     ) -> Outcome {
-        let opened = self.open_leased(caller, key, user, opening, None);
+        let opened = self.open_leased(caller, key, user, opening, instead_of, None);
         let outcome = timeout(OPENING_LIMIT, opened).await;
         outcome.unwrap_or(Err(Error::OpeningPending { cause: None }))
     }
 
-    /// Opens the user's conversation under the lane's lease, and gives `lease` back with it.
+    /// Opens the user's conversation under the lane's lease, and gives `lease` back with it. One that is open is
+    /// returned as it is, unless it is the one that may be over: the Cloud refuses a second one while it goes on.
     async fn open_leased(
         &self,
         caller: &Caller,
         key: &UserKey,
         user: UserRef,
         opening: &Opening,
+        instead_of: Option<&ConversationId>,
         lease: Option<&Lease>,
     ) -> Outcome {
         let store = &self.parts.store;
@@ -149,7 +165,10 @@ impl Bridge {
         // Of one whose main dialog has ended only the Cloud knows whether a survey follows. It is asked for a new one: it
         // refuses while the old one goes on. Anything else, such as waiting for a notification, could wait for ever.
         let ended = match standing.open {
-            Some(conversation) if conversation.dialog != CurrentDialog::Ended => {
+            Some(conversation)
+                if conversation.dialog != CurrentDialog::Ended
+                    && Some(&conversation.id) != instead_of =>
+            {
                 return Ok(Joined::found(Session {
                     key: key.clone(),
                     user,
@@ -255,7 +274,7 @@ impl Bridge {
             };
             match cloud.open(&consumer, &request, trace).await {
                 Ok(id) => return Ok(AtCloud::Opened(id)),
-                Err(cloud::Error::ConsumerTokenRefused) if !token.fresh => {
+                Err(error) if error.blames_consumer_token() && !token.fresh => {
                     *token = self.make_token(key, user, trace).await?;
                 }
                 Err(cloud::Error::AlreadyOpen) => {
@@ -271,7 +290,7 @@ impl Bridge {
                 Err(error) if error.outcome_unknown() => {
                     return Err(Error::OpeningPending { cause: Some(error) });
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error.under_new_tokens().into()),
             }
         }
     }

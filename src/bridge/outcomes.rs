@@ -10,6 +10,9 @@ use crate::store::NewEvent;
 use crate::types::event::data::{Data, Failure, Outcome, OutcomeStatus, UpstreamFailure};
 use crate::types::event::{Draft, EventId, EventType};
 
+/// The word for a message that the Cloud took without saying its sequence: it is never sent again.
+pub(super) const SEQUENCE_UNKNOWN: &str = "cloud-sequence-unknown";
+
 /// That a request is to be tried later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Later {
@@ -18,6 +21,8 @@ pub(super) struct Later {
     /// Whether the Cloud may have taken it.
     pub(super) is_unknown: bool,
     pub(super) is_throttled: bool,
+    /// True if a gateway answered in place of the Cloud to what was published: perhaps it never lets this through.
+    pub(super) is_blocked: bool,
     /// How long the Cloud wants to be left alone.
     pub(super) after: Option<Duration>,
 }
@@ -29,6 +34,7 @@ impl Later {
             why: word(&Error::OutOfTime { is_sent: true }),
             is_unknown: true,
             is_throttled: false,
+            is_blocked: false,
             after: None,
         }
     }
@@ -52,6 +58,7 @@ impl Later {
             why: word(error),
             is_unknown: is_unknown && is_in_flight,
             is_throttled,
+            is_blocked: is_in_flight && matches!(error, Error::Cloud(cloud::Error::Blocked { .. })),
             after,
         })
     }
@@ -67,6 +74,7 @@ impl Later {
             why: word(error),
             is_unknown: false,
             is_throttled: false,
+            is_blocked: false,
             after: None,
         });
         Self::of(error, is_in_flight).or(ours)
@@ -78,7 +86,8 @@ fn is_about_credentials(error: &cloud::Error) -> bool {
         cloud::Error::NotBegun(cause) => is_about_credentials(cause),
         cloud::Error::CredentialsRefused { .. }
         | cloud::Error::AppTokenRefused
-        | cloud::Error::ConsumerTokenRefused => true,
+        | cloud::Error::ConsumerTokenRefused
+        | cloud::Error::Unauthorized { .. } => true,
         _ => false,
     }
 }
@@ -106,6 +115,7 @@ fn word_of_the_cloud(error: &cloud::Error) -> &'static str {
             "cloud-outcome-unknown" => "cloud-unavailable",
             word => word,
         },
+        cloud::Error::Unnumbered => SEQUENCE_UNKNOWN,
         error if is_about_credentials(error) => "cloud-credentials-refused",
         error if error.outcome_unknown() => "cloud-outcome-unknown",
         cloud::Error::Throttled { .. } => "cloud-throttled",
@@ -117,6 +127,14 @@ fn word_of_the_cloud(error: &cloud::Error) -> &'static str {
 
 /// Why a request failed for good.
 pub(super) fn failure(error: &Error) -> Failure {
+    if let Error::Cloud(cloud::Error::Blocked { status }) = error {
+        let upstream = UpstreamFailure {
+            status: *status,
+            code: None,
+            title: None,
+        };
+        return failure_named("cloud-refused", Some(upstream));
+    }
     let upstream = match error {
         Error::Cloud(cloud::Error::Refused {
             status,

@@ -241,7 +241,7 @@ impl Bridge {
     ) -> Result<Option<T>, Error> {
         match outcome {
             Ok(answer) => Ok(Some(answer)),
-            Err(cloud::Error::ConsumerTokenRefused) if !session.token.fresh => {
+            Err(error) if error.blames_consumer_token() && !session.token.fresh => {
                 let made = self.make_token(&session.key, session.user, trace);
                 session.token = Box::pin(made).await?;
                 Ok(None)
@@ -250,7 +250,7 @@ impl Bridge {
                 if matches!(error, cloud::Error::ConversationClosed) {
                     Box::pin(self.note_closed(session)).await?;
                 }
-                Err(error.into())
+                Err(error.under_new_tokens().into())
             }
         }
     }

@@ -66,9 +66,19 @@ impl Bridge {
         let closed = self
             .close_open(&caller.trace, &key, |_| Signal::CloseEverything)
             .await;
-        if let Err(error) = closed {
-            store.release_lane(standing.user, &lease).await?;
-            return Err(error);
+        match closed {
+            Ok(()) => {}
+            // Nothing that the Cloud thinks of the close can keep a user from being erased.
+            Err(Error::Cloud(error @ cloud::Error::Refused { .. })) => tracing::warn!(
+                account.id = %key.account_id,
+                channel.id = %caller.channel.id,
+                error = &error as &dyn std::error::Error,
+                "a conversation of a user who is erased could not be closed; it is left to the Cloud"
+            ),
+            Err(error) => {
+                store.release_lane(standing.user, &lease).await?;
+                return Err(error);
+            }
         }
         let now = self.parts.clock.now();
         let action = Action::EraseUser {

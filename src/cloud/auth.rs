@@ -3,6 +3,7 @@
 //! The token goes out as it is, without `Bearer`, as a header value that is made once per token.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret as _;
@@ -13,7 +14,7 @@ use super::health::TokenTimes;
 use super::host::Endpoint;
 use super::retry::Repeat;
 use super::transport::{Body, Call, Transport, secret_header};
-use super::wire::tokens::{AppClaims, AppToken};
+use super::wire::tokens::{AppClaims, AppToken, Seconds};
 use super::{Account, Error, answer, jwt};
 use crate::http::Answer;
 use crate::http::header::HeaderValue;
@@ -23,10 +24,19 @@ use crate::types::trace::Trace;
 /// 5 minutes before its end, as the vendor advises, a token is renewed.
 const RENEW_BEFORE_MS: i64 = 5 * 60 * 1000;
 
+/// 1 h: the lifetime of a token that says none. Source: vendor's Send API page "Authorization and Authentication".
+const USUAL_LIFETIME_MS: i64 = 60 * 60 * 1000;
+
+/// 5 s: the pause between two renewals for answers that do not say which token they refuse. A gateway that
+/// answers 401 to everything would else have a token made for each request.
+const SUSPICION_PAUSE_MS: i64 = 5_000;
+
 /// The `AppJWT`s of one account; the value that is kept is the `Authorization` header's.
 pub(super) struct AppTokens {
     issuer: Arc<Issuer>,
     cache: Cache<HeaderValue>,
+    /// When a token was last replaced on suspicion, in milliseconds since the epoch.
+    suspected_at: AtomicI64,
 }
 
 struct Issuer {
@@ -42,6 +52,7 @@ impl AppTokens {
         Self {
             issuer: Arc::new(Issuer { transport, account }),
             cache: Cache::default(),
+            suspected_at: AtomicI64::new(i64::MIN),
         }
     }
 
@@ -63,14 +74,29 @@ impl AppTokens {
         })
     }
 
-    /// A token in place of one that the Cloud refused.
+    /// A token in place of one that the Cloud refused, or perhaps refused; none where that is not certain and another
+    /// was replaced on suspicion a moment ago.
     pub(super) async fn replace(
         &self,
         refused: &Arc<Cached<HeaderValue>>,
+        is_certain: bool,
         trace: &Trace,
-    ) -> Result<Arc<Cached<HeaderValue>>, Error> {
+    ) -> Result<Option<Arc<Cached<HeaderValue>>>, Error> {
+        if !is_certain {
+            let now = self.issuer.transport.clock.now_ms();
+            let is_new = |at: i64| (now.saturating_sub(at) >= SUSPICION_PAUSE_MS).then_some(now);
+            let order = Ordering::Relaxed;
+            if self
+                .suspected_at
+                .fetch_update(order, order, is_new)
+                .is_err()
+            {
+                let at_hand = self.cache.at_hand();
+                return Ok(at_hand.filter(|token| !Arc::ptr_eq(token, refused)));
+            }
+        }
         self.cache.forget(refused);
-        self.get(trace).await
+        self.get(trace).await.map(Some)
     }
 }
 
@@ -116,16 +142,16 @@ fn read(
 ) -> Result<Cached<HeaderValue>, Error> {
     let token: AppToken = answer::decode(answer, now).map_err(|error| match error {
         Error::Refused { status, .. } => Error::CredentialsRefused { status },
+        Error::Unauthorized { .. } => Error::CredentialsRefused { status: 401 },
         error => error,
     })?;
     let undecodable = || answer::undecodable(answer);
-    let claims: AppClaims =
-        jwt::claims(token.access_token.expose_secret()).ok_or_else(undecodable)?;
-    let lifetime_ms = lifetime_ms(&claims, asked_at)
-        .filter(|lifetime| *lifetime > 0)
+    let value = token.access_token.expose_secret().trim();
+    let lifetime_ms = lifetime_ms(value, &token.expires_in, asked_at);
+    let bytes = Zeroizing::new(value.as_bytes().to_vec());
+    let value = secret_header(bytes)
+        .filter(|value| !value.is_empty())
         .ok_or_else(undecodable)?;
-    let bytes = Zeroizing::new(token.access_token.expose_secret().as_bytes().to_vec());
-    let value = secret_header(bytes).ok_or_else(undecodable)?;
     let expires_at = asked_at.timestamp_millis().saturating_add(lifetime_ms);
     Ok(Cached {
         value,
@@ -136,8 +162,22 @@ fn read(
     })
 }
 
-/// How long the token lives, by its own two times: the clocks of the Cloud and of this machine may differ.
-fn lifetime_ms(claims: &AppClaims, asked_at: DateTime<Utc>) -> Option<i64> {
-    let begun = claims.iat.unwrap_or_else(|| asked_at.timestamp());
-    claims.exp.checked_sub(begun)?.checked_mul(1000)
+/// The token's lifetime, by its own two times: the clocks of the Cloud and of this machine may differ. Where it
+/// says none that can be, the lifetime that came with it, or else the usual one: a token that is refused too early is
+/// made anew, and one that is never asked for stops everything.
+fn lifetime_ms(token: &str, expires_in: &Seconds, asked_at: DateTime<Utc>) -> i64 {
+    let claims: AppClaims = jwt::claims(token).unwrap_or_default();
+    let begun = claims
+        .iat
+        .milliseconds()
+        .unwrap_or(asked_at.timestamp_millis());
+    let by_claims = claims
+        .exp
+        .milliseconds()
+        .and_then(|end| end.checked_sub(begun));
+    let by_answer = expires_in.milliseconds();
+    let said = [by_claims, by_answer].into_iter().flatten();
+    said.into_iter()
+        .find(|lifetime| *lifetime > 0)
+        .unwrap_or(USUAL_LIFETIME_MS)
 }

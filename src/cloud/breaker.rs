@@ -1,9 +1,13 @@
-//! The breaker of each host: after failures in a row nothing is sent there for a while, and then a probe at a time.
+//! The circuit breaker of each host: after failures in a row nothing is sent there for a while, and then a probe at a time.
 //!
 //! A host that is away is so for every user: asking it again and again would make each of them wait for the time limit, and
 //! hit it with all of them when it comes back. Who throttles is not away, so 429 counts as an answer. What a refusal by the
 //! breaker means for a request (queue it, tell the channel) is the caller's.
+//!
+//! Services that log in (the domain API, Sentinel, IDP) are asked less often than others: after the quick tries of one
+//! request come the pauses that the vendor advises. Each service has breakers of its own, since hosts can be shared.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,10 +15,9 @@ use dashmap::DashMap;
 use tokio::time::Instant;
 
 use super::Error;
+use super::domains::Service;
 use super::health::AwayHost;
-
-/// Failures in a row after which a host is taken for away.
-const FAILURES: u32 = 5;
+use super::recovery::Recovery;
 
 /// 1 s: after how long the first probe is sent.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -22,12 +25,122 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// 30 s: the longest pause between two probes.
 const LAST_PAUSE: Duration = Duration::from_secs(30);
 
+/// The pauses between tries to log in. Source: vendor's retry policy recommendations: three retries after 5, 10 and
+/// 15 s. Its long back-off of minutes would keep everybody waiting after the outage is over.
+const LOG_IN_PAUSES: [Duration; 4] = [
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(15),
+    LAST_PAUSE,
+];
+
+/// 5 minutes: the longest that a service which throttles logging in is left alone for its `Retry-After`.
+const LONGEST_THROTTLING: Duration = Duration::from_mins(5);
+
 /// 5 minutes: a host that nobody has wanted to probe for that long is of no interest; perhaps the service has moved.
 const FORGOTTEN: Duration = Duration::from_mins(5);
 
-/// The breakers of an account's hosts, by host and port.
-#[derive(Default)]
-pub(super) struct Breakers(DashMap<String, Arc<Breaker>>);
+/// 60 s: a host that has served a request within it serves.
+const SERVING: Duration = Duration::from_mins(1);
+
+/// The pace at which a service may be asked while it fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// A service that most requests go to.
+    Usual,
+    /// A service that is asked once in a while, and that nothing goes without.
+    LogIn,
+}
+
+impl Pace {
+    /// Failures in a row after which a host is taken for away. Of those that log in, as many as the quick tries of
+    /// one request.
+    const fn failures(self) -> u32 {
+        match self {
+            Self::Usual => 5,
+            Self::LogIn => 3,
+        }
+    }
+
+    /// The pause after one of `before`.
+    fn pause_after(self, before: Duration) -> Duration {
+        match self {
+            Self::Usual => (before * 2).clamp(FIRST_PAUSE, LAST_PAUSE),
+            Self::LogIn => {
+                let mut pauses = LOG_IN_PAUSES.into_iter();
+                pauses.find(|pause| *pause > before).unwrap_or(LAST_PAUSE)
+            }
+        }
+    }
+
+    /// True if an error is that of the host, not of the request.
+    fn blames_host(self, error: &Error) -> bool {
+        match error {
+            Error::Unreachable(_)
+            | Error::NoAnswer(_)
+            | Error::Unavailable { .. }
+            | Error::Blocked { .. } => true,
+            // A page of a gateway, for instance.
+            Error::Undecodable { .. } => self == Self::LogIn,
+            _ => false,
+        }
+    }
+}
+
+/// The breakers of an account's services.
+pub(super) struct ServiceBreakers {
+    messaging: Breakers,
+    sentinel: Breakers,
+    idp: Breakers,
+    monitoring: Breakers,
+    storage: Breakers,
+}
+
+impl ServiceBreakers {
+    /// Breakers that tell of recovered hosts.
+    pub(super) fn new(recovery: &Recovery) -> Self {
+        let breakers = |pace| Breakers::new(pace, recovery.clone());
+        Self {
+            messaging: breakers(Pace::Usual),
+            sentinel: breakers(Pace::LogIn),
+            idp: breakers(Pace::LogIn),
+            monitoring: breakers(Pace::Usual),
+            storage: breakers(Pace::Usual),
+        }
+    }
+
+    /// The breakers of a service.
+    pub(super) fn of(&self, service: Service) -> &Breakers {
+        match service {
+            Service::Messaging => &self.messaging,
+            Service::Sentinel => &self.sentinel,
+            Service::Idp => &self.idp,
+            Service::Monitoring => &self.monitoring,
+            Service::Storage => &self.storage,
+        }
+    }
+
+    /// The hosts that are taken for away, with that of the domain API, of those that were tried lately, in the order
+    /// of their names.
+    pub(super) fn away_hosts(&self, directory: &Breakers) -> Vec<AwayHost> {
+        let services = Service::ALL.into_iter().map(|service| self.of(service));
+        let mut away = BTreeMap::<String, AwayHost>::new();
+        for host in services.chain([directory]).flat_map(Breakers::away_hosts) {
+            let known = away.get(&host.host);
+            if known.is_none_or(|known| known.failures < host.failures) {
+                away.insert(host.host.clone(), host);
+            }
+        }
+        away.into_values().collect()
+    }
+}
+
+/// The breakers of a service's hosts, by host and port.
+pub(super) struct Breakers {
+    pace: Pace,
+    hosts: DashMap<String, Arc<Breaker>>,
+    recovery: Recovery,
+}
 
 #[derive(Default)]
 struct Breaker(Mutex<State>);
@@ -42,76 +155,90 @@ struct State {
     is_probing: bool,
     /// The latest of the failures.
     last: Option<Error>,
+    /// When the host last answered a request itself.
+    served_at: Option<Instant>,
 }
 
 /// The right to make one request.
-pub(super) struct Pass {
+pub(super) struct Pass<'a> {
+    breakers: &'a Breakers,
     breaker: Arc<Breaker>,
     is_probe: bool,
     is_used: bool,
 }
 
 impl Breakers {
+    pub(super) fn new(pace: Pace, recovery: Recovery) -> Self {
+        Self {
+            pace,
+            hosts: DashMap::new(),
+            recovery,
+        }
+    }
+
     /// Lets a request to a host through.
     ///
     /// # Errors
     ///
     /// [`Error::NotBegun`] with the latest failure, where the host is taken for away.
-    pub(super) fn enter(&self, host: &str) -> Result<Pass, Error> {
-        let known = self.0.get(host).map(|breaker| Arc::clone(&breaker));
+    pub(super) fn enter(&self, host: &str) -> Result<Pass<'_>, Error> {
+        let known = self.hosts.get(host).map(|breaker| Arc::clone(&breaker));
         let breaker =
-            known.unwrap_or_else(|| Arc::clone(&self.0.entry(host.to_owned()).or_default()));
-        let is_probe = breaker.lock().enter()?;
+            known.unwrap_or_else(|| Arc::clone(&self.hosts.entry(host.to_owned()).or_default()));
+        let is_probe = breaker.lock().enter(self.pace)?;
         Ok(Pass {
+            breakers: self,
             breaker,
             is_probe,
             is_used: false,
         })
     }
 
-    /// The hosts that are taken for away, of those that were tried lately, in the order of their names.
-    pub(super) fn away_hosts(&self) -> Vec<AwayHost> {
-        let breakers = self.0.iter();
-        let told = breakers.filter_map(|breaker| breaker.told_of(breaker.key()));
-        let mut away: Vec<_> = told.collect();
-        away.sort_by(|one, other| one.host.cmp(&other.host));
-        away
+    /// True if one of the hosts has answered a request itself within the last minute.
+    pub(super) fn is_serving(&self) -> bool {
+        let now = Instant::now();
+        self.hosts.iter().any(|breaker| {
+            let served_at = breaker.lock().served_at;
+            served_at.is_some_and(|at| now.saturating_duration_since(at) < SERVING)
+        })
     }
 
-    /// How many hosts are taken for away, of those that were tried lately.
-    pub(super) fn away(&self) -> usize {
-        let are_away = self.0.iter().map(|breaker| breaker.lock().is_away());
-        are_away.filter(|is_away| *is_away).count()
+    /// True if one of the hosts is taken for away.
+    pub(super) fn is_away(&self) -> bool {
+        let is_away = |breaker: &Breaker| breaker.lock().is_away(self.pace);
+        self.hosts.iter().any(|breaker| is_away(&breaker))
+    }
+
+    fn away_hosts(&self) -> Vec<AwayHost> {
+        let told = self.hosts.iter().filter_map(|breaker| {
+            let state = breaker.lock();
+            state.is_away(self.pace).then(|| AwayHost {
+                host: breaker.key().clone(),
+                failures: state.failures,
+                error: state.last.as_ref().map_or("", Error::word),
+            })
+        });
+        told.collect()
     }
 }
 
 impl Breaker {
-    /// What is to be told of a host, where it is taken for away.
-    fn told_of(&self, host: &str) -> Option<AwayHost> {
-        let state = self.lock();
-        state.is_away().then(|| AwayHost {
-            host: host.to_owned(),
-            failures: state.failures,
-            error: state.last.as_ref().map_or("", Error::word),
-        })
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    fn is_away(&self) -> bool {
+    fn is_away(&self, pace: Pace) -> bool {
         let is_recent = self
             .probe_at
             .is_some_and(|at| Instant::now().saturating_duration_since(at) < FORGOTTEN);
-        self.failures >= FAILURES && is_recent
+        self.failures >= pace.failures() && is_recent
     }
 
     /// Says whether the request is a probe.
-    fn enter(&mut self) -> Result<bool, Error> {
-        let (true, Some(last)) = (self.failures >= FAILURES, &self.last) else {
+    fn enter(&mut self, pace: Pace) -> Result<bool, Error> {
+        let (true, Some(last)) = (self.failures >= pace.failures(), &self.last) else {
             return Ok(false);
         };
         let is_time = self.probe_at.is_none_or(|at| at <= Instant::now());
@@ -123,30 +250,66 @@ impl State {
     }
 }
 
-impl Pass {
+impl Pass<'_> {
+    /// Ends the request with its outcome; none where it succeeded.
+    pub(super) fn settle(self, error: Option<&Error>) {
+        let pace = self.breakers.pace;
+        match error {
+            Some(error) if pace.blames_host(error) => self.fail(error),
+            // Elsewhere a host that throttles serves as well as ever.
+            Some(error @ Error::Throttled { .. }) if pace == Pace::LogIn => self.throttle(error),
+            _ => self.succeed(),
+        }
+    }
+
     /// The host has answered.
-    pub(super) fn succeed(mut self) {
+    fn succeed(mut self) {
         self.is_used = true;
-        *self.breaker.lock() = State::default();
+        let mut state = self.breaker.lock();
+        let was_away = state.failures >= self.breakers.pace.failures();
+        *state = State {
+            served_at: Some(Instant::now()),
+            ..State::default()
+        };
+        drop(state);
+        if was_away {
+            self.breakers.recovery.tell();
+        }
     }
 
     /// The host is away, or says that it cannot serve.
-    pub(super) fn fail(mut self, error: Error) {
+    pub(super) fn fail(mut self, error: &Error) {
         self.is_used = true;
+        let pace = self.breakers.pace;
         let mut state = self.breaker.lock();
         state.failures = state.failures.saturating_add(1);
-        state.last = Some(error);
+        state.last = Some(error.clone());
         // What was under way when the host was found to be away makes no difference.
-        if self.is_probe || state.failures == FAILURES {
+        if self.is_probe || state.failures == pace.failures() {
             state.is_probing = false;
-            state.pause = (state.pause * 2).clamp(FIRST_PAUSE, LAST_PAUSE);
-            let pause = state.pause.mul_f64(rand::random_range(0.8..1.2));
+            state.pause = pace.pause_after(state.pause);
+            let low = if pace == Pace::LogIn { 1.0 } else { 0.8 };
+            let pause = state.pause.mul_f64(rand::random_range(low..1.2));
             state.probe_at = Some(Instant::now() + pause);
         }
     }
+
+    /// The host wants to be left alone: for as long as it says, and for the first pause at least.
+    fn throttle(mut self, error: &Error) {
+        self.is_used = true;
+        let pace = self.breakers.pace;
+        let mut state = self.breaker.lock();
+        state.failures = state.failures.saturating_add(1).max(pace.failures());
+        state.last = Some(error.clone());
+        state.is_probing = false;
+        let first = pace.pause_after(Duration::ZERO);
+        let asked = error.retry_after().unwrap_or_default();
+        let pause = asked.clamp(first, LONGEST_THROTTLING);
+        state.probe_at = Some(Instant::now() + pause);
+    }
 }
 
-impl Drop for Pass {
+impl Drop for Pass<'_> {
     /// A request that was given up says nothing of the host; the next one is the probe.
     fn drop(&mut self) {
         if self.is_probe && !self.is_used {
@@ -159,6 +322,7 @@ impl Drop for Pass {
 mod tests {
     use tokio::time::advance;
 
+    use super::super::recovery::Recoveries;
     use super::*;
 
     const AWAY: Error = Error::Unavailable {
@@ -166,9 +330,20 @@ mod tests {
         retry_after: None,
     };
 
+    fn breakers(pace: Pace) -> (Breakers, Arc<Recoveries>) {
+        let recoveries = Arc::new(Recoveries::default());
+        let account = "12345678".parse().unwrap();
+        let recovery = Recovery::new(account, Arc::clone(&recoveries));
+        (Breakers::new(pace, recovery), recoveries)
+    }
+
+    fn usual() -> Breakers {
+        breakers(Pace::Usual).0
+    }
+
     fn fail(breakers: &Breakers, times: u32) {
         for _ in 0..times {
-            breakers.enter("host").ok().unwrap().fail(AWAY);
+            breakers.enter("host").ok().unwrap().settle(Some(&AWAY));
         }
     }
 
@@ -178,10 +353,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn five_failures_in_a_row_open_it_for_their_host_alone() {
-        let breakers = Breakers::default();
+        let breakers = usual();
 
         fail(&breakers, 4);
-        breakers.enter("host").ok().unwrap().succeed();
+        breakers.enter("host").ok().unwrap().settle(None);
         fail(&breakers, 4);
         assert!(!is_open(&breakers));
         fail(&breakers, 1);
@@ -194,29 +369,29 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn hosts_that_are_away_are_counted_until_nobody_asks_for_them_any_more() {
-        let breakers = Breakers::default();
-        breakers.enter("other").ok().unwrap().succeed();
+        let breakers = usual();
+        breakers.enter("other").ok().unwrap().settle(None);
 
         fail(&breakers, 4);
-        assert_eq!(breakers.away(), 0);
+        assert_eq!(breakers.away_hosts().len(), 0);
         fail(&breakers, 1);
-        assert_eq!(breakers.away(), 1);
+        assert_eq!(breakers.away_hosts().len(), 1);
 
         advance(Duration::from_mins(4)).await;
-        assert_eq!(breakers.away(), 1);
+        assert_eq!(breakers.away_hosts().len(), 1);
         advance(Duration::from_mins(2)).await;
-        assert_eq!(breakers.away(), 0);
+        assert_eq!(breakers.away_hosts().len(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_probe_at_a_time_is_let_through_and_its_success_closes_it() {
-        let breakers = Breakers::default();
+        let breakers = usual();
         fail(&breakers, 5);
 
         advance(Duration::from_millis(1200)).await;
         let probe = breakers.enter("host").ok().unwrap();
         assert!(is_open(&breakers));
-        probe.succeed();
+        probe.settle(None);
 
         assert!(!is_open(&breakers));
         fail(&breakers, 4);
@@ -225,7 +400,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn probes_come_ever_more_seldom_but_every_half_minute_at_least() {
-        let breakers = Breakers::default();
+        let breakers = usual();
         fail(&breakers, 5);
 
         for seconds in [1, 2, 4, 8, 16, 30, 30] {
@@ -238,12 +413,82 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_probe_that_is_given_up_makes_room_for_the_next_one() {
-        let breakers = Breakers::default();
+        let breakers = usual();
         fail(&breakers, 5);
         advance(Duration::from_secs(2)).await;
 
         drop(breakers.enter("host").ok().unwrap());
 
         assert!(!is_open(&breakers));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn services_that_log_in_are_left_alone_as_the_vendor_advises() {
+        let (breakers, _) = breakers(Pace::LogIn);
+        fail(&breakers, 3);
+
+        for seconds in [5, 10, 15, 30, 30] {
+            advance(Duration::from_millis(seconds * 990)).await;
+            assert!(is_open(&breakers), "{seconds}");
+            advance(Duration::from_millis(seconds * 220)).await;
+            fail(&breakers, 1);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_throttles_logging_in_is_left_alone_for_five_seconds_at_least() {
+        let (breakers, _) = breakers(Pace::LogIn);
+        for (asked, seconds) in [(None, 5), (Some(1), 5), (Some(20), 20), (Some(9000), 300)] {
+            let retry_after = asked.map(Duration::from_secs);
+            let throttled = Error::Throttled { retry_after };
+
+            breakers
+                .enter("host")
+                .ok()
+                .unwrap()
+                .settle(Some(&throttled));
+
+            advance(Duration::from_secs(seconds - 1)).await;
+            assert!(is_open(&breakers), "{asked:?}");
+            advance(Duration::from_secs(1)).await;
+        }
+        breakers.enter("host").ok().unwrap().settle(None);
+        assert!(!is_open(&breakers));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gateways_answer_is_an_outage_and_a_refusal_is_none() {
+        let breakers = usual();
+        let blocked = Error::Blocked { status: 403 };
+        let throttled = Error::Throttled { retry_after: None };
+
+        for error in [&Error::AlreadyOpen, &throttled].repeat(5) {
+            breakers.enter("host").ok().unwrap().settle(Some(error));
+        }
+        assert!(breakers.is_serving() && !is_open(&breakers));
+        for _ in 0..5 {
+            breakers.enter("host").ok().unwrap().settle(Some(&blocked));
+        }
+
+        assert!(is_open(&breakers) && breakers.is_away());
+        advance(Duration::from_secs(61)).await;
+        assert!(!breakers.is_serving());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_success_after_an_outage_is_told() {
+        let (breakers, recoveries) = breakers(Pace::Usual);
+        fail(&breakers, 4);
+        breakers.enter("host").ok().unwrap().settle(None);
+        assert_eq!(recoveries.next(), None);
+
+        fail(&breakers, 5);
+        advance(Duration::from_secs(2)).await;
+        breakers.enter("host").ok().unwrap().settle(None);
+        breakers.enter("host").ok().unwrap().settle(None);
+
+        let told = recoveries.next();
+        assert_eq!(told.unwrap().as_str(), "12345678");
+        assert_eq!(recoveries.next(), None);
     }
 }

@@ -79,10 +79,10 @@ impl Client {
             let answered: tokens::ConsumerToken =
                 answer::decode(answer, now).map_err(|error| match error {
                     // Only the AppJWT can be unauthorised here, and IDP does not number its errors.
-                    Error::Refused { status: 401, .. } => Error::AppTokenRefused,
+                    Error::Unauthorized { .. } => Error::AppTokenRefused,
                     error => error,
                 })?;
-            let token = answered.token.expose_secret();
+            let token = answered.token.expose_secret().trim();
             let undecodable = || answer::undecodable(answer);
             let claims: tokens::ConsumerClaims = jwt::claims(token).ok_or_else(undecodable)?;
             let bytes = Zeroizing::new(token.as_bytes().to_vec());

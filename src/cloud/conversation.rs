@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use super::answer::Subject;
 use super::host::Endpoint;
 use super::retry::Repeat;
 use super::transport::{Body, Call, client_properties};
@@ -87,15 +88,16 @@ fn read(
     conversation_id: &str,
     now: DateTime<Utc>,
 ) -> Result<ConversationId, Error> {
-    let body: Value = answer::outcome(answer, conversation_id, Some(profile_id), now)?;
+    if let Some(id) = answer::unnamed_conversation(answer) {
+        return Ok(id);
+    }
+    let subject = Subject::Opening;
+    let body: Value = answer::outcome(answer, conversation_id, Some(profile_id), subject, now)?;
     if let Some(error) = answer::refusal_of(answer, profile_id, now) {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
             "the Cloud opened a conversation and refused the profile that came with it"
         );
     }
-    body.get("conversationId")
-        .and_then(Value::as_str)
-        .and_then(|id| id.parse().ok())
-        .ok_or_else(|| answer::undecodable(answer))
+    answer::conversation_in(&body).ok_or_else(|| answer::undecodable(answer))
 }

@@ -9,6 +9,7 @@ use tokio_util::bytes::Bytes;
 use url::Url;
 
 use super::answer;
+use super::breaker::Breakers;
 use super::cache::{self, Cache, Cached};
 use super::health::{KnownHost, Watch};
 use super::host::{Host, below};
@@ -78,6 +79,7 @@ pub(super) struct Directory {
     pub(super) watch: Arc<Watch>,
     pub(super) limits: Limits,
     pub(super) account: Arc<Account>,
+    pub(super) breakers: Breakers,
 }
 
 impl Domains {
@@ -127,6 +129,11 @@ impl Domains {
             })
         });
         known.collect()
+    }
+
+    /// The breaker of the domain API.
+    pub(super) fn breakers(&self) -> &Breakers {
+        &self.directory.breakers
     }
 
     /// The time at the domain API.
@@ -183,8 +190,12 @@ impl Directory {
     async fn ask(&self, service: Service, trace: &Trace) -> Result<Cached<Host>, Error> {
         let asked_at = self.clock.now_ms();
         let value = self.watch.measured("cloud.domain", async || {
-            let answer = self.get(service, trace).await?;
-            read(&answer, service, &self.account, self.clock.now())
+            let pass = self.breakers.enter(self.account.domain_api.authority())?;
+            let answer = self.get(service, trace).await.map_err(Error::from);
+            let found =
+                answer.and_then(|answer| read(&answer, service, &self.account, self.clock.now()));
+            pass.settle(found.as_ref().err());
+            found
         });
         Ok(Cached {
             value: value.await?,
@@ -202,11 +213,21 @@ fn read(
     account: &Account,
     now: DateTime<Utc>,
 ) -> Result<Host, Error> {
-    let uris: BaseUris = answer::decode(answer, now)?;
+    let uris: BaseUris = answer::decode(answer, now).map_err(in_trouble)?;
     uris.find(service.name())
         .and_then(parse)
         .and_then(|base| Host::new(base, account).ok())
         .ok_or_else(|| answer::undecodable(answer))
+}
+
+/// The domain API knows nothing of a request but its account, so it can refuse none: a status that would be a
+/// verdict elsewhere is trouble of its own, or of a gateway before it.
+fn in_trouble(error: Error) -> Error {
+    match error {
+        Error::Refused { status, .. } => Error::Blocked { status },
+        Error::Unauthorized { .. } => Error::Blocked { status: 401 },
+        error => error,
+    }
 }
 
 /// A bare host is reached by TLS; a base that names its scheme is taken as it is.

@@ -51,10 +51,30 @@ pub enum Error {
     /// The consumer's ConsumerJWS was refused: a new one is to be made.
     #[error("the Cloud refused the ConsumerJWS")]
     ConsumerTokenRefused,
+    /// A 401 that blames neither token by number, also under an `AppJWT` that was made anew.
+    #[error("the Cloud answered 401 and did not say which token it refuses: {title}")]
+    Unauthorized {
+        /// True if the Cloud itself did not answer, as a gateway's page or an empty body shows.
+        is_bare: bool,
+        /// The Cloud's `code`.
+        code: Option<String>,
+        /// The Cloud's words: one line, at most 200 characters.
+        title: String,
+    },
+    /// Something in front of the Cloud answered in its place, with a redirect or a 4xx status. That is
+    /// an outage of the host, and no verdict on the request.
+    #[error("a gateway answered in place of the Cloud (status {status})")]
+    Blocked {
+        /// The gateway's status.
+        status: u16,
+    },
+    /// The Cloud took the message, and its answer lacks the message's sequence.
+    #[error("the Cloud took the message and did not say its sequence")]
+    Unnumbered,
     /// The consumer has an open conversation; the Cloud does not say which.
     #[error("the consumer already has an open conversation")]
     AlreadyOpen,
-    /// The conversation has been closed.
+    /// The conversation is closed, or the Cloud does not know it.
     #[error("the conversation is closed")]
     ConversationClosed,
     /// The Cloud refused the request, and would refuse it again.
@@ -88,6 +108,9 @@ impl Error {
             Self::CredentialsRefused { .. } => "credentials_refused",
             Self::AppTokenRefused => "app_token_refused",
             Self::ConsumerTokenRefused => "consumer_token_refused",
+            Self::Unauthorized { .. } => "unauthorized",
+            Self::Blocked { .. } => "blocked",
+            Self::Unnumbered => "unnumbered",
             Self::AlreadyOpen => "already_open",
             Self::ConversationClosed => "conversation_closed",
             Self::Refused { .. } => "refused",
@@ -104,11 +127,14 @@ impl Error {
             | Self::NoAnswer(_)
             | Self::Throttled { .. }
             | Self::Unavailable { .. }
+            | Self::Blocked { .. }
+            | Self::Unnumbered
             | Self::Undecodable { .. } => true,
             Self::UnknownAccount(_)
             | Self::CredentialsRefused { .. }
             | Self::AppTokenRefused
             | Self::ConsumerTokenRefused
+            | Self::Unauthorized { .. }
             | Self::AlreadyOpen
             | Self::ConversationClosed
             | Self::Refused { .. } => false,
@@ -124,6 +150,7 @@ impl Error {
             self,
             Self::NoAnswer(_)
                 | Self::Undecodable { .. }
+                | Self::Unnumbered
                 | Self::Unavailable {
                     status: 502 | 504,
                     ..
@@ -138,6 +165,30 @@ impl Error {
             Self::NotBegun(cause) => cause.retry_after(),
             Self::Throttled { retry_after } | Self::Unavailable { retry_after, .. } => *retry_after,
             _ => None,
+        }
+    }
+
+    /// True if another `ConsumerJWS` may mend it.
+    #[must_use]
+    pub fn blames_consumer_token(&self) -> bool {
+        matches!(self, Self::ConsumerTokenRefused | Self::Unauthorized { .. })
+    }
+
+    /// The error where both tokens have been made anew: the Cloud's own 401 is then a refusal of the
+    /// request, as for the conversation of another consumer. Source: vendor's Send API pages.
+    #[must_use]
+    pub fn under_new_tokens(self) -> Self {
+        match self {
+            Self::Unauthorized {
+                is_bare: false,
+                code,
+                title,
+            } => Self::Refused {
+                status: 401,
+                code,
+                title,
+            },
+            error => error,
         }
     }
 

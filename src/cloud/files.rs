@@ -1,7 +1,7 @@
 //! Files: their bytes go to and come from the Cloud's storage, at temporary URLs that SEND gives out.
 //!
 //! Such a URL is its own credential, for one method on one file and for a minute, so no token goes to the storage. Where
-//! it refuses one all the same (401), a new URL is asked for once. Storing and fetching can be repeated without harm;
+//! it refuses one all the same (401, 403 or 404), a new URL is asked for once. Storing and fetching can be repeated without harm;
 //! only publishing a file cannot, and that is a message like any other.
 
 use tokio_util::bytes::Bytes;
@@ -14,7 +14,7 @@ use super::send::Sent;
 use super::wire::file::{DownloadUrl, TemporaryUrl, UploadUrl};
 use super::{Client, Consumer, Conversation, Error, answer};
 use crate::http::header::{CONTENT_LENGTH, HeaderMap};
-use crate::http::{self, Answer, Method, StatusCode};
+use crate::http::{self, Answer, Method, Streamed};
 use crate::types::conversation::Features;
 use crate::types::file::ImageType;
 use crate::types::ids::AccountId;
@@ -148,8 +148,10 @@ impl Client {
             transport
                 .watch
                 .measured("cloud.upload", async || {
-                    let answer = transport.reach(Service::Storage, trace, put).await?;
-                    answer::accepted(&answer, transport.clock.now())
+                    let read = |answer: Answer| {
+                        answer::accepted(&answer, transport.clock.now()).map_err(of_storage)
+                    };
+                    transport.reach(Service::Storage, trace, put, read).await
                 })
                 .await
         })
@@ -173,19 +175,31 @@ impl Client {
             transport
                 .watch
                 .measured("cloud.download", async || {
-                    let streamed = transport.reach(Service::Storage, trace, get).await?;
-                    let length = length(&streamed.headers);
-                    // What else a refusal says is not worth waiting for.
-                    let begun = Answer {
-                        status: streamed.status,
-                        headers: streamed.headers,
-                        body: Bytes::new(),
+                    let read = |streamed: Streamed| {
+                        let length = length(&streamed.headers);
+                        // What else a refusal says is not worth waiting for.
+                        let begun = Answer {
+                            status: streamed.status,
+                            headers: streamed.headers,
+                            body: Bytes::new(),
+                        };
+                        let accepted = answer::accepted(&begun, transport.clock.now());
+                        accepted.map_err(|error| match of_storage(error) {
+                            Error::Blocked {
+                                status: status @ (404 | 410),
+                            } => Error::Refused {
+                                status,
+                                code: None,
+                                title: "the storage has no such file".to_owned(),
+                            },
+                            error => error,
+                        })?;
+                        Ok(Download {
+                            length,
+                            body: streamed.body,
+                        })
                     };
-                    answer::accepted(&begun, transport.clock.now())?;
-                    Ok(Download {
-                        length,
-                        body: streamed.body,
-                    })
+                    transport.reach(Service::Storage, trace, get, read).await
                 })
                 .await
         })
@@ -199,8 +213,24 @@ fn url_of(base: &Url, place: &TemporaryUrl) -> Url {
     below(base, &path, &place.query())
 }
 
+/// True if another temporary URL may mend it: one that is too old, or signed for a host that has moved.
 fn is_expired<T>(outcome: &Result<T, Error>) -> bool {
-    matches!(outcome, Err(Error::Refused { status, .. }) if *status == StatusCode::UNAUTHORIZED.as_u16())
+    matches!(
+        outcome,
+        Err(Error::Blocked {
+            status: 401 | 403 | 404
+        })
+    )
+}
+
+/// The storage's refusal of a temporary URL that SEND has just given out. But for a file that is too large it
+/// says nothing of the file: the same bytes may be stored, or found, at another URL.
+fn of_storage(error: Error) -> Error {
+    match error {
+        Error::Unauthorized { .. } => Error::Blocked { status: 401 },
+        Error::Refused { status, .. } if status != 413 => Error::Blocked { status },
+        error => error,
+    }
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {

@@ -130,12 +130,12 @@ impl Client {
     #[must_use]
     pub fn health(&self) -> Vec<Health> {
         let mut all: Vec<_> = self
-            .0
+            .sites
             .iter()
             .map(|(account_id, site)| Health {
                 account_id: account_id.clone(),
                 hosts: site.transport.domains.known(),
-                away: site.transport.breakers.away_hosts(),
+                away: site.away_hosts(),
                 app_token: site.tokens.times(),
                 last_trouble: site.transport.watch.last.load().as_deref().copied(),
             })

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
 
+use super::answer::Subject;
 use super::host::Endpoint;
 use super::retry::Repeat;
 use super::site::Site;
@@ -154,12 +155,14 @@ impl Client {
             message,
         });
         let sent = conversation
-            .request(operation, PUBLISH, event)
+            .publishing(operation, event)
             .with_metadata(metadata);
-        self.send(sent, trace, |published: Published, _| {
-            Sequence::try_from(published.sequence).ok()
-        })
-        .await
+        let sequence = self
+            .send(sent, trace, |published: Published, _| {
+                Some(published.sequence())
+            })
+            .await?;
+        sequence.ok_or(Error::Unnumbered)
     }
 
     /// Says something besides what is written.
@@ -178,7 +181,7 @@ impl Client {
                 let event = conversation.event(Event::ChatState {
                     chat_state: chat_state(state),
                 });
-                let sent = conversation.request("cloud.publish_chat_state", PUBLISH, event);
+                let sent = conversation.publishing("cloud.publish_chat_state", event);
                 self.send(sent, trace, done).await
             }
             Signal::Receipts(status, sequences) => {
@@ -186,7 +189,7 @@ impl Client {
                     status: receipt_status(status),
                     sequence_list: sequences,
                 });
-                let sent = conversation.request("cloud.publish_receipts", PUBLISH, event);
+                let sent = conversation.publishing("cloud.publish_receipts", event);
                 self.send(sent, trace, done).await
             }
             Signal::Choice(sequence, metadata) => {
@@ -196,7 +199,7 @@ impl Client {
                     sequence_list: &sequences,
                 });
                 let sent = conversation
-                    .request("cloud.publish_choice", PUBLISH, event)
+                    .publishing("cloud.publish_choice", event)
                     .with_metadata(Some(metadata));
                 self.send(sent, trace, done).await
             }
@@ -250,8 +253,10 @@ impl Client {
         request: &RawRequest<'_>,
         trace: &Trace,
     ) -> Result<Value, Error> {
+        let subject = conversation.subject_of(request);
         let sent = conversation
             .request("cloud.send_raw", request.name, request.body)
+            .about(subject)
             .with_metadata(request.metadata);
         // The whole answer, as the Cloud wrote it.
         self.send(sent, trace, |_: IgnoredAny, answer| {
@@ -268,11 +273,12 @@ impl Client {
         read: impl Fn(B, &Answer) -> Option<T>,
     ) -> impl Future<Output = Result<T, Error>> {
         // Before anything is waited for: what is sent is then kept as its bytes alone.
+        let subject = sent.subject;
         let prepared = self.prepare(sent);
         async move {
             let (site, id, call) = prepared?;
             site.call(&call, trace, |answer, now| {
-                let body = answer::outcome(answer, &id, None, now)?;
+                let body = answer::outcome(answer, &id, None, subject, now)?;
                 read(body, answer).ok_or_else(|| answer::undecodable(answer))
             })
             .await
@@ -317,6 +323,7 @@ pub(super) struct Sent<'a, B> {
     body: B,
     metadata: Option<&'a Metadata>,
     patience: Option<Duration>,
+    subject: Subject,
 }
 
 impl<'a, B> Sent<'a, B> {
@@ -336,7 +343,13 @@ impl<'a, B> Sent<'a, B> {
             body,
             metadata: None,
             patience: None,
+            subject: Subject::Other,
         }
+    }
+
+    /// The request, about something else than most.
+    fn about(self, subject: Subject) -> Self {
+        Self { subject, ..self }
     }
 
     pub(super) fn repeated(self, repeat: Repeat) -> Self {
@@ -361,11 +374,35 @@ impl Conversation<'_> {
         }
     }
 
+    fn publishing<'a>(
+        &'a self,
+        operation: &'static str,
+        event: PublishEvent<'a>,
+    ) -> Sent<'a, PublishEvent<'a>> {
+        self.request(operation, PUBLISH, event)
+            .about(Subject::Conversation)
+    }
+
     fn event<'a>(&'a self, event: Event<'a>) -> PublishEvent<'a> {
         PublishEvent {
             dialog_id: self.dialog_id,
             conversation_id: self.id.as_str(),
             event,
+        }
+    }
+
+    /// The subject of a request of any type: this conversation only where the body names it.
+    fn subject_of(&self, request: &RawRequest<'_>) -> Subject {
+        let named = ["dialogId", "conversationId"].map(|member| request.body.get(member));
+        let is_this = |id: &Value| {
+            id.as_str()
+                .is_some_and(|id| id == self.dialog_id || id == self.id.as_str())
+        };
+        let mut named = named.into_iter().flatten().peekable();
+        if named.peek().is_some() && named.all(is_this) {
+            Subject::Conversation
+        } else {
+            Subject::Other
         }
     }
 
@@ -379,5 +416,6 @@ impl Conversation<'_> {
             conversation_field: field,
         };
         self.request(operation, UPDATE, body)
+            .about(Subject::Conversation)
     }
 }

@@ -6,9 +6,10 @@ use chrono::{DateTime, Utc};
 use tokio::sync::Semaphore;
 
 use super::auth::AppTokens;
-use super::breaker::Breakers;
+use super::breaker::{Breakers, Pace, ServiceBreakers};
 use super::domains::{Directory, Domains};
-use super::health::Watch;
+use super::health::{AwayHost, Watch};
+use super::recovery::Recovery;
 use super::transport::{AT_ONCE, Call, Transport};
 use super::{Account, Error, Limits};
 use crate::clock::SharedClock;
@@ -28,6 +29,7 @@ impl Site {
         metrics: &Metrics,
         account: Account,
         limits: Limits,
+        recovery: &Recovery,
     ) -> Self {
         let account = Arc::new(account);
         let watch = Arc::new(Watch::new(metrics.clone(), Arc::clone(&clock)));
@@ -38,13 +40,14 @@ impl Site {
                 watch: Arc::clone(&watch),
                 limits,
                 account: Arc::clone(&account),
+                breakers: Breakers::new(Pace::LogIn, recovery.clone()),
             }),
             http,
             clock,
             metrics: metrics.clone(),
             watch,
             limits,
-            breakers: Breakers::default(),
+            breakers: ServiceBreakers::new(recovery),
             places: Semaphore::new(AT_ONCE),
         });
         Self {
@@ -53,12 +56,21 @@ impl Site {
         }
     }
 
+    /// The hosts that are taken for away.
+    pub(super) fn away_hosts(&self) -> Vec<AwayHost> {
+        let Transport {
+            breakers, domains, ..
+        } = self.transport.as_ref();
+        breakers.away_hosts(domains.breakers())
+    }
+
     /// A request's id, for its answer to be known by: unique, and text, since a number would come back as text.
     pub(super) fn request_id(&self) -> String {
         self.transport.clock.uuid().to_string()
     }
 
-    /// Makes the call under the account's `AppJWT`, and once more under a new one where the Cloud refuses that.
+    /// Makes the call under the account's `AppJWT`, and once more under a new one where the Cloud refuses that
+    /// or answers 401 without saying which token it refuses.
     pub(super) async fn call<T>(
         &self,
         call: &Call,
@@ -68,10 +80,13 @@ impl Site {
         let token = self.tokens.get(trace).await?;
         let outcome = self.transport.call(call, Some(&token.value), trace, &read);
         match outcome.await {
-            Err(Error::AppTokenRefused) => {
+            Err(error @ (Error::AppTokenRefused | Error::Unauthorized { .. })) => {
                 // In a box, as everything that is rare: the room for it is then not taken by every call.
                 Box::pin(async {
-                    let token = self.tokens.replace(&token, trace).await?;
+                    let is_certain = matches!(error, Error::AppTokenRefused);
+                    let Some(token) = self.tokens.replace(&token, is_certain, trace).await? else {
+                        return Err(error);
+                    };
                     let outcome = self.transport.call(call, Some(&token.value), trace, &read);
                     outcome.await
                 })

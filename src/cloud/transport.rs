@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 use tokio_util::bytes::Bytes;
 
-use super::breaker::Breakers;
+use super::breaker::ServiceBreakers;
 use super::domains::{Domains, Service};
 use super::health::Watch;
 use super::host::{Endpoint, Host};
@@ -19,7 +19,7 @@ use super::wire::request::ClientProperties;
 use super::{Error, Limits};
 use crate::clock::SharedClock;
 use crate::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
-use crate::http::{self, Answer, Method, StatusCode, Streamed};
+use crate::http::{self, Answer, Method};
 use crate::telemetry::metrics::Metrics;
 use crate::types::conversation::Features;
 use crate::types::trace::Trace;
@@ -104,23 +104,6 @@ pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("a wire type is JSON")
 }
 
-/// What came back, as far as the breaker cares.
-pub(super) trait Answered {
-    fn status(&self) -> StatusCode;
-}
-
-impl Answered for Answer {
-    fn status(&self) -> StatusCode {
-        self.status
-    }
-}
-
-impl Answered for Streamed {
-    fn status(&self) -> StatusCode {
-        self.status
-    }
-}
-
 /// The way to the services of one account.
 pub(super) struct Transport {
     pub(super) http: http::Client,
@@ -129,7 +112,7 @@ pub(super) struct Transport {
     pub(super) watch: Arc<Watch>,
     pub(super) limits: Limits,
     pub(super) domains: Domains,
-    pub(super) breakers: Breakers,
+    pub(super) breakers: ServiceBreakers,
     /// Places for requests under way: a Cloud that comes back is not hit by all at once.
     pub(super) places: Semaphore,
 }
@@ -145,20 +128,21 @@ impl Transport {
     ) -> Result<T, Error> {
         repeated(call.repeat, self.limits.pause, || {
             self.watch.measured(call.operation, async || {
-                let answer = self.attempt(call, authorization, trace).await?;
-                read(&answer, self.clock.now())
+                let read = |answer: Answer| read(&answer, self.clock.now());
+                self.attempt(call, authorization, trace, read).await
             })
         })
         .await
     }
 
     /// One try of a call.
-    async fn attempt(
+    async fn attempt<T>(
         &self,
         call: &Call,
         authorization: Option<&HeaderValue>,
         trace: &Trace,
-    ) -> Result<Answer, Error> {
+        read: impl FnOnce(Answer) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let post = |host: &Host| {
             let uri = host.uri(call.endpoint).clone();
             let mut request = http::request(Method::POST, uri, call.body.bytes.clone());
@@ -175,24 +159,25 @@ impl Transport {
             }
             self.http.send(call.operation, trace, call.limit, request)
         };
-        self.reach(call.endpoint.service(), trace, post).await
+        self.reach(call.endpoint.service(), trace, post, read).await
     }
 
-    /// Makes one request at the host of a service. One that refuses the connection is looked up again, for the next
-    /// try to find it.
-    pub(super) async fn reach<A, F>(
+    /// Makes one request at the host of a service, and reads its answer. A host that refuses the connection is looked up
+    /// again, for the next try to find it.
+    pub(super) async fn reach<A, T, F>(
         &self,
         service: Service,
         trace: &Trace,
         request: impl FnOnce(&Host) -> F,
-    ) -> Result<A, Error>
+        read: impl FnOnce(A) -> Result<T, Error>,
+    ) -> Result<T, Error>
     where
-        A: Answered,
         F: Future<Output = Result<A, http::Error>>,
     {
         let found = self.domains.find(service, trace).await;
         let host = found.map_err(Error::not_begun)?;
-        let pass = self.breakers.enter(host.value.base.authority())?;
+        let breakers = self.breakers.of(service);
+        let pass = breakers.enter(host.value.base.authority())?;
         let _place = match self.places.try_acquire() {
             Ok(place) => place,
             Err(_) => Box::pin(self.wait_for_place()).await?,
@@ -202,17 +187,20 @@ impl Transport {
         if let Err(http::Error::NotSent(_)) = answer {
             Box::pin(self.domains.leave(service, &host, trace)).await;
         }
-        match &answer {
-            Ok(answer) if answer.status().is_server_error() => pass.fail(Error::Unavailable {
-                status: answer.status().as_u16(),
-                retry_after: None,
-            }),
-            Ok(_) => pass.succeed(),
+        let answer = match answer {
+            Ok(answer) => answer,
             // Who is given less time than is usual may be no worse than ever.
-            Err(http::Error::NoAnswer(_)) if begun.elapsed() < PATIENT => drop(pass),
-            Err(error) => pass.fail(error.clone().into()),
-        }
-        Ok(answer?)
+            Err(error @ http::Error::NoAnswer(_)) if begun.elapsed() < PATIENT => {
+                return Err(error.into());
+            }
+            Err(error) => {
+                pass.fail(&error.clone().into());
+                return Err(error.into());
+            }
+        };
+        let outcome = read(answer);
+        pass.settle(outcome.as_ref().err());
+        outcome
     }
 
     /// A place for a request, where all are taken: its own time limit begins when it has one.

@@ -4,6 +4,7 @@ use super::Sandbox;
 use super::conversations::Consumer;
 use super::recording::RecordedRequest;
 use super::refusal::{ErrorCode, Refusal};
+use super::sentinel;
 use super::tokens::AppClaims;
 
 /// Checks the `Authorization` header, which is the raw AppJWT.
@@ -25,8 +26,9 @@ pub(super) fn app(
     let shared = &sandbox.0;
     let claims = shared.tokens.app.verify(token).map_err(|e| refuse(&e))?;
     let now = shared.clock.now().timestamp();
-    if now >= claims.exp {
-        let reason = format!("it expired at {}, it is {now} now", claims.exp);
+    let end = claims.iat + sentinel::LIFETIME;
+    if now >= end {
+        let reason = format!("it expired at {end}, it is {now} now");
         return Err(refuse(&reason));
     }
     if claims.aud != account {

@@ -8,14 +8,16 @@ use std::collections::BTreeMap;
 
 use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
 use axum::http::{Method, StatusCode, Uri};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 
 use super::operation::Operation;
 use super::recording::{RecordedRequest, read_form};
 use super::refusal::Refusal;
-use super::{Conversation, Sandbox, agent, faults, hooks, storage, surveys, time, tokens, wire};
+use super::{
+    Conversation, Sandbox, agent, behaviour, faults, hooks, storage, surveys, time, tokens, wire,
+};
 pub(super) use order::Order;
 
 /// Bytes: an agent's file of 5 MB in base64, and some more.
@@ -32,8 +34,10 @@ pub(super) fn router() -> Router<Sandbox> {
     Router::new()
         .route("/requests", get(requests).delete(forget_requests))
         .route("/conversations", get(conversations))
+        .route("/conversations/{id}", delete(forget))
         .route("/conversations/{id}/close", post(close))
         .route("/reset", post(reset))
+        .merge(behaviour::control())
         .merge(faults::control())
         .merge(tokens::control())
         .merge(storage::control())
@@ -126,6 +130,18 @@ async fn close(
         Ok(StatusCode::NO_CONTENT)
     } else {
         let complaint = format!("there is no open conversation `{id}`");
+        Err(Refusal::plain(StatusCode::NOT_FOUND, complaint))
+    }
+}
+
+async fn forget(
+    State(sandbox): State<Sandbox>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    if sandbox.forget_conversation(&id) {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        let complaint = format!("there is no conversation `{id}`");
         Err(Refusal::plain(StatusCode::NOT_FOUND, complaint))
     }
 }

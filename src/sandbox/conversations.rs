@@ -275,6 +275,22 @@ impl Conversations {
         self.all.push(Conversation::new(id, opening, now));
     }
 
+    /// Forgets a conversation, of which nobody is told: from now on there never was one of this id. Returns false if
+    /// there was none.
+    pub(super) fn forget(&mut self, id: &str) -> bool {
+        let Some(index) = self.by_id.remove(id) else {
+            return false;
+        };
+        self.by_survey.retain(|_, of| *of != index);
+        self.latest.retain(|_, of| *of != index);
+        self.touched.remove(&index);
+        if let Some(conversation) = self.all.get_mut(index) {
+            conversation.state = Stage::Close;
+            conversation.stage = Stage::Close;
+        }
+        true
+    }
+
     /// The open conversation of a consumer.
     pub(super) fn open_of(&mut self, consumer: &Consumer) -> Option<&mut Conversation> {
         let index = *self.latest.get(consumer)?;

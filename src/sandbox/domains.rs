@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::Sandbox;
-use super::options::LookupForm;
+use super::behaviour::LookupForm;
 use super::recording::RecordedRequest;
 use super::refusal::Refusal;
 

@@ -265,10 +265,15 @@ fn read_header<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Stri
     clippy::trivially_copy_pass_by_ref,
     reason = "the form that serde calls"
 )]
-fn write_status<S: Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn write_status<S: Serializer>(
+    status: &StatusCode,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_u16(status.as_u16())
 }
 
-fn read_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<StatusCode, D::Error> {
+pub(super) fn read_status<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<StatusCode, D::Error> {
     StatusCode::from_u16(u16::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }

@@ -46,6 +46,7 @@ pub(super) fn issue(
         ext_consumer_id: consumer.ext_consumer_id,
         lp_consumer_id,
     })?;
+    let token = format!("{token}{}", sandbox.state().behaviour.token_end);
     Ok((StatusCode::CREATED, Json(json!({"token": token}))).into_response())
 }
 

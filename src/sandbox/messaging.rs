@@ -6,6 +6,7 @@ mod sending;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
+use super::behaviour::Behaviour;
 use super::conversations::{Consumer, Conversation};
 use super::recording::RecordedRequest;
 use super::refusal::Refusal;
@@ -52,8 +53,12 @@ impl From<Mismatch> for Failure {
     }
 }
 
-fn success(body: &Value, req_id: &str) -> Value {
-    json!({"code": "OK", "body": body, "reqId": req_id})
+fn success(body: &Value, req_id: &str, behaviour: &Behaviour) -> Value {
+    if behaviour.request_ids {
+        json!({"code": "OK", "body": body, "reqId": req_id})
+    } else {
+        json!({"code": "OK", "body": body})
+    }
 }
 
 /// The answer to `userprofile.SetUserProfile`.

@@ -1,9 +1,9 @@
-//! What a sandbox is made with, and how it behaves where the Cloud's documents conflict or are silent.
+//! What a sandbox is made with.
 
-use axum::http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::agent::Script;
+use super::behaviour::Behaviour;
 use super::hooks::Webhook;
 use super::stage::Stage;
 
@@ -33,40 +33,6 @@ pub struct Credentials {
     pub client_id: String,
     /// The installation's client secret.
     pub client_secret: SecretString,
-}
-
-/// How the Cloud behaves where its documents conflict or are silent.
-#[derive(Debug, Clone, Copy)]
-pub struct Behaviour {
-    /// The form of the look-up of one domain.
-    pub lookup_form: LookupForm,
-    /// Status of "already has open conversation": 400 by the vendor's how-to, 200 cannot be excluded.
-    pub already_open_status: StatusCode,
-    /// Status of "Conversation is close", which no source states.
-    pub closed_status: StatusCode,
-    /// Whether a survey is assigned to every skill.
-    pub surveys: bool,
-}
-
-impl Default for Behaviour {
-    fn default() -> Self {
-        Self {
-            lookup_form: LookupForm::default(),
-            already_open_status: StatusCode::BAD_REQUEST,
-            closed_status: StatusCode::BAD_REQUEST,
-            surveys: true,
-        }
-    }
-}
-
-/// The two forms in which sources show the look-up of one domain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LookupForm {
-    /// One object with `baseURI` at its top.
-    #[default]
-    Flat,
-    /// The array `baseURIs` with one entry, as in the look-up of all domains.
-    Array,
 }
 
 impl Options {

@@ -9,12 +9,13 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::Sandbox;
+use super::behaviour::TokenForm;
 use super::recording::{RecordedRequest, read_form};
 use super::refusal::Refusal;
 use super::tokens::AppClaims;
 
 /// Seconds. Source: vendor's Send API page "Authorization and Authentication".
-const LIFETIME: i64 = 3600;
+pub(super) const LIFETIME: i64 = 3600;
 
 /// Answers a token request.
 pub(super) fn issue(
@@ -65,13 +66,19 @@ pub(super) fn issue(
         ));
     }
     let now = shared.clock.now().timestamp();
+    let behaviour = sandbox.state().behaviour.clone();
     let token = shared.tokens.app.issue(&AppClaims {
         aud: account.to_owned(),
         azp: client_id.to_owned(),
         scope: "msg.consumer".to_owned(),
         iss: "Sentinel".to_owned(),
         iat: now,
-        exp: now + LIFETIME,
+        exp: behaviour.app_token.claim(now + LIFETIME),
     })?;
-    Ok(Json(json!({"access_token": token, "token_type": "Bearer"})).into_response())
+    let token = format!("{token}{}", behaviour.token_end);
+    let mut answer = json!({"access_token": token, "token_type": "Bearer"});
+    if let (TokenForm::ExpiresIn, Some(members)) = (behaviour.app_token, answer.as_object_mut()) {
+        members.insert("expires_in".to_owned(), LIFETIME.into());
+    }
+    Ok(Json(answer).into_response())
 }

@@ -18,6 +18,7 @@ use base64::prelude::BASE64_STANDARD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Sandbox;
 use super::control::Order;
@@ -47,8 +48,9 @@ pub(super) struct AppClaims {
     pub(super) iss: String,
     /// Seconds since the epoch.
     pub(super) iat: i64,
-    /// Seconds since the epoch.
-    pub(super) exp: i64,
+    /// The end, in the form that [`super::TokenForm`] says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) exp: Option<Value>,
 }
 
 /// The claims of a ConsumerJWS, which has no time in it and never expires.

@@ -241,6 +241,23 @@ impl Store {
         row.report(steps).map(Some)
     }
 
+    /// The reason that the latest step of a request gives.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn last_reason(&self, id: MessageId) -> Result<Option<String>, Error> {
+        let row: Option<(Option<String>,)> = run!(self, readers, |db| {
+            sqlx::query_as(
+                "SELECT why FROM request_steps WHERE request_id = $1 ORDER BY number DESC LIMIT 1",
+            )
+            .bind(id.to_string())
+            .fetch_optional(db)
+            .await?
+        });
+        Ok(row.and_then(|(why,)| why))
+    }
+
     /// Removes requests that were settled before a moment, `limit` at most; says how many.
     ///
     /// # Errors

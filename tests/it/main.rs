@@ -22,6 +22,7 @@ mod access;
 mod actions;
 mod audit;
 mod browser;
+mod cloud_variations;
 mod commands;
 mod configuration;
 mod crash;

@@ -42,6 +42,7 @@ on_both_engines!(
     an_erased_users_requests_are_gone,
     a_kill_while_a_queued_message_is_sent_neither_loses_nor_repeats_it,
     a_cloud_that_was_away_for_many_users_gets_all_that_they_said,
+    the_first_success_after_an_outage_wakes_all_who_wait,
 );
 
 #[tokio::test(flavor = "multi_thread")]
@@ -475,6 +476,46 @@ async fn a_cloud_that_was_away_for_many_users_gets_all_that_they_said(engine: En
     for conversation in app.cloud.sandbox.conversations() {
         let texts = crate::support::cloud::texts(&conversation);
         assert_eq!(texts, ["first", "second"]);
+    }
+}
+
+async fn the_first_success_after_an_outage_wakes_all_who_wait(engine: Engine) {
+    const USERS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+    let app = TestApp::start(engine).await;
+    for user in USERS {
+        app.sms.say(user, "first").await.expect(201);
+    }
+    away(&app, u32::MAX);
+    let mut kept = Vec::new();
+    for user in &USERS[..5] {
+        kept.push(location(app.sms.say(user, "second").await));
+    }
+    // Until each has tried a few times, and waits for a minute or more.
+    for kept in &kept {
+        eventually("it was tried often", async || {
+            app.cloud.clock.advance(TimeDelta::seconds(20));
+            let shown = app.sms.get(kept).await.expect(200);
+            let tries = shown["timeline"].as_array().unwrap().len();
+            (tries > 6).then_some(())
+        })
+        .await;
+    }
+
+    drop(app.cloud.sandbox.withdraw_faults());
+    eventually("a request gets through", async || {
+        let composing = json!({"state": "composing"});
+        let typing = app.sms.put("/v1/users/f/typing", composing).await;
+        (typing.status == 204).then_some(())
+    })
+    .await;
+
+    // The clock stands still: no pause ends.
+    for kept in &kept {
+        eventually("it is sent", async || {
+            let shown = app.sms.get(kept).await.expect(200);
+            (shown["status"] == "sent").then_some(())
+        })
+        .await;
     }
 }
 

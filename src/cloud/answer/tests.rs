@@ -29,7 +29,18 @@ fn outcome(
     before: Option<&str>,
     now: DateTime<Utc>,
 ) -> Result<Value, Error> {
-    super::outcome(answer, id, before, now)
+    super::outcome(answer, id, before, Subject::Conversation, now)
+}
+
+/// The error of an answer to a request about this subject.
+fn error_of(subject: Subject, status: u16, body: impl Into<Bytes>) -> Error {
+    let outcome = super::outcome::<Value>(&answer(status, body), ID, None, subject, now());
+    outcome.unwrap_err()
+}
+
+/// A part that fails with this code and these words.
+fn failed(code: &Value, msg: &str) -> String {
+    json!({"code": code, "body": {"msg": msg}, "reqId": ID}).to_string()
 }
 
 fn of(status: u16, body: &Value) -> Result<Value, Error> {
@@ -127,10 +138,23 @@ fn an_open_conversation_is_told_whatever_the_status() {
             "Consumer request conversation failed: User CONS already has open conversation. Can't open another one."}}]);
 
     for status in [200, 400] {
-        assert!(
-            matches!(of(status, &parts), Err(Error::AlreadyOpen)),
-            "{status}"
-        );
+        let error = error_of(Subject::Opening, status, parts.to_string());
+        assert!(matches!(error, Error::AlreadyOpen), "{status}");
+    }
+    for (status, code, msg) in [
+        (400, "BAD_REQUEST", "Conversation already exists"),
+        (
+            400,
+            "BAD_REQUEST",
+            "A conversation is already open for this consumer",
+        ),
+        (409, "CONFLICT", "no"),
+    ] {
+        let body = failed(&code.into(), msg);
+        let error = error_of(Subject::Opening, status, body.clone());
+        assert!(matches!(error, Error::AlreadyOpen), "{msg}");
+        let elsewhere = error_of(Subject::Conversation, status, body);
+        assert!(matches!(elsewhere, Error::Refused { .. }), "{msg}");
     }
 }
 
@@ -151,6 +175,50 @@ fn a_closed_conversation_is_told_whatever_the_status_and_case() {
             );
         }
     }
+}
+
+#[test]
+fn a_conversation_is_over_in_any_words_and_where_the_cloud_does_not_know_it() {
+    let closed = |error: &Error| matches!(error, Error::ConversationClosed);
+    for msg in [
+        "Bad Request, Dialog is close",
+        "Conversation already closed",
+        "conversation was closed by AGENT",
+        "The conversation is not open",
+        "Conversation not found",
+        "No such dialog",
+        "The dialog does not exist",
+        "This conversation has ended",
+    ] {
+        for (status, code) in [
+            (200, "BAD_REQUEST"),
+            (400, "BAD_REQUEST"),
+            (500, "INTERNAL_SERVER_ERROR"),
+        ] {
+            let body = failed(&code.into(), msg);
+            let error = error_of(Subject::Conversation, status, body.clone());
+            assert!(closed(&error), "{status} {msg}: {error:?}");
+            // Of a request that names no conversation, or another, these words say nothing.
+            let error = error_of(Subject::Other, status, body);
+            assert!(!closed(&error), "{status} {msg}: {error:?}");
+        }
+    }
+    for code in [json!(404), json!("NOT_FOUND"), json!(410), json!("GONE")] {
+        for status in [200, 404] {
+            let error = error_of(Subject::Conversation, status, failed(&code, "no"));
+            assert!(closed(&error), "{code}: {error:?}");
+            let error = error_of(Subject::Other, status, failed(&code, "no"));
+            assert!(matches!(error, Error::Refused { .. }), "{code}: {error:?}");
+        }
+    }
+    let foreign = r#"{"message": "Conversation not found"}"#;
+    assert!(closed(&error_of(Subject::Conversation, 404, foreign)));
+    for (status, body) in [(404, ""), (404, "<html>conversation not found</html>")] {
+        let error = error_of(Subject::Conversation, status, body);
+        assert!(matches!(error, Error::Blocked { status: 404 }), "{error:?}");
+    }
+    let unrelated = failed(&json!("BAD_REQUEST"), "skill 7 is closed");
+    assert!(!closed(&error_of(Subject::Conversation, 400, unrelated)));
 }
 
 #[test]
@@ -195,23 +263,35 @@ fn the_swapped_codes_40104_and_40105_are_one_class() {
             &json!({"code": 401, "body": {"title": "missing", "errorCode": error_code}}),
         );
         let error = error.unwrap_err();
+        assert!(!error.is_transient() && error.blames_consumer_token());
+        let error = error.under_new_tokens();
         assert!(
             is_refused(&error, 401, Some(&error_code.to_string())),
             "{error:?}"
         );
-        assert!(!error.is_transient());
     }
 }
 
 #[test]
-fn a_foreign_conversation_is_refused_and_no_token_is_blamed() {
-    let error = of(
+fn a_401_that_names_no_token_may_be_either_and_is_a_refusal_under_new_ones() {
+    let body = json!({"code": "UNAUTHORIZED", "body": {"msg": "no"}, "reqId": ID});
+    let error = of(401, &body).unwrap_err();
+    assert!(error.blames_consumer_token() && !error.is_transient());
+    assert!(is_refused(
+        &error.under_new_tokens(),
         401,
-        &json!({"code": "UNAUTHORIZED", "body": {"msg": "no"}, "reqId": ID}),
-    );
+        Some("UNAUTHORIZED")
+    ));
 
-    assert!(is_refused(&error.unwrap_err(), 401, Some("UNAUTHORIZED")));
-    assert!(is_refused(&of_text(401, ""), 401, None));
+    for bare in ["", "<html>", r#"{"error":"Unauthorized"}"#] {
+        let error = of_text(401, bare);
+        assert!(error.blames_consumer_token(), "{bare}");
+        let error = error.under_new_tokens();
+        assert!(
+            matches!(error, Error::Unauthorized { is_bare: true, .. }),
+            "{bare}: {error:?}"
+        );
+    }
 }
 
 #[test]
@@ -240,13 +320,34 @@ fn a_gateways_html_text_or_silence_is_read_as_the_status_says() {
             matches!(of_text(503, body), Error::Unavailable { status: 503, .. }),
             "{body}"
         );
-        let refused = of_text(403, body);
-        assert!(
-            matches!(&refused, Error::Refused { status: 403, title, .. } if title == "Forbidden"),
-            "{refused:?}"
-        );
-        assert!(is_refused(&of_text(302, body), 302, None), "{body}");
+        for status in [301, 302, 307, 403, 404, 405, 407, 451] {
+            let error = of_text(status, body);
+            assert!(
+                matches!(error, Error::Blocked { status: of } if of == status),
+                "{status} {body}: {error:?}"
+            );
+            assert!(error.is_transient() && !error.outcome_unknown());
+        }
+        for status in [413, 414, 431] {
+            assert!(is_refused(&of_text(status, body), status, None), "{body}");
+        }
     }
+    for status in [400, 422] {
+        assert!(is_refused(&of_text(status, ""), status, None));
+        let page = of_text(status, "\u{feff} <!DOCTYPE html>");
+        assert!(matches!(page, Error::Blocked { .. }), "{page:?}");
+    }
+    let refused = of(403, &json!({"code": "FORBIDDEN", "reqId": ID}));
+    assert!(is_refused(&refused.unwrap_err(), 403, Some("FORBIDDEN")));
+}
+
+#[test]
+fn an_answer_may_begin_with_a_byte_order_mark() {
+    let body = format!("\u{feff}{}", json!({"code": "OK", "body": 7, "reqId": ID}));
+
+    let read = outcome(&answer(200, body), ID, None, now());
+
+    assert_eq!(read.unwrap(), json!(7));
 }
 
 #[test]

@@ -87,6 +87,31 @@ async fn an_answer_without_the_service_or_of_html_is_not_understood() {
 }
 
 #[tokio::test]
+async fn the_domain_api_can_refuse_no_message() {
+    for (status, body) in [
+        (302, ""),
+        (400, ""),
+        (401, ""),
+        (401, r#"{"error":"bad authentication"}"#),
+        (404, ""),
+        (404, r#"{"code":"NOT_FOUND","body":{}}"#),
+        (403, "<html>"),
+    ] {
+        let cloud = Cloud::silent().await;
+        let answer = ResponseTemplate::new(status).set_body_string(body);
+        domain_of(Service::Messaging)
+            .respond_with(answer)
+            .mount(&cloud.server)
+            .await;
+
+        let error = cloud.publish().await.unwrap_err();
+
+        assert!(error.is_transient(), "{status} {body}: {error:?}");
+        assert!(!error.outcome_unknown(), "{status} {body}: {error:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_domain_is_kept_for_five_minutes() {
     let cloud = Cloud::silent().await;
     cloud.give_domain(Service::Messaging, "msg.example").await;

@@ -228,6 +228,31 @@ async fn an_opening_is_not_repeated_where_its_outcome_is_unknown() {
 }
 
 #[tokio::test]
+async fn a_conversation_is_found_in_an_answer_of_another_form() {
+    for body in [
+        json!([{"code": "OK", "body": {"msg": "OK"}}, {"code": "OK", "body": {"conversationId": CONV}}]),
+        json!([{"code": "OK", "body": {"conversationId": CONV}}]),
+        json!({"code": 200, "body": {"convId": CONV}}),
+    ] {
+        let cloud = Cloud::ready().await;
+        cloud.on(OPEN, ok(&body)).await;
+        assert_eq!(open(&cloud).await.unwrap().as_str(), CONV, "{body}");
+    }
+    let cloud = Cloud::ready().await;
+    cloud
+        .on(
+            OPEN,
+            batch(
+                200,
+                profile_set(),
+                json!({"code": "OK", "body": {"conversationId": 4_611_686_018_427_i64}}),
+            ),
+        )
+        .await;
+    assert_eq!(open(&cloud).await.unwrap().as_str(), "4611686018427");
+}
+
+#[tokio::test]
 async fn an_answer_without_a_conversation_id_is_not_understood() {
     let cloud = Cloud::ready().await;
     let answer = json!({"code": "OK", "body": {"conversationId": ""}});
@@ -248,7 +273,7 @@ async fn the_monitoring_api_tells_the_conversation_that_a_consumer_is_in() {
         .respond_with(ResponseTemplate::new(201).set_body_json(
             json!({"sessionId": "S1", "engagementDetails": [
             {"campaignId": 880_524_023_i64, "status": "expose"},
-            {"campaignId": 880_524_023_i64, "status": "conversation", "conversationId": CONV}]}),
+            {"campaignId": 880_524_023_i64, "status": "Conversation", "conversationId": CONV}]}),
         ))
         .mount(&cloud.server)
         .await;

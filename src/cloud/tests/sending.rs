@@ -44,6 +44,110 @@ async fn a_text_names_both_its_dialog_and_its_conversation() {
 }
 
 #[tokio::test]
+async fn a_sequence_may_be_text_and_where_there_is_none_the_message_was_taken_all_the_same() {
+    for (body, sequence) in [
+        (json!({"code": "OK", "body": {"sequence": "3"}}), Some(3)),
+        (json!({"code": "OK", "body": {"sequence": 3.0}}), None),
+        (json!({"code": "OK", "body": {"sequence": -1}}), None),
+        (json!({"code": "OK", "body": {}}), None),
+        (json!({"code": "OK", "body": "OK"}), None),
+        (json!({"code": "OK"}), None),
+        (json!([{"code": 200, "body": null}]), None),
+    ] {
+        let cloud = Cloud::ready().await;
+        cloud.on(SEND, ok(&body)).await;
+
+        let published = cloud.publish().await;
+
+        match sequence {
+            Some(sequence) => assert_eq!(published.unwrap(), sequence, "{body}"),
+            None => assert!(matches!(published, Err(Error::Unnumbered)), "{body}"),
+        }
+        assert_eq!(cloud.requests_to(SEND).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_bare_401_has_the_app_jwt_made_anew_and_the_request_repeated_once() {
+    for body in [
+        "",
+        "<html>",
+        r#"{"code":"UNAUTHORIZED","body":{"msg":"Unauthorized"},"reqId":"1"}"#,
+    ] {
+        let cloud = Cloud::ready().await;
+        cloud.give_token(2).await;
+        let refused = ResponseTemplate::new(401).set_body_string(body);
+        posted(SEND)
+            .respond_with(refused)
+            .up_to_n_times(1)
+            .mount(&cloud.server)
+            .await;
+        cloud
+            .on(SEND, envelope(200, "OK", json!({"sequence": 3})))
+            .await;
+
+        assert_eq!(cloud.publish().await.unwrap(), 3, "{body}");
+
+        let sent = cloud.requests_to(SEND).await;
+        let tokens: Vec<_> = sent.iter().map(|it| &it.headers["authorization"]).collect();
+        assert_eq!(tokens.len(), 2);
+        assert_ne!(tokens[0], tokens[1]);
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_answers_401_to_everything_does_not_have_a_token_made_for_each_request() {
+    let cloud = Cloud::ready().await;
+    cloud.give_token(2).await;
+    cloud.on(SEND, ResponseTemplate::new(401)).await;
+
+    for _ in 0..5 {
+        let error = cloud.publish().await.unwrap_err();
+        assert!(matches!(error, Error::Unauthorized { is_bare: true, .. }));
+    }
+
+    assert_eq!(cloud.requests_to(APP_TOKEN).await.len(), 2);
+    cloud.clock.advance(chrono::TimeDelta::seconds(5));
+    cloud.give_token(3).await;
+    assert!(cloud.publish().await.is_err());
+    assert_eq!(cloud.requests_to(APP_TOKEN).await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_raw_request_about_another_conversation_says_nothing_of_this_one() {
+    let cloud = Cloud::ready().await;
+    cloud
+        .on(
+            SEND,
+            envelope(404, "NOT_FOUND", json!({"msg": "Conversation not found"})),
+        )
+        .await;
+    for (body, is_over) in [
+        (json!({"dialogId": CONV}), true),
+        (json!({"dialogId": CONV, "conversationId": CONV}), true),
+        (json!({"dialogId": "another"}), false),
+        (
+            json!({"dialogId": CONV, "conversationId": "another"}),
+            false,
+        ),
+        (json!({}), false),
+    ] {
+        let conversation = cloud.conversation();
+        let request = RawRequest {
+            name: "ms.PublishEvent",
+            body: body.as_object().unwrap(),
+            metadata: None,
+        };
+
+        let outcome = cloud.client.send_raw(&conversation, &request, &cloud.trace);
+
+        let error = outcome.await.unwrap_err();
+        let told = matches!(error, Error::ConversationClosed);
+        assert_eq!(told, is_over, "{body}: {error:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_sequence_0_of_a_chat_state_is_no_messages() {
     let cloud = Cloud::ready().await;
     cloud

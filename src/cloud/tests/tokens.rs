@@ -149,25 +149,30 @@ async fn a_failed_early_renewal_leaves_the_old_app_jwt_at_work_until_it_expires(
     cloud.clock.advance(chrono::Duration::minutes(4));
     let error = check(&cloud).await.unwrap_err();
 
-    assert!(
-        matches!(error, Error::Unavailable { status: 503, .. }),
-        "{error:?}"
-    );
-    assert_eq!(issued(&cloud).await, 5);
+    assert!(error.is_transient(), "{error:?}");
+    // Three failures in a row, and Sentinel is left alone.
+    assert_eq!(issued(&cloud).await, 4);
 }
 
 #[tokio::test]
 async fn wrong_credentials_are_told_apart_from_trouble() {
-    for (status, refused) in [
-        (400, true),
-        (401, true),
-        (403, true),
-        (429, false),
-        (500, false),
+    let page = "<html>no</html>";
+    let invalid = r#"{"error":"invalid_client"}"#;
+    for (status, body, refused) in [
+        (400, invalid, true),
+        (401, invalid, true),
+        (401, "", true),
+        (400, page, false),
+        (403, page, false),
+        (403, "", false),
+        (404, "", false),
+        (302, "", false),
+        (429, page, false),
+        (500, page, false),
     ] {
         let cloud = Cloud::silent().await;
         cloud.give_domains().await;
-        let answer = ResponseTemplate::new(status).set_body_string("<html>no</html>");
+        let answer = ResponseTemplate::new(status).set_body_string(body);
         cloud.on(APP_TOKEN, answer).await;
 
         let error = cloud.publish().await.unwrap_err();
@@ -175,31 +180,108 @@ async fn wrong_credentials_are_told_apart_from_trouble() {
         assert_eq!(
             matches!(error, Error::CredentialsRefused { .. }),
             refused,
-            "{status}: {error:?}"
+            "{status} {body}: {error:?}"
         );
+        assert_eq!(error.is_transient(), !refused, "{status} {body}: {error:?}");
         assert!(!error.outcome_unknown(), "{status}");
     }
 }
 
 #[tokio::test]
-async fn an_app_jwt_that_says_no_lifetime_is_not_understood() {
-    let now = 1_800_000_000;
-    for token in [
-        "opaque".to_owned(),
-        "a.b.c".to_owned(),
-        jwt(&json!({})),
-        jwt(&json!({"iat": now, "exp": now})),
-        jwt(&json!({"iat": i64::MIN, "exp": i64::MAX})),
+async fn the_lifetime_of_an_app_jwt_is_read_in_any_form_and_else_is_an_hour() {
+    let now = Cloud::silent().await.clock.now().timestamp();
+    let hour = 3600 * 1000;
+    for (token, expires_in, lifetime_ms) in [
+        (
+            jwt(&json!({"iat": now, "exp": now + 600})),
+            Value::Null,
+            600_000,
+        ),
+        (
+            jwt(&json!({"iat": now, "exp": format!("{}", now + 600)})),
+            Value::Null,
+            600_000,
+        ),
+        (
+            jwt(&json!({"iat": 1.5, "exp": 601.5})),
+            Value::Null,
+            600_000,
+        ),
+        (jwt(&json!({"exp": now + 600})), json!(60), 600_000),
+        (jwt(&json!({})), json!(60), 60_000),
+        (jwt(&json!({})), json!("60"), 60_000),
+        ("opaque".to_owned(), json!(60), 60_000),
+        ("opaque".to_owned(), Value::Null, hour),
+        ("a.b.c".to_owned(), json!("soon"), hour),
+        (jwt(&json!({})), json!(-1), hour),
+        (jwt(&json!({"iat": now, "exp": now})), Value::Null, hour),
+        (
+            jwt(&json!({"iat": i64::MIN, "exp": i64::MAX})),
+            Value::Null,
+            hour,
+        ),
+        (jwt(&json!({"exp": null})), Value::Null, hour),
     ] {
         let cloud = Cloud::silent().await;
         cloud.give_domains().await;
-        cloud
-            .on(APP_TOKEN, ok(json!({"access_token": token})))
-            .await;
+        let answer = json!({"access_token": format!("{token}\n"), "expires_in": expires_in});
+        cloud.on(APP_TOKEN, ok(&answer)).await;
 
-        let error = check(&cloud).await.unwrap_err();
+        check(&cloud).await.unwrap();
 
-        assert!(matches!(error, Error::NotBegun(_)), "{token}: {error:?}");
+        let health = cloud.client.health();
+        let times = health[0].app_token.unwrap();
+        let lifetime = times.expires_at - times.obtained_at;
+        assert_eq!(lifetime.num_milliseconds(), lifetime_ms, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_sent_without_the_white_space_around_them() {
+    let cloud = Cloud::silent().await;
+    cloud.give_domains().await;
+    let token = format!(" {}\r\n", cloud.app_token(1));
+    cloud
+        .on(APP_TOKEN, ok(json!({"access_token": token})))
+        .await;
+    let consumer = jwt(&json!({"lp_consumer_id": "CONS"}));
+    cloud
+        .on(CONSUMER, ok(json!({"token": format!("{consumer}\n")})))
+        .await;
+
+    let made = cloud.consumer_token().await.unwrap();
+
+    assert_eq!(made.token.expose(), consumer.as_bytes());
+    let asked = cloud.requests_to(CONSUMER).await;
+    let sent = asked[0].headers["authorization"].to_str().unwrap();
+    assert_eq!(sent, cloud.app_token(1));
+}
+
+#[tokio::test]
+async fn an_empty_app_jwt_is_not_understood() {
+    let cloud = Cloud::silent().await;
+    cloud.give_domains().await;
+    cloud
+        .on(APP_TOKEN, ok(json!({"access_token": " \n"})))
+        .await;
+
+    let error = check(&cloud).await.unwrap_err();
+
+    assert!(matches!(error, Error::NotBegun(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_gateway_before_idp_does_not_refuse_a_consumer() {
+    for status in [302, 403, 404] {
+        let cloud = Cloud::ready().await;
+        cloud.on(CONSUMER, ResponseTemplate::new(status)).await;
+
+        let error = cloud.consumer_token().await.unwrap_err();
+
+        assert!(
+            matches!(error, Error::Blocked { status: of } if of == status),
+            "{error:?}"
+        );
     }
 }
 

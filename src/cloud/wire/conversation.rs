@@ -1,6 +1,7 @@
 //! Opening a conversation, speaking in it, closing it.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::file::HostedFile;
 use crate::types::conversation::{Context, Routing, Urgency};
@@ -95,10 +96,26 @@ pub(in crate::cloud) struct PublishEvent<'a> {
     pub(in crate::cloud) event: Event<'a>,
 }
 
-/// The answer to it.
+/// The answer to it, whatever form it has: the Cloud's code alone says that the event was taken.
 #[derive(Deserialize)]
-pub(in crate::cloud) struct Published {
-    pub(in crate::cloud) sequence: u64,
+#[serde(from = "Value")]
+pub(in crate::cloud) struct Published(Option<u64>);
+
+impl From<Value> for Published {
+    fn from(body: Value) -> Self {
+        Self(match body.get("sequence") {
+            Some(Value::Number(number)) => number.as_u64(),
+            Some(Value::String(text)) => text.trim().parse().ok(),
+            _ => None,
+        })
+    }
+}
+
+impl Published {
+    /// The number of the event within its dialog, if the answer has one.
+    pub(in crate::cloud) fn sequence(&self) -> Option<Sequence> {
+        Sequence::try_from(self.0?).ok()
+    }
 }
 
 /// What is published.

@@ -1,5 +1,6 @@
 //! Files: asking for temporary URLs, and the message that publishes a file.
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -19,6 +20,9 @@ pub(in crate::cloud) struct DownloadUrl<'a> {
     pub(in crate::cloud) relative_path: &'a str,
 }
 
+/// Characters that end or change a value in a query. A `%` is left alone: what is encoded already stays as it is.
+const MISUNDERSTOOD: AsciiSet = CONTROLS.add(b'+').add(b' ').add(b'&').add(b'#');
+
 /// The answer to either.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -28,11 +32,15 @@ pub(in crate::cloud) struct TemporaryUrl {
 }
 
 impl TemporaryUrl {
-    /// The query, in which every value stands as it came: they are the signature and its time.
+    /// The query, in which every value stands as it came, but for characters that would mean something else
+    /// there: the values are the signature and its time.
     pub(in crate::cloud) fn query(&self) -> String {
-        let pairs = self.query_params.iter().map(|(name, value)| match value {
-            Value::String(text) => format!("{name}={text}"),
-            other => format!("{name}={other}"),
+        let pairs = self.query_params.iter().map(|(name, value)| {
+            let value = match value {
+                Value::String(text) => utf8_percent_encode(text, &MISUNDERSTOOD).to_string(),
+                other => other.to_string(),
+            };
+            format!("{name}={value}")
         });
         pairs.collect::<Vec<_>>().join("&")
     }
@@ -48,4 +56,25 @@ pub(in crate::cloud) struct HostedFile<'a> {
     pub(in crate::cloud) file_type: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cloud) preview: Option<&'a str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_query_keeps_its_values_but_for_what_would_mean_something_else() {
+        let url: TemporaryUrl = serde_json::from_value(json!({
+            "relativePath": "/v1/file",
+            "queryParams": {"temp_url_expires": 1_700_000_000, "temp_url_sig": "a+b/c=&d#e f%2Bg"},
+        }))
+        .unwrap();
+
+        assert_eq!(
+            url.query(),
+            "temp_url_expires=1700000000&temp_url_sig=a%2Bb/c=%26d%23e%20f%2Bg"
+        );
+    }
 }

@@ -44,13 +44,20 @@ struct Details {
     conversation_id: Option<String>,
 }
 
+impl Details {
+    fn is_conversation(&self) -> bool {
+        let status = self.status.as_deref();
+        status.is_some_and(|status| status.eq_ignore_ascii_case("conversation"))
+    }
+}
+
 impl Engagements {
     /// The conversation that the consumer is in.
     pub(in crate::cloud) fn conversation(&self) -> Option<&str> {
         self.engagement_details
             .iter()
             .flatten()
-            .filter(|details| details.status.as_deref() == Some("conversation"))
+            .filter(|details| details.is_conversation())
             .find_map(|details| details.conversation_id.as_deref())
     }
 }

@@ -2,6 +2,7 @@
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The domain API's answer in either of its forms: one entry, or the list of all of them.
 #[derive(Deserialize)]
@@ -34,13 +35,45 @@ impl BaseUris {
 #[derive(Deserialize)]
 pub(in crate::cloud) struct AppToken {
     pub(in crate::cloud) access_token: SecretString,
+    /// The token's lifetime. OAuth 2.0 has it; the vendor's pages show none.
+    #[serde(default)]
+    pub(in crate::cloud) expires_in: Seconds,
 }
 
-/// The claims of an `AppJWT` that say how long it lives, in seconds since the epoch.
-#[derive(Deserialize)]
+/// The claims of an `AppJWT` that say how long it lives, since the epoch.
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub(in crate::cloud) struct AppClaims {
-    pub(in crate::cloud) iat: Option<i64>,
-    pub(in crate::cloud) exp: i64,
+    pub(in crate::cloud) iat: Seconds,
+    pub(in crate::cloud) exp: Seconds,
+}
+
+/// Seconds as any issuer may write them: a whole number, one with a fraction (RFC 7519 allows it), or
+/// either as text. What cannot be read is none.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(from = "Value")]
+pub(in crate::cloud) struct Seconds(Option<f64>);
+
+impl From<Value> for Seconds {
+    fn from(value: Value) -> Self {
+        let seconds = match value {
+            Value::Number(number) => number.as_f64(),
+            Value::String(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        Self(seconds.filter(|seconds: &f64| seconds.is_finite()))
+    }
+}
+
+impl Seconds {
+    /// The same in milliseconds.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "what no i64 holds becomes the nearest one"
+    )]
+    pub(in crate::cloud) fn milliseconds(&self) -> Option<i64> {
+        self.0.map(|seconds| (seconds * 1000.0) as i64)
+    }
 }
 
 /// What IDP is asked.

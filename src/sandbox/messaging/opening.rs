@@ -46,7 +46,8 @@ pub(in crate::sandbox) fn open(
     };
 
     let mut state = sandbox.state();
-    let profile_answer = success(&profile_set(), &profile.id);
+    let behaviour = state.behaviour.clone();
+    let profile_answer = success(&profile_set(), &profile.id, &behaviour);
     if let Some(open) = state.conversations.open_of(&consumer) {
         // The profile is set although no conversation is opened.
         open.profile = profile.body;
@@ -60,7 +61,7 @@ pub(in crate::sandbox) fn open(
             "reqId": conversation.id,
         });
         return Err(Refusal {
-            status: state.behaviour.already_open_status,
+            status: behaviour.already_open_status,
             body: json!([profile_answer, failure]),
             complaint,
         });
@@ -75,7 +76,8 @@ pub(in crate::sandbox) fn open(
         features: properties.map(|p| p.features).unwrap_or_default(),
     };
     state.conversations.open(id.clone(), opening, clock.now());
-    let opened = success(&json!({"conversationId": id}), &conversation.id);
+    let opened = behaviour.conversation_member.body(&id);
+    let opened = success(&opened, &conversation.id, &behaviour);
     Ok(Json(json!([profile_answer, opened])).into_response())
 }
 

@@ -68,7 +68,10 @@ pub(in crate::sandbox) fn send(
         ))),
     };
     match answer {
-        Ok(body) => Ok(Json(success(&body, &req_id)).into_response()),
+        Ok(body) => {
+            let behaviour = &sending.state.behaviour;
+            Ok(Json(success(&body, &req_id, behaviour)).into_response())
+        }
         Err(failure) => Err(failure.refuse(&req_id)),
     }
 }
@@ -125,7 +128,7 @@ impl Sending<'_> {
                 0
             }
         };
-        Ok(json!({"sequence": sequence}))
+        Ok(self.state.behaviour.sequence.body(sequence))
     }
 
     fn update(&mut self, body: &Value) -> Result<Value, Failure> {
@@ -216,7 +219,7 @@ impl Sending<'_> {
     fn closed(&self) -> Failure {
         Failure {
             status: self.state.behaviour.closed_status,
-            ..Failure::bad_request("Conversation is close")
+            ..Failure::bad_request(&self.state.behaviour.closed_words)
         }
     }
 }

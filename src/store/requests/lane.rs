@@ -10,6 +10,7 @@ use crate::store::log::batch;
 use crate::store::together::{AllTogether, Question, Together};
 use crate::store::tx::{Side, Tx, on};
 use crate::store::{Error, Lease, Store, UserRef, claiming, run};
+use crate::types::ids::AccountId;
 use crate::types::message::MessageId;
 
 /// Notes until when user $1's lane is held, unless the lease $2 was lost.
@@ -44,6 +45,45 @@ impl Store {
             .fetch_all(db)
             .await?);
         rows.into_iter().map(DueLane::try_from).collect()
+    }
+
+    /// Makes lanes of an account due now that wait for one of these reasons, `limit` at most, those first that have the
+    /// shortest time left to wait; says how many.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn hurry_lanes(
+        &self,
+        account_id: &AccountId,
+        reasons: &[&str],
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<u64, Error> {
+        let hurry = claiming!(
+            self,
+            "UPDATE users SET send_at = $2 WHERE id",
+            "SELECT id FROM users u
+             WHERE send_at > $2 AND account_id = $1 AND (lease_until IS NULL OR lease_until <= $2)
+               -- the latest step of the first request; what may have been sent waits for its echo
+               AND (SELECT CASE WHEN r.state = 'waiting' THEN s.why END
+                    FROM requests r JOIN request_steps s ON s.request_id = r.id
+                    WHERE r.user_ref >= u.id AND r.user_ref <= u.id AND COALESCE(r.settled_at, 0) = 0
+                    ORDER BY r.user_ref, r.ordinal, s.number DESC LIMIT 1)
+                   IN (SELECT value ->> 'reason' FROM json_each($4))
+             ORDER BY send_at LIMIT $3",
+            " FOR NO KEY UPDATE SKIP LOCKED",
+            ""
+        );
+        let reasons = batch(reasons.iter().map(|reason| json!({"reason": reason})));
+        Ok(run!(self, writer, |db| sqlx::query(hurry)
+            .bind(account_id.as_str())
+            .bind(now.timestamp_millis())
+            .bind(i64::from(limit))
+            .bind(reasons)
+            .execute(db)
+            .await?
+            .rows_affected()))
     }
 
     /// Holds a lane until the lease's new end; says whether it is still ours.

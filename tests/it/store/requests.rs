@@ -20,6 +20,7 @@ use crate::support::database::{Database, Engine};
 on_both_engines!(
     requests_are_given_in_the_order_in_which_they_came,
     a_lane_that_is_due_is_given_to_one_who_asks,
+    lanes_that_wait_for_a_reason_are_hurried,
     who_has_lost_the_lease_changes_nothing,
     what_is_settled_is_over_and_told_with_it,
     files_of_a_channel_have_a_bound,
@@ -222,6 +223,60 @@ async fn a_lane_that_is_due_is_given_to_one_who_asks(engine: Engine) {
             .unwrap()
             .is_empty()
     );
+}
+
+async fn lanes_that_wait_for_a_reason_are_hurried(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let (sms, held) = (channel("sms"), lease("held", 100));
+    let mut users = Vec::new();
+    for (number, (name, why, due_at)) in (1..).zip([
+        ("late", Some("cloud-unavailable"), 90),
+        ("soon", Some("cloud-unavailable"), 30),
+        ("throttled", Some("cloud-throttled"), 20),
+        ("due", Some("cloud-unavailable"), 5),
+        ("held", Some("cloud-unavailable"), 40),
+        ("unknown", Some("cloud-unavailable"), 40),
+    ]) {
+        let user = store.ensure_user(&key(name), at(0)).await.unwrap();
+        let in_flight = flight(2);
+        let mut new = request(number, &sms, "body");
+        new.why = why;
+        new.due_at = at(due_at);
+        new.flight = (name == "unknown").then_some(&in_flight);
+        let kept = store.insert_request(user, &new, at(1)).await.unwrap();
+        assert_eq!(kept, Keeping::Kept);
+        // Of two requests of a user the first counts.
+        let behind = request(100 + number, &sms, "behind");
+        store.insert_request(user, &behind, at(1)).await.unwrap();
+        users.push(user);
+    }
+    assert!(store.claim_lane(users[4], &held, at(3)).await.unwrap());
+    assert_eq!(
+        store.last_reason(message(1)).await.unwrap().as_deref(),
+        Some("cloud-unavailable")
+    );
+    assert_eq!(store.last_reason(message(101)).await.unwrap(), None);
+    let (account, other) = ("12345678".parse().unwrap(), "another".parse().unwrap());
+    let hurry = async |account, limit| {
+        let reasons = ["cloud-unavailable", "conversation-pending"];
+        store.hurry_lanes(account, &reasons, at(10), limit).await
+    };
+
+    assert_eq!(hurry(&other, 9).await.unwrap(), 0);
+    assert_eq!(hurry(&account, 1).await.unwrap(), 1);
+    let due = async |until: i64| {
+        let mine = lease("mine", until);
+        let lanes = store.claim_due_lanes(&mine, at(10), 9).await.unwrap();
+        let names = lanes
+            .iter()
+            .map(|lane| lane.key.user_id.as_str().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(due(50).await, ["due", "soon"]);
+    assert_eq!(hurry(&account, 9).await.unwrap(), 1);
+    assert_eq!(due(50).await, ["late"]);
+    assert_eq!(hurry(&account, 9).await.unwrap(), 0);
 }
 
 async fn who_has_lost_the_lease_changes_nothing(engine: Engine) {

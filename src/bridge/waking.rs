@@ -1,0 +1,72 @@
+//! What waits for the Cloud goes on when the Cloud is back: pauses between tries grow to minutes, and an outage may end at the
+//! beginning of one.
+//!
+//! The first request that a host serves after an outage makes all lanes due that wait for the account's Cloud: a few at first and
+//! more each second, so that it is not hit by all at once.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::bridge::Bridge;
+use crate::types::ids::AccountId;
+
+/// The lanes that are made due in the first second; their number doubles from second to second.
+const FIRST_LANES: u32 = 4;
+
+/// The lanes that are made due in a second at most.
+const MOST_LANES: u32 = 512;
+
+/// 1 s: the pause between two steps.
+const STEP: Duration = Duration::from_secs(1);
+
+/// The reasons that end with an outage; a Cloud that throttles says itself how long.
+const REASONS: [&str; 3] = [
+    "cloud-unavailable",
+    "cloud-credentials-refused",
+    "conversation-pending",
+];
+
+impl Bridge {
+    /// Waits until a host serves an account again after an outage.
+    pub async fn recovered(&self) -> AccountId {
+        self.parts.cloud.recovered().await
+    }
+
+    /// Makes the lanes due that wait for the account's Cloud, until none does, or it is away again, or the service stops.
+    pub async fn wake_lanes(&self, account_id: &AccountId) {
+        let mut limit = FIRST_LANES;
+        loop {
+            let now = self.parts.clock.now();
+            let store = &self.parts.store;
+            match store.hurry_lanes(account_id, &REASONS, now, limit).await {
+                Ok(woken) => {
+                    if woken > 0 {
+                        self.requests_due.notify_one();
+                    }
+                    if woken < u64::from(limit) {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    if !error.is_outage() {
+                        tracing::warn!(
+                            account.id = %account_id,
+                            error = &error as &dyn std::error::Error,
+                            "queued requests that wait for the Cloud could not be hurried; each is tried when its pause ends"
+                        );
+                    }
+                    return;
+                }
+            }
+            limit = limit.saturating_mul(2).min(MOST_LANES);
+            tokio::select! {
+                () = self.parts.stopping.cancelled() => return,
+                () = sleep(STEP) => {}
+            }
+            if self.parts.cloud.is_messaging_away(account_id) {
+                return;
+            }
+        }
+    }
+}

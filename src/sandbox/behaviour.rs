@@ -1,0 +1,160 @@
+//! The choices that the Cloud's documents leave open, or that its services may make differently one day. A client
+//! that works with all of them needs not know which one is true.
+//!
+//! One more: a member of [`Behaviour`], its use where the answer is made, a line in `docs/sandbox.md`.
+
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router, extract::State};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Sandbox;
+use super::control::Order;
+use super::faults::{read_status, write_status};
+
+/// The forms that the Cloud's answers have where its documents conflict or are silent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Behaviour {
+    /// The form of the look-up of one domain.
+    pub lookup_form: LookupForm,
+    /// Status of "already has open conversation": 400 by the vendor's how-to, 200 cannot be excluded.
+    #[serde(serialize_with = "write_status", deserialize_with = "read_status")]
+    pub already_open_status: StatusCode,
+    /// Status of "Conversation is close", which no source states.
+    #[serde(serialize_with = "write_status", deserialize_with = "read_status")]
+    pub closed_status: StatusCode,
+    /// The words for a conversation that is closed. One source has them.
+    pub closed_words: String,
+    /// True if a survey is assigned to every skill.
+    pub surveys: bool,
+    /// The lifetime that an AppJWT tells of.
+    pub app_token: TokenForm,
+    /// White space after each token.
+    pub token_end: String,
+    /// The form of the sequence in the answer to a publish.
+    pub sequence: SequenceForm,
+    /// False if answers do not say which request they are of.
+    pub request_ids: bool,
+    /// The member that names a conversation that was opened.
+    pub conversation_member: ConversationMember,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            lookup_form: LookupForm::default(),
+            already_open_status: StatusCode::BAD_REQUEST,
+            closed_status: StatusCode::BAD_REQUEST,
+            closed_words: "Conversation is close".to_owned(),
+            surveys: true,
+            app_token: TokenForm::default(),
+            token_end: String::new(),
+            sequence: SequenceForm::default(),
+            request_ids: true,
+            conversation_member: ConversationMember::default(),
+        }
+    }
+}
+
+/// The two forms in which sources show the look-up of one domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LookupForm {
+    /// One object with `baseURI` at its top.
+    #[default]
+    Flat,
+    /// The array `baseURIs` with one entry, as in the look-up of all domains.
+    Array,
+}
+
+/// The ways in which an AppJWT can tell its lifetime. Samples have whole seconds; RFC 7519 allows fractions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenForm {
+    /// `exp` in whole seconds.
+    #[default]
+    Seconds,
+    /// `exp` with a fraction.
+    Fraction,
+    /// `exp` as text.
+    Text,
+    /// No `exp`, and `expires_in` beside the token.
+    ExpiresIn,
+    /// Nothing.
+    Untold,
+}
+
+impl TokenForm {
+    /// The claim `exp` for this end, in seconds since the epoch.
+    pub(super) fn claim(self, end: i64) -> Option<Value> {
+        match self {
+            Self::Seconds => Some(json!(end)),
+            Self::Fraction => Some(json!(format!("{end}.5").parse::<f64>().ok())),
+            Self::Text => Some(json!(end.to_string())),
+            Self::ExpiresIn | Self::Untold => None,
+        }
+    }
+}
+
+/// The forms of a sequence in the answer to a publish. All samples have a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SequenceForm {
+    /// A number.
+    #[default]
+    Number,
+    /// A number as text.
+    Text,
+    /// None: the code alone says that the event was taken.
+    Missing,
+}
+
+impl SequenceForm {
+    /// The body of the answer.
+    pub(super) fn body(self, sequence: usize) -> Value {
+        match self {
+            Self::Number => json!({"sequence": sequence}),
+            Self::Text => json!({"sequence": sequence.to_string()}),
+            Self::Missing => json!({}),
+        }
+    }
+}
+
+/// The members that can name a conversation that was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ConversationMember {
+    /// The documented one.
+    #[default]
+    ConversationId,
+    /// The one that notifications have.
+    ConvId,
+}
+
+impl ConversationMember {
+    /// The body of the answer to an opening.
+    pub(super) fn body(self, id: &str) -> Value {
+        match self {
+            Self::ConversationId => json!({"conversationId": id}),
+            Self::ConvId => json!({"convId": id}),
+        }
+    }
+}
+
+pub(super) fn control() -> Router<Sandbox> {
+    Router::new().route("/behaviour", get(show).put(choose))
+}
+
+async fn show(State(sandbox): State<Sandbox>) -> Json<Behaviour> {
+    Json(sandbox.state().behaviour.clone())
+}
+
+async fn choose(
+    State(sandbox): State<Sandbox>,
+    Order(behaviour): Order<Behaviour>,
+) -> Json<Behaviour> {
+    sandbox.set_behaviour(behaviour.clone());
+    Json(behaviour)
+}

@@ -1,0 +1,314 @@
+//! Variations in what the Cloud answers, documented or plausible: none of them loses a message, sends it twice or locks a user in.
+
+use chrono::TimeDelta;
+use liveperson_bridge::sandbox::{
+    Answer, Behaviour, ConversationMember, Fault, LookupForm, Operation, Reply, SequenceForm,
+    TokenForm,
+};
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use crate::support::app::TestApp;
+use crate::support::channel::{Reply as ChannelReply, send};
+use crate::support::database::Engine;
+use crate::support::patience::eventually;
+
+on_both_engines!(
+    a_conversation_that_the_cloud_does_not_know_is_replaced,
+    a_user_whose_conversation_the_cloud_does_not_know_can_close_it,
+    a_user_whose_conversation_the_cloud_does_not_know_can_be_erased,
+    a_conversation_is_over_in_whatever_words,
+    a_refusal_in_unknown_words_is_looked_into_once,
+    a_conversation_that_is_over_in_unknown_words_is_replaced,
+    one_bare_401_makes_both_tokens_anew_and_loses_nothing,
+    a_queued_message_survives_a_bare_401,
+    a_401_that_stays_is_the_operators_problem,
+    a_gateway_before_the_cloud_loses_nothing,
+    a_gateway_that_never_lets_a_message_through_fails_it_alone,
+    tokens_and_answers_of_other_forms_are_taken,
+    a_message_without_a_sequence_is_sent_once,
+);
+
+async fn opened(engine: Engine) -> TestApp {
+    let app = TestApp::start(engine).await;
+    app.sms.say("ada", "first").await.expect(201);
+    app
+}
+
+/// What the Cloud has of all conversations, in their order.
+fn texts(app: &TestApp) -> Vec<Vec<String>> {
+    let conversations = app.cloud.sandbox.conversations();
+    let texts = conversations.iter().map(|it| app.cloud.texts(&it.id));
+    texts.collect()
+}
+
+/// A user says something that is queued at once.
+async fn say_later(app: &TestApp, text: &str) -> ChannelReply {
+    app.sms.say_preferring("ada", text, "respond-async").await
+}
+
+/// The Cloud forgets the only conversation that it has.
+fn forget(app: &TestApp) {
+    let id = app.cloud.only_conversation().id;
+    assert!(app.cloud.sandbox.forget_conversation(&id));
+}
+
+fn answer(app: &TestApp, operation: Operation, times: u32, status: u16, body: &str) {
+    let mut reply = Reply::new(StatusCode::from_u16(status).unwrap());
+    body.clone_into(&mut reply.body);
+    app.cloud.sandbox.inject(Fault {
+        times,
+        ..Fault::new(operation, Answer::Reply(reply))
+    });
+}
+
+async fn a_conversation_that_the_cloud_does_not_know_is_replaced(engine: Engine) {
+    let app = opened(engine).await;
+    forget(&app);
+
+    let typing = app
+        .sms
+        .put("/v1/users/ada/typing", json!({"state": "composing"}))
+        .await;
+    typing.expect_problem(409, "no-open-conversation");
+    app.sms.say("ada", "second").await.expect(201);
+
+    assert_eq!(texts(&app), [vec!["first"], vec!["second"]]);
+}
+
+async fn a_user_whose_conversation_the_cloud_does_not_know_can_close_it(engine: Engine) {
+    let app = opened(engine).await;
+    forget(&app);
+
+    let closed = app
+        .sms
+        .post("/v1/users/ada/conversation/close", json!({}))
+        .await;
+
+    assert_eq!(closed.expect(200)["state"], "closed");
+}
+
+async fn a_user_whose_conversation_the_cloud_does_not_know_can_be_erased(engine: Engine) {
+    for is_known in [true, false] {
+        let app = opened(engine).await;
+        if is_known {
+            // Nor does another refusal keep anybody.
+            answer(
+                &app,
+                Operation::Send,
+                9,
+                400,
+                r#"{"code":"BAD_REQUEST","body":{"msg":"no"},"reqId":"1"}"#,
+            );
+        } else {
+            forget(&app);
+        }
+
+        let erasure = app.sms.request(Method::DELETE, "/v1/users/ada");
+        send(erasure).await.expect(204);
+
+        app.sms
+            .get("/v1/users/ada")
+            .await
+            .expect_problem(404, "user-not-found");
+    }
+}
+
+async fn a_conversation_is_over_in_whatever_words(engine: Engine) {
+    let app = opened(engine).await;
+    let mut expected = vec![vec!["first".to_owned()]];
+    for (status, words) in [
+        (400, "Dialog is close"),
+        (200, "Conversation already closed"),
+        (400, "the conversation is not open"),
+        (500, "The conversation has ended"),
+        (404, "Conversation not found"),
+    ] {
+        app.cloud.sandbox.set_behaviour(Behaviour {
+            closed_status: StatusCode::from_u16(status).unwrap(),
+            closed_words: words.to_owned(),
+            ..Behaviour::default()
+        });
+        let open = app.cloud.sandbox.conversations().pop().unwrap().id;
+        assert!(app.cloud.sandbox.close_conversation(&open, "AGENT"));
+
+        app.sms.say("ada", words).await.expect(201);
+
+        expected.push(vec![words.to_owned()]);
+        assert_eq!(texts(&app), expected, "{words}");
+    }
+}
+
+async fn a_refusal_in_unknown_words_is_looked_into_once(engine: Engine) {
+    let app = opened(engine).await;
+    let refusal = r#"{"code":"BAD_REQUEST","body":{"msg":"Quite impossible"},"reqId":"1"}"#;
+    for text in ["second", "third"] {
+        answer(&app, Operation::Send, 1, 400, refusal);
+        let refused = app.sms.say("ada", text).await;
+        refused.expect_problem(422, "cloud-refused");
+    }
+
+    app.sms.say("ada", "fourth").await.expect(201);
+
+    assert_eq!(texts(&app), [vec!["first", "fourth"]]);
+    // One of them opened the conversation.
+    assert_eq!(app.cloud.requests(Operation::Conversation).len(), 2);
+}
+
+async fn a_conversation_that_is_over_in_unknown_words_is_replaced(engine: Engine) {
+    let app = opened(engine).await;
+    app.cloud.sandbox.set_behaviour(Behaviour {
+        closed_words: "Gesprek beëindigd".to_owned(),
+        ..Behaviour::default()
+    });
+    let open = app.cloud.only_conversation().id;
+    assert!(app.cloud.sandbox.close_conversation(&open, "AGENT"));
+
+    app.sms.say("ada", "second").await.expect(201);
+
+    assert_eq!(texts(&app), [vec!["first"], vec!["second"]]);
+}
+
+async fn one_bare_401_makes_both_tokens_anew_and_loses_nothing(engine: Engine) {
+    let app = opened(engine).await;
+    for (number, body) in [
+        "",
+        "<html>Unauthorized</html>",
+        r#"{"error":"Unauthorized"}"#,
+        r#"{"code":"UNAUTHORIZED","body":{"msg":"Unauthorized"},"reqId":"1"}"#,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // Once for each token.
+        answer(&app, Operation::Send, 2, 401, body);
+        app.cloud.clock.advance(TimeDelta::seconds(5));
+
+        app.sms
+            .say("ada", &format!("text {number}"))
+            .await
+            .expect(201);
+
+        let made = |operation| app.cloud.requests(operation).len();
+        assert_eq!(made(Operation::AppToken), number + 2, "{body}");
+        assert_eq!(made(Operation::ConsumerToken), number + 2, "{body}");
+    }
+    let expected = ["first", "text 0", "text 1", "text 2", "text 3"];
+    assert_eq!(texts(&app), [expected]);
+}
+
+async fn a_queued_message_survives_a_bare_401(engine: Engine) {
+    let app = opened(engine).await;
+    // More than one try of a message meets.
+    answer(&app, Operation::Send, 5, 401, "");
+
+    let queued = say_later(&app, "second").await;
+
+    app.until(queued, "sent").await;
+    assert_eq!(texts(&app), [["first", "second"]]);
+}
+
+async fn a_401_that_stays_is_the_operators_problem(engine: Engine) {
+    let app = opened(engine).await;
+    answer(&app, Operation::Send, 9, 401, "");
+
+    let refused = app.sms.say("ada", "second").await;
+
+    let problem = refused.expect_problem(502, "cloud-credentials-refused");
+    assert_eq!(problem["upstream"]["status"], 401);
+}
+
+async fn a_gateway_before_the_cloud_loses_nothing(engine: Engine) {
+    for (operation, status, body) in [
+        (Operation::DomainLookup, 404, ""),
+        (Operation::DomainLookup, 401, ""),
+        (Operation::DomainLookup, 400, "<html>"),
+        (Operation::AppToken, 403, "<html>"),
+        (Operation::ConsumerToken, 302, ""),
+        (Operation::Conversation, 403, "<html>Request blocked</html>"),
+        (Operation::Conversation, 302, ""),
+        (Operation::Send, 403, "<html>Request blocked</html>"),
+        (Operation::Send, 404, ""),
+        (Operation::Send, 200, "<html>Maintenance</html>"),
+    ] {
+        let app = TestApp::start(engine).await;
+        answer(&app, operation, 1, status, body);
+
+        let queued = app.sms.say("ada", "first").await;
+
+        app.until(queued, "sent").await;
+        assert_eq!(texts(&app), [["first"]], "{operation:?} {status} {body}");
+    }
+}
+
+async fn a_gateway_that_never_lets_a_message_through_fails_it_alone(engine: Engine) {
+    let app = opened(engine).await;
+    let blocked = "<html>Request blocked</html>";
+    answer(&app, Operation::Send, 1, 403, blocked);
+    let queued = app.sms.say("ada", "<script>").await;
+    let path = queued.headers["location"].to_str().unwrap().to_owned();
+    queued.expect(202);
+
+    // A gateway that blocks one text lets others through. As long as nothing gets through, it may be an outage.
+    let failed = eventually("the message has failed", async || {
+        drop(app.cloud.sandbox.withdraw_faults());
+        app.sms.say("bob", "hello").await.expect(201);
+        answer(&app, Operation::Send, 1, 403, blocked);
+        eventually("it is tried", async || {
+            app.cloud.clock.advance(TimeDelta::seconds(30));
+            app.cloud.sandbox.faults().is_empty().then_some(())
+        })
+        .await;
+        let shown = app.sms.get(&path).await.expect(200);
+        (shown["status"] == "failed").then_some(shown)
+    })
+    .await;
+
+    assert_eq!(failed["failure"]["code"], "cloud-refused");
+    assert_eq!(failed["failure"]["upstream"]["status"], 403);
+    assert_eq!(texts(&app)[0], ["first"]);
+}
+
+async fn tokens_and_answers_of_other_forms_are_taken(engine: Engine) {
+    for (app_token, sequence, request_ids) in [
+        (TokenForm::Fraction, SequenceForm::Text, true),
+        (TokenForm::Text, SequenceForm::Number, false),
+        (TokenForm::ExpiresIn, SequenceForm::Text, false),
+        (TokenForm::Untold, SequenceForm::Text, false),
+    ] {
+        let app = TestApp::start(engine).await;
+        app.cloud.sandbox.set_behaviour(Behaviour {
+            lookup_form: LookupForm::Array,
+            app_token,
+            token_end: "\r\n".to_owned(),
+            sequence,
+            request_ids,
+            conversation_member: ConversationMember::ConvId,
+            ..Behaviour::default()
+        });
+
+        let sent = app.sms.say("ada", "first").await.expect(201);
+
+        assert_eq!(sent["sequence"], 0);
+        assert_eq!(texts(&app), [["first"]]);
+    }
+}
+
+async fn a_message_without_a_sequence_is_sent_once(engine: Engine) {
+    let app = opened(engine).await;
+    app.cloud.sandbox.set_behaviour(Behaviour {
+        sequence: SequenceForm::Missing,
+        ..Behaviour::default()
+    });
+
+    let queued = app.sms.say("ada", "second").await;
+
+    // Nobody tells this app of the echo.
+    app.until(queued, "sent").await;
+    assert_eq!(texts(&app), [["first", "second"]]);
+    app.hear_the_cloud();
+    let queued = app.sms.say("ada", "third").await;
+    let sent = app.until(queued, "sent").await;
+    assert_eq!(sent["sequence"], 2);
+    assert_eq!(texts(&app), [["first", "second", "third"]]);
+}
