@@ -29,7 +29,7 @@ use crate::store::{self, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::types::audit::Actor;
 use crate::types::ids::{ChannelId, ConversationId};
-use crate::webhooks::{Inbox, Installation, Interpreter, Listener, Receiver, Writer};
+use crate::webhooks::{Inbox, Installation, Interpreter, Listener, Receiver, Rejections, Writer};
 use connections::Connections;
 
 /// Conversations that have been opened and may wait to be looked at; who finds no room is looked at a little later.
@@ -86,8 +86,12 @@ impl App {
         let (opened, openings) = mpsc::channel(OPENINGS);
         let listeners = listeners(config);
         let heard = (store.clone(), metrics.clone());
-        let (receiver, writer) = receiver(config, listeners.clone(), heard, &clock, openings);
+        let rejections = Rejections::new(metrics.clone(), SharedClock::clone(&clock));
+        let told = (listeners.clone(), rejections.clone());
+        let (receiver, writer) = receiver(config, told, heard, &clock, openings);
         life.tasks().spawn(writer.run());
+        life.tasks()
+            .spawn(rejections.save(store.clone(), life.stopping_token()));
         let channels = channels(config);
         let access = access(config, &channels);
         life.spawn_until_stop(forget_idle_users(access.clone()));
@@ -240,7 +244,7 @@ pub fn cloud(
 /// Who takes what the Cloud tells, and who writes it down.
 fn receiver(
     config: &Config,
-    listeners: HashMap<ChannelId, Listener>,
+    (listeners, rejections): (HashMap<ChannelId, Listener>, Rejections),
     (store, metrics): (Store, Metrics),
     clock: &SharedClock,
     opened: mpsc::Receiver<ConversationId>,
@@ -264,10 +268,14 @@ fn receiver(
         };
         (account.account_id.clone(), installation)
     });
-    (
-        Receiver::new(inbox, metrics, installations.collect()),
-        writer,
-    )
+    let receiver = Receiver::new(
+        inbox,
+        metrics,
+        SharedClock::clone(clock),
+        rejections,
+        installations.collect(),
+    );
+    (receiver, writer)
 }
 
 fn callbacks(config: &Config) -> Vec<delivery::Channel> {

@@ -29,6 +29,7 @@ mod newest;
 mod origins;
 mod parent;
 mod postgres;
+mod rejections;
 mod requests;
 mod retention;
 mod sqlite;
@@ -59,6 +60,7 @@ pub use log::{LoggedEvent, NewEvent, Page};
 pub use nacks::DueNack;
 pub use newest::{DeliveryCounts, LastTry, RecentDelivery};
 pub use origins::Origin;
+pub use rejections::Rejected;
 pub use requests::{
     Conclusion, DueLane, Echo, Flight, Hearing, Hold, Keeping, NewRequest, Report, Request,
     RequestKind, RequestState, Settled, Step,

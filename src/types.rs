@@ -13,6 +13,7 @@ pub mod links;
 pub mod message;
 pub mod profile;
 pub mod rating;
+pub mod rejection;
 pub mod sketch;
 pub mod surrogates;
 pub mod time;

@@ -29,7 +29,7 @@ const SECRET: &str = "a secret of at least 32 bytes, really";
 const NOTIFICATION: &str = concat!(
     r#"{"kind":"notification","type":"ms.MessagingEventNotification","body":{"changes":[{"sequence":7,"#,
     r#""originatorId":"12345678.8f09b2be","originatorMetadata":{"id":"8f09b2be-7a63-4f4e-9f0a-51d11f3f28f1","#,
-    r#""role":"ASSIGNED_AGENT"},"serverTimestamp":1700000000000,"event":{"type":"ContentEvent","#,
+    r#""role":"ASSIGNED_AGENT"},"serverTimestamp":4000000000000,"event":{"type":"ContentEvent","#,
     r#""message":"Your parcel is on its way.","contentType":"text/plain"},"#,
     r#""conversationId":"c-1","dialogId":"c-1","messageAudience":"ALL"}]}}"#
 );

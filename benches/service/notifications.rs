@@ -39,7 +39,7 @@ pub(crate) fn next(text: &str) -> (String, String) {
         concat!(
             r#"{{"kind":"notification","type":"ms.MessagingEventNotification","body":{{"changes":[{{"sequence":{sequence},"#,
             r#""originatorId":"{account}.8f09b2be","originatorMetadata":{{"id":"8f09b2be-7a63-4f4e-9f0a-51d11f3f28f1","#,
-            r#""role":"ASSIGNED_AGENT"}},"serverTimestamp":1700000000000,"event":{{"type":"ContentEvent","#,
+            r#""role":"ASSIGNED_AGENT"}},"serverTimestamp":4000000000000,"event":{{"type":"ContentEvent","#,
             r#""message":"{text}, number {number}.","contentType":"text/plain"}},"#,
             r#""conversationId":"c-{user}","dialogId":"c-{user}","messageAudience":"ALL"}}]}}}}"#
         ),

@@ -14,7 +14,7 @@ use crate::bridge::{Bridge, Caller, Channel, Error};
 use crate::cloud::Health;
 use crate::store::{
     self, Backlog, Connections, DeliveryCounts, DeliveryState, EngineKind, EventRecord, Origin,
-    Outlook, RecentDelivery, Report,
+    Outlook, RecentDelivery, Rejected, Report,
 };
 use crate::types::audit::{Action, Actor, Record};
 use crate::types::event::EventId;
@@ -41,6 +41,8 @@ pub struct Overview {
     pub accounts: Vec<Health>,
     /// The channels, in the order of their ids.
     pub channels: Vec<ChannelOverview>,
+    /// The notifications of the last days that were not taken, the latest first; empty while the storage is away.
+    pub rejections: Vec<Rejected>,
     /// Which database it is.
     pub engine: EngineKind,
     /// Whether it answers.
@@ -115,7 +117,8 @@ impl Bridge {
         let ids = || self.parts.channels.keys();
         let looked = timeout(LIMIT, async {
             let backlogs = store.backlogs(ids()).await?;
-            Ok::<_, store::Error>((backlogs, store.delivery_counts(ids()).await?))
+            let counts = store.delivery_counts(ids()).await?;
+            Ok::<_, store::Error>((backlogs, counts, store.rejections().await?))
         });
         let looked = looked.await.ok();
         if let Some(Err(error)) = &looked
@@ -128,7 +131,7 @@ impl Bridge {
         }
         let told = looked.and_then(Result::ok);
         let storage_answers = told.is_some();
-        let (backlogs, counts) = told.unwrap_or_default();
+        let (backlogs, counts, rejections) = told.unwrap_or_default();
         let channels = self.parts.channels.values().map(|channel| {
             let backlog = backlogs.iter().find(|it| it.channel_id == channel.id);
             let deliveries = counts.iter().find(|it| it.channel_id == channel.id);
@@ -143,6 +146,7 @@ impl Bridge {
         Overview {
             accounts: self.parts.cloud.health(),
             channels,
+            rejections,
             engine: store.engine(),
             storage_answers,
             connections: store.connections(),

@@ -8,6 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::bridge::{Bridge, Error};
 use crate::telemetry::metrics::DROPPED;
 use crate::types::ids::ChannelId;
+use crate::types::rejection::OLDEST_NOTIFICATION;
 
 /// 1 minute, give or take a quarter: how often a replica removes what has become old.
 const ROUND: TimeDelta = TimeDelta::minutes(1);
@@ -25,8 +26,12 @@ const BATCH: u32 = 500;
 /// callback URL any more.
 const ABANDONED: TimeDelta = TimeDelta::days(1);
 
-/// 4 days: longer than the Cloud repeats what it tells, which is 3 days.
-const REPEATED: TimeDelta = TimeDelta::days(4);
+/// 4 days and an hour: longer than the Cloud repeats what it tells, which is 3 days, and longer than a notification is taken.
+/// The hour is for clocks that differ.
+const REPEATED: TimeDelta = TimeDelta::hours(OLDEST_NOTIFICATION.num_hours() + 1);
+
+/// 7 days: how long operators see that notifications were refused, after the last one.
+const REJECTIONS: TimeDelta = TimeDelta::days(7);
 
 /// 10 minutes: how long a conversation that the Cloud tells of may take to become known.
 const EARLY: TimeDelta = TimeDelta::minutes(10);
@@ -59,6 +64,8 @@ enum Old<'a> {
     Echoes,
     /// What operators did.
     Audit,
+    /// The notifications that were not taken.
+    Rejections,
 }
 
 impl Bridge {
@@ -114,6 +121,7 @@ impl Bridge {
             .await?;
         self.remove_all(Old::Echoes, now).await?;
         self.remove_all(Old::Audit, now).await?;
+        self.remove_all(Old::Rejections, now).await?;
         Ok(())
     }
 
@@ -157,6 +165,7 @@ impl Bridge {
             }
             Old::Echoes => store.remove_echoes(now - ECHOES, BATCH).await,
             Old::Audit => store.remove_recorded_actions(now - AUDIT, BATCH).await,
+            Old::Rejections => store.remove_rejections(now - REJECTIONS, BATCH).await,
         };
         Ok(removed?)
     }

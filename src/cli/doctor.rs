@@ -1,5 +1,6 @@
 //! `doctor`: checks all that the service needs, a line each, and says what to do where a check fails.
 
+mod notifications;
 mod report;
 
 use std::process::ExitCode;
@@ -129,7 +130,16 @@ async fn check_database(config: &Config, report: &mut Report) -> anyhow::Result<
         Ok(format!("{opened} stored token(s) open"))
     };
     let outcome = within(keys).await;
+    let rejections = async {
+        // Before the schema is up to date nothing was noted.
+        if survey.pending > 0 {
+            return Ok(Vec::new());
+        }
+        store.rejections().await
+    };
+    let rejections = within(rejections).await;
     store.close().await;
+    notifications::check(config, rejections, SystemClock.now(), report)?;
     report.check(
         "encryption keys",
         outcome,

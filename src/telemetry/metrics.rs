@@ -258,7 +258,14 @@ pub const WEBHOOK_BATCHES: Histogram<0> = histogram(
 pub const WEBHOOK_CHANGES: Counter<2> = counter(
     "liveperson_bridge_webhook_changes_total",
     &["account", "fate"],
-    "Changes that the Cloud told of: taken, duplicate, unmatched, erased or not_understood",
+    "Changes that the Cloud told of: taken, duplicate, unmatched, erased, not_understood or too_old",
+);
+
+/// Notifications that were not taken.
+pub const WEBHOOK_REJECTED: Counter<2> = counter(
+    "liveperson_bridge_webhook_rejected_total",
+    &["account", "reason"],
+    "Notifications that were refused, or signed and of no use, by the reason",
 );
 
 /// What was kept and then matched.
@@ -331,6 +338,7 @@ pub const ALL: &[Definition] = &[
     WEBHOOK_COMMITS.0,
     WEBHOOK_BATCHES.0,
     WEBHOOK_CHANGES.0,
+    WEBHOOK_REJECTED.0,
     MATCHED_LATER.0,
     DROPPED.0,
     CONNECTIONS.0,

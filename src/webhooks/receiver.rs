@@ -1,19 +1,33 @@
 //! Taking a notification: whose it is, what is in it, and that it is stored before it is answered.
+//!
+//! A notification that bears the right signature is taken, or found unusable and passed over. It is never refused: the Cloud
+//! would repeat it, and hold back all that comes behind it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::inbox::{Inbox, Read};
-use super::signature::verify;
+use super::rejections::Rejections;
+use super::signature::{SignatureError, verify};
 use super::wire::{Change, Content, Notification, ParseError};
+use crate::clock::SharedClock;
 use crate::store::{self, Arrival, Turn};
 use crate::telemetry::metrics::{Metrics, WEBHOOK_CHANGES};
 use crate::types::ids::AccountId;
+use crate::types::rejection::{OLDEST_NOTIFICATION, Rejection};
 use crate::types::trace::Trace;
+
+/// 5 minutes: the age from which a sign of typing is dropped, where the Cloud says when it was sent. It is of interest for
+/// seconds; the rest is for clocks that differ.
+const OLDEST_CHAT_STATE: TimeDelta = TimeDelta::minutes(5);
+
+/// 1,000: the changes that are handed in at once. Many more would not fit into the time of a transaction.
+const HANDED_IN: usize = 1000;
 
 /// Why a notification was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -21,9 +35,6 @@ pub enum Error {
     /// Account, client id and signature do not belong together; which of them is wrong is not told.
     #[error("the account, the client id and the signature of the body do not belong together")]
     Unsigned,
-    /// It is signed, and no notification.
-    #[error("the body is no notification: {0}")]
-    Unreadable(ParseError),
     /// As many as may wait are waiting.
     #[error("too many notifications wait to be stored")]
     Full,
@@ -62,79 +73,181 @@ pub struct Origin<'a> {
 pub struct Receiver {
     inbox: Inbox,
     metrics: Metrics,
+    clock: SharedClock,
+    rejections: Rejections,
     installations: Arc<HashMap<AccountId, Installation>>,
 }
 
 impl Receiver {
-    /// A receiver for these accounts.
+    /// A receiver for these accounts, which notes what it does not take.
     #[must_use]
     pub fn new(
         inbox: Inbox,
         metrics: Metrics,
+        clock: SharedClock,
+        rejections: Rejections,
         installations: HashMap<AccountId, Installation>,
     ) -> Self {
         Self {
             inbox,
             metrics,
+            clock,
+            rejections,
             installations: Arc::new(installations),
         }
     }
 
-    /// Takes a notification; returns once all that is in it is stored.
+    /// Takes a notification; returns once all that is in it is stored, or found unusable.
     ///
     /// # Errors
     ///
-    /// See [`Error`]; nothing is stored then.
+    /// See [`Error`]. Of a large notification some changes may be stored then; a repeat brings the others.
     pub async fn receive(
         &self,
         origin: Origin<'_>,
         body: &[u8],
         trace: &Trace,
     ) -> Result<(), Error> {
-        let account_id = self.check(origin, body).ok_or(Error::Unsigned)?;
-        let notification = Notification::parse(body).map_err(Error::Unreadable)?;
-        self.count_unknown(&account_id, &notification.changes);
-        let changes = notification.changes.into_iter();
-        let read: Vec<_> = changes
-            .filter_map(|change| read(&account_id, trace, change))
-            .collect();
-        if read.is_empty() {
-            return Ok(());
+        let account_id = self.check(origin, body).map_err(|reason| {
+            self.refuse(origin.account_id, reason);
+            Error::Unsigned
+        })?;
+        let mut changes = self.usable(&account_id, body, trace);
+        while !changes.is_empty() {
+            let rest = changes.split_off(changes.len().min(HANDED_IN));
+            self.inbox.take(changes).await?;
+            changes = rest;
         }
-        self.inbox.take(read).await
+        Ok(())
     }
 
-    fn count_unknown(&self, account_id: &AccountId, changes: &[Change]) {
-        let unknown = |change: &&Change| matches!(change.content(), Content::Unknown(_));
-        let count = u64::try_from(changes.iter().filter(unknown).count()).unwrap_or_default();
-        if count > 0 {
-            let labels = [account_id.as_str(), "not_understood"];
-            self.metrics.count(&WEBHOOK_CHANGES, labels, count);
-        }
+    /// Notes that a body was larger than what is read.
+    pub fn refuse_size(&self, account_id: &str) {
+        self.refuse(account_id, Rejection::TooLarge);
     }
 
-    /// The account that a request is truly about.
-    fn check(&self, origin: Origin<'_>, body: &[u8]) -> Option<AccountId> {
-        let account_id: AccountId = origin.account_id.parse().ok()?;
-        let installation = self.installations.get(&account_id)?;
-        let names_match = origin.account_header? == account_id.as_str()
-            && origin.client_id? == installation.client_id;
+    /// Notes that a notification was refused, for the account in its path.
+    fn refuse(&self, account_id: &str, reason: Rejection) {
+        let named = account_id.parse().ok();
+        let configured = named
+            .as_ref()
+            .filter(|id| self.installations.contains_key(id));
+        self.rejections.refuse(configured, named.as_ref(), reason);
+    }
+
+    /// The account that a request is truly about, or the first thing that is wrong.
+    fn check(&self, origin: Origin<'_>, body: &[u8]) -> Result<AccountId, Rejection> {
+        let unknown = Rejection::UnknownAccount;
+        let account_id: AccountId = origin.account_id.parse().map_err(|_| unknown)?;
+        let installation = self.installations.get(&account_id).ok_or(unknown)?;
+        // It is checked whatever the other headers say, so that the time of the answer tells nothing of them.
         let secret = installation.client_secret.expose_secret().as_bytes();
-        let signed = verify(origin.signature?, body, secret).is_ok();
-        (names_match && signed).then_some(account_id)
+        let signed = match origin.signature {
+            Some(signature) => verify(signature, body, secret).map_err(|error| match error {
+                SignatureError::Malformed => Rejection::SignatureMalformed,
+                SignatureError::Mismatch => Rejection::SignatureWrong,
+            }),
+            None => Err(Rejection::SignatureMissing),
+        };
+        if origin.account_header != Some(account_id.as_str()) {
+            return Err(Rejection::AccountHeader);
+        }
+        if origin.client_id != Some(&*installation.client_id) {
+            return Err(Rejection::ClientId);
+        }
+        signed.map(|()| account_id)
+    }
+
+    /// The changes of a signed body that can be stored; the others are counted, and the log is told once.
+    fn usable(&self, account_id: &AccountId, body: &[u8], trace: &Trace) -> Vec<Read> {
+        let notification = match Notification::parse(body) {
+            Ok(notification) => notification,
+            Err(error) => {
+                let reason = match error {
+                    ParseError::NotJson { .. } => Rejection::NotJson,
+                    ParseError::NoChanges => Rejection::NoChanges,
+                };
+                tracing::warn!(
+                    account.id = %account_id,
+                    reason = reason.as_str(),
+                    size_bytes = body.len(),
+                    %error,
+                    "a signed notification could not be used; it was answered 200 all the same"
+                );
+                self.rejections.pass_over(account_id, reason);
+                return Vec::new();
+            }
+        };
+        let (now, sent_at) = (self.clock.now(), notification.sent_at);
+        let mut usable = Vec::new();
+        let mut too_old = 0;
+        let mut unknown = notification.surplus;
+        let mut why = (unknown > 0).then_some("the body holds more changes than are read");
+        for change in notification.changes {
+            if is_too_old(&change, sent_at, now) {
+                too_old += 1;
+                continue;
+            }
+            match read(account_id, trace, change) {
+                Ok(read) => usable.push(read),
+                Err(reason) => {
+                    unknown += 1;
+                    why.get_or_insert(reason);
+                }
+            }
+        }
+        for (count, reason, why) in [
+            (unknown, Rejection::NotUnderstood, why.unwrap_or_default()),
+            (
+                too_old,
+                Rejection::TooOld,
+                "its repeats are not known any more",
+            ),
+        ] {
+            let Some(changes) = u64::try_from(count).ok().filter(|count| *count > 0) else {
+                continue;
+            };
+            tracing::info!(
+                account.id = %account_id,
+                reason = reason.as_str(),
+                changes,
+                why,
+                "changes of a signed notification were passed over"
+            );
+            self.metrics.count(
+                &WEBHOOK_CHANGES,
+                [account_id.as_str(), reason.as_str()],
+                changes,
+            );
+            self.rejections.pass_over(account_id, reason);
+        }
+        usable
     }
 }
 
-/// What the store has to know of a change; nothing where it cannot be about any conversation.
-fn read(account_id: &AccountId, trace: &Trace, change: Change) -> Option<Read> {
+/// True if a change is older than what its repeats are told by: it may be one that was taken long ago.
+///
+/// The Cloud's time is compared with ours. A conversation may be as old as it likes, since a change of it is as new as what it
+/// tells.
+fn is_too_old(change: &Change, sent_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+    let oldest = if change.is_chat_state() {
+        OLDEST_CHAT_STATE
+    } else {
+        OLDEST_NOTIFICATION
+    };
+    let made_at = change.made_at().or(sent_at);
+    made_at.is_some_and(|at| now - at > oldest)
+}
+
+/// What the store has to know of a change, or why it is about no conversation.
+fn read(account_id: &AccountId, trace: &Trace, change: Change) -> Result<Read, &'static str> {
     if let Content::Unknown(why) = change.content() {
-        tracing::info!(account.id = %account_id, why, "a change of a notification was not understood");
-        return None;
+        return Err(why);
     }
     let place = match (change.conversation_id(), change.dialog_id()) {
         (Some(id), _) => id.as_str(),
         (None, Some(id)) => id.as_str(),
-        (None, None) => return None,
+        (None, None) => return Err("the change names no conversation"),
     };
     let open = match change.content() {
         Content::Conversation(conversation) => Some(!conversation.ended),
@@ -160,5 +273,5 @@ fn read(account_id: &AccountId, trace: &Trace, change: Change) -> Option<Read> {
         body: change.json().to_owned(),
         parent: Some(trace.parent()),
     };
-    Some(Read { arrival, change })
+    Ok(Read { arrival, change })
 }

@@ -1,6 +1,6 @@
 //! The Cloud's notifications as they come: bodies read into changes, however odd, old or new they are.
 //!
-//! A body is refused only where it is no JSON object at all. A change that makes no sense is [`Content::Unknown`] and
+//! A body that is no JSON, or has no list of changes, says nothing. A change that makes no sense is [`Content::Unknown`] and
 //! stands among the others. Each change keeps its own JSON, so that it can be stored and read again later.
 
 use std::fmt;
@@ -32,16 +32,29 @@ pub enum ParseError {
         /// Counted from 1.
         column: usize,
     },
-    /// It is JSON, but no object.
-    #[error("expected a JSON object with the members type and body")]
-    NotAnObject,
+    /// It is JSON without a list of changes.
+    #[error("expected a JSON object with a list body.changes")]
+    NoChanges,
 }
+
+/// 10,000: the changes of one body that are read.
+///
+/// A body of the largest size has room for fewer, as the Cloud writes them. So only a body of some hundred thousand empty ones
+/// has more, and these cost no memory.
+const MOST_CHANGES: usize = 10_000;
+
+/// The byte order mark of UTF-8, which JSON may not begin with and which a reader may skip. Source: RFC 8259, 8.1.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What the Cloud tells in one request: none, one or several changes, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notification {
     /// The changes.
     pub changes: Vec<Change>,
+    /// The number of further changes, which are not read.
+    pub surplus: usize,
+    /// The time at which the Cloud sent it; seldom there. Source: a capture of 2022 has `body.sentTs`.
+    pub sent_at: Option<DateTime<Utc>>,
 }
 
 impl Notification {
@@ -61,21 +74,26 @@ impl Notification {
     ///
     /// # Errors
     ///
-    /// Where it is no JSON object; the error quotes nothing of it.
+    /// Where it is no JSON or has no list of changes; the error quotes nothing of it.
     pub fn parse(body: &[u8]) -> Result<Self, ParseError> {
+        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
         let value = json(&String::from_utf8_lossy(body)).map_err(|error| ParseError::NotJson {
             line: error.line(),
             column: error.column(),
         })?;
-        let notification = Members::of(&value).ok_or(ParseError::NotAnObject)?;
-        let kind = Kind::of(notification.text("type").unwrap_or_default());
-        let body = notification.object("body");
-        let changes = body.map_or(&[][..], |body| body.list("changes"));
-        let changes = changes
-            .iter()
-            .map(|change| Change::new(kind, change, change.to_string()));
+        let notification = Members::of(&value).ok_or(ParseError::NoChanges)?;
+        let body = notification.object("body").ok_or(ParseError::NoChanges)?;
+        body.value("changes").ok_or(ParseError::NoChanges)?;
+        let named = notification.text("type").map(Kind::of);
+        let all = body.list("changes");
+        let changes = all.iter().take(MOST_CHANGES).map(|change| {
+            let kind = named.unwrap_or_else(|| Kind::of_shape(change));
+            Change::new(kind, change, change.to_string())
+        });
         Ok(Self {
             changes: changes.collect(),
+            surplus: all.len().saturating_sub(MOST_CHANGES),
+            sent_at: body.time("sentTs"),
         })
     }
 }
@@ -110,6 +128,22 @@ impl Kind {
             Self::Message
         } else if is("cqm.ExConversationChangeNotification") {
             Self::Conversation
+        } else {
+            Self::Unknown
+        }
+    }
+
+    /// The kind of a change by the members that it has, where its notification names no type.
+    fn of_shape(change: &Value) -> Self {
+        let Some(change) = Members::of(change) else {
+            return Self::Unknown;
+        };
+        let is_state =
+            change.object("result").is_some() || change.object("conversationDetails").is_some();
+        if is_state {
+            Self::Conversation
+        } else if change.object("event").is_some() {
+            Self::Message
         } else {
             Self::Unknown
         }
@@ -240,6 +274,29 @@ impl Change {
             Content::Message(message) => message.sent_at,
             Content::Conversation(conversation) => conversation.updated_at,
             Content::Unknown(_) => None,
+        }
+    }
+
+    /// The newest time that the change bears, by the Cloud's clock: the change was not made before. Chat states bear none.
+    ///
+    /// When a conversation began does not count: it may have been open for 90 days.
+    #[must_use]
+    pub fn made_at(&self) -> Option<DateTime<Utc>> {
+        match &self.content {
+            Content::Message(message) => message.sent_at,
+            Content::Conversation(conversation) => {
+                conversation.updated_at.or(conversation.touched_at)
+            }
+            Content::Unknown(_) => None,
+        }
+    }
+
+    /// True if the change tells what somebody is doing, which is of interest for a moment.
+    #[must_use]
+    pub fn is_chat_state(&self) -> bool {
+        match &self.content {
+            Content::Message(message) => matches!(message.event, Event::ChatState(_)),
+            Content::Conversation(_) | Content::Unknown(_) => false,
         }
     }
 

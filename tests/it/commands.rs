@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::app::TestApp;
 use crate::support::channel::Channel;
-use crate::support::cloud::{ACCOUNT, CLIENT_SECRET, Cloud};
+use crate::support::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud, sign};
 use crate::support::configuration::{SEALING_KEY, SMS_KEY, bridge_toml};
 use crate::support::database::{Database, Engine};
 use crate::support::process::{Ended, Process, command, configured, run, run_configured};
@@ -19,6 +19,7 @@ on_both_engines!(
     a_doctor_finds_everything_well,
     a_doctor_names_what_fails_and_checks_the_rest,
     a_doctor_sees_whether_the_keys_open_what_is_stored,
+    a_doctor_tells_of_notifications_that_were_refused,
     a_doctor_tells_of_a_clock_that_is_wrong_and_of_a_cloud_that_refuses_in_one_line,
     a_doctor_asks_the_cloud_through_the_proxy_of_the_environment,
     a_doctor_asks_as_a_consumer_whether_files_can_be_shared,
@@ -178,6 +179,45 @@ async fn a_doctor_sees_whether_the_keys_open_what_is_stored(engine: Engine) {
     for key in [SEALING_KEY, other] {
         assert!(!format!("{}{}", lost.output, lost.errors).contains(key));
     }
+}
+
+async fn a_doctor_tells_of_notifications_that_were_refused(engine: Engine) {
+    let cloud = Cloud::start().await;
+    let app = TestApp::start_with(cloud, Database::create(engine).await).await;
+    for (account, signature) in [
+        (ACCOUNT, sign(b"{}", "another secret")),
+        (ACCOUNT, sign(b"{}", CLIENT_SECRET)),
+        ("87654321", String::new()),
+    ] {
+        let path = format!("/webhooks/{account}");
+        let request = app.sms.request(reqwest::Method::POST, &path).body("{}");
+        let request = request
+            .header("x-liveperson-account-id", account)
+            .header("x-liveperson-client-id", CLIENT_ID)
+            .header("x-liveperson-signature", signature);
+        let answered = request.send().await.unwrap();
+        assert!([200, 401].contains(&answered.status().as_u16()));
+    }
+    // A stop writes down what it has not yet.
+    let (cloud, database, _) = app.stop().await;
+    let toml = bridge_toml(&database.location, &cloud.url);
+
+    let ended = run_configured("doctor", &toml).await;
+
+    assert_eq!(ended.code, 1, "{}", ended.output);
+    let refused = format!("FAILED account {ACCOUNT}: notifications: 1 refused, the last one ");
+    assert!(ended.output.contains(&refused), "{}", ended.output);
+    assert!(
+        ended.output.contains("; compare client_secret with"),
+        "{}",
+        ended.output
+    );
+    let unused =
+        format!("note   account {ACCOUNT}: notifications: 1 signed but not used, the last one ");
+    assert!(ended.output.contains(&unused), "{}", ended.output);
+    let foreign = "note   notifications: 1 refused, the last one ";
+    assert!(ended.output.contains(foreign), "{}", ended.output);
+    assert!(!ended.output.contains("87654321"), "{}", ended.output);
 }
 
 async fn a_doctor_tells_of_a_clock_that_is_wrong_and_of_a_cloud_that_refuses_in_one_line(

@@ -7,6 +7,7 @@ mod deliveries;
 mod idempotency;
 mod log;
 mod newest;
+mod rejections;
 mod requests;
 mod retention;
 
@@ -855,6 +856,7 @@ fn every_function_of_the_store_is_called_here() {
         include_str!("store/idempotency.rs"),
         include_str!("store/log.rs"),
         include_str!("store/newest.rs"),
+        include_str!("store/rejections.rs"),
         include_str!("store/retention.rs"),
         include_str!("store/requests.rs"),
     ]
@@ -872,6 +874,7 @@ fn every_function_of_the_store_is_called_here() {
         include_str!("../../src/store/nacks.rs"),
         include_str!("../../src/store/newest.rs"),
         include_str!("../../src/store/origins.rs"),
+        include_str!("../../src/store/rejections.rs"),
         include_str!("../../src/store/backlog.rs"),
         include_str!("../../src/store/users.rs"),
         include_str!("../../src/store/conversations.rs"),

@@ -1,6 +1,8 @@
 //! What the Cloud tells reaches the channel's log: once, only if it is signed, and whichever comes first.
 
 use axum::http::StatusCode;
+use chrono::TimeDelta;
+use liveperson_bridge::clock::Clock as _;
 use liveperson_bridge::sandbox::{Answer, Fault, Operation, Reply as CloudReply};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -19,7 +21,12 @@ use crate::support::process::Process;
 on_both_engines!(
     an_agents_text_becomes_an_event_of_its_channel,
     what_is_not_signed_is_refused_and_leaves_nothing,
-    what_is_signed_but_no_notification_is_refused,
+    what_is_signed_but_of_no_use_is_passed_over,
+    the_largest_body_is_taken_and_a_larger_one_is_refused,
+    of_very_many_changes_in_a_body_the_good_ones_are_told,
+    what_is_older_than_its_repeats_are_known_is_not_taken_again,
+    a_conversation_may_be_older_than_what_is_taken,
+    operators_see_what_was_refused_and_why,
     what_is_new_to_the_bridge_is_taken_and_harms_nothing,
     what_comes_twice_is_told_once,
     what_comes_all_at_once_is_all_told,
@@ -82,7 +89,7 @@ async fn an_agents_text_becomes_an_event_of_its_channel(engine: Engine) {
     assert_eq!(event["channel"], "sms");
     assert_eq!(event["user_id"], "+15551234567");
     assert_eq!(event["conversation_id"], *conversation);
-    assert_eq!(event["occurred_at"], "2027-01-15T08:00:00.000Z");
+    assert_eq!(event["occurred_at"], "2096-10-02T07:06:40.000Z");
     let data = json!({
         "sequence": 3, "dialog_id": conversation, "text": "Hi 👋",
         "sender": {"id": "agent-1", "role": "agent"},
@@ -121,20 +128,244 @@ async fn what_is_not_signed_is_refused_and_leaves_nothing(engine: Engine) {
     assert_eq!(texts(&app).await, ["marker"]);
 }
 
-async fn what_is_signed_but_no_notification_is_refused(engine: Engine) {
+/// The Cloud would repeat what is refused, and hold back all that comes behind it.
+async fn what_is_signed_but_of_no_use_is_passed_over(engine: Engine) {
     let app = TestApp::start(engine).await;
+    let conversation = open(&app, "ada").await;
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let deep_inside = format!(r#"{{"type":"x","body":{deep}}}"#);
 
-    for junk in ["", "marker", "[]", "7", "\u{0}", &deep, &deep_inside] {
-        let refused = post(&app, junk.as_bytes(), &[]).await;
-        let problem = refused.expect_problem(400, "malformed-request");
-        assert!(!problem.to_string().contains("marker"), "{problem}");
+    for (junk, reason) in [
+        (&b""[..], "not_json"),
+        (b"marker", "not_json"),
+        (b"\0", "not_json"),
+        (b"\xff\xfe\x00", "not_json"),
+        (b"\xef\xbb\xbf", "not_json"),
+        (deep.as_bytes(), "not_json"),
+        (deep_inside.as_bytes(), "not_json"),
+        (b"[]", "no_changes"),
+        (b"7", "no_changes"),
+        (b"\"x\"", "no_changes"),
+        (b"{}", "no_changes"),
+        (b"{\"body\": 7}", "no_changes"),
+        (
+            b"{\"type\": \"ms.MessagingEventNotification\", \"body\": {}}",
+            "no_changes",
+        ),
+        (
+            b"{\"type\": \"brand.New\", \"body\": {\"changes\": [{\"a\": 1}]}}",
+            "not_understood",
+        ),
+        (b"{\"body\": {\"changes\": [7]}}", "not_understood"),
+    ] {
+        let before = rejected(&app, ACCOUNT, reason).await;
+        post(&app, junk, &[]).await.expect(200);
+        let shown = String::from_utf8_lossy(&junk[..junk.len().min(60)]).into_owned();
+        assert_eq!(
+            rejected(&app, ACCOUNT, reason).await,
+            before + 1.0,
+            "{shown}"
+        );
     }
-    let large = vec![b' '; 2 * 1024 * 1024];
-    let refused = post(&app, &large, &[]).await;
+    let mut marked = b"\xef\xbb\xbf".to_vec();
+    marked.extend(
+        agent_text(&conversation, 0, "behind a mark")
+            .to_string()
+            .into_bytes(),
+    );
+    post(&app, &marked, &[]).await.expect(200);
+
+    assert_eq!(texts(&app).await, ["behind a mark"]);
+}
+
+/// The value of the metric for an account and a reason.
+async fn rejected(app: &TestApp, account: &str, reason: &str) -> f64 {
+    let shown = app.admin.request(Method::GET, "/metrics").send().await;
+    let shown = shown.unwrap().text().await.unwrap();
+    let labels = format!("{{account=\"{account}\",reason=\"{reason}\"}} ");
+    let series = format!("liveperson_bridge_webhook_rejected_total{labels}");
+    let value = shown.lines().find_map(|line| line.strip_prefix(&series));
+    value.map_or(0.0, |value| value.parse().unwrap())
+}
+
+async fn the_largest_body_is_taken_and_a_larger_one_is_refused(engine: Engine) {
+    const LIMIT: usize = 4 * 1024 * 1024;
+    let app = TestApp::start(engine).await;
+    let conversation = open(&app, "ada").await;
+    let room = LIMIT - agent_text(&conversation, 0, "").to_string().len();
+    // Each takes twice as much when it is written as JSON within JSON.
+    let text = "\"".repeat(room / 2);
+
+    let body = agent_text(&conversation, 0, &text).to_string();
+    post(&app, body.as_bytes(), &[]).await.expect(200);
+    let too_large = vec![b' '; LIMIT + 1];
+    let refused = post(&app, &too_large, &[]).await;
+
     refused.expect_problem(413, "body-too-large");
-    app.sms.say("ada", "still here").await.expect(201);
+    let told = texts(&app).await;
+    assert_eq!(told.len(), 1);
+    assert!(told[0] == text, "{} bytes came", told[0].len());
+    assert_eq!(rejected(&app, ACCOUNT, "too_large").await, 1.0);
+}
+
+async fn of_very_many_changes_in_a_body_the_good_ones_are_told(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let conversation = open(&app, "ada").await;
+    let text = |sequence: u32| agent_text(&conversation, sequence, &sequence.to_string());
+    let mut many = text(0);
+    let changes = many["body"]["changes"].as_array_mut().unwrap();
+    changes.extend((1..2500).map(|n| text(n)["body"]["changes"][0].take()));
+    let mut empty = text(2500);
+    let changes = empty["body"]["changes"].as_array_mut().unwrap();
+    changes.extend(std::iter::repeat_n(json!({}), 350_000));
+
+    notify(&app, &many).await;
+    notify(&app, &empty).await;
+
+    let channel = "sms".parse().unwrap();
+    let page = app.store().events_after(&channel, 0, 9999).await.unwrap();
+    assert_eq!(page.events.len(), 2501);
+    // One body, however much of it.
+    assert_eq!(rejected(&app, ACCOUNT, "not_understood").await, 1.0);
+}
+
+async fn what_is_older_than_its_repeats_are_known_is_not_taken_again(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let conversation = open(&app, "ada").await;
+    let consumer = app.cloud.only_conversation().consumer.lp_consumer_id;
+    let now = app.cloud.clock.now();
+    let mut text = agent_text(&conversation, 0, "once");
+    text["body"]["changes"][0]["serverTimestamp"] = json!(now.timestamp_millis());
+    let mut opened = state(&conversation, &consumer, "OPEN", 0);
+    let details = &mut opened["body"]["changes"][0]["result"]["conversationDetails"];
+    details["metaDataLastUpdateTs"] = json!(now.timestamp_millis());
+    let mut typing = text.clone();
+    typing["body"]["changes"][0] = json!({
+        "originatorMetadata": {"id": "agent-1", "role": "ASSIGNED_AGENT"}, "dialogId": conversation,
+        "event": {"type": "ChatStateEvent", "chatState": "COMPOSING"},
+    });
+    typing["body"]["sentTs"] = json!(now.timestamp_millis());
+    let captured = [&text, &opened, &typing];
+
+    for body in captured {
+        notify(&app, body).await;
+    }
+    // Up to the last moment it is a repeat.
+    app.cloud.clock.advance(TimeDelta::days(4));
+    let told = app.logged("sms").await.len();
+    for body in [&text, &opened] {
+        notify(&app, body).await;
+    }
+    assert_eq!(app.logged("sms").await.len(), told);
+    app.cloud.clock.advance(TimeDelta::hours(2));
+    let store = app.store();
+    eventually("what was seen is forgotten", async || {
+        let now = app.cloud.clock.now();
+        let old = now - TimeDelta::days(4);
+        (store.remove_seen_changes(old, 500).await.unwrap() == 0).then_some(())
+    })
+    .await;
+    for body in captured {
+        notify(&app, body).await;
+    }
+
+    assert_eq!(told, 3);
+    assert_eq!(app.logged("sms").await.len(), told);
+    assert_eq!(rejected(&app, ACCOUNT, "too_old").await, 3.0);
+}
+
+async fn a_conversation_may_be_older_than_what_is_taken(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let conversation = open(&app, "ada").await;
+    let consumer = app.cloud.only_conversation().consumer.lp_consumer_id;
+    let began = app.cloud.clock.now().timestamp_millis();
+    app.cloud.clock.advance(TimeDelta::days(90));
+    let now = app.cloud.clock.now().timestamp_millis();
+    let dated = |updated: Value| {
+        let mut notification = state(&conversation, &consumer, "OPEN", 0);
+        let details = &mut notification["body"]["changes"][0]["result"]["conversationDetails"];
+        details["startTs"] = json!(began);
+        details["dialogs"][0]["creationTs"] = json!(began);
+        details["metaDataLastUpdateTs"] = updated;
+        notification
+    };
+
+    notify(&app, &dated(json!(now))).await;
+    // Without a time of its own it counts, as ever.
+    notify(&app, &dated(json!(null))).await;
+
+    assert_eq!(app.logged("sms").await.len(), 2);
+}
+
+async fn operators_see_what_was_refused_and_why(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let conversation = open(&app, "ada").await;
+    let body = agent_text(&conversation, 1, "hi").to_string();
+    let wrong = sign(body.as_bytes(), "another secret");
+
+    let mut answers = Vec::new();
+    for (change, reason) in [
+        (("x-liveperson-signature", ""), "signature_missing"),
+        (
+            ("x-liveperson-signature", "md5=AAAA"),
+            "signature_malformed",
+        ),
+        (("x-liveperson-signature", &*wrong), "signature_wrong"),
+        (("x-liveperson-account-id", ""), "account_header"),
+        (("x-liveperson-account-id", "87654321"), "account_header"),
+        (("x-liveperson-client-id", "another"), "client_id"),
+    ] {
+        let before = rejected(&app, ACCOUNT, reason).await;
+        answers.push(post(&app, body.as_bytes(), &[change]).await);
+        assert_eq!(rejected(&app, ACCOUNT, reason).await, before + 1.0);
+    }
+    for stranger in ["87654321", "%2e%2e%2fetc"] {
+        let request = app
+            .sms
+            .request(Method::POST, &format!("/webhooks/{stranger}"));
+        answers.push(send(request.body(body.clone())).await);
+    }
+    assert_eq!(rejected(&app, "unknown", "unknown_account").await, 2.0);
+    // The sender is told one and the same.
+    let problems = answers.into_iter().map(|reply| {
+        let mut problem = reply.expect_problem(401, "signature-refused");
+        problem["request_id"].take();
+        problem["instance"].take();
+        problem
+    });
+    let problems: Vec<_> = problems.collect();
+    assert!(
+        problems.windows(2).all(|pair| pair[0] == pair[1]),
+        "{problems:#?}"
+    );
+
+    let overview = eventually("the overview tells of all", async || {
+        let overview = app.admin.get("/api/overview").await.expect(200);
+        let foreign = &overview["foreign_notifications"];
+        let account = &overview["accounts"][0]["rejected_notifications"];
+        let all = account.as_array().unwrap().len() == 5 && foreign[0]["count"] == 2;
+        all.then_some(overview)
+    })
+    .await;
+    let shown = overview["accounts"][0]["rejected_notifications"]
+        .as_array()
+        .unwrap();
+    let of = |reason: &str| {
+        shown
+            .iter()
+            .find(|it| it["reason"] == reason)
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(of("account_header")["count"], 2);
+    assert_eq!(of("signature_wrong")["count"], 1);
+    assert_eq!(of("signature_wrong")["refused"], true);
+    assert_eq!(
+        overview["foreign_notifications"][0]["reason"],
+        "unknown_account"
+    );
+    // The log, the page and the database name no account that a stranger made up.
+    assert!(!app.database.dump().await.contains("87654321"));
 }
 
 async fn what_is_new_to_the_bridge_is_taken_and_harms_nothing(engine: Engine) {
@@ -150,7 +381,6 @@ async fn what_is_new_to_the_bridge_is_taken_and_harms_nothing(engine: Engine) {
     changes.push(second);
 
     for odd in [
-        json!({}),
         json!({"type": "ms.Other", "body": {"changes": [{"dialogId": conversation}]}}),
         json!({"type": "ms.MessagingEventNotification", "body": 7}),
         json!({"type": "ms.MessagingEventNotification", "body": {"changes": {}}}),

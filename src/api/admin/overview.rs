@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Admin;
 use crate::bridge::{ChannelOverview, Overview};
 use crate::cloud::Health;
-use crate::store::{Backlog, DeliveryCounts, EngineKind, PROBED_FROM, Pause};
+use crate::store::{Backlog, DeliveryCounts, EngineKind, PROBED_FROM, Pause, Rejected};
 
 /// All of it, as this replica sees it.
 #[derive(Debug, Serialize)]
@@ -23,7 +23,20 @@ pub(super) struct OverviewView {
     may_act: bool,
     database: DatabaseView,
     accounts: Vec<AccountView>,
+    /// Notifications for accounts that are not configured.
+    foreign_notifications: Vec<RejectedView>,
     channels: Vec<ChannelView>,
+}
+
+/// Notifications of the Cloud that were not taken for one reason, over all replicas.
+#[derive(Debug, Serialize)]
+struct RejectedView {
+    reason: &'static str,
+    /// Whether they were answered with a 4xx; the others are signed, and of no use.
+    refused: bool,
+    count: u64,
+    first_at: DateTime<Utc>,
+    last_at: DateTime<Utc>,
 }
 
 #[derive(Debug, Serialize)]
@@ -49,6 +62,8 @@ struct AccountView {
     hosts_away: Vec<AwayView>,
     app_token: Option<TokenView>,
     last_trouble: Option<TroubleView>,
+    /// The latest first.
+    rejected_notifications: Vec<RejectedView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -167,6 +182,8 @@ impl OverviewView {
                 in_use: pool.in_use,
                 idle: pool.idle,
             });
+        let rejections = overview.rejections;
+        let foreign = rejections.iter().filter(|it| it.account_id.is_none());
         Self {
             version: env!("CARGO_PKG_VERSION"),
             now: admin.clock.now(),
@@ -185,8 +202,9 @@ impl OverviewView {
             accounts: overview
                 .accounts
                 .into_iter()
-                .map(AccountView::from)
+                .map(|health| AccountView::new(health, &rejections))
                 .collect(),
+            foreign_notifications: foreign.map(RejectedView::from).collect(),
             channels: overview
                 .channels
                 .into_iter()
@@ -196,8 +214,12 @@ impl OverviewView {
     }
 }
 
-impl From<Health> for AccountView {
-    fn from(health: Health) -> Self {
+impl AccountView {
+    fn new(health: Health, rejections: &[Rejected]) -> Self {
+        let rejected = rejections
+            .iter()
+            .filter(|it| it.account_id.as_ref() == Some(&health.account_id));
+        let rejected_notifications = rejected.map(RejectedView::from).collect();
         let hosts = health.hosts.into_iter().map(|known| HostView {
             service: known.service.name(),
             host: known.host,
@@ -222,6 +244,19 @@ impl From<Health> for AccountView {
                 operation: trouble.operation,
                 error: trouble.error,
             }),
+            rejected_notifications,
+        }
+    }
+}
+
+impl From<&Rejected> for RejectedView {
+    fn from(rejected: &Rejected) -> Self {
+        Self {
+            reason: rejected.reason.as_str(),
+            refused: rejected.reason.is_refusal(),
+            count: rejected.count,
+            first_at: rejected.first_at,
+            last_at: rejected.last_at,
         }
     }
 }

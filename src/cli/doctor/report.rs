@@ -57,8 +57,12 @@ impl Report {
                 format!("FAILED {name}: {error}{hint}")
             }
         };
-        let line: String = line.chars().flat_map(shown).collect();
-        crate::cli::print(&format!("{line}\n"))
+        print(&line)
+    }
+
+    /// A line that says what an operator may want to know, and that no check failed by.
+    pub(super) fn note(&self, name: &str, found: impl Display) -> anyhow::Result<()> {
+        print(&format!("note   {name}: {found}"))
     }
 
     pub(super) fn exit_code(&self) -> ExitCode {
@@ -68,6 +72,11 @@ impl Report {
             ExitCode::SUCCESS
         }
     }
+}
+
+fn print(line: &str) -> anyhow::Result<()> {
+    let line: String = line.chars().flat_map(shown).collect();
+    crate::cli::print(&format!("{line}\n"))
 }
 
 /// A character as it may be shown: the Cloud's words must not make lines or move the cursor.

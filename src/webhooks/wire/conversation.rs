@@ -18,6 +18,8 @@ pub struct Conversation {
     pub close_reason: Option<String>,
     /// When it was last changed; of two changes the later one holds.
     pub updated_at: Option<DateTime<Utc>>,
+    /// The newest time at which it, or a dialog of it, was changed or ended.
+    pub touched_at: Option<DateTime<Utc>>,
     /// When it began.
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended, as far as the Cloud says.
@@ -58,7 +60,9 @@ pub struct Dialog {
 
 impl Conversation {
     pub(super) fn read(change: Members<'_>) -> Result<Self, &'static str> {
-        let result = change.object("result").ok_or("the change has no result")?;
+        let bare = || change.object("conversationDetails").map(|_| change);
+        let result = change.object("result").or_else(bare);
+        let result = result.ok_or("the change has no result")?;
         let id: ConversationId = id(result, "convId")
             .or_else(|| id(result, "conversationId"))
             .ok_or("the change names no conversation")?;
@@ -84,6 +88,7 @@ impl Conversation {
                 .map(str::to_ascii_lowercase)
                 .filter(|_| ended),
             updated_at: details.time("metaDataLastUpdateTs"),
+            touched_at: touched_at(details),
             started_at: details.time("startTs"),
             ended_at: details.time("endTs").or(last_end).filter(|_| ended),
             skill_id: skill_id(details),
@@ -91,6 +96,15 @@ impl Conversation {
             dialogs,
         })
     }
+}
+
+fn touched_at(details: Members<'_>) -> Option<DateTime<Utc>> {
+    let times = |object: Members<'_>| {
+        let names = ["metaDataLastUpdateTs", "endTs"];
+        names.into_iter().filter_map(|name| object.time(name)).max()
+    };
+    let dialogs = details.objects("dialogs").filter_map(times);
+    dialogs.chain(times(details)).max()
 }
 
 fn is_close(state: &str) -> bool {

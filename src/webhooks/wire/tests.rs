@@ -43,12 +43,22 @@ fn a_body_that_is_no_json_object_is_refused_with_words_that_quote_nothing() {
         assert!(shown.starts_with("expected JSON of at most 127 levels, at line 1, column "));
         assert!(!shown.contains("secret"), "{shown}");
     }
-    for body in ["null", "[]", "\"secret\"", "12"] {
+    for body in [
+        "null",
+        "[]",
+        "\"secret\"",
+        "12",
+        "{}",
+        r#"{"body": null}"#,
+        r#"{"body": "secret"}"#,
+        r#"{"body": {}}"#,
+        r#"{"body": {"changes": null}}"#,
+    ] {
         let error = Notification::parse(body.as_bytes()).unwrap_err();
-        assert_eq!(error, ParseError::NotAnObject);
+        assert_eq!(error, ParseError::NoChanges);
         assert_eq!(
             error.to_string(),
-            "expected a JSON object with the members type and body"
+            "expected a JSON object with a list body.changes"
         );
     }
 }
@@ -56,7 +66,11 @@ fn a_body_that_is_no_json_object_is_refused_with_words_that_quote_nothing() {
 #[test]
 fn deep_nesting_is_refused_and_overflows_nothing() {
     let nested = |levels: usize| {
-        let body = format!("{{\"x\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
+        let body = format!(
+            "{{\"body\":{{\"changes\":[]}},\"x\":{}{}}}",
+            "[".repeat(levels),
+            "]".repeat(levels)
+        );
         Notification::parse(body.as_bytes())
     };
 
@@ -66,12 +80,96 @@ fn deep_nesting_is_refused_and_overflows_nothing() {
 }
 
 #[test]
+fn a_byte_order_mark_is_skipped() {
+    let body = "\u{feff}{\"body\":{\"changes\":[{}]}}";
+
+    assert_eq!(
+        Notification::parse(body.as_bytes()).unwrap().changes.len(),
+        1
+    );
+    let twice = format!("\u{feff}{body}");
+    assert!(Notification::parse(twice.as_bytes()).is_err());
+}
+
+#[test]
+fn of_very_many_changes_the_rest_is_counted_alone() {
+    let changes = vec!["{}"; MOST_CHANGES + 7].join(",");
+    let body = format!("{{\"body\":{{\"changes\":[{changes}]}}}}");
+
+    let notification = Notification::parse(body.as_bytes()).unwrap();
+
+    assert_eq!(
+        (notification.changes.len(), notification.surplus),
+        (MOST_CHANGES, 7)
+    );
+}
+
+#[test]
+fn without_a_type_the_members_of_a_change_tell_what_it_is() {
+    let state = json!({"convId": "C", "conversationDetails": {"state": "OPEN"}});
+    for (change, kind) in [
+        (json!({"result": state}), Kind::Conversation),
+        (
+            json!({"convId": "C", "conversationDetails": {"state": "OPEN"}}),
+            Kind::Conversation,
+        ),
+        (json!({"dialogId": "D", "event": text()}), Kind::Message),
+        (json!({"dialogId": "D"}), Kind::Unknown),
+        (json!(7), Kind::Unknown),
+    ] {
+        for envelope in [
+            json!({}),
+            json!({"type": null}),
+            json!({"type": ""}),
+            json!({"kind": "x"}),
+        ] {
+            let mut body = envelope.clone();
+            body["body"] = json!({"changes": [change]});
+            let notification = Notification::parse(body.to_string().as_bytes()).unwrap();
+            let [read] = <[Change; 1]>::try_from(notification.changes).unwrap();
+            assert_eq!(read.kind(), kind, "{body}");
+            let is_known = !matches!(read.content(), Content::Unknown(_));
+            assert_eq!(is_known, kind != Kind::Unknown, "{body}");
+        }
+    }
+}
+
+#[test]
+fn a_change_is_as_new_as_the_newest_time_in_it_but_for_the_beginning() {
+    let ms = |change: Change| change.made_at().map(|at| at.timestamp_millis());
+    let state = |details: Value| {
+        conversation(&json!({"result": {"convId": "C", "conversationDetails": details}}))
+    };
+
+    assert_eq!(
+        ms(message(
+            &json!({"dialogId": "D", "event": text(), "serverTimestamp": 7})
+        )),
+        Some(7)
+    );
+    assert_eq!(
+        ms(message(&json!({"dialogId": "D", "event": text()}))),
+        None
+    );
+    assert_eq!(
+        ms(state(
+            json!({"state": "OPEN", "metaDataLastUpdateTs": 5, "endTs": 9})
+        )),
+        Some(5)
+    );
+    let dialogs = json!([{"dialogId": "D", "metaDataLastUpdateTs": 6, "creationTs": 9}, {"dialogId": "E", "endTs": 7}]);
+    assert_eq!(
+        ms(state(
+            json!({"state": "OPEN", "startTs": 9, "dialogs": dialogs})
+        )),
+        Some(7)
+    );
+    assert_eq!(ms(state(json!({"state": "OPEN", "startTs": 9}))), None);
+}
+
+#[test]
 fn a_body_may_hold_no_changes_one_or_several() {
     for (body, changes) in [
-        (json!({}), 0),
-        (json!({"body": null}), 0),
-        (json!({"body": {}}), 0),
-        (json!({"body": {"changes": null}}), 0),
         (json!({"body": {"changes": []}}), 0),
         (
             json!({"body": {"changes": {"event": text(), "dialogId": "D"}}}),
@@ -130,11 +228,6 @@ fn a_change_that_makes_no_sense_says_why_and_quotes_nothing() {
         (
             "routing.TaskNotification",
             json!({"secret": 1}),
-            "the notification is of an unknown type",
-        ),
-        (
-            "",
-            json!({"event": text(), "dialogId": "D"}),
             "the notification is of an unknown type",
         ),
         (

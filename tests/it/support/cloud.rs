@@ -144,6 +144,9 @@ pub(crate) async fn tell(service: &Channel, notification: &Value) -> Reply {
     send(request.body(body)).await
 }
 
+/// 2096-10-02T07:06:40Z: the time of what a test has the Cloud tell. It is never too old.
+pub(crate) const TOLD_AT: i64 = 4_000_000_000_000;
+
 /// What an agent writes, as the Cloud tells it.
 pub(crate) fn agent_text(conversation: &str, sequence: u32, text: &str) -> Value {
     json!({
@@ -151,15 +154,15 @@ pub(crate) fn agent_text(conversation: &str, sequence: u32, text: &str) -> Value
         "body": {"changes": [{
             "sequence": sequence, "originatorId": "agent-1",
             "originatorMetadata": {"id": "agent-1", "role": "ASSIGNED_AGENT"},
-            "serverTimestamp": 1_800_000_000_000_i64,
+            "serverTimestamp": TOLD_AT,
             "event": {"type": "ContentEvent", "contentType": "text/plain", "message": text},
             "conversationId": conversation, "dialogId": conversation, "messageAudience": "ALL",
         }]},
     })
 }
 
-/// The state of a conversation, as the Cloud tells it.
-pub(crate) fn state(conversation: &str, consumer: &str, stage: &str, updated_at: i64) -> Value {
+/// The state of a conversation as the Cloud tells it, made `after` so many milliseconds.
+pub(crate) fn state(conversation: &str, consumer: &str, stage: &str, after: i64) -> Value {
     json!({
         "kind": "notification", "type": "cqm.ExConversationChangeNotification",
         "body": {"changes": [{"type": "UPSERT", "result": {
@@ -168,7 +171,7 @@ pub(crate) fn state(conversation: &str, consumer: &str, stage: &str, updated_at:
                 "skillId": "-1", "participants": [{"id": consumer, "role": "CONSUMER"}],
                 "dialogs": [{"dialogId": conversation, "dialogType": "MAIN", "state": stage}],
                 "state": stage, "stage": stage, "closeReason": "AGENT",
-                "startTs": 1_800_000_000_000_i64, "metaDataLastUpdateTs": updated_at,
+                "startTs": TOLD_AT, "metaDataLastUpdateTs": TOLD_AT + after,
             },
         }}]},
     })

@@ -1,7 +1,7 @@
 // The replica, its database and the accounts.
 
 import { byId, el, facts, mark, show } from "./dom.js";
-import { ago, span, trouble } from "./words.js";
+import { ago, number, rejection, span, trouble } from "./words.js";
 
 function tile(name, shown, more) {
   return el("dl", { class: "tile" }, el("dt", {}, name), el("dd", {}, shown), more && el("dd", {}, more));
@@ -23,6 +23,18 @@ function replica(overview) {
 /** 1 minute: trouble that is older is over, or somebody would have met it again. */
 const RECENT = 60;
 
+/** 10 minutes: the Cloud repeats a refused notification less and less often. */
+const RECENT_REFUSAL = 600;
+
+/** Rows that say which notifications were not taken. */
+function rejections(list, now) {
+  return list.map((it) => [
+    it.refused ? "Notifications refused" : "Notifications of no use",
+    `${number(it.count)}, last ${ago(it.last_at, now)}`,
+    el("span", { class: "quiet" }, rejection(it.reason)),
+  ]);
+}
+
 function accountMark(it, now) {
   const away = it.hosts_away.length;
   const last = it.last_trouble;
@@ -32,7 +44,18 @@ function accountMark(it, now) {
   if (last && (Date.parse(now) - Date.parse(last.at)) / 1000 < RECENT) {
     return mark("In trouble", "warn");
   }
+  const isRecent = (one) => one.refused && (Date.parse(now) - Date.parse(one.last_at)) / 1000 < RECENT_REFUSAL;
+  if (it.rejected_notifications.some(isRecent)) {
+    return mark("Notifications refused", "bad");
+  }
   return it.app_token ? mark("Reachable", "good") : mark("Not asked yet");
+}
+
+/** What came for accounts that are not configured, if anything did. */
+function foreign(list, now) {
+  return list.length > 0 && el("article", { class: "card", "data-row": "", "data-account": "" },
+    el("header", {}, el("h3", {}, "Accounts that are not configured")),
+    facts(rejections(list, now)));
 }
 
 function account(it, now) {
@@ -48,6 +71,7 @@ function account(it, now) {
       ["Last trouble", ...(last
         ? [`${last.operation} ${trouble(last.error)}`, el("span", { class: "quiet" }, ago(last.at, now))]
         : ["none since the start"])],
+      ...rejections(it.rejected_notifications, now),
       ...it.hosts_away.map((host) => [host.host, `${trouble(host.error)}, ${host.failures} times in a row`]),
     ]),
     it.hosts.length > 0 && el("details", {}, el("summary", {}, `Domains (${it.hosts.length})`),
@@ -58,5 +82,6 @@ function account(it, now) {
 export function showOverview(overview) {
   byId("version").textContent = `Operator · ${overview.version}`;
   show(byId("replica"), replica(overview));
-  show(byId("accounts"), overview.accounts.map((it) => account(it, overview.now)));
+  const cards = overview.accounts.map((it) => account(it, overview.now));
+  show(byId("accounts"), [...cards, foreign(overview.foreign_notifications, overview.now)].filter(Boolean));
 }

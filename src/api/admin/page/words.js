@@ -71,6 +71,25 @@ const TROUBLES = {
   undecodable: "answered what cannot be read",
 };
 
+const REJECTIONS = {
+  unknown_account: "the account in the path is not configured",
+  account_header: "x-liveperson-account-id is missing or wrong",
+  client_id: "x-liveperson-client-id is missing or wrong",
+  signature_missing: "x-liveperson-signature is missing",
+  signature_malformed: "x-liveperson-signature is malformed",
+  signature_wrong: "the signature is wrong: compare client_secret",
+  too_large: "the body is too large",
+  not_json: "the body is not JSON",
+  no_changes: "the body holds no changes",
+  not_understood: "changes of an unknown type or shape",
+  too_old: "older than 4 days",
+};
+
+/** The reason why a notification of the Cloud was not taken. */
+export function rejection(word) {
+  return REJECTIONS[word] ?? word.replaceAll("_", " ");
+}
+
 /** What went wrong at the Cloud. */
 export function trouble(word) {
   return TROUBLES[word] ?? word.replaceAll("_", " ");

@@ -1,0 +1,80 @@
+//! The notifications that the service did not take, as it noted them in the database.
+
+use anyhow::bail;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::report::Report;
+use crate::config::Config;
+use crate::store::Rejected;
+use crate::types::ids::AccountId;
+use crate::types::rejection::Rejection;
+
+/// 1 h: a refusal that is older may be mended by now. The Cloud repeats what it still has more often than that.
+const RECENT: TimeDelta = TimeDelta::hours(1);
+
+/// A line for each account whose notifications were refused lately, and for all else that was not taken.
+pub(super) fn check(
+    config: &Config,
+    rejections: anyhow::Result<Vec<Rejected>>,
+    now: DateTime<Utc>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let rejections = match rejections {
+        Ok(rejections) => rejections,
+        Err(error) => {
+            let hint = "see that the database answers";
+            return report.check("notifications", Err::<&str, _>(error), hint);
+        }
+    };
+    for account in &config.accounts {
+        let id = &account.account_id;
+        let name = format!("account {id}: notifications");
+        let of_account = |rejected: &&Rejected| rejected.account_id.as_ref() == Some(id);
+        let (refused, others): (Vec<_>, Vec<_>) = rejections
+            .iter()
+            .filter(of_account)
+            .partition(|it| it.reason.is_refusal() && now - it.last_at < RECENT);
+        report.check(&name, refusals(&refused, now), hint(&refused, id).as_str())?;
+        for rejected in others {
+            report.note(&name, told(rejected, now))?;
+        }
+    }
+    for rejected in rejections.iter().filter(|it| it.account_id.is_none()) {
+        report.note("notifications", told(rejected, now))?;
+    }
+    Ok(())
+}
+
+fn refusals(refused: &[&Rejected], now: DateTime<Utc>) -> anyhow::Result<&'static str> {
+    if refused.is_empty() {
+        return Ok("none was refused in the last hour");
+    }
+    let refused = refused.iter().map(|rejected| told(rejected, now));
+    bail!(refused.collect::<Vec<_>>().join("; "))
+}
+
+fn told(rejected: &Rejected, now: DateTime<Utc>) -> String {
+    let Rejected { reason, count, .. } = rejected;
+    let seconds = (now - rejected.last_at).num_seconds().max(0);
+    let what = if reason.is_refusal() {
+        "refused"
+    } else {
+        "signed but not used"
+    };
+    format!("{count} {what}, the last one {seconds} s ago: {reason}")
+}
+
+/// What to do about the latest refusal.
+fn hint(refused: &[&Rejected], id: &AccountId) -> String {
+    match refused.first().map(|rejected| rejected.reason) {
+        Some(Rejection::SignatureWrong) => {
+            "compare client_secret with the app installation's, and see that no proxy changes bodies"
+                .to_owned()
+        }
+        Some(Rejection::TooLarge) => "see what sends such bodies".to_owned(),
+        Some(_) => format!(
+            "compare the endpoint (/webhooks/{id}) and client_id with the app installation's, and see that no proxy drops headers"
+        ),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,129 @@
+//! Notifications of the Cloud that were not taken: for each account and reason how many, and the time of the last one.
+//!
+//! Whoever reads asks the database, so every replica and `doctor` say the same. A row tells of a run: after a day without a
+//! rejection the count begins anew.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
+
+use super::log::batch;
+use super::{Error, Store, run};
+use crate::types::ids::AccountId;
+use crate::types::rejection::Rejection;
+
+/// 1 day: after a pause of this length the count begins anew.
+const RUN: TimeDelta = TimeDelta::days(1);
+
+/// The notifications of an account that were not taken for one reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// The configured account; `None` for all that are not configured.
+    pub account_id: Option<AccountId>,
+    /// The reason.
+    pub reason: Rejection,
+    /// The number of them since `first_at`.
+    pub count: u64,
+    /// The time of the first one.
+    pub first_at: DateTime<Utc>,
+    /// The time of the last one.
+    pub last_at: DateTime<Utc>,
+}
+
+impl Store {
+    /// Adds to the counts.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; nothing is added then.
+    pub async fn note_rejections(&self, noted: &[Rejected]) -> Result<(), Error> {
+        let rows = batch(noted.iter().map(|rejected| {
+            json!({
+                "account": rejected.account_id.as_ref().map_or("", AccountId::as_str),
+                "reason": rejected.reason.as_str(),
+                "count": rejected.count,
+                "first_at": rejected.first_at.timestamp_millis(),
+                "last_at": rejected.last_at.timestamp_millis(),
+            })
+        }));
+        run!(self, writer, |db| {
+            sqlx::query(
+                "INSERT INTO rejected_notifications (account_id, reason, count, first_at, last_at)
+                 SELECT value ->> 'account', value ->> 'reason', CAST(value ->> 'count' AS BIGINT),
+                        CAST(value ->> 'first_at' AS BIGINT), CAST(value ->> 'last_at' AS BIGINT)
+                 FROM json_each($1) WHERE true
+                 -- in one order, so that two replicas never wait for each other in a circle
+                 ORDER BY 1, 2
+                 ON CONFLICT (account_id, reason) DO UPDATE SET
+                     count = excluded.count
+                         + CASE WHEN excluded.first_at - rejected_notifications.last_at < $2
+                                THEN rejected_notifications.count ELSE 0 END,
+                     first_at =
+                         CASE WHEN excluded.first_at - rejected_notifications.last_at < $2
+                              THEN rejected_notifications.first_at ELSE excluded.first_at END,
+                     last_at = CASE WHEN excluded.last_at > rejected_notifications.last_at
+                                    THEN excluded.last_at ELSE rejected_notifications.last_at END",
+            )
+            .bind(rows)
+            .bind(RUN.num_milliseconds())
+            .execute(db)
+            .await?
+            .rows_affected()
+        });
+        Ok(())
+    }
+
+    /// All counts, the latest rejection first.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn rejections(&self) -> Result<Vec<Rejected>, Error> {
+        let rows: Vec<(String, String, i64, i64, i64)> = run!(self, readers, |db| {
+            sqlx::query_as(
+                "SELECT account_id, reason, count, first_at, last_at FROM rejected_notifications
+                 ORDER BY last_at DESC, account_id, reason",
+            )
+            .fetch_all(db)
+            .await?
+        });
+        let time = |ms| {
+            DateTime::from_timestamp_millis(ms).ok_or(Error::Unreadable {
+                what: "time of a rejected notification",
+            })
+        };
+        let mut rejections = Vec::new();
+        for (account_id, reason, count, first_at, last_at) in rows {
+            // A newer version may know further reasons.
+            let Ok(reason) = reason.parse() else {
+                continue;
+            };
+            rejections.push(Rejected {
+                account_id: account_id.parse().ok(),
+                reason,
+                count: count.unsigned_abs(),
+                first_at: time(first_at)?,
+                last_at: time(last_at)?,
+            });
+        }
+        Ok(rejections)
+    }
+
+    /// Forgets rejections of which the last one came before a moment, `limit` at most; says how many.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn remove_rejections(&self, before: DateTime<Utc>, limit: u32) -> Result<u64, Error> {
+        Ok(run!(self, writer, |db| {
+            sqlx::query(
+                "DELETE FROM rejected_notifications WHERE (account_id, reason) IN
+                     (SELECT account_id, reason FROM rejected_notifications WHERE last_at < $1 LIMIT $2)",
+            )
+            .bind(before.timestamp_millis())
+            .bind(i64::from(limit))
+            .execute(db)
+            .await?
+            .rows_affected()
+        }))
+    }
+}

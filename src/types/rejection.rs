@@ -1,0 +1,137 @@
+//! Notifications of the Cloud that were not taken, and the reasons for it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::TimeDelta;
+
+use super::ids::Invalid;
+
+/// 4 days: the age from which a notification is not taken any more. The Cloud repeats one for 3 days at most.
+///
+/// A notification is told from its repeats for longer than that, so that none counts twice however late it comes. Source:
+/// vendor's Webhooks documentation, "Retry policy".
+pub const OLDEST_NOTIFICATION: TimeDelta = TimeDelta::days(4);
+
+/// The reason why a notification was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rejection {
+    /// The path names an account that is not configured.
+    UnknownAccount,
+    /// The header `x-liveperson-account-id` is missing or names another account.
+    AccountHeader,
+    /// The header `x-liveperson-client-id` is missing or names another app installation.
+    ClientId,
+    /// The header `x-liveperson-signature` is missing.
+    SignatureMissing,
+    /// The header `x-liveperson-signature` holds no signature.
+    SignatureMalformed,
+    /// The signature is not that of this body under the configured secret.
+    SignatureWrong,
+    /// The body is larger than what is read, so its signature cannot be checked.
+    TooLarge,
+    /// The body is signed, and is not JSON.
+    NotJson,
+    /// The body is signed, and holds no list of changes.
+    NoChanges,
+    /// The body is signed, and changes in it are of an unknown type or shape.
+    NotUnderstood,
+    /// The body is signed, and older than [`OLDEST_NOTIFICATION`].
+    TooOld,
+}
+
+impl Rejection {
+    /// All reasons.
+    pub const ALL: [Self; 11] = [
+        Self::UnknownAccount,
+        Self::AccountHeader,
+        Self::ClientId,
+        Self::SignatureMissing,
+        Self::SignatureMalformed,
+        Self::SignatureWrong,
+        Self::TooLarge,
+        Self::NotJson,
+        Self::NoChanges,
+        Self::NotUnderstood,
+        Self::TooOld,
+    ];
+
+    /// The reason as one word: in metrics, in the database and for operators' programs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownAccount => "unknown_account",
+            Self::AccountHeader => "account_header",
+            Self::ClientId => "client_id",
+            Self::SignatureMissing => "signature_missing",
+            Self::SignatureMalformed => "signature_malformed",
+            Self::SignatureWrong => "signature_wrong",
+            Self::TooLarge => "too_large",
+            Self::NotJson => "not_json",
+            Self::NoChanges => "no_changes",
+            Self::NotUnderstood => "not_understood",
+            Self::TooOld => "too_old",
+        }
+    }
+
+    /// True if the sender was refused with a 4xx. The others were answered 200: their signature is right.
+    #[must_use]
+    pub const fn is_refusal(self) -> bool {
+        match self {
+            Self::UnknownAccount
+            | Self::AccountHeader
+            | Self::ClientId
+            | Self::SignatureMissing
+            | Self::SignatureMalformed
+            | Self::SignatureWrong
+            | Self::TooLarge => true,
+            Self::NotJson | Self::NoChanges | Self::NotUnderstood | Self::TooOld => false,
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnknownAccount => "the account in the path is not configured",
+            Self::AccountHeader => {
+                "x-liveperson-account-id is missing or is not the account in the path"
+            }
+            Self::ClientId => "x-liveperson-client-id is missing or is not the account's client_id",
+            Self::SignatureMissing => "x-liveperson-signature is missing",
+            Self::SignatureMalformed => "x-liveperson-signature is malformed",
+            Self::SignatureWrong => {
+                "the signature is wrong: another client_secret, or a body that was changed on the way"
+            }
+            Self::TooLarge => "the body is too large",
+            Self::NotJson => "the body is not JSON",
+            Self::NoChanges => "the body holds no changes",
+            Self::NotUnderstood => "changes of an unknown type or shape",
+            Self::TooOld => "older than 4 days",
+        })
+    }
+}
+
+impl FromStr for Rejection {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|reason| reason.as_str() == text).ok_or(Invalid {
+            expected: "the reason of a rejection",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_read_back_as_it_was_written() {
+        for reason in Rejection::ALL {
+            assert_eq!(reason.as_str().parse(), Ok(reason));
+        }
+        assert!("".parse::<Rejection>().is_err());
+    }
+}

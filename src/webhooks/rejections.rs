@@ -1,0 +1,254 @@
+//! Notifications that were not taken: counted, told to the log now and then, and noted in the database for operators.
+//!
+//! Anybody on the internet can have a notification refused. So a refusal costs a count in memory: for each account and reason
+//! the log gets a line every 10 s at most, and the database a row that is written every 2 s at most, whoever asks how often.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::SharedClock;
+use crate::store::{Rejected, Store};
+use crate::telemetry::metrics::{Metrics, WEBHOOK_REJECTED};
+use crate::types::ids::AccountId;
+use crate::types::rejection::Rejection;
+
+/// 10 s: the pause between two lines of the log for an account and a reason.
+const LOGGED: TimeDelta = TimeDelta::seconds(10);
+
+/// 2 s: the pause between two writes.
+const SAVED: Duration = Duration::from_secs(2);
+
+/// The label of all accounts that are not configured: their names are whatever a caller likes.
+const UNKNOWN: &str = "unknown";
+
+/// Takes note of notifications that were not taken; clones share it.
+#[derive(Debug, Clone)]
+pub struct Rejections(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    metrics: Metrics,
+    clock: SharedClock,
+    /// By configured account and reason, so it stays small.
+    tallies: Mutex<HashMap<Key, Tally>>,
+    /// Rung when there is something to save.
+    noted: Notify,
+}
+
+type Key = (Option<AccountId>, Rejection);
+
+/// The count of one account and reason.
+#[derive(Debug, Default)]
+struct Tally {
+    logged_at: Option<DateTime<Utc>>,
+    /// Since the latest line of the log.
+    unlogged: u64,
+    unsaved: Option<Unsaved>,
+}
+
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "times are named like all others")]
+struct Unsaved {
+    count: u64,
+    first_at: DateTime<Utc>,
+    last_at: DateTime<Utc>,
+}
+
+impl Rejections {
+    /// Takes note of nothing yet.
+    #[must_use]
+    pub fn new(metrics: Metrics, clock: SharedClock) -> Self {
+        Self(Arc::new(Shared {
+            metrics,
+            clock,
+            tallies: Mutex::default(),
+            noted: Notify::new(),
+        }))
+    }
+
+    /// Notes that a notification was refused, for a configured account or for none. `named` is the account in its path: the log
+    /// shows it, since its characters are few and its length has a bound.
+    pub(super) fn refuse(
+        &self,
+        configured: Option<&AccountId>,
+        named: Option<&AccountId>,
+        reason: Rejection,
+    ) {
+        let Some(count) = self.note(configured, reason) else {
+            return;
+        };
+        tracing::warn!(
+            account.id = named.map(AccountId::as_str),
+            reason = reason.as_str(),
+            count,
+            "notifications refused: {reason}"
+        );
+    }
+
+    /// Notes that a signed notification was of no use.
+    pub(super) fn pass_over(&self, account: &AccountId, reason: Rejection) {
+        self.note(Some(account), reason);
+    }
+
+    /// Counts one. Where a line of the log is due, returns the number of those that it is to tell of.
+    fn note(&self, account: Option<&AccountId>, reason: Rejection) -> Option<u64> {
+        let label = account.map_or(UNKNOWN, AccountId::as_str);
+        let labels = [label, reason.as_str()];
+        self.0.metrics.count(&WEBHOOK_REJECTED, labels, 1);
+        let now = self.0.clock.now();
+        let mut tallies = self.lock();
+        let tally = tallies.entry((account.cloned(), reason)).or_default();
+        tally.add(Unsaved {
+            count: 1,
+            first_at: now,
+            last_at: now,
+        });
+        let due = tally.log_due(now);
+        drop(tallies);
+        self.0.noted.notify_one();
+        due
+    }
+
+    /// Saves what was noted, until the service stops.
+    pub async fn save(self, store: Store, stopping: CancellationToken) {
+        while stopping
+            .run_until_cancelled(self.0.noted.notified())
+            .await
+            .is_some()
+        {
+            self.save_noted(&store).await;
+            stopping
+                .run_until_cancelled(tokio::time::sleep(SAVED))
+                .await;
+        }
+        self.save_noted(&store).await;
+    }
+
+    async fn save_noted(&self, store: &Store) {
+        let noted = self.unsaved();
+        if noted.is_empty() {
+            return;
+        }
+        if let Err(error) = store.note_rejections(&noted).await {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "refused notifications could not be noted; tried again in 2 s"
+            );
+            self.put_back(noted);
+        }
+    }
+
+    fn unsaved(&self) -> Vec<Rejected> {
+        let mut tallies = self.lock();
+        let unsaved = tallies.iter_mut().filter_map(|((account, reason), tally)| {
+            let Unsaved {
+                count,
+                first_at,
+                last_at,
+            } = tally.unsaved.take()?;
+            Some(Rejected {
+                account_id: account.clone(),
+                reason: *reason,
+                count,
+                first_at,
+                last_at,
+            })
+        });
+        unsaved.collect()
+    }
+
+    fn put_back(&self, noted: Vec<Rejected>) {
+        let mut tallies = self.lock();
+        for rejected in noted {
+            let key = (rejected.account_id, rejected.reason);
+            tallies.entry(key).or_default().add(Unsaved {
+                count: rejected.count,
+                first_at: rejected.first_at,
+                last_at: rejected.last_at,
+            });
+        }
+        drop(tallies);
+        self.0.noted.notify_one();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Tally>> {
+        let tallies = self.0.tallies.lock();
+        tallies.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tally {
+    fn add(&mut self, more: Unsaved) {
+        self.unlogged += more.count;
+        self.unsaved = Some(match self.unsaved {
+            Some(known) => Unsaved {
+                count: known.count + more.count,
+                first_at: known.first_at.min(more.first_at),
+                last_at: known.last_at.max(more.last_at),
+            },
+            None => more,
+        });
+    }
+
+    fn log_due(&mut self, now: DateTime<Utc>) -> Option<u64> {
+        if self.logged_at.is_some_and(|at| now - at < LOGGED) {
+            return None;
+        }
+        self.logged_at = Some(now);
+        Some(std::mem::take(&mut self.unlogged))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn rejections() -> (Rejections, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::new(DateTime::UNIX_EPOCH));
+        let shared: SharedClock = clock.clone();
+        (Rejections::new(Metrics::default(), shared), clock)
+    }
+
+    #[test]
+    fn a_flood_is_a_line_every_ten_seconds_and_a_row() {
+        let (rejections, clock) = rejections();
+        let account: AccountId = "12345678".parse().unwrap();
+        let note = || rejections.note(Some(&account), Rejection::SignatureWrong);
+
+        assert_eq!(note(), Some(1));
+        for _ in 0..1000 {
+            assert_eq!(note(), None);
+        }
+        clock.advance(LOGGED);
+        assert_eq!(note(), Some(1001));
+
+        let noted = rejections.unsaved();
+        let [row] = &noted[..] else {
+            panic!("{noted:?}")
+        };
+        assert_eq!((row.count, row.reason), (1002, Rejection::SignatureWrong));
+        assert_eq!(row.last_at - row.first_at, LOGGED);
+        assert!(rejections.unsaved().is_empty());
+        rejections.put_back(noted.clone());
+        assert_eq!(rejections.unsaved(), noted);
+    }
+
+    #[test]
+    fn accounts_that_are_not_configured_share_a_count() {
+        let (rejections, _) = rejections();
+        for number in 0..1000 {
+            let named = format!("a{number}").parse().ok();
+            rejections.refuse(None, named.as_ref(), Rejection::UnknownAccount);
+        }
+
+        assert_eq!(rejections.lock().len(), 1);
+    }
+}

@@ -1,0 +1,87 @@
+//! Notifications that were not taken.
+
+use liveperson_bridge::store::Rejected;
+use liveperson_bridge::types::rejection::Rejection;
+
+use super::at;
+use crate::support::database::{Database, Engine};
+
+on_both_engines!(
+    what_was_not_taken_adds_up_by_account_and_reason,
+    after_a_day_of_quiet_the_count_begins_anew,
+    what_has_long_been_quiet_is_forgotten,
+);
+
+const DAY: i64 = 86_400;
+
+fn rejected(account: &str, reason: Rejection, count: u64, first: i64, last: i64) -> Rejected {
+    Rejected {
+        account_id: account.parse().ok(),
+        reason,
+        count,
+        first_at: at(first),
+        last_at: at(last),
+    }
+}
+
+async fn what_was_not_taken_adds_up_by_account_and_reason(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let wrong = Rejection::SignatureWrong;
+
+    let first = [
+        rejected("a", wrong, 2, 10, 11),
+        rejected("", Rejection::UnknownAccount, 5, 7, 9),
+        rejected("a", Rejection::NotJson, 1, 12, 12),
+        rejected("b", wrong, 1, 8, 8),
+    ];
+    store.note_rejections(&first).await.unwrap();
+    // Of another replica, whose clock is behind.
+    let second = [rejected("a", wrong, 3, 5, 6)];
+    store.note_rejections(&second).await.unwrap();
+    store.note_rejections(&[]).await.unwrap();
+
+    assert_eq!(
+        store.rejections().await.unwrap(),
+        [
+            rejected("a", Rejection::NotJson, 1, 12, 12),
+            rejected("a", wrong, 5, 10, 11),
+            rejected("", Rejection::UnknownAccount, 5, 7, 9),
+            rejected("b", wrong, 1, 8, 8),
+        ]
+    );
+}
+
+async fn after_a_day_of_quiet_the_count_begins_anew(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let note = async |count, at| {
+        let noted = [rejected("a", Rejection::ClientId, count, at, at)];
+        store.note_rejections(&noted).await.unwrap();
+        store.rejections().await.unwrap().remove(0)
+    };
+
+    note(3, 0).await;
+    let before = note(1, DAY - 1).await;
+    let after = note(2, 2 * DAY).await;
+
+    assert_eq!(before, rejected("a", Rejection::ClientId, 4, 0, DAY - 1));
+    assert_eq!(
+        after,
+        rejected("a", Rejection::ClientId, 2, 2 * DAY, 2 * DAY)
+    );
+}
+
+async fn what_has_long_been_quiet_is_forgotten(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let noted = [
+        rejected("a", Rejection::ClientId, 1, 1, 5),
+        rejected("a", Rejection::TooOld, 1, 1, 6),
+    ];
+    store.note_rejections(&noted).await.unwrap();
+
+    assert_eq!(store.remove_rejections(at(6), 500).await.unwrap(), 1);
+
+    assert_eq!(store.rejections().await.unwrap(), noted[1..]);
+}
