@@ -113,6 +113,7 @@ impl App {
             .spawn(bridge.clone().remove_what_is_old(config.retention));
         life.tasks().spawn(bridge.clone().end_due_typing());
         life.tasks().spawn(bridge.clone().send_due_nacks());
+        life.tasks().spawn(bridge.clone().wake_after_outages());
         life.tasks()
             .spawn(outbox::run(bridge.clone(), life.stopping_token()));
         let heard = store.clone();

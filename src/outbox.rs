@@ -2,18 +2,15 @@
 //!
 //! Owns when lanes are looked for and how many are worked on beside each other. What is done on one is the bridge's.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::bridge::Bridge;
-use crate::types::ids::AccountId;
 
 /// How many users' requests are worked on at once.
 const LANES: u32 = 64;
@@ -27,39 +24,16 @@ pub async fn run(bridge: Bridge, stopping: CancellationToken) {
     let mut work = JoinSet::new();
     let mut looks = interval(LOOK.mul_f64(rand::random_range(0.8..1.2)));
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut waking = Waking::default();
     loop {
         tokio::select! {
             () = stopping.cancelled() => break,
             _ = looks.tick() => {}
             () = bridge.requests_due() => {}
-            account = bridge.recovered() => waking.begin(&bridge, account),
         }
         while work.try_join_next().is_some() {}
         take(&bridge, &places, &mut work).await;
     }
     while work.join_next().await.is_some() {}
-}
-
-/// The accounts whose lanes are being made due after an outage.
-#[derive(Default)]
-struct Waking {
-    tasks: JoinSet<()>,
-    under_way: HashMap<AccountId, AbortHandle>,
-}
-
-impl Waking {
-    /// Begins with an account's lanes, unless that is under way.
-    fn begin(&mut self, bridge: &Bridge, account: AccountId) {
-        while self.tasks.try_join_next().is_some() {}
-        self.under_way.retain(|_, task| !task.is_finished());
-        let Entry::Vacant(vacant) = self.under_way.entry(account) else {
-            return;
-        };
-        let (bridge, account) = (bridge.clone(), vacant.key().clone());
-        let waking = async move { bridge.wake_lanes(&account).await };
-        vacant.insert(self.tasks.spawn(waking));
-    }
 }
 
 /// Takes as many lanes as there are places for.

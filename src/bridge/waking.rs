@@ -4,8 +4,11 @@
 //! The first request that a host serves after an outage makes all lanes due that wait for the account's Cloud: a few at first and
 //! more each second, so that it is not hit by all at once.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
 use crate::bridge::Bridge;
@@ -27,14 +30,41 @@ const REASONS: [&str; 3] = [
     "conversation-pending",
 ];
 
+/// The accounts whose lanes are being made due.
+#[derive(Default)]
+struct Waking {
+    tasks: JoinSet<()>,
+    under_way: HashMap<AccountId, AbortHandle>,
+}
+
+impl Waking {
+    /// Begins with an account's lanes, unless that is under way.
+    fn begin(&mut self, bridge: &Bridge, account: AccountId) {
+        while self.tasks.try_join_next().is_some() {}
+        self.under_way.retain(|_, task| !task.is_finished());
+        let Entry::Vacant(vacant) = self.under_way.entry(account) else {
+            return;
+        };
+        let (bridge, account) = (bridge.clone(), vacant.key().clone());
+        let waking = async move { bridge.wake_lanes(&account).await };
+        vacant.insert(self.tasks.spawn(waking));
+    }
+}
+
 impl Bridge {
-    /// Waits until a host serves an account again after an outage.
-    pub async fn recovered(&self) -> AccountId {
-        self.parts.cloud.recovered().await
+    /// Makes lanes due after outages of the Cloud, until the service stops.
+    pub async fn wake_after_outages(self) {
+        let mut waking = Waking::default();
+        loop {
+            tokio::select! {
+                () = self.parts.stopping.cancelled() => return,
+                account = self.parts.cloud.recovered() => waking.begin(&self, account),
+            }
+        }
     }
 
     /// Makes the lanes due that wait for the account's Cloud, until none does, or it is away again, or the service stops.
-    pub async fn wake_lanes(&self, account_id: &AccountId) {
+    async fn wake_lanes(&self, account_id: &AccountId) {
         let mut limit = FIRST_LANES;
         loop {
             let now = self.parts.clock.now();

@@ -35,6 +35,9 @@ pub struct Fault {
         deserialize_with = "read_operation"
     )]
     pub operation: Option<Operation>,
+    /// The text that the body of a struck request holds; none for every request. It is told by its bytes, as they are in JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containing: Option<String>,
     /// How many requests pass before the first that is struck; none unless said otherwise.
     #[serde(default)]
     pub skip: u32,
@@ -107,6 +110,7 @@ impl Fault {
     pub fn new(operation: impl Into<Option<Operation>>, answer: Answer) -> Self {
         Self {
             operation: operation.into(),
+            containing: None,
             skip: 0,
             times: once(),
             after_applying: false,
@@ -163,9 +167,15 @@ impl Faults {
         std::mem::take(&mut self.0).into()
     }
 
-    /// The fault that strikes a request of `operation`, counted off.
-    pub(super) fn take(&mut self, operation: Operation) -> Option<Fault> {
-        let strikes = |fault: &Fault| fault.operation.is_none_or(|struck| struck == operation);
+    /// The fault that strikes a request of `operation` with this body, counted off.
+    pub(super) fn take(&mut self, operation: Operation, body: &[u8]) -> Option<Fault> {
+        let strikes = |fault: &Fault| {
+            fault.operation.is_none_or(|struck| struck == operation)
+                && fault
+                    .containing
+                    .as_ref()
+                    .is_none_or(|text| String::from_utf8_lossy(body).contains(text))
+        };
         let index = self.0.iter().position(strikes)?;
         let fault = self.0.get_mut(index)?;
         if fault.skip > 0 {

@@ -58,7 +58,7 @@ async fn receive(
     let request = RecordedRequest::new(operation, &parts, &body);
     let (request, fault) = {
         let mut state = sandbox.state();
-        let fault = operation.and_then(|operation| state.faults.take(operation));
+        let fault = operation.and_then(|operation| state.faults.take(operation, &body));
         (state.recording.push(request), fault)
     };
     let sample = SharedSample::new(Sample::of(&body).into());
