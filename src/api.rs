@@ -28,4 +28,4 @@ pub use limits::Limits;
 pub use load::Load;
 pub use openapi::document;
 pub use protocol::{MAX_HEAD_BYTES, ProtocolErrors};
-pub use router::{AppState, router};
+pub use router::{AppState, router, webhooks_router};

@@ -3,6 +3,7 @@
 //! `serve`, `demo` and the tests all come through here, so that what is tested is what runs.
 
 mod connections;
+mod notifications;
 mod refusals;
 mod serving;
 mod unread;
@@ -31,6 +32,7 @@ use crate::types::audit::Actor;
 use crate::types::ids::{ChannelId, ConversationId};
 use crate::webhooks::{Inbox, Installation, Interpreter, Listener, Receiver, Rejections, Writer};
 use connections::Connections;
+pub use notifications::NotificationServer;
 
 /// Conversations that have been opened and may wait to be looked at; who finds no room is looked at a little later.
 const OPENINGS: usize = 1024;

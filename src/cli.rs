@@ -71,13 +71,24 @@ enum Command {
     Openapi,
 }
 
+impl Command {
+    /// How detailed the log is, unless `RUST_LOG` says it.
+    fn usual_log(&self) -> &'static str {
+        match self {
+            // Its lines are for people, and not to be lost among others.
+            Self::Doctor(_) => "warn,audit=info",
+            _ => "info",
+        }
+    }
+}
+
 /// Runs the command that the arguments name; the exit code is 0 on a clean stop, 2 on bad usage or configuration, and 1
 /// on any other failure.
 #[must_use]
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let format = arguments.log_format;
-    let reporting = match Reporting::begin(format) {
+    let reporting = match Reporting::begin(format, arguments.command.usual_log()) {
         Ok(reporting) => reporting,
         Err(error) => {
             log::tell_failure(format, &error.to_string());

@@ -19,6 +19,7 @@ mod health;
 mod host;
 mod jwt;
 mod monitoring;
+pub mod probe;
 mod recovery;
 mod retry;
 mod send;

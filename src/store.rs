@@ -49,7 +49,9 @@ use tokio::time::timeout;
 pub use backlog::{Backlog, Connections, EngineKind};
 pub use bells::Bell;
 pub use callbacks::{Outlook, PROBED_FROM, Pause};
-pub use changes::{Admission, Arrival, Change, Fate, Known, Translate, Translation, Turn};
+pub use changes::{
+    Admission, Arrival, Change, Fate, KeptChange, Known, Translate, Translation, Turn,
+};
 pub use conversations::{OpenConversation, Opened};
 pub use deliveries::{Attempt, Delivery, DeliveryState, EventRecord, Replay};
 pub use delivery_lanes::{DueEvent, Lane, LaneFate, Settlement, Tried};
@@ -167,6 +169,24 @@ impl Store {
             engine,
             bells: bells::Bells::default(),
             health,
+            together: Arc::default(),
+        })
+    }
+
+    /// Connects to look on: the embedded database is only read, and may belong to another process.
+    /// PostgreSQL is connected to as ever.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer, or when there is no embedded one.
+    pub async fn connect_beside(location: &Location) -> Result<Self, Error> {
+        let Location::Embedded { data_dir } = location else {
+            return Self::connect(location).await;
+        };
+        Ok(Self {
+            engine: Engine::Sqlite(sqlite::Sqlite::open_beside(data_dir).await?),
+            bells: bells::Bells::default(),
+            health: health::Health::default(),
             together: Arc::default(),
         })
     }

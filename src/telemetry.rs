@@ -29,11 +29,13 @@ pub struct Reporting {
 impl Reporting {
     /// Begins the log, and the export of spans where the environment names a collector. Not to be called within a runtime.
     ///
+    /// The log is as detailed as `RUST_LOG` says, or `usual` where it says nothing.
+    ///
     /// # Errors
     ///
     /// Where the environment asks for what cannot be understood.
-    pub fn begin(format: log::Format) -> Result<Self, Error> {
-        let filter = log::filter()?;
+    pub fn begin(format: log::Format, usual: &'static str) -> Result<Self, Error> {
+        let filter = log::filter(usual)?;
         #[cfg(feature = "otlp")]
         let export = otlp::Export::from_environment()?;
         #[cfg(feature = "otlp")]

@@ -23,6 +23,7 @@ use super::load::Load;
 use super::openapi;
 use super::parameters::KnownParameters;
 use super::problem::{Code, Problem};
+use super::webhooks;
 use crate::bridge::Bridge;
 use crate::clock::SharedClock;
 use crate::telemetry::metrics::Metrics;
@@ -89,6 +90,17 @@ pub fn router(state: AppState) -> Router {
     let access = state.access.clone();
     let routes = enveloped(routes.merge(documentation(document)), surroundings);
     cors::shared(routes.with_state(state), &access)
+}
+
+/// Makes the router of the Cloud's webhooks alone, for who listens in place of the service.
+pub fn webhooks_router(receiver: Receiver, clock: SharedClock, metrics: Metrics) -> Router {
+    let (routes, _) = webhooks::routes().split_for_parts();
+    let surroundings = Surroundings {
+        clock,
+        metrics,
+        load: Load::default(),
+    };
+    enveloped(routes, surroundings).with_state(receiver)
 }
 
 /// Gives routes what surrounds every request: fallbacks, limits, and a problem for whatever goes wrong.

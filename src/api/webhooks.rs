@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Extension, Path, State};
+use axum::extract::{DefaultBodyLimit, Extension, FromRef, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{Code, Problem};
-use super::router::AppState;
 use crate::bridge;
 use crate::types::trace::Trace;
 use crate::webhooks::{Error, Origin, Receiver};
@@ -19,7 +18,11 @@ use crate::webhooks::{Error, Origin, Receiver};
 /// beyond what the Cloud was seen to send.
 pub(super) const BODY_LIMIT: usize = 4 * 1024 * 1024;
 
-pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
+pub(super) fn routes<S>() -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Receiver: FromRef<S>,
+{
     OpenApiRouter::new()
         .routes(routes!(receive))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))

@@ -1,7 +1,14 @@
 //! `doctor`: checks all that the service needs, a line each, and says what to do where a check fails.
 
+mod alteration;
+mod conversation;
+mod facts;
 mod notifications;
+mod observation;
+mod openings;
 mod report;
+mod report_file;
+mod wording;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,17 +16,20 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow, bail, ensure};
 use chrono::TimeDelta;
 use clap::Args;
+use serde_json::{Value, json};
 
 use crate::clock::{Clock as _, SharedClock, SystemClock};
 use crate::cloud::{self, Consumer, ConsumerToken, Service};
 use crate::config::{self, Config};
 use crate::http::Proxy;
-use crate::store::{Store, Survey};
+use crate::store::{self, Store, Survey};
 use crate::telemetry::metrics::Metrics;
 use crate::types::ids::AccountId;
 use crate::types::trace::Trace;
 use crate::{app, bridge, delivery};
+use facts::Fact;
 use report::{Report, within};
+use report_file::ReportFile;
 
 /// The external id of the consumer whose token is asked for; nothing is opened or sent for it.
 const CONSUMER: &str = "liveperson-bridge:doctor";
@@ -44,13 +54,22 @@ pub(super) struct Options {
     /// Ask as a test consumer whether the accounts may share files; nothing is opened or uploaded
     #[arg(long)]
     consumer: bool,
+    #[command(flatten)]
+    conversation: conversation::Options,
 }
+
+/// A signal has asked the doctor to stop.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+struct Interrupted;
 
 pub(super) async fn run(
     config: Result<Config, config::Error>,
     options: &Options,
 ) -> anyhow::Result<ExitCode> {
     let mut report = Report::default();
+    let file = options.conversation.report();
+    let file = file.map(|path| ReportFile::prepare(path)).transpose()?;
     let config = match config {
         Ok(config) => config,
         Err(error) => {
@@ -64,8 +83,9 @@ pub(super) async fn run(
         config.accounts.len(),
         config.channels.len()
     );
+    options.conversation.check(&config)?;
     report.line("configuration", Ok::<_, &str>(found), "")?;
-    check_database(&config, &mut report).await?;
+    let database = check_database(&config, &mut report).await?;
     let clock: SharedClock = Arc::new(SystemClock);
     let cloud = app::cloud(&config, &clock, &Metrics::default(), Proxy::Environment)
         .context("the HTTP client could not be made")?;
@@ -87,12 +107,41 @@ pub(super) async fn run(
             )?;
         }
     }
+    if options.conversation.is_wanted() {
+        let checked =
+            conversation::check(&config, &options.conversation, &cloud, &trace, &mut report);
+        let run = Box::pin(checked).await?;
+        if let Some(file) = file {
+            file.write(&whole_report(&report, database.as_ref(), &run))?;
+        }
+    }
     Ok(report.exit_code())
 }
 
-async fn check_database(config: &Config, report: &mut Report) -> anyhow::Result<()> {
+/// The report as it is written to a file.
+fn whole_report(report: &Report, database: Option<&String>, run: &Value) -> Value {
+    json!({
+        // The number of the form, by which a former report is known.
+        "doctor_report": 1,
+        "version": env!("CARGO_PKG_VERSION"),
+        "made_at": SystemClock.now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        "database": database,
+        "run": run,
+        "failed": report.failed(),
+        "found": report.facts(),
+    })
+}
+
+/// Checks the database; returns its engine.
+async fn check_database(config: &Config, report: &mut Report) -> anyhow::Result<Option<String>> {
     let connect = async {
-        let store = Store::connect(&app::location(&config.database)).await?;
+        let location = app::location(&config.database);
+        let store = match Store::connect(&location).await {
+            // It can be read beside the service that owns it.
+            Err(store::Error::InUse { .. }) => Store::connect_beside(&location).await?,
+            connected => connected?,
+        };
         let survey = store.survey().await?;
         Ok::<_, anyhow::Error>((store, survey))
     };
@@ -101,15 +150,21 @@ async fn check_database(config: &Config, report: &mut Report) -> anyhow::Result<
         Err(error) => {
             let hint =
                 "see that it runs, that [database] names it, and that it may be reached from here";
-            return report.check("database", Err::<&str, _>(error), hint);
+            report.check("database", Err::<&str, _>(error), hint)?;
+            return Ok(None);
         }
     };
     report.check("database", answers(&survey), "use a newer PostgreSQL")?;
-    report.check(
-        "database: writing",
-        writable(&survey),
-        "name the primary, and a role that owns the schema",
-    )?;
+    if survey.is_beside {
+        let found = "not tried: a running service owns the database";
+        report.general(Fact::note("writing", found).titled("database: writing"))?;
+    } else {
+        report.check(
+            "database: writing",
+            writable(&survey),
+            "name the primary, and a role that owns the schema",
+        )?;
+    }
     report.check(
         "database: schema",
         Ok::<_, anyhow::Error>(schema(&survey)),
@@ -144,7 +199,8 @@ async fn check_database(config: &Config, report: &mut Report) -> anyhow::Result<
         "encryption keys",
         outcome,
         "put the key that sealed them back into encryption.keys, or let the tokens be made anew when they are needed",
-    )
+    )?;
+    Ok(Some(survey.engine))
 }
 
 fn answers(survey: &Survey) -> anyhow::Result<String> {
@@ -184,42 +240,34 @@ async fn check_account(
 ) -> anyhow::Result<()> {
     for service in Service::ALL {
         let domain = within(cloud.find_domain(id, service, trace)).await;
-        report.check(
-            &format!("account {id}: domain of {}", service.name()),
-            domain,
-            "see that account_id and domain_api are right and that the Cloud can be reached from here",
-        )?;
+        let hint = "see that account_id and domain_api are right and that the Cloud can be reached from here";
+        let fact = Fact::checked("domain", domain, hint)
+            .titled(format!("domain of {}", service.name()))
+            .with("service", service.name());
+        report.of_account(id, fact)?;
     }
-    report.check(
-        &format!("account {id}: clock"),
-        within(clock_skew(cloud, id, trace)).await,
-        "set the machine's clock by NTP: signatures of callbacks and the lives of tokens depend on it",
-    )?;
+    let skew = within(clock_skew(cloud, id, trace)).await;
+    let hint = "set the machine's clock by NTP: signatures of callbacks and the lives of tokens depend on it";
+    report.of_account(id, Fact::checked("clock", skew, hint))?;
     let credentials = "see that client_id and client_secret are those of the app installation";
     let app_token = within(cloud.check_credentials(id, trace)).await;
-    report.check(
-        &format!("account {id}: AppJWT"),
-        app_token.map(|()| "made"),
-        credentials,
-    )?;
+    let fact = Fact::checked("app_token_made", app_token.map(|()| "made"), credentials);
+    report.of_account(id, fact.titled("AppJWT"))?;
     let consumer = within(cloud.consumer_token(id, CONSUMER, trace)).await;
-    report.check(
-        &format!("account {id}: ConsumerJWS"),
-        consumer
-            .as_ref()
-            .map(|_| "made")
-            .map_err(|error| anyhow!("{error:#}")),
-        credentials,
-    )?;
+    let made = consumer
+        .as_ref()
+        .map(|_| "made")
+        .map_err(|error| anyhow!("{error:#}"));
+    let fact = Fact::checked("consumer_token_made", made, credentials);
+    report.of_account(id, fact.titled("ConsumerJWS"))?;
     // Without a token there is nobody to ask as, which the line before has said.
     if let Ok(ConsumerToken { token, .. }) = &consumer
         && options.consumer
     {
         let consumer = Consumer { account: id, token };
-        let name = format!("account {id}: file sharing");
         let outcome = Box::pin(cloud.check_file_sharing(consumer, trace));
         let outcome = within(async { file_sharing(outcome.await) }).await;
-        report.check(&name, outcome, "")?;
+        report.of_account(id, Fact::checked("file_sharing", outcome, ""))?;
     }
     Ok(())
 }

@@ -97,7 +97,8 @@ pub enum Error {
 
 impl Error {
     /// One word for it, for a metric's label.
-    pub(super) fn word(&self) -> &'static str {
+    #[must_use]
+    pub fn word(&self) -> &'static str {
         match self {
             Self::UnknownAccount(_) => "unknown_account",
             Self::Unreachable(_) => "unreachable",

@@ -16,7 +16,7 @@ use super::health::Watch;
 use super::host::{Endpoint, Host};
 use super::retry::{Repeat, repeated};
 use super::wire::request::ClientProperties;
-use super::{Error, Limits};
+use super::{Error, Limits, probe};
 use crate::clock::SharedClock;
 use crate::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use crate::http::{self, Answer, Method};
@@ -128,7 +128,10 @@ impl Transport {
     ) -> Result<T, Error> {
         repeated(call.repeat, self.limits.pause, || {
             self.watch.measured(call.operation, async || {
-                let read = |answer: Answer| read(&answer, self.clock.now());
+                let read = |answer: Answer| {
+                    probe::note(call.operation, &answer);
+                    read(&answer, self.clock.now())
+                };
                 self.attempt(call, authorization, trace, read).await
             })
         })

@@ -12,6 +12,7 @@ mod announcement;
 mod applying;
 mod keeping;
 mod matching;
+mod observing;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -29,6 +30,7 @@ use applying::settle;
 pub(super) use keeping::forget_changes;
 use keeping::keep;
 use matching::{KeptRow, look_up, see, take_kept};
+pub use observing::KeptChange;
 
 /// A change that a notification tells of.
 #[derive(Debug, Clone)]
@@ -51,6 +53,8 @@ pub struct Arrival {
     pub body: String,
     /// The trace of the request that it came with.
     pub parent: Option<Parent>,
+    /// The form of the notification's signature, such as `sha256 base64`; `None` where it is not known.
+    pub signed: Option<&'static str>,
 }
 
 /// The number of a change within a dialog, which counts on whoever speaks.

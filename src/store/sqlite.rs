@@ -41,8 +41,8 @@ pub(super) struct Sqlite {
     writer: SqlitePool,
     readers: SqlitePool,
     look_ups: Arc<LookUps>,
-    /// Locked for as long as the store lives.
-    lock: Arc<File>,
+    /// Locked for as long as the store lives; `None` where another process owns the file, which is only read then.
+    lock: Option<Arc<File>>,
 }
 
 /// One connection, for what is known of users. It is no pool's: a pool asks each time whether it is sound, which costs the way to
@@ -89,8 +89,34 @@ impl Sqlite {
             writer,
             readers,
             look_ups: Arc::new(look_ups),
-            lock,
+            lock: Some(lock),
         })
+    }
+
+    /// Opens the file of another process to read it, which WAL allows beside its owner. Every
+    /// statement that writes fails.
+    pub(super) async fn open_beside(data_dir: &Path) -> Result<Self, Error> {
+        let options = SqliteConnectOptions::new()
+            .filename(data_dir.join("bridge.db"))
+            .read_only(true)
+            .busy_timeout(BUSY_LIMIT)
+            .disable_statement_logging();
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(QUEUE_LIMIT)
+            .connect_with(options.clone())
+            .await?;
+        Ok(Self {
+            writer: pool.clone(),
+            readers: pool,
+            look_ups: Arc::new(LookUps::open(options).await?),
+            lock: None,
+        })
+    }
+
+    /// True if another process owns the file.
+    pub(super) fn is_beside(&self) -> bool {
+        self.lock.is_none()
     }
 
     pub(super) fn writer(&self) -> &SqlitePool {
@@ -134,7 +160,9 @@ impl Sqlite {
         self.look_ups.close().await;
         self.readers.close().await;
         self.writer.close().await;
-        if let Err(error) = self.lock.unlock() {
+        if let Some(lock) = &self.lock
+            && let Err(error) = lock.unlock()
+        {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "the embedded database's lock file could not be unlocked; it is freed when the process ends"

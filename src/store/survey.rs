@@ -19,6 +19,10 @@ pub struct Survey {
     pub newer: usize,
     /// Whether the bridge may write, and migrate.
     pub writable: bool,
+    /// True if no migration was ever applied.
+    pub is_new: bool,
+    /// True if another process owns the embedded database, which is only read then.
+    pub is_beside: bool,
 }
 
 impl Store {
@@ -52,6 +56,8 @@ impl Store {
             pending: known.difference(&applied).count(),
             newer: applied.difference(&known).count(),
             writable: self.is_writable().await?,
+            is_new: applied.is_empty(),
+            is_beside: matches!(&self.engine, Engine::Sqlite(sqlite) if sqlite.is_beside()),
         })
     }
 
@@ -96,6 +102,7 @@ impl Store {
                     .await?;
                 Ok(number == 1)
             }
+            Engine::Sqlite(sqlite) if sqlite.is_beside() => Ok(false),
             Engine::Sqlite(sqlite) => {
                 let begun = self.health.note(sqlite.begin().await)?;
                 self.health.note(begun.rollback().await)?;

@@ -59,18 +59,18 @@ impl FromStr for Format {
     }
 }
 
-/// How detailed the log is: as `RUST_LOG` says, `info` where it says nothing.
+/// How detailed the log is: as `RUST_LOG` says, or `usual` where it says nothing.
 ///
 /// # Errors
 ///
 /// Where it cannot be understood; nothing would tell that a filter is not the one that was asked for.
-pub(super) fn filter() -> Result<EnvFilter, BadFilter> {
+pub(super) fn filter(usual: &'static str) -> Result<EnvFilter, BadFilter> {
     match std::env::var(EnvFilter::DEFAULT_ENV) {
         Ok(text) if !text.trim().is_empty() => {
             EnvFilter::try_new(text).map_err(BadFilter::Malformed)
         }
         Err(std::env::VarError::NotUnicode(_)) => Err(BadFilter::NoText),
-        Ok(_) | Err(_) => Ok(EnvFilter::new("info")),
+        Ok(_) | Err(_) => Ok(EnvFilter::new(usual)),
     }
 }
 

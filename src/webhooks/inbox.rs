@@ -375,6 +375,7 @@ mod tests {
                 kind: change.kind().as_str(),
                 body: text.clone(),
                 parent: None,
+                signed: None,
             },
             change,
         });

@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::inbox::{Inbox, Read};
 use super::rejections::Rejections;
-use super::signature::{SignatureError, verify};
+use super::signature::{SignatureError, form, verify};
 use super::wire::{Change, Content, Notification, ParseError};
 use crate::clock::SharedClock;
 use crate::store::{self, Arrival, Turn};
@@ -113,6 +113,10 @@ impl Receiver {
             Error::Unsigned
         })?;
         let mut changes = self.usable(&account_id, body, trace);
+        let signed = origin.signature.and_then(form);
+        for read in &mut changes {
+            read.arrival.signed = signed;
+        }
         while !changes.is_empty() {
             let rest = changes.split_off(changes.len().min(HANDED_IN));
             self.inbox.take(changes).await?;
@@ -272,6 +276,8 @@ fn read(account_id: &AccountId, trace: &Trace, change: Change) -> Result<Read, &
         kind: change.kind().as_str(),
         body: change.json().to_owned(),
         parent: Some(trace.parent()),
+        // The notification's, as all its changes have it.
+        signed: None,
     };
     Ok(Read { arrival, change })
 }

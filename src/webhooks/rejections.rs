@@ -52,7 +52,6 @@ struct Tally {
 }
 
 #[derive(Debug, Clone, Copy)]
-#[expect(clippy::struct_field_names, reason = "times are named like all others")]
 struct Unsaved {
     count: u64,
     first_at: DateTime<Utc>,

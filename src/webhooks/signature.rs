@@ -49,6 +49,19 @@ pub fn verify(header: &str, body: &[u8], secret: &[u8]) -> Result<(), SignatureE
         .map_err(|_| SignatureError::Mismatch)
 }
 
+/// Returns the form of a signature that was verified, such as `sha256 base64`.
+pub(super) fn form(header: &str) -> Option<&'static str> {
+    let (name, value) = header.split_once('=')?;
+    let name = name.trim_ascii();
+    let length = value.trim_ascii().len();
+    Some(match (name.eq_ignore_ascii_case("sha1"), length) {
+        (true, 40) => "sha1 hex",
+        (true, _) => "sha1 base64",
+        (false, 64) => "sha256 hex",
+        (false, _) => "sha256 base64",
+    })
+}
+
 /// The bytes that hex or base64 stands for, if they are so many.
 fn decode(text: &str, length: usize) -> Option<Vec<u8>> {
     let bytes = if text.len() == 2 * length {
@@ -152,6 +165,20 @@ mod tests {
                 "{bad}"
             );
         }
+    }
+
+    #[test]
+    fn a_form_is_the_algorithm_and_how_the_signature_is_written() {
+        let tag = |bytes| STANDARD.encode(vec![7; bytes]);
+        for (header, expected) in [
+            (format!("sha1={}", tag(20)), "sha1 base64"),
+            (format!("SHA1={}", as_hex(&tag(20))), "sha1 hex"),
+            (format!("sha256={}", tag(32)), "sha256 base64"),
+            (format!("sha256= {} ", as_hex(&tag(32))), "sha256 hex"),
+        ] {
+            assert_eq!(form(&header), Some(expected), "{header}");
+        }
+        assert_eq!(form("sha1"), None);
     }
 
     fn sign(sha256: bool, body: &[u8], secret: &[u8]) -> Vec<u8> {

@@ -29,6 +29,7 @@ mod crash;
 mod deliveries;
 mod demo;
 mod deployment;
+mod doctor_conversation;
 mod events;
 mod files;
 mod hostile;

@@ -1,21 +1,29 @@
-//! The lines that `doctor` prints, each in time and each one line, whatever the other side said.
+//! The lines that `doctor` prints, each in time and each one line, whatever the other side said; and
+//! the facts among them, for the report.
 
 use std::fmt::Display;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::anyhow;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::facts::{Fact, Verdict};
 use crate::telemetry::log::is_escaped;
+use crate::types::ids::AccountId;
 
 /// 20 s: what one check may take; a call to the Cloud is tried three times, with a limit of its own for each.
-const LIMIT: Duration = Duration::from_secs(20);
+pub(super) const LIMIT: Duration = Duration::from_secs(20);
 
 /// Prints a line per check, and remembers whether one failed.
 #[derive(Default)]
 pub(super) struct Report {
     failed: bool,
+    /// The facts about the installation.
+    general: Vec<Fact>,
+    /// The facts about each account, in the order of the first.
+    accounts: Vec<(AccountId, Vec<Fact>)>,
 }
 
 /// The outcome of a check, within the limit.
@@ -61,8 +69,46 @@ impl Report {
     }
 
     /// A line that says what an operator may want to know, and that no check failed by.
-    pub(super) fn note(&self, name: &str, found: impl Display) -> anyhow::Result<()> {
-        print(&format!("note   {name}: {found}"))
+    pub(super) fn note(&mut self, name: &str, found: impl Display) -> anyhow::Result<()> {
+        self.general(Fact::note("rejected", found).titled(name.to_owned()))
+    }
+
+    /// A line of a fact about an account.
+    pub(super) fn of_account(&mut self, id: &AccountId, fact: Fact) -> anyhow::Result<()> {
+        let line = fact.line(&format!("account {id}: "));
+        self.failed |= fact.verdict() == Verdict::Failed;
+        match self.accounts.iter_mut().find(|(known, _)| known == id) {
+            Some((_, facts)) => facts.push(fact),
+            None => self.accounts.push((id.clone(), vec![fact])),
+        }
+        print(&line)
+    }
+
+    /// A line of a fact about the installation.
+    pub(super) fn general(&mut self, fact: Fact) -> anyhow::Result<()> {
+        let line = fact.line("");
+        self.failed |= fact.verdict() == Verdict::Failed;
+        self.general.push(fact);
+        print(&line)
+    }
+
+    /// The facts as JSON, with numbers in place of the accounts' ids.
+    pub(super) fn facts(&self) -> Value {
+        let accounts = (1..).zip(&self.accounts);
+        let accounts: Vec<_> = accounts
+            .map(|(number, (_, facts))| json!({"account": number, "facts": facts}))
+            .collect();
+        json!({"facts": self.general, "accounts": accounts})
+    }
+
+    /// True if this fact about the account failed.
+    pub(super) fn has_failed(&self, id: &AccountId, key: &str) -> bool {
+        let mut accounts = self.accounts.iter().filter(|(known, _)| known == id);
+        accounts.any(|(_, facts)| facts.iter().any(|fact| fact.has_failed(key)))
+    }
+
+    pub(super) fn failed(&self) -> bool {
+        self.failed
     }
 
     pub(super) fn exit_code(&self) -> ExitCode {

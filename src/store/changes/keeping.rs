@@ -61,17 +61,18 @@ pub(super) async fn keep(
             "body": arrival.body,
             "traceparent": arrival.parent.as_ref().map(|parent| &parent.traceparent),
             "tracestate": arrival.parent.as_ref().and_then(|parent| parent.tracestate.as_ref()),
+            "signed": arrival.signed,
         }));
     }
     on!(tx, |db| {
         sqlx::query(
             "INSERT INTO early_changes
                  (account_id, place, consumer_id, dialog_id, sequence, state, kind, body, traceparent, tracestate,
-                  received_at)
+                  signed, received_at)
              SELECT value ->> 'account', value ->> 'place', value ->> 'consumer', value ->> 'dialog',
                     CAST(value ->> 'sequence' AS BIGINT), value ->> 'state',
                     value ->> 'kind', value ->> 'body', value ->> 'traceparent',
-                    value ->> 'tracestate', $2
+                    value ->> 'tracestate', value ->> 'signed', $2
              FROM json_each($1) ORDER BY CAST(key AS BIGINT)",
         )
         .bind(batch(rows.into_iter()))

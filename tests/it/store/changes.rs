@@ -29,6 +29,8 @@ on_both_engines!(
     a_file_gets_one_id,
     a_conversation_whose_opening_was_not_answered_is_found_by_its_consumer,
     kept_changes_that_can_be_matched_are_found,
+    what_is_kept_of_a_conversation_is_looked_at_and_dropped,
+    a_database_is_looked_at_beside_its_owner,
     nothing_is_kept_of_an_erased_users_conversations,
     a_user_is_erased_while_the_cloud_tells_of_the_conversation,
     conversations_that_change_at_once_never_wait_for_each_other_in_a_circle,
@@ -209,6 +211,7 @@ fn arrival(place: &str, key: Option<&str>, body: &str) -> Arrival {
         kind: "message",
         body: body.to_owned(),
         parent: None,
+        signed: None,
     }
 }
 
@@ -559,4 +562,75 @@ async fn conversations_that_change_at_once_never_wait_for_each_other_in_a_circle
         let open = latest.filter(|latest| latest.state == State::Open);
         assert_eq!(noted.map(|it| it.id), open.map(|it| it.id), "{name}");
     }
+}
+
+async fn what_is_kept_of_a_conversation_is_looked_at_and_dropped(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let account = "12345678".parse().unwrap();
+    let other = "87654321".parse().unwrap();
+    let place = "c9".parse().unwrap();
+    let of_consumer = |place: &str, body: &str| Arrival {
+        consumer_id: Some("consumer-9".to_owned()),
+        signed: Some("sha256 base64"),
+        ..arrival(place, None, body)
+    };
+    let arrivals = [
+        of_consumer("c9", "state 1 open"),
+        arrival("c9", None, "text"),
+        of_consumer("c8", "state 1 open"),
+        of_consumer("c8", "state 2 closed"),
+    ];
+    admit(&store, &arrivals, &[]).await;
+
+    let kept = store.kept_changes(&account, &place).await.unwrap();
+    let open = store.kept_open_conversations(&account, "consumer-9").await;
+
+    let found: Vec<_> = kept
+        .iter()
+        .map(|it| (&*it.body, it.signed.as_deref()))
+        .collect();
+    assert_eq!(
+        found,
+        [("state 1 open", Some("sha256 base64")), ("text", None)]
+    );
+    assert!(
+        kept.iter()
+            .all(|it| it.kind == "message" && it.received_at == at(10))
+    );
+    assert_eq!(open.unwrap(), std::slice::from_ref(&place));
+    assert_eq!(store.kept_changes(&other, &place).await.unwrap(), []);
+    assert_eq!(store.drop_kept_changes(&other, &place).await.unwrap(), 0);
+    assert_eq!(store.drop_kept_changes(&account, &place).await.unwrap(), 2);
+    assert_eq!(store.kept_changes(&account, &place).await.unwrap(), []);
+}
+
+async fn a_database_is_looked_at_beside_its_owner(engine: Engine) {
+    let database = Database::create(engine).await;
+    let absent = Store::connect_beside(&database.location).await;
+    let store = database.store().await;
+    admit(&store, &[arrival("c9", None, "text")], &[]).await;
+
+    let beside = Store::connect_beside(&database.location).await.unwrap();
+
+    let (account, place) = ("12345678".parse().unwrap(), "c9".parse().unwrap());
+    assert_eq!(
+        beside.kept_changes(&account, &place).await.unwrap().len(),
+        1
+    );
+    let survey = beside.survey().await.unwrap();
+    assert!(!survey.is_new && survey.pending == 0);
+    assert_eq!(survey.is_beside, engine == Engine::Sqlite);
+    let dropped = beside.drop_kept_changes(&account, &place).await;
+    match engine {
+        Engine::Postgres => assert_eq!(dropped.unwrap(), 1),
+        Engine::Sqlite => {
+            // Nothing is made where nothing is, and nothing is written.
+            assert!(absent.is_err() && dropped.is_err());
+            assert_eq!(store.kept_changes(&account, &place).await.unwrap().len(), 1);
+        }
+    }
+    beside.close().await;
+    // The owner goes on.
+    admit(&store, &[arrival("c9", None, "another")], &[]).await;
 }

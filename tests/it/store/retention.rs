@@ -37,6 +37,7 @@ fn arrival(place: &str, key: Option<&str>) -> Arrival {
         kind: "ms.MessagingEventNotification",
         body: "{}".to_owned(),
         parent: None,
+        signed: None,
     }
 }
 

@@ -1,0 +1,49 @@
+//! The part of the service that takes the Cloud's notifications, without the rest: what a command
+//! listens with while no service runs.
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use super::{listeners, receiver, serve_until};
+use crate::api::{self, ProtocolErrors};
+use crate::clock::SharedClock;
+use crate::config::Config;
+use crate::lifecycle::Lifecycle;
+use crate::store::Store;
+use crate::telemetry::metrics::Metrics;
+use crate::webhooks::Rejections;
+
+/// A server of the Cloud's webhooks alone. It stores notifications as the service does, so that none
+/// is lost to the service that starts later.
+#[derive(Debug)]
+pub struct NotificationServer {
+    router: Router,
+    errors: ProtocolErrors,
+}
+
+impl NotificationServer {
+    /// Makes the server, and the tasks that write down what comes for as long as the server lives, and what is
+    /// refused until the life ends.
+    #[must_use]
+    pub fn new(config: &Config, store: &Store, clock: &SharedClock, life: &Lifecycle) -> Self {
+        let metrics = Metrics::default();
+        // Nobody opens conversations here.
+        let (_, openings) = mpsc::channel(1);
+        let stored = (store.clone(), metrics.clone());
+        let rejections = Rejections::new(metrics.clone(), SharedClock::clone(clock));
+        let told = (listeners(config), rejections.clone());
+        let (receiver, writer) = receiver(config, told, stored, clock, openings);
+        life.tasks().spawn(writer.run());
+        life.tasks()
+            .spawn(rejections.save(store.clone(), life.stopping_token()));
+        let errors = ProtocolErrors::of_channels(SharedClock::clone(clock), metrics.clone());
+        let router = api::webhooks_router(receiver, SharedClock::clone(clock), metrics);
+        Self { router, errors }
+    }
+
+    /// Serves until `stop`.
+    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        serve_until(listener, self.router, Some(self.errors), stop).await;
+    }
+}

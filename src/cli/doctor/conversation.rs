@@ -1,0 +1,243 @@
+//! `doctor --conversation`: walks through a whole conversation of each account, as the bridge would,
+//! and tells a fact at a time.
+//!
+//! The consumer is made for this run alone, so nothing of any user is touched. Whatever fails, and
+//! where a signal stops it, the conversations that were opened are closed at the end.
+//!
+//! To add a fact: ask in the file of its part, by [`Walk::ask`]; make a [`Fact`] of the outcome, with the
+//! data that helps whoever reads a report; tell it by [`Walk::tell`]; describe its line and its members
+//! in `docs/first-day.md`; and add a row to `tests/it/doctor_conversation.rs` in which it alone fails.
+
+mod asking;
+mod closing;
+mod echo;
+mod opening;
+mod options;
+mod sending;
+mod tokens;
+
+use std::sync::Arc;
+
+use anyhow::bail;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Interrupted;
+use super::facts::Fact;
+use super::observation::Notifications;
+use super::openings::Openings;
+use super::report::Report;
+use super::wording::Masks;
+use crate::clock::{Clock as _, SharedClock, SystemClock};
+use crate::cloud::{self, Consumer, ConsumerToken, Conversation};
+use crate::config::{Account, Config};
+use crate::lifecycle::Lifecycle;
+use crate::types::conversation::Features;
+use crate::types::ids::ConversationId;
+use crate::types::trace::Trace;
+
+use asking::{AS_IT_SAYS, Asked, Failure, UNKNOWN_WORDS};
+pub(super) use options::Options;
+
+/// Checks all accounts that the options name; returns what the report says of the run itself.
+pub(super) async fn check(
+    config: &Config,
+    options: &Options,
+    cloud: &cloud::Client,
+    trace: &Trace,
+    report: &mut Report,
+) -> anyhow::Result<Value> {
+    let life = Lifecycle::until_signal()?;
+    let clock: SharedClock = Arc::new(SystemClock);
+    let mut notifications = None;
+    let mut outcome = None;
+    let work = async {
+        match Notifications::begin(config, &clock, &life).await {
+            Ok(begun) => notifications = Some(begun),
+            Err(error) => report.general(Fact::failed(
+                "webhooks",
+                format!("{error:#}"),
+                "free the address, or correct listen and [database]; what comes back by webhook is not checked",
+            ))?,
+        }
+        let run = Run {
+            config,
+            options,
+            cloud,
+            trace,
+            notifications: notifications.as_ref(),
+            stopping: life.stopping_token(),
+        };
+        outcome = Some(Box::pin(run.check(report)).await);
+        life.stop();
+        anyhow::Ok(())
+    };
+    let mut told = Ok(());
+    let work = async { told = work.await };
+    let in_time = life.finish(Box::pin(work)).await;
+    let observed = notifications.as_ref().map(Notifications::word);
+    if let Some(notifications) = notifications {
+        notifications.close().await;
+    }
+    told?;
+    let Some(outcome) = outcome.filter(|_| in_time) else {
+        bail!("cut by a second signal; a conversation of the doctor's may be open");
+    };
+    let is_whole = outcome?;
+    Ok(json!({
+        "webhooks": observed,
+        "echo_wait_s": options.echo_wait,
+        "whole": is_whole,
+    }))
+}
+
+/// One run through all accounts.
+struct Run<'a> {
+    config: &'a Config,
+    options: &'a Options,
+    cloud: &'a cloud::Client,
+    trace: &'a Trace,
+    notifications: Option<&'a Notifications>,
+    stopping: CancellationToken,
+}
+
+impl Run<'_> {
+    /// Walks through all accounts, and closes what was opened; returns whether nothing interrupted it.
+    async fn check(&self, report: &mut Report) -> anyhow::Result<bool> {
+        let mut openings = Openings::default();
+        let walked = self.walk_all(&mut openings, report).await;
+        // Before anything is told: who reads the lines may have gone.
+        let left = openings
+            .close_all(self.cloud, self.notifications, self.trace)
+            .await;
+        if let Some(notifications) = self.notifications {
+            notifications.end(&openings.conversations()).await;
+        }
+        let is_whole = match walked {
+            Ok(()) => true,
+            Err(error) if error.is::<Interrupted>() => {
+                let hint = "run it again to check the rest";
+                report.general(Fact::failed("interrupted", "stopped by a signal", hint))?;
+                false
+            }
+            Err(error) => return Err(error),
+        };
+        for (account, fact) in left {
+            report.of_account(&account, fact)?;
+        }
+        Ok(is_whole)
+    }
+
+    async fn walk_all(&self, openings: &mut Openings, report: &mut Report) -> anyhow::Result<()> {
+        if let Some(notifications) = self.notifications {
+            let fact = Fact::ok("webhooks", notifications.told());
+            report.general(fact.with("by", notifications.word()))?;
+        }
+        for account in &self.config.accounts {
+            if self.options.concerns(account) {
+                let mut masks = Masks::default();
+                masks.add(account.account_id.as_str());
+                masks.add(&account.client_id);
+                let walk = Walk {
+                    run: self,
+                    account,
+                    openings: &mut *openings,
+                    report: &mut *report,
+                    masks,
+                };
+                Box::pin(walk.go()).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The walk through a conversation of one account.
+struct Walk<'a> {
+    run: &'a Run<'a>,
+    account: &'a Account,
+    openings: &'a mut Openings,
+    report: &'a mut Report,
+    masks: Masks,
+}
+
+/// A conversation of the walk's.
+struct Opened {
+    token: ConsumerToken,
+    id: ConversationId,
+    /// When its opening was asked for, by this machine's clock and by that which waits go by.
+    begun: Moment,
+}
+
+/// A moment on both clocks.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    ms: i64,
+    instant: Instant,
+}
+
+impl Moment {
+    fn now() -> Self {
+        Self {
+            ms: SystemClock.now_ms(),
+            instant: Instant::now(),
+        }
+    }
+}
+
+impl Opened {
+    /// The conversation as the client takes it.
+    fn conversation<'a>(
+        &'a self,
+        account: &'a Account,
+        features: &'a Features,
+    ) -> Conversation<'a> {
+        Conversation {
+            consumer: Consumer {
+                account: &account.account_id,
+                token: &self.token.token,
+            },
+            id: &self.id,
+            dialog_id: self.id.as_str(),
+            features,
+            patience: None,
+        }
+    }
+}
+
+impl Walk<'_> {
+    async fn go(mut self) -> anyhow::Result<()> {
+        // Without tokens there is nobody to speak as, which a line before has said.
+        for key in ["app_token_made", "consumer_token_made"] {
+            if self.report.has_failed(&self.account.account_id, key) {
+                return self.tell(Fact::note("conversation", "not opened without tokens"));
+            }
+        }
+        let routing = self.run.options.routing();
+        let Some(opened) = self.open_by(None).await? else {
+            // An account may want to be told where conversations go.
+            if routing.is_some()
+                && let Some(opened) = self.open_by(routing.as_ref()).await?
+            {
+                self.speak(&opened).await?;
+            }
+            return Ok(());
+        };
+        self.speak(&opened).await?;
+        if routing.is_some()
+            && let Some(opened) = self.open_by(routing.as_ref()).await?
+        {
+            self.close("routed_close", &opened).await?;
+        }
+        Ok(())
+    }
+
+    /// All that happens in a conversation, to its end and beyond.
+    async fn speak(&mut self, opened: &Opened) -> anyhow::Result<()> {
+        self.open_again(opened).await?;
+        let sent = Box::pin(self.send_all(opened)).await?;
+        Box::pin(self.hear(opened, &sent)).await?;
+        Box::pin(self.end(opened)).await
+    }
+}

@@ -1,0 +1,119 @@
+//! Asking the Cloud as the bridge does, and telling what came of it.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::Walk;
+use crate::cli::doctor::Interrupted;
+use crate::cli::doctor::facts::Fact;
+use crate::cli::doctor::report::LIMIT;
+use crate::cli::doctor::wording::millis;
+use crate::cloud;
+use crate::cloud::probe::{RawAnswer, overhear};
+
+/// What to do about an answer that the bridge does not understand.
+pub(super) const UNKNOWN_WORDS: &str = "the bridge does not know these words; run it again with --report FILE and send the file to the project";
+
+/// What to do about an answer that speaks for itself.
+pub(super) const AS_IT_SAYS: &str = "see what the Cloud's answer says";
+
+/// The outcome of a call, and how the Cloud answered.
+pub(super) struct Asked<T> {
+    pub(super) outcome: Result<T, Failure>,
+    pub(super) answers: Vec<RawAnswer>,
+    pub(super) took: Duration,
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Cloud(cloud::Error),
+    #[error("no outcome within 20 s")]
+    Late,
+}
+
+impl Walk<'_> {
+    /// Makes a call as the bridge does, within the limit of a check.
+    pub(super) async fn ask<T>(
+        &self,
+        call: impl Future<Output = Result<T, cloud::Error>>,
+    ) -> anyhow::Result<Asked<T>> {
+        let begun = Instant::now();
+        // Nothing else is begun after a signal; what is on its way comes to its end.
+        if self.run.stopping.is_cancelled() {
+            return Err(Interrupted.into());
+        }
+        let (outcome, answers) = match timeout(LIMIT, overhear(call)).await {
+            Ok((outcome, answers)) => (outcome.map_err(Failure::Cloud), answers),
+            Err(_) => (Err(Failure::Late), Vec::new()),
+        };
+        Ok(Asked {
+            outcome,
+            answers,
+            took: begun.elapsed(),
+        })
+    }
+
+    /// Prints a fact and keeps it for the report.
+    pub(super) fn tell(&mut self, fact: Fact) -> anyhow::Result<()> {
+        self.report.of_account(&self.account.account_id, fact)
+    }
+
+    /// Adds to a fact how the Cloud answered.
+    pub(super) fn described<T>(&self, fact: Fact, asked: &Asked<T>) -> Fact {
+        let error = match &asked.outcome {
+            Ok(_) => None,
+            Err(Failure::Cloud(error)) => Some(error.word()),
+            Err(Failure::Late) => Some("late"),
+        };
+        let answer = asked.answers.last();
+        fact.with("duration_ms", millis(asked.took))
+            .with("error", error)
+            .with("tries", asked.answers.len())
+            .with("answer", answer.map(|answer| self.masks.answer(answer)))
+    }
+
+    /// The Cloud's answer in words.
+    pub(super) fn told<T>(&self, asked: &Asked<T>) -> String {
+        let answer = asked.answers.last();
+        answer.map_or_else(|| "no answer".to_owned(), |answer| self.masks.told(answer))
+    }
+
+    /// Tells of a call that should succeed; returns what it came to.
+    pub(super) fn tell_of<T>(
+        &mut self,
+        key: &'static str,
+        asked: Asked<T>,
+        hint: &'static str,
+        found: impl FnOnce(&T) -> String,
+    ) -> anyhow::Result<Option<T>> {
+        let fact = match &asked.outcome {
+            Ok(value) => Fact::ok(key, format!("{} ({})", found(value), self.told(&asked))),
+            Err(failure) => Fact::failed(key, self.failure(failure, &asked), hint),
+        };
+        let fact = self.described(fact, &asked);
+        self.tell(fact)?;
+        Ok(asked.outcome.ok())
+    }
+
+    /// A failure in words: why, and how the Cloud answered.
+    pub(super) fn failure<T>(&self, failure: &Failure, asked: &Asked<T>) -> String {
+        let mut words = failure.to_string();
+        let mut cause = failure.source();
+        while let Some(error) = cause {
+            words = format!("{words}: {error}");
+            cause = error.source();
+        }
+        match asked.answers.last() {
+            Some(answer) => format!("{words} ({})", self.masks.told(answer)),
+            None => words,
+        }
+    }
+
+    pub(super) fn wait(&self) -> Duration {
+        self.run.options.wait()
+    }
+}

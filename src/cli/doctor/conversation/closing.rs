@@ -1,0 +1,153 @@
+//! The end of a conversation, and what the Cloud says of everything after it.
+
+use super::{AS_IT_SAYS, Failure, Moment, Opened, UNKNOWN_WORDS, Walk};
+use crate::cli::doctor::facts::Fact;
+use crate::cloud::{self, Content, Signal};
+use crate::types::conversation::Features;
+use crate::webhooks::wire;
+
+const CLOSED: &str = "Test message after the end, please ignore it";
+
+impl Walk<'_> {
+    pub(super) async fn end(&mut self, opened: &Opened) -> anyhow::Result<()> {
+        let begun = Moment::now();
+        if !self.close("close", opened).await? {
+            // Nothing can be said of what comes after.
+            return Ok(());
+        }
+        self.hear_state("close_notification", opened, begun, |state| state.ended)
+            .await?;
+        self.close_again(opened).await?;
+        self.send_after_the_end(opened).await
+    }
+
+    /// Closes the conversation; returns whether it is closed.
+    pub(super) async fn close(
+        &mut self,
+        key: &'static str,
+        opened: &Opened,
+    ) -> anyhow::Result<bool> {
+        let features = Features::default();
+        let conversation = opened.conversation(self.account, &features);
+        let (cloud, trace) = (self.run.cloud, self.run.trace);
+        let asked = self
+            .ask(cloud.signal(&conversation, Signal::Close, trace))
+            .await?;
+        if let Err(Failure::Cloud(cloud::Error::ConversationClosed)) = &asked.outcome {
+            self.openings.closed(&opened.id);
+            let found = format!("somebody else has closed it ({})", self.told(&asked));
+            let fact = self.described(Fact::note(key, found), &asked);
+            self.tell(fact)?;
+            return Ok(true);
+        }
+        let closed = self.tell_of(key, asked, AS_IT_SAYS, |()| "accepted".to_owned())?;
+        if closed.is_some() {
+            self.openings.closed(&opened.id);
+        }
+        Ok(closed.is_some())
+    }
+
+    async fn close_again(&mut self, opened: &Opened) -> anyhow::Result<()> {
+        const KEY: &str = "second_close";
+        let features = Features::default();
+        let conversation = opened.conversation(self.account, &features);
+        let (cloud, trace) = (self.run.cloud, self.run.trace);
+        let asked = self
+            .ask(cloud.signal(&conversation, Signal::Close, trace))
+            .await?;
+        let fact = match &asked.outcome {
+            Err(Failure::Cloud(cloud::Error::ConversationClosed)) => Fact::ok(
+                KEY,
+                format!("refused, as it should be ({})", self.told(&asked)),
+            ),
+            Ok(()) => Fact::note(KEY, format!("accepted: fine ({})", self.told(&asked))),
+            Err(failure @ Failure::Cloud(cloud::Error::Refused { .. })) => {
+                Fact::failed(KEY, self.failure(failure, &asked), UNKNOWN_WORDS)
+            }
+            Err(failure) => Fact::failed(KEY, self.failure(failure, &asked), AS_IT_SAYS),
+        };
+        let is_known = matches!(
+            &asked.outcome,
+            Err(Failure::Cloud(cloud::Error::ConversationClosed))
+        );
+        let fact = self.described(fact, &asked).with("recognised", is_known);
+        self.tell(fact)
+    }
+
+    async fn send_after_the_end(&mut self, opened: &Opened) -> anyhow::Result<()> {
+        const KEY: &str = "text_after_close";
+        let features = Features::default();
+        let conversation = opened.conversation(self.account, &features);
+        let (cloud, trace) = (self.run.cloud, self.run.trace);
+        let content = Content::Text(CLOSED);
+        let asked = self
+            .ask(cloud.publish(&conversation, content, None, trace))
+            .await?;
+        let fact = match &asked.outcome {
+            Err(Failure::Cloud(cloud::Error::ConversationClosed)) => Fact::ok(
+                KEY,
+                format!("refused, as it should be ({})", self.told(&asked)),
+            ),
+            Ok(_) => Fact::failed(
+                KEY,
+                format!(
+                    "accepted, although the conversation has ended ({})",
+                    self.told(&asked)
+                ),
+                "the bridge relies on being refused; run it again with --report FILE and send the file to the project",
+            ),
+            Err(failure @ Failure::Cloud(cloud::Error::Refused { .. })) => {
+                Fact::failed(KEY, self.failure(failure, &asked), UNKNOWN_WORDS)
+            }
+            Err(failure) => Fact::failed(KEY, self.failure(failure, &asked), AS_IT_SAYS),
+        };
+        let is_known = matches!(
+            &asked.outcome,
+            Err(Failure::Cloud(cloud::Error::ConversationClosed))
+        );
+        let fact = self.described(fact, &asked).with("recognised", is_known);
+        self.tell(fact)
+    }
+
+    /// Tells whether a state of the conversation arrived after a moment.
+    pub(super) async fn hear_state(
+        &mut self,
+        key: &'static str,
+        opened: &Opened,
+        since: Moment,
+        is_wanted: impl Fn(&wire::conversation::Conversation) -> bool,
+    ) -> anyhow::Result<()> {
+        let Some(notifications) = self.run.notifications else {
+            return Ok(());
+        };
+        let place = (&self.account.account_id, &opened.id);
+        let until = since.instant + self.wait();
+        let look = |arrived: &[super::echo::Arrived]| {
+            arrived.iter().find_map(|it| match it.change.content() {
+                wire::Content::Conversation(state) if is_wanted(state) => {
+                    let members = super::echo::members(it.change.json());
+                    Some((it.received_at, members, state.close_reason.clone()))
+                }
+                _ => None,
+            })
+        };
+        let found = notifications
+            .wait(place, until, &self.run.stopping, look)
+            .await?;
+        let fact = match found {
+            Some((received_at, members, reason)) => {
+                let late = super::echo::late_ms(since, received_at);
+                Fact::ok(key, format!("arrived after {late} ms"))
+                    .with("late_ms", late)
+                    .with("members", members)
+                    .with("close_reason", reason)
+            }
+            None => Fact::failed(
+                key,
+                format!("did not arrive within {} s", self.wait().as_secs()),
+                "see that the app installation's webhooks name this service for cqm.ExConversationChangeNotification",
+            ),
+        };
+        self.tell(fact)
+    }
+}

@@ -1,0 +1,356 @@
+//! What comes back by webhook of what was sent.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::sending::{Message, Sent, SentFile, TAG, TAGGED_TEXT, TEXT};
+use super::{Moment, Opened, Walk};
+use crate::cli::doctor::alteration::{Alteration, compare};
+use crate::cli::doctor::facts::Fact;
+pub(super) use crate::cli::doctor::observation::Arrived;
+use crate::types::message::Sequence;
+use crate::types::rejection::Rejection;
+use crate::types::sketch::Sketch;
+use crate::webhooks::wire;
+use crate::webhooks::wire::message::{Event, Matter};
+
+/// 5 s: from then on the bridge takes what the Cloud tells for old.
+const SKEW: Duration = Duration::from_secs(5);
+
+/// 4 levels: `result.conversationDetails.dialogs[].state`.
+const DEPTH: usize = 4;
+
+/// 200: the most names of members in the report.
+const MEMBERS: usize = 200;
+
+const WEBHOOKS: &str = "see that the app installation's webhooks name https://…/webhooks/<account_id> of this service \
+     (a change takes two minutes), that this address can be reached from the internet, and that client_secret is right";
+
+/// A message of the consumer's, as it came back.
+struct Echo {
+    message: wire::message::Message,
+    members: BTreeSet<String>,
+    received_at: DateTime<Utc>,
+}
+
+impl Walk<'_> {
+    /// Tells what came back.
+    pub(super) async fn hear(&mut self, opened: &Opened, sent: &Sent) -> anyhow::Result<()> {
+        let Some(notifications) = self.run.notifications else {
+            return Ok(());
+        };
+        let all = [
+            sent.text,
+            sent.tagged_text,
+            sent.file.as_ref().map(|file| file.message),
+        ];
+        let last = all.into_iter().flatten().map(|it| it.at.instant).max();
+        if let Some(last) = last {
+            let place = (&self.account.account_id, &opened.id);
+            let until = last + self.wait();
+            let look = |arrived: &[Arrived]| {
+                let echoes = echoes(arrived, opened);
+                let has = |text| find_text(&echoes, text, None).is_some();
+                let is_whole = (sent.text.is_none() || has(TEXT))
+                    && (sent.tagged_text.is_none() || has(TAGGED_TEXT))
+                    && sent
+                        .file
+                        .as_ref()
+                        .is_none_or(|it| find_file(&echoes, it).is_some());
+                is_whole.then_some(())
+            };
+            // What is missing by then is told below.
+            notifications
+                .wait(place, until, &self.run.stopping, look)
+                .await?;
+        }
+        self.hear_state("opening_notification", opened, opened.begun, |state| {
+            !state.ended
+        })
+        .await?;
+        let place = (&self.account.account_id, &opened.id);
+        let arrived = notifications.arrived(place.0, place.1).await?;
+        self.tell_of_signature(&arrived)?;
+        let echoes = echoes(&arrived, opened);
+        let mut is_heard = false;
+        if let Some(message) = sent.text {
+            let echo = find_text(&echoes, TEXT, Some(message.sequence));
+            is_heard = echo.is_some();
+            if let Some(echo) = echo {
+                self.tell_of_echo(echo, message)?;
+            } else {
+                let account = &self.account.account_id;
+                let since = DateTime::from_timestamp_millis(opened.begun.ms);
+                let since = since.unwrap_or_default();
+                let refused = notifications.refused(account, since).await;
+                self.tell_of_no_echo(&refused)?;
+            }
+        }
+        // What is not heard at all was told once.
+        if let Some(message) = sent.tagged_text {
+            let echo = find_text(&echoes, TAGGED_TEXT, Some(message.sequence));
+            if is_heard || echo.is_some() {
+                self.tell_of_metadata(echo)?;
+            }
+        }
+        if let Some(file) = &sent.file {
+            let echo = find_file(&echoes, file);
+            if is_heard || echo.is_some() {
+                self.tell_of_file(echo, file)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_of_signature(&mut self, arrived: &[Arrived]) -> anyhow::Result<()> {
+        let forms = arrived.iter().filter_map(|it| it.signed.as_deref());
+        let forms: BTreeSet<_> = forms.map(str::to_owned).collect();
+        if arrived.is_empty() {
+            return Ok(());
+        }
+        if forms.is_empty() {
+            let found = "not known: a service of an older version took the notifications";
+            return self.tell(Fact::note("signature", found).with("forms", forms));
+        }
+        let found = forms.iter().cloned().collect::<Vec<_>>().join(", ");
+        self.tell(Fact::ok("signature", found).with("forms", forms))
+    }
+
+    /// Tells that the first text did not come back, and what was refused meanwhile.
+    fn tell_of_no_echo(&mut self, refused: &[Rejection]) -> anyhow::Result<()> {
+        let mut found = format!("did not arrive within {} s", self.wait().as_secs());
+        if let Some(reason) = refused.first() {
+            found = format!("{found}; notifications came and were refused: {reason}");
+        }
+        let words: Vec<_> = refused.iter().map(|reason| reason.as_str()).collect();
+        self.tell(Fact::failed("echo", found, WEBHOOKS).with("refused", words))
+    }
+
+    /// Tells of the echo of the first text, each of its properties for itself.
+    fn tell_of_echo(&mut self, echo: &Echo, sent: Message) -> anyhow::Result<()> {
+        let late = late_ms(sent.at, echo.received_at);
+        let fact = Fact::ok("echo", format!("arrived after {late} ms"))
+            .with("late_ms", late)
+            .with("members", &echo.members);
+        self.tell(fact)?;
+
+        let heard = text(echo).unwrap_or_default();
+        let alteration = compare(TEXT, heard);
+        self.tell(alteration_fact(&alteration))?;
+
+        let sequence = echo.message.sequence;
+        let is_same = sequence == Some(sent.sequence);
+        let found = match sequence {
+            Some(_) if is_same => Fact::ok("echo_sequence", "that of the answer"),
+            Some(other) => Fact::failed(
+                "echo_sequence",
+                format!("{other}, and {} in the answer", sent.sequence),
+                "the bridge tells messages apart by it; run it again with --report FILE and send the file to the project",
+            ),
+            None => Fact::failed(
+                "echo_sequence",
+                "none",
+                "the bridge tells repeats by it; run it again with --report FILE and send the file to the project",
+            ),
+        };
+        self.tell(found.with("same_as_answer", is_same))?;
+
+        let has_id = echo.message.conversation_id.is_some();
+        let fact = if has_id {
+            Fact::ok("echo_conversation_id", "there")
+        } else {
+            Fact::note(
+                "echo_conversation_id",
+                "missing, as in the oldest form; the bridge goes by the dialog: fine",
+            )
+        };
+        self.tell(fact.with("present", has_id))?;
+        self.tell(time_fact(echo, sent))
+    }
+
+    fn tell_of_metadata(&mut self, echo: Option<&Echo>) -> anyhow::Result<()> {
+        const KEY: &str = "echo_metadata";
+        let Some(echo) = echo else {
+            let found = format!(
+                "that text did not arrive within {} s",
+                self.wait().as_secs()
+            );
+            return self.tell(Fact::failed(KEY, found, WEBHOOKS));
+        };
+        let metadata = echo.message.metadata.clone();
+        let items = metadata.map(Vec::from).unwrap_or_default();
+        let (kind, id) = TAG;
+        let is_same = items.iter().any(|item| {
+            item.get("type").is_some_and(|it| it == kind)
+                && item.get("id").is_some_and(|it| it == id)
+        });
+        let fact = match (is_same, items.is_empty()) {
+            (true, _) => Fact::ok(KEY, "as it was sent"),
+            (false, true) => Fact::note(KEY, "not there: fine, the bridge does not need it"),
+            (false, false) => Fact::note(
+                KEY,
+                "other than was sent: fine, the bridge does not need it",
+            ),
+        };
+        self.tell(
+            fact.with("present", !items.is_empty())
+                .with("unaltered", is_same),
+        )
+    }
+
+    fn tell_of_file(&mut self, echo: Option<&Echo>, file: &SentFile) -> anyhow::Result<()> {
+        let fact = match echo {
+            Some(echo) => {
+                let late = late_ms(file.message.at, echo.received_at);
+                Fact::ok("echo_of_file", format!("arrived after {late} ms"))
+                    .with("late_ms", late)
+                    .with("members", &echo.members)
+            }
+            None => Fact::failed(
+                "echo_of_file",
+                format!("did not arrive within {} s", self.wait().as_secs()),
+                WEBHOOKS,
+            ),
+        };
+        self.tell(fact)
+    }
+}
+
+fn alteration_fact(alteration: &Alteration) -> Fact {
+    let kinds = alteration.kinds.join(", ");
+    let fact = if alteration.kinds.is_empty() {
+        Fact::ok("echo_text", "not altered")
+    } else if alteration.is_recognised {
+        Fact::note(
+            "echo_text",
+            format!("altered ({kinds}); the bridge recognises it all the same: fine"),
+        )
+    } else {
+        Fact::failed(
+            "echo_text",
+            format!("altered ({kinds}), so that the bridge does not recognise it"),
+            "a message whose answer is lost may be sent twice; run it again with --report FILE and send the file to the project",
+        )
+    };
+    fact.with("altered", &alteration.kinds)
+        .with("recognised", alteration.is_recognised)
+}
+
+/// The fact about the Cloud's own time of the message.
+fn time_fact(echo: &Echo, sent: Message) -> Fact {
+    const KEY: &str = "echo_time";
+    let Some(at) = echo.message.sent_at else {
+        return Fact::note(KEY, "none: fine").with("skew_ms", Value::Null);
+    };
+    let skew = at.timestamp_millis() - sent.at.ms;
+    let is_near = skew.unsigned_abs() <= u64::try_from(SKEW.as_millis()).unwrap_or(u64::MAX);
+    let fact = if is_near {
+        Fact::ok(KEY, format!("{skew} ms from this machine's"))
+    } else {
+        Fact::note(
+            KEY,
+            format!(
+                "{skew} ms from this machine's; set this machine's clock by NTP, if the line `clock` fails too"
+            ),
+        )
+    };
+    fact.with("skew_ms", skew)
+}
+
+/// The consumer's messages among what has arrived.
+fn echoes(arrived: &[Arrived], opened: &Opened) -> Vec<Echo> {
+    let consumer = opened.token.consumer_id.as_str();
+    let own = arrived.iter().filter_map(|it| {
+        let wire::Content::Message(message) = it.change.content() else {
+            return None;
+        };
+        let is_own =
+            it.change.consumer_id().is_some() || message.originator.id.as_deref() == Some(consumer);
+        is_own.then(|| Echo {
+            message: (**message).clone(),
+            members: members(it.change.json()),
+            received_at: it.received_at,
+        })
+    });
+    own.collect()
+}
+
+fn text(echo: &Echo) -> Option<&str> {
+    match &echo.message.event {
+        Event::Written(written) => match &written.matter {
+            Matter::Text(text) => Some(text),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Finds the echo of a text: word for word, else with its sequence, else altered.
+fn find_text<'a>(echoes: &'a [Echo], sent: &str, sequence: Option<Sequence>) -> Option<&'a Echo> {
+    let sketch = Sketch::of(sent);
+    let texts = || echoes.iter().filter_map(|echo| Some((echo, text(echo)?)));
+    let found = texts()
+        .find(|(_, text)| *text == sent)
+        .or_else(|| {
+            texts().find(|(echo, _)| sequence.is_some() && echo.message.sequence == sequence)
+        })
+        .or_else(|| texts().find(|(_, text)| Sketch::of(text).may_be_altered_from(&sketch)));
+    found.map(|(echo, _)| echo)
+}
+
+fn find_file<'a>(echoes: &'a [Echo], sent: &SentFile) -> Option<&'a Echo> {
+    echoes.iter().find(|echo| match &echo.message.event {
+        Event::Written(written) => matches!(
+            &written.matter,
+            Matter::File(file) if file.relative_path == sent.relative_path
+        ),
+        _ => false,
+    })
+}
+
+/// The time between a moment and an arrival. Another machine's clock may have taken the time of the
+/// arrival, so it is no longer than was waited.
+pub(super) fn late_ms(since: Moment, received_at: DateTime<Utc>) -> u64 {
+    let waited = u64::try_from(since.instant.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let late = received_at.timestamp_millis().saturating_sub(since.ms);
+    u64::try_from(late).unwrap_or_default().min(waited)
+}
+
+/// The names of the members of a change, those of objects within after a dot.
+pub(super) fn members(json: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    if let Ok(value) = serde_json::from_str(json) {
+        gather(&value, "", DEPTH, &mut names);
+    }
+    names
+}
+
+fn gather(value: &Value, path: &str, depth: usize, names: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) if depth > 0 => {
+            for (name, value) in members {
+                // A name that could be somebody's id is none of a member.
+                let is_name =
+                    name.len() <= 40 && name.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_');
+                if is_name && names.len() < MEMBERS {
+                    let path = if path.is_empty() {
+                        name.clone()
+                    } else {
+                        format!("{path}.{name}")
+                    };
+                    gather(value, &path, depth - 1, names);
+                    names.insert(path);
+                }
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                gather(item, &format!("{path}[]"), depth, names);
+            }
+        }
+        _ => {}
+    }
+}

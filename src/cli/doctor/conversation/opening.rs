@@ -1,0 +1,136 @@
+//! Opening a conversation, and another one beside it, which the Cloud should refuse.
+
+use super::{AS_IT_SAYS, Asked, Failure, Moment, Opened, UNKNOWN_WORDS, Walk};
+use crate::cli::doctor::facts::Fact;
+use crate::cli::doctor::openings::State;
+use crate::clock::{Clock as _, SystemClock};
+use crate::cloud::{self, Consumer, ConsumerToken, Opening};
+use crate::types::conversation::{Features, Routing};
+use crate::types::ids::ConversationId;
+
+/// What consumers' ids begin with, for whoever finds one of them.
+const EXTERNAL_ID: &str = "liveperson-bridge:doctor";
+
+const OPENING: &str = "see what the Cloud's answer says: the app installation may lack the scope msg.consumer, or the account \
+     may want a campaign or skill (--campaign-id and --engagement-id, or --skill-id)";
+
+const ROUTED: &str = "see that the campaign's engagement, or the skill, is of this account, is for messaging and is live";
+
+impl Walk<'_> {
+    /// Opens a conversation of a new consumer; `None` where there is none to speak in.
+    pub(super) async fn open_by(
+        &mut self,
+        routing: Option<&Routing>,
+    ) -> anyhow::Result<Option<Opened>> {
+        let external_id = format!("{EXTERNAL_ID}:{}", SystemClock.uuid());
+        self.masks.add(&external_id);
+        let token = if routing.is_none() {
+            if !self.check_app_token().await? {
+                return Ok(None);
+            }
+            self.check_consumer_token(&external_id).await?
+        } else {
+            self.routed_token(&external_id).await?
+        };
+        let Some(token) = token else {
+            return Ok(None);
+        };
+        let begun = Moment::now();
+        let asked = self.open(&external_id, &token, routing, true).await?;
+        let (key, hint) = match routing {
+            None => ("opening", OPENING),
+            Some(_) => ("routed_opening", ROUTED),
+        };
+        let id = self.tell_of(key, asked, hint, |_| "accepted".to_owned())?;
+        Ok(id.map(|id| Opened { token, id, begun }))
+    }
+
+    /// Asks for the token of another consumer; it is told of where it fails alone.
+    async fn routed_token(&mut self, external_id: &str) -> anyhow::Result<Option<ConsumerToken>> {
+        let account = &self.account.account_id;
+        let (cloud, trace) = (self.run.cloud, self.run.trace);
+        let asked = self.ask(cloud.consumer_token(account, external_id, trace));
+        let asked = asked.await?;
+        match asked.outcome {
+            Ok(token) => {
+                self.masks.add(&token.consumer_id);
+                Ok(Some(token))
+            }
+            Err(_) => self.tell_of("routed_opening", asked, AS_IT_SAYS, |_| String::new()),
+        }
+    }
+
+    /// Asks for a second conversation of the same consumer.
+    pub(super) async fn open_again(&mut self, opened: &Opened) -> anyhow::Result<()> {
+        const KEY: &str = "second_opening";
+        let external_id = EXTERNAL_ID;
+        let asked = self.open(external_id, &opened.token, None, false).await?;
+        let fact = match &asked.outcome {
+            Err(Failure::Cloud(cloud::Error::AlreadyOpen)) => Fact::ok(
+                KEY,
+                format!("refused, as it should be ({})", self.told(&asked)),
+            ),
+            Ok(id) if *id == opened.id => Fact::note(
+                KEY,
+                "the Cloud answers with the conversation that is open: fine",
+            ),
+            Ok(_) => Fact::failed(
+                KEY,
+                "the Cloud opened a second conversation beside the first",
+                "the bridge relies on being refused; run it again with --report FILE and send the file to the project",
+            ),
+            Err(failure @ Failure::Cloud(cloud::Error::Refused { .. })) => {
+                Fact::failed(KEY, self.failure(failure, &asked), UNKNOWN_WORDS)
+            }
+            Err(failure) => Fact::failed(KEY, self.failure(failure, &asked), AS_IT_SAYS),
+        };
+        let is_known = matches!(
+            &asked.outcome,
+            Err(Failure::Cloud(cloud::Error::AlreadyOpen))
+        );
+        let fact = self.described(fact, &asked).with("recognised", is_known);
+        self.tell(fact)
+    }
+
+    /// Opens a conversation, which is noted before and after.
+    async fn open(
+        &mut self,
+        external_id: &str,
+        token: &ConsumerToken,
+        routing: Option<&Routing>,
+        is_first: bool,
+    ) -> anyhow::Result<Asked<ConversationId>> {
+        let account = &self.account.account_id;
+        let features = Features::default();
+        let consumer = Consumer {
+            account,
+            token: &token.token,
+        };
+        let opening = Opening {
+            profile: None,
+            routing,
+            context: None,
+            urgency: None,
+            features: &features,
+        };
+        let number = self.openings.begin(account, external_id, token);
+        let (cloud, trace) = (self.run.cloud, self.run.trace);
+        let asked = self.ask(cloud.open(&consumer, &opening, trace)).await;
+        let state = match asked.as_ref().map(|asked| &asked.outcome) {
+            Ok(Ok(id)) => State::Open(id.clone()),
+            // A new consumer has none, unless this very call has opened it.
+            Ok(Err(Failure::Cloud(cloud::Error::AlreadyOpen))) if is_first => State::Unknown,
+            Ok(Err(Failure::Cloud(error))) if !error.outcome_unknown() => State::Refused,
+            Ok(Err(_)) => State::Unknown,
+            // The call was not made.
+            Err(_) => State::Refused,
+        };
+        self.openings.settle(number, state);
+        if let Ok(asked) = &asked
+            && let Ok(id) = &asked.outcome
+        {
+            self.masks.add(id.as_str());
+        }
+        asked
+    }
+}

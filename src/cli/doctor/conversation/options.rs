@@ -1,0 +1,114 @@
+//! The options of the command line that are about a conversation.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{bail, ensure};
+use clap::Args;
+
+use crate::config::{Account, Config};
+use crate::types::conversation::{RouteId, Routing};
+use crate::types::ids::{AccountId, Invalid};
+
+/// What is checked in a conversation.
+#[derive(Debug, Args)]
+#[group(id = "conversation_options")]
+pub(in crate::cli::doctor) struct Options {
+    #[arg(
+        long,
+        help = "Open a conversation in each account, send messages as a test consumer, and see whether they come back by webhook; agents see it"
+    )]
+    conversation: bool,
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "conversation",
+        help = "Write the facts as JSON, without secrets, texts and ids; a former report is replaced, no other file"
+    )]
+    report: Option<PathBuf>,
+    /// The only account in which a conversation is opened
+    #[arg(long, value_name = "ID", requires = "conversation", value_parser = account_id)]
+    account: Option<AccountId>,
+    /// Also open a conversation by this campaign and engagement
+    #[arg(
+        long,
+        value_name = "ID",
+        requires_all = ["conversation", "engagement_id"],
+        conflicts_with = "skill_id",
+        value_parser = route_id
+    )]
+    campaign_id: Option<RouteId>,
+    /// The engagement of the campaign
+    #[arg(long, value_name = "ID", requires_all = ["conversation", "campaign_id"], value_parser = route_id)]
+    engagement_id: Option<RouteId>,
+    /// Also open a conversation that goes to this skill
+    #[arg(long, value_name = "ID", requires = "conversation", value_parser = route_id)]
+    skill_id: Option<RouteId>,
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        requires = "conversation",
+        default_value_t = 30,
+        value_parser = clap::value_parser!(u16).range(1..=600),
+        help = "How long a message is waited for that should come back by webhook"
+    )]
+    pub(super) echo_wait: u16,
+}
+
+impl Options {
+    /// True if a conversation is to be opened at all.
+    pub(in crate::cli::doctor) fn is_wanted(&self) -> bool {
+        self.conversation
+    }
+
+    /// The file of the report.
+    pub(in crate::cli::doctor) fn report(&self) -> Option<&PathBuf> {
+        self.report.as_ref()
+    }
+
+    /// Makes sure that the options go with the configuration.
+    pub(in crate::cli::doctor) fn check(&self, config: &Config) -> anyhow::Result<()> {
+        let accounts = &config.accounts;
+        if let Some(id) = &self.account {
+            let is_known = accounts.iter().any(|account| account.account_id == *id);
+            ensure!(is_known, "--account: the configuration has no account {id}");
+        } else if self.routing().is_some() && accounts.len() > 1 {
+            bail!("--account: say whose campaign or skill it is");
+        }
+        Ok(())
+    }
+
+    /// How long an echo is waited for.
+    pub(super) fn wait(&self) -> Duration {
+        Duration::from_secs(self.echo_wait.into())
+    }
+
+    /// Where a conversation is to go.
+    pub(super) fn routing(&self) -> Option<Routing> {
+        match (&self.campaign_id, &self.engagement_id, &self.skill_id) {
+            (Some(campaign_id), Some(engagement_id), _) => Some(Routing::Campaign {
+                campaign_id: campaign_id.clone(),
+                engagement_id: engagement_id.clone(),
+            }),
+            (_, _, Some(skill_id)) => Some(Routing::Skill {
+                skill_id: skill_id.clone(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// True if conversations are opened in this account.
+    pub(super) fn concerns(&self, account: &Account) -> bool {
+        let only = self.account.as_ref();
+        only.is_none_or(|only| *only == account.account_id)
+    }
+}
+
+fn account_id(text: &str) -> Result<AccountId, String> {
+    text.parse().map_err(|invalid: Invalid| invalid.to_string())
+}
+
+fn route_id(text: &str) -> Result<RouteId, String> {
+    let id = RouteId::try_from(text.to_owned());
+    id.map_err(|invalid| invalid.to_string())
+}

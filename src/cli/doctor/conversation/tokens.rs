@@ -1,0 +1,155 @@
+//! The two tokens: whether they are given, and what they say.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use super::Walk;
+use crate::cli::doctor::facts::Fact;
+use crate::cloud::ConsumerToken;
+
+const CREDENTIALS: &str = "see that client_id and client_secret are those of the app installation, and that it is enabled";
+
+/// The documented scope of an `AppJWT`. Source: vendor's Send API, "Authorization and Authentication".
+const SCOPE: &str = "msg.consumer";
+
+/// An hour, by the same source.
+const LIFETIME_S: i64 = 3600;
+
+impl Walk<'_> {
+    /// Checks the account's `AppJWT`; returns whether there is one.
+    pub(super) async fn check_app_token(&mut self) -> anyhow::Result<bool> {
+        let account = &self.account.account_id;
+        let (cloud, trace) = (self.run.cloud, self.run.trace);
+        let asked = self.ask(cloud.app_token_claims(account, trace)).await?;
+        let claims = match &asked.outcome {
+            Ok(claims) => claims,
+            Err(failure) => {
+                let found = self.failure(failure, &asked);
+                let fact = Fact::failed("app_token", found, CREDENTIALS);
+                let fact = self.described(fact, &asked).titled("AppJWT claims");
+                self.tell(fact)?;
+                return Ok(false);
+            }
+        };
+        let time = |name: &str| claims.get(name).and_then(Value::as_i64);
+        let lifetime = time("exp").zip(time("iat")).map(|(exp, iat)| exp - iat);
+        let is_for_account = has(claims, "aud", account.as_str());
+        let is_for_client = has(claims, "azp", &self.account.client_id);
+        let has_scope = has(claims, "scope", SCOPE);
+        let lives = lifetime.map_or_else(
+            || "its lifetime is not told".to_owned(),
+            |seconds| format!("it lives {seconds} s"),
+        );
+        let mut odd = Vec::new();
+        for (is_usual, what) in [
+            (is_for_account, "aud is not the account"),
+            (is_for_client, "azp is not the client id"),
+            (has_scope, "scope is not msg.consumer"),
+            (lifetime == Some(LIFETIME_S), "an hour is documented"),
+        ] {
+            if !is_usual {
+                odd.push(what);
+            }
+        }
+        let fact = if odd.is_empty() {
+            Fact::ok(
+                "app_token",
+                format!("of this account and installation; {lives}"),
+            )
+        } else {
+            Fact::note("app_token", format!("{lives}; {}", odd.join(", ")))
+        };
+        let fact = fact
+            .titled("AppJWT claims")
+            .with("claims", names(claims))
+            .with("lifetime_s", lifetime)
+            .with("aud_is_account", is_for_account)
+            .with("azp_is_client_id", is_for_client)
+            .with("scope_is_msg_consumer", has_scope);
+        self.tell(fact)?;
+        Ok(true)
+    }
+
+    /// Asks for a consumer's token, twice.
+    pub(super) async fn check_consumer_token(
+        &mut self,
+        external_id: &str,
+    ) -> anyhow::Result<Option<ConsumerToken>> {
+        let account = &self.account.account_id;
+        let (cloud, trace) = (self.run.cloud, self.run.trace);
+        let first = self.ask(cloud.consumer_token(account, external_id, trace));
+        let first = first.await?;
+        let token = match &first.outcome {
+            Ok(token) => token.clone(),
+            Err(failure) => {
+                let found = self.failure(failure, &first);
+                let fact = Fact::failed("consumer_token", found, CREDENTIALS);
+                let fact = self.described(fact, &first).titled("ConsumerJWS claims");
+                self.tell(fact)?;
+                return Ok(None);
+            }
+        };
+        self.masks.add(&token.consumer_id);
+        let claims = token.token.claims();
+        let expires = claims.contains_key("exp");
+        let fact = if expires {
+            Fact::note(
+                "consumer_token",
+                "it names a consumer and has an end, where none is documented; the bridge keeps it until it is refused",
+            )
+        } else {
+            Fact::ok("consumer_token", "it names a consumer, and never ends")
+        };
+        let fact = self
+            .described(fact, &first)
+            .titled("ConsumerJWS claims")
+            .with("claims", names(&claims))
+            .with("expires", expires);
+        self.tell(fact)?;
+
+        let second = self.ask(cloud.consumer_token(account, external_id, trace));
+        let second = second.await?;
+        let fact = match &second.outcome {
+            Ok(again) => {
+                let is_same_token = again.token.expose() == token.token.expose();
+                let is_same_consumer = again.consumer_id == token.consumer_id;
+                let fact = match (is_same_consumer, is_same_token) {
+                    (true, true) => Fact::ok("consumer_token_again", "the same token"),
+                    (true, false) => Fact::note(
+                        "consumer_token_again",
+                        "another token of the same consumer: fine",
+                    ),
+                    (false, _) => Fact::failed(
+                        "consumer_token_again",
+                        "another consumer id for the same external id",
+                        "the bridge tells users apart by it; run it again with --report FILE and send the file to the project",
+                    ),
+                };
+                fact.with("same_token", is_same_token)
+                    .with("same_consumer_id", is_same_consumer)
+            }
+            Err(failure) => {
+                let found = self.failure(failure, &second);
+                Fact::failed("consumer_token_again", found, CREDENTIALS)
+            }
+        };
+        let fact = self.described(fact, &second);
+        self.tell(fact.titled("ConsumerJWS, asked again"))?;
+        Ok(Some(token))
+    }
+}
+
+/// True if a claim is this text, or a list that holds it.
+fn has(claims: &Map<String, Value>, name: &str, text: &str) -> bool {
+    match claims.get(name) {
+        Some(Value::String(claim)) => claim == text,
+        Some(Value::Array(claims)) => claims.iter().any(|claim| claim == text),
+        _ => false,
+    }
+}
+
+/// The names of the claims.
+fn names(claims: &Map<String, Value>) -> BTreeSet<&str> {
+    claims.keys().map(String::as_str).collect()
+}

@@ -1,0 +1,134 @@
+//! Facts: what the doctor found out, each with a verdict, a line for the terminal, and data for the
+//! report that may be sent to others.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// The verdict on a fact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Verdict {
+    /// All is well.
+    Ok,
+    /// Something has to be done.
+    Failed,
+    /// Neither: it is worth knowing, and the bridge works either way.
+    Note,
+}
+
+/// A fact about one account, or about the installation.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Fact {
+    /// The name in the report.
+    #[serde(rename = "fact")]
+    key: &'static str,
+    verdict: Verdict,
+    /// The members of the report, without secrets, texts, ids and host names.
+    #[serde(flatten)]
+    data: Map<String, Value>,
+    /// The name on the terminal.
+    #[serde(skip)]
+    title: Cow<'static, str>,
+    /// The rest of the line on the terminal.
+    #[serde(skip)]
+    found: String,
+    /// The advice where it failed.
+    #[serde(skip)]
+    hint: Cow<'static, str>,
+}
+
+impl Verdict {
+    /// The word that begins a line.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok    ",
+            Self::Failed => "FAILED",
+            Self::Note => "note  ",
+        }
+    }
+}
+
+impl Fact {
+    pub(super) fn ok(key: &'static str, found: impl Display) -> Self {
+        Self::new(key, Verdict::Ok, found)
+    }
+
+    pub(super) fn note(key: &'static str, found: impl Display) -> Self {
+        Self::new(key, Verdict::Note, found)
+    }
+
+    /// A failure, with what to do about it.
+    pub(super) fn failed(
+        key: &'static str,
+        found: impl Display,
+        hint: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            hint: hint.into(),
+            ..Self::new(key, Verdict::Failed, found)
+        }
+    }
+
+    /// The fact that a check came to; `hint` says what to do where it failed.
+    pub(super) fn checked<T: Display>(
+        key: &'static str,
+        outcome: anyhow::Result<T>,
+        hint: &'static str,
+    ) -> Self {
+        match outcome {
+            Ok(found) => Self::ok(key, found),
+            Err(error) => Self::failed(key, format!("{error:#}"), hint),
+        }
+    }
+
+    fn new(key: &'static str, verdict: Verdict, found: impl Display) -> Self {
+        Self {
+            key,
+            verdict,
+            data: Map::new(),
+            title: key.replace('_', " ").into(),
+            found: found.to_string(),
+            hint: Cow::Borrowed(""),
+        }
+    }
+
+    /// Adds a member to the report.
+    #[must_use]
+    pub(super) fn with(mut self, member: &str, value: impl Serialize) -> Self {
+        let value = serde_json::to_value(value).unwrap_or_default();
+        self.data.insert(member.to_owned(), value);
+        self
+    }
+
+    /// Gives it another name on the terminal.
+    #[must_use]
+    pub(super) fn titled(mut self, title: impl Into<Cow<'static, str>>) -> Self {
+        self.title = title.into();
+        self
+    }
+
+    pub(super) fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// True if this is the fact of that name, and it failed.
+    pub(super) fn has_failed(&self, key: &str) -> bool {
+        self.key == key && self.verdict == Verdict::Failed
+    }
+
+    /// The line on the terminal; `prefix` says whom it is about.
+    pub(super) fn line(&self, prefix: &str) -> String {
+        let hint = if self.hint.is_empty() { "" } else { "; " };
+        let word = self.verdict.word();
+        let Self {
+            title,
+            found,
+            hint: advice,
+            ..
+        } = self;
+        format!("{word} {prefix}{title}: {found}{hint}{advice}")
+    }
+}

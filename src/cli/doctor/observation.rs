@@ -1,0 +1,260 @@
+//! The Cloud's notifications of the doctor's own conversations, as the installation stores them.
+//!
+//! The bridge keeps what it is told of conversations that it does not know (`early_changes`), whichever
+//! replica is told. The doctor reads them there. While no service runs on this machine, it listens in
+//! its place, with the same parts and into the same database: what the Cloud tells meanwhile of real
+//! conversations is there for the service.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use chrono::{DateTime, Utc};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::Interrupted;
+use crate::app::{self, NotificationServer};
+use crate::bridge;
+use crate::clock::{SharedClock, SystemClock};
+use crate::config::Config;
+use crate::lifecycle::Lifecycle;
+use crate::store::{self, KeptChange, Store, Survey};
+use crate::types::audit::Actor;
+use crate::types::ids::{AccountId, ConversationId};
+use crate::types::rejection::Rejection;
+use crate::webhooks::wire;
+
+/// 100 ms: how often the database is looked at while something is waited for.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Where notifications are seen.
+#[derive(Debug)]
+pub(super) struct Notifications {
+    store: Store,
+    /// True if the database may only be read.
+    read_only: bool,
+    /// The doctor's own listener, where it has one.
+    listener: Option<Listener>,
+}
+
+#[derive(Debug)]
+struct Listener {
+    address: SocketAddr,
+    stop: CancellationToken,
+}
+
+/// A change that arrived.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) change: wire::Change,
+    pub(super) signed: Option<String>,
+    pub(super) received_at: DateTime<Utc>,
+}
+
+impl Notifications {
+    /// Opens the database, and listens where nobody does.
+    pub(super) async fn begin(
+        config: &Config,
+        clock: &SharedClock,
+        life: &Lifecycle,
+    ) -> anyhow::Result<Self> {
+        let location = app::location(&config.database);
+        let store = match Store::connect(&location).await {
+            Err(store::Error::InUse { .. }) => Store::connect_beside(&location).await,
+            connected => connected,
+        }
+        .context("the database cannot be opened")?;
+        match Self::on(&store, config, clock, life).await {
+            Ok(notifications) => Ok(notifications),
+            Err(error) => {
+                store.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn on(
+        store: &Store,
+        config: &Config,
+        clock: &SharedClock,
+        life: &Lifecycle,
+    ) -> anyhow::Result<Self> {
+        let survey = store.survey().await?;
+        make_ready(store, &survey).await?;
+        let listener = if survey.is_beside {
+            None
+        } else {
+            match TcpListener::bind(config.listen).await {
+                Ok(listener) => Some(listener),
+                // The embedded database would be in use by a service.
+                Err(error)
+                    if error.kind() == ErrorKind::AddrInUse && config.database.url.is_some() =>
+                {
+                    None
+                }
+                Err(error) => {
+                    return Err(error)
+                        .with_context(|| format!("cannot listen on {}", config.listen));
+                }
+            }
+        };
+        let listener = match listener {
+            Some(listener) => {
+                let address = listener.local_addr()?;
+                let server = NotificationServer::new(config, store, clock, life);
+                let stop = CancellationToken::new();
+                life.tasks()
+                    .spawn(server.serve(listener, stop.clone().cancelled_owned()));
+                Some(Listener { address, stop })
+            }
+            None => None,
+        };
+        Ok(Self {
+            store: store.clone(),
+            read_only: survey.is_beside,
+            listener,
+        })
+    }
+
+    /// Tells where notifications are seen.
+    pub(super) fn told(&self) -> String {
+        match &self.listener {
+            Some(Listener { address, .. }) => {
+                format!("the doctor listens on {address}, since nobody does on this machine")
+            }
+            None if self.read_only => {
+                "seen in the embedded database of the running service".to_owned()
+            }
+            None => "seen in the database of the running service".to_owned(),
+        }
+    }
+
+    /// One word for it, for the report.
+    pub(super) fn word(&self) -> &'static str {
+        match &self.listener {
+            Some(_) => "listening",
+            None => "beside_service",
+        }
+    }
+
+    /// Returns the reasons for which notifications of an account were refused since a moment; the
+    /// latest first. They are noted within 2 s.
+    pub(super) async fn refused(
+        &self,
+        account: &AccountId,
+        since: DateTime<Utc>,
+    ) -> Vec<Rejection> {
+        let rejections = self.store.rejections().await.unwrap_or_default();
+        let refused = rejections.into_iter().filter(|it| {
+            it.account_id.as_ref() == Some(account) && it.reason.is_refusal() && it.last_at >= since
+        });
+        refused.map(|it| it.reason).collect()
+    }
+
+    /// Returns what has arrived of a conversation, in the order of arrival.
+    pub(super) async fn arrived(
+        &self,
+        account: &AccountId,
+        conversation: &ConversationId,
+    ) -> Result<Vec<Arrived>, store::Error> {
+        let kept = self.store.kept_changes(account, conversation).await?;
+        Ok(kept.into_iter().map(Arrived::read).collect())
+    }
+
+    /// Waits until `look` finds something among what has arrived of a conversation; `None` after `until`.
+    pub(super) async fn wait<T>(
+        &self,
+        (account, conversation): (&AccountId, &ConversationId),
+        until: Instant,
+        stopping: &CancellationToken,
+        look: impl Fn(&[Arrived]) -> Option<T>,
+    ) -> Result<Option<T>, Interrupted> {
+        loop {
+            let now = Instant::now();
+            match self.arrived(account, conversation).await {
+                Ok(arrived) => {
+                    if let Some(found) = look(&arrived) {
+                        return Ok(Some(found));
+                    }
+                }
+                Err(error) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the notifications that are kept could not be looked at"
+                ),
+            }
+            if now >= until {
+                return Ok(None);
+            }
+            tokio::select! {
+                () = sleep_until(until.min(now + LOOK)) => {}
+                () = stopping.cancelled() => return Err(Interrupted),
+            }
+        }
+    }
+
+    /// Returns the conversations of a consumer that are open by what has arrived.
+    pub(super) async fn open_conversations(
+        &self,
+        account: &AccountId,
+        consumer_id: &str,
+    ) -> Vec<ConversationId> {
+        let found = self.store.kept_open_conversations(account, consumer_id);
+        found.await.unwrap_or_default()
+    }
+
+    /// Stops listening, and drops what was kept of the doctor's conversations. In the database of
+    /// another process it is left to that process, which drops it after 10 minutes.
+    pub(super) async fn end(&self, conversations: &[(AccountId, ConversationId)]) {
+        if let Some(listener) = &self.listener {
+            listener.stop.cancel();
+        }
+        if !self.read_only {
+            for (account, conversation) in conversations {
+                let dropped = self.store.drop_kept_changes(account, conversation).await;
+                if let Err(error) = dropped {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "what was kept of the doctor's conversation could not be dropped; it is after 10 minutes"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Closes the database, once nobody writes any more.
+    pub(super) async fn close(self) {
+        self.store.close().await;
+    }
+}
+
+impl Arrived {
+    fn read(kept: KeptChange) -> Self {
+        let kind = kept.kind.parse().unwrap_or(wire::Kind::Unknown);
+        Self {
+            change: wire::Change::parse(kind, &kept.body),
+            signed: kept.signed,
+            received_at: kept.received_at,
+        }
+    }
+}
+
+/// Makes the schema of a new database, as the first start of the service does. One that is behind is
+/// left to its operator.
+async fn make_ready(store: &Store, survey: &Survey) -> anyhow::Result<()> {
+    if survey.pending == 0 {
+        return Ok(());
+    }
+    if survey.is_beside {
+        bail!("the running service is of an older version; use the doctor of that version");
+    }
+    if !survey.is_new {
+        bail!(
+            "{} migration(s) are pending; run migrate, or start the service once",
+            survey.pending
+        );
+    }
+    Ok(bridge::migrate(store, Actor::Command, &SystemClock).await?)
+}

@@ -1,0 +1,200 @@
+//! The conversations that the doctor has opened, so that none is left open.
+
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use super::facts::Fact;
+use super::observation::Notifications;
+use crate::cloud::{self, Consumer, ConsumerToken, Conversation, Signal};
+use crate::types::conversation::Features;
+use crate::types::ids::{AccountId, ConversationId};
+use crate::types::trace::Trace;
+
+/// How often a close is tried.
+const TRIES: u32 = 3;
+
+/// 1 s: the pause before it is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// 20 s: what closing may take in all; a stop takes 25 s at most.
+const LIMIT: Duration = Duration::from_secs(20);
+
+const LEFT_OPEN: &str = "close it in the agents' workspace, or by the Cloud's own rule for idle conversations: \
+     it is of a consumer whose id begins with liveperson-bridge:doctor";
+
+/// Every opening that was asked for.
+#[derive(Debug, Default)]
+pub(super) struct Openings(Vec<Opening>);
+
+#[derive(Debug)]
+struct Opening {
+    account: AccountId,
+    external_id: String,
+    token: ConsumerToken,
+    state: State,
+}
+
+/// The state of a conversation that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum State {
+    /// No answer came, or none that names a conversation.
+    Unknown,
+    /// There is none.
+    Refused,
+    /// It is open.
+    Open(ConversationId),
+    /// It has ended.
+    Closed(ConversationId),
+}
+
+impl Openings {
+    /// Notes that an opening is asked for; returns its number.
+    pub(super) fn begin(
+        &mut self,
+        account: &AccountId,
+        external_id: &str,
+        token: &ConsumerToken,
+    ) -> usize {
+        self.0.push(Opening {
+            account: account.clone(),
+            external_id: external_id.to_owned(),
+            token: token.clone(),
+            state: State::Unknown,
+        });
+        self.0.len() - 1
+    }
+
+    /// Notes what became of an opening.
+    pub(super) fn settle(&mut self, number: usize, state: State) {
+        if let Some(opening) = self.0.get_mut(number) {
+            opening.state = state;
+        }
+    }
+
+    /// Notes that a conversation has ended.
+    pub(super) fn closed(&mut self, id: &ConversationId) {
+        for opening in &mut self.0 {
+            if matches!(&opening.state, State::Open(open) if open == id) {
+                opening.state = State::Closed(id.clone());
+            }
+        }
+    }
+
+    /// The conversations that are known.
+    pub(super) fn conversations(&self) -> Vec<(AccountId, ConversationId)> {
+        let known = self.0.iter().filter_map(|opening| match &opening.state {
+            State::Open(id) | State::Closed(id) => Some((opening.account.clone(), id.clone())),
+            State::Unknown | State::Refused => None,
+        });
+        known.collect()
+    }
+
+    /// Closes what is still open; returns a fact about each account in which something was opened.
+    pub(super) async fn close_all(
+        &mut self,
+        cloud: &cloud::Client,
+        notifications: Option<&Notifications>,
+        trace: &Trace,
+    ) -> Vec<(AccountId, Fact)> {
+        let closing = async {
+            for opening in &mut self.0 {
+                opening.close(cloud, notifications, trace).await;
+            }
+        };
+        // Whatever is not closed by then is told as left open.
+        let in_time = timeout(LIMIT, closing).await.is_ok();
+        let mut facts = Vec::<(AccountId, Fact)>::new();
+        for opening in &self.0 {
+            if facts.iter().any(|(account, _)| *account == opening.account) {
+                continue;
+            }
+            let same_account = |it: &&Opening| it.account == opening.account;
+            let left = self.0.iter().filter(same_account).filter(|it| it.is_open());
+            let left: Vec<_> = left.map(Opening::told).collect();
+            let fact = if left.is_empty() {
+                Fact::ok("left_open", "no conversation")
+            } else {
+                let found = format!("{} may be open", left.join(", "));
+                Fact::failed("left_open", found, LEFT_OPEN)
+            };
+            let fact = fact.with("count", left.len()).with("in_time", in_time);
+            facts.push((opening.account.clone(), fact));
+        }
+        facts
+    }
+}
+
+impl Opening {
+    fn is_open(&self) -> bool {
+        matches!(self.state, State::Unknown | State::Open(_))
+    }
+
+    fn told(&self) -> String {
+        match &self.state {
+            State::Open(id) => format!("conversation {id}"),
+            _ => format!("a conversation of consumer {}", self.external_id),
+        }
+    }
+
+    /// Closes the conversation, if it is open.
+    async fn close(
+        &mut self,
+        cloud: &cloud::Client,
+        notifications: Option<&Notifications>,
+        trace: &Trace,
+    ) {
+        let open = match &self.state {
+            State::Open(id) => Some(id.clone()),
+            State::Unknown => match self.find(cloud, notifications, trace).await {
+                Ok(found) => found,
+                Err(_) => return,
+            },
+            State::Refused | State::Closed(_) => return,
+        };
+        let Some(id) = open else {
+            self.state = State::Refused;
+            return;
+        };
+        self.state = State::Open(id.clone());
+        let features = Features::default();
+        let conversation = Conversation {
+            consumer: Consumer {
+                account: &self.account,
+                token: &self.token.token,
+            },
+            id: &id,
+            dialog_id: id.as_str(),
+            features: &features,
+            patience: None,
+        };
+        for attempt in 1..=TRIES {
+            match cloud.signal(&conversation, Signal::Close, trace).await {
+                Ok(()) | Err(cloud::Error::ConversationClosed) => {
+                    self.state = State::Closed(id);
+                    return;
+                }
+                Err(_) if attempt < TRIES => sleep(PAUSE).await,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Finds the conversation of an opening whose answer did not come.
+    async fn find(
+        &self,
+        cloud: &cloud::Client,
+        notifications: Option<&Notifications>,
+        trace: &Trace,
+    ) -> Result<Option<ConversationId>, cloud::Error> {
+        if let Some(notifications) = notifications {
+            let told = notifications.open_conversations(&self.account, &self.token.consumer_id);
+            if let Some(id) = told.await.into_iter().next() {
+                return Ok(Some(id));
+            }
+        }
+        cloud
+            .find_open_conversation(&self.account, &self.external_id, trace)
+            .await
+    }
+}

@@ -1,0 +1,132 @@
+//! The Cloud's answers as facts: status, code and words, with ids and names masked.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cloud::probe::RawAnswer;
+
+/// The letters in place of what is masked.
+const MASK: &str = "•••";
+
+/// 6 characters: the shortest word with a digit in it that is taken for an id.
+const ID_CHARS: usize = 6;
+
+/// Masks what names an account, a person or a host in the Cloud's words.
+#[derive(Debug, Default)]
+pub(super) struct Masks(Vec<String>);
+
+impl Masks {
+    /// Has these very words masked as well.
+    pub(super) fn add(&mut self, word: &str) {
+        if !word.is_empty() {
+            self.0.push(word.to_owned());
+        }
+    }
+
+    /// The words with a mask in place of ids, addresses and names that are known.
+    pub(super) fn apply(&self, words: &str) -> String {
+        let mut masked = words.to_owned();
+        for word in &self.0 {
+            masked = masked.replace(word.as_str(), MASK);
+        }
+        let is_part = |c: char| c.is_alphanumeric() || "-_.:/@%".contains(c);
+        let mut result = String::new();
+        let mut rest = masked.as_str();
+        while let Some(first) = rest.chars().next() {
+            let end = rest
+                .char_indices()
+                .find(|(_, c)| is_part(*c) != is_part(first))
+                .map_or(rest.len(), |(at, _)| at);
+            let (run, after) = rest.split_at(end);
+            let core = run.trim_end_matches(['.', ':']);
+            if is_part(first) && is_name(core) {
+                result.push_str(MASK);
+                result.push_str(run.get(core.len()..).unwrap_or_default());
+            } else {
+                result.push_str(run);
+            }
+            rest = after;
+        }
+        result
+    }
+
+    /// An answer as a member of the report.
+    pub(super) fn answer(&self, answer: &RawAnswer) -> Value {
+        let text = |text: &Option<String>| text.as_deref().map(|text| self.apply(text));
+        let parts = answer.parts.iter().map(|part| {
+            json!({
+                "code": text(&part.code),
+                "error_code": text(&part.error_code),
+                "words": text(&part.words),
+            })
+        });
+        json!({
+            "call": answer.operation.trim_start_matches("cloud."),
+            "status": answer.status,
+            "form": answer.form,
+            "parts": parts.collect::<Vec<_>>(),
+        })
+    }
+
+    /// An answer for the terminal.
+    pub(super) fn told(&self, answer: &RawAnswer) -> String {
+        let code = answer
+            .code()
+            .map(|code| format!(", code {}", self.apply(code)));
+        let words = answer
+            .words()
+            .map(|words| format!(", \"{}\"", self.apply(words)));
+        let form = (answer.form != "json").then(|| format!(", body: {}", answer.form));
+        let details: String = [code, words, form].into_iter().flatten().collect();
+        format!("status {}{details}", answer.status)
+    }
+}
+
+/// True if a word may name somebody, something or some place.
+fn is_name(word: &str) -> bool {
+    let is_id = word.chars().count() >= ID_CHARS && word.contains(|c: char| c.is_ascii_digit());
+    // `body.event.type` is none: it is a path of members.
+    is_id || word.contains("://") || word.contains('@') || is_domain(word)
+}
+
+fn is_domain(word: &str) -> bool {
+    let word = word.to_ascii_lowercase();
+    [".com", ".net", ".org", ".io", ".local"]
+        .iter()
+        .any(|end| word.contains(end))
+}
+
+/// A time in milliseconds.
+pub(super) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_names_and_addresses_are_masked_and_words_are_not() {
+        let mut masks = Masks::default();
+        masks.add("le-account");
+        for (words, masked) in [
+            (
+                "Consumer request failed: User 0f3a9c already has open conversation. Can't open.",
+                "Consumer request failed: User ••• already has open conversation. Can't open.",
+            ),
+            ("Conversation is close", "Conversation is close"),
+            (
+                "Bad, body.event.type: missing (code 400)",
+                "Bad, body.event.type: missing (code 400)",
+            ),
+            ("of le-account: 12345678.", "of •••: •••."),
+            ("see https://va.msg.liveperson.net/api", "see •••"),
+            ("va.msg.liveperson.net is away", "••• is away"),
+            ("ask ada@example.com", "ask •••"),
+            ("+15550001001", "+•••"),
+        ] {
+            assert_eq!(masks.apply(words), masked);
+        }
+    }
+}

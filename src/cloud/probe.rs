@@ -1,0 +1,248 @@
+//! A closer look at the Cloud's answers and tokens, for the doctor.
+//!
+//! Errors tell a caller what to do; they drop the status, code and words of an answer whose meaning
+//! is known. [`overhear`] runs any call of the client and returns these as well. The bodies
+//! themselves, which may hold tokens, are not kept.
+
+use std::cell::RefCell;
+
+use serde_json::{Map, Value};
+
+use super::{Client, ConsumerJws, Error, jwt};
+use crate::http::Answer;
+use crate::http::header::CONTENT_TYPE;
+use crate::types::ids::AccountId;
+use crate::types::trace::Trace;
+
+/// 200 characters: the longest wording that is kept of an answer.
+const MAX_WORDS_CHARS: usize = 200;
+
+tokio::task_local! {
+    /// The answers of the call that this task overhears.
+    static OVERHEARD: RefCell<Vec<RawAnswer>>;
+}
+
+/// An answer of the Cloud as it came, before its meaning was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawAnswer {
+    /// The name of the call in spans and metrics, such as `cloud.open`.
+    pub operation: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// The form of the body: `json`, `html`, `text` or `empty`.
+    pub form: &'static str,
+    /// The parts of a JSON body: its items, or the body itself.
+    pub parts: Vec<RawPart>,
+}
+
+/// One part of an answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RawPart {
+    /// The name or number of the outcome, such as `OK`.
+    pub code: Option<String>,
+    /// The vendor's number of the error.
+    pub error_code: Option<String>,
+    /// The words that tell what happened, in one line of at most 200 characters.
+    pub words: Option<String>,
+}
+
+/// Runs a call and returns its outcome with the answers to each of its tries.
+///
+/// Domains and `AppJWT`s are not asked for by the caller's own task, so their answers are left out.
+pub async fn overhear<T>(call: impl Future<Output = T>) -> (T, Vec<RawAnswer>) {
+    let listening = async {
+        let outcome = call.await;
+        (outcome, OVERHEARD.with(RefCell::take))
+    };
+    OVERHEARD.scope(RefCell::default(), listening).await
+}
+
+/// Notes an answer, if somebody overhears the call.
+pub(super) fn note(operation: &'static str, answer: &Answer) {
+    // Usually nobody does.
+    let _unheard = OVERHEARD.try_with(|overheard| {
+        overheard
+            .borrow_mut()
+            .push(RawAnswer::read(operation, answer));
+    });
+}
+
+impl Client {
+    /// Returns the claims of the account's `AppJWT`, for whose signature there is no key.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn app_token_claims(
+        &self,
+        account: &AccountId,
+        trace: &Trace,
+    ) -> Result<Map<String, Value>, Error> {
+        let token = self.site(account)?.tokens.get(trace).await?;
+        Ok(claims(token.value.as_bytes()))
+    }
+}
+
+impl ConsumerJws {
+    /// Returns the token's claims, for whose signature there is no key.
+    #[must_use]
+    pub fn claims(&self) -> Map<String, Value> {
+        claims(self.expose())
+    }
+}
+
+fn claims(token: &[u8]) -> Map<String, Value> {
+    let token = std::str::from_utf8(token).ok();
+    token.and_then(jwt::claims).unwrap_or_default()
+}
+
+impl RawAnswer {
+    fn read(operation: &'static str, answer: &Answer) -> Self {
+        let json: Option<Value> = serde_json::from_slice(&answer.body).ok();
+        let media_type = answer.headers.get(CONTENT_TYPE);
+        let media_type = media_type.and_then(|value| value.to_str().ok());
+        let is_html = media_type.is_some_and(|it| it.contains("html"))
+            || answer.body.trim_ascii_start().starts_with(b"<");
+        let form = match &json {
+            Some(_) => "json",
+            None if answer.body.is_empty() => "empty",
+            None if is_html => "html",
+            None => "text",
+        };
+        let parts = match json {
+            Some(Value::Array(parts)) => parts.iter().map(RawPart::read).collect(),
+            Some(part @ Value::Object(_)) => vec![RawPart::read(&part)],
+            _ => Vec::new(),
+        };
+        Self {
+            operation,
+            status: answer.status.as_u16(),
+            form,
+            parts,
+        }
+    }
+
+    /// The words of the last part that has any: of a batch, that is the request itself.
+    #[must_use]
+    pub fn words(&self) -> Option<&str> {
+        self.parts
+            .iter()
+            .rev()
+            .find_map(|part| part.words.as_deref())
+    }
+
+    /// The `errorCode` or else the `code` of the last part that has one.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.parts
+            .iter()
+            .rev()
+            .find_map(|part| part.error_code.as_deref().or(part.code.as_deref()))
+    }
+}
+
+impl RawPart {
+    fn read(part: &Value) -> Self {
+        let body = part.get("body").unwrap_or(&Value::Null);
+        let words = body.as_str().or_else(|| {
+            let places = [
+                body.get("msg"),
+                body.get("title"),
+                body.get("details"),
+                part.get("message"),
+                part.get("error"),
+            ];
+            places.into_iter().flatten().find_map(Value::as_str)
+        });
+        let error_code = [body.get("errorCode"), part.get("errorCode")];
+        Self {
+            code: scalar(part.get("code")),
+            error_code: error_code.into_iter().find_map(scalar),
+            words: words.map(line),
+        }
+    }
+}
+
+/// A number or a text, as text.
+fn scalar(value: Option<&Value>) -> Option<String> {
+    match value? {
+        Value::String(text) => Some(line(text)),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn line(text: &str) -> String {
+    let line = text.trim().chars().take(MAX_WORDS_CHARS);
+    line.map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::http::StatusCode;
+    use crate::http::header::HeaderMap;
+
+    use super::*;
+
+    fn read(body: &str) -> RawAnswer {
+        let answer = Answer {
+            status: StatusCode::BAD_REQUEST,
+            headers: HeaderMap::new(),
+            body: body.to_owned().into(),
+        };
+        RawAnswer::read("cloud.open", &answer)
+    }
+
+    #[test]
+    fn an_answer_is_its_status_and_the_codes_and_words_of_its_parts() {
+        let batch = read(
+            r#"[{"code":"OK","body":{"msg":"set"},"reqId":"1"},
+                {"code":400,"body":{"errorCode":40001,"title":"Missing\nparameter"},"reqId":"2"}]"#,
+        );
+
+        assert_eq!(
+            (batch.status, batch.form, batch.parts.len()),
+            (400, "json", 2)
+        );
+        assert_eq!(batch.code(), Some("40001"));
+        assert_eq!(batch.words(), Some("Missing parameter"));
+        assert_eq!(batch.parts[0].words.as_deref(), Some("set"));
+        for (body, form, words) in [
+            ("", "empty", None),
+            ("  <html>", "html", None),
+            ("no", "text", None),
+            (r#"{"code":"OK","body":"done"}"#, "json", Some("done")),
+            (r#"{"message":"later"}"#, "json", Some("later")),
+        ] {
+            let answer = read(body);
+            assert_eq!((answer.form, answer.words()), (form, words), "{body}");
+        }
+        assert_eq!(
+            read(&format!(r#"{{"message":"{}"}}"#, "x".repeat(300)))
+                .words()
+                .unwrap()
+                .len(),
+            200
+        );
+    }
+
+    #[tokio::test]
+    async fn only_the_answers_of_an_overheard_call_are_kept() {
+        let answer = Answer {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: "{}".into(),
+        };
+        note("cloud.open", &answer);
+
+        let (outcome, answers) = overhear(async {
+            note("cloud.close", &answer);
+            7
+        })
+        .await;
+
+        assert_eq!(outcome, 7);
+        assert_eq!(answers.len(), 1);
+        assert_eq!(answers[0].operation, "cloud.close");
+    }
+}

@@ -1,0 +1,106 @@
+//! Looking at kept changes without taking them: how the doctor follows a conversation of its own,
+//! of which no user and no channel is known.
+
+use chrono::{DateTime, Utc};
+
+use super::announcement::time;
+use crate::store::{Error, Store, run};
+use crate::types::ids::{AccountId, ConversationId};
+
+/// 1,000: the most kept changes of a conversation that one look returns.
+const MOST: i64 = 1000;
+
+/// A change that is kept because its conversation is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptChange {
+    /// The type of the notification that it came in.
+    pub kind: String,
+    /// The change as it came.
+    pub body: String,
+    /// The form of that notification's signature; `None` where an older version took it.
+    pub signed: Option<String>,
+    /// The time at which it was taken.
+    pub received_at: DateTime<Utc>,
+}
+
+impl Store {
+    /// Returns the changes that are kept for a conversation, in the order of their arrival.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn kept_changes(
+        &self,
+        account_id: &AccountId,
+        conversation_id: &ConversationId,
+    ) -> Result<Vec<KeptChange>, Error> {
+        let rows: Vec<(String, String, Option<String>, i64)> = run!(self, readers, |db| {
+            sqlx::query_as(
+                "SELECT kind, body, signed, received_at FROM early_changes
+                 WHERE place = $1 AND account_id = $2 ORDER BY id LIMIT $3",
+            )
+            .bind(conversation_id.as_str())
+            .bind(account_id.as_str())
+            .bind(MOST)
+            .fetch_all(db)
+            .await?
+        });
+        let changes = rows.into_iter().map(|(kind, body, signed, received_at)| {
+            Ok(KeptChange {
+                kind,
+                body,
+                signed,
+                received_at: time(received_at)?,
+            })
+        });
+        changes.collect()
+    }
+
+    /// Returns the conversations of a consumer that kept changes tell to be open.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn kept_open_conversations(
+        &self,
+        account_id: &AccountId,
+        consumer_id: &str,
+    ) -> Result<Vec<ConversationId>, Error> {
+        let rows: Vec<(String,)> = run!(self, readers, |db| {
+            sqlx::query_as(
+                "SELECT place FROM early_changes WHERE account_id = $1 AND consumer_id = $2 AND state IS NOT NULL
+                 GROUP BY place HAVING MAX(CASE WHEN state = 'closed' THEN 1 ELSE 0 END) = 0
+                 ORDER BY place LIMIT $3",
+            )
+            .bind(account_id.as_str())
+            .bind(consumer_id)
+            .bind(MOST)
+            .fetch_all(db)
+            .await?
+        });
+        Ok(rows
+            .into_iter()
+            .filter_map(|(place,)| place.parse().ok())
+            .collect())
+    }
+
+    /// Drops the changes that are kept for a conversation; returns their number.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; nothing is dropped then.
+    pub async fn drop_kept_changes(
+        &self,
+        account_id: &AccountId,
+        conversation_id: &ConversationId,
+    ) -> Result<u64, Error> {
+        Ok(run!(self, writer, |db| {
+            sqlx::query("DELETE FROM early_changes WHERE place = $1 AND account_id = $2")
+                .bind(conversation_id.as_str())
+                .bind(account_id.as_str())
+                .execute(db)
+                .await?
+                .rows_affected()
+        }))
+    }
+}

@@ -1,0 +1,700 @@
+//! `doctor --conversation`: a whole conversation of a test consumer, a fact at a time.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use liveperson_bridge::sandbox::hooks::{Algorithm, Disturbance, Retry, Trouble, Webhook};
+use liveperson_bridge::sandbox::{Answer, Fault, Kind, Operation, Reply, Stage};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use crate::support::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud};
+use crate::support::configuration::{SEALING_KEY, bridge_toml};
+use crate::support::database::{Database, Engine};
+use crate::support::patience::PATIENCE;
+use crate::support::process::{Ended, Process, configured, run};
+
+on_both_engines!(
+    all_is_well_beside_a_running_service,
+    all_is_well_where_no_service_runs,
+    a_conversation_is_closed_after_a_signal,
+    a_report_names_nobody,
+    a_conversation_goes_where_the_options_say,
+    a_wrong_secret_is_told_once_and_nothing_is_opened,
+    a_schema_that_is_behind_is_left_to_the_operator,
+);
+
+/// 1 s: long enough for a notification within this machine, and what a test that misses one waits for.
+const WAIT: &str = "1";
+
+/// Where everything that the doctor meets is, and where it listens.
+struct Setting {
+    cloud: Cloud,
+    database: Database,
+    toml: String,
+    port: u16,
+}
+
+impl Setting {
+    async fn new(engine: Engine) -> Self {
+        let cloud = Cloud::start_on_system_time().await;
+        let database = Database::create(engine).await;
+        // Free a moment later; the Cloud has to know it before anybody listens there.
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = port.local_addr().unwrap().port();
+        let toml = bridge_toml(&database.location, &cloud.url);
+        let toml = toml.replacen("127.0.0.1:0", &format!("127.0.0.1:{port}"), 1);
+        let setting = Self {
+            cloud,
+            database,
+            toml,
+            port,
+        };
+        setting.subscribe(Algorithm::Sha256);
+        setting
+    }
+
+    /// Has the Cloud notify whoever listens at the configured address; what is refused is not sent again.
+    fn subscribe(&self, algorithm: Algorithm) {
+        let url = format!("http://127.0.0.1:{}/webhooks/{ACCOUNT}", self.port);
+        self.cloud.sandbox.subscribe(Webhook {
+            account_id: ACCOUNT.to_owned(),
+            client_id: CLIENT_ID.to_owned(),
+            client_secret: CLIENT_SECRET.to_owned().into(),
+            url: url.parse().unwrap(),
+            algorithm,
+            retry: Retry::ByNumber(0),
+        });
+    }
+
+    async fn doctor(&self, arguments: &[&str]) -> Ended {
+        let (_folder, mut command) = configured("doctor", &self.toml);
+        command.args(["--conversation", "--echo-wait", WAIT]);
+        command.args(arguments);
+        run(command).await
+    }
+
+    /// The same with a report, which is returned.
+    async fn reported(&self, arguments: &[&str]) -> (Ended, Value) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        let mut all = vec!["--report", path.to_str().unwrap()];
+        all.extend(arguments);
+        let ended = self.doctor(&all).await;
+        (ended, read(&path))
+    }
+
+    #[track_caller]
+    fn assert_nothing_is_open(&self, case: &str) {
+        for conversation in self.cloud.sandbox.conversations() {
+            assert_eq!(conversation.stage, Stage::Close, "{case}");
+        }
+    }
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// The lines that are not ok, without what they found: `FAILED echo`.
+fn not_ok(ended: &Ended) -> Vec<String> {
+    let lines = ended
+        .output
+        .lines()
+        .filter(|line| !line.starts_with("ok     "));
+    let lines = lines.map(|line| {
+        let (verdict, rest) = line.split_at(6);
+        let of_account = format!("account {ACCOUNT}: ");
+        let rest = rest.trim_start();
+        let rest = rest.strip_prefix(&of_account).unwrap_or(rest);
+        let title = rest.split(": ").next().unwrap();
+        format!("{} {title}", verdict.trim_end())
+    });
+    // It is told beside an embedded database that a service owns.
+    lines.filter(|line| line != "note database").collect()
+}
+
+/// The names of the facts in a report about the only account.
+fn facts(report: &Value) -> Vec<&str> {
+    let facts = report["found"]["accounts"][0]["facts"].as_array().unwrap();
+    facts
+        .iter()
+        .map(|fact| fact["fact"].as_str().unwrap())
+        .collect()
+}
+
+fn fact<'a>(report: &'a Value, name: &str) -> &'a Value {
+    let facts = report["found"]["accounts"][0]["facts"].as_array().unwrap();
+    let found = facts.iter().find(|fact| fact["fact"] == name);
+    found.unwrap_or_else(|| panic!("{name}: {report:#}"))
+}
+
+/// The facts of a conversation, in the order in which they are told.
+const FACTS: [&str; 25] = [
+    "app_token",
+    "consumer_token",
+    "consumer_token_again",
+    "opening",
+    "second_opening",
+    "text",
+    "text_with_metadata",
+    "typing",
+    "typing_end",
+    "file",
+    "file_message",
+    "receipt",
+    "opening_notification",
+    "signature",
+    "echo",
+    "echo_text",
+    "echo_sequence",
+    "echo_conversation_id",
+    "echo_time",
+    "echo_metadata",
+    "echo_of_file",
+    "close",
+    "close_notification",
+    "second_close",
+    "text_after_close",
+];
+
+#[track_caller]
+fn assert_all_is_well(ended: &Ended, report: &Value) {
+    assert_eq!(ended.code, 0, "{}{}", ended.output, ended.errors);
+    assert_eq!(not_ok(ended), [""; 0], "{}", ended.output);
+    let expected = [&FACTS[..], &["left_open"]].concat();
+    let found = facts(report);
+    let (_, of_conversation) = found.split_at(found.len() - expected.len());
+    assert_eq!(of_conversation, expected, "{report:#}");
+    assert_eq!(report["failed"], false);
+    assert_eq!(report["run"]["whole"], true);
+}
+
+async fn all_is_well_beside_a_running_service(engine: Engine) {
+    let setting = Setting::new(engine).await;
+    let (mut service, sms, _) = Process::serve(&setting.toml).await;
+
+    let (ended, report) = setting.reported(&[]).await;
+
+    assert_all_is_well(&ended, &report);
+    assert_eq!(report["run"]["webhooks"], "beside_service");
+    assert_eq!(
+        fact(&report, "signature")["forms"],
+        json!(["sha256 base64"])
+    );
+    setting.assert_nothing_is_open("beside a service");
+    // The service goes on, undisturbed.
+    assert!(!service.has_ended());
+    sms.say("ada", "hello").await.expect(201);
+    if engine == Engine::Postgres {
+        assert!(!setting.database.dump().await.contains("Test message"));
+    }
+}
+
+async fn all_is_well_where_no_service_runs(engine: Engine) {
+    let setting = Setting::new(engine).await;
+    setting.subscribe(Algorithm::Sha1);
+
+    let (ended, report) = setting.reported(&[]).await;
+    let again = setting.doctor(&[]).await;
+
+    assert_all_is_well(&ended, &report);
+    assert_eq!(report["run"]["webhooks"], "listening");
+    assert_eq!(fact(&report, "signature")["forms"], json!(["sha1 base64"]));
+    assert_eq!(again.code, 0, "{}", again.output);
+    assert_eq!(setting.cloud.sandbox.conversations().len(), 2);
+    setting.assert_nothing_is_open("alone");
+    // What was kept of it is gone, and a service can start.
+    assert!(!setting.database.dump().await.contains("Test message"));
+    Process::serve(&setting.toml).await;
+}
+
+async fn a_conversation_is_closed_after_a_signal(engine: Engine) {
+    let setting = Setting::new(engine).await;
+    setting.cloud.sandbox.disturb(Disturbance {
+        times: 100,
+        ..Disturbance::next(Trouble::Drop)
+    });
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("report.json");
+    let (_folder, mut command) = configured("doctor", &setting.toml);
+    command
+        .args(["--conversation", "--echo-wait", "600", "--report"])
+        .arg(&path);
+
+    let mut process = Process::start(command);
+    process.output_line(": receipt: ").await;
+    process.signal("INT").await;
+    let status = process.wait().await;
+
+    let output = process.output();
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.contains("FAILED interrupted: "), "{output}");
+    assert!(output.contains(": left open: no conversation"), "{output}");
+    assert_eq!(setting.cloud.sandbox.conversations().len(), 1);
+    setting.assert_nothing_is_open("interrupted");
+    assert_eq!(read(&path)["run"]["whole"], false);
+}
+
+async fn a_report_names_nobody(engine: Engine) {
+    let setting = Setting::new(engine).await;
+    let _service = Process::serve(&setting.toml).await;
+    let reply = |status: u16, words: &str| {
+        let mut reply = Reply::new(StatusCode::from_u16(status).unwrap());
+        let conversation = format!("{words} of {ACCOUNT} and {CLIENT_ID} at le.example.com");
+        reply.body = json!({"code": "FORBIDDEN", "body": {"msg": conversation}}).to_string();
+        Answer::Reply(reply)
+    };
+    setting.cloud.sandbox.inject(Fault {
+        skip: 1,
+        ..Fault::new(Operation::Conversation, reply(403, "Not for you"))
+    });
+
+    let (_, report) = setting.reported(&[]).await;
+
+    let refused = &fact(&report, "second_opening")["answer"];
+    assert_eq!(refused["status"], 403);
+    let words = refused["parts"][0]["words"].as_str().unwrap();
+    assert_eq!(words, "Not for you of ••• and ••• at •••");
+    let text = report.to_string();
+    let conversation = setting.cloud.only_conversation();
+    for secret in [
+        ACCOUNT,
+        CLIENT_ID,
+        CLIENT_SECRET,
+        SEALING_KEY,
+        "127.0.0.1",
+        "liveperson-bridge:doctor",
+        "Test message",
+        &conversation.id,
+        &conversation.consumer.lp_consumer_id,
+        &conversation.consumer.ext_consumer_id,
+    ] {
+        assert!(!text.contains(secret), "{secret} in {report:#}");
+    }
+    // It says what the Cloud's notifications are made of.
+    let members = fact(&report, "echo")["members"].as_array().unwrap();
+    for name in [
+        "conversationId",
+        "event.contentType",
+        "originatorMetadata.role",
+    ] {
+        assert!(members.contains(&json!(name)), "{name} in {members:?}");
+    }
+}
+
+async fn a_conversation_goes_where_the_options_say(engine: Engine) {
+    let setting = Setting::new(engine).await;
+    let skill = ["--skill-id", "2736637412"];
+    let campaign = ["--campaign-id", "880524023", "--engagement-id", "880524123"];
+
+    let (to_skill, report) = setting.reported(&skill).await;
+    let by_campaign = setting.doctor(&campaign).await;
+
+    for ended in [to_skill, by_campaign] {
+        assert_eq!(ended.code, 0, "{}", ended.output);
+        for title in ["routed opening", "routed close"] {
+            let line = format!("ok     account {ACCOUNT}: {title}: ");
+            assert!(ended.output.contains(&line), "{}", ended.output);
+        }
+    }
+    assert_eq!(fact(&report, "routed_opening")["verdict"], "ok");
+    let conversations = setting.cloud.sandbox.conversations();
+    let asked: Vec<_> = conversations.iter().map(|it| &it.request).collect();
+    assert_eq!(asked.len(), 4);
+    assert_eq!(asked[1]["skillId"], "2736637412");
+    assert_eq!(asked[3]["campaignInfo"]["engagementId"], "880524123");
+    setting.assert_nothing_is_open("routed");
+
+    // Where an account wants to be told where a conversation goes, it is walked through all the same.
+    let mut reply = Reply::new(StatusCode::BAD_REQUEST);
+    reply.body = json!({"code": "BAD_REQUEST", "body": {"msg": "No default skill"}}).to_string();
+    let refusal = Fault::new(Operation::Conversation, Answer::Reply(reply));
+    setting.cloud.sandbox.inject(refusal);
+    let (ended, report) = setting.reported(&skill).await;
+    assert_eq!(not_ok(&ended), ["FAILED opening"], "{}", ended.output);
+    assert_eq!(fact(&report, "text_after_close")["verdict"], "ok");
+    setting.assert_nothing_is_open("routed alone");
+}
+
+async fn a_wrong_secret_is_told_once_and_nothing_is_opened(engine: Engine) {
+    let mut setting = Setting::new(engine).await;
+    setting.toml = setting.toml.replace(CLIENT_SECRET, "another-secret");
+
+    let ended = setting.doctor(&[]).await;
+
+    assert_eq!(ended.code, 1);
+    let expected = ["FAILED AppJWT", "FAILED ConsumerJWS", "note conversation"];
+    assert_eq!(not_ok(&ended), expected, "{}", ended.output);
+    assert!(setting.cloud.sandbox.conversations().is_empty());
+}
+
+async fn a_schema_that_is_behind_is_left_to_the_operator(engine: Engine) {
+    let setting = Setting::new(engine).await;
+    setting.database.store().await.close().await;
+    setting
+        .database
+        .execute("DELETE FROM _sqlx_migrations WHERE version = 20261129000600")
+        .await;
+
+    let ended = setting.doctor(&[]).await;
+
+    assert_eq!(not_ok(&ended), ["FAILED webhooks"], "{}", ended.output);
+    assert!(ended.output.contains("run migrate"), "{}", ended.output);
+    // The rest is checked.
+    assert!(ended.output.contains(": text after close: refused"));
+    setting.assert_nothing_is_open("behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_another_program_uses_is_told() {
+    let setting = Setting::new(Engine::Sqlite).await;
+    let address = ("127.0.0.1", setting.port);
+    let _other = TcpListener::bind(address).await.unwrap();
+
+    let ended = setting.doctor(&[]).await;
+
+    assert_eq!(not_ok(&ended), ["FAILED webhooks"], "{}", ended.output);
+    assert!(ended.output.contains("cannot listen on 127.0.0.1:"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn options_that_do_not_go_together_are_refused_before_anything_is_done() {
+    let setting = Setting::new(Engine::Sqlite).await;
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("bridge.toml");
+    std::fs::write(&other, "listen = 1").unwrap();
+    let other = other.to_str().unwrap();
+
+    for (arguments, code) in [
+        (&["--campaign-id", "1"][..], 2),
+        (&["--engagement-id", "1"], 2),
+        (
+            &[
+                "--skill-id",
+                "1",
+                "--campaign-id",
+                "1",
+                "--engagement-id",
+                "1",
+            ],
+            2,
+        ),
+        (&["--skill-id", "a b"], 2),
+        (&["--echo-wait", "0"], 2),
+        (&["--account", "87654321"], 1),
+        (&["--report", other], 1),
+    ] {
+        let ended = setting.doctor(arguments).await;
+        assert_eq!(ended.code, code, "{arguments:?}: {}", ended.errors);
+        assert_eq!(ended.output, "", "{arguments:?}");
+    }
+    let (_folder, mut command) = configured("doctor", &setting.toml);
+    command.args(["--report", "report.json"]);
+    assert_eq!(run(command).await.code, 2);
+    assert_eq!(std::fs::read_to_string(other).unwrap(), "listen = 1");
+    assert!(setting.cloud.sandbox.conversations().is_empty());
+}
+
+/// What goes wrong, and the lines that are not ok then.
+type Case = (Wrong, &'static [&'static str]);
+
+enum Wrong {
+    Nothing,
+    Notification(Disturbance),
+    Request(Fault),
+}
+
+fn notification(trouble: Trouble, only: Kind, times: u32) -> Wrong {
+    Wrong::Notification(Disturbance {
+        times,
+        only: Some(only),
+        ..Disturbance::next(trouble)
+    })
+}
+
+fn request(operation: Operation, skip: u32, answer: Answer) -> Wrong {
+    Wrong::Request(Fault {
+        skip,
+        ..Fault::new(operation, answer)
+    })
+}
+
+/// A refusal in words that the bridge does not know.
+fn refusal() -> Answer {
+    let mut reply = Reply::new(StatusCode::BAD_REQUEST);
+    reply.body = json!({"code": "BAD_REQUEST", "body": {"msg": "Not today"}}).to_string();
+    Answer::Reply(reply)
+}
+
+fn acceptance() -> Answer {
+    let mut reply = Reply::new(StatusCode::OK);
+    reply.body = json!({"code": "OK", "body": {"sequence": 99}}).to_string();
+    Answer::Reply(reply)
+}
+
+fn status(status: StatusCode) -> Answer {
+    Answer::Reply(Reply::new(status))
+}
+
+/// Troubles of notifications, each with the lines that are not ok.
+fn troubles_of_notifications() -> Vec<Case> {
+    vec![
+        (Wrong::Nothing, &[]),
+        (notification(Trouble::Duplicate, Kind::Content, 2), &[]),
+        (notification(Trouble::Batch, Kind::Content, 2), &[]),
+        (notification(Trouble::Reorder, Kind::Content, 1), &[]),
+        (
+            notification(Trouble::Drop, Kind::Content, 1),
+            &["FAILED echo"],
+        ),
+        (
+            notification(Trouble::Delay, Kind::Content, 1),
+            &["FAILED echo"],
+        ),
+        (
+            notification(Trouble::Drop, Kind::Content, 9),
+            &["FAILED echo"],
+        ),
+        (
+            notification(Trouble::OldForm, Kind::Content, 1),
+            &["note echo conversation id"],
+        ),
+        (notification(Trouble::OldForm, Kind::Conversation, 9), &[]),
+        (
+            notification(Trouble::Mask, Kind::Content, 1),
+            &["note echo text"],
+        ),
+        (
+            notification(Trouble::Trim, Kind::Content, 1),
+            &["note echo text"],
+        ),
+        (
+            notification(Trouble::Escape, Kind::Content, 1),
+            &["note echo text"],
+        ),
+        (
+            notification(Trouble::LineBreaks, Kind::Content, 1),
+            &["note echo text"],
+        ),
+        (
+            notification(Trouble::SlowClock, Kind::Content, 1),
+            &["note echo time"],
+        ),
+        (
+            notification(Trouble::Drop, Kind::Conversation, 1),
+            &["FAILED opening notification"],
+        ),
+        (
+            notification(Trouble::Drop, Kind::Conversation, 9),
+            &["FAILED opening notification", "FAILED close notification"],
+        ),
+    ]
+}
+
+/// Troubles of requests, each with the lines that are not ok. A SEND is counted from the first text: 0 text, 1 text with
+/// metadata, 2 and 3 typing, 4 place of the file, 5 its message, 6 receipt, 7 and 8 closes, 9 text after the end.
+fn troubles_of_requests() -> Vec<Case> {
+    use Operation::{AppToken, ConsumerToken, Conversation, DomainLookup, Send, Upload};
+    let after_applying = Fault {
+        after_applying: true,
+        ..Fault::new(Conversation, Answer::Cut)
+    };
+    vec![
+        (
+            request(DomainLookup, 0, status(StatusCode::NOT_FOUND)),
+            &["FAILED domain of asyncMessagingEnt"],
+        ),
+        (
+            request(AppToken, 0, refusal()),
+            &["FAILED AppJWT", "note conversation"],
+        ),
+        (
+            request(ConsumerToken, 1, refusal()),
+            &["FAILED ConsumerJWS claims"],
+        ),
+        (
+            request(ConsumerToken, 2, refusal()),
+            &["FAILED ConsumerJWS, asked again"],
+        ),
+        (request(Conversation, 0, refusal()), &["FAILED opening"]),
+        (
+            request(Conversation, 0, status(StatusCode::SERVICE_UNAVAILABLE)),
+            &["FAILED opening"],
+        ),
+        (Wrong::Request(after_applying), &["FAILED opening"]),
+        (
+            request(Conversation, 1, refusal()),
+            &["FAILED second opening"],
+        ),
+        (request(Send, 0, refusal()), &["FAILED text"]),
+        (request(Send, 1, refusal()), &["FAILED text with metadata"]),
+        (request(Send, 2, refusal()), &["FAILED typing"]),
+        (request(Send, 3, refusal()), &["FAILED typing end"]),
+        (request(Send, 4, refusal()), &["note file"]),
+        (
+            request(Upload, 0, status(StatusCode::BAD_REQUEST)),
+            &["FAILED file"],
+        ),
+        (request(Upload, 0, status(StatusCode::UNAUTHORIZED)), &[]),
+        (request(Send, 5, refusal()), &["FAILED file message"]),
+        (request(Send, 6, refusal()), &["note receipt"]),
+        (request(Send, 7, refusal()), &["FAILED close"]),
+        (request(Send, 8, refusal()), &["FAILED second close"]),
+        (request(Send, 8, acceptance()), &["note second close"]),
+        (request(Send, 9, refusal()), &["FAILED text after close"]),
+        (request(Send, 9, acceptance()), &["FAILED text after close"]),
+    ]
+}
+
+/// Beside a service that shares PostgreSQL, since that is the quickest; where nobody runs is tested above.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_trouble_shows_in_its_own_line_and_leaves_nothing_open() {
+    let setting = Setting::new(Engine::Postgres).await;
+    let (_service, _, _) = Process::serve(&setting.toml).await;
+
+    let cases = troubles_of_notifications().into_iter();
+    let cases = cases.chain(troubles_of_requests());
+    for (number, (wrong, expected)) in (1..).zip(cases) {
+        setting.cloud.sandbox.reset();
+        match wrong {
+            Wrong::Nothing => {}
+            Wrong::Notification(disturbance) => setting.cloud.sandbox.disturb(disturbance),
+            Wrong::Request(fault) => setting.cloud.sandbox.inject(fault),
+        }
+
+        let (ended, report) = setting.reported(&[]).await;
+
+        let case = format!("case {number}: {}", ended.output);
+        assert_eq!(not_ok(&ended), expected, "{case}");
+        let fails = expected.iter().any(|line| line.starts_with("FAILED"));
+        assert_eq!(ended.code, i32::from(fails), "{case}");
+        assert_eq!(report["failed"], fails, "{case}");
+        assert_eq!(setting.cloud.sandbox.faults().len(), 0, "{case}");
+        setting.assert_nothing_is_open(&case);
+    }
+}
+
+/// The names of all members of a report.
+fn names(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members {
+                found.insert(name.clone());
+                names(value, found);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| names(item, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_line_and_member_of_a_report_is_documented() {
+    let setting = Setting::new(Engine::Sqlite).await;
+
+    let (ended, report) = setting.reported(&["--skill-id", "1"]).await;
+    let page = include_str!("../../docs/first-day.md");
+
+    assert_eq!(ended.code, 0, "{}", ended.output);
+    let mut members = BTreeSet::new();
+    names(&report, &mut members);
+    for name in members {
+        // `answer.status`, `found.accounts[]`.
+        let documented = [
+            format!("`{name}`"),
+            format!(".{name}`"),
+            format!("`{name}."),
+            format!(".{name}[]`"),
+        ];
+        assert!(
+            documented.iter().any(|it| page.contains(it)),
+            "{name} is not in docs/first-day.md"
+        );
+    }
+    for line in ended.output.lines().filter(|it| it.contains(" account ")) {
+        let title = line.split(": ").nth(1).unwrap();
+        let title = if title.starts_with("domain of") {
+            "domain of …"
+        } else {
+            title
+        };
+        assert!(
+            page.contains(&format!("`{title}`")),
+            "{title} is not in docs/first-day.md"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notifications_that_are_refused_are_told() {
+    let setting = Setting::new(Engine::Sqlite).await;
+    setting.cloud.sandbox.disturb(Disturbance {
+        times: 100,
+        ..Disturbance::next(Trouble::BadSignature)
+    });
+
+    let (ended, report) = setting.reported(&[]).await;
+
+    let expected = [
+        "FAILED opening notification",
+        "FAILED echo",
+        "FAILED close notification",
+    ];
+    assert_eq!(not_ok(&ended), expected, "{}", ended.output);
+    assert!(
+        ended.output.contains("came and were refused"),
+        "{}",
+        ended.output
+    );
+    let refused = &fact(&report, "echo")["refused"];
+    assert_eq!(*refused, json!(["signature_wrong"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_open_where_nobody_reads_the_lines_any_more() {
+    let setting = Setting::new(Engine::Sqlite).await;
+    let (_folder, mut command) = configured("doctor", &setting.toml);
+    command.args(["--conversation", "--echo-wait", WAIT]);
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+
+    while !lines
+        .next_line()
+        .await
+        .unwrap()
+        .expect("it opens a conversation")
+        .contains(": opening: ")
+    {}
+    drop(lines);
+    let status = timeout(PATIENCE, child.wait()).await;
+
+    assert_eq!(status.expect("it goes on").unwrap().code(), Some(1));
+    assert_eq!(setting.cloud.sandbox.conversations().len(), 1);
+    setting.assert_nothing_is_open("without a reader");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_that_cannot_be_closed_is_told() {
+    let setting = Setting::new(Engine::Sqlite).await;
+    setting.cloud.sandbox.inject(Fault {
+        skip: 7,
+        times: 100,
+        ..Fault::new(Operation::Send, refusal())
+    });
+
+    let ended = setting.doctor(&[]).await;
+
+    assert_eq!(
+        not_ok(&ended),
+        ["FAILED close", "FAILED left open"],
+        "{}",
+        ended.output
+    );
+    let id = setting.cloud.only_conversation().id;
+    assert!(ended.output.contains(&id), "{}", ended.output);
+}
