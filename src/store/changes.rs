@@ -13,6 +13,7 @@ mod applying;
 mod keeping;
 mod matching;
 mod observing;
+mod withholding;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -28,9 +29,10 @@ use crate::types::ids::{AccountId, ChannelId, ConversationId, UserId};
 use crate::types::trace::Parent;
 use applying::settle;
 pub(super) use keeping::forget_changes;
-use keeping::keep;
+use keeping::{keep, keep_withheld};
 use matching::{KeptRow, look_up, see, take_kept};
 pub use observing::KeptChange;
+use withholding::{Dialogs, Standing};
 
 /// A change that a notification tells of.
 #[derive(Debug, Clone)]
@@ -43,6 +45,8 @@ pub struct Arrival {
     pub place: String,
     /// Whose conversation it is, in the Cloud's own words.
     pub consumer_id: Option<String>,
+    /// The dialog that it names beside the conversation, where it comes from somebody else than the user.
+    pub side: Option<String>,
     /// Its number in a dialog, where it has one.
     pub turn: Option<Turn>,
     /// Whether the conversation is open, where the change is one of its state.
@@ -55,6 +59,14 @@ pub struct Arrival {
     pub parent: Option<Parent>,
     /// The form of the notification's signature, such as `sha256 base64`; `None` where it is not known.
     pub signed: Option<&'static str>,
+}
+
+impl Arrival {
+    /// The dialog that it is of, where that is named.
+    fn dialog(&self) -> Option<&str> {
+        let numbered = self.turn.as_ref().map(|turn| &*turn.dialog_id);
+        numbered.or(self.side.as_deref())
+    }
 }
 
 /// The number of a change within a dialog, which counts on whoever speaks.
@@ -99,6 +111,8 @@ pub struct Known {
     pub announced: Option<Announced>,
     /// When the newest state that was seen of it was made.
     pub updated_at: Option<DateTime<Utc>>,
+    /// The fingerprint of that state.
+    pub fingerprint: Option<String>,
 }
 
 /// What a change comes to.
@@ -133,6 +147,8 @@ pub enum Fate {
     Taken(usize),
     /// Its conversation is not known; it is kept.
     Early,
+    /// Its dialog is not known, and may be one among agents; it is kept.
+    Withheld,
     /// Its conversation was one of a user who was erased; nothing of it is kept.
     Erased,
 }
@@ -172,13 +188,14 @@ impl Store {
             .map(|(_, arrival)| &arrival.place)
             .chain(appeared)
             .collect::<HashSet<_>>();
-        let (known, mut conversations) = look_up(&mut tx, &places).await?;
-        let kept = take_kept(&mut tx, &known.with_kept).await?;
+        let (known_places, mut conversations) = look_up(&mut tx, &places).await?;
+        let kept = take_kept(&mut tx, &known_places.with_kept).await?;
 
         // What was kept came before what has just come.
         let kept_changes = kept.iter().map(|row| Candidate {
             account_id: &row.account_id,
             place: &row.place,
+            side: row.side(),
             turn: row.turn(),
             change: Change::Kept {
                 kind: &row.kind,
@@ -189,6 +206,7 @@ impl Store {
         let fresh_changes = fresh().map(|(index, arrival)| Candidate {
             account_id: arrival.account_id.as_str(),
             place: &arrival.place,
+            side: arrival.side.as_deref(),
             turn: arrival.turn.clone(),
             change: Change::Arrived(index),
         });
@@ -199,6 +217,7 @@ impl Store {
             // All of them: echoes hold some of the others, in the same order.
             hold(&mut tx, conversations.values().map(|known| known.user)).await?;
         }
+        let mut dialogs = Dialogs::look_up(&mut tx, &changes).await?;
 
         let mut admission = Admission {
             fates: vec![Fate::Duplicate; arrivals.len()],
@@ -206,8 +225,9 @@ impl Store {
         };
         let mut of_conversation = BTreeMap::<&str, Vec<usize>>::new();
         let mut unmatched = Vec::new();
+        let mut withheld = Vec::new();
         for (order, candidate) in changes.iter().enumerate() {
-            let id = known.get(candidate.account_id, candidate.place);
+            let id = known_places.get(candidate.account_id, candidate.place);
             match (id, &candidate.change) {
                 (Some(id), _) => of_conversation.entry(id).or_default().push(order),
                 (None, Change::Arrived(index)) => unmatched.push(*index),
@@ -229,22 +249,36 @@ impl Store {
                 .collect();
             for (order, candidate) in orders.iter().zip(in_turn(&candidates)) {
                 let change = candidate.change;
+                let standing = if known_places.is_private(candidate.place) {
+                    Standing::Private
+                } else {
+                    dialogs.standing(candidate, id)
+                };
+                match standing {
+                    Standing::Open => {}
+                    Standing::Private => {
+                        admission.take(change, Fate::Taken(0));
+                        continue;
+                    }
+                    Standing::Unknown => {
+                        admission.take(change, Fate::Withheld);
+                        withheld.push((candidate, id));
+                        continue;
+                    }
+                }
                 let translation = settle(&mut tx, translate, change, known, now).await?;
                 let echo = translate.echo(change, known);
                 echoes.extend(echo.map(|echo| (known.user, echo)));
                 if let Some(change) = translation.conversation {
-                    let dialogs = change.dialogs.iter().map(|dialog| dialog.id.as_str());
-                    let others = dialogs.filter(|dialog| *dialog != id);
-                    admission.look_again.extend(others.map(str::to_owned));
-                }
-                match change {
-                    Change::Arrived(index) => {
-                        if let Some(fate) = admission.fates.get_mut(index) {
-                            *fate = Fate::Taken(translation.events.len());
-                        }
+                    let named = change.dialogs.iter().map(|dialog| (&dialog.id, false));
+                    let side = change.side_dialogs.iter();
+                    let named = named.chain(side.map(|dialog| (&dialog.id, dialog.is_private)));
+                    for (dialog, is_private) in named.filter(|(dialog, _)| dialog.as_str() != id) {
+                        dialogs.note(dialog.as_str(), is_private);
+                        admission.look_again.push(dialog.as_str().to_owned());
                     }
-                    Change::Kept { .. } => admission.matched += 1,
                 }
+                admission.take(change, Fate::Taken(translation.events.len()));
                 events.insert(*order, translation.events);
             }
         }
@@ -252,6 +286,7 @@ impl Store {
         let events: Vec<_> = events.into_values().flatten().collect();
         append(&mut tx, &events, now).await?;
         keep(&mut tx, arrivals, &unmatched, &mut admission, now).await?;
+        keep_withheld(&mut tx, arrivals, &withheld, &mut admission, now).await?;
         tx.commit().await?;
         Ok(admission)
     }
@@ -291,7 +326,10 @@ impl Store {
     ) -> Result<Vec<String>, Error> {
         let rows: Vec<(String,)> = run!(self, readers, |db| {
             sqlx::query_as(
-                "SELECT DISTINCT e.place FROM early_changes e JOIN dialogs d ON d.id = e.place
+                "SELECT e.place FROM early_changes e JOIN dialogs d ON d.id = e.place
+                 WHERE e.received_at >= $1 AND e.received_at < $2
+                 UNION
+                 SELECT e.place FROM early_changes e JOIN side_dialogs s ON s.id = e.place
                  WHERE e.received_at >= $1 AND e.received_at < $2 LIMIT $3",
             )
             .bind(from.timestamp_millis())
@@ -308,8 +346,25 @@ impl Store {
 struct Candidate<'a> {
     account_id: &'a str,
     place: &'a str,
+    /// The dialog that it names beside the conversation.
+    side: Option<&'a str>,
     turn: Option<Turn>,
     change: Change<'a>,
+}
+
+impl Admission {
+    /// Notes what became of a change.
+    fn take(&mut self, change: Change<'_>, fate: Fate) {
+        match change {
+            Change::Arrived(index) => {
+                if let Some(known) = self.fates.get_mut(index) {
+                    *known = fate;
+                }
+            }
+            Change::Kept { .. } if fate == Fate::Withheld => {}
+            Change::Kept { .. } => self.matched += 1,
+        }
+    }
 }
 
 /// The changes of one conversation as they are told: those that have overtaken others of their dialog on the way give

@@ -135,18 +135,20 @@ impl Store {
     ) -> Result<u64, Error> {
         Ok(run!(self, writer, |db| {
             sqlx::query(
-            "DELETE FROM early_changes WHERE id IN
+                "DELETE FROM early_changes WHERE id IN
                  (SELECT e.id FROM early_changes e
                   WHERE e.received_at < $1
-                    AND (e.received_at < $2 OR NOT EXISTS (SELECT 1 FROM dialogs d WHERE d.id = e.place))
+                    AND (e.received_at < $2
+                      OR NOT EXISTS (SELECT 1 FROM dialogs d WHERE d.id = e.place)
+                         AND NOT EXISTS (SELECT 1 FROM side_dialogs s WHERE s.id = e.place))
                   ORDER BY e.received_at LIMIT $3)",
-        )
-        .bind(before.timestamp_millis())
-        .bind(matchable_before.timestamp_millis())
-        .bind(i64::from(limit))
-        .execute(db)
-        .await?
-        .rows_affected()
+            )
+            .bind(before.timestamp_millis())
+            .bind(matchable_before.timestamp_millis())
+            .bind(i64::from(limit))
+            .execute(db)
+            .await?
+            .rows_affected()
         }))
     }
 

@@ -315,7 +315,9 @@ impl Store {
         hold(&mut tx, std::iter::once(user)).await?;
         let dialogs: Vec<(String,)> = on!(tx, |db| {
             sqlx::query_as(
-                "SELECT d.id FROM dialogs d JOIN conversations c ON c.id = d.conversation_id WHERE c.user_ref = $1",
+                "SELECT d.id FROM dialogs d JOIN conversations c ON c.id = d.conversation_id WHERE c.user_ref = $1
+                 UNION
+                 SELECT s.id FROM side_dialogs s JOIN conversations c ON c.id = s.conversation_id WHERE c.user_ref = $1",
             )
             .bind(user.0)
             .fetch_all(db)

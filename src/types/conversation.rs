@@ -252,7 +252,7 @@ impl CloseReason {
 pub enum Announced {
     /// That it is open.
     Opened,
-    /// That it has ended, which is the last that the channel hears.
+    /// That it has ended, which is the last that the channel hears but for a rating.
     Closed,
 }
 
@@ -276,6 +276,19 @@ pub struct ConversationChange {
     pub closed: Option<Closed>,
     /// The dialogs that messages can go to.
     pub dialogs: Vec<Dialog>,
+    /// All other dialogs.
+    pub side_dialogs: Vec<SideDialog>,
+    /// What tells this state from another one of the same time.
+    pub fingerprint: String,
+}
+
+/// A dialog of a conversation that the user does not write in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SideDialog {
+    /// The Cloud's id.
+    pub id: DialogId,
+    /// True if it is among agents: what is said in it is not for the user.
+    pub is_private: bool,
 }
 
 /// A dialog of a conversation.

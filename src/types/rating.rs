@@ -46,19 +46,24 @@ pub struct RatingMembers {
 /// Yes or no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum Answer {
+pub enum Answer {
     /// It did.
     Yes,
     /// It did not.
     No,
 }
 
+impl From<bool> for Answer {
+    fn from(yes: bool) -> Self {
+        if yes { Self::Yes } else { Self::No }
+    }
+}
+
 impl From<Rating> for RatingMembers {
     fn from(rating: Rating) -> Self {
-        let answer = |yes| if yes { Answer::Yes } else { Answer::No };
         Self {
             csat: rating.csat,
-            fcr: rating.first_call_resolution.map(answer),
+            fcr: rating.first_call_resolution.map(Answer::from),
             status: Some(rating.status),
         }
     }

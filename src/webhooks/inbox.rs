@@ -44,6 +44,10 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// 30 s: how far back that look goes; several looks, so that one that fails costs nothing.
 const SWEEP_BACK: TimeDelta = TimeDelta::seconds(30);
 
+/// 2 minutes: how long a message waits for the Cloud to say what its dialog is. The Cloud says so when it makes the dialog, and a
+/// repeat of what was lost comes within a minute at first.
+const WITHHELD: TimeDelta = TimeDelta::minutes(2);
+
 /// Places that one look takes on.
 const SWEEP_PLACES: u32 = 500;
 
@@ -280,6 +284,8 @@ impl Writer {
             .store
             .matchable_places(now - SWEEP_BACK, now, SWEEP_PLACES)
             .await;
+        let released = self.store.release_withheld(now - WITHHELD).await;
+        let places = places.and_then(|places| Ok([places, released?].concat()));
         places.unwrap_or_else(|error| {
             if !error.is_outage() {
                 tracing::warn!(
@@ -334,6 +340,7 @@ const fn word(fate: Fate) -> &'static str {
         Fate::Duplicate => "duplicate",
         Fate::Taken(_) => "taken",
         Fate::Early => "unmatched",
+        Fate::Withheld => "withheld",
         Fate::Erased => "erased",
     }
 }
@@ -344,6 +351,7 @@ fn log(admission: &Admission) {
         taken = count(|fate| matches!(fate, Fate::Taken(_))),
         duplicates = count(|fate| matches!(fate, Fate::Duplicate)),
         kept = count(|fate| matches!(fate, Fate::Early)),
+        withheld = count(|fate| matches!(fate, Fate::Withheld)),
         of_erased_users = count(|fate| matches!(fate, Fate::Erased)),
         matched = admission.matched,
         "notifications stored"
@@ -370,6 +378,7 @@ mod tests {
                 key: None,
                 place: "c1".to_owned(),
                 consumer_id: None,
+                side: None,
                 turn: None,
                 open: None,
                 kind: change.kind().as_str(),

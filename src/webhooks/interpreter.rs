@@ -161,6 +161,7 @@ impl Interpreter {
                 consumer_id: known.consumer_id.as_deref(),
                 announced: known.announced,
                 updated_at: known.updated_at,
+                fingerprint: known.fingerprint.as_deref(),
                 file: file.map(|id| self.file_link(&known.user_id, id)),
                 now: self.clock.now(),
             },

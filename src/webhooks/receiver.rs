@@ -18,7 +18,7 @@ use super::wire::{Change, Content, Notification, ParseError};
 use crate::clock::SharedClock;
 use crate::store::{self, Arrival, Turn};
 use crate::telemetry::metrics::{Metrics, WEBHOOK_CHANGES};
-use crate::types::ids::AccountId;
+use crate::types::ids::{AccountId, DialogId};
 use crate::types::rejection::{OLDEST_NOTIFICATION, Rejection};
 use crate::types::trace::Trace;
 
@@ -261,6 +261,11 @@ fn read(account_id: &AccountId, trace: &Trace, change: Change) -> Result<Read, &
         Content::Message(message) => message.dialog().zip(message.sequence),
         Content::Conversation(_) | Content::Unknown(_) => None,
     };
+    // A user writes in no dialog among agents.
+    let side = change
+        .dialog_id()
+        .map(DialogId::as_str)
+        .filter(|dialog| *dialog != place && change.consumer_id().is_none());
     let arrival = Arrival {
         account_id: account_id.clone(),
         key: change
@@ -268,6 +273,7 @@ fn read(account_id: &AccountId, trace: &Trace, change: Change) -> Result<Read, &
             .map(|key| URL_SAFE_NO_PAD.encode(key)),
         place: place.to_owned(),
         consumer_id: change.consumer_id().map(str::to_owned),
+        side: side.map(str::to_owned),
         turn: turn.map(|(dialog_id, sequence)| Turn {
             dialog_id: dialog_id.to_owned(),
             sequence: sequence.into(),

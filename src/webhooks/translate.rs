@@ -24,6 +24,8 @@ pub struct Known<'a> {
     pub announced: Option<Announced>,
     /// When the newest state that was seen of it was made.
     pub updated_at: Option<DateTime<Utc>>,
+    /// The fingerprint of that state, as [`ConversationChange`] has it.
+    pub fingerprint: Option<&'a str>,
     /// How channels fetch the file that the change holds; wanted where [`Change::file`] names one.
     pub file: Option<FileLink>,
     /// The present moment, for what the Cloud does not date.

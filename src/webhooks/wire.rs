@@ -17,9 +17,11 @@ use crate::types::surrogates;
 
 pub mod conversation;
 pub mod message;
+mod privacy;
 
 use conversation::Conversation;
-use message::{Event, Matter, Message};
+use message::{Audience, Event, Matter, Message};
+use privacy::{AGENTS_AND_MANAGERS, MESSAGE_AUDIENCE, is_marked};
 
 /// Why a body is no notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -86,9 +88,19 @@ impl Notification {
         body.value("changes").ok_or(ParseError::NoChanges)?;
         let named = notification.text("type").map(Kind::of);
         let all = body.list("changes");
+        let is_private = is_marked(notification);
         let changes = all.iter().take(MOST_CHANGES).map(|change| {
             let kind = named.unwrap_or_else(|| Kind::of_shape(change));
-            Change::new(kind, change, change.to_string())
+            match change {
+                // The change may be stored alone, so it takes the mark along.
+                Value::Object(members) if is_private => {
+                    let mut members = members.clone();
+                    members.insert(MESSAGE_AUDIENCE.to_owned(), AGENTS_AND_MANAGERS.into());
+                    let change = Value::Object(members);
+                    Change::new(kind, &change, change.to_string())
+                }
+                change => Change::new(kind, change, change.to_string()),
+            }
         });
         Ok(Self {
             changes: changes.collect(),
@@ -317,12 +329,15 @@ impl Change {
         }
     }
 
-    /// The file that a message holds.
+    /// The file that a message for everybody holds.
     #[must_use]
     pub fn file(&self) -> Option<HostedFile<'_>> {
         let Content::Message(message) = &self.content else {
             return None;
         };
+        if message.audience == Audience::Private {
+            return None;
+        }
         match &message.event {
             Event::Written(written) => match &written.matter {
                 Matter::File(file) => Some(HostedFile {
@@ -338,9 +353,8 @@ impl Change {
     /// What tells this change from every other one of the account: a change that comes with a key that came before is
     /// a repeat. None for chat states, whose repeats are news.
     ///
-    /// It is made of the dialog and the sequence, of the conversation, when it was updated and whether it has ended, or
-    /// where these are missing of the change itself. Whether it has ended counts because a conversation that leaves the
-    /// Cloud's view (`DELETE`) may do so without having been updated.
+    /// It is made of the dialog and the sequence, or where these are missing of the change itself. Of a conversation it is always
+    /// the change itself: two states may bear one time, and one that says nothing new is recognised when it is translated.
     #[must_use]
     pub fn dedupe_key(&self, account: &AccountId) -> Option<[u8; 32]> {
         let account = account.as_str().as_bytes();
@@ -359,17 +373,7 @@ impl Change {
                     _ => self.hash_of_itself(account),
                 }
             }
-            Content::Conversation(conversation) => match conversation.updated_at {
-                Some(updated_at) => hash(&[
-                    b"update",
-                    account,
-                    conversation.id.as_str().as_bytes(),
-                    &updated_at.timestamp_millis().to_be_bytes(),
-                    &[u8::from(conversation.ended)],
-                ]),
-                None => self.hash_of_itself(account),
-            },
-            Content::Unknown(_) => self.hash_of_itself(account),
+            Content::Conversation(_) | Content::Unknown(_) => self.hash_of_itself(account),
         })
     }
 

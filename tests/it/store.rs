@@ -867,6 +867,7 @@ fn every_function_of_the_store_is_called_here() {
         include_str!("../../src/store/bells.rs"),
         include_str!("../../src/store/callbacks.rs"),
         include_str!("../../src/store/changes.rs"),
+        include_str!("../../src/store/changes/withholding.rs"),
         include_str!("../../src/store/deliveries.rs"),
         include_str!("../../src/store/delivery_lanes.rs"),
         include_str!("../../src/store/log.rs"),

@@ -27,6 +27,9 @@ on_both_engines!(
     what_is_older_than_its_repeats_are_known_is_not_taken_again,
     a_conversation_may_be_older_than_what_is_taken,
     operators_see_what_was_refused_and_why,
+    what_agents_say_among_themselves_reaches_no_channel,
+    a_rating_after_the_end_is_an_event,
+    a_notification_without_a_type_is_understood,
     what_is_new_to_the_bridge_is_taken_and_harms_nothing,
     what_comes_twice_is_told_once,
     what_comes_all_at_once_is_all_told,
@@ -366,6 +369,130 @@ async fn operators_see_what_was_refused_and_why(engine: Engine) {
     );
     // The log, the page and the database name no account that a stranger made up.
     assert!(!app.database.dump().await.contains("87654321"));
+}
+
+/// The state of a conversation with a dialog beside the main one.
+fn with_dialog(conversation: &str, consumer: &str, after: i64, dialog: &Value) -> Value {
+    let mut notification = state(conversation, consumer, "OPEN", after);
+    let dialogs = "/body/changes/0/result/conversationDetails/dialogs";
+    let dialogs = notification.pointer_mut(dialogs).unwrap();
+    dialogs.as_array_mut().unwrap().push(dialog.clone());
+    notification
+}
+
+fn in_dialog(conversation: &str, dialog: &str, sequence: u32, text: &str) -> Value {
+    let mut notification = agent_text(conversation, sequence, text);
+    notification["body"]["changes"][0]["dialogId"] = json!(dialog);
+    notification
+}
+
+async fn what_agents_say_among_themselves_reaches_no_channel(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let conversation = open(&app, "ada").await;
+    let consumer = app.cloud.only_conversation().consumer.lp_consumer_id;
+    let dialog =
+        |id: &str, kind: &str| json!({"dialogId": id, "dialogType": kind, "state": "OPEN"});
+    let mut marked = agent_text(&conversation, 8, "marker");
+    marked["body"]["messageAudience"] = json!("AGENTS_AND_MANAGERS");
+    let mut file = agent_text(&conversation, 9, "");
+    file["body"]["changes"][0]["event"] = json!({
+        "type": "ContentEvent", "contentType": "hosted/file", "audience": "AGENTS_AND_MANAGERS",
+        "message": {"relativePath": "/marker.pdf", "fileType": "PDF"},
+    });
+
+    // Before anybody knows what the dialogs are.
+    notify(&app, &in_dialog(&conversation, "consulting", 0, "marker")).await;
+    notify(&app, &in_dialog(&conversation, "survey", 0, "How was it?")).await;
+    notify(&app, &in_dialog(&conversation, "lost", 0, "Still there?")).await;
+    notify(&app, &marked).await;
+    notify(&app, &file).await;
+    assert!(app.logged("sms").await.is_empty());
+    notify(
+        &app,
+        &with_dialog(&conversation, &consumer, 1, &dialog("consulting", "AGENT")),
+    )
+    .await;
+    notify(
+        &app,
+        &with_dialog(
+            &conversation,
+            &consumer,
+            2,
+            &dialog("survey", "POST_SURVEY"),
+        ),
+    )
+    .await;
+    notify(&app, &in_dialog(&conversation, "consulting", 1, "marker")).await;
+
+    eventually("the survey asks", async || {
+        (texts(&app).await == ["How was it?"]).then_some(())
+    })
+    .await;
+    app.cloud.clock.advance(TimeDelta::minutes(3));
+    eventually("what no state told of is let go", async || {
+        (texts(&app).await == ["How was it?", "Still there?"]).then_some(())
+    })
+    .await;
+    assert!(!app.database.dump().await.contains("marker"));
+    for event in app.logged("sms").await {
+        assert!(!event.to_string().contains("consulting"), "{event}");
+    }
+}
+
+async fn a_rating_after_the_end_is_an_event(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let conversation = open(&app, "ada").await;
+    let consumer = app.cloud.only_conversation().consumer.lp_consumer_id;
+    let rated = |after: i64| {
+        let mut notification = state(&conversation, &consumer, "CLOSE", after);
+        notification["body"]["changes"][0]["result"]["conversationDetails"]["csat"] =
+            json!({"csatRate": 4, "csatResolutionConfirmation": false, "status": "FILLED"});
+        notification
+    };
+
+    notify(&app, &state(&conversation, &consumer, "CLOSE", 1)).await;
+    notify(&app, &rated(2)).await;
+    notify(&app, &rated(3)).await;
+
+    let events = app.logged("sms").await;
+    let kinds: Vec<_> = events.iter().map(|event| &event["type"]).collect();
+    assert_eq!(kinds, ["conversation.closed", "conversation.updated"]);
+    assert_eq!(events[1]["data"]["state"], "closed");
+    let csat = json!({"score": 4, "fcr": "no", "status": "filled"});
+    assert_eq!(events[1]["data"]["csat"], csat);
+}
+
+async fn a_notification_without_a_type_is_understood(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let conversation = open(&app, "ada").await;
+    let consumer = app.cloud.only_conversation().consumer.lp_consumer_id;
+
+    let of_one_time = [
+        state(&conversation, &consumer, "OPEN", 5),
+        with_dialog(
+            &conversation,
+            &consumer,
+            5,
+            &json!({"dialogId": "d1", "dialogType": "OTHER"}),
+        ),
+        agent_text(&conversation, 0, "hi"),
+    ];
+    for mut notification in of_one_time {
+        let members = notification.as_object_mut().unwrap();
+        members.remove("type");
+        members.remove("kind");
+        notify(&app, &notification).await;
+        notify(&app, &notification).await;
+    }
+
+    let events = app.logged("sms").await;
+    let kinds: Vec<_> = events.iter().map(|event| &event["type"]).collect();
+    let expected = [
+        "conversation.opened",
+        "conversation.updated",
+        "message.created",
+    ];
+    assert_eq!(kinds, expected);
 }
 
 async fn what_is_new_to_the_bridge_is_taken_and_harms_nothing(engine: Engine) {

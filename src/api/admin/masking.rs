@@ -17,7 +17,7 @@ const LONGEST: usize = 128;
 const SHORTEST_TOLD: usize = 6;
 
 /// The members that are shown, by their path; items of a list have the list's.
-const SHOWN: [&str; 29] = [
+const SHOWN: [&str; 30] = [
     "id",
     "type",
     "channel",
@@ -43,6 +43,7 @@ const SHOWN: [&str; 29] = [
     "data.agent.id",
     "data.dialogs.id",
     "data.dialogs.type",
+    "data.dialogs.channel_type",
     "data.dialogs.state",
     "data.failure.code",
     "data.failure.upstream.status",

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::announcement::{announced, as_str, time};
+use super::withholding::keep_side_dialogs;
 use super::{Change, Known, Translate, Translation};
 use crate::store::Error;
 use crate::store::dialogs::{CLOSE_DIALOGS, KEEP_DIALOG};
@@ -69,8 +70,9 @@ async fn apply(tx: &mut Tx, known: &mut Known, change: &ConversationChange) -> R
         sqlx::query(
             "UPDATE conversations
              SET updated_at = $2, announced = $3, closed_at = COALESCE(closed_at, $4),
-                 close_reason = COALESCE(close_reason, $5)
-             WHERE id = $1 AND updated_at IS NOT DISTINCT FROM $6 AND announced IS NOT DISTINCT FROM $7",
+                 close_reason = COALESCE(close_reason, $5), fingerprint = $8
+             WHERE id = $1 AND updated_at IS NOT DISTINCT FROM $6 AND announced IS NOT DISTINCT FROM $7
+               AND fingerprint IS NOT DISTINCT FROM $9",
         )
         .bind(id)
         .bind(updated_at.map(|at| at.timestamp_millis()))
@@ -79,6 +81,8 @@ async fn apply(tx: &mut Tx, known: &mut Known, change: &ConversationChange) -> R
         .bind(reason.map(|reason| &reason.0[..]))
         .bind(known.updated_at.map(|at| at.timestamp_millis()))
         .bind(known.announced.map(as_str))
+        .bind(&change.fingerprint)
+        .bind(&known.fingerprint)
         .execute(db)
         .await?
         .rows_affected()
@@ -88,6 +92,7 @@ async fn apply(tx: &mut Tx, known: &mut Known, change: &ConversationChange) -> R
     }
     known.updated_at = updated_at;
     known.announced = Some(change.announced);
+    known.fingerprint = Some(change.fingerprint.clone());
     for dialog in &change.dialogs {
         on!(tx, |db| {
             sqlx::query(KEEP_DIALOG)
@@ -101,6 +106,7 @@ async fn apply(tx: &mut Tx, known: &mut Known, change: &ConversationChange) -> R
                 .rows_affected()
         });
     }
+    keep_side_dialogs(tx, id, &change.side_dialogs).await?;
     if let Some(closed_at) = closed_at {
         on!(tx, |db| {
             sqlx::query(CLOSE_DIALOGS)
@@ -115,14 +121,15 @@ async fn apply(tx: &mut Tx, known: &mut Known, change: &ConversationChange) -> R
 }
 
 async fn reload(tx: &mut Tx, known: &mut Known) -> Result<(), Error> {
-    let row: Option<(Option<String>, Option<i64>)> = on!(tx, |db| {
-        sqlx::query_as("SELECT announced, updated_at FROM conversations WHERE id = $1")
+    let row: Option<(Option<String>, Option<i64>, Option<String>)> = on!(tx, |db| {
+        sqlx::query_as("SELECT announced, updated_at, fingerprint FROM conversations WHERE id = $1")
             .bind(known.conversation_id.as_str())
             .fetch_optional(db)
             .await?
     });
-    let (told, updated_at) = row.ok_or(Error::Contended)?;
+    let (told, updated_at, fingerprint) = row.ok_or(Error::Contended)?;
     known.announced = told.as_deref().map(announced).transpose()?;
     known.updated_at = updated_at.map(time).transpose()?;
+    known.fingerprint = fingerprint;
     Ok(())
 }

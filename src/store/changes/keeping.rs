@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::{Admission, Arrival, Fate};
+use super::{Admission, Arrival, Candidate, Change, Fate};
 use crate::store::log::batch;
 use crate::store::tx::{Tx, on};
 use crate::store::{Error, UserRef};
@@ -54,7 +54,7 @@ pub(super) async fn keep(
             "account": arrival.account_id.as_str(),
             "place": arrival.place,
             "consumer": arrival.consumer_id,
-            "dialog": arrival.turn.as_ref().map(|turn| &turn.dialog_id),
+            "dialog": arrival.dialog(),
             "sequence": arrival.turn.as_ref().map(|turn| turn.sequence),
             "state": arrival.open.map(|open| if open { "open" } else { "closed" }),
             "kind": arrival.kind,
@@ -64,18 +64,62 @@ pub(super) async fn keep(
             "signed": arrival.signed,
         }));
     }
+    insert(tx, &rows, now).await
+}
+
+/// Keeps messages until their dialogs are known, each at the place of its dialog and with its conversation.
+pub(super) async fn keep_withheld(
+    tx: &mut Tx,
+    arrivals: &[Arrival],
+    withheld: &[(&Candidate<'_>, &str)],
+    admission: &mut Admission,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let mut rows = Vec::new();
+    for (candidate, conversation) in withheld {
+        let Some(dialog) = candidate.side else {
+            continue;
+        };
+        let (kind, body, parent) = match candidate.change {
+            Change::Arrived(index) => match arrivals.get(index) {
+                Some(arrival) => (arrival.kind, &*arrival.body, arrival.parent.as_ref()),
+                None => continue,
+            },
+            Change::Kept { kind, body, parent } => (kind, body, parent),
+        };
+        admission.look_again.push(dialog.to_owned());
+        rows.push(json!({
+            "account": candidate.account_id,
+            "place": dialog,
+            "dialog": dialog,
+            "sequence": candidate.turn.as_ref().map(|turn| turn.sequence),
+            "kind": kind,
+            "body": body,
+            "traceparent": parent.map(|parent| &parent.traceparent),
+            "tracestate": parent.and_then(|parent| parent.tracestate.as_ref()),
+            "withheld_of": conversation,
+        }));
+    }
+    insert(tx, &rows, now).await
+}
+
+async fn insert(tx: &mut Tx, rows: &[serde_json::Value], now: DateTime<Utc>) -> Result<(), Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
     on!(tx, |db| {
         sqlx::query(
             "INSERT INTO early_changes
                  (account_id, place, consumer_id, dialog_id, sequence, state, kind, body, traceparent, tracestate,
-                  signed, received_at)
+                  withheld_of, signed, received_at)
              SELECT value ->> 'account', value ->> 'place', value ->> 'consumer', value ->> 'dialog',
                     CAST(value ->> 'sequence' AS BIGINT), value ->> 'state',
                     value ->> 'kind', value ->> 'body', value ->> 'traceparent',
-                    value ->> 'tracestate', value ->> 'signed', $2
+                    value ->> 'tracestate', value ->> 'withheld_of',
+                    value ->> 'signed', $2
              FROM json_each($1) ORDER BY CAST(key AS BIGINT)",
         )
-        .bind(batch(rows.into_iter()))
+        .bind(batch(rows.iter()))
         .bind(now.timestamp_millis())
         .execute(db)
         .await?
@@ -99,6 +143,16 @@ pub(in crate::store) async fn forget_changes(
         )
         .bind(batch(dialogs.iter().map(|id| json!({"place": id}))))
         .bind(user.0)
+        .execute(db)
+        .await?
+        .rows_affected()
+    });
+    on!(tx, |db| {
+        sqlx::query(
+            "DELETE FROM early_changes
+             WHERE withheld_of IN (SELECT value ->> 'place' FROM json_each($1))",
+        )
+        .bind(batch(dialogs.iter().map(|id| json!({"place": id}))))
         .execute(db)
         .await?
         .rows_affected()

@@ -19,6 +19,7 @@ pub(super) struct KeptRow {
     pub(super) id: i64,
     pub(super) account_id: String,
     pub(super) place: String,
+    consumer_id: Option<String>,
     dialog_id: Option<String>,
     sequence: Option<i64>,
     state: Option<String>,
@@ -32,6 +33,12 @@ impl KeptRow {
     /// Whether it is a change of the conversation's own state.
     pub(super) fn is_of_state(&self) -> bool {
         self.state.is_some()
+    }
+
+    /// The dialog that it names beside the conversation, where it comes from somebody else than the user.
+    pub(super) fn side(&self) -> Option<&str> {
+        let dialog = self.dialog_id.as_deref();
+        dialog.filter(|_| self.consumer_id.is_none())
     }
 
     pub(super) fn turn(&self) -> Option<Turn> {
@@ -54,6 +61,8 @@ type KnownRow = (
     Option<String>,
     Option<String>,
     Option<i64>,
+    Option<String>,
+    i64,
     bool,
 );
 
@@ -61,28 +70,51 @@ type KnownRow = (
 macro_rules! columns {
     () => {
         "p.place, u.account_id, c.id, c.channel_id, c.user_ref, u.user_id, u.consumer_id, c.announced, c.updated_at,
+         c.fingerprint, d.is_private,
          (SELECT e.id FROM early_changes e WHERE e.place = p.place LIMIT 1) IS NOT NULL"
     };
 }
 
 /// Each place is looked up by itself (`OFFSET 0`), so by index whatever PostgreSQL expects of the tables.
-const IN_POSTGRES: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM unnest((SELECT $1::text[])) AS p (place)
-      CROSS JOIN LATERAL (SELECT conversation_id AS id FROM dialogs WHERE id = p.place OFFSET 0) AS d
+macro_rules! in_postgres {
+    ($dialogs:literal) => {
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM unnest((SELECT $1::text[])) AS p (place)
+      CROSS JOIN LATERAL (SELECT conversation_id AS id, ",
+            $dialogs,
+            " WHERE id = p.place OFFSET 0) AS d
       CROSS JOIN LATERAL (SELECT * FROM conversations WHERE id = d.id OFFSET 0) AS c
       CROSS JOIN LATERAL (SELECT * FROM users WHERE id = c.user_ref OFFSET 0) AS u"
-);
+        )
+    };
+}
 
-const IN_SQLITE: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM (SELECT value AS place FROM json_each($1)) AS p
-      CROSS JOIN dialogs AS d ON d.id = p.place
+macro_rules! in_sqlite {
+    ($dialogs:literal) => {
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM (SELECT value AS place FROM json_each($1)) AS p
+      CROSS JOIN (SELECT id, conversation_id, ",
+            $dialogs,
+            ") AS d ON d.id = p.place
       JOIN conversations AS c ON c.id = d.conversation_id
       JOIN users AS u ON u.id = c.user_ref"
-);
+        )
+    };
+}
+
+/// The look-up in PostgreSQL and in SQLite: among the dialogs that users write in, and among all others.
+const IN_DIALOGS: [&str; 2] = [
+    in_postgres!("CAST(0 AS BIGINT) AS is_private FROM dialogs"),
+    in_sqlite!("0 AS is_private FROM dialogs"),
+];
+const IN_SIDE_DIALOGS: [&str; 2] = [
+    in_postgres!("is_private FROM side_dialogs"),
+    in_sqlite!("is_private FROM side_dialogs"),
+];
 
 const SEE_IN_POSTGRES: &str = "INSERT INTO seen_changes (key, seen_at)
      SELECT key, $2 FROM unnest((SELECT $1::text[])) AS k (key) ORDER BY key ON CONFLICT DO NOTHING RETURNING key";
@@ -134,7 +166,7 @@ pub(super) async fn take_kept(tx: &mut Tx, places: &[String]) -> Result<Vec<Kept
     let mut rows: Vec<KeptRow> = on!(tx, |db| {
         sqlx::query_as(
             "DELETE FROM early_changes WHERE place IN (SELECT value ->> 'place' FROM json_each($1))
-             RETURNING id, account_id, place, dialog_id, sequence, state, kind, body, traceparent, tracestate",
+             RETURNING id, account_id, place, consumer_id, dialog_id, sequence, state, kind, body, traceparent, tracestate",
         )
         .bind(batch(places.iter().map(|place| json!({"place": place}))))
         .fetch_all(db)
@@ -149,6 +181,8 @@ pub(super) async fn take_kept(tx: &mut Tx, places: &[String]) -> Result<Vec<Kept
 pub(super) struct KnownPlaces {
     /// By place, the account and the conversation: a dialog is one account's.
     at: HashMap<String, (String, String)>,
+    /// Those that are dialogs among agents.
+    private: HashSet<String>,
     /// Those for which something was kept.
     pub(super) with_kept: Vec<String>,
 }
@@ -162,18 +196,14 @@ pub(super) async fn look_up(
     if places.is_empty() {
         return Ok((known, conversations));
     }
-    let places: Vec<_> = places.iter().map(|place| place.as_str()).collect();
-    let rows: Vec<KnownRow> = match &mut tx.side {
-        Side::Postgres(lent) => {
-            let rows = sqlx::query_as(IN_POSTGRES).bind(places);
-            let rows = async |db: &mut PgConnection| rows.fetch_all(db).await;
-            lent.ask(left(tx.until), rows).await?
-        }
-        Side::Sqlite(transaction) => {
-            let rows = sqlx::query_as(IN_SQLITE).bind(Json(places));
-            tx.health.note(rows.fetch_all(&mut **transaction).await)?
-        }
-    };
+    let mut places: Vec<_> = places.iter().map(|place| place.as_str()).collect();
+    let mut rows = rows_of(tx, IN_DIALOGS, &places).await?;
+    // What happens in a dialog of another kind is rare, and so is a conversation that is not known.
+    let found: HashSet<_> = rows.iter().map(|row| row.0.clone()).collect();
+    places.retain(|place| !found.contains(*place));
+    if !places.is_empty() {
+        rows.extend(rows_of(tx, IN_SIDE_DIALOGS, &places).await?);
+    }
     for row in rows {
         let (
             place,
@@ -185,6 +215,8 @@ pub(super) async fn look_up(
             consumer_id,
             told,
             updated_at,
+            fingerprint,
+            is_private,
             has_kept,
         ) = row;
         let unreadable = |what| move |_| Error::Unreadable { what };
@@ -196,15 +228,42 @@ pub(super) async fn look_up(
             consumer_id,
             announced: told.as_deref().map(announced).transpose()?,
             updated_at: updated_at.map(time).transpose()?,
+            fingerprint,
         };
         conversations.insert(id.clone(), conversation);
+        known
+            .private
+            .extend((is_private != 0).then(|| place.clone()));
         known.with_kept.extend(has_kept.then(|| place.clone()));
         known.at.insert(place, (account_id, id));
     }
     Ok((known, conversations))
 }
 
+async fn rows_of(
+    tx: &mut Tx,
+    [in_postgres, in_sqlite]: [&'static str; 2],
+    places: &[&str],
+) -> Result<Vec<KnownRow>, Error> {
+    match &mut tx.side {
+        Side::Postgres(lent) => {
+            let rows = sqlx::query_as(in_postgres).bind(places);
+            let rows = async |db: &mut PgConnection| rows.fetch_all(db).await;
+            lent.ask(left(tx.until), rows).await
+        }
+        Side::Sqlite(transaction) => {
+            let rows = sqlx::query_as(in_sqlite).bind(Json(places));
+            tx.health.note(rows.fetch_all(&mut **transaction).await)
+        }
+    }
+}
+
 impl KnownPlaces {
+    /// True if a place is a dialog among agents.
+    pub(super) fn is_private(&self, place: &str) -> bool {
+        self.private.contains(place)
+    }
+
     /// The conversation at a place; none where that is another account's.
     pub(super) fn get(&self, account: &str, place: &str) -> Option<&str> {
         let (of, id) = self.at.get(place)?;

@@ -12,6 +12,7 @@ use super::{as_text, to_the_millisecond};
 use crate::types::file::{FileId, FileType};
 use crate::types::ids::{ConversationId, UserId};
 use crate::types::message::{MessageId, Metadata, Sequence};
+use crate::types::rating::Answer;
 
 /// 10 s: what somebody is doing is of no interest any more after that.
 pub const TYPING_LIFE: TimeDelta = TimeDelta::seconds(10);
@@ -210,6 +211,28 @@ pub struct Conversation {
     pub agent: Option<Agent>,
     /// Its dialogs.
     pub dialogs: Vec<Dialog>,
+    /// The user's rating, once there is one: mostly in a `conversation.updated` after the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub csat: Option<Csat>,
+}
+
+/// The user's rating of a conversation, as the Cloud has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = EventCsat)]
+pub struct Csat {
+    /// Satisfaction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 5, nullable = false)]
+    pub score: Option<u8>,
+    /// Whether the first contact resolved the matter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub fcr: Option<Answer>,
+    /// The Cloud's word for how much was filled in, in lower case: `filled`, `partially_filled`, `skipped`, or another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "filled")]
+    pub status: Option<String>,
 }
 
 /// Whether a conversation, or a dialog of it, is open.
@@ -249,6 +272,10 @@ pub struct Dialog {
     #[serde(rename = "type")]
     #[schema(example = "main")]
     pub kind: String,
+    /// The Cloud's word for its channel in lower case: `messaging`, `cobrowse`, or another. Left out where the Cloud names none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "messaging")]
+    pub channel_type: Option<String>,
     /// Whether it is open.
     pub state: State,
 }

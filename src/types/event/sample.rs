@@ -110,7 +110,9 @@ fn conversation(state: State) -> Data {
         dialogs: vec![Dialog {
             id: id(),
             kind: "main".to_owned(),
+            channel_type: Some("messaging".to_owned()),
             state,
         }],
+        csat: None,
     })
 }

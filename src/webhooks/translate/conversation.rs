@@ -1,28 +1,49 @@
 //! The state of a conversation.
 
+use std::cmp::Ordering;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+
 use super::{Ignored, Known, Translation, role};
 use crate::types::conversation::{
-    Announced, CloseReason, Closed, ConversationChange, Dialog, DialogKind,
+    Announced, CloseReason, Closed, ConversationChange, Dialog, DialogKind, SideDialog,
 };
 use crate::types::event::data::{self, Data, Role, State};
 use crate::types::event::{Draft, EventType};
+use crate::types::rating::Answer;
 use crate::webhooks::wire::conversation::{self as wire, Conversation};
 
-/// An end is told once, however old its state is: what has ended stays so. Any other state is told unless one that is
-/// as new is known.
+/// An end is told once, however old its state is: what has ended stays so, and only a rating that is new is told after it. Any
+/// other state is told unless a newer one is known, or the latest one says the same.
 pub(super) fn translate(
     conversation: &Conversation,
     known: &Known<'_>,
 ) -> Result<Translation, Ignored> {
+    let told = told(conversation, known);
+    let fingerprint = fingerprint(&told);
+    let age = conversation.updated_at.zip(known.updated_at);
+    let age = age.map(|(this, newest)| this.cmp(&newest));
     if known.announced == Some(Announced::Closed) {
-        return Err(Ignored::Ended);
-    }
-    let is_stale = conversation
-        .updated_at
-        .zip(known.updated_at)
-        .is_some_and(|(this, newest)| this <= newest);
-    if is_stale && !conversation.ended {
-        return Err(Ignored::Stale);
+        let is_rating = conversation.ended
+            && told.csat.is_some()
+            && known.fingerprint != Some(&fingerprint)
+            && age != Some(Ordering::Less);
+        if !is_rating {
+            return Err(Ignored::Ended);
+        }
+    } else if !conversation.ended {
+        // Of two that bear one time the one that comes last holds. Without a fingerprint nobody knows whether they differ.
+        let differs = known.fingerprint.is_some_and(|known| known != fingerprint);
+        let is_stale = match age {
+            Some(Ordering::Less) => true,
+            Some(Ordering::Equal) => !differs,
+            Some(Ordering::Greater) | None => false,
+        };
+        if is_stale {
+            return Err(Ignored::Stale);
+        }
     }
 
     let made_at = conversation.updated_at.unwrap_or(known.now);
@@ -31,6 +52,7 @@ pub(super) fn translate(
         reason: conversation.close_reason.clone().map(CloseReason),
     });
     let (kind, occurred_at) = match (&closed, known.announced) {
+        (Some(_), Some(Announced::Closed)) => (EventType::ConversationUpdated, made_at),
         (Some(closed), _) => (EventType::ConversationClosed, closed.at),
         (None, None) => {
             let at = conversation.started_at.unwrap_or(made_at);
@@ -42,7 +64,7 @@ pub(super) fn translate(
         event: Draft {
             kind,
             occurred_at,
-            data: Data::Conversation(told(conversation, known)),
+            data: Data::Conversation(told),
         },
         mapping: Some(ConversationChange {
             updated_at: conversation.updated_at.max(known.updated_at),
@@ -52,7 +74,9 @@ pub(super) fn translate(
                 Announced::Opened
             },
             dialogs: dialogs(conversation, known),
+            side_dialogs: side_dialogs(conversation),
             closed,
+            fingerprint,
         }),
     })
 }
@@ -74,8 +98,16 @@ fn told(conversation: &Conversation, known: &Known<'_>) -> data::Conversation {
     let dialog = |it: &wire::Dialog| data::Dialog {
         id: it.id.to_string(),
         kind: it.kind.clone(),
+        channel_type: it.channel_type.clone(),
         state: state(it.ended),
     };
+    let csat = |it: &wire::Csat| data::Csat {
+        score: it.score,
+        fcr: it.resolved.map(Answer::from),
+        status: it.status.clone(),
+    };
+    // What agents say among themselves is nothing that a channel needs to know of.
+    let dialogs = conversation.dialogs.iter().filter(|it| !it.is_private);
     data::Conversation {
         state: state(conversation.ended),
         close_reason: conversation.close_reason.clone(),
@@ -84,8 +116,19 @@ fn told(conversation: &Conversation, known: &Known<'_>) -> data::Conversation {
         agent: agent.map(|agent| data::Agent {
             id: agent.id.clone(),
         }),
-        dialogs: conversation.dialogs.iter().map(dialog).collect(),
+        dialogs: dialogs.map(dialog).collect(),
+        csat: conversation.csat.as_ref().map(csat),
     }
+}
+
+/// What tells a state from another one of the same time: a hash of all that is told of it, and after the end of the rating alone.
+fn fingerprint(told: &data::Conversation) -> String {
+    let text = match told.state {
+        State::Open => serde_json::to_vec(told),
+        State::Closed => serde_json::to_vec(&told.csat),
+    };
+    // Neither has a map with keys that are no text, so both can be written.
+    URL_SAFE_NO_PAD.encode(Sha256::digest(text.unwrap_or_default()))
 }
 
 fn state(ended: bool) -> State {
@@ -96,11 +139,7 @@ fn state(ended: bool) -> State {
 fn dialogs(conversation: &Conversation, known: &Known<'_>) -> Vec<Dialog> {
     let made_at = conversation.updated_at.unwrap_or(known.now);
     let kept = |dialog: &wire::Dialog| {
-        let kind = match dialog.kind.as_str() {
-            "main" => DialogKind::Main,
-            "post_survey" => DialogKind::PostSurvey,
-            _ => return None,
-        };
+        let kind = kind(dialog)?;
         let ended_at = dialog.ended_at.or(conversation.ended_at);
         Some(Dialog {
             id: dialog.id.clone(),
@@ -113,4 +152,26 @@ fn dialogs(conversation: &Conversation, known: &Known<'_>) -> Vec<Dialog> {
         })
     };
     conversation.dialogs.iter().filter_map(kept).collect()
+}
+
+fn side_dialogs(conversation: &Conversation) -> Vec<SideDialog> {
+    let others = conversation
+        .dialogs
+        .iter()
+        .filter(|dialog| kind(dialog).is_none());
+    let others = others.map(|dialog| SideDialog {
+        id: dialog.id.clone(),
+        is_private: dialog.is_private,
+    });
+    others.collect()
+}
+
+/// The kind of a dialog that users write in.
+fn kind(dialog: &wire::Dialog) -> Option<DialogKind> {
+    match dialog.kind.as_str() {
+        _ if dialog.is_private => None,
+        "main" => Some(DialogKind::Main),
+        "post_survey" => Some(DialogKind::PostSurvey),
+        _ => None,
+    }
 }

@@ -59,6 +59,7 @@ fn known() -> Known<'static> {
         consumer_id: Some(CONSUMER),
         announced: None,
         updated_at: None,
+        fingerprint: None,
         file: Some(FileLink {
             id: FileId::new(Uuid::from_u128(7)),
             url: "https://bridge.example.com/file".to_owned(),

@@ -1,10 +1,12 @@
 //! Changes of a conversation: always its whole state, so that a newer one replaces an older one.
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 
 use super::message::id;
+use super::privacy::is_marked;
 use crate::types::ids::{ConversationId, DialogId};
-use crate::webhooks::members::Members;
+use crate::webhooks::members::{Members, is_graphic};
 
 /// A conversation as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,19 @@ pub struct Conversation {
     pub participants: Vec<Participant>,
     /// Its dialogs.
     pub dialogs: Vec<Dialog>,
+    /// The user's rating; it comes after the end.
+    pub csat: Option<Csat>,
+}
+
+/// The rating of a conversation. Source: vendor's schema of a conversation, `csat`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Csat {
+    /// Satisfaction, from 1 to 5.
+    pub score: Option<u8>,
+    /// True if the first contact resolved the matter.
+    pub resolved: Option<bool>,
+    /// The Cloud's word in lower case: `filled`, `partially_filled`, `skipped`, or another.
+    pub status: Option<String>,
 }
 
 /// Somebody who takes part.
@@ -50,6 +65,10 @@ pub struct Dialog {
     pub id: DialogId,
     /// The Cloud's word for its kind in lower case: `main`, `post_survey`, or another.
     pub kind: String,
+    /// The Cloud's word for its channel in lower case: `messaging`, `cobrowse`, or another.
+    pub channel_type: Option<String>,
+    /// True if it is among agents: what is said in it is not for the user.
+    pub is_private: bool,
     /// Whether it has ended.
     pub ended: bool,
     /// When it began.
@@ -94,6 +113,7 @@ impl Conversation {
             skill_id: skill_id(details),
             participants: participants(details),
             dialogs,
+            csat: details.object("csat").and_then(Csat::read),
         })
     }
 }
@@ -125,7 +145,7 @@ fn skill_id(details: Members<'_>) -> Option<String> {
 fn participants(details: Members<'_>) -> Vec<Participant> {
     let in_dialogs: Vec<_> = details
         .objects("dialogs")
-        .filter(|dialog| !dialog.word("state").is_some_and(is_close))
+        .filter(|dialog| !dialog.word("state").is_some_and(is_close) && !is_private(*dialog))
         .flat_map(|dialog| dialog.objects("participantsDetails"))
         .filter_map(Participant::read)
         .collect();
@@ -133,6 +153,9 @@ fn participants(details: Members<'_>) -> Vec<Participant> {
         .objects("participants")
         .filter_map(Participant::read)
         .collect();
+    if participants.is_empty() {
+        participants = by_role(details);
+    }
     if participants.is_empty() {
         participants.clone_from(&in_dialogs);
     }
@@ -148,6 +171,54 @@ fn participants(details: Members<'_>) -> Vec<Participant> {
         participant.suggested = offered.contains(&&participant.id);
     }
     participants
+}
+
+/// Who takes part, where it is written as ids by role. Source: vendor's messaging window API in its older form, which has
+/// `{"CONSUMER": ["…"], "ASSIGNED_AGENT": ["…"]}`.
+fn by_role(details: Members<'_>) -> Vec<Participant> {
+    let roles = ["participants", "participantsPId"].map(|name| details.object(name));
+    let roles = roles.into_iter().flatten().flat_map(|map| {
+        let names = map.entries().map(|(role, _)| role);
+        names.flat_map(move |role| map.list(role).iter().map(move |id| (role, id)))
+    });
+    let participants = roles.filter_map(|(role, id)| {
+        let id = match id {
+            Value::String(id) => id.clone(),
+            Value::Number(id) => id.to_string(),
+            other => Members::of(other)?.id("id")?,
+        };
+        let is_safe = is_graphic(&id, 128) && is_graphic(role, 64);
+        is_safe.then(|| Participant {
+            id,
+            role: Some(role.to_ascii_uppercase()),
+            suggested: false,
+        })
+    });
+    participants.collect()
+}
+
+/// True of a dialog among agents. Source: the vendor's Android SDK knows the dialog type `AGENT`.
+fn is_private(dialog: Members<'_>) -> bool {
+    let kind = dialog.word("dialogType");
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case("AGENT")) || is_marked(dialog)
+}
+
+impl Csat {
+    /// `None` where nothing was said.
+    fn read(csat: Members<'_>) -> Option<Self> {
+        let score = csat
+            .integer("csatRate")
+            .and_then(|rate| rate.try_into().ok());
+        let read = Self {
+            score: score.filter(|score| (1..=5).contains(score)),
+            resolved: csat
+                .value("csatResolutionConfirmation")
+                .and_then(Value::as_bool),
+            status: csat.word("status").map(str::to_ascii_lowercase),
+        };
+        let is_something = read.score.is_some() || read.resolved.is_some() || read.status.is_some();
+        is_something.then_some(read)
+    }
 }
 
 impl Participant {
@@ -168,9 +239,13 @@ impl Dialog {
             None if id.as_str() == conversation.as_str() => "main".to_owned(),
             None => "unknown".to_owned(),
         };
+        // Whatever stands in it, the main dialog is the one with the user.
+        let kind_is_side = kind != "main";
         Some(Self {
             id,
             kind,
+            channel_type: dialog.word("channelType").map(str::to_ascii_lowercase),
+            is_private: kind_is_side && is_private(dialog),
             ended: all_ended || dialog.word("state").is_some_and(is_close),
             created_at: dialog.time("creationTs"),
             ended_at: dialog.time("endTs"),

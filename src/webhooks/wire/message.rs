@@ -5,6 +5,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use super::privacy::{is_marked, is_summary};
 use crate::types::file::FileType;
 use crate::types::ids::{ConversationId, DialogId};
 use crate::types::message::{Metadata, Sequence};
@@ -45,7 +46,7 @@ pub struct Originator {
 pub enum Audience {
     /// Everybody in the conversation: `ALL`, or nothing at all, as in the oldest form.
     Everyone,
-    /// Agents and managers; whatever the Cloud may say instead of `ALL` is taken for that.
+    /// Agents and managers: another word than `ALL` anywhere around what was said, or a summary for agents.
     Private,
 }
 
@@ -120,7 +121,7 @@ impl Message {
             sequence: change.integer("sequence").and_then(|n| n.try_into().ok()),
             originator: Originator::read(change),
             sent_at: change.time("serverTimestamp"),
-            audience: Audience::read(change),
+            audience: Audience::read(change, event),
             metadata: change.metadata("metadata"),
             event: Event::read(event),
         };
@@ -159,7 +160,11 @@ impl Originator {
         let metadata = change.object("originatorMetadata");
         let in_metadata = || metadata.and_then(|metadata| metadata.id("id"));
         Self {
-            id: change.id("originatorId").or_else(in_metadata),
+            // Some forms of the agents' side have `originatorPId`.
+            id: change
+                .id("originatorId")
+                .or_else(|| change.id("originatorPId"))
+                .or_else(in_metadata),
             role: metadata
                 .and_then(|metadata| metadata.word("role"))
                 .map(str::to_owned),
@@ -168,11 +173,11 @@ impl Originator {
 }
 
 impl Audience {
-    fn read(change: Members<'_>) -> Self {
-        match change.value("messageAudience") {
-            None => Self::Everyone,
-            Some(Value::String(audience)) if audience == "ALL" => Self::Everyone,
-            Some(_) => Self::Private,
+    fn read(change: Members<'_>, event: Members<'_>) -> Self {
+        if is_marked(change) || is_summary(change) || is_summary(event) {
+            Self::Private
+        } else {
+            Self::Everyone
         }
     }
 }
@@ -206,9 +211,14 @@ impl Event {
     }
 }
 
+/// The numbers of messages, also those that are written as text.
 fn sequences(list: &[Value]) -> Vec<Sequence> {
     list.iter()
-        .filter_map(|item| Sequence::try_from(item.as_u64()?).ok())
+        .filter_map(|item| match item {
+            Value::String(text) => text.parse().ok(),
+            number => number.as_u64(),
+        })
+        .filter_map(|number| Sequence::try_from(number).ok())
         .collect()
 }
 

@@ -6,7 +6,7 @@ use liveperson_bridge::store::{
     Translation, Turn,
 };
 use liveperson_bridge::types::conversation::{
-    Announced, CloseReason, Closed, ConversationChange, Dialog, DialogKind, State,
+    Announced, CloseReason, Closed, ConversationChange, Dialog, DialogKind, SideDialog, State,
 };
 use liveperson_bridge::types::event::{EventId, EventType};
 use liveperson_bridge::types::file::FileId;
@@ -26,6 +26,10 @@ on_both_engines!(
     a_newer_state_is_kept_and_closes_the_conversation,
     two_replicas_that_change_a_conversation_see_each_others_change,
     a_survey_that_names_only_its_dialog_is_matched_once_the_dialog_is_known,
+    a_message_waits_for_its_dialog_and_one_among_agents_goes_nowhere,
+    what_a_dialog_is_may_be_told_in_the_same_batch,
+    a_dialog_that_is_never_told_of_holds_nothing_back_for_ever,
+    nothing_that_waits_for_its_dialog_is_kept_of_an_erased_user,
     a_file_gets_one_id,
     a_conversation_whose_opening_was_not_answered_is_found_by_its_consumer,
     kept_changes_that_can_be_matched_are_found,
@@ -117,7 +121,7 @@ impl Translate for Scripted {
             parent: None,
             deliver_until: None,
         };
-        // "state 7 open", "state 7 closed", "survey 7 dialog-id"
+        // "state 7 open", "state 7 closed", "survey 7 dialog-id", "private 7 dialog-id", "other 7 dialog-id"
         let mut words = body.split(' ');
         let change = match (words.next(), words.next(), words.next()) {
             (Some("state"), Some(updated_at), Some(state)) => {
@@ -138,6 +142,8 @@ impl Translate for Scripted {
                         reason: Some(CloseReason("agent".to_owned())),
                     }),
                     dialogs: Vec::new(),
+                    side_dialogs: Vec::new(),
+                    fingerprint: body.to_owned(),
                 })
             }
             (Some("survey"), Some(updated_at), Some(dialog)) => Some(ConversationChange {
@@ -150,7 +156,22 @@ impl Translate for Scripted {
                     opened_at: at(5),
                     closed_at: None,
                 }],
+                side_dialogs: Vec::new(),
+                fingerprint: body.to_owned(),
             }),
+            (Some(kind @ ("private" | "other")), Some(updated_at), Some(dialog)) => {
+                Some(ConversationChange {
+                    updated_at: Some(at(updated_at.parse().unwrap())),
+                    announced: Announced::Opened,
+                    closed: None,
+                    dialogs: Vec::new(),
+                    side_dialogs: vec![SideDialog {
+                        id: dialog.parse().unwrap(),
+                        is_private: kind == "private",
+                    }],
+                    fingerprint: body.to_owned(),
+                })
+            }
             _ => None,
         };
         Translation {
@@ -203,9 +224,10 @@ fn arrival(place: &str, key: Option<&str>, body: &str) -> Arrival {
         key: key.map(str::to_owned),
         place: place.to_owned(),
         consumer_id: None,
+        side: None,
         turn: None,
         open: match body.split(' ').next() {
-            Some("state" | "survey") => Some(!body.ends_with("closed")),
+            Some("state" | "survey" | "private" | "other") => Some(!body.ends_with("closed")),
             _ => None,
         },
         kind: "message",
@@ -284,20 +306,20 @@ async fn what_has_overtaken_others_of_its_dialog_is_told_in_turn(engine: Engine)
     };
 
     // Kept, and told once the conversation is known.
-    assert_eq!(told_by(&[turn("main", 1), turn("main", 0)]).await, "");
+    assert_eq!(told_by(&[turn("c1", 1), turn("c1", 0)]).await, "");
     open(&store, user, "c1", 1).await;
     let batch = [
-        turn("main", 4),
+        turn("c1", 4),
         turn("survey", 1),
         arrival("c1", None, "typing"),
-        turn("main", 2),
+        turn("c1", 2),
         turn("survey", 0),
-        turn("main", 3),
+        turn("c1", 3),
     ];
 
     assert_eq!(
         told_by(&batch).await,
-        "main-0 main-1 main-2 survey-0 typing main-3 survey-1 main-4"
+        "c1-0 c1-1 c1-2 survey-0 typing c1-3 survey-1 c1-4"
     );
 }
 
@@ -400,6 +422,170 @@ async fn a_survey_that_names_only_its_dialog_is_matched_once_the_dialog_is_known
     admit(&store, &[], &["d1"]).await;
 
     assert_eq!(told(&store).await, ["ada: survey 5 d1", "ada: question"]);
+}
+
+/// A message of an agent in a dialog beside the main one.
+fn aside(dialog: &str, sequence: u64, body: &str) -> Arrival {
+    Arrival {
+        side: Some(dialog.to_owned()),
+        turn: Some(Turn {
+            dialog_id: dialog.to_owned(),
+            sequence,
+        }),
+        ..arrival("c1", Some(&format!("{dialog} {sequence}")), body)
+    }
+}
+
+async fn a_message_waits_for_its_dialog_and_one_among_agents_goes_nowhere(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = store_with_conversation(&database).await;
+    let mut early = aside("d-private", 0, "secret");
+    early.place = "c2".to_owned();
+
+    // One comes before its conversation, the others before their dialogs; what the user says waits for nothing.
+    assert_eq!(admit(&store, &[early], &[]).await.fates, [Fate::Early]);
+    let first = [
+        aside("d-private", 1, "secret too"),
+        aside("d-survey", 0, "question"),
+        aside("d-other", 0, "look here"),
+        Arrival {
+            side: None,
+            ..aside("d-survey", 1, "answer")
+        },
+        arrival("c1", Some("main"), "main"),
+    ];
+    let admission = admit(&store, &first, &[]).await;
+    assert_eq!(admission.fates[..3], [Fate::Withheld; 3]);
+    assert_eq!(admission.fates[3..], [Fate::Taken(1); 2]);
+    assert_eq!(admission.look_again, ["d-private", "d-survey", "d-other"]);
+    let mut expected = vec!["ada: answer", "ada: main"];
+    assert_eq!(told(&store).await, expected);
+
+    for (n, (state, dialog)) in [
+        ("private", "d-private"),
+        ("survey", "d-survey"),
+        ("other", "d-other"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let body = format!("{state} {n} {dialog}");
+        let announced = admit(&store, &[arrival("c1", Some(&body), &body)], &[]).await;
+        assert_eq!(announced.look_again, [dialog]);
+        let from = store.matchable_places(at(0), at(99), 9).await.unwrap();
+        assert_eq!(from, [dialog]);
+        assert_eq!(admit(&store, &[], &[dialog]).await.matched, 1);
+    }
+    expected.extend([
+        "ada: private 0 d-private",
+        "ada: survey 1 d-survey",
+        "ada: question",
+    ]);
+    expected.extend(["ada: other 2 d-other", "ada: look here"]);
+    assert_eq!(told(&store).await, expected);
+
+    // Now that they are known, nothing waits. The oldest form names the dialog alone.
+    let mut old_form = arrival("d-private", Some("old"), "secret");
+    old_form.turn = aside("d-private", 3, "").turn;
+    let known = [
+        aside("d-private", 2, "secret still"),
+        old_form,
+        aside("d-survey", 2, "second"),
+        aside("d-other", 1, "and here"),
+    ];
+    let fates = admit(&store, &known, &[]).await.fates;
+    assert_eq!(
+        fates,
+        [
+            Fate::Taken(0),
+            Fate::Taken(0),
+            Fate::Taken(1),
+            Fate::Taken(1)
+        ]
+    );
+    expected.extend(["ada: second", "ada: and here"]);
+    assert_eq!(told(&store).await, expected);
+
+    // What had overtaken its conversation still waits for the dialog, which is one of another conversation.
+    let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
+    store
+        .close_conversation(&"c1".parse().unwrap(), at(5), None)
+        .await
+        .unwrap();
+    assert!(open(&store, user, "c2", 6).await);
+    admit(&store, &[], &["c2"]).await;
+    assert_eq!(told(&store).await, expected);
+}
+
+async fn what_a_dialog_is_may_be_told_in_the_same_batch(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = store_with_conversation(&database).await;
+    let state = |body: &str| arrival("c1", Some(body), body);
+
+    let batch = [
+        aside("d1", 0, "too early"),
+        state("other 1 d1"),
+        aside("d1", 1, "in time"),
+        state("private 2 d2"),
+        aside("d2", 0, "secret"),
+    ];
+    let admission = admit(&store, &batch, &[]).await;
+    let again: Vec<_> = admission.look_again.iter().map(String::as_str).collect();
+    admit(&store, &[], &again).await;
+
+    let fates = admission.fates;
+    assert_eq!(fates[..3], [Fate::Withheld, Fate::Taken(1), Fate::Taken(1)]);
+    assert_eq!(fates[3..], [Fate::Taken(1), Fate::Taken(0)]);
+    let mut told = told(&store).await;
+    told.sort();
+    let expected = ["in time", "other 1 d1", "private 2 d2", "too early"];
+    assert_eq!(told, expected.map(|body| format!("ada: {body}")));
+}
+
+async fn a_dialog_that_is_never_told_of_holds_nothing_back_for_ever(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = store_with_conversation(&database).await;
+    // Admitted at 10.
+    admit(&store, &[aside("d1", 0, "lost state")], &[]).await;
+    admit(&store, &[arrival("elsewhere", Some("x"), "foreign")], &[]).await;
+
+    assert!(store.release_withheld(at(10)).await.unwrap().is_empty());
+    let released = store.release_withheld(at(11)).await.unwrap();
+    assert_eq!(released, ["d1"]);
+    assert_eq!(admit(&store, &[], &["d1"]).await.matched, 1);
+    assert_eq!(told(&store).await, ["ada: lost state"]);
+
+    // It is told of after all.
+    let state = arrival("c1", Some("s"), "private 1 d1");
+    admit(&store, &[state, aside("d1", 1, "secret")], &[]).await;
+    let later = [
+        arrival("c1", Some("t"), "other 2 d1"),
+        aside("d1", 2, "secret"),
+    ];
+    assert_eq!(
+        admit(&store, &later, &[]).await.fates,
+        [Fate::Taken(1), Fate::Taken(0)]
+    );
+    let expected = ["lost state", "private 1 d1", "other 2 d1"];
+    assert_eq!(
+        told(&store).await,
+        expected.map(|body| format!("ada: {body}"))
+    );
+}
+
+async fn nothing_that_waits_for_its_dialog_is_kept_of_an_erased_user(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = store_with_conversation(&database).await;
+    let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
+    let state = arrival("c1", Some("s"), "other 1 d-known");
+    admit(&store, &[state, aside("d1", 0, "marker")], &[]).await;
+    assert!(database.dump().await.contains("marker"));
+
+    store.delete_user(user, at(11), &erasure()).await.unwrap();
+
+    assert!(!database.dump().await.contains("marker"));
+    let late = [arrival("d-known", Some("late"), "marker")];
+    assert_eq!(admit(&store, &late, &[]).await.fates, [Fate::Erased]);
 }
 
 async fn a_file_gets_one_id(engine: Engine) {

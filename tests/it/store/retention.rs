@@ -32,6 +32,7 @@ fn arrival(place: &str, key: Option<&str>) -> Arrival {
         key: key.map(str::to_owned),
         place: place.to_owned(),
         consumer_id: None,
+        side: None,
         turn: None,
         open: None,
         kind: "ms.MessagingEventNotification",

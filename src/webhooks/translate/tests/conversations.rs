@@ -268,3 +268,172 @@ fn a_time_that_cannot_be_is_taken_for_now() {
         assert_eq!(mapping.dialogs[0].opened_at, known().now, "{ts}");
     }
 }
+
+/// What is known after a state was taken.
+fn after(details: &Value, known: &Known<'_>) -> (Announced, Option<DateTime<Utc>>, String) {
+    let taken = translate(&change_of(details), known).unwrap();
+    let mapping = taken.mapping.unwrap();
+    (mapping.announced, mapping.updated_at, mapping.fingerprint)
+}
+
+#[test]
+fn of_two_states_of_one_time_the_second_counts_if_it_differs() {
+    let state = |skill: &str, stage: &str, ts: i64| json!({"stage": stage, "skillId": skill, "metaDataLastUpdateTs": ts});
+    let (announced, updated_at, fingerprint) = after(&state("1", "OPEN", 7), &known());
+    let known = Known {
+        announced: Some(announced),
+        updated_at,
+        fingerprint: Some(&fingerprint),
+        ..known()
+    };
+    let told = |details: Value| {
+        let seen = seen(&change_of(&details), &known);
+        seen.get("type").unwrap_or(&seen["ignored"]).clone()
+    };
+
+    assert_eq!(told(state("1", "OPEN", 7)), "stale");
+    assert_eq!(told(state("2", "OPEN", 7)), "conversation.updated");
+    assert_eq!(told(state("2", "OPEN", 6)), "stale");
+    assert_eq!(told(state("1", "OPEN", 8)), "conversation.updated");
+    assert_eq!(told(state("1", "CLOSE", 7)), "conversation.closed");
+    // Of a version that kept no fingerprint.
+    let unmarked = Known {
+        fingerprint: None,
+        ..known.clone()
+    };
+    let seen = seen(&change_of(&state("2", "OPEN", 7)), &unmarked);
+    assert_eq!(seen["ignored"], "stale");
+}
+
+#[test]
+fn a_rating_after_the_end_is_told_once() {
+    let csat = json!({"csatRate": 5, "csatResolutionConfirmation": true, "status": "FILLED"});
+    let closed =
+        |csat: Value, ts: i64| json!({"stage": "CLOSE", "csat": csat, "metaDataLastUpdateTs": ts});
+    let (announced, updated_at, fingerprint) = after(&closed(json!(null), 7), &known());
+    let ended = Known {
+        announced: Some(announced),
+        updated_at,
+        fingerprint: Some(&fingerprint),
+        ..known()
+    };
+
+    let rated = seen(&change_of(&closed(csat.clone(), 9)), &ended);
+    assert_eq!(rated["type"], "conversation.updated");
+    assert_eq!(rated["data"]["state"], "closed");
+    let told = json!({"score": 5, "fcr": "yes", "status": "filled"});
+    assert_eq!(rated["data"]["csat"], told);
+    for (details, why) in [
+        (closed(json!(null), 9), "ended"),
+        (closed(csat.clone(), 6), "ended"),
+        (
+            json!({"stage": "OPEN", "csat": csat, "metaDataLastUpdateTs": 9}),
+            "ended",
+        ),
+    ] {
+        assert_eq!(
+            seen(&change_of(&details), &ended)["ignored"],
+            why,
+            "{details}"
+        );
+    }
+
+    let (announced, updated_at, fingerprint) = after(&closed(csat.clone(), 9), &ended);
+    let rated = Known {
+        announced: Some(announced),
+        updated_at,
+        fingerprint: Some(&fingerprint),
+        ..known()
+    };
+    let mut again = closed(csat.clone(), 10);
+    again["participants"] = json!([{"id": AGENT, "role": "MANAGER"}]);
+    assert_eq!(seen(&change_of(&again), &rated)["ignored"], "ended");
+    let other = closed(json!({"csatRate": "1"}), 10);
+    assert_eq!(
+        seen(&change_of(&other), &rated)["data"]["csat"],
+        json!({"score": 1})
+    );
+}
+
+#[test]
+fn a_rating_is_what_can_be_read_of_it() {
+    for (csat, told) in [
+        (
+            json!({"csatRate": 0, "status": "SKIPPED"}),
+            json!({"status": "skipped"}),
+        ),
+        (
+            json!({"csatRate": 6, "csatResolutionConfirmation": false}),
+            json!({"fcr": "no"}),
+        ),
+        (json!({"csatRate": null, "status": null}), json!(null)),
+        (json!("5"), json!(null)),
+    ] {
+        let details = json!({"stage": "CLOSE", "csat": csat});
+        let seen = seen(&change_of(&details), &known());
+        assert_eq!(seen["data"]["csat"], told, "{csat}");
+    }
+}
+
+#[test]
+fn participants_may_be_written_by_role() {
+    for name in ["participants", "participantsPId"] {
+        let by_role = json!({"CONSUMER": [CONSUMER], "assigned_agent": [{"id": AGENT}], "MANAGER": 7, "READER": [null, "not an id"]});
+        let mut details = json!({"stage": "OPEN"});
+        details[name] = by_role;
+
+        let change = change_of(&details);
+        let seen = seen(&change, &known());
+
+        assert_eq!(change.consumer_id(), Some(CONSUMER));
+        assert_eq!(seen["data"]["agent"], json!({"id": AGENT}), "{seen}");
+        let participants = seen["data"]["participants"].as_array().unwrap();
+        let mut roles: Vec<_> = participants
+            .iter()
+            .map(|it| it["role"].as_str().unwrap())
+            .collect();
+        roles.sort_unstable();
+        assert_eq!(roles, ["agent", "consumer", "manager"]);
+    }
+}
+
+#[test]
+fn a_dialog_among_agents_is_nothing_for_the_channel() {
+    let person = |id: &str, role: &str| json!({"id": id, "role": role});
+    let dialog = |id: &str, kind: &str, channel: &str, who: Value| json!({"dialogId": id, "dialogType": kind, "channelType": channel, "state": "OPEN", "participantsDetails": [who]});
+    let mut marked = dialog("d3", "OTHER", "MESSAGING", person("expert", "AGENT"));
+    marked["audience"] = json!("AGENTS_AND_MANAGERS");
+    let details = json!({"stage": "OPEN", "dialogs": [
+        dialog(CONVERSATION, "MAIN", "MESSAGING", person(AGENT, "ASSIGNED_AGENT")),
+        dialog("d1", "OTHER", "COBROWSE", person(CONSUMER, "CONSUMER")),
+        dialog("d2", "Agent", "MESSAGING", person("colleague", "AGENT")),
+        marked,
+    ]});
+
+    let data = seen(&change_of(&details), &known())["data"].clone();
+    let mapping = translate(&change_of(&details), &known())
+        .unwrap()
+        .mapping
+        .unwrap();
+
+    assert_eq!(
+        data["dialogs"],
+        json!([
+            {"id": CONVERSATION, "type": "main", "channel_type": "messaging", "state": "open"},
+            {"id": "d1", "type": "other", "channel_type": "cobrowse", "state": "open"},
+        ])
+    );
+    assert_eq!(
+        data["participants"],
+        json!([sender(AGENT, "agent"), sender(CONSUMER, "consumer")])
+    );
+    assert_eq!(mapping.dialogs.len(), 1);
+    let side = mapping
+        .side_dialogs
+        .iter()
+        .map(|it| (it.id.as_str(), it.is_private));
+    assert_eq!(
+        side.collect::<Vec<_>>(),
+        [("d1", false), ("d2", true), ("d3", true)]
+    );
+}

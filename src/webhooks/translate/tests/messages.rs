@@ -78,10 +78,70 @@ fn one_who_has_no_name_is_not_taken_for_a_user_who_has_none_either() {
 }
 
 #[test]
+fn a_sender_is_known_by_whatever_names_it() {
+    for (names, role) in [
+        (
+            json!({"originatorId": null, "originatorPId": CONSUMER}),
+            "consumer",
+        ),
+        (
+            json!({"originatorId": CONSUMER, "originatorMetadata": null}),
+            "consumer",
+        ),
+        (
+            json!({"originatorId": null, "originatorPId": AGENT, "originatorMetadata": null}),
+            "agent",
+        ),
+        (
+            json!({"originatorId": AGENT, "originatorMetadata": {"role": "MANAGER"}}),
+            "manager",
+        ),
+    ] {
+        let seen = seen(&message(&names), &known());
+        assert_eq!(seen["data"]["sender"]["role"], role, "{names}");
+        let id = if role == "consumer" { CONSUMER } else { AGENT };
+        assert_eq!(seen["data"]["sender"]["id"], id, "{names}");
+    }
+}
+
+#[test]
+fn the_numbers_of_a_receipt_may_be_text() {
+    let event = json!({"type": "AcceptStatusEvent", "status": "READ", "sequenceList": ["0", 1, "2", "x", "-1", 1.5, null]});
+
+    let seen = seen(&message(&json!({"event": event})), &known());
+
+    assert_eq!(seen["type"], "receipt.changed");
+    assert_eq!(seen["data"]["sequences"], json!([0, 1, 2]));
+}
+
+#[test]
+fn a_summary_for_agents_is_not_told() {
+    let summary = json!([{"type": "ExternalId", "id": "1"}, {"type": "ConversationSummary"}]);
+    let event = json!({"type": "ContentEvent", "contentType": "text/plain", "message": "Ada wants", "metadata": summary});
+    for change in [
+        json!({"metadata": summary, "originatorMetadata": {"id": "c", "role": "CONTROLLER"}}),
+        json!({"metadata": {"type": "conversationsummary"}}),
+        json!({"event": event}),
+    ] {
+        let seen = seen(&message(&change), &known());
+        assert_eq!(seen["ignored"], "private", "{change}");
+    }
+    // What a brand writes is no mark.
+    let content = json!({"type": "text", "text": "hi", "audience": "everyone"});
+    let event = json!({"type": "RichContentEvent", "content": content});
+    let metadata = json!([{"type": "Campaign", "audience": "new customers"}]);
+    let seen = seen(
+        &message(&json!({"event": event, "metadata": metadata, "messageAudience": "all"})),
+        &known(),
+    );
+    assert_eq!(seen["type"], "message.created");
+}
+
+#[test]
 fn what_is_not_for_everybody_is_never_told() {
     for audience in [
         json!("AGENTS_AND_MANAGERS"),
-        json!("all"),
+        json!("everyone"),
         json!(" ALL"),
         json!(""),
         json!(0),

@@ -1,0 +1,147 @@
+//! Messages in dialogs that are not known: withheld until the Cloud says what the dialog is.
+//!
+//! A conversation may have dialogs among agents, of which nothing may reach the user. What a dialog is, the Cloud tells with the
+//! state of its conversation, and a message may overtake that. So a message in an unknown dialog waits, and goes to the user
+//! once its dialog is known as one that is not private. One whose dialog is never told of is let go after a while: no message is
+//! lost because a state was.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+
+use super::Candidate;
+use crate::store::log::batch;
+use crate::store::tx::{Tx, on};
+use crate::store::{Error, Store, run};
+use crate::types::conversation::SideDialog;
+
+/// Keeps dialog $1 of conversation $2, which users do not write in; $3 says whether it is private. Once private it stays so.
+pub(super) const KEEP_SIDE_DIALOG: &str =
+    "INSERT INTO side_dialogs (id, conversation_id, is_private)
+     SELECT $1, id, $3 FROM conversations WHERE id = $2
+     ON CONFLICT (id) DO UPDATE SET is_private = 1
+     WHERE side_dialogs.conversation_id = excluded.conversation_id
+       AND excluded.is_private = 1 AND side_dialogs.is_private = 0";
+
+/// Places that one look takes on.
+const PLACES: i64 = 500;
+
+/// What is known of dialogs beside the main ones.
+#[derive(Debug, Default)]
+pub(super) struct Dialogs(HashMap<String, bool>);
+
+/// What may be done with what happens in a dialog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// The user may know of it.
+    Open,
+    /// Nothing of it is for the user.
+    Private,
+    /// Nobody knows yet.
+    Unknown,
+}
+
+impl Dialogs {
+    /// Looks up the dialogs that are named beside a conversation.
+    pub(super) async fn look_up(tx: &mut Tx, candidates: &[Candidate<'_>]) -> Result<Self, Error> {
+        let named: Vec<_> = candidates.iter().filter_map(|it| it.side).collect();
+        if named.is_empty() {
+            return Ok(Self::default());
+        }
+        let rows: Vec<(String, i64)> = on!(tx, |db| {
+            sqlx::query_as(
+                "SELECT id, CAST(0 AS BIGINT) FROM dialogs
+                 WHERE id IN (SELECT value ->> 'id' FROM json_each($1))
+                 UNION ALL
+                 SELECT id, is_private FROM side_dialogs
+                 WHERE id IN (SELECT value ->> 'id' FROM json_each($1))",
+            )
+            .bind(batch(named.iter().map(|id| json!({"id": id}))))
+            .fetch_all(db)
+            .await?
+        });
+        let mut dialogs = Self::default();
+        for (id, is_private) in rows {
+            dialogs.note(&id, is_private != 0);
+        }
+        Ok(dialogs)
+    }
+
+    /// Takes in what a state of a conversation tells.
+    pub(super) fn note(&mut self, id: &str, is_private: bool) {
+        let known = self.0.entry(id.to_owned()).or_default();
+        *known |= is_private;
+    }
+
+    /// What may be done with a change of a conversation.
+    pub(super) fn standing(&self, candidate: &Candidate<'_>, conversation: &str) -> Standing {
+        match candidate.side.filter(|dialog| *dialog != conversation) {
+            None => Standing::Open,
+            Some(dialog) => match self.0.get(dialog) {
+                Some(false) => Standing::Open,
+                Some(true) => Standing::Private,
+                None => Standing::Unknown,
+            },
+        }
+    }
+}
+
+/// Keeps the dialogs of a conversation that users do not write in.
+pub(super) async fn keep_side_dialogs(
+    tx: &mut Tx,
+    conversation: &str,
+    dialogs: &[SideDialog],
+) -> Result<(), Error> {
+    for dialog in dialogs {
+        on!(tx, |db| {
+            sqlx::query(KEEP_SIDE_DIALOG)
+                .bind(dialog.id.as_str())
+                .bind(conversation)
+                .bind(i64::from(dialog.is_private))
+                .execute(db)
+                .await?
+                .rows_affected()
+        });
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Takes dialogs for ordinary ones that nobody told of, though a message in them was withheld before a moment; returns them.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn release_withheld(&self, before: DateTime<Utc>) -> Result<Vec<String>, Error> {
+        let waiting: Vec<(String,)> = run!(self, readers, |db| {
+            sqlx::query_as(
+                "SELECT DISTINCT place FROM early_changes
+                 WHERE withheld_of IS NOT NULL AND received_at < $1 LIMIT $2",
+            )
+            .bind(before.timestamp_millis())
+            .bind(PLACES)
+            .fetch_all(db)
+            .await?
+        });
+        if waiting.is_empty() {
+            return Ok(Vec::new());
+        }
+        let places = batch(waiting.iter().map(|(place,)| json!({"place": place})));
+        run!(self, writer, |db| {
+            sqlx::query(
+                "INSERT INTO side_dialogs (id, conversation_id, is_private)
+                 SELECT DISTINCT e.place, c.id, 0
+                 FROM early_changes e JOIN conversations c ON c.id = e.withheld_of
+                 WHERE e.place IN (SELECT value ->> 'place' FROM json_each($1))
+                 ORDER BY 1
+                 ON CONFLICT DO NOTHING",
+            )
+            .bind(places)
+            .execute(db)
+            .await?
+            .rows_affected()
+        });
+        Ok(waiting.into_iter().map(|(place,)| place).collect())
+    }
+}
