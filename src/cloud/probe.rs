@@ -98,14 +98,17 @@ fn claims(token: &[u8]) -> Map<String, Value> {
 
 impl RawAnswer {
     fn read(operation: &'static str, answer: &Answer) -> Self {
-        let json: Option<Value> = serde_json::from_slice(&answer.body).ok();
+        // Some proxies and frameworks write a byte order mark.
+        let body = answer.body.strip_prefix(b"\xef\xbb\xbf");
+        let body = body.unwrap_or(&answer.body);
+        let json: Option<Value> = serde_json::from_slice(body).ok();
         let media_type = answer.headers.get(CONTENT_TYPE);
         let media_type = media_type.and_then(|value| value.to_str().ok());
         let is_html = media_type.is_some_and(|it| it.contains("html"))
-            || answer.body.trim_ascii_start().starts_with(b"<");
+            || body.trim_ascii_start().starts_with(b"<");
         let form = match &json {
             Some(_) => "json",
-            None if answer.body.is_empty() => "empty",
+            None if body.is_empty() => "empty",
             None if is_html => "html",
             None => "text",
         };
@@ -212,6 +215,7 @@ mod tests {
             ("  <html>", "html", None),
             ("no", "text", None),
             (r#"{"code":"OK","body":"done"}"#, "json", Some("done")),
+            ("\u{feff}{\"message\":\"marked\"}", "json", Some("marked")),
             (r#"{"message":"later"}"#, "json", Some("later")),
         ] {
             let answer = read(body);

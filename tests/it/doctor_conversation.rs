@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use crate::support::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud};
+use crate::support::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud, agent_text};
 use crate::support::configuration::{SEALING_KEY, bridge_toml};
 use crate::support::database::{Database, Engine};
 use crate::support::patience::PATIENCE;
@@ -653,6 +653,51 @@ async fn notifications_that_are_refused_are_told() {
     );
     let refused = &fact(&report, "echo")["refused"];
     assert_eq!(*refused, json!(["signature_wrong"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_echo_that_says_otherwise_is_told() {
+    for (is_same_text, sequence, expected) in [
+        (false, 0, "FAILED echo text"),
+        (true, 7, "FAILED echo sequence"),
+    ] {
+        let setting = Setting::new(Engine::Sqlite).await;
+        let sandbox = &setting.cloud.sandbox;
+        sandbox.disturb(Disturbance {
+            only: Some(Kind::Content),
+            ..Disturbance::next(Trouble::Drop)
+        });
+        let (_folder, mut command) = configured("doctor", &setting.toml);
+        command.args(["--conversation", "--echo-wait", "60"]);
+
+        let mut process = Process::start(command);
+        // Once it has sent everything; it waits for the first text alone.
+        process.output_line(": receipt: ").await;
+        let conversation = setting.cloud.only_conversation();
+        let dialog = &conversation.dialogs[0];
+        let text = if is_same_text {
+            dialog.events[0].event["message"].as_str().unwrap()
+        } else {
+            "Nobody has sent this"
+        };
+        let mut echo = agent_text(&conversation.id, sequence, text);
+        let change = &mut echo["body"]["changes"][0];
+        let consumer = &conversation.consumer.lp_consumer_id;
+        change["originatorId"] = json!(consumer);
+        change["originatorMetadata"] = json!({"id": consumer, "role": "CONSUMER"});
+        change["serverTimestamp"] = json!(dialog.events[0].at.timestamp_millis());
+        assert!(sandbox.notify_raw(ACCOUNT, echo.to_string()));
+        let status = process.wait().await;
+
+        let ended = Ended {
+            code: status.code().unwrap(),
+            output: process.output(),
+            errors: process.log(),
+        };
+        assert_eq!(not_ok(&ended), [expected], "{}", ended.output);
+        assert_eq!(ended.code, 1);
+        setting.assert_nothing_is_open(expected);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

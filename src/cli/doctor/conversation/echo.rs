@@ -53,9 +53,12 @@ impl Walk<'_> {
             let until = last + self.wait();
             let look = |arrived: &[Arrived]| {
                 let echoes = echoes(arrived, opened);
-                let has = |text| find_text(&echoes, text, None).is_some();
-                let is_whole = (sent.text.is_none() || has(TEXT))
-                    && (sent.tagged_text.is_none() || has(TAGGED_TEXT))
+                // By its sequence too: it may be altered beyond recognition.
+                let has = |sent: Option<Message>, text| {
+                    sent.is_none_or(|it| find_text(&echoes, text, it.sequence).is_some())
+                };
+                let is_whole = has(sent.text, TEXT)
+                    && has(sent.tagged_text, TAGGED_TEXT)
                     && sent
                         .file
                         .as_ref()
@@ -77,7 +80,7 @@ impl Walk<'_> {
         let echoes = echoes(&arrived, opened);
         let mut is_heard = false;
         if let Some(message) = sent.text {
-            let echo = find_text(&echoes, TEXT, Some(message.sequence));
+            let echo = find_text(&echoes, TEXT, message.sequence);
             is_heard = echo.is_some();
             if let Some(echo) = echo {
                 self.tell_of_echo(echo, message)?;
@@ -91,7 +94,7 @@ impl Walk<'_> {
         }
         // What is not heard at all was told once.
         if let Some(message) = sent.tagged_text {
-            let echo = find_text(&echoes, TAGGED_TEXT, Some(message.sequence));
+            let echo = find_text(&echoes, TAGGED_TEXT, message.sequence);
             if is_heard || echo.is_some() {
                 self.tell_of_metadata(echo)?;
             }
@@ -289,14 +292,12 @@ fn text(echo: &Echo) -> Option<&str> {
 }
 
 /// Finds the echo of a text: word for word, else with its sequence, else altered.
-fn find_text<'a>(echoes: &'a [Echo], sent: &str, sequence: Option<Sequence>) -> Option<&'a Echo> {
+fn find_text<'a>(echoes: &'a [Echo], sent: &str, sequence: Sequence) -> Option<&'a Echo> {
     let sketch = Sketch::of(sent);
     let texts = || echoes.iter().filter_map(|echo| Some((echo, text(echo)?)));
     let found = texts()
         .find(|(_, text)| *text == sent)
-        .or_else(|| {
-            texts().find(|(echo, _)| sequence.is_some() && echo.message.sequence == sequence)
-        })
+        .or_else(|| texts().find(|(echo, _)| echo.message.sequence == Some(sequence)))
         .or_else(|| texts().find(|(_, text)| Sketch::of(text).may_be_altered_from(&sketch)));
     found.map(|(echo, _)| echo)
 }
