@@ -22,7 +22,7 @@ pub use delivery::Delivery;
 pub use subscription::{Algorithm, Retry, Webhook, read_endpoint};
 pub use trouble::{Disturbance, Trouble};
 
-use super::notification::Notification;
+use super::notification::{Notification, Writing};
 use delivery::Deliveries;
 use queue::{Hold, Next, Parcel, Queue};
 use trouble::Troubles;
@@ -103,6 +103,29 @@ impl Hooks {
                 }
                 Some(Trouble::SlowClock) => {
                     queue.push(notification.earlier(altered::SLOW_BY), now);
+                }
+                Some(Trouble::Old) => queue.push(notification.earlier(altered::OLD_BY), now),
+                Some(Trouble::Empty) => {
+                    queue.push(notification.emptied(), now);
+                    queue.push(notification, now);
+                }
+                Some(Trouble::ByteOrderMark) => {
+                    queue.push(notification.written(Writing::ByteOrderMark), now);
+                }
+                Some(Trouble::Untyped) => {
+                    queue.push(notification.written(Writing::Untyped), now);
+                }
+                Some(Trouble::AudienceInEvent) => {
+                    queue.push(notification.with_audience_in_event(), now);
+                }
+                Some(Trouble::NumbersAsText) => {
+                    queue.push(notification.with_numbers_as_text(), now);
+                }
+                Some(Trouble::TwoStates) => {
+                    if let Some(other) = notification.other_state() {
+                        queue.push(other, now);
+                    }
+                    queue.push(notification, now);
                 }
             }
             if struck.is_some_and(|struck| struck.trouble == Trouble::Batch && struck.last) {

@@ -46,6 +46,17 @@ pub(super) struct Notification {
     /// Whether a disturbance struck it.
     pub(super) struck: bool,
     pub(super) content: Content,
+    pub(super) writing: Writing,
+}
+
+/// The form in which the body of a notification is written.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Writing {
+    Usual,
+    /// Without `type` and `kind`.
+    Untyped,
+    /// With a byte order mark before it.
+    ByteOrderMark,
 }
 
 #[derive(Debug, Clone)]
@@ -128,6 +139,7 @@ impl Notification {
             by: None,
             struck: false,
             content: Content::Changes(vec![change]),
+            writing: Writing::Usual,
         }
     }
 
@@ -156,15 +168,74 @@ impl Notification {
         self
     }
 
-    /// With an earlier time of each message.
+    /// With an earlier time of each message or state.
     pub(super) fn earlier(mut self, by: TimeDelta) -> Self {
+        let times = [
+            "/serverTimestamp",
+            "/result/conversationDetails/metaDataLastUpdateTs",
+        ];
         self.for_each_change(|change| {
-            let time = change.get_mut("serverTimestamp");
-            if let Some((time, at)) = time.and_then(|time| Some((time.as_i64()?, time))) {
-                *at = (time - by.num_milliseconds()).into();
+            for path in times {
+                let time = change.pointer_mut(path);
+                if let Some((time, at)) = time.and_then(|time| Some((time.as_i64()?, time))) {
+                    *at = (time - by.num_milliseconds()).into();
+                }
             }
         });
         self
+    }
+
+    /// With a body that holds nothing.
+    pub(super) fn emptied(&self) -> Self {
+        Self {
+            kind: Kind::Raw,
+            content: Content::Raw(Bytes::new()),
+            ..self.clone()
+        }
+    }
+
+    /// With a body in another form.
+    pub(super) fn written(self, writing: Writing) -> Self {
+        Self { writing, ..self }
+    }
+
+    /// With the audience of each message in its event.
+    pub(super) fn with_audience_in_event(mut self) -> Self {
+        self.for_each_change(|change| {
+            let members = change.as_object_mut();
+            let audience = members.and_then(|members| members.remove("messageAudience"));
+            let event = change.get_mut("event").and_then(Value::as_object_mut);
+            if let (Some(audience), Some(event)) = (audience, event) {
+                event.insert("audience".to_owned(), audience);
+            }
+        });
+        self
+    }
+
+    /// With numbers as text in each receipt.
+    pub(super) fn with_numbers_as_text(mut self) -> Self {
+        self.for_each_change(|change| {
+            let numbers = change.pointer_mut("/event/sequenceList");
+            for number in numbers.and_then(Value::as_array_mut).into_iter().flatten() {
+                *number = number.to_string().into();
+            }
+        });
+        self
+    }
+
+    /// Another state of the same time, with the consumer as the only participant; `None` for what is no state.
+    pub(super) fn other_state(&self) -> Option<Self> {
+        if self.kind != Kind::Conversation {
+            return None;
+        }
+        let mut other = self.clone();
+        other.for_each_change(|change| {
+            let participants = change.pointer_mut("/result/conversationDetails/participants");
+            if let Some(participants) = participants.and_then(Value::as_array_mut) {
+                participants.retain(|it| it.get("role").is_some_and(|role| role == "CONSUMER"));
+            }
+        });
+        Some(other)
     }
 
     fn for_each_change(&mut self, alter: impl Fn(&mut Value)) {
@@ -177,12 +248,18 @@ impl Notification {
     pub(super) fn body(&self) -> Bytes {
         match &self.content {
             Content::Changes(changes) => {
-                let body = json!({
-                    "kind": "notification",
-                    "type": self.kind.wire_type(),
-                    "body": {"changes": changes},
-                });
-                Bytes::from(body.to_string())
+                let typed = || {
+                    json!({
+                        "kind": "notification",
+                        "type": self.kind.wire_type(),
+                        "body": {"changes": changes},
+                    })
+                };
+                Bytes::from(match self.writing {
+                    Writing::Usual => typed().to_string(),
+                    Writing::Untyped => json!({"body": {"changes": changes}}).to_string(),
+                    Writing::ByteOrderMark => format!("\u{feff}{}", typed()),
+                })
             }
             Content::Raw(bytes) => bytes.clone(),
         }

@@ -3,7 +3,9 @@
 use axum::http::StatusCode;
 use chrono::TimeDelta;
 use liveperson_bridge::clock::Clock as _;
-use liveperson_bridge::sandbox::{Answer, Fault, Operation, Reply as CloudReply};
+use liveperson_bridge::sandbox::agent::{AcceptStatus, Action, Text};
+use liveperson_bridge::sandbox::hooks::{Disturbance, Trouble};
+use liveperson_bridge::sandbox::{Answer, Fault, Kind, Operation, Reply as CloudReply};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -30,6 +32,7 @@ on_both_engines!(
     what_agents_say_among_themselves_reaches_no_channel,
     a_rating_after_the_end_is_an_event,
     a_notification_without_a_type_is_understood,
+    forms_that_are_seldom_seen_hold_nothing_up,
     what_is_new_to_the_bridge_is_taken_and_harms_nothing,
     what_comes_twice_is_told_once,
     what_comes_all_at_once_is_all_told,
@@ -493,6 +496,69 @@ async fn a_notification_without_a_type_is_understood(engine: Engine) {
         "message.created",
     ];
     assert_eq!(kinds, expected);
+}
+
+async fn forms_that_are_seldom_seen_hold_nothing_up(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.hear_the_cloud();
+    let conversation = open(&app, "ada").await;
+    let sandbox = &app.cloud.sandbox;
+    let kinds = async |kind: &str| {
+        let events = app.logged("sms").await;
+        events.iter().filter(|event| event["type"] == kind).count()
+    };
+    eventually("it is told that it is open", async || {
+        (kinds("conversation.opened").await == 1).then_some(())
+    })
+    .await;
+
+    sandbox.disturb(Disturbance {
+        only: Some(Kind::Conversation),
+        ..Disturbance::next(Trouble::TwoStates)
+    });
+    sandbox.act(&conversation, Action::Join {}).unwrap();
+    eventually("both states are told", async || {
+        (kinds("conversation.updated").await >= 1).then_some(())
+    })
+    .await;
+    let private = Text {
+        private: true,
+        ..Text::new("marker")
+    };
+    for (trouble, said) in [
+        (Trouble::Empty, Text::new("empty")),
+        (Trouble::ByteOrderMark, Text::new("marked")),
+        (Trouble::Untyped, Text::new("untyped")),
+        (Trouble::AudienceInEvent, private),
+        (Trouble::Old, Text::new("marker")),
+        (Trouble::AudienceInEvent, Text::new("for everybody")),
+    ] {
+        sandbox.disturb(Disturbance {
+            only: Some(Kind::Content),
+            ..Disturbance::next(trouble)
+        });
+        sandbox.act(&conversation, Action::Text(said)).unwrap();
+    }
+    sandbox.disturb(Disturbance::next(Trouble::NumbersAsText));
+    let read = Action::Receipt {
+        status: AcceptStatus::Read,
+        sequences: vec![0],
+    };
+    sandbox.act(&conversation, read).unwrap();
+
+    eventually("the receipt comes", async || {
+        (kinds("receipt.changed").await == 1).then_some(())
+    })
+    .await;
+    let expected = ["empty", "marked", "untyped", "for everybody"];
+    assert_eq!(texts(&app).await, expected);
+    assert!(
+        sandbox
+            .notifications()
+            .iter()
+            .all(|it| it.status == Some(200))
+    );
+    assert!(!app.database.dump().await.contains("marker"));
 }
 
 async fn what_is_new_to_the_bridge_is_taken_and_harms_nothing(engine: Engine) {

@@ -8,6 +8,10 @@ use chrono::TimeDelta;
 /// 30 s: how slow the Cloud's clock is where a test asks for a slow one.
 pub(super) const SLOW_BY: TimeDelta = TimeDelta::seconds(30);
 
+/// 5 days: how old a notification is where a test asks for an old one. The Cloud itself repeats one for 3 days. Source: vendor's
+/// Webhooks documentation, "Retry policy".
+pub(super) const OLD_BY: TimeDelta = TimeDelta::days(5);
+
 pub(super) fn masked(text: &str) -> String {
     let masked = text.chars().map(|c| if c.is_numeric() { '*' } else { c });
     masked.collect()

@@ -16,7 +16,7 @@ use crate::sandbox::announcements::Announcements;
 use crate::sandbox::control::Order;
 use crate::sandbox::conversations::{Consumer, Conversation, Opening, Publishing};
 use crate::sandbox::idp;
-use crate::sandbox::notification::{Content, Kind, Notification};
+use crate::sandbox::notification::{Content, Kind, Notification, Writing};
 use crate::sandbox::participant::{Audience, Participant, Role};
 use crate::sandbox::refusal::Refusal;
 
@@ -120,6 +120,7 @@ impl Sandbox {
             by: None,
             struck: false,
             content: Content::Raw(body.into()),
+            writing: Writing::Usual,
         };
         let now = self.0.clock.now();
         self.state().hooks.push(&notification, now) > 0

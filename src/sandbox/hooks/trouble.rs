@@ -55,6 +55,20 @@ pub enum Trouble {
     LineBreaks,
     /// It bears a time 30 s earlier, as of a Cloud whose clock is slow.
     SlowClock,
+    /// It bears a time 5 days earlier, as one that somebody has captured and sends again.
+    Old,
+    /// A signed body with nothing in it comes before it.
+    Empty,
+    /// Its body begins with a byte order mark.
+    ByteOrderMark,
+    /// Its body has neither `type` nor `kind`.
+    Untyped,
+    /// Its `messageAudience` stands in the event, as `audience`.
+    AudienceInEvent,
+    /// The numbers in its `sequenceList` are text.
+    NumbersAsText,
+    /// Another state of the same time comes before it, with the user as the only participant; of states alone.
+    TwoStates,
 }
 
 impl Disturbance {

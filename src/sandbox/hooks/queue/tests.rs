@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::sandbox::notification::Writing;
 
 /// A queue, and the time.
 struct Desk {
@@ -18,6 +19,7 @@ fn about(conversation: &str, number: usize) -> Notification {
         by: None,
         struck: false,
         content: Content::Changes(vec![json!(format!("{conversation}{number}"))]),
+        writing: Writing::Usual,
     }
 }
 

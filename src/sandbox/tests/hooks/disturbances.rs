@@ -1,6 +1,7 @@
 //! Trouble on the way, and notifications of things that never were.
 
 use super::*;
+use crate::sandbox::agent::{self, AcceptStatus};
 
 /// A conversation that was told, with this trouble ordered for what comes next.
 async fn disturbed(disturbance: Disturbance) -> (Cloud, Receiver, Tokens, String) {
@@ -225,6 +226,9 @@ async fn a_notification_bears_the_time_of_a_slow_clock() {
     };
     let behind = sent_at(&got[1]) - sent_at(&got[0]);
     assert_eq!(behind, 30_000);
+    let (_, got) = under(Disturbance::next(Trouble::Old), &["a", "b"]).await;
+    let behind = sent_at(&got[1]) - sent_at(&got[0]);
+    assert_eq!(behind, 5 * 86_400_000);
 }
 
 #[tokio::test]
@@ -244,4 +248,83 @@ async fn any_body_can_be_sent_rightly_signed() {
         (delivery.kind, &delivery.conversation_id),
         (Kind::Raw, &None)
     );
+}
+
+#[tokio::test]
+async fn a_body_comes_in_another_form() {
+    let (_, got) = under(Disturbance::next(Trouble::Empty), &["a"]).await;
+    assert_eq!((got.len(), got[0].raw.len()), (2, 0));
+    assert_eq!(texts(&got[1..]), ["a"]);
+
+    let (_, got) = under(Disturbance::next(Trouble::ByteOrderMark), &["a"]).await;
+    let json = got[0].raw.strip_prefix(b"\xef\xbb\xbf").unwrap();
+    let body: Value = serde_json::from_slice(json).unwrap();
+    assert_eq!(body["body"]["changes"][0]["event"]["message"], "a");
+
+    let (_, got) = under(Disturbance::next(Trouble::Untyped), &["a"]).await;
+    let names: Vec<_> = got[0].body.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["body"]);
+    assert_eq!(texts(&got), ["a"]);
+}
+
+#[tokio::test]
+async fn a_change_comes_in_another_form() {
+    let private = agent::Text {
+        private: true,
+        ..agent::Text::new("for agents")
+    };
+    let read = Action::Receipt {
+        status: AcceptStatus::Read,
+        sequences: vec![0],
+    };
+    let (cloud, receiver, tokens, id) = disturbed(Disturbance {
+        only: Some(Kind::AcceptStatus),
+        ..Disturbance::next(Trouble::NumbersAsText)
+    })
+    .await;
+    cloud.sandbox.disturb(Disturbance {
+        by: Some(Role::AssignedAgent),
+        only: Some(Kind::Content),
+        ..Disturbance::next(Trouble::AudienceInEvent)
+    });
+    cloud.say(&tokens, &id, "a").await;
+    cloud.sandbox.act(&id, Action::Text(private)).unwrap();
+    cloud.sandbox.act(&id, read).unwrap();
+    cloud.settled().await;
+
+    let got = receiver.got();
+    let changes: Vec<_> = got.iter().map(Got::change).collect();
+    let private = changes
+        .iter()
+        .find(|it| it["event"]["message"] == "for agents");
+    let private = private.unwrap();
+    assert_eq!(private["event"]["audience"], "AGENTS_AND_MANAGERS");
+    assert_eq!(private.get("messageAudience"), None);
+    let numbers = changes
+        .iter()
+        .find_map(|it| it["event"].get("sequenceList"));
+    assert_eq!(numbers, Some(&json!(["0"])));
+}
+
+#[tokio::test]
+async fn two_states_come_with_one_time() {
+    let (cloud, receiver, _, id) = disturbed(Disturbance {
+        only: Some(Kind::Conversation),
+        ..Disturbance::next(Trouble::TwoStates)
+    })
+    .await;
+
+    cloud.sandbox.act(&id, Action::Join {}).unwrap();
+    cloud.settled().await;
+
+    let got = receiver.got().split_off(1);
+    let states: Vec<_> = got
+        .iter()
+        .map(|got| &got.change()["result"]["conversationDetails"])
+        .collect();
+    let time = |state: &Value| state["metaDataLastUpdateTs"].clone();
+    let people = |state: &Value| state["participants"].as_array().unwrap().len();
+    assert_eq!(states.len(), 2);
+    assert_eq!(time(states[0]), time(states[1]));
+    assert_eq!((people(states[0]), people(states[1])), (1, 2));
 }
