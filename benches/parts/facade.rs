@@ -16,7 +16,7 @@ use liveperson_bridge::crypto::{ApiKeyHash, Key, Keyring};
 use liveperson_bridge::store::{Location, Store};
 use liveperson_bridge::telemetry::metrics::Metrics;
 use liveperson_bridge::types::conversation::Opening;
-use liveperson_bridge::webhooks::{Inbox, Interpreter, Receiver};
+use liveperson_bridge::webhooks::{Inbox, Interpreter, Receiver, Rejections};
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -136,7 +136,13 @@ async fn router(folder: &Path) -> Router {
     api::router(AppState {
         bridge,
         access: Access::new(vec![access]),
-        receiver: Receiver::new(inbox, metrics.clone(), HashMap::new()),
+        receiver: Receiver::new(
+            inbox,
+            metrics.clone(),
+            Arc::clone(&clock),
+            Rejections::new(metrics.clone(), Arc::clone(&clock)),
+            HashMap::new(),
+        ),
         load: Load::default(),
         clock,
         metrics,

@@ -23,6 +23,7 @@ fuzz_target!(|body: &[u8]| {
                 consumer_id: Some("consumer"),
                 announced,
                 updated_at: None,
+                fingerprint: None,
                 file: change.file().map(|_| FileLink {
                     id: "file_0193540a7c2b7c3e9d1f2a3b4c5d6e7f".parse().unwrap(),
                     url: String::new(),

@@ -179,38 +179,16 @@ impl Store {
     ) -> Result<Admission, Error> {
         let mut tx = self.begin().await?;
         let unseen = see(&mut tx, arrivals, now).await?;
-        let fresh = || {
-            (0..)
-                .zip(arrivals)
-                .filter(|(index, _)| unseen.contains(index))
-        };
-        let places = fresh()
+        let fresh = arrivals.iter().enumerate();
+        let places = fresh
+            .filter(|(index, _)| unseen.contains(index))
             .map(|(_, arrival)| &arrival.place)
             .chain(appeared)
             .collect::<HashSet<_>>();
         let (known_places, mut conversations) = look_up(&mut tx, &places).await?;
         let kept = take_kept(&mut tx, &known_places.with_kept).await?;
 
-        // What was kept came before what has just come.
-        let kept_changes = kept.iter().map(|row| Candidate {
-            account_id: &row.account_id,
-            place: &row.place,
-            side: row.side(),
-            turn: row.turn(),
-            change: Change::Kept {
-                kind: &row.kind,
-                body: &row.body,
-                parent: row.parent.0.as_ref(),
-            },
-        });
-        let fresh_changes = fresh().map(|(index, arrival)| Candidate {
-            account_id: arrival.account_id.as_str(),
-            place: &arrival.place,
-            side: arrival.side.as_deref(),
-            turn: arrival.turn.clone(),
-            change: Change::Arrived(index),
-        });
-        let changes: Vec<_> = kept_changes.chain(fresh_changes).collect();
+        let changes = candidates(&kept, arrivals, &unseen);
         let changes_state = arrivals.iter().any(|arrival| arrival.open.is_some())
             || kept.iter().any(KeptRow::is_of_state);
         if changes_state {
@@ -365,6 +343,36 @@ impl Admission {
             Change::Kept { .. } => self.matched += 1,
         }
     }
+}
+
+/// The changes to be told: what was kept came before what has just come.
+fn candidates<'a>(
+    kept: &'a [KeptRow],
+    arrivals: &'a [Arrival],
+    unseen: &HashSet<usize>,
+) -> Vec<Candidate<'a>> {
+    let kept = kept.iter().map(|row| Candidate {
+        account_id: &row.account_id,
+        place: &row.place,
+        side: row.side(),
+        turn: row.turn(),
+        change: Change::Kept {
+            kind: &row.kind,
+            body: &row.body,
+            parent: row.parent.0.as_ref(),
+        },
+    });
+    let fresh = (0..)
+        .zip(arrivals)
+        .filter(|(index, _)| unseen.contains(index));
+    let fresh = fresh.map(|(index, arrival)| Candidate {
+        account_id: arrival.account_id.as_str(),
+        place: &arrival.place,
+        side: arrival.side.as_deref(),
+        turn: arrival.turn.clone(),
+        change: Change::Arrived(index),
+    });
+    kept.chain(fresh).collect()
 }
 
 /// The changes of one conversation as they are told: those that have overtaken others of their dialog on the way give

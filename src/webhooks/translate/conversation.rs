@@ -52,13 +52,14 @@ pub(super) fn translate(
         reason: conversation.close_reason.clone().map(CloseReason),
     });
     let (kind, occurred_at) = match (&closed, known.announced) {
-        (Some(_), Some(Announced::Closed)) => (EventType::ConversationUpdated, made_at),
+        (Some(_), Some(Announced::Closed)) | (None, Some(_)) => {
+            (EventType::ConversationUpdated, made_at)
+        }
         (Some(closed), _) => (EventType::ConversationClosed, closed.at),
         (None, None) => {
             let at = conversation.started_at.unwrap_or(made_at);
             (EventType::ConversationOpened, at)
         }
-        (None, Some(_)) => (EventType::ConversationUpdated, made_at),
     };
     Ok(Translation {
         event: Draft {

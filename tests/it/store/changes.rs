@@ -440,7 +440,7 @@ async fn a_message_waits_for_its_dialog_and_one_among_agents_goes_nowhere(engine
     let database = Database::create(engine).await;
     let store = store_with_conversation(&database).await;
     let mut early = aside("d-private", 0, "secret");
-    early.place = "c2".to_owned();
+    "c2".clone_into(&mut early.place);
 
     // One comes before its conversation, the others before their dialogs; what the user says waits for nothing.
     assert_eq!(admit(&store, &[early], &[]).await.fates, [Fate::Early]);

@@ -200,19 +200,19 @@ proptest! {
         let changes = body["body"]["changes"].as_array().unwrap();
         let within = changes.first().map(|change| marked_places(change, String::new()));
         let places: Vec<_> = around.into_iter().chain(within.into_iter().flatten().map(|it| format!("change{it}"))).collect();
-        match place.get(&places).strip_prefix("change") {
-            Some(within) => for change in body["body"]["changes"].as_array_mut().unwrap() {
+        let place = place.get(&places).as_str();
+        if let Some(within) = place.strip_prefix("change") {
+            for change in body["body"]["changes"].as_array_mut().unwrap() {
                 // Others of the same body may have other members.
                 let at = change.pointer_mut(within).filter(|it| it.is_object());
-                match at {
-                    Some(object) => object[name] = audience.clone(),
-                    None => if change.is_object() { change[name] = audience.clone() },
+                if let Some(object) = at {
+                    object[name] = audience.clone();
+                } else if change.is_object() {
+                    change[name] = audience.clone();
                 }
-            },
-            None => {
-                let at = body.pointer_mut(place.get(&places).as_str()).unwrap();
-                at[name] = audience.clone();
             }
+        } else {
+            body.pointer_mut(place).unwrap()[name] = audience.clone();
         }
 
         for change in Notification::parse(body.to_string().as_bytes()).unwrap().changes {
