@@ -30,7 +30,9 @@ use crate::store::{self, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::types::audit::Actor;
 use crate::types::ids::{ChannelId, ConversationId};
-use crate::webhooks::{Inbox, Installation, Interpreter, Listener, Receiver, Rejections, Writer};
+use crate::webhooks::{
+    Home, Inbox, Installation, Interpreter, Listener, Receiver, Rejections, Writer,
+};
 use connections::Connections;
 pub use notifications::NotificationServer;
 
@@ -252,8 +254,17 @@ fn receiver(
     clock: &SharedClock,
     opened: mpsc::Receiver<ConversationId>,
 ) -> (Receiver, Writer) {
+    let homes = config.channels.iter().map(|channel| Home {
+        channel_id: channel.id.clone(),
+        account_id: channel.account_id.clone(),
+        namespace: channel.namespace.clone(),
+    });
+    let accounts = config.accounts.iter();
+    let apps = accounts.map(|account| (account.account_id.clone(), account.client_id.clone()));
     let interpreter = Interpreter {
         listeners,
+        homes: homes.collect(),
+        apps: apps.collect(),
         public_url: config.public_url.clone(),
         clock: SharedClock::clone(clock),
     };

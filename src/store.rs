@@ -26,6 +26,7 @@ mod limits;
 mod log;
 mod nacks;
 mod newest;
+mod openings;
 mod origins;
 mod parent;
 mod postgres;
@@ -50,7 +51,7 @@ pub use backlog::{Backlog, Connections, EngineKind};
 pub use bells::Bell;
 pub use callbacks::{Outlook, PROBED_FROM, Pause};
 pub use changes::{
-    Admission, Arrival, Change, Fate, KeptChange, Known, Translate, Translation, Turn,
+    Admission, Arrival, Change, Fate, KeptChange, Known, Stranger, Translate, Translation, Turn,
 };
 pub use conversations::{OpenConversation, Opened};
 pub use deliveries::{Attempt, Delivery, DeliveryState, EventRecord, Replay};
@@ -61,6 +62,7 @@ pub use idempotency::{Answer, Begun, Claim, Holding, Intent, KeyedRequest};
 pub use log::{LoggedEvent, NewEvent, Page};
 pub use nacks::DueNack;
 pub use newest::{DeliveryCounts, LastTry, RecentDelivery};
+pub use openings::PendingOpening;
 pub use origins::Origin;
 pub use rejections::Rejected;
 pub use requests::{

@@ -21,6 +21,6 @@ pub mod wire;
 
 pub use crate::types::event::Listener;
 pub use inbox::{Inbox, Writer};
-pub use interpreter::Interpreter;
+pub use interpreter::{Home, Interpreter};
 pub use receiver::{Error, Installation, Origin, Receiver};
 pub use rejections::Rejections;

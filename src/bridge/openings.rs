@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::{Semaphore, watch};
@@ -18,13 +19,17 @@ use super::session::Session;
 use super::tokens::Token;
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud;
-use crate::store::{Lease, OpenConversation, Opened, UserRef};
-use crate::types::conversation::{CurrentDialog, Opening};
+use crate::store::{Lease, OpenConversation, Opened, PendingOpening, UserRef};
+use crate::types::conversation::{CurrentDialog, OpenedBy, Opening};
 use crate::types::ids::{ConversationId, UserKey};
 use crate::types::profile::Profile;
 
 /// 12 s: look-up, two tokens and the opening itself, each within its own limit, the last one twice; less than a lease.
 const OPENING_LIMIT: Duration = Duration::from_secs(12);
+
+/// 30 s: how long an opening that was begun keeps others from taking a conversation of that user over: longer than one may take,
+/// also by the clock of another replica, and than the pause before an opening whose answer was lost is tried again.
+const UNDER_WAY: TimeDelta = TimeDelta::seconds(30);
 
 /// How many openings may be under way in this process; they go on although those who asked have gone.
 const AT_ONCE: usize = 2048;
@@ -180,22 +185,59 @@ impl Bridge {
             }
             open => open.map(|conversation| conversation.id),
         };
-        let mut profile = store.profile(user).await?;
+        let (mut profile, earlier) = store.before_opening(user).await?;
         if let Some(newer) = &opening.profile {
             profile.merge(newer.clone());
         }
+        // One whose answer was lost may still turn out to have opened the conversation that the Cloud has.
+        let now = self.parts.clock.now();
+        let earlier = earlier.filter(|earlier| earlier.is_open_question(now));
+        let pending = PendingOpening {
+            channel_id: caller.channel.id.clone(),
+            features: opening.features.clone(),
+            profile: opening.profile.is_some().then(|| profile.clone()),
+            since: earlier.as_ref().map_or(now, |earlier| earlier.since),
+            tried_at: now,
+        };
+        let is_open = store
+            .begin_opening(user, &pending, now + UNDER_WAY)
+            .await?
+            .is_some_and(|open| Some(&open.id) != ended.as_ref());
+        if is_open {
+            // An agent has opened one meanwhile.
+            store.end_opening(user, &pending, earlier.as_ref()).await?;
+            let session = self.session(&caller.trace, key).await?;
+            return session.map(Joined::found).ok_or(Error::ConversationLost);
+        }
         let answer = self
             .open_at_cloud(caller, key, user, &mut token, opening, &profile)
-            .await?;
-        let (id, opened) = match (answer, &ended) {
-            (AtCloud::Opened(id), _) => (id, true),
-            (AtCloud::Open(found), Some(ended)) if found.as_ref().is_none_or(|id| id == ended) => {
-                return Err(Error::SurveyPending);
+            .await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                if !may_have_opened(&error) {
+                    store.end_opening(user, &pending, earlier.as_ref()).await?;
+                }
+                return Err(error);
             }
-            (AtCloud::Open(found), _) => (found.ok_or(Error::ConversationLost)?, false),
+        };
+        let found = match (answer, &ended) {
+            (AtCloud::Opened(id), _) => Ok((id, true)),
+            (AtCloud::Open(found), Some(ended)) if found.as_ref().is_none_or(|id| id == ended) => {
+                Err(Error::SurveyPending)
+            }
+            (AtCloud::Open(found), _) => found.map(|id| (id, false)).ok_or(Error::ConversationLost),
+        };
+        let (id, opened) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                store.end_opening(user, &pending, earlier.as_ref()).await?;
+                return Err(error);
+            }
         };
         // One that the Cloud had reported as closed goes on: then it was its main dialog that was closed.
         if !opened && ended.is_none() && store.reopen_conversation(user, &id).await? {
+            store.end_opening(user, &pending, None).await?;
             let session = self.session(&caller.trace, key).await?;
             let session = session.filter(Session::takes_messages);
             return session.map(Joined::found).ok_or(Error::SurveyPending);
@@ -211,6 +253,12 @@ impl Bridge {
                     user,
                     channel_id: &caller.channel.id,
                     conversation: &conversation,
+                    // One that was found and that no opening of ours can have come to.
+                    opened_by: if opened || earlier.is_some() {
+                        OpenedBy::User
+                    } else {
+                        OpenedBy::Agent
+                    },
                     replaced: ended.as_ref(),
                     // One that was set meanwhile is newer than the one that was told.
                     profile: opening.profile.is_some().then_some(&profile),
@@ -293,6 +341,17 @@ impl Bridge {
                 Err(error) => return Err(error.under_new_tokens().into()),
             }
         }
+    }
+}
+
+/// Whether the Cloud may have opened a conversation although its answer says nothing of one.
+fn may_have_opened(error: &Error) -> bool {
+    match error {
+        Error::OpeningPending { .. } => true,
+        Error::Cloud(error) => {
+            error.outcome_unknown() || matches!(error, cloud::Error::Unavailable { .. })
+        }
+        _ => false,
     }
 }
 

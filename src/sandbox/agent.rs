@@ -3,9 +3,11 @@
 mod action;
 mod casting;
 pub(super) mod control;
+mod opening;
 mod script;
 
 pub use action::{AcceptStatus, Action, Attachment, ChatState, Choice, Rich, Speaker, Text};
+pub use opening::AgentOpening;
 pub use script::Script;
 
 pub(super) use script::{Hearing, listen};
@@ -32,6 +34,9 @@ pub enum Refused {
     /// The conversation has ended.
     #[error("conversation `{0}` is closed")]
     Closed(String),
+    /// The consumer has a conversation, and cannot have another.
+    #[error("the consumer has the open conversation `{0}`; close it first")]
+    AlreadyOpen(String),
     /// The Cloud would not let anybody do that.
     #[error("{0}")]
     Invalid(String),
@@ -51,18 +56,24 @@ impl Sandbox {
     ///
     /// When it cannot be done; then nothing has changed.
     pub fn act(&self, conversation: &str, action: Action) -> Result<Option<usize>, Refused> {
-        let mut state = self.state();
-        let State {
-            conversations,
-            files,
-            ..
-        } = &mut *state;
+        self.state().perform(self, conversation, action)
+    }
+}
+
+impl State {
+    /// Has someone of the brand do something in a conversation.
+    fn perform(
+        &mut self,
+        sandbox: &Sandbox,
+        conversation: &str,
+        action: Action,
+    ) -> Result<Option<usize>, Refused> {
         let unknown = || Refused::Unknown(conversation.to_owned());
         let acting = Acting {
-            conversation: conversations.get(conversation).ok_or_else(unknown)?,
-            files,
-            shared: &self.0,
-            now: self.0.clock.now(),
+            conversation: self.conversations.get(conversation).ok_or_else(unknown)?,
+            files: &mut self.files,
+            shared: &sandbox.0,
+            now: sandbox.0.clock.now(),
         };
         acting.perform(action)
     }

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::participant::{Audience, Participant};
+use super::participant::{Audience, Participant, Role};
 
 /// The skill of a conversation that nobody routed. Source: vendor's Send API page "Conversation".
 const NO_SKILL: &str = "-1";
@@ -53,7 +53,7 @@ pub enum DialogKind {
 pub struct Conversation {
     /// Conversation id, also the id of the main dialog.
     pub id: String,
-    /// Who opened it.
+    /// Whose it is.
     #[serde(flatten)]
     pub consumer: Consumer,
     /// State of the main dialog.
@@ -86,6 +86,8 @@ pub struct Conversation {
     pub ttr: Option<Value>,
     /// What the connector did wrong without being refused.
     pub complaints: Vec<String>,
+    /// The app installation that the main dialog names; none unless a test said which.
+    pub app_install_id: Option<String>,
 }
 
 /// A dialog of a conversation.
@@ -154,8 +156,34 @@ impl Conversation {
             csat: None,
             ttr: None,
             complaints: Vec::new(),
+            app_install_id: None,
             id,
         }
+    }
+
+    /// One that an agent of a skill opens, who has it from its beginning.
+    pub(super) fn by_agent(
+        id: String,
+        consumer: Consumer,
+        profile: Value,
+        skill: Option<String>,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let opening = Opening {
+            consumer,
+            profile,
+            request: Value::Null,
+            client_properties: None,
+            features: BTreeSet::new(),
+        };
+        let mut conversation = Self::new(id, opening, now);
+        if let Some(skill) = skill {
+            conversation.skill_id = skill;
+        }
+        let (account, skill) = (&conversation.consumer.account, &conversation.skill_id);
+        let agent = Participant::of_brand(account, Role::AssignedAgent, skill);
+        conversation.participants.push(agent);
+        conversation
     }
 
     /// Ends the conversation with all its dialogs; returns whether it was open.
@@ -267,12 +295,12 @@ pub(super) struct Conversations {
 
 impl Conversations {
     /// Opens a conversation; the caller has seen that the consumer has none open.
-    pub(super) fn open(&mut self, id: String, opening: Opening, now: DateTime<Utc>) {
+    pub(super) fn open(&mut self, conversation: Conversation) {
         let index = self.all.len();
-        self.by_id.insert(id.clone(), index);
-        self.latest.insert(opening.consumer.clone(), index);
+        self.by_id.insert(conversation.id.clone(), index);
+        self.latest.insert(conversation.consumer.clone(), index);
         self.touched.insert(index);
-        self.all.push(Conversation::new(id, opening, now));
+        self.all.push(conversation);
     }
 
     /// Forgets a conversation, of which nobody is told: from now on there never was one of this id. Returns false if
@@ -296,6 +324,13 @@ impl Conversations {
         let index = *self.latest.get(consumer)?;
         self.touched.insert(index);
         self.all.get_mut(index).filter(|c| c.stage == Stage::Open)
+    }
+
+    /// What the Cloud was told last about a consumer.
+    pub(super) fn profile_of(&self, consumer: &Consumer) -> Value {
+        let latest = self.latest.get(consumer);
+        let latest = latest.and_then(|index| self.all.get(*index));
+        latest.map_or(Value::Null, |latest| latest.profile.clone())
     }
 
     pub(super) fn get(&mut self, id: &str) -> Option<&mut Conversation> {

@@ -289,6 +289,10 @@ pub(super) fn dialog(conversation: &Conversation, dialog: &Dialog, times: Times)
         "creationTs": times.started,
         "metaDataLastUpdateTs": times.updated,
     }));
+    if let Some(app) = conversation.app_install_id.as_ref().filter(|_| main) {
+        // As a capture of 2022 shows it.
+        members.insert("metaData".to_owned(), json!({"appInstallId": app}));
+    }
     if dialog.state == Stage::Close {
         insert(&mut members, "endTs", times.ended);
         insert(&mut members, "closedBy", dialog.closed_by.clone());

@@ -5,9 +5,11 @@ use sqlx::types::Json;
 
 use super::dialogs::CLOSE_DIALOGS;
 use super::tx::{Tx, on};
-use super::users::{RELEASE_LANE, hold, hold_user_of};
+use super::users::{hold, hold_user_of};
 use super::{Error, Lease, Store, UserRef, run};
-use crate::types::conversation::{CloseReason, Conversation, CurrentDialog, Features, State};
+use crate::types::conversation::{
+    CloseReason, Conversation, CurrentDialog, Features, OpenedBy, State,
+};
 use crate::types::ids::{ChannelId, ConversationId, UserKey};
 use crate::types::profile::Profile;
 
@@ -42,6 +44,8 @@ pub struct Opened<'a> {
     pub channel_id: &'a ChannelId,
     /// The Cloud's id and the features it was opened with.
     pub conversation: &'a OpenConversation,
+    /// The side that opened it.
+    pub opened_by: OpenedBy,
     /// The one whose place it takes: the Cloud has ended that without telling, or it would not have opened this.
     pub replaced: Option<&'a ConversationId>,
     /// What is known of the user from now on; left out, what is known stays.
@@ -49,6 +53,28 @@ pub struct Opened<'a> {
     /// When.
     pub at: DateTime<Utc>,
 }
+
+/// A conversation that is to be kept.
+pub(super) struct NewConversation<'a> {
+    pub(super) id: &'a str,
+    pub(super) user: UserRef,
+    pub(super) channel_id: &'a ChannelId,
+    pub(super) features: &'a Features,
+    /// Milliseconds since the epoch.
+    pub(super) opened_at: i64,
+    pub(super) opened_by: OpenedBy,
+}
+
+/// The word in a conversation's row.
+const BY_AGENT: &str = "agent";
+
+/// Forgets what was to be opened for user $1, keeps the profile $2, where there is one, and gives the lane back unless the
+/// lease $3 was lost.
+pub(super) const END_OPENING: &str =
+    "UPDATE users SET opening = NULL, opening_until = NULL, profile = COALESCE($2, profile),
+            lease_until = CASE WHEN lease_id = $3 THEN NULL ELSE lease_until END,
+            lease_id = CASE WHEN lease_id = $3 THEN NULL ELSE lease_id END
+     WHERE id = $1";
 
 #[derive(sqlx::FromRow)]
 struct ConversationRow {
@@ -80,56 +106,25 @@ impl Store {
         if let Some(replaced) = opened.replaced {
             close(&mut tx, replaced, at, None).await?;
         }
-        let rows = on!(tx, |db| {
-            sqlx::query(
-                "INSERT INTO conversations (id, user_ref, ordinal, channel_id, features, opened_at)
-                 SELECT $1, $2, COALESCE(MAX(ordinal), 0) + 1, $3, $4, $5
-                 FROM conversations WHERE user_ref = $2
-                 -- its own id, its ordinal, or conversations_open
-                 ON CONFLICT DO NOTHING",
-            )
-            .bind(id)
-            .bind(opened.user.0)
-            .bind(opened.channel_id.as_str())
-            .bind(Json(&opened.conversation.features))
-            .bind(at)
-            .execute(db)
-            .await?
-            .rows_affected()
-        });
-        let inserted = rows == 1;
-        if inserted {
-            on!(tx, |db| {
-                sqlx::query(
-                    "INSERT INTO dialogs (id, conversation_id, kind, opened_at) VALUES ($1, $1, 'main', $2)",
-                )
-                .bind(id)
-                .bind(at)
+        let beginning = NewConversation {
+            id,
+            user: opened.user,
+            channel_id: opened.channel_id,
+            features: &opened.conversation.features,
+            opened_at: at,
+            opened_by: opened.opened_by,
+        };
+        let inserted = insert(&mut tx, &beginning).await?;
+        let profile = opened.profile.filter(|_| inserted);
+        on!(tx, |db| {
+            sqlx::query(END_OPENING)
+                .bind(opened.user.0)
+                .bind(profile.map(Json))
+                .bind(lease.map(|lease| &lease.id[..]))
                 .execute(db)
                 .await?
                 .rows_affected()
-            });
-        }
-        if let Some(profile) = opened.profile.filter(|_| inserted) {
-            on!(tx, |db| {
-                sqlx::query("UPDATE users SET profile = $2 WHERE id = $1")
-                    .bind(opened.user.0)
-                    .bind(Json(profile))
-                    .execute(db)
-                    .await?
-                    .rows_affected()
-            });
-        }
-        if let Some(lease) = lease {
-            on!(tx, |db| {
-                sqlx::query(RELEASE_LANE)
-                    .bind(opened.user.0)
-                    .bind(&lease.id)
-                    .execute(db)
-                    .await?
-                    .rows_affected()
-            });
-        }
+        });
         tx.commit().await?;
         Ok(inserted)
     }
@@ -202,9 +197,58 @@ impl Store {
     }
 }
 
+/// Keeps a conversation as the user's latest and open one, with its main dialog; says whether it is. It is not where it is known,
+/// or where another is open. The user is held.
+pub(super) async fn insert(tx: &mut Tx, new: &NewConversation<'_>) -> Result<bool, Error> {
+    let opened_by = match new.opened_by {
+        OpenedBy::User => None,
+        OpenedBy::Agent => Some(BY_AGENT),
+    };
+    let rows = on!(tx, |db| {
+        sqlx::query(
+            "INSERT INTO conversations (id, user_ref, ordinal, channel_id, features, opened_at, opened_by)
+             SELECT $1, $2, COALESCE(MAX(ordinal), 0) + 1, $3, $4, $5, $6
+             FROM conversations WHERE user_ref = $2
+             -- its own id, its ordinal, or conversations_open
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(new.id)
+        .bind(new.user.0)
+        .bind(new.channel_id.as_str())
+        .bind(Json(new.features))
+        .bind(new.opened_at)
+        .bind(opened_by)
+        .execute(db)
+        .await?
+        .rows_affected()
+    });
+    if rows == 0 {
+        return Ok(false);
+    }
+    on!(tx, |db| {
+        sqlx::query(
+            "INSERT INTO dialogs (id, conversation_id, kind, opened_at) VALUES ($1, $1, 'main', $2)",
+        )
+        .bind(new.id)
+        .bind(new.opened_at)
+        .execute(db)
+        .await?
+        .rows_affected()
+    });
+    Ok(true)
+}
+
+/// Reads the side that opened a conversation.
+pub(super) fn opened_by(kept: Option<&str>) -> OpenedBy {
+    match kept {
+        Some(BY_AGENT) => OpenedBy::Agent,
+        _ => OpenedBy::User,
+    }
+}
+
 /// Notes that a conversation has ended at `at`, in milliseconds since the epoch, with its dialogs; says whether it was
 /// open until now. The user is held.
-async fn close(
+pub(super) async fn close(
     tx: &mut Tx,
     id: &ConversationId,
     at: i64,

@@ -136,8 +136,7 @@ impl TryFrom<Row> for Standing {
             row;
         let unreadable = |what| Error::Unreadable { what };
         let token = token.zip(key_id).zip(consumer_id);
-        let open = open.map(|noted| serde_json::from_str(&noted).map(Noted::into));
-        let open = open.transpose();
+        let open = open.as_deref().map(noted).transpose();
         let time = |ms| DateTime::from_timestamp_millis(ms).ok_or(unreadable("time of typing"));
         let typing = match typing_sent_at.zip(typing_until) {
             None => None,
@@ -153,11 +152,19 @@ impl TryFrom<Row> for Standing {
                 key_id,
                 consumer_id,
             }),
-            open: open.map_err(|_| unreadable("open conversation"))?,
+            open: open?,
             typing,
             waiting: u32::try_from(waiting).unwrap_or_default(),
         })
     }
+}
+
+/// Reads the open conversation that the database has noted in its user's row.
+pub(super) fn noted(text: &str) -> Result<OpenConversation, Error> {
+    let noted: Noted = serde_json::from_str(text).map_err(|_| Error::Unreadable {
+        what: "open conversation",
+    })?;
+    Ok(noted.into())
 }
 
 impl From<Noted> for OpenConversation {

@@ -18,7 +18,7 @@ use crate::types::ids::UserKey;
 use crate::types::profile::{self, Profile};
 
 /// Gives the lane of user $1 back, unless the lease $2 was lost.
-pub(super) const RELEASE_LANE: &str =
+const RELEASE_LANE: &str =
     "UPDATE users SET lease_id = NULL, lease_until = NULL WHERE id = $1 AND lease_id = $2";
 
 /// Puts token $3, sealed by the key $4, in the place of $2 of user $1, unless that was replaced.
@@ -79,7 +79,7 @@ struct UserRow {
 /// A profile as its row has it, perhaps since a former version.
 #[derive(Deserialize)]
 #[serde(try_from = "Value")]
-struct KeptProfile(Profile);
+pub(super) struct KeptProfile(pub(super) Profile);
 
 impl TryFrom<Value> for KeptProfile {
     type Error = serde_json::Error;
@@ -265,21 +265,6 @@ impl Store {
         }
         tx.commit().await?;
         Ok(rows == 1)
-    }
-
-    /// What agents are told about a user.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not answer.
-    pub async fn profile(&self, user: UserRef) -> Result<Profile, Error> {
-        let row: Option<(Json<KeptProfile>,)> = run!(self, readers, |db| sqlx::query_as(
-            "SELECT profile FROM users WHERE id = $1"
-        )
-        .bind(user.0)
-        .fetch_optional(db)
-        .await?);
-        Ok(row.map(|(profile,)| profile.0.0).unwrap_or_default())
     }
 
     /// Keeps what agents are told about a user in place of what they were told before.

@@ -258,7 +258,7 @@ pub const WEBHOOK_BATCHES: Histogram<0> = histogram(
 pub const WEBHOOK_CHANGES: Counter<2> = counter(
     "liveperson_bridge_webhook_changes_total",
     &["account", "fate"],
-    "Changes that the Cloud told of: taken, duplicate, unmatched, withheld, erased, not_understood or too_old",
+    "Changes that the Cloud told of: taken, adopted, duplicate, unmatched, other_connector, withheld, erased, not_understood or too_old",
 );
 
 /// Notifications that were not taken.

@@ -247,6 +247,17 @@ impl CloseReason {
     }
 }
 
+/// The side that opened a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OpenedBy {
+    /// The user, through a channel.
+    #[default]
+    User,
+    /// An agent, who opened or resumed it with a user who is known.
+    Agent,
+}
+
 /// What a channel was told last of a conversation's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Announced {

@@ -149,6 +149,7 @@ impl Writer {
                     // What came last may not have been noted, because something had been noted just before.
                     self.note_hearings().await;
                     places.extend(self.sweep().await);
+                    places.extend(self.look_at_what_was_put_off().await);
                 }
                 waiting = self.waiting.recv() => match waiting {
                     Some(waiting) => batch.push(waiting),
@@ -277,6 +278,31 @@ impl Writer {
         }
     }
 
+    /// Takes up changes that were put off because their conversations might have been in the opening here; returns where to look
+    /// again.
+    async fn look_at_what_was_put_off(&self) -> Vec<String> {
+        let looked = async {
+            let places = self.store.put_off_places(SWEEP_PLACES).await?;
+            if places.is_empty() {
+                return Ok(Admission::default());
+            }
+            let reading = self.interpreter.reading(&[], &[]);
+            let now = self.clock.now();
+            self.store.admit_put_off(&places, &reading, now).await
+        };
+        match looked.await {
+            Ok(admission) => {
+                let matched = u64::try_from(admission.matched).unwrap_or_default();
+                self.metrics.count(&MATCHED_LATER, [], matched);
+                admission.look_again
+            }
+            Err(error) => {
+                tell_of_trouble(&error);
+                Vec::new()
+            }
+        }
+    }
+
     /// Where kept changes of the last while can be matched by now.
     async fn sweep(&self) -> Vec<String> {
         let now = self.clock.now();
@@ -287,14 +313,18 @@ impl Writer {
         let released = self.store.release_withheld(now - WITHHELD).await;
         let places = places.and_then(|places| Ok([places, released?].concat()));
         places.unwrap_or_else(|error| {
-            if !error.is_outage() {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "kept notifications could not be looked at; they are later"
-                );
-            }
+            tell_of_trouble(&error);
             Vec::new()
         })
+    }
+}
+
+fn tell_of_trouble(error: &store::Error) {
+    if !error.is_outage() {
+        tracing::warn!(
+            error = error as &dyn std::error::Error,
+            "kept notifications could not be looked at; they are later"
+        );
     }
 }
 
@@ -339,7 +369,9 @@ const fn word(fate: Fate) -> &'static str {
     match fate {
         Fate::Duplicate => "duplicate",
         Fate::Taken(_) => "taken",
+        Fate::Adopted(_) => "adopted",
         Fate::Early => "unmatched",
+        Fate::OfOtherConnector => "other_connector",
         Fate::Withheld => "withheld",
         Fate::Erased => "erased",
     }
@@ -349,8 +381,9 @@ fn log(admission: &Admission) {
     let count = |fate: fn(&Fate) -> bool| admission.fates.iter().filter(|f| fate(f)).count();
     tracing::debug!(
         taken = count(|fate| matches!(fate, Fate::Taken(_))),
+        adopted = count(|fate| matches!(fate, Fate::Adopted(_))),
         duplicates = count(|fate| matches!(fate, Fate::Duplicate)),
-        kept = count(|fate| matches!(fate, Fate::Early)),
+        kept = count(|fate| matches!(fate, Fate::Early | Fate::OfOtherConnector)),
         withheld = count(|fate| matches!(fate, Fate::Withheld)),
         of_erased_users = count(|fate| matches!(fate, Fate::Erased)),
         matched = admission.matched,

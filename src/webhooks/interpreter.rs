@@ -8,10 +8,12 @@ use url::Url;
 use super::translate::{self, FileLink, Ignored, translate};
 use super::wire::{self, message::Matter};
 use crate::clock::SharedClock;
-use crate::store::{Arrival, Change, Echo, HostedFile, Known, NewEvent, Translate, Translation};
-use crate::types::event::{EventId, EventType, Listener};
+use crate::store::{
+    Arrival, Change, Echo, HostedFile, Known, NewEvent, Stranger, Translate, Translation,
+};
+use crate::types::event::{Draft, EventId, EventType, Listener};
 use crate::types::file::FileId;
-use crate::types::ids::{ChannelId, UserId};
+use crate::types::ids::{AccountId, ChannelId, Namespace, UserId, UserKey};
 use crate::types::links;
 use crate::types::message::Digest;
 use crate::types::sketch::Sketch;
@@ -20,11 +22,26 @@ use crate::types::trace::Parent;
 /// 10 s: how long a sign of typing is worth anything.
 const TYPING_AGE: TimeDelta = TimeDelta::seconds(10);
 
+/// A channel, and the users whose conversations may be its own.
+#[derive(Debug)]
+pub struct Home {
+    /// The channel.
+    pub channel_id: ChannelId,
+    /// The account of its users.
+    pub account_id: AccountId,
+    /// Their namespace.
+    pub namespace: Namespace,
+}
+
 /// Knows the channels and how their events are written.
 #[derive(Debug)]
 pub struct Interpreter {
     /// The channels.
     pub listeners: HashMap<ChannelId, Listener>,
+    /// The homes of users, in the order of the configuration.
+    pub homes: Vec<Home>,
+    /// The client id of the bridge's app installation, account by account.
+    pub apps: HashMap<AccountId, String>,
     /// Where channels fetch files.
     pub public_url: Url,
     /// The time.
@@ -97,6 +114,22 @@ impl Translate for Reading<'_> {
         }
     }
 
+    fn stranger(&self, account: &str, change: Change<'_>) -> Stranger {
+        let stranger = self.with(change, |change, _| {
+            self.interpreter.stranger(account, change)
+        });
+        stranger.unwrap_or(Stranger::Ended)
+    }
+
+    fn channel_of(&self, user: &UserKey, latest: Option<&ChannelId>) -> Option<ChannelId> {
+        self.interpreter.channel_of(user, latest)
+    }
+
+    fn replaced(&self, known: &Known, at: DateTime<Utc>) -> Option<NewEvent> {
+        let draft = translate::replaced(&known.conversation_id, known.consumer_id.as_deref(), at);
+        self.interpreter.address(draft, known, None)
+    }
+
     fn echo(&self, change: Change<'_>, known: &Known) -> Option<Echo> {
         self.with(change, |change, _| echo(change, known))?
     }
@@ -159,6 +192,7 @@ impl Interpreter {
             change,
             &translate::Known {
                 consumer_id: known.consumer_id.as_deref(),
+                opened_by: known.opened_by,
                 announced: known.announced,
                 updated_at: known.updated_at,
                 fingerprint: known.fingerprint.as_deref(),
@@ -166,31 +200,67 @@ impl Interpreter {
                 now: self.clock.now(),
             },
         )?;
-        let draft = translation.event;
-        let kind = draft.kind;
-        let listener = self.listeners.get(&known.channel_id);
-        let wanted = listener.filter(|listener| listener.events.contains(&kind));
-        let event = wanted.map(|listener| {
-            let id = EventId::new(self.clock.uuid());
-            let event = draft.addressed(
-                id,
-                known.channel_id.clone(),
-                known.user_id.clone(),
-                Some(known.conversation_id.clone()),
-            );
-            NewEvent {
-                id,
-                channel_id: known.channel_id.clone(),
-                user: Some(known.user),
-                kind,
-                body: event.to_json(),
-                parent: parent.cloned(),
-                deliver_until: self.deliver_until(listener, kind),
-            }
-        });
+        let event = self.address(translation.event, known, parent);
         Ok(Translation {
             events: event.into_iter().collect(),
             conversation: translation.mapping,
         })
+    }
+
+    /// Writes an event down for the channel of its conversation, where that wants to know of it.
+    fn address(&self, draft: Draft, known: &Known, parent: Option<&Parent>) -> Option<NewEvent> {
+        let kind = draft.kind;
+        let listener = self.listeners.get(&known.channel_id);
+        let listener = listener.filter(|listener| listener.events.contains(&kind))?;
+        let id = EventId::new(self.clock.uuid());
+        let event = draft.addressed(
+            id,
+            known.channel_id.clone(),
+            known.user_id.clone(),
+            Some(known.conversation_id.clone()),
+        );
+        Some(NewEvent {
+            id,
+            channel_id: known.channel_id.clone(),
+            user: Some(known.user),
+            kind,
+            body: event.to_json(),
+            parent: parent.cloned(),
+            deliver_until: self.deliver_until(listener, kind),
+        })
+    }
+
+    /// What a change says of a conversation that is not known.
+    fn stranger(&self, account: &str, change: &wire::Change) -> Stranger {
+        let wire::Content::Conversation(conversation) = change.content() else {
+            return Stranger::Ended;
+        };
+        let mut apps = self.apps.iter();
+        let own = apps
+            .find(|(id, _)| id.as_str() == account)
+            .map(|(_, app)| app);
+        let is_others = conversation
+            .connector()
+            .is_some_and(|app| own.is_none_or(|own| !own.eq_ignore_ascii_case(app)));
+        match conversation.ended {
+            _ if is_others => Stranger::OfOtherConnector,
+            true => Stranger::Ended,
+            false => Stranger::Open {
+                began_at: conversation.began_at(),
+            },
+        }
+    }
+
+    /// The channel of the latest conversation, while it is configured, else the first one of the user's namespace.
+    fn channel_of(&self, user: &UserKey, latest: Option<&ChannelId>) -> Option<ChannelId> {
+        let homes = || {
+            let homes = self.homes.iter();
+            homes.filter(|home| {
+                home.account_id == user.account_id && home.namespace == user.namespace
+            })
+        };
+        let same = homes().find(|home| Some(&home.channel_id) == latest);
+        let home = same.or_else(|| homes().next())?;
+        Some(home.channel_id.clone())
     }
 }

@@ -7,10 +7,11 @@
 use chrono::{DateTime, Utc};
 
 use super::wire::{Change, Content};
-use crate::types::conversation::{Announced, ConversationChange};
-use crate::types::event::Draft;
-use crate::types::event::data::Role;
+use crate::types::conversation::{Announced, ConversationChange, OpenedBy};
+use crate::types::event::data::{Data, Role};
+use crate::types::event::{Draft, EventType};
 use crate::types::file::FileId;
+use crate::types::ids::ConversationId;
 
 mod conversation;
 mod message;
@@ -20,6 +21,8 @@ mod message;
 pub struct Known<'a> {
     /// The Cloud's id of the user.
     pub consumer_id: Option<&'a str>,
+    /// The side that opened the conversation.
+    pub opened_by: OpenedBy,
     /// What channels were told last of the conversation's state.
     pub announced: Option<Announced>,
     /// When the newest state that was seen of it was made.
@@ -108,6 +111,16 @@ pub fn translate(change: &Change, known: &Known<'_>) -> Result<Translation, Igno
         }),
         Content::Conversation(conversation) => conversation::translate(conversation, known),
         Content::Unknown(why) => Err(Ignored::Unsupported(why)),
+    }
+}
+
+/// What channels hear of a conversation whose place another has taken at the Cloud: a user has one at a time.
+#[must_use]
+pub fn replaced(id: &ConversationId, consumer_id: Option<&str>, at: DateTime<Utc>) -> Draft {
+    Draft {
+        kind: EventType::ConversationClosed,
+        occurred_at: at,
+        data: Data::Conversation(conversation::replaced(id, consumer_id)),
     }
 }
 

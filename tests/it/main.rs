@@ -20,6 +20,7 @@ mod support;
 
 mod access;
 mod actions;
+mod agent_openings;
 mod audit;
 mod browser;
 mod cloud_variations;

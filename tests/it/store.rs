@@ -7,6 +7,7 @@ mod deliveries;
 mod idempotency;
 mod log;
 mod newest;
+mod openings;
 mod rejections;
 mod requests;
 mod retention;
@@ -20,7 +21,7 @@ use liveperson_bridge::store::{
 };
 use liveperson_bridge::types::audit::{Action, Actor, Entry, EntryId};
 use liveperson_bridge::types::conversation::{
-    CloseReason, CurrentDialog, Dialog, DialogKind, Features, State,
+    CloseReason, CurrentDialog, Dialog, DialogKind, Features, OpenedBy, State,
 };
 use liveperson_bridge::types::file::FileId;
 use liveperson_bridge::types::ids::{ChannelId, UserKey};
@@ -176,6 +177,7 @@ async fn replace(
                 user,
                 channel_id: &channel,
                 conversation: &conversation(id),
+                opened_by: OpenedBy::User,
                 replaced: replaced.as_ref(),
                 profile: Some(&profile),
                 at: at(second),
@@ -352,7 +354,7 @@ async fn a_profile_is_kept_in_place_of_the_one_before(engine: Engine) {
     let second = profile(json!({"contacts": [{"phone": "+1"}], "birth_date": "1985-12-10"}));
     store.set_profile(user, &second).await.unwrap();
 
-    assert_eq!(store.profile(user).await.unwrap(), second);
+    assert_eq!(store.before_opening(user).await.unwrap().0, second);
 }
 
 async fn a_file_is_kept_for_its_user_alone(engine: Engine) {
@@ -477,7 +479,7 @@ async fn a_kept_conversation_is_the_users_open_one(engine: Engine) {
     assert_eq!(latest.opened_at, at(1));
     assert_eq!(latest.state, State::Open);
     assert_eq!(latest.features.names(), ["AUTO_MESSAGES"]);
-    let profile = store.profile(user).await.unwrap();
+    let (profile, _) = store.before_opening(user).await.unwrap();
     assert_eq!(profile.first_name.as_deref(), Some("Ada"));
     let seen = store.user(&key("a")).await.unwrap().unwrap();
     assert_eq!(seen.profile, profile);
@@ -856,6 +858,7 @@ fn every_function_of_the_store_is_called_here() {
         include_str!("store/idempotency.rs"),
         include_str!("store/log.rs"),
         include_str!("store/newest.rs"),
+        include_str!("store/openings.rs"),
         include_str!("store/rejections.rs"),
         include_str!("store/retention.rs"),
         include_str!("store/requests.rs"),
@@ -874,6 +877,7 @@ fn every_function_of_the_store_is_called_here() {
         include_str!("../../src/store/retention.rs"),
         include_str!("../../src/store/nacks.rs"),
         include_str!("../../src/store/newest.rs"),
+        include_str!("../../src/store/openings.rs"),
         include_str!("../../src/store/origins.rs"),
         include_str!("../../src/store/rejections.rs"),
         include_str!("../../src/store/backlog.rs"),

@@ -7,7 +7,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::casting::{Casting, NO_SCRIPT};
-use super::{Action, Refused};
+use super::{Action, AgentOpening, Refused, opening};
 use crate::sandbox::Sandbox;
 use crate::sandbox::control::Order;
 use crate::sandbox::refusal::Refusal;
@@ -15,6 +15,7 @@ use crate::sandbox::refusal::Refusal;
 pub(in crate::sandbox) fn router() -> Router<Sandbox> {
     Router::new()
         .route("/conversations/{id}/agent", post(act))
+        .route("/agent/conversations", post(open))
         .route("/agent", get(show).put(choose))
 }
 
@@ -46,11 +47,19 @@ async fn act(
     }))
 }
 
+async fn open(
+    State(sandbox): State<Sandbox>,
+    Order(opening): Order<AgentOpening>,
+) -> Result<(StatusCode, Json<Value>), Refusal> {
+    let (id, sequence) = sandbox.open_as_agent(opening)?;
+    Ok((StatusCode::CREATED, Json(opening::answer(&id, sequence))))
+}
+
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         let status = match refused {
             Refused::Unknown(_) => StatusCode::NOT_FOUND,
-            Refused::Closed(_) => StatusCode::CONFLICT,
+            Refused::Closed(_) | Refused::AlreadyOpen(_) => StatusCode::CONFLICT,
             Refused::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Self::plain(status, refused.to_string())

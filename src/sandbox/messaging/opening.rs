@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Failure, admit, profile_set, success};
 use crate::sandbox::Sandbox;
-use crate::sandbox::conversations::Opening;
+use crate::sandbox::conversations::{Conversation, Opening};
 use crate::sandbox::recording::RecordedRequest;
 use crate::sandbox::refusal::{ErrorCode, Refusal};
 use crate::sandbox::schema::envelope::{Envelope, read_id};
@@ -75,7 +75,8 @@ pub(in crate::sandbox) fn open(
         client_properties: request.header("client-properties").map(ToOwned::to_owned),
         features: properties.map(|p| p.features).unwrap_or_default(),
     };
-    state.conversations.open(id.clone(), opening, clock.now());
+    let opened = Conversation::new(id.clone(), opening, clock.now());
+    state.conversations.open(opened);
     let opened = behaviour.conversation_member.body(&id);
     let opened = success(&opened, &conversation.id, &behaviour);
     Ok(Json(json!([profile_answer, opened])).into_response())

@@ -19,6 +19,10 @@ export class Agent {
     cloud.addEventListener("state", ({ detail }) => say(byId("agent-error"), detail));
     document.addEventListener("visibilitychange", () => this.#show());
     byId("script").addEventListener("change", ({ target }) => this.#switch(target.checked));
+    byId("agent-start").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#start();
+    });
     this.#readSwitch();
   }
 
@@ -43,6 +47,23 @@ export class Agent {
     this.#show();
   }
 
+  /** Opens a conversation with the consumer of the one at the desk, and goes there. */
+  async #start() {
+    const field = byId("agent-start-text");
+    const former = this.#cloud.conversations.find(({ id }) => id === this.#selected);
+    if (!former || field.value.trim() === "") return;
+    const { account: account_id, ext_consumer_id } = former;
+    try {
+      const { id } = await this.#cloud.open({ account_id, ext_consumer_id, text: field.value });
+      field.value = "";
+      this.#selected = id;
+      say(byId("desk-error"), null);
+    } catch (error) {
+      say(byId("desk-error"), error.message);
+    }
+    this.#show();
+  }
+
   #show() {
     const conversations = [...this.#cloud.conversations].sort(inOrder);
     const isThere = conversations.some(({ id }) => id === this.#selected);
@@ -53,6 +74,8 @@ export class Agent {
     byId("conversations-none").hidden = conversations.length > 0;
     this.#list(conversations);
     this.#desk.show(selected);
+    const isFree = selected && !conversations.some((other) => other.stage === "OPEN" && isOfSame(other, selected));
+    byId("agent-start").hidden = !isFree;
   }
 
   #list(conversations) {
@@ -88,6 +111,9 @@ export class Agent {
 function inOrder(one, other) {
   return (other.stage === "OPEN") - (one.stage === "OPEN") || other.opened_at.localeCompare(one.opened_at);
 }
+
+/** Whether two conversations are of one consumer. */
+const isOfSame = (one, other) => one.account === other.account && one.ext_consumer_id === other.ext_consumer_id;
 
 const messages = ({ dialogs }) => dialogs.flatMap(({ events }) => events).filter(isMessage);
 

@@ -42,6 +42,13 @@ export class Cloud extends EventTarget {
     await this.soon();
   }
 
+  /** Has an agent open a conversation with a consumer; the answer names it. */
+  async open(opening) {
+    const opened = await this.ask("POST", "/_sandbox/agent/conversations", opening);
+    await this.soon();
+    return opened;
+  }
+
   /** The same for what is not an agent's doing, such as the survey's end. */
   async change(conversation, what, body) {
     await this.ask("POST", `/_sandbox/conversations/${conversation}/${what}`, body);

@@ -5,7 +5,7 @@ mod script;
 use super::hooks::texts;
 use super::receiver::{Receiver, eventually};
 use super::*;
-use crate::sandbox::agent::{AcceptStatus, Action, ChatState, Choice, Refused, Rich};
+use crate::sandbox::agent::{AcceptStatus, Action, AgentOpening, ChatState, Choice, Refused, Rich};
 use crate::sandbox::hooks::Retry;
 
 /// A conversation that a receiver is told of.
@@ -440,4 +440,101 @@ async fn nobody_acts_where_there_is_nothing() {
     let other = scene.cloud.open(&other).await;
     let invalid = scene.cloud.sandbox.act(&other, invalid);
     assert!(matches!(invalid, Err(Refused::Invalid(_))));
+}
+
+/// An agent's opening with the consumer `u-1`.
+fn resuming() -> AgentOpening {
+    AgentOpening {
+        account_id: ACCOUNT.to_owned(),
+        ext_consumer_id: "u-1".to_owned(),
+        text: Some("Hi again".to_owned()),
+        ..AgentOpening::default()
+    }
+}
+
+#[tokio::test]
+async fn an_agent_opens_a_conversation_with_a_consumer_who_has_none_open() {
+    let scene = Scene::new().await;
+    let refused = scene.cloud.sandbox.open_as_agent(resuming());
+    assert!(matches!(refused, Err(Refused::AlreadyOpen(id)) if id == scene.id));
+    assert!(scene.cloud.sandbox.close_conversation(&scene.id, "AGENT"));
+
+    let opened = scene.cloud.sandbox.open_as_agent(AgentOpening {
+        app_install_id: Some("another".to_owned()),
+        ..resuming()
+    });
+
+    let (id, sequence) = opened.unwrap();
+    assert_eq!(sequence, Some(0));
+    let told = eventually("both are told", || {
+        let bodies = scene.receiver.got().into_iter().map(|got| got.body);
+        let of_it: Vec<_> = bodies
+            .filter(|body| body.to_string().contains(&id))
+            .collect();
+        (of_it.len() == 2).then_some(of_it)
+    })
+    .await;
+    let details = &told[0]["body"]["changes"][0]["result"]["conversationDetails"];
+    assert_eq!(details["stage"], "OPEN");
+    let roles: Vec<_> = details["participants"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|participant| &participant["role"])
+        .collect();
+    assert_eq!(roles, ["CONSUMER", "ASSIGNED_AGENT"]);
+    let consumer = scene.cloud.sandbox.conversations()[0].consumer.clone();
+    assert_eq!(details["participants"][0]["id"], consumer.lp_consumer_id);
+    assert_eq!(
+        details["dialogs"][0]["metaData"],
+        json!({"appInstallId": "another"})
+    );
+    let message = &told[1]["body"]["changes"][0];
+    assert_eq!(
+        (&message["sequence"], &message["event"]["message"]),
+        (&json!(0), &json!("Hi again"))
+    );
+    // It is the one that is open: a connector's opening is refused, and names it by no other means.
+    let again = scene.cloud.sandbox.open_as_agent(resuming());
+    assert!(matches!(again, Err(Refused::AlreadyOpen(open)) if open == id));
+}
+
+#[tokio::test]
+async fn an_opening_by_an_agent_says_what_is_wrong_with_it() {
+    let cloud = Cloud::new();
+    let order = async |body: Value| {
+        let path = "/_sandbox/agent/conversations";
+        cloud.call("POST", path, &[JSON], body.to_string()).await
+    };
+
+    let opened = order(json!({"account_id": ACCOUNT, "ext_consumer_id": "u-1"})).await;
+    assert_eq!(opened.status, StatusCode::CREATED);
+    assert!(opened.body["id"].is_string() && opened.body.get("sequence").is_none());
+    for (body, status) in [
+        (
+            json!({"account_id": ACCOUNT, "ext_consumer_id": "u-1", "text": "Hi"}),
+            StatusCode::CONFLICT,
+        ),
+        (
+            json!({"account_id": ACCOUNT, "ext_consumer_id": "u-2", "text": ""}),
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ),
+        (
+            json!({"account_id": ACCOUNT, "ext_consumer_id": ""}),
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ),
+        (
+            json!({"account_id": ACCOUNT}),
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ),
+        (
+            json!({"account_id": ACCOUNT, "ext_consumer_id": "u-2", "txet": "Hi"}),
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ),
+    ] {
+        let refused = order(body.clone()).await;
+        assert_eq!(refused.status, status, "{body}");
+        assert!(refused.body["error"].is_string(), "{body}");
+    }
+    assert_eq!(cloud.sandbox.conversations().len(), 1);
 }

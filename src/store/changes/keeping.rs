@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::adoption::Place;
 use super::{Admission, Arrival, Candidate, Change, Fate};
 use crate::store::log::batch;
 use crate::store::tx::{Tx, on};
@@ -18,6 +19,7 @@ pub(super) async fn keep(
     tx: &mut Tx,
     arrivals: &[Arrival],
     unmatched: &[usize],
+    put_off: &HashSet<Place<'_>>,
     admission: &mut Admission,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
@@ -28,21 +30,11 @@ pub(super) async fn keep(
     if unmatched.is_empty() {
         return Ok(());
     }
-    let keys = unmatched
-        .iter()
-        .map(|(_, arrival)| json!({"key": erased_key(&arrival.place)}));
-    let erased: Vec<(String,)> = on!(tx, |db| {
-        sqlx::query_as(
-            "SELECT key FROM erased_conversations WHERE key IN (SELECT value ->> 'key' FROM json_each($1))",
-        )
-        .bind(batch(keys))
-        .fetch_all(db)
-        .await?
-    });
-    let erased: HashSet<_> = erased.into_iter().map(|(key,)| key).collect();
+    let places = unmatched.iter().map(|(_, arrival)| arrival.place.as_str());
+    let erased = erased_among(tx, places).await?;
     let mut rows = Vec::new();
     for (index, arrival) in unmatched {
-        let gone = erased.contains(&erased_key(&arrival.place));
+        let gone = erased.contains(arrival.place.as_str());
         if let Some(fate) = admission.fates.get_mut(index) {
             *fate = if gone { Fate::Erased } else { Fate::Early };
         }
@@ -56,6 +48,8 @@ pub(super) async fn keep(
             "consumer": arrival.consumer_id,
             "dialog": arrival.dialog(),
             "sequence": arrival.turn.as_ref().map(|turn| turn.sequence),
+            "put_off": (arrival.open.is_some() && put_off.contains(&(arrival.account_id.as_str(), &arrival.place)))
+                .then_some(now.timestamp_millis()),
             "state": arrival.open.map(|open| if open { "open" } else { "closed" }),
             "kind": arrival.kind,
             "body": arrival.body,
@@ -67,28 +61,28 @@ pub(super) async fn keep(
     insert(tx, &rows, now).await
 }
 
-/// Keeps messages until their dialogs are known, each at the place of its dialog and with its conversation.
-pub(super) async fn keep_withheld(
-    tx: &mut Tx,
-    arrivals: &[Arrival],
-    withheld: &[(&Candidate<'_>, &str)],
-    admission: &mut Admission,
-    now: DateTime<Utc>,
-) -> Result<(), Error> {
-    let mut rows = Vec::new();
-    for (candidate, conversation) in withheld {
-        let Some(dialog) = candidate.side else {
-            continue;
-        };
+/// A message in a dialog that is not known, as it is to be kept.
+pub(super) struct Withheld {
+    dialog: String,
+    row: Value,
+}
+
+impl Withheld {
+    /// A message of a conversation, to be kept at the place of its dialog; none where it names none.
+    pub(super) fn of(
+        candidate: &Candidate<'_>,
+        arrivals: &[Arrival],
+        conversation: &str,
+    ) -> Option<Self> {
+        let dialog = candidate.side?;
         let (kind, body, parent) = match candidate.change {
-            Change::Arrived(index) => match arrivals.get(index) {
-                Some(arrival) => (arrival.kind, &*arrival.body, arrival.parent.as_ref()),
-                None => continue,
-            },
+            Change::Arrived(index) => {
+                let arrival = arrivals.get(index)?;
+                (arrival.kind, &*arrival.body, arrival.parent.as_ref())
+            }
             Change::Kept { kind, body, parent } => (kind, body, parent),
         };
-        admission.look_again.push(dialog.to_owned());
-        rows.push(json!({
+        let row = json!({
             "account": candidate.account_id,
             "place": dialog,
             "dialog": dialog,
@@ -98,12 +92,28 @@ pub(super) async fn keep_withheld(
             "traceparent": parent.map(|parent| &parent.traceparent),
             "tracestate": parent.and_then(|parent| parent.tracestate.as_ref()),
             "withheld_of": conversation,
-        }));
+        });
+        Some(Self {
+            dialog: dialog.to_owned(),
+            row,
+        })
     }
+}
+
+/// Keeps messages until their dialogs are known, each at the place of its dialog and with its conversation.
+pub(super) async fn keep_withheld(
+    tx: &mut Tx,
+    withheld: Vec<Withheld>,
+    admission: &mut Admission,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let (dialogs, rows): (Vec<_>, Vec<_>) =
+        withheld.into_iter().map(|it| (it.dialog, it.row)).unzip();
+    admission.look_again.extend(dialogs);
     insert(tx, &rows, now).await
 }
 
-async fn insert(tx: &mut Tx, rows: &[serde_json::Value], now: DateTime<Utc>) -> Result<(), Error> {
+async fn insert(tx: &mut Tx, rows: &[Value], now: DateTime<Utc>) -> Result<(), Error> {
     if rows.is_empty() {
         return Ok(());
     }
@@ -111,12 +121,12 @@ async fn insert(tx: &mut Tx, rows: &[serde_json::Value], now: DateTime<Utc>) -> 
         sqlx::query(
             "INSERT INTO early_changes
                  (account_id, place, consumer_id, dialog_id, sequence, state, kind, body, traceparent, tracestate,
-                  withheld_of, signed, received_at)
+                  withheld_of, signed, put_off_at, received_at)
              SELECT value ->> 'account', value ->> 'place', value ->> 'consumer', value ->> 'dialog',
                     CAST(value ->> 'sequence' AS BIGINT), value ->> 'state',
                     value ->> 'kind', value ->> 'body', value ->> 'traceparent',
                     value ->> 'tracestate', value ->> 'withheld_of',
-                    value ->> 'signed', $2
+                    value ->> 'signed', CAST(value ->> 'put_off' AS BIGINT), $2
              FROM json_each($1) ORDER BY CAST(key AS BIGINT)",
         )
         .bind(batch(rows.iter()))
@@ -126,6 +136,27 @@ async fn insert(tx: &mut Tx, rows: &[serde_json::Value], now: DateTime<Utc>) -> 
         .rows_affected()
     });
     Ok(())
+}
+
+/// Which of these conversations and dialogs are erased users'.
+pub(super) async fn erased_among<'a>(
+    tx: &mut Tx,
+    places: impl Iterator<Item = &'a str> + Clone,
+) -> Result<HashSet<&'a str>, Error> {
+    let keys = places
+        .clone()
+        .map(|place| json!({"key": erased_key(place)}));
+    let erased: Vec<(String,)> = on!(tx, |db| {
+        sqlx::query_as(
+            "SELECT key FROM erased_conversations WHERE key IN (SELECT value ->> 'key' FROM json_each($1))",
+        )
+        .bind(batch(keys))
+        .fetch_all(db)
+        .await?
+    });
+    let erased: HashSet<_> = erased.into_iter().map(|(key,)| key).collect();
+    let gone = places.filter(|place| !erased.is_empty() && erased.contains(&erased_key(place)));
+    Ok(gone.collect())
 }
 
 /// Removes what was kept for a user's dialogs or consumer id, and remembers that nothing more is to be.

@@ -9,6 +9,7 @@ use sqlx::types::Json;
 
 use super::announcement::{announced, time};
 use super::{Arrival, Known, Turn};
+use crate::store::conversations::opened_by;
 use crate::store::log::batch;
 use crate::store::parent::ParentRow;
 use crate::store::tx::{Side, Tx, left, on};
@@ -33,6 +34,11 @@ impl KeptRow {
     /// Whether it is a change of the conversation's own state.
     pub(super) fn is_of_state(&self) -> bool {
         self.state.is_some()
+    }
+
+    /// Whether it says that the conversation is open.
+    pub(super) fn opens(&self) -> bool {
+        self.state.as_deref() == Some("open")
     }
 
     /// The dialog that it names beside the conversation, where it comes from somebody else than the user.
@@ -60,6 +66,7 @@ type KnownRow = (
     String,
     Option<String>,
     Option<String>,
+    Option<String>,
     Option<i64>,
     Option<String>,
     i64,
@@ -69,7 +76,8 @@ type KnownRow = (
 /// What is looked up of a place. PostgreSQL would answer `EXISTS` by a hash of all that is kept, but not a `LIMIT`.
 macro_rules! columns {
     () => {
-        "p.place, u.account_id, c.id, c.channel_id, c.user_ref, u.user_id, u.consumer_id, c.announced, c.updated_at,
+        "p.place, u.account_id, c.id, c.channel_id, c.user_ref, u.user_id, u.consumer_id, c.opened_by, c.announced,
+         c.updated_at,
          c.fingerprint, d.is_private,
          (SELECT e.id FROM early_changes e WHERE e.place = p.place LIMIT 1) IS NOT NULL"
     };
@@ -213,6 +221,7 @@ pub(super) async fn look_up(
             user_ref,
             user_id,
             consumer_id,
+            opener,
             told,
             updated_at,
             fingerprint,
@@ -226,6 +235,7 @@ pub(super) async fn look_up(
             user: UserRef(user_ref),
             user_id: user_id.parse().map_err(unreadable("user id"))?,
             consumer_id,
+            opened_by: opened_by(opener.as_deref()),
             announced: told.as_deref().map(announced).transpose()?,
             updated_at: updated_at.map(time).transpose()?,
             fingerprint,
@@ -259,9 +269,14 @@ async fn rows_of(
 }
 
 impl KnownPlaces {
-    /// True if a place is a dialog among agents.
-    pub(super) fn is_private(&self, place: &str) -> bool {
-        self.private.contains(place)
+    /// The places that are dialogs among agents.
+    pub(super) fn private(&self) -> &HashSet<String> {
+        &self.private
+    }
+
+    /// Whether there is a conversation at a place, whichever account's.
+    pub(super) fn has(&self, place: &str) -> bool {
+        self.at.contains_key(place)
     }
 
     /// The conversation at a place; none where that is another account's.

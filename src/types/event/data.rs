@@ -9,6 +9,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{as_text, to_the_millisecond};
+use crate::types::conversation::OpenedBy;
 use crate::types::file::{FileId, FileType};
 use crate::types::ids::{ConversationId, UserId};
 use crate::types::message::{MessageId, Metadata, Sequence};
@@ -197,6 +198,10 @@ pub struct Receipt {
 pub struct Conversation {
     /// Whether it is open; with a survey it stays open until the survey has ended.
     pub state: State,
+    /// Of `conversation.opened` the side that opened it; left out of the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "agent")]
+    pub opened_by: Option<OpenedBy>,
     /// Who or what closed it, the Cloud's word in lower case, such as `agent` or `consumer`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "agent")]

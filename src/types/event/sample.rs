@@ -10,6 +10,7 @@ use super::data::{
     Receipt, Role, Sender, State, TYPING_LIFE, Typing,
 };
 use super::{Draft, Event, EventId, EventType};
+use crate::types::conversation::OpenedBy;
 use crate::types::ids::{ChannelId, ConversationId, Invalid, UserId};
 use crate::types::message::MessageId;
 
@@ -54,8 +55,9 @@ pub fn sample(
             sequences: vec![0],
             sender: sender(Role::Agent),
         }),
-        EventType::ConversationOpened | EventType::ConversationUpdated => conversation(State::Open),
-        EventType::ConversationClosed => conversation(State::Closed),
+        EventType::ConversationOpened => conversation(State::Open, Some(OpenedBy::User)),
+        EventType::ConversationUpdated => conversation(State::Open, None),
+        EventType::ConversationClosed => conversation(State::Closed, None),
         EventType::MessageSent => outcome(OutcomeStatus::Sent),
         EventType::MessageFailed => outcome(OutcomeStatus::Failed),
     };
@@ -95,11 +97,12 @@ fn said_by(sender: Sender) -> Data {
     }))
 }
 
-fn conversation(state: State) -> Data {
+fn conversation(state: State, opened_by: Option<OpenedBy>) -> Data {
     let is_closed = state == State::Closed;
     let id = || NOBODY.to_owned();
     Data::Conversation(Conversation {
         state,
+        opened_by,
         close_reason: is_closed.then(|| "agent".to_owned()),
         skill_id: None,
         participants: vec![Participant {

@@ -12,6 +12,7 @@ use crate::types::conversation::{
 };
 use crate::types::event::data::{self, Data, Role, State};
 use crate::types::event::{Draft, EventType};
+use crate::types::ids::ConversationId;
 use crate::types::rating::Answer;
 use crate::webhooks::wire::conversation::{self as wire, Conversation};
 
@@ -65,7 +66,10 @@ pub(super) fn translate(
         event: Draft {
             kind,
             occurred_at,
-            data: Data::Conversation(told),
+            data: Data::Conversation(data::Conversation {
+                opened_by: (kind == EventType::ConversationOpened).then_some(known.opened_by),
+                ..told
+            }),
         },
         mapping: Some(ConversationChange {
             updated_at: conversation.updated_at.max(known.updated_at),
@@ -111,6 +115,7 @@ fn told(conversation: &Conversation, known: &Known<'_>) -> data::Conversation {
     let dialogs = conversation.dialogs.iter().filter(|it| !it.is_private);
     data::Conversation {
         state: state(conversation.ended),
+        opened_by: None,
         close_reason: conversation.close_reason.clone(),
         skill_id: conversation.skill_id.clone(),
         participants: participants.map(participant).collect(),
@@ -119,6 +124,29 @@ fn told(conversation: &Conversation, known: &Known<'_>) -> data::Conversation {
         }),
         dialogs: dialogs.map(dialog).collect(),
         csat: conversation.csat.as_ref().map(csat),
+    }
+}
+
+/// What channels are told of a conversation that has ended because another took its place, of which the Cloud says nothing.
+pub(super) fn replaced(id: &ConversationId, consumer_id: Option<&str>) -> data::Conversation {
+    let participants = consumer_id.map(|id| data::Participant {
+        id: id.to_owned(),
+        role: Role::Consumer,
+    });
+    data::Conversation {
+        state: State::Closed,
+        opened_by: None,
+        close_reason: None,
+        skill_id: None,
+        participants: participants.into_iter().collect(),
+        agent: None,
+        dialogs: vec![data::Dialog {
+            id: id.to_string(),
+            kind: DialogKind::Main.as_str().to_owned(),
+            channel_type: None,
+            state: State::Closed,
+        }],
+        csat: None,
     }
 }
 

@@ -58,6 +58,7 @@ fn known() -> Known<'static> {
     Known {
         consumer_id: Some(CONSUMER),
         announced: None,
+        opened_by: OpenedBy::User,
         updated_at: None,
         fingerprint: None,
         file: Some(FileLink {

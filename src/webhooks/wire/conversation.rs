@@ -75,9 +75,29 @@ pub struct Dialog {
     pub created_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub ended_at: Option<DateTime<Utc>>,
+    /// The app installation that it came by, as far as the Cloud says. Source: a capture of 2022, in which the main dialog
+    /// names the connector's in `metaData.appInstallId`; the vendor's documents name the survey bot's there.
+    pub app_install_id: Option<String>,
 }
 
 impl Conversation {
+    /// The app installation of the connector that the conversation came by, as far as the Cloud says.
+    #[must_use]
+    pub fn connector(&self) -> Option<&str> {
+        let mut dialogs = self.dialogs.iter();
+        let main = dialogs.find(|dialog| dialog.kind == "main")?;
+        main.app_install_id.as_deref()
+    }
+
+    /// When it began, as near as the Cloud says it.
+    #[must_use]
+    pub fn began_at(&self) -> Option<DateTime<Utc>> {
+        let main = self.dialogs.iter().find(|dialog| dialog.kind == "main");
+        self.started_at
+            .or_else(|| main.and_then(|main| main.created_at))
+            .or(self.updated_at)
+    }
+
     pub(super) fn read(change: Members<'_>) -> Result<Self, &'static str> {
         let bare = || change.object("conversationDetails").map(|_| change);
         let result = change.object("result").or_else(bare);
@@ -249,6 +269,9 @@ impl Dialog {
             ended: all_ended || dialog.word("state").is_some_and(is_close),
             created_at: dialog.time("creationTs"),
             ended_at: dialog.time("endTs"),
+            app_install_id: dialog
+                .object("metaData")
+                .and_then(|data| data.id("appInstallId")),
         })
     }
 }

@@ -1,0 +1,647 @@
+//! Conversations that nobody here has opened, of users who are known: an agent has opened or resumed them.
+//!
+//! The Cloud names the user in the conversation's state, and lets a user have one conversation at a time. So one that is not
+//! known becomes the user's open one, unless a newer one is known. While the bridge itself may be opening one for the user, the
+//! change is put off: it may tell of that one, whose answer is on its way.
+//!
+//! Users are looked for without a lock. Those who are found are held, together with all others of the batch, and looked at once
+//! more: whoever else takes the conversation over, or begins to open one, waits for that or has been seen.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
+use sqlx::PgConnection;
+use sqlx::types::Json;
+
+use super::announcement::{announced, time};
+use super::keeping::erased_among;
+use super::matching::KnownPlaces;
+use super::{Arrival, Change, Known, Stranger, Translate, look_up};
+use crate::store::conversations::{END_OPENING, NewConversation, close, insert};
+use crate::store::log::batch;
+use crate::store::openings::pending;
+use crate::store::tx::{Side, Tx, left, on};
+use crate::store::users::key;
+use crate::store::{Error, NewEvent, PendingOpening, UserRef};
+use crate::types::conversation::{Announced, Features, OpenedBy};
+use crate::types::ids::{ChannelId, ConversationId, UserKey};
+
+/// 10 s: how much earlier than the latest conversation's last change a newer one may seem to have begun. Both times are the
+/// Cloud's, which may end the one only after it has begun the other.
+const SAME_CLOCK: TimeDelta = TimeDelta::seconds(10);
+
+/// 1 minute: the same where the latest conversation's time is the bridge's own.
+const OTHER_CLOCK: TimeDelta = TimeDelta::minutes(1);
+
+/// Each consumer is looked up by itself (`OFFSET 0`), so by index whatever PostgreSQL expects of the table.
+const FIND_IN_POSTGRES: &str = "SELECT a.place - 1, u.*
+     FROM unnest((SELECT $1::text[]), (SELECT $2::text[])) WITH ORDINALITY AS a (account_id, consumer_id, place)
+     CROSS JOIN LATERAL (SELECT id, opening_until, lease_until FROM users
+                         WHERE account_id = a.account_id AND consumer_id = a.consumer_id OFFSET 0) AS u";
+
+/// `CROSS` keeps SQLite from beginning with the users.
+const FIND_IN_SQLITE: &str = "SELECT a.key, u.id, u.opening_until, u.lease_until
+     FROM json_each($1) AS a CROSS JOIN users AS u
+     WHERE u.account_id = a.value ->> 0 AND u.consumer_id = a.value ->> 1";
+
+/// A conversation that is not known, by what was heard of it first.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Applicant<'a> {
+    account_id: &'a str,
+    /// The conversation.
+    pub(super) place: &'a str,
+    consumer_id: &'a str,
+    began_at: Option<DateTime<Utc>>,
+}
+
+/// A change that was put off, as its row has it.
+#[derive(sqlx::FromRow)]
+pub(super) struct PutOff {
+    account_id: String,
+    place: String,
+    consumer_id: String,
+    kind: String,
+    body: String,
+}
+
+/// A conversation that is not known, with those who may be its user.
+#[derive(Debug)]
+pub(super) struct Newcomer<'a> {
+    pub(super) applicant: Applicant<'a>,
+    users: Vec<UserRef>,
+}
+
+/// What was found of conversations that are not known.
+#[derive(Debug, Default)]
+pub(super) struct Newcomers<'a> {
+    /// Those of known users, in the order in which they began.
+    pub(super) all: Vec<Newcomer<'a>>,
+    /// Those that may be what the bridge is just opening.
+    pub(super) put_off: HashSet<Place<'a>>,
+}
+
+/// An account, and a conversation of it.
+pub(super) type Place<'a> = (&'a str, &'a str);
+
+/// A conversation that has become a user's open one.
+pub(super) struct Adopted {
+    pub(super) known: Known,
+    /// What the channel of the one before is told.
+    pub(super) replaced: Option<NewEvent>,
+}
+
+/// What becomes of a newcomer.
+pub(super) enum Outcome {
+    /// It is the user's open conversation.
+    Adopted(Box<Adopted>),
+    /// It may be the one that the bridge is opening.
+    PutOff,
+    /// It is an older one, or nobody's.
+    Left,
+}
+
+/// A user who may be that of a newcomer, and the latest conversation.
+#[derive(sqlx::FromRow)]
+struct UserRow {
+    user_ref: i64,
+    account_id: String,
+    namespace: String,
+    user_id: String,
+    consumer_id: Option<String>,
+    opening: Option<String>,
+    opening_until: Option<i64>,
+    lease_until: Option<i64>,
+    id: Option<String>,
+    channel_id: Option<String>,
+    features: Option<Json<Features>>,
+    opened_at: Option<i64>,
+    closed_at: Option<i64>,
+    announced: Option<String>,
+    updated_at: Option<i64>,
+}
+
+struct User {
+    user: UserRef,
+    key: UserKey,
+    consumer_id: Option<String>,
+    opening: Option<PendingOpening>,
+    /// Whether a replica may be opening a conversation.
+    is_busy: bool,
+    latest: Option<Latest>,
+}
+
+/// The latest conversation of a user.
+struct Latest {
+    id: ConversationId,
+    channel_id: ChannelId,
+    features: Features,
+    opened_at: DateTime<Utc>,
+    /// None while it is open.
+    closed_at: Option<DateTime<Utc>>,
+    announced: Option<Announced>,
+    updated_at: Option<DateTime<Utc>>,
+}
+
+/// Changes of those places that were put off.
+pub(super) async fn read_put_off(tx: &mut Tx, places: &[String]) -> Result<Vec<PutOff>, Error> {
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(on!(tx, |db| {
+        sqlx::query_as(
+            "SELECT account_id, place, consumer_id, kind, body FROM early_changes
+             WHERE place IN (SELECT value ->> 'place' FROM json_each($1)) AND put_off_at IS NOT NULL
+               AND consumer_id IS NOT NULL
+             ORDER BY id",
+        )
+        .bind(batch(places.iter().map(|place| json!({"place": place}))))
+        .fetch_all(db)
+        .await?
+    }))
+}
+
+/// The conversations that are not known and were open when they were first heard of.
+pub(super) fn applicants<'a>(
+    put_off: &'a [PutOff],
+    arrivals: impl Iterator<Item = (usize, &'a Arrival)>,
+    places: &KnownPlaces,
+    translate: &impl Translate,
+) -> Vec<Applicant<'a>> {
+    let kept = put_off.iter().map(|row| {
+        let change = Change::Kept {
+            kind: &row.kind,
+            body: &row.body,
+            parent: None,
+        };
+        let (account_id, place) = (row.account_id.as_str(), row.place.as_str());
+        (account_id, place, row.consumer_id.as_str(), change)
+    });
+    let fresh = arrivals.filter_map(|(index, arrival)| {
+        let (account_id, place) = (arrival.account_id.as_str(), arrival.place.as_str());
+        arrival.open?;
+        let consumer_id = arrival.consumer_id.as_deref().unwrap_or_default();
+        Some((account_id, place, consumer_id, Change::Arrived(index)))
+    });
+    let mut heard = HashSet::new();
+    let strangers = kept
+        .chain(fresh)
+        .filter_map(|(account_id, place, consumer_id, change)| {
+            // What was heard of it first counts, so that its end is not taken for its begin.
+            let is_first = !places.has(place) && heard.insert((account_id, place));
+            if !is_first || consumer_id.is_empty() {
+                return None;
+            }
+            match translate.stranger(account_id, change) {
+                Stranger::Open { began_at } => Some(Applicant {
+                    account_id,
+                    place,
+                    consumer_id,
+                    began_at,
+                }),
+                Stranger::OfOtherConnector | Stranger::Ended => None,
+            }
+        });
+    strangers.collect()
+}
+
+impl<'a> Newcomers<'a> {
+    /// Finds the users of conversations that are not known: one statement for all.
+    pub(super) async fn find(
+        tx: &mut Tx,
+        applicants: Vec<Applicant<'a>>,
+        now: DateTime<Utc>,
+    ) -> Result<Self, Error> {
+        if applicants.is_empty() {
+            return Ok(Self::default());
+        }
+        let accounts: Vec<_> = applicants.iter().map(|it| it.account_id).collect();
+        let consumers: Vec<_> = applicants.iter().map(|it| it.consumer_id).collect();
+        let rows: Vec<(i64, i64, Option<i64>, Option<i64>)> = match &mut tx.side {
+            Side::Postgres(lent) => {
+                let rows = sqlx::query_as(FIND_IN_POSTGRES)
+                    .bind(accounts)
+                    .bind(consumers);
+                let rows = async |db: &mut PgConnection| rows.fetch_all(db).await;
+                lent.ask(left(tx.until), rows).await?
+            }
+            Side::Sqlite(transaction) => {
+                let pairs: Vec<_> = accounts.into_iter().zip(consumers).collect();
+                let rows = sqlx::query_as(FIND_IN_SQLITE).bind(Json(pairs));
+                tx.health.note(rows.fetch_all(&mut **transaction).await)?
+            }
+        };
+        let mut users = HashMap::<usize, (Vec<UserRef>, bool)>::new();
+        for (place, user, opening_until, lease_until) in rows {
+            let place = usize::try_from(place).unwrap_or(usize::MAX);
+            let (users, is_busy) = users.entry(place).or_default();
+            users.push(UserRef(user));
+            *is_busy |= is_busy_until(opening_until, now) || is_busy_until(lease_until, now);
+        }
+        let mut found = Self::default();
+        for (place, applicant) in applicants.into_iter().enumerate() {
+            match users.remove(&place) {
+                None => {}
+                // Nothing has to be locked to see that it is too early.
+                Some((_, true)) => {
+                    found.put_off.insert(applicant.key());
+                }
+                Some((users, false)) => found.all.push(Newcomer { applicant, users }),
+            }
+        }
+        found.all.sort_by_key(|it| it.applicant.began_at);
+        Ok(found)
+    }
+
+    /// Those who may be users of these conversations.
+    pub(super) fn users(&self) -> impl Iterator<Item = UserRef> {
+        self.all.iter().flat_map(|it| it.users.iter().copied())
+    }
+
+    /// Leaves out, once the users are held, the conversations of erased users; says whether none has become known meanwhile.
+    pub(super) async fn check(&mut self, tx: &mut Tx) -> Result<bool, Error> {
+        let ids: Vec<_> = self
+            .all
+            .iter()
+            .map(|it| it.applicant.place.to_owned())
+            .collect();
+        let (known, _) = look_up(tx, &ids.iter().collect()).await?;
+        if ids.iter().any(|id| known.has(id)) {
+            return Ok(false);
+        }
+        let erased = erased_among(tx, ids.iter().map(String::as_str)).await?;
+        self.all
+            .retain(|newcomer| !erased.contains(newcomer.applicant.place));
+        Ok(true)
+    }
+}
+
+impl<'a> Applicant<'a> {
+    pub(super) fn key(&self) -> Place<'a> {
+        (self.account_id, self.place)
+    }
+
+    /// Whether its end was kept before anything else of its state.
+    async fn had_ended(&self, tx: &mut Tx) -> Result<bool, Error> {
+        let states: Vec<(i64, String)> = on!(tx, |db| {
+            sqlx::query_as(
+                "SELECT id, state FROM early_changes WHERE account_id = $1 AND place = $2 AND state IS NOT NULL",
+            )
+            .bind(self.account_id)
+            .bind(self.place)
+            .fetch_all(db)
+            .await?
+        });
+        let first = states.into_iter().min();
+        Ok(first.is_some_and(|(_, state)| state == "closed"))
+    }
+
+    /// When it began; as far as nobody says, now.
+    fn began_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        self.began_at.unwrap_or(now)
+    }
+}
+
+impl Newcomer<'_> {
+    /// Makes a conversation the open one of its user, who is held, and closes the one before.
+    pub(super) async fn adopt(
+        &self,
+        tx: &mut Tx,
+        translate: &impl Translate,
+        now: DateTime<Utc>,
+    ) -> Result<Outcome, Error> {
+        if self.applicant.had_ended(tx).await? {
+            return Ok(Outcome::Left);
+        }
+        let mut users = Vec::with_capacity(self.users.len());
+        for user in &self.users {
+            users.extend(read_user(tx, *user, now).await?);
+        }
+        if users.iter().any(|user| user.is_busy) {
+            return Ok(Outcome::PutOff);
+        }
+        let Some(chosen) = choose(&users, &self.applicant, now) else {
+            return Ok(Outcome::Left);
+        };
+        let user = users.swap_remove(chosen);
+        let began_at = self.applicant.began_at(now);
+        let is_newer = user
+            .latest
+            .as_ref()
+            .is_none_or(|latest| latest.may_precede(began_at));
+        let own = user.own(&self.applicant, now);
+        let channel_id = match own {
+            Some(opening) => Some(opening.channel_id.clone()),
+            None => translate.channel_of(
+                &user.key,
+                user.latest.as_ref().map(|latest| &latest.channel_id),
+            ),
+        };
+        let (true, Some(channel_id)) = (is_newer, channel_id) else {
+            return Ok(Outcome::Left);
+        };
+        self.take_over(tx, translate, &user, own, channel_id, now)
+            .await
+            .map(|adopted| Outcome::Adopted(Box::new(adopted)))
+    }
+
+    async fn take_over(
+        &self,
+        tx: &mut Tx,
+        translate: &impl Translate,
+        user: &User,
+        own: Option<&PendingOpening>,
+        channel_id: ChannelId,
+        now: DateTime<Utc>,
+    ) -> Result<Adopted, Error> {
+        let began_at = self.applicant.began_at(now).min(now);
+        let id = self.applicant.place;
+        let former = user
+            .latest
+            .as_ref()
+            .filter(|latest| latest.closed_at.is_none());
+        let replaced = match former {
+            Some(former) => former.end(tx, translate, user, began_at).await?,
+            None => None,
+        };
+        let opened_by = own.map_or(OpenedBy::Agent, |_| OpenedBy::User);
+        let new = NewConversation {
+            id,
+            user: user.user,
+            channel_id: &channel_id,
+            features: &user.features(own, &channel_id),
+            opened_at: began_at.timestamp_millis(),
+            opened_by,
+        };
+        if !insert(tx, &new).await? {
+            return Err(Error::Contended);
+        }
+        if user.opening.is_some() {
+            let profile = own.and_then(|opening| opening.profile.as_ref());
+            on!(tx, |db| {
+                sqlx::query(END_OPENING)
+                    .bind(user.user.0)
+                    .bind(profile.map(Json))
+                    .bind(None::<&str>)
+                    .execute(db)
+                    .await?
+                    .rows_affected()
+            });
+        }
+        tracing::info!(
+            account.id = %user.key.account_id,
+            channel.id = %channel_id,
+            conversation.id = id,
+            ?opened_by,
+            "a conversation that was not known became its user's"
+        );
+        Ok(Adopted {
+            known: Known {
+                conversation_id: id.parse().map_err(|_| Error::Unreadable {
+                    what: "conversation id",
+                })?,
+                channel_id,
+                user: user.user,
+                user_id: user.key.user_id.clone(),
+                consumer_id: user.consumer_id.clone(),
+                opened_by,
+                announced: None,
+                updated_at: None,
+                fingerprint: None,
+            },
+            replaced,
+        })
+    }
+}
+
+/// Which of several users a conversation is of: the one for whom the bridge may have opened it, else the one whose latest
+/// conversation is the newest.
+fn choose(users: &[User], applicant: &Applicant<'_>, now: DateTime<Utc>) -> Option<usize> {
+    let ranked = users.iter().enumerate().max_by_key(|(_, user)| {
+        let is_own = user.own(applicant, now).is_some();
+        let opened_at = user.latest.as_ref().map(|latest| latest.opened_at);
+        (is_own, opened_at, user.user.0)
+    });
+    ranked.map(|(place, _)| place)
+}
+
+impl User {
+    /// The opening of the bridge's own that a conversation may have come of.
+    fn own(&self, applicant: &Applicant<'_>, now: DateTime<Utc>) -> Option<&PendingOpening> {
+        let opening = self.opening.as_ref()?;
+        let is_own = opening.is_open_question(now) && opening.may_have_begun(applicant.began_at);
+        is_own.then_some(opening)
+    }
+
+    /// The features of its opening. Of one that an agent opened nobody knows any: they say what the channel's client can do, so
+    /// those of its latest conversation hold.
+    fn features(&self, own: Option<&PendingOpening>, channel_id: &ChannelId) -> Features {
+        let latest = self.latest.as_ref();
+        let latest = latest.filter(|latest| latest.channel_id == *channel_id);
+        let features = own
+            .map(|opening| &opening.features)
+            .or_else(|| latest.map(|latest| &latest.features));
+        features.cloned().unwrap_or_default()
+    }
+}
+
+impl Latest {
+    /// Whether one that began at a moment can have followed this one. All that happened in this one before its end happened before
+    /// the next began, if there is a next; after the end it may still be rated.
+    fn may_precede(&self, began_at: DateTime<Utc>) -> bool {
+        match self.updated_at {
+            Some(updated_at) => {
+                let last = self.closed_at.map_or(updated_at, |end| end.min(updated_at));
+                began_at + SAME_CLOCK >= last
+            }
+            None => began_at + OTHER_CLOCK >= self.opened_at,
+        }
+    }
+
+    /// Closes it for another; what its channel is told, unless it was told of the end.
+    async fn end(
+        &self,
+        tx: &mut Tx,
+        translate: &impl Translate,
+        user: &User,
+        at: DateTime<Utc>,
+    ) -> Result<Option<NewEvent>, Error> {
+        let at = at.max(self.opened_at);
+        close(tx, &self.id, at.timestamp_millis(), None).await?;
+        if self.announced == Some(Announced::Closed) {
+            return Ok(None);
+        }
+        on!(tx, |db| {
+            sqlx::query("UPDATE conversations SET announced = 'closed' WHERE id = $1")
+                .bind(self.id.as_str())
+                .execute(db)
+                .await?
+                .rows_affected()
+        });
+        let known = Known {
+            conversation_id: self.id.clone(),
+            channel_id: self.channel_id.clone(),
+            user: user.user,
+            user_id: user.key.user_id.clone(),
+            consumer_id: user.consumer_id.clone(),
+            opened_by: OpenedBy::default(),
+            announced: self.announced,
+            updated_at: self.updated_at,
+            fingerprint: None,
+        };
+        Ok(translate.replaced(&known, at))
+    }
+}
+
+/// Reads a user; none where the user was erased.
+async fn read_user(tx: &mut Tx, user: UserRef, now: DateTime<Utc>) -> Result<Option<User>, Error> {
+    let row: Option<UserRow> = on!(tx, |db| {
+        sqlx::query_as(
+            "SELECT u.id AS user_ref, u.account_id, u.namespace, u.user_id, u.consumer_id, u.opening, u.opening_until,
+                    u.lease_until, c.id, c.channel_id, c.features, c.opened_at, c.closed_at, c.announced, c.updated_at
+             FROM users u
+             LEFT JOIN conversations c
+               ON c.user_ref = u.id AND c.ordinal = (SELECT MAX(ordinal) FROM conversations WHERE user_ref = u.id)
+             WHERE u.id = $1",
+        )
+        .bind(user.0)
+        .fetch_optional(db)
+        .await?
+    });
+    row.map(|row| row.read(now)).transpose()
+}
+
+impl UserRow {
+    fn read(self, now: DateTime<Utc>) -> Result<User, Error> {
+        let latest = match (self.id, self.channel_id, self.features, self.opened_at) {
+            (Some(id), Some(channel_id), Some(features), Some(opened_at)) => Some(Latest {
+                id: id.parse().map_err(|_| Error::Unreadable {
+                    what: "conversation id",
+                })?,
+                channel_id: channel_id
+                    .parse()
+                    .map_err(|_| Error::Unreadable { what: "channel id" })?,
+                features: features.0,
+                opened_at: time(opened_at)?,
+                closed_at: self.closed_at.map(time).transpose()?,
+                announced: self.announced.as_deref().map(announced).transpose()?,
+                updated_at: self.updated_at.map(time).transpose()?,
+            }),
+            _ => None,
+        };
+        Ok(User {
+            user: UserRef(self.user_ref),
+            key: key(self.account_id, self.namespace, self.user_id)?,
+            consumer_id: self.consumer_id,
+            opening: self.opening.as_deref().and_then(pending),
+            is_busy: is_busy_until(self.opening_until, now) || is_busy_until(self.lease_until, now),
+            latest,
+        })
+    }
+}
+
+fn is_busy_until(until: Option<i64>, now: DateTime<Utc>) -> bool {
+    until.is_some_and(|until| until > now.timestamp_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
+    }
+
+    fn latest(opened: i64, updated: Option<i64>) -> Latest {
+        Latest {
+            id: "c1".parse().unwrap(),
+            channel_id: "sms".parse().unwrap(),
+            features: Features::try_from(vec!["MULTI_DIALOG".to_owned()]).unwrap(),
+            opened_at: at(opened),
+            closed_at: None,
+            announced: None,
+            updated_at: updated.map(at),
+        }
+    }
+
+    fn user(number: i64, latest: Option<Latest>, opening: Option<PendingOpening>) -> User {
+        User {
+            user: UserRef(number),
+            key: UserKey {
+                account_id: "1".parse().unwrap(),
+                namespace: "sms".parse().unwrap(),
+                user_id: "ada".parse().unwrap(),
+            },
+            consumer_id: Some("consumer-1".to_owned()),
+            opening,
+            is_busy: false,
+            latest,
+        }
+    }
+
+    fn opening(tried: i64) -> PendingOpening {
+        PendingOpening {
+            channel_id: "sms".parse().unwrap(),
+            features: Features::default(),
+            profile: None,
+            since: at(tried),
+            tried_at: at(tried),
+        }
+    }
+
+    fn applicant(began: i64) -> Applicant<'static> {
+        Applicant {
+            account_id: "1",
+            place: "c2",
+            consumer_id: "consumer-1",
+            began_at: Some(at(began)),
+        }
+    }
+
+    #[test]
+    fn an_older_conversation_does_not_follow_a_newer_one() {
+        // By the Cloud's clock, once it has told of the latest one.
+        assert!(latest(0, Some(100)).may_precede(at(100)));
+        assert!(latest(0, Some(100)).may_precede(at(90)));
+        assert!(!latest(0, Some(100)).may_precede(at(89)));
+        // However much the bridge's clock is ahead.
+        assert!(latest(5000, Some(100)).may_precede(at(100)));
+        // A rating comes after the end.
+        let rated = Latest {
+            closed_at: Some(at(50)),
+            ..latest(0, Some(100))
+        };
+        assert!(rated.may_precede(at(60)) && !rated.may_precede(at(39)));
+        // Until then by the bridge's, with more care.
+        assert!(latest(100, None).may_precede(at(40)));
+        assert!(!latest(100, None).may_precede(at(39)));
+    }
+
+    #[test]
+    fn of_several_users_the_one_with_the_newest_conversation_is_chosen() {
+        let users = [
+            user(1, Some(latest(10, None)), None),
+            user(2, Some(latest(20, None)), None),
+            user(3, None, None),
+        ];
+        assert_eq!(choose(&users, &applicant(30), at(30)), Some(1));
+
+        // Unless the bridge was opening one for another.
+        let users = [
+            user(1, Some(latest(10, None)), Some(opening(29))),
+            user(2, Some(latest(20, None)), Some(opening(30 - 3600))),
+        ];
+        assert_eq!(choose(&users, &applicant(30), at(30)), Some(0));
+        assert_eq!(choose(&[], &applicant(30), at(30)), None);
+    }
+
+    #[test]
+    fn features_are_those_of_the_opening_else_of_the_channels_latest_conversation() {
+        let (sms, app) = ("sms".parse().unwrap(), "app".parse().unwrap());
+        let user = user(1, Some(latest(10, None)), None);
+
+        assert!(user.features(None, &sms).allow_survey());
+        assert!(user.features(None, &app).is_empty());
+        assert!(user.features(Some(&opening(1)), &sms).is_empty());
+    }
+}

@@ -1,0 +1,682 @@
+//! An agent opens or resumes a conversation with a known user: it is the user's open one from then on, and nobody misses what the
+//! agent says. What the bridge opens itself is never taken for that, whichever of answer and notification comes first.
+
+use axum::http::StatusCode;
+use chrono::TimeDelta;
+use liveperson_bridge::clock::Clock as _;
+use liveperson_bridge::sandbox::agent::{Action, AgentOpening};
+use liveperson_bridge::sandbox::hooks::{Disturbance, Trouble};
+use liveperson_bridge::sandbox::{Answer, Delay, Fault, Kind, Operation, Reply as CloudReply};
+use liveperson_bridge::store::{Lease, PendingOpening};
+use liveperson_bridge::types::conversation::Features;
+use serde_json::{Value, json};
+
+use crate::support::app::TestApp;
+use crate::support::channel::Channel;
+use crate::support::cloud::{ACCOUNT, CLIENT_ID, agent_text, tell};
+use crate::support::configuration::{APP_KEY, WHATSAPP_KEY};
+use crate::support::database::Engine;
+use crate::support::events::user;
+use crate::support::patience::eventually;
+
+on_both_engines!(
+    a_conversation_that_an_agent_resumes_is_the_users,
+    an_agent_who_resumes_ends_the_conversation_before,
+    what_an_agent_says_before_the_conversation_is_known_is_told_after_it,
+    a_conversation_is_opened_once_however_often_the_cloud_tells_of_it,
+    a_conversation_of_nobody_here_is_left_alone,
+    a_conversation_of_another_connector_is_left_alone,
+    a_conversation_that_had_ended_does_not_open,
+    an_older_conversation_does_not_take_a_newer_ones_place,
+    a_conversation_that_ends_in_the_same_breath_is_told_whole,
+    a_survey_that_is_open_can_be_answered,
+    a_user_without_a_conversation_hears_of_it_by_the_channel_of_the_namespace,
+    a_conversation_belongs_to_the_channel_of_the_latest_one,
+    the_user_answers_and_closes_what_the_agent_opened,
+    agents_open_one_after_the_other_while_notifications_come_twice_and_in_disorder,
+    what_the_bridge_opens_is_the_users_own_although_the_cloud_tells_of_it_first,
+    an_opening_whose_answer_was_lost_is_the_users_own,
+    what_an_agent_opens_while_an_opening_fails_is_told_after_it,
+    an_agents_conversation_that_an_opening_runs_into_is_the_agents,
+    a_user_with_a_conversation_of_an_agents_is_erased,
+);
+
+/// The state of a conversation that an agent has, as the Cloud tells it: its stage, and when it began and was last changed, by
+/// how many seconds from now.
+fn state(app: &TestApp, id: &str, consumer: &str, stage: &str, began: i64, updated: i64) -> Value {
+    let now = app.cloud.clock.now().timestamp_millis();
+    json!({
+        "kind": "notification", "type": "cqm.ExConversationChangeNotification",
+        "body": {"changes": [{"type": "UPSERT", "result": {
+            "convId": id, "effectiveTTR": -1,
+            "conversationDetails": {
+                "skillId": "-1", "state": stage, "stage": stage, "closeReason": "AGENT",
+                "participants": [
+                    {"id": consumer, "role": "CONSUMER"}, {"id": "agent-1", "role": "ASSIGNED_AGENT"},
+                ],
+                "dialogs": [{"dialogId": id, "dialogType": "MAIN", "state": stage, "creationTs": now + 1000 * began}],
+                "startTs": now + 1000 * began, "metaDataLastUpdateTs": now + 1000 * updated,
+            },
+        }}]},
+    })
+}
+
+/// Puts the changes of several notifications of a type into one.
+fn together(notifications: impl IntoIterator<Item = Value>) -> Value {
+    let mut notifications = notifications.into_iter();
+    let mut all = notifications.next().unwrap();
+    for mut other in notifications {
+        let changes = all["body"]["changes"].as_array_mut().unwrap();
+        changes.append(other["body"]["changes"].as_array_mut().unwrap());
+    }
+    all
+}
+
+async fn notify(app: &TestApp, notification: &Value) {
+    tell(&app.sms, notification).await.expect(200);
+}
+
+/// The consumer id of a user of `sms`.
+async fn consumer(app: &TestApp, user: &str) -> String {
+    let user = app.sms.get(&format!("/v1/users/{user}")).await.expect(200);
+    user["consumer_id"].as_str().unwrap().to_owned()
+}
+
+/// Opens a conversation; its id.
+async fn open(channel: &Channel, user: &str) -> String {
+    let sent = channel.say(user, "hello").await.expect(201);
+    sent["conversation_id"].as_str().unwrap().to_owned()
+}
+
+/// Opens a conversation and closes it; its id.
+async fn open_and_close(app: &TestApp, user: &str) -> String {
+    let id = open(&app.sms, user).await;
+    let path = format!("/v1/users/{user}/conversation/close");
+    app.sms.post(&path, json!({})).await.expect(200);
+    id
+}
+
+async fn shown(channel: &Channel, user: &str) -> Value {
+    let path = format!("/v1/users/{user}/conversation");
+    channel.get(&path).await.expect(200)
+}
+
+/// What a channel was told of users' conversations, as `user: type who or what`.
+async fn told(app: &TestApp, channel: &str) -> Vec<String> {
+    let events = app.logged(channel).await.into_iter();
+    let told = events.map(|event| {
+        let (kind, data) = (event["type"].as_str().unwrap(), &event["data"]);
+        let what = data["opened_by"].as_str().or(data["text"].as_str());
+        // Of no other event it is said.
+        assert_eq!(
+            data["opened_by"].is_string(),
+            kind == "conversation.opened",
+            "{event}"
+        );
+        format!("{} {}", kind, what.unwrap_or_default())
+            .trim_end()
+            .to_owned()
+    });
+    told.collect()
+}
+
+/// What a channel was told in the end, once that is so much.
+async fn told_in_the_end(app: &TestApp, channel: &str, count: usize) -> Vec<String> {
+    eventually("it is told", async || {
+        let told = told(app, channel).await;
+        (told.len() >= count).then_some(told)
+    })
+    .await
+}
+
+/// How many changes had a fate.
+async fn counted(app: &TestApp, fate: &str) -> u64 {
+    let request = app.admin.request(reqwest::Method::GET, "/metrics");
+    let metrics = request.send().await.unwrap().text().await.unwrap();
+    let series = format!(
+        "liveperson_bridge_webhook_changes_total{{account=\"{ACCOUNT}\",fate=\"{fate}\"}} "
+    );
+    let line = metrics.lines().find_map(|line| line.strip_prefix(&series));
+    line.map_or(0, |count| count.parse().unwrap())
+}
+
+/// Has an agent of the simulated Cloud open a conversation with a user of `sms`.
+fn agent_opens(app: &TestApp, user: &str, text: &str) -> String {
+    let opened = app.cloud.sandbox.open_as_agent(AgentOpening {
+        account_id: ACCOUNT.to_owned(),
+        ext_consumer_id: format!("sms:{user}"),
+        text: Some(text.to_owned()),
+        ..AgentOpening::default()
+    });
+    opened.unwrap().0
+}
+
+async fn a_conversation_that_an_agent_resumes_is_the_users(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let former = open_and_close(&app, "ada").await;
+    let consumer = consumer(&app, "ada").await;
+
+    notify(&app, &state(&app, "resumed", &consumer, "OPEN", 0, 0)).await;
+    notify(&app, &agent_text("resumed", 0, "Hi again")).await;
+
+    let expected = ["conversation.opened agent", "message.created Hi again"];
+    assert_eq!(told(&app, "sms").await, expected);
+    let events = app.logged("sms").await;
+    assert!(events.iter().all(|event| event["user_id"] == "ada"));
+    assert!(
+        events
+            .iter()
+            .all(|event| event["conversation_id"] == "resumed")
+    );
+    assert_eq!(events[0]["data"]["agent"], json!({"id": "agent-1"}));
+    let shown = shown(&app.sms, "ada").await;
+    assert_eq!(
+        (&shown["id"], &shown["state"]),
+        (&json!("resumed"), &json!("open"))
+    );
+    assert_ne!(former, "resumed");
+    assert_eq!(counted(&app, "adopted").await, 1);
+    assert_eq!(counted(&app, "unmatched").await, 0);
+}
+
+async fn an_agent_who_resumes_ends_the_conversation_before(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let former = open(&app.sms, "ada").await;
+    let consumer = consumer(&app, "ada").await;
+    notify(&app, &state(&app, &former, &consumer, "OPEN", 0, 0)).await;
+
+    notify(&app, &state(&app, "resumed", &consumer, "OPEN", 60, 60)).await;
+
+    let expected = [
+        "conversation.opened user",
+        "conversation.closed",
+        "conversation.opened agent",
+    ];
+    assert_eq!(told(&app, "sms").await, expected);
+    let closed = &app.logged("sms").await[1];
+    assert_eq!(closed["conversation_id"], *former);
+    assert_eq!(closed["data"]["state"], "closed");
+    assert_eq!(shown(&app.sms, "ada").await["id"], "resumed");
+    // That the Cloud tells of the end later is no news.
+    notify(&app, &state(&app, &former, &consumer, "CLOSE", 0, 59)).await;
+    assert_eq!(told(&app, "sms").await.len(), 3);
+    assert_eq!(shown(&app.sms, "ada").await["state"], "open");
+}
+
+async fn what_an_agent_says_before_the_conversation_is_known_is_told_after_it(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    open_and_close(&app, "ada").await;
+    let consumer = consumer(&app, "ada").await;
+
+    for (sequence, text) in [(1, "two"), (0, "one")] {
+        notify(&app, &agent_text("resumed", sequence, text)).await;
+    }
+    assert!(told(&app, "sms").await.is_empty());
+    notify(&app, &state(&app, "resumed", &consumer, "OPEN", 0, 0)).await;
+    notify(&app, &agent_text("resumed", 2, "three")).await;
+
+    let expected = [
+        "conversation.opened agent",
+        "message.created one",
+        "message.created two",
+        "message.created three",
+    ];
+    assert_eq!(told(&app, "sms").await, expected);
+}
+
+async fn a_conversation_is_opened_once_however_often_the_cloud_tells_of_it(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    open_and_close(&app, "ada").await;
+    let consumer = consumer(&app, "ada").await;
+    let opened = state(&app, "resumed", &consumer, "OPEN", 0, 0);
+
+    for _ in 0..3 {
+        notify(&app, &opened).await;
+    }
+    notify(&app, &together([opened.clone(), opened])).await;
+    notify(&app, &state(&app, "resumed", &consumer, "OPEN", 0, 1)).await;
+
+    let expected = ["conversation.opened agent", "conversation.updated"];
+    assert_eq!(told(&app, "sms").await, expected);
+}
+
+async fn a_conversation_of_nobody_here_is_left_alone(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let known = open(&app.sms, "ada").await;
+
+    notify(
+        &app,
+        &state(&app, "another", "somebody else", "OPEN", 60, 60),
+    )
+    .await;
+    notify(&app, &agent_text("another", 0, "Hi")).await;
+
+    assert!(told(&app, "sms").await.is_empty());
+    assert_eq!(shown(&app.sms, "ada").await["id"], *known);
+    assert_eq!(counted(&app, "unmatched").await, 2);
+}
+
+async fn a_conversation_of_another_connector_is_left_alone(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let known = open(&app.sms, "ada").await;
+    let consumer = consumer(&app, "ada").await;
+    let of_app = |id: &str, app_install_id: &str| {
+        let mut state = state(&app, id, &consumer, "OPEN", 60, 60);
+        let dialog = "/body/changes/0/result/conversationDetails/dialogs/0/metaData";
+        let dialogs = state.pointer_mut(dialog.strip_suffix("/metaData").unwrap());
+        dialogs.unwrap()["metaData"] = json!({"appInstallId": app_install_id});
+        state
+    };
+
+    notify(
+        &app,
+        &of_app("another", "11111111-1111-1111-1111-111111111111"),
+    )
+    .await;
+
+    assert!(told(&app, "sms").await.is_empty());
+    assert_eq!(shown(&app.sms, "ada").await["id"], *known);
+    assert_eq!(counted(&app, "other_connector").await, 1);
+    assert_eq!(counted(&app, "unmatched").await, 0);
+    // The bridge's own is as good as none.
+    notify(&app, &of_app("resumed", CLIENT_ID)).await;
+    assert_eq!(shown(&app.sms, "ada").await["id"], "resumed");
+}
+
+async fn a_conversation_that_had_ended_does_not_open(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let former = open_and_close(&app, "ada").await;
+    let consumer = consumer(&app, "ada").await;
+
+    // What is told of it first counts, in one notification or in several.
+    let late = [("CLOSE", 9), ("OPEN", 5)]
+        .map(|(stage, updated)| state(&app, "past", &consumer, stage, 0, updated));
+    notify(&app, &together(late)).await;
+    notify(&app, &state(&app, "over", &consumer, "CLOSE", 0, 9)).await;
+    notify(&app, &agent_text("over", 0, "Hi")).await;
+    notify(&app, &state(&app, "over", &consumer, "OPEN", 0, 5)).await;
+
+    assert!(told(&app, "sms").await.is_empty());
+    assert_eq!(shown(&app.sms, "ada").await["id"], *former);
+}
+
+async fn an_older_conversation_does_not_take_a_newer_ones_place(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let open = open(&app.sms, "ada").await;
+    let consumer = consumer(&app, "ada").await;
+
+    // By the bridge's clock.
+    notify(&app, &state(&app, "older", &consumer, "OPEN", -120, -110)).await;
+    assert!(told(&app, "sms").await.is_empty());
+    // By the Cloud's, which is an hour behind, once it has told of the newer one.
+    notify(&app, &state(&app, &open, &consumer, "OPEN", -3600, -3600)).await;
+    notify(&app, &state(&app, "old", &consumer, "OPEN", -3720, -3710)).await;
+    assert_eq!(told(&app, "sms").await, ["conversation.opened user"]);
+    assert_eq!(shown(&app.sms, "ada").await["id"], *open);
+
+    notify(&app, &state(&app, "newer", &consumer, "OPEN", -3540, -3540)).await;
+    assert_eq!(shown(&app.sms, "ada").await["id"], "newer");
+}
+
+async fn a_conversation_that_ends_in_the_same_breath_is_told_whole(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let former = open(&app.sms, "ada").await;
+    let consumer = consumer(&app, "ada").await;
+    notify(&app, &agent_text("brief", 0, "Your parcel is here")).await;
+
+    let all = [
+        state(&app, "brief", &consumer, "OPEN", 60, 60),
+        state(&app, "brief", &consumer, "CLOSE", 60, 61),
+        // Nor does the order in which conversations come matter.
+        state(&app, &former, &consumer, "CLOSE", 0, 59),
+        state(&app, "resumed", &consumer, "OPEN", 62, 62),
+    ];
+    notify(&app, &together(all)).await;
+
+    let expected = [
+        "conversation.closed",
+        "conversation.opened agent",
+        "message.created Your parcel is here",
+        "conversation.closed",
+        "conversation.opened agent",
+    ];
+    assert_eq!(told(&app, "sms").await, expected);
+    assert_eq!(app.logged("sms").await[0]["data"]["close_reason"], "agent");
+    assert_eq!(shown(&app.sms, "ada").await["id"], "resumed");
+}
+
+async fn a_survey_that_is_open_can_be_answered(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    open_and_close(&app, "ada").await;
+    let consumer = consumer(&app, "ada").await;
+    let mut survey = state(&app, "resumed", &consumer, "OPEN", 0, 9);
+    let details = survey.pointer_mut("/body/changes/0/result/conversationDetails");
+    let details = details.unwrap();
+    details["state"] = json!("CLOSE");
+    details["dialogs"] = json!([
+        {"dialogId": "resumed", "dialogType": "MAIN", "state": "CLOSE"},
+        {"dialogId": "questions", "dialogType": "POST_SURVEY", "state": "OPEN"},
+    ]);
+    // It names its dialog alone, as older ones do.
+    let mut question = agent_text("questions", 0, "How was it?");
+    let change = question["body"]["changes"][0].as_object_mut().unwrap();
+    change.remove("conversationId");
+
+    notify(&app, &question).await;
+    notify(&app, &survey).await;
+
+    let told = told_in_the_end(&app, "sms", 2).await;
+    assert_eq!(
+        told,
+        ["conversation.opened agent", "message.created How was it?"]
+    );
+    let _refused = app.sms.say("ada", "fine").await;
+    let sent = app.cloud.bodies(Operation::Send).pop().unwrap();
+    assert_eq!(sent["body"]["dialogId"], "questions");
+}
+
+async fn a_user_without_a_conversation_hears_of_it_by_the_channel_of_the_namespace(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let refusal = Fault::status(Operation::Conversation, StatusCode::BAD_REQUEST);
+    app.cloud.sandbox.inject(refusal);
+    let whatsapp = app.sms.with_key(WHATSAPP_KEY);
+    let opened = whatsapp.post("/v1/users/ada/conversation", json!({})).await;
+    opened.expect_problem(422, "cloud-refused");
+    let consumer = consumer(&app, "ada").await;
+
+    notify(&app, &state(&app, "first", &consumer, "OPEN", 0, 0)).await;
+
+    // The first one in the configuration that has these users.
+    assert_eq!(told(&app, "sms").await, ["conversation.opened agent"]);
+    assert!(told(&app, "whatsapp").await.is_empty());
+    assert_eq!(shown(&app.sms, "ada").await["features"], json!([]));
+}
+
+async fn a_conversation_belongs_to_the_channel_of_the_latest_one(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let (whatsapp, other) = (app.sms.with_key(WHATSAPP_KEY), app.sms.with_key(APP_KEY));
+    let opening = json!({"features": ["AUTO_MESSAGES"]});
+    let opened = whatsapp.post("/v1/users/ada/conversation", opening).await;
+    opened.expect(201);
+    other.say("ada", "another person").await.expect(201);
+    let consumer = consumer(&app, "ada").await;
+
+    notify(&app, &state(&app, "resumed", &consumer, "OPEN", 60, 60)).await;
+
+    let expected = ["conversation.closed", "conversation.opened agent"];
+    assert_eq!(told(&app, "whatsapp").await, expected);
+    assert!(told(&app, "sms").await.is_empty() && told(&app, "app").await.is_empty());
+    assert_eq!(
+        shown(&app.sms, "ada").await["features"],
+        json!(["AUTO_MESSAGES"])
+    );
+    assert_ne!(shown(&other, "ada").await["id"], "resumed");
+}
+
+async fn the_user_answers_and_closes_what_the_agent_opened(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.hear_the_cloud();
+    open_and_close(&app, "ada").await;
+    let before = told_in_the_end(&app, "sms", 2).await.len();
+
+    let opened = agent_opens(&app, "ada", "Hi again");
+    let told = told_in_the_end(&app, "sms", before + 2).await;
+    let expected = ["conversation.opened agent", "message.created Hi again"];
+    assert_eq!(told[before..], expected);
+
+    let sent = app.sms.say("ada", "Hello").await.expect(201);
+    assert_eq!(
+        (&sent["conversation_id"], &sent["sequence"]),
+        (&json!(opened), &json!(1))
+    );
+    let composing = json!({"state": "composing"});
+    app.sms
+        .put("/v1/users/ada/typing", composing)
+        .await
+        .expect(204);
+    let read = json!({"status": "read", "sequences": [0]});
+    app.sms
+        .post("/v1/users/ada/receipts", read)
+        .await
+        .expect(204);
+    let second = app
+        .cloud
+        .sandbox
+        .act(&opened, Action::say("Anything else?"));
+    assert_eq!(second.unwrap(), Some(3));
+    told_in_the_end(&app, "sms", before + 3).await;
+    let close = app.sms.post("/v1/users/ada/conversation/close", json!({}));
+    assert_eq!(close.await.expect(200)["state"], "closed");
+    let told = told_in_the_end(&app, "sms", before + 4).await;
+    assert_eq!(
+        told[before + 2..],
+        ["message.created Anything else?", "conversation.closed"]
+    );
+    assert_eq!(
+        app.cloud.texts(&opened),
+        ["Hi again", "Hello", "Anything else?"]
+    );
+    // Which the Cloud has refused to nobody: there was one conversation at a time.
+    assert_eq!(app.cloud.requests(Operation::Conversation).len(), 1);
+}
+
+async fn agents_open_one_after_the_other_while_notifications_come_twice_and_in_disorder(
+    engine: Engine,
+) {
+    const TIMES: usize = 6;
+    let app = TestApp::start(engine).await;
+    app.hear_the_cloud();
+    let mut open = open(&app.sms, "ada").await;
+
+    let mut expected = vec!["conversation.opened user".to_owned()];
+    for number in 0..TIMES {
+        let trouble = [Trouble::Reorder, Trouble::Duplicate][number % 2];
+        assert!(app.cloud.sandbox.close_conversation(&open, "AGENT"));
+        app.cloud.sandbox.disturb(Disturbance {
+            only: Some(Kind::Conversation),
+            ..Disturbance::next(trouble)
+        });
+        open = agent_opens(&app, "ada", &format!("text {number}"));
+        // What a disturbance holds back comes after the next.
+        app.cloud.sandbox.act(&open, Action::say("and")).unwrap();
+        expected.push("conversation.closed".to_owned());
+        expected.push("conversation.opened agent".to_owned());
+        expected.push(format!("message.created text {number}"));
+        expected.push("message.created and".to_owned());
+        assert_eq!(told_in_the_end(&app, "sms", expected.len()).await, expected);
+        assert_eq!(shown(&app.sms, "ada").await["id"], *open);
+        // Times of the Cloud's are compared.
+        app.cloud.clock.advance(TimeDelta::seconds(60));
+    }
+}
+
+async fn what_the_bridge_opens_is_the_users_own_although_the_cloud_tells_of_it_first(
+    engine: Engine,
+) {
+    let app = TestApp::start(engine).await;
+    app.hear_the_cloud();
+    // The user's consumer id is known already.
+    open_and_close(&app, "ada").await;
+    let before = told_in_the_end(&app, "sms", 2).await.len();
+    let kept = counted(&app, "unmatched").await;
+    app.cloud.sandbox.inject(Fault {
+        after_applying: true,
+        ..Fault::new(Operation::Conversation, Answer::Delay(Delay { seconds: 2 }))
+    });
+    let opening = json!({
+        "features": ["MULTI_DIALOG"], "profile": {"first_name": "Ada"},
+    });
+    let mut opening = std::pin::pin!(app.sms.post("/v1/users/ada/conversation", opening));
+    let overtaken = async {
+        eventually("it is kept", async || {
+            (counted(&app, "unmatched").await == kept + 1).then_some(())
+        })
+        .await;
+        let id = app.cloud.sandbox.conversations().pop().unwrap().id;
+        app.cloud.sandbox.act(&id, Action::say("Welcome")).unwrap();
+        eventually("both are kept", async || {
+            (counted(&app, "unmatched").await == kept + 3).then_some(())
+        })
+        .await;
+        assert_eq!(told(&app, "sms").await.len(), before);
+        id
+    };
+    let id = tokio::select! {
+        opened = &mut opening => panic!("it was answered before: {opened:?}"),
+        id = overtaken => id,
+    };
+    app.cloud.clock.advance(TimeDelta::seconds(2));
+    let opened = opening.await.expect(201);
+
+    assert_eq!(opened["id"], *id);
+    assert_eq!(opened["features"], json!(["MULTI_DIALOG"]));
+    let told = told_in_the_end(&app, "sms", before + 3).await;
+    assert_eq!(
+        told[before..],
+        [
+            "conversation.opened user",
+            "conversation.updated",
+            "message.created Welcome"
+        ]
+    );
+    let user = app.sms.get("/v1/users/ada").await.expect(200);
+    assert_eq!(user["profile"]["first_name"], "Ada");
+    assert_eq!(counted(&app, "adopted").await, 0);
+}
+
+async fn an_opening_whose_answer_was_lost_is_the_users_own(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.hear_the_cloud();
+    let whatsapp = app.sms.with_key(WHATSAPP_KEY);
+    app.cloud.sandbox.inject(Fault {
+        after_applying: true,
+        ..Fault::new(
+            Operation::Conversation,
+            Answer::Reply(CloudReply::new(StatusCode::BAD_GATEWAY)),
+        )
+    });
+    let opening = json!({
+        "features": ["MULTI_DIALOG"], "profile": {"first_name": "Ada"},
+    });
+    let lost = whatsapp.post("/v1/users/ada/conversation", opening).await;
+    assert_eq!(lost.status, 503, "{lost:?}");
+    let id = app.cloud.only_conversation().id;
+    app.cloud.sandbox.act(&id, Action::say("Welcome")).unwrap();
+    eventually("it is kept", async || {
+        (counted(&app, "unmatched").await == 3).then_some(())
+    })
+    .await;
+    assert!(told(&app, "whatsapp").await.is_empty());
+
+    // Nobody can be at it any more.
+    app.cloud.clock.advance(TimeDelta::seconds(30));
+
+    let told = told_in_the_end(&app, "whatsapp", 3).await;
+    assert_eq!(
+        told,
+        [
+            "conversation.opened user",
+            "conversation.updated",
+            "message.created Welcome"
+        ]
+    );
+    let shown = shown(&whatsapp, "ada").await;
+    assert_eq!(
+        (&shown["id"], &shown["features"]),
+        (&json!(id), &json!(["MULTI_DIALOG"]))
+    );
+    let user = whatsapp.get("/v1/users/ada").await.expect(200);
+    assert_eq!(user["profile"]["first_name"], "Ada");
+    let sent = whatsapp.say("ada", "hello").await.expect(201);
+    assert_eq!(sent["conversation_id"], *id);
+    assert_eq!(app.cloud.requests(Operation::Conversation).len(), 1);
+}
+
+async fn what_an_agent_opens_while_an_opening_fails_is_told_after_it(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    open_and_close(&app, "ada").await;
+    let consumer = consumer(&app, "ada").await;
+    // Another replica is at it.
+    let (store, now) = (app.store(), app.cloud.clock.now());
+    let user = user(store, "sms", "ada").await;
+    let opening = PendingOpening {
+        channel_id: "sms".parse().unwrap(),
+        features: Features::default(),
+        profile: None,
+        since: now,
+        tried_at: now,
+    };
+    let until = now + TimeDelta::seconds(30);
+    let open = store.begin_opening(user, &opening, until).await.unwrap();
+    assert_eq!(open, None);
+    let lease = Lease {
+        id: "another replica's".to_owned(),
+        until,
+    };
+    assert!(store.claim_lane(user, &lease, now).await.unwrap());
+
+    notify(&app, &state(&app, "resumed", &consumer, "OPEN", 0, 0)).await;
+    notify(&app, &agent_text("resumed", 0, "Hi again")).await;
+    assert!(told(&app, "sms").await.is_empty());
+    store.end_opening(user, &opening, None).await.unwrap();
+    notify(&app, &state(&app, "resumed", &consumer, "OPEN", 0, 1)).await;
+    assert!(told(&app, "sms").await.is_empty());
+    store.release_lane(user, &lease).await.unwrap();
+
+    let told = told_in_the_end(&app, "sms", 3).await;
+    let expected = [
+        "conversation.opened agent",
+        "message.created Hi again",
+        "conversation.updated",
+    ];
+    assert_eq!(told, expected);
+}
+
+async fn an_agents_conversation_that_an_opening_runs_into_is_the_agents(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    open_and_close(&app, "ada").await;
+    // The bridge does not hear of it before it asks for one.
+    let opened = agent_opens(&app, "ada", "Hi again");
+
+    let sent = app.sms.say("ada", "hello").await.expect(201);
+
+    assert_eq!(sent["conversation_id"], *opened);
+    app.hear_the_cloud();
+    app.cloud
+        .sandbox
+        .act(&opened, Action::say("There you are"))
+        .unwrap();
+    app.cloud
+        .sandbox
+        .act(
+            &opened,
+            Action::Transfer {
+                skill: "7".to_owned(),
+            },
+        )
+        .unwrap();
+    let told = told_in_the_end(&app, "sms", 2).await;
+    assert_eq!(
+        told,
+        ["message.created There you are", "conversation.opened agent"]
+    );
+}
+
+async fn a_user_with_a_conversation_of_an_agents_is_erased(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.hear_the_cloud();
+    open_and_close(&app, "ada").await;
+    let consumer = consumer(&app, "ada").await;
+    let opened = agent_opens(&app, "ada", "marker");
+    told_in_the_end(&app, "sms", 4).await;
+
+    let erased = app.sms.request(reqwest::Method::DELETE, "/v1/users/ada");
+    assert_eq!(erased.send().await.unwrap().status(), 204);
+    notify(&app, &state(&app, &opened, &consumer, "OPEN", 60, 60)).await;
+    app.sms.say("ada", "I am new here").await.expect(201);
+    notify(&app, &state(&app, &opened, &consumer, "OPEN", 120, 120)).await;
+
+    // The same person has the same id at the Cloud, and the old conversation is not resurrected.
+    assert_ne!(shown(&app.sms, "ada").await["id"], *opened);
+    assert!(!app.database.dump().await.contains("marker"));
+}

@@ -1,0 +1,499 @@
+//! Openings of the bridge's own and of agents: which conversation becomes a user's, whoever is first.
+
+use chrono::{DateTime, Utc};
+use liveperson_bridge::store::{
+    Admission, Arrival, Change, Fate, HostedFile, Known, NewEvent, PendingOpening, Store,
+    StoredToken, Stranger, Translate, Translation, UserRef,
+};
+use liveperson_bridge::types::conversation::{
+    Announced, ConversationChange, Features, OpenedBy, State,
+};
+use liveperson_bridge::types::event::{EventId, EventType};
+use liveperson_bridge::types::file::FileId;
+use liveperson_bridge::types::ids::{ChannelId, UserKey};
+use liveperson_bridge::types::profile::Profile;
+use serde_json::json;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::log::channel;
+use super::{at, erasure, key, lease, open, token};
+use crate::support::database::{Database, Engine};
+
+on_both_engines!(
+    an_opening_is_noted_until_its_outcome_is_known,
+    who_begins_an_opening_is_told_of_a_conversation_that_is_open_by_now,
+    what_is_told_while_an_opening_is_under_way_is_put_off,
+    an_opening_that_was_never_answered_is_known_by_its_note,
+    replicas_that_hear_of_a_conversation_at_once_open_it_once,
+    an_agent_and_the_bridge_that_open_at_once_leave_one_conversation,
+    agents_who_open_for_many_at_once_never_wait_for_each_other_in_a_circle,
+    of_several_users_of_one_consumer_the_latest_one_is_chosen,
+    an_erased_user_is_not_resurrected_by_a_late_state,
+);
+
+/// Says of each change what its body says: `state 7 open` began at that second.
+struct Words(Vec<String>);
+
+impl Words {
+    fn of<'a>(&'a self, change: Change<'a>) -> Vec<&'a str> {
+        let body = match change {
+            Change::Arrived(index) => &self.0[index],
+            Change::Kept { body, .. } => body,
+        };
+        body.split(' ').collect()
+    }
+}
+
+fn event(known: &Known, body: String) -> NewEvent {
+    NewEvent {
+        id: EventId::new(Uuid::new_v4()),
+        channel_id: known.channel_id.clone(),
+        user: Some(known.user),
+        kind: EventType::MessageCreated,
+        body,
+        parent: None,
+        deliver_until: None,
+    }
+}
+
+impl Translate for Words {
+    fn file(&self, _: Change<'_>) -> Option<(FileId, HostedFile)> {
+        None
+    }
+
+    fn translate(&self, change: Change<'_>, known: &Known, _: Option<FileId>) -> Translation {
+        let words = self.of(change);
+        let by = match known.opened_by {
+            OpenedBy::User => "user",
+            OpenedBy::Agent => "agent",
+        };
+        let said = format!(
+            "{} {} {by}: {}",
+            known.user_id,
+            known.conversation_id,
+            words.join(" ")
+        );
+        Translation {
+            events: vec![event(known, said)],
+            conversation: (words[0] == "state").then(|| ConversationChange {
+                updated_at: Some(at(words[1].parse().unwrap())),
+                announced: Announced::Opened,
+                closed: None,
+                dialogs: Vec::new(),
+                side_dialogs: Vec::new(),
+                fingerprint: String::new(),
+            }),
+        }
+    }
+
+    fn stranger(&self, _: &str, change: Change<'_>) -> Stranger {
+        match self.of(change)[..] {
+            ["state", second, "open"] => Stranger::Open {
+                began_at: Some(at(second.parse().unwrap())),
+            },
+            _ => Stranger::Ended,
+        }
+    }
+
+    fn channel_of(&self, _: &UserKey, latest: Option<&ChannelId>) -> Option<ChannelId> {
+        Some(latest.cloned().unwrap_or_else(|| channel("app")))
+    }
+
+    fn replaced(&self, known: &Known, _: DateTime<Utc>) -> Option<NewEvent> {
+        let said = format!("{} {} replaced", known.user_id, known.conversation_id);
+        Some(event(known, said))
+    }
+}
+
+/// That a conversation of a consumer is open since a second.
+fn opened(place: &str, consumer: &str, second: i64) -> Arrival {
+    Arrival {
+        account_id: "12345678".parse().unwrap(),
+        key: None,
+        place: place.to_owned(),
+        consumer_id: Some(consumer.to_owned()),
+        side: None,
+        turn: None,
+        open: Some(true),
+        kind: "conversation",
+        body: format!("state {second} open"),
+        parent: None,
+        signed: None,
+    }
+}
+
+async fn admit(store: &Store, arrivals: &[Arrival], second: i64) -> Admission {
+    let words = Words(arrivals.iter().map(|it| it.body.clone()).collect());
+    let admission = store.admit(arrivals, &[], &words, at(second)).await;
+    admission.unwrap()
+}
+
+async fn admit_put_off(store: &Store, second: i64) -> Admission {
+    let places = store.put_off_places(9).await.unwrap();
+    let words = Words(Vec::new());
+    let admission = store.admit_put_off(&places, &words, at(second)).await;
+    admission.unwrap()
+}
+
+/// A user with a consumer id, and no conversation.
+async fn user_of(store: &Store, key: &UserKey, consumer: &str) -> UserRef {
+    let user = store.ensure_user(key, at(0)).await.unwrap();
+    let token = StoredToken {
+        consumer_id: consumer.to_owned(),
+        ..token(b"t")
+    };
+    store.set_token(user, &token).await.unwrap();
+    user
+}
+
+fn opening(second: i64) -> PendingOpening {
+    let profile: Profile = serde_json::from_value(json!({"first_name": "Ada"})).unwrap();
+    PendingOpening {
+        channel_id: channel("whatsapp"),
+        features: Features::try_from(vec!["MULTI_DIALOG".to_owned()]).unwrap(),
+        profile: Some(profile),
+        since: at(second),
+        tried_at: at(second),
+    }
+}
+
+async fn told(store: &Store, log: &str) -> Vec<String> {
+    let page = store.events_after(&channel(log), 0, 1000).await.unwrap();
+    page.events.into_iter().map(|event| event.body).collect()
+}
+
+async fn close(store: &Store, id: &str, second: i64) {
+    let id = id.parse().unwrap();
+    let closed = store.close_conversation(&id, at(second), None).await;
+    assert!(closed.unwrap());
+}
+
+/// The open conversation as the user's row has it, which must be the latest one.
+async fn open_of(store: &Store, user_id: &str) -> Option<String> {
+    let standing = store.standing(&key(user_id)).await.unwrap();
+    let noted = standing.and_then(|standing| standing.open);
+    let noted = noted.map(|open| open.id.to_string());
+    let latest = store.latest_conversation(&key(user_id)).await.unwrap();
+    let latest = latest.filter(|latest| latest.state == State::Open);
+    assert_eq!(noted, latest.map(|latest| latest.id.to_string()));
+    noted
+}
+
+async fn an_opening_is_noted_until_its_outcome_is_known(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = user_of(&store, &key("ada"), "c-ada").await;
+    let noted = async || store.before_opening(user).await.unwrap().1;
+    let (first, second) = (opening(1), opening(2));
+
+    assert_eq!(noted().await, None);
+    let none = store.begin_opening(user, &first, at(31)).await.unwrap();
+    assert_eq!(none, None);
+    assert_eq!(noted().await, Some(first.clone()));
+    store.begin_opening(user, &second, at(32)).await.unwrap();
+    // Of another nothing is forgotten.
+    store.end_opening(user, &first, None).await.unwrap();
+    assert_eq!(noted().await, Some(second.clone()));
+    store
+        .end_opening(user, &second, Some(&first))
+        .await
+        .unwrap();
+    assert_eq!(noted().await, Some(first));
+    assert!(open(&store, user, "c1", 3).await);
+    assert_eq!(noted().await, None);
+
+    store.delete_user(user, at(5), &erasure()).await.unwrap();
+    assert!(store.before_opening(user).await.is_err());
+    assert!(store.begin_opening(user, &second, at(32)).await.is_err());
+}
+
+async fn who_begins_an_opening_is_told_of_a_conversation_that_is_open_by_now(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = user_of(&store, &key("ada"), "c-ada").await;
+
+    let admission = admit(&store, &[opened("agents", "c-ada", 5)], 10).await;
+
+    assert_eq!(admission.fates, [Fate::Adopted(1)]);
+    assert_eq!(admission.look_again, ["agents"]);
+    let found = store
+        .begin_opening(user, &opening(11), at(41))
+        .await
+        .unwrap();
+    assert_eq!(found.unwrap().id.as_str(), "agents");
+    assert_eq!(
+        told(&store, "app").await,
+        ["ada agents agent: state 5 open"]
+    );
+}
+
+async fn what_is_told_while_an_opening_is_under_way_is_put_off(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = user_of(&store, &key("ada"), "c-ada").await;
+    let opening = opening(10);
+    store.begin_opening(user, &opening, at(40)).await.unwrap();
+
+    let admission = admit(&store, &[opened("c1", "c-ada", 10)], 11).await;
+    assert_eq!(admission.fates, [Fate::Early]);
+    assert_eq!(store.put_off_places(9).await.unwrap(), ["c1"]);
+    assert_eq!(admit_put_off(&store, 39).await, Admission::default());
+    assert_eq!(open_of(&store, "ada").await, None);
+
+    // Its answer has come: it is the user's own.
+    assert!(open(&store, user, "c1", 12).await);
+    let admission = admit_put_off(&store, 13).await;
+    assert_eq!(admission.matched, 1);
+    assert_eq!(told(&store, "sms").await, ["ada c1 user: state 10 open"]);
+    assert!(store.put_off_places(9).await.unwrap().is_empty());
+
+    // So it is while somebody has the lane, who may be of a version that notes nothing.
+    let lease = lease("l", 40);
+    assert!(store.claim_lane(user, &lease, at(20)).await.unwrap());
+    let admission = admit(&store, &[opened("c2", "c-ada", 21)], 21).await;
+    assert_eq!(admission.fates, [Fate::Early]);
+    store.release_lane(user, &lease).await.unwrap();
+    let admission = admit_put_off(&store, 22).await;
+    assert_eq!(admission.matched, 1);
+    assert_eq!(open_of(&store, "ada").await.as_deref(), Some("c2"));
+    let told = told(&store, "sms").await;
+    assert_eq!(
+        told[1..],
+        ["ada c1 replaced", "ada c2 agent: state 21 open"]
+    );
+}
+
+async fn an_opening_that_was_never_answered_is_known_by_its_note(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    for (user_id, began, by) in [("ada", 12, "user"), ("bob", 12 - 360, "agent")] {
+        let consumer = format!("c-{user_id}");
+        let user = user_of(&store, &key(user_id), &consumer).await;
+        store
+            .begin_opening(user, &opening(10), at(40))
+            .await
+            .unwrap();
+        let place = format!("of-{user_id}");
+        admit(&store, &[opened(&place, &consumer, began)], 11).await;
+
+        let admission = admit_put_off(&store, 40).await;
+
+        assert_eq!(admission.matched, 1, "{user_id}");
+        let log = if by == "user" { "whatsapp" } else { "app" };
+        let said = format!("{user_id} {place} {by}: state {began} open");
+        assert_eq!(told(&store, log).await, [said]);
+        let (profile, noted) = store.before_opening(user).await.unwrap();
+        assert_eq!(noted, None);
+        let is_own = by == "user";
+        assert_eq!(profile == opening(10).profile.unwrap(), is_own);
+        let latest = store.latest_conversation(&key(user_id)).await.unwrap();
+        assert_eq!(latest.unwrap().features.allow_survey(), is_own);
+    }
+}
+
+async fn replicas_that_hear_of_a_conversation_at_once_open_it_once(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = user_of(&store, &key("ada"), "c-ada").await;
+
+    for round in 0..10 {
+        let former = format!("former-{round}");
+        let second = 100 * i64::try_from(round).unwrap();
+        open(&store, user, &former, second).await;
+        let mut hearing = JoinSet::new();
+        for number in 0..6 {
+            let (store, place) = (store.clone(), format!("agents-{round}"));
+            hearing.spawn(async move {
+                let text = Arrival {
+                    consumer_id: None,
+                    open: None,
+                    body: format!("text {number}"),
+                    ..opened(&place, "c-ada", 0)
+                };
+                let state = opened(&place, "c-ada", second + 60 + number);
+                let admission = admit(&store, &[text, state], second + 70).await;
+                // Who has kept something looks again.
+                let words = Words(Vec::new());
+                let again = store.admit(&[], &admission.look_again, &words, at(second + 70));
+                again.await.unwrap();
+                admission.fates
+            });
+        }
+
+        let fates = hearing.join_all().await;
+
+        let adopted = fates.iter().flatten();
+        let adopted = adopted.filter(|fate| matches!(fate, Fate::Adopted(_)));
+        assert_eq!(adopted.count(), 1, "{fates:?}");
+        let place = format!("agents-{round}");
+        assert_eq!(open_of(&store, "ada").await, Some(place.clone()));
+        let told = told(&store, "sms").await;
+        let of_it: Vec<_> = told.iter().filter(|said| said.contains(&place)).collect();
+        assert_eq!(of_it.len(), 12, "{told:?}");
+        assert!(of_it[0].contains("state"), "{of_it:?}");
+        let replaced = told.iter().filter(|said| said.contains("replaced"));
+        assert_eq!(replaced.count(), round + 1);
+        close(&store, &place, second + 71).await;
+    }
+}
+
+async fn an_agent_and_the_bridge_that_open_at_once_leave_one_conversation(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = user_of(&store, &key("ada"), "c-ada").await;
+
+    for round in 0..20 {
+        let (own, agents) = (format!("own-{round}"), format!("agents-{round}"));
+        let second = 1000 * round;
+        let opener = {
+            let store = store.clone();
+            let own = own.clone();
+            async move {
+                let pending = opening(second + 1);
+                let begun = store.begin_opening(user, &pending, at(second + 31));
+                match begun.await.unwrap() {
+                    Some(found) => {
+                        store.end_opening(user, &pending, None).await.unwrap();
+                        found.id.to_string()
+                    }
+                    None => {
+                        assert!(open(&store, user, &own, second + 2).await);
+                        own
+                    }
+                }
+            }
+        };
+        let opener = tokio::task::spawn(opener);
+        let admission = admit(&store, &[opened(&agents, "c-ada", second + 1)], second + 1).await;
+        let found = opener.await.unwrap();
+
+        let open = open_of(&store, "ada").await.unwrap();
+        if admission.fates == [Fate::Adopted(1)] {
+            assert!(open == agents, "{open} instead of {agents}");
+        } else {
+            assert_eq!(open, found);
+            // The Cloud has one at a time, so that this one is what the opener was told of.
+            let put_off = store.put_off_places(99).await.unwrap();
+            assert!(put_off.contains(&agents));
+        }
+        close(&store, &open, second + 3).await;
+    }
+}
+
+async fn agents_who_open_for_many_at_once_never_wait_for_each_other_in_a_circle(engine: Engine) {
+    const USERS: [&str; 4] = ["ada", "bob", "cyd", "dan"];
+    const ROUNDS: i64 = 30;
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    for name in USERS {
+        let user = user_of(&store, &key(name), &format!("c-{name}")).await;
+        open(&store, user, &format!("{name}-own"), 0).await;
+    }
+    let mut tasks = JoinSet::new();
+    for teller in 0..4_usize {
+        let store = store.clone();
+        tasks.spawn(async move {
+            for round in 1..=ROUNDS {
+                let mut names = USERS;
+                names.rotate_left(teller);
+                let states: Vec<_> = names
+                    .iter()
+                    .flat_map(|name| {
+                        let place = format!("{name}-{round}-{}", teller % 2);
+                        let second = 100 * round + i64::try_from(teller % 2).unwrap();
+                        let own = opened(&format!("{name}-own"), &format!("c-{name}"), second);
+                        [opened(&place, &format!("c-{name}"), second), own]
+                    })
+                    .collect();
+                admit(&store, &states, 100 * round).await;
+            }
+        });
+    }
+
+    tasks.join_all().await;
+
+    for name in USERS {
+        let open = open_of(&store, name).await.unwrap();
+        assert!(open.starts_with(&format!("{name}-{ROUNDS}-")), "{open}");
+    }
+}
+
+async fn of_several_users_of_one_consumer_the_latest_one_is_chosen(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let in_namespace = |namespace: &str| UserKey {
+        namespace: namespace.parse().unwrap(),
+        ..key("ada")
+    };
+    for (number, (namespace, second)) in [("sms", 1), ("web", 9), ("app", 5)].iter().enumerate() {
+        let user = user_of(&store, &in_namespace(namespace), "shared").await;
+        open(&store, user, &format!("c{number}"), *second).await;
+    }
+    let elsewhere = UserKey {
+        account_id: "87654321".parse().unwrap(),
+        ..key("ada")
+    };
+    let user = user_of(&store, &elsewhere, "shared").await;
+    open(&store, user, "c3", 20).await;
+
+    let admission = admit(&store, &[opened("agents", "shared", 30)], 30).await;
+
+    assert_eq!(admission.fates, [Fate::Adopted(1)]);
+    let mut open = Vec::new();
+    for key in [
+        in_namespace("sms"),
+        in_namespace("web"),
+        in_namespace("app"),
+        elsewhere,
+    ] {
+        let latest = store.latest_conversation(&key).await.unwrap().unwrap();
+        assert_eq!(latest.state, State::Open);
+        open.push(latest.id.to_string());
+    }
+    assert_eq!(open, ["c0", "agents", "c2", "c3"]);
+    // One of another account is nobody's here.
+    let mut foreign = opened("another", "shared", 40);
+    foreign.account_id = "11111111".parse().unwrap();
+    assert_eq!(admit(&store, &[foreign], 40).await.fates, [Fate::Early]);
+}
+
+async fn an_erased_user_is_not_resurrected_by_a_late_state(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = user_of(&store, &key("ada"), "c-ada").await;
+    assert!(open(&store, user, "past", 1).await);
+    store.delete_user(user, at(5), &erasure()).await.unwrap();
+
+    let gone = admit(&store, &[opened("past", "c-ada", 6)], 6).await;
+    assert_eq!(gone.fates, [Fate::Erased]);
+    // The same person has written again.
+    user_of(&store, &key("ada"), "c-ada").await;
+    let late = admit(&store, &[opened("past", "c-ada", 7)], 7).await;
+    assert_eq!(late.fates, [Fate::Erased]);
+    assert_eq!(open_of(&store, "ada").await, None);
+    let next = admit(&store, &[opened("next", "c-ada", 8)], 8).await;
+    assert_eq!(next.fates, [Fate::Adopted(1)]);
+}
+
+/// Where nobody here is the consumer, nothing else is asked; and the one question is answered by index.
+#[tokio::test(flavor = "multi_thread")]
+async fn users_are_found_by_consumer_without_reading_the_others() {
+    let database = Database::create(Engine::Postgres).await;
+    let store = database.store().await;
+    database
+        .execute(
+            "INSERT INTO users (account_id, namespace, user_id, consumer_id, created_at)
+             SELECT '12345678', 'sms', 'user ' || g, 'c ' || g, 1 FROM generate_series(1, 2000) g",
+        )
+        .await;
+
+    for number in 0..20 {
+        let place = format!("another {number}");
+        let admission = admit(&store, &[opened(&place, "somebody", 1)], 1).await;
+        assert_eq!(admission.fates, [Fate::Early]);
+    }
+
+    let read = super::entries_read(&database, store, "users", 20).await;
+    assert!(read < 2000, "{read} entries were read");
+}
