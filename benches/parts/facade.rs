@@ -103,6 +103,8 @@ async fn router(folder: &Path) -> Router {
     });
     let (opened, openings) = mpsc::channel(1);
     let interpreter = Interpreter {
+        homes: Vec::new(),
+        apps: HashMap::new(),
         listeners: HashMap::new(),
         public_url: "http://localhost".parse().unwrap(),
         clock: Arc::clone(&clock),

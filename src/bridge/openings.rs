@@ -5,10 +5,11 @@
 //! decides: whoever holds it opens, the others look for the result. The flight is a task of its own: a caller that goes
 //! away takes nothing with it, least of all the id of a conversation that the Cloud has just opened.
 
+mod noted;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::{Semaphore, watch};
@@ -19,17 +20,14 @@ use super::session::Session;
 use super::tokens::Token;
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud;
-use crate::store::{Lease, OpenConversation, Opened, PendingOpening, UserRef};
-use crate::types::conversation::{CurrentDialog, OpenedBy, Opening};
+use crate::store::{Lease, OpenConversation, Opened, UserRef};
+use crate::types::conversation::{CurrentDialog, Opening};
 use crate::types::ids::{ConversationId, UserKey};
 use crate::types::profile::Profile;
+use noted::may_have_opened;
 
 /// 12 s: look-up, two tokens and the opening itself, each within its own limit, the last one twice; less than a lease.
 const OPENING_LIMIT: Duration = Duration::from_secs(12);
-
-/// 30 s: how long an opening that was begun keeps others from taking a conversation of that user over: longer than one may take,
-/// also by the clock of another replica, and than the pause before an opening whose answer was lost is tried again.
-const UNDER_WAY: TimeDelta = TimeDelta::seconds(30);
 
 /// How many openings may be under way in this process; they go on although those who asked have gone.
 const AT_ONCE: usize = 2048;
@@ -185,59 +183,29 @@ impl Bridge {
             }
             open => open.map(|conversation| conversation.id),
         };
-        let (mut profile, earlier) = store.before_opening(user).await?;
-        if let Some(newer) = &opening.profile {
-            profile.merge(newer.clone());
-        }
-        // One whose answer was lost may still turn out to have opened the conversation that the Cloud has.
-        let now = self.parts.clock.now();
-        let earlier = earlier.filter(|earlier| earlier.is_open_question(now));
-        let pending = PendingOpening {
-            channel_id: caller.channel.id.clone(),
-            features: opening.features.clone(),
-            profile: opening.profile.is_some().then(|| profile.clone()),
-            since: earlier.as_ref().map_or(now, |earlier| earlier.since),
-            tried_at: now,
-        };
-        let is_open = store
-            .begin_opening(user, &pending, now + UNDER_WAY)
-            .await?
-            .is_some_and(|open| Some(&open.id) != ended.as_ref());
-        if is_open {
-            // An agent has opened one meanwhile.
-            store.end_opening(user, &pending, earlier.as_ref()).await?;
+        let noted = self
+            .note_opening(caller, user, opening, ended.as_ref())
+            .await?;
+        let Some(noted) = noted else {
             let session = self.session(&caller.trace, key).await?;
             return session.map(Joined::found).ok_or(Error::ConversationLost);
-        }
+        };
         let answer = self
-            .open_at_cloud(caller, key, user, &mut token, opening, &profile)
-            .await;
-        let answer = match answer {
+            .open_at_cloud(caller, key, user, &mut token, opening, &noted.profile)
+            .await
+            .and_then(|answer| answer.conversation(ended.as_ref()));
+        let (id, opened) = match answer {
             Ok(answer) => answer,
             Err(error) => {
                 if !may_have_opened(&error) {
-                    store.end_opening(user, &pending, earlier.as_ref()).await?;
+                    self.forget_opening(&noted).await?;
                 }
-                return Err(error);
-            }
-        };
-        let found = match (answer, &ended) {
-            (AtCloud::Opened(id), _) => Ok((id, true)),
-            (AtCloud::Open(found), Some(ended)) if found.as_ref().is_none_or(|id| id == ended) => {
-                Err(Error::SurveyPending)
-            }
-            (AtCloud::Open(found), _) => found.map(|id| (id, false)).ok_or(Error::ConversationLost),
-        };
-        let (id, opened) = match found {
-            Ok(found) => found,
-            Err(error) => {
-                store.end_opening(user, &pending, earlier.as_ref()).await?;
                 return Err(error);
             }
         };
         // One that the Cloud had reported as closed goes on: then it was its main dialog that was closed.
         if !opened && ended.is_none() && store.reopen_conversation(user, &id).await? {
-            store.end_opening(user, &pending, None).await?;
+            self.settle_opening(&noted).await?;
             let session = self.session(&caller.trace, key).await?;
             let session = session.filter(Session::takes_messages);
             return session.map(Joined::found).ok_or(Error::SurveyPending);
@@ -253,15 +221,10 @@ impl Bridge {
                     user,
                     channel_id: &caller.channel.id,
                     conversation: &conversation,
-                    // One that was found and that no opening of ours can have come to.
-                    opened_by: if opened || earlier.is_some() {
-                        OpenedBy::User
-                    } else {
-                        OpenedBy::Agent
-                    },
+                    opened_by: noted.opened_by(opened),
                     replaced: ended.as_ref(),
                     // One that was set meanwhile is newer than the one that was told.
-                    profile: opening.profile.is_some().then_some(&profile),
+                    profile: opening.profile.is_some().then_some(&noted.profile),
                     at: self.parts.clock.now(),
                 },
                 lease,
@@ -344,23 +307,25 @@ impl Bridge {
     }
 }
 
-/// Whether the Cloud may have opened a conversation although its answer says nothing of one.
-fn may_have_opened(error: &Error) -> bool {
-    match error {
-        Error::OpeningPending { .. } => true,
-        Error::Cloud(error) => {
-            error.outcome_unknown() || matches!(error, cloud::Error::Unavailable { .. })
-        }
-        _ => false,
-    }
-}
-
 /// The user's conversation at the Cloud.
 enum AtCloud {
     /// It was opened now.
     Opened(ConversationId),
     /// One had been open; absent where the Cloud does not say which.
     Open(Option<ConversationId>),
+}
+
+impl AtCloud {
+    /// The conversation, unless it is the one whose main dialog has `ended`, and whether it was opened now.
+    fn conversation(self, ended: Option<&ConversationId>) -> Result<(ConversationId, bool), Error> {
+        match (self, ended) {
+            (Self::Opened(id), _) => Ok((id, true)),
+            (Self::Open(found), Some(ended)) if found.as_ref().is_none_or(|id| id == ended) => {
+                Err(Error::SurveyPending)
+            }
+            (Self::Open(found), _) => Ok((found.ok_or(Error::ConversationLost)?, false)),
+        }
+    }
 }
 
 impl Joined {

@@ -122,7 +122,7 @@ struct UserRow {
 }
 
 struct User {
-    user: UserRef,
+    row: UserRef,
     key: UserKey,
     consumer_id: Option<String>,
     opening: Option<PendingOpening>,
@@ -367,7 +367,7 @@ impl Newcomer<'_> {
         let opened_by = own.map_or(OpenedBy::Agent, |_| OpenedBy::User);
         let new = NewConversation {
             id,
-            user: user.user,
+            user: user.row,
             channel_id: &channel_id,
             features: &user.features(own, &channel_id),
             opened_at: began_at.timestamp_millis(),
@@ -380,7 +380,7 @@ impl Newcomer<'_> {
             let profile = own.and_then(|opening| opening.profile.as_ref());
             on!(tx, |db| {
                 sqlx::query(END_OPENING)
-                    .bind(user.user.0)
+                    .bind(user.row.0)
                     .bind(profile.map(Json))
                     .bind(None::<&str>)
                     .execute(db)
@@ -401,7 +401,7 @@ impl Newcomer<'_> {
                     what: "conversation id",
                 })?,
                 channel_id,
-                user: user.user,
+                user: user.row,
                 user_id: user.key.user_id.clone(),
                 consumer_id: user.consumer_id.clone(),
                 opened_by,
@@ -420,7 +420,7 @@ fn choose(users: &[User], applicant: &Applicant<'_>, now: DateTime<Utc>) -> Opti
     let ranked = users.iter().enumerate().max_by_key(|(_, user)| {
         let is_own = user.own(applicant, now).is_some();
         let opened_at = user.latest.as_ref().map(|latest| latest.opened_at);
-        (is_own, opened_at, user.user.0)
+        (is_own, opened_at, user.row.0)
     });
     ranked.map(|(place, _)| place)
 }
@@ -481,7 +481,7 @@ impl Latest {
         let known = Known {
             conversation_id: self.id.clone(),
             channel_id: self.channel_id.clone(),
-            user: user.user,
+            user: user.row,
             user_id: user.key.user_id.clone(),
             consumer_id: user.consumer_id.clone(),
             opened_by: OpenedBy::default(),
@@ -530,7 +530,7 @@ impl UserRow {
             _ => None,
         };
         Ok(User {
-            user: UserRef(self.user_ref),
+            row: UserRef(self.user_ref),
             key: key(self.account_id, self.namespace, self.user_id)?,
             consumer_id: self.consumer_id,
             opening: self.opening.as_deref().and_then(pending),
@@ -566,7 +566,7 @@ mod tests {
 
     fn user(number: i64, latest: Option<Latest>, opening: Option<PendingOpening>) -> User {
         User {
-            user: UserRef(number),
+            row: UserRef(number),
             key: UserKey {
                 account_id: "1".parse().unwrap(),
                 namespace: "sms".parse().unwrap(),

@@ -506,3 +506,29 @@ async fn beside_a_bridge_of_its_own_the_page_asks_for_a_token() {
     browser.shows("#user-error", "none of a channel").await;
     browser.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_starts_a_conversation_with_a_user_who_has_none_open() {
+    let stage = Stage::start_without_script().await;
+    let browser = &stage.browser;
+    stage.user_writes("Where is my parcel?").await;
+    stage.agent_writes("On its way").await;
+    stage.latest_of_agent_is_read().await;
+    // There is none to start while one is open.
+    browser.hides("#agent-start").await;
+    browser.click("#agent-close").await;
+    browser.shows(PHONE, "Conversation closed by agent").await;
+
+    browser.write("#agent-start-text", "It is here").await;
+    browser.click("#agent-start-send").await;
+
+    browser.shows("#desk-state", "open").await;
+    browser.shows(DESK, "It is here").await;
+    browser.hides("#agent-start").await;
+    browser.shows(PHONE, "It is here").await;
+    browser.shows("#user-state", "With").await;
+    stage.user_writes("Thank you").await;
+    browser.shows(DESK, "Thank you").await;
+    stage.nothing_is_lost("2", "2").await;
+    stage.end().await;
+}

@@ -352,16 +352,12 @@ async fn an_agent_and_the_bridge_that_open_at_once_leave_one_conversation(engine
             async move {
                 let pending = opening(second + 1);
                 let begun = store.begin_opening(user, &pending, at(second + 31));
-                match begun.await.unwrap() {
-                    Some(found) => {
-                        store.end_opening(user, &pending, None).await.unwrap();
-                        found.id.to_string()
-                    }
-                    None => {
-                        assert!(open(&store, user, &own, second + 2).await);
-                        own
-                    }
+                if let Some(found) = begun.await.unwrap() {
+                    store.end_opening(user, &pending, None).await.unwrap();
+                    return found.id.to_string();
                 }
+                assert!(open(&store, user, &own, second + 2).await);
+                own
             }
         };
         let opener = tokio::task::spawn(opener);
