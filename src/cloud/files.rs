@@ -107,7 +107,7 @@ impl Client {
         let locate = async || {
             let body = DownloadUrl { relative_path };
             let sent = Sent::new("cloud.download_url", consumer, features, DOWNLOAD_URL, body);
-            self.locate(sent, trace).await
+            self.locate(sent, trace).await.map_err(gone)
         };
         let mut outcome = self.fetch(consumer.account, &locate().await?, trace).await;
         if is_expired(&outcome) {
@@ -184,16 +184,7 @@ impl Client {
                             body: Bytes::new(),
                         };
                         let accepted = answer::accepted(&begun, transport.clock.now());
-                        accepted.map_err(|error| match of_storage(error) {
-                            Error::Blocked {
-                                status: status @ (404 | 410),
-                            } => Error::Refused {
-                                status,
-                                code: None,
-                                title: "the storage has no such file".to_owned(),
-                            },
-                            error => error,
-                        })?;
+                        accepted.map_err(|error| gone(of_storage(error)))?;
                         Ok(Download {
                             length,
                             body: streamed.body,
@@ -217,18 +208,35 @@ fn url_of(base: &Url, place: &TemporaryUrl) -> Url {
 fn is_expired<T>(outcome: &Result<T, Error>) -> bool {
     matches!(
         outcome,
-        Err(Error::Blocked {
-            status: 401 | 403 | 404
-        })
+        Err(Error::Refused { status: 401, .. } | Error::Blocked { status: 403 | 404 })
     )
 }
 
-/// The storage's refusal of a temporary URL that SEND has just given out. But for a file that is too large it
-/// says nothing of the file: the same bytes may be stored, or found, at another URL.
+/// The storage's refusal of a temporary URL that SEND has just given out. 401 is its documented word for a URL that it does
+/// not accept, and 413 for a file that is too large. What else it answers says nothing of the file: the same bytes may be
+/// stored at another URL.
 fn of_storage(error: Error) -> Error {
     match error {
-        Error::Unauthorized { .. } => Error::Blocked { status: 401 },
+        Error::Unauthorized { code, title, .. } => Error::Refused {
+            status: 401,
+            code,
+            title,
+        },
         Error::Refused { status, .. } if status != 413 => Error::Blocked { status },
+        error => error,
+    }
+}
+
+/// The error of a file that is not there any more: whoever says so of a download, it is that file that is asked for.
+fn gone(error: Error) -> Error {
+    match error {
+        Error::Blocked {
+            status: status @ (404 | 410),
+        } => Error::Refused {
+            status,
+            code: None,
+            title: "there is no such file".to_owned(),
+        },
         error => error,
     }
 }
