@@ -17,7 +17,7 @@ const LONGEST: usize = 128;
 const SHORTEST_TOLD: usize = 6;
 
 /// The members that are shown, by their path; items of a list have the list's.
-const SHOWN: [&str; 30] = [
+const SHOWN: [&str; 31] = [
     "id",
     "type",
     "channel",
@@ -32,6 +32,7 @@ const SHOWN: [&str; 30] = [
     "data.state",
     "data.created_at",
     "data.expires_at",
+    "data.opened_by",
     "data.close_reason",
     "data.skill_id",
     "data.sender.id",
