@@ -193,6 +193,8 @@ export class Thread extends EventTarget {
   }
 
   #changed(id, data) {
+    // What is told late of one that has ended says nothing of the one that is open by now.
+    if (data.state === "closed" && this.conversation?.state === "open" && this.conversation.id !== id) return;
     const before = this.conversation?.id === id ? this.conversation : null;
     const isOpen = ({ state }) => state === "open";
     const dialog = data.dialogs.findLast(isOpen) ?? null;
@@ -209,7 +211,8 @@ export class Thread extends EventTarget {
     for (const [text, kind] of news(before, now)) this.#log.add(note(text, kind));
     // In a survey the numbers begin anew.
     if (now.survey && !before?.survey) this.#early.clear();
-    if (now.state === "closed") this.#tell("closed", now);
+    // A rating is told after the end.
+    if (now.state === "closed" && before?.state !== "closed") this.#tell("closed", now);
   }
 
   /** What a message shows, and the buttons that answer it. */
