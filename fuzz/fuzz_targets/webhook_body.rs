@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use liveperson_bridge::types::conversation::Announced;
+use liveperson_bridge::types::conversation::{Announced, OpenedBy};
 use liveperson_bridge::types::ids::AccountId;
 use liveperson_bridge::webhooks::translate::{FileLink, Known, translate};
 use liveperson_bridge::webhooks::wire::message::Audience;
@@ -22,6 +22,7 @@ fuzz_target!(|body: &[u8]| {
             let known = Known {
                 consumer_id: Some("consumer"),
                 announced,
+                opened_by: OpenedBy::User,
                 updated_at: None,
                 fingerprint: None,
                 file: change.file().map(|_| FileLink {

@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 
 use super::echoes::{Sighting, recognise};
 use super::lanes::{LEASE, RENEWAL};
-use super::outcomes::{self, Later, SEQUENCE_UNKNOWN};
+use super::outcomes::{self, BLOCKED, Later, SEQUENCE_UNKNOWN};
 use super::requests::{Attempt, Held, Job, Work};
 use super::schedule;
 use crate::bridge::{Bridge, Caller, Error};
@@ -24,8 +24,8 @@ use crate::types::trace::{Trace, step};
 /// 20 s: an opening and what is sent after it; each part has a limit of its own.
 const TRY_LIMIT: Duration = Duration::from_secs(20);
 
-/// 6 tries, so about two minutes: if a gateway lets others' messages through by then and not this one, it is the
-/// message that it does not like.
+/// 6 tries that a gateway answered, so about two minutes: if it lets others' messages through by then and not this one, it is
+/// the message that it does not like.
 const BLOCKED_TRIES: u32 = 6;
 
 /// 1 s: how soon a lane is taken again after trouble with the storage.
@@ -345,13 +345,14 @@ impl Bridge {
             Err(error) => error,
         };
         let tried = request.attempts.saturating_add(1);
-        let is_for_good = |later: &Later| {
-            later.is_blocked
-                && tried >= BLOCKED_TRIES
-                && self.parts.cloud.is_messaging(&key.account_id)
-        };
-        let later = Later::of_kept(&error, flight.is_some());
-        let Some(later) = later.filter(|later| !is_for_good(later)) else {
+        let mut later = Later::of_kept(&error, flight.is_some());
+        if later.is_some_and(|later| later.is_blocked)
+            && self.parts.cloud.is_messaging(&key.account_id)
+        {
+            let before = self.parts.store.count_reason(request.id, BLOCKED).await?;
+            later = later.filter(|_| before + 1 < BLOCKED_TRIES);
+        }
+        let Some(later) = later else {
             tracing::warn!(
                 account.id = %key.account_id,
                 channel.id = %request.channel_id,

@@ -206,9 +206,7 @@ impl Bridge {
         // One that the Cloud had reported as closed goes on: then it was its main dialog that was closed.
         if !opened && ended.is_none() && store.reopen_conversation(user, &id).await? {
             self.settle_opening(&noted).await?;
-            let session = self.session(&caller.trace, key).await?;
-            let session = session.filter(Session::takes_messages);
-            return session.map(Joined::found).ok_or(Error::SurveyPending);
+            return self.reopened(caller, key, user, &id).await;
         }
         let conversation = OpenConversation {
             id,
@@ -257,6 +255,27 @@ impl Bridge {
             opened,
             first: false,
         })
+    }
+
+    /// The session of a conversation that goes on although the Cloud had reported it closed. Where a survey can follow the main
+    /// dialog, that is what was closed; elsewhere the report was wrong, as a single odd answer can be.
+    async fn reopened(
+        &self,
+        caller: &Caller,
+        key: &UserKey,
+        user: UserRef,
+        id: &ConversationId,
+    ) -> Outcome {
+        let mut session = self.session(&caller.trace, key).await?;
+        let is_wrong = |session: &Session| {
+            !session.takes_messages() && !session.conversation.features.allow_survey()
+        };
+        if session.as_ref().is_some_and(is_wrong) {
+            self.parts.store.reopen_main_dialog(user, id).await?;
+            session = self.session(&caller.trace, key).await?;
+        }
+        let session = session.filter(Session::takes_messages);
+        session.map(Joined::found).ok_or(Error::SurveyPending)
     }
 
     /// Asks the Cloud for a conversation, and where it refuses because one is open, which that is.

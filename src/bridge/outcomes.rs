@@ -13,6 +13,9 @@ use crate::types::event::{Draft, EventId, EventType};
 /// The word for a message that the Cloud took without saying its sequence: it is never sent again.
 pub(super) const SEQUENCE_UNKNOWN: &str = "cloud-sequence-unknown";
 
+/// The word for a message that something in front of the Cloud has answered in its place.
+pub(super) const BLOCKED: &str = "cloud-blocked";
+
 /// That a request is to be tried later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Later {
@@ -54,11 +57,13 @@ impl Later {
             }
             _ => return None,
         };
+        let is_blocked =
+            is_in_flight && matches!(error, Error::Cloud(cloud::Error::Blocked { .. }));
         Some(Self {
-            why: word(error),
+            why: if is_blocked { BLOCKED } else { word(error) },
             is_unknown: is_unknown && is_in_flight,
             is_throttled,
-            is_blocked: is_in_flight && matches!(error, Error::Cloud(cloud::Error::Blocked { .. })),
+            is_blocked,
             after,
         })
     }

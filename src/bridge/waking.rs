@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
+use super::outcomes;
 use crate::bridge::Bridge;
 use crate::types::ids::AccountId;
 
@@ -24,8 +25,9 @@ const MOST_LANES: u32 = 512;
 const STEP: Duration = Duration::from_secs(1);
 
 /// The reasons that end with an outage; a Cloud that throttles says itself how long.
-const REASONS: [&str; 3] = [
+const REASONS: [&str; 4] = [
     "cloud-unavailable",
+    outcomes::BLOCKED,
     "cloud-credentials-refused",
     "conversation-pending",
 ];

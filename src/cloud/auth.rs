@@ -74,14 +74,14 @@ impl AppTokens {
         })
     }
 
-    /// A token in place of one that the Cloud refused, or perhaps refused; none where that is not certain and another
-    /// was replaced on suspicion a moment ago.
+    /// A token in place of one that the Cloud refused, or perhaps refused. Where that is not certain and one was replaced on
+    /// suspicion a moment ago, it is the one at hand.
     pub(super) async fn replace(
         &self,
         refused: &Arc<Cached<HeaderValue>>,
         is_certain: bool,
         trace: &Trace,
-    ) -> Result<Option<Arc<Cached<HeaderValue>>>, Error> {
+    ) -> Result<Arc<Cached<HeaderValue>>, Error> {
         if !is_certain {
             let now = self.issuer.transport.clock.now_ms();
             let is_new = |at: i64| (now.saturating_sub(at) >= SUSPICION_PAUSE_MS).then_some(now);
@@ -91,12 +91,11 @@ impl AppTokens {
                 .fetch_update(order, order, is_new)
                 .is_err()
             {
-                let at_hand = self.cache.at_hand();
-                return Ok(at_hand.filter(|token| !Arc::ptr_eq(token, refused)));
+                return self.get(trace).await;
             }
         }
         self.cache.forget(refused);
-        self.get(trace).await.map(Some)
+        self.get(trace).await
     }
 }
 

@@ -84,9 +84,7 @@ impl Site {
                 // In a box, as everything that is rare: the room for it is then not taken by every call.
                 Box::pin(async {
                     let is_certain = matches!(error, Error::AppTokenRefused);
-                    let Some(token) = self.tokens.replace(&token, is_certain, trace).await? else {
-                        return Err(error);
-                    };
+                    let token = self.tokens.replace(&token, is_certain, trace).await?;
                     let outcome = self.transport.call(call, Some(&token.value), trace, &read);
                     outcome.await
                 })

@@ -246,6 +246,35 @@ pub(super) fn opened_by(kept: Option<&str>) -> OpenedBy {
     }
 }
 
+impl Store {
+    /// Notes that the main dialog of an open conversation, which was taken for closed, is open.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn reopen_main_dialog(
+        &self,
+        user: UserRef,
+        id: &ConversationId,
+    ) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        hold(&mut tx, std::iter::once(user)).await?;
+        on!(tx, |db| {
+            sqlx::query(
+                // The main dialog bears the conversation's id.
+                "UPDATE dialogs SET closed_at = NULL WHERE id = $1 AND conversation_id =
+                     (SELECT id FROM conversations WHERE id = $1 AND user_ref = $2 AND closed_at IS NULL)",
+            )
+            .bind(id.as_str())
+            .bind(user.0)
+            .execute(db)
+            .await?
+            .rows_affected()
+        });
+        tx.commit().await
+    }
+}
+
 /// Notes that a conversation has ended at `at`, in milliseconds since the epoch, with its dialogs; says whether it was
 /// open until now. The user is held.
 pub(super) async fn close(

@@ -258,6 +258,22 @@ impl Store {
         Ok(row.and_then(|(why,)| why))
     }
 
+    /// The number of steps of a request that give this reason.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn count_reason(&self, id: MessageId, why: &str) -> Result<u32, Error> {
+        let (count,): (i64,) = run!(self, readers, |db| {
+            sqlx::query_as("SELECT COUNT(*) FROM request_steps WHERE request_id = $1 AND why = $2")
+                .bind(id.to_string())
+                .bind(why)
+                .fetch_one(db)
+                .await?
+        });
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
+    }
+
     /// Removes requests that were settled before a moment, `limit` at most; says how many.
     ///
     /// # Errors

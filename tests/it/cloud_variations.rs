@@ -18,6 +18,9 @@ on_both_engines!(
     a_user_whose_conversation_the_cloud_does_not_know_can_close_it,
     a_user_whose_conversation_the_cloud_does_not_know_can_be_erased,
     a_conversation_is_over_in_whatever_words,
+    one_wrong_word_of_a_close_loses_nothing,
+    bare_401s_in_a_row_lose_no_users_first_message,
+    a_message_that_an_outage_held_up_is_not_failed_by_one_odd_answer,
     a_refusal_in_unknown_words_is_looked_into_once,
     a_conversation_that_is_over_in_unknown_words_is_replaced,
     one_bare_401_makes_both_tokens_anew_and_loses_nothing,
@@ -137,6 +140,53 @@ async fn a_conversation_is_over_in_whatever_words(engine: Engine) {
         expected.push(vec![words.to_owned()]);
         assert_eq!(texts(&app), expected, "{words}");
     }
+}
+
+async fn one_wrong_word_of_a_close_loses_nothing(engine: Engine) {
+    let app = opened(engine).await;
+    for (number, (code, msg)) in [
+        ("NOT_FOUND", "no"),
+        ("BAD_REQUEST", "Bad Request, Conversation is close"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let body = json!({"code": code, "body": {"msg": msg}, "reqId": "1"});
+        answer(&app, Operation::Send, 1, 400, &body.to_string());
+
+        let text = format!("text {number}");
+        app.sms.say("ada", &text).await.expect(201);
+    }
+    assert_eq!(texts(&app), [["first", "text 0", "text 1"]]);
+}
+
+async fn bare_401s_in_a_row_lose_no_users_first_message(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    for operation in [Operation::Conversation, Operation::Send] {
+        for number in 0..3 {
+            answer(&app, operation, 1, 401, "");
+            let user = format!("{operation:?}-{number}");
+            app.sms.say(&user, "first").await.expect(201);
+        }
+    }
+    assert_eq!(texts(&app), [["first"]; 6]);
+}
+
+async fn a_message_that_an_outage_held_up_is_not_failed_by_one_odd_answer(engine: Engine) {
+    let app = opened(engine).await;
+    answer(&app, Operation::Send, 5, 503, "");
+    answer(
+        &app,
+        Operation::Send,
+        1,
+        403,
+        "<html>Request blocked</html>",
+    );
+
+    let queued = app.sms.say("ada", "second").await;
+
+    app.until(queued, "sent").await;
+    assert_eq!(texts(&app), [["first", "second"]]);
 }
 
 async fn a_refusal_in_unknown_words_is_looked_into_once(engine: Engine) {

@@ -600,6 +600,10 @@ async fn a_conversation_that_was_taken_for_closed_can_be_open_again(engine: Engi
     assert_eq!(latest.state, State::Open);
     // Its main dialog has ended all the same.
     assert_eq!(current(&store).await, CurrentDialog::Ended);
+    store.reopen_main_dialog(other, &id).await.unwrap();
+    assert_eq!(current(&store).await, CurrentDialog::Ended);
+    store.reopen_main_dialog(user, &id).await.unwrap();
+    assert_eq!(current(&store).await, CurrentDialog::Main);
     store.close_conversation(&id, at(3), None).await.unwrap();
     open(&store, user, "c2", 4).await;
     assert!(!reopen(user).await, "another is open");

@@ -11,7 +11,7 @@ use crate::types::conversation::Features;
 use crate::types::ids::{AccountId, ConversationId};
 use crate::types::trace::Trace;
 
-/// How often a close is tried.
+/// How often a close that is refused is tried. While the Cloud is away, it is tried until the time is over.
 const TRIES: u32 = 3;
 
 /// 1 s: the pause before it is tried again.
@@ -168,15 +168,17 @@ impl Opening {
             features: &features,
             patience: None,
         };
-        for attempt in 1..=TRIES {
+        let mut refusals = 0;
+        while refusals < TRIES {
             match cloud.signal(&conversation, Signal::Close, trace).await {
                 Ok(()) | Err(cloud::Error::ConversationClosed) => {
                     self.state = State::Closed(id);
                     return;
                 }
-                Err(_) if attempt < TRIES => sleep(PAUSE).await,
-                Err(_) => {}
+                Err(error) if error.is_transient() => {}
+                Err(_) => refusals += 1,
             }
+            sleep(PAUSE).await;
         }
     }
 

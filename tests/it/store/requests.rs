@@ -259,6 +259,9 @@ async fn lanes_that_wait_for_a_reason_are_hurried(engine: Engine) {
         Some("cloud-unavailable")
     );
     assert_eq!(store.last_reason(message(101)).await.unwrap(), None);
+    for (why, count) in [("cloud-unavailable", 1), ("cloud-blocked", 0)] {
+        assert_eq!(store.count_reason(message(1), why).await.unwrap(), count);
+    }
     let (account, other) = ("12345678".parse().unwrap(), "another".parse().unwrap());
     let hurry = async |account, limit| {
         let reasons = ["cloud-unavailable", "conversation-pending"];
