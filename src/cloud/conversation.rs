@@ -88,11 +88,12 @@ fn read(
     conversation_id: &str,
     now: DateTime<Utc>,
 ) -> Result<ConversationId, Error> {
-    if let Some(id) = answer::unnamed_conversation(answer) {
-        return Ok(id);
-    }
     let subject = Subject::Opening;
-    let body: Value = answer::outcome(answer, conversation_id, Some(profile_id), subject, now)?;
+    let body: Value = match answer::outcome(answer, conversation_id, Some(profile_id), subject, now)
+    {
+        Ok(body) => body,
+        Err(error) => return answer::unnamed_conversation(answer).ok_or(error),
+    };
     if let Some(error) = answer::refusal_of(answer, profile_id, now) {
         tracing::warn!(
             error = &error as &dyn std::error::Error,

@@ -213,21 +213,11 @@ fn read(
     account: &Account,
     now: DateTime<Utc>,
 ) -> Result<Host, Error> {
-    let uris: BaseUris = answer::decode(answer, now).map_err(in_trouble)?;
+    let uris: BaseUris = answer::decode(answer, now).map_err(Error::into_outage)?;
     uris.find(service.name())
         .and_then(parse)
         .and_then(|base| Host::new(base, account).ok())
         .ok_or_else(|| answer::undecodable(answer))
-}
-
-/// The domain API knows nothing of a request but its account, so it can refuse none: a status that would be a
-/// verdict elsewhere is trouble of its own, or of a gateway before it.
-fn in_trouble(error: Error) -> Error {
-    match error {
-        Error::Refused { status, .. } => Error::Blocked { status },
-        Error::Unauthorized { .. } => Error::Blocked { status: 401 },
-        error => error,
-    }
 }
 
 /// A bare host is reached by TLS; a base that names its scheme is taken as it is.

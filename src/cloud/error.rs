@@ -193,6 +193,16 @@ impl Error {
         }
     }
 
+    /// The error of a service that knows nothing of a message and so can refuse none: a status that is a verdict elsewhere
+    /// is trouble of its own, or of a gateway before it.
+    pub(super) fn into_outage(self) -> Self {
+        match self {
+            Self::Refused { status, .. } => Self::Blocked { status },
+            Self::Unauthorized { .. } => Self::Blocked { status: 401 },
+            error => error,
+        }
+    }
+
     /// The error of a call whose preparation failed with this one.
     pub(super) fn not_begun(self) -> Self {
         match self {

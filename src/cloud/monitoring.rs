@@ -33,22 +33,14 @@ impl Client {
         // Without a token: the vendor's pages ask for none.
         site.transport
             .call(&call, None, trace, |answer, now| {
-                let answered: Engagements = answer::decode(answer, now).map_err(unknown)?;
+                // One that is not there for this account says nothing of the conversation, which may be told of later.
+                let answered: Engagements =
+                    answer::decode(answer, now).map_err(Error::into_outage)?;
                 answered
                     .conversation()
                     .map(|id| id.parse().map_err(|_| answer::undecodable(answer)))
                     .transpose()
             })
             .await
-    }
-}
-
-/// An API that is not there for this account says nothing of the conversation: it may be told of otherwise
-/// later, so that nothing is refused for want of it.
-fn unknown(error: Error) -> Error {
-    match error {
-        Error::Refused { status, .. } => Error::Blocked { status },
-        Error::Unauthorized { .. } => Error::Blocked { status: 401 },
-        error => error,
     }
 }

@@ -37,7 +37,7 @@ use crate::types::conversation::Features;
 use crate::types::ids::ConversationId;
 use crate::types::trace::Trace;
 
-use asking::{AS_IT_SAYS, Asked, Failure, UNKNOWN_WORDS};
+use asking::{AS_IT_SAYS, Asked, Failure};
 pub(super) use options::Options;
 
 /// Checks all accounts that the options name; returns what the report says of the run itself.

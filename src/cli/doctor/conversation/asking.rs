@@ -14,7 +14,7 @@ use crate::cloud;
 use crate::cloud::probe::{RawAnswer, overhear};
 
 /// What to do about an answer that the bridge does not understand.
-pub(super) const UNKNOWN_WORDS: &str = "the bridge does not know these words; run it again with --report FILE and send the file to the project";
+const UNKNOWN_WORDS: &str = "the bridge does not know these words; run it again with --report FILE and send the file to the project";
 
 /// What to do about an answer that speaks for itself.
 pub(super) const AS_IT_SAYS: &str = "see what the Cloud's answer says";
@@ -80,6 +80,28 @@ impl Walk<'_> {
     pub(super) fn told<T>(&self, asked: &Asked<T>) -> String {
         let answer = asked.answers.last();
         answer.map_or_else(|| "no answer".to_owned(), |answer| self.masks.told(answer))
+    }
+
+    /// Tells of a call that the Cloud should refuse, in words that mean this; `accepted` judges one that it did not refuse.
+    pub(super) fn tell_of_refusal<T>(
+        &mut self,
+        key: &'static str,
+        asked: &Asked<T>,
+        is_expected: impl Fn(&cloud::Error) -> bool,
+        accepted: impl FnOnce(&T, String) -> Fact,
+    ) -> anyhow::Result<()> {
+        let is_known = matches!(&asked.outcome, Err(Failure::Cloud(error)) if is_expected(error));
+        let told = self.told(asked);
+        let fact = match &asked.outcome {
+            Err(_) if is_known => Fact::ok(key, format!("refused, as it should be ({told})")),
+            Ok(outcome) => accepted(outcome, told),
+            Err(failure @ Failure::Cloud(cloud::Error::Refused { .. })) => {
+                Fact::failed(key, self.failure(failure, asked), UNKNOWN_WORDS)
+            }
+            Err(failure) => Fact::failed(key, self.failure(failure, asked), AS_IT_SAYS),
+        };
+        let fact = self.described(fact, asked).with("recognised", is_known);
+        self.tell(fact)
     }
 
     /// Tells of a call that should succeed; returns what it came to.

@@ -1,6 +1,6 @@
 //! The end of a conversation, and what the Cloud says of everything after it.
 
-use super::{AS_IT_SAYS, Failure, Moment, Opened, UNKNOWN_WORDS, Walk};
+use super::{AS_IT_SAYS, Failure, Moment, Opened, Walk};
 use crate::cli::doctor::facts::Fact;
 use crate::cloud::{self, Content, Signal};
 use crate::types::conversation::Features;
@@ -55,23 +55,9 @@ impl Walk<'_> {
         let asked = self
             .ask(cloud.signal(&conversation, Signal::Close, trace))
             .await?;
-        let fact = match &asked.outcome {
-            Err(Failure::Cloud(cloud::Error::ConversationClosed)) => Fact::ok(
-                KEY,
-                format!("refused, as it should be ({})", self.told(&asked)),
-            ),
-            Ok(()) => Fact::note(KEY, format!("accepted: fine ({})", self.told(&asked))),
-            Err(failure @ Failure::Cloud(cloud::Error::Refused { .. })) => {
-                Fact::failed(KEY, self.failure(failure, &asked), UNKNOWN_WORDS)
-            }
-            Err(failure) => Fact::failed(KEY, self.failure(failure, &asked), AS_IT_SAYS),
-        };
-        let is_known = matches!(
-            &asked.outcome,
-            Err(Failure::Cloud(cloud::Error::ConversationClosed))
-        );
-        let fact = self.described(fact, &asked).with("recognised", is_known);
-        self.tell(fact)
+        self.tell_of_refusal(KEY, &asked, is_closed, |(), told| {
+            Fact::note(KEY, format!("accepted: fine ({told})"))
+        })
     }
 
     async fn send_after_the_end(&mut self, opened: &Opened) -> anyhow::Result<()> {
@@ -83,30 +69,13 @@ impl Walk<'_> {
         let asked = self
             .ask(cloud.publish(&conversation, content, None, trace))
             .await?;
-        let fact = match &asked.outcome {
-            Err(Failure::Cloud(cloud::Error::ConversationClosed)) => Fact::ok(
+        self.tell_of_refusal(KEY, &asked, is_closed, |_, told| {
+            Fact::failed(
                 KEY,
-                format!("refused, as it should be ({})", self.told(&asked)),
-            ),
-            Ok(_) => Fact::failed(
-                KEY,
-                format!(
-                    "accepted, although the conversation has ended ({})",
-                    self.told(&asked)
-                ),
+                format!("accepted, although the conversation has ended ({told})"),
                 "the bridge relies on being refused; run it again with --report FILE and send the file to the project",
-            ),
-            Err(failure @ Failure::Cloud(cloud::Error::Refused { .. })) => {
-                Fact::failed(KEY, self.failure(failure, &asked), UNKNOWN_WORDS)
-            }
-            Err(failure) => Fact::failed(KEY, self.failure(failure, &asked), AS_IT_SAYS),
-        };
-        let is_known = matches!(
-            &asked.outcome,
-            Err(Failure::Cloud(cloud::Error::ConversationClosed))
-        );
-        let fact = self.described(fact, &asked).with("recognised", is_known);
-        self.tell(fact)
+            )
+        })
     }
 
     /// Tells whether a state of the conversation arrived after a moment.
@@ -150,4 +119,9 @@ impl Walk<'_> {
         };
         self.tell(fact)
     }
+}
+
+/// True if an error says that the conversation has ended.
+fn is_closed(error: &cloud::Error) -> bool {
+    matches!(error, cloud::Error::ConversationClosed)
 }

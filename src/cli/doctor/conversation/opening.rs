@@ -1,6 +1,6 @@
 //! Opening a conversation, and another one beside it, which the Cloud should refuse.
 
-use super::{AS_IT_SAYS, Asked, Failure, Moment, Opened, UNKNOWN_WORDS, Walk};
+use super::{AS_IT_SAYS, Asked, Failure, Moment, Opened, Walk};
 use crate::cli::doctor::facts::Fact;
 use crate::cli::doctor::openings::State;
 use crate::clock::{Clock as _, SystemClock};
@@ -65,31 +65,18 @@ impl Walk<'_> {
         const KEY: &str = "second_opening";
         let external_id = EXTERNAL_ID;
         let asked = self.open(external_id, &opened.token, None, false).await?;
-        let fact = match &asked.outcome {
-            Err(Failure::Cloud(cloud::Error::AlreadyOpen)) => Fact::ok(
-                KEY,
-                format!("refused, as it should be ({})", self.told(&asked)),
-            ),
-            Ok(id) if *id == opened.id => Fact::note(
-                KEY,
-                "the Cloud answers with the conversation that is open: fine",
-            ),
-            Ok(_) => Fact::failed(
+        let is_open = |error: &cloud::Error| matches!(error, cloud::Error::AlreadyOpen);
+        self.tell_of_refusal(KEY, &asked, is_open, |id, _| {
+            if *id == opened.id {
+                let found = "the Cloud answers with the conversation that is open: fine";
+                return Fact::note(KEY, found);
+            }
+            Fact::failed(
                 KEY,
                 "the Cloud opened a second conversation beside the first",
                 "the bridge relies on being refused; run it again with --report FILE and send the file to the project",
-            ),
-            Err(failure @ Failure::Cloud(cloud::Error::Refused { .. })) => {
-                Fact::failed(KEY, self.failure(failure, &asked), UNKNOWN_WORDS)
-            }
-            Err(failure) => Fact::failed(KEY, self.failure(failure, &asked), AS_IT_SAYS),
-        };
-        let is_known = matches!(
-            &asked.outcome,
-            Err(Failure::Cloud(cloud::Error::AlreadyOpen))
-        );
-        let fact = self.described(fact, &asked).with("recognised", is_known);
-        self.tell(fact)
+            )
+        })
     }
 
     /// Opens a conversation, which is noted before and after.
