@@ -5,6 +5,7 @@
 mod connections;
 mod notifications;
 mod refusals;
+mod responses;
 mod serving;
 mod unread;
 
@@ -33,7 +34,7 @@ use crate::types::ids::{ChannelId, ConversationId};
 use crate::webhooks::{
     Home, Inbox, Installation, Interpreter, Listener, Receiver, Rejections, Writer,
 };
-use connections::Connections;
+use connections::{Connections, Patience};
 pub use notifications::NotificationServer;
 
 /// Conversations that have been opened and may wait to be looked at; who finds no room is looked at a little later.
@@ -207,7 +208,7 @@ pub(crate) async fn serve_until(
     errors: Option<ProtocolErrors>,
     stop: impl Future<Output = ()>,
 ) {
-    let connections = Connections::new(listener, connections::AT_ONCE, connections::SILENCE, stop);
+    let connections = Connections::new(listener, connections::AT_ONCE, Patience::default(), stop);
     serving::serve(connections, router, errors, serving::HEAD).await;
 }
 

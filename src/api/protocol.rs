@@ -16,9 +16,9 @@ use crate::clock::SharedClock;
 use crate::telemetry::metrics::Metrics;
 use crate::types::links;
 
-/// 400 KiB: the limit on the head of a request. Usual proxies take a tenth of it, and the longest
+/// 128 KiB: the limit on the head of a request. Usual proxies take a third of it, and the longest
 /// path fits.
-pub const MAX_HEAD_BYTES: usize = 400 * 1024;
+pub const MAX_HEAD_BYTES: usize = 128 * 1024;
 
 /// Answers the protocol errors of one address; cheap to clone.
 #[derive(Debug, Clone)]

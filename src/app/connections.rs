@@ -17,6 +17,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::serve::Listener;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -26,7 +27,15 @@ use tokio::time::{Instant, Sleep, sleep, timeout_at};
 pub(super) const AT_ONCE: usize = 16_384;
 
 /// 3 min: longer than a request may take, and than load balancers keep an idle connection.
-pub(super) const SILENCE: Duration = Duration::from_mins(3);
+const SILENCE: Duration = Duration::from_mins(3);
+
+/// 30 s: how long the socket may take nothing of an answer before the connection is closed.
+const UNREAD: Duration = Duration::from_secs(30);
+
+/// 16 KiB: the bytes that the system has not sent yet above which a socket takes no more. Without a
+/// limit it keeps up to 4 MiB for a slow reader, and would not tell such a reader from one that reads
+/// nothing.
+const UNSENT: u32 = 16 * 1024;
 
 /// 1 s: how long a stop waits for the first byte of those who have connected; a proxy sends it at once.
 const FIRST_BYTE: Duration = Duration::from_secs(1);
@@ -51,10 +60,28 @@ pub(super) struct Busy(Arc<Traffic>);
 pub(super) struct Connections<S> {
     listening: Listening,
     places: Arc<Semaphore>,
-    silence: Duration,
+    patience: Patience,
     /// How many connections have not been heard yet.
     unheard: Arc<watch::Sender<usize>>,
     stop: Pin<Box<S>>,
+}
+
+/// How long a connection is kept on which nothing goes on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// How long no byte may go either way.
+    pub(super) silence: Duration,
+    /// How long the other side may read nothing of an answer.
+    pub(super) unread: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            silence: SILENCE,
+            unread: UNREAD,
+        }
+    }
 }
 
 enum Listening {
@@ -63,15 +90,18 @@ enum Listening {
     Closed(VecDeque<(TcpStream, SocketAddr)>, Instant),
 }
 
-/// A connection in its place; it breaks when no byte goes either way for too long.
+/// A connection in its place; it breaks when no byte goes either way for too long, or when the other
+/// side reads nothing of what it is sent.
 #[derive(Debug)]
 pub(super) struct Connection<T> {
     stream: T,
-    silence: Duration,
+    patience: Patience,
     /// When a byte last went either way.
     heard: Instant,
     /// Set seldom: when it rings, it is seen whether the connection was silent.
     alarm: Pin<Box<Sleep>>,
+    /// While the socket takes nothing: rings when that was too long.
+    unread: Option<Pin<Box<Sleep>>>,
     traffic: Arc<Traffic>,
     /// Until when it is read after its end.
     lingering: Option<Pin<Box<Sleep>>>,
@@ -98,12 +128,12 @@ impl Drop for Unheard {
 }
 
 impl<S: Future<Output = ()>> Connections<S> {
-    /// The connections of a listener, so many at once, none silent for so long, until `stop`.
-    pub(super) fn new(listener: TcpListener, at_once: usize, silence: Duration, stop: S) -> Self {
+    /// The connections of a listener, so many at once, each kept with this patience, until `stop`.
+    pub(super) fn new(listener: TcpListener, at_once: usize, patience: Patience, stop: S) -> Self {
         Self {
             listening: Listening::Open(listener),
             places: Arc::new(Semaphore::new(at_once)),
-            silence,
+            patience,
             unheard: Arc::default(),
             stop: Box::pin(stop),
         }
@@ -147,11 +177,18 @@ impl<S: Future<Output = ()>> Connections<S> {
             // An answer is one small write: holding it back for more would only delay it.
             tracing::debug!(error = &error as &dyn std::error::Error, "TCP_NODELAY");
         }
+        if let Err(error) = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT) {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "TCP_NOTSENT_LOWAT"
+            );
+        }
         Connection {
             stream,
-            silence: self.silence,
+            patience: self.patience,
             heard: Instant::now(),
-            alarm: Box::pin(sleep(self.silence)),
+            alarm: Box::pin(sleep(self.patience.silence)),
+            unread: None,
             traffic: Arc::default(),
             lingering: None,
             _place: place,
@@ -218,22 +255,35 @@ impl<T> Connection<T> {
         Arc::clone(&self.traffic)
     }
 
-    fn note_write(&self, done: &Poll<io::Result<usize>>) {
-        if done.is_ready() {
-            self.traffic.writes.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
     /// Pending, until the connection was silent for too long.
     fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         loop {
             ready!(self.alarm.as_mut().poll(context));
-            let end = self.heard + self.silence;
+            let end = self.heard + self.patience.silence;
             if end <= Instant::now() {
                 return Poll::Ready(io::ErrorKind::TimedOut.into());
             }
             self.alarm.as_mut().reset(end);
         }
+    }
+
+    /// What became of writing; an error where nothing of it was read for too long.
+    fn watch_write(
+        &mut self,
+        context: &mut Context<'_>,
+        done: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if done.is_ready() {
+            self.traffic.writes.fetch_add(1, Ordering::Relaxed);
+            self.unread = None;
+            return self.watch(context, done);
+        }
+        let unread = self.patience.unread;
+        let alarm = self.unread.get_or_insert_with(|| Box::pin(sleep(unread)));
+        if alarm.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        self.watch(context, done)
     }
 
     /// What became of reading or writing; an error where it has waited for too long.
@@ -294,8 +344,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let done = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.note_write(&done);
-        self.watch(context, done)
+        self.watch_write(context, done)
     }
 
     fn poll_write_vectored(
@@ -304,8 +353,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<T> {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let done = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
-        self.note_write(&done);
-        self.watch(context, done)
+        self.watch_write(context, done)
     }
 
     fn is_write_vectored(&self) -> bool {

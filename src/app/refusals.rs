@@ -6,41 +6,15 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
-use axum::body::{self, Body};
-use axum::http::{Response, StatusCode, header};
+use axum::body;
+use axum::http::{StatusCode, header};
 use futures_util::FutureExt as _;
-use http_body::{Frame, SizeHint};
-use hyper::body::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::responses::ResponseTracker;
 use crate::api::ProtocolErrors;
-
-/// Tracks the responses of the service on one connection; cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub(super) struct ResponseTracker(Arc<Counts>);
-
-#[derive(Debug, Default)]
-struct Counts {
-    /// The number of responses whose bodies have not ended.
-    pending: AtomicUsize,
-    /// True from the beginning of a response until all of it is written.
-    is_any_unwritten: AtomicBool,
-}
-
-/// A response that is pending for as long as this value lives.
-#[derive(Debug)]
-pub(super) struct PendingResponse(Arc<Counts>);
-
-/// The body of a response of the service.
-#[derive(Debug)]
-pub(super) struct TrackedBody {
-    body: Body,
-    _pending: PendingResponse,
-}
 
 /// A connection that replaces hyper's own answers by problems.
 #[derive(Debug)]
@@ -52,42 +26,6 @@ pub(super) struct ProblemWriter<T> {
     /// The answer that is being written in place of hyper's, and the number of bytes already
     /// written.
     answer: Option<(Vec<u8>, usize)>,
-}
-
-impl ResponseTracker {
-    /// Notes that the service begins a response.
-    pub(super) fn begin(&self) -> PendingResponse {
-        self.0.is_any_unwritten.store(true, Ordering::Relaxed);
-        self.0.pending.fetch_add(1, Ordering::Relaxed);
-        PendingResponse(Arc::clone(&self.0))
-    }
-
-    /// Notes that all bytes that hyper has been given so far are written.
-    fn note_flushed(&self) {
-        if self.0.pending.load(Ordering::Relaxed) == 0 {
-            self.0.is_any_unwritten.store(false, Ordering::Relaxed);
-        }
-    }
-
-    fn are_unwritten(&self) -> bool {
-        self.0.is_any_unwritten.load(Ordering::Relaxed)
-    }
-}
-
-impl PendingResponse {
-    /// Keeps the response pending until the end of its body.
-    pub(super) fn until_end_of(self, answer: Response<Body>) -> Response<TrackedBody> {
-        answer.map(|body| TrackedBody {
-            body,
-            _pending: self,
-        })
-    }
-}
-
-impl Drop for PendingResponse {
-    fn drop(&mut self) {
-        self.0.pending.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl<T> ProblemWriter<T> {
@@ -185,25 +123,5 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ProblemWriter<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-impl http_body::Body for TrackedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connections::{Connection, Connections};
-use super::refusals::{ProblemWriter, ResponseTracker};
+use super::refusals::ProblemWriter;
+use super::responses::ResponseTracker;
 use super::unread::Unread;
 use crate::api::{MAX_HEAD_BYTES, ProtocolErrors};
 
@@ -86,6 +87,8 @@ async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
             .timer(TokioTimer::new())
             .header_read_timeout(head)
             .max_header_size(MAX_HEAD_BYTES)
+            // Hyper's buffer for reading grows with the body up to this, and a connection keeps it.
+            .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), service)
     );
     let ended = tokio::select! {
@@ -124,6 +127,7 @@ mod tests {
     use tokio::time::{interval, timeout};
 
     use super::*;
+    use crate::app::connections::Patience;
     use crate::clock::SystemClock;
 
     const LONG: Duration = Duration::from_secs(20);
@@ -132,7 +136,8 @@ mod tests {
     async fn served(router: Router, head: Duration) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let connections = Connections::new(listener, 9, LONG, std::future::pending());
+        let connections =
+            Connections::new(listener, 9, Patience::default(), std::future::pending());
         let errors = ProtocolErrors::of_operators(Arc::new(SystemClock));
         #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
         tokio::spawn(serve(connections, router, Some(errors), head));

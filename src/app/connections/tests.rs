@@ -1,5 +1,7 @@
 //! Real sockets, with a few places and a short patience.
 
+use std::net::SocketAddr;
+
 use axum::Router;
 use axum::routing::get;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -13,11 +15,19 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: bridge\r\n\r\n";
 const LONG: Duration = Duration::from_secs(20);
 
 /// Serves "ok" over so many connections; where that is.
-async fn serve(at_once: usize, silence: Duration) -> std::net::SocketAddr {
+async fn serve(at_once: usize, silence: Duration) -> SocketAddr {
+    let router = Router::new().route("/", get(|| async { "ok" }));
+    let patience = Patience {
+        silence,
+        ..Patience::default()
+    };
+    serve_router(router, at_once, patience).await
+}
+
+async fn serve_router(router: Router, at_once: usize, patience: Patience) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let router = Router::new().route("/", get(|| async { "ok" }));
-    let connections = Connections::new(listener, at_once, silence, std::future::pending());
+    let connections = Connections::new(listener, at_once, patience, std::future::pending());
     #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
     tokio::spawn(async move {
         serving::serve(connections, router, None, LONG).await;
@@ -74,10 +84,52 @@ async fn a_silent_connection_is_ended_and_one_that_speaks_is_not() {
     assert!(ask(&mut speaking).await.unwrap().ends_with(b"ok"));
 }
 
+/// 16 MiB: more than the buffers of both systems take.
+const LENGTH: usize = 16 * 1024 * 1024;
+
+#[tokio::test]
+async fn who_reads_nothing_of_an_answer_is_cut_off_and_who_reads_slowly_is_not() {
+    let unread = Duration::from_millis(500);
+    let patience = Patience {
+        unread,
+        ..Patience::default()
+    };
+    let router = Router::new().route("/", get(async || vec![b'x'; LENGTH]));
+    let address = serve_router(router, 2, patience).await;
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    slow.write_all(REQUEST).await.unwrap();
+    let mut deaf = TcpStream::connect(address).await.unwrap();
+    deaf.write_all(REQUEST).await.unwrap();
+
+    // It is let in when the deaf one is cut off.
+    let third = async {
+        let mut third = TcpStream::connect(address).await.unwrap();
+        third.write_all(REQUEST).await.unwrap();
+        third.read_u8().await.unwrap();
+    };
+    let mut third = std::pin::pin!(timeout(LONG, third));
+    let (mut read, mut piece) = (0, vec![0; LENGTH / 64]);
+    let mut times = tokio::time::interval(unread / 8);
+    loop {
+        tokio::select! {
+            done = &mut third => break done.unwrap(),
+            _ = times.tick() => {
+                read += slow.read(&mut piece).await.unwrap();
+            }
+        }
+    }
+
+    while read < LENGTH {
+        let more = slow.read(&mut piece).await.unwrap();
+        assert!(more > 0, "cut off after {read} bytes");
+        read += more;
+    }
+}
+
 /// Serves "ok" on a listener although it is to stop at once; ends when it has stopped.
 async fn serve_and_stop(listener: TcpListener) {
     let router = Router::new().route("/", get(|| async { "ok" }));
-    let connections = Connections::new(listener, 2, LONG, std::future::ready(()));
+    let connections = Connections::new(listener, 2, Patience::default(), std::future::ready(()));
     serving::serve(connections, router, None, LONG).await;
 }
 

@@ -1,0 +1,229 @@
+//! Responses on one connection: their bodies go to the socket in small frames, one after the other.
+//!
+//! Hyper copies each frame into a buffer of its own and asks for the next one while that buffer has
+//! room, whatever its size. A reader that does not read would so have a whole body copied for it.
+//! Here a body gives its next frame only when the socket has taken the one before, so that a
+//! connection holds 16 KiB of a body at most. What a response holds besides, such as its place
+//! among those under way, it holds until its last byte is written.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body;
+use axum::http::Response;
+use futures_util::task::AtomicWaker;
+use http_body::{Frame, SizeHint};
+use hyper::body::Bytes;
+
+/// 16 KiB: bytes of a body that a connection holds at most while the socket does not take them.
+/// Larger frames save system calls, but each of 16,384 connections may hold one.
+const FRAME: usize = 16 * 1024;
+
+/// Tracks the responses of the service on one connection; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ResponseTracker(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// The number of responses whose bodies have not ended.
+    pending: AtomicUsize,
+    /// True from the beginning of a response until all of it is written.
+    is_any_unwritten: AtomicBool,
+    /// The bytes of bodies that hyper was given and the socket has not taken.
+    unwritten_bytes: AtomicUsize,
+    /// The connection, where a body waits for the socket.
+    waiting: AtomicWaker,
+    /// The body that has ended and whose last bytes the socket has not taken.
+    ended: Mutex<Option<Body>>,
+}
+
+/// A response that is pending for as long as this value lives.
+#[derive(Debug)]
+pub(super) struct PendingResponse(Arc<State>);
+
+/// The body of a response of the service, in frames that the socket takes one by one.
+#[derive(Debug)]
+pub(super) struct PacedBody {
+    body: Body,
+    /// What is left of the frame that `body` gave last.
+    rest: Bytes,
+    pending: PendingResponse,
+}
+
+impl ResponseTracker {
+    /// Notes that the service begins a response.
+    pub(super) fn begin(&self) -> PendingResponse {
+        self.0.is_any_unwritten.store(true, Ordering::Relaxed);
+        self.0.pending.fetch_add(1, Ordering::Relaxed);
+        PendingResponse(Arc::clone(&self.0))
+    }
+
+    /// Notes that all bytes that hyper has been given so far are written.
+    pub(super) fn note_flushed(&self) {
+        if self.0.pending.load(Ordering::Relaxed) == 0 {
+            self.0.is_any_unwritten.store(false, Ordering::Relaxed);
+        }
+        if self.0.unwritten_bytes.swap(0, Ordering::Relaxed) > 0 {
+            drop(self.0.swap_ended(None));
+            self.0.waiting.wake();
+        }
+    }
+
+    /// True while something of the service's responses is not written.
+    pub(super) fn are_unwritten(&self) -> bool {
+        self.0.is_any_unwritten.load(Ordering::Relaxed)
+    }
+}
+
+impl State {
+    fn swap_ended(&self, body: Option<Body>) -> Option<Body> {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *ended, body)
+    }
+
+    /// Pending, until the socket has taken what hyper was given.
+    fn poll_written(&self, context: &Context<'_>) -> Poll<()> {
+        if self.unwritten_bytes.load(Ordering::Relaxed) == 0 {
+            return Poll::Ready(());
+        }
+        // The connection's own task flushes, so nothing is written between the two lines.
+        self.waiting.register(context.waker());
+        Poll::Pending
+    }
+}
+
+impl PendingResponse {
+    /// Keeps the response pending until the end of its body.
+    pub(super) fn until_end_of(self, answer: Response<Body>) -> Response<PacedBody> {
+        answer.map(|body| PacedBody {
+            body,
+            rest: Bytes::new(),
+            pending: self,
+        })
+    }
+}
+
+impl Drop for PendingResponse {
+    fn drop(&mut self) {
+        self.0.pending.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl http_body::Body for PacedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        ready!(this.pending.0.poll_written(context));
+        if this.rest.is_empty() {
+            match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => this.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        let data = this.rest.split_to(FRAME.min(this.rest.len()));
+        let unwritten = &this.pending.0.unwritten_bytes;
+        unwritten.fetch_add(data.len(), Ordering::Relaxed);
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut whole = SizeHint::new();
+        whole.set_lower(hint.lower() + rest);
+        if let Some(upper) = hint.upper() {
+            whole.set_upper(upper + rest);
+        }
+        whole
+    }
+}
+
+impl Drop for PacedBody {
+    fn drop(&mut self) {
+        let state = &self.pending.0;
+        if state.unwritten_bytes.load(Ordering::Relaxed) > 0 {
+            drop(state.swap_ended(Some(std::mem::take(&mut self.body))));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use futures_util::StreamExt as _;
+    use futures_util::stream;
+    use http_body::Body as _;
+
+    use super::*;
+
+    /// The body of a response on a connection with this tracker.
+    fn paced(tracker: &ResponseTracker, body: Body) -> PacedBody {
+        tracker
+            .begin()
+            .until_end_of(Response::new(body))
+            .into_body()
+    }
+
+    /// The length of the next frame; `None` where the body waits for the socket.
+    fn next(body: &mut PacedBody) -> Option<usize> {
+        let mut context = Context::from_waker(Waker::noop());
+        match Pin::new(body).poll_frame(&mut context) {
+            Poll::Ready(frame) => {
+                Some(frame.map_or(0, |it| it.unwrap().into_data().unwrap().len()))
+            }
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn the_next_frame_comes_when_the_socket_has_taken_the_one_before() {
+        let tracker = ResponseTracker::default();
+        let mut body = paced(&tracker, Body::from(vec![0; 2 * FRAME + 1]));
+
+        assert_eq!(body.size_hint().exact(), Some(2 * FRAME as u64 + 1));
+        assert_eq!(next(&mut body), Some(FRAME));
+        assert_eq!(body.size_hint().exact(), Some(FRAME as u64 + 1));
+        assert_eq!(next(&mut body), None);
+        tracker.note_flushed();
+        assert_eq!(next(&mut body), Some(FRAME));
+        assert_eq!(next(&mut body), None);
+        tracker.note_flushed();
+        assert!(!body.is_end_stream());
+        assert_eq!(next(&mut body), Some(1));
+        assert!(body.is_end_stream());
+    }
+
+    #[test]
+    fn a_response_holds_what_it_holds_until_its_last_byte_is_written() {
+        let tracker = ResponseTracker::default();
+        let place = Arc::new(());
+        let held = Arc::clone(&place);
+        let frames = stream::iter(["last"]).map(move |text| {
+            assert_eq!(Arc::strong_count(&held), 2);
+            Ok::<_, axum::Error>(text)
+        });
+        let mut body = paced(&tracker, Body::from_stream(frames));
+
+        assert_eq!(next(&mut body), Some(4));
+        drop(body);
+        assert_eq!(Arc::strong_count(&place), 2);
+        assert!(tracker.are_unwritten());
+        tracker.note_flushed();
+        assert_eq!(Arc::strong_count(&place), 1);
+        assert!(!tracker.are_unwritten());
+    }
+}
