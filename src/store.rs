@@ -59,7 +59,7 @@ pub use delivery_lanes::{DueEvent, Lane, LaneFate, Settlement, Tried};
 pub use error::Error;
 pub use files::HostedFile;
 pub use idempotency::{Answer, Begun, Claim, Holding, Intent, KeyedRequest};
-pub use log::{LoggedEvent, NewEvent, Page};
+pub use log::{LoggedEvent, NewEvent, Page, PageSize};
 pub use nacks::DueNack;
 pub use newest::{DeliveryCounts, LastTry, RecentDelivery};
 pub use openings::PendingOpening;

@@ -102,13 +102,17 @@ impl Load {
 
     /// Room for a page of events of so many bytes.
     pub(super) fn page(&self, bytes: usize) -> Result<Place, Problem> {
-        let held = Arc::clone(&self.0.pages).try_acquire_many_owned(in_units(bytes));
-        let held = held.map(|bytes| Held {
-            _request: None,
-            _bytes: bytes,
-        });
-        held.map(Place::new)
+        let pages = Arc::clone(&self.0.pages);
+        let room = pages.try_acquire_many_owned(in_units(bytes).min(in_units(BYTES)));
+        room.map(Place::of_page)
             .map_err(|_| Problem::overloaded("As many events as fit are on their way to readers."))
+    }
+
+    /// The same, once there is room; who came first is first.
+    pub(super) async fn page_when_free(&self, bytes: usize) -> Option<Place> {
+        let pages = Arc::clone(&self.0.pages);
+        let room = pages.acquire_many_owned(in_units(bytes).min(in_units(BYTES)));
+        room.await.ok().map(Place::of_page)
     }
 }
 
@@ -134,6 +138,18 @@ impl Bound {
 impl Place {
     fn new(held: Held) -> Self {
         Self(Arc::new(held))
+    }
+
+    fn of_page(room: OwnedSemaphorePermit) -> Self {
+        Self::new(Held {
+            _request: None,
+            _bytes: room,
+        })
+    }
+
+    /// The text as bytes, which hold the place until the last of them is dropped.
+    pub(super) fn holding(self, text: String) -> Bytes {
+        Bytes::from_owner(HeldText { text, _place: self })
     }
 
     /// The answer, which holds the place until its last byte is written or nobody wants it any more.
@@ -163,6 +179,18 @@ fn body_bytes(headers: &HeaderMap, limit: usize) -> usize {
     let length = headers.get(CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
     limit.min(length.unwrap_or(0))
+}
+
+/// A text that holds a place.
+struct HeldText {
+    text: String,
+    _place: Place,
+}
+
+impl AsRef<[u8]> for HeldText {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
 }
 
 /// A body that holds a place.

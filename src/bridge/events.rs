@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::bridge::{Bridge, Caller, Error};
-use crate::store::{Bell, LoggedEvent};
+use crate::store::{Bell, LoggedEvent, PageSize};
 use crate::types::event::Cursor;
 use crate::types::ids::{ChannelId, UserKey};
 
@@ -20,8 +20,14 @@ pub(super) const READERS_AT_ONCE: usize = 10_000;
 /// So many readers look once a second or two; more of them look less often, so that the storage has no more to answer.
 const READERS_PER_LOOK: usize = 500;
 
-/// How many events of a stream are in memory at once.
-const STREAM_PAGE: u32 = 100;
+/// 12 KiB and what the last event has beyond: what a stream has in memory at once. There may be 10,000 of them.
+const STREAM_PAGE: PageSize = PageSize {
+    events: 100,
+    bytes: 12 * 1024,
+};
+
+/// 1 MiB: the bytes of events after which an answer takes no further one.
+const ANSWER_BYTES: u32 = 1024 * 1024;
 
 /// A part of a channel's log.
 #[derive(Debug)]
@@ -46,6 +52,12 @@ pub struct Gap {
 impl EventPage {
     fn says_nothing(&self) -> bool {
         self.events.is_empty() && self.gap.is_none()
+    }
+
+    /// The bytes of its events.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.events.iter().map(|event| event.body.len()).sum()
     }
 }
 
@@ -73,13 +85,16 @@ pub struct EventStream {
     reader: Reader,
     bell: Bell,
     after: Option<Cursor>,
+    /// The cursor before the page that was given last.
+    before: Option<Cursor>,
     /// What was found when it began.
     first: Option<EventPage>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Bridge {
-    /// The events behind a cursor, from the oldest one on where there is none; where there are none, waits for one.
+    /// The events behind a cursor, from the oldest one on where there is none; where there are none, waits for one. There are
+    /// `limit` at most, and fewer where they are large.
     ///
     /// # Errors
     ///
@@ -92,12 +107,16 @@ impl Bridge {
         wait: Duration,
     ) -> Result<EventPage, Error> {
         let reader = Reader::of(caller);
+        let size = PageSize {
+            events: limit,
+            bytes: ANSWER_BYTES,
+        };
         let end = Instant::now() + wait;
         let mut bell = self.parts.store.bell(&reader.channel_id);
         let mut place = None;
         loop {
             let over = Instant::now() >= end || self.parts.stopping.is_cancelled();
-            let page = self.look(&reader, after, limit).await?;
+            let page = self.look(&reader, after, size).await?;
             if over || !page.says_nothing() {
                 return Ok(page);
             }
@@ -131,6 +150,7 @@ impl Bridge {
             reader,
             bell,
             after,
+            before: after,
             first: Some(first),
             _place: place,
         })
@@ -156,14 +176,14 @@ impl Bridge {
         &self,
         reader: &Reader,
         after: Option<Cursor>,
-        limit: u32,
+        size: PageSize,
     ) -> Result<EventPage, Error> {
         let position = after.map_or(0, Cursor::position);
         let (store, channel_id) = (&self.parts.store, &reader.channel_id);
         let page = match &reader.user {
-            None => store.events_after(channel_id, position, limit).await?,
+            None => store.events_after(channel_id, position, size).await?,
             Some(user) => {
-                let events = store.events_of_user_after(channel_id, user, position, limit);
+                let events = store.events_of_user_after(channel_id, user, position, size);
                 events.await?
             }
         };
@@ -201,7 +221,7 @@ impl EventStream {
                 Some(page) => page,
                 None => bridge.look(&self.reader, self.after, STREAM_PAGE).await?,
             };
-            self.after = Some(page.next);
+            self.before = self.after.replace(page.next);
             if !page.says_nothing() {
                 return Ok(Some(page));
             }
@@ -210,5 +230,10 @@ impl EventStream {
                 () = bridge.parts.stopping.cancelled() => return Ok(None),
             }
         }
+    }
+
+    /// Has the page that was given last read again by [`next`](Self::next).
+    pub fn step_back(&mut self) {
+        self.after = self.before;
     }
 }

@@ -73,6 +73,45 @@ struct EventRow {
     body: String,
 }
 
+/// How much of a log is read at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageSize {
+    /// Events at most.
+    pub events: u32,
+    /// The bytes of bodies after which no further event is taken. The first event is taken whatever
+    /// its size.
+    pub bytes: u32,
+}
+
+impl PageSize {
+    /// So many events at most, whatever their size.
+    #[must_use]
+    pub const fn events(events: u32) -> Self {
+        Self {
+            events,
+            bytes: u32::MAX,
+        }
+    }
+}
+
+/// Those of the events `p`, in order, that come before the page is full. The lengths are kept beside
+/// the bodies, so that none is read for them.
+macro_rules! up_to_bytes {
+    ($events:literal, $bytes:literal) => {
+        concat!(
+            "SELECT position, id, kind, body FROM (
+                 SELECT position, id, kind, body, octet_length(body) AS bytes,
+                        SUM(octet_length(body)) OVER (ORDER BY position) AS total
+                 FROM (",
+            $events,
+            ") p
+             ) q WHERE total - bytes < ",
+            $bytes,
+            " ORDER BY position"
+        )
+    };
+}
+
 impl Store {
     /// Adds events to their channels' logs and, where they are to be delivered, to their users' lanes.
     ///
@@ -106,7 +145,7 @@ impl Store {
         tx.commit().await
     }
 
-    /// The events behind a position of a channel's log, `limit` at most.
+    /// The events behind a position of a channel's log, as many as a page has.
     ///
     /// # Errors
     ///
@@ -115,24 +154,26 @@ impl Store {
         &self,
         channel_id: &ChannelId,
         after: u64,
-        limit: u32,
+        size: PageSize,
     ) -> Result<Page, Error> {
         // The events are read first: what the log's row then says of its ends can only be newer.
         let rows: Vec<EventRow> = run!(self, readers, |db| {
-            sqlx::query_as(
+            sqlx::query_as(up_to_bytes!(
                 "SELECT position, id, kind, body FROM events
                  WHERE channel_id = $1 AND position > $2 ORDER BY position LIMIT $3",
-            )
+                "$4"
+            ))
             .bind(channel_id.as_str())
             .bind(i64::try_from(after).unwrap_or(i64::MAX))
-            .bind(i64::from(limit))
+            .bind(i64::from(size.events))
+            .bind(i64::from(size.bytes))
             .fetch_all(db)
             .await?
         });
         self.page(channel_id, rows).await
     }
 
-    /// The events about one user behind a position of a channel's log, `limit` at most.
+    /// The events about one user behind a position of a channel's log, as many as a page has.
     ///
     /// # Errors
     ///
@@ -142,20 +183,22 @@ impl Store {
         channel_id: &ChannelId,
         user: &UserKey,
         after: u64,
-        limit: u32,
+        size: PageSize,
     ) -> Result<Page, Error> {
         let rows: Vec<EventRow> = run!(self, readers, |db| {
-            sqlx::query_as(
+            sqlx::query_as(up_to_bytes!(
                 "SELECT position, id, kind, body FROM events
                  WHERE user_ref = (SELECT id FROM users WHERE account_id = $1 AND namespace = $2 AND user_id = $3)
                    AND channel_id = $4 AND position > $5 ORDER BY position LIMIT $6",
-            )
+                "$7"
+            ))
             .bind(user.account_id.as_str())
             .bind(user.namespace.as_str())
             .bind(user.user_id.as_str())
             .bind(channel_id.as_str())
             .bind(i64::try_from(after).unwrap_or(i64::MAX))
-            .bind(i64::from(limit))
+            .bind(i64::from(size.events))
+            .bind(i64::from(size.bytes))
             .fetch_all(db)
             .await?
         });

@@ -71,6 +71,7 @@ mod surveys;
 mod tokens;
 mod traces;
 mod typing;
+mod unread;
 mod user_ids;
 mod validation;
 mod webhooks;

@@ -1,5 +1,6 @@
 //! A 202 is a promise: what the Cloud cannot take now is kept, sent in order, never lost and never sent twice.
 
+use liveperson_bridge::store::PageSize;
 use std::pin::pin;
 
 use chrono::TimeDelta;
@@ -131,7 +132,11 @@ fn location(reply: Reply) -> String {
 
 async fn events(app: &TestApp, kind: &str) -> Vec<Value> {
     let channel = "sms".parse().unwrap();
-    let page = app.store().events_after(&channel, 0, 1000).await.unwrap();
+    let page = app
+        .store()
+        .events_after(&channel, 0, PageSize::events(1000))
+        .await
+        .unwrap();
     let events = page.events.iter();
     events
         .map(|event| serde_json::from_str::<Value>(&event.body).unwrap())

@@ -6,6 +6,7 @@ use liveperson_bridge::clock::Clock as _;
 use liveperson_bridge::sandbox::agent::{AcceptStatus, Action, Text};
 use liveperson_bridge::sandbox::hooks::{Disturbance, Trouble};
 use liveperson_bridge::sandbox::{Answer, Fault, Kind, Operation, Reply as CloudReply};
+use liveperson_bridge::store::PageSize;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -225,7 +226,11 @@ async fn of_very_many_changes_in_a_body_the_good_ones_are_told(engine: Engine) {
     notify(&app, &empty).await;
 
     let channel = "sms".parse().unwrap();
-    let page = app.store().events_after(&channel, 0, 9999).await.unwrap();
+    let page = app
+        .store()
+        .events_after(&channel, 0, PageSize::events(9999))
+        .await
+        .unwrap();
     assert_eq!(page.events.len(), 2501);
     // One body, however much of it.
     assert_eq!(rejected(&app, ACCOUNT, "not_understood").await, 1);
@@ -727,7 +732,7 @@ async fn what_was_answered_survives_a_kill() {
 
     let store = database.store().await;
     let page = store
-        .events_after(&"sms".parse().unwrap(), 0, 9)
+        .events_after(&"sms".parse().unwrap(), 0, PageSize::events(9))
         .await
         .unwrap();
     assert_eq!(page.events.len(), 1);

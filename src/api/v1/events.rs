@@ -43,7 +43,7 @@ pub(super) struct Asked {
     #[serde(default, rename = "lastEventId")]
     #[param(value_type = Option<String>, example = "c1f4")]
     last_event_id: MaybeCursor,
-    /// How many events at most; a stream has no such limit.
+    /// How many events at most; there are fewer where they have more than 1 MiB together. A stream has no such limit.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
     limit: Limit,
@@ -221,7 +221,7 @@ pub(super) async fn list(
             }
             (error, _) => error.into(),
         })?;
-        return Ok(stream::respond(events));
+        return Ok(stream::respond(events, load));
     }
     if asked.last_event_id.0.is_some() {
         let detail = "expected for a stream (Accept: text/event-stream) alone; a page goes on behind `after`";
@@ -232,8 +232,7 @@ pub(super) async fn list(
     }
     let wait = Duration::from_secs(asked.wait.0.into());
     let page = bridge.events(&caller, after, asked.limit.0, wait).await?;
-    let bytes = page.events.iter().map(|event| event.body.len()).sum();
-    let place = load.page(bytes)?;
+    let place = load.page(page.bytes())?;
     let page = Body(EventList::try_from(page)?).into_response();
     Ok(place.held_by(page))
 }

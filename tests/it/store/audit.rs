@@ -1,7 +1,7 @@
 //! What operators did.
 
 use chrono::{DateTime, Utc};
-use liveperson_bridge::store::{Replay, Store, StoredToken};
+use liveperson_bridge::store::{PageSize, Replay, Store, StoredToken};
 use liveperson_bridge::types::audit::{Action, Actor, Record};
 use liveperson_bridge::types::event::{EventId, EventType};
 use serde_json::json;
@@ -187,7 +187,10 @@ async fn a_sample_is_added_and_recorded(engine: Engine) {
 
     store.append_sample(sample, at(1), &entry).await.unwrap();
 
-    let page = store.events_after(&channel("sms"), 0, 9).await.unwrap();
+    let page = store
+        .events_after(&channel("sms"), 0, PageSize::events(9))
+        .await
+        .unwrap();
     assert_eq!(page.events.len(), 1);
     assert_eq!(all(&store).await, [entry.record()]);
 }

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use liveperson_bridge::store::{
-    Admission, Arrival, Change, Echo, Fate, HostedFile, Known, NewEvent, Store, Translate,
-    Translation, Turn,
+    Admission, Arrival, Change, Echo, Fate, HostedFile, Known, NewEvent, PageSize, Store,
+    Translate, Translation, Turn,
 };
 use liveperson_bridge::types::conversation::{
     Announced, CloseReason, Closed, ConversationChange, Dialog, DialogKind, SideDialog, State,
@@ -246,7 +246,10 @@ async fn admit(store: &Store, arrivals: &[Arrival], appeared: &[&str]) -> Admiss
 }
 
 async fn told(store: &Store) -> Vec<String> {
-    let page = store.events_after(&channel("sms"), 0, 1000).await.unwrap();
+    let page = store
+        .events_after(&channel("sms"), 0, PageSize::events(1000))
+        .await
+        .unwrap();
     page.events.into_iter().map(|event| event.body).collect()
 }
 

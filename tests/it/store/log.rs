@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use liveperson_bridge::store::{NewEvent, Store, UserRef};
+use liveperson_bridge::store::{NewEvent, PageSize, Store, UserRef};
 use liveperson_bridge::types::event::{EventId, EventType};
 use liveperson_bridge::types::ids::ChannelId;
 use tokio::task::JoinSet;
@@ -38,7 +38,9 @@ pub(super) fn event(channel_id: &str, user: UserRef, body: &str) -> NewEvent {
 }
 
 async fn bodies(store: &Store, channel_id: &str, after: u64) -> Vec<String> {
-    let page = store.events_after(&channel(channel_id), after, 1000).await;
+    let page = store
+        .events_after(&channel(channel_id), after, PageSize::events(1000))
+        .await;
     let events = page.unwrap().events.into_iter();
     events.map(|event| event.body).collect()
 }
@@ -58,7 +60,10 @@ async fn a_log_counts_its_events_and_is_read_by_position(engine: Engine) {
         .await
         .unwrap();
 
-    let page = store.events_after(&channel("sms"), 0, 2).await.unwrap();
+    let page = store
+        .events_after(&channel("sms"), 0, PageSize::events(2))
+        .await
+        .unwrap();
     assert_eq!((page.head, page.floor), (3, 0));
     let read: Vec<_> = page
         .events
@@ -66,7 +71,10 @@ async fn a_log_counts_its_events_and_is_read_by_position(engine: Engine) {
         .map(|e| (e.position, &e.body[..]))
         .collect();
     assert_eq!(read, [(1, "{}"), (2, odd)]);
-    let rest = store.events_after(&channel("sms"), 2, 2).await.unwrap();
+    let rest = store
+        .events_after(&channel("sms"), 2, PageSize::events(2))
+        .await
+        .unwrap();
     assert_eq!(rest.events.len(), 1);
     assert_eq!(rest.events[0].id, third.id.to_string());
     assert_eq!(rest.events[0].kind, "message.created");
@@ -89,7 +97,7 @@ async fn one_users_events_are_read_by_position(engine: Engine) {
     store.append_events(&events, at(1)).await.unwrap();
     let read = async |user: &str, after, limit| {
         let (channel, user) = (channel("sms"), key(user));
-        let page = store.events_of_user_after(&channel, &user, after, limit);
+        let page = store.events_of_user_after(&channel, &user, after, PageSize::events(limit));
         let page = page.await.unwrap();
         let bodies = page.events.into_iter().map(|event| event.body);
         (bodies.collect::<Vec<_>>().concat(), page.head)
@@ -148,7 +156,7 @@ async fn a_reader_beside_many_writers_misses_no_event(engine: Engine) {
     let mut seen = BTreeSet::new();
     while seen.len() < WRITERS * EVENTS {
         let page = store
-            .events_after(&channel("sms"), cursor, 7)
+            .events_after(&channel("sms"), cursor, PageSize::events(7))
             .await
             .unwrap();
         for event in page.events {
@@ -217,6 +225,9 @@ async fn erasing_a_user_takes_the_events_along(engine: Engine) {
         .append_events(&[event("sms", bob, "later")], at(3))
         .await
         .unwrap();
-    let page = store.events_after(&channel("sms"), 2, 9).await.unwrap();
+    let page = store
+        .events_after(&channel("sms"), 2, PageSize::events(9))
+        .await
+        .unwrap();
     assert_eq!(page.events[0].position, 4, "places are not given twice");
 }

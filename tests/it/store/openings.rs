@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use liveperson_bridge::store::{
-    Admission, Arrival, Change, Fate, HostedFile, Known, NewEvent, PendingOpening, Store,
+    Admission, Arrival, Change, Fate, HostedFile, Known, NewEvent, PageSize, PendingOpening, Store,
     StoredToken, Stranger, Translate, Translation, UserRef,
 };
 use liveperson_bridge::types::conversation::{
@@ -159,7 +159,10 @@ fn opening(second: i64) -> PendingOpening {
 }
 
 async fn told(store: &Store, log: &str) -> Vec<String> {
-    let page = store.events_after(&channel(log), 0, 1000).await.unwrap();
+    let page = store
+        .events_after(&channel(log), 0, PageSize::events(1000))
+        .await
+        .unwrap();
     page.events.into_iter().map(|event| event.body).collect()
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use liveperson_bridge::store::{
     Backlog, Claim, Conclusion, DueLane, Flight, Hearing, Hold, Keeping, KeyedRequest, NewEvent,
-    NewRequest, Pause, RequestKind, RequestState, Settled, Store, UserRef,
+    NewRequest, PageSize, Pause, RequestKind, RequestState, Settled, Store, UserRef,
 };
 use liveperson_bridge::types::event::data::Failure;
 use liveperson_bridge::types::event::{EventId, EventType};
@@ -358,7 +358,12 @@ async fn what_is_settled_is_over_and_told_with_it(engine: Engine) {
     assert_eq!(steps, ["accepted", "postponed", "failed"]);
     assert_eq!(report.timeline[1].why.as_deref(), Some(why));
     assert_eq!(
-        store.events_after(&sms, 0, 9).await.unwrap().events.len(),
+        store
+            .events_after(&sms, 0, PageSize::events(9))
+            .await
+            .unwrap()
+            .events
+            .len(),
         1
     );
     assert!(
@@ -778,7 +783,10 @@ async fn many_are_settled_at_once_each_with_its_own_outcome(engine: Engine) {
         let waiting = if is_ours && place % 3 < 2 { 1 } else { 2 };
         assert_eq!(standing.waiting, waiting);
     }
-    let page = store.events_after(&sms, 0, 99).await.unwrap();
+    let page = store
+        .events_after(&sms, 0, PageSize::events(99))
+        .await
+        .unwrap();
     assert_eq!((page.events.len(), page.head), (told, told as u64));
 }
 
@@ -813,7 +821,10 @@ async fn a_fault_of_one_that_is_settled_is_not_that_of_the_others(engine: Engine
     }
     let faulty = store.first_request(users[4]).await.unwrap().unwrap();
     assert_eq!(faulty.id, message(400));
-    let page = store.events_after(&channel("sms"), 0, 99).await.unwrap();
+    let page = store
+        .events_after(&channel("sms"), 0, PageSize::events(99))
+        .await
+        .unwrap();
     assert_eq!((page.events.len(), page.head), (9, 9));
 }
 
@@ -1012,7 +1023,10 @@ async fn those_who_keep_settle_and_claim_beside_each_other_never_wait_in_a_circl
     for user in &users {
         drain(&first, *user).await;
     }
-    let page = first.events_after(&sms, 0, 99).await.unwrap();
+    let page = first
+        .events_after(&sms, 0, PageSize::events(99))
+        .await
+        .unwrap();
     let told = u64::try_from(page.events.len()).unwrap();
     assert_eq!(page.head, told);
     for number in (0..40).chain(1000..1040) {

@@ -1,6 +1,8 @@
 //! What is not kept for ever.
 
-use liveperson_bridge::store::{Arrival, Change, Fate, HostedFile, Known, Translate, Translation};
+use liveperson_bridge::store::{
+    Arrival, Change, Fate, HostedFile, Known, PageSize, Translate, Translation,
+};
 use liveperson_bridge::types::file::FileId;
 
 use super::log::{channel, event};
@@ -66,11 +68,17 @@ async fn old_events_go_in_the_order_of_their_log(engine: Engine) {
     assert_eq!(remove(4, 2).await, 0);
 
     assert_eq!(logs, [channel("app"), channel("sms")]);
-    let page = store.events_after(&channel("sms"), 0, 9).await.unwrap();
+    let page = store
+        .events_after(&channel("sms"), 0, PageSize::events(9))
+        .await
+        .unwrap();
     let left: Vec<_> = page.events.iter().map(|event| event.position).collect();
     assert_eq!(left, [4, 5]);
     assert_eq!((page.floor, page.head), (3, 5));
-    let other = store.events_after(&channel("app"), 0, 9).await.unwrap();
+    let other = store
+        .events_after(&channel("app"), 0, PageSize::events(9))
+        .await
+        .unwrap();
     assert_eq!((other.events.len(), other.floor), (5, 0));
 }
 
@@ -96,7 +104,10 @@ async fn an_event_that_somebody_waits_for_keeps_all_behind_it(engine: Engine) {
     assert_eq!(remove(1000).await, 0);
     assert_eq!(remove(1001).await, 2);
 
-    let page = store.events_after(&channel("sms"), 0, 9).await.unwrap();
+    let page = store
+        .events_after(&channel("sms"), 0, PageSize::events(9))
+        .await
+        .unwrap();
     assert_eq!((page.events.len(), page.floor, page.head), (0, 3, 3));
 }
 

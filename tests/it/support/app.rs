@@ -8,7 +8,7 @@ use liveperson_bridge::clock::SharedClock;
 use liveperson_bridge::config::{self, Environment};
 use liveperson_bridge::http::Proxy;
 use liveperson_bridge::lifecycle::Lifecycle;
-use liveperson_bridge::store::Store;
+use liveperson_bridge::store::{PageSize, Store};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -89,7 +89,10 @@ impl TestApp {
     /// What a channel's log says, from its beginning.
     pub(crate) async fn logged(&self, channel: &str) -> Vec<Value> {
         let channel = channel.parse().unwrap();
-        let page = self.store.events_after(&channel, 0, 1000).await;
+        let page = self
+            .store
+            .events_after(&channel, 0, PageSize::events(1000))
+            .await;
         let events = page.unwrap().events.into_iter();
         events
             .map(|event| serde_json::from_str(&event.body).unwrap())

@@ -1,6 +1,7 @@
 //! Events as server-sent events.
 //!
-//! A page is in memory at a time, and the next is read when the reader has taken it: the socket holds a slow reader back.
+//! A page is in memory at a time, and the next is read when the reader has taken it: the socket holds a slow reader back. A page
+//! has some 16 KiB of events; where one of them is larger, its bytes count among those of pages that are being written.
 
 use std::convert::Infallible;
 use std::error::Error as _;
@@ -9,13 +10,14 @@ use std::future::ready;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 use tokio::time::timeout;
 
+use crate::api::load::Load;
 use crate::bridge::{EventPage, EventStream};
 use crate::types::event::Cursor;
 
@@ -30,11 +32,18 @@ const RETRY_MILLISECONDS: RangeInclusive<u32> = 1000..=3000;
 /// empty event on for each.
 const COMMENT: &str = ":\n";
 
+/// 128 bytes: what the fields of an event take beside its body.
+const FIELDS: usize = 128;
+
+/// 16 KiB: a page of more bytes takes room among the pages that are being written. Smaller ones are bounded by the number of
+/// readers.
+const LARGE: usize = 16 * 1024;
+
 /// The answer whose body are these events, as they come.
-pub(super) fn respond(events: EventStream) -> Response {
-    let following = stream::unfold(events, async |mut events| {
-        let chunk = next(&mut events).await?;
-        Some((chunk, events))
+pub(super) fn respond(events: EventStream, load: Load) -> Response {
+    let following = stream::unfold((events, load), async |(mut events, load)| {
+        let chunk = next(&mut events, &load).await?;
+        Some((chunk, (events, load)))
     });
     let chunks = stream::once(ready(beginning())).chain(following);
     let headers = [
@@ -53,28 +62,45 @@ pub(super) fn respond(events: EventStream) -> Response {
 
 /// The beginning of a stream. It is sent at once, since some proxies keep an answer's head until a
 /// part of its body comes.
-fn beginning() -> String {
+fn beginning() -> Bytes {
     let retry = rand::random_range(RETRY_MILLISECONDS);
-    format!("{COMMENT}retry: {retry}\n")
+    format!("{COMMENT}retry: {retry}\n").into()
 }
 
 /// What to send next; none where the stream ends.
-async fn next(events: &mut EventStream) -> Option<String> {
-    match timeout(SILENCE, events.next()).await {
-        Err(_elapsed) => Some(COMMENT.to_owned()),
-        Ok(Ok(page)) => page.map(|page| rendered(&page)),
-        Ok(Err(error)) => {
-            tracing::warn!(
-                error = error.source(),
-                "a stream of events ends early: {error}; its reader comes again"
-            );
-            None
+async fn next(events: &mut EventStream, load: &Load) -> Option<Bytes> {
+    // Room for a page that is read again.
+    let mut waited_for = None;
+    loop {
+        let page = match timeout(SILENCE, events.next()).await {
+            Err(_elapsed) => return Some(Bytes::from_static(COMMENT.as_bytes())),
+            Ok(Ok(page)) => page?,
+            Ok(Err(error)) => {
+                tracing::warn!(
+                    error = error.source(),
+                    "a stream of events ends early: {error}; its reader comes again"
+                );
+                return None;
+            }
+        };
+        let bytes = page.bytes();
+        if bytes <= LARGE {
+            return Some(rendered(&page).into());
         }
+        let place = waited_for.take().or_else(|| load.page(bytes).ok());
+        if let Some(place) = place {
+            return Some(place.holding(rendered(&page)));
+        }
+        // Those who wait for room may be many, so none of them keeps its page.
+        drop(page);
+        events.step_back();
+        waited_for = load.page_when_free(bytes).await;
     }
 }
 
 fn rendered(page: &EventPage) -> String {
-    let mut text = String::new();
+    // All at once: a text that grows would take up to twice as much.
+    let mut text = String::with_capacity(page.bytes() + FIELDS * (page.events.len() + 2));
     if let Some(gap) = page.gap {
         let data = json!({"after": gap.after, "oldest": gap.oldest});
         write_event(&mut text, gap.oldest, "gap", &data.to_string());
@@ -131,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_stream_begins_with_a_comment_and_a_time_and_no_empty_line() {
-        let beginning = beginning();
+        let beginning = String::from_utf8(beginning().into()).unwrap();
 
         let retry = beginning.strip_prefix(":\nretry: ").unwrap();
         let retry = retry.strip_suffix('\n').unwrap();

@@ -1,0 +1,148 @@
+//! Readers that read nothing of their answers: each takes little of the service's memory, and others are served.
+
+use std::ops::Range;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::support::channel::Channel;
+use crate::support::cloud::{Cloud, agent_text, tell};
+use crate::support::configuration::{SMS_KEY, bridge_toml};
+use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
+use crate::support::process::Process;
+
+on_both_engines!(
+    who_reads_no_document_takes_little,
+    who_reads_no_stream_takes_little,
+    who_reads_no_page_takes_a_place_until_he_goes,
+);
+
+/// What a reader may take: its connection, what is read of its request and what is written of its answer.
+const EACH_KIB: usize = 64;
+
+/// The service as a process, its channel, and what it works with, to be kept for as long.
+async fn serve(engine: Engine) -> (Process, Channel, (Cloud, Database)) {
+    let cloud = Cloud::start().await;
+    let database = Database::create(engine).await;
+    let (process, sms, _) = Process::serve(&bridge_toml(&database.location, &cloud.url)).await;
+    (process, sms, (cloud, database))
+}
+
+/// The most memory that a process has ever had, in KiB.
+fn peak_kib(process: &Process) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.unwrap().trim().trim_end_matches(" kB");
+    peak.parse().unwrap()
+}
+
+/// Asks for something over a socket.
+async fn ask(socket: TcpSocket, channel: &Channel, target: &str, accept: &str) -> TcpStream {
+    let address = channel.address().parse().unwrap();
+    let mut stream = socket.connect(address).await.unwrap();
+    let request = format!(
+        "GET {target} HTTP/1.1\r\nHost: bridge\r\nAccept: {accept}\r\nAuthorization: Bearer {SMS_KEY}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+/// So many who read nothing, each of whom has been answered. The system of the reader takes as little as it can.
+async fn unread(count: usize, channel: &Channel, target: &str, accept: &str) -> Vec<TcpStream> {
+    let mut readers = Vec::new();
+    for _ in 0..count {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(2048).unwrap();
+        readers.push(ask(socket, channel, target, accept).await);
+    }
+    for reader in &mut readers {
+        assert_eq!(reader.read_u8().await.unwrap(), b'H');
+    }
+    readers
+}
+
+/// Has an agent answer the only user, in messages of these sequence numbers, each of so many bytes.
+async fn answer(cloud: &Cloud, channel: &Channel, sequences: Range<u32>, bytes: usize) {
+    let conversation = cloud.only_conversation().id;
+    let text = "x".repeat(bytes);
+    for sequence in sequences {
+        let told = agent_text(&conversation, sequence, &text);
+        tell(channel, &told).await.expect(200);
+    }
+}
+
+async fn who_reads_no_document_takes_little(engine: Engine) {
+    const READERS: usize = 600;
+    let (process, sms, _kept) = serve(engine).await;
+    sms.say("ada", "hello").await.expect(201);
+    let before = peak_kib(&process);
+
+    let mut readers = unread(READERS / 2, &sms, "/openapi.json", "*/*").await;
+    readers.extend(unread(READERS / 2, &sms, "/docs/swagger-ui-bundle.js", "*/*").await);
+
+    sms.say("ada", "are you there?").await.expect(201);
+    let more = peak_kib(&process) - before;
+    assert!(more < READERS * EACH_KIB, "{more} KiB");
+}
+
+async fn who_reads_no_stream_takes_little(engine: Engine) {
+    const READERS: usize = 300;
+    let (process, sms, (cloud, _database)) = serve(engine).await;
+    sms.say("ada", "hello").await.expect(201);
+    let before = peak_kib(&process);
+    let stream = "text/event-stream";
+    let _readers = unread(READERS, &sms, "/v1/events", stream).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    let mut listening = ask(socket, &sms, "/v1/events", stream).await;
+
+    answer(&cloud, &sms, 1000..1150, 2_000).await;
+    // Who comes now is given the events that are there.
+    let _late = unread(READERS, &sms, "/v1/events?after=c0", stream).await;
+    answer(&cloud, &sms, 2000..2020, 100_000).await;
+
+    let heard = async {
+        let mut heard = Vec::new();
+        while heard.len() < 150 * 2_000 + 20 * 100_000 {
+            listening.read_buf(&mut heard).await.unwrap();
+        }
+    };
+    tokio::time::timeout(crate::support::patience::PATIENCE, heard)
+        .await
+        .unwrap();
+    sms.say("ada", "are you there?").await.expect(201);
+    let more = peak_kib(&process) - before;
+    // Each has one event of 100 KB besides, and all of these 64 MiB together.
+    assert!(more < 2 * READERS * EACH_KIB + 65_536, "{more} KiB");
+}
+
+async fn who_reads_no_page_takes_a_place_until_he_goes(engine: Engine) {
+    let (process, sms, (cloud, _database)) = serve(engine).await;
+    sms.say("ada", "hello").await.expect(201);
+    answer(&cloud, &sms, 1000..1012, 100_000).await;
+    let before = peak_kib(&process);
+
+    // A page has 1 MiB, and one event more at most.
+    let target = "/v1/events?limit=1000";
+    let page = sms.get(target).await.expect(200);
+    let events = page["events"].as_array().unwrap().len();
+    assert_eq!(events, 11, "of {page}");
+    let rest = format!("/v1/events?after={}", page["next"].as_str().unwrap());
+    let rest = sms.get(&rest).await.expect(200);
+    assert_eq!(rest["events"].as_array().unwrap().len(), 12 - events);
+    let readers = unread(100, &sms, target, "application/json").await;
+
+    sms.get(target).await.expect_problem(503, "overloaded");
+    sms.say("ada", "are you there?").await.expect(201);
+    let more = peak_kib(&process) - before;
+    assert!(more < 3 * 65_536, "{more} KiB");
+    drop(readers);
+    let page = eventually("there is room", async || {
+        let reply = sms.get(target).await;
+        (reply.status == 200).then_some(reply)
+    })
+    .await
+    .expect(200);
+    assert_eq!(page["gap"], json!(null));
+}
