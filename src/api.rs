@@ -8,6 +8,7 @@ pub mod admin;
 mod around;
 mod auth;
 mod cors;
+mod documentation;
 mod envelope;
 mod extract;
 mod form;

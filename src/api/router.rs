@@ -10,12 +10,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use tokio::time::timeout;
 use tracing::Instrument as _;
-use utoipa::openapi::OpenApi as Document;
-use utoipa_swagger_ui::{self as swagger, SwaggerUi};
 
 use super::around::{Around, Next};
 use super::auth::{self, Access};
 use super::cors;
+use super::documentation;
 use super::envelope::{Envelope, caught};
 use super::extract;
 use super::idempotency;
@@ -88,7 +87,7 @@ pub fn router(state: AppState) -> Router {
         load: state.load.clone(),
     };
     let access = state.access.clone();
-    let routes = enveloped(routes.merge(documentation(document)), surroundings);
+    let routes = enveloped(routes.merge(documentation::routes(&document)), surroundings);
     cors::shared(routes.with_state(state), &access)
 }
 
@@ -197,18 +196,6 @@ async fn guard(
     };
     allowance.describe(response.headers_mut());
     Ok(response)
-}
-
-/// The document in a browser, from files within the binary alone.
-fn documentation(document: Document) -> SwaggerUi {
-    SwaggerUi::new("/docs")
-        .url("/openapi.json", document)
-        .config(
-            swagger::Config::default()
-                // Else the page asks a validator on the internet for a badge.
-                .validator_url("none")
-                .try_it_out_enabled(true),
-        )
 }
 
 #[cfg(test)]
