@@ -1,6 +1,7 @@
 //! Starting and stopping: signals, what must end first, and the time that it may take.
 //!
-//! The first SIGTERM or SIGINT asks everything to finish; a second one, or the limit, cuts what is left.
+//! The first SIGTERM or SIGINT asks everything to finish; a second one, or the limit, cuts what is left. SIGHUP, SIGUSR1
+//! and SIGUSR2 end nothing.
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// A life that ends on SIGTERM or SIGINT.
+    /// A life that ends on SIGTERM or SIGINT, and on none of the other signals that managers of processes send.
     ///
     /// # Errors
     ///
@@ -30,6 +31,7 @@ impl Lifecycle {
         let life = Self::default();
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        ignore_other_signals()?;
         let signalled = life.clone();
         #[expect(
             clippy::disallowed_methods,
@@ -106,6 +108,32 @@ impl Lifecycle {
             () = self.cut.cancelled() => false,
         }
     }
+}
+
+/// Takes the signals whose default action would end the process and that ask for something else, and logs each.
+///
+/// SIGPIPE is not among them: the standard library ignores it in every program.
+fn ignore_other_signals() -> std::io::Result<()> {
+    for (name, kind) in [
+        ("SIGHUP", SignalKind::hangup()),
+        ("SIGUSR1", SignalKind::user_defined1()),
+        ("SIGUSR2", SignalKind::user_defined2()),
+    ] {
+        let mut signals = signal(kind)?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it waits for signals as long as the process lives, so nothing may wait for it"
+        )]
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                tracing::warn!(
+                    signal = name,
+                    "signal ignored: the configuration is read at the start alone, so restart to apply changes, one replica after the other"
+                );
+            }
+        });
+    }
+    Ok(())
 }
 
 /// Runs `closing`, which should take no time, for 2 s at most.

@@ -9,8 +9,9 @@ use crate::support::cloud::Cloud;
 use crate::support::configuration::{SMS_KEY, bridge_toml};
 use crate::support::connection::Connection;
 use crate::support::database::{Database, Engine};
+use crate::support::demo::Demo;
 use crate::support::patience::eventually;
-use crate::support::process::{Process, run_configured};
+use crate::support::process::{Process, command, run_configured};
 
 on_both_engines!(
     a_request_in_flight_finishes_and_no_new_one_is_taken,
@@ -18,6 +19,7 @@ on_both_engines!(
     idle_connections_hold_nothing_up,
     who_never_ends_a_head_and_who_reads_nothing_hold_nothing_up,
     an_interrupt_stops_like_a_sigterm,
+    other_signals_end_nothing_and_are_logged,
     a_second_signal_cuts_what_is_in_flight,
     an_address_in_use_is_told,
 );
@@ -137,6 +139,55 @@ async fn an_interrupt_stops_like_a_sigterm(engine: Engine) {
     process.signal("INT").await;
 
     assert_eq!(process.wait().await.code(), Some(0));
+}
+
+/// What managers of processes, terminals and log rotation send. Each but SIGPIPE would end a process that does not take it.
+const ENDS_NOTHING: [&str; 4] = ["HUP", "USR1", "USR2", "PIPE"];
+
+async fn other_signals_end_nothing_and_are_logged(engine: Engine) {
+    let (mut process, sms, _, _kept) = serve(engine).await;
+    let mut in_flight = begin_message(&sms).await;
+
+    for name in ENDS_NOTHING {
+        process.signal(name).await;
+    }
+    expect_ignored(&process).await;
+
+    in_flight.write(MESSAGE).await;
+    in_flight.read().await.expect(201);
+    sms.say("ada", "again").await.expect(201);
+    process.signal("TERM").await;
+    assert_eq!(process.wait().await.code(), Some(0));
+}
+
+/// Waits for a line of log for each signal that is ignored.
+async fn expect_ignored(process: &Process) {
+    for name in ["SIGHUP", "SIGUSR1", "SIGUSR2"] {
+        let line = eventually(name, async || {
+            let log = process.log();
+            let mut lines = log.lines().map(str::to_owned);
+            lines.find(|line| line.contains("signal ignored") && line.contains(name))
+        })
+        .await;
+        assert!(line.contains("restart to apply changes"), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_signals_end_neither_a_demo_nor_a_simulated_cloud() {
+    let mut demo = Demo::start().await;
+    let mut alone = Process::start(command(&["sandbox", "--listen", "127.0.0.1:0"]));
+    alone.output_line("listens on").await;
+
+    for process in [&mut demo.process, &mut alone] {
+        for name in ENDS_NOTHING {
+            process.signal(name).await;
+        }
+        expect_ignored(process).await;
+        assert!(!process.has_ended());
+        process.signal("TERM").await;
+        assert_eq!(process.wait().await.code(), Some(0));
+    }
 }
 
 async fn a_second_signal_cuts_what_is_in_flight(engine: Engine) {
