@@ -23,6 +23,7 @@ use crate::bridge::{self, Bridge, Parts};
 use crate::clock::SharedClock;
 use crate::cloud;
 use crate::config::{self, Config};
+use crate::cross_site::HostNames;
 use crate::delivery;
 use crate::http;
 use crate::lifecycle::{self, Lifecycle};
@@ -145,7 +146,8 @@ impl App {
             metrics,
         });
         let keys = config.operator_keys.clone();
-        let admin = api::admin::router(readiness.clone(), keys, operators);
+        let hosts = HostNames::new(config.admin_hosts.iter().cloned());
+        let admin = api::admin::router(readiness.clone(), keys, hosts, operators);
         Ok(Self {
             facade: (facade, facade_errors),
             admin: (admin, admin_errors),

@@ -40,6 +40,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where probes, metrics and the operator's page are served, for no one outside: `127.0.0.1:9090` if left out.
     pub admin_listen: SocketAddr,
+    /// Host names by which the admin address may be called, beside IP addresses and `localhost`: none if left out.
+    pub admin_hosts: Vec<String>,
     /// The keys of those who may act on the operator's page, none of a channel's: nobody may if left out.
     pub operator_keys: Vec<ApiKeyHash>,
     /// The service's own address as channels see it, for links to files: `http://` and `listen` if left out.
@@ -122,6 +124,7 @@ impl Config {
     fn read(section: &mut Section<'_>) -> Result<Self, Reported> {
         let listen = section.or_default("listen", &form::SOCKET_ADDRESS, "0.0.0.0:8080");
         let admin_listen = read_admin_listen(section, listen);
+        let admin_hosts = section.list("admin_hosts", &form::HOST);
         let operator_keys = section.list("operator_keys", &form::API_KEY);
         let own_url = match &listen {
             Ok(address) => format!("http://{address}"),
@@ -143,6 +146,7 @@ impl Config {
         Ok(Self {
             listen: listen?,
             admin_listen: admin_listen?,
+            admin_hosts: admin_hosts?.unwrap_or_default(),
             operator_keys: operator_keys?,
             public_url: public_url?,
             allow_private_callbacks: networks?.unwrap_or_default(),

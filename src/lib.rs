@@ -10,7 +10,7 @@
 //! | module | may use |
 //! | --- | --- |
 //! | `types`, `clock` | nothing but `types` |
-//! | `telemetry`, `crypto`, `lifecycle`, `negotiation` | nothing |
+//! | `telemetry`, `crypto`, `lifecycle`, `negotiation`, `cross_site` | nothing |
 //! | `config` | `types`, `crypto` |
 //! | `http`, `media` | `types` |
 //! | `cloud` | `http`, `types`, `clock`, `telemetry` |
@@ -19,8 +19,8 @@
 //! | `outbox` | `bridge` |
 //! | `webhooks` | `store`, `types`, `clock`, `telemetry` |
 //! | `delivery` | `store`, `http`, `crypto`, `types`, `clock`, `telemetry` |
-//! | `api` | `bridge`, `webhooks`, `crypto`, `negotiation`, `types`, `clock`, `telemetry`, and the words of `cloud` and `store` that `bridge` answers with |
-//! | `sandbox` | `clock`, `negotiation` |
+//! | `api` | `bridge`, `webhooks`, `crypto`, `negotiation`, `cross_site`, `types`, `clock`, `telemetry`, and the words of `cloud` and `store` that `bridge` answers with |
+//! | `sandbox` | `clock`, `negotiation`, `cross_site` |
 //! | `app`, `cli` | everything |
 
 pub mod api;
@@ -30,6 +30,7 @@ pub mod cli;
 pub mod clock;
 pub mod cloud;
 pub mod config;
+pub mod cross_site;
 pub mod crypto;
 pub mod delivery;
 pub mod http;

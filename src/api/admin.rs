@@ -3,6 +3,7 @@
 mod audit;
 mod deliveries;
 mod events;
+mod guard;
 mod masking;
 mod messages;
 mod operators;
@@ -25,7 +26,9 @@ use super::around::Around;
 use super::parameters;
 use crate::bridge::Bridge;
 use crate::clock::SharedClock;
+use crate::cross_site::HostNames;
 use crate::crypto::ApiKeyHash;
+use guard::Guard;
 use operators::Operators;
 use surroundings::Surroundings;
 
@@ -89,8 +92,15 @@ struct Admin {
     started_at: DateTime<Utc>,
 }
 
-/// `/livez`, `/readyz` and `/metrics`; the operator's page with its API, on which whoever has one of these keys may act.
-pub fn router(readiness: Readiness, keys: Vec<ApiKeyHash>, clock: SharedClock) -> Router {
+/// `/livez`, `/readyz` and `/metrics`; the operator's page with its API, on which whoever has one of these keys may act. It is
+/// called by one of these host names, an IP address or `localhost`.
+pub fn router(
+    readiness: Readiness,
+    keys: Vec<ApiKeyHash>,
+    hosts: HostNames,
+    clock: SharedClock,
+) -> Router {
+    let guard = Arc::new(Guard::new(hosts, SharedClock::clone(&clock)));
     let admin = Admin {
         bridge: readiness.bridge.clone(),
         readiness: readiness.clone(),
@@ -104,6 +114,9 @@ pub fn router(readiness: Readiness, keys: Vec<ApiKeyHash>, clock: SharedClock) -
         .route("/metrics", get(metrics))
         .with_state(readiness)
         .merge(operating(admin))
+        .layer(Around::new(move |request, next| {
+            guard::guard(Arc::clone(&guard), request, next)
+        }))
 }
 
 /// The operator's page and its API.

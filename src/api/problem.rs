@@ -63,6 +63,7 @@ codes! {
     OperatorKeyRefused = "operator-key-refused", UNAUTHORIZED, false, "The key is none of an operator's";
     OperatorKeyUnset = "operator-key-unset", FORBIDDEN, false, "No operator key is configured";
     CrossSite = "cross-site", FORBIDDEN, false, "A page of another site made the request";
+    MisdirectedRequest = "misdirected-request", MISDIRECTED_REQUEST, false, "The admin address does not serve this host name";
     Forbidden = "forbidden", FORBIDDEN, false, "The token is not valid for this";
     NotFound = "not-found", NOT_FOUND, false, "There is nothing at this path";
     UserNotFound = "user-not-found", NOT_FOUND, false, "The channel has no such user";
@@ -107,7 +108,10 @@ impl Code {
     pub const fn is_for_operators(self) -> bool {
         matches!(
             self,
-            Self::OperatorKeyRefused | Self::OperatorKeyUnset | Self::CrossSite
+            Self::OperatorKeyRefused
+                | Self::OperatorKeyUnset
+                | Self::CrossSite
+                | Self::MisdirectedRequest
         )
     }
 

@@ -13,7 +13,7 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{SecretSlice, SecretString};
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer as _};
-use url::Url;
+use url::{Host, Url};
 
 use crate::crypto::{ApiKeyHash, JwtAlgorithm, Key};
 use crate::types::conversation::{RouteId, Urgency};
@@ -109,6 +109,18 @@ pub(super) fn without_line_breaks(text: &str) -> &str {
 pub(super) const SOCKET_ADDRESS: Form<SocketAddr> = Form::text(
     "an IP address and a port such as 0.0.0.0:8080",
     parse_from_str,
+);
+
+/// The host of a URL: a name in lower case, or an IP address, an IPv6 one in brackets.
+pub(super) const HOST: Form<String> = Form::text(
+    "a host name such as bridge-admin.internal, without scheme and port",
+    |text| match Host::parse(text).ok()? {
+        Host::Domain(name) => {
+            let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            name.chars().all(is_allowed).then_some(name)
+        }
+        address => Some(address.to_string()),
+    },
 );
 
 /// A range of addresses.

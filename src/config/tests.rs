@@ -16,6 +16,7 @@ use crate::types::file::ImageType;
 const FULL: &str = r#"
 listen = "127.0.0.1:8081"
 admin_listen = "127.0.0.1:9091"
+admin_hosts = ["bridge-admin.internal", "Bridge-1"]
 operator_keys = ["0perat0rkey", "sha256:89cee6f9f69741ee281920b1e9cf90fc71981afcb1d93058a95313d15039619d"]
 public_url = "https://bridge.example.com"
 allow_private_callbacks = ["10.0.0.0/8", "fd00::/8"]
@@ -122,6 +123,7 @@ fn every_key_is_read() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:8081");
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9091");
     assert_eq!(config.public_url.as_str(), "https://bridge.example.com/");
+    assert_eq!(config.admin_hosts, ["bridge-admin.internal", "bridge-1"]);
     assert_eq!(config.operator_keys.len(), 2);
     assert!(config.operator_keys[0].matches(&ApiKeyHash::of("0perat0rkey")));
     assert!(config.operator_keys[1].matches(&ApiKeyHash::of("other-operator-key")));
@@ -191,6 +193,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.listen.to_string(), "0.0.0.0:8080");
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9090");
     assert_eq!(config.public_url.as_str(), "http://0.0.0.0:8080/");
+    assert!(config.admin_hosts.is_empty());
     assert!(config.operator_keys.is_empty());
     assert!(config.allow_private_callbacks.is_empty());
     assert!(config.database.url.is_none());
@@ -239,6 +242,10 @@ fn debugging_the_configuration_shows_no_secret() {
 const WRONG_VALUES: &str = r#"
 "127.0.0.1:8081" -> "localhost" -> listen: expected an IP address and a port such as 0.0.0.0:8080
 "127.0.0.1:8081" -> 8081 -> listen: expected an IP address and a port such as 0.0.0.0:8080, not a number without quotes
+"bridge-admin.internal" -> "" -> admin_hosts[0]: expected a host name such as bridge-admin.internal, without scheme and port
+"bridge-admin.internal" -> "http://a" -> admin_hosts[0]: expected a host name such as bridge-admin.internal, without scheme and port
+"bridge-admin.internal" -> "a:9090" -> admin_hosts[0]: expected a host name such as bridge-admin.internal, without scheme and port
+"bridge-admin.internal" -> "*.internal" -> admin_hosts[0]: expected a host name such as bridge-admin.internal, without scheme and port
 "0perat0rkey" -> "0perat0r key" -> operator_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits, without white space before or within it
 "0perat0rkey" -> "" -> operator_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits
 "0perat0rkey" -> "ap1key" -> operator_keys: expected keys that no channel has
@@ -302,7 +309,7 @@ skill_id -> campaign_id = "1"~engagement_id = "2"~skill_id -> channels[0].defaul
 = 50~ -> = -1~ -> channels[0].limits.per_user_queued_requests: expected a whole number from 1
 [channels.limits] -> limit = 5~[channels.limits] -> channels[0].defaults.limit: unknown key, expected one of campaign_id, engagement_id, skill_id, language, urgency, features
 [database] -> [database]~"a b" = 5 -> database."a b": unknown key, expected one of url, data_dir, max_connections
-[database] -> keep = "7d"~[database] -> keep: unknown key, expected one of listen, admin_listen, operator_keys, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
+[database] -> keep = "7d"~[database] -> keep: unknown key, expected one of listen, admin_listen, admin_hosts, operator_keys, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
 "14d" -> "14w" -> retention: expected a time from 1h to 365d such as 7d
 "14d" -> "" -> retention: expected a time from 1h to 365d such as 7d
 "14d" -> "d" -> retention: expected a time from 1h to 365d such as 7d
@@ -830,8 +837,8 @@ BRIDGE_DATABASE__MAX_CONNECTIONS -> many -> database.max_connections: expected a
 BRIDGE_DATABASE -> x -> database: expected a table, not a string
 BRIDGE_DATABASE__0 -> x -> database.0: unknown key, expected one of url, data_dir, max_connections
 BRIDGE_DATABASE__URI -> x -> database.uri: unknown key, expected one of url, data_dir, max_connections
-BRIDGE_DATABSE__URL -> x -> databse: unknown key, expected one of listen, admin_listen, operator_keys, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
-BRIDGE_ -> x -> "": unknown key, expected one of listen, admin_listen, operator_keys, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
+BRIDGE_DATABSE__URL -> x -> databse: unknown key, expected one of listen, admin_listen, admin_hosts, operator_keys, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
+BRIDGE_ -> x -> "": unknown key, expected one of listen, admin_listen, admin_hosts, operator_keys, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
 BRIDGE_LISTEN__PORT -> x -> listen: expected a table or a list, so that a part of it can be set
 BRIDGE_ACCOUNTS -> [] -> accounts: expected a list of tables, not a string
 BRIDGE_ACCOUNTS__CLIENT_SECRET -> x -> accounts: expected an index from 0 to 1 after its name

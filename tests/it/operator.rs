@@ -30,6 +30,7 @@ on_both_engines!(
     a_text_is_shown_to_who_asks_and_that_is_recorded,
     without_the_key_nobody_acts,
     a_page_of_another_site_is_refused,
+    the_admin_address_is_called_by_a_known_host,
     bad_input_is_named,
     the_page_is_one_of_its_own,
 );
@@ -551,6 +552,12 @@ async fn a_page_of_another_site_is_refused(engine: Engine) {
         assert_eq!(from(site, Method::GET, "/").await.status, 200);
     }
     assert_eq!(bed.recorded().await, []);
+    for path in ["/metrics", "/readyz", "/api/audit", "/api/nothing"] {
+        for site in ["cross-site", "same-site"] {
+            let looked = from(site, Method::GET, path).await;
+            looked.expect_problem(403, "cross-site");
+        }
+    }
     from("none", Method::GET, "/api/overview").await.expect(200);
     from("same-origin", Method::POST, "/api/pause")
         .await
@@ -566,6 +573,47 @@ async fn a_page_of_another_site_is_refused(engine: Engine) {
     let asked = asked.header("origin", "http://elsewhere.example");
     let asked = send(asked.header("access-control-request-method", "POST")).await;
     assert!(!asked.headers.contains_key("access-control-allow-origin"));
+}
+
+/// A page may have its own host name resolve to this address, and its browser then takes both for one site.
+async fn the_admin_address_is_called_by_a_known_host(engine: Engine) {
+    let keys = "operator_keys = [\"key\"]\nadmin_hosts = [\"bridge-admin.internal\"]";
+    let bed = Bed::start_with(engine, keys).await;
+    let called = async |host: &str, path: &str| {
+        let request = bed.operator.request(Method::GET, path);
+        let request = request
+            .header("host", host)
+            .header("sec-fetch-site", "same-origin");
+        send(request).await
+    };
+
+    for path in [
+        "/",
+        "/operator/api.js",
+        "/api/overview",
+        "/api/audit",
+        "/metrics",
+    ] {
+        for evil in ["evil", "evil.example:9090", "127.0.0.1.evil.example"] {
+            let refused = called(evil, path).await;
+            let detail = refused.body["detail"].as_str().unwrap().to_owned();
+            assert!(detail.contains("admin_hosts"), "{detail}");
+            refused.expect_problem(421, "misdirected-request");
+        }
+        for known in [
+            "127.0.0.1:9090",
+            "[::1]:9090",
+            "10.4.5.6",
+            "localhost:9090",
+            "bridge-admin.internal",
+            "BRIDGE-ADMIN.internal:9090",
+        ] {
+            assert_eq!(called(known, path).await.status, 200, "{known} {path}");
+        }
+    }
+    for probe in ["/livez", "/readyz"] {
+        called("bridge.default.svc", probe).await.expect(200);
+    }
 }
 
 async fn bad_input_is_named(engine: Engine) {

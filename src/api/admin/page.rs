@@ -47,6 +47,11 @@ pub(super) fn routes(router: Router<Admin>) -> Router<Admin> {
         })
 }
 
+/// True if there is a file of the page at this path.
+pub(super) fn is_file(path: &str) -> bool {
+    FILES.iter().any(|(file, ..)| *file == path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,4 @@
-//! What surrounds an operator's request: its id, its bounds, headers that keep the page to itself, and pages elsewhere kept out.
+//! What surrounds an operator's request: its id, its bounds, and headers that keep the page to itself.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -22,8 +22,6 @@ use crate::clock::SharedClock;
 
 /// 32: operators' requests that may be under way at once; pages of a few people, each of which asks every other second.
 const AT_ONCE: usize = 32;
-
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Nothing is loaded from elsewhere, nothing is sent elsewhere, nobody may frame the page, and no text can become a script.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -73,23 +71,12 @@ async fn within_bounds(surroundings: &Surroundings, mut request: Request, next: 
         let detail = "As many requests of operators as fit are under way.";
         return Problem::overloaded(detail).into_response();
     };
-    if request.uri().path().starts_with("/api/") && is_of_another_site(request.headers()) {
-        let detail = "The API serves the page of its own address, and programs, but no page of another site.";
-        return Problem::new(Code::CrossSite, detail).into_response();
-    }
     if let Err(problem) = extract::check_encoding(request.uri()) {
         return problem.into_response();
     }
     DefaultBodyLimit::max(JSON_LIMIT).apply(&mut request);
     let answer = timeout(REQUEST_LIMIT, caught(next.run(request))).await;
     answer.unwrap_or_else(|_late| StatusCode::REQUEST_TIMEOUT.into_response())
-}
-
-/// Whether a browser says that a page of another site makes the request. Programs say nothing of that; a person who types the
-/// address says `none`.
-fn is_of_another_site(headers: &HeaderMap) -> bool {
-    let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
-    !sites.all(|site| site == "same-origin" || site == "none")
 }
 
 /// The answer where no page and no part of the API is.
@@ -103,33 +90,4 @@ pub(super) async fn wrong_method() -> Problem {
         Code::MethodNotAllowed,
         "The path does not take this method; Allow names those that it takes.",
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_of_another_site_is_known_by_what_its_browser_says() {
-        let of_another = |sites: &[&'static str]| {
-            let mut headers = HeaderMap::new();
-            for site in sites {
-                headers.append(SEC_FETCH_SITE, HeaderValue::from_static(site));
-            }
-            is_of_another_site(&headers)
-        };
-
-        for own in [&[][..], &["same-origin"], &["none"]] {
-            assert!(!of_another(own), "{own:?}");
-        }
-        for other in [
-            &["cross-site"][..],
-            &["same-site"],
-            &["same-origin", "cross-site"],
-            &["something new"],
-            &[""],
-        ] {
-            assert!(of_another(other), "{other:?}");
-        }
-    }
 }
