@@ -19,6 +19,7 @@ mod conversations;
 mod domains;
 mod faults;
 mod files;
+mod guard;
 mod hex;
 pub mod hooks;
 mod idp;

@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::app::serve_until;
 use crate::clock::SystemClock;
+use crate::cross_site::HostNames;
 use crate::lifecycle::Lifecycle;
 use crate::sandbox::agent::Script;
 use crate::sandbox::hooks::{self, Algorithm, Retry, Webhook};
@@ -55,6 +56,14 @@ pub(super) struct Options {
         value_parser = stage::read_bridge
     )]
     bridge_url: Option<Url>,
+    #[arg(
+        long = "host",
+        help = "A host name by which the page and the control may be called, beside IP addresses and localhost",
+        env = "SANDBOX_HOSTS",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    hosts: Vec<String>,
     /// Have an agent answer by script
     #[arg(long)]
     agent: bool,
@@ -87,6 +96,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         Arc::new(SystemClock),
         sandbox::Options {
             webhooks: webhook.into_iter().collect(),
+            hosts: HostNames::new(options.hosts),
             agent: options.agent.then(Script::default),
             stage: Stage { bridge, demo: None },
             ..sandbox::Options::default()

@@ -6,6 +6,7 @@ use super::agent::Script;
 use super::behaviour::Behaviour;
 use super::hooks::Webhook;
 use super::stage::Stage;
+use crate::cross_site::HostNames;
 
 /// What a sandbox is made with.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +21,8 @@ pub struct Options {
     pub webhooks: Vec<Webhook>,
     /// Whether an agent answers by itself, and how fast.
     pub agent: Option<Script>,
+    /// Host names by which the page and the control may be called, beside IP addresses and `localhost`.
+    pub hosts: HostNames,
     /// What stands around the Cloud.
     pub stage: Stage,
 }

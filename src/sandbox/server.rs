@@ -6,6 +6,7 @@ use axum::Router;
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
@@ -16,7 +17,8 @@ use super::refusal::Refusal;
 use super::stage::channel;
 use super::wire::{Asked, Kind, Sample, SharedSample};
 use super::{
-    Sandbox, control, domains, idp, messaging, monitoring, page, sentinel, storage, temp_urls,
+    Sandbox, control, domains, guard, idp, messaging, monitoring, page, sentinel, storage,
+    temp_urls,
 };
 
 /// Bytes: above the largest file that the Cloud takes, 5 MB on some of the vendor's pages.
@@ -36,11 +38,14 @@ pub(super) fn router(sandbox: &Sandbox) -> Router {
         };
         router.route(path, any(receive))
     });
-    served
-        .fallback(|State(sandbox), request| receive(sandbox, None, Place::default(), request))
+    let own = Router::new()
         .nest("/_sandbox", control::router())
         .merge(channel::router())
         .merge(page::router())
+        .layer(from_fn_with_state(sandbox.clone(), guard::guard));
+    served
+        .fallback(|State(sandbox), request| receive(sandbox, None, Place::default(), request))
+        .merge(own)
         .with_state(sandbox.clone())
 }
 

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use liveperson_bridge::store::Location;
 
-use crate::support::channel::Channel;
+use crate::support::channel::{Channel, send};
 use crate::support::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET};
 use crate::support::configuration::{SMS_KEY, bridge_toml};
 use crate::support::patience::PATIENCE;
@@ -110,6 +110,33 @@ async fn who_follows_the_wire_does_not_hold_a_stop_up() {
 
     assert_eq!(process.wait().await.code(), Some(0));
     assert_eq!(wire.chunk().await.unwrap(), None, "the stream has an end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_sandbox_is_called_by_the_names_that_it_is_given() {
+    for (arguments, environment) in [
+        (&["--host=sandbox", "--host=cloud.internal"][..], ""),
+        (&[], "sandbox,cloud.internal"),
+    ] {
+        let mut command = command(&["sandbox", "--listen=127.0.0.1:0"]);
+        command.args(arguments);
+        if !environment.is_empty() {
+            command.env("SANDBOX_HOSTS", environment);
+        }
+        let process = Process::start(command);
+        let listens = process.output_line("listens on http://").await;
+        let cloud = Channel::new(listens.split_whitespace().last().unwrap(), "none");
+
+        for (host, status) in [
+            ("sandbox:9400", 200),
+            ("cloud.internal", 200),
+            ("evil", 421),
+        ] {
+            let request = cloud.request(reqwest::Method::GET, "/_sandbox/requests");
+            let reply = send(request.header("host", host)).await;
+            assert_eq!(reply.status, status, "{host} {:?}", reply.body);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

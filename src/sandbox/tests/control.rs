@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 use super::*;
+use crate::cross_site::HostNames;
 use crate::sandbox::server::CAPACITY;
 use crate::sandbox::{Answer as FaultAnswer, Credentials, Fault, Operation, Reply};
 
@@ -587,4 +588,95 @@ async fn the_latest_conversations_can_be_asked_for_alone() {
         let answer = cloud.call("GET", &path, &[], "").await;
         answer.assert_complaint(422, complaint);
     }
+}
+
+/// What a browser says with a request that a page of another site makes.
+const CROSS_SITE: (&str, &str) = ("sec-fetch-site", "cross-site");
+
+#[tokio::test]
+async fn a_page_of_another_site_neither_reads_nor_resets() {
+    let cloud = Cloud::new();
+    let tokens = cloud.tokens("u-1").await;
+    cloud.open(&tokens).await;
+    let host = ("host", "127.0.0.1:9400");
+    let text = ("content-type", "text/plain");
+    let origin = ("origin", "http://evil.example");
+
+    for other in [CROSS_SITE, ("sec-fetch-site", "same-site"), origin] {
+        for (method, path) in [
+            ("POST", "/_sandbox/reset"),
+            ("GET", "/_sandbox/requests"),
+            ("GET", "/_sandbox/nothing"),
+            ("DELETE", "/_sandbox/requests"),
+            ("GET", "/_sandbox/page/settings"),
+            ("POST", "/_demo/tokens"),
+            ("GET", "/_demo/nothing"),
+        ] {
+            let refused = cloud.call(method, path, &[host, other, text], "").await;
+            refused.assert_complaint(403, "a page of another site made the request");
+        }
+    }
+    assert_eq!(cloud.sandbox.conversations().len(), 1);
+
+    // A link from elsewhere, and what is not one.
+    let navigation = ("sec-fetch-mode", "navigate");
+    let document = ("sec-fetch-dest", "document");
+    let link = [host, CROSS_SITE, navigation, document];
+    for path in ["/", "/_sandbox/conversations"] {
+        assert_eq!(
+            cloud.call("GET", path, &link, "").await.status,
+            StatusCode::OK
+        );
+    }
+    let form = cloud.call("POST", "/_sandbox/reset", &link, "").await;
+    form.assert_complaint(403, "a page of another site");
+    let frame = [host, CROSS_SITE, navigation, ("sec-fetch-dest", "iframe")];
+    let frame = cloud
+        .call("GET", "/_sandbox/conversations", &frame, "")
+        .await;
+    frame.assert_complaint(403, "a page of another site");
+
+    // The sandbox's own page, and a program.
+    let own = ("origin", "http://127.0.0.1:9400");
+    for headers in [
+        &[host, own][..],
+        &[host, ("sec-fetch-site", "same-origin"), own],
+        &[host],
+    ] {
+        let reset = cloud.call("POST", "/_sandbox/reset", headers, "").await;
+        assert_eq!(reset.status, StatusCode::NO_CONTENT, "{}", reset.body);
+    }
+}
+
+/// A page may have its own host name resolve to the sandbox's address, and its browser then takes both for one site.
+#[tokio::test]
+async fn the_control_is_called_by_a_known_host() {
+    let cloud = Cloud::with(Options {
+        hosts: HostNames::new(["sandbox".to_owned()]),
+        ..Options::default()
+    });
+    for (host, status) in [
+        ("evil", 421),
+        ("evil.example:9400", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("127.0.0.1:9400", 200),
+        ("[::1]:9400", 200),
+        ("localhost:9400", 200),
+        ("sandbox:9400", 200),
+    ] {
+        for path in ["/", "/_sandbox/requests", "/_sandbox/page/settings"] {
+            let headers = [("host", host), ("sec-fetch-site", "same-origin")];
+            let answer = cloud.call("GET", path, &headers, "").await;
+            assert_eq!(answer.status.as_u16(), status, "{host} {path}");
+            if status == 421 {
+                answer.assert_complaint(421, "--host");
+            }
+        }
+    }
+    // The Cloud itself has its tokens.
+    let path = "/api/account/le12345678/service/idp/baseURI.json?version=1.0";
+    let looked_up = cloud
+        .call("GET", path, &[("host", "cloud.example"), CROSS_SITE], "")
+        .await;
+    assert_eq!(looked_up.status, StatusCode::OK);
 }
