@@ -1,7 +1,8 @@
 //! What surrounds every request: its id and trace, one line of log, and the rendering of problems.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::MatchedPath;
@@ -19,6 +20,46 @@ use crate::types::trace::{Trace, step};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// 20 lines in 10 s: the log of each kind of answer that anybody can have without a key.
+const LINES: u32 = 20;
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// Bounds the log of requests that need no key, since anybody can send as many as they like; clones share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AnonymousLog(Arc<Mutex<HashMap<&'static str, Window>>>);
+
+/// The lines of one kind of answer since a moment.
+#[derive(Debug)]
+struct Window {
+    since: Instant,
+    lines: u32,
+    /// The number of lines that were left out.
+    unlogged: u64,
+}
+
+impl AnonymousLog {
+    /// Counts an answer of this kind. Returns the number of those that were left out before, or `None` if this one is left out,
+    /// too.
+    fn admit(&self, kind: &'static str, now: Instant) -> Option<u64> {
+        let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let window = windows.entry(kind).or_insert(Window {
+            since: now,
+            lines: 0,
+            unlogged: 0,
+        });
+        if now.duration_since(window.since) >= WINDOW {
+            window.since = now;
+            window.lines = 0;
+        }
+        if window.lines == LINES {
+            window.unlogged += 1;
+            return None;
+        }
+        window.lines += 1;
+        Some(std::mem::take(&mut window.unlogged))
+    }
+}
 
 /// Marks an answer that is an error and has its body already.
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +106,12 @@ impl Envelope {
     }
 
     /// Gives the answer an id, a body where a problem has none yet, and a line of log.
-    pub(super) fn seal(self, response: Response, metrics: &Metrics) -> Response {
+    pub(super) fn seal(
+        self,
+        response: Response,
+        metrics: &Metrics,
+        anonymous: &AnonymousLog,
+    ) -> Response {
         let _entered = self.span.enter();
         let (response, problem) = rendered(response, self.trace.request_id());
         let status = response.status();
@@ -76,37 +122,83 @@ impl Envelope {
         if let Some(problem) = &problem {
             metrics.count(&PROBLEMS, [problem.code().as_str()], 1);
         }
-        self.tell(status, problem.as_ref(), duration, false);
+        self.tell(status, problem.as_ref(), duration, false, anonymous);
         self.named(response)
     }
 
     /// The same of an operator's request, which is counted as nobody's. Of one who only looked, every other second, the log is
     /// told nothing but what went wrong.
-    pub(super) fn seal_uncounted(self, response: Response) -> Response {
+    pub(super) fn seal_uncounted(self, response: Response, anonymous: &AnonymousLog) -> Response {
         let _entered = self.span.enter();
         let (response, problem) = rendered(response, self.trace.request_id());
         let looked = self.method == "GET";
         let duration = self.started.elapsed();
-        self.tell(response.status(), problem.as_ref(), duration, looked);
+        let status = response.status();
+        self.tell(status, problem.as_ref(), duration, looked, anonymous);
         self.named(response)
     }
 
-    /// Tells the log how the request was answered.
-    fn tell(&self, status: StatusCode, problem: Option<&Problem>, took: Duration, looked: bool) {
+    /// Tells the log how the request was answered, unless it has told enough of such answers.
+    fn tell(
+        &self,
+        status: StatusCode,
+        problem: Option<&Problem>,
+        took: Duration,
+        looked: bool,
+        anonymous: &AnonymousLog,
+    ) {
+        self.span.record("status", status.as_u16());
+        let unlogged = match self.kind_for_anybody(problem) {
+            Some(kind) => match anonymous.admit(kind, self.started + took) {
+                Some(unlogged) => (unlogged > 0).then_some(unlogged),
+                None => return,
+            },
+            None => None,
+        };
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let cause = problem.and_then(Problem::cause);
         let code = problem.map(|problem| problem.code().as_str());
         let status = status.as_u16();
-        self.span.record("status", status);
         if status >= 500 {
-            tracing::error!(status, duration_ms, code, error = cause, "request failed");
+            tracing::error!(
+                status,
+                duration_ms,
+                code,
+                unlogged,
+                error = cause,
+                "request failed"
+            );
         } else if status >= 400 {
-            tracing::warn!(status, duration_ms, code, error = cause, "request refused");
+            tracing::warn!(
+                status,
+                duration_ms,
+                code,
+                unlogged,
+                error = cause,
+                "request refused"
+            );
         } else if looked {
             tracing::debug!(status, duration_ms, "request answered");
         } else {
-            tracing::info!(status, duration_ms, "request answered");
+            tracing::info!(status, duration_ms, unlogged, "request answered");
         }
+    }
+
+    /// The kind of an answer that needs no key; `None` for one that somebody with a key, or the Cloud, was given.
+    ///
+    /// A key is checked before anything else that a route of channels answers, but for what stands here by its code.
+    fn kind_for_anybody(&self, problem: Option<&Problem>) -> Option<&'static str> {
+        let route = route_name(self.route.as_ref());
+        let Some(problem) = problem else {
+            let is_open = matches!(route, "none" | "/openapi.json") || route.starts_with("/docs");
+            return is_open.then_some("answered");
+        };
+        let code = problem.code();
+        let is_before_the_key = matches!(
+            code,
+            Code::Unauthorized | Code::MethodNotAllowed | Code::Overloaded
+        );
+        (is_before_the_key || !route.starts_with("/v1/")).then_some(code.as_str())
     }
 
     fn named(&self, mut response: Response) -> Response {
@@ -187,4 +279,25 @@ pub(super) fn caught(answer: impl Future<Output = Response>) -> impl Future<Outp
             .into_response()
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_one_kind_is_twenty_lines_in_ten_seconds() {
+        let (log, begin) = (AnonymousLog::default(), Instant::now());
+
+        for _ in 0..LINES {
+            assert_eq!(log.admit("unauthorized", begin), Some(0));
+        }
+        for _ in 0..1000 {
+            assert_eq!(log.admit("unauthorized", begin), None);
+        }
+        assert_eq!(log.admit("not-found", begin), Some(0));
+        let later = begin + WINDOW;
+        assert_eq!(log.admit("unauthorized", later), Some(1000));
+        assert_eq!(log.admit("unauthorized", later), Some(0));
+    }
 }

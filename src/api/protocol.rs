@@ -10,7 +10,7 @@ use axum::http::header::HOST;
 use axum::http::{HeaderMap, Method, Request, StatusCode, Version};
 use axum::response::{IntoResponse as _, Response};
 
-use super::envelope::Envelope;
+use super::envelope::{AnonymousLog, Envelope};
 use super::problem::{Code, Problem};
 use crate::clock::SharedClock;
 use crate::telemetry::metrics::Metrics;
@@ -26,6 +26,7 @@ pub struct ProtocolErrors {
     clock: SharedClock,
     /// The metrics that count the answers; `None` for the admin address.
     metrics: Option<Metrics>,
+    anonymous: AnonymousLog,
 }
 
 impl ProtocolErrors {
@@ -35,6 +36,7 @@ impl ProtocolErrors {
         Self {
             clock,
             metrics: Some(metrics),
+            anonymous: AnonymousLog::default(),
         }
     }
 
@@ -44,6 +46,7 @@ impl ProtocolErrors {
         Self {
             clock,
             metrics: None,
+            anonymous: AnonymousLog::default(),
         }
     }
 
@@ -85,8 +88,8 @@ impl ProtocolErrors {
         let envelope = Envelope::open(request, &*self.clock);
         let answer = problem.into_response();
         match &self.metrics {
-            Some(metrics) => envelope.seal(answer, metrics),
-            None => envelope.seal_uncounted(answer),
+            Some(metrics) => envelope.seal(answer, metrics, &self.anonymous),
+            None => envelope.seal_uncounted(answer, &self.anonymous),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::around::{Around, Next};
 use super::auth::{self, Access};
 use super::cors;
 use super::documentation;
-use super::envelope::{Envelope, caught};
+use super::envelope::{AnonymousLog, Envelope, caught};
 use super::extract;
 use super::idempotency;
 use super::load::Load;
@@ -85,6 +85,7 @@ pub fn router(state: AppState) -> Router {
         clock: SharedClock::clone(&state.clock),
         metrics: state.metrics.clone(),
         load: state.load.clone(),
+        anonymous: AnonymousLog::default(),
     };
     let access = state.access.clone();
     let routes = enveloped(routes.merge(documentation::routes(&document)), surroundings);
@@ -98,6 +99,7 @@ pub fn webhooks_router(receiver: Receiver, clock: SharedClock, metrics: Metrics)
         clock,
         metrics,
         load: Load::default(),
+        anonymous: AnonymousLog::default(),
     };
     enveloped(routes, surroundings).with_state(receiver)
 }
@@ -126,6 +128,7 @@ struct Surroundings {
     clock: SharedClock,
     metrics: Metrics,
     load: Load,
+    anonymous: AnonymousLog,
 }
 
 async fn surround(
@@ -137,11 +140,12 @@ async fn surround(
         clock,
         metrics,
         load,
+        anonymous,
     } = &*surroundings;
     let envelope = Envelope::open(&mut request, &**clock);
     let answer = within_limits(load, request, next);
     let answer = answer.instrument(envelope.span()).await;
-    Ok(envelope.seal(answer, metrics))
+    Ok(envelope.seal(answer, metrics, anonymous))
 }
 
 /// The answer where there is room for the request, in time, and whatever happens.
@@ -221,6 +225,7 @@ mod tests {
                 clock: Arc::new(SystemClock),
                 metrics: Metrics::default(),
                 load: Load::default(),
+                anonymous: AnonymousLog::default(),
             },
         );
         let request = Request::get("/").header("x-request-id", "abc");

@@ -59,7 +59,7 @@ pub(super) struct Read {
 }
 
 #[derive(Debug)]
-struct Waiting {
+pub(super) struct Waiting {
     changes: Vec<Read>,
     /// Its part of what the queue may weigh.
     weight: OwnedSemaphorePermit,
@@ -108,7 +108,7 @@ impl Inbox {
         (inbox, writer)
     }
 
-    fn queue() -> (Self, mpsc::Receiver<Waiting>) {
+    pub(super) fn queue() -> (Self, mpsc::Receiver<Waiting>) {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let room = Arc::new(Semaphore::new(QUEUE_BYTES));
         (Self { queue, room }, waiting)

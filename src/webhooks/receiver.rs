@@ -10,6 +10,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::task::spawn_blocking;
+use tokio_util::bytes::Bytes;
+use tracing::Span;
 
 use super::inbox::{Inbox, Read};
 use super::rejections::Rejections;
@@ -28,6 +31,10 @@ const OLDEST_CHAT_STATE: TimeDelta = TimeDelta::minutes(5);
 
 /// 1,000: the changes that are handed in at once. Many more would not fit into the time of a transaction.
 const HANDED_IN: usize = 1000;
+
+/// 64 KiB: a larger body is read on a thread for blocking work. One of 4 MiB takes tenths of a second, in which the other requests
+/// of the runtime's thread would wait.
+const LARGE_BODY: usize = 64 * 1024;
 
 /// Why a notification was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -105,14 +112,14 @@ impl Receiver {
     pub async fn receive(
         &self,
         origin: Origin<'_>,
-        body: &[u8],
+        body: &Bytes,
         trace: &Trace,
     ) -> Result<(), Error> {
         let account_id = self.check(origin, body).map_err(|reason| {
             self.refuse(origin.account_id, reason);
             Error::Unsigned
         })?;
-        let mut changes = self.usable(&account_id, body, trace);
+        let mut changes = self.read(&account_id, body, trace).await?;
         let signed = origin.signature.and_then(form);
         for read in &mut changes {
             read.arrival.signed = signed;
@@ -123,6 +130,34 @@ impl Receiver {
             changes = rest;
         }
         Ok(())
+    }
+
+    /// The changes of a signed body that can be stored, read without holding other requests up.
+    async fn read(
+        &self,
+        account_id: &AccountId,
+        body: &Bytes,
+        trace: &Trace,
+    ) -> Result<Vec<Read>, Error> {
+        if body.len() <= LARGE_BODY {
+            return Ok(self.usable(account_id, body, trace));
+        }
+        let (receiver, account_id, body, trace) = (
+            self.clone(),
+            account_id.clone(),
+            body.clone(),
+            trace.clone(),
+        );
+        let span = Span::current();
+        let reading =
+            spawn_blocking(move || span.in_scope(|| receiver.usable(&account_id, &body, &trace)));
+        match reading.await {
+            Ok(changes) => Ok(changes),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_cancelled) => Err(Error::Stopping),
+            },
+        }
     }
 
     /// Notes that a body was larger than what is read.
@@ -286,4 +321,50 @@ fn read(account_id: &AccountId, trace: &Trace, change: Change) -> Result<Read, &
         signed: None,
     };
     Ok(Read { arrival, change })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::thread::{self, ThreadId};
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::clock::Clock;
+
+    /// A clock that notes the threads that ask it.
+    #[derive(Debug, Default)]
+    struct Threads(Mutex<Vec<ThreadId>>);
+
+    impl Clock for Threads {
+        fn now_ms(&self) -> i64 {
+            self.0.lock().unwrap().push(thread::current().id());
+            0
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_body_does_not_hold_a_thread_of_the_runtime() {
+        let threads = Arc::new(Threads::default());
+        let (metrics, clock) = (Metrics::default(), Arc::clone(&threads) as SharedClock);
+        let (inbox, _waiting) = Inbox::queue();
+        let rejections = Rejections::new(metrics.clone(), Arc::clone(&clock));
+        let receiver = Receiver::new(inbox, metrics, clock, rejections, HashMap::new());
+        let account = "12345678".parse().unwrap();
+        let trace = Trace::continue_from(None, None, Uuid::nil());
+
+        for (changes, is_here) in [(10, true), (350_000, false)] {
+            let list = vec!["{}"; changes].join(",");
+            let body = Bytes::from(format!("{{\"body\":{{\"changes\":[{list}]}}}}"));
+
+            let read = receiver.read(&account, &body, &trace).await.unwrap();
+
+            assert!(read.is_empty());
+            let mut asked = threads.0.lock().unwrap();
+            let all_here = asked.iter().all(|thread| *thread == thread::current().id());
+            assert_eq!((asked.is_empty(), all_here), (false, is_here), "{changes}");
+            asked.clear();
+        }
+    }
 }

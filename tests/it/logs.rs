@@ -117,6 +117,43 @@ async fn a_line_for_people_is_one_event_whatever_the_cloud_says() {
     }
 }
 
+/// Who has no key costs a count, and a line now and then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_without_a_key_is_no_flood_in_the_log() {
+    const EACH: usize = 200;
+    let (_cloud, toml) = hostile_cloud().await;
+    let (mut process, sms, _) = Process::serve(&toml).await;
+    let nobody = sms.with_key("none");
+
+    for _ in 0..EACH {
+        nobody
+            .get("/v1/users/ada")
+            .await
+            .expect_problem(401, "unauthorized");
+        nobody
+            .get("/nothing")
+            .await
+            .expect_problem(404, "not-found");
+        let refused = nobody.post("/webhooks/nobody", json!({})).await;
+        refused.expect_problem(401, "signature-refused");
+        assert_eq!(nobody.get("/openapi.json").await.status, 200);
+    }
+    for _ in 0..30 {
+        sms.get("/v1/users/nobody")
+            .await
+            .expect_problem(404, "user-not-found");
+    }
+    process.signal("TERM").await;
+    assert!(process.wait().await.success());
+
+    let log = process.log();
+    let lines = log.lines().filter(|line| line.contains("request "));
+    let (known, unknown): (Vec<_>, Vec<_>) = lines.partition(|line| line.contains("channel.id"));
+    // Twenty of each kind in 10 s.
+    assert!((80..EACH * 2).contains(&unknown.len()), "{}", unknown.len());
+    assert_eq!(known.len(), 30);
+}
+
 #[tokio::test]
 async fn a_format_or_a_filter_that_means_nothing_is_told() {
     for (name, value, told) in [

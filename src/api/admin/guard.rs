@@ -16,7 +16,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::page;
 use crate::api::around::Next;
-use crate::api::envelope::Envelope;
+use crate::api::envelope::{AnonymousLog, Envelope};
 use crate::api::problem::{Code, Problem};
 use crate::clock::SharedClock;
 use crate::cross_site::{HostNames, Initiator, is_cross_site};
@@ -27,12 +27,17 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 pub(super) struct Guard {
     hosts: HostNames,
     clock: SharedClock,
+    anonymous: AnonymousLog,
 }
 
 impl Guard {
     /// A guard that lets requests for these hosts pass.
     pub(super) fn new(hosts: HostNames, clock: SharedClock) -> Self {
-        Self { hosts, clock }
+        Self {
+            hosts,
+            clock,
+            anonymous: AnonymousLog::default(),
+        }
     }
 
     /// Checks a request.
@@ -79,7 +84,7 @@ pub(super) async fn guard(
         Ok(()) => Ok(next.run(request).await),
         Err(problem) => {
             let envelope = Envelope::open(&mut request, &*guard.clock);
-            Ok(envelope.seal_uncounted(problem.into_response()))
+            Ok(envelope.seal_uncounted(problem.into_response(), &guard.anonymous))
         }
     }
 }
@@ -111,7 +116,11 @@ mod tests {
             ("/readyz", "evil.example"),
             ("/livez", "evil.example"),
         ] {
-            assert_eq!(checked(target, &[("host", host)]), Ok(()), "{target} {host}");
+            assert_eq!(
+                checked(target, &[("host", host)]),
+                Ok(()),
+                "{target} {host}"
+            );
         }
         // HTTP/1.0 has none, as some load balancers ask.
         assert_eq!(checked("/metrics", &[]), Ok(()));
@@ -125,7 +134,11 @@ mod tests {
             ("http://127.0.0.1:9090/metrics", "evil.example"),
         ] {
             let refused = Err(Code::MisdirectedRequest);
-            assert_eq!(checked(target, &[("host", host)]), refused, "{target} {host}");
+            assert_eq!(
+                checked(target, &[("host", host)]),
+                refused,
+                "{target} {host}"
+            );
         }
     }
 

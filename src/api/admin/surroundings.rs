@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tracing::Instrument as _;
 
 use crate::api::around::Next;
-use crate::api::envelope::{Envelope, caught};
+use crate::api::envelope::{AnonymousLog, Envelope, caught};
 use crate::api::extract;
 use crate::api::problem::{Code, Problem};
 use crate::api::router::{JSON_LIMIT, REQUEST_LIMIT};
@@ -33,6 +33,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 pub(super) struct Surroundings {
     clock: SharedClock,
     places: Semaphore,
+    anonymous: AnonymousLog,
 }
 
 impl Surroundings {
@@ -40,6 +41,7 @@ impl Surroundings {
         Self {
             clock,
             places: Semaphore::new(AT_ONCE),
+            anonymous: AnonymousLog::default(),
         }
     }
 }
@@ -53,7 +55,7 @@ pub(super) async fn surround(
     let envelope = Envelope::open(&mut request, &*surroundings.clock);
     let answer = within_bounds(&surroundings, request, next).instrument(envelope.span());
     let answer = answer.await;
-    let mut answer = envelope.seal_uncounted(answer);
+    let mut answer = envelope.seal_uncounted(answer, &surroundings.anonymous);
     let headers = answer.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);
     for (name, value) in [
