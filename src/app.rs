@@ -244,6 +244,7 @@ pub fn cloud(
         client_id: account.client_id.clone(),
         client_secret: account.client_secret.clone(),
         domain_api: account.domain_api.clone(),
+        allow_http_hosts: account.allow_http_hosts.clone(),
     });
     let http = http::Client::new(proxy)?;
     Ok(cloud::Client::new(&http, clock, metrics, accounts))

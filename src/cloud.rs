@@ -62,6 +62,8 @@ pub struct Account {
     pub client_secret: SecretString,
     /// Where the account's services are looked up.
     pub domain_api: Url,
+    /// Hosts that may be reached without TLS although they were looked up by TLS.
+    pub allow_http_hosts: Vec<String>,
 }
 
 /// A consumer of an account, with the token that lets the bridge speak for them.

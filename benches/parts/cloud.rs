@@ -56,6 +56,7 @@ pub(crate) fn client(url: &str) -> Client {
         client_id: "bench".to_owned(),
         client_secret: "bench-secret".into(),
         domain_api: url.parse().unwrap(),
+        allow_http_hosts: Vec::new(),
     };
     let http = http::Client::new(http::Proxy::None).unwrap();
     let clock: SharedClock = Arc::new(SystemClock);

@@ -362,6 +362,11 @@ impl Problem {
             )
             .retry_after(retry_after)
             .upstream(upstream(*status)),
+            CloudError::WithoutTls { .. } => Self::new(
+                Code::CloudUnavailable,
+                "The Cloud names a host that is reached without TLS; nothing was sent there. The bridge's log tells more.",
+            )
+            .retry_after(retry_after),
             CloudError::Unavailable { status, .. } if !error.outcome_unknown() => {
                 Self::new(Code::CloudUnavailable, "The Cloud cannot serve now.")
                     .retry_after(retry_after)

@@ -214,13 +214,26 @@ fn read(
     now: DateTime<Utc>,
 ) -> Result<Host, Error> {
     let uris: BaseUris = answer::decode(answer, now).map_err(Error::into_outage)?;
-    uris.find(service.name())
-        .and_then(parse)
-        .and_then(|base| Host::new(base, account).ok())
-        .ok_or_else(|| answer::undecodable(answer))
+    let base = uris.find(service.name()).and_then(parse);
+    let base = base.ok_or_else(|| answer::undecodable(answer))?;
+    if let Some(host) = host_without_tls(&base, account) {
+        return Err(Error::WithoutTls {
+            service: service.name(),
+            host,
+        });
+    }
+    Host::new(base, account).map_err(|_| answer::undecodable(answer))
 }
 
-/// A bare host is reached by TLS; a base that names its scheme is taken as it is.
+/// The host of a base that would have secrets and messages sent in clear text, although the account is used by TLS.
+fn host_without_tls(base: &Url, account: &Account) -> Option<String> {
+    let is_downgrade = account.domain_api.scheme() == "https" && base.scheme() != "https";
+    let host = base.host_str().filter(|_| is_downgrade)?;
+    let is_allowed = account.allow_http_hosts.iter().any(|known| known == host);
+    (!is_allowed).then(|| host.to_owned())
+}
+
+/// A bare host is reached by TLS; a base may name its scheme.
 fn parse(base: &str) -> Option<Url> {
     let url = if base.contains("://") {
         Url::parse(base)
@@ -229,4 +242,60 @@ fn parse(base: &str) -> Option<Url> {
     };
     url.ok()
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::http::StatusCode;
+    use crate::http::header::HeaderMap;
+
+    /// What is found where a domain API at this URL names this base.
+    fn found(domain_api: &str, base: &str) -> Result<String, Error> {
+        let account = Account {
+            id: "12345678".parse().unwrap(),
+            client_id: "app".to_owned(),
+            client_secret: "secret".into(),
+            domain_api: domain_api.parse().unwrap(),
+            allow_http_hosts: vec!["msg.internal".to_owned(), "[::1]".to_owned()],
+        };
+        let body = json!({"service": "asyncMessagingEnt", "baseURI": base}).to_string();
+        let answer = Answer {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: body.into(),
+        };
+        let host = read(&answer, Service::Messaging, &account, DateTime::UNIX_EPOCH);
+        host.map(|host| host.base.to_string())
+    }
+
+    #[test]
+    fn a_host_that_was_looked_up_by_tls_is_reached_by_tls() {
+        let https = "https://api.liveperson.net";
+
+        for base in ["http://evil.example", "HTTP://evil.example:80/a"] {
+            let error = found(https, base).unwrap_err();
+
+            assert!(matches!(error, Error::WithoutTls { .. }), "{error:?}");
+            assert!(error.is_transient() && !error.outcome_unknown());
+            let told = error.to_string();
+            for word in ["asyncMessagingEnt", "evil.example", "allow_http_hosts"] {
+                assert!(told.contains(word), "{word} in {told}");
+            }
+        }
+        for (base, url) in [
+            ("msg.example", "https://msg.example/"),
+            ("https://msg.example", "https://msg.example/"),
+            ("http://msg.internal:8080/x", "http://msg.internal:8080/x"),
+            ("http://MSG.internal", "http://msg.internal/"),
+            ("http://[::1]:9400", "http://[::1]:9400/"),
+        ] {
+            assert_eq!(found(https, base).unwrap(), url);
+        }
+        // The simulated Cloud.
+        let sandbox = "http://127.0.0.1:9400";
+        assert_eq!(found(sandbox, sandbox).unwrap(), "http://127.0.0.1:9400/");
+    }
 }

@@ -87,6 +87,17 @@ pub enum Error {
         /// The Cloud's words: one line, at most 200 characters.
         title: String,
     },
+    /// The domain API, asked by TLS, names a host to be reached without TLS: nothing was sent there.
+    #[error(
+        "the domain API, asked over https, names http for {service} at {host}, where secrets and messages would go in clear text; \
+         if that is right, list the host in allow_http_hosts of the account"
+    )]
+    WithoutTls {
+        /// The domain API's name of the service.
+        service: &'static str,
+        /// The host.
+        host: String,
+    },
     /// The answer says that all went well, or nothing, and lacks what it should hold.
     #[error("the Cloud's answer (status {status}) is not what was asked for")]
     Undecodable {
@@ -115,6 +126,7 @@ impl Error {
             Self::AlreadyOpen => "already_open",
             Self::ConversationClosed => "conversation_closed",
             Self::Refused { .. } => "refused",
+            Self::WithoutTls { .. } => "without_tls",
             Self::Undecodable { .. } => "undecodable",
         }
     }
@@ -130,6 +142,7 @@ impl Error {
             | Self::Unavailable { .. }
             | Self::Blocked { .. }
             | Self::Unnumbered
+            | Self::WithoutTls { .. }
             | Self::Undecodable { .. } => true,
             Self::UnknownAccount(_)
             | Self::CredentialsRefused { .. }

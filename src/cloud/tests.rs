@@ -51,6 +51,7 @@ fn account_at(server: &MockServer) -> Account {
         client_id: "app".to_owned(),
         client_secret: SECRET.into(),
         domain_api: server.uri().parse().unwrap(),
+        allow_http_hosts: Vec::new(),
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Account {
     pub client_secret: SecretString,
     /// Where the hosts of the account's services are looked up: `https://api.liveperson.net` if left out.
     pub domain_api: Url,
+    /// Hosts that a `domain_api` of https may name with http: none if left out.
+    pub allow_http_hosts: Vec<String>,
     /// Characters that the JSON of a request with a text may have at the Cloud, 1000 to 100,000: 5000 if left out.
     pub max_request_chars: usize,
     /// Bytes that a file of a user may have, 1 to 10,000,000: 3,000,000 if left out.
@@ -40,6 +42,7 @@ impl Account {
         let client_secret = section.required("client_secret", &form::CLIENT_SECRET);
         let domain_api =
             section.or_default("domain_api", &form::BASE_URL, "https://api.liveperson.net");
+        let http_hosts = section.list("allow_http_hosts", &form::HOST);
         let max_request_chars =
             section.or_default("max_request_chars", &form::REQUEST_CHARS, MAX_REQUEST_CHARS);
         let max_file_bytes =
@@ -55,6 +58,7 @@ impl Account {
             client_id: client_id?,
             client_secret: client_secret?,
             domain_api: domain_api?,
+            allow_http_hosts: http_hosts?.unwrap_or_default(),
             max_request_chars: max_request_chars?,
             max_file_bytes: max_file_bytes?,
             file_types: file_types?.unwrap_or_else(|| ImageType::ALL.to_vec()),

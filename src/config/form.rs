@@ -113,7 +113,7 @@ pub(super) const SOCKET_ADDRESS: Form<SocketAddr> = Form::text(
 
 /// The host of a URL: a name in lower case, or an IP address, an IPv6 one in brackets.
 pub(super) const HOST: Form<String> = Form::text(
-    "a host name such as bridge-admin.internal, without scheme and port",
+    "a host such as bridge.internal, without scheme and port",
     |text| match Host::parse(text).ok()? {
         Host::Domain(name) => {
             let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

@@ -35,6 +35,7 @@ account_id = "12345678"
 client_id = "75588e18"
 client_secret = "cl1entsecret"
 domain_api = "http://127.0.0.1:9400"
+allow_http_hosts = ["msg.internal", "10.1.2.3"]
 max_request_chars = 4000
 max_file_bytes = 1500000
 file_types = ["PNG", "JPG"]
@@ -148,6 +149,7 @@ fn every_key_is_read() {
     assert_eq!(account.client_id, "75588e18");
     assert_eq!(account.client_secret.expose_secret(), "cl1entsecret");
     assert_eq!(account.domain_api.as_str(), "http://127.0.0.1:9400/");
+    assert_eq!(account.allow_http_hosts, ["msg.internal", "10.1.2.3"]);
     assert_eq!(account.max_request_chars, 4000);
     assert_eq!(account.max_file_bytes, 1_500_000);
     assert_eq!(account.file_types, [ImageType::Png, ImageType::Jpg]);
@@ -203,6 +205,7 @@ fn what_is_left_out_has_its_default() {
         config.accounts[0].domain_api.as_str(),
         "https://api.liveperson.net/"
     );
+    assert!(config.accounts[0].allow_http_hosts.is_empty());
     assert_eq!(config.accounts[0].max_request_chars, 5000);
     assert_eq!(config.accounts[0].max_file_bytes, 3_000_000);
     assert_eq!(config.accounts[0].file_types, ImageType::ALL);
@@ -242,10 +245,10 @@ fn debugging_the_configuration_shows_no_secret() {
 const WRONG_VALUES: &str = r#"
 "127.0.0.1:8081" -> "localhost" -> listen: expected an IP address and a port such as 0.0.0.0:8080
 "127.0.0.1:8081" -> 8081 -> listen: expected an IP address and a port such as 0.0.0.0:8080, not a number without quotes
-"bridge-admin.internal" -> "" -> admin_hosts[0]: expected a host name such as bridge-admin.internal, without scheme and port
-"bridge-admin.internal" -> "http://a" -> admin_hosts[0]: expected a host name such as bridge-admin.internal, without scheme and port
-"bridge-admin.internal" -> "a:9090" -> admin_hosts[0]: expected a host name such as bridge-admin.internal, without scheme and port
-"bridge-admin.internal" -> "*.internal" -> admin_hosts[0]: expected a host name such as bridge-admin.internal, without scheme and port
+"bridge-admin.internal" -> "" -> admin_hosts[0]: expected a host such as bridge.internal, without scheme and port
+"bridge-admin.internal" -> "http://a" -> admin_hosts[0]: expected a host such as bridge.internal, without scheme and port
+"bridge-admin.internal" -> "a:9090" -> admin_hosts[0]: expected a host such as bridge.internal, without scheme and port
+"bridge-admin.internal" -> "*.internal" -> admin_hosts[0]: expected a host such as bridge.internal, without scheme and port
 "0perat0rkey" -> "0perat0r key" -> operator_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits, without white space before or within it
 "0perat0rkey" -> "" -> operator_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits
 "0perat0rkey" -> "ap1key" -> operator_keys: expected keys that no channel has
@@ -274,6 +277,7 @@ account_id = "12345678" -> account_id = "a/b" -> accounts[0].account_id: expecte
 "cl1entsecret" -> "" -> accounts[0].client_secret: expected a client secret
 "cl1entsecret" -> { cl1entsecret = 1 } -> accounts[0].client_secret: expected a client secret, not a table
 "http://127.0.0.1:9400" -> "ftp://127.0.0.1" -> accounts[0].domain_api: expected a percent-encoded http or https URL without user, query and fragment
+"msg.internal" -> "http://msg.internal" -> accounts[0].allow_http_hosts[0]: expected a host such as bridge.internal, without scheme and port
 max_request_chars = 4000 -> max_request_chars = 999 -> accounts[0].max_request_chars: expected a whole number from 1000 to 100000
 max_request_chars = 4000 -> max_request_chars = 100001 -> accounts[0].max_request_chars: expected a whole number from 1000 to 100000
 max_file_bytes = 1500000 -> max_file_bytes = 0 -> accounts[0].max_file_bytes: expected a whole number from 1 to 10000000

@@ -88,7 +88,7 @@ async fn a_wrong_file_is_told_by_its_name_the_key_and_what_was_expected() {
         (
             "domain_api =",
             "domain_apl =",
-            "accounts[0].domain_apl: unknown key, expected one of account_id, client_id, client_secret, domain_api, max_request_chars, max_file_bytes, file_types",
+            "accounts[0].domain_apl: unknown key, expected one of account_id, client_id, client_secret, domain_api, allow_http_hosts, max_request_chars, max_file_bytes, file_types",
         ),
         (
             "cl1entsecret",
