@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use super::Error;
 use crate::http::{Answer, StatusCode, retry_after};
+use crate::telemetry::log::one_line;
 use crate::types::ids::ConversationId;
 
 /// 200 characters: the Cloud's words are repeated to channels and in logs.
@@ -383,13 +384,9 @@ fn reason(status: u16) -> String {
         .to_owned()
 }
 
-/// Somebody else's text, made safe to repeat: one line of bounded length.
+/// The Cloud's words, made safe to repeat.
 fn line(text: &str) -> String {
-    text.trim()
-        .chars()
-        .take(MAX_TITLE_CHARS)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    one_line(text, MAX_TITLE_CHARS)
 }
 
 #[cfg(test)]

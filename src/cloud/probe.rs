@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::{Client, ConsumerJws, Error, jwt};
 use crate::http::Answer;
 use crate::http::header::CONTENT_TYPE;
+use crate::telemetry::log::one_line;
 use crate::types::ids::AccountId;
 use crate::types::trace::Trace;
 
@@ -176,8 +177,7 @@ fn scalar(value: Option<&Value>) -> Option<String> {
 }
 
 fn line(text: &str) -> String {
-    let line = text.trim().chars().take(MAX_WORDS_CHARS);
-    line.map(|c| if c.is_control() { ' ' } else { c }).collect()
+    one_line(text, MAX_WORDS_CHARS)
 }
 
 #[cfg(test)]

@@ -115,10 +115,35 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(location, panic = payload, "a thread panicked");
 }
 
-/// Whether a character is escaped wherever it stands: it may end a line or move a terminal's cursor. NEL is a control character,
-/// and the two separators end a line for some readers as it does.
+/// True if a character is escaped wherever it stands: it may end a line, move a terminal's cursor, or have a line read otherwise
+/// than it is written. NEL is a control character, and the two separators end a line for some readers as it does.
 pub(crate) fn is_escaped(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') || is_invisible(c)
+}
+
+/// True for a character that shows nothing, such as those that turn the direction of what follows.
+///
+/// Source: Unicode, `Default_Ignorable_Code_Point` and the interlinear annotations, but for the variation selectors of emoji.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Somebody else's text, made safe to repeat to channels and in logs: one line of at most `most` characters.
+pub(crate) fn one_line(text: &str, most: usize) -> String {
+    let mut line = String::new();
+    for c in text.trim().chars().take(most) {
+        if c.is_control() {
+            line.push(' ');
+        } else if is_escaped(c) {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line.chars().take(most).collect()
 }
 
 /// An error and what caused it, in one line.

@@ -12,8 +12,8 @@ use crate::support::process::{Process, command, configured, run};
 
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// What would begin a line of either format, and clear a screen.
-const HOSTILE: &str = "no\n2026-01-01T00:00:00.000000Z ERROR forged: forged\r\n{\"level\":\"ERROR\",\"message\":\"forged\"}\u{1b}[2J";
+/// What would begin a line of either format, clear a screen, and turn the direction of text.
+const HOSTILE: &str = "no\u{202e}\n2026-01-01T00:00:00.000000Z ERROR forged: forged\r\n{\"level\":\"ERROR\",\"message\":\"forged\"}\u{1b}[2J";
 
 async fn hostile_cloud() -> (Cloud, String) {
     let cloud = Cloud::start().await;
@@ -54,7 +54,10 @@ async fn every_line_of_a_json_log_is_an_object_with_what_every_line_has() {
     let lines: Vec<Value> = process
         .log()
         .lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+        .map(|line| {
+            assert!(!line.contains('\u{202e}'), "{line}");
+            serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))
+        })
         .collect();
     for line in &lines {
         let timestamp = line["timestamp"].as_str().unwrap();
@@ -113,7 +116,8 @@ async fn a_line_for_people_is_one_event_whatever_the_cloud_says() {
             !line.contains(" ERROR forged") || line.contains("request_id="),
             "{line}"
         );
-        assert!(!line.chars().any(char::is_control), "{line:?}");
+        let is_shown = |c: char| !c.is_control() && c != '\u{202e}';
+        assert!(line.chars().all(is_shown), "{line:?}");
     }
 }
 

@@ -118,11 +118,13 @@ fn line(level: &str, target: &str, message: &str, fields: Fields) -> String {
     for c in text.chars() {
         // JSON lets some of these stand in a text; they are nowhere else.
         if is_escaped(c) {
-            let unit = u32::from(c);
-            escaped.push_str("\\u");
-            escaped.extend(
-                [12, 8, 4, 0].map(|shift| char::from_digit(unit >> shift & 0xf, 16).unwrap_or('0')),
-            );
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let digit = |shift: u32| {
+                    char::from_digit(u32::from(*unit) >> shift & 0xf, 16).unwrap_or('0')
+                };
+                escaped.push_str("\\u");
+                escaped.extend([12, 8, 4, 0].map(digit));
+            }
         } else {
             escaped.push(c);
         }

@@ -9,9 +9,10 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::*;
 
-/// What would break a line, clear a screen or colour it, and what some readers take for the end of a line.
-const HOSTILE: &str =
-    "no\n2026-01-01T00:00:00Z ERROR forged\r\u{1b}[2J\u{85}\u{2028}{\"level\":\"ERROR\"}\u{7}";
+/// What would break a line, clear a screen or colour it, what some readers take for the end of a line, and what shows nothing:
+/// text is turned by the first six, the last one is a tag beyond 16 bits.
+const HOSTILE: &str = "\u{202e}\u{202a}\u{2066}\u{2069}\u{200f}\u{61c}\u{200b}\u{feff}\u{ad}\u{2029}\u{e0041}\
+    no\n2026-01-01T00:00:00Z ERROR forged\r\u{1b}[2J\u{85}\u{2028}{\"level\":\"ERROR\"}\u{7}";
 
 #[derive(Debug, Clone, Default)]
 struct Memory(Arc<Mutex<Vec<u8>>>);
@@ -76,8 +77,7 @@ fn nothing_from_outside_begins_a_line_or_moves_a_cursor() {
         let log = written(format, a_hostile_event);
 
         let line = log.strip_suffix('\n').unwrap();
-        assert!(!line.chars().any(char::is_control), "{line:?}");
-        assert!(!line.contains('\u{2028}'), "{line:?}");
+        assert!(!line.chars().any(is_escaped), "{line:?}");
         if format == Format::Json {
             let line: Value = serde_json::from_str(line).unwrap();
             assert_eq!(line["level"], "WARN");
@@ -138,4 +138,23 @@ fn people_are_spared_the_ids_of_spans() {
     assert!(log.contains("s{trace_id=\"t\"}"), "{log}");
     assert!(log.ends_with("done status=200\n"), "{log}");
     assert!(!log.contains("span_id") && !log.contains("p1"), "{log}");
+}
+
+#[test]
+fn words_of_others_become_one_line() {
+    assert_eq!(
+        one_line(" a\nb\u{202e}c é👍🏽\u{fe0f} ", 200),
+        "a b\\u{202e}c é👍🏽\u{fe0f}"
+    );
+    assert_eq!(one_line(&"\u{2067}".repeat(300), 20).chars().count(), 20);
+    for c in [
+        '\u{200e}', '\u{202d}', '\u{2068}', '\u{2028}', '\u{85}', '\u{7f}',
+    ] {
+        assert!(is_escaped(c), "{c:?}");
+    }
+    for c in [
+        'a', ' ', 'é', '\u{5d0}', '\u{627}', '👍', '\u{fe0f}', '\u{301}',
+    ] {
+        assert!(!is_escaped(c), "{c:?}");
+    }
 }
