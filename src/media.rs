@@ -8,11 +8,13 @@
 //! A picture of more than 67 megapixels, or of more than 65,535 pixels to a side, is refused by its
 //! header, before it is decoded, so that a small file that stands for a huge picture does no harm.
 //! Decoding is work for a blocking thread. Two small pictures are decoded at once, and beside them
-//! one large picture, so that small ones do not wait behind large ones. None waits for long.
+//! one large picture, so that small ones do not wait behind large ones. None waits for long, and
+//! channels take turns ([`decoders`]).
 //!
 //! A file without a preview is still a file: whatever goes wrong here costs the preview and nothing
 //! else.
 
+mod decoders;
 mod gif;
 mod jpeg;
 mod png;
@@ -26,12 +28,12 @@ use base64::engine::general_purpose::STANDARD;
 use image::codecs::jpeg::JpegEncoder;
 use image::metadata::Orientation;
 use image::{DynamicImage, RgbImage};
-use tokio::sync::Semaphore;
 use tokio::task::{JoinError, spawn_blocking};
-use tokio::time::timeout;
 use tokio_util::bytes::Bytes;
 
 use crate::types::file::ImageType;
+use crate::types::ids::ChannelId;
+use decoders::Decoders;
 use gif::Gif;
 use jpeg::Jpeg;
 use png::Png;
@@ -63,15 +65,15 @@ const ATTEMPTS: [(u32, u32, u8); 3] = [(100, 200, 80), (100, 200, 50), (50, 100,
 /// Makes previews; a clone shares the limits on how many are made at once.
 #[derive(Debug, Clone)]
 pub struct Previews {
-    small: Arc<Semaphore>,
-    large: Arc<Semaphore>,
+    small: Arc<Decoders>,
+    large: Arc<Decoders>,
 }
 
 impl Default for Previews {
     fn default() -> Self {
         Self {
-            small: Arc::new(Semaphore::new(AT_ONCE)),
-            large: Arc::new(Semaphore::new(1)),
+            small: Arc::new(Decoders::new(AT_ONCE)),
+            large: Arc::new(Decoders::new(1)),
         }
     }
 }
@@ -101,9 +103,14 @@ enum Error {
 
 impl Previews {
     /// Makes the preview of an image as a data URI of less than 30 KB, of an animation that of its
-    /// first picture; `None` if the image is broken or beyond the bounds.
-    pub async fn make(&self, kind: ImageType, content: Bytes) -> Option<String> {
-        match self.try_to_make(kind, content).await {
+    /// first picture; `None` if the image is broken or beyond the bounds. It is sent by `channel`.
+    pub async fn make(
+        &self,
+        channel: &ChannelId,
+        kind: ImageType,
+        content: Bytes,
+    ) -> Option<String> {
+        match self.try_to_make(channel, kind, content).await {
             Ok(Ok(preview)) => Some(preview),
             Ok(Err(error)) => {
                 let error = &error as &dyn std::error::Error;
@@ -120,11 +127,12 @@ impl Previews {
 
     async fn try_to_make(
         &self,
+        channel: &ChannelId,
         kind: ImageType,
         content: Bytes,
     ) -> Result<Result<String, Error>, JoinError> {
         let header = content.clone();
-        let small = in_turn(&self.small, move || {
+        let small = in_turn(&self.small, channel, move || {
             let picture = Picture::open(kind, &header)?;
             if picture.is_large() {
                 return Ok(None);
@@ -135,7 +143,7 @@ impl Previews {
             Ok(Some(preview)) => Ok(Ok(preview)),
             Ok(None) => {
                 let large = move || Picture::open(kind, &content)?.preview();
-                in_turn(&self.large, large).await
+                in_turn(&self.large, channel, large).await
             }
             Err(error) => Ok(Err(error)),
         }
@@ -144,12 +152,11 @@ impl Previews {
 
 /// Does work on a blocking thread once one of the places for it is free.
 async fn in_turn<T: Send + 'static>(
-    places: &Arc<Semaphore>,
+    decoders: &Decoders,
+    channel: &ChannelId,
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<Result<T, Error>, JoinError> {
-    let place = timeout(MAX_WAIT, Arc::clone(places).acquire_owned()).await;
-    // The semaphore is never closed.
-    let Ok(Ok(place)) = place else {
+    let Some(place) = decoders.place(channel).await else {
         return Ok(Err(Error::Crowded));
     };
     spawn_blocking(move || {

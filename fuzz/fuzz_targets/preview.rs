@@ -19,8 +19,9 @@ fuzz_target!(|input: &[u8]| {
     let Some(kind) = ImageType::of(input) else {
         return;
     };
-    let content = input.to_vec().into();
-    if let Some(preview) = RUNTIME.block_on(Previews::default().make(kind, content)) {
+    let (channel, content) = ("sms".parse().unwrap(), input.to_vec().into());
+    let previews = Previews::default();
+    if let Some(preview) = RUNTIME.block_on(previews.make(&channel, kind, content)) {
         assert!(preview.len() < 30_000);
     }
 });

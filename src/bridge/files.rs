@@ -110,7 +110,8 @@ impl Bridge {
             .ok_or_else(|| Error::FileTypeRefused {
                 allowed: allowed.clone(),
             })?;
-        let preview = self.previews.make(kind, content.clone()).await;
+        let channel = &caller.channel.id;
+        let preview = self.previews.make(channel, kind, content.clone()).await;
         let attachment = Attachment {
             content,
             caption: caption.map(|caption| caption.as_str().to_owned()),

@@ -19,11 +19,11 @@ use std::io::Cursor;
 use image::{DynamicImage, ImageFormat, ImageReader, Limits, RgbImage};
 
 use super::reduction::{BOX, Every, Reduction};
-use super::{Error, upright};
+use super::{Error, MAX_PIXELS, upright};
 use means::Means;
 use segments::{Segment, Segments, marker};
 
-/// 100 scans: encoders make about ten, and each goes over the whole picture.
+/// 100 scans: encoders make about ten.
 const MAX_SCANS: usize = 100;
 
 /// A JPEG of which the head has been read.
@@ -78,7 +78,9 @@ impl<'a> Jpeg<'a> {
             .segments
             .filter(|segment| segment.marker == marker::SCAN);
         let scans = scans.count();
-        if scans > MAX_SCANS {
+        // Each goes over the whole picture.
+        let passed_over = u64::from(self.width) * u64::from(self.height) * scans as u64;
+        if scans > MAX_SCANS || passed_over > MAX_PIXELS {
             return Err(Error::Slow { scans });
         }
         let mut limits = Limits::default();

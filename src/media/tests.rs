@@ -518,8 +518,8 @@ fn an_image_of_too_many_pixels_is_refused_by_its_header() {
 
 #[test]
 fn a_small_jpeg_of_too_many_scans_is_refused() {
-    let with_scans = |count: usize| {
-        let mut jpeg = plain(ImageFormat::Jpeg, 300, 300, [7; 3]);
+    let with_scans = |side: u32, count: usize| {
+        let mut jpeg = plain(ImageFormat::Jpeg, side, side, [7; 3]);
         jpeg.truncate(jpeg.len() - 2);
         let head = jpeg
             .windows(2)
@@ -531,8 +531,15 @@ fn a_small_jpeg_of_too_many_scans_is_refused() {
         preview(ImageType::Jpg, &jpeg)
     };
 
-    with_scans(1).unwrap();
-    let refused = with_scans(101);
+    with_scans(300, 1).unwrap();
+    // 26 times 2.5 megapixels, and once more.
+    with_scans(1592, 26).unwrap();
+    let refused = with_scans(1592, 27);
+    assert!(
+        matches!(refused, Err(Error::Slow { scans: 27 })),
+        "{refused:?}"
+    );
+    let refused = with_scans(300, 101);
     assert!(
         matches!(refused, Err(Error::Slow { scans: 101 })),
         "{refused:?}"
@@ -675,6 +682,10 @@ proptest! {
     }
 }
 
+fn channel() -> ChannelId {
+    "sms".parse().unwrap()
+}
+
 // The clock stands still while pictures are decoded, so that nobody gives up on a slow machine.
 #[tokio::test(start_paused = true)]
 async fn as_many_as_ask_at_once_all_get_theirs() {
@@ -685,7 +696,7 @@ async fn as_many_as_ask_at_once_all_get_theirs() {
     for _ in 0..3 * AT_ONCE {
         for (kind, image) in [(ImageType::Png, &small), (ImageType::Jpg, &large)] {
             let (previews, image) = (previews.clone(), image.clone());
-            tasks.spawn(async move { previews.make(kind, image).await });
+            tasks.spawn(async move { previews.make(&channel(), kind, image).await });
         }
     }
 
@@ -693,21 +704,25 @@ async fn as_many_as_ask_at_once_all_get_theirs() {
 
     assert!(made.iter().all(Option::is_some));
     let broken = Bytes::from_static(b"GIF89a");
-    assert_eq!(previews.make(ImageType::Gif, broken).await, None);
+    assert_eq!(
+        previews.make(&channel(), ImageType::Gif, broken).await,
+        None
+    );
 }
 
 #[tokio::test]
 async fn a_small_picture_does_not_wait_for_large_ones() {
     let previews = Previews::default();
     let small = Bytes::from(plain(ImageFormat::Png, 200, 200, [1; 3]));
-    let _large_ones = Arc::clone(&previews.large).acquire_owned().await.unwrap();
+    let _large_ones = previews.large.place(&channel()).await.unwrap();
     let large = Bytes::from(halves(8064, 6048, false, Colours::Grey));
     let mut waiting = tokio::task::JoinSet::new();
     for _ in 0..3 * AT_ONCE {
         let (previews, large) = (previews.clone(), large.clone());
-        waiting.spawn(async move { previews.make(ImageType::Jpg, large).await });
+        waiting.spawn(async move { previews.make(&channel(), ImageType::Jpg, large).await });
     }
 
-    assert!(previews.make(ImageType::Png, small).await.is_some());
+    let made = previews.make(&channel(), ImageType::Png, small).await;
+    assert!(made.is_some());
     assert!(waiting.try_join_next().is_none());
 }

@@ -1,0 +1,99 @@
+//! The places of decoders, shared fairly between channels.
+//!
+//! A channel that sends many pictures has one of them wait for a place, and the others behind that one. So whoever waits for a
+//! place has at most one picture of each other channel before it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::MAX_WAIT;
+use crate::types::ids::ChannelId;
+
+/// Places of decoders of one kind.
+#[derive(Debug)]
+pub(super) struct Decoders {
+    places: Arc<Semaphore>,
+    /// For each channel that had to wait, the right to be the one that waits for a place: as few as there are channels.
+    queues: Mutex<HashMap<ChannelId, Arc<Semaphore>>>,
+}
+
+/// The right to decode one picture.
+pub(super) type Place = OwnedSemaphorePermit;
+
+impl Decoders {
+    /// So many places.
+    pub(super) fn new(places: usize) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(places)),
+            queues: Mutex::default(),
+        }
+    }
+
+    /// Waits for a place, 5 s at most; `None` if there was none by then.
+    pub(super) async fn place(&self, channel: &ChannelId) -> Option<Place> {
+        // The semaphores are never closed. A free place means that nobody waits: it goes to who does.
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Some(place);
+        }
+        let queue = self.queue(channel);
+        let waiting = async {
+            let _first = queue.acquire().await.ok()?;
+            Arc::clone(&self.places).acquire_owned().await.ok()
+        };
+        timeout(MAX_WAIT, waiting).await.ok().flatten()
+    }
+
+    fn queue(&self, channel: &ChannelId) -> Arc<Semaphore> {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = queues
+            .entry(channel.clone())
+            .or_insert_with(|| Arc::new(Semaphore::new(1)));
+        Arc::clone(queue)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::{JoinSet, yield_now};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn channels_take_turns_however_many_pictures_one_of_them_has() {
+        let decoders = Arc::new(Decoders::new(1));
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let busy = decoders.place(&"a".parse().unwrap()).await.unwrap();
+        let mut waiting = JoinSet::new();
+        for name in ["a", "a", "a", "a", "b", "c", "b"] {
+            let (decoders, order) = (Arc::clone(&decoders), Arc::clone(&order));
+            waiting.spawn(async move {
+                let place = decoders.place(&name.parse().unwrap()).await.unwrap();
+                order.lock().unwrap().push(name);
+                // Decoding takes a while.
+                yield_now().await;
+                drop(place);
+            });
+            yield_now().await;
+        }
+
+        drop(busy);
+        waiting.join_all().await;
+
+        let order = order.lock().unwrap();
+        assert_eq!(*order, ["a", "b", "c", "a", "b", "a", "a"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_no_place_in_time_goes_without() {
+        let decoders = Decoders::new(2);
+        let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
+        // One channel may have all places as long as nobody else wants one.
+        let busy = (decoders.place(&a).await, decoders.place(&a).await);
+
+        assert!(busy.0.is_some() && busy.1.is_some());
+        assert!(decoders.place(&b).await.is_none());
+    }
+}
