@@ -94,20 +94,27 @@ impl PageSize {
     }
 }
 
-/// Those of the events `p`, in order, that come before the page is full. The lengths are kept beside
-/// the bodies, so that none is read for them.
-macro_rules! up_to_bytes {
-    ($events:literal, $bytes:literal) => {
+/// The events of a channel that meet a condition, in order, until the page is full. The names are
+/// those of the parameters. Lengths are added up first, since reading a length reads no body.
+macro_rules! page_of_events {
+    ($channel:literal, $condition:literal, $events:literal, $bytes:literal) => {
         concat!(
-            "SELECT position, id, kind, body FROM (
-                 SELECT position, id, kind, body, octet_length(body) AS bytes,
-                        SUM(octet_length(body)) OVER (ORDER BY position) AS total
-                 FROM (",
+            "SELECT e.position, e.id, e.kind, e.body FROM (
+                 SELECT position, bytes, SUM(bytes) OVER (ORDER BY position) AS total FROM (
+                     SELECT position, octet_length(body) AS bytes FROM events WHERE channel_id = ",
+            $channel,
+            " AND ",
+            $condition,
+            " ORDER BY position LIMIT ",
             $events,
-            ") p
-             ) q WHERE total - bytes < ",
+            ") lengths
+             ) totals
+             JOIN events e ON e.channel_id = ",
+            $channel,
+            " AND e.position = totals.position
+             WHERE totals.total - totals.bytes < ",
             $bytes,
-            " ORDER BY position"
+            " ORDER BY e.position"
         )
     };
 }
@@ -158,17 +165,13 @@ impl Store {
     ) -> Result<Page, Error> {
         // The events are read first: what the log's row then says of its ends can only be newer.
         let rows: Vec<EventRow> = run!(self, readers, |db| {
-            sqlx::query_as(up_to_bytes!(
-                "SELECT position, id, kind, body FROM events
-                 WHERE channel_id = $1 AND position > $2 ORDER BY position LIMIT $3",
-                "$4"
-            ))
-            .bind(channel_id.as_str())
-            .bind(i64::try_from(after).unwrap_or(i64::MAX))
-            .bind(i64::from(size.events))
-            .bind(i64::from(size.bytes))
-            .fetch_all(db)
-            .await?
+            sqlx::query_as(page_of_events!("$1", "position > $2", "$3", "$4"))
+                .bind(channel_id.as_str())
+                .bind(i64::try_from(after).unwrap_or(i64::MAX))
+                .bind(i64::from(size.events))
+                .bind(i64::from(size.bytes))
+                .fetch_all(db)
+                .await?
         });
         self.page(channel_id, rows).await
     }
@@ -186,10 +189,11 @@ impl Store {
         size: PageSize,
     ) -> Result<Page, Error> {
         let rows: Vec<EventRow> = run!(self, readers, |db| {
-            sqlx::query_as(up_to_bytes!(
-                "SELECT position, id, kind, body FROM events
-                 WHERE user_ref = (SELECT id FROM users WHERE account_id = $1 AND namespace = $2 AND user_id = $3)
-                   AND channel_id = $4 AND position > $5 ORDER BY position LIMIT $6",
+            sqlx::query_as(page_of_events!(
+                "$4",
+                "user_ref = (SELECT id FROM users WHERE account_id = $1 AND namespace = $2 AND user_id = $3)
+                     AND position > $5",
+                "$6",
                 "$7"
             ))
             .bind(user.account_id.as_str())
