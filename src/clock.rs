@@ -1,15 +1,22 @@
 //! Time and ids: the only place that reads the system clock and that mints identifiers.
 //!
-//! Everything that depends on the time takes a [`Clock`], so that a test moves a [`ManualClock`] instead of
-//! sleeping. Ids are UUIDs of version 7, which sort by the time they were made.
+//! Everything that depends on the time takes a [`Clock`], so that a test moves a [`ManualClock`]
+//! instead of sleeping. The service goes by a [`DisciplinedClock`], which all replicas of a
+//! database agree on. Ids are UUIDs of version 7, which sort by the time they were made.
+
+mod disciplined;
+mod timeline;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::{NoContext, Timestamp, Uuid};
+
+pub use disciplined::{DisciplinedClock, Reference, elapsed_us, machine_reading};
+pub use timeline::{Correction, Reading};
 
 /// Tells the time of day.
 pub trait Clock: Debug + Send + Sync {
@@ -27,21 +34,39 @@ pub trait Clock: Debug + Send + Sync {
         let (seconds, nanoseconds) = (now.as_secs(), now.subsec_nanos());
         Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, nanoseconds))
     }
+
+    /// True if this replica is so far ahead of the database's clock that it must not act on its
+    /// time: leases and deadlines of other replicas would end too early.
+    fn is_ahead(&self) -> bool {
+        false
+    }
+
+    /// How far the machine's time of day is ahead of what all replicas go by; negative where it is
+    /// behind. `None` for a clock that is compared with nothing.
+    fn machine_offset(&self) -> Option<TimeDelta> {
+        None
+    }
 }
 
 /// A clock that is shared between the parts of the service.
 pub type SharedClock = Arc<dyn Clock>;
 
-/// The clock of the machine.
+/// The clock of the machine, which may be set at any time. For what shares nothing with replicas:
+/// the simulated Cloud, and tests.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let since = since.unwrap_or_default().as_millis();
-        i64::try_from(since).unwrap_or(i64::MAX)
+        wall_us() / 1000
     }
+}
+
+/// The machine's time of day, in microseconds since the epoch.
+fn wall_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let since = since.unwrap_or_default().as_micros();
+    i64::try_from(since).unwrap_or(i64::MAX)
 }
 
 /// A clock that stands still until it is moved.

@@ -15,6 +15,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("http_body_util", &["http"]),
     ("h2", &["http"]),
     ("rustls", &["http"]),
+    ("rustix", &["clock"]),
     ("image", &["media"]),
     ("mediatype", &["negotiation"]),
     // The sandbox shares nothing with the client, so it calls webhooks with a client of its own.

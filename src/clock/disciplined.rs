@@ -1,0 +1,273 @@
+//! The clock of the service: it counts on by itself and is kept in line with a reference.
+//!
+//! What it counts by is a clock of the machine that nobody sets, so the time goes on evenly
+//! whatever becomes of the machine's time of day. What it is in line with is measured from time to
+//! time by whoever keeps it, and corrects it. It never goes back.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering, fence};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use chrono::TimeDelta;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::timeline::{Correction, Reading, Timeline};
+use super::{Clock, wall_us};
+
+/// What counts also while the machine sleeps. Elsewhere the plain one does.
+#[cfg(target_os = "linux")]
+const COUNTING: ClockId = ClockId::Boottime;
+#[cfg(not(target_os = "linux"))]
+const COUNTING: ClockId = ClockId::Monotonic;
+
+/// What a clock is kept in line with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reference {
+    /// The clock of the database that replicas share. Who is behind catches up at once; who is far
+    /// ahead stands back until it is in line, since another replica's leases and deadlines must not
+    /// end too early.
+    Database,
+    /// The machine's time of day, for the only process of an embedded database. A jump of it is
+    /// followed slowly, so that nothing that waits is too old all at once.
+    Machine,
+}
+
+/// A clock that is kept in line with a reference.
+#[derive(Debug)]
+pub struct DisciplinedClock {
+    reference: Reference,
+    /// Odd while the timeline is being replaced.
+    version: AtomicU64,
+    timeline: Fields,
+    /// Held by who replaces the timeline; readers never wait for it.
+    correcting: Mutex<()>,
+}
+
+/// A timeline, field by field.
+#[derive(Debug)]
+struct Fields {
+    since_us: AtomicI64,
+    shown_us: AtomicI64,
+    slew_us: AtomicI64,
+    rate: AtomicI64,
+}
+
+impl DisciplinedClock {
+    /// A clock that begins with the time of a measurement.
+    #[must_use]
+    pub fn new(reference: Reference, reading: Reading) -> Self {
+        let timeline = Timeline::starting_with(reading);
+        Self {
+            reference,
+            version: AtomicU64::new(0),
+            timeline: Fields {
+                since_us: AtomicI64::new(timeline.since_us),
+                shown_us: AtomicI64::new(timeline.shown_us),
+                slew_us: AtomicI64::new(timeline.slew_us),
+                rate: AtomicI64::new(timeline.rate),
+            },
+            correcting: Mutex::default(),
+        }
+    }
+
+    /// What it is kept in line with.
+    #[must_use]
+    pub fn reference(&self) -> Reference {
+        self.reference
+    }
+
+    /// Takes a measurement of the reference into account.
+    pub fn correct(&self, reading: Reading) -> Correction {
+        let _held = self
+            .correcting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = self.timeline.load();
+        let version = self.version.load(Ordering::Relaxed);
+        self.version.store(version + 1, Ordering::Relaxed);
+        fence(Ordering::Release);
+        // Not before the version is odd: whoever has read the former timeline has done so at an
+        // earlier time.
+        let now = elapsed_us();
+        let (timeline, correction) = before.corrected(now, reading, self.reference);
+        self.timeline.store(&timeline);
+        self.version.store(version + 2, Ordering::Release);
+        correction
+    }
+
+    /// How far ahead it is of its reference; negative where it is behind. Zero but for what is
+    /// being corrected.
+    #[must_use]
+    pub fn lead(&self) -> TimeDelta {
+        TimeDelta::microseconds(-self.read(Timeline::left))
+    }
+
+    /// Reads the timeline at the present moment. A replacement takes less than a microsecond, and
+    /// readers read again then.
+    fn read<T>(&self, read: impl Fn(&Timeline, i64) -> T) -> T {
+        loop {
+            let version = self.version.load(Ordering::Acquire);
+            if version.is_multiple_of(2) {
+                let now = elapsed_us();
+                let timeline = self.timeline.load();
+                fence(Ordering::Acquire);
+                if self.version.load(Ordering::Relaxed) == version {
+                    return read(&timeline, now);
+                }
+            }
+            // On a single core, who replaces it may be waiting for us.
+            thread::yield_now();
+        }
+    }
+}
+
+impl Fields {
+    fn load(&self) -> Timeline {
+        Timeline {
+            since_us: self.since_us.load(Ordering::Relaxed),
+            shown_us: self.shown_us.load(Ordering::Relaxed),
+            slew_us: self.slew_us.load(Ordering::Relaxed),
+            rate: self.rate.load(Ordering::Relaxed),
+        }
+    }
+
+    fn store(&self, timeline: &Timeline) {
+        self.since_us.store(timeline.since_us, Ordering::Relaxed);
+        self.shown_us.store(timeline.shown_us, Ordering::Relaxed);
+        self.slew_us.store(timeline.slew_us, Ordering::Relaxed);
+        self.rate.store(timeline.rate, Ordering::Relaxed);
+    }
+}
+
+impl Clock for DisciplinedClock {
+    fn now_ms(&self) -> i64 {
+        self.read(Timeline::at) / 1000
+    }
+
+    fn is_ahead(&self) -> bool {
+        self.reference == Reference::Database && self.read(Timeline::is_ahead)
+    }
+
+    fn machine_offset(&self) -> Option<TimeDelta> {
+        let (shown, left) = self.read(|timeline, now| (timeline.at(now), timeline.left(now)));
+        let right = match self.reference {
+            Reference::Database => shown + left,
+            Reference::Machine => shown,
+        };
+        Some(TimeDelta::microseconds(wall_us() - right))
+    }
+}
+
+/// What has elapsed since some moment before the process began, in microseconds.
+#[must_use]
+pub fn elapsed_us() -> i64 {
+    let elapsed = clock_gettime(COUNTING);
+    elapsed.tv_sec * 1_000_000 + elapsed.tv_nsec / 1000
+}
+
+/// The machine's time of day as a reference.
+#[must_use]
+pub fn machine_reading() -> Reading {
+    let asked = elapsed_us();
+    let shown = wall_us();
+    Reading::between(asked, shown, elapsed_us())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    fn clock(reference: Reference) -> DisciplinedClock {
+        DisciplinedClock::new(reference, machine_reading())
+    }
+
+    /// A reading of a reference that is ahead of the machine's time of day by so many seconds.
+    fn reading(ahead: i64) -> Reading {
+        Reading {
+            reference_us: machine_reading().reference_us + ahead * 1_000_000,
+            ..machine_reading()
+        }
+    }
+
+    /// How far the clock is ahead of the machine's time of day, in seconds.
+    fn shown_ahead(clock: &DisciplinedClock) -> i64 {
+        (clock.now_ms() - wall_us() / 1000 + 500).div_euclid(1000)
+    }
+
+    #[test]
+    fn it_begins_with_what_was_measured() {
+        let clock = DisciplinedClock::new(Reference::Database, reading(-86_400));
+
+        assert_eq!(shown_ahead(&clock), -86_400);
+        assert!(!clock.is_ahead());
+        let offset = clock.machine_offset().unwrap();
+        assert_eq!((offset.num_milliseconds() + 500) / 1000, 86_400);
+    }
+
+    #[test]
+    fn a_replica_that_is_behind_catches_up() {
+        let clock = clock(Reference::Database);
+
+        let correction = clock.correct(reading(600));
+
+        assert!(matches!(correction, Correction::PutForward(_)));
+        assert_eq!(shown_ahead(&clock), 600);
+        assert_eq!(clock.lead(), TimeDelta::zero());
+    }
+
+    #[test]
+    fn a_replica_that_is_far_ahead_says_so_and_does_not_go_back() {
+        let clock = clock(Reference::Database);
+        let before = clock.now_ms();
+
+        let correction = clock.correct(reading(-600));
+
+        assert!(matches!(correction, Correction::Slewed(_)));
+        assert!(clock.now_ms() >= before);
+        assert!(clock.is_ahead());
+        assert!(clock.lead() > TimeDelta::seconds(590));
+        // Of the machine, whose clock is as far from the database's.
+        let offset = clock.machine_offset().unwrap();
+        assert_eq!((offset.num_milliseconds() + 500) / 1000, 600);
+    }
+
+    #[test]
+    fn the_only_process_is_never_ahead_of_others() {
+        let clock = clock(Reference::Machine);
+
+        clock.correct(reading(-600));
+
+        assert_eq!(shown_ahead(&clock), 0);
+        assert!(!clock.is_ahead());
+    }
+
+    #[test]
+    fn who_reads_while_it_is_corrected_sees_no_time_go_back() {
+        let clock = clock(Reference::Database);
+        let is_over = AtomicBool::new(false);
+
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut last = 0;
+                    while !is_over.load(Ordering::Relaxed) {
+                        let now = clock.read(Timeline::at);
+                        assert!(now >= last, "{now} after {last}");
+                        last = now;
+                    }
+                });
+            }
+            for round in 0..20_000 {
+                // Each takes the other's correction back: hastily slower, then ahead.
+                let _ = clock.correct(reading(if round % 2 == 0 {
+                    -60
+                } else {
+                    1 + round / 1000
+                }));
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+    }
+}

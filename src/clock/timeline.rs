@@ -1,0 +1,330 @@
+//! The time as a function of what has elapsed, and how a measurement corrects it. Without any
+//! clock, and without state.
+
+use super::disciplined::Reference;
+
+/// 100 ms: a smaller difference is left alone, unless it is being corrected already.
+const NOISE_US: i64 = 100_000;
+
+/// 1 s: replicas catch up with a larger difference at once.
+const CATCH_UP_US: i64 = 1_000_000;
+
+/// 5 s: a replica that is further ahead of the others must not act on its time. It is a third of
+/// the shortest lease.
+const AHEAD_US: i64 = 5_000_000;
+
+/// 10 %: how much faster or slower the time goes while a difference is corrected.
+const USUAL_RATE: i64 = 100;
+
+/// 90 %: the time nearly stands still in a replica that is too far ahead. The sooner it is in line,
+/// the better.
+const HASTY_RATE: i64 = 900;
+
+/// A measurement of the reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "names tell the unit")]
+pub struct Reading {
+    /// What had elapsed at that moment, in microseconds.
+    pub(super) elapsed_us: i64,
+    /// What the reference showed then, in microseconds since the epoch.
+    pub(super) reference_us: i64,
+    /// How far off this may be, in microseconds.
+    pub(super) uncertainty_us: i64,
+}
+
+/// What a measurement led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Correction {
+    /// Nothing: the clock is in line.
+    None,
+    /// The clock was behind by so many microseconds and was put forward.
+    PutForward(i64),
+    /// The clock is corrected by so many microseconds, little by little.
+    Slewed(i64),
+}
+
+/// The time from some moment on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Timeline {
+    /// What had elapsed at its beginning, in microseconds.
+    pub(super) since_us: i64,
+    /// The time at its beginning, in microseconds since the epoch.
+    pub(super) shown_us: i64,
+    /// The difference that is corrected little by little, in microseconds; negative where the clock
+    /// is ahead.
+    pub(super) slew_us: i64,
+    /// How much of each second the correction takes, in thousandths; less than 1000, so that the
+    /// time never goes back.
+    pub(super) rate: i64,
+}
+
+impl Reading {
+    /// What the reference showed between two moments.
+    #[must_use]
+    pub fn between(asked_us: i64, reference_us: i64, answered_us: i64) -> Self {
+        let half = (answered_us - asked_us) / 2;
+        Self {
+            elapsed_us: asked_us + half,
+            reference_us,
+            uncertainty_us: half,
+        }
+    }
+
+    /// How far off this may be, in microseconds: half of what the measurement took.
+    #[must_use]
+    pub fn uncertainty_us(&self) -> i64 {
+        self.uncertainty_us
+    }
+}
+
+impl Timeline {
+    /// The time as it was measured.
+    pub(super) fn starting_with(reading: Reading) -> Self {
+        Self {
+            since_us: reading.elapsed_us,
+            shown_us: reading.reference_us,
+            slew_us: 0,
+            rate: USUAL_RATE,
+        }
+    }
+
+    /// The time once so many microseconds have elapsed, in microseconds since the epoch.
+    pub(super) fn at(&self, elapsed_us: i64) -> i64 {
+        let passed = (elapsed_us - self.since_us).max(0);
+        self.shown_us + passed + self.slewed(passed)
+    }
+
+    /// What is still to be corrected then, in microseconds; negative where the clock is ahead.
+    pub(super) fn left(&self, elapsed_us: i64) -> i64 {
+        let passed = (elapsed_us - self.since_us).max(0);
+        self.slew_us - self.slewed(passed)
+    }
+
+    /// True if it is too far ahead of the other replicas.
+    pub(super) fn is_ahead(&self, elapsed_us: i64) -> bool {
+        self.left(elapsed_us) < -AHEAD_US
+    }
+
+    fn slewed(&self, passed: i64) -> i64 {
+        if self.slew_us == 0 {
+            return 0;
+        }
+        let most = passed.saturating_mul(self.rate) / 1000;
+        self.slew_us.clamp(-most, most)
+    }
+
+    /// The time from now on, corrected by a measurement.
+    pub(super) fn corrected(
+        &self,
+        elapsed_us: i64,
+        reading: Reading,
+        reference: Reference,
+    ) -> (Self, Correction) {
+        let behind = reading.reference_us - self.at(reading.elapsed_us);
+        let is_slewing = self.left(elapsed_us) != 0;
+        let noise = if is_slewing { 0 } else { NOISE_US };
+        let go_on = |ahead, slew_us, rate| Self {
+            since_us: elapsed_us,
+            shown_us: self.at(elapsed_us) + ahead,
+            slew_us,
+            rate,
+        };
+        if behind.abs() <= noise.max(reading.uncertainty_us) {
+            return (go_on(0, 0, USUAL_RATE), Correction::None);
+        }
+        match reference {
+            Reference::Database if behind > CATCH_UP_US => {
+                (go_on(behind, 0, USUAL_RATE), Correction::PutForward(behind))
+            }
+            Reference::Database if behind < -AHEAD_US => {
+                (go_on(0, behind, HASTY_RATE), Correction::Slewed(behind))
+            }
+            Reference::Database | Reference::Machine => {
+                (go_on(0, behind, USUAL_RATE), Correction::Slewed(behind))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MS: i64 = 1000;
+    const SECOND: i64 = 1_000_000;
+    const DAY: i64 = 86_400 * SECOND;
+    /// The time at which the timelines of these tests begin.
+    const START: i64 = 1_800_000_000 * SECOND;
+
+    /// A reading after so much has elapsed, of a reference that is then ahead of the right time.
+    fn reading(elapsed_us: i64, ahead: i64) -> Reading {
+        Reading::between(elapsed_us - MS, START + elapsed_us + ahead, elapsed_us + MS)
+    }
+
+    fn begun() -> Timeline {
+        Timeline::starting_with(reading(0, 0))
+    }
+
+    /// A timeline that a reading after a second has corrected.
+    fn corrected(ahead: i64, reference: Reference) -> (Timeline, Correction) {
+        begun().corrected(SECOND, reading(SECOND, ahead), reference)
+    }
+
+    #[test]
+    fn a_reading_is_of_the_middle_of_the_round_trip() {
+        let reading = Reading::between(2000, START, 8000);
+
+        assert_eq!(reading.elapsed_us, 5000);
+        assert_eq!(reading.uncertainty_us(), 3000);
+        assert_eq!(Timeline::starting_with(reading).at(6000), START + 1000);
+    }
+
+    #[test]
+    fn what_elapses_is_counted_on() {
+        let timeline = begun();
+
+        assert_eq!(timeline.at(0), START);
+        assert_eq!(timeline.at(DAY), START + DAY);
+        assert_eq!(timeline.left(DAY), 0);
+    }
+
+    #[test]
+    fn noise_is_left_alone() {
+        for ahead in [0, 99 * MS, -99 * MS] {
+            for reference in [Reference::Database, Reference::Machine] {
+                let (timeline, correction) = corrected(ahead, reference);
+
+                assert_eq!(correction, Correction::None);
+                assert_eq!(timeline.at(2 * SECOND), START + 2 * SECOND);
+            }
+        }
+    }
+
+    #[test]
+    fn a_difference_that_a_slow_round_trip_explains_is_left_alone() {
+        // Asked and answered a second apart, it may be off by half of that.
+        let slow = Reading::between(0, START + SECOND, SECOND);
+
+        let (_, correction) = begun().corrected(SECOND, slow, Reference::Database);
+
+        assert_eq!(correction, Correction::None);
+    }
+
+    #[test]
+    fn a_small_difference_is_corrected_by_a_tenth() {
+        for ahead in [300 * MS, -300 * MS] {
+            for reference in [Reference::Database, Reference::Machine] {
+                let (timeline, correction) = corrected(ahead, reference);
+
+                assert_eq!(correction, Correction::Slewed(ahead));
+                let shown = |after| timeline.at(SECOND + after) - (START + SECOND + after);
+                assert_eq!(shown(0), 0);
+                assert_eq!(shown(SECOND), ahead / 3);
+                assert_eq!(shown(3 * SECOND), ahead);
+                assert_eq!(shown(10 * SECOND), ahead);
+                assert_eq!(timeline.left(SECOND + SECOND), ahead - ahead / 3);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_corrected_is_so_to_the_end_although_the_rest_is_small() {
+        let (timeline, _) = corrected(300 * MS, Reference::Database);
+
+        let again = reading(SECOND + 25 * SECOND / 10, 300 * MS);
+        let (timeline, correction) =
+            timeline.corrected(again.elapsed_us, again, Reference::Database);
+
+        assert_eq!(correction, Correction::Slewed(50 * MS));
+        let later = 10 * SECOND;
+        assert_eq!(timeline.at(later), START + later + 300 * MS);
+    }
+
+    #[test]
+    fn a_replica_that_is_far_behind_catches_up_at_once() {
+        for ahead in [2 * SECOND, DAY] {
+            let (timeline, correction) = corrected(ahead, Reference::Database);
+
+            assert_eq!(correction, Correction::PutForward(ahead));
+            assert_eq!(timeline.at(SECOND), START + SECOND + ahead);
+            assert_eq!(timeline.left(SECOND), 0);
+        }
+    }
+
+    #[test]
+    fn a_replica_that_is_far_ahead_nearly_stands_still_until_it_is_in_line() {
+        let (timeline, correction) = corrected(-60 * SECOND, Reference::Database);
+
+        assert_eq!(correction, Correction::Slewed(-60 * SECOND));
+        assert_eq!(timeline.at(SECOND), START + SECOND);
+        assert_eq!(timeline.at(11 * SECOND), START + 2 * SECOND);
+        assert!(timeline.is_ahead(SECOND));
+        assert!(timeline.is_ahead(SECOND + 61 * SECOND));
+        assert!(!timeline.is_ahead(SECOND + 62 * SECOND));
+        assert_eq!(timeline.at(101 * SECOND), START + 41 * SECOND);
+    }
+
+    #[test]
+    fn a_replica_that_is_a_little_ahead_goes_on() {
+        let (timeline, _) = corrected(-5 * SECOND, Reference::Database);
+
+        assert!(!timeline.is_ahead(SECOND));
+        assert_eq!(timeline.at(11 * SECOND), START + 10 * SECOND);
+    }
+
+    #[test]
+    fn the_embedded_databases_clock_follows_a_jump_slowly() {
+        for ahead in [DAY, -DAY] {
+            let (timeline, correction) = corrected(ahead, Reference::Machine);
+
+            assert_eq!(correction, Correction::Slewed(ahead));
+            let hour = 3600 * SECOND;
+            let moved = timeline.at(SECOND + hour) - (START + SECOND + hour);
+            assert_eq!(moved, ahead.signum() * hour / 10);
+        }
+    }
+
+    #[test]
+    fn a_jump_that_is_taken_back_leaves_nothing_to_correct() {
+        let (timeline, _) = corrected(DAY, Reference::Machine);
+        let back = 2 * SECOND;
+
+        let (timeline, _) = timeline.corrected(back, reading(back, 0), Reference::Machine);
+
+        assert_eq!(timeline.left(back), -100 * MS);
+        assert_eq!(timeline.at(10 * SECOND), START + 10 * SECOND);
+    }
+
+    proptest! {
+        #[test]
+        fn the_time_never_goes_back(
+            steps in prop::collection::vec((0..10 * SECOND, -2 * DAY..2 * DAY, 0..SECOND), 1..40),
+            of_database: bool,
+        ) {
+            let reference = if of_database { Reference::Database } else { Reference::Machine };
+            let (mut timeline, mut elapsed, mut last) = (begun(), 0, START);
+            for (passes, ahead, round_trip) in steps {
+                elapsed += passes;
+                prop_assert!(timeline.at(elapsed) >= last);
+                let reading = Reading::between(elapsed - round_trip, START + elapsed + ahead, elapsed);
+                last = timeline.at(elapsed);
+                timeline = timeline.corrected(elapsed, reading, reference).0;
+                prop_assert!(timeline.at(elapsed) >= last);
+                prop_assert!(timeline.at(elapsed + 1) >= timeline.at(elapsed));
+            }
+        }
+
+        #[test]
+        fn a_reference_that_goes_on_is_reached(ahead in -600 * SECOND..600 * SECOND) {
+            let mut timeline = begun();
+            for look in 1..=1000 {
+                let elapsed = look * 5 * SECOND;
+                timeline = timeline.corrected(elapsed, reading(elapsed, ahead), Reference::Database).0;
+            }
+            let elapsed = 5001 * SECOND;
+            prop_assert!((timeline.at(elapsed) - (START + elapsed + ahead)).abs() <= NOISE_US);
+        }
+    }
+}
