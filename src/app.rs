@@ -7,6 +7,7 @@ mod notifications;
 mod refusals;
 mod responses;
 mod serving;
+mod timekeeping;
 mod unread;
 
 use std::collections::HashMap;
@@ -37,6 +38,8 @@ use crate::webhooks::{
 };
 use connections::{Connections, Patience};
 pub use notifications::NotificationServer;
+pub(crate) use timekeeping::CLOCK_WRONG_FROM;
+pub use timekeeping::Timekeeper;
 
 /// Conversations that have been opened and may wait to be looked at; who finds no room is looked at a little later.
 const OPENINGS: usize = 1024;
@@ -75,18 +78,46 @@ pub struct Listeners {
 }
 
 impl App {
-    /// Connects, brings the schema up to date and wires the parts.
+    /// Connects, brings the schema up to date and wires the parts. The service goes by the
+    /// database's clock, as all of its replicas do.
     ///
     /// # Errors
     ///
     /// When the database cannot be used.
     pub async fn build(
         config: &Config,
+        proxy: http::Proxy,
+        life: Lifecycle,
+    ) -> Result<Self, Error> {
+        let store = Store::connect(&location(&config.database)).await?;
+        let timekeeper = Timekeeper::begin(&store).await?;
+        let clock = timekeeper.clock();
+        life.spawn_until_stop(timekeeper.keep());
+        Self::wire(config, store, clock, proxy, life).await
+    }
+
+    /// The same by another clock, such as one that a test moves.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be used.
+    pub async fn build_by(
+        config: &Config,
         clock: SharedClock,
         proxy: http::Proxy,
         life: Lifecycle,
     ) -> Result<Self, Error> {
         let store = Store::connect(&location(&config.database)).await?;
+        Self::wire(config, store, clock, proxy, life).await
+    }
+
+    async fn wire(
+        config: &Config,
+        store: Store,
+        clock: SharedClock,
+        proxy: http::Proxy,
+        life: Lifecycle,
+    ) -> Result<Self, Error> {
         bridge::migrate(&store, Actor::Service, &*clock).await?;
         let metrics = Metrics::default();
         let (opened, openings) = mpsc::channel(OPENINGS);

@@ -31,6 +31,10 @@ pub async fn run(bridge: Bridge, stopping: CancellationToken) {
             () = bridge.requests_due() => {}
         }
         while work.try_join_next().is_some() {}
+        if bridge.is_ahead() {
+            // What seems due or too old may not be.
+            continue;
+        }
         take(&bridge, &places, &mut work).await;
     }
     while work.join_next().await.is_some() {}

@@ -33,6 +33,7 @@ mod postgres;
 mod rejections;
 mod requests;
 mod retention;
+mod server_time;
 mod sqlite;
 mod standings;
 mod survey;
@@ -69,6 +70,7 @@ pub use requests::{
     Conclusion, DueLane, Echo, Flight, Hearing, Hold, Keeping, NewRequest, Report, Request,
     RequestKind, RequestState, Settled, Step,
 };
+pub use server_time::ServerTime;
 pub use standings::Standing;
 pub use survey::Survey;
 pub use together::gather;

@@ -78,6 +78,9 @@ impl Readiness {
         if !storage_answers {
             reasons.push("the storage does not answer");
         }
+        if self.bridge.is_ahead() {
+            reasons.push("the clock is ahead of the database's");
+        }
         reasons
     }
 }

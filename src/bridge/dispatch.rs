@@ -141,7 +141,7 @@ impl Bridge {
         loop {
             let now = self.parts.clock.now();
             let request = match store.first_request(due.user).await? {
-                Some(request) if !self.parts.stopping.is_cancelled() => request,
+                Some(request) if !self.parts.stopping.is_cancelled() && !self.is_ahead() => request,
                 _ => return Ok(store.rest_lane(due.user, lease, now).await?),
             };
             let lane = Lane {

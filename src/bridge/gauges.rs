@@ -8,8 +8,8 @@ use tokio::time::timeout;
 use crate::bridge::Bridge;
 use crate::store::{self, Backlog};
 use crate::telemetry::metrics::{
-    CALLBACK_FAILURES, CALLBACK_PAUSED, CONNECTIONS, DELIVERY_LANES, HOSTS_AWAY, Metrics,
-    OLDEST_EVENT, OLDEST_REQUEST, QUEUED_LANES, QUEUED_REQUESTS, STORAGE_UP,
+    CALLBACK_FAILURES, CALLBACK_PAUSED, CLOCK_OFFSET, CONNECTIONS, DELIVERY_LANES, HOSTS_AWAY,
+    Metrics, OLDEST_EVENT, OLDEST_REQUEST, QUEUED_LANES, QUEUED_REQUESTS, STORAGE_UP,
 };
 
 /// 3 s: whoever asks has usually 10 s, and is to be told of all else although the database is silent.
@@ -22,6 +22,9 @@ impl Bridge {
         for (account, away) in self.parts.cloud.hosts_away() {
             let away = u32::try_from(away).unwrap_or(u32::MAX);
             metrics.set(&HOSTS_AWAY, [account.as_str()], away.into());
+        }
+        if let Some(offset) = self.parts.clock.machine_offset() {
+            metrics.set(&CLOCK_OFFSET, [], offset.as_seconds_f64());
         }
         let told = timeout(LIMIT, self.measure_backlogs()).await;
         let is_up = matches!(told, Ok(Ok(())));
@@ -66,7 +69,7 @@ fn show(metrics: &Metrics, backlog: &Backlog, now: DateTime<Utc>) {
     metrics.set(&CALLBACK_PAUSED, channel, paused.into());
 }
 
-/// Seconds since a moment; clocks of two replicas may disagree.
+/// Seconds since a moment; clocks of two replicas may disagree a little.
 fn age(at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> f64 {
     let age = at.map_or(TimeDelta::zero(), |at| now - at);
     age.to_std().unwrap_or_default().as_secs_f64()

@@ -49,6 +49,9 @@ impl Bridge {
                 () = self.parts.stopping.cancelled() => return,
                 _ = looks.tick() => {}
             }
+            if self.is_ahead() {
+                continue;
+            }
             if let Err(error) = self.take_and_send_nacks().await
                 && !error.is_outage()
             {

@@ -81,7 +81,7 @@ impl Bridge {
                 _ = looks.tick() => {}
             }
             let now = clock.now();
-            if now < due {
+            if now < due || self.is_ahead() {
                 continue;
             }
             due = now + portion(ROUND, rand::random_range(0.75..1.25));

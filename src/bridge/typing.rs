@@ -101,6 +101,9 @@ impl Bridge {
                 _ = looks.tick() => {}
                 () = self.typing_due.notified() => {}
             }
+            if self.is_ahead() {
+                continue;
+            }
             if let Err(error) = self.send_due_pauses().await
                 && !error.is_outage()
             {

@@ -104,4 +104,10 @@ impl Bridge {
     pub async fn check_storage(&self) -> Result<(), Error> {
         Ok(self.parts.store.ping().await?)
     }
+
+    /// True if the time here is so far ahead of the database's that others have to do what is due.
+    #[must_use]
+    pub fn is_ahead(&self) -> bool {
+        self.parts.clock.is_ahead()
+    }
 }

@@ -69,7 +69,7 @@ pub(super) async fn run() -> anyhow::Result<ExitCode> {
             ..sandbox::Options::default()
         },
     )?;
-    let app = App::build(&config, Arc::new(SystemClock), Proxy::None, life.clone())
+    let app = App::build(&config, Proxy::None, life.clone())
         .await?
         .around_facade(|facade| sandbox.watch(facade));
     // The simulated Cloud stops after the service, which may still be talking to it.

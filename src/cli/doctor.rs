@@ -14,11 +14,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::clock::{Clock as _, SharedClock, SystemClock};
+use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::cloud::{self, Consumer, ConsumerToken, Service};
 use crate::config::{self, Config};
 use crate::http::Proxy;
@@ -85,13 +85,21 @@ pub(super) async fn run(
     );
     options.conversation.check(&config)?;
     report.line("configuration", Ok::<_, &str>(found), "")?;
-    let database = check_database(&config, &mut report).await?;
-    let clock: SharedClock = Arc::new(SystemClock);
+    let (database, clock) = match check_database(&config, &mut report).await? {
+        Some((engine, clock)) => (Some(engine), clock),
+        None => (None, Arc::new(SystemClock) as SharedClock),
+    };
     let cloud = app::cloud(&config, &clock, &Metrics::default(), Proxy::Environment)
         .context("the HTTP client could not be made")?;
-    let trace = Trace::continue_from(None, None, SystemClock.uuid());
+    let trace = Trace::continue_from(None, None, clock.uuid());
     for account in &config.accounts {
-        check_account(&cloud, &account.account_id, options, &trace, &mut report).await?;
+        let asking = Asking {
+            cloud: &cloud,
+            clock: &*clock,
+            trace: &trace,
+            is_embedded: config.database.url.is_none(),
+        };
+        check_account(&asking, &account.account_id, options, &mut report).await?;
     }
     for channel in &config.channels {
         if let Some(callback) = &channel.callback {
@@ -108,23 +116,34 @@ pub(super) async fn run(
         }
     }
     if options.conversation.is_wanted() {
-        let checked =
-            conversation::check(&config, &options.conversation, &cloud, &trace, &mut report);
+        let checked = conversation::check(
+            &config,
+            &options.conversation,
+            (&cloud, &clock),
+            &trace,
+            &mut report,
+        );
         let run = Box::pin(checked).await?;
         if let Some(file) = file {
-            file.write(&whole_report(&report, database.as_ref(), &run))?;
+            let made_at = clock.now();
+            file.write(&whole_report(&report, made_at, database.as_ref(), &run))?;
         }
     }
     Ok(report.exit_code())
 }
 
 /// The report as it is written to a file.
-fn whole_report(report: &Report, database: Option<&String>, run: &Value) -> Value {
+fn whole_report(
+    report: &Report,
+    made_at: DateTime<Utc>,
+    database: Option<&String>,
+    run: &Value,
+) -> Value {
     json!({
         // The number of the form, by which a former report is known.
         "doctor_report": 1,
         "version": env!("CARGO_PKG_VERSION"),
-        "made_at": SystemClock.now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        "made_at": made_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
         "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         "database": database,
         "run": run,
@@ -133,8 +152,11 @@ fn whole_report(report: &Report, database: Option<&String>, run: &Value) -> Valu
     })
 }
 
-/// Checks the database; returns its engine.
-async fn check_database(config: &Config, report: &mut Report) -> anyhow::Result<Option<String>> {
+/// Checks the database; returns its engine and the clock that the service goes by.
+async fn check_database(
+    config: &Config,
+    report: &mut Report,
+) -> anyhow::Result<Option<(String, SharedClock)>> {
     let connect = async {
         let location = app::location(&config.database);
         let store = match Store::connect(&location).await {
@@ -143,9 +165,10 @@ async fn check_database(config: &Config, report: &mut Report) -> anyhow::Result<
             connected => connected?,
         };
         let survey = store.survey().await?;
-        Ok::<_, anyhow::Error>((store, survey))
+        let clock = app::Timekeeper::begin(&store).await?.clock();
+        Ok::<_, anyhow::Error>((store, survey, clock))
     };
-    let (store, survey) = match within(Box::pin(connect)).await {
+    let (store, survey, clock) = match within(Box::pin(connect)).await {
         Ok(found) => found,
         Err(error) => {
             let hint =
@@ -155,6 +178,11 @@ async fn check_database(config: &Config, report: &mut Report) -> anyhow::Result<
         }
     };
     report.check("database", answers(&survey), "use a newer PostgreSQL")?;
+    if config.database.url.is_some()
+        && let Some(offset) = clock.machine_offset()
+    {
+        report.general(machine_clock(offset))?;
+    }
     if survey.is_beside {
         let found = "not tried: a running service owns the database";
         report.general(Fact::note("writing", found).titled("database: writing"))?;
@@ -194,13 +222,38 @@ async fn check_database(config: &Config, report: &mut Report) -> anyhow::Result<
     };
     let rejections = within(rejections).await;
     store.close().await;
-    notifications::check(config, rejections, SystemClock.now(), report)?;
+    notifications::check(config, rejections, clock.now(), report)?;
     report.check(
         "encryption keys",
         outcome,
         "put the key that sealed them back into encryption.keys, or let the tokens be made anew when they are needed",
     )?;
-    Ok(Some(survey.engine))
+    Ok(Some((survey.engine, clock)))
+}
+
+/// Tells how far this machine's clock is from the database's, by which the service goes.
+fn machine_clock(offset: TimeDelta) -> Fact {
+    let key = "machine_clock";
+    let seconds = offset.abs().as_seconds_f64();
+    let fact = if offset.abs() < app::CLOCK_WRONG_FROM {
+        Fact::ok(key, "within 1 s of the database's")
+    } else {
+        let direction = direction(offset);
+        let found = format!(
+            "{seconds:.1} s {direction} the database's, by which the service goes; set both by NTP: the log and certificates go by this one"
+        );
+        Fact::note(key, found)
+    };
+    fact.titled("machine's clock")
+        .with("offset_ms", offset.num_milliseconds())
+}
+
+fn direction(ahead: TimeDelta) -> &'static str {
+    if ahead > TimeDelta::zero() {
+        "ahead of"
+    } else {
+        "behind"
+    }
 }
 
 fn answers(survey: &Survey) -> anyhow::Result<String> {
@@ -231,13 +284,26 @@ fn schema(survey: &Survey) -> String {
     }
 }
 
+/// What accounts are checked with.
+struct Asking<'a> {
+    cloud: &'a cloud::Client,
+    clock: &'a dyn Clock,
+    trace: &'a Trace,
+    is_embedded: bool,
+}
+
 async fn check_account(
-    cloud: &cloud::Client,
+    asking: &Asking<'_>,
     id: &AccountId,
     options: &Options,
-    trace: &Trace,
     report: &mut Report,
 ) -> anyhow::Result<()> {
+    let Asking {
+        cloud,
+        clock,
+        trace,
+        is_embedded,
+    } = *asking;
     for service in Service::ALL {
         let domain = within(cloud.find_domain(id, service, trace)).await;
         let hint = "see that account_id and domain_api are right and that the Cloud can be reached from here";
@@ -246,8 +312,12 @@ async fn check_account(
             .with("service", service.name());
         report.of_account(id, fact)?;
     }
-    let skew = within(clock_skew(cloud, id, trace)).await;
-    let hint = "set the machine's clock by NTP: signatures of callbacks and the lives of tokens depend on it";
+    let skew = within(clock_skew(cloud, clock, id, trace)).await;
+    let hint = if is_embedded {
+        "set the machine's clock by NTP: signatures of callbacks and the lives of tokens depend on it"
+    } else {
+        "set the clock of the database's machine by NTP: signatures of callbacks and the lives of tokens depend on it"
+    };
     report.of_account(id, Fact::checked("clock", skew, hint))?;
     let credentials = "see that client_id and client_secret are those of the app installation";
     let app_token = within(cloud.check_credentials(id, trace)).await;
@@ -272,17 +342,18 @@ async fn check_account(
     Ok(())
 }
 
-/// Compares the machine's clock with the Cloud's.
+/// Compares the clock that the service goes by with the Cloud's.
 async fn clock_skew(
     cloud: &cloud::Client,
+    clock: &dyn Clock,
     id: &AccountId,
     trace: &Trace,
 ) -> anyhow::Result<String> {
-    let before = SystemClock.now();
+    let before = clock.now();
     let Some(date) = cloud.date(id, trace).await? else {
         return Ok("the Cloud tells no time".to_owned());
     };
-    let after = SystemClock.now();
+    let after = clock.now();
     // The header has whole seconds, and was written some time between the two.
     let skew = if date < before - TimeDelta::seconds(1) {
         before - date
@@ -292,11 +363,7 @@ async fn clock_skew(
         TimeDelta::zero()
     };
     if skew.abs() > CLOCK_SKEW {
-        let direction = if skew > TimeDelta::zero() {
-            "ahead of"
-        } else {
-            "behind"
-        };
+        let direction = direction(skew);
         bail!("{} s {direction} the Cloud's", skew.abs().num_seconds());
     }
     Ok(format!(

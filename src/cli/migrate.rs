@@ -2,16 +2,16 @@
 
 use std::process::ExitCode;
 
-use crate::app;
+use crate::app::{self, Timekeeper};
 use crate::bridge;
-use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::store::Store;
 use crate::types::audit::Actor;
 
 pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let store = Store::connect(&app::location(&config.database)).await?;
-    bridge::migrate(&store, Actor::Command, &SystemClock).await?;
+    let clock = Timekeeper::begin(&store).await?.clock();
+    bridge::migrate(&store, Actor::Command, &*clock).await?;
     store.close().await;
     super::print("The schema is up to date.\n")?;
     Ok(ExitCode::SUCCESS)

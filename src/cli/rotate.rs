@@ -2,20 +2,20 @@
 
 use std::process::ExitCode;
 
-use crate::app;
+use crate::app::{self, Timekeeper};
 use crate::bridge::{self, Rotation};
-use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::store::Store;
 use crate::types::audit::Actor;
 
 pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let store = Store::connect(&app::location(&config.database)).await?;
-    bridge::migrate(&store, Actor::Command, &SystemClock).await?;
+    let clock = Timekeeper::begin(&store).await?.clock();
+    bridge::migrate(&store, Actor::Command, &*clock).await?;
     let Rotation {
         sealed_anew,
         unopened,
-    } = bridge::rotate(&store, &config.encryption.keys, &SystemClock).await?;
+    } = bridge::rotate(&store, &config.encryption.keys, &*clock).await?;
     store.close().await;
     super::print(&format!(
         "Sealed {sealed_anew} token(s) anew with the first key.\n"

@@ -1,17 +1,15 @@
 //! `serve`: the service.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use crate::app::{App, Listeners};
-use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::http::Proxy;
 use crate::lifecycle::Lifecycle;
 
 pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let life = Lifecycle::until_signal()?;
-    let app = App::build(config, Arc::new(SystemClock), Proxy::Environment, life).await?;
+    let app = App::build(config, Proxy::Environment, life).await?;
     let listeners = Listeners {
         facade: super::listen(config.listen).await?,
         admin: super::listen(config.admin_listen).await?,

@@ -134,6 +134,10 @@ impl Dispatcher {
         let Some(next) = next(&outlook) else {
             return Ok(idle);
         };
+        if clock.is_ahead() {
+            // What seems due may not be.
+            return Ok(idle);
+        }
         let now = clock.now();
         if next > now {
             return Ok((next - now).to_std().unwrap_or(idle).min(idle));
@@ -203,6 +207,9 @@ pub(super) async fn give_up_old_events(parts: Parts) {
         tokio::select! {
             () = parts.stopping.cancelled() => return,
             () = sleep(LOOK_FOR_OLD.mul_f64(jitter())) => {}
+        }
+        if parts.clock.is_ahead() {
+            continue;
         }
         loop {
             let now = parts.clock.now();

@@ -296,6 +296,13 @@ pub const STORAGE_UP: Gauge<0> = gauge(
     "1 when the database told what waits; else 0, and what it last told is shown",
 );
 
+/// How far the machine's clock is off.
+pub const CLOCK_OFFSET: Gauge<0> = gauge(
+    "liveperson_bridge_clock_offset_seconds",
+    &[],
+    "The machine's clock minus the one that the service goes by: the database's, or of an embedded one the service's own",
+);
+
 /// Which build this is.
 pub const BUILD: Gauge<1> = gauge(
     "liveperson_bridge_build_info",
@@ -343,6 +350,7 @@ pub const ALL: &[Definition] = &[
     DROPPED.0,
     CONNECTIONS.0,
     STORAGE_UP.0,
+    CLOCK_OFFSET.0,
     BUILD.0,
     MEMORY.0,
     OPEN_FILES.0,

@@ -23,6 +23,7 @@ mod actions;
 mod agent_openings;
 mod audit;
 mod browser;
+mod clock;
 mod cloud_variations;
 mod commands;
 mod configuration;

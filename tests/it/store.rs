@@ -58,7 +58,25 @@ on_both_engines!(
     forty_claims_at_once_have_one_winner,
     what_was_kept_is_there_after_connecting_again,
     migrating_at_once_from_several_replicas_is_safe,
+    a_shared_database_tells_its_time,
 );
+
+async fn a_shared_database_tells_its_time(engine: Engine) {
+    let store = Database::create(engine).await.store().await;
+    let ticks = std::sync::atomic::AtomicI64::new(0);
+
+    let told = store.server_time(|| ticks.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+
+    let told = told.await.unwrap();
+    assert_eq!(told.is_some(), engine == Engine::Postgres);
+    if let Some(told) = told {
+        assert_eq!(told.answered_us - told.asked_us, 1);
+        let shown = DateTime::from_timestamp_micros(told.shown_us).unwrap();
+        // This machine is the database's.
+        let off = Utc::now() - shown;
+        assert!(off.abs() < chrono::TimeDelta::minutes(1), "{off}");
+    }
+}
 
 /// How many entries of a table of PostgreSQL, and of its indexes, were read by so many scans of those or more.
 async fn entries_read(database: &Database, store: Store, table: &str, scans: i64) -> i64 {

@@ -16,8 +16,6 @@ mod options;
 mod sending;
 mod tokens;
 
-use std::sync::Arc;
-
 use anyhow::bail;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -29,7 +27,7 @@ use super::observation::Notifications;
 use super::openings::Openings;
 use super::report::Report;
 use super::wording::Masks;
-use crate::clock::{Clock as _, SharedClock, SystemClock};
+use crate::clock::SharedClock;
 use crate::cloud::{self, Consumer, ConsumerToken, Conversation};
 use crate::config::{Account, Config};
 use crate::lifecycle::Lifecycle;
@@ -44,16 +42,15 @@ pub(super) use options::Options;
 pub(super) async fn check(
     config: &Config,
     options: &Options,
-    cloud: &cloud::Client,
+    (cloud, clock): (&cloud::Client, &SharedClock),
     trace: &Trace,
     report: &mut Report,
 ) -> anyhow::Result<Value> {
     let life = Lifecycle::until_signal()?;
-    let clock: SharedClock = Arc::new(SystemClock);
     let mut notifications = None;
     let mut outcome = None;
     let work = async {
-        match Notifications::begin(config, &clock, &life).await {
+        match Notifications::begin(config, clock, &life).await {
             Ok(begun) => notifications = Some(begun),
             Err(error) => report.general(Fact::failed(
                 "webhooks",
@@ -65,6 +62,7 @@ pub(super) async fn check(
             config,
             options,
             cloud,
+            clock,
             trace,
             notifications: notifications.as_ref(),
             stopping: life.stopping_token(),
@@ -97,6 +95,7 @@ struct Run<'a> {
     config: &'a Config,
     options: &'a Options,
     cloud: &'a cloud::Client,
+    clock: &'a SharedClock,
     trace: &'a Trace,
     notifications: Option<&'a Notifications>,
     stopping: CancellationToken,
@@ -166,7 +165,7 @@ struct Walk<'a> {
 struct Opened {
     token: ConsumerToken,
     id: ConversationId,
-    /// When its opening was asked for, by this machine's clock and by that which waits go by.
+    /// When its opening was asked for, by the service's clock and by that which waits go by.
     begun: Moment,
 }
 
@@ -175,15 +174,6 @@ struct Opened {
 struct Moment {
     ms: i64,
     instant: Instant,
-}
-
-impl Moment {
-    fn now() -> Self {
-        Self {
-            ms: SystemClock.now_ms(),
-            instant: Instant::now(),
-        }
-    }
 }
 
 impl Opened {
@@ -207,6 +197,13 @@ impl Opened {
 }
 
 impl Walk<'_> {
+    fn now(&self) -> Moment {
+        Moment {
+            ms: self.run.clock.now_ms(),
+            instant: Instant::now(),
+        }
+    }
+
     async fn go(mut self) -> anyhow::Result<()> {
         // Without tokens there is nobody to speak as, which a line before has said.
         for key in ["app_token_made", "consumer_token_made"] {

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::Interrupted;
 use crate::app::{self, NotificationServer};
 use crate::bridge;
-use crate::clock::{SharedClock, SystemClock};
+use crate::clock::{Clock, SharedClock};
 use crate::config::Config;
 use crate::lifecycle::Lifecycle;
 use crate::store::{self, KeptChange, Store, Survey};
@@ -83,7 +83,7 @@ impl Notifications {
         life: &Lifecycle,
     ) -> anyhow::Result<Self> {
         let survey = store.survey().await?;
-        make_ready(store, &survey).await?;
+        make_ready(store, &survey, &**clock).await?;
         let listener = if survey.is_beside {
             None
         } else {
@@ -243,7 +243,7 @@ impl Arrived {
 
 /// Makes the schema of a new database, as the first start of the service does. One that is behind is
 /// left to its operator.
-async fn make_ready(store: &Store, survey: &Survey) -> anyhow::Result<()> {
+async fn make_ready(store: &Store, survey: &Survey, clock: &dyn Clock) -> anyhow::Result<()> {
     if survey.pending == 0 {
         return Ok(());
     }
@@ -256,5 +256,5 @@ async fn make_ready(store: &Store, survey: &Survey) -> anyhow::Result<()> {
             survey.pending
         );
     }
-    Ok(bridge::migrate(store, Actor::Command, &SystemClock).await?)
+    Ok(bridge::migrate(store, Actor::Command, clock).await?)
 }

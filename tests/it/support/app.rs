@@ -49,11 +49,21 @@ impl TestApp {
         database: Database,
         change: impl FnOnce(String) -> String,
     ) -> Self {
+        let clock = Arc::clone(&cloud.clock) as SharedClock;
+        Self::start_by(clock, cloud, database, change).await
+    }
+
+    /// The same by another clock than the Cloud's.
+    pub(crate) async fn start_by(
+        clock: SharedClock,
+        cloud: Cloud,
+        database: Database,
+        change: impl FnOnce(String) -> String,
+    ) -> Self {
         let toml = change(bridge_toml(&database.location, &cloud.url));
         let config = config::parse("test.toml", &toml, &Environment::new()).unwrap();
         let life = Lifecycle::default();
-        let clock: SharedClock = Arc::clone(&cloud.clock) as SharedClock;
-        let app = App::build(&config, clock, Proxy::None, life.clone())
+        let app = App::build_by(&config, clock, Proxy::None, life.clone())
             .await
             .unwrap();
         let store = app.store().clone();

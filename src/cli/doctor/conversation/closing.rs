@@ -10,7 +10,7 @@ const CLOSED: &str = "Test message after the end, please ignore it";
 
 impl Walk<'_> {
     pub(super) async fn end(&mut self, opened: &Opened) -> anyhow::Result<()> {
-        let begun = Moment::now();
+        let begun = self.now();
         if !self.close("close", opened).await? {
             // Nothing can be said of what comes after.
             return Ok(());

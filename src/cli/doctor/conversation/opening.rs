@@ -1,9 +1,8 @@
 //! Opening a conversation, and another one beside it, which the Cloud should refuse.
 
-use super::{AS_IT_SAYS, Asked, Failure, Moment, Opened, Walk};
+use super::{AS_IT_SAYS, Asked, Failure, Opened, Walk};
 use crate::cli::doctor::facts::Fact;
 use crate::cli::doctor::openings::State;
-use crate::clock::{Clock as _, SystemClock};
 use crate::cloud::{self, Consumer, ConsumerToken, Opening};
 use crate::types::conversation::{Features, Routing};
 use crate::types::ids::ConversationId;
@@ -22,7 +21,7 @@ impl Walk<'_> {
         &mut self,
         routing: Option<&Routing>,
     ) -> anyhow::Result<Option<Opened>> {
-        let external_id = format!("{EXTERNAL_ID}:{}", SystemClock.uuid());
+        let external_id = format!("{EXTERNAL_ID}:{}", self.run.clock.uuid());
         self.masks.add(&external_id);
         let token = if routing.is_none() {
             if !self.check_app_token().await? {
@@ -35,7 +34,7 @@ impl Walk<'_> {
         let Some(token) = token else {
             return Ok(None);
         };
-        let begun = Moment::now();
+        let begun = self.now();
         let asked = self.open(&external_id, &token, routing, true).await?;
         let (key, hint) = match routing {
             None => ("opening", OPENING),

@@ -82,7 +82,7 @@ impl Walk<'_> {
         let features = Features::default();
         let conversation = opened.conversation(self.account, &features);
         let (cloud, trace) = (self.run.cloud, self.run.trace);
-        let at = Moment::now();
+        let at = self.now();
         let asked = self
             .ask(cloud.publish(&conversation, content, metadata, trace))
             .await?;

@@ -1,0 +1,171 @@
+//! Keeps the clock of the service in line with the database's, and tells of clocks that are wrong.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use crate::clock::{
+    Clock as _, Correction, DisciplinedClock, Reading, Reference, SharedClock, elapsed_us,
+    machine_reading,
+};
+use crate::store::{self, ServerTime, Store};
+
+/// 5 s: how often the reference is measured.
+const MEASURE: Duration = Duration::from_secs(5);
+
+/// 500 ms: a measurement that may be further off is of no use. It took more than a second.
+const MOST_UNCERTAIN_US: i64 = 500_000;
+
+/// 1 s: from here on the clock of a machine counts as wrong, and an operator is told.
+pub(crate) const CLOCK_WRONG_FROM: TimeDelta = TimeDelta::seconds(1);
+
+/// 500 ms: below this it counts as right again, so that one near the limit is told of once.
+const CLOCK_RIGHT_BELOW: TimeDelta = TimeDelta::milliseconds(500);
+
+/// Keeps the clock of the service: by PostgreSQL's, which all replicas share; by the machine's time
+/// of day, where there is one process with an embedded database.
+#[derive(Debug)]
+pub struct Timekeeper {
+    clock: Arc<DisciplinedClock>,
+    store: Store,
+    told: Told,
+}
+
+/// What the log was told, so that it is told once.
+#[derive(Debug, Default)]
+struct Told {
+    is_machine_wrong: bool,
+    is_ahead: bool,
+}
+
+impl Timekeeper {
+    /// Measures the reference for the first time.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn begin(store: &Store) -> Result<Self, store::Error> {
+        let clock = match read(store).await? {
+            Some(reading) => DisciplinedClock::new(Reference::Database, reading),
+            None => DisciplinedClock::new(Reference::Machine, machine_reading()),
+        };
+        Ok(Self {
+            clock: Arc::new(clock),
+            store: store.clone(),
+            told: Told::default(),
+        })
+    }
+
+    /// The clock that is kept.
+    #[must_use]
+    pub fn clock(&self) -> SharedClock {
+        Arc::clone(&self.clock) as SharedClock
+    }
+
+    /// Measures again and again. While the database is away the clock counts on by itself.
+    pub async fn keep(mut self) {
+        let mut times = interval_at(Instant::now() + MEASURE, MEASURE);
+        times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.tell();
+        loop {
+            times.tick().await;
+            let reading = match self.clock.reference() {
+                Reference::Machine => Some(machine_reading()),
+                Reference::Database => self.measure().await,
+            };
+            if let Some(reading) = reading {
+                self.correct(reading);
+                self.tell();
+            }
+        }
+    }
+
+    async fn measure(&self) -> Option<Reading> {
+        match read(&self.store).await {
+            Ok(reading) => reading.filter(|it| it.uncertainty_us() <= MOST_UNCERTAIN_US),
+            Err(error) => {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "the database's clock could not be read"
+                );
+                None
+            }
+        }
+    }
+
+    fn correct(&self, reading: Reading) {
+        match self.clock.correct(reading) {
+            Correction::None => {}
+            Correction::PutForward(by_us) => tracing::warn!(
+                by_s = seconds(TimeDelta::microseconds(by_us)),
+                "the service's clock was behind the database's and was put forward; the database's clock was set, or this machine stood still"
+            ),
+            Correction::Slewed(by_us) => tracing::debug!(
+                by_s = seconds(TimeDelta::microseconds(by_us)),
+                "the service's clock is corrected little by little"
+            ),
+        }
+    }
+
+    /// Tells the log what has begun and what has ended.
+    fn tell(&mut self) {
+        let offset = self.clock.machine_offset().unwrap_or_default();
+        let is_wrong = offset.abs()
+            >= if self.told.is_machine_wrong {
+                CLOCK_RIGHT_BELOW
+            } else {
+                CLOCK_WRONG_FROM
+            };
+        if is_wrong != self.told.is_machine_wrong {
+            self.told.is_machine_wrong = is_wrong;
+            let offset_s = seconds(offset);
+            match (self.clock.reference(), is_wrong) {
+                (Reference::Database, true) => tracing::warn!(
+                    offset_s,
+                    "this machine's clock is not the database's, by which the service goes; set both by NTP"
+                ),
+                (Reference::Machine, true) => tracing::warn!(
+                    offset_s,
+                    "this machine's clock was set while the service runs, which follows it by 6 s a minute; a restart takes its new time at once"
+                ),
+                (_, false) => tracing::info!(offset_s, "this machine's clock is right again"),
+            }
+        }
+        let is_ahead = self.clock.is_ahead();
+        if is_ahead != self.told.is_ahead {
+            self.told.is_ahead = is_ahead;
+            let ahead_s = seconds(self.clock.lead());
+            if is_ahead {
+                tracing::error!(
+                    ahead_s,
+                    "not ready: the database's clock was set back, and the service waits for it; a restart takes its time at once"
+                );
+            } else {
+                tracing::info!(
+                    ahead_s,
+                    "the service's clock is in line with the database's again"
+                );
+            }
+        }
+    }
+}
+
+/// The database's clock; `None` where it has none of its own.
+async fn read(store: &Store) -> Result<Option<Reading>, store::Error> {
+    let time = store.server_time(elapsed_us).await?;
+    Ok(time.map(|time| {
+        let ServerTime {
+            asked_us,
+            shown_us,
+            answered_us,
+        } = time;
+        Reading::between(asked_us, shown_us, answered_us)
+    }))
+}
+
+/// Seconds with milliseconds, as the log shows them.
+fn seconds(difference: TimeDelta) -> f64 {
+    difference.as_seconds_f64()
+}

@@ -1,0 +1,133 @@
+//! A replica whose time is ahead of the database's does nothing that is due by it, until it is in
+//! line.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use axum::http::StatusCode;
+use liveperson_bridge::clock::{Clock, ManualClock};
+use liveperson_bridge::sandbox::{Fault, Operation};
+use serde_json::json;
+
+use crate::support::app::TestApp;
+use crate::support::cloud::{Cloud, agent_text, tell};
+use crate::support::configuration::with_callback;
+use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
+use crate::support::receiver::{Receiver, SECRET};
+
+on_both_engines!(
+    a_replica_that_is_ahead_leaves_alone_what_is_due,
+    the_service_goes_by_the_clock_of_its_database,
+);
+
+/// 2 days: longer than anything is kept for the Cloud or a callback.
+const LEAD_MS: i64 = 2 * 86_400_000;
+
+/// A clock that can be ahead.
+#[derive(Debug)]
+struct Skewed {
+    base: Arc<ManualClock>,
+    is_ahead: AtomicBool,
+    /// How often somebody has asked before doing what is due.
+    asked: AtomicUsize,
+}
+
+impl Clock for Skewed {
+    fn now_ms(&self) -> i64 {
+        let is_ahead = self.is_ahead.load(Ordering::SeqCst);
+        self.base.now_ms() + if is_ahead { LEAD_MS } else { 0 }
+    }
+
+    fn is_ahead(&self) -> bool {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.is_ahead.load(Ordering::SeqCst)
+    }
+}
+
+impl Skewed {
+    /// Waits until whoever does what is due has looked several times, which is every 5 s at the
+    /// latest.
+    async fn until_asked(&self) {
+        let before = self.asked.load(Ordering::SeqCst);
+        eventually("all have asked", async || {
+            (self.asked.load(Ordering::SeqCst) >= before + 40).then_some(())
+        })
+        .await;
+    }
+}
+
+async fn a_replica_that_is_ahead_leaves_alone_what_is_due(engine: Engine) {
+    let (cloud, database) = (Cloud::start().await, Database::create(engine).await);
+    let receiver = Receiver::start().await;
+    receiver.answer_status(503);
+    let clock = Arc::new(Skewed {
+        base: Arc::clone(&cloud.clock),
+        is_ahead: AtomicBool::new(false),
+        asked: AtomicUsize::new(0),
+    });
+    let shared = Arc::clone(&clock);
+    let app = TestApp::start_by(shared, cloud, database, |toml| {
+        with_callback(&toml, &receiver.url, &format!("\"{SECRET}\""))
+    })
+    .await;
+    let opened = app.sms.say("ada", "hello").await.expect(201);
+    let conversation = opened["conversation_id"].as_str().unwrap();
+    tell(&app.sms, &agent_text(conversation, 1, "good morning"))
+        .await
+        .expect(200);
+    receiver.wait_for(1).await;
+    app.cloud.sandbox.inject(Fault {
+        times: u32::MAX,
+        ..Fault::status(Operation::Send, StatusCode::SERVICE_UNAVAILABLE)
+    });
+    let queued = app.sms.say_preferring("ada", "1", "respond-async").await;
+    let promise = queued.headers["location"].to_str().unwrap().to_owned();
+    queued.expect(202);
+    eventually("it was tried", async || {
+        let shown = app.sms.get(&promise).await.expect(200);
+        let mut timeline = shown["timeline"].as_array()?.iter();
+        timeline
+            .any(|step| step["what"] == "postponed")
+            .then_some(())
+    })
+    .await;
+    // Both lanes have been given back by then, until the clock is moved on.
+    clock.until_asked().await;
+
+    clock.is_ahead.store(true, Ordering::SeqCst);
+    let unready = app.admin.get("/readyz").await.expect(503);
+    clock.until_asked().await;
+    clock.is_ahead.store(false, Ordering::SeqCst);
+
+    assert_eq!(
+        unready["reasons"],
+        json!(["the clock is ahead of the database's"])
+    );
+    app.admin.get("/readyz").await.expect(200);
+    drop(app.cloud.sandbox.withdraw_faults());
+    receiver.answer_status(200);
+    app.until_shown(&promise, "sent").await;
+    eventually("the event is delivered", async || {
+        app.cloud.clock.advance(chrono::TimeDelta::seconds(1));
+        let list = app.sms.get("/v1/deliveries?state=delivered").await;
+        let list = list.expect(200);
+        list["deliveries"].as_array()?.first().map(|_| ())
+    })
+    .await;
+    assert_eq!(app.cloud.texts(conversation), ["hello", "1"]);
+}
+
+async fn the_service_goes_by_the_clock_of_its_database(engine: Engine) {
+    let store = Database::create(engine).await.store().await;
+
+    let clock = liveperson_bridge::app::Timekeeper::begin(&store)
+        .await
+        .unwrap()
+        .clock();
+
+    // This machine is the database's.
+    let offset = clock.machine_offset().unwrap();
+    assert!(offset.abs() < chrono::TimeDelta::seconds(1), "{offset}");
+    assert!(!clock.is_ahead());
+}
