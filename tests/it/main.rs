@@ -65,6 +65,7 @@ mod round_trip;
 mod sandbox;
 mod secrecy;
 mod shutdown;
+mod skewed_clocks;
 mod storage_outages;
 mod store;
 mod stream_clients;

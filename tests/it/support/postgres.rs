@@ -23,6 +23,8 @@ pub(crate) struct Server {
     port: u16,
     /// Settings of its own, as its program takes them.
     settings: &'static str,
+    /// What is added to its environment.
+    environment: Vec<(String, String)>,
     guard: Child,
 }
 
@@ -34,6 +36,11 @@ impl Server {
 
     /// The same with these settings, such as `-c work_mem=8MB`.
     pub(crate) fn start_with(settings: &'static str) -> Self {
+        Self::start_in(settings, Vec::new())
+    }
+
+    /// The same with these environment variables.
+    pub(crate) fn start_in(settings: &'static str, environment: Vec<(String, String)>) -> Self {
         let programs = output(
             Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres"))
                 .arg("--programs"),
@@ -64,6 +71,7 @@ impl Server {
             disguise,
             port: 0,
             settings,
+            environment,
             guard,
         };
         let initdb = server.run(
@@ -129,7 +137,13 @@ impl Server {
 
     fn command(&self, program: &str) -> Command {
         let program = self.program(program);
-        let mut words = self.disguise.iter().chain([&program]);
+        // Not in the environment of whoever makes the caller somebody else, who may not be meant.
+        let environment = self.environment.iter();
+        let environment = environment.map(|(name, value)| format!("{name}={value}"));
+        let environment: Vec<_> = std::iter::once("env".to_owned())
+            .chain(environment)
+            .collect();
+        let mut words = self.disguise.iter().chain(&environment).chain([&program]);
         let mut command = Command::new(words.next().unwrap());
         command
             .args(words)

@@ -1,0 +1,633 @@
+//! Clocks that are wrong or that jump: replicas lose and double nothing, whatever the clocks of
+//! their machines show.
+//!
+//! `scripts/skewed-clocks` finds libfaketime and names it in `FAKETIME_PRELOAD`; without it these
+//! tests are ignored. It changes the time of day that a process is told. The clock that only counts
+//! on stays as it is, as on a machine whose time was set.
+
+use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::http::StatusCode;
+use liveperson_bridge::sandbox::{Answer, Delay, Fault, Operation};
+use liveperson_bridge::store::Location;
+use reqwest::Method;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::channel::{Channel, Reply, send};
+use crate::support::cloud::{Cloud, texts};
+use crate::support::configuration::{bridge_toml, with_callback};
+use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
+use crate::support::postgres::Server;
+use crate::support::process::{Process, configured, run};
+use crate::support::receiver::{Receiver, SECRET};
+
+/// How many users speak at the same time.
+const USERS: usize = 12;
+
+/// How many messages each of them sends.
+const TEXTS: usize = 8;
+
+/// What texts of agents begin with.
+const ANSWER: &str = "answer";
+
+/// 4 s: how far the times of callbacks may be from the real time. It is less than the smallest
+/// skew.
+const TOLERANCE: u64 = 4;
+
+/// A file that says how far a process's time of day is from the real one.
+struct Shift {
+    folder: TempDir,
+}
+
+impl Shift {
+    fn new(offset: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // The database's server is another user.
+        let mode = Permissions::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), mode).unwrap();
+        let shift = Self { folder };
+        shift.set(offset);
+        shift
+    }
+
+    /// Sets the offset, such as `+86400`, at once.
+    fn set(&self, offset: &str) {
+        // Not in place, so that no process reads a half of it.
+        let fresh = self.folder.path().join("fresh");
+        std::fs::write(&fresh, format!("{offset}\n")).unwrap();
+        std::fs::rename(fresh, self.path()).unwrap();
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.folder.path().join("offset")
+    }
+
+    /// What the process has to be started with.
+    fn environment(&self) -> [(String, String); 4] {
+        environment(&self.path())
+    }
+}
+
+fn environment(offset: &Path) -> [(String, String); 4] {
+    let library = std::env::var("FAKETIME_PRELOAD")
+        .expect("FAKETIME_PRELOAD names the library; scripts/skewed-clocks finds it");
+    [
+        ("LD_PRELOAD".to_owned(), library),
+        (
+            "FAKETIME_TIMESTAMP_FILE".to_owned(),
+            offset.to_str().unwrap().to_owned(),
+        ),
+        ("FAKETIME_NO_CACHE".to_owned(), "1".to_owned()),
+        ("DONT_FAKE_MONOTONIC".to_owned(), "1".to_owned()),
+    ]
+}
+
+/// A replica, and the channel `sms` that calls it.
+struct Replica {
+    process: Process,
+    sms: Channel,
+    admin: Channel,
+}
+
+impl Replica {
+    async fn start(toml: &str, shift: Option<&Shift>) -> Self {
+        let environment = shift.map(Shift::environment);
+        let environment: Vec<_> = environment
+            .iter()
+            .flatten()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let (process, sms, admin) = Process::serve_with(toml, &environment).await;
+        Self {
+            process,
+            sms,
+            admin,
+        }
+    }
+
+    /// The seconds by which the machine's clock is ahead, as the metric shows it.
+    async fn clock_offset(&self) -> f64 {
+        let answer = self.admin.request(Method::GET, "/metrics").send().await;
+        let text = answer.unwrap().text().await.unwrap();
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix("liveperson_bridge_clock_offset_seconds "));
+        value.expect("the metric is shown").parse().unwrap()
+    }
+
+    async fn stop(mut self) {
+        self.process.signal("TERM").await;
+        assert_eq!(self.process.wait().await.code(), Some(0));
+    }
+}
+
+/// One database, one Cloud and one callback.
+struct Scene {
+    cloud: Cloud,
+    callback: Receiver,
+    toml: String,
+    /// The seconds since 1970 at which it began.
+    begun: u64,
+    _database: Database,
+}
+
+impl Scene {
+    async fn begin(engine: Engine) -> Self {
+        Self::begin_on(Database::create(engine).await).await
+    }
+
+    async fn begin_on(database: Database) -> Self {
+        let begun = now();
+        let cloud = Cloud::start_on_system_time().await;
+        let callback = Receiver::start().await;
+        let toml = bridge_toml(&database.location, &cloud.url);
+        let toml = with_callback(&toml, &callback.url, &format!("\"{SECRET}\""));
+        Self {
+            cloud,
+            callback,
+            toml,
+            begun,
+            _database: database,
+        }
+    }
+
+    /// Has the Cloud apply what it is sent, and answer a second later.
+    fn answer_late(&self, times: u32) {
+        let late = Answer::Delay(Delay { seconds: 1 });
+        self.cloud.sandbox.inject(Fault {
+            times,
+            after_applying: true,
+            ..Fault::new(Operation::Send, late)
+        });
+    }
+
+    /// Has the Cloud take no message until [`is_back`](Self::is_back).
+    fn is_away(&self) {
+        self.cloud.sandbox.inject(Fault {
+            times: u32::MAX,
+            ..Fault::status(Operation::Send, StatusCode::SERVICE_UNAVAILABLE)
+        });
+    }
+
+    fn is_back(&self) {
+        drop(self.cloud.sandbox.withdraw_faults());
+    }
+
+    /// What a user has said at the Cloud.
+    fn said(&self, user: &str) -> Vec<String> {
+        let conversations = self.cloud.sandbox.conversations();
+        let of_user = conversations
+            .iter()
+            .filter(|it| it.consumer.ext_consumer_id == format!("sms:{user}"));
+        let texts = of_user.flat_map(texts);
+        texts.filter(|text| !text.starts_with(ANSWER)).collect()
+    }
+
+    /// Waits until a promised message was sent. It must not fail.
+    async fn until_sent(&self, sms: &Channel, sent: &Sent) {
+        let Some(path) = &sent.promise else {
+            return;
+        };
+        eventually("the message is sent", async || {
+            let shown = sms.get(path).await.expect(200);
+            assert_ne!(shown["status"], "failed", "{shown:#}");
+            (shown["status"] == "sent").then_some(())
+        })
+        .await;
+    }
+
+    /// An agent answers each user, and the channel is told each answer once.
+    async fn agents_answer(&self, round: usize) {
+        let mut expected = BTreeSet::new();
+        for conversation in self.cloud.sandbox.conversations() {
+            let text = format!("{ANSWER} {round} in {}", conversation.id);
+            let action = serde_json::from_value(json!({"type": "text", "text": text})).unwrap();
+            self.cloud.sandbox.act(&conversation.id, action).unwrap();
+            expected.insert(text);
+        }
+        eventually("the channel is told all answers", async || {
+            let told: BTreeSet<_> = self.told().into_iter().collect();
+            expected.is_subset(&told).then_some(())
+        })
+        .await;
+        let told = self.told();
+        assert_eq!(told.len(), told.iter().collect::<BTreeSet<_>>().len());
+    }
+
+    /// What agents have said, as the callback was told it, without the repeats of one event.
+    fn told(&self) -> Vec<String> {
+        let mut seen = BTreeSet::new();
+        let received = self.callback.received();
+        let fresh = received
+            .iter()
+            .filter(|it| it.json()["type"] == "message.created")
+            .filter(|it| seen.insert(it.header("webhook-id").to_owned()));
+        fresh.map(|it| it.text()).collect()
+    }
+
+    /// Makes sure that callbacks bear the real time, and that no message has failed.
+    fn check_callbacks(&self) {
+        let real = self.begun - TOLERANCE..=now() + TOLERANCE;
+        for received in self.callback.received() {
+            let stamp = received.header("webhook-timestamp").parse().unwrap();
+            assert!(real.contains(&stamp), "{stamp} is not in {real:?}");
+            assert_ne!(received.json()["type"], "message.failed");
+        }
+    }
+}
+
+/// A message that was accepted.
+struct Sent {
+    /// Where a message that was answered 202 is shown.
+    promise: Option<String>,
+    key: String,
+    user: String,
+    text: String,
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap().as_secs()
+}
+
+fn message(sms: &Channel, user: &str, text: &str) -> reqwest::RequestBuilder {
+    sms.request(Method::POST, &format!("/v1/users/{user}/messages"))
+        .header("content-type", "application/json")
+        .header("idempotency-key", format!("{user}-{text}"))
+        .body(json!({"text": text}).to_string())
+}
+
+/// Sends a message, which must be accepted.
+async fn say(sms: &Channel, user: &str, text: &str, is_queued: bool) -> Sent {
+    let mut request = message(sms, user, text);
+    if is_queued {
+        request = request.header("prefer", "respond-async");
+    }
+    let reply: Reply = send(request).await;
+    assert!([201, 202].contains(&reply.status), "{:#}", reply.body);
+    let location = reply.headers.get("location");
+    let location = location.filter(|_| reply.status == 202);
+    Sent {
+        promise: location.map(|it| it.to_str().unwrap().to_owned()),
+        key: format!("{user}-{text}"),
+        user: user.to_owned(),
+        text: text.to_owned(),
+    }
+}
+
+/// A user speaks at both replicas by turns; every other two messages are queued.
+async fn speak(replicas: [Channel; 2], user: String) -> Vec<Sent> {
+    let mut sent = Vec::new();
+    for text in 0..TEXTS {
+        let sms = &replicas[text % 2];
+        sent.push(say(sms, &user, &text.to_string(), text / 2 % 2 == 0).await);
+    }
+    sent
+}
+
+/// One replica has the right time, the other's is off by so many seconds.
+async fn a_skew_loses_and_doubles_nothing(seconds: i32) {
+    let scene = Scene::begin(Engine::Postgres).await;
+    let shift = Shift::new(&format!("{seconds:+}"));
+    let right = Replica::start(&scene.toml, None).await;
+    let skewed = Replica::start(&scene.toml, Some(&shift)).await;
+    // What the Cloud tells back comes to the one whose clock is wrong.
+    scene.cloud.hear(&skewed.sms);
+    scene.answer_late(2 * u32::try_from(USERS).unwrap());
+
+    let users: Vec<_> = (0..USERS)
+        .map(|user| {
+            let replicas = [right.sms.clone(), skewed.sms.clone()];
+            tokio::task::spawn(speak(replicas, format!("user-{user}")))
+        })
+        .collect();
+    let mut sent = Vec::new();
+    for user in users {
+        sent.extend(user.await.unwrap());
+    }
+
+    for message in &sent {
+        scene.until_sent(&right.sms, message).await;
+    }
+    // A key that one has taken is known to the other.
+    for (
+        place,
+        Sent {
+            user, text, key, ..
+        },
+    ) in sent.iter().enumerate()
+    {
+        let other = [&skewed.sms, &right.sms][place % 2];
+        let repeated = send(message(other, user, text)).await;
+        assert_eq!(repeated.headers["idempotency-replayed"], "true", "{key}");
+    }
+    scene.agents_answer(1).await;
+    let expected: Vec<_> = (0..TEXTS).map(|text| text.to_string()).collect();
+    for user in 0..USERS {
+        assert_eq!(scene.said(&format!("user-{user}")), expected);
+    }
+    scene.check_callbacks();
+    for replica in [&right, &skewed] {
+        replica.admin.get("/readyz").await.expect(200);
+    }
+    let offset = skewed.clock_offset().await;
+    assert!((offset - f64::from(seconds)).abs() < 1.0, "{offset}");
+    assert!(right.clock_offset().await.abs() < 1.0);
+    skewed.stop().await;
+    right.stop().await;
+    // And no more than that, when those who worked on it have ended.
+    for user in 0..USERS {
+        assert_eq!(scene.said(&format!("user-{user}")), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "scripts/skewed-clocks finds libfaketime"]
+async fn a_clock_that_is_5_seconds_ahead() {
+    a_skew_loses_and_doubles_nothing(5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "scripts/skewed-clocks finds libfaketime"]
+async fn a_clock_that_is_5_seconds_behind() {
+    a_skew_loses_and_doubles_nothing(-5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "scripts/skewed-clocks finds libfaketime"]
+async fn a_clock_that_is_10_minutes_ahead() {
+    a_skew_loses_and_doubles_nothing(600).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "scripts/skewed-clocks finds libfaketime"]
+async fn a_clock_that_is_10_minutes_behind() {
+    a_skew_loses_and_doubles_nothing(-600).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "scripts/skewed-clocks finds libfaketime"]
+async fn a_clock_that_is_a_day_ahead() {
+    a_skew_loses_and_doubles_nothing(86400).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "scripts/skewed-clocks finds libfaketime"]
+async fn a_clock_that_is_a_day_behind() {
+    a_skew_loses_and_doubles_nothing(-86400).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "scripts/skewed-clocks finds libfaketime"]
+async fn messages_that_are_queued_beside_a_clock_that_is_a_day_ahead_are_sent() {
+    let scene = Scene::begin(Engine::Postgres).await;
+    let shift = Shift::new("+86400");
+    let right = Replica::start(&scene.toml, None).await;
+    let skewed = Replica::start(&scene.toml, Some(&shift)).await;
+    scene.cloud.hear(&right.sms);
+
+    let mut sent = Vec::new();
+    for user in 0..80 {
+        sent.push(say(&right.sms, &format!("user-{user}"), "hello", true).await);
+    }
+
+    for message in &sent {
+        scene.until_sent(&right.sms, message).await;
+    }
+    for Sent { user, .. } in &sent {
+        assert_eq!(scene.said(user), ["hello"]);
+    }
+    skewed.stop().await;
+    right.stop().await;
+}
+
+/// Two users of whom messages are sent for as long as the clock is moved.
+struct Load {
+    replicas: [Channel; 2],
+    taken: AtomicUsize,
+    is_over: AtomicBool,
+}
+
+impl Load {
+    async fn until_more(&self) {
+        let enough = self.taken.load(Ordering::Relaxed) + 30;
+        eventually("more messages are taken", async || {
+            (self.taken.load(Ordering::Relaxed) >= enough).then_some(())
+        })
+        .await;
+    }
+
+    async fn speak(&self, user: String) -> Vec<Sent> {
+        let mut pauses = tokio::time::interval(Duration::from_millis(50));
+        let mut sent = Vec::new();
+        while !self.is_over.load(Ordering::Relaxed) {
+            pauses.tick().await;
+            let text = sent.len();
+            let sms = &self.replicas[text % 2];
+            sent.push(say(sms, &user, &text.to_string(), text / 2 % 2 == 0).await);
+            self.taken.fetch_add(1, Ordering::Relaxed);
+        }
+        sent
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "scripts/skewed-clocks finds libfaketime"]
+async fn a_clock_of_a_replica_that_jumps_while_it_runs() {
+    let scene = Scene::begin(Engine::Postgres).await;
+    let shift = Shift::new("+0");
+    let steady = Replica::start(&scene.toml, None).await;
+    let jumping = Replica::start(&scene.toml, Some(&shift)).await;
+    scene.cloud.hear(&jumping.sms);
+    let load = Arc::new(Load {
+        replicas: [steady.sms.clone(), jumping.sms.clone()],
+        taken: AtomicUsize::new(0),
+        is_over: AtomicBool::new(false),
+    });
+    let users: Vec<_> = (0..4)
+        .map(|user| {
+            let load = Arc::clone(&load);
+            tokio::task::spawn(async move { load.speak(format!("user-{user}")).await })
+        })
+        .collect();
+
+    for offset in ["+86400", "-86400", "+600", "-5", "+0"] {
+        load.until_more().await;
+        shift.set(offset);
+        scene.answer_late(4);
+    }
+    load.until_more().await;
+    load.is_over.store(true, Ordering::Relaxed);
+
+    for (user, speaking) in users.into_iter().enumerate() {
+        let sent = speaking.await.unwrap();
+        for message in &sent {
+            scene.until_sent(&steady.sms, message).await;
+        }
+        let expected: Vec<_> = (0..sent.len()).map(|text| text.to_string()).collect();
+        assert_eq!(scene.said(&format!("user-{user}")), expected);
+    }
+    scene.agents_answer(1).await;
+    scene.check_callbacks();
+    jumping.admin.get("/readyz").await.expect(200);
+    // It has seen the jumps, and told of them.
+    shift.set("+86400");
+    let told = "this machine's clock is not the database's";
+    jumping.process.log_line(told).await;
+    jumping.stop().await;
+    steady.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "scripts/skewed-clocks finds libfaketime"]
+async fn a_clock_of_the_database_that_is_set_back_a_little() {
+    let shift = Shift::new("+0");
+    let server = Server::start_in("", shift.environment().into());
+    let scene = Scene::begin_on(Database::at(Location::Postgres {
+        url: server.url().into(),
+        max_connections: 8,
+    }))
+    .await;
+    let first = Replica::start(&scene.toml, None).await;
+    let second = Replica::start(&scene.toml, None).await;
+    scene.cloud.hear(&second.sms);
+    let mut sent = vec![say(&first.sms, "ada", "0", false).await];
+
+    // A little more than a replica may be ahead, so that it is in line again within seconds.
+    shift.set("-8");
+    for replica in [&first, &second] {
+        let unready = eventually("it is not ready", async || {
+            let health = replica.admin.get("/readyz").await;
+            (health.status == 503).then_some(health.body)
+        })
+        .await;
+        let reason = "the clock is ahead of the database's";
+        assert_eq!(unready["reasons"], json!([reason]));
+    }
+    for (text, replica) in [&first, &second, &first, &second].iter().enumerate() {
+        let text = (text + 1).to_string();
+        sent.push(say(&replica.sms, "ada", &text, true).await);
+    }
+
+    for replica in [&first, &second] {
+        eventually("it is ready again", async || {
+            let health = replica.admin.get("/readyz").await;
+            (health.status == 200).then_some(())
+        })
+        .await;
+    }
+    for message in &sent {
+        scene.until_sent(&first.sms, message).await;
+    }
+    assert_eq!(scene.said("ada"), ["0", "1", "2", "3", "4"]);
+    let third = Replica::start(&scene.toml, None).await;
+    third.admin.get("/readyz").await.expect(200);
+    for replica in [first, second, third] {
+        replica.stop().await;
+    }
+}
+
+/// Messages wait for the Cloud while the machine's clock jumps by so many seconds.
+async fn a_jump_beside_the_embedded_database(offset: &str) {
+    let scene = Scene::begin(Engine::Sqlite).await;
+    let shift = Shift::new("+0");
+    let replica = Replica::start(&scene.toml, Some(&shift)).await;
+    scene.cloud.hear(&replica.sms);
+    let users: Vec<_> = (0..20).map(|user| format!("user-{user}")).collect();
+    let mut sent = Vec::new();
+    for user in &users {
+        sent.push(say(&replica.sms, user, "0", false).await);
+    }
+    scene.is_away();
+    for user in &users {
+        sent.push(say(&replica.sms, user, "1", true).await);
+    }
+
+    shift.set(offset);
+    for user in &users {
+        sent.push(say(&replica.sms, user, "2", true).await);
+    }
+    scene.is_back();
+
+    for message in &sent {
+        scene.until_sent(&replica.sms, message).await;
+    }
+    scene.agents_answer(1).await;
+    let told = "a restart takes its new time at once";
+    replica.process.log_line(told).await;
+    for user in &users {
+        sent.push(say(&replica.sms, user, "3", true).await);
+    }
+    for message in &sent {
+        scene.until_sent(&replica.sms, message).await;
+    }
+    scene.agents_answer(2).await;
+    for user in &users {
+        assert_eq!(scene.said(user), ["0", "1", "2", "3"]);
+    }
+    // One process is in line with itself, whatever its machine's clock shows.
+    replica.admin.get("/readyz").await.expect(200);
+    scene.check_callbacks();
+    // Back where it was: nothing is left to be caught up with.
+    shift.set("+0");
+    eventually("the metric is small again", async || {
+        (replica.clock_offset().await.abs() < 4.0).then_some(())
+    })
+    .await;
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "scripts/skewed-clocks finds libfaketime"]
+async fn a_jump_ahead_beside_the_embedded_database() {
+    a_jump_beside_the_embedded_database("+86400").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "scripts/skewed-clocks finds libfaketime"]
+async fn a_jump_back_beside_the_embedded_database() {
+    a_jump_beside_the_embedded_database("-86400").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "scripts/skewed-clocks finds libfaketime"]
+async fn commands_go_by_the_databases_clock() {
+    let scene = Scene::begin(Engine::Postgres).await;
+    let shift = Shift::new("+86400");
+    let run_skewed = async |name: &str| {
+        let (_folder, mut command) = configured(name, &scene.toml);
+        command.envs(shift.environment());
+        run(command).await
+    };
+
+    assert_eq!(run_skewed("migrate").await.code, 0);
+    assert_eq!(run_skewed("rotate").await.code, 0);
+    let doctor = run_skewed("doctor").await;
+
+    let line = doctor
+        .output
+        .lines()
+        .find(|line| line.contains("machine's clock"));
+    let line = line.expect(&doctor.output);
+    assert!(line.starts_with("note   machine's clock: 86400"), "{line}");
+    assert!(line.contains("ahead of the database's"), "{line}");
+    assert!(doctor.output.contains("clock: within"), "{}", doctor.output);
+    let (_folder, mut audit) = configured("audit", &scene.toml);
+    audit.arg("--json");
+    let recorded = run(audit).await.output;
+    let real = scene.begun - TOLERANCE..=now() + TOLERANCE;
+    assert_eq!(recorded.lines().count(), 2, "{recorded}");
+    for line in recorded.lines() {
+        let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+        let at = chrono::DateTime::parse_from_rfc3339(entry["at"].as_str().unwrap()).unwrap();
+        assert!(real.contains(&u64::try_from(at.timestamp()).unwrap()));
+    }
+}
