@@ -27,7 +27,7 @@ use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
 use crate::support::postgres::Server;
 use crate::support::process::{Process, configured, run};
-use crate::support::receiver::{Receiver, SECRET};
+use crate::support::receiver::{Received, Receiver, SECRET};
 
 /// How many users speak at the same time.
 const USERS: usize = 12;
@@ -230,7 +230,7 @@ impl Scene {
             .iter()
             .filter(|it| it.json()["type"] == "message.created")
             .filter(|it| seen.insert(it.header("webhook-id").to_owned()));
-        fresh.map(|it| it.text()).collect()
+        fresh.map(Received::text).collect()
     }
 
     /// Makes sure that callbacks bear the real time, and that no message has failed.
