@@ -121,7 +121,7 @@ fn describe_idempotency(document: &mut Document) {
         .required(Required::False)
         .description(Some(
             "A name for this request, kept for 24 hours: sent again under it, the request is not done again but \
-             answered as it was.",
+             answered as it was. With a token of one user the name is that user's, else the channel's.",
         ))
         .schema(Some(
             ObjectBuilder::new()

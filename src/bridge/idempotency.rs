@@ -152,7 +152,7 @@ impl Bridge {
             claimed: Arc::new(Claimed {
                 request: KeyedRequest {
                     channel_id: caller.channel.id.clone(),
-                    key,
+                    key: key.hash(caller.user.as_ref()),
                     fingerprint,
                 },
                 lease_id: self.parts.clock.uuid().to_string(),

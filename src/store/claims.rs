@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use super::idempotency::{Answer, ClaimedRow, Intent, KeyedRequest};
 use super::together::{AllTogether, Question, Together, by_place};
 use super::{Engine, Error, Lease, Store, UserRef};
+use crate::types::idempotency::KeyHash;
 use crate::types::ids::UserKey;
 use crate::types::message::MessageId;
 
@@ -66,14 +67,14 @@ pub(super) struct Finish {
 
 /// A question, and the hash of the key that it is about.
 struct Hashed<'a, Q> {
-    hash: [u8; 32],
+    hash: KeyHash,
     question: &'a Q,
 }
 
 impl<'a, Q> Hashed<'a, Q> {
     fn all(questions: &[&'a Q], request: impl Fn(&Q) -> &KeyedRequest) -> Vec<Self> {
         let hashed = questions.iter().map(|question| Self {
-            hash: request(question).key.hash(),
+            hash: request(question).key,
             question,
         });
         hashed.collect()

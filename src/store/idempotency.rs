@@ -11,7 +11,7 @@ use sqlx::types::Json;
 use super::claims::{Begin, Finish, NOTE, Note};
 use super::tx::{Tx, on};
 use super::{Error, Lease, Store, UserRef, run};
-use crate::types::idempotency::{Fingerprint, IdempotencyKey};
+use crate::types::idempotency::{Fingerprint, KeyHash};
 use crate::types::ids::{ChannelId, UserKey};
 use crate::types::message::MessageId;
 
@@ -28,10 +28,10 @@ const RENEW_KEY: &str = "UPDATE idempotency_keys SET lease_until = $4
 /// A request that bears a key.
 #[derive(Debug, Clone)]
 pub struct KeyedRequest {
-    /// Whose key it is.
+    /// The channel that it came by.
     pub channel_id: ChannelId,
-    /// The key.
-    pub key: IdempotencyKey,
+    /// The key, and whose it is.
+    pub key: KeyHash,
     /// What the request asks for.
     pub fingerprint: Fingerprint,
 }
@@ -178,7 +178,7 @@ impl Store {
                  WHERE channel_id = $1 AND key = $2 AND lease_id = $3",
             )
             .bind(request.channel_id.as_str())
-            .bind(&request.key.hash()[..])
+            .bind(request.key.as_bytes())
             .bind(&lease.id)
             .fetch_optional(db)
             .await?
@@ -192,7 +192,7 @@ impl Store {
              FROM idempotency_keys WHERE channel_id = $1 AND key = $2",
         )
         .bind(request.channel_id.as_str())
-        .bind(&request.key.hash()[..])
+        .bind(request.key.as_bytes())
         .fetch_optional(db)
         .await?);
         Ok(row)
@@ -203,7 +203,7 @@ impl Store {
             "DELETE FROM idempotency_keys WHERE channel_id = $1 AND key = $2 AND created_at <= $3",
         )
         .bind(request.channel_id.as_str())
-        .bind(&request.key.hash()[..])
+        .bind(request.key.as_bytes())
         .bind(forgotten_at(now))
         .execute(db)
         .await?
@@ -219,7 +219,7 @@ impl Store {
     pub async fn renew_keyed(&self, request: &KeyedRequest, lease: &Lease) -> Result<bool, Error> {
         let rows = run!(self, writer, |db| sqlx::query(RENEW_KEY)
             .bind(request.channel_id.as_str())
-            .bind(&request.key.hash()[..])
+            .bind(request.key.as_bytes())
             .bind(&lease.id)
             .bind(lease.until.timestamp_millis())
             .execute(db)
@@ -253,7 +253,7 @@ impl Store {
         }
         let rows = run!(self, writer, |db| sqlx::query(NOTE)
             .bind(request.channel_id.as_str())
-            .bind(&request.key.hash()[..])
+            .bind(request.key.as_bytes())
             .bind(&lease.id)
             .bind(lease.until.timestamp_millis())
             .bind(user.0)
@@ -298,7 +298,7 @@ impl Store {
             "DELETE FROM idempotency_keys WHERE channel_id = $1 AND key = $2 AND lease_id = $3",
         )
         .bind(request.channel_id.as_str())
-        .bind(&request.key.hash()[..])
+        .bind(request.key.as_bytes())
         .bind(&lease.id)
         .execute(db)
         .await?
@@ -336,7 +336,7 @@ pub(super) async fn hold(
     let rows = on!(tx, |db| {
         sqlx::query(RENEW_KEY)
             .bind(request.channel_id.as_str())
-            .bind(&request.key.hash()[..])
+            .bind(request.key.as_bytes())
             .bind(&lease.id)
             .bind(lease.until.timestamp_millis())
             .execute(db)

@@ -5,17 +5,39 @@ use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 
-use super::ids::Invalid;
+use super::ids::{Invalid, UserId};
 
-/// A channel's name for a request that it may send again: 1 to 255 printable characters.
+/// A caller's name for a request that it may send again: 1 to 255 printable characters.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IdempotencyKey(String);
 
+/// A hash of an idempotency key and of whose key it is: all that is kept of the key, since a channel may make it of a phone
+/// number. The keys of a channel, and those of each of its users, have different hashes although they are the same text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyHash([u8; 32]);
+
 impl IdempotencyKey {
-    /// What is kept of the key: a channel may have put anything into it.
+    /// The hash of the key as that of one user, or of the channel.
     #[must_use]
-    pub fn hash(&self) -> [u8; 32] {
-        Sha256::digest(self.0.as_bytes()).into()
+    pub fn hash(&self, user: Option<&UserId>) -> KeyHash {
+        let mut hash = Sha256::new();
+        if let Some(user) = user {
+            // Neither a key nor a user's id holds a control character. So no channel's key is hashed as a user's, and the id
+            // ends where the key begins.
+            hash.update(b"user\0");
+            hash.update(user.as_str());
+            hash.update(b"\0");
+        }
+        hash.update(&self.0);
+        KeyHash(hash.finalize().into())
+    }
+}
+
+impl KeyHash {
+    /// The hash itself.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -89,6 +111,32 @@ mod tests {
         let key: IdempotencyKey = "+15551234567".parse().unwrap();
 
         assert_eq!(format!("{key:?}"), "IdempotencyKey([12 bytes])");
+    }
+
+    #[test]
+    fn a_key_is_another_for_each_user_and_for_the_channel() {
+        let key = |text: &str| text.parse::<IdempotencyKey>().unwrap();
+        let user = |text: &str| text.parse::<UserId>().unwrap();
+        let of = |key_text: &str, user_id: &str| key(key_text).hash(Some(&user(user_id)));
+        let order = key("order-1001");
+
+        assert_eq!(order.hash(None), key("order-1001").hash(None));
+        assert_eq!(of("order-1001", "ada"), of("order-1001", "ada"));
+        assert_ne!(order.hash(None), of("order-1001", "ada"));
+        assert_ne!(of("order-1001", "ada"), of("order-1001", "bob"));
+        assert_ne!(of("bc", "a"), of("c", "ab"));
+        assert_ne!(
+            key("user adaorder-1001").hash(None),
+            of("order-1001", "ada")
+        );
+    }
+
+    #[test]
+    fn a_channels_key_is_kept_under_the_hash_that_former_versions_look_for() {
+        let order: IdempotencyKey = "order-1001".parse().unwrap();
+
+        let expected = Sha256::digest(b"order-1001");
+        assert_eq!(order.hash(None).as_bytes(), &expected[..]);
     }
 
     #[test]

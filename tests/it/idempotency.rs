@@ -1,6 +1,7 @@
 //! A POST that bears an `Idempotency-Key` is done once, however often it is sent.
 
 use chrono::TimeDelta;
+use jsonwebtoken::{EncodingKey, Header, encode};
 use liveperson_bridge::clock::Clock as _;
 use liveperson_bridge::sandbox::{Fault, Operation};
 use liveperson_bridge::store::Location;
@@ -33,6 +34,8 @@ on_both_engines!(
     an_unknown_outcome_is_not_tried_again_and_meanwhile_the_key_is_in_use,
     a_request_that_did_nothing_does_not_use_the_key_up,
     keys_are_each_channels_own,
+    keys_are_each_users_own,
+    a_users_key_is_not_the_channels,
     keys_that_are_none_are_refused,
     a_key_of_somebody_without_a_channel_is_not_looked_at,
     what_is_no_post_of_a_channel_ignores_the_header,
@@ -49,6 +52,7 @@ on_both_engines!(
 );
 
 const MESSAGES: &str = "/v1/users/ada/messages";
+const TOKEN_KEY: &str = "a-shared-secret-of-at-least-32-bytes";
 
 /// A POST with a key.
 fn keyed(channel: &Channel, key: &str, path: &str, body: &Value) -> RequestBuilder {
@@ -399,6 +403,83 @@ async fn keys_are_each_channels_own(engine: Engine) {
     let second = say(&other, "key", "from app").await.expect_fresh(201);
 
     assert_ne!(first["conversation_id"], second["conversation_id"]);
+}
+
+/// A service whose channel `sms` takes tokens.
+async fn with_tokens(engine: Engine) -> TestApp {
+    let lines = format!("id = \"sms\"\njwt = {{algorithm = \"HS256\", key = \"{TOKEN_KEY}\"}}\n");
+    let change = |toml: String| toml.replacen("id = \"sms\"\n", &lines, 1);
+    TestApp::start_configured(Cloud::start().await, Database::create(engine).await, change).await
+}
+
+/// The channel `sms` with a token in place of its key; without a user it is the whole channel's.
+fn token_of(app: &TestApp, user: Option<&str>) -> Channel {
+    let exp = (app.cloud.clock.now() + TimeDelta::minutes(1)).timestamp();
+    let mut claims = json!({"iss": "sms", "exp": exp});
+    if let Some(user) = user {
+        claims["user"] = user.into();
+    }
+    let key = EncodingKey::from_secret(TOKEN_KEY.as_bytes());
+    app.sms
+        .with_key(&encode(&Header::default(), &claims, &key).unwrap())
+}
+
+async fn keys_are_each_users_own(engine: Engine) {
+    let app = with_tokens(engine).await;
+    let (ada, bob) = (token_of(&app, Some("ada")), token_of(&app, Some("bob")));
+    let body = json!({"text": "Where is my order?"});
+    let of_bob = "/v1/users/bob/messages";
+
+    let first = post(&ada, "order-1001", MESSAGES, body.clone()).await;
+    let first = first.expect_fresh(201);
+    let others = post(&bob, "order-1001", of_bob, body.clone()).await;
+    others.expect_fresh(201);
+
+    // At another replica or after a restart as well: whoever asks, it is the user's key.
+    let repeat = post(
+        &token_of(&app, Some("ada")),
+        "order-1001",
+        MESSAGES,
+        body.clone(),
+    )
+    .await;
+    assert_eq!(repeat.expect_replay(201), first);
+    let reused = post(&ada, "order-1001", MESSAGES, json!({"text": "Hello?"})).await;
+    reused.expect_problem(422, "idempotency-key-reused");
+    // What a user may not do uses no key up, neither the user's own nor the other's.
+    let foreign = post(&ada, "order-1002", of_bob, body.clone()).await;
+    foreign.expect_problem(403, "forbidden");
+    post(&bob, "order-1002", of_bob, body.clone())
+        .await
+        .expect_fresh(201);
+    post(&ada, "order-1002", MESSAGES, body)
+        .await
+        .expect_fresh(201);
+}
+
+async fn a_users_key_is_not_the_channels(engine: Engine) {
+    let app = with_tokens(engine).await;
+    let ada = token_of(&app, Some("ada"));
+    let order = json!({"text": "Your order has been sent"});
+    let to_bob = "/v1/users/bob/messages";
+
+    post(&ada, "order-1001", MESSAGES, json!({"text": "hello"}))
+        .await
+        .expect_fresh(201);
+    let to_another = post(&app.sms, "order-1001", to_bob, order.clone()).await;
+    let to_another = to_another.expect_fresh(201);
+
+    // A token without a user is as good as the channel's key, and has its keys.
+    let server = token_of(&app, None);
+    let repeat = post(&server, "order-1001", to_bob, order.clone()).await;
+    assert_eq!(repeat.expect_replay(201), to_another);
+    // Not even for the very same request is one taken for the other.
+    post(&app.sms, "order-1002", MESSAGES, order.clone())
+        .await
+        .expect_fresh(201);
+    post(&ada, "order-1002", MESSAGES, order)
+        .await
+        .expect_fresh(201);
 }
 
 async fn keys_that_are_none_are_refused(engine: Engine) {

@@ -55,7 +55,7 @@ fn column<'a, Q, T>(questions: &'a [Hashed<'_, Q>], of: impl Fn(&'a Q) -> T) -> 
 
 /// The hashes of the keys, for another.
 fn hashes<'a, Q>(questions: &'a [Hashed<'_, Q>]) -> Vec<&'a [u8]> {
-    questions.iter().map(|it| &it.hash[..]).collect()
+    questions.iter().map(|it| it.hash.as_bytes()).collect()
 }
 
 pub(super) async fn begin(

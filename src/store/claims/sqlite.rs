@@ -46,7 +46,8 @@ fn rows<Q>(questions: &[Hashed<'_, Q>], row: impl Fn(&Q) -> Value) -> String {
 
 /// The hashes of the keys.
 fn hashes<Q>(questions: &[Hashed<'_, Q>]) -> Vec<u8> {
-    questions.iter().flat_map(|it| it.hash).collect()
+    let hashes = questions.iter().flat_map(|it| it.hash.as_bytes());
+    hashes.copied().collect()
 }
 
 pub(super) async fn begin(
@@ -159,5 +160,5 @@ type Key = (String, Vec<u8>);
 
 fn key(finish: &Hashed<'_, Finish>) -> Key {
     let channel_id = finish.question.request.channel_id.as_str().to_owned();
-    (channel_id, finish.hash.to_vec())
+    (channel_id, finish.hash.as_bytes().to_vec())
 }

@@ -214,7 +214,7 @@ async fn hold_keys(tx: &mut Tx, questions: &[&Keep]) -> Result<Vec<bool>, Error>
         .filter_map(|(it, is_held)| Some((it.key.as_ref()?, is_held)))
         .collect();
     // In the order in which they are claimed, so that two transactions never wait for each other.
-    keyed.sort_by_cached_key(|((request, _), _)| (request.channel_id.clone(), request.key.hash()));
+    keyed.sort_by_cached_key(|((request, _), _)| (request.channel_id.clone(), request.key));
     for ((request, lease), is_held) in keyed {
         *is_held = idempotency::hold(tx, request, lease).await?;
     }

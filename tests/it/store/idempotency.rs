@@ -3,7 +3,7 @@
 use liveperson_bridge::store::{
     Answer, Begun, Claim, Holding, Intent, KeyedRequest, Store, UserRef,
 };
-use liveperson_bridge::types::idempotency::Fingerprint;
+use liveperson_bridge::types::idempotency::{Fingerprint, IdempotencyKey};
 use liveperson_bridge::types::message::MessageId;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -42,7 +42,7 @@ const DAY: i64 = 24 * 60 * 60;
 fn request(channel_id: &str, name: &str, body: &str) -> KeyedRequest {
     KeyedRequest {
         channel_id: channel_id.parse().unwrap(),
-        key: name.parse().unwrap(),
+        key: name.parse::<IdempotencyKey>().unwrap().hash(None),
         fingerprint: Fingerprint::of(&[body.as_bytes()]),
     }
 }

@@ -8,7 +8,7 @@ use liveperson_bridge::store::{
 };
 use liveperson_bridge::types::event::data::Failure;
 use liveperson_bridge::types::event::{EventId, EventType};
-use liveperson_bridge::types::idempotency::Fingerprint;
+use liveperson_bridge::types::idempotency::{Fingerprint, IdempotencyKey};
 use liveperson_bridge::types::ids::{AccountId, ChannelId};
 use liveperson_bridge::types::message::MessageId;
 use liveperson_bridge::types::sketch::Sketch;
@@ -411,7 +411,7 @@ async fn a_request_whose_key_was_lost_is_not_kept(engine: Engine) {
     let sms = channel("sms");
     let keyed = KeyedRequest {
         channel_id: sms.clone(),
-        key: "k".parse().unwrap(),
+        key: "k".parse::<IdempotencyKey>().unwrap().hash(None),
         fingerprint: Fingerprint::of(&[b"{}"]),
     };
     let claim = async |lease_id: &str, second| {
