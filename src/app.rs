@@ -152,6 +152,8 @@ impl App {
         life.tasks().spawn(bridge.clone().send_due_nacks());
         life.tasks().spawn(bridge.clone().wake_after_outages());
         life.tasks()
+            .spawn(bridge.clone().close_erased_conversations());
+        life.tasks()
             .spawn(outbox::run(bridge.clone(), life.stopping_token()));
         let heard = store.clone();
         life.spawn_until_stop(async move { heard.listen().await });

@@ -15,6 +15,7 @@ mod deliveries;
 mod dispatch;
 mod doubts;
 mod echoes;
+mod erasures;
 mod error;
 mod events;
 mod files;
@@ -55,6 +56,7 @@ pub use audit::migrate;
 pub use conversations::OpenOutcome;
 pub use deliveries::DeliveryPage;
 pub use dispatch::DueLanes;
+pub use erasures::Remainder;
 pub use error::Error;
 pub use events::{EventPage, EventStream, Gap};
 pub use files::{FetchedFile, NewFile, Place};
@@ -97,6 +99,8 @@ pub struct Shared {
     typing_due: Notify,
     /// Rung when something was queued here.
     requests_due: Notify,
+    /// Rung when the close of an erased user's conversation has become due here.
+    closes_due: Notify,
     recent: Recent,
     found_open: FoundOpen,
     backlogs: Backlogs,
@@ -147,6 +151,7 @@ impl Bridge {
             openings: Openings::default(),
             typing_due: Notify::default(),
             requests_due: Notify::default(),
+            closes_due: Notify::default(),
             recent: Recent::default(),
             found_open: FoundOpen::default(),
             backlogs: Backlogs::default(),

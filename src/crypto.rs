@@ -9,8 +9,9 @@
 use std::fmt;
 
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::hmac;
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use chacha20::{R20, hchacha};
 use secrecy::zeroize::{Zeroize as _, Zeroizing};
 use secrecy::{ExposeSecret, SecretBox};
@@ -96,6 +97,15 @@ impl Key {
         &self.name
     }
 
+    /// HMAC-SHA256 of a value under a label of its own, as text.
+    fn pseudonym(&self, value: &[u8]) -> String {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.bytes.expose_secret());
+        let mut context = hmac::Context::with_key(&key);
+        context.update(b"liveperson-bridge pseudonym\0");
+        context.update(value);
+        URL_SAFE_NO_PAD.encode(context.sign())
+    }
+
     /// ChaCha20-Poly1305 for the one value that has this nonce.
     fn cipher(&self, nonce: &[u8; NONCE_BYTES]) -> Option<(LessSafeKey, Nonce)> {
         let (first, rest) = nonce.split_first_chunk::<16>()?;
@@ -155,6 +165,19 @@ impl Keyring {
     #[must_use]
     pub fn sealing_key_id(&self) -> &str {
         self.first.id()
+    }
+
+    /// A keyed hash of `value` by the key that seals: finds the value again, and nobody without the key can tell or guess it.
+    #[must_use]
+    pub fn pseudonym(&self, value: &[u8]) -> String {
+        self.first.pseudonym(value)
+    }
+
+    /// The keyed hashes of `value` by all keys: what an older key has made is found until it is made anew.
+    #[must_use]
+    pub fn pseudonyms(&self, value: &[u8]) -> Vec<String> {
+        let keys = std::iter::once(&self.first).chain(&self.others);
+        keys.map(|key| key.pseudonym(value)).collect()
     }
 
     /// Encrypts `value` for the place that `place` names.
@@ -323,6 +346,17 @@ mod tests {
 
         assert_eq!(**rotated.open(&sealed, b"").unwrap(), *b"token");
         assert_eq!(removed.open(&sealed, b""), Err(Error::UnknownKey));
+    }
+
+    #[test]
+    fn a_pseudonym_is_another_for_each_key_and_value() {
+        let rotated = Keyring::new(Key::new([8; 32]), vec![Key::new([7; 32])]);
+        let (former, all) = (keyring().pseudonym(b"ada"), rotated.pseudonyms(b"ada"));
+
+        assert_eq!(former, keyring().pseudonym(b"ada"));
+        assert_ne!(former, keyring().pseudonym(b"bob"));
+        assert_eq!(all, [rotated.pseudonym(b"ada"), former]);
+        assert_ne!(all[0], all[1]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod conversations;
 mod deliveries;
 mod delivery_lanes;
 mod dialogs;
+mod erasures;
 mod error;
 mod files;
 mod health;
@@ -57,6 +58,7 @@ pub use changes::{
 pub use conversations::{OpenConversation, Opened};
 pub use deliveries::{Attempt, Delivery, DeliveryState, EventRecord, Replay};
 pub use delivery_lanes::{DueEvent, Lane, LaneFate, Settlement, Tried};
+pub use erasures::{CloseBacklog, CloseRef, Erasing, Erasure, NewClose, PendingClose, SealedClose};
 pub use error::Error;
 pub use files::HostedFile;
 pub use idempotency::{Answer, Begun, Claim, Holding, Intent, KeyedRequest};

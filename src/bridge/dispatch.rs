@@ -318,6 +318,13 @@ impl Bridge {
         let clock = &self.parts.clock;
         let key = &lane.due.key;
         let standing = self.parts.store.standing(key).await?;
+        // One who was erased may have come back, as another.
+        if standing
+            .as_ref()
+            .is_none_or(|standing| standing.user != lane.due.user)
+        {
+            return Ok(Next::Lost);
+        }
         let lease = self.renewed(lane.lease);
         let mut attempt = Attempt {
             caller,

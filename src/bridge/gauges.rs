@@ -1,5 +1,6 @@
 //! What is not counted as it happens, but looked at when somebody wants to know: what waits, who is away, what is in use.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -9,7 +10,8 @@ use crate::bridge::Bridge;
 use crate::store::{self, Backlog};
 use crate::telemetry::metrics::{
     CALLBACK_FAILURES, CALLBACK_PAUSED, CLOCK_OFFSET, CONNECTIONS, DELIVERY_LANES, HOSTS_AWAY,
-    Metrics, OLDEST_EVENT, OLDEST_REQUEST, QUEUED_LANES, QUEUED_REQUESTS, STORAGE_UP,
+    Metrics, OLDEST_EVENT, OLDEST_REQUEST, PENDING_CLOSES, QUEUED_LANES, QUEUED_REQUESTS,
+    STORAGE_UP,
 };
 
 /// 3 s: whoever asks has usually 10 s, and is to be told of all else although the database is silent.
@@ -52,6 +54,13 @@ impl Bridge {
         let now = self.parts.clock.now();
         for backlog in store.backlogs(self.parts.channels.keys()).await? {
             show(metrics, &backlog, now);
+        }
+        let closes = store.close_backlogs().await?;
+        let accounts = self.parts.channels.values().map(|it| &it.account_id);
+        for account in accounts.collect::<BTreeSet<_>>() {
+            let waiting = closes.iter().find(|it| it.account_id == *account);
+            let waiting = waiting.map_or(0, |it| it.waiting);
+            metrics.set(&PENDING_CLOSES, [account.as_str()], waiting.into());
         }
         Ok(())
     }

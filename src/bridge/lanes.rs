@@ -30,8 +30,13 @@ pub(super) struct Turn {
 
 impl Turn {
     pub(super) fn new() -> Self {
+        Self::within(WAIT_LIMIT)
+    }
+
+    /// The same for so long at most.
+    pub(super) fn within(limit: Duration) -> Self {
         Self {
-            give_up: Instant::now() + WAIT_LIMIT,
+            give_up: Instant::now() + limit,
             poll: FIRST_POLL,
         }
     }
@@ -60,17 +65,6 @@ impl Bridge {
         Lease {
             id: self.parts.clock.uuid().to_string(),
             until: self.parts.clock.now() + LEASE,
-        }
-    }
-
-    /// Waits for the user's lane and takes it.
-    pub(super) async fn hold_lane(&self, user: UserRef) -> Result<Lease, Error> {
-        let mut turn = Turn::new();
-        loop {
-            if let Some(lease) = self.try_lane(user).await? {
-                return Ok(lease);
-            }
-            turn.wait().await?;
         }
     }
 }

@@ -183,6 +183,8 @@ impl Bridge {
             }
             open => open.map(|conversation| conversation.id),
         };
+        // The Cloud takes who comes back after an erasure for the same consumer.
+        Box::pin(self.finish_erasure(&caller.trace, key)).await?;
         let noted = self
             .note_opening(caller, user, opening, ended.as_ref())
             .await?;
@@ -239,6 +241,13 @@ impl Bridge {
         // What the Cloud has told of it already can be matched now. Where nobody is told, it is found a little later.
         let _later = self.parts.opened.try_send(conversation.id.clone());
         if !kept {
+            let standing = store.standing(key).await?;
+            if standing.is_none_or(|standing| standing.user != user) {
+                // Erased meanwhile: nobody else knows of the conversation.
+                self.leave_close(key, &token, &conversation.id, &conversation.features)
+                    .await?;
+                return Err(Error::OpeningPending { cause: None });
+            }
             // Another became the open one.
             let session = self.session(&caller.trace, key).await?;
             return session.map(Joined::found).ok_or(Error::ConversationLost);
@@ -297,6 +306,7 @@ impl Bridge {
         };
         let cloud = &self.parts.cloud;
         let trace = &caller.trace;
+        let mut is_closed_again = false;
         loop {
             let consumer = cloud::Consumer {
                 account: &key.account_id,
@@ -315,7 +325,18 @@ impl Bridge {
                     let found = cloud
                         .find_open_conversation(&key.account_id, &key.external_id(), trace)
                         .await?;
-                    return Ok(AtCloud::Open(found));
+                    let Some(id) = found else {
+                        return Ok(AtCloud::Open(None));
+                    };
+                    if !self.parts.store.is_erased(&id).await? {
+                        return Ok(AtCloud::Open(Some(id)));
+                    }
+                    // One of an erased user must not become anybody's.
+                    if is_closed_again {
+                        return Err(Error::ConversationLost);
+                    }
+                    Box::pin(self.close_again(trace, key, &id, token)).await?;
+                    is_closed_again = true;
                 }
                 Err(error) if error.outcome_unknown() => {
                     return Err(Error::OpeningPending { cause: Some(error) });

@@ -13,8 +13,8 @@ use super::gauges::LIMIT;
 use crate::bridge::{Bridge, Caller, Channel, Error};
 use crate::cloud::Health;
 use crate::store::{
-    self, Backlog, Connections, DeliveryCounts, DeliveryState, EngineKind, EventRecord, Origin,
-    Outlook, RecentDelivery, Rejected, Report,
+    self, Backlog, CloseBacklog, Connections, DeliveryCounts, DeliveryState, EngineKind,
+    EventRecord, Origin, Outlook, RecentDelivery, Rejected, Report,
 };
 use crate::types::audit::{Action, Actor, Record};
 use crate::types::event::EventId;
@@ -41,6 +41,8 @@ pub struct Overview {
     pub accounts: Vec<Health>,
     /// The channels, in the order of their ids.
     pub channels: Vec<ChannelOverview>,
+    /// The conversations of erased users that are still to be closed, by account; empty while the storage is away.
+    pub closes: Vec<CloseBacklog>,
     /// The notifications of the last days that were not taken, the latest first; empty while the storage is away.
     pub rejections: Vec<Rejected>,
     /// Which database it is.
@@ -118,7 +120,9 @@ impl Bridge {
         let looked = timeout(LIMIT, async {
             let backlogs = store.backlogs(ids()).await?;
             let counts = store.delivery_counts(ids()).await?;
-            Ok::<_, store::Error>((backlogs, counts, store.rejections().await?))
+            let closes = store.close_backlogs().await?;
+            let rejections = store.rejections().await?;
+            Ok::<_, store::Error>((backlogs, counts, closes, rejections))
         });
         let looked = looked.await.ok();
         if let Some(Err(error)) = &looked
@@ -131,7 +135,7 @@ impl Bridge {
         }
         let told = looked.and_then(Result::ok);
         let storage_answers = told.is_some();
-        let (backlogs, counts, rejections) = told.unwrap_or_default();
+        let (backlogs, counts, closes, rejections) = told.unwrap_or_default();
         let channels = self.parts.channels.values().map(|channel| {
             let backlog = backlogs.iter().find(|it| it.channel_id == channel.id);
             let deliveries = counts.iter().find(|it| it.channel_id == channel.id);
@@ -146,6 +150,7 @@ impl Bridge {
         Overview {
             accounts: self.parts.cloud.health(),
             channels,
+            closes,
             rejections,
             engine: store.engine(),
             storage_answers,

@@ -352,6 +352,10 @@ impl Bridge {
             if kept != Keeping::UserGone || !was_known {
                 break kept;
             }
+            // What was sent of it has gone with the conversation.
+            if flight.is_some() || !job.sent.is_empty() {
+                return Ok(Err(Error::OutOfTime { is_sent: true }));
+            }
         };
         match kept {
             Keeping::Kept => {}

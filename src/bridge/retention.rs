@@ -54,8 +54,10 @@ enum Old<'a> {
     SeenChanges,
     /// What the Cloud has told of conversations that are not known.
     EarlyChanges,
-    /// The conversations of users who were erased.
+    /// The conversations of users who were erased, as far as the Cloud does not tell of them any more.
     ErasedConversations,
+    /// The closes that are left of users who were erased.
+    Closes,
     /// The answers that idempotency keys stand for.
     IdempotencyKeys,
     /// Requests that have reached the Cloud or failed.
@@ -115,6 +117,7 @@ impl Bridge {
             );
         }
         self.remove_all(Old::ErasedConversations, now).await?;
+        self.remove_all(Old::Closes, now).await?;
         self.remove_all(Old::IdempotencyKeys, now).await?;
         // As long as the events that tell how they ended.
         self.remove_all(Old::SettledRequests { retention }, now)
@@ -159,6 +162,7 @@ impl Bridge {
                 store.remove_early_changes(early, repeated, BATCH).await
             }
             Old::ErasedConversations => store.remove_erased_conversations(repeated, BATCH).await,
+            Old::Closes => return self.give_up_closes(now, BATCH).await,
             Old::IdempotencyKeys => store.forget_keyed(now, BATCH).await,
             Old::SettledRequests { retention } => {
                 store.remove_settled_requests(now - retention, BATCH).await

@@ -1,7 +1,7 @@
 //! Replacing the key that seals tokens: what older keys have sealed is sealed anew with the first one.
 
-use super::audit;
 use super::tokens::{opens, seal, unseal};
+use super::{audit, erasures};
 use crate::bridge::Error;
 use crate::clock::Clock;
 use crate::crypto::Keyring;
@@ -21,7 +21,7 @@ pub struct Rotation {
 }
 
 /// How many stored tokens the keys open, and how many they do not; of the first `limit` that another key than the first has
-/// sealed, and of as many that the first has.
+/// sealed, of as many that the first has, and of as many of erased users.
 ///
 /// # Errors
 ///
@@ -42,10 +42,17 @@ pub async fn count_opened(
     let (opened, unopened): (Vec<_>, Vec<_>) = own
         .chain(others)
         .partition(|(_, key, stored)| opens(keyring, key, stored));
-    Ok((opened.len(), unopened.len()))
+    let closes = store.closes_not_sealed_by("", None, limit).await?;
+    let (opened_closes, unopened_closes): (Vec<_>, Vec<_>) = closes
+        .iter()
+        .partition(|close| erasures::opens(keyring, close));
+    Ok((
+        opened.len() + opened_closes.len(),
+        unopened.len() + unopened_closes.len(),
+    ))
 }
 
-/// Seals every token anew that another key than the first has sealed; safe while the service runs.
+/// Seals every token anew that another key than the first has sealed, also those of erased users; safe while the service runs.
 ///
 /// # Errors
 ///
@@ -75,10 +82,7 @@ pub async fn rotate(
             .tokens_not_sealed_by(keyring.sealing_key_id(), last, BATCH)
             .await?;
         let Some((user, ..)) = batch.last() else {
-            let entry = entry(rotation);
-            store.record_action(&entry).await?;
-            audit::tell(&entry);
-            return Ok(rotation);
+            break;
         };
         last = Some(*user);
         for (user, key, stored) in batch {
@@ -101,4 +105,32 @@ pub async fn rotate(
             }
         }
     }
+    let mut last = None;
+    loop {
+        let batch = store
+            .closes_not_sealed_by(keyring.sealing_key_id(), last, BATCH)
+            .await?;
+        let Some(close) = batch.last() else {
+            break;
+        };
+        last = Some(close.id);
+        for close in &batch {
+            let Some(anew) = erasures::reseal(keyring, close)? else {
+                rotation.unopened += 1;
+                continue;
+            };
+            let done = Rotation {
+                sealed_anew: rotation.sealed_anew + 1,
+                ..rotation
+            };
+            // One that was done meanwhile needs it no more.
+            if store.reseal_close(close.id, &anew, &entry(done)).await? {
+                rotation = done;
+            }
+        }
+    }
+    let entry = entry(rotation);
+    store.record_action(&entry).await?;
+    audit::tell(&entry);
+    Ok(rotation)
 }

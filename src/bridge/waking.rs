@@ -1,18 +1,20 @@
 //! What waits for the Cloud goes on when the Cloud is back: pauses between tries grow to minutes, and an outage may end at the
 //! beginning of one.
 //!
-//! The first request that a host serves after an outage makes all lanes due that wait for the account's Cloud: a few at first and
-//! more each second, so that it is not hit by all at once.
+//! The first request that a host serves after an outage makes all lanes due that wait for the account's Cloud, and all closes of
+//! erased users' conversations: a few at first and more each second, so that it is not hit by all at once.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
 use super::outcomes;
 use crate::bridge::Bridge;
+use crate::store;
 use crate::types::ids::AccountId;
 
 /// The lanes that are made due in the first second; their number doubles from second to second.
@@ -30,6 +32,14 @@ const REASONS: [&str; 4] = [
     outcomes::BLOCKED,
     "cloud-credentials-refused",
     "conversation-pending",
+];
+
+/// The same for closes of erased users' conversations, which do no harm when they are done twice.
+const REASONS_OF_CLOSES: [&str; 4] = [
+    "cloud-unavailable",
+    "cloud-outcome-unknown",
+    "cloud-credentials-refused",
+    "internal-error",
 ];
 
 /// The accounts whose lanes are being made due.
@@ -65,21 +75,34 @@ impl Bridge {
         }
     }
 
+    /// Makes lanes and closes due that wait for the account's Cloud, so many of each at most; says whether there may be more.
+    async fn hurry(
+        &self,
+        account_id: &AccountId,
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<bool, store::Error> {
+        let store = &self.parts.store;
+        let lanes = store.hurry_lanes(account_id, &REASONS, now, limit).await?;
+        if lanes > 0 {
+            self.requests_due.notify_one();
+        }
+        let closes = store.hurry_closes(account_id, &REASONS_OF_CLOSES, now, limit);
+        let closes = closes.await?;
+        if closes > 0 {
+            self.closes_due.notify_one();
+        }
+        Ok(lanes.max(closes) >= u64::from(limit))
+    }
+
     /// Makes the lanes due that wait for the account's Cloud, until none does, or it is away again, or the service stops.
     async fn wake_lanes(&self, account_id: &AccountId) {
         let mut limit = FIRST_LANES;
         loop {
             let now = self.parts.clock.now();
-            let store = &self.parts.store;
-            match store.hurry_lanes(account_id, &REASONS, now, limit).await {
-                Ok(woken) => {
-                    if woken > 0 {
-                        self.requests_due.notify_one();
-                    }
-                    if woken < u64::from(limit) {
-                        return;
-                    }
-                }
+            match self.hurry(account_id, now, limit).await {
+                Ok(true) => {}
+                Ok(false) => return,
                 Err(error) => {
                     if !error.is_outage() {
                         tracing::warn!(

@@ -89,7 +89,8 @@ struct ConversationRow {
 impl Store {
     /// Keeps a conversation that the Cloud has opened, with its main dialog, and gives the lane back under this
     /// lease, unless more is to be done under it; says whether it
-    /// became the user's open one. It does not where another became that meanwhile, which takes a lost lease.
+    /// became the user's open one. It does not where another became that meanwhile, which takes a lost lease, or where the user
+    /// was erased.
     ///
     /// # Errors
     ///
@@ -198,7 +199,7 @@ impl Store {
 }
 
 /// Keeps a conversation as the user's latest and open one, with its main dialog; says whether it is. It is not where it is known,
-/// or where another is open. The user is held.
+/// where another is open, or where the user was erased. The user is held.
 pub(super) async fn insert(tx: &mut Tx, new: &NewConversation<'_>) -> Result<bool, Error> {
     let opened_by = match new.opened_by {
         OpenedBy::User => None,
@@ -209,6 +210,7 @@ pub(super) async fn insert(tx: &mut Tx, new: &NewConversation<'_>) -> Result<boo
             "INSERT INTO conversations (id, user_ref, ordinal, channel_id, features, opened_at, opened_by)
              SELECT $1, $2, COALESCE(MAX(ordinal), 0) + 1, $3, $4, $5, $6
              FROM conversations WHERE user_ref = $2
+             HAVING EXISTS (SELECT 1 FROM users WHERE id = $2)
              -- its own id, its ordinal, or conversations_open
              ON CONFLICT DO NOTHING",
         )

@@ -6,11 +6,10 @@ use serde_json::{Value, json};
 use sqlx::types::Json;
 
 use super::audit::record;
-use super::changes::forget_changes;
 use super::log::batch;
 use super::together::{AllTogether, Question, Together};
 use super::tx::{Side, Tx, on};
-use super::{Error, Store, claiming, run};
+use super::{Error, Store, run};
 use crate::crypto::Sealed;
 use crate::types::audit::Entry;
 use crate::types::conversation::Conversation;
@@ -282,68 +281,6 @@ impl Store {
         .await?
         .rows_affected());
         Ok(())
-    }
-
-    /// Removes a user with all that hangs below the row, and what the Cloud told of the conversations; what it tells of
-    /// them afterwards is not kept either. It is recorded, unless somebody else has removed the user meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not answer; nothing is removed then.
-    pub async fn delete_user(
-        &self,
-        user: UserRef,
-        now: DateTime<Utc>,
-        entry: &Entry,
-    ) -> Result<bool, Error> {
-        let mut tx = self.begin().await?;
-        hold(&mut tx, std::iter::once(user)).await?;
-        let dialogs: Vec<(String,)> = on!(tx, |db| {
-            sqlx::query_as(
-                "SELECT d.id FROM dialogs d JOIN conversations c ON c.id = d.conversation_id WHERE c.user_ref = $1
-                 UNION
-                 SELECT s.id FROM side_dialogs s JOIN conversations c ON c.id = s.conversation_id WHERE c.user_ref = $1",
-            )
-            .bind(user.0)
-            .fetch_all(db)
-            .await?
-        });
-        let dialogs: Vec<_> = dialogs.into_iter().map(|(id,)| id).collect();
-        forget_changes(&mut tx, user, &dialogs, now).await?;
-        // As rows are held by those who settle tries of several channels, rather than as the user's row takes them along.
-        let forget = claiming!(
-            self,
-            "DELETE FROM events WHERE id",
-            "SELECT id FROM events WHERE user_ref = $1 ORDER BY channel_id, position",
-            " FOR UPDATE",
-            ""
-        );
-        on!(tx, |db| {
-            sqlx::query(forget)
-                .bind(user.0)
-                .execute(db)
-                .await?
-                .rows_affected()
-        });
-        on!(tx, |db| {
-            sqlx::query("DELETE FROM conversations WHERE user_ref = $1")
-                .bind(user.0)
-                .execute(db)
-                .await?
-                .rows_affected()
-        });
-        let rows = on!(tx, |db| {
-            sqlx::query("DELETE FROM users WHERE id = $1")
-                .bind(user.0)
-                .execute(db)
-                .await?
-                .rows_affected()
-        });
-        if rows == 1 {
-            record(&mut tx, entry).await?;
-        }
-        tx.commit().await?;
-        Ok(rows == 1)
     }
 
     /// Takes the user's lane, unless somebody else holds it; says whether it is ours.

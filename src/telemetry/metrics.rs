@@ -187,6 +187,20 @@ pub const OLDEST_REQUEST: Gauge<1> = gauge(
     "Age of the oldest accepted request that the Cloud does not have yet; 0: there is none",
 );
 
+/// Conversations of erased users that are still to be closed.
+pub const PENDING_CLOSES: Gauge<1> = gauge(
+    "liveperson_bridge_erasure_closes",
+    &["account"],
+    "Conversations of erased users that the Cloud is still to be told to close, of all replicas; counted to 100000",
+);
+
+/// Those that were given up.
+pub const CLOSES_DROPPED: Counter<1> = counter(
+    "liveperson_bridge_erasure_closes_dropped_total",
+    &["account"],
+    "Conversations of erased users that could not be closed for 24 hours and were left to the Cloud",
+);
+
 /// Tries to deliver an event.
 pub const DELIVERY_ATTEMPTS: Histogram<2> = histogram(
     "liveperson_bridge_delivery_attempt_seconds",
@@ -335,6 +349,8 @@ pub const ALL: &[Definition] = &[
     QUEUED_REQUESTS.0,
     QUEUED_LANES.0,
     OLDEST_REQUEST.0,
+    PENDING_CLOSES.0,
+    CLOSES_DROPPED.0,
     DELIVERY_ATTEMPTS.0,
     DELIVERY_LAG.0,
     EXPIRED.0,

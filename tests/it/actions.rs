@@ -19,7 +19,6 @@ on_both_engines!(
     a_request_of_any_type_needs_a_conversation,
     a_forgotten_user_leaves_nothing_behind,
     other_users_of_the_namespace_are_not_forgotten,
-    a_user_whose_conversation_cannot_be_closed_is_not_forgotten,
 );
 
 fn sends(app: &TestApp) -> Vec<Value> {
@@ -254,21 +253,4 @@ async fn other_users_of_the_namespace_are_not_forgotten(engine: Engine) {
     app.sms.get("/v1/users/ada").await.expect(404);
     app.sms.get("/v1/users/bob").await.expect(200);
     apps.get("/v1/users/ada").await.expect(200);
-}
-
-async fn a_user_whose_conversation_cannot_be_closed_is_not_forgotten(engine: Engine) {
-    let app = TestApp::start(engine).await;
-    app.sms.say("ada", "hello").await.expect(201);
-    app.cloud.sandbox.inject(Fault::status(
-        Operation::Send,
-        StatusCode::SERVICE_UNAVAILABLE,
-    ));
-
-    let refused = erase(&app, "/v1/users/ada").await;
-
-    refused.expect_problem(503, "cloud-unavailable");
-    app.sms.get("/v1/users/ada").await.expect(200);
-    // The lane is free again.
-    erase(&app, "/v1/users/ada").await.expect(204);
-    app.sms.get("/v1/users/ada").await.expect(404);
 }

@@ -32,6 +32,7 @@ mod deliveries;
 mod demo;
 mod deployment;
 mod doctor_conversation;
+mod erasures;
 mod events;
 mod files;
 mod hostile;

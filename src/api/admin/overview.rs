@@ -8,7 +8,9 @@ use serde::Serialize;
 use super::Admin;
 use crate::bridge::{ChannelOverview, Overview};
 use crate::cloud::Health;
-use crate::store::{Backlog, DeliveryCounts, EngineKind, PROBED_FROM, Pause, Rejected};
+use crate::store::{
+    Backlog, CloseBacklog, DeliveryCounts, EngineKind, PROBED_FROM, Pause, Rejected,
+};
 
 /// All of it, as this replica sees it.
 #[derive(Debug, Serialize)]
@@ -62,6 +64,8 @@ struct AccountView {
     hosts_away: Vec<AwayView>,
     app_token: Option<TokenView>,
     last_trouble: Option<TroubleView>,
+    /// Conversations of erased users that are still to be closed.
+    erasure_closes: WaitingView,
     /// The latest first.
     rejected_notifications: Vec<RejectedView>,
 }
@@ -202,7 +206,7 @@ impl OverviewView {
             accounts: overview
                 .accounts
                 .into_iter()
-                .map(|health| AccountView::new(health, &rejections))
+                .map(|health| AccountView::new(health, &overview.closes, &rejections))
                 .collect(),
             foreign_notifications: foreign.map(RejectedView::from).collect(),
             channels: overview
@@ -215,7 +219,8 @@ impl OverviewView {
 }
 
 impl AccountView {
-    fn new(health: Health, rejections: &[Rejected]) -> Self {
+    fn new(health: Health, closes: &[CloseBacklog], rejections: &[Rejected]) -> Self {
+        let closes = closes.iter().find(|it| it.account_id == health.account_id);
         let rejected = rejections
             .iter()
             .filter(|it| it.account_id.as_ref() == Some(&health.account_id));
@@ -244,6 +249,10 @@ impl AccountView {
                 operation: trouble.operation,
                 error: trouble.error,
             }),
+            erasure_closes: WaitingView {
+                waiting: closes.map_or(0, |it| it.waiting),
+                oldest_at: closes.map(|it| it.oldest),
+            },
             rejected_notifications,
         }
     }

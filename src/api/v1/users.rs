@@ -10,7 +10,7 @@ use super::conversation::ConversationView;
 use crate::api::auth::AuthChannel;
 use crate::api::extract::User;
 use crate::api::problem::Problem;
-use crate::bridge::Bridge;
+use crate::bridge::{Bridge, Remainder};
 use crate::types::ids::UserId;
 use crate::types::profile::Profile;
 
@@ -53,20 +53,28 @@ pub(super) async fn show(
     }))
 }
 
-/// Forgets a user: closes the open conversation and removes all that is kept.
+/// Forgets a user: removes all that is kept and closes the open conversation.
+///
+/// It needs no reachable Cloud. Where the conversation cannot be closed at once, the answer is 202: the user is gone all the same,
+/// and nothing of them is shown or delivered any more. The close is tried again for 24 hours.
 #[utoipa::path(
     delete,
     path = "/v1/users/{user_id}",
     tag = "users",
     operation_id = "eraseUser",
     params(User),
-    responses((status = 204, description = "Nothing is kept of the user")),
+    responses(
+        (status = 204, description = "Nothing is kept of the user"),
+        (status = 202, description = "The user is gone, and the close of the conversation is left to do. It is tried again in the background, for 24 hours at most"),
+    ),
 )]
 pub(super) async fn erase(
     AuthChannel(caller): AuthChannel,
     State(bridge): State<Bridge>,
     User(user_id): User,
 ) -> Result<StatusCode, Problem> {
-    bridge.erase(&caller, user_id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(match bridge.erase(&caller, user_id).await? {
+        Remainder::Nothing => StatusCode::NO_CONTENT,
+        Remainder::Close => StatusCode::ACCEPTED,
+    })
 }

@@ -4,15 +4,18 @@ use std::collections::HashSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::adoption::Place;
 use super::{Admission, Arrival, Candidate, Change, Fate};
 use crate::store::log::batch;
-use crate::store::tx::{Tx, on};
+use crate::store::tx::{Side, Tx, on};
 use crate::store::{Error, UserRef};
+
+/// 1 h: how often it is written down at most that the Cloud still tells of an erased conversation.
+const ANEW: TimeDelta = TimeDelta::hours(1);
 
 /// Keeps what nobody knows the conversation of, but for what is about an erased one.
 pub(super) async fn keep(
@@ -32,6 +35,7 @@ pub(super) async fn keep(
     }
     let places = unmatched.iter().map(|(_, arrival)| arrival.place.as_str());
     let erased = erased_among(tx, places).await?;
+    remember_longer(tx, &erased, now).await?;
     let mut rows = Vec::new();
     for (index, arrival) in unmatched {
         let gone = erased.contains(arrival.place.as_str());
@@ -159,6 +163,43 @@ pub(super) async fn erased_among<'a>(
     Ok(gone.collect())
 }
 
+/// Remembers erased conversations from now on that the Cloud still tells of: one that it could not be told to close may stay open
+/// for long.
+async fn remember_longer(
+    tx: &mut Tx,
+    places: &HashSet<&str>,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    if places.is_empty() {
+        return Ok(());
+    }
+    let remember = match tx.side {
+        Side::Postgres(_) => {
+            "UPDATE erased_conversations SET erased_at = $2
+             WHERE key = ANY (ARRAY(
+                 SELECT key FROM erased_conversations
+                 WHERE key IN (SELECT value ->> 'key' FROM json_each($1)) AND erased_at < $3
+                 -- in one order everywhere, so that two transactions never wait for each other
+                 ORDER BY key FOR UPDATE))"
+        }
+        Side::Sqlite(_) => {
+            "UPDATE erased_conversations SET erased_at = $2
+             WHERE key IN (SELECT value ->> 'key' FROM json_each($1)) AND erased_at < $3"
+        }
+    };
+    let keys = batch(places.iter().map(|place| json!({"key": erased_key(place)})));
+    on!(tx, |db| {
+        sqlx::query(remember)
+            .bind(keys)
+            .bind(now.timestamp_millis())
+            .bind((now - ANEW).timestamp_millis())
+            .execute(db)
+            .await?
+            .rows_affected()
+    });
+    Ok(())
+}
+
 /// Removes what was kept for a user's dialogs or consumer id, and remembers that nothing more is to be.
 pub(in crate::store) async fn forget_changes(
     tx: &mut Tx,
@@ -188,14 +229,36 @@ pub(in crate::store) async fn forget_changes(
         .await?
         .rows_affected()
     });
+    remember_erased(tx, dialogs.iter().map(String::as_str), now).await
+}
+
+/// Removes what was kept for a conversation that nobody has any more, and remembers that nothing more is to be.
+pub(in crate::store) async fn forget_conversation(
+    tx: &mut Tx,
+    id: &str,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    on!(tx, |db| {
+        sqlx::query("DELETE FROM early_changes WHERE place = $1")
+            .bind(id)
+            .execute(db)
+            .await?
+            .rows_affected()
+    });
+    remember_erased(tx, std::iter::once(id), now).await
+}
+
+async fn remember_erased<'a>(
+    tx: &mut Tx,
+    places: impl Iterator<Item = &'a str>,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
     on!(tx, |db| {
         sqlx::query(
             "INSERT INTO erased_conversations (key, erased_at)
              SELECT value ->> 'key', $2 FROM json_each($1) WHERE true ON CONFLICT DO NOTHING",
         )
-        .bind(batch(
-            dialogs.iter().map(|id| json!({"key": erased_key(id)})),
-        ))
+        .bind(batch(places.map(|id| json!({"key": erased_key(id)}))))
         .bind(now.timestamp_millis())
         .execute(db)
         .await?
@@ -205,6 +268,6 @@ pub(in crate::store) async fn forget_changes(
 }
 
 /// What a conversation or dialog of an erased user is remembered by: not its id.
-fn erased_key(place: &str) -> String {
+pub(in crate::store) fn erased_key(place: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(place.as_bytes()))
 }

@@ -1,7 +1,7 @@
 //! What operators did.
 
 use chrono::{DateTime, Utc};
-use liveperson_bridge::store::{PageSize, Replay, Store, StoredToken};
+use liveperson_bridge::store::{Erasure, PageSize, Replay, Store, StoredToken};
 use liveperson_bridge::types::audit::{Action, Actor, Record};
 use liveperson_bridge::types::event::{EventId, EventType};
 use serde_json::json;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::deliveries::replaying;
 use super::log::{channel, event};
-use super::{at, erasure, key, recorded, token};
+use super::{at, erase, erasure, key, recorded, token};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -137,11 +137,13 @@ async fn what_was_removed_by_another_is_recorded_once(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let erasing = store.before_erasure(user).await.unwrap().unwrap();
 
-    assert!(store.delete_user(user, at(1), &erasure()).await.unwrap());
+    assert!(erase(&store, user, 1).await);
     let by_own_token = true;
     let second = recorded(2, 2, Action::EraseUser { by_own_token });
-    assert!(!store.delete_user(user, at(2), &second).await.unwrap());
+    let erased = store.delete_user(&erasing, &[], at(2), &second).await;
+    assert_eq!(erased.unwrap(), Erasure::Gone);
 
     assert_eq!(all(&store).await, [erasure().record()]);
 }

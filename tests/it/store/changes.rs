@@ -14,7 +14,7 @@ use liveperson_bridge::types::sketch::Sketch;
 use uuid::Uuid;
 
 use super::log::channel;
-use super::{at, entries_read, erasure, key, open, survey, token};
+use super::{at, entries_read, erase, key, open, survey, token};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -584,7 +584,7 @@ async fn nothing_that_waits_for_its_dialog_is_kept_of_an_erased_user(engine: Eng
     admit(&store, &[state, aside("d1", 0, "marker")], &[]).await;
     assert!(database.dump().await.contains("marker"));
 
-    store.delete_user(user, at(11), &erasure()).await.unwrap();
+    erase(&store, user, 11).await;
 
     assert!(!database.dump().await.contains("marker"));
     let late = [arrival("d-known", Some("late"), "marker")];
@@ -659,7 +659,7 @@ async fn nothing_is_kept_of_an_erased_users_conversations(engine: Engine) {
     admit(&store, &[own], &[]).await;
     assert!(database.dump().await.contains("marker"));
 
-    store.delete_user(user, at(5), &erasure()).await.unwrap();
+    erase(&store, user, 5).await;
     let late = admit(
         &store,
         &[arrival("conversation-1", Some("k1"), "marker, late")],
@@ -696,7 +696,7 @@ async fn a_user_is_erased_while_the_cloud_tells_of_the_conversation(engine: Engi
             });
         }
 
-        store.delete_user(user, at(5), &erasure()).await.unwrap();
+        erase(&store, user, 5).await;
 
         telling.join_all().await;
     }

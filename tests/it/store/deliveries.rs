@@ -10,7 +10,7 @@ use liveperson_bridge::types::event::{EventId, EventType};
 use tokio::task::JoinSet;
 
 use super::log::{channel, event};
-use super::{at, erasure, key, recorded};
+use super::{at, erase, key, recorded};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -206,7 +206,7 @@ async fn a_lost_lease_settles_nothing(engine: Engine) {
     assert_eq!(record.unwrap().attempts, []);
     assert!(claim(&store, 30, 1).await.is_empty(), "it is theirs");
     // And one whose user was erased meanwhile.
-    store.delete_user(user, at(18), &erasure()).await.unwrap();
+    erase(&store, user, 18).await;
     assert!(store.due_events(&theirs[0], 1).await.unwrap().is_empty());
 }
 

@@ -8,7 +8,7 @@ use liveperson_bridge::types::message::MessageId;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::{at, erasure, key, lease};
+use super::{at, erase, key, lease};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -297,7 +297,7 @@ async fn a_claim_for_a_user_who_is_gone_notes_nothing(engine: Engine) {
     let store = database.store().await;
     let gone = store.ensure_user(&key("a"), at(0)).await.unwrap();
     let user = store.ensure_user(&key("b"), at(0)).await.unwrap();
-    store.delete_user(gone, at(1), &erasure()).await.unwrap();
+    erase(&store, gone, 1).await;
 
     // Those who come together with it are not concerned.
     let mut claims = JoinSet::new();
@@ -329,7 +329,7 @@ async fn a_claim_for_a_user_who_is_gone_is_told_what_the_key_stands_for(engine: 
     let database = Database::create(engine).await;
     let store = database.store().await;
     let gone = store.ensure_user(&key("a"), at(0)).await.unwrap();
-    store.delete_user(gone, at(1), &erasure()).await.unwrap();
+    erase(&store, gone, 1).await;
     let (running, answered) = (request("sms", "k1", "{}"), request("sms", "k2", "{}"));
     begin(&store, &running, "l1", 2).await;
     begin(&store, &answered, "l2", 2).await;
@@ -353,7 +353,7 @@ async fn what_a_claim_notes_goes_with_its_user(engine: Engine) {
     let intent = Some(intent(user, "marker"));
     assert!(ours(begin_with(&store, &request, "l1", intent, 0).await).noted);
 
-    store.delete_user(user, at(1), &erasure()).await.unwrap();
+    erase(&store, user, 1).await;
 
     assert!(!database.dump().await.contains("marker"));
     assert!(!finish(&store, &request, "l1", &answer("late")).await);
@@ -427,7 +427,7 @@ async fn nothing_is_begun_without_the_lease_or_without_the_user(engine: Engine) 
     assert!(database.dump().await.contains("marker"));
 
     // What was to be sent goes with the user, and the key with it.
-    store.delete_user(user, at(1), &erasure()).await.unwrap();
+    erase(&store, user, 1).await;
     assert!(!database.dump().await.contains("marker"));
     assert!(!note("l1", user).await);
     assert!(is_new(&begin(&store, &request, "l1", 2).await));
@@ -488,7 +488,7 @@ async fn an_answer_goes_with_its_user_and_is_not_kept_without_one(engine: Engine
     assert!(is_noted.unwrap());
     assert!(finish(&store, &noted, "l4", &kept).await);
     assert!(database.dump().await.contains("marker"));
-    store.delete_user(user, at(1), &erasure()).await.unwrap();
+    erase(&store, user, 1).await;
 
     assert!(!database.dump().await.contains("marker"));
     assert!(is_new(&begin(&store, &of_user, "l3", 2).await));

@@ -9,7 +9,7 @@ use liveperson_bridge::types::ids::ChannelId;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::{at, erasure, key};
+use super::{at, erase, key};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -218,7 +218,7 @@ async fn erasing_a_user_takes_the_events_along(engine: Engine) {
     ];
     store.append_events(&events, at(1)).await.unwrap();
 
-    store.delete_user(ada, at(2), &erasure()).await.unwrap();
+    erase(&store, ada, 2).await;
 
     assert_eq!(bodies(&store, "sms", 0).await, ["bob"]);
     store

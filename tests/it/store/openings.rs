@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::log::channel;
-use super::{at, erasure, key, lease, open, token};
+use super::{at, erase, key, lease, open, token};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -206,7 +206,7 @@ async fn an_opening_is_noted_until_its_outcome_is_known(engine: Engine) {
     assert!(open(&store, user, "c1", 3).await);
     assert_eq!(noted().await, None);
 
-    store.delete_user(user, at(5), &erasure()).await.unwrap();
+    erase(&store, user, 5).await;
     assert!(store.before_opening(user).await.is_err());
     assert!(store.begin_opening(user, &second, at(32)).await.is_err());
 }
@@ -462,7 +462,7 @@ async fn an_erased_user_is_not_resurrected_by_a_late_state(engine: Engine) {
     let store = database.store().await;
     let user = user_of(&store, &key("ada"), "c-ada").await;
     assert!(open(&store, user, "past", 1).await);
-    store.delete_user(user, at(5), &erasure()).await.unwrap();
+    erase(&store, user, 5).await;
 
     let gone = admit(&store, &[opened("past", "c-ada", 6)], 6).await;
     assert_eq!(gone.fates, [Fate::Erased]);

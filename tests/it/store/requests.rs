@@ -926,8 +926,7 @@ async fn a_request_of_a_user_who_was_erased_is_not_kept(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let users = users_with(&store, 2, &["one"]).await;
-    let entry = super::erasure();
-    store.delete_user(users[0], at(2), &entry).await.unwrap();
+    super::erase(&store, users[0], 2).await;
     let sms = channel("sms");
     let (late, other) = (request(7, &sms, "late"), request(8, &sms, "other"));
 

@@ -6,7 +6,7 @@ use liveperson_bridge::store::{
 use liveperson_bridge::types::file::FileId;
 
 use super::log::{channel, event};
-use super::{at, erasure, key, open};
+use super::{at, erase, key, open};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -146,7 +146,7 @@ async fn what_was_seen_or_erased_is_forgotten_in_time(engine: Engine) {
     open(&store, user, "c1", 1).await;
     let told = [arrival("c1", Some("one")), arrival("c1", Some("two"))];
     store.admit(&told, &[], &Nothing, at(2)).await.unwrap();
-    store.delete_user(user, at(3), &erasure()).await.unwrap();
+    erase(&store, user, 3).await;
     let fate = async |arrival: Arrival| {
         let admission = store.admit(&[arrival], &[], &Nothing, at(4)).await;
         admission.unwrap().fates[0]

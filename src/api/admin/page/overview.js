@@ -35,6 +35,15 @@ function rejections(list, now) {
   ]);
 }
 
+/** A row that says how many conversations of erased users the Cloud is still to be told to close. */
+function closes({ waiting, oldest_at: oldest }, now) {
+  return waiting === 0 ? [] : [[
+    "Erased users",
+    `${number(waiting)} ${waiting === 1 ? "conversation" : "conversations"} to be closed`,
+    el("span", { class: "quiet" }, `erased ${ago(oldest, now)}, tried for a day`),
+  ]];
+}
+
 function accountMark(it, now) {
   const away = it.hosts_away.length;
   const last = it.last_trouble;
@@ -71,6 +80,7 @@ function account(it, now) {
       ["Last trouble", ...(last
         ? [`${last.operation} ${trouble(last.error)}`, el("span", { class: "quiet" }, ago(last.at, now))]
         : ["none since the start"])],
+      ...closes(it.erasure_closes, now),
       ...rejections(it.rejected_notifications, now),
       ...it.hosts_away.map((host) => [host.host, `${trouble(host.error)}, ${host.failures} times in a row`]),
     ]),

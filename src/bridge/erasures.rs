@@ -1,0 +1,560 @@
+//! Erasing a user, which needs no Cloud, and closing the conversation that the Cloud still has open.
+//!
+//! The user goes in one transaction, and with it is kept what the close takes: the account, the conversation's id, and sealed the
+//! ConsumerJWS, the name that a new one is asked for by, and the conversation's features. The close is tried at once, and then by
+//! every replica in the background for 24 hours. A conversation that the Cloud does not know, or calls closed, is closed.
+//!
+//! A user who comes back meanwhile is a new one, whom the Cloud takes for the same consumer. Since it lets a consumer have one
+//! conversation at a time, the old one is closed before a new one is opened; until that succeeds the new user's messages wait.
+//!
+//! An opening may be under way while its user is erased. Whoever made it leaves the close behind, once it finds the user gone. In
+//! case it dies before that, the erasure keeps a close without a conversation, and the Monitoring API tells which that is.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use secrecy::zeroize::Zeroizing;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::audit;
+use super::lanes::Turn;
+use super::outcomes::Later;
+use super::schedule;
+use super::tokens::{Token, unseal};
+use crate::bridge::{Bridge, Caller, Error};
+use crate::cloud::{self, ConsumerJws, Signal};
+use crate::crypto::Keyring;
+use crate::store::{self, Erasing, Erasure, Lease, NewClose, PendingClose, SealedClose, UserRef};
+use crate::telemetry::metrics::CLOSES_DROPPED;
+use crate::types::audit::Action;
+use crate::types::conversation::Features;
+use crate::types::ids::{AccountId, ConversationId, UserId, UserKey};
+use crate::types::trace::Trace;
+
+/// 24 h: how long a close is tried.
+const LIFE: TimeDelta = TimeDelta::hours(24);
+
+/// 4 s: how long an erasure waits for who works for the user, so that it knows what comes of an opening or a send.
+const LANE_WAIT: Duration = Duration::from_secs(4);
+
+/// 5 s: how long the caller of an erasure waits for the Cloud.
+const CALLER_WAIT: Duration = Duration::from_secs(5);
+
+/// 8 s: how long who opens a conversation waits for the close of the one before, which leaves time for its own.
+const OPENER_WAIT: Duration = Duration::from_secs(8);
+
+/// 15 s: how long a try in the background may take, for a token, the look for the conversation and the close; a stop waits for it.
+const TRY_LIMIT: Duration = Duration::from_secs(15);
+
+/// 30 s: longer than a try may take; so long the close of a replica that died waits.
+const CLAIM: TimeDelta = TimeDelta::seconds(30);
+
+/// 5 s: how long the background leaves a close to the erasure that has just kept it.
+const HEAD_START: TimeDelta = TimeDelta::seconds(5);
+
+/// 8: how often an erasure begins anew because a conversation was opened or has ended meanwhile.
+const TRIES: u32 = 8;
+
+/// How many closes are tried at once.
+const BATCH: u32 = 32;
+
+/// 1 s: how often a replica looks for closes that are due.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What is left to do once a user is erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remainder {
+    /// Nothing.
+    Nothing,
+    /// The close of a conversation, in the background.
+    Close,
+}
+
+/// What a close takes that is nobody's business, as it is sealed.
+#[derive(Serialize, Deserialize)]
+struct Secret<'a> {
+    /// The ConsumerJWS; left out where none that opens was kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<Cow<'a, str>>,
+    /// The consumer's external id, for a token that is made anew.
+    consumer: Cow<'a, str>,
+    /// What the conversation's `Client-Properties` name.
+    features: Cow<'a, Features>,
+}
+
+impl Bridge {
+    /// Forgets a user: removes all that is kept, and closes the open conversation, now or later. One that is not known is
+    /// forgotten.
+    ///
+    /// # Errors
+    ///
+    /// When the storage is away; whoever asks again goes on from there.
+    pub async fn erase(&self, caller: &Caller, user_id: UserId) -> Result<Remainder, Error> {
+        let key = caller.key(user_id);
+        let store = &self.parts.store;
+        if let Some(standing) = store.standing(&key).await? {
+            // The lease goes with the row.
+            let lease = self.lane_for_erasure(&key, standing.user).await?;
+            let erased = self.remove_user(caller, &key, standing.user).await;
+            if let (Err(_), Some(lease)) = (&erased, lease) {
+                store.release_lane(standing.user, &lease).await?;
+            }
+            erased?;
+        }
+        self.close_former(&caller.trace, &key, CALLER_WAIT).await
+    }
+
+    /// Waits a while for the user's lane, so that what is under way for the user comes to its end; none where it takes longer.
+    async fn lane_for_erasure(&self, key: &UserKey, user: UserRef) -> Result<Option<Lease>, Error> {
+        let mut turn = Turn::within(LANE_WAIT);
+        loop {
+            if let Some(lease) = self.try_lane(user).await? {
+                return Ok(Some(lease));
+            }
+            let standing = self.parts.store.standing(key).await?;
+            let is_there = standing.is_some_and(|standing| standing.user == user);
+            if !is_there || turn.wait().await.is_err() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Removes a user and keeps the closes that are left to do.
+    async fn remove_user(
+        &self,
+        caller: &Caller,
+        key: &UserKey,
+        user: UserRef,
+    ) -> Result<(), Error> {
+        let store = &self.parts.store;
+        for _ in 0..TRIES {
+            let Some(erasing) = store.before_erasure(user).await? else {
+                return Ok(());
+            };
+            let now = self.parts.clock.now();
+            let closes = self.closes_left(key, &erasing, now)?;
+            let action = Action::EraseUser {
+                by_own_token: caller.user.is_some(),
+            };
+            let entry = self.entry(caller, now, action);
+            match store.delete_user(&erasing, &closes, now, &entry).await? {
+                Erasure::Done => {
+                    audit::tell(&entry);
+                    return Ok(());
+                }
+                Erasure::Gone => return Ok(()),
+                Erasure::Changed => {}
+            }
+        }
+        Err(store::Error::Contended.into())
+    }
+
+    /// What is to be closed of a user who is erased.
+    fn closes_left(
+        &self,
+        key: &UserKey,
+        erasing: &Erasing,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<NewClose>, Error> {
+        let keyring = &self.parts.keyring;
+        let token = erasing.token.as_ref();
+        let token = token.and_then(|stored| unseal(keyring, key, stored));
+        let soon = now + HEAD_START;
+        let mut closes = Vec::new();
+        if let Some(open) = &erasing.open {
+            closes.push(NewClose {
+                account_id: key.account_id.clone(),
+                conversation_id: Some(open.id.clone()),
+                sealed: seal(keyring, key, token.as_ref(), &open.features)?,
+                due_at: soon,
+            });
+        }
+        let is_under_way = erasing.opening_until.filter(|until| *until > now);
+        let opening = erasing.opening.as_ref();
+        let opening =
+            opening.filter(|opening| is_under_way.is_some() || opening.is_open_question(now));
+        if let Some(opening) = opening {
+            closes.push(NewClose {
+                account_id: key.account_id.clone(),
+                conversation_id: None,
+                sealed: seal(keyring, key, token.as_ref(), &opening.features)?,
+                due_at: is_under_way.unwrap_or(now),
+            });
+        }
+        Ok(closes)
+    }
+
+    /// Leaves the close of a conversation behind that was opened while its user was erased.
+    pub(super) async fn leave_close(
+        &self,
+        key: &UserKey,
+        token: &Token,
+        conversation_id: &ConversationId,
+        features: &Features,
+    ) -> Result<(), Error> {
+        let now = self.parts.clock.now();
+        let close = NewClose {
+            account_id: key.account_id.clone(),
+            conversation_id: Some(conversation_id.clone()),
+            sealed: seal(&self.parts.keyring, key, Some(&token.token), features)?,
+            due_at: now,
+        };
+        self.parts.store.add_close(&close, now).await?;
+        self.closes_due.notify_one();
+        tracing::info!(
+            account.id = %key.account_id,
+            conversation.id = %conversation_id,
+            "a conversation was opened while its user was erased; it is closed"
+        );
+        Ok(())
+    }
+
+    /// Makes sure that nothing is open at the Cloud of one who was erased, before a conversation is opened for the same consumer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OpeningPending`] while something is.
+    pub(super) async fn finish_erasure(&self, trace: &Trace, key: &UserKey) -> Result<(), Error> {
+        match self.close_former(trace, key, OPENER_WAIT).await? {
+            Remainder::Nothing => Ok(()),
+            Remainder::Close => Err(Error::OpeningPending { cause: None }),
+        }
+    }
+
+    /// Tries the closes that were left when this user was erased, whether they are due or not.
+    async fn close_former(
+        &self,
+        trace: &Trace,
+        key: &UserKey,
+        limit: Duration,
+    ) -> Result<Remainder, Error> {
+        let store = &self.parts.store;
+        let owners = self.parts.keyring.pseudonyms(&owner(key));
+        let mut remainder = Remainder::Nothing;
+        for close in store.closes_of(&owners).await? {
+            let now = self.parts.clock.now();
+            // An opening that is under way comes to its end first.
+            if close.conversation_id.is_none() && close.tries == 0 && close.due_at > now {
+                remainder = Remainder::Close;
+                continue;
+            }
+            let Some(close) = store.claim_close(close.id, now + CLAIM).await? else {
+                continue;
+            };
+            if !self.try_close(trace, close, limit).await? {
+                remainder = Remainder::Close;
+            }
+        }
+        Ok(remainder)
+    }
+
+    /// Tries a close that was claimed, and settles it; says whether it is done.
+    async fn try_close(
+        &self,
+        trace: &Trace,
+        mut close: PendingClose,
+        limit: Duration,
+    ) -> Result<bool, Error> {
+        let store = &self.parts.store;
+        let closing = Box::pin(self.close_at_cloud(trace, &mut close));
+        let closed = timeout(limit, closing).await;
+        let error = match closed.unwrap_or(Err(Error::OutOfTime { is_sent: false })) {
+            Ok(()) => {
+                store.finish_close(&close).await?;
+                return Ok(true);
+            }
+            Err(error) => error,
+        };
+        let later = Later::of_kept(&error, false).unwrap_or_else(Later::unknown);
+        let wait = schedule::delay(
+            close.tries,
+            later.is_throttled,
+            later.after,
+            &mut rand::rng(),
+        );
+        let due_at = self.parts.clock.now() + wait;
+        store.postpone_close(&close, due_at, later.why).await?;
+        tracing::info!(
+            account.id = %close.account_id,
+            conversation.id = close.conversation_id.as_ref().map(tracing::field::display),
+            why = later.why,
+            error = &error as &dyn std::error::Error,
+            "the conversation of a user who was erased is closed later"
+        );
+        Ok(false)
+    }
+
+    /// Closes a conversation of an erased user, once it is known which that is.
+    async fn close_at_cloud(&self, trace: &Trace, close: &mut PendingClose) -> Result<(), Error> {
+        let opened = open(&self.parts.keyring, &close.account_id, &close.sealed)?;
+        let secret = read(&opened)?;
+        if close.conversation_id.is_none() {
+            close.conversation_id = self.find_opened(trace, close, &secret.consumer).await?;
+        }
+        let Some(id) = &close.conversation_id else {
+            return Ok(());
+        };
+        let token = secret.token.as_ref();
+        let token = token.map(|token| Zeroizing::new(token.as_bytes().to_vec()));
+        let former = Former {
+            account_id: &close.account_id,
+            consumer: &secret.consumer,
+            id,
+            features: &secret.features,
+        };
+        self.close_everything(trace, &former, token.and_then(ConsumerJws::new))
+            .await
+    }
+
+    /// The conversation that an opening of unknown outcome has come to; none where that is nothing, or a known user's.
+    async fn find_opened(
+        &self,
+        trace: &Trace,
+        close: &PendingClose,
+        consumer: &str,
+    ) -> Result<Option<ConversationId>, Error> {
+        let cloud = &self.parts.cloud;
+        let found = cloud.find_open_conversation(&close.account_id, consumer, trace);
+        let Some(id) = found.await? else {
+            return Ok(None);
+        };
+        let now = self.parts.clock.now();
+        let is_named = self.parts.store.name_close(close, &id, now).await?;
+        Ok(is_named.then_some(id))
+    }
+
+    /// Closes a conversation that the Cloud has open for a consumer who was erased, although it was told to close it.
+    pub(super) async fn close_again(
+        &self,
+        trace: &Trace,
+        key: &UserKey,
+        id: &ConversationId,
+        token: &Token,
+    ) -> Result<(), Error> {
+        let former = Former {
+            account_id: &key.account_id,
+            consumer: &key.external_id(),
+            id,
+            features: &Features::default(),
+        };
+        self.close_everything(trace, &former, Some(token.token.clone()))
+            .await
+    }
+
+    /// Closes a conversation, also a survey in it. Nothing that the Cloud thinks of it is worth another try, but for a token that
+    /// it refuses.
+    async fn close_everything(
+        &self,
+        trace: &Trace,
+        former: &Former<'_>,
+        token: Option<ConsumerJws>,
+    ) -> Result<(), Error> {
+        let cloud = &self.parts.cloud;
+        let account = former.account_id;
+        let (mut kept, mut is_fresh) = (token, false);
+        loop {
+            let token = if let Some(token) = kept.take() {
+                token
+            } else {
+                is_fresh = true;
+                let made = cloud.consumer_token(account, former.consumer, trace);
+                made.await?.token
+            };
+            let place = cloud::Conversation {
+                consumer: cloud::Consumer {
+                    account,
+                    token: &token,
+                },
+                id: former.id,
+                dialog_id: former.id.as_str(),
+                features: former.features,
+                patience: None,
+            };
+            let told = cloud.signal(&place, Signal::CloseEverything, trace).await;
+            let error = match told {
+                Ok(()) | Err(cloud::Error::ConversationClosed) => return Ok(()),
+                Err(error) if error.blames_consumer_token() && !is_fresh => continue,
+                Err(error) => error.under_new_tokens(),
+            };
+            if !matches!(error, cloud::Error::Refused { .. }) {
+                return Err(error.into());
+            }
+            tracing::warn!(
+                account.id = %account,
+                conversation.id = %former.id,
+                error = &error as &dyn std::error::Error,
+                "a conversation of a user who was erased could not be closed; it is left to the Cloud"
+            );
+            return Ok(());
+        }
+    }
+
+    /// Closes what is left of erased users, again and again until the service stops.
+    pub async fn close_erased_conversations(self) {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.parts.stopping.cancelled() => return,
+                _ = looks.tick() => {}
+                () = self.closes_due.notified() => {}
+            }
+            if let Err(error) = self.take_and_close().await
+                && !error.is_outage()
+            {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "conversations of users who were erased could not be looked for"
+                );
+            }
+        }
+    }
+
+    async fn take_and_close(&self) -> Result<(), Error> {
+        while !self.parts.stopping.is_cancelled() {
+            let now = self.parts.clock.now();
+            let store = &self.parts.store;
+            let due = store.claim_due_closes(now, now + CLAIM, now - LIFE, BATCH);
+            let due = due.await?;
+            let count = due.len();
+            let mut closes = JoinSet::new();
+            for close in due {
+                let bridge = self.clone();
+                closes.spawn(async move {
+                    let trace = Trace::continue_from(None, None, bridge.parts.clock.uuid());
+                    let account = close.account_id.clone();
+                    if let Err(error) = bridge.try_close(&trace, close, TRY_LIMIT).await {
+                        tracing::warn!(
+                            account.id = %account,
+                            error = &error as &dyn std::error::Error,
+                            "what became of the close of an erased user's conversation could not be kept; it is tried again"
+                        );
+                    }
+                });
+            }
+            while closes.join_next().await.is_some() {}
+            if count < BATCH as usize {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up the closes that have been tried for 24 hours, a batch at most; says how many.
+    pub(super) async fn give_up_closes(
+        &self,
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<u64, Error> {
+        let given_up = self.parts.store.give_up_closes(now - LIFE, limit).await?;
+        for (account, conversation_id) in &given_up {
+            self.parts
+                .metrics
+                .count(&CLOSES_DROPPED, [account.as_str()], 1);
+            tracing::warn!(
+                account.id = %account,
+                conversation.id = conversation_id.as_ref().map(tracing::field::display),
+                "the conversation of a user who was erased could not be closed for 24 hours; it is left to the Cloud"
+            );
+        }
+        Ok(given_up.len() as u64)
+    }
+}
+
+/// A conversation of a consumer who was erased.
+struct Former<'a> {
+    account_id: &'a AccountId,
+    /// The consumer's external id.
+    consumer: &'a str,
+    id: &'a ConversationId,
+    features: &'a Features,
+}
+
+/// What a user is found by among the closes that are left: the consumer, as the Cloud knows it.
+fn owner(key: &UserKey) -> Vec<u8> {
+    owner_of(&key.account_id, &key.external_id())
+}
+
+fn owner_of(account_id: &AccountId, external_id: &str) -> Vec<u8> {
+    format!("{account_id}\0{external_id}").into_bytes()
+}
+
+/// Binds a secret to its column, its account and its user.
+fn place(account_id: &AccountId, owner: &str) -> Vec<u8> {
+    format!("pending_closes.secret\0{account_id}\0{owner}").into_bytes()
+}
+
+fn seal(
+    keyring: &Keyring,
+    key: &UserKey,
+    token: Option<&ConsumerJws>,
+    features: &Features,
+) -> Result<SealedClose, Error> {
+    let token = token.and_then(|token| str::from_utf8(token.expose()).ok());
+    let secret = Secret {
+        token: token.map(Cow::Borrowed),
+        consumer: key.external_id().into(),
+        features: Cow::Borrowed(features),
+    };
+    seal_secret(keyring, &key.account_id, &secret)
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "the members are texts and a list of them"
+)]
+fn seal_secret(
+    keyring: &Keyring,
+    account_id: &AccountId,
+    secret: &Secret<'_>,
+) -> Result<SealedClose, Error> {
+    let owner = keyring.pseudonym(&owner_of(account_id, &secret.consumer));
+    let text = Zeroizing::new(serde_json::to_vec(secret).expect("a secret is JSON"));
+    Ok(SealedClose {
+        secret: keyring.seal(&text, &place(account_id, &owner))?,
+        owner,
+        key_id: keyring.sealing_key_id().to_owned(),
+    })
+}
+
+fn open(
+    keyring: &Keyring,
+    account_id: &AccountId,
+    sealed: &SealedClose,
+) -> Result<Zeroizing<Vec<u8>>, Error> {
+    Ok(keyring.open(&sealed.secret, &place(account_id, &sealed.owner))?)
+}
+
+fn read(opened: &[u8]) -> Result<Secret<'_>, Error> {
+    let unreadable = |_| store::Error::Unreadable {
+        what: "secret of a close",
+    };
+    Ok(serde_json::from_slice(opened).map_err(unreadable)?)
+}
+
+/// True if one of the keys opens a secret.
+pub(super) fn opens(keyring: &Keyring, close: &PendingClose) -> bool {
+    open(keyring, &close.account_id, &close.sealed).is_ok()
+}
+
+/// A secret sealed anew with the first key; none where no key opens it.
+///
+/// # Errors
+///
+/// [`Error::Seal`] where it cannot be sealed.
+pub(super) fn reseal(
+    keyring: &Keyring,
+    close: &PendingClose,
+) -> Result<Option<SealedClose>, Error> {
+    let account = &close.account_id;
+    let Ok(opened) = open(keyring, account, &close.sealed) else {
+        return Ok(None);
+    };
+    let Ok(secret) = read(&opened) else {
+        return Ok(None);
+    };
+    seal_secret(keyring, account, &secret).map(Some)
+}

@@ -1,0 +1,655 @@
+//! Erasing users, and what is left to do for it: closing a conversation at the Cloud.
+//!
+//! A user is erased in one transaction, which needs no Cloud. It leaves a row behind for each conversation that is still to be
+//! closed there, with the least that this takes. Who tries to close one claims the row first, by counting its `tries` on; whoever
+//! was overtaken meanwhile settles nothing. A close that is done twice does no harm.
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+
+use super::audit::record;
+use super::changes::{erased_key, forget_changes, forget_conversation};
+use super::log::batch;
+use super::openings::pending;
+use super::standings::noted;
+use super::tx::{Tx, on};
+use super::users::hold;
+use super::{Error, OpenConversation, PendingOpening, Store, StoredToken, UserRef, claiming, run};
+use crate::crypto::Sealed;
+use crate::types::audit::Entry;
+use crate::types::ids::{AccountId, ConversationId};
+
+/// 100,000: whatever is counted is counted no further.
+const COUNTED: i64 = 100_000;
+
+/// The columns of a close that is to be done.
+macro_rules! columns {
+    () => {
+        "id, account_id, conversation_id, owner, secret, key_id, tries, due_at"
+    };
+}
+
+/// What is to be known of a user who is about to be erased.
+#[derive(Debug, Clone)]
+pub struct Erasing {
+    /// The user's row.
+    pub user: UserRef,
+    /// The user's ConsumerJWS.
+    pub token: Option<StoredToken>,
+    /// The conversation that is open.
+    pub open: Option<OpenConversation>,
+    /// An opening whose outcome is not known.
+    pub opening: Option<PendingOpening>,
+    /// Until when a replica may be at that.
+    pub opening_until: Option<DateTime<Utc>>,
+    /// As the row has them, to see whether they have changed.
+    open_text: Option<String>,
+    opening_text: Option<String>,
+}
+
+/// What became of an erasure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Erasure {
+    /// The user is erased.
+    Done,
+    /// Somebody else has erased the user.
+    Gone,
+    /// A conversation was opened or has ended meanwhile: nothing is removed.
+    Changed,
+}
+
+/// A conversation of an erased user that is to be closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewClose {
+    /// The account.
+    pub account_id: AccountId,
+    /// The conversation; none for whatever an opening of unknown outcome has come to.
+    pub conversation_id: Option<ConversationId>,
+    /// The secret and what it is found by.
+    pub sealed: SealedClose,
+    /// When the background tries it first.
+    pub due_at: DateTime<Utc>,
+}
+
+/// What a close takes, sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedClose {
+    /// A keyed hash of the user.
+    pub owner: String,
+    /// The sealed secret.
+    pub secret: Sealed,
+    /// The public name of the key for both.
+    pub key_id: String,
+}
+
+/// A close that is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingClose {
+    /// Its row.
+    pub id: CloseRef,
+    /// How often it was claimed.
+    pub tries: u32,
+    /// The account.
+    pub account_id: AccountId,
+    /// The conversation; none where it is still to be found.
+    pub conversation_id: Option<ConversationId>,
+    /// The secret and what it is found by.
+    pub sealed: SealedClose,
+    /// When it is tried next.
+    pub due_at: DateTime<Utc>,
+}
+
+/// The row of a close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CloseRef(i64);
+
+/// The closes that an account waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloseBacklog {
+    /// The account.
+    pub account_id: AccountId,
+    /// How many, up to 100,000 over all accounts.
+    pub waiting: u32,
+    /// When the oldest of these users was erased.
+    pub oldest: DateTime<Utc>,
+}
+
+#[derive(sqlx::FromRow)]
+struct ErasingRow {
+    token: Option<Vec<u8>>,
+    token_key_id: Option<String>,
+    consumer_id: Option<String>,
+    open_conversation: Option<String>,
+    opening: Option<String>,
+    opening_until: Option<i64>,
+}
+
+#[derive(sqlx::FromRow)]
+struct CloseRow {
+    id: i64,
+    account_id: String,
+    conversation_id: Option<String>,
+    owner: String,
+    secret: Vec<u8>,
+    key_id: String,
+    tries: i64,
+    due_at: i64,
+}
+
+impl Store {
+    /// What is to be known of a user who is about to be erased; none where the user is gone.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn before_erasure(&self, user: UserRef) -> Result<Option<Erasing>, Error> {
+        let row: Option<ErasingRow> = run!(self, readers, |db| {
+            sqlx::query_as(
+                "SELECT token, token_key_id, consumer_id, open_conversation, opening, opening_until
+                 FROM users WHERE id = $1",
+            )
+            .bind(user.0)
+            .fetch_optional(db)
+            .await?
+        });
+        row.map(|row| row.erasing(user)).transpose()
+    }
+
+    /// Removes a user with all that hangs below the row, and what the Cloud told of the conversations; what it tells of
+    /// them afterwards is not kept either. The closes that are left to do are kept in the same transaction. It is recorded.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; nothing is removed then.
+    pub async fn delete_user(
+        &self,
+        erasing: &Erasing,
+        closes: &[NewClose],
+        now: DateTime<Utc>,
+        entry: &Entry,
+    ) -> Result<Erasure, Error> {
+        let user = erasing.user;
+        let mut tx = self.begin().await?;
+        hold(&mut tx, std::iter::once(user)).await?;
+        let is_unchanged: Option<(bool,)> = on!(tx, |db| {
+            sqlx::query_as(
+                "SELECT open_conversation IS NOT DISTINCT FROM $2 AND opening IS NOT DISTINCT FROM $3
+                 FROM users WHERE id = $1",
+            )
+            .bind(user.0)
+            .bind(&erasing.open_text)
+            .bind(&erasing.opening_text)
+            .fetch_optional(db)
+            .await?
+        });
+        match is_unchanged {
+            None => return Ok(Erasure::Gone),
+            Some((false,)) => return Ok(Erasure::Changed),
+            Some((true,)) => {}
+        }
+        let dialogs: Vec<(String,)> = on!(tx, |db| {
+            sqlx::query_as(
+                "SELECT d.id FROM dialogs d JOIN conversations c ON c.id = d.conversation_id WHERE c.user_ref = $1
+                 UNION
+                 SELECT s.id FROM side_dialogs s JOIN conversations c ON c.id = s.conversation_id WHERE c.user_ref = $1",
+            )
+            .bind(user.0)
+            .fetch_all(db)
+            .await?
+        });
+        let dialogs: Vec<_> = dialogs.into_iter().map(|(id,)| id).collect();
+        forget_changes(&mut tx, user, &dialogs, now).await?;
+        // As rows are held by those who settle tries of several channels, rather than as the user's row takes them along.
+        let forget = claiming!(
+            self,
+            "DELETE FROM events WHERE id",
+            "SELECT id FROM events WHERE user_ref = $1 ORDER BY channel_id, position",
+            " FOR UPDATE",
+            ""
+        );
+        on!(tx, |db| {
+            sqlx::query(forget)
+                .bind(user.0)
+                .execute(db)
+                .await?
+                .rows_affected()
+        });
+        on!(tx, |db| {
+            sqlx::query("DELETE FROM conversations WHERE user_ref = $1")
+                .bind(user.0)
+                .execute(db)
+                .await?
+                .rows_affected()
+        });
+        on!(tx, |db| {
+            sqlx::query("DELETE FROM users WHERE id = $1")
+                .bind(user.0)
+                .execute(db)
+                .await?
+                .rows_affected()
+        });
+        for close in closes {
+            insert(&mut tx, close, now).await?;
+        }
+        record(&mut tx, entry).await?;
+        tx.commit().await?;
+        Ok(Erasure::Done)
+    }
+
+    /// Keeps the close of a conversation that was opened while its user was erased; what the Cloud tells of it is not kept from
+    /// then on. One that has become another user's is not closed.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn add_close(&self, close: &NewClose, now: DateTime<Utc>) -> Result<(), Error> {
+        let Some(id) = &close.conversation_id else {
+            return Ok(());
+        };
+        let mut tx = self.begin().await?;
+        if !is_known(&mut tx, id).await? {
+            insert(&mut tx, close, now).await?;
+            forget_conversation(&mut tx, id.as_str(), now).await?;
+        }
+        tx.commit().await
+    }
+
+    /// True if a conversation was one of a user who was erased, as far as that is remembered.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn is_erased(&self, id: &ConversationId) -> Result<bool, Error> {
+        let row: Option<(i64,)> = run!(self, readers, |db| {
+            sqlx::query_as("SELECT erased_at FROM erased_conversations WHERE key = $1")
+                .bind(erased_key(id.as_str()))
+                .fetch_optional(db)
+                .await?
+        });
+        Ok(row.is_some())
+    }
+
+    /// The closes of one user, who may have several keyed hashes; the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn closes_of(&self, owners: &[String]) -> Result<Vec<PendingClose>, Error> {
+        let owners = batch(owners.iter().map(|owner| json!({"owner": owner})));
+        let rows: Vec<CloseRow> = run!(self, readers, |db| {
+            sqlx::query_as(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM pending_closes
+                  WHERE owner IN (SELECT value ->> 'owner' FROM json_each($1)) ORDER BY id"
+            ))
+            .bind(owners)
+            .fetch_all(db)
+            .await?
+        });
+        rows.into_iter().map(PendingClose::try_from).collect()
+    }
+
+    /// Claims a close, also from whoever is at it: until `again_at` the background leaves it alone. None where it is done.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn claim_close(
+        &self,
+        id: CloseRef,
+        again_at: DateTime<Utc>,
+    ) -> Result<Option<PendingClose>, Error> {
+        let row: Option<CloseRow> = run!(self, writer, |db| {
+            sqlx::query_as(concat!(
+                "UPDATE pending_closes SET tries = tries + 1, due_at = $2 WHERE id = $1 RETURNING ",
+                columns!()
+            ))
+            .bind(id.0)
+            .bind(again_at.timestamp_millis())
+            .fetch_optional(db)
+            .await?
+        });
+        row.map(PendingClose::try_from).transpose()
+    }
+
+    /// Claims closes that are due and not older than `created_after`, `limit` at most: until `again_at` nobody else is given
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn claim_due_closes(
+        &self,
+        now: DateTime<Utc>,
+        again_at: DateTime<Utc>,
+        created_after: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<PendingClose>, Error> {
+        let claim = claiming!(
+            self,
+            "UPDATE pending_closes SET tries = tries + 1, due_at = $2 WHERE id",
+            "SELECT id FROM pending_closes WHERE due_at <= $1 AND created_at > $3 ORDER BY due_at LIMIT $4",
+            " RETURNING id, account_id, conversation_id, owner, secret, key_id, tries, due_at"
+        );
+        let rows: Vec<CloseRow> = run!(self, writer, |db| {
+            sqlx::query_as(claim)
+                .bind(now.timestamp_millis())
+                .bind(again_at.timestamp_millis())
+                .bind(created_after.timestamp_millis())
+                .bind(i64::from(limit))
+                .fetch_all(db)
+                .await?
+        });
+        rows.into_iter().map(PendingClose::try_from).collect()
+    }
+
+    /// Names the conversation of a close that had none, unless it is a known user's or the claim was lost; says whether it is
+    /// to be closed. What the Cloud tells of it is not kept from then on.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn name_close(
+        &self,
+        close: &PendingClose,
+        id: &ConversationId,
+        now: DateTime<Utc>,
+    ) -> Result<bool, Error> {
+        let mut tx = self.begin().await?;
+        let named = !is_known(&mut tx, id).await?
+            && on!(tx, |db| {
+                sqlx::query(
+                    "UPDATE pending_closes SET conversation_id = $3 WHERE id = $1 AND tries = $2
+                       AND NOT EXISTS (SELECT 1 FROM pending_closes WHERE conversation_id = $3)",
+                )
+                .bind(close.id.0)
+                .bind(i64::from(close.tries))
+                .bind(id.as_str())
+                .execute(db)
+                .await?
+                .rows_affected()
+            }) == 1;
+        if named {
+            forget_conversation(&mut tx, id.as_str(), now).await?;
+        }
+        tx.commit().await?;
+        Ok(named)
+    }
+
+    /// Forgets a close that is done; says whether the claim was still ours.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn finish_close(&self, close: &PendingClose) -> Result<bool, Error> {
+        let rows = run!(self, writer, |db| {
+            sqlx::query("DELETE FROM pending_closes WHERE id = $1 AND tries = $2")
+                .bind(close.id.0)
+                .bind(i64::from(close.tries))
+                .execute(db)
+                .await?
+                .rows_affected()
+        });
+        Ok(rows == 1)
+    }
+
+    /// Leaves a close for later, unless the claim was lost.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn postpone_close(
+        &self,
+        close: &PendingClose,
+        due_at: DateTime<Utc>,
+        why: &str,
+    ) -> Result<(), Error> {
+        run!(self, writer, |db| {
+            sqlx::query(
+                "UPDATE pending_closes SET due_at = $3, why = $4 WHERE id = $1 AND tries = $2",
+            )
+            .bind(close.id.0)
+            .bind(i64::from(close.tries))
+            .bind(due_at.timestamp_millis())
+            .bind(why)
+            .execute(db)
+            .await?
+            .rows_affected()
+        });
+        Ok(())
+    }
+
+    /// Makes closes of an account due now that wait for one of these reasons, `limit` at most; says how many.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn hurry_closes(
+        &self,
+        account_id: &AccountId,
+        reasons: &[&str],
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<u64, Error> {
+        let hurry = claiming!(
+            self,
+            "UPDATE pending_closes SET due_at = $2 WHERE id",
+            "SELECT id FROM pending_closes
+             WHERE due_at > $2 AND account_id = $1 AND why IN (SELECT value ->> 'reason' FROM json_each($4))
+             ORDER BY due_at LIMIT $3",
+            ""
+        );
+        let reasons = batch(reasons.iter().map(|reason| json!({"reason": reason})));
+        Ok(run!(self, writer, |db| {
+            sqlx::query(hurry)
+                .bind(account_id.as_str())
+                .bind(now.timestamp_millis())
+                .bind(i64::from(limit))
+                .bind(reasons)
+                .execute(db)
+                .await?
+                .rows_affected()
+        }))
+    }
+
+    /// Gives up closes of users who were erased at a moment or before, `limit` at most; the accounts and conversations.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn give_up_closes(
+        &self,
+        before: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<(AccountId, Option<ConversationId>)>, Error> {
+        let give_up = claiming!(
+            self,
+            "DELETE FROM pending_closes WHERE id",
+            "SELECT id FROM pending_closes WHERE created_at <= $1 ORDER BY created_at LIMIT $2",
+            " RETURNING account_id, conversation_id"
+        );
+        let rows: Vec<(String, Option<String>)> = run!(self, writer, |db| {
+            sqlx::query_as(give_up)
+                .bind(before.timestamp_millis())
+                .bind(i64::from(limit))
+                .fetch_all(db)
+                .await?
+        });
+        let rows = rows.into_iter().map(|(account_id, id)| {
+            let id = id.map(|id| id.parse().map_err(|_| unreadable()));
+            Ok((
+                account_id.parse().map_err(|_| unreadable())?,
+                id.transpose()?,
+            ))
+        });
+        rows.collect()
+    }
+
+    /// The closes that are left to do, account by account.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn close_backlogs(&self) -> Result<Vec<CloseBacklog>, Error> {
+        let rows: Vec<(String, i64, i64)> = run!(self, readers, |db| {
+            sqlx::query_as(
+                "SELECT account_id, COUNT(*), MIN(created_at)
+                 FROM (SELECT account_id, created_at FROM pending_closes ORDER BY created_at LIMIT $1) AS waiting
+                 GROUP BY account_id ORDER BY account_id",
+            )
+            .bind(COUNTED)
+            .fetch_all(db)
+            .await?
+        });
+        let rows = rows.into_iter().map(|(account_id, waiting, oldest)| {
+            Ok(CloseBacklog {
+                account_id: account_id.parse().map_err(|_| unreadable())?,
+                waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
+                oldest: DateTime::from_timestamp_millis(oldest).ok_or_else(unreadable)?,
+            })
+        });
+        rows.collect()
+    }
+
+    /// Closes that another key than this one has sealed, in the order of their rows: those after `after`, `limit` at most.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn closes_not_sealed_by(
+        &self,
+        key_id: &str,
+        after: Option<CloseRef>,
+        limit: u32,
+    ) -> Result<Vec<PendingClose>, Error> {
+        let rows: Vec<CloseRow> = run!(self, readers, |db| {
+            sqlx::query_as(concat!(
+                "SELECT ",
+                columns!(),
+                " FROM pending_closes WHERE id > $1 AND key_id <> $2 ORDER BY id LIMIT $3"
+            ))
+            .bind(after.map_or(i64::MIN, |after| after.0))
+            .bind(key_id)
+            .bind(i64::from(limit))
+            .fetch_all(db)
+            .await?
+        });
+        rows.into_iter().map(PendingClose::try_from).collect()
+    }
+
+    /// Keeps a close's secret that was sealed anew; says whether the close is still to be done, and records it then.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; nothing is changed then.
+    pub async fn reseal_close(
+        &self,
+        id: CloseRef,
+        anew: &SealedClose,
+        entry: &Entry,
+    ) -> Result<bool, Error> {
+        let mut tx = self.begin().await?;
+        let rows = on!(tx, |db| {
+            sqlx::query(
+                "UPDATE pending_closes SET owner = $2, secret = $3, key_id = $4 WHERE id = $1",
+            )
+            .bind(id.0)
+            .bind(&anew.owner)
+            .bind(&anew.secret.0[..])
+            .bind(&anew.key_id)
+            .execute(db)
+            .await?
+            .rows_affected()
+        });
+        if rows == 1 {
+            record(&mut tx, entry).await?;
+        }
+        tx.commit().await?;
+        Ok(rows == 1)
+    }
+}
+
+/// Keeps a close, unless it is kept already.
+async fn insert(tx: &mut Tx, close: &NewClose, now: DateTime<Utc>) -> Result<(), Error> {
+    on!(tx, |db| {
+        sqlx::query(
+            "INSERT INTO pending_closes (account_id, conversation_id, owner, secret, key_id, due_at, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+        )
+        .bind(close.account_id.as_str())
+        .bind(close.conversation_id.as_ref().map(ConversationId::as_str))
+        .bind(&close.sealed.owner)
+        .bind(&close.sealed.secret.0[..])
+        .bind(&close.sealed.key_id)
+        .bind(close.due_at.timestamp_millis())
+        .bind(now.timestamp_millis())
+        .execute(db)
+        .await?
+        .rows_affected()
+    });
+    Ok(())
+}
+
+/// True if a conversation is one of a user.
+async fn is_known(tx: &mut Tx, id: &ConversationId) -> Result<bool, Error> {
+    let known: Option<(i64,)> = on!(tx, |db| {
+        sqlx::query_as("SELECT user_ref FROM conversations WHERE id = $1")
+            .bind(id.as_str())
+            .fetch_optional(db)
+            .await?
+    });
+    Ok(known.is_some())
+}
+
+fn unreadable() -> Error {
+    Error::Unreadable {
+        what: "close that is to be done",
+    }
+}
+
+impl ErasingRow {
+    fn erasing(self, user: UserRef) -> Result<Erasing, Error> {
+        let token = self.token.zip(self.token_key_id).zip(self.consumer_id);
+        let until = self.opening_until.map(|ms| {
+            DateTime::from_timestamp_millis(ms).ok_or(Error::Unreadable {
+                what: "time of an opening",
+            })
+        });
+        Ok(Erasing {
+            user,
+            token: token.map(|((sealed, key_id), consumer_id)| StoredToken {
+                sealed: Sealed(sealed),
+                key_id,
+                consumer_id,
+            }),
+            open: self.open_conversation.as_deref().map(noted).transpose()?,
+            opening: self.opening.as_deref().and_then(pending),
+            opening_until: until.transpose()?,
+            open_text: self.open_conversation,
+            opening_text: self.opening,
+        })
+    }
+}
+
+impl TryFrom<CloseRow> for PendingClose {
+    type Error = Error;
+
+    fn try_from(row: CloseRow) -> Result<Self, Error> {
+        let id = row
+            .conversation_id
+            .map(|id| id.parse().map_err(|_| unreadable()));
+        Ok(Self {
+            id: CloseRef(row.id),
+            tries: u32::try_from(row.tries).unwrap_or(u32::MAX),
+            account_id: row.account_id.parse().map_err(|_| unreadable())?,
+            conversation_id: id.transpose()?,
+            sealed: SealedClose {
+                owner: row.owner,
+                secret: Sealed(row.secret),
+                key_id: row.key_id,
+            },
+            due_at: DateTime::from_timestamp_millis(row.due_at).ok_or_else(unreadable)?,
+        })
+    }
+}

@@ -1,0 +1,622 @@
+//! A user can be erased at any time: the user is gone at once, and the Cloud is told once it can be reached.
+
+use chrono::TimeDelta;
+use liveperson_bridge::sandbox::{Answer, Delay, Fault, Operation};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+use crate::support::app::TestApp;
+use crate::support::channel::{Channel, Reply, send};
+use crate::support::cloud::{Cloud, agent_text, state, tell, texts};
+use crate::support::configuration::{SEALING_KEY, bridge_toml, with_callback};
+use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
+use crate::support::process::{Process, command, run};
+use crate::support::receiver::{self, Receiver, SECRET};
+
+on_both_engines!(
+    a_user_is_gone_at_once_while_the_cloud_is_away,
+    a_conversation_is_closed_once_the_cloud_is_back,
+    an_outage_that_ends_brings_the_close_at_once,
+    an_erasure_that_is_repeated_tries_the_close_again,
+    a_token_that_serves_no_more_is_made_anew_for_the_close,
+    a_user_who_comes_back_is_a_new_one,
+    a_new_message_waits_for_the_close_of_the_old_conversation,
+    nothing_that_is_told_of_an_erased_users_open_conversation_is_kept,
+    a_close_is_given_up_after_24_hours_and_the_conversation_is_nobodys,
+    what_is_being_opened_is_closed_as_well,
+    what_is_opened_after_the_erasure_is_closed_as_well,
+    an_opening_whose_answer_was_lost_is_found_and_closed,
+    a_message_that_is_on_its_way_does_not_bring_the_user_back,
+    a_callback_under_way_is_the_last_one,
+    rotating_seals_what_a_close_takes_anew,
+    a_kill_between_the_answer_and_the_close_loses_nothing,
+);
+
+const USER: &str = "/v1/users/marker-user";
+
+fn erasure(channel: &Channel) -> reqwest::RequestBuilder {
+    channel.request(Method::DELETE, USER)
+}
+
+async fn erase(channel: &Channel) -> Reply {
+    send(erasure(channel)).await
+}
+
+async fn expect_gone(channel: &Channel) {
+    let shown = channel.get(USER).await;
+    shown.expect_problem(404, "user-not-found");
+}
+
+/// The Cloud cannot be reached from now on.
+fn away(cloud: &Cloud) {
+    cloud.sandbox.inject(Fault {
+        times: u32::MAX,
+        ..Fault::new(None, Answer::Cut)
+    });
+}
+
+/// Of the Cloud's requests that close a conversation none has an answer from now on.
+fn closes_fail(cloud: &Cloud) {
+    cloud.sandbox.inject(Fault {
+        times: u32::MAX,
+        containing: Some("conversationField".to_owned()),
+        ..Fault::new(Operation::Send, Answer::Cut)
+    });
+}
+
+fn back(cloud: &Cloud) {
+    drop(cloud.sandbox.withdraw_faults());
+}
+
+/// A service with a user who has an open conversation, and the conversation's id.
+async fn opened(engine: Engine) -> (TestApp, String) {
+    let app = TestApp::start(engine).await;
+    let id = open(&app.sms).await;
+    (app, id)
+}
+
+async fn open(channel: &Channel) -> String {
+    let sent = channel.say("marker-user", "marker-text").await.expect(201);
+    sent["conversation_id"].as_str().unwrap().to_owned()
+}
+
+/// How a conversation was closed at the Cloud; none while it is open.
+fn closed_by(cloud: &Cloud, id: &str) -> Option<String> {
+    let conversations = cloud.sandbox.conversations();
+    let known = conversations.into_iter().find(|known| known.id == id);
+    known.unwrap().close_reason
+}
+
+/// Moves the clock on until a conversation is closed.
+async fn until_closed(cloud: &Cloud, id: &str) {
+    eventually("the conversation is closed", async || {
+        cloud.clock.advance(TimeDelta::milliseconds(500));
+        closed_by(cloud, id)
+    })
+    .await;
+}
+
+/// The conversation of the only message of a user that went to the Cloud beside `other`.
+fn another(cloud: &Cloud, other: &str) -> liveperson_bridge::sandbox::Conversation {
+    let mut conversations = cloud.sandbox.conversations();
+    conversations.retain(|known| known.id != other);
+    assert_eq!(conversations.len(), 1, "{conversations:#?}");
+    conversations.remove(0)
+}
+
+async fn events(app: &TestApp) -> Vec<Value> {
+    let page = app.sms.get("/v1/events?after=c0").await.expect(200);
+    page["events"].as_array().unwrap().clone()
+}
+
+async fn a_user_is_gone_at_once_while_the_cloud_is_away(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    let open = json!({"text": "marker-text", "open": {"profile": {"first_name": "marker-name"}}});
+    let path = format!("{USER}/messages");
+    let sent = app.sms.post(&path, open).await.expect(201);
+    let id = sent["conversation_id"].as_str().unwrap();
+    tell(&app.sms, &agent_text(id, 7, "marker-answer"))
+        .await
+        .expect(200);
+    let consumer = app.cloud.only_conversation().consumer.lp_consumer_id;
+    away(&app.cloud);
+    let request = app.sms.request(Method::POST, &path);
+    let request = request
+        .header("content-type", "application/json")
+        .header("idempotency-key", "marker-key")
+        .header("prefer", "respond-async")
+        .body(json!({"text": "marker-later"}).to_string());
+    let queued = send(request).await;
+    let location = queued.headers["location"].to_str().unwrap().to_owned();
+    queued.expect(202);
+    assert_eq!(events(&app).await.len(), 1);
+
+    assert_eq!(erase(&app.sms).await.expect(202), Value::Null);
+
+    expect_gone(&app.sms).await;
+    assert_eq!(events(&app).await, [] as [Value; 0]);
+    let message = app.sms.get(&location).await;
+    message.expect_problem(404, "message-not-found");
+    // What the close takes names the conversation, and nobody.
+    let left = app.database.dump().await;
+    assert!(left.contains(id));
+    for marker in ["marker", &consumer] {
+        assert!(!left.contains(marker), "{marker} is still there: {left}");
+    }
+    let shown = app.admin.get("/api/overview").await.expect(200);
+    let closes = &shown["accounts"][0]["erasure_closes"];
+    assert_eq!(closes["waiting"], 1, "{closes}");
+    let metrics = app.admin.request(Method::GET, "/metrics").send();
+    let metrics = metrics.await.unwrap().text().await.unwrap();
+    let gauge = "liveperson_bridge_erasure_closes{account=\"12345678\"} 1";
+    assert!(metrics.contains(gauge), "{metrics}");
+}
+
+async fn a_conversation_is_closed_once_the_cloud_is_back(engine: Engine) {
+    let (app, id) = opened(engine).await;
+    away(&app.cloud);
+    erase(&app.sms).await.expect(202);
+    // Others do not stop for it, and the service may be another by then.
+    let (cloud, database, in_time) = app.stop().await;
+    assert!(in_time);
+    let app = TestApp::start_with(cloud, database).await;
+    erase(&app.sms).await.expect(202);
+
+    back(&app.cloud);
+    until_closed(&app.cloud, &id).await;
+
+    assert_eq!(closed_by(&app.cloud, &id).as_deref(), Some("CONSUMER"));
+    eventually("nothing is left", async || {
+        (!app.database.dump().await.contains(&id)).then_some(())
+    })
+    .await;
+    erase(&app.sms).await.expect(204);
+}
+
+async fn an_outage_that_ends_brings_the_close_at_once(engine: Engine) {
+    let (app, id) = opened(engine).await;
+    app.sms.say("bob", "hello").await.expect(201);
+    away(&app.cloud);
+    erase(&app.sms).await.expect(202);
+    // As after many tries, between which pauses grow to minutes.
+    app.database
+        .execute("UPDATE pending_closes SET due_at = 4102444800000 WHERE why IS NOT NULL")
+        .await;
+    let composing = json!({"state": "composing"});
+    let typing = async || {
+        let typing = app.sms.put("/v1/users/bob/typing", composing.clone());
+        typing.await.status
+    };
+    for _ in 0..10 {
+        assert_ne!(typing().await, 204);
+    }
+
+    back(&app.cloud);
+    eventually("a request gets through", async || {
+        (typing().await == 204).then_some(())
+    })
+    .await;
+
+    // The clock stands still: no pause ends.
+    eventually("it is closed", async || closed_by(&app.cloud, &id)).await;
+}
+
+async fn an_erasure_that_is_repeated_tries_the_close_again(engine: Engine) {
+    let (app, id) = opened(engine).await;
+    closes_fail(&app.cloud);
+    erase(&app.sms).await.expect(202);
+    erase(&app.sms).await.expect(202);
+
+    back(&app.cloud);
+
+    // The clock stands still.
+    eventually("the Cloud is asked again", async || {
+        (erase(&app.sms).await.status == 204).then_some(())
+    })
+    .await;
+    assert_eq!(closed_by(&app.cloud, &id).as_deref(), Some("CONSUMER"));
+    assert!(!app.database.dump().await.contains(&id));
+}
+
+async fn a_token_that_serves_no_more_is_made_anew_for_the_close(engine: Engine) {
+    let (app, id) = opened(engine).await;
+    app.cloud.sandbox.revoke_consumer_tokens();
+    app.cloud.sandbox.inject(Fault {
+        times: u32::MAX,
+        ..Fault::new(Operation::ConsumerToken, Answer::Cut)
+    });
+
+    erase(&app.sms).await.expect(202);
+    expect_gone(&app.sms).await;
+    back(&app.cloud);
+    until_closed(&app.cloud, &id).await;
+
+    let tokens = app.cloud.bodies(Operation::ConsumerToken);
+    let last = tokens.last().unwrap();
+    assert_eq!(last["ext_consumer_id"], "sms:marker-user");
+}
+
+async fn a_user_who_comes_back_is_a_new_one(engine: Engine) {
+    let (app, id) = opened(engine).await;
+    away(&app.cloud);
+    erase(&app.sms).await.expect(202);
+
+    let queued = app.sms.say("marker-user", "I am new here").await;
+    assert_eq!(queued.body["conversation_id"], Value::Null);
+    back(&app.cloud);
+    let sent = app.until(queued, "sent").await;
+
+    let new = another(&app.cloud, &id);
+    assert_eq!(closed_by(&app.cloud, &id).as_deref(), Some("CONSUMER"));
+    assert_eq!(sent["conversation_id"], *new.id);
+    assert_eq!(texts(&new), ["I am new here"]);
+    assert_eq!(new.close_reason, None);
+    let shown = app.sms.get(USER).await.expect(200);
+    assert_eq!(shown["conversation"]["id"], *new.id);
+    assert_eq!(shown["consumer_id"], *new.consumer.lp_consumer_id);
+    // What is told of the old one is nobody's.
+    tell(&app.sms, &agent_text(&id, 9, "marker-old"))
+        .await
+        .expect(200);
+    tell(&app.sms, &agent_text(&new.id, 1, "Welcome"))
+        .await
+        .expect(200);
+    let told: Vec<_> = events(&app).await;
+    let told = told
+        .iter()
+        .filter(|event| event["type"] == "message.created");
+    let told: Vec<_> = told.map(|event| event["data"]["text"].clone()).collect();
+    assert_eq!(told, ["Welcome"]);
+    assert!(!app.database.dump().await.contains("marker-old"));
+    // It was the old one's close that was left to do: the new user is erased by itself.
+    erase(&app.sms).await.expect(204);
+    assert_eq!(closed_by(&app.cloud, &new.id).as_deref(), Some("CONSUMER"));
+}
+
+async fn a_new_message_waits_for_the_close_of_the_old_conversation(engine: Engine) {
+    let (app, id) = opened(engine).await;
+    closes_fail(&app.cloud);
+    erase(&app.sms).await.expect(202);
+
+    let first = app.sms.say("marker-user", "one").await;
+    let location = first.headers["location"].to_str().unwrap().to_owned();
+    first.expect(202);
+    app.sms.say("marker-user", "two").await.expect(202);
+    // It is tried in vain, and goes nowhere else.
+    eventually("it was tried again", async || {
+        app.cloud.clock.advance(TimeDelta::seconds(1));
+        let shown = app.sms.get(&location).await.expect(200);
+        assert_eq!(shown["status"], "queued");
+        (shown["timeline"].as_array().unwrap().len() > 3).then_some(())
+    })
+    .await;
+    assert_eq!(app.cloud.texts(&id), ["marker-text"]);
+    assert_eq!(app.cloud.only_conversation().id, id);
+
+    back(&app.cloud);
+    app.until_shown(&location, "sent").await;
+
+    assert_eq!(closed_by(&app.cloud, &id).as_deref(), Some("CONSUMER"));
+    let new = another(&app.cloud, &id);
+    eventually("both are there", async || {
+        app.cloud.clock.advance(TimeDelta::milliseconds(200));
+        (app.cloud.texts(&new.id) == ["one", "two"]).then_some(())
+    })
+    .await;
+    assert_eq!(app.cloud.texts(&id), ["marker-text"]);
+}
+
+async fn nothing_that_is_told_of_an_erased_users_open_conversation_is_kept(engine: Engine) {
+    let (app, id) = opened(engine).await;
+    let consumer = app.cloud.only_conversation().consumer.lp_consumer_id;
+    closes_fail(&app.cloud);
+    erase(&app.sms).await.expect(202);
+
+    let open = state(&id, &consumer, "OPEN", 1);
+    for told in [
+        agent_text(&id, 7, "marker-answer"),
+        open.clone(),
+        agent_text(&id, 8, "marker-answer"),
+    ] {
+        tell(&app.sms, &told).await.expect(200);
+    }
+
+    expect_gone(&app.sms).await;
+    let left = app.database.dump().await;
+    for marker in ["marker", &consumer] {
+        assert!(!left.contains(marker), "{marker} is still there: {left}");
+    }
+    // It may stay open for long, and nothing is kept as long as the Cloud tells of it.
+    for number in [10, 20, 30] {
+        app.cloud.clock.advance(TimeDelta::days(3));
+        tell(&app.sms, &agent_text(&id, number, "marker-late"))
+            .await
+            .expect(200);
+        assert!(!app.database.dump().await.contains("marker"));
+        // Two rounds, of which the first may have been under way.
+        remove_what_is_old(&app, number).await;
+        remove_what_is_old(&app, number + 1).await;
+    }
+}
+
+/// Waits until the service has removed what is old: what was told of a conversation that is nobody's is, after 10 minutes.
+async fn remove_what_is_old(app: &TestApp, number: u32) {
+    let told = agent_text("of-another-connector", number, "canary");
+    tell(&app.sms, &told).await.expect(200);
+    assert!(app.database.dump().await.contains("canary"));
+    app.cloud.clock.advance(TimeDelta::minutes(11));
+    eventually("what is old is removed", async || {
+        app.cloud.clock.advance(TimeDelta::seconds(1));
+        (!app.database.dump().await.contains("canary")).then_some(())
+    })
+    .await;
+}
+
+async fn a_close_is_given_up_after_24_hours_and_the_conversation_is_nobodys(engine: Engine) {
+    let (app, id) = opened(engine).await;
+    closes_fail(&app.cloud);
+    erase(&app.sms).await.expect(202);
+
+    app.cloud.clock.advance(TimeDelta::hours(23));
+    erase(&app.sms).await.expect(202);
+    eventually("it is given up", async || {
+        app.cloud.clock.advance(TimeDelta::minutes(2));
+        (!app.database.dump().await.contains(&id)).then_some(())
+    })
+    .await;
+
+    erase(&app.sms).await.expect(204);
+    let metrics = app.admin.request(Method::GET, "/metrics").send();
+    let metrics = metrics.await.unwrap().text().await.unwrap();
+    for line in [
+        "liveperson_bridge_erasure_closes_dropped_total{account=\"12345678\"} 1",
+        "liveperson_bridge_erasure_closes{account=\"12345678\"} 0",
+    ] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+    // Who comes back does not get it either.
+    assert_eq!(closed_by(&app.cloud, &id), None);
+    back(&app.cloud);
+    let said = app.sms.say("marker-user", "I am new here").await;
+    let sent = match said.status {
+        201 => said.body,
+        _ => app.until(said, "sent").await,
+    };
+    assert_eq!(sent["conversation_id"], *another(&app.cloud, &id).id);
+    assert!(closed_by(&app.cloud, &id).is_some());
+}
+
+/// Has a conversation opened for a user by another task, and waits until the Cloud is asked for it.
+async fn being_opened(app: &TestApp) -> tokio::task::JoinHandle<Reply> {
+    let sms = app.sms.clone();
+    let opening = tokio::task::spawn(async move {
+        let path = format!("{USER}/conversation");
+        sms.post(&path, json!({})).await
+    });
+    eventually("the Cloud is asked", async || {
+        let asked = app.cloud.requests(Operation::Conversation);
+        (!asked.is_empty()).then_some(())
+    })
+    .await;
+    opening
+}
+
+fn late(cloud: &Cloud, seconds: u32) {
+    let delay = Delay { seconds };
+    let late = Fault::new(Operation::Conversation, Answer::Delay(delay));
+    cloud.sandbox.inject(Fault {
+        after_applying: true,
+        ..late
+    });
+}
+
+async fn what_is_being_opened_is_closed_as_well(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    late(&app.cloud, 2);
+    let opening = being_opened(&app).await;
+
+    let sms = app.sms.clone();
+    let erasing = tokio::task::spawn(async move { erase(&sms).await });
+    let opened = eventually("it is opened", async || {
+        app.cloud.clock.advance(TimeDelta::seconds(1));
+        opening.is_finished().then_some(())
+    });
+    opened.await;
+
+    // Where the erasure comes right after the opening, there is nothing to show any more.
+    let opened = opening.await.unwrap();
+    assert!([201, 404].contains(&opened.status), "{opened:?}");
+    erasing.await.unwrap().expect(204);
+    expect_gone(&app.sms).await;
+    let closed = app.cloud.only_conversation();
+    assert_eq!(closed.close_reason.as_deref(), Some("CONSUMER"));
+}
+
+async fn what_is_opened_after_the_erasure_is_closed_as_well(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    late(&app.cloud, 3);
+    let opening = being_opened(&app).await;
+
+    // It waits for the opening for some seconds, and no longer.
+    erase(&app.sms).await.expect(202);
+    expect_gone(&app.sms).await;
+    app.cloud.clock.advance(TimeDelta::seconds(3));
+
+    let opened = opening.await.unwrap();
+    opened.expect_problem(503, "conversation-pending");
+    expect_gone(&app.sms).await;
+    let id = app.cloud.only_conversation().id;
+    until_closed(&app.cloud, &id).await;
+    eventually("nothing is left", async || {
+        app.cloud.clock.advance(TimeDelta::seconds(1));
+        (erase(&app.sms).await.status == 204).then_some(())
+    })
+    .await;
+    expect_gone(&app.sms).await;
+}
+
+async fn an_opening_whose_answer_was_lost_is_found_and_closed(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.cloud.sandbox.inject(Fault {
+        after_applying: true,
+        ..Fault::new(Operation::Conversation, Answer::Cut)
+    });
+    let path = format!("{USER}/conversation");
+    let lost = app.sms.post(&path, json!({})).await;
+    lost.expect_problem(503, "conversation-pending");
+    let id = app.cloud.only_conversation().id;
+
+    // The opening counts as under way for a while.
+    erase(&app.sms).await.expect(202);
+    expect_gone(&app.sms).await;
+    // A new one waits until that is over, and does not get what it came to.
+    let queued = app.sms.say("marker-user", "I am new here").await;
+    assert_eq!(queued.status, 202);
+    let sent = app.until(queued, "sent").await;
+
+    assert_eq!(closed_by(&app.cloud, &id).as_deref(), Some("CONSUMER"));
+    let new = another(&app.cloud, &id);
+    assert_eq!(sent["conversation_id"], *new.id);
+    assert_eq!(new.close_reason, None);
+    erase(&app.sms).await.expect(204);
+}
+
+async fn a_message_that_is_on_its_way_does_not_bring_the_user_back(engine: Engine) {
+    let (app, id) = opened(engine).await;
+    app.cloud.sandbox.inject(Fault {
+        containing: Some("marker-on-its-way".to_owned()),
+        after_applying: true,
+        ..Fault::stall(Operation::Send)
+    });
+    let sms = app.sms.clone();
+    let sending =
+        tokio::task::spawn(async move { sms.say("marker-user", "marker-on-its-way").await });
+    eventually("it is on its way", async || {
+        (app.cloud.texts(&id).len() == 2).then_some(())
+    })
+    .await;
+
+    erase(&app.sms).await.expect(204);
+
+    let unsure = sending.await.unwrap();
+    unsure.expect_problem(504, "cloud-outcome-unknown");
+    expect_gone(&app.sms).await;
+    let left = app.database.dump().await;
+    assert!(!left.contains("marker"), "{left}");
+}
+
+async fn a_callback_under_way_is_the_last_one(engine: Engine) {
+    let receiver = Receiver::start().await;
+    let (cloud, database) = (Cloud::start().await, Database::create(engine).await);
+    let secrets = format!("\"{SECRET}\"");
+    let change = |toml: String| with_callback(&toml, &receiver.url, &secrets);
+    let app = TestApp::start_configured(cloud, database, change).await;
+    let id = open(&app.sms).await;
+    let go = Arc::new(Notify::new());
+    let answer = Arc::clone(&go);
+    receiver.answer(move |_| receiver::Answer::Later(Arc::clone(&answer)));
+    for (sequence, text) in [(7, "one"), (8, "two"), (9, "three")] {
+        tell(&app.sms, &agent_text(&id, sequence, text))
+            .await
+            .expect(200);
+    }
+    receiver.wait_for(1).await;
+
+    erase(&app.sms).await.expect(204);
+    receiver.answer_status(200);
+    go.notify_one();
+
+    // Somebody else's event comes after all that is due.
+    let of_bob = app.sms.say("bob", "hello").await.expect(201);
+    let of_bob = of_bob["conversation_id"].as_str().unwrap();
+    tell(&app.sms, &agent_text(of_bob, 7, "to bob"))
+        .await
+        .expect(200);
+    receiver.wait_for(2).await;
+    assert_eq!(receiver.texts(), ["one", "to bob"]);
+}
+
+const OTHER_KEY: &str = "YWJjZGVmMDEyMzQ1Njc4OTAxMjM0NTY3ODlhYmNkZWY=";
+
+async fn rotating_seals_what_a_close_takes_anew(engine: Engine) {
+    let (app, id) = opened(engine).await;
+    app.sms.say("bob", "hello").await.expect(201);
+    away(&app.cloud);
+    erase(&app.sms).await.expect(202);
+    let (cloud, database, _) = app.stop().await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bridge.toml");
+    let both = format!("{OTHER_KEY}\", \"{SEALING_KEY}");
+    let toml = bridge_toml(&database.location, &cloud.url).replace(SEALING_KEY, &both);
+    std::fs::write(&file, toml).unwrap();
+    let rotated = run(command(&["rotate", "--config", file.to_str().unwrap()])).await;
+    assert_eq!(rotated.code, 0, "{}", rotated.errors);
+    assert!(
+        rotated.output.contains("Sealed 2 token(s) anew"),
+        "{}",
+        rotated.output
+    );
+
+    let change = |toml: String| toml.replace(SEALING_KEY, OTHER_KEY);
+    let app = TestApp::start_configured(cloud, database, change).await;
+    erase(&app.sms).await.expect(202);
+    back(&app.cloud);
+    until_closed(&app.cloud, &id).await;
+    assert_eq!(app.cloud.requests(Operation::ConsumerToken).len(), 2);
+}
+
+async fn a_kill_between_the_answer_and_the_close_loses_nothing(engine: Engine) {
+    let cloud = Cloud::start_on_system_time().await;
+    let database = Database::create(engine).await;
+    let toml = bridge_toml(&database.location, &cloud.url);
+    let (process, sms, _) = Process::serve(&toml).await;
+    let id = open(&sms).await;
+    away(&cloud);
+
+    erase(&sms).await.expect(202);
+    process.kill().await;
+    let (process, sms, _) = Process::serve(&toml).await;
+    expect_gone(&sms).await;
+    erase(&sms).await.expect(202);
+    back(&cloud);
+
+    eventually("the conversation is closed", async || {
+        closed_by(&cloud, &id)
+    })
+    .await;
+    eventually("nothing is left", async || {
+        (erase(&sms).await.status == 204).then_some(())
+    })
+    .await;
+    process.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_replica_closes_what_one_has_left() {
+    let (cloud, database) = (
+        Cloud::start().await,
+        Database::create(Engine::Postgres).await,
+    );
+    let one = TestApp::start_with(cloud.clone(), database.clone()).await;
+    let other = TestApp::start_with(cloud, database).await;
+    let id = open(&one.sms).await;
+    away(&one.cloud);
+
+    erase(&one.sms).await.expect(202);
+    expect_gone(&other.sms).await;
+    erase(&other.sms).await.expect(202);
+    one.stop().await;
+    back(&other.cloud);
+
+    until_closed(&other.cloud, &id).await;
+    let closes = other.cloud.bodies(Operation::Send);
+    let closes = closes
+        .iter()
+        .filter(|send| send["body"]["conversationField"].is_object());
+    // Tries that got no answer, and the one that did.
+    assert!(closes.count() >= 1);
+}

@@ -1,0 +1,343 @@
+//! Erasing a user, and the closes that are left to do.
+
+use chrono::{DateTime, Utc};
+use liveperson_bridge::crypto::Sealed;
+use liveperson_bridge::store::{
+    CloseBacklog, Erasure, NewClose, PendingClose, PendingOpening, SealedClose, Store, UserRef,
+};
+use liveperson_bridge::types::audit::Action;
+use liveperson_bridge::types::conversation::Features;
+use liveperson_bridge::types::ids::{AccountId, ConversationId};
+
+use super::{at, conversation, erasure, key, open, recorded, token};
+use crate::support::database::{Database, Engine};
+
+on_both_engines!(
+    a_user_is_erased_with_what_the_close_takes,
+    what_changes_meanwhile_is_looked_at_again,
+    a_close_is_claimed_by_one_and_settled_by_the_last_who_did,
+    closes_are_found_by_any_hash_of_their_owner,
+    an_outage_that_ends_makes_closes_due,
+    closes_are_given_up_in_time,
+    a_conversation_that_turns_up_is_closed_unless_it_is_somebodys,
+    nothing_is_opened_for_a_user_who_was_erased,
+    closes_are_sealed_anew,
+);
+
+fn account() -> AccountId {
+    key("ada").account_id
+}
+
+fn id(text: &str) -> ConversationId {
+    text.parse().unwrap()
+}
+
+fn sealed(owner: &str) -> SealedClose {
+    SealedClose {
+        owner: owner.to_owned(),
+        secret: Sealed(vec![1, 2, 3]),
+        key_id: "key-1".to_owned(),
+    }
+}
+
+fn close(owner: &str, conversation_id: Option<&str>, due: i64) -> NewClose {
+    NewClose {
+        account_id: account(),
+        conversation_id: conversation_id.map(id),
+        sealed: sealed(owner),
+        due_at: at(due),
+    }
+}
+
+/// Keeps a close of a conversation that nobody has any more.
+async fn left(store: &Store, owner: &str, conversation_id: &str, second: i64) {
+    let close = close(owner, Some(conversation_id), second);
+    store.add_close(&close, at(second)).await.unwrap();
+}
+
+async fn of(store: &Store, owner: &str) -> Vec<PendingClose> {
+    store.closes_of(&[owner.to_owned()]).await.unwrap()
+}
+
+async fn due(store: &Store, second: i64) -> Vec<PendingClose> {
+    let claimed = store.claim_due_closes(at(second), at(second + 60), at(0), 9);
+    claimed.await.unwrap()
+}
+
+async fn remove(store: &Store, user: UserRef, closes: &[NewClose]) -> Erasure {
+    let erasing = store.before_erasure(user).await.unwrap().unwrap();
+    let entry = erasure();
+    let erased = store.delete_user(&erasing, closes, at(5), &entry);
+    erased.await.unwrap()
+}
+
+fn opening() -> PendingOpening {
+    PendingOpening {
+        channel_id: "sms".parse().unwrap(),
+        features: Features::default(),
+        profile: None,
+        since: at(2),
+        tried_at: at(2),
+    }
+}
+
+async fn a_user_is_erased_with_what_the_close_takes(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
+    open(&store, user, "c1", 1).await;
+    store.set_token(user, &token(b"t")).await.unwrap();
+    store.begin_opening(user, &opening(), at(30)).await.unwrap();
+
+    let erasing = store.before_erasure(user).await.unwrap().unwrap();
+    assert_eq!(erasing.open, Some(conversation("c1")));
+    assert_eq!(erasing.token, Some(token(b"t")));
+    assert_eq!(erasing.opening, Some(opening()));
+    assert_eq!(erasing.opening_until, Some(at(30)));
+    let closes = [close("hash", Some("c1"), 9), close("hash", None, 30)];
+    let entry = erasure();
+    let erased = store.delete_user(&erasing, &closes, at(5), &entry);
+    assert_eq!(erased.await.unwrap(), Erasure::Done);
+
+    assert!(store.standing(&key("ada")).await.unwrap().is_none());
+    assert!(store.before_erasure(user).await.unwrap().is_none());
+    let kept = of(&store, "hash").await;
+    let kept: Vec<_> = kept
+        .into_iter()
+        .map(|it| {
+            (
+                it.tries,
+                it.account_id,
+                it.conversation_id,
+                it.sealed,
+                it.due_at,
+            )
+        })
+        .collect();
+    let expected = |conversation_id: Option<&str>, due: i64| {
+        let conversation_id = conversation_id.map(id);
+        (0, account(), conversation_id, sealed("hash"), at(due))
+    };
+    assert_eq!(kept, [expected(Some("c1"), 9), expected(None, 30)]);
+    assert!(store.is_erased(&id("c1")).await.unwrap());
+    assert!(!store.is_erased(&id("c2")).await.unwrap());
+    // Once more it is nobody.
+    let entry = erasure();
+    let again = store.delete_user(&erasing, &closes, at(6), &entry);
+    assert_eq!(again.await.unwrap(), Erasure::Gone);
+    assert_eq!(of(&store, "hash").await.len(), 2);
+}
+
+async fn what_changes_meanwhile_is_looked_at_again(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
+
+    let before = store.before_erasure(user).await.unwrap().unwrap();
+    open(&store, user, "c1", 1).await;
+    let erased = store.delete_user(&before, &[], at(5), &erasure()).await;
+    assert_eq!(erased.unwrap(), Erasure::Changed);
+    let before = store.before_erasure(user).await.unwrap().unwrap();
+    store.begin_opening(user, &opening(), at(30)).await.unwrap();
+    let erased = store.delete_user(&before, &[], at(5), &erasure()).await;
+    assert_eq!(erased.unwrap(), Erasure::Changed);
+
+    assert!(store.standing(&key("ada")).await.unwrap().is_some());
+    assert!(!store.is_erased(&id("c1")).await.unwrap());
+    assert_eq!(remove(&store, user, &[]).await, Erasure::Done);
+}
+
+async fn a_close_is_claimed_by_one_and_settled_by_the_last_who_did(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    left(&store, "a", "c1", 10).await;
+    left(&store, "b", "c2", 20).await;
+
+    assert_eq!(due(&store, 9).await, []);
+    let mut first = due(&store, 10).await;
+    let first = first.pop().unwrap();
+    assert_eq!(
+        (first.conversation_id.clone(), first.tries),
+        (Some(id("c1")), 1)
+    );
+    assert_eq!(due(&store, 10).await, []);
+    // The first one is taken for dead.
+    let second = due(&store, 70).await;
+    let second = second.iter().find(|it| it.id == first.id).unwrap();
+    assert_eq!(second.tries, 2);
+    assert!(!store.finish_close(&first).await.unwrap());
+    store.postpone_close(&first, at(0), "why").await.unwrap();
+    assert_eq!(due(&store, 71).await, []);
+
+    store.postpone_close(second, at(80), "why").await.unwrap();
+    assert_eq!(due(&store, 79).await, []);
+    assert_eq!(due(&store, 80).await.len(), 1);
+    // Whoever comes for this user does not wait for that.
+    let third = store.claim_close(first.id, at(200)).await.unwrap().unwrap();
+    assert_eq!((third.tries, third.due_at), (4, at(200)));
+    assert!(store.finish_close(&third).await.unwrap());
+    assert!(!store.finish_close(&third).await.unwrap());
+    assert_eq!(store.claim_close(first.id, at(200)).await.unwrap(), None);
+    assert_eq!(of(&store, "a").await, []);
+    assert_eq!(of(&store, "b").await.len(), 1);
+}
+
+async fn closes_are_found_by_any_hash_of_their_owner(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    for (owner, conversation_id) in [("a", "c1"), ("b", "c2"), ("c", "c3"), ("a", "c1")] {
+        left(&store, owner, conversation_id, 1).await;
+    }
+
+    let found = store.closes_of(&["a".to_owned(), "c".to_owned()]).await;
+    let found: Vec<_> = found.unwrap();
+    let found: Vec<_> = found
+        .iter()
+        .map(|it| it.conversation_id.as_ref().unwrap().as_str())
+        .collect();
+
+    assert_eq!(found, ["c1", "c3"]);
+    assert_eq!(of(&store, "d").await, []);
+    let backlogs = store.close_backlogs().await.unwrap();
+    let expected = CloseBacklog {
+        account_id: account(),
+        waiting: 3,
+        oldest: at(1),
+    };
+    assert_eq!(backlogs, [expected]);
+}
+
+async fn an_outage_that_ends_makes_closes_due(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    for (owner, conversation_id) in [("a", "c1"), ("b", "c2"), ("c", "c3"), ("d", "c4")] {
+        left(&store, owner, conversation_id, 1).await;
+    }
+    let claimed = due(&store, 1).await;
+    for (close, (why, due_at)) in claimed.iter().zip([
+        ("away", 300),
+        ("away", 200),
+        ("throttled", 300),
+        ("away", 100),
+    ]) {
+        store.postpone_close(close, at(due_at), why).await.unwrap();
+    }
+    // One that is still being tried has no reason to wait for.
+    left(&store, "e", "c5", 400).await;
+    let hurry = async |account: &AccountId, limit| {
+        let hurried = store.hurry_closes(account, &["away", "else"], at(10), limit);
+        hurried.await.unwrap()
+    };
+
+    assert_eq!(hurry(&"87654321".parse().unwrap(), 9).await, 0);
+    assert_eq!(hurry(&account(), 2).await, 2);
+    assert_eq!(due(&store, 10).await.len(), 2);
+    assert_eq!(hurry(&account(), 9).await, 3);
+}
+
+async fn closes_are_given_up_in_time(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    for (second, conversation_id) in [(1, "c1"), (2, "c2"), (3, "c3")] {
+        left(&store, "a", conversation_id, second).await;
+    }
+    let give_up =
+        async |before: DateTime<Utc>, limit| store.give_up_closes(before, limit).await.unwrap();
+
+    assert_eq!(give_up(at(0), 9).await, []);
+    assert_eq!(give_up(at(2), 1).await, [(account(), Some(id("c1")))]);
+    assert_eq!(give_up(at(2), 9).await, [(account(), Some(id("c2")))]);
+    // One that is too old is not tried any more, although it is still there.
+    let young = store
+        .claim_due_closes(at(9), at(60), at(3), 9)
+        .await
+        .unwrap();
+    assert_eq!(young, []);
+    assert_eq!(due(&store, 9).await.len(), 1);
+}
+
+async fn a_conversation_that_turns_up_is_closed_unless_it_is_somebodys(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let other = store.ensure_user(&key("bob"), at(0)).await.unwrap();
+    open(&store, other, "of-bob", 1).await;
+    for name in ["ada", "cyd"] {
+        let user = store.ensure_user(&key(name), at(0)).await.unwrap();
+        let erased = remove(&store, user, &[close(name, None, 10)]).await;
+        assert_eq!(erased, Erasure::Done);
+    }
+    let claimed = due(&store, 10).await;
+    let of_ada = claimed.iter().find(|it| it.sealed.owner == "ada").unwrap();
+    let of_cyd = claimed.iter().find(|it| it.sealed.owner == "cyd").unwrap();
+    let name = async |close: &PendingClose, text: &str| {
+        store.name_close(close, &id(text), at(11)).await.unwrap()
+    };
+
+    assert!(!name(of_ada, "of-bob").await);
+    assert!(!store.is_erased(&id("of-bob")).await.unwrap());
+    assert!(name(of_ada, "c1").await);
+    assert!(store.is_erased(&id("c1")).await.unwrap());
+    assert_eq!(of(&store, "ada").await[0].conversation_id, Some(id("c1")));
+    // It is another's close already.
+    assert!(!name(of_cyd, "c1").await);
+    // Whoever was overtaken names nothing.
+    store.claim_close(of_cyd.id, at(99)).await.unwrap().unwrap();
+    assert!(!name(of_cyd, "c2").await);
+    assert!(!store.is_erased(&id("c2")).await.unwrap());
+    // Nor is one left behind of a conversation that has become somebody's.
+    left(&store, "ada", "of-bob", 12).await;
+    assert!(!store.is_erased(&id("of-bob")).await.unwrap());
+    assert_eq!(of(&store, "ada").await.len(), 1);
+}
+
+async fn nothing_is_opened_for_a_user_who_was_erased(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
+
+    assert_eq!(remove(&store, user, &[]).await, Erasure::Done);
+
+    assert!(!open(&store, user, "conversation-1", 6).await);
+    assert!(!database.dump().await.contains("conversation-1"));
+}
+
+async fn closes_are_sealed_anew(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    for (owner, conversation_id) in [("a", "c1"), ("b", "c2"), ("c", "c3")] {
+        left(&store, owner, conversation_id, 1).await;
+    }
+    let others = async |after| {
+        let found = store.closes_not_sealed_by("key-2", after, 2).await;
+        found.unwrap()
+    };
+    let anew = SealedClose {
+        owner: "anew".to_owned(),
+        secret: Sealed(vec![4, 5]),
+        key_id: "key-2".to_owned(),
+    };
+    let action = Action::RotateKeys {
+        key_id: "key-2".to_owned(),
+        sealed_anew: 1,
+        unopened: 0,
+    };
+    let entry = recorded(7, 2, action);
+
+    let first = others(None).await;
+    assert_eq!(first.len(), 2);
+    assert_eq!(others(Some(first[1].id)).await.len(), 1);
+    let resealed = store.reseal_close(first[0].id, &anew, &entry).await;
+    assert!(resealed.unwrap());
+
+    assert_eq!(others(None).await.len(), 2);
+    assert_eq!(of(&store, "anew").await[0].sealed, anew);
+    // Whoever works on it settles it all the same.
+    let gone = store
+        .claim_close(first[1].id, at(9))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(store.finish_close(&gone).await.unwrap());
+    let resealed = store.reseal_close(first[1].id, &anew, &entry).await;
+    assert!(!resealed.unwrap());
+}
