@@ -10,21 +10,22 @@
 //! | module | may use |
 //! | --- | --- |
 //! | `types`, `clock` | nothing but `types` |
-//! | `telemetry`, `crypto`, `lifecycle`, `negotiation`, `cross_site` | nothing |
+//! | `telemetry`, `crypto`, `lifecycle`, `negotiation`, `cross_site`, `bounds` | nothing |
 //! | `config` | `types`, `crypto` |
 //! | `http`, `media` | `types` |
 //! | `cloud` | `http`, `types`, `clock`, `telemetry` |
 //! | `store` | `crypto`, `types` |
-//! | `bridge` | `cloud`, `store`, `media`, `crypto`, `types`, `clock`, `telemetry` |
+//! | `bridge` | `cloud`, `store`, `media`, `bounds`, `crypto`, `types`, `clock`, `telemetry` |
 //! | `outbox` | `bridge` |
 //! | `webhooks` | `store`, `types`, `clock`, `telemetry` |
 //! | `delivery` | `store`, `http`, `crypto`, `types`, `clock`, `telemetry` |
-//! | `api` | `bridge`, `webhooks`, `crypto`, `negotiation`, `cross_site`, `types`, `clock`, `telemetry`, and the words of `cloud` and `store` that `bridge` answers with |
+//! | `api` | `bridge`, `webhooks`, `bounds`, `crypto`, `negotiation`, `cross_site`, `types`, `clock`, `telemetry`, and the words of `cloud` and `store` that `bridge` answers with |
 //! | `sandbox` | `clock`, `negotiation`, `cross_site` |
 //! | `app`, `cli` | everything |
 
 pub mod api;
 pub mod app;
+pub mod bounds;
 pub mod bridge;
 pub mod cli;
 pub mod clock;

@@ -1,0 +1,304 @@
+//! Bounds on what is held at once, of which nobody takes everything: a channel has a share, and a token for one user a smaller one.
+//!
+//! What the shares leave is first come, first served. Memory follows what is held, not who asks: the count of a channel or a user
+//! ends with the last thing that it holds.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How much may be held at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shares {
+    /// By all together.
+    pub all: usize,
+    /// By one channel.
+    pub channel: usize,
+    /// By the tokens for one user.
+    pub user: usize,
+}
+
+/// Who holds something. Of the Cloud's notifications, the account stands in the place of the channel.
+#[derive(Debug, Clone, Copy)]
+pub struct Holder<'a> {
+    /// The channel.
+    pub channel: &'a str,
+    /// The one user whom the caller's token is valid for; `None` for who may ask about all users.
+    pub user: Option<&'a str>,
+}
+
+/// What is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exhausted {
+    /// The whole bound.
+    All,
+    /// The share of the channel.
+    Channel,
+    /// The share of the user.
+    User,
+}
+
+/// A bound with shares; clones are the same bound.
+#[derive(Debug, Clone)]
+pub struct Bound(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shares: Shares,
+    /// Holders are told apart by a hash with a key of this process: all names take the same room.
+    hasher: RandomState,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    all: usize,
+    /// By the hashes of channels and of users, of whoever holds something.
+    holders: HashMap<u64, usize>,
+}
+
+/// What is held of a bound; given back when it is dropped.
+#[derive(Debug)]
+pub struct Hold {
+    bound: Bound,
+    channel: u64,
+    user: Option<u64>,
+    amount: usize,
+}
+
+impl Shares {
+    /// A bound that one of several channels takes three quarters of at most, and one user `user`. A single channel may take all.
+    #[must_use]
+    pub fn new(all: usize, user: usize, channels: usize) -> Self {
+        Self {
+            all,
+            channel: if channels > 1 { all - all / 4 } else { all },
+            user: user.min(all),
+        }
+    }
+}
+
+impl Bound {
+    /// A bound of which nothing is held.
+    #[must_use]
+    pub fn new(shares: Shares) -> Self {
+        Self(Arc::new(Inner {
+            shares,
+            hasher: RandomState::new(),
+            counts: Mutex::default(),
+        }))
+    }
+
+    /// Takes so much for a holder.
+    ///
+    /// # Errors
+    ///
+    /// What is used up; nothing is taken then.
+    pub fn take(&self, holder: Holder<'_>, amount: usize) -> Result<Hold, Exhausted> {
+        let hasher = &self.0.hasher;
+        let user = holder.user.map(|user| (holder.channel, user));
+        let mut hold = Hold {
+            bound: self.clone(),
+            channel: hasher.hash_one(holder.channel),
+            user: user.map(|user| hasher.hash_one(user)),
+            amount: 0,
+        };
+        hold.grow(amount)?;
+        Ok(hold)
+    }
+
+    /// How much is held by all together.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.counts().all
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        let counts = self.0.counts.lock();
+        counts.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hold {
+    /// How much is held.
+    #[must_use]
+    pub fn amount(&self) -> usize {
+        self.amount
+    }
+
+    /// Takes so much more.
+    ///
+    /// # Errors
+    ///
+    /// What is used up; what was held before stays held.
+    pub fn grow(&mut self, amount: usize) -> Result<(), Exhausted> {
+        if amount == 0 {
+            return Ok(());
+        }
+        let shares = self.bound.0.shares;
+        let mut counts = self.bound.counts();
+        let held = |holder: u64| counts.holders.get(&holder).copied().unwrap_or_default();
+        // The narrowest first: whoever has used up its own share is told so.
+        if self
+            .user
+            .is_some_and(|user| held(user) + amount > shares.user)
+        {
+            return Err(Exhausted::User);
+        }
+        if held(self.channel) + amount > shares.channel {
+            return Err(Exhausted::Channel);
+        }
+        if counts.all + amount > shares.all {
+            return Err(Exhausted::All);
+        }
+        counts.all += amount;
+        for holder in self.user.into_iter().chain([self.channel]) {
+            *counts.holders.entry(holder).or_default() += amount;
+        }
+        drop(counts);
+        self.amount += amount;
+        Ok(())
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if self.amount == 0 {
+            return;
+        }
+        let mut counts = self.bound.counts();
+        counts.all -= self.amount;
+        for holder in self.user.into_iter().chain([self.channel]) {
+            if let Entry::Occupied(mut count) = counts.holders.entry(holder) {
+                *count.get_mut() -= self.amount;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn channel(channel: &str) -> Holder<'_> {
+        Holder {
+            channel,
+            user: None,
+        }
+    }
+
+    fn user<'a>(channel: &'a str, user: &'a str) -> Holder<'a> {
+        Holder {
+            channel,
+            user: Some(user),
+        }
+    }
+
+    /// Takes one after the other for as long as it goes, and what was used up then.
+    fn take_all(bound: &Bound, holder: Holder<'_>) -> (Vec<Hold>, Exhausted) {
+        let mut holds = Vec::new();
+        loop {
+            match bound.take(holder, 1) {
+                Ok(hold) => holds.push(hold),
+                Err(exhausted) => return (holds, exhausted),
+            }
+        }
+    }
+
+    #[test]
+    fn a_user_takes_its_share_and_a_channel_three_quarters_where_there_are_others() {
+        let bound = Bound::new(Shares::new(16, 2, 2));
+
+        let (mallory, exhausted) = take_all(&bound, user("a", "mallory"));
+        assert_eq!((mallory.len(), exhausted), (2, Exhausted::User));
+        // A user of the same name in another channel is another user.
+        let (namesake, _) = take_all(&bound, user("b", "mallory"));
+        assert_eq!(namesake.len(), 2);
+        let (rest, exhausted) = take_all(&bound, channel("a"));
+        assert_eq!((rest.len(), exhausted), (10, Exhausted::Channel));
+        let refused = bound.take(user("a", "ada"), 1);
+        assert_eq!(refused.unwrap_err(), Exhausted::Channel);
+        let (others, exhausted) = take_all(&bound, channel("b"));
+        assert_eq!((others.len(), exhausted), (2, Exhausted::All));
+        assert_eq!(bound.held(), 16);
+    }
+
+    #[test]
+    fn a_single_channel_may_take_all() {
+        let bound = Bound::new(Shares::new(16, 2, 1));
+
+        let (holds, exhausted) = take_all(&bound, channel("a"));
+
+        assert_eq!(exhausted, Exhausted::Channel);
+        assert_eq!(holds.len(), 16);
+    }
+
+    #[test]
+    fn what_cannot_grow_keeps_what_it_has() {
+        let bound = Bound::new(Shares::new(16, 16, 1));
+        let mut hold = bound.take(channel("a"), 10).unwrap();
+
+        assert_eq!(hold.grow(7), Err(Exhausted::Channel));
+        assert_eq!(bound.held(), 10);
+        assert_eq!(hold.grow(6), Ok(()));
+        assert_eq!(bound.held(), 16);
+        drop(hold);
+        assert_eq!(bound.held(), 0);
+    }
+
+    #[test]
+    fn who_holds_nothing_takes_no_memory() {
+        let bound = Bound::new(Shares::new(16, 2, 2));
+        let (holds, _) = take_all(&bound, user("a", "ada"));
+        for number in 0..1000 {
+            let passing = number.to_string();
+            drop(bound.take(user(&passing, &passing), 1));
+            drop(bound.take(user("a", &passing), 100));
+        }
+
+        // Ada and its channel.
+        assert_eq!(bound.counts().holders.len(), 2);
+        drop(holds);
+        assert!(bound.counts().holders.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn no_share_is_ever_exceeded(
+            steps in prop::collection::vec((0..3_usize, 0..4_usize, 1..5_usize, any::<bool>()), 1..100),
+        ) {
+            let shares = Shares::new(20, 4, 3);
+            let bound = Bound::new(shares);
+            let names = ["a", "b", "c", "d"];
+            let mut holds: Vec<(usize, usize, usize, Hold)> = Vec::new();
+            for (of_channel, of_user, amount, drops) in steps {
+                let holder = Holder { channel: names[of_channel], user: names[..3].get(of_user).copied() };
+                match bound.take(holder, amount) {
+                    Ok(hold) => holds.push((of_channel, of_user, amount, hold)),
+                    Err(_) if drops && !holds.is_empty() => drop(holds.swap_remove(amount % holds.len())),
+                    Err(_) => {}
+                }
+                let sum = |is_of: &dyn Fn(usize, usize) -> bool| -> usize {
+                    let of = holds.iter().filter(|(channel, user, ..)| is_of(*channel, *user));
+                    of.map(|(.., amount, _)| amount).sum()
+                };
+                prop_assert_eq!(bound.held(), sum(&|_, _| true));
+                prop_assert!(bound.held() <= shares.all);
+                for channel in 0..3 {
+                    prop_assert!(sum(&|of, _| of == channel) <= shares.channel);
+                    for user in 0..3 {
+                        prop_assert!(sum(&|of, by| of == channel && by == user) <= shares.user);
+                    }
+                }
+            }
+            drop(holds);
+            prop_assert!(bound.counts().holders.is_empty());
+        }
+    }
+}
