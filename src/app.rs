@@ -174,7 +174,7 @@ impl App {
             bridge,
             access,
             receiver,
-            load: Load::default(),
+            load: load(config, &life),
             clock,
             metrics,
         });
@@ -401,4 +401,10 @@ async fn forget_idle_users(access: Access) {
         times.tick().await;
         access.forget_idle_users();
     }
+/// What is under way at once, for as long as the life does not end.
+fn load(config: &Config, life: &Lifecycle) -> Load {
+    let (channels, accounts) = (config.channels.len(), config.accounts.len());
+    Load::new(channels, accounts, life.stopping_token())
+}
+
 }

@@ -69,6 +69,7 @@ pub use rotation::{Rotation, count_opened, rotate};
 
 pub use crate::cloud::Error as CloudError;
 
+use crate::bounds::Holder;
 use crate::clock::SharedClock;
 use crate::cloud;
 use crate::crypto::Keyring;
@@ -203,6 +204,15 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Who holds what is taken up for its requests.
+    #[must_use]
+    pub fn holder(&self) -> Holder<'_> {
+        Holder {
+            channel: self.channel.id.as_str(),
+            user: self.user.as_ref().map(UserId::as_str),
+        }
+    }
+
     /// Whether what is a user's may be shown.
     fn may_see(&self, user_id: &UserId) -> bool {
         self.user.as_ref().is_none_or(|user| user == user_id)

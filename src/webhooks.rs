@@ -22,5 +22,5 @@ pub mod wire;
 pub use crate::types::event::Listener;
 pub use inbox::{Inbox, Writer};
 pub use interpreter::{Home, Interpreter};
-pub use receiver::{Error, Installation, Origin, Receiver};
+pub use receiver::{Announced, Error, Installation, Origin, Receiver, Signed};
 pub use rejections::Rejections;

@@ -3,15 +3,20 @@
 mod query;
 mod strict;
 
-use axum::body::Bytes;
+use std::future::poll_fn;
+use std::pin::Pin;
+
+use axum::body::{Body, Bytes};
 use axum::extract::path::ErrorKind;
-use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
+use http_body::Body as _;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
+use tokio_util::bytes::BytesMut;
 use utoipa::IntoParams;
 
 use super::problem::{Code, Problem};
@@ -63,9 +68,9 @@ where
 {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
         require_json(request.headers())?;
-        let body = read(request, state).await?;
+        let body = read(request).await?;
         parse(&body).map(Self)
     }
 }
@@ -77,9 +82,9 @@ where
 {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
         let media_type = require_json(request.headers());
-        let body = read(request, state).await?;
+        let body = read(request).await?;
         if body.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -202,20 +207,57 @@ fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// The whole body, within the limit of the route.
-pub(super) async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+/// Reads a JSON body to its end, within the limit.
+pub(super) async fn read(request: Request) -> Result<Bytes, Problem> {
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    // Who says that it is too long is told so before it holds a place for as long as it takes to arrive.
+    // Who says that it is too long is told so before any of it is read.
     if length.is_some_and(|length| length > super::router::JSON_LIMIT as u64) {
         return Err(too_large());
     }
-    Bytes::from_request(request, state)
-        .await
-        .map_err(|rejection: BytesRejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => too_large(),
-            status => Problem::of_status(status),
-        })
+    let body = whole(request.into_body(), super::router::JSON_LIMIT).await;
+    body.map_err(|unread| match unread {
+        Unread::TooLarge => too_large(),
+        Unread::Broken => Problem::of_status(StatusCode::BAD_REQUEST),
+    })
+}
+
+/// The reason why a body was not read to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// It is longer than the limit.
+    TooLarge,
+    /// It broke off, or was cut.
+    Broken,
+}
+
+/// Reads a body of at most `limit` bytes to its end. It is in memory once, also where it comes in many small pieces.
+pub(super) async fn whole(mut body: Body, limit: usize) -> Result<Bytes, Unread> {
+    // Nearly every body comes in one piece.
+    let mut first = Bytes::new();
+    let mut joined = BytesMut::new();
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() else {
+            continue;
+        };
+        let length = first.len().max(joined.len());
+        if length + data.len() > limit {
+            return Err(Unread::TooLarge);
+        }
+        if length == 0 {
+            first = data;
+            continue;
+        }
+        if joined.is_empty() {
+            joined.extend_from_slice(&std::mem::take(&mut first));
+        }
+        joined.extend_from_slice(&data);
+    }
+    Ok(if joined.is_empty() {
+        first
+    } else {
+        joined.freeze()
+    })
 }
 
 fn too_large() -> Problem {

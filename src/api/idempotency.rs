@@ -123,7 +123,7 @@ async fn read(
         request.extensions_mut().insert(upload);
         return Ok((fingerprint, request));
     }
-    let body = extract::read(unread, &()).await?;
+    let body = extract::read(unread).await?;
     let fingerprint = Fingerprint::of(&[method, target, &body]);
     Ok((fingerprint, Request::from_parts(parts, Body::from(body))))
 }

@@ -1,31 +1,38 @@
 //! How much may be under way at once: requests, the bytes of their bodies, and the bytes of pages of events.
 //!
-//! What is more is refused before anything of it is read, so that a crowd costs no memory and those who are in are served.
+//! Whoever has proven nothing takes up nothing of this: a channel's request has its place once its key or token is known, and of a
+//! notification the bytes count once its head is well-formed, the place once its signature is right. What is more than fits is
+//! refused before anything of it is read. Bytes count as they arrive, whatever a request says of its length, and a body
+//! that arrives too slowly is cut, so that nobody holds a place with nothing.
+//!
 //! The Cloud's notifications have bounds of their own: channels that wait for the Cloud keep nobody from hearing it. Who
 //! waits for events holds no place here, but one of the places for readers, which are the bridge's. Files have places of
 //! their own as well.
 
+mod arrival;
+
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
-use axum::extract::{MatchedPath, Request};
-use axum::http::HeaderMap;
-use axum::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use super::problem::Problem;
-use super::router::JSON_LIMIT;
-use super::webhooks;
+use crate::bounds::{Bound, Exhausted, Hold, Holder, Shares};
+use arrival::{Arrival, Pace};
 
 /// Requests of channels that may be under way at once: at 5 s, the longest that a channel waits for the Cloud by itself, 400 a
 /// second; at the usual 100 ms, 20,000 a second.
 pub(super) const REQUESTS: usize = 2048;
 
-/// Notifications of the Cloud that may be under way at once; each takes as long as a commit.
+/// 16: requests with tokens for one user that may be under way at once. A person's page or app makes a few.
+pub(super) const REQUESTS_OF_USER: usize = 16;
+
+/// Signed notifications of the Cloud that may be under way at once; each takes as long as a commit.
 const NOTIFICATIONS: usize = 512;
 
 /// 64 MiB: bodies of requests, of notifications, and pages of events that may be in memory at once, each for itself.
@@ -40,64 +47,123 @@ pub struct Load(Arc<Bounds>);
 
 #[derive(Debug)]
 struct Bounds {
-    channels: Bound,
-    cloud: Bound,
+    requests: Bound,
+    /// In units.
+    bodies: Bound,
+    notifications: Bound,
+    /// In units.
+    notification_bodies: Bound,
     pages: Arc<Semaphore>,
-}
-
-#[derive(Debug)]
-struct Bound {
-    requests: Arc<Semaphore>,
-    bytes: Arc<Semaphore>,
+    stopping: CancellationToken,
 }
 
 /// What a request or an answer takes up, for as long as any clone of this lives.
 #[derive(Debug, Clone)]
-pub(super) struct Place(#[expect(dead_code, reason = "held for its drop")] Arc<Held>);
+pub(super) struct Place(Arc<Held>);
 
 #[derive(Debug)]
-struct Held {
-    _request: Option<OwnedSemaphorePermit>,
-    _bytes: OwnedSemaphorePermit,
+enum Held {
+    Request(UnderWay),
+    Page(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit),
+}
+
+/// A request under way.
+#[derive(Debug)]
+struct UnderWay {
+    _request: Option<Hold>,
+    /// What its body takes up so far, in units; `None` where it does not count.
+    bytes: Option<Mutex<Hold>>,
+    pace: &'static Pace,
+    stopping: CancellationToken,
+    /// Why its body was cut, where it was.
+    cut: OnceLock<Problem>,
 }
 
 impl Default for Load {
+    /// That of a service with a single channel and a single account, which never stops.
     fn default() -> Self {
-        Self(Arc::new(Bounds {
-            channels: Bound::new(REQUESTS),
-            cloud: Bound::new(NOTIFICATIONS),
-            pages: units(BYTES),
-        }))
+        Self::new(1, 1, CancellationToken::new())
     }
 }
 
 impl Load {
-    /// Lets a request in where there is room for it and its body: in the place that its answer is to hold, where it takes one up.
-    pub(super) fn admit(&self, request: &mut Request) -> Result<Option<Place>, Problem> {
-        let matched = request.extensions().get::<MatchedPath>();
-        let route = matched.map_or("", MatchedPath::as_str);
+    /// Nothing is under way yet, for so many channels and accounts. Soon after `stopping` bodies that still arrive are cut.
+    #[must_use]
+    pub fn new(channels: usize, accounts: usize, stopping: CancellationToken) -> Self {
+        let units = BYTES / UNIT;
+        let bound = |all, user, holders| Bound::new(Shares::new(all, user, holders));
+        Self(Arc::new(Bounds {
+            requests: bound(REQUESTS, REQUESTS_OF_USER, channels),
+            // By their number those of one user are a sixteenth at most.
+            bodies: bound(units, units, channels),
+            notifications: bound(NOTIFICATIONS, NOTIFICATIONS, accounts),
+            notification_bodies: bound(units, units, accounts),
+            pages: Arc::new(Semaphore::new(units)),
+            stopping,
+        }))
+    }
+
+    /// Lets a channel's request in where there is room for it: in the place that its body and its answer are to hold, where it
+    /// takes one up.
+    pub(super) fn admit(&self, holder: Holder<'_>, route: &str) -> Result<Option<Place>, Problem> {
         // Readers wait long, and there may be many; each has a place that counts as long as it waits, and its pages count.
         if route == "/v1/events" {
             return Ok(None);
         }
-        let place = if route.starts_with("/webhooks/") {
-            let bytes = body_bytes(request.headers(), webhooks::BODY_LIMIT);
-            let place = self.0.cloud.place(bytes);
-            place.ok_or_else(Problem::too_many_notifications)?
+        // A file counts against the places for files.
+        let is_file = route.ends_with("/files");
+        let bounds = &*self.0;
+        let request = bounds.requests.take(holder, 1).map_err(|exhausted| {
+            Problem::overloaded(match exhausted {
+                Exhausted::All => {
+                    "As many requests as fit are under way; nothing was read of this one."
+                }
+                Exhausted::Channel => {
+                    "As many requests of this channel are under way as one channel may have; nothing was read of this one."
+                }
+                Exhausted::User => {
+                    "As many requests with tokens for this user are under way as one user may have; nothing was read of this one."
+                }
+            })
+        })?;
+        let bytes = if is_file {
+            None
         } else {
-            // A file counts against the places for files.
-            let is_file = route.ends_with("/files");
-            let limit = if is_file { 0 } else { JSON_LIMIT };
-            let place = self.0.channels.place(body_bytes(request.headers(), limit));
-            place.ok_or_else(|| {
-                Problem::overloaded(
-                    "As many requests as fit are under way; nothing was read of this one.",
-                )
-            })?
+            let bytes = bounds.bodies.take(holder, 0).map_err(no_room_for_body)?;
+            Some(Mutex::new(bytes))
         };
-        // For work that goes on although its caller has gone.
-        request.extensions_mut().insert(place.clone());
-        Ok(Some(place))
+        Ok(Some(Place::new(Held::Request(UnderWay {
+            _request: Some(request),
+            bytes,
+            pace: if is_file {
+                &arrival::FILES
+            } else {
+                &arrival::REQUESTS
+            },
+            stopping: bounds.stopping.clone(),
+            cut: OnceLock::new(),
+        }))))
+    }
+
+    /// What the body of a notification for an account takes up as it arrives. That its signature is right is not known before its
+    /// end, so it holds none of the places.
+    pub(super) fn notification_body(&self, account_id: &str) -> Result<Place, Problem> {
+        let bounds = &*self.0;
+        let bytes = bounds.notification_bodies.take(of_account(account_id), 0);
+        let bytes = bytes.map_err(|_| Problem::too_many_notifications())?;
+        Ok(Place::new(Held::Request(UnderWay {
+            _request: None,
+            bytes: Some(Mutex::new(bytes)),
+            pace: &arrival::NOTIFICATIONS,
+            stopping: bounds.stopping.clone(),
+            cut: OnceLock::new(),
+        })))
+    }
+
+    /// A place for a signed notification for an account.
+    pub(super) fn notification(&self, account_id: &str) -> Result<Hold, Problem> {
+        let place = self.0.notifications.take(of_account(account_id), 1);
+        place.map_err(|_| Problem::too_many_notifications())
     }
 
     /// Room for a page of events of so many bytes.
@@ -116,40 +182,54 @@ impl Load {
     }
 }
 
-impl Bound {
-    fn new(requests: usize) -> Self {
-        Self {
-            requests: Arc::new(Semaphore::new(requests)),
-            bytes: units(BYTES),
-        }
-    }
-
-    /// A place for a request with a body of so many bytes.
-    fn place(&self, bytes: usize) -> Option<Place> {
-        let request = Arc::clone(&self.requests).try_acquire_owned().ok()?;
-        let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(in_units(bytes));
-        Some(Place::new(Held {
-            _request: Some(request),
-            _bytes: bytes.ok()?,
-        }))
-    }
-}
-
 impl Place {
     fn new(held: Held) -> Self {
         Self(Arc::new(held))
     }
 
     fn of_page(room: OwnedSemaphorePermit) -> Self {
-        Self::new(Held {
-            _request: None,
-            _bytes: room,
-        })
+        Self::new(Held::Page(room))
     }
 
     /// The text as bytes, which hold the place until the last of them is dropped.
     pub(super) fn holding(self, text: String) -> Bytes {
         Bytes::from_owner(HeldText { text, _place: self })
+    }
+
+    /// The body of the request as it arrives: counted, and cut where it does not fit or takes too long.
+    pub(super) fn arriving(&self, body: Body) -> Body {
+        if body.is_end_stream() {
+            return body;
+        }
+        Body::new(Arrival::new(body, self.clone()))
+    }
+
+    /// Counts a body of which so many bytes have arrived.
+    fn book(&self, bytes: usize) -> Result<(), Problem> {
+        let Held::Request(UnderWay {
+            bytes: Some(booked),
+            pace,
+            ..
+        }) = &*self.0
+        else {
+            return Ok(());
+        };
+        let mut booked = booked.lock().unwrap_or_else(PoisonError::into_inner);
+        let more = bytes.div_ceil(UNIT) - booked.amount();
+        booked.grow(more).map_err(pace.no_room)
+    }
+
+    /// The answer to the request, or where its body was cut the reason for that.
+    pub(super) fn answer(&self, answer: Response) -> Response {
+        self.cut().map_or(answer, Problem::into_response)
+    }
+
+    /// Why the request's body was cut, where it was.
+    pub(super) fn cut(&self) -> Option<Problem> {
+        match &*self.0 {
+            Held::Request(request) => request.cut.get().cloned(),
+            Held::Page(_) => None,
+        }
     }
 
     /// The answer, which holds the place until its last byte is written or nobody wants it any more.
@@ -163,22 +243,27 @@ impl Place {
     }
 }
 
-fn units(bytes: usize) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(bytes / UNIT))
-}
-
 fn in_units(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
-/// What a body may take up: what it says, where it says so, and never more than is read of it.
-fn body_bytes(headers: &HeaderMap, limit: usize) -> usize {
-    if headers.contains_key(TRANSFER_ENCODING) {
-        return limit;
+fn of_account(account_id: &str) -> Holder<'_> {
+    Holder {
+        channel: account_id,
+        user: None,
     }
-    let length = headers.get(CONTENT_LENGTH);
-    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-    limit.min(length.unwrap_or(0))
+}
+
+/// The problem of a channel's body that does not fit beside the others.
+fn no_room_for_body(exhausted: Exhausted) -> Problem {
+    Problem::overloaded(match exhausted {
+        Exhausted::All => {
+            "The bodies of the requests under way are as large as fits; nothing was done."
+        }
+        Exhausted::Channel | Exhausted::User => {
+            "The bodies of this channel's requests under way are as large as one channel's may be; nothing was done."
+        }
+    })
 }
 
 /// A text that holds a place.

@@ -327,6 +327,10 @@ impl Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+        if self.code == Code::RequestTimeout {
+            // The rest of the request may come at any time (RFC 9110, section 15.5.9).
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
     }
 
     /// What a failure at the Cloud means for the channel.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRef, Request};
+use axum::extract::{FromRef, MatchedPath, Request};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use tokio::time::timeout;
 use tracing::Instrument as _;
@@ -18,12 +19,12 @@ use super::documentation;
 use super::envelope::{AnonymousLog, Envelope, caught};
 use super::extract;
 use super::idempotency;
-use super::load::Load;
+use super::load::{Load, Place};
 use super::openapi;
 use super::parameters::KnownParameters;
 use super::problem::{Code, Problem};
 use super::webhooks;
-use crate::bridge::Bridge;
+use crate::bridge::{Bridge, Caller};
 use crate::clock::SharedClock;
 use crate::telemetry::metrics::Metrics;
 use crate::webhooks::Receiver;
@@ -84,7 +85,6 @@ pub fn router(state: AppState) -> Router {
     let surroundings = Surroundings {
         clock: SharedClock::clone(&state.clock),
         metrics: state.metrics.clone(),
-        load: state.load.clone(),
         anonymous: AnonymousLog::default(),
     };
     let access = state.access.clone();
@@ -93,15 +93,39 @@ pub fn router(state: AppState) -> Router {
 }
 
 /// Makes the router of the Cloud's webhooks alone, for who listens in place of the service.
-pub fn webhooks_router(receiver: Receiver, clock: SharedClock, metrics: Metrics) -> Router {
+pub fn webhooks_router(
+    receiver: Receiver,
+    load: Load,
+    clock: SharedClock,
+    metrics: Metrics,
+) -> Router {
     let (routes, _) = webhooks::routes().split_for_parts();
+    let state = WebhooksState { receiver, load };
     let surroundings = Surroundings {
         clock,
         metrics,
-        load: Load::default(),
         anonymous: AnonymousLog::default(),
     };
-    enveloped(routes, surroundings).with_state(receiver)
+    enveloped(routes, surroundings).with_state(state)
+}
+
+/// What the handler of webhooks alone is given.
+#[derive(Debug, Clone)]
+struct WebhooksState {
+    receiver: Receiver,
+    load: Load,
+}
+
+impl FromRef<WebhooksState> for Receiver {
+    fn from_ref(state: &WebhooksState) -> Self {
+        state.receiver.clone()
+    }
+}
+
+impl FromRef<WebhooksState> for Load {
+    fn from_ref(state: &WebhooksState) -> Self {
+        state.load.clone()
+    }
 }
 
 /// Gives routes what surrounds every request: fallbacks, limits, and a problem for whatever goes wrong.
@@ -127,7 +151,6 @@ fn enveloped<S: Clone + Send + Sync + 'static>(
 struct Surroundings {
     clock: SharedClock,
     metrics: Metrics,
-    load: Load,
     anonymous: AnonymousLog,
 }
 
@@ -139,28 +162,18 @@ async fn surround(
     let Surroundings {
         clock,
         metrics,
-        load,
         anonymous,
     } = &*surroundings;
     let envelope = Envelope::open(&mut request, &**clock);
-    let answer = within_limits(load, request, next);
+    let answer = in_time(request, next);
     let answer = answer.instrument(envelope.span()).await;
     Ok(envelope.seal(answer, metrics, anonymous))
 }
 
-/// The answer where there is room for the request, in time, and whatever happens.
-async fn within_limits(load: &Load, mut request: Request, next: Next) -> Response {
-    let place = match load.admit(&mut request) {
-        Ok(place) => place,
-        Err(problem) => return problem.into_response(),
-    };
-    DefaultBodyLimit::max(JSON_LIMIT).apply(&mut request);
+/// The answer in time, and whatever happens.
+async fn in_time(request: Request, next: Next) -> Response {
     let answer = timeout(REQUEST_LIMIT, caught(next.run(request))).await;
-    let answer = answer.unwrap_or_else(|_late| StatusCode::REQUEST_TIMEOUT.into_response());
-    match place {
-        Some(place) => place.held_by(answer),
-        None => answer,
-    }
+    answer.unwrap_or_else(|_late| StatusCode::REQUEST_TIMEOUT.into_response())
 }
 
 /// The state and the parameters that requests are checked by before their handlers.
@@ -169,8 +182,8 @@ struct Guarded {
     parameters: KnownParameters,
 }
 
-/// Lets a request through to its handler if its caller may ask that, its target can be read and it
-/// has no unknown parameters, and only once under one key.
+/// Lets a request through to its handler if its caller may ask that, its target can be read, it has no unknown parameters and
+/// there is room for it, and only once under one key.
 async fn guard(
     guarded: Arc<Guarded>,
     request: Request,
@@ -182,24 +195,46 @@ async fn guard(
         Ok(allowance) => allowance,
         Err(refused) => return Ok(refused.into_response()),
     };
-    let check = || {
+    let admit = || {
         extract::check_encoding(&parts.uri)?;
-        parameters.check(&parts)
+        parameters.check(&parts)?;
+        admitted(&state.load, &parts)
     };
-    let mut response = if let Err(problem) = check() {
-        problem.into_response()
-    } else {
-        let request = Request::from_parts(parts, body);
-        match idempotency::route_with_key(&request) {
-            None => caught(next.run(request)).await,
-            // In a box: few requests bear one, and all would make room for it.
-            Some(route) => Box::pin(idempotency::once(state, &route, request, next))
-                .await
-                .into_response(),
+    let mut response = match admit() {
+        Err(problem) => problem.into_response(),
+        Ok(None) => once(state, Request::from_parts(parts, body), next).await,
+        Ok(Some(place)) => {
+            // For work that goes on although its caller has gone.
+            parts.extensions.insert(place.clone());
+            let request = Request::from_parts(parts, place.arriving(body));
+            let response = once(state, request, next).await;
+            let response = place.answer(response);
+            place.held_by(response)
         }
     };
     allowance.describe(response.headers_mut());
     Ok(response)
+}
+
+/// The place of a request that takes one up.
+fn admitted(load: &Load, parts: &Parts) -> Result<Option<Place>, Problem> {
+    let matched = parts.extensions.get::<MatchedPath>();
+    let caller = parts.extensions.get::<Caller>();
+    match (caller, matched) {
+        (Some(caller), Some(route)) => load.admit(caller.holder(), route.as_str()),
+        _ => Ok(None),
+    }
+}
+
+/// The answer of a handler, also to a request that bears an idempotency key.
+async fn once(state: &AppState, request: Request, next: Next) -> Response {
+    match idempotency::route_with_key(&request) {
+        None => caught(next.run(request)).await,
+        // In a box: few requests bear one, and all would make room for it.
+        Some(route) => Box::pin(idempotency::once(state, &route, request, next))
+            .await
+            .into_response(),
+    }
 }
 
 #[cfg(test)]
@@ -224,7 +259,6 @@ mod tests {
             Surroundings {
                 clock: Arc::new(SystemClock),
                 metrics: Metrics::default(),
-                load: Load::default(),
                 anonymous: AnonymousLog::default(),
             },
         );

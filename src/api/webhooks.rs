@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Extension, FromRef, Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{Extension, FromRef, Path, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_LENGTH;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::extract::{self, Unread};
+use super::load::Load;
 use super::problem::{Code, Problem};
 use crate::bridge;
 use crate::types::trace::Trace;
@@ -16,21 +17,20 @@ use crate::webhooks::{Error, Origin, Receiver};
 
 /// 4 MiB: a hundred changes, each with a preview of 30 KB, and room. A larger body is refused again and again, so the limit is far
 /// beyond what the Cloud was seen to send.
-pub(super) const BODY_LIMIT: usize = 4 * 1024 * 1024;
+const BODY_LIMIT: usize = 4 * 1024 * 1024;
 
 pub(super) fn routes<S>() -> OpenApiRouter<S>
 where
     S: Clone + Send + Sync + 'static,
     Receiver: FromRef<S>,
+    Load: FromRef<S>,
 {
-    OpenApiRouter::new()
-        .routes(routes!(receive))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+    OpenApiRouter::new().routes(routes!(receive))
 }
 
 /// Takes a notification of the Cloud.
 ///
-/// The signature is checked over the bytes as they came. The answer is given once everything in the notification is
+/// The path and the headers are checked before the body is read, and the signature over the bytes as they came. The answer is given once everything in the notification is
 /// stored. What is signed and cannot be used is passed over and answered in the same way.
 #[utoipa::path(
     post,
@@ -49,34 +49,40 @@ where
 )]
 async fn receive(
     State(receiver): State<Receiver>,
+    State(load): State<Load>,
     Extension(trace): Extension<Arc<Trace>>,
     Path(account_id): Path<String>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Result<StatusCode, Problem> {
-    let body = body.map_err(|rejection| too_large_or_cut(&receiver, &account_id, &rejection))?;
-    let header = |name: &str| headers.get(name)?.to_str().ok();
-    let origin = Origin {
+    let (parts, body) = request.into_parts();
+    let header = |name: &str| parts.headers.get(name)?.to_str().ok();
+    let announced = receiver.announce(Origin {
         account_id: &account_id,
         account_header: header("x-liveperson-account-id"),
         client_id: header("x-liveperson-client-id"),
         signature: header("x-liveperson-signature"),
+    })?;
+    let too_large = || {
+        receiver.refuse_size(&account_id);
+        let detail = format!("A notification may have {BODY_LIMIT} bytes at most.");
+        Problem::new(Code::BodyTooLarge, detail)
     };
-    receiver.receive(origin, &body, &trace).await?;
-    Ok(StatusCode::OK)
-}
-
-/// The problem of a body that was not read to its end.
-fn too_large_or_cut(receiver: &Receiver, account_id: &str, rejection: &BytesRejection) -> Problem {
-    let status = rejection.status();
-    if status != StatusCode::PAYLOAD_TOO_LARGE {
-        return Problem::of_status(status);
+    let length = header(CONTENT_LENGTH.as_str()).and_then(|length| length.parse::<u64>().ok());
+    if length.is_some_and(|length| length > BODY_LIMIT as u64) {
+        return Err(too_large());
     }
-    receiver.refuse_size(account_id);
-    Problem::new(
-        Code::BodyTooLarge,
-        format!("A notification may have {BODY_LIMIT} bytes at most."),
-    )
+    let place = load.notification_body(&account_id)?;
+    let body = extract::whole(place.arriving(body), BODY_LIMIT).await;
+    let body = body.map_err(|unread| match unread {
+        Unread::TooLarge => too_large(),
+        Unread::Broken => place
+            .cut()
+            .unwrap_or_else(|| Problem::of_status(StatusCode::BAD_REQUEST)),
+    })?;
+    let signed = receiver.verify(announced, &body)?;
+    let _under_way = load.notification(&account_id)?;
+    receiver.receive(signed, &trace).await?;
+    Ok(StatusCode::OK)
 }
 
 impl From<Error> for Problem {

@@ -5,7 +5,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::{listeners, receiver, serve_until};
+use super::{listeners, load, receiver, serve_until};
 use crate::api::{self, ProtocolErrors};
 use crate::clock::SharedClock;
 use crate::config::Config;
@@ -38,8 +38,13 @@ impl NotificationServer {
         life.tasks()
             .spawn(rejections.save(store.clone(), life.stopping_token()));
         let errors = ProtocolErrors::of_channels(SharedClock::clone(clock), metrics.clone());
-        let router = api::webhooks_router(receiver, SharedClock::clone(clock), metrics);
-        Self { router, errors }
+        let load = load(config, life);
+        let router = api::webhooks_router(receiver, load, SharedClock::clone(clock), metrics);
+        Self {
+            router,
+            errors,
+            pending_per_address: config.pending_connections_per_address,
+        }
     }
 
     /// Serves until `stop`.

@@ -4,12 +4,12 @@
 //! and of any other the answer says that the connection ends with it: a client that does not hear so, or a load balancer,
 //! sends its next request on a connection that is just being closed, and that request fails.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body;
 use axum::http::{Request, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::{Bytes, Incoming};
@@ -54,6 +54,7 @@ impl Unread {
             return;
         };
         let is_over = match rest {
+            _ if answer.headers().contains_key(header::CONNECTION) => return,
             Rest::Of(body) => is_read_to_its_end(body).await,
             Rest::Endless => false,
         };
@@ -69,14 +70,23 @@ impl Unread {
     }
 }
 
-/// Reads a rest if it is short and arrives soon.
-async fn is_read_to_its_end(rest: Incoming) -> bool {
+/// Reads a rest if it is short and arrives soon; nothing of it is kept.
+async fn is_read_to_its_end(mut rest: Incoming) -> bool {
     // Who says that it is long is not kept waiting for his answer.
     if rest.size_hint().lower() > SHORT as u64 {
         return false;
     }
-    let reading = body::to_bytes(body::Body::new(rest), SHORT);
-    timeout(PATIENCE, reading).await.is_ok_and(|it| it.is_ok())
+    let reading = async {
+        let mut length = 0;
+        while let Some(frame) = poll_fn(|context| Pin::new(&mut rest).poll_frame(context)).await {
+            length += frame.ok()?.data_ref().map_or(0, Bytes::len);
+            if length > SHORT {
+                return None;
+            }
+        }
+        Some(())
+    };
+    matches!(timeout(PATIENCE, reading).await, Ok(Some(())))
 }
 
 impl Body for Lent {

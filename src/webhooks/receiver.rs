@@ -16,7 +16,7 @@ use tracing::Span;
 
 use super::inbox::{Inbox, Read};
 use super::rejections::Rejections;
-use super::signature::{SignatureError, form, verify};
+use super::signature::Signature;
 use super::wire::{Change, Content, Notification, ParseError};
 use crate::clock::SharedClock;
 use crate::store::{self, Arrival, Turn};
@@ -75,6 +75,30 @@ pub struct Origin<'a> {
     pub signature: Option<&'a str>,
 }
 
+/// A notification of which the head was read: whose it is said to be, and the signature that its body has to bear.
+#[derive(Debug)]
+pub struct Announced<'a> {
+    account_id: AccountId,
+    installation: &'a Installation,
+    signature: Signature,
+}
+
+impl Announced<'_> {
+    /// The account in the path.
+    #[must_use]
+    pub fn account_id(&self) -> &AccountId {
+        &self.account_id
+    }
+}
+
+/// A notification whose signature is right.
+#[derive(Debug)]
+pub struct Signed<'a> {
+    account_id: AccountId,
+    body: &'a Bytes,
+    form: &'static str,
+}
+
 /// Takes notifications of the configured accounts; clones share it.
 #[derive(Debug, Clone)]
 pub struct Receiver {
@@ -104,25 +128,54 @@ impl Receiver {
         }
     }
 
+    /// Checks all that a request says before its body is read: the account of the path, both ids, and the form of the signature.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsigned`].
+    pub fn announce(&self, origin: Origin<'_>) -> Result<Announced<'_>, Error> {
+        self.check(origin).map_err(|reason| {
+            self.refuse(origin.account_id, reason);
+            Error::Unsigned
+        })
+    }
+
+    /// Checks the signature of a body.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsigned`].
+    pub fn verify<'a>(
+        &self,
+        announced: Announced<'_>,
+        body: &'a Bytes,
+    ) -> Result<Signed<'a>, Error> {
+        let Announced {
+            account_id,
+            installation,
+            signature,
+        } = announced;
+        let secret = installation.client_secret.expose_secret().as_bytes();
+        if !signature.is_of(body, secret) {
+            self.refuse(account_id.as_str(), Rejection::SignatureWrong);
+            return Err(Error::Unsigned);
+        }
+        Ok(Signed {
+            account_id,
+            body,
+            form: signature.form,
+        })
+    }
+
     /// Takes a notification; returns once all that is in it is stored, or found unusable.
     ///
     /// # Errors
     ///
     /// See [`Error`]. Of a large notification some changes may be stored then; a repeat brings the others.
-    pub async fn receive(
-        &self,
-        origin: Origin<'_>,
-        body: &Bytes,
-        trace: &Trace,
-    ) -> Result<(), Error> {
-        let account_id = self.check(origin, body).map_err(|reason| {
-            self.refuse(origin.account_id, reason);
-            Error::Unsigned
-        })?;
-        let mut changes = self.read(&account_id, body, trace).await?;
-        let signed = origin.signature.and_then(form);
+    pub async fn receive(&self, signed: Signed<'_>, trace: &Trace) -> Result<(), Error> {
+        let mut changes = self.read(&signed.account_id, signed.body, trace).await?;
         for read in &mut changes {
-            read.arrival.signed = signed;
+            read.arrival.signed = Some(signed.form);
         }
         while !changes.is_empty() {
             let rest = changes.split_off(changes.len().min(HANDED_IN));
@@ -174,27 +227,24 @@ impl Receiver {
         self.rejections.refuse(configured, named.as_ref(), reason);
     }
 
-    /// The account that a request is truly about, or the first thing that is wrong.
-    fn check(&self, origin: Origin<'_>, body: &[u8]) -> Result<AccountId, Rejection> {
+    /// What a request announces, or the first thing that is wrong.
+    fn check(&self, origin: Origin<'_>) -> Result<Announced<'_>, Rejection> {
         let unknown = Rejection::UnknownAccount;
         let account_id: AccountId = origin.account_id.parse().map_err(|_| unknown)?;
         let installation = self.installations.get(&account_id).ok_or(unknown)?;
-        // It is checked whatever the other headers say, so that the time of the answer tells nothing of them.
-        let secret = installation.client_secret.expose_secret().as_bytes();
-        let signed = match origin.signature {
-            Some(signature) => verify(signature, body, secret).map_err(|error| match error {
-                SignatureError::Malformed => Rejection::SignatureMalformed,
-                SignatureError::Mismatch => Rejection::SignatureWrong,
-            }),
-            None => Err(Rejection::SignatureMissing),
-        };
         if origin.account_header != Some(account_id.as_str()) {
             return Err(Rejection::AccountHeader);
         }
         if origin.client_id != Some(&*installation.client_id) {
             return Err(Rejection::ClientId);
         }
-        signed.map(|()| account_id)
+        let signature = origin.signature.ok_or(Rejection::SignatureMissing)?;
+        let signature = Signature::parse(signature).ok_or(Rejection::SignatureMalformed)?;
+        Ok(Announced {
+            account_id,
+            installation,
+            signature,
+        })
     }
 
     /// The changes of a signed body that can be stored; the others are counted, and the log is told once.

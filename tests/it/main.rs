@@ -28,6 +28,7 @@ mod cloud_variations;
 mod commands;
 mod configuration;
 mod crash;
+mod crowds;
 mod deliveries;
 mod demo;
 mod deployment;

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::Request;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
@@ -17,7 +17,7 @@ use crate::api::around::Next;
 use crate::api::envelope::{AnonymousLog, Envelope, caught};
 use crate::api::extract;
 use crate::api::problem::{Code, Problem};
-use crate::api::router::{JSON_LIMIT, REQUEST_LIMIT};
+use crate::api::router::REQUEST_LIMIT;
 use crate::clock::SharedClock;
 
 /// 32: operators' requests that may be under way at once; pages of a few people, each of which asks every other second.
@@ -68,7 +68,7 @@ pub(super) async fn surround(
     Ok(answer)
 }
 
-async fn within_bounds(surroundings: &Surroundings, mut request: Request, next: Next) -> Response {
+async fn within_bounds(surroundings: &Surroundings, request: Request, next: Next) -> Response {
     let Ok(_place) = surroundings.places.try_acquire() else {
         let detail = "As many requests of operators as fit are under way.";
         return Problem::overloaded(detail).into_response();
@@ -76,7 +76,6 @@ async fn within_bounds(surroundings: &Surroundings, mut request: Request, next: 
     if let Err(problem) = extract::check_encoding(request.uri()) {
         return problem.into_response();
     }
-    DefaultBodyLimit::max(JSON_LIMIT).apply(&mut request);
     let answer = timeout(REQUEST_LIMIT, caught(next.run(request))).await;
     answer.unwrap_or_else(|_late| StatusCode::REQUEST_TIMEOUT.into_response())
 }

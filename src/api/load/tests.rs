@@ -1,160 +1,270 @@
 //! The bounds at their real numbers, without sockets.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Router;
+use axum::body::to_bytes;
 use axum::http::StatusCode;
-use axum::response::IntoResponse as _;
-use axum::routing::{get, post};
-use tokio::sync::Notify;
-use tokio::task::JoinSet;
-use tower::ServiceExt as _;
+use futures_util::{StreamExt as _, stream};
+use tokio::time::{Instant, sleep};
 
-use super::super::around::{Around, Next};
+use super::super::extract::{self, Unread};
+use super::super::router::JSON_LIMIT;
 use super::*;
 
-/// A router whose requests to `/waits` are under way until the bell rings, and how many have come so far.
-fn router(load: &Load, bell: &Arc<Notify>) -> Router {
-    let bell = Arc::clone(bell);
-    let waits = async move || bell.notified().await;
-    let load = load.clone();
-    let admit = move |mut request: Request, next: Next| {
-        let place = load.admit(&mut request);
-        async {
-            Ok(match place {
-                Ok(Some(place)) => place.held_by(next.run(request).await),
-                Ok(None) => next.run(request).await,
-                Err(problem) => problem.into_response(),
-            })
+const MESSAGES: &str = "/v1/users/{user_id}/messages";
+
+const SMS: Holder<'static> = Holder {
+    channel: "sms",
+    user: None,
+};
+const APP: Holder<'static> = Holder {
+    channel: "app",
+    user: None,
+};
+const MALLORY: Holder<'static> = Holder {
+    channel: "sms",
+    user: Some("mallory"),
+};
+
+/// The bounds of a service with two channels.
+fn load() -> (Load, CancellationToken) {
+    let stopping = CancellationToken::new();
+    (Load::new(2, 2, stopping.clone()), stopping)
+}
+
+/// Lets in whom there is room for, and the problem of the next one.
+fn fill(load: &Load, holder: Holder<'_>) -> (Vec<Place>, Problem) {
+    let mut places = Vec::new();
+    loop {
+        match load.admit(holder, MESSAGES) {
+            Ok(place) => places.extend(place),
+            Err(problem) => return (places, problem),
         }
-    };
-    Router::new()
-        .route("/waits", post(waits.clone()))
-        .route("/webhooks/{account_id}", post(waits))
-        .route("/v1/users/{user_id}/files", post(async || "taken"))
-        .route("/v1/events", get(async || "events"))
-        .route("/", get(async || "ok"))
-        .layer(Around::new(admit))
-}
-
-fn request(path: &str, body_bytes: usize) -> Request {
-    let request = Request::builder()
-        .method(if body_bytes > 0 { "POST" } else { "GET" })
-        .uri(path)
-        .header(CONTENT_LENGTH, body_bytes);
-    request.body(Body::empty()).unwrap()
-}
-
-async fn status(router: &Router, request: Request) -> StatusCode {
-    router.clone().oneshot(request).await.unwrap().status()
-}
-
-/// Begins so many requests, and returns when all of them are in.
-async fn begin(
-    router: &Router,
-    path: &'static str,
-    body_bytes: usize,
-    count: usize,
-    free: impl Fn() -> usize,
-) -> JoinSet<StatusCode> {
-    let mut under_way = JoinSet::new();
-    let before = free();
-    for _ in 0..count {
-        let router = router.clone();
-        under_way.spawn(async move { status(&router, request(path, body_bytes)).await });
     }
-    while before - free() < count {
-        tokio::task::yield_now().await;
-    }
-    under_way
 }
 
-async fn finish(bell: &Notify, under_way: JoinSet<StatusCode>) {
-    bell.notify_waiters();
-    let statuses = under_way.join_all().await;
-    assert!(statuses.iter().all(|status| *status == StatusCode::OK));
+/// A body of these bytes, of which the last piece never comes.
+fn unfinished(bytes: usize) -> Body {
+    let begun = stream::iter([Ok::<_, std::convert::Infallible>(vec![b'x'; bytes])]);
+    Body::from_stream(begun.chain(stream::pending()))
 }
 
-#[tokio::test]
-async fn one_request_more_than_fit_is_refused_until_another_is_answered() {
-    let (load, bell) = (Load::default(), Arc::default());
-    let router = router(&load, &bell);
-    let free = || load.0.channels.requests.available_permits();
+/// A body that comes byte by byte, one in each `pause`.
+fn trickling(pause: Duration) -> Body {
+    let bytes = stream::unfold((), move |()| async move {
+        sleep(pause).await;
+        Some((Ok::<_, std::convert::Infallible>("x"), ()))
+    });
+    Body::from_stream(bytes)
+}
 
-    let under_way = begin(&router, "/waits", 1, REQUESTS, free).await;
+/// Reads a body in a place for as long as it comes.
+async fn read(place: &Place, body: Body) {
+    let arriving = place.arriving(body);
+    let reading = extract::whole(arriving, JSON_LIMIT);
+    // What never comes is not waited for.
+    drop(tokio::time::timeout(Duration::from_millis(1), reading).await);
+}
 
-    let refused = router.clone().oneshot(request("/", 0)).await.unwrap();
-    let problem = refused.extensions().get::<Problem>().unwrap();
-    let rendered = problem.render("abc");
-    assert_eq!(problem.code().as_str(), "overloaded");
+fn says(problem: &Problem, code: &str, words: &str) {
+    assert_eq!(problem.code().as_str(), code);
+    assert!(format!("{problem:?}").contains(words), "{problem:?}");
+}
+
+#[test]
+fn one_request_more_than_fit_is_refused_until_another_is_answered() {
+    let (load, _) = load();
+
+    let (mut of_sms, refused) = fill(&load, SMS);
+    assert_eq!(of_sms.len(), REQUESTS * 3 / 4);
+    says(&refused, "overloaded", "of this channel");
+    let (of_app, refused) = fill(&load, APP);
+    assert_eq!(of_app.len(), REQUESTS / 4);
+    says(&refused, "overloaded", "As many requests as fit");
+    let rendered = refused.render("abc");
     assert_eq!(rendered.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(rendered.headers()["retry-after"], "1");
-    // Readers have places of their own.
-    let reads = status(&router, request("/v1/events", 0)).await;
-    assert_eq!(reads, StatusCode::OK);
-    finish(&bell, under_way).await;
-    assert_eq!(status(&router, request("/", 0)).await, StatusCode::OK);
-    assert_eq!(free(), REQUESTS);
+
+    // Readers have places of their own, and so has the Cloud.
+    assert!(load.admit(SMS, "/v1/events").unwrap().is_none());
+    assert!(load.notification("1").is_ok());
+    of_sms.pop();
+    assert!(load.admit(APP, MESSAGES).is_ok());
+    drop((of_sms, of_app));
+    assert_eq!(load.0.requests.held(), 0);
 }
 
-#[tokio::test]
-async fn notifications_have_bounds_of_their_own() {
-    let (load, bell) = (Load::default(), Arc::default());
-    let router = router(&load, &bell);
-    let free = || load.0.cloud.requests.available_permits();
+#[test]
+fn a_user_has_a_small_share() {
+    let (load, _) = load();
 
-    let under_way = begin(&router, "/webhooks/1", 1, NOTIFICATIONS, free).await;
+    let (places, refused) = fill(&load, MALLORY);
 
-    let refused = router.clone().oneshot(request("/webhooks/1", 1));
-    let refused = refused.await.unwrap();
-    let problem = refused.extensions().get::<Problem>().unwrap();
-    assert_eq!(problem.code().as_str(), "too-many-notifications");
-    assert_eq!(problem.render("abc").headers()["retry-after"], "1");
-    assert_eq!(status(&router, request("/", 0)).await, StatusCode::OK);
-    finish(&bell, under_way).await;
-    assert_eq!(free(), NOTIFICATIONS);
+    assert_eq!(places.len(), REQUESTS_OF_USER);
+    says(&refused, "overloaded", "for this user");
+    assert!(load.admit(SMS, MESSAGES).is_ok());
 }
 
-#[tokio::test]
-async fn bodies_count_by_what_they_may_take_up() {
-    let (load, bell) = (Load::default(), Arc::default());
-    let router = router(&load, &bell);
-    let free = || load.0.channels.requests.available_permits();
+#[test]
+fn notifications_have_bounds_of_their_own() {
+    let (load, _) = load();
 
-    let under_way = begin(&router, "/waits", JSON_LIMIT, BYTES / JSON_LIMIT, free).await;
+    let places: Vec<_> = std::iter::from_fn(|| load.notification("1").ok()).collect();
+    assert_eq!(places.len(), NOTIFICATIONS * 3 / 4);
+    let others: Vec<_> = std::iter::from_fn(|| load.notification("2").ok()).collect();
+    assert_eq!(others.len(), NOTIFICATIONS / 4);
 
-    assert_eq!(load.0.channels.bytes.available_permits(), 0);
-    for refused in [
-        request("/waits", 1),
-        Request::post("/waits")
-            .header(TRANSFER_ENCODING, "chunked")
-            .body(Body::empty())
-            .unwrap(),
-    ] {
-        let refused = status(&router, refused).await;
-        assert_eq!(refused, StatusCode::SERVICE_UNAVAILABLE);
+    let refused = load.notification("2").unwrap_err();
+    says(&refused, "too-many-notifications", "");
+    assert_eq!(refused.render("abc").headers()["retry-after"], "1");
+    assert!(load.admit(SMS, MESSAGES).is_ok());
+    // One that arrives takes none of them: its signature may be wrong.
+    assert!(load.notification_body("1").is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_count_as_they_arrive() {
+    let (load, _) = load();
+    let mut arriving = Vec::new();
+    for _ in 0..BYTES / JSON_LIMIT * 3 / 4 {
+        let place = load.admit(SMS, MESSAGES).unwrap().unwrap();
+        // What a request says of its length does not count.
+        assert_eq!(load.0.bodies.held(), arriving.len() * JSON_LIMIT / UNIT);
+        read(&place, unfinished(JSON_LIMIT)).await;
+        arriving.push(place);
     }
+    assert_eq!(load.0.bodies.held(), BYTES / UNIT * 3 / 4);
+
+    let place = load.admit(SMS, MESSAGES).unwrap().unwrap();
+    let one_more = extract::whole(place.arriving("x".into()), JSON_LIMIT).await;
+    assert_eq!(one_more, Err(Unread::Broken));
+    says(&place.cut().unwrap(), "overloaded", "one channel's may be");
+    let place = load.admit(APP, MESSAGES).unwrap().unwrap();
+    let of_another = extract::whole(place.arriving("x".into()), JSON_LIMIT).await;
+    assert_eq!(of_another.unwrap(), "x");
+    assert!(place.cut().is_none());
     // What has no body, and a file, takes up none of this.
-    assert_eq!(status(&router, request("/", 0)).await, StatusCode::OK);
-    let file = request("/v1/users/ada/files", 3_000_000);
-    assert_eq!(status(&router, file).await, StatusCode::OK);
-    finish(&bell, under_way).await;
-    assert_eq!(load.0.channels.bytes.available_permits(), BYTES / UNIT);
+    let place = load.admit(SMS, MESSAGES).unwrap().unwrap();
+    assert!(place.arriving(Body::empty()).is_end_stream());
+    let file = load.admit(SMS, "/v1/users/{user_id}/files").unwrap();
+    read(&file.unwrap(), unfinished(JSON_LIMIT)).await;
+    drop(arriving);
+    assert_eq!(load.0.bodies.held(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn notifications_count_as_they_arrive() {
+    let (load, _) = load();
+    let size = 1024 * 1024;
+    let mut arriving = Vec::new();
+    for account in ["1", "2"] {
+        for _ in 0..BYTES / size {
+            let place = load.notification_body(account).unwrap();
+            let reading = extract::whole(place.arriving(unfinished(size)), 2 * size);
+            drop(tokio::time::timeout(Duration::from_millis(1), reading).await);
+            arriving.push(place);
+        }
+    }
+
+    let refused = arriving.iter().filter_map(Place::cut);
+    for problem in refused.clone() {
+        says(&problem, "too-many-notifications", "");
+    }
+    assert_eq!(refused.count(), BYTES / size);
+    assert_eq!(load.0.notification_bodies.held(), BYTES / UNIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_trickles_is_cut() {
+    let (load, _) = load();
+    let second = Duration::from_secs(1);
+    let channel = || load.admit(SMS, MESSAGES).unwrap().unwrap();
+    let file = || load.admit(SMS, "/v1/users/{user_id}/files");
+    for (place, body, after) in [
+        (channel(), unfinished(0), 5 * second),
+        (channel(), unfinished(10 * 1024), 15 * second),
+        (channel(), trickling(second / 2), 5 * second),
+        (file().unwrap().unwrap(), unfinished(80 * 1024), 15 * second),
+        (
+            load.notification_body("1").unwrap(),
+            unfinished(100_000),
+            5 * second,
+        ),
+    ] {
+        let begun = Instant::now();
+
+        let read = extract::whole(place.arriving(body), JSON_LIMIT).await;
+
+        assert_eq!(read, Err(Unread::Broken));
+        let took = begun.elapsed();
+        assert!(
+            took >= after && took < after + second,
+            "{took:?}, {after:?}"
+        );
+        let cut = place.answer(StatusCode::BAD_REQUEST.into_response());
+        let problem = cut.extensions().get::<Problem>().unwrap();
+        assert_eq!(problem.code().as_str(), "request-timeout");
+        assert_eq!(problem.render("abc").headers()["connection"], "close");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_comes_fast_enough_may_take_long() {
+    let (load, _) = load();
+    let place = load.admit(SMS, MESSAGES).unwrap().unwrap();
+    let pieces = stream::unfold(0, async |count| {
+        sleep(Duration::from_secs(1)).await;
+        let piece = (count < 30).then(|| Ok::<_, std::convert::Infallible>(vec![b'x'; 1024]));
+        piece.map(|piece| (piece, count + 1))
+    });
+
+    let read = extract::whole(place.arriving(Body::from_stream(pieces)), JSON_LIMIT).await;
+
+    assert_eq!(read.unwrap().len(), 30 * 1024);
+    assert!(place.cut().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_cuts_what_still_arrives() {
+    let second = Duration::from_secs(1);
+    for (is_notification, after) in [(false, 5 * second), (true, second)] {
+        let (load, stopping) = load();
+        let place = if is_notification {
+            load.notification_body("1").unwrap()
+        } else {
+            load.admit(SMS, MESSAGES).unwrap().unwrap()
+        };
+        let arriving = place.arriving(unfinished(100 * 1024));
+        let begun = Instant::now();
+        let stop = async {
+            sleep(second).await;
+            stopping.cancel();
+        };
+
+        let (read, ()) = tokio::join!(extract::whole(arriving, JSON_LIMIT), stop);
+
+        assert_eq!(read, Err(Unread::Broken));
+        assert_eq!(begun.elapsed().as_secs(), (second + after).as_secs());
+        let code = if is_notification {
+            "too-many-notifications"
+        } else {
+            "overloaded"
+        };
+        says(&place.cut().unwrap(), code, "");
+    }
 }
 
 #[tokio::test]
 async fn an_answer_holds_its_place_until_it_is_written() {
-    let (load, bell) = (Load::default(), Arc::default());
-    let router = router(&load, &bell);
+    let (load, _) = load();
+    let place = load.admit(SMS, MESSAGES).unwrap().unwrap();
 
-    let answer = router.oneshot(request("/", 0)).await.unwrap();
+    let answer = place.held_by("ok".into_response());
 
-    let free = || load.0.channels.requests.available_permits();
-    assert_eq!(free(), REQUESTS - 1);
+    assert_eq!(load.0.requests.held(), 1);
     assert_eq!(answer.body().size_hint().exact(), Some(2));
-    let body = axum::body::to_bytes(answer.into_body(), 10).await.unwrap();
-    assert_eq!(body, "ok");
-    assert_eq!(free(), REQUESTS);
+    assert_eq!(to_bytes(answer.into_body(), 10).await.unwrap(), "ok");
+    assert_eq!(load.0.requests.held(), 0);
 }
 
 #[test]

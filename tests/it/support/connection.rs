@@ -5,6 +5,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::TcpStream;
 
 use super::channel::{Channel, Reply};
+use super::patience::PATIENCE;
 
 /// A connection to the service.
 #[derive(Debug)]
@@ -14,7 +15,12 @@ impl Connection {
     /// Connects to where a channel calls.
     pub(crate) async fn open(channel: &Channel) -> std::io::Result<Self> {
         let stream = TcpStream::connect(channel.address()).await?;
-        Ok(Self(BufReader::new(stream)))
+        Ok(Self::of(stream))
+    }
+
+    /// A connection that was made in another way.
+    pub(crate) fn of(stream: TcpStream) -> Self {
+        Self(BufReader::new(stream))
     }
 
     /// Writes the head of a request: its first line and headers.
@@ -24,7 +30,21 @@ impl Connection {
     }
 
     pub(crate) async fn write(&mut self, text: &str) {
-        self.0.write_all(text.as_bytes()).await.unwrap();
+        self.try_write(text).await.unwrap();
+    }
+
+    /// The same where the service may have closed the connection.
+    pub(crate) async fn try_write(&mut self, text: &str) -> std::io::Result<()> {
+        self.0.write_all(text.as_bytes()).await
+    }
+
+    /// Waits for what comes next; true if that is the end of the connection.
+    pub(crate) async fn is_at_its_end(&mut self) -> bool {
+        let mut next = [0];
+        let read = tokio::time::timeout(PATIENCE, self.0.read(&mut next)).await;
+        // One that was not read to its end is reset.
+        read.expect("nothing comes")
+            .map_or(true, |count| count == 0)
     }
 
     /// Reads an answer that says how long it is.

@@ -1,0 +1,179 @@
+//! The body of a request while it arrives: its bytes count as they come, and it comes in time or is cut.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use http_body::{Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::{Held, Place, no_room_for_body};
+use crate::api::problem::{Code, Problem};
+use crate::bounds::Exhausted;
+
+/// How fast a body has to arrive.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// How long it may take whatever its length.
+    grace: Duration,
+    /// How many bytes have to come in each second after that, on average; `None` where nothing may come any more.
+    bytes_per_second: Option<u32>,
+    /// What is said of one that is slower.
+    too_slow: &'static str,
+    /// How long it may still take once the service is stopping.
+    grace_at_stop: Duration,
+    /// The problem of one that is cut by a stop.
+    stopped: fn() -> Problem,
+    /// The problem of one that does not fit beside the others.
+    pub(super) no_room: fn(Exhausted) -> Problem,
+}
+
+/// JSON of channels. Most of it is below 1 KiB and comes with its head.
+pub(super) static REQUESTS: Pace = Pace {
+    grace: Duration::from_secs(5),
+    bytes_per_second: Some(1024),
+    too_slow: "The body has to arrive within 5 s, and 1 s more for each KiB; nothing was done.",
+    grace_at_stop: Duration::from_secs(5),
+    stopped: stopped_request,
+    no_room: no_room_for_body,
+};
+
+/// Forms with files of users, which also have a time for the whole.
+pub(super) static FILES: Pace = Pace {
+    bytes_per_second: Some(8 * 1024),
+    too_slow: "The file has to arrive within 5 s, and 1 s more for each 8 KiB; nothing was sent.",
+    ..REQUESTS
+};
+
+/// Notifications. The Cloud waits 2.5 s for the answer, and may be far away.
+pub(super) static NOTIFICATIONS: Pace = Pace {
+    grace: Duration::from_secs(5),
+    bytes_per_second: None,
+    too_slow: "The notification did not arrive within 5 s.",
+    grace_at_stop: Duration::from_secs(1),
+    stopped: Problem::too_many_notifications,
+    no_room: |_| Problem::too_many_notifications(),
+};
+
+impl Pace {
+    /// When more than so many bytes have to be there of a body that has begun then.
+    fn end(&self, begun: Instant, bytes: usize) -> Instant {
+        let more = self.bytes_per_second.map_or(Duration::ZERO, |rate| {
+            let milliseconds = bytes.saturating_mul(1000) / usize::try_from(rate).unwrap_or(1);
+            Duration::from_millis(u64::try_from(milliseconds).unwrap_or(u64::MAX))
+        });
+        begun + self.grace + more
+    }
+}
+
+fn stopped_request() -> Problem {
+    Problem::overloaded("The service is stopping, and the body had not arrived; nothing was done.")
+}
+
+/// A body that arrives for a request in its place.
+pub(super) struct Arrival {
+    body: Body,
+    place: Place,
+    begun: Instant,
+    bytes: usize,
+    /// Set once the body is waited for: nearly all are there already.
+    waiting: Option<Pin<Box<Waiting>>>,
+}
+
+/// What ends the wait for a body.
+struct Waiting {
+    /// Set seldom: when it rings, it is seen whether enough has come.
+    alarm: Pin<Box<Sleep>>,
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// When a stop cuts it, once the service is stopping.
+    stops_at: Option<Instant>,
+}
+
+impl Arrival {
+    pub(super) fn new(body: Body, place: Place) -> Self {
+        Self {
+            body,
+            place,
+            begun: Instant::now(),
+            bytes: 0,
+            waiting: None,
+        }
+    }
+
+    /// Pending, until the body has taken too long.
+    fn poll_too_late(&mut self, context: &mut Context<'_>) -> Poll<Problem> {
+        let Held::Request(request) = &*self.place.0 else {
+            return Poll::Pending;
+        };
+        let pace = request.pace;
+        let end = pace.end(self.begun, self.bytes);
+        let waiting = self.waiting.get_or_insert_with(|| {
+            Box::pin(Waiting {
+                alarm: Box::pin(sleep_until(end)),
+                stopping: Box::pin(request.stopping.clone().cancelled_owned()),
+                stops_at: None,
+            })
+        });
+        if waiting.stops_at.is_none() && waiting.stopping.as_mut().poll(context).is_ready() {
+            let stops_at = Instant::now() + pace.grace_at_stop;
+            waiting.stops_at = Some(stops_at);
+            waiting.alarm.as_mut().reset(end.min(stops_at));
+        }
+        loop {
+            ready!(waiting.alarm.as_mut().poll(context));
+            let now = Instant::now();
+            if end <= now {
+                return Poll::Ready(Problem::new(Code::RequestTimeout, pace.too_slow));
+            }
+            let next = match waiting.stops_at {
+                Some(stops_at) if stops_at <= now => return Poll::Ready((pace.stopped)()),
+                Some(stops_at) => end.min(stops_at),
+                None => end,
+            };
+            waiting.alarm.as_mut().reset(next);
+        }
+    }
+
+    /// The end of a body that is cut.
+    fn cut(&self, why: Problem) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if let Held::Request(request) = &*self.place.0 {
+            request.cut.get_or_init(|| why);
+        }
+        Poll::Ready(Some(Err(axum::Error::new("the body was cut"))))
+    }
+}
+
+impl http_body::Body for Arrival {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                let why = ready!(self.poll_too_late(context));
+                return self.cut(why);
+            }
+        };
+        if let Some(Ok(frame)) = &frame {
+            self.bytes += frame.data_ref().map_or(0, Bytes::len);
+            if let Err(why) = self.place.book(self.bytes) {
+                return self.cut(why);
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

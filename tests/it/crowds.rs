@@ -1,0 +1,234 @@
+//! Crowds: whoever has proven nothing keeps nobody out, and neither does a token for one user, or one channel.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use reqwest::Method;
+use serde_json::json;
+use tokio::net::TcpSocket;
+use tokio::time::timeout;
+
+use crate::support::channel::{Channel, FORM, send};
+use crate::support::cloud::{ACCOUNT, CLIENT_ID, Cloud, agent_text, sign, tell};
+use crate::support::configuration::{APP_KEY, SMS_KEY, bridge_toml};
+use crate::support::connection::Connection;
+use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
+use crate::support::process::Process;
+
+const SECRET: &str = "a-shared-secret-of-at-least-32-bytes";
+const MESSAGES: &str = "/v1/users/mallory/messages";
+
+/// The service as a process.
+struct Target {
+    process: Process,
+    sms: Channel,
+    /// Another channel.
+    app: Channel,
+    admin: Channel,
+    _kept: (Cloud, Database),
+}
+
+impl Target {
+    /// A service whose channel `sms` has tokens, with this line more in its configuration.
+    async fn start(line: &str) -> Self {
+        let cloud = Cloud::start().await;
+        let database = Database::create(Engine::Sqlite).await;
+        let toml = bridge_toml(&database.location, &cloud.url);
+        let tokens = format!("id = \"sms\"\njwt = {{algorithm = \"HS256\", key = \"{SECRET}\"}}\n");
+        let toml = toml.replacen("id = \"sms\"\n", &tokens, 1);
+        let (process, sms, admin) = Process::serve(&format!("{line}\n{toml}")).await;
+        Self {
+            process,
+            app: sms.with_key(APP_KEY),
+            sms,
+            admin,
+            _kept: (cloud, database),
+        }
+    }
+
+    /// Makes sure that the Cloud is heard.
+    async fn hears(&self) {
+        for sequence in 0..10 {
+            let told = agent_text("a-conversation", sequence, "hello");
+            tell(&self.sms, &told).await.expect(200);
+        }
+    }
+
+    /// Connections, so many, with this head of a request on each.
+    async fn crowd(&self, count: usize, head: &[&str]) -> Vec<Connection> {
+        let mut crowd = Vec::new();
+        for _ in 0..count {
+            let mut connection = Connection::open(&self.sms).await.unwrap();
+            connection.write_head(head).await;
+            crowd.push(connection);
+        }
+        crowd
+    }
+
+    /// The channel `sms` with a token for the user `mallory` alone.
+    fn mallory(&self) -> (Channel, String) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let claims = json!({"iss": "sms", "user": "mallory", "exp": now.as_secs() + 600});
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        let token = encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap();
+        (self.sms.with_key(&token), token)
+    }
+}
+
+/// The head of a notification of 1 MiB, whose signature is that of another body.
+fn notification(account: &str, client_id: &str) -> Vec<String> {
+    vec![
+        format!("POST /webhooks/{account} HTTP/1.1"),
+        format!("x-liveperson-account-id: {account}"),
+        format!("x-liveperson-client-id: {client_id}"),
+        format!("x-liveperson-signature: {}", sign(b"another body", "guess")),
+        "Content-Length: 1048576".to_owned(),
+    ]
+}
+
+fn lines(head: &[String]) -> Vec<&str> {
+    head.iter().map(String::as_str).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_proven_nothing_keeps_no_notification_out() {
+    let target = Target::start("").await;
+    for (count, account, client_id) in [
+        (64, "nobody", CLIENT_ID),
+        (600, "nobody", CLIENT_ID),
+        (600, ACCOUNT, "another"),
+    ] {
+        let head = notification(account, client_id);
+        let mut crowd = target.crowd(count, &lines(&head)).await;
+
+        target.hears().await;
+
+        for connection in &mut crowd {
+            let refused = connection.read().await;
+            refused.expect_problem(401, "signature-refused");
+        }
+    }
+    let metrics = target.admin.request(Method::GET, "/metrics").send().await;
+    let metrics = metrics.unwrap().text().await.unwrap();
+    for (account, reason, count) in [
+        ("unknown", "unknown_account", 664),
+        (ACCOUNT, "client_id", 600),
+    ] {
+        let line = format!(
+            "liveperson_bridge_webhook_rejected_total{{account=\"{account}\",reason=\"{reason}\"}} {count}"
+        );
+        assert!(metrics.contains(&line), "{metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_signs_wrongly_and_trickles_keeps_no_notification_out() {
+    let target = Target::start("").await;
+    for count in [64, 600] {
+        let mut head = notification(ACCOUNT, CLIENT_ID);
+        head.push("Expect: 100-continue".to_owned());
+        let mut crowd = target.crowd(count, &lines(&head)).await;
+        for connection in &mut crowd {
+            assert_eq!(connection.read().await.status, 100);
+        }
+
+        for _ in 0..10 {
+            for connection in &mut crowd {
+                // It may have been told that it is too slow.
+                drop(connection.try_write("x").await);
+            }
+            target.hears().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_trickles_is_answered_and_its_connection_closed() {
+    let target = Target::start("").await;
+    let notification = notification(ACCOUNT, CLIENT_ID);
+    let key = format!("Authorization: Bearer {SMS_KEY}");
+    let form = format!("Content-Type: {FORM}");
+    let mut slow = Vec::new();
+    for head in [
+        lines(&notification),
+        vec![
+            "POST /v1/users/ada/messages HTTP/1.1",
+            &key,
+            "Content-Type: application/json",
+            "Content-Length: 100000",
+        ],
+        vec![
+            "POST /v1/users/ada/messages HTTP/1.1",
+            &key,
+            "Content-Type: application/json",
+            "Idempotency-Key: a-key",
+            "Content-Length: 100",
+        ],
+        vec![
+            "POST /v1/users/ada/files HTTP/1.1",
+            &key,
+            &form,
+            "Content-Length: 100000",
+        ],
+    ] {
+        let mut connection = Connection::open(&target.sms).await.unwrap();
+        connection.write_head(&head).await;
+        connection.write("--").await;
+        slow.push(connection);
+    }
+
+    for mut connection in slow {
+        let refused = connection.read().await;
+        assert_eq!(refused.headers["connection"], "close");
+        refused.expect_problem(408, "request-timeout");
+        assert!(connection.is_at_its_end().await);
+    }
+    target.sms.say("ada", "hello").await.expect(201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_users_requests_leave_room_for_others() {
+    let target = Target::start("").await;
+    let (mallory, token) = target.mallory();
+    let key = format!("Authorization: Bearer {token}");
+    let head = [
+        &format!("POST {MESSAGES} HTTP/1.1"),
+        &*key,
+        "Content-Type: application/json",
+        "Content-Length: 262144",
+        "Expect: 100-continue",
+    ];
+    let mut crowd = target.crowd(300, &head).await;
+
+    let (mut let_in, mut refused) = (0, 0);
+    for connection in &mut crowd {
+        let reply = connection.read().await;
+        if reply.status == 100 {
+            let_in += 1;
+            // So much that the rest may take a minute.
+            connection.write(&"x".repeat(64 * 1024)).await;
+            continue;
+        }
+        refused += 1;
+        let problem = reply.expect_problem(503, "overloaded");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("tokens for this user"), "{detail}");
+    }
+
+    assert_eq!((let_in, refused), (16, 284));
+    mallory
+        .say("mallory", "one more")
+        .await
+        .expect_problem(503, "overloaded");
+    target.app.say("ada", "hello").await.expect(201);
+    target.sms.say("mallory", "hello").await.expect(201);
+    // Nothing is left of it when it goes.
+    drop(crowd);
+    eventually("there is room again", async || {
+        (mallory.say("mallory", "again").await.status == 201).then_some(())
+    })
+    .await;
+}
+
