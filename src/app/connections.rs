@@ -48,6 +48,9 @@ const LINGERING: Duration = Duration::from_secs(2);
 pub(super) struct Traffic {
     /// How many requests are being worked on.
     requests: AtomicUsize,
+/// 250 ms: how often it is seen at a stop whether a request is still worked on.
+const LOOK: Duration = Duration::from_millis(250);
+
     /// How often something was written.
     writes: AtomicUsize,
 }
@@ -305,6 +308,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Connection<T> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
+    /// Waits for so long, and until nothing is worked on any more.
+    pub(super) async fn is_idle_after(&self, long: Duration) {
+        sleep(long).await;
+        while self.requests.load(Ordering::Relaxed) > 0 {
+            sleep(LOOK).await;
+        }
+    }
+
     ) -> Poll<io::Result<()>> {
         let done = Pin::new(&mut self.stream).poll_read(context, buffer);
         if done.is_ready() {

@@ -30,6 +30,9 @@ pub(super) const HEAD: Duration = Duration::from_secs(75);
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Serves a router until there are no more connections; those that are idle close then, requests in flight finish, and what
+/// 15 s: how long a stop waits for who takes the answer that it was given slowly.
+const ANSWER_AT_STOP: Duration = Duration::from_secs(15);
+
 /// stands still is cut.
 pub(super) async fn serve(
     mut connections: Connections<impl Future<Output = ()>>,
@@ -70,11 +73,12 @@ async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
             Some(refused) => Either::Left(ready(Ok(refused))),
             None => Either::Right(router.call(request)),
         };
-        let unread = &unread;
+        let (unread, stopping) = (&unread, &stopping);
         async move {
             let mut answer = answer.await;
             if let Ok(answer) = &mut answer {
-                unread.settle(answer).await;
+                // A stop waits for nothing that is read for nobody.
+                stopping.run_until_cancelled(unread.settle(answer)).await;
             }
             drop(busy);
             answer.map(|answer| pending.until_end_of(answer))
@@ -104,6 +108,7 @@ async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
             () = traffic.stands_still(GRACE) => Ok(()),
         }
     };
+            () = traffic.is_idle_after(ANSWER_AT_STOP) => Ok(()),
     if let Err(error) = ended {
         // The other side went away, was too slow, or speaks no HTTP.
         tracing::debug!(

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout_at;
 use tokio_util::bytes::Bytes;
 
 use super::messages::{Message, SentFile, Written};
@@ -137,7 +136,7 @@ impl Bridge {
             hosted.clone()
         } else {
             let upload = self.host(attempt, session, kind, &file.content);
-            let hosted = timeout_at(attempt.until, upload).await;
+            let hosted = self.in_time(attempt, attempt.until, upload).await;
             hosted.unwrap_or(Err(Error::OutOfTime { is_sent: false }))?
         };
         file.hosted = Some(hosted.clone());

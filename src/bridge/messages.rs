@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use super::files::Attachment;
 use super::openings::Joined;
@@ -253,7 +253,7 @@ impl Bridge {
         }
         // The opening goes on, and what is kept now is sent in it.
         let joined = self.join_opening(caller, key, opening, instead_of);
-        let joined = timeout_at(attempt.until, joined).await;
+        let joined = self.in_time(attempt, attempt.until, joined).await;
         joined.unwrap_or(Err(Error::OutOfTime { is_sent: false }))
     }
 
@@ -288,7 +288,7 @@ impl Bridge {
         let metadata = if let Some(Choice { sequence, metadata }) = reply_to {
             let choice = Signal::Choice(*sequence, metadata);
             let told = self.signal(&attempt.caller.trace, session, choice);
-            let told = timeout_at(attempt.until, Box::pin(told)).await;
+            let told = self.in_time(attempt, attempt.until, Box::pin(told)).await;
             told.unwrap_or(Err(Error::OutOfTime { is_sent: false }))?;
             Some(metadata)
         } else {
@@ -319,7 +319,9 @@ impl Bridge {
         session.patience = attempt.held.is_none().then_some(left.max(LEAST));
         let trace = &attempt.caller.trace;
         let published = self.publish(trace, session, content, metadata);
-        let published = timeout_at(attempt.until + LEAST, published).await;
+        let published = self
+            .in_time(attempt, attempt.until + LEAST, published)
+            .await;
         published.unwrap_or(Err(Error::OutOfTime { is_sent: true }))
     }
 }

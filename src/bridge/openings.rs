@@ -115,6 +115,9 @@ impl Bridge {
             if let Some(lease) = self.try_lane(user).await? {
                 break lease;
             }
+            if self.parts.stopping.is_cancelled() {
+                return Err(Error::OpeningPending { cause: None });
+            }
             turn.wait().await?;
             let session = self.session(&caller.trace, key).await?;
             let another = |session: &Session| {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::bytes::Bytes;
 
 use super::files::Attachment;
@@ -33,6 +33,9 @@ use crate::types::rating::Rating;
 const USUAL_WAIT: Duration = Duration::from_secs(5);
 
 /// 24 h: how old a request may grow before it is given up.
+/// 2 s: how long a channel still waits for the Cloud once the service is stopping. Nearly all answers come within that.
+const WAIT_AT_STOP: Duration = Duration::from_secs(2);
+
 const LIFE: TimeDelta = TimeDelta::hours(24);
 
 /// 256 MiB: what the kept files of one channel may weigh.
@@ -377,6 +380,27 @@ impl Bridge {
     /// Tries to do the work, and what has been done of it is noted in the job.
     pub(super) async fn attempt(
         &self,
+    /// The outcome of a part of an attempt; `None` if its time is over. Who waits for it does not wait for much longer once the
+    /// service is stopping.
+    pub(super) async fn in_time<T>(
+        &self,
+        attempt: &Attempt<'_>,
+        until: Instant,
+        part: impl Future<Output = T>,
+    ) -> Option<T> {
+        let is_waited_for = attempt.held.is_none();
+        let stopped = async {
+            self.parts.stopping.cancelled().await;
+            sleep(WAIT_AT_STOP).await;
+        };
+        tokio::select! {
+            biased;
+            outcome = part => Some(outcome),
+            () = sleep_until(until) => None,
+            () = stopped, if is_waited_for => None,
+        }
+    }
+
         attempt: &mut Attempt<'_>,
         standing: Option<Standing>,
         job: &mut Job,
@@ -414,7 +438,7 @@ impl Bridge {
                 Work::Text { .. } | Work::File(_) => Ok(()),
             }
         };
-        let done = timeout_at(attempt.until, Box::pin(doing)).await;
+        let done = self.in_time(attempt, attempt.until, Box::pin(doing)).await;
         done.unwrap_or(Err(Error::OutOfTime { is_sent: false }))
     }
 
@@ -429,7 +453,7 @@ impl Bridge {
             attempt.session.take()
         } else {
             let session = self.session_of(&caller.trace, key, standing);
-            let session = timeout_at(attempt.until, session).await;
+            let session = self.in_time(attempt, attempt.until, session).await;
             session.unwrap_or(Err(Error::OutOfTime { is_sent: false }))?
         };
         let mut session = session.filter(Session::takes_messages);

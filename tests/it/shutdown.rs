@@ -1,11 +1,14 @@
 //! Stopping, and starts that cannot succeed: what is in flight finishes, nothing else is waited for, and the exit code tells.
 
+use std::time::Duration;
+
+use liveperson_bridge::sandbox::{Fault, Operation};
 use liveperson_bridge::store::Location;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::support::channel::{Channel, Reply};
-use crate::support::cloud::Cloud;
+use crate::support::channel::{Channel, FORM, Reply};
+use crate::support::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud, sign};
 use crate::support::configuration::{SMS_KEY, bridge_toml};
 use crate::support::connection::Connection;
 use crate::support::database::{Database, Engine};
@@ -18,6 +21,9 @@ on_both_engines!(
     who_has_just_connected_is_served,
     idle_connections_hold_nothing_up,
     who_never_ends_a_head_and_who_reads_nothing_hold_nothing_up,
+    who_trickles_a_body_holds_nothing_up,
+    who_waits_for_a_cloud_that_hangs_is_told_that_it_is_kept,
+    who_waits_for_events_is_answered,
     an_interrupt_stops_like_a_sigterm,
     other_signals_end_nothing_and_are_logged,
     a_second_signal_cuts_what_is_in_flight,
@@ -88,6 +94,123 @@ async fn who_never_ends_a_head_and_who_reads_nothing_hold_nothing_up(engine: Eng
 
     process.signal("TERM").await;
 
+    assert_eq!(process.wait().await.code(), Some(0));
+}
+
+/// Whoever sends a body byte by byte, without a key, with a signature that may be right, or with a key.
+async fn who_trickles_a_body_holds_nothing_up(engine: Engine) {
+    let (mut process, sms, _admin, _kept) = serve(engine).await;
+    let key = format!("Authorization: Bearer {SMS_KEY}");
+    let notification = format!("POST /webhooks/{ACCOUNT} HTTP/1.1");
+    let account = format!("x-liveperson-account-id: {ACCOUNT}");
+    let client_id = format!("x-liveperson-client-id: {CLIENT_ID}");
+    let signature = format!("x-liveperson-signature: {}", sign(b"x", CLIENT_SECRET));
+    let form = format!("Content-Type: {FORM}");
+    let mut trickling = Vec::new();
+    for (count, head) in [
+        (100, vec!["POST /webhooks/nobody HTTP/1.1"]),
+        (100, vec![&*notification]),
+        (100, vec![&*notification, &account, &client_id, &signature]),
+        (
+            20,
+            vec![
+                "POST /v1/users/ada/messages HTTP/1.1",
+                &key,
+                "Content-Type: application/json",
+            ],
+        ),
+        (10, vec!["POST /v1/users/ada/files HTTP/1.1", &key, &form]),
+    ] {
+        for _ in 0..count {
+            let mut connection = Connection::open(&sms).await.unwrap();
+            let mut head = head.clone();
+            head.push("Content-Length: 10000");
+            connection.write_head(&head).await;
+            trickling.push(connection);
+        }
+    }
+    let trickle = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(200));
+        loop {
+            ticks.tick().await;
+            for connection in &mut trickling {
+                drop(connection.try_write("x").await);
+            }
+        }
+    };
+
+    process.signal("TERM").await;
+
+    let ended = tokio::select! {
+        ended = process.wait() => ended,
+        () = trickle => unreachable!("it goes on for ever"),
+    };
+    assert_eq!(ended.code(), Some(0), "{}", process.log());
+}
+
+async fn who_waits_for_a_cloud_that_hangs_is_told_that_it_is_kept(engine: Engine) {
+    let (mut process, sms, _admin, (cloud, database)) = serve(engine).await;
+    let users = ["ada", "bob", "eve"];
+    for user in users {
+        sms.say(user, "before").await.expect(201);
+    }
+    for _ in users {
+        cloud.sandbox.inject(Fault::stall(Operation::Send));
+    }
+    let mut waiting = Vec::new();
+    for (user, more) in users
+        .into_iter()
+        .zip([None, Some("Idempotency-Key: a-key"), None])
+    {
+        let mut connection = Connection::open(&sms).await.unwrap();
+        let line = format!("POST /v1/users/{user}/messages HTTP/1.1");
+        let key = format!("Authorization: Bearer {SMS_KEY}");
+        let length = format!("Content-Length: {}", MESSAGE.len());
+        let mut head = vec![&*line, &key, "Content-Type: application/json", &length];
+        head.push("Prefer: wait=30");
+        head.extend(more);
+        connection.write_head(&head).await;
+        connection.write(MESSAGE).await;
+        waiting.push(connection);
+    }
+    eventually("they are at the Cloud", async || {
+        let sent = cloud.requests(Operation::Send).len();
+        (sent == 2 * users.len()).then_some(())
+    })
+    .await;
+
+    process.signal("TERM").await;
+
+    let mut kept = Vec::new();
+    for mut connection in waiting {
+        let reply = connection.read().await;
+        kept.push(reply.headers["location"].to_str().unwrap().to_owned());
+        assert_eq!(reply.expect(202)["status"], "queued");
+    }
+    assert_eq!(process.wait().await.code(), Some(0), "{}", process.log());
+    // The next start knows of them.
+    let toml = bridge_toml(&database.location, &cloud.url);
+    let (_process, sms, _) = Process::serve(&toml).await;
+    for location in kept {
+        sms.get(&location).await.expect(200);
+    }
+}
+
+async fn who_waits_for_events_is_answered(engine: Engine) {
+    let (mut process, sms, _admin, _kept) = serve(engine).await;
+    let key = format!("Authorization: Bearer {SMS_KEY}");
+    let mut stream = Connection::open(&sms).await.unwrap();
+    let head = ["GET /v1/events HTTP/1.1", &key, "Accept: text/event-stream"];
+    stream.write_head(&head).await;
+    assert_eq!(stream.read().await.status, 200);
+    let mut waiting = Connection::open(&sms).await.unwrap();
+    waiting
+        .write_head(&["GET /v1/events?wait=30 HTTP/1.1", &key])
+        .await;
+
+    process.signal("TERM").await;
+
+    assert_eq!(waiting.read().await.expect(200)["events"], json!([]));
     assert_eq!(process.wait().await.code(), Some(0));
 }
 
