@@ -48,7 +48,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -69,7 +69,7 @@ pub use rotation::{Rotation, count_opened, rotate};
 
 pub use crate::cloud::Error as CloudError;
 
-use crate::bounds::Holder;
+use crate::bounds::{Bound, Holder};
 use crate::clock::SharedClock;
 use crate::cloud;
 use crate::crypto::Keyring;
@@ -105,8 +105,8 @@ pub struct Shared {
     recent: Recent,
     found_open: FoundOpen,
     backlogs: Backlogs,
-    places_for_files: Arc<Semaphore>,
-    places_for_readers: Arc<Semaphore>,
+    places_for_files: Bound,
+    places_for_readers: Bound,
     previews: Previews,
 }
 
@@ -147,6 +147,7 @@ impl Bridge {
     /// The use cases over these parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        let channels = parts.channels.len();
         Self(Arc::new(Shared {
             parts,
             openings: Openings::default(),
@@ -156,8 +157,8 @@ impl Bridge {
             recent: Recent::default(),
             found_open: FoundOpen::default(),
             backlogs: Backlogs::default(),
-            places_for_files: Arc::new(Semaphore::new(files::FILES_AT_ONCE)),
-            places_for_readers: Arc::new(Semaphore::new(events::READERS_AT_ONCE)),
+            places_for_files: Bound::new(files::shares(channels)),
+            places_for_readers: Bound::new(events::shares(channels)),
             previews: Previews::default(),
         }))
     }

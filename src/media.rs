@@ -103,14 +103,16 @@ enum Error {
 
 impl Previews {
     /// Makes the preview of an image as a data URI of less than 30 KB, of an animation that of its
-    /// first picture; `None` if the image is broken or beyond the bounds. It is sent by `channel`.
-    pub async fn make(
+    /// first picture; `None` if the image is broken or beyond the bounds. It is sent by `channel`. `place` is
+    /// held for as long as the work goes on, also where nobody waits for it any more.
+    pub async fn make<P: Clone + Send + 'static>(
         &self,
         channel: &ChannelId,
         kind: ImageType,
         content: Bytes,
+        place: P,
     ) -> Option<String> {
-        match self.try_to_make(channel, kind, content).await {
+        match self.try_to_make(channel, kind, content, place).await {
             Ok(Ok(preview)) => Some(preview),
             Ok(Err(error)) => {
                 let error = &error as &dyn std::error::Error;
@@ -125,14 +127,16 @@ impl Previews {
         }
     }
 
-    async fn try_to_make(
+    async fn try_to_make<P: Clone + Send + 'static>(
         &self,
         channel: &ChannelId,
         kind: ImageType,
         content: Bytes,
+        place: P,
     ) -> Result<Result<String, Error>, JoinError> {
-        let header = content.clone();
+        let (header, held) = (content.clone(), place.clone());
         let small = in_turn(&self.small, channel, move || {
+            let _held = held;
             let picture = Picture::open(kind, &header)?;
             if picture.is_large() {
                 return Ok(None);
@@ -142,7 +146,10 @@ impl Previews {
         match small.await? {
             Ok(Some(preview)) => Ok(Ok(preview)),
             Ok(None) => {
-                let large = move || Picture::open(kind, &content)?.preview();
+                let large = move || {
+                    let _held = place;
+                    Picture::open(kind, &content)?.preview()
+                };
                 in_turn(&self.large, channel, large).await
             }
             Err(error) => Ok(Err(error)),

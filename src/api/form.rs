@@ -2,7 +2,6 @@
 
 mod disposition;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -41,7 +40,7 @@ const NEEDS_QUOTES: &[char] = &[
 pub(super) struct Upload {
     pub(super) form: FileForm,
     /// Held to the end: it bounds the memory that files take.
-    _place: Arc<Place>,
+    pub(super) place: Place,
 }
 
 impl Upload {
@@ -54,10 +53,10 @@ impl Upload {
         if let Some(received) = request.extensions_mut().remove() {
             return Ok(received);
         }
-        let place = bridge.place_for_file()?;
+        let place = bridge.place_for_file(caller)?;
         Ok(Self {
             form: FileForm::read(request, caller.channel.max_file_bytes).await?,
-            _place: Arc::new(place),
+            place,
         })
     }
 }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::extract::pointer_to;
+use crate::bounds::Exhausted;
 use crate::bridge::{self, CloudError};
 use crate::types::file::ImageType;
 
@@ -326,11 +327,11 @@ impl Problem {
         if let Some(seconds) = self.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        response
         if self.code == Code::RequestTimeout {
             // The rest of the request may come at any time (RFC 9110, section 15.5.9).
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
+        response
     }
 
     /// What a failure at the Cloud means for the channel.
@@ -512,9 +513,13 @@ impl From<bridge::Error> for Problem {
                 "The Cloud does not have this file any more.",
             ),
             Error::FileTypeRefused { allowed } => Self::file_type_refused(allowed),
-            Error::TooManyFiles => Self::new(
+            Error::TooManyFiles(exhausted) => Self::new(
                 Code::TooManyFiles,
-                "As many files as fit are on their way to the Cloud; nothing was read of this one.",
+                match exhausted {
+                    Exhausted::All => "As many files as fit are on their way to the Cloud; nothing of this one was sent.",
+                    Exhausted::Channel => "As many files of this channel are on their way to the Cloud as one channel may have; nothing of this one was sent.",
+                    Exhausted::User => "As many files with tokens for this user are on their way to the Cloud as one user may have; nothing of this one was sent.",
+                },
             )
             .retry_after(FILES_RETRY_SECONDS),
             Error::TooManyOpenings => Self::overloaded(
@@ -542,9 +547,13 @@ impl From<bridge::Error> for Problem {
                 "This channel has no callback URL, so nothing is delivered to it.",
             ),
             Error::CursorUnknown => Self::parameter("after", CURSOR_UNKNOWN.to_owned()),
-            Error::TooManyReaders => Self::new(
+            Error::TooManyReaders(exhausted) => Self::new(
                 Code::TooManyReaders,
-                "As many readers as fit wait for events; reading without waiting is possible.",
+                match exhausted {
+                    Exhausted::All => "As many readers as fit wait for events; reading without waiting is possible.",
+                    Exhausted::Channel => "As many readers of this channel wait for events as one channel may have; reading without waiting is possible.",
+                    Exhausted::User => "As many readers with tokens for this user wait for events as one user may have; reading without waiting is possible.",
+                },
             )
             .retry_after(READERS_RETRY_SECONDS),
             Error::NoOpenConversation => Self::new(

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::bounds::Exhausted;
 use crate::types::file::ImageType;
 use crate::types::message::Sequence;
 use crate::{cloud, crypto, store};
@@ -29,7 +30,7 @@ pub enum Error {
     },
     /// As many files as fit are on their way.
     #[error("as many files as fit are on their way")]
-    TooManyFiles,
+    TooManyFiles(Exhausted),
     /// As many conversations as fit are being opened.
     #[error("as many conversations as fit are being opened")]
     TooManyOpenings,
@@ -53,7 +54,7 @@ pub enum Error {
     CursorUnknown,
     /// As many readers as fit wait for events.
     #[error("as many readers as fit wait for events")]
-    TooManyReaders,
+    TooManyReaders(Exhausted),
     /// No request that was answered before the Cloud had it bears this id.
     #[error("there is no such message, or it was sent at once")]
     MessageNotFound,

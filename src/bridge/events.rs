@@ -3,19 +3,26 @@
 //! A reader takes the channel's bell, looks, and waits for the bell where there was nothing. A bell can be missed, so it
 //! also looks from time to time. Nobody waits past a stop.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::bounds::{Hold, Shares};
 use crate::bridge::{Bridge, Caller, Error};
 use crate::store::{Bell, LoggedEvent, PageSize};
 use crate::types::event::Cursor;
 use crate::types::ids::{ChannelId, UserKey};
 
 /// How many readers may wait at once in this process: a connection and some kilobytes each.
-pub(super) const READERS_AT_ONCE: usize = 10_000;
+const READERS_AT_ONCE: usize = 10_000;
+
+/// 8: how many with tokens for one user may. A person has a few pages and devices.
+const READERS_OF_USER: usize = 8;
+
+/// How many readers may wait at once in a service with so many channels.
+pub(super) fn shares(channels: usize) -> Shares {
+    Shares::new(READERS_AT_ONCE, READERS_OF_USER, channels)
+}
 
 /// So many readers look once a second or two; more of them look less often, so that the storage has no more to answer.
 const READERS_PER_LOOK: usize = 500;
@@ -89,7 +96,7 @@ pub struct EventStream {
     before: Option<Cursor>,
     /// What was found when it began.
     first: Option<EventPage>,
-    _place: OwnedSemaphorePermit,
+    _place: Hold,
 }
 
 impl Bridge {
@@ -121,7 +128,7 @@ impl Bridge {
                 return Ok(page);
             }
             if place.is_none() {
-                place = Some(self.place_for_reader()?);
+                place = Some(self.place_for_reader(caller)?);
             }
             tokio::select! {
                 () = self.news(&mut bell) => {}
@@ -142,7 +149,7 @@ impl Bridge {
         after: Option<Cursor>,
     ) -> Result<EventStream, Error> {
         let reader = Reader::of(caller);
-        let place = self.place_for_reader()?;
+        let place = self.place_for_reader(caller)?;
         let bell = self.parts.store.bell(&reader.channel_id);
         let first = self.look(&reader, after, STREAM_PAGE).await?;
         Ok(EventStream {
@@ -156,14 +163,14 @@ impl Bridge {
         })
     }
 
-    fn place_for_reader(&self) -> Result<OwnedSemaphorePermit, Error> {
-        let place = Arc::clone(&self.places_for_readers).try_acquire_owned();
-        place.map_err(|_| Error::TooManyReaders)
+    fn place_for_reader(&self, caller: &Caller) -> Result<Hold, Error> {
+        let place = self.places_for_readers.take(caller.holder(), 1);
+        place.map_err(Error::TooManyReaders)
     }
 
     /// Waits until there may be something to read.
     async fn news(&self, bell: &mut Bell) {
-        let waiting = READERS_AT_ONCE - self.places_for_readers.available_permits();
+        let waiting = self.places_for_readers.held();
         let crowd = u32::try_from(1 + waiting / READERS_PER_LOOK).unwrap_or(u32::MAX);
         let look = Duration::from_secs_f64(rand::random_range(1.0..2.0)) * crowd;
         tokio::select! {

@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::bytes::Bytes;
 
 use super::messages::{Message, SentFile, Written};
 use super::requests::{Attempt, Hosted, Outcome, Patience, Work};
 use super::session::Session;
+use crate::bounds::{Hold, Shares};
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::{self, Download};
 use crate::store::HostedFile;
@@ -19,11 +19,19 @@ use crate::types::message::{Digest, Text};
 
 /// How many files this process takes at once. A file is in memory from its first byte until the Cloud has it, so this
 /// times the largest file is what files take: 48 MB with the default, 160 MB with the largest limit that can be set.
-pub(super) const FILES_AT_ONCE: usize = 16;
+const FILES_AT_ONCE: usize = 16;
 
-/// The right to bring one file through this process; given back when it is dropped.
-#[derive(Debug)]
-pub struct Place(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+/// 2: how many it takes with tokens for one user.
+const FILES_OF_USER: usize = 2;
+
+/// How many files may be on their way at once in a service with so many channels.
+pub(super) fn shares(channels: usize) -> Shares {
+    Shares::new(FILES_AT_ONCE, FILES_OF_USER, channels)
+}
+
+/// The right to bring one file through this process; given back when the last clone is dropped.
+#[derive(Debug, Clone)]
+pub struct Place(#[expect(dead_code, reason = "held for its drop")] Arc<Hold>);
 
 /// A file to be sent.
 #[derive(Debug, Clone)]
@@ -32,6 +40,8 @@ pub struct NewFile {
     pub content: Bytes,
     /// What the user says about it.
     pub caption: Option<Text>,
+    /// Its place.
+    pub place: Place,
 }
 
 /// A file that is arriving from the Cloud.
@@ -85,9 +95,11 @@ impl Bridge {
     /// # Errors
     ///
     /// [`Error::TooManyFiles`] where none is free.
-    pub fn place_for_file(&self) -> Result<Place, Error> {
-        let place = Arc::clone(&self.places_for_files).try_acquire_owned();
-        place.map(Place).map_err(|_| Error::TooManyFiles)
+    pub fn place_for_file(&self, caller: &Caller) -> Result<Place, Error> {
+        let place = self.places_for_files.take(caller.holder(), 1);
+        place
+            .map(|place| Place(Arc::new(place)))
+            .map_err(Error::TooManyFiles)
     }
 
     /// Sends a user's file into the open conversation; opens one where there is none or the Cloud has closed it.
@@ -102,7 +114,11 @@ impl Bridge {
         file: NewFile,
         patience: Patience,
     ) -> Result<Outcome<Message>, Error> {
-        let NewFile { content, caption } = file;
+        let NewFile {
+            content,
+            caption,
+            place,
+        } = file;
         let allowed = &caller.channel.file_types;
         let kind = ImageType::of(&content)
             .filter(|kind| allowed.contains(kind))
@@ -110,7 +126,8 @@ impl Bridge {
                 allowed: allowed.clone(),
             })?;
         let channel = &caller.channel.id;
-        let preview = self.previews.make(channel, kind, content.clone()).await;
+        let preview = self.previews.make(channel, kind, content.clone(), place);
+        let preview = preview.await;
         let attachment = Attachment {
             content,
             caption: caption.map(|caption| caption.as_str().to_owned()),

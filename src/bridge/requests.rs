@@ -18,6 +18,7 @@ use super::outcomes::Later;
 use super::schedule;
 use super::session::Session;
 use super::takeoff::Noted;
+use crate::bounds::Exhausted;
 use crate::bridge::{Bridge, Caller, Error};
 use crate::store::{
     self, Flight, Keeping, Lease, NewRequest, Report, RequestKind, Standing, UserRef,
@@ -32,10 +33,10 @@ use crate::types::rating::Rating;
 /// 5 s: how long a channel waits for the Cloud unless it says otherwise.
 const USUAL_WAIT: Duration = Duration::from_secs(5);
 
-/// 24 h: how old a request may grow before it is given up.
 /// 2 s: how long a channel still waits for the Cloud once the service is stopping. Nearly all answers come within that.
 const WAIT_AT_STOP: Duration = Duration::from_secs(2);
 
+/// 24 h: how old a request may grow before it is given up.
 const LIFE: TimeDelta = TimeDelta::hours(24);
 
 /// 256 MiB: what the kept files of one channel may weigh.
@@ -363,7 +364,9 @@ impl Bridge {
         match kept {
             Keeping::Kept => {}
             Keeping::QueueFull => return Ok(Err(Error::QueueFull { of_user: true })),
-            Keeping::NoRoomForFile => return Ok(Err(Error::TooManyFiles)),
+            Keeping::NoRoomForFile => {
+                return Ok(Err(Error::TooManyFiles(Exhausted::Channel)));
+            }
             Keeping::KeyLost => return Err(Error::KeyInUse),
             Keeping::UserGone => return Err(store::Error::Contended.into()),
         }
@@ -377,9 +380,6 @@ impl Bridge {
         }))
     }
 
-    /// Tries to do the work, and what has been done of it is noted in the job.
-    pub(super) async fn attempt(
-        &self,
     /// The outcome of a part of an attempt; `None` if its time is over. Who waits for it does not wait for much longer once the
     /// service is stopping.
     pub(super) async fn in_time<T>(
@@ -401,6 +401,9 @@ impl Bridge {
         }
     }
 
+    /// Tries to do the work, and what has been done of it is noted in the job.
+    pub(super) async fn attempt(
+        &self,
         attempt: &mut Attempt<'_>,
         standing: Option<Standing>,
         job: &mut Job,

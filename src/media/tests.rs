@@ -696,7 +696,7 @@ async fn as_many_as_ask_at_once_all_get_theirs() {
     for _ in 0..3 * AT_ONCE {
         for (kind, image) in [(ImageType::Png, &small), (ImageType::Jpg, &large)] {
             let (previews, image) = (previews.clone(), image.clone());
-            tasks.spawn(async move { previews.make(&channel(), kind, image).await });
+            tasks.spawn(async move { previews.make(&channel(), kind, image, ()).await });
         }
     }
 
@@ -705,7 +705,7 @@ async fn as_many_as_ask_at_once_all_get_theirs() {
     assert!(made.iter().all(Option::is_some));
     let broken = Bytes::from_static(b"GIF89a");
     assert_eq!(
-        previews.make(&channel(), ImageType::Gif, broken).await,
+        previews.make(&channel(), ImageType::Gif, broken, ()).await,
         None
     );
 }
@@ -719,10 +719,14 @@ async fn a_small_picture_does_not_wait_for_large_ones() {
     let mut waiting = tokio::task::JoinSet::new();
     for _ in 0..3 * AT_ONCE {
         let (previews, large) = (previews.clone(), large.clone());
-        waiting.spawn(async move { previews.make(&channel(), ImageType::Jpg, large).await });
+        waiting.spawn(async move {
+            previews
+                .make(&channel(), ImageType::Jpg, large, ())
+                .await
+        });
     }
 
-    let made = previews.make(&channel(), ImageType::Png, small).await;
+    let made = previews.make(&channel(), ImageType::Png, small, ()).await;
     assert!(made.is_some());
     assert!(waiting.try_join_next().is_none());
 }

@@ -232,3 +232,69 @@ async fn a_users_requests_leave_room_for_others() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_users_readers_leave_room_for_others() {
+    let target = Target::start("").await;
+    let (mallory, token) = target.mallory();
+    let key = format!("Authorization: Bearer {token}");
+    let head = [
+        "GET /v1/events HTTP/1.1",
+        &*key,
+        "Accept: text/event-stream",
+    ];
+    let mut streams = target.crowd(8, &head).await;
+    for stream in &mut streams {
+        assert_eq!(stream.read().await.status, 200);
+    }
+
+    let stream = mallory.request(Method::GET, "/v1/events");
+    let stream = stream.header("accept", "text/event-stream");
+    for refused in [send(stream).await, mallory.get("/v1/events?wait=30").await] {
+        let problem = refused.expect_problem(503, "too-many-readers");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("tokens for this user"), "{detail}");
+    }
+    mallory.get("/v1/events").await.expect(200);
+    for channel in [&target.sms, &target.app] {
+        channel.get("/v1/events?wait=1").await.expect(200);
+    }
+    drop(streams);
+    eventually("there is room again", async || {
+        let read = mallory.get("/v1/events?wait=1").await;
+        (read.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_users_files_leave_room_for_others() {
+    let target = Target::start("").await;
+    let (mallory, token) = target.mallory();
+    let key = format!("Authorization: Bearer {token}");
+    let form = format!("Content-Type: {FORM}");
+    let head = [
+        "POST /v1/users/mallory/files HTTP/1.1",
+        &*key,
+        &*form,
+        "Content-Length: 1000000",
+        "Expect: 100-continue",
+    ];
+    let mut crowd = target.crowd(2, &head).await;
+    for connection in &mut crowd {
+        assert_eq!(connection.read().await.status, 100);
+        let part = "Content-Disposition: form-data; name=\"file\"; filename=\"file\"";
+        let begun = "x".repeat(100 * 1024);
+        connection
+            .write(&format!("--a-line-between-parts\r\n{part}\r\n\r\n{begun}"))
+            .await;
+    }
+
+    let refused = mallory.send_file("mallory", b"GIF89a").await;
+
+    let problem = refused.expect_problem(503, "too-many-files");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("tokens for this user"), "{detail}");
+    let other = target.sms.send_file("ada", b"no image").await;
+    other.expect_problem(415, "unsupported-media-type");
+}
+

@@ -41,6 +41,7 @@ pub(super) async fn send(
     let file = NewFile {
         content: upload.form.file.clone(),
         caption: upload.form.caption.clone(),
+        place: upload.place.clone(),
     };
     let patience = prefer.patience();
     let sent = bridge.send_file(&caller, user_id, file, patience).await?;
