@@ -66,6 +66,7 @@ pub struct App {
     readiness: api::admin::Readiness,
     store: Store,
     life: Lifecycle,
+    pending_per_address: usize,
 }
 
 /// Where the service listens.
@@ -187,6 +188,7 @@ impl App {
             readiness,
             store,
             life,
+            pending_per_address: config.pending_connections_per_address,
         })
     }
 
@@ -212,6 +214,7 @@ impl App {
             readiness,
             store,
             life,
+            pending_per_address,
         } = self;
         let not_ready = {
             let life = life.clone();
@@ -220,12 +223,14 @@ impl App {
                 readiness.stop();
             }
         };
-        let requests = serve_until(listeners.facade, facade, Some(facade_errors), not_ready);
+        let (facade, admin) = ((facade, Some(facade_errors)), (admin, Some(admin_errors)));
+        let per_address = pending_per_address;
+        let requests = serve_until(listeners.facade, facade, per_address, not_ready);
         let work = async {
             // The probes answer until the last request has: that is how a load balancer knows.
             tokio::select! {
                 () = requests => {}
-                () = serve_until(listeners.admin, admin, Some(admin_errors), std::future::pending()) => {}
+                () = serve_until(listeners.admin, admin, per_address, std::future::pending()) => {}
             }
         };
         let in_time = life.finish(work).await;
@@ -236,14 +241,16 @@ impl App {
 
 /// Serves a router until `stop`; connections that are idle close then, requests in flight finish,
 /// and so do those of clients that had just connected. With `errors`, requests that HTTP forbids
-/// are answered by problems.
+/// are answered by problems. Each address may have `pending_per_address` connections on which no
+/// whole head has arrived yet, with 0 any number.
 pub(crate) async fn serve_until(
     listener: TcpListener,
-    router: Router,
-    errors: Option<ProtocolErrors>,
+    (router, errors): (Router, Option<ProtocolErrors>),
+    pending_per_address: usize,
     stop: impl Future<Output = ()>,
 ) {
-    let connections = Connections::new(listener, connections::AT_ONCE, Patience::default(), stop);
+    let connections = Connections::new(listener, connections::AT_ONCE, Patience::default(), stop)
+        .with_pending(pending_per_address);
     serving::serve(connections, router, errors, serving::HEAD).await;
 }
 
@@ -394,6 +401,12 @@ fn access(config: &Config, known: &HashMap<ChannelId, Arc<bridge::Channel>>) -> 
     Access::new(channels.collect())
 }
 
+/// What is under way at once, for as long as the life does not end.
+fn load(config: &Config, life: &Lifecycle) -> Load {
+    let (channels, accounts) = (config.channels.len(), config.accounts.len());
+    Load::new(channels, accounts, life.stopping_token())
+}
+
 /// Has who asked nothing lately forgotten, again and again.
 async fn forget_idle_users(access: Access) {
     let mut times = interval(IDLE);
@@ -401,10 +414,4 @@ async fn forget_idle_users(access: Access) {
         times.tick().await;
         access.forget_idle_users();
     }
-/// What is under way at once, for as long as the life does not end.
-fn load(config: &Config, life: &Lifecycle) -> Load {
-    let (channels, accounts) = (config.channels.len(), config.accounts.len());
-    Load::new(channels, accounts, life.stopping_token())
-}
-
 }

@@ -128,7 +128,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let config = || load(arguments.config.as_deref());
     match arguments.command {
         Command::Serve => serve::run(&config()?).await,
-        Command::Demo => demo::run().await,
+        Command::Demo => Box::pin(demo::run()).await,
         Command::Sandbox(options) => sandbox::run(*options).await,
         Command::Migrate => migrate::run(&config()?).await,
         Command::Rotate => rotate::run(&config()?).await,

@@ -44,6 +44,8 @@ pub struct Config {
     pub admin_hosts: Vec<String>,
     /// The keys of those who may act on the operator's page, none of a channel's: nobody may if left out.
     pub operator_keys: Vec<ApiKeyHash>,
+    /// Connections of one remote address on which no whole head of a request has arrived yet: 1024 if left out, 0 for any number.
+    pub pending_connections_per_address: usize,
     /// The service's own address as channels see it, for links to files: `http://` and `listen` if left out.
     pub public_url: Url,
     /// Private, loopback and link-local networks in which callbacks may be sent nevertheless: none if left out.
@@ -126,6 +128,11 @@ impl Config {
         let admin_listen = read_admin_listen(section, listen);
         let admin_hosts = section.list("admin_hosts", &form::HOST);
         let operator_keys = section.list("operator_keys", &form::API_KEY);
+        let pending = section.or_default(
+            "pending_connections_per_address",
+            &form::PENDING_CONNECTIONS,
+            "1024",
+        );
         let own_url = match &listen {
             Ok(address) => format!("http://{address}"),
             Err(_) => "http://localhost".to_owned(),
@@ -148,6 +155,7 @@ impl Config {
             admin_listen: admin_listen?,
             admin_hosts: admin_hosts?.unwrap_or_default(),
             operator_keys: operator_keys?,
+            pending_connections_per_address: pending?,
             public_url: public_url?,
             allow_private_callbacks: networks?.unwrap_or_default(),
             retention: retention?,

@@ -3,16 +3,19 @@
 //! One more waits in the system's own queue until another ends. A connection bears one request at a time, so this also
 //! bounds what no other limit does: heads that arrive slowly, answers that nobody reads, readers who wait.
 //!
+//! One address has only so many connections on which no whole head has arrived yet: those who send no more than half a head
+//! leave room for the others.
+//!
 //! On a stop nobody is turned away who has got a connection, since a proxy repeats no POST that it has sent: those in the
 //! system's queue are taken out of it, the listener is closed, and who has connected may still say what he wants.
 
 use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,6 +25,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
+
+use crate::bounds::{Bound, Exhausted, Hold, Holder, Shares};
 
 /// 16,384: those who wait for events, 10,000, and room for requests.
 pub(super) const AT_ONCE: usize = 16_384;
@@ -37,8 +42,14 @@ const UNREAD: Duration = Duration::from_secs(30);
 /// nothing.
 const UNSENT: u32 = 16 * 1024;
 
+/// 10 s: the pause between two lines of the log about addresses that have too many connections.
+const LOGGED: Duration = Duration::from_secs(10);
+
 /// 1 s: how long a stop waits for the first byte of those who have connected; a proxy sends it at once.
 const FIRST_BYTE: Duration = Duration::from_secs(1);
+
+/// 250 ms: how often it is seen at a stop whether a request is still worked on.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// 2 s: how long a connection on which all is said is still read, for nobody.
 const LINGERING: Duration = Duration::from_secs(2);
@@ -48,11 +59,10 @@ const LINGERING: Duration = Duration::from_secs(2);
 pub(super) struct Traffic {
     /// How many requests are being worked on.
     requests: AtomicUsize,
-/// 250 ms: how often it is seen at a stop whether a request is still worked on.
-const LOOK: Duration = Duration::from_millis(250);
-
     /// How often something was written.
     writes: AtomicUsize,
+    /// Its part of what its address may have; gone with the first whole head.
+    pending: Mutex<Option<Hold>>,
 }
 
 /// A request that is being worked on.
@@ -64,6 +74,10 @@ pub(super) struct Connections<S> {
     listening: Listening,
     places: Arc<Semaphore>,
     patience: Patience,
+    /// Those on which no whole head has arrived yet, by their address.
+    pending: Option<Bound>,
+    /// When the log was last told of an address that had too many, and how many were refused since.
+    refused: (Option<Instant>, usize),
     /// How many connections have not been heard yet.
     unheard: Arc<watch::Sender<usize>>,
     stop: Pin<Box<S>>,
@@ -98,6 +112,7 @@ enum Listening {
 #[derive(Debug)]
 pub(super) struct Connection<T> {
     stream: T,
+    address: SocketAddr,
     patience: Patience,
     /// When a byte last went either way.
     heard: Instant,
@@ -137,25 +152,39 @@ impl<S: Future<Output = ()>> Connections<S> {
             listening: Listening::Open(listener),
             places: Arc::new(Semaphore::new(at_once)),
             patience,
+            pending: None,
+            refused: (None, 0),
             unheard: Arc::default(),
             stop: Box::pin(stop),
         }
     }
 
+    /// Lets each address have so many connections on which no whole head has arrived yet; with 0 any number.
+    pub(super) fn with_pending(mut self, per_address: usize) -> Self {
+        self.pending = (per_address > 0).then(|| {
+            Bound::new(Shares {
+                all: usize::MAX,
+                channel: per_address,
+                user: usize::MAX,
+            })
+        });
+        self
+    }
+
     /// The next one; none after a stop, when all who had connected have been let in and heard: idle ones may be closed then.
-    pub(super) async fn next(&mut self) -> Option<(Connection<TcpStream>, SocketAddr)> {
-        if let Listening::Open(listener) = &mut self.listening {
+    pub(super) async fn next(&mut self) -> Option<Connection<TcpStream>> {
+        while let Listening::Open(listener) = &mut self.listening {
             let arriving = async {
                 let place = Arc::clone(&self.places).acquire_owned().await.ok();
                 (place, Listener::accept(listener).await)
             };
             tokio::select! {
-                (place, (stream, address)) = arriving => {
-                    return Some((self.connection(place, stream), address));
-                }
-                () = &mut self.stop => {}
+                (place, (stream, address)) = arriving => match self.pending(address.ip()) {
+                    Ok(pending) => return Some(self.connection(place, stream, address, pending)),
+                    Err(_exhausted) => self.note_refused(),
+                },
+                () = &mut self.stop => self.close(),
             }
-            self.close();
         }
         let Listening::Closed(queue, end) = &mut self.listening else {
             return None;
@@ -163,7 +192,7 @@ impl<S: Future<Output = ()>> Connections<S> {
         if let Some((stream, address)) = queue.pop_front() {
             let place = Arc::clone(&self.places).acquire_owned();
             let place = timeout_at(*end, place).await.ok()?.ok();
-            return Some((self.connection(place, stream), address));
+            return Some(self.connection(place, stream, address, None));
         }
         let mut unheard = self.unheard.subscribe();
         // Whether all were heard or the time is over, it goes on.
@@ -171,10 +200,38 @@ impl<S: Future<Output = ()>> Connections<S> {
         None
     }
 
+    /// The part of a new connection of what its address may have.
+    fn pending(&self, address: IpAddr) -> Result<Option<Hold>, Exhausted> {
+        let Some(pending) = &self.pending else {
+            return Ok(None);
+        };
+        let holder = Holder {
+            channel: &network(address).to_string(),
+            user: None,
+        };
+        pending.take(holder, 1).map(Some)
+    }
+
+    /// Tells the log, now and then, that connections were refused.
+    fn note_refused(&mut self) {
+        let (logged, count) = &mut self.refused;
+        *count += 1;
+        if logged.is_none_or(|at| at.elapsed() >= LOGGED) {
+            tracing::warn!(
+                count,
+                "connections refused: no whole head has arrived on many others of their address"
+            );
+            *logged = Some(Instant::now());
+            *count = 0;
+        }
+    }
+
     fn connection(
         &self,
         place: Option<OwnedSemaphorePermit>,
         stream: TcpStream,
+        address: SocketAddr,
+        pending: Option<Hold>,
     ) -> Connection<TcpStream> {
         if let Err(error) = stream.set_nodelay(true) {
             // An answer is one small write: holding it back for more would only delay it.
@@ -188,11 +245,15 @@ impl<S: Future<Output = ()>> Connections<S> {
         }
         Connection {
             stream,
+            address,
             patience: self.patience,
             heard: Instant::now(),
             alarm: Box::pin(sleep(self.patience.silence)),
             unread: None,
-            traffic: Arc::default(),
+            traffic: Arc::new(Traffic {
+                pending: Mutex::new(pending),
+                ..Traffic::default()
+            }),
             lingering: None,
             _place: place,
             unheard: Some(Unheard::new(&self.unheard)),
@@ -227,8 +288,19 @@ fn queue(listener: TcpListener) -> VecDeque<(TcpStream, SocketAddr)> {
 impl Traffic {
     /// Counts a request until what it gives is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> Busy {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(pending.take());
+        drop(pending);
         self.requests.fetch_add(1, Ordering::Relaxed);
         Busy(Arc::clone(self))
+    }
+
+    /// Waits for so long, and until nothing is worked on any more.
+    pub(super) async fn is_idle_after(&self, long: Duration) {
+        sleep(long).await;
+        while self.requests.load(Ordering::Relaxed) > 0 {
+            sleep(LOOK).await;
+        }
     }
 
     /// Waits until nothing was worked on and nothing written for so long.
@@ -252,7 +324,20 @@ impl Drop for Busy {
     }
 }
 
+/// What counts as one address: an IPv4 address, or the network of an IPv6 address, of which a machine has any number.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
+}
+
 impl<T> Connection<T> {
+    /// Where it comes from.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// What goes on on it.
     pub(super) fn traffic(&self) -> Arc<Traffic> {
         Arc::clone(&self.traffic)
@@ -308,14 +393,6 @@ impl<T: AsyncRead + Unpin> AsyncRead for Connection<T> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
-    /// Waits for so long, and until nothing is worked on any more.
-    pub(super) async fn is_idle_after(&self, long: Duration) {
-        sleep(long).await;
-        while self.requests.load(Ordering::Relaxed) > 0 {
-            sleep(LOOK).await;
-        }
-    }
-
     ) -> Poll<io::Result<()>> {
         let done = Pin::new(&mut self.stream).poll_read(context, buffer);
         if done.is_ready() {

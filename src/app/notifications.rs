@@ -20,6 +20,7 @@ use crate::webhooks::Rejections;
 pub struct NotificationServer {
     router: Router,
     errors: ProtocolErrors,
+    pending_per_address: usize,
 }
 
 impl NotificationServer {
@@ -49,6 +50,7 @@ impl NotificationServer {
 
     /// Serves until `stop`.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
-        serve_until(listener, self.router, Some(self.errors), stop).await;
+        let service = (self.router, Some(self.errors));
+        serve_until(listener, service, self.pending_per_address, stop).await;
     }
 }

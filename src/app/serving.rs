@@ -42,7 +42,7 @@ pub(super) async fn serve(
 ) {
     let stopping = CancellationToken::new();
     let tasks = TaskTracker::new();
-    while let Some((stream, _)) = connections.next().await {
+    while let Some(stream) = connections.next().await {
         let (router, errors) = (router.clone(), errors.clone());
         tasks.spawn(serve_one(stream, router, errors, head, stopping.clone()));
     }

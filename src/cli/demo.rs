@@ -73,7 +73,7 @@ pub(super) async fn run() -> anyhow::Result<ExitCode> {
         .await?
         .around_facade(|facade| sandbox.watch(facade));
     // The simulated Cloud stops after the service, which may still be talking to it.
-    let cloud = serve_until(cloud, sandbox.router(), None, std::future::pending());
+    let cloud = serve_until(cloud, (sandbox.router(), None), 0, std::future::pending());
     super::print(&urls.welcome())?;
     tokio::select! {
         in_time = app.serve(listeners) => Ok(super::stopped(in_time)),

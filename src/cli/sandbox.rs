@@ -115,6 +115,6 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         stopping.stopping().await;
         ending.end();
     };
-    let serving = serve_until(listener, sandbox.router(), None, stop);
+    let serving = serve_until(listener, (sandbox.router(), None), 0, stop);
     Ok(super::stopped(life.finish(serving).await))
 }

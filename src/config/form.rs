@@ -162,6 +162,12 @@ pub(super) const CONNECTIONS: Form<u32> = Form::number("a whole number from 1 to
     parse_from_str(text).filter(|number| (1..=1000).contains(number))
 });
 
+/// How many connections of an address may wait for their first head.
+pub(super) const PENDING_CONNECTIONS: Form<usize> =
+    Form::number("a whole number from 0 to 16384", |text| {
+        parse_from_str(text).filter(|number| (0..=16_384).contains(number))
+    });
+
 /// A limit on requests, such as per second.
 pub(super) const RATE: Form<NonZeroU32> = Form::number("a whole number from 1", parse_from_str);
 

@@ -18,6 +18,7 @@ listen = "127.0.0.1:8081"
 admin_listen = "127.0.0.1:9091"
 admin_hosts = ["bridge-admin.internal", "Bridge-1"]
 operator_keys = ["0perat0rkey", "sha256:89cee6f9f69741ee281920b1e9cf90fc71981afcb1d93058a95313d15039619d"]
+pending_connections_per_address = 64
 public_url = "https://bridge.example.com"
 allow_private_callbacks = ["10.0.0.0/8", "fd00::/8"]
 retention = "14d"
@@ -123,6 +124,7 @@ fn every_key_is_read() {
 
     assert_eq!(config.listen.to_string(), "127.0.0.1:8081");
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9091");
+    assert_eq!(config.pending_connections_per_address, 64);
     assert_eq!(config.public_url.as_str(), "https://bridge.example.com/");
     assert_eq!(config.admin_hosts, ["bridge-admin.internal", "bridge-1"]);
     assert_eq!(config.operator_keys.len(), 2);
@@ -194,6 +196,7 @@ fn what_is_left_out_has_its_default() {
 
     assert_eq!(config.listen.to_string(), "0.0.0.0:8080");
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9090");
+    assert_eq!(config.pending_connections_per_address, 1024);
     assert_eq!(config.public_url.as_str(), "http://0.0.0.0:8080/");
     assert!(config.admin_hosts.is_empty());
     assert!(config.operator_keys.is_empty());
@@ -253,6 +256,7 @@ const WRONG_VALUES: &str = r#"
 "0perat0rkey" -> "" -> operator_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits
 "0perat0rkey" -> "ap1key" -> operator_keys: expected keys that no channel has
 ["0perat0rkey", -> ["0perat0rkey", "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b", -> operator_keys: expected keys that no channel has
+pending_connections_per_address = 64 -> pending_connections_per_address = 16385 -> pending_connections_per_address: expected a whole number from 0 to 16384
 "127.0.0.1:9091" -> "127.0.0.1:8081" -> admin_listen: expected another address than that of listen
 "https://bridge.example.com" -> "bridge" -> public_url: expected a percent-encoded http or https URL without user, query and fragment
 "https://bridge.example.com" -> "https://b.example?q" -> public_url: expected a percent-encoded http or https URL without user, query and fragment
@@ -313,7 +317,7 @@ skill_id -> campaign_id = "1"~engagement_id = "2"~skill_id -> channels[0].defaul
 = 50~ -> = -1~ -> channels[0].limits.per_user_queued_requests: expected a whole number from 1
 [channels.limits] -> limit = 5~[channels.limits] -> channels[0].defaults.limit: unknown key, expected one of campaign_id, engagement_id, skill_id, language, urgency, features
 [database] -> [database]~"a b" = 5 -> database."a b": unknown key, expected one of url, data_dir, max_connections
-[database] -> keep = "7d"~[database] -> keep: unknown key, expected one of listen, admin_listen, admin_hosts, operator_keys, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
+[database] -> keep = "7d"~[database] -> keep: unknown key, expected one of listen, admin_listen, admin_hosts, operator_keys, pending_connections_per_address, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
 "14d" -> "14w" -> retention: expected a time from 1h to 365d such as 7d
 "14d" -> "" -> retention: expected a time from 1h to 365d such as 7d
 "14d" -> "d" -> retention: expected a time from 1h to 365d such as 7d
@@ -841,8 +845,8 @@ BRIDGE_DATABASE__MAX_CONNECTIONS -> many -> database.max_connections: expected a
 BRIDGE_DATABASE -> x -> database: expected a table, not a string
 BRIDGE_DATABASE__0 -> x -> database.0: unknown key, expected one of url, data_dir, max_connections
 BRIDGE_DATABASE__URI -> x -> database.uri: unknown key, expected one of url, data_dir, max_connections
-BRIDGE_DATABSE__URL -> x -> databse: unknown key, expected one of listen, admin_listen, admin_hosts, operator_keys, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
-BRIDGE_ -> x -> "": unknown key, expected one of listen, admin_listen, admin_hosts, operator_keys, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
+BRIDGE_DATABSE__URL -> x -> databse: unknown key, expected one of listen, admin_listen, admin_hosts, operator_keys, pending_connections_per_address, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
+BRIDGE_ -> x -> "": unknown key, expected one of listen, admin_listen, admin_hosts, operator_keys, pending_connections_per_address, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
 BRIDGE_LISTEN__PORT -> x -> listen: expected a table or a list, so that a part of it can be set
 BRIDGE_ACCOUNTS -> [] -> accounts: expected a list of tables, not a string
 BRIDGE_ACCOUNTS__CLIENT_SECRET -> x -> accounts: expected an index from 0 to 1 after its name

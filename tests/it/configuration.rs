@@ -155,7 +155,7 @@ async fn a_wrong_variable_is_told_by_its_name() {
         (
             "BRIDGE_LISTNE",
             "s3cret",
-            "BRIDGE_LISTNE: listne: unknown key, expected one of listen, admin_listen, admin_hosts, operator_keys, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels",
+            "BRIDGE_LISTNE: listne: unknown key, expected one of listen, admin_listen, admin_hosts, operator_keys, pending_connections_per_address, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels",
         ),
     ] {
         let (_folder, mut command) = configured("serve", SOUND);

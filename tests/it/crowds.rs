@@ -298,3 +298,41 @@ async fn a_users_files_leave_room_for_others() {
     other.expect_problem(415, "unsupported-media-type");
 }
 
+/// A connection from another address of this machine.
+async fn from_elsewhere(channel: &Channel) -> Connection {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let address: SocketAddr = channel.address().parse().unwrap();
+    Connection::of(socket.connect(address).await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_head_leaves_room_for_other_addresses() {
+    let target = Target::start("pending_connections_per_address = 5").await;
+    let mut halves = Vec::new();
+    for _ in 0..5 {
+        let mut connection = Connection::open(&target.sms).await.unwrap();
+        connection.write("GET /v1/users/ada HTTP/1.1\r\n").await;
+        halves.push(connection);
+    }
+    let whole = ["GET /v1/users/ada HTTP/1.1"];
+
+    // Whether it was closed before or after it has written.
+    let mut one_more = Connection::open(&target.sms).await.unwrap();
+    drop(one_more.try_write("GET / HTTP/1.1\r\n").await);
+    assert!(one_more.is_at_its_end().await);
+    let mut other = from_elsewhere(&target.sms).await;
+    other.write_head(&whole).await;
+    other.read().await.expect_problem(401, "unauthorized");
+    target.admin.get("/livez").await.expect(200);
+    target.process.log_line("connections refused").await;
+
+    // One whose head is whole counts no more, also while it goes on.
+    halves[0].write("Host: bridge\r\n\r\n").await;
+    let answered = halves[0].read().await;
+    answered.expect_problem(401, "unauthorized");
+    let mut next = Connection::open(&target.sms).await.unwrap();
+    next.write_head(&whole).await;
+    next.read().await.expect_problem(401, "unauthorized");
+}
+

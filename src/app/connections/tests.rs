@@ -183,3 +183,15 @@ async fn who_is_answered_before_the_end_of_a_body_gets_the_answer() {
 
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
 }
+
+#[test]
+fn an_ipv6_network_counts_as_one_address() {
+    for (address, counts_as) in [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+    ] {
+        let network = network(address.parse().unwrap());
+        assert_eq!(network.to_string(), counts_as);
+    }
+}
