@@ -12,6 +12,7 @@ mod documentation;
 mod envelope;
 mod extract;
 mod form;
+mod guesses;
 mod idempotency;
 mod limits;
 mod load;

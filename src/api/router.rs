@@ -18,6 +18,7 @@ use super::cors;
 use super::documentation;
 use super::envelope::{AnonymousLog, Envelope, caught};
 use super::extract;
+use super::guesses::{self, Guesses};
 use super::idempotency;
 use super::load::{Load, Place};
 use super::openapi;
@@ -86,6 +87,7 @@ pub fn router(state: AppState) -> Router {
         clock: SharedClock::clone(&state.clock),
         metrics: state.metrics.clone(),
         anonymous: AnonymousLog::default(),
+        guesses: Guesses::default(),
     };
     let access = state.access.clone();
     let routes = enveloped(routes.merge(documentation::routes(&document)), surroundings);
@@ -105,6 +107,7 @@ pub fn webhooks_router(
         clock,
         metrics,
         anonymous: AnonymousLog::default(),
+        guesses: Guesses::default(),
     };
     enveloped(routes, surroundings).with_state(state)
 }
@@ -152,6 +155,7 @@ struct Surroundings {
     clock: SharedClock,
     metrics: Metrics,
     anonymous: AnonymousLog,
+    guesses: Guesses,
 }
 
 async fn surround(
@@ -163,10 +167,13 @@ async fn surround(
         clock,
         metrics,
         anonymous,
+        guesses,
     } = &*surroundings;
     let envelope = Envelope::open(&mut request, &**clock);
+    let address = guesses::address(&request);
     let answer = in_time(request, next);
     let answer = answer.instrument(envelope.span()).await;
+    let answer = guesses.slow_down(answer, address).await;
     Ok(envelope.seal(answer, metrics, anonymous))
 }
 
@@ -260,6 +267,7 @@ mod tests {
                 clock: Arc::new(SystemClock),
                 metrics: Metrics::default(),
                 anonymous: AnonymousLog::default(),
+                guesses: Guesses::default(),
             },
         );
         let request = Request::get("/").header("x-request-id", "abc");

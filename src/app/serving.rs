@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::ConnectInfo;
 use axum::http::Request;
 use futures_util::future::Either;
 use hyper::body::Incoming;
@@ -29,10 +30,10 @@ pub(super) const HEAD: Duration = Duration::from_secs(75);
 /// 3 s: how long a stop waits for a connection on which nothing is worked on and nothing is written.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Serves a router until there are no more connections; those that are idle close then, requests in flight finish, and what
 /// 15 s: how long a stop waits for who takes the answer that it was given slowly.
 const ANSWER_AT_STOP: Duration = Duration::from_secs(15);
 
+/// Serves a router until there are no more connections; those that are idle close then, requests in flight finish, and what
 /// stands still is cut.
 pub(super) async fn serve(
     mut connections: Connections<impl Future<Output = ()>>,
@@ -59,13 +60,14 @@ async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
     head: Duration,
     stopping: CancellationToken,
 ) {
-    let traffic = stream.traffic();
+    let (traffic, address) = (stream.traffic(), stream.address());
     let (unread, responses) = (Unread::default(), ResponseTracker::default());
     let stream = ProblemWriter::new(stream, responses.clone(), errors.clone());
     let router = TowerToHyperService::new(router);
     let service = service_fn(|request: Request<Incoming>| {
         let (busy, pending) = (traffic.begin(), responses.begin());
         let mut request = unread.lend(request);
+        request.extensions_mut().insert(ConnectInfo(address));
         let refused = errors
             .as_ref()
             .and_then(|errors| errors.refuse(&mut request));
@@ -106,9 +108,9 @@ async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
         tokio::select! {
             ended = connection => ended,
             () = traffic.stands_still(GRACE) => Ok(()),
+            () = traffic.is_idle_after(ANSWER_AT_STOP) => Ok(()),
         }
     };
-            () = traffic.is_idle_after(ANSWER_AT_STOP) => Ok(()),
     if let Err(error) = ended {
         // The other side went away, was too slow, or speaks no HTTP.
         tracing::debug!(

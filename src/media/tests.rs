@@ -719,11 +719,7 @@ async fn a_small_picture_does_not_wait_for_large_ones() {
     let mut waiting = tokio::task::JoinSet::new();
     for _ in 0..3 * AT_ONCE {
         let (previews, large) = (previews.clone(), large.clone());
-        waiting.spawn(async move {
-            previews
-                .make(&channel(), ImageType::Jpg, large, ())
-                .await
-        });
+        waiting.spawn(async move { previews.make(&channel(), ImageType::Jpg, large, ()).await });
     }
 
     let made = previews.make(&channel(), ImageType::Png, small, ()).await;

@@ -336,3 +336,35 @@ async fn half_a_head_leaves_room_for_other_addresses() {
     next.read().await.expect_problem(401, "unauthorized");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_guesses_keys_slows_nobody_else_down() {
+    let target = Target::start("operator_keys = [\"operator\"]").await;
+    let resume = json!({"channel": "sms"});
+    // More than are answered at once.
+    let mut guessing = tokio::task::JoinSet::new();
+    for n in 0..200 {
+        let (stranger, operator) = (
+            target.sms.with_key(&format!("guess-{n}")),
+            target.admin.with_key(&format!("guess-{n}")),
+        );
+        let resume = resume.clone();
+        guessing.spawn(async move {
+            let refused = stranger.get("/v1/events").await;
+            refused.expect_problem(401, "unauthorized");
+            let refused = operator.post("/api/resume", resume).await;
+            if refused.status != 503 {
+                refused.expect_problem(401, "operator-key-refused");
+            }
+        });
+    }
+
+    target.sms.say("ada", "hello").await.expect(201);
+    eventually("an operator acts", async || {
+        let operator = target.admin.with_key("operator");
+        let resumed = operator.post("/api/resume", resume.clone()).await;
+        (resumed.status != 503).then(|| assert!(resumed.status < 500))
+    })
+    .await;
+    let all = timeout(Duration::from_mins(1), guessing.join_all());
+    assert_eq!(all.await.unwrap().len(), 200);
+}

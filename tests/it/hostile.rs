@@ -757,7 +757,7 @@ async fn who_guesses_keys_holds_nobody_up() {
         let stranger = target.sms.with_key(&format!("guess-{guesser}"));
         guessing.spawn(async move {
             let mut refused = Vec::<Reply>::new();
-            for n in 0..40 {
+            for n in 0..5 {
                 let path = format!("/v1/users/{n}/messages");
                 let request = stranger.request(Method::POST, &path);
                 refused.push(send(request.body(r#"{"text": "hello"}"#)).await);
@@ -770,7 +770,7 @@ async fn who_guesses_keys_holds_nobody_up() {
 
     let refused = guessing.join_all().await;
     let refused: Vec<_> = refused.into_iter().flatten().collect();
-    assert_eq!(refused.len(), 2000);
+    assert_eq!(refused.len(), 250);
     for reply in refused {
         assert_eq!(reply.headers["www-authenticate"], "Bearer");
         reply.expect_problem(401, "unauthorized");

@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 use crate::api::around::Next;
 use crate::api::envelope::{AnonymousLog, Envelope, caught};
 use crate::api::extract;
+use crate::api::guesses::{self, Guesses};
 use crate::api::problem::{Code, Problem};
 use crate::api::router::REQUEST_LIMIT;
 use crate::clock::SharedClock;
@@ -34,6 +35,7 @@ pub(super) struct Surroundings {
     clock: SharedClock,
     places: Semaphore,
     anonymous: AnonymousLog,
+    guesses: Guesses,
 }
 
 impl Surroundings {
@@ -42,6 +44,7 @@ impl Surroundings {
             clock,
             places: Semaphore::new(AT_ONCE),
             anonymous: AnonymousLog::default(),
+            guesses: Guesses::default(),
         }
     }
 }
@@ -53,8 +56,10 @@ pub(super) async fn surround(
     next: Next,
 ) -> Result<Response, Infallible> {
     let envelope = Envelope::open(&mut request, &*surroundings.clock);
+    let address = guesses::address(&request);
     let answer = within_bounds(&surroundings, request, next).instrument(envelope.span());
     let answer = answer.await;
+    let answer = surroundings.guesses.slow_down(answer, address).await;
     let mut answer = envelope.seal_uncounted(answer, &surroundings.anonymous);
     let headers = answer.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);

@@ -1,0 +1,131 @@
+//! Wrong keys: whoever presents many is answered more slowly, so that nobody tries them by the thousand in a second.
+//!
+//! A key is looked at before anything is slowed down: right keys from the same address, such as a load balancer's, lose nothing. Whoever
+//! is slowed down holds a connection and no place.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use axum::extract::{ConnectInfo, Request};
+use axum::response::Response;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+
+use super::problem::{Code, Problem};
+
+/// 10: wrong keys that one address may present in a second before it is slowed down. A client whose key is outdated is told so at once.
+const AT_FULL_SPEED: NonZeroU32 = NonZeroU32::new(10).unwrap();
+
+/// 1 s: how much later each further one is answered.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// 256: how many counts are kept, whatever the number of addresses. Addresses that share one share its speed.
+const COUNTS: usize = 256;
+
+/// 1024: answers that are held back at once; any further one goes out at once, so that they do not take all connections.
+const HELD_BACK: usize = 1024;
+
+/// What wrong keys were presented lately.
+#[derive(Debug)]
+pub(super) struct Guesses {
+    counts: Vec<DefaultDirectRateLimiter>,
+    hasher: RandomState,
+    held_back: Semaphore,
+}
+
+impl Default for Guesses {
+    fn default() -> Self {
+        let count = || RateLimiter::direct(Quota::per_second(AT_FULL_SPEED));
+        Self {
+            counts: std::iter::repeat_with(count).take(COUNTS).collect(),
+            hasher: RandomState::new(),
+            held_back: Semaphore::new(HELD_BACK),
+        }
+    }
+}
+
+impl Guesses {
+    /// The answer, held back if it refuses a key and its address has presented many wrong ones.
+    pub(super) async fn slow_down(&self, answer: Response, address: Option<IpAddr>) -> Response {
+        let problem = answer.extensions().get::<Problem>();
+        let is_refused = problem.is_some_and(|problem| {
+            matches!(
+                problem.code(),
+                Code::Unauthorized | Code::OperatorKeyRefused
+            )
+        });
+        if is_refused
+            && !self.is_at_full_speed(address)
+            && let Ok(_held_back) = self.held_back.try_acquire()
+        {
+            sleep(PAUSE).await;
+        }
+        answer
+    }
+
+    /// Counts a wrong key.
+    fn is_at_full_speed(&self, address: Option<IpAddr>) -> bool {
+        let hash = self.hasher.hash_one(address);
+        let place = usize::try_from(hash % COUNTS as u64).unwrap_or_default();
+        let count = self.counts.get(place);
+        count.is_none_or(|count| count.check().is_ok())
+    }
+}
+
+/// The address that a request comes from; `None` if it did not come over a connection.
+pub(super) fn address(request: &Request) -> Option<IpAddr> {
+    let connection = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    connection.map(|ConnectInfo(address)| address.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse as _;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn answer(code: Code) -> Response {
+        Problem::new(code, "A detail.").into_response()
+    }
+
+    /// How long so many answers are held back, one after the other.
+    async fn held_back(guesses: &Guesses, code: Code, count: u32, from: [u8; 4]) -> Duration {
+        let begun = Instant::now();
+        for _ in 0..count {
+            let answer = guesses.slow_down(answer(code), Some(from.into())).await;
+            assert_eq!(answer.status(), code.status());
+        }
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_wrong_keys_of_an_address_are_answered_more_slowly() {
+        let guesses = Guesses::default();
+        let (free, address) = (AT_FULL_SPEED.get(), [10, 0, 0, 1]);
+
+        let first = held_back(&guesses, Code::Unauthorized, free, address).await;
+        assert_eq!(first, Duration::ZERO);
+        // The counts go by the system's own time, which goes on a little.
+        let more = held_back(&guesses, Code::OperatorKeyRefused, 100, address).await;
+        assert!(more > 50 * PAUSE, "{more:?}");
+        // What is answered to right keys is not looked at.
+        let others = held_back(&guesses, Code::NotFound, 100, address).await;
+        assert_eq!(others, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_answers_are_held_back_than_may() {
+        let guesses = Guesses::default();
+        let _held_back = guesses
+            .held_back
+            .try_acquire_many(HELD_BACK.try_into().unwrap());
+
+        let more = held_back(&guesses, Code::Unauthorized, 100, [10, 0, 0, 1]).await;
+
+        assert_eq!(more, Duration::ZERO);
+    }
+}
