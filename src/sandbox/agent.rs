@@ -111,6 +111,7 @@ impl Acting<'_> {
                     },
                     event: action::with_choices(event, &text.quick_replies),
                     metadata: action::metadata(text.metadata),
+                    request_id: None,
                 };
                 self.publish(publishing).map(Some)
             }
@@ -205,6 +206,7 @@ impl Acting<'_> {
             audience: Audience::All,
             event,
             metadata,
+            request_id: None,
         }
     }
 

@@ -61,11 +61,7 @@ async fn requests(
         .remove("operation")
         .map(|name| read_operation(&name))
         .transpose()?;
-    let after = filter
-        .remove("after")
-        .map(|id| read_id(&id))
-        .transpose()?
-        .unwrap_or_default();
+    let after = read_after(&mut filter)?;
     expect_nothing_else(&filter, "operation or after")?;
     let mut requests = sandbox.requests();
     requests.retain(|request| {
@@ -101,13 +97,21 @@ fn read_operation(name: &str) -> Result<Operation, Refusal> {
     Operation::read(name).map_err(|unread| Refusal::unprocessable(format!("operation: {unread}")))
 }
 
-fn read_id(id: &str) -> Result<u64, Refusal> {
+/// The number of what the caller knows already; 0 where it names none.
+pub(super) fn read_after(filter: &mut BTreeMap<String, String>) -> Result<u64, Refusal> {
+    let Some(id) = filter.remove("after") else {
+        return Ok(0);
+    };
     id.parse().map_err(|_| {
-        Refusal::unprocessable(format!("after: `{id}`, expected the `id` of a request"))
+        Refusal::unprocessable(format!("after: `{id}`, expected the `id` of one of them"))
     })
 }
 
-fn expect_nothing_else(filter: &BTreeMap<String, String>, expected: &str) -> Result<(), Refusal> {
+/// Refuses parameters that are left once those that are known are taken out.
+pub(super) fn expect_nothing_else(
+    filter: &BTreeMap<String, String>,
+    expected: &str,
+) -> Result<(), Refusal> {
     match filter.keys().next() {
         Some(unknown) => Err(Refusal::unprocessable(format!(
             "{unknown}: unknown, expected {expected}"

@@ -120,6 +120,9 @@ pub struct Event {
     pub event: Value,
     /// The `metadata` member of the request.
     pub metadata: Option<Value>,
+    /// The `id` of the SEND that published it; none for what the brand's side says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
 }
 
 /// What someone publishes.
@@ -129,6 +132,7 @@ pub(super) struct Publishing {
     pub(super) audience: Audience,
     pub(super) event: Value,
     pub(super) metadata: Option<Value>,
+    pub(super) request_id: Option<String>,
 }
 
 impl Conversation {
@@ -265,6 +269,7 @@ impl Dialog {
             audience: publishing.audience,
             event: publishing.event,
             metadata: publishing.metadata,
+            request_id: publishing.request_id,
         });
     }
 }

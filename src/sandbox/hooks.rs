@@ -161,7 +161,7 @@ impl Hooks {
     pub(super) fn reset(&mut self) {
         self.for_each_queue(Queue::clear);
         self.troubles = Troubles::default();
-        self.deliveries = Deliveries::default();
+        self.deliveries.clear();
     }
 
     fn for_each_queue(&mut self, change: impl Fn(&mut Queue)) {
@@ -212,6 +212,7 @@ impl Hooks {
             }
         }
         self.deliveries.push(Delivery {
+            id: 0,
             at: now,
             account_id: subscription.webhook.account_id.clone(),
             client_id: subscription.webhook.client_id.clone(),

@@ -88,6 +88,7 @@ impl Sandbox {
             audience: Audience::All,
             event,
             metadata: None,
+            request_id: None,
         };
         Some(conversation.survey()?.publish(publishing, now))
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
@@ -13,11 +13,12 @@ use serde_json::json;
 use super::{Delivery, Disturbance, Webhook};
 use crate::sandbox::Sandbox;
 use crate::sandbox::announcements::Announcements;
-use crate::sandbox::control::Order;
+use crate::sandbox::control::{Order, expect_nothing_else, read_after};
 use crate::sandbox::conversations::{Consumer, Conversation, Opening, Publishing};
 use crate::sandbox::idp;
 use crate::sandbox::notification::{Content, Kind, Notification, Writing};
 use crate::sandbox::participant::{Audience, Participant, Role};
+use crate::sandbox::recording::read_form;
 use crate::sandbox::refusal::Refusal;
 
 impl Sandbox {
@@ -56,7 +57,13 @@ impl Sandbox {
     /// they ended.
     #[must_use]
     pub fn notifications(&self) -> Vec<Delivery> {
-        self.state().hooks.deliveries.list()
+        self.notifications_after(0)
+    }
+
+    /// Those of them that ended after the one of this number.
+    #[must_use]
+    pub fn notifications_after(&self, id: u64) -> Vec<Delivery> {
+        self.state().hooks.deliveries.list_after(id)
     }
 
     /// How many notifications are on the way, wait for another try or are held back.
@@ -98,6 +105,7 @@ impl Sandbox {
                     "message": "This is for somebody else",
                 }),
                 metadata: None,
+                request_id: None,
             };
             dialog.publish(publishing, now);
         }
@@ -148,12 +156,20 @@ pub(in crate::sandbox) fn router() -> Router<Sandbox> {
                 StatusCode::NO_CONTENT
             }),
         )
-        .route(
-            "/notifications",
-            get(async |State(sandbox): State<Sandbox>| Json(sandbox.notifications())),
-        )
+        .route("/notifications", get(notifications))
         .route("/notifications/{account}/foreign", post(foreign))
         .route("/notifications/{account}/raw", post(notify_raw))
+}
+
+/// The attempts that ended after that of which `?after=17` tells; all, without.
+async fn notifications(
+    State(sandbox): State<Sandbox>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Vec<Delivery>>, Refusal> {
+    let mut filter = read_form(query.as_deref().unwrap_or_default());
+    let after = read_after(&mut filter)?;
+    expect_nothing_else(&filter, "after")?;
+    Ok(Json(sandbox.notifications_after(after)))
 }
 
 async fn subscribe(State(sandbox): State<Sandbox>, Order(webhook): Order<Webhook>) -> StatusCode {

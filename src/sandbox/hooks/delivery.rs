@@ -16,6 +16,8 @@ const BODY_CAPACITY: usize = 64 * 1024 * 1024;
 /// One attempt to deliver a notification, as it ended.
 #[derive(Debug, Clone, Serialize)]
 pub struct Delivery {
+    /// Its number, from 1, in the order in which attempts ended.
+    pub id: u64,
     /// When it ended.
     pub at: DateTime<Utc>,
     /// Account id.
@@ -38,14 +40,21 @@ pub struct Delivery {
 #[derive(Debug, Default)]
 pub(in crate::sandbox) struct Deliveries {
     attempts: VecDeque<Delivery>,
+    /// How many there were, those included that are forgotten.
+    count: u64,
     /// Bytes of all bodies.
     held: usize,
 }
 
 impl Deliveries {
+    /// Keeps an attempt, which gets its number.
     pub(super) fn push(&mut self, delivery: Delivery) {
         self.held += delivery.body.len();
-        self.attempts.push_back(delivery);
+        self.count += 1;
+        self.attempts.push_back(Delivery {
+            id: self.count,
+            ..delivery
+        });
         while (self.attempts.len() > CAPACITY || self.held > BODY_CAPACITY)
             && let Some(oldest) = self.attempts.pop_front()
         {
@@ -53,7 +62,17 @@ impl Deliveries {
         }
     }
 
-    pub(in crate::sandbox) fn list(&self) -> Vec<Delivery> {
-        self.attempts.iter().cloned().collect()
+    /// The attempts after the one of this number; all for 0.
+    pub(in crate::sandbox) fn list_after(&self, id: u64) -> Vec<Delivery> {
+        let known = self.attempts.partition_point(|attempt| attempt.id <= id);
+        self.attempts.iter().skip(known).cloned().collect()
+    }
+
+    /// Forgets the attempts; their numbers go on.
+    pub(super) fn clear(&mut self) {
+        *self = Self {
+            count: self.count,
+            ..Self::default()
+        };
     }
 }

@@ -120,6 +120,7 @@ impl Sending<'_> {
             audience: Audience::All,
             event: body.event,
             metadata: envelope.metadata,
+            request_id: Some(envelope.id),
         };
         let sequence = match publication {
             Publication::Sequenced | Publication::File(_) => dialog.publish(publishing, now),

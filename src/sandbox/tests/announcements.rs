@@ -60,6 +60,7 @@ impl Told {
             audience: Audience::All,
             event: json!({"type": "ContentEvent", "message": question}),
             metadata: None,
+            request_id: None,
         };
         let dialog = self.conversation.dialogs.last_mut().unwrap();
         dialog.publish(publishing, self.now);

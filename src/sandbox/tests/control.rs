@@ -519,7 +519,7 @@ const MISTAKES: &[Mistake] = &[
         "/requests?after=x",
         "",
         422,
-        "after: `x`, expected the `id` of a request",
+        "after: `x`, expected the `id` of one of them",
     ),
     (
         "GET",

@@ -58,6 +58,7 @@ async fn content_and_accept_status_are_counted_from_zero_and_chat_states_are_not
         [Some(0), None, None, None, None, None, Some(1), Some(2)]
     );
     assert_eq!(events[0].event["message"], "Hello");
+    assert_eq!(events[0].request_id.as_deref(), Some("p"));
     assert_eq!(events[7].metadata, Some(tagged["metadata"].clone()));
 }
 

@@ -45,6 +45,7 @@ async fn webhooks_are_controlled_over_http() {
     let released = cloud.control("POST", "/webhooks/release", "").await;
     cloud.settled().await;
     let list = cloud.control("GET", "/notifications", "").await;
+    let newer = cloud.control("GET", "/notifications?after=2", "").await;
 
     for answer in [subscribed, disturbed, retried, released] {
         assert_eq!(answer.status, StatusCode::NO_CONTENT, "{}", answer.body);
@@ -60,6 +61,9 @@ async fn webhooks_are_controlled_over_http() {
         (&json!("content"), &json!(1), &json!(200)),
     ];
     assert_eq!(brief, expected);
+    let ids: Vec<_> = list.iter().map(|n| n["id"].as_u64()).collect();
+    assert_eq!(ids, [Some(1), Some(2), Some(3)]);
+    assert_eq!(newer.body, json!([list[2]]));
     assert_eq!(list[0]["conversation_id"], id);
     assert_eq!(list[0]["at"], "2027-01-15T08:00:00Z");
     assert_eq!(list[0]["client_id"], CLIENT);
