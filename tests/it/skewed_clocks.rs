@@ -1,14 +1,9 @@
 //! Clocks that are wrong or that jump: replicas lose and double nothing, whatever the clocks of
 //! their machines show.
 //!
-//! `scripts/skewed-clocks` finds libfaketime and names it in `FAKETIME_PRELOAD`; without it these
-//! tests are ignored. It changes the time of day that a process is told. The clock that only counts
-//! on stays as it is, as on a machine whose time was set.
+//! `scripts/skewed-clocks` installs libfaketime and runs these tests, which are ignored otherwise.
 
 use std::collections::BTreeSet;
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,12 +13,12 @@ use liveperson_bridge::sandbox::{Answer, Delay, Fault, Operation};
 use liveperson_bridge::store::Location;
 use reqwest::Method;
 use serde_json::json;
-use tempfile::TempDir;
 
 use crate::support::channel::{Channel, Reply, send};
 use crate::support::cloud::{Cloud, texts};
 use crate::support::configuration::{bridge_toml, with_callback};
 use crate::support::database::{Database, Engine};
+use crate::support::fake_clock::FakeClock;
 use crate::support::patience::eventually;
 use crate::support::postgres::Server;
 use crate::support::process::{Process, configured, run};
@@ -42,54 +37,6 @@ const ANSWER: &str = "answer";
 /// skew.
 const TOLERANCE: u64 = 4;
 
-/// A file that says how far a process's time of day is from the real one.
-struct Shift {
-    folder: TempDir,
-}
-
-impl Shift {
-    fn new(offset: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        // The database's server is another user.
-        let mode = Permissions::from_mode(0o755);
-        std::fs::set_permissions(folder.path(), mode).unwrap();
-        let shift = Self { folder };
-        shift.set(offset);
-        shift
-    }
-
-    /// Sets the offset, such as `+86400`, at once.
-    fn set(&self, offset: &str) {
-        // Not in place, so that no process reads a half of it.
-        let fresh = self.folder.path().join("fresh");
-        std::fs::write(&fresh, format!("{offset}\n")).unwrap();
-        std::fs::rename(fresh, self.path()).unwrap();
-    }
-
-    fn path(&self) -> std::path::PathBuf {
-        self.folder.path().join("offset")
-    }
-
-    /// What the process has to be started with.
-    fn environment(&self) -> [(String, String); 4] {
-        environment(&self.path())
-    }
-}
-
-fn environment(offset: &Path) -> [(String, String); 4] {
-    let library = std::env::var("FAKETIME_PRELOAD")
-        .expect("FAKETIME_PRELOAD names the library; scripts/skewed-clocks finds it");
-    [
-        ("LD_PRELOAD".to_owned(), library),
-        (
-            "FAKETIME_TIMESTAMP_FILE".to_owned(),
-            offset.to_str().unwrap().to_owned(),
-        ),
-        ("FAKETIME_NO_CACHE".to_owned(), "1".to_owned()),
-        ("DONT_FAKE_MONOTONIC".to_owned(), "1".to_owned()),
-    ]
-}
-
 /// A replica, and the channel `sms` that calls it.
 struct Replica {
     process: Process,
@@ -98,8 +45,8 @@ struct Replica {
 }
 
 impl Replica {
-    async fn start(toml: &str, shift: Option<&Shift>) -> Self {
-        let environment = shift.map(Shift::environment);
+    async fn start(toml: &str, shift: Option<&FakeClock>) -> Self {
+        let environment = shift.map(FakeClock::environment);
         let environment: Vec<_> = environment
             .iter()
             .flatten()
@@ -296,7 +243,7 @@ async fn speak(replicas: [Channel; 2], user: String) -> Vec<Sent> {
 /// One replica has the right time, the other's is off by so many seconds.
 async fn a_skew_loses_and_doubles_nothing(seconds: i32) {
     let scene = Scene::begin(Engine::Postgres).await;
-    let shift = Shift::new(&format!("{seconds:+}"));
+    let shift = FakeClock::new(&format!("{seconds:+}"));
     let right = Replica::start(&scene.toml, None).await;
     let skewed = Replica::start(&scene.toml, Some(&shift)).await;
     // What the Cloud tells back comes to the one whose clock is wrong.
@@ -350,46 +297,46 @@ async fn a_skew_loses_and_doubles_nothing(seconds: i32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "scripts/skewed-clocks finds libfaketime"]
+#[ignore = "scripts/skewed-clocks installs libfaketime"]
 async fn a_clock_that_is_5_seconds_ahead() {
     a_skew_loses_and_doubles_nothing(5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "scripts/skewed-clocks finds libfaketime"]
+#[ignore = "scripts/skewed-clocks installs libfaketime"]
 async fn a_clock_that_is_5_seconds_behind() {
     a_skew_loses_and_doubles_nothing(-5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "scripts/skewed-clocks finds libfaketime"]
+#[ignore = "scripts/skewed-clocks installs libfaketime"]
 async fn a_clock_that_is_10_minutes_ahead() {
     a_skew_loses_and_doubles_nothing(600).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "scripts/skewed-clocks finds libfaketime"]
+#[ignore = "scripts/skewed-clocks installs libfaketime"]
 async fn a_clock_that_is_10_minutes_behind() {
     a_skew_loses_and_doubles_nothing(-600).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "scripts/skewed-clocks finds libfaketime"]
+#[ignore = "scripts/skewed-clocks installs libfaketime"]
 async fn a_clock_that_is_a_day_ahead() {
     a_skew_loses_and_doubles_nothing(86400).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "scripts/skewed-clocks finds libfaketime"]
+#[ignore = "scripts/skewed-clocks installs libfaketime"]
 async fn a_clock_that_is_a_day_behind() {
     a_skew_loses_and_doubles_nothing(-86400).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "scripts/skewed-clocks finds libfaketime"]
+#[ignore = "scripts/skewed-clocks installs libfaketime"]
 async fn messages_that_are_queued_beside_a_clock_that_is_a_day_ahead_are_sent() {
     let scene = Scene::begin(Engine::Postgres).await;
-    let shift = Shift::new("+86400");
+    let shift = FakeClock::new("+86400");
     let right = Replica::start(&scene.toml, None).await;
     let skewed = Replica::start(&scene.toml, Some(&shift)).await;
     scene.cloud.hear(&right.sms);
@@ -440,10 +387,10 @@ impl Load {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "scripts/skewed-clocks finds libfaketime"]
+#[ignore = "scripts/skewed-clocks installs libfaketime"]
 async fn a_clock_of_a_replica_that_jumps_while_it_runs() {
     let scene = Scene::begin(Engine::Postgres).await;
-    let shift = Shift::new("+0");
+    let shift = FakeClock::new("+0");
     let steady = Replica::start(&scene.toml, None).await;
     let jumping = Replica::start(&scene.toml, Some(&shift)).await;
     scene.cloud.hear(&jumping.sms);
@@ -487,9 +434,9 @@ async fn a_clock_of_a_replica_that_jumps_while_it_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "scripts/skewed-clocks finds libfaketime"]
+#[ignore = "scripts/skewed-clocks installs libfaketime"]
 async fn a_clock_of_the_database_that_is_set_back_a_little() {
-    let shift = Shift::new("+0");
+    let shift = FakeClock::new("+0");
     let server = Server::start_in("", shift.environment().into());
     let scene = Scene::begin_on(Database::at(Location::Postgres {
         url: server.url().into(),
@@ -538,7 +485,7 @@ async fn a_clock_of_the_database_that_is_set_back_a_little() {
 /// Messages wait for the Cloud while the machine's clock jumps by so many seconds.
 async fn a_jump_beside_the_embedded_database(offset: &str) {
     let scene = Scene::begin(Engine::Sqlite).await;
-    let shift = Shift::new("+0");
+    let shift = FakeClock::new("+0");
     let replica = Replica::start(&scene.toml, Some(&shift)).await;
     scene.cloud.hear(&replica.sms);
     let users: Vec<_> = (0..20).map(|user| format!("user-{user}")).collect();
@@ -586,22 +533,22 @@ async fn a_jump_beside_the_embedded_database(offset: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "scripts/skewed-clocks finds libfaketime"]
+#[ignore = "scripts/skewed-clocks installs libfaketime"]
 async fn a_jump_ahead_beside_the_embedded_database() {
     a_jump_beside_the_embedded_database("+86400").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "scripts/skewed-clocks finds libfaketime"]
+#[ignore = "scripts/skewed-clocks installs libfaketime"]
 async fn a_jump_back_beside_the_embedded_database() {
     a_jump_beside_the_embedded_database("-86400").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "scripts/skewed-clocks finds libfaketime"]
+#[ignore = "scripts/skewed-clocks installs libfaketime"]
 async fn commands_go_by_the_databases_clock() {
     let scene = Scene::begin(Engine::Postgres).await;
-    let shift = Shift::new("+86400");
+    let shift = FakeClock::new("+86400");
     let run_skewed = async |name: &str| {
         let (_folder, mut command) = configured(name, &scene.toml);
         command.envs(shift.environment());

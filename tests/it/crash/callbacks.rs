@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use chrono::{DateTime, Utc};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use serde_json::Value;
 use standardwebhooks::Webhook;
 
+use super::events::Event;
 use crate::support::receiver::{Answer, Received, Receiver, SECRET};
 
 /// How many of a hundred callbacks are answered 503, although the event was noted.
@@ -20,36 +21,40 @@ pub(super) struct Callbacks(Arc<Mutex<Ledger>>);
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     /// Each event once, in the order of their first arrival.
-    pub(super) events: Vec<Value>,
-    /// The bodies by the id of their event.
-    bodies: HashMap<String, Vec<u8>>,
+    pub(super) events: Vec<Event>,
+    /// The digests of the events by their ids.
+    digests: HashMap<String, u64>,
+    /// When a user was last told something, by the earlier of the time of the signature and of the arrival: what was on its way
+    /// then may arrive later.
+    pub(super) last_sent: HashMap<String, DateTime<Utc>>,
     pub(super) repeats: usize,
     pub(super) refused: usize,
     pub(super) complaints: Vec<String>,
 }
 
 impl Callbacks {
-    /// A receiver that takes down what it is told; from then on it fails now and then, until it is told to be kind.
-    pub(super) async fn start(mut chance: StdRng) -> (Self, Receiver) {
+    /// A receiver that takes down what it is told; where it has dice, it fails now and then, until it is told to be kind.
+    pub(super) async fn start(chance: Option<StdRng>) -> (Self, Receiver) {
         let (callbacks, receiver) = (Self::default(), Receiver::start().await);
-        let noting = callbacks.clone();
-        receiver.answer(move |received| {
-            let mut ledger = noting.0.lock().unwrap();
-            ledger.note(received);
-            if chance.random_ratio(REFUSED_PERCENT, 100) {
-                ledger.refused += 1;
-                return Answer::status(503);
-            }
-            Answer::status(200)
-        });
+        callbacks.answer(&receiver, chance);
         (callbacks, receiver)
     }
 
     /// Takes everything from now on.
     pub(super) fn be_kind(&self, receiver: &Receiver) {
+        self.answer(receiver, None);
+    }
+
+    fn answer(&self, receiver: &Receiver, mut chance: Option<StdRng>) {
         let noting = self.clone();
         receiver.answer(move |received| {
-            noting.0.lock().unwrap().note(received);
+            let mut ledger = noting.0.lock().unwrap();
+            ledger.note(received);
+            let is_refused = |chance: &mut StdRng| chance.random_ratio(REFUSED_PERCENT, 100);
+            if chance.as_mut().is_some_and(is_refused) {
+                ledger.refused += 1;
+                return Answer::status(503);
+            }
             Answer::status(200)
         });
     }
@@ -66,14 +71,21 @@ impl Ledger {
         if let Err(error) = signed.verify(&received.body, &received.headers) {
             self.complaints.push(format!("callback {id}: {error}"));
         }
-        match self.bodies.get(&id) {
+        let event = Event::read(&received.json());
+        let signed_at = received.header("webhook-timestamp").parse().unwrap();
+        let sent = DateTime::from_timestamp_secs(signed_at)
+            .unwrap()
+            .min(Utc::now());
+        let last = self.last_sent.entry(event.user_id.clone()).or_default();
+        *last = sent.max(*last);
+        match self.digests.get(&id) {
             None => {
-                self.events.push(received.json());
-                self.bodies.insert(id, received.body.to_vec());
+                self.digests.insert(id, event.digest);
+                self.events.push(event);
             }
-            Some(body) => {
+            Some(digest) => {
                 self.repeats += 1;
-                if *body != received.body {
+                if *digest != event.digest {
                     let complaint = format!("callback {id}: a repeat bears another body");
                     self.complaints.push(complaint);
                 }

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -9,7 +10,13 @@ use tempfile::TempDir;
 /// What a guard does: it waits until the test is over, however it ended, and then cleans up.
 const GUARD: &str = r#"
     read -r _
-    cd "$1" && [ ! -e data/postmaster.pid ] || $2 "$3/pg_ctl" -D data -m immediate stop
+    cd "$1" && [ ! -e data/postmaster.pid ] || {
+        # One that was frozen hears nothing.
+        server=$(head -n 1 data/postmaster.pid)
+        kill -CONT "$server"
+        pkill -CONT -P "$server"
+        $2 "$3/pg_ctl" -D data -m immediate stop
+    }
     cd / && rm -rf "$1"
 "#;
 
@@ -41,13 +48,34 @@ impl Server {
 
     /// The same with these environment variables.
     pub(crate) fn start_in(settings: &'static str, environment: Vec<(String, String)>) -> Self {
+        // Below /tmp: the server's user must be able to enter it, and the path of a socket is limited to some 100 bytes.
+        let folder = TempDir::with_prefix_in("liveperson-bridge-crash.", "/tmp").unwrap();
+        let server = Self::prepare(&folder.keep(), settings, environment);
+        server.made().started()
+    }
+
+    /// The same in a folder that is there, such as a disk of its own.
+    pub(crate) fn start_on(folder: &Path, settings: &'static str) -> Self {
+        let server = Self::prepare(folder, settings, Vec::new());
+        server.made().started()
+    }
+
+    /// A standby of another one, which follows it.
+    pub(crate) fn start_standby(primary: &Self) -> Self {
+        let folder = TempDir::with_prefix_in("liveperson-bridge-standby.", "/tmp").unwrap();
+        let environment = primary.environment.clone();
+        let standby = Self::prepare(&folder.keep(), primary.settings, environment);
+        standby.copy(primary);
+        standby.started()
+    }
+
+    /// All that it needs but its data.
+    fn prepare(folder: &Path, settings: &'static str, environment: Vec<(String, String)>) -> Self {
         let programs = output(
             Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres"))
                 .arg("--programs"),
         );
-        // Below /tmp: the server's user must be able to enter it, and the path of a socket is limited to some 100 bytes.
-        let folder = TempDir::with_prefix_in("liveperson-bridge-crash.", "/tmp").unwrap();
-        let folder = folder.keep().to_str().unwrap().to_owned();
+        let folder = folder.to_str().unwrap().to_owned();
         let disguise = disguise(&folder);
         let guard = Command::new("sh")
             .args([
@@ -65,7 +93,7 @@ impl Server {
             .process_group(0)
             .spawn()
             .unwrap();
-        let mut server = Self {
+        Self {
             folder,
             programs,
             disguise,
@@ -73,19 +101,69 @@ impl Server {
             settings,
             environment,
             guard,
-        };
-        let initdb = server.run(
+        }
+    }
+
+    /// With a cluster of its own.
+    fn made(self) -> Self {
+        let initdb = self.run(
             "initdb",
             "-U postgres --auth=trust --encoding=UTF8 --locale=C --no-sync",
         );
         assert!(initdb, "initdb failed");
+        self
+    }
+
+    /// Running, on a port that was free.
+    fn started(mut self) -> Self {
         // Asking for a free port and then binding it is a race; binding is the question.
         let started = (0..5).any(|_| {
-            server.port = rand::random_range(20_000..32_000);
-            server.try_start()
+            self.port = rand::random_range(20_000..32_000);
+            self.try_start()
         });
-        assert!(started, "{}", server.log());
-        server
+        assert!(started, "{}", self.log());
+        self
+    }
+
+    /// Makes its data a copy of another one's, which it follows once it is started.
+    fn copy(&self, primary: &Self) {
+        let from = format!(
+            "-h 127.0.0.1 -p {} -U postgres --write-recovery-conf --checkpoint=fast --no-sync",
+            primary.port
+        );
+        assert!(self.run("pg_basebackup", &from), "{}", primary.log());
+    }
+
+    /// Becomes a standby of another one, whatever it was before; its own data are gone. It must have been stopped.
+    pub(crate) fn follow(&self, primary: &Self) {
+        std::fs::remove_dir_all(format!("{}/data", self.folder)).unwrap();
+        self.copy(primary);
+        self.start_again();
+    }
+
+    /// Makes a standby a server of its own, which takes writes.
+    pub(crate) fn promote(&self) {
+        assert!(self.run("pg_ctl", "promote -w"), "{}", self.log());
+    }
+
+    /// Stops all of its processes where they are, as a machine that hangs; connections stay.
+    pub(crate) fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Has its processes go on where they were.
+    pub(crate) fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    /// True unless it has ended, as it may do by itself on a full disk.
+    pub(crate) fn is_running(&self) -> bool {
+        self.run("pg_ctl", "status")
+    }
+
+    /// Its port on this machine.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// Its URL, as a superuser.
@@ -127,6 +205,18 @@ impl Server {
             .status()
             .unwrap()
             .success()
+    }
+
+    /// Sends a signal to the first of its processes and then to those that it started.
+    fn signal(&self, name: &str) {
+        let pid = std::fs::read_to_string(format!("{}/data/postmaster.pid", self.folder)).unwrap();
+        let pid = pid.lines().next().unwrap();
+        let signal = format!("-{name}");
+        for (program, of) in [("kill", None), ("pkill", Some("-P"))] {
+            let mut command = Command::new(program);
+            command.arg(&signal).args(of).arg(pid);
+            assert!(command.status().unwrap().success(), "{command:?}");
+        }
     }
 
     fn run(&self, program: &str, arguments: &str) -> bool {

@@ -115,7 +115,15 @@ impl Process {
 
     /// The same where it may end instead, as without a database.
     pub(crate) async fn try_serve(toml: &str) -> Result<(Self, Channel, Channel), String> {
-        let mut process = Self::start_serving(Path::new(PROGRAM), toml, &[]);
+        Self::try_serve_with(toml, &[]).await
+    }
+
+    /// The same with these environment variables.
+    pub(crate) async fn try_serve_with(
+        toml: &str,
+        environment: &[(&str, &str)],
+    ) -> Result<(Self, Channel, Channel), String> {
+        let mut process = Self::start_serving(Path::new(PROGRAM), toml, environment);
         let ended = eventually("it serves or ends", async || {
             let serving = find(&process.log, SERVING).map(Ok);
             serving.or_else(|| process.child.try_wait().unwrap().map(Err))

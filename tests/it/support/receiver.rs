@@ -97,6 +97,11 @@ impl Receiver {
         self.received.lock().unwrap().clone()
     }
 
+    /// Forgets what was received so far.
+    pub(crate) fn forget(&self) {
+        self.received.lock().unwrap().clear();
+    }
+
     /// The texts of the events that were received so far.
     pub(crate) fn texts(&self) -> Vec<String> {
         self.received().iter().map(Received::text).collect()

@@ -1,4 +1,4 @@
-//! Between the service and its database: a network that can go silent or be cut.
+//! Between the service and a server, such as its database: a network that can go silent or be cut.
 
 use std::net::SocketAddr;
 
@@ -31,7 +31,7 @@ struct Network {
 }
 
 impl Relay {
-    /// A relay before a server.
+    /// A relay before a server, which is a host and a port.
     pub(crate) async fn start(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let relay = Self {
@@ -41,7 +41,10 @@ impl Relay {
         let network = relay.network.clone();
         tokio::task::spawn(async move {
             loop {
-                let (client, _) = listener.accept().await.unwrap();
+                // One that was gone before it was accepted is no matter.
+                let Ok((client, _)) = listener.accept().await else {
+                    continue;
+                };
                 let mut number = 0;
                 network.send_modify(|network| {
                     number = network.accepted;
@@ -72,6 +75,11 @@ impl Relay {
         (relay, Database::at(location))
     }
 
+    /// Where it listens: a host and a port.
+    pub(crate) fn address(&self) -> String {
+        self.address.to_string()
+    }
+
     /// From now on nothing is passed on; connections are accepted all the same.
     pub(crate) fn silence(&self) {
         self.network.send_modify(|network| network.is_silent = true);
@@ -96,13 +104,20 @@ impl Relay {
     }
 }
 
+/// Joins a client to the server; without one the client finds its connection closed.
 async fn pass(
     mut client: TcpStream,
     server: String,
     mut network: watch::Receiver<Network>,
     number: u64,
 ) {
-    let mut server = TcpStream::connect(server).await.unwrap();
+    let Ok(mut server) = TcpStream::connect(server).await else {
+        return;
+    };
+    // Without it the small writes of both sides wait for each other.
+    for end in [&client, &server] {
+        let _may_be_gone = end.set_nodelay(true);
+    }
     let (mut asked, mut answered) = (vec![0; 16384], vec![0; 16384]);
     loop {
         let now = *network.borrow_and_update();

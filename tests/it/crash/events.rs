@@ -1,0 +1,55 @@
+//! Events as the channel is told them, as much of them as the verdict needs: a long run has very many.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use serde_json::Value;
+
+/// An event.
+#[derive(Debug, Clone)]
+pub(super) struct Event {
+    pub(super) id: String,
+    pub(super) user_id: String,
+    pub(super) matter: Matter,
+    /// Of all that it says.
+    pub(super) digest: u64,
+}
+
+/// What an event tells of.
+#[derive(Debug, Clone)]
+pub(super) enum Matter {
+    /// Somebody of the brand wrote.
+    Written {
+        text: String,
+        /// Where the file is, for one.
+        file: Option<String>,
+    },
+    /// A queued message was sent.
+    Sent(String),
+    /// It failed, for a reason by its code.
+    Failed(String, String),
+    Other,
+}
+
+impl Event {
+    pub(super) fn read(event: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let data = &event["data"];
+        let matter = match event["type"].as_str().unwrap_or_default() {
+            "message.created" => Matter::Written {
+                text: text(&data["text"]),
+                file: data["file"]["id"].as_str().map(str::to_owned),
+            },
+            "message.sent" => Matter::Sent(text(&data["id"])),
+            "message.failed" => Matter::Failed(text(&data["id"]), text(&data["failure"]["code"])),
+            _ => Matter::Other,
+        };
+        let mut hasher = DefaultHasher::new();
+        event.to_string().hash(&mut hasher);
+        Self {
+            id: text(&event["id"]),
+            user_id: text(&event["user_id"]),
+            matter,
+            digest: hasher.finish(),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! What a run is mixed of: deeds of users and agents, and troubles. Each can be left out, or be one of a few.
+//!
+//! To add one: a variant, its line in the table, and for a trouble a module of `troubles` that makes it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::LocalBoxFuture;
+
+use super::scene::Scene;
+use super::troubles::{
+    answers, clocks, cuts, database_crashes, disks, echoes, failovers, freezes, half_open, kills,
+    notifications,
+};
+use crate::support::database::Engine;
+use crate::support::disk::Disk;
+use crate::support::fake_clock::FakeClock;
+use crate::support::haproxy::Haproxy;
+
+/// A part of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    Keys,
+    Async,
+    HangUps,
+    Files,
+    Receipts,
+    Closes,
+    Ratings,
+    Surveys,
+    Erasures,
+    Callbacks,
+    Kills,
+    Freezes,
+    Crashes,
+    Failovers,
+    Disks,
+    Clocks,
+    Answers,
+    Cuts,
+    HalfOpen,
+    Notifications,
+    Altered,
+    Late,
+    Missing,
+}
+
+/// Makes trouble until the end, and leaves everything in order.
+pub(super) type Make = fn(Arc<Scene>, Instant) -> LocalBoxFuture<'static, ()>;
+
+/// A line of the table.
+struct Line {
+    part: Part,
+    /// The name by which it is chosen.
+    name: &'static str,
+    /// Seconds: the shortest run that it is a part of unless it is chosen by its name.
+    least: u64,
+    /// Says what keeps a machine, or a run on this database, from it.
+    lacks: fn(Engine) -> Option<String>,
+    /// None for what users, agents or the channel do.
+    make: Option<Make>,
+}
+
+const fn deed(part: Part, name: &'static str) -> Line {
+    Line {
+        part,
+        name,
+        least: 0,
+        lacks: |_| None,
+        make: None,
+    }
+}
+
+const fn trouble(part: Part, name: &'static str, make: Make) -> Line {
+    Line {
+        make: Some(make),
+        ..deed(part, name)
+    }
+}
+
+/// All that there is.
+const TABLE: [Line; 23] = [
+    deed(Part::Keys, "keys"),
+    deed(Part::Async, "async"),
+    deed(Part::HangUps, "hang-ups"),
+    deed(Part::Files, "files"),
+    deed(Part::Receipts, "receipts"),
+    deed(Part::Closes, "closes"),
+    deed(Part::Ratings, "ratings"),
+    deed(Part::Surveys, "surveys"),
+    deed(Part::Erasures, "erasures"),
+    deed(Part::Callbacks, "callbacks"),
+    trouble(Part::Kills, "kills", |scene, end| {
+        Box::pin(kills::until(scene, end))
+    }),
+    Line {
+        least: 120,
+        ..trouble(Part::Freezes, "freezes", |scene, end| {
+            Box::pin(freezes::until(scene, end))
+        })
+    },
+    Line {
+        lacks: postgres,
+        ..trouble(Part::Crashes, "crashes", |scene, end| {
+            Box::pin(database_crashes::until(scene, end))
+        })
+    },
+    Line {
+        least: 120,
+        lacks: |engine| postgres(engine).or_else(Haproxy::lacks),
+        ..trouble(Part::Failovers, "failovers", |scene, end| {
+            Box::pin(failovers::until(scene, end))
+        })
+    },
+    Line {
+        lacks: |_| Disk::lacks(),
+        ..trouble(Part::Disks, "disks", |scene, end| {
+            Box::pin(disks::until(scene, end))
+        })
+    },
+    Line {
+        lacks: |_| FakeClock::lacks(),
+        ..trouble(Part::Clocks, "clocks", |scene, end| {
+            Box::pin(clocks::until(scene, end))
+        })
+    },
+    trouble(Part::Answers, "answers", |scene, end| {
+        Box::pin(answers::until(scene, end))
+    }),
+    trouble(Part::Cuts, "cuts", |scene, end| {
+        Box::pin(cuts::until(scene, end))
+    }),
+    trouble(Part::HalfOpen, "half-open", |scene, end| {
+        Box::pin(half_open::until(scene, end))
+    }),
+    trouble(Part::Notifications, "notifications", |scene, end| {
+        Box::pin(notifications::until(scene, end))
+    }),
+    trouble(Part::Altered, "altered", |scene, end| {
+        Box::pin(echoes::alter_until(scene, end))
+    }),
+    trouble(Part::Late, "late", |scene, end| {
+        Box::pin(echoes::hold_back_until(scene, end))
+    }),
+    trouble(Part::Missing, "missing", |scene, end| {
+        Box::pin(echoes::drop_until(scene, end))
+    }),
+];
+
+fn postgres(engine: Engine) -> Option<String> {
+    (engine != Engine::Postgres).then(|| "SQLite has no server".to_owned())
+}
+
+/// The parts of one run.
+#[derive(Debug, Clone)]
+pub(super) struct Mix {
+    parts: BTreeSet<Part>,
+    /// Those that could not be had, by name, and why.
+    skipped: Vec<(&'static str, String)>,
+}
+
+impl Mix {
+    /// Those of `CRASH_WITH`, or all that a run of this length has time for, without those of `CRASH_WITHOUT`. Both are names with
+    /// commas between them.
+    pub(super) fn from_environment(engine: Engine, duration: Duration) -> Self {
+        let (with, without) = (read("CRASH_WITH"), read("CRASH_WITHOUT"));
+        let mut mix = Self {
+            parts: BTreeSet::new(),
+            skipped: Vec::new(),
+        };
+        for line in &TABLE {
+            let named = with.as_ref().map(|with| with.contains(&line.part));
+            if named == Some(false) || without.iter().flatten().any(|part| *part == line.part) {
+                continue;
+            }
+            if named.is_none() && duration.as_secs() < line.least {
+                let why = format!("only in runs of {} s and more", line.least);
+                mix.skipped.push((line.name, why));
+            } else if let Some(lacks) = (line.lacks)(engine) {
+                mix.skipped.push((line.name, lacks));
+            } else {
+                mix.parts.insert(line.part);
+            }
+        }
+        mix
+    }
+
+    pub(super) fn has(&self, part: Part) -> bool {
+        self.parts.contains(&part)
+    }
+
+    /// The troubles among them.
+    pub(super) fn troubles(&self) -> impl Iterator<Item = Make> {
+        let chosen = TABLE.iter().filter(|line| self.has(line.part));
+        chosen.filter_map(|line| line.make)
+    }
+}
+
+impl fmt::Display for Mix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let chosen = TABLE.iter().filter(|line| self.has(line.part));
+        let names: Vec<_> = chosen.map(|line| line.name).collect();
+        write!(f, "with {}", names.join(", "))?;
+        for (name, why) in &self.skipped {
+            write!(f, "\nskipped: {name}, {why}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The parts that a variable names; `None` where it is not set.
+fn read(variable: &str) -> Option<Vec<Part>> {
+    let names = std::env::var(variable).ok()?;
+    let names = names.split([',', ' ']).filter(|name| !name.is_empty());
+    let parts = names.map(|name| {
+        let line = TABLE.iter().find(|line| line.name == name);
+        let known: Vec<_> = TABLE.iter().map(|line| line.name).collect();
+        let line = line.unwrap_or_else(|| {
+            panic!("{variable}: `{name}`, expected {}", known.join(", "));
+        });
+        line.part
+    });
+    Some(parts.collect())
+}

@@ -1,0 +1,219 @@
+//! The database of a run: a PostgreSQL of its own, two of them behind HAProxy, or an SQLite file.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use liveperson_bridge::store::Location;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection as _, Error, PgConnection, SqliteConnection};
+use tempfile::TempDir;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::block_in_place;
+
+use super::parts::Part;
+use super::settings::Settings;
+use crate::support::database::Engine;
+use crate::support::disk::Disk;
+use crate::support::haproxy::Haproxy;
+use crate::support::postgres::Server;
+
+/// 2 GiB: more than a run of an hour fills.
+const DISK_MEBIBYTES: u32 = 2048;
+
+/// A log of little use in a test, so that a full disk is full of data.
+const SETTINGS: &str = "-c max_wal_size=128MB";
+
+/// Requests that are still to be done.
+const UNSETTLED: &str = "SELECT count(*) FROM requests WHERE COALESCE(settled_at, 0) = 0";
+
+/// Where the service keeps everything.
+pub(super) struct Storage {
+    kind: Kind,
+    /// The disk that it is on, where that can be full.
+    disk: Option<Disk>,
+    /// Held by who stops it, moves it or fills its disk.
+    turn: Mutex<()>,
+}
+
+enum Kind {
+    Postgres(Postgres),
+    Sqlite(SqliteFile),
+}
+
+/// PostgreSQL, with a standby where it fails over.
+pub(super) struct Postgres {
+    servers: Vec<Server>,
+    /// Which of them serves.
+    primary: AtomicUsize,
+    haproxy: Option<Haproxy>,
+}
+
+struct SqliteFile {
+    data_dir: std::path::PathBuf,
+    _folder: Option<TempDir>,
+}
+
+impl Storage {
+    pub(super) async fn set(settings: &Settings) -> Self {
+        // What fails over is on two machines, with disks of their own.
+        let fails_over = settings.has(Part::Failovers);
+        let has_disk = settings.has(Part::Disks) && !fails_over;
+        let disk = has_disk.then(|| Disk::mount(DISK_MEBIBYTES));
+        let folder = disk.as_ref().map(Disk::folder);
+        let kind = match settings.engine {
+            Engine::Postgres => Kind::Postgres(Postgres::set(folder, fails_over).await),
+            Engine::Sqlite => Kind::Sqlite(SqliteFile::set(folder)),
+        };
+        Self {
+            kind,
+            disk,
+            turn: Mutex::new(()),
+        }
+    }
+
+    /// Where it is reached, a host and a port; `None` for what is in the service's own process.
+    pub(super) fn address(&self) -> Option<String> {
+        let Kind::Postgres(postgres) = &self.kind else {
+            return None;
+        };
+        Some(match &postgres.haproxy {
+            Some(haproxy) => haproxy.address().to_owned(),
+            None => format!("127.0.0.1:{}", postgres.primary().port()),
+        })
+    }
+
+    /// Where the service finds it, which reaches a server by this address.
+    pub(super) fn location(&self, address: &str) -> Location {
+        match &self.kind {
+            Kind::Postgres(_) => Location::Postgres {
+                url: format!("postgres://postgres@{address}/postgres").into(),
+                max_connections: 16,
+            },
+            Kind::Sqlite(file) => Location::Embedded {
+                data_dir: file.data_dir.clone(),
+            },
+        }
+    }
+
+    /// Takes it into one's hands.
+    pub(super) async fn hold(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// The PostgreSQL that it is.
+    pub(super) fn postgres(&self) -> &Postgres {
+        let Kind::Postgres(postgres) = &self.kind else {
+            panic!("SQLite has no server");
+        };
+        postgres
+    }
+
+    /// The disk that it is on; `None` for what fails over.
+    pub(super) fn disk(&self) -> Option<&Disk> {
+        self.disk.as_ref()
+    }
+
+    /// Starts it again, where a full disk has ended it.
+    pub(super) fn revive(&self) {
+        if let Kind::Postgres(postgres) = &self.kind
+            && !block_in_place(|| postgres.primary().is_running())
+        {
+            block_in_place(|| postgres.primary().start_again());
+        }
+    }
+
+    /// How many requests are still to be done.
+    pub(super) async fn unsettled(&self) -> Result<i64, Error> {
+        match &self.kind {
+            Kind::Postgres(postgres) => {
+                let mut connection = PgConnection::connect(&postgres.primary().url()).await?;
+                let unsettled = sqlx::query_scalar(UNSETTLED);
+                unsettled.fetch_one(&mut connection).await
+            }
+            Kind::Sqlite(file) => {
+                let options = SqliteConnectOptions::new().filename(file.data_dir.join("bridge.db"));
+                let mut connection = SqliteConnection::connect_with(&options).await?;
+                let unsettled = sqlx::query_scalar(UNSETTLED);
+                unsettled.fetch_one(&mut connection).await
+            }
+        }
+    }
+}
+
+impl Postgres {
+    async fn set(folder: Option<&Path>, fails_over: bool) -> Self {
+        let primary = block_in_place(|| match folder {
+            Some(folder) => Server::start_on(folder, SETTINGS),
+            None => Server::start_with(SETTINGS),
+        });
+        let mut postgres = Self {
+            servers: vec![primary],
+            primary: AtomicUsize::new(0),
+            haproxy: None,
+        };
+        if fails_over {
+            let standby = block_in_place(|| Server::start_standby(postgres.primary()));
+            postgres.servers.push(standby);
+            postgres.wait_for_standby(true).await;
+            let ports: Vec<_> = postgres.servers.iter().map(Server::port).collect();
+            postgres.haproxy = Some(Haproxy::start(&ports).await);
+        }
+        postgres
+    }
+
+    /// The server that serves.
+    pub(super) fn primary(&self) -> &Server {
+        &self.servers[self.primary.load(Ordering::SeqCst)]
+    }
+
+    /// Has HAProxy serve from nobody, and ends its connections.
+    pub(super) async fn fence(&self) {
+        let primary = self.primary.load(Ordering::SeqCst);
+        self.haproxy.as_ref().unwrap().take_away(primary).await;
+    }
+
+    /// Makes the standby the primary; the server that was it before.
+    pub(super) async fn promote_standby(&self) -> &Server {
+        let former = self.primary.load(Ordering::SeqCst);
+        let next = 1 - former;
+        block_in_place(|| self.servers[next].promote());
+        self.primary.store(next, Ordering::SeqCst);
+        // There is no standby that could confirm a commit.
+        self.wait_for_standby(false).await;
+        self.haproxy.as_ref().unwrap().lead_to(next).await;
+        &self.servers[former]
+    }
+
+    /// Makes a server that was stopped the standby of the primary, which then waits for it.
+    pub(super) async fn take_in(&self, former: &Server) {
+        block_in_place(|| former.follow(self.primary()));
+        self.wait_for_standby(true).await;
+    }
+
+    /// Says whether a commit of the primary counts only once the standby has it.
+    async fn wait_for_standby(&self, waits: bool) {
+        let mut connection = PgConnection::connect(&self.primary().url()).await.unwrap();
+        let set = if waits {
+            "ALTER SYSTEM SET synchronous_standby_names = '*'"
+        } else {
+            "ALTER SYSTEM SET synchronous_standby_names = ''"
+        };
+        for statement in [set, "SELECT pg_reload_conf()"] {
+            sqlx::query(statement)
+                .execute(&mut connection)
+                .await
+                .unwrap();
+        }
+    }
+}
+
+impl SqliteFile {
+    fn set(disk: Option<&Path>) -> Self {
+        let folder = disk.is_none().then(|| tempfile::tempdir().unwrap());
+        let place = disk.or(folder.as_ref().map(TempDir::path)).unwrap();
+        Self {
+            data_dir: place.join("data"),
+            _folder: folder,
+        }
+    }
+}

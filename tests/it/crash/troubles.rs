@@ -1,0 +1,42 @@
+//! Troubles: each module makes one kind until the end of a run, draws from dice of its own, and leaves everything in order.
+
+pub(super) mod answers;
+pub(super) mod clocks;
+pub(super) mod cuts;
+pub(super) mod database_crashes;
+pub(super) mod disks;
+pub(super) mod echoes;
+pub(super) mod failovers;
+pub(super) mod freezes;
+pub(super) mod half_open;
+pub(super) mod kills;
+pub(super) mod notifications;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use super::scene::Scene;
+
+/// 100 ms: how often chance decides what goes wrong next of what goes wrong often.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Makes all troubles of a run until its end, each in a thread of its own: they wait for other programs.
+pub(super) async fn until(end: Instant, scene: &Arc<Scene>) {
+    let mut troubles = JoinSet::new();
+    for make in scene.settings.mix.troubles() {
+        let (scene, runtime) = (Arc::clone(scene), Handle::current());
+        troubles.spawn_blocking(move || runtime.block_on(make(scene, end)));
+    }
+    troubles.join_all().await;
+}
+
+/// A time between these, in seconds.
+fn seconds(chance: &mut StdRng, between: Range<f64>) -> Duration {
+    Duration::from_secs_f64(chance.random_range(between))
+}

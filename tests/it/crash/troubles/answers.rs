@@ -1,0 +1,58 @@
+//! Requests to the Cloud that are never answered, or answered otherwise, before or after they took effect.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use liveperson_bridge::sandbox::{Answer, Fault, Operation, Reply};
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use reqwest::StatusCode;
+
+use super::TICK;
+use crate::crash::parts::Part;
+use crate::crash::scene::{Scene, pass};
+use crate::crash::settings::Dice;
+
+pub(in crate::crash) async fn until(scene: Arc<Scene>, end: Instant) {
+    let mut chance = scene.settings.chance(Dice::Trouble(Part::Answers));
+    // Each user opens at the beginning.
+    for _ in 0..scene.settings.users / 2 {
+        inject(&scene, Operation::Conversation, &mut chance);
+    }
+    while pass(TICK, end).await {
+        for (operation, per_thousand) in [
+            (Operation::Send, 150),
+            (Operation::Conversation, 10),
+            (Operation::Upload, 5),
+            (Operation::AppToken, 5),
+        ] {
+            if chance.random_ratio(per_thousand, 1000) {
+                inject(&scene, operation, &mut chance);
+            }
+        }
+    }
+}
+
+/// Has the next answer of an operation go wrong.
+fn inject(scene: &Scene, operation: Operation, chance: &mut StdRng) {
+    let throttled = || {
+        let mut reply = Reply::new(StatusCode::TOO_MANY_REQUESTS);
+        reply.retry_after = Some("1".to_owned());
+        Answer::Reply(reply)
+    };
+    let status = |status| Answer::Reply(Reply::new(status));
+    let kinds = [
+        ("Cloud: answer stalled", false, Answer::Stall),
+        ("Cloud: answer stalled, applied", true, Answer::Stall),
+        ("Cloud: 502, applied", true, status(StatusCode::BAD_GATEWAY)),
+        ("Cloud: 503", false, status(StatusCode::SERVICE_UNAVAILABLE)),
+        ("Cloud: 429", false, throttled()),
+    ];
+    let (kind, after_applying, answer) = kinds.choose(chance).unwrap().clone();
+    scene.sandbox.inject(Fault {
+        after_applying,
+        ..Fault::new(operation, answer)
+    });
+    scene.tally.note(kind);
+}

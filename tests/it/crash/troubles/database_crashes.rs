@@ -1,0 +1,26 @@
+//! A database that is stopped in the middle of whatever it does, and started again after a while; `fsync` is on.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::seconds;
+use crate::crash::parts::Part;
+use crate::crash::scene::{Scene, pass};
+use crate::crash::settings::Dice;
+
+/// About in the middle of a minute.
+pub(in crate::crash) async fn until(scene: Arc<Scene>, end: Instant) {
+    let mut chance = scene.settings.chance(Dice::Trouble(Part::Crashes));
+    let mut pause = (end - Instant::now())
+        .mul_f64(0.5)
+        .min(seconds(&mut chance, 25.0..35.0));
+    while pass(pause, end).await {
+        let _turn = scene.storage.hold().await;
+        let server = scene.storage.postgres().primary();
+        server.crash();
+        scene.tally.note("databases crashed");
+        pass(seconds(&mut chance, 0.3..2.0), end).await;
+        server.start_again();
+        pause = seconds(&mut chance, 45.0..75.0);
+    }
+}

@@ -1,0 +1,73 @@
+//! Echoes of users' messages that come altered, much too late, or never.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use liveperson_bridge::sandbox::hooks::{Disturbance, Trouble};
+use liveperson_bridge::sandbox::{Kind, Role};
+use rand::RngExt as _;
+use rand::seq::IndexedRandom as _;
+
+use super::{TICK, seconds};
+use crate::crash::parts::Part;
+use crate::crash::scene::{Scene, pass};
+use crate::crash::settings::Dice;
+
+/// About as many texts as are written in a tick.
+const ALTERED: u32 = 3;
+
+/// About as many as are written in two seconds.
+const HELD_BACK: u32 = 40;
+
+/// Has echoes masked, escaped for HTML, or dated 30 s back.
+pub(in crate::crash) async fn alter_until(scene: Arc<Scene>, end: Instant) {
+    let mut chance = scene.settings.chance(Dice::Trouble(Part::Altered));
+    let kinds = [
+        ("echoes masked", Trouble::Mask),
+        ("echoes escaped", Trouble::Escape),
+        ("echoes of a slow clock", Trouble::SlowClock),
+    ];
+    while pass(TICK, end).await {
+        let (kind, trouble) = kinds.choose(&mut chance).unwrap();
+        if chance.random_ratio(1, 15) {
+            strike(&scene, kind, *trouble, ALTERED);
+        }
+    }
+}
+
+/// Has echoes come 11 to 25 s late, which is longer than the bridge waits for one.
+pub(in crate::crash) async fn hold_back_until(scene: Arc<Scene>, end: Instant) {
+    let mut chance = scene.settings.chance(Dice::Trouble(Part::Late));
+    while pass(seconds(&mut chance, 10.0..20.0), end).await {
+        let _held_back = scene.holding_back.lock().await;
+        strike(
+            &scene,
+            "echoes late by 11 to 25 s",
+            Trouble::Delay,
+            HELD_BACK,
+        );
+        pass(seconds(&mut chance, 11.0..25.0), end).await;
+        scene.sandbox.release_notifications();
+    }
+}
+
+/// Has echoes never come.
+pub(in crate::crash) async fn drop_until(scene: Arc<Scene>, end: Instant) {
+    let mut chance = scene.settings.chance(Dice::Trouble(Part::Missing));
+    while pass(TICK, end).await {
+        if chance.random_ratio(3, 100) {
+            strike(&scene, "echoes missing", Trouble::Drop, 1);
+        }
+    }
+}
+
+/// Has so many of the next messages of users told back otherwise.
+fn strike(scene: &Scene, name: &'static str, trouble: Trouble, times: u32) {
+    scene.sandbox.disturb(Disturbance {
+        times,
+        only: Some(Kind::Content),
+        by: Some(Role::Consumer),
+        ..Disturbance::next(trouble)
+    });
+    scene.tally.add(name, usize::try_from(times).unwrap());
+}

@@ -1,0 +1,47 @@
+//! Networks that pass nothing on for a while without closing anything, as behind a router that has forgotten its
+//! connections.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rand::RngExt as _;
+
+use super::seconds;
+use crate::crash::parts::Part;
+use crate::crash::scene::{Scene, pass};
+use crate::crash::settings::Dice;
+use crate::support::relay::Relay;
+
+/// A network: what its silence is counted under, and which it is, where there is one.
+type Network = (&'static str, fn(&Scene) -> Option<&Relay>);
+
+const NETWORKS: [Network; 3] = [
+    ("network to the database silent", |scene| {
+        scene.to_storage.as_ref()
+    }),
+    ("network to the Cloud silent", |scene| Some(&scene.to_cloud)),
+    ("network to the callback silent", |scene| {
+        Some(&scene.to_callback)
+    }),
+];
+
+pub(in crate::crash) async fn until(scene: Arc<Scene>, end: Instant) {
+    let mut chance = scene.settings.chance(Dice::Trouble(Part::HalfOpen));
+    while pass(seconds(&mut chance, 4.0..16.0), end).await {
+        let (name, network) = NETWORKS[chance.random_range(0..NETWORKS.len())];
+        let Some(relay) = network(&scene) else {
+            continue;
+        };
+        relay.silence();
+        scene.tally.note(name);
+        // Most silences are shorter than the patience for an echo, some longer.
+        let is_long = chance.random_ratio(1, 5);
+        let silence = if is_long { 8.0..20.0 } else { 2.0..8.0 };
+        pass(seconds(&mut chance, silence), end).await;
+        // In the end what has gathered arrives, or the connections are found to be dead.
+        if chance.random_bool(0.5) {
+            relay.cut();
+        }
+        relay.pass();
+    }
+}

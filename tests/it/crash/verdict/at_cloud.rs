@@ -1,0 +1,245 @@
+//! What users did against what the Cloud has of it.
+
+use std::collections::{HashMap, HashSet};
+
+use liveperson_bridge::sandbox::{Conversation, Role, Stage};
+use reqwest::Method;
+use serde_json::Value;
+
+use super::{FAILED, INVERTED, LEFT_OPEN, LOST, NOT_ALLOWED, Verdict};
+use crate::crash::copies::{Cause, SentCopy, causes};
+use crate::crash::deeds::{Deed, Life, What, content_of};
+use crate::crash::parts::Part;
+use crate::crash::scene::Scene;
+use crate::support::channel::send;
+
+/// What the Cloud has of a user.
+#[derive(Debug, Default)]
+struct Arrived {
+    /// Texts and files, by what they say.
+    messages: HashMap<String, Message>,
+    /// Numbers of messages that receipts name.
+    receipts: HashSet<u32>,
+}
+
+/// A text or file of a user, as often as it is there.
+#[derive(Debug)]
+struct Message {
+    /// Where its first copy is among all messages of the user.
+    place: usize,
+    copies: Vec<SentCopy>,
+    /// Where the Cloud keeps it, for a file.
+    path: Option<String>,
+}
+
+impl Verdict {
+    pub(super) async fn judge_cloud(&mut self, scene: &Scene, lives: &[Life]) {
+        let conversations = scene.sandbox.conversations();
+        self.counted.add("conversations", conversations.len());
+        let mut by_user = HashMap::<&str, Vec<&Conversation>>::new();
+        for conversation in &conversations {
+            let consumer = &conversation.consumer.ext_consumer_id;
+            let user = consumer.strip_prefix("sms:").unwrap_or(consumer);
+            by_user.entry(user).or_default().push(conversation);
+        }
+        for life in lives {
+            let theirs = by_user.remove(life.user_id.as_str()).unwrap_or_default();
+            self.judge_deeds(scene, life, &theirs);
+            self.judge_queued(scene, life).await;
+            self.judge_open(scene, life, &theirs).await;
+        }
+        for user in by_user.keys() {
+            self.complain(format!("{user} is at the Cloud and was nobody"));
+        }
+    }
+
+    fn judge_deeds(&mut self, scene: &Scene, life: &Life, conversations: &[&Conversation]) {
+        let id = &life.user_id;
+        let closes = scene.settings.has(Part::Closes);
+        if !closes && conversations.len() != 1 {
+            self.complain(format!("{id} has {} conversations", conversations.len()));
+        }
+        let mut arrived = Arrived::of(scene, conversations);
+        let there: usize = arrived.messages.values().map(|it| it.copies.len()).sum();
+        self.counted
+            .add("users' texts and files at the Cloud", there);
+        let mut last: Option<(usize, &str)> = None;
+        let mut closed: Option<&str> = None;
+        for deed in &life.deeds {
+            self.judge_key(life, deed);
+            let is_there = match &deed.what {
+                What::Text(label) | What::File(label) => {
+                    let message = arrived.messages.remove(label);
+                    if let Some(message) = &message {
+                        self.judge_message(scene, life, deed, message);
+                        if !deed.taken.is_empty() {
+                            self.judge_order(life, label, message.place, &mut last);
+                        }
+                    }
+                    message.is_some()
+                }
+                What::Receipt(number) => {
+                    arrived.receipts.contains(number) || !deed.was_done_at_once()
+                }
+                What::Close { survey } => {
+                    let taken = deed.taken.iter().find(|taken| taken.status == 200);
+                    closed = taken.and_then(|taken| taken.conversation_id.as_deref());
+                    closed.is_none_or(|closed| is_closed(conversations, closed, *survey))
+                }
+                What::Rating(_) => !deed.was_done_at_once() || is_rated(conversations, closed),
+            };
+            // What was queued is gone with who was erased.
+            let is_promised = deed.was_done_at_once() || !deed.taken.is_empty() && !life.is_ending;
+            if is_promised && !is_there {
+                self.breach(LOST, format!("{id}: not at the Cloud: {deed:?}"));
+            }
+        }
+        for label in arrived.messages.keys() {
+            self.complain(format!("{id}: nobody wrote `{label}`"));
+        }
+    }
+
+    fn judge_key(&mut self, life: &Life, deed: &Deed) {
+        let ids = deed.taken.iter().map(|taken| &taken.message_id);
+        let ids: HashSet<_> = ids.collect();
+        if ids.len() > 1 {
+            let id = &life.user_id;
+            self.complain(format!("{id}: one key, several messages: {deed:?}"));
+        }
+    }
+
+    fn judge_message(&mut self, scene: &Scene, life: &Life, deed: &Deed, message: &Message) {
+        let id = &life.user_id;
+        for cause in causes(&message.copies) {
+            if cause == Cause::NotAllowed {
+                let copies = &message.copies;
+                self.breach(
+                    NOT_ALLOWED,
+                    format!("{id}: {deed:?} is there as {copies:?}"),
+                );
+            } else {
+                self.counted.note(cause.name());
+            }
+        }
+        if let (What::File(caption), Some(path)) = (&deed.what, &message.path) {
+            let content = scene.sandbox.file(path);
+            if content.is_none_or(|content| content != content_of(caption)) {
+                self.complain(format!("{id}: the bytes of {deed:?} are others"));
+            }
+        }
+    }
+
+    fn judge_order<'a>(
+        &mut self,
+        life: &Life,
+        label: &'a str,
+        place: usize,
+        last: &mut Option<(usize, &'a str)>,
+    ) {
+        match *last {
+            Some((before, earlier)) if place < before => {
+                let id = &life.user_id;
+                self.breach(
+                    INVERTED,
+                    format!("{id}: `{label}` stands before `{earlier}`"),
+                );
+            }
+            _ => *last = Some((place, label)),
+        }
+    }
+
+    /// What was answered 202 has been sent, or failed for a reason that is no fault.
+    async fn judge_queued(&mut self, scene: &Scene, life: &Life) {
+        if life.is_ending {
+            return;
+        }
+        for deed in &life.deeds {
+            let Some(message_id) = deed.queued() else {
+                continue;
+            };
+            let location = format!("/v1/messages/{message_id}");
+            let shown = scene.channel.get(&location).await;
+            let code = shown.body["failure"]["code"].as_str().unwrap_or_default();
+            let (id, body) = (&life.user_id, &shown.body);
+            if body["status"] == "failed" && deed.what.may_fail_for(code) {
+                self.counted.note("queued, and could not be done any more");
+            } else if body["status"] == "failed" {
+                self.breach(FAILED, format!("{id}: {deed:?}: {body}"));
+            } else if body["status"] != "sent" {
+                self.complain(format!("{id}: {deed:?} was queued and is {body}"));
+            }
+        }
+    }
+
+    /// The bridge and the Cloud agree which conversation is open.
+    async fn judge_open(&mut self, scene: &Scene, life: &Life, conversations: &[&Conversation]) {
+        let id = &life.user_id;
+        let mut open = conversations.iter().filter(|it| it.stage == Stage::Open);
+        let at_cloud = open.next().map(|conversation| conversation.id.as_str());
+        let path = format!("/v1/users/{id}/conversation");
+        let shown = scene.channel.get(&path).await;
+        let is_open = shown.status == 200 && shown.body["state"] == "open";
+        let at_bridge = is_open.then(|| shown.body["id"].as_str().unwrap());
+        if at_cloud != at_bridge || open.next().is_some() {
+            let complaint =
+                format!("{id}: open at the Cloud {at_cloud:?}, by the bridge {at_bridge:?}");
+            self.breach(LEFT_OPEN, complaint);
+        }
+        if life.erased_at.is_some() {
+            let path = format!("/v1/users/{id}");
+            let shown = send(scene.channel.request(Method::GET, &path)).await;
+            if shown.status != 404 {
+                self.complain(format!("{id} was erased and is {shown:?}"));
+            }
+        }
+    }
+}
+
+impl Arrived {
+    fn of(scene: &Scene, conversations: &[&Conversation]) -> Self {
+        let mut arrived = Self::default();
+        let dialogs = conversations.iter().flat_map(|it| &it.dialogs);
+        let events = dialogs.flat_map(|dialog| dialog.events.iter().map(move |it| (dialog, it)));
+        let theirs = events.filter(|(_, event)| event.originator.role == Role::Consumer);
+        for (place, (dialog, event)) in theirs.enumerate() {
+            let said = &event.event;
+            if said["type"] == "AcceptStatusEvent" {
+                let numbers = said["sequenceList"].as_array().into_iter().flatten();
+                let numbers = numbers.filter_map(Value::as_u64);
+                arrived
+                    .receipts
+                    .extend(numbers.filter_map(|number| u32::try_from(number).ok()));
+                continue;
+            }
+            let message = &said["message"];
+            let label = message.as_str().or(message["caption"].as_str());
+            let Some(label) = label else {
+                continue;
+            };
+            let sequence = u64::try_from(event.sequence.unwrap()).unwrap();
+            let told_at = scene.recording.told_at(&dialog.id, sequence);
+            let copy = SentCopy::new(event.request_id.as_deref(), event.at, told_at);
+            let message = arrived
+                .messages
+                .entry(label.to_owned())
+                .or_insert_with(|| Message {
+                    place,
+                    copies: Vec::new(),
+                    path: message["relativePath"].as_str().map(str::to_owned),
+                });
+            message.copies.push(copy);
+        }
+        arrived
+    }
+}
+
+fn is_closed(conversations: &[&Conversation], id: &str, survey: bool) -> bool {
+    let found = conversations.iter().find(|it| it.id == id);
+    found.is_some_and(|it| it.stage == Stage::Close || survey && it.state == Stage::Close)
+}
+
+/// True if the one that was closed right before has a rating; who rates without having closed is not asked.
+fn is_rated(conversations: &[&Conversation], closed: Option<&str>) -> bool {
+    let found = conversations.iter().find(|it| Some(&*it.id) == closed);
+    found.is_none_or(|it| it.csat.is_some())
+}

@@ -1,0 +1,72 @@
+//! A clock of a process that can be set, by libfaketime of the distribution.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+/// Where Debian and its children have folders of libraries.
+const FOLDERS: &str = "/usr/lib";
+
+/// The library for programs with threads.
+const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
+
+/// The time of day of the processes that are started with its environment. The clock that only counts on stays as it is, as on
+/// a machine whose time was set.
+#[derive(Debug)]
+pub(crate) struct FakeClock {
+    library: PathBuf,
+    folder: TempDir,
+}
+
+impl FakeClock {
+    /// Says what keeps this machine from having one; nothing where it can.
+    pub(crate) fn lacks() -> Option<String> {
+        let lacks = "libfaketime is not installed: scripts/install faketime";
+        find_library().is_none().then(|| lacks.to_owned())
+    }
+
+    /// One that is off by so many seconds, such as `+86400`.
+    pub(crate) fn new(offset: &str) -> Self {
+        let library = find_library().expect("libfaketime; scripts/install faketime installs it");
+        let folder = tempfile::tempdir().unwrap();
+        // The database's server is another user.
+        let mode = Permissions::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), mode).unwrap();
+        let clock = Self { library, folder };
+        clock.set(offset);
+        clock
+    }
+
+    /// Sets by how many seconds it is off, at once.
+    pub(crate) fn set(&self, offset: &str) {
+        // Not in place, so that no process reads a half of it.
+        let fresh = self.folder.path().join("fresh");
+        std::fs::write(&fresh, format!("{offset}\n")).unwrap();
+        std::fs::rename(fresh, self.file()).unwrap();
+    }
+
+    /// What a process has to be started with.
+    pub(crate) fn environment(&self) -> [(String, String); 4] {
+        let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+        [
+            ("LD_PRELOAD", text(self.library.clone())),
+            ("FAKETIME_TIMESTAMP_FILE", text(self.file())),
+            ("FAKETIME_NO_CACHE", "1".to_owned()),
+            ("DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("offset")
+    }
+}
+
+fn find_library() -> Option<PathBuf> {
+    let folders = std::fs::read_dir(FOLDERS).ok()?;
+    let folders = folders.filter_map(|folder| Some(folder.ok()?.path()));
+    let mut libraries = folders.map(|folder| folder.join(LIBRARY));
+    libraries.find(|library| library.exists())
+}
