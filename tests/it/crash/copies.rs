@@ -33,10 +33,11 @@ pub(super) struct SentCopy {
 pub(super) enum Cause {
     /// It took effect more than 10 s after the try began.
     AppliedLate,
-    /// Its echo came more than 10 s after the try began.
-    EchoLate,
-    /// Its echo never came.
+    /// Its echo never came, or only after the next try had begun.
     EchoMissing,
+    /// Its echo came more than 10 s after the try began, yet before the next one did: it was given up, and a try in between
+    /// did not reach the Cloud.
+    EchoLate,
     /// The echo had come, or could still come in time.
     NotAllowed,
 }
@@ -62,13 +63,14 @@ impl SentCopy {
     fn cause_of(&self, next: &Self) -> Cause {
         let patient_until = self.begun_at + PATIENCE - SLACK;
         let was_told = |by: DateTime<Utc>| self.told_at.is_some_and(|told_at| told_at < by);
-        if next.begun_at < patient_until || was_told(next.begun_at - SLACK) {
-            return Cause::NotAllowed;
-        }
-        match self.told_at {
-            _ if self.applied_at >= patient_until => Cause::AppliedLate,
-            None => Cause::EchoMissing,
-            Some(_) => Cause::EchoLate,
+        if next.begun_at < patient_until || was_told(patient_until) {
+            Cause::NotAllowed
+        } else if self.applied_at >= patient_until {
+            Cause::AppliedLate
+        } else if was_told(next.begun_at - SLACK) {
+            Cause::EchoLate
+        } else {
+            Cause::EchoMissing
         }
     }
 }
@@ -78,8 +80,8 @@ impl Cause {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::AppliedLate => "doubled: took effect after 10 s",
-            Self::EchoLate => "doubled: its echo came after 10 s",
-            Self::EchoMissing => "doubled: its echo never came",
+            Self::EchoMissing => "doubled: no echo before it was sent again",
+            Self::EchoLate => "doubled: an echo after 10 s, before it was sent again",
             Self::NotAllowed => "doubled, not allowed",
         }
     }
@@ -121,11 +123,11 @@ mod tests {
 
         for (first, cause) in [
             (copy(0, 0, None), Cause::EchoMissing),
-            (copy(0, 1, Some(40)), Cause::EchoLate),
+            (copy(0, 1, Some(40)), Cause::EchoMissing),
+            (copy(0, 1, Some(20)), Cause::EchoLate),
             (copy(0, 15, Some(31)), Cause::AppliedLate),
-            // Known to the bridge before it sent again.
+            // Known to the bridge in time.
             (copy(0, 1, Some(2)), Cause::NotAllowed),
-            (copy(0, 1, Some(20)), Cause::NotAllowed),
             // Sent again too soon.
             (copy(25, 25, None), Cause::NotAllowed),
         ] {

@@ -67,6 +67,11 @@ impl What {
         }
     }
 
+    /// True for a problem for which something of some kind may fail later.
+    pub(super) fn may_any_fail_for(code: &str) -> bool {
+        NO_CONVERSATION.contains(&code) || NOT_TO_BE_RATED.contains(&code)
+    }
+
     /// The request that does it.
     pub(super) fn request(&self, channel: &Channel, user_id: &str) -> RequestBuilder {
         let json = |method, path: &str, body: Value| {

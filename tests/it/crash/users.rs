@@ -91,9 +91,8 @@ impl User {
         self.tell_the_agent(life, &deed);
         let is_closed = is_close && deed.was_done_at_once();
         life.deeds.push(deed);
-        let rates = self.plan.random_bool(0.5);
+        let (rates, csat) = (self.plan.random_bool(0.5), self.plan.random_range(1..=5));
         if is_closed && rates && self.mix.has(Part::Ratings) {
-            let csat = self.plan.random_range(1..=5);
             let mut rating = Deed::new(What::Rating(csat), None, false);
             self.send(life, &mut rating, is_patient).await;
             life.deeds.push(rating);

@@ -7,7 +7,7 @@ use reqwest::Method;
 
 use super::{AFTER_ERASURE, INVERTED, LOST, NOT_ALLOWED, Verdict, queued};
 use crate::crash::agents::Written;
-use crate::crash::deeds::{Life, content_of};
+use crate::crash::deeds::{Life, What, content_of};
 use crate::crash::events::{Event, Matter};
 use crate::crash::scene::Scene;
 
@@ -130,7 +130,12 @@ impl Verdict {
                 continue;
             };
             let deed = queued.get(id.as_str());
-            if deed.is_none_or(|(_, deed)| !deed.what.may_fail_for(code)) {
+            // The answer that named it may have been lost.
+            let may_fail = deed.map_or_else(
+                || What::may_any_fail_for(code),
+                |(_, deed)| deed.what.may_fail_for(code),
+            );
+            if !may_fail {
                 self.complain(format!("{place}: {id} failed, {code}: {deed:?}"));
             }
         }
