@@ -176,7 +176,7 @@ pub(super) struct Life {
     pub(super) user_id: String,
     /// All that it did, in order.
     pub(super) deeds: Vec<Deed>,
-    /// When the erasure was answered 204.
+    /// When the erasure was answered 2xx.
     pub(super) erased_at: Option<DateTime<Utc>>,
     /// True once an erasure was asked for: from then on what was queued may be gone.
     pub(super) is_ending: bool,

@@ -23,8 +23,9 @@ const DISK_MEBIBYTES: u32 = 2048;
 /// A log of little use in a test, so that a full disk is full of data.
 const SETTINGS: &str = "-c max_wal_size=128MB";
 
-/// Requests that are still to be done.
-const UNSETTLED: &str = "SELECT count(*) FROM requests WHERE COALESCE(settled_at, 0) = 0";
+/// Requests that are still to be done, and conversations of erased users that are still to be closed.
+const UNSETTLED: &str = "SELECT (SELECT count(*) FROM requests WHERE COALESCE(settled_at, 0) = 0)
+                              + (SELECT count(*) FROM pending_closes)";
 
 /// Where the service keeps everything.
 pub(super) struct Storage {

@@ -187,7 +187,8 @@ impl User {
             let request = self.channel.request(Method::DELETE, &path);
             let request = request.header("connection", "close").timeout(LONG_PATIENCE);
             match try_send(request).await {
-                Ok(reply) if reply.status == 204 => {
+                // With 202 the user is gone as well; the conversation is closed a little later.
+                Ok(reply) if matches!(reply.status, 202 | 204) => {
                     life.erased_at = Some(Utc::now());
                     self.seat.send_replace(None);
                     return;
