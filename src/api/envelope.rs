@@ -194,10 +194,7 @@ impl Envelope {
             return is_open.then_some("answered");
         };
         let code = problem.code();
-        let is_before_the_key = matches!(
-            code,
-            Code::Unauthorized | Code::MethodNotAllowed | Code::Overloaded
-        );
+        let is_before_the_key = matches!(code, Code::Unauthorized | Code::MethodNotAllowed);
         (is_before_the_key || !route.starts_with("/v1/")).then_some(code.as_str())
     }
 

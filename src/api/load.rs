@@ -38,6 +38,9 @@ const NOTIFICATIONS: usize = 512;
 /// 64 MiB: bodies of requests, of notifications, and pages of events that may be in memory at once, each for itself.
 const BYTES: usize = 64 * 1024 * 1024;
 
+/// 4 MiB: pages of events for tokens for one user that may be in memory at once.
+const PAGES_OF_USER: usize = 4 * 1024 * 1024;
+
 /// 1 KiB: what bytes are counted in.
 const UNIT: usize = 1024;
 
@@ -53,7 +56,11 @@ struct Bounds {
     notifications: Bound,
     /// In units.
     notification_bodies: Bound,
+    /// In units.
     pages: Arc<Semaphore>,
+    page_shares: Shares,
+    /// What single holders have of the pages, in units.
+    pages_held: Bound,
     stopping: CancellationToken,
 }
 
@@ -64,7 +71,10 @@ pub(super) struct Place(Arc<Held>);
 #[derive(Debug)]
 enum Held {
     Request(UnderWay),
-    Page(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit),
+    Page {
+        _room: OwnedSemaphorePermit,
+        _share: Option<Hold>,
+    },
 }
 
 /// A request under way.
@@ -91,6 +101,7 @@ impl Load {
     #[must_use]
     pub fn new(channels: usize, accounts: usize, stopping: CancellationToken) -> Self {
         let units = BYTES / UNIT;
+        let page_shares = Shares::new(units, PAGES_OF_USER / UNIT, channels);
         let bound = |all, user, holders| Bound::new(Shares::new(all, user, holders));
         Self(Arc::new(Bounds {
             requests: bound(REQUESTS, REQUESTS_OF_USER, channels),
@@ -99,6 +110,8 @@ impl Load {
             notifications: bound(NOTIFICATIONS, NOTIFICATIONS, accounts),
             notification_bodies: bound(units, units, accounts),
             pages: Arc::new(Semaphore::new(units)),
+            page_shares,
+            pages_held: Bound::new(page_shares),
             stopping,
         }))
     }
@@ -166,19 +179,51 @@ impl Load {
         place.map_err(|_| Problem::too_many_notifications())
     }
 
-    /// Room for a page of events of so many bytes.
-    pub(super) fn page(&self, bytes: usize) -> Result<Place, Problem> {
+    /// Room for a page of events of so many bytes, of what its reader's share leaves.
+    pub(super) fn page(&self, holder: Holder<'_>, bytes: usize) -> Result<Place, Problem> {
+        let Shares { channel, user, .. } = self.0.page_shares;
+        // One that is larger than a share takes all of it.
+        let most = holder.user.map_or(channel, |_| user.min(channel));
+        let share = self
+            .0
+            .pages_held
+            .take(holder, bytes.div_ceil(UNIT).min(most));
+        let share = share.map_err(|exhausted| {
+            Problem::overloaded(match exhausted {
+                Exhausted::All => "As many events as fit are on their way to readers.",
+                Exhausted::Channel => {
+                    "As many events are on their way to readers of this channel as one channel may have."
+                }
+                Exhausted::User => {
+                    "As many events are on their way to readers with tokens for this user as one user may have."
+                }
+            })
+        })?;
+        let room = self.page_now(bytes);
+        room.map(|room| Place::of_page(room, Some(share)))
+            .ok_or_else(|| {
+                Problem::overloaded("As many events as fit are on their way to readers.")
+            })
+    }
+
+    /// Room for a part of a stream of so many bytes, where there is some.
+    pub(super) fn part(&self, bytes: usize) -> Option<Place> {
+        let room = self.page_now(bytes);
+        room.map(|room| Place::of_page(room, None))
+    }
+
+    fn page_now(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let pages = Arc::clone(&self.0.pages);
         let room = pages.try_acquire_many_owned(in_units(bytes).min(in_units(BYTES)));
-        room.map(Place::of_page)
-            .map_err(|_| Problem::overloaded("As many events as fit are on their way to readers."))
+        room.ok()
     }
 
     /// The same, once there is room; who came first is first.
-    pub(super) async fn page_when_free(&self, bytes: usize) -> Option<Place> {
+    pub(super) async fn part_when_free(&self, bytes: usize) -> Option<Place> {
         let pages = Arc::clone(&self.0.pages);
         let room = pages.acquire_many_owned(in_units(bytes).min(in_units(BYTES)));
-        room.await.ok().map(Place::of_page)
+        let room = room.await.ok()?;
+        Some(Place::of_page(room, None))
     }
 }
 
@@ -187,8 +232,11 @@ impl Place {
         Self(Arc::new(held))
     }
 
-    fn of_page(room: OwnedSemaphorePermit) -> Self {
-        Self::new(Held::Page(room))
+    fn of_page(room: OwnedSemaphorePermit, share: Option<Hold>) -> Self {
+        Self::new(Held::Page {
+            _room: room,
+            _share: share,
+        })
     }
 
     /// The text as bytes, which hold the place until the last of them is dropped.
@@ -228,7 +276,7 @@ impl Place {
     pub(super) fn cut(&self) -> Option<Problem> {
         match &*self.0 {
             Held::Request(request) => request.cut.get().cloned(),
-            Held::Page(_) => None,
+            Held::Page { .. } => None,
         }
     }
 

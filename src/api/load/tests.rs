@@ -268,14 +268,36 @@ async fn an_answer_holds_its_place_until_it_is_written() {
 }
 
 #[test]
-fn pages_of_events_count_by_their_bytes() {
-    let load = Load::default();
+fn pages_of_events_count_by_their_bytes_and_have_shares() {
+    const PAGE: usize = 1024 * 1024;
+    let (load, _) = load();
+    let pages =
+        |holder| -> Vec<_> { std::iter::from_fn(|| load.page(holder, PAGE).ok()).collect() };
 
-    let pages: Vec<_> = std::iter::from_fn(|| load.page(1024 * 1024).ok()).collect();
-
-    assert_eq!(pages.len(), BYTES / (1024 * 1024));
-    assert!(load.page(1).is_err());
-    assert!(load.page(0).is_ok());
-    drop(pages);
-    assert!(load.page(BYTES).is_ok());
+    let of_mallory = pages(MALLORY);
+    assert_eq!(of_mallory.len(), PAGES_OF_USER / PAGE);
+    says(
+        &load.page(MALLORY, 1).unwrap_err(),
+        "overloaded",
+        "for this user",
+    );
+    let of_sms = pages(SMS);
+    assert_eq!(of_mallory.len() + of_sms.len(), BYTES / PAGE * 3 / 4);
+    says(
+        &load.page(SMS, 1).unwrap_err(),
+        "overloaded",
+        "of this channel",
+    );
+    let of_app = pages(APP);
+    assert_eq!(of_app.len(), BYTES / PAGE / 4);
+    says(&load.page(APP, 1).unwrap_err(), "overloaded", "as fit");
+    assert!(load.page(SMS, 0).is_ok());
+    assert!(load.part(1).is_none());
+    drop((of_mallory, of_sms, of_app));
+    // One that is larger than a share is let in alone.
+    let large = load.page(MALLORY, BYTES).unwrap();
+    assert!(load.page(MALLORY, 1).is_err());
+    drop(large);
+    assert!(load.part(BYTES).is_some());
+    assert_eq!(load.0.pages_held.held(), 0);
 }

@@ -232,7 +232,7 @@ pub(super) async fn list(
     }
     let wait = Duration::from_secs(asked.wait.0.into());
     let page = bridge.events(&caller, after, asked.limit.0, wait).await?;
-    let place = load.page(page.bytes())?;
+    let place = load.page(caller.holder(), page.bytes())?;
     let page = Body(EventList::try_from(page)?).into_response();
     Ok(place.held_by(page))
 }

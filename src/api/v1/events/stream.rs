@@ -87,14 +87,14 @@ async fn next(events: &mut EventStream, load: &Load) -> Option<Bytes> {
         if bytes <= LARGE {
             return Some(rendered(&page).into());
         }
-        let place = waited_for.take().or_else(|| load.page(bytes).ok());
+        let place = waited_for.take().or_else(|| load.part(bytes));
         if let Some(place) = place {
             return Some(place.holding(rendered(&page)));
         }
         // Those who wait for room may be many, so none of them keeps its page.
         drop(page);
         events.step_back();
-        waited_for = load.page_when_free(bytes).await;
+        waited_for = load.part_when_free(bytes).await;
     }
 }
 
