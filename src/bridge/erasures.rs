@@ -402,6 +402,9 @@ impl Bridge {
                 _ = looks.tick() => {}
                 () = self.closes_due.notified() => {}
             }
+            if self.is_ahead() {
+                continue;
+            }
             if let Err(error) = self.take_and_close().await
                 && !error.is_outage()
             {
