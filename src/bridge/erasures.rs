@@ -241,30 +241,37 @@ impl Bridge {
                 remainder = Remainder::Close;
                 continue;
             }
-            let Some(close) = store.claim_close(close.id, now + CLAIM).await? else {
+            let Some(mut close) = store.claim_close(close.id, now + CLAIM).await? else {
                 continue;
             };
-            if !self.try_close(trace, close, limit).await? {
+            let Some(error) = self.try_close(trace, &mut close, limit).await? else {
+                continue;
+            };
+            // Where the Monitoring API is not there for the account, nobody will ever know, and nobody may wait for it.
+            let is_unknowable = matches!(error, Error::Cloud(cloud::Error::Blocked { .. }));
+            if close.conversation_id.is_none() && is_unknowable {
+                store.finish_close(&close).await?;
+            } else {
                 remainder = Remainder::Close;
             }
         }
         Ok(remainder)
     }
 
-    /// Tries a close that was claimed, and settles it; says whether it is done.
+    /// Tries a close that was claimed, and settles it; returns why it is left for later, if it is.
     async fn try_close(
         &self,
         trace: &Trace,
-        mut close: PendingClose,
+        close: &mut PendingClose,
         limit: Duration,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<Error>, Error> {
         let store = &self.parts.store;
-        let closing = Box::pin(self.close_at_cloud(trace, &mut close));
+        let closing = Box::pin(self.close_at_cloud(trace, close));
         let closed = timeout(limit, closing).await;
         let error = match closed.unwrap_or(Err(Error::OutOfTime { is_sent: false })) {
             Ok(()) => {
-                store.finish_close(&close).await?;
-                return Ok(true);
+                store.finish_close(close).await?;
+                return Ok(None);
             }
             Err(error) => error,
         };
@@ -276,7 +283,7 @@ impl Bridge {
             &mut rand::rng(),
         );
         let due_at = self.parts.clock.now() + wait;
-        store.postpone_close(&close, due_at, later.why).await?;
+        store.postpone_close(close, due_at, later.why).await?;
         tracing::info!(
             account.id = %close.account_id,
             conversation.id = close.conversation_id.as_ref().map(tracing::field::display),
@@ -284,7 +291,7 @@ impl Bridge {
             error = &error as &dyn std::error::Error,
             "the conversation of a user who was erased is closed later"
         );
-        Ok(false)
+        Ok(Some(error))
     }
 
     /// Closes a conversation of an erased user, once it is known which that is.
@@ -424,12 +431,12 @@ impl Bridge {
             let due = due.await?;
             let count = due.len();
             let mut closes = JoinSet::new();
-            for close in due {
+            for mut close in due {
                 let bridge = self.clone();
                 closes.spawn(async move {
                     let trace = Trace::continue_from(None, None, bridge.parts.clock.uuid());
                     let account = close.account_id.clone();
-                    if let Err(error) = bridge.try_close(&trace, close, TRY_LIMIT).await {
+                    if let Err(error) = bridge.try_close(&trace, &mut close, TRY_LIMIT).await {
                         tracing::warn!(
                             account.id = %account,
                             error = &error as &dyn std::error::Error,

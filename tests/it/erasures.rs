@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use liveperson_bridge::sandbox::{Answer, Delay, Fault, Operation};
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -29,6 +29,7 @@ on_both_engines!(
     what_is_being_opened_is_closed_as_well,
     what_is_opened_after_the_erasure_is_closed_as_well,
     an_opening_whose_answer_was_lost_is_found_and_closed,
+    without_the_monitoring_api_a_new_user_does_not_wait_for_what_nobody_knows,
     a_message_that_is_on_its_way_does_not_bring_the_user_back,
     a_callback_under_way_is_the_last_one,
     rotating_seals_what_a_close_takes_anew,
@@ -179,7 +180,10 @@ async fn a_conversation_is_closed_once_the_cloud_is_back(engine: Engine) {
 async fn an_outage_that_ends_brings_the_close_at_once(engine: Engine) {
     let (app, id) = opened(engine).await;
     app.sms.say("bob", "hello").await.expect(201);
-    away(&app.cloud);
+    app.cloud.sandbox.inject(Fault {
+        times: u32::MAX,
+        ..Fault::status(Operation::Send, StatusCode::SERVICE_UNAVAILABLE)
+    });
     erase(&app.sms).await.expect(202);
     // As after many tries, between which pauses grow to minutes.
     app.database
@@ -191,7 +195,7 @@ async fn an_outage_that_ends_brings_the_close_at_once(engine: Engine) {
         typing.await.status
     };
     for _ in 0..10 {
-        assert_ne!(typing().await, 204);
+        assert_eq!(typing().await, 503);
     }
 
     back(&app.cloud);
@@ -482,6 +486,30 @@ async fn an_opening_whose_answer_was_lost_is_found_and_closed(engine: Engine) {
     assert_eq!(sent["conversation_id"], *new.id);
     assert_eq!(new.close_reason, None);
     erase(&app.sms).await.expect(204);
+}
+
+async fn without_the_monitoring_api_a_new_user_does_not_wait_for_what_nobody_knows(engine: Engine) {
+    let app = TestApp::start(engine).await;
+    app.cloud.sandbox.inject(Fault {
+        times: u32::MAX,
+        ..Fault::status(Operation::Engagement, StatusCode::NOT_FOUND)
+    });
+    // It never came to the Cloud, which nobody knows.
+    let lost = Fault::new(Operation::Conversation, Answer::Cut);
+    app.cloud.sandbox.inject(lost);
+    let lost = app
+        .sms
+        .post(&format!("{USER}/conversation"), json!({}))
+        .await;
+    lost.expect_problem(503, "conversation-pending");
+    erase(&app.sms).await.expect(202);
+
+    let queued = app.sms.say("marker-user", "I am new here").await;
+    app.until(queued, "sent").await;
+
+    let opened = app.cloud.only_conversation();
+    assert_eq!(texts(&opened), ["I am new here"]);
+    assert_eq!(opened.close_reason, None);
 }
 
 async fn a_message_that_is_on_its_way_does_not_bring_the_user_back(engine: Engine) {
