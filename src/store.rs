@@ -13,6 +13,7 @@ mod backlog;
 mod bells;
 mod callbacks;
 mod changes;
+mod checking;
 mod claims;
 mod conversations;
 mod deliveries;
@@ -55,6 +56,7 @@ pub use callbacks::{Outlook, PROBED_FROM, Pause};
 pub use changes::{
     Admission, Arrival, Change, Fate, KeptChange, Known, Stranger, Translate, Translation, Turn,
 };
+pub use checking::Outage;
 pub use conversations::{OpenConversation, Opened};
 pub use deliveries::{Attempt, Delivery, DeliveryState, EventRecord, Replay};
 pub use delivery_lanes::{DueEvent, Lane, LaneFate, Settlement, Tried};
@@ -103,6 +105,7 @@ pub struct Store {
     bells: bells::Bells,
     health: health::Health,
     together: Arc<together::AllTogether>,
+    checks: Arc<checking::Checks>,
 }
 
 #[derive(Debug, Clone)]
@@ -121,12 +124,8 @@ macro_rules! run {
                 postgres.run(statement).await?
             }
             crate::store::Engine::Sqlite(sqlite) => {
-                let statement = async {
-                    let $db = sqlite.$side();
-                    Ok::<_, sqlx::Error>($query)
-                };
-                let outcome = statement.await;
-                $store.health.note(outcome)?
+                let statement = async |$db: &mut sqlx::SqliteConnection| Ok($query);
+                sqlite.$side().run(statement).await?
             }
         }
     };
@@ -168,7 +167,7 @@ impl Store {
                 max_connections,
             } => Engine::Postgres(postgres::connect(url, *max_connections, health.clone()).await?),
             Location::Embedded { data_dir } => {
-                Engine::Sqlite(sqlite::Sqlite::open(data_dir).await?)
+                Engine::Sqlite(sqlite::Sqlite::open(data_dir, health.clone()).await?)
             }
         };
         Ok(Self {
@@ -176,6 +175,7 @@ impl Store {
             bells: bells::Bells::default(),
             health,
             together: Arc::default(),
+            checks: Arc::default(),
         })
     }
 
@@ -189,11 +189,13 @@ impl Store {
         let Location::Embedded { data_dir } = location else {
             return Self::connect(location).await;
         };
+        let health = health::Health::default();
         Ok(Self {
-            engine: Engine::Sqlite(sqlite::Sqlite::open_beside(data_dir).await?),
+            engine: Engine::Sqlite(sqlite::Sqlite::open_beside(data_dir, health.clone()).await?),
             bells: bells::Bells::default(),
-            health: health::Health::default(),
+            health,
             together: Arc::default(),
+            checks: Arc::default(),
         })
     }
 

@@ -28,6 +28,7 @@ use crate::bridge::Bridge;
 use crate::clock::SharedClock;
 use crate::cross_site::HostNames;
 use crate::crypto::ApiKeyHash;
+use crate::store::Outage;
 use guard::Guard;
 use operators::Operators;
 use surroundings::Surroundings;
@@ -43,7 +44,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Ready as long as the storage that `bridge` uses answers.
+    /// Ready as long as the storage that `bridge` uses can be read and written.
     #[must_use]
     pub fn new(bridge: Bridge) -> Self {
         Self {
@@ -59,24 +60,17 @@ impl Readiness {
 
     /// Why the service wants no requests; empty when it does.
     async fn reasons(&self) -> Vec<&'static str> {
-        let answered = self.bridge.check_storage().await;
-        if let Err(error) = &answered {
-            tracing::warn!(
-                error = error as &dyn std::error::Error,
-                "not ready: the storage does not answer"
-            );
-        }
-        self.reasons_with(answered.is_ok())
+        self.reasons_with(self.bridge.check_storage().await)
     }
 
-    /// The same, where it is known whether the storage answers.
-    fn reasons_with(&self, storage_answers: bool) -> Vec<&'static str> {
+    /// The same, where it is known how the storage is.
+    fn reasons_with(&self, storage: Result<(), Outage>) -> Vec<&'static str> {
         let mut reasons = Vec::new();
         if self.stopping.load(Ordering::SeqCst) {
             reasons.push("the service is stopping");
         }
-        if !storage_answers {
-            reasons.push("the storage does not answer");
+        if let Err(outage) = storage {
+            reasons.push(outage.reason());
         }
         if self.bridge.is_ahead() {
             reasons.push("the clock is ahead of the database's");

@@ -1,4 +1,4 @@
-//! Removing what is not kept for ever: about once a minute, a small batch at a time.
+//! Removing what is not kept for ever: about once a minute, a small batch at a time; and from the disk soon after that.
 
 use std::time::Duration;
 
@@ -42,6 +42,9 @@ const ECHOES: TimeDelta = TimeDelta::hours(1);
 /// 400 days: what operators did is asked for by who looks back over a year.
 const AUDIT: TimeDelta = TimeDelta::days(400);
 
+/// 1 day: a replica that runs writes every few seconds, or whenever it is asked whether it is ready.
+const WRITE_CHECKS: TimeDelta = TimeDelta::days(1);
+
 /// What becomes old.
 #[derive(Debug, Clone, Copy)]
 enum Old<'a> {
@@ -68,6 +71,8 @@ enum Old<'a> {
     Audit,
     /// The notifications that were not taken.
     Rejections,
+    /// What replicas wrote to see whether they could, and did not again.
+    WriteChecks,
 }
 
 impl Bridge {
@@ -83,6 +88,14 @@ impl Bridge {
                 _ = looks.tick() => {}
             }
             let now = clock.now();
+            if let Err(error) = self.parts.store.look_after(now).await
+                && !error.is_outage()
+            {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "what was removed could not be taken from the disk; tried again"
+                );
+            }
             if now < due || self.is_ahead() {
                 continue;
             }
@@ -125,6 +138,7 @@ impl Bridge {
         self.remove_all(Old::Echoes, now).await?;
         self.remove_all(Old::Audit, now).await?;
         self.remove_all(Old::Rejections, now).await?;
+        self.remove_all(Old::WriteChecks, now).await?;
         Ok(())
     }
 
@@ -170,6 +184,7 @@ impl Bridge {
             Old::Echoes => store.remove_echoes(now - ECHOES, BATCH).await,
             Old::Audit => store.remove_recorded_actions(now - AUDIT, BATCH).await,
             Old::Rejections => store.remove_rejections(now - REJECTIONS, BATCH).await,
+            Old::WriteChecks => store.remove_write_checks(now - WRITE_CHECKS, BATCH).await,
         };
         Ok(removed?)
     }

@@ -2,7 +2,7 @@
 
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::{self, Signal};
-use crate::store::User;
+use crate::store::{Outage, User};
 use crate::types::ids::UserId;
 use crate::types::profile::Profile;
 
@@ -48,13 +48,13 @@ impl Bridge {
         Ok(profile)
     }
 
-    /// Asks the storage for a sign of life.
+    /// Looks whether the storage can be read and written.
     ///
     /// # Errors
     ///
-    /// [`Error::Store`] when it gives none.
-    pub async fn check_storage(&self) -> Result<(), Error> {
-        Ok(self.parts.store.ping().await?)
+    /// When it cannot.
+    pub async fn check_storage(&self) -> Result<(), Outage> {
+        self.parts.store.check(self.parts.clock.now()).await
     }
 
     /// True if the time here is so far ahead of the database's that others have to do what is due.

@@ -144,8 +144,11 @@ impl Store {
             Engine::Postgres(postgres) => vec![of("main", postgres.size(), postgres.idle())],
             Engine::Sqlite(sqlite) => {
                 let (size, idle) = sqlite.look_ups();
-                let pools = [("readers", sqlite.readers()), ("writer", sqlite.writer())];
-                let pools = pools.map(|(name, pool)| of(name, pool.size(), pool.num_idle()));
+                let sides = [("readers", sqlite.readers()), ("writer", sqlite.writer())];
+                let pools = sides.map(|(name, side)| {
+                    let pool = side.pool();
+                    of(name, pool.size(), pool.num_idle())
+                });
                 std::iter::once(of("look_ups", size, idle))
                     .chain(pools)
                     .collect()

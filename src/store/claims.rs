@@ -97,7 +97,7 @@ impl Question for Begin {
         let firsts = firsts(questions);
         let mut claimed = match &store.engine {
             Engine::Postgres(connections) => postgres::begin(connections, &firsts).await?,
-            Engine::Sqlite(sqlite) => sqlite::begin(store, sqlite, &firsts).await?,
+            Engine::Sqlite(sqlite) => sqlite::begin(sqlite, &firsts).await?,
         };
         let answers = questions.iter().map(|question| {
             let is_own = |row: &ClaimedRow| row.lease_id == question.lease.id;
@@ -138,7 +138,7 @@ impl Question for Note {
         let hashed = Hashed::all(questions, |it| &it.request);
         let places = match &store.engine {
             Engine::Postgres(connections) => postgres::note(connections, &hashed).await?,
-            Engine::Sqlite(sqlite) => sqlite::note(store, sqlite, &hashed).await?,
+            Engine::Sqlite(sqlite) => sqlite::note(sqlite, &hashed).await?,
         };
         Ok(at_places(places, questions.len()))
     }
@@ -159,7 +159,7 @@ impl Question for Finish {
         let hashed = Hashed::all(questions, |it| &it.request);
         let places = match &store.engine {
             Engine::Postgres(connections) => postgres::finish(connections, &hashed).await?,
-            Engine::Sqlite(sqlite) => sqlite::finish(store, sqlite, &hashed).await?,
+            Engine::Sqlite(sqlite) => sqlite::finish(sqlite, &hashed).await?,
         };
         Ok(at_places(places, questions.len()))
     }

@@ -14,7 +14,9 @@ use super::openings::pending;
 use super::standings::noted;
 use super::tx::{Tx, on};
 use super::users::hold;
-use super::{Error, OpenConversation, PendingOpening, Store, StoredToken, UserRef, claiming, run};
+use super::{
+    Engine, Error, OpenConversation, PendingOpening, Store, StoredToken, UserRef, claiming, run,
+};
 use crate::crypto::Sealed;
 use crate::types::audit::Entry;
 use crate::types::ids::{AccountId, ConversationId};
@@ -233,6 +235,9 @@ impl Store {
         }
         record(&mut tx, entry).await?;
         tx.commit().await?;
+        if let Engine::Sqlite(sqlite) = &self.engine {
+            sqlite.has_erased();
+        }
         Ok(Erasure::Done)
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
+use sqlx::sqlite::SqliteError;
 
 /// A failure of the store; clones tell those of it who waited for the same statement.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -103,6 +104,28 @@ pub(super) fn only_reads(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("25006"))
 }
 
+/// Whether the database has no room left.
+pub(super) fn is_full(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("53100"))
+}
+
+/// True if the error means that the database is away, or the connection is no way to it.
+pub(super) fn is_outage(error: &sqlx::Error) -> bool {
+    Sort::of(error) == Sort::Outage
+}
+
+/// Whether a database refused to write that may go on answering who reads: its disk is full or fails, or it has become a
+/// standby.
+pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
+    let is_embedded = |error: &dyn DatabaseError| {
+        error.try_downcast_ref::<SqliteError>().is_some()
+            && Sort::of_database(error) == Sort::Outage
+    };
+    only_reads(error)
+        || is_full(error)
+        || matches!(error, sqlx::Error::Database(error) if is_embedded(&**error))
+}
+
 /// What an error means for whoever asked, and for the connection that it came over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sort {
@@ -147,14 +170,14 @@ impl Sort {
     fn of_sqlstate(code: &str) -> Self {
         match code {
             // A row that another refers to is gone, since its user has just been erased; a lock or a statement that took too
-            // long; the disk or the memory is full; and below a deadlock or a conflict.
-            "23503" | "55P03" | "57014" | "53100" | "53200" => Self::Busy,
+            // long; the memory is full; and below a deadlock or a conflict.
+            "23503" | "55P03" | "57014" | "53200" => Self::Busy,
             _ if code.starts_with("40") => Self::Busy,
             _ => match code.get(..2) {
                 // What was asked: wrong data, against a constraint, unknown or not allowed.
                 Some("21" | "22" | "23" | "42") => Self::Fault,
-                // Connections (08), a server that only reads (25006), that stops or starts (57P0x), that takes no more
-                // connections (53300), a session that was ended (25P03), what a pooler forgot (26), and the unknown.
+                // Connections (08), a server that only reads (25006), whose disk is full (53100), that stops or starts (57P0x),
+                // that takes no more connections (53300), a session that was ended (25P03), what a pooler forgot (26), and the unknown.
                 _ => Self::Outage,
             },
         }
@@ -172,7 +195,7 @@ impl Sort {
             5 | 6 | 9 | 17 => Self::Busy,
             // ERROR, TOOBIG, CONSTRAINT, MISMATCH, MISUSE, RANGE
             1 | 18 | 19 | 20 | 21 | 25 => Self::Fault,
-            // The file: not readable, not writable, full, damaged.
+            // NOMEM, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB and the like: the file, its disk or the memory.
             _ => Self::Outage,
         }
     }
@@ -200,7 +223,7 @@ mod tests {
             ("", Sort::Outage),
             ("40001", Sort::Busy),
             ("40P01", Sort::Busy),
-            ("53100", Sort::Busy),
+            ("53100", Sort::Outage),
             ("55P03", Sort::Busy),
             ("57014", Sort::Busy),
             ("23503", Sort::Busy),
@@ -223,6 +246,11 @@ mod tests {
             (10, Sort::Outage),
             (778, Sort::Outage),
             (13, Sort::Outage),
+            (7, Sort::Outage),
+            (8, Sort::Outage),
+            (11, Sort::Outage),
+            (14, Sort::Outage),
+            (26, Sort::Outage),
             (1, Sort::Fault),
             (2067, Sort::Fault),
         ] {

@@ -1,10 +1,11 @@
-//! Whether the database is there: told to the log once when it goes and once when it is back, however many notice.
+//! Whether the database is there: told to the log once when it goes and once when it is back, however many notice. One that was
+//! away is back with the first answer, one that refused a write with the first write.
 //!
 //! Also since when its connections are to be trusted. After a restart or a failover all that were made before lead nowhere, or
 //! to a server that only reads by now: the first one that shows it speaks for the rest.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Error;
@@ -25,6 +26,10 @@ struct Known {
     /// The moment when connections were last found to be of no use; 0 where they never were.
     distrusted_at: AtomicU64,
     is_away: AtomicBool,
+    /// The last write that was refused; none since one succeeded.
+    refusal: Mutex<Option<(Instant, Error)>>,
+    /// True if there is one.
+    has_refused: AtomicBool,
     told: Mutex<Told>,
 }
 
@@ -47,6 +52,8 @@ impl Default for Health {
             begun: Instant::now(),
             distrusted_at: AtomicU64::new(0),
             is_away: AtomicBool::new(false),
+            refusal: Mutex::default(),
+            has_refused: AtomicBool::new(false),
             told: Mutex::default(),
         }))
     }
@@ -57,7 +64,9 @@ impl Health {
     pub(super) fn note<T>(&self, outcome: Result<T, sqlx::Error>) -> Result<T, Error> {
         match outcome {
             Ok(value) => {
-                if self.0.is_away.load(Ordering::Relaxed) {
+                let is_away = self.0.is_away.load(Ordering::Relaxed);
+                // That something was read says nothing of a database that cannot be written.
+                if is_away && !self.0.has_refused.load(Ordering::Relaxed) {
                     self.is_back();
                 }
                 Ok(value)
@@ -67,11 +76,33 @@ impl Health {
                 if let Error::Unavailable(cause) = &error
                     && !matches!(**cause, sqlx::Error::PoolClosed)
                 {
+                    if super::error::is_refusal(cause) {
+                        *lock(&self.0.refusal) = Some((Instant::now(), error.clone()));
+                        self.0.has_refused.store(true, Ordering::Relaxed);
+                    }
                     self.is_away(cause);
                 }
                 Err(error)
             }
         }
+    }
+
+    /// Notes that something was written.
+    pub(super) fn has_written(&self) {
+        if self.0.has_refused.swap(false, Ordering::Relaxed) {
+            *lock(&self.0.refusal) = None;
+            self.is_back();
+        }
+    }
+
+    /// Why a write was refused, if one was in the time before now, and no check has succeeded since.
+    pub(super) fn refusal(&self, before_now: Duration) -> Option<Error> {
+        if !self.0.has_refused.load(Ordering::Relaxed) {
+            return None;
+        }
+        let refusal = lock(&self.0.refusal);
+        let (at, error) = refusal.as_ref()?;
+        (at.elapsed() < before_now).then(|| error.clone())
     }
 
     pub(super) fn now(&self) -> Moment {
@@ -87,6 +118,10 @@ impl Health {
     /// Hears that a connection that was taken at a moment is of no use, and says whether it is to go. Those that were made
     /// until now are replaced before they are used again.
     pub(super) fn distrust(&self, taken_at: Moment, why: &sqlx::Error) -> bool {
+        if super::error::is_full(why) {
+            // The server is there, and would say the same over another.
+            return false;
+        }
         if !self.trusts_since(taken_at) {
             // One of those that are distrusted already.
             return true;
@@ -116,7 +151,7 @@ impl Health {
 
     fn is_away(&self, cause: &sqlx::Error) {
         self.0.is_away.store(true, Ordering::Relaxed);
-        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.0.told);
         let now = Instant::now();
         if told
             .at
@@ -135,7 +170,7 @@ impl Health {
 
     fn is_back(&self) {
         self.0.is_away.store(false, Ordering::Relaxed);
-        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.0.told);
         let Some(since) = told.since.take() else {
             return;
         };
@@ -145,6 +180,10 @@ impl Health {
             "the database is available again"
         );
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

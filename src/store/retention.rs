@@ -152,6 +152,29 @@ impl Store {
         }))
     }
 
+    /// Removes the write checks of replicas that made none since a moment, `limit` at most; says how many.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn remove_write_checks(
+        &self,
+        before: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<u64, Error> {
+        Ok(run!(self, writer, |db| {
+            sqlx::query(
+                "DELETE FROM write_checks WHERE replica IN
+                 (SELECT replica FROM write_checks WHERE written_at < $1 LIMIT $2)",
+            )
+            .bind(before.timestamp_millis())
+            .bind(i64::from(limit))
+            .execute(db)
+            .await?
+            .rows_affected()
+        }))
+    }
+
     /// Forgets which conversations were erased before a moment, `limit` at most; says how many.
     ///
     /// # Errors

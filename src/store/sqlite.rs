@@ -1,19 +1,28 @@
 //! What is SQLite's own: one file that one process owns, one writer and many readers.
+//!
+//! Every statement goes over a [`Side`], every transaction over a [`Writing`]: both look at the files before and after, and
+//! neither lends a connection again that SQLite has left in doubt.
 
-use std::fs::{DirBuilder, File, TryLockError};
-use std::mem;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+mod files;
+mod look_ups;
+mod side;
+mod wiping;
+mod writing;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{
-    ConnectOptions, Connection as _, Sqlite as Database, SqliteConnection, SqlitePool, Transaction,
-};
-use tokio::sync::Mutex;
+use sqlx::{ConnectOptions, SqliteConnection};
 
 use super::Error;
+use super::health::Health;
+use files::Files;
+use look_ups::LookUps;
+pub(super) use side::Side;
+use wiping::Wiping;
+pub(super) use writing::Writing;
 
 /// 5 s: longer than any write of ours takes; past it a statement fails instead of waiting for the lock.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
@@ -38,92 +47,86 @@ const WRITER_CACHE: &str = "-1024";
 #[derive(Debug, Clone)]
 pub(super) struct Sqlite {
     /// One connection: SQLite takes one writer at a time, and waiting in our queue is fairer than in its.
-    writer: SqlitePool,
-    readers: SqlitePool,
+    writer: Side,
+    readers: Side,
     look_ups: Arc<LookUps>,
-    /// Locked for as long as the store lives; `None` where another process owns the file, which is only read then.
-    lock: Option<Arc<File>>,
-}
-
-/// One connection, for what is known of users. It is no pool's: a pool asks each time whether it is sound, which costs the way to
-/// another thread and back, as a look-up does.
-#[derive(Debug)]
-struct LookUps {
-    options: SqliteConnectOptions,
-    connection: Mutex<LookUp>,
-}
-
-#[derive(Debug)]
-enum LookUp {
-    Ready(SqliteConnection),
-    /// It has failed; another is to be made.
-    Lost,
-    Closed,
+    /// The files that this process owns; `None` where another does, and they are only read.
+    files: Option<Arc<Files>>,
+    wiping: Arc<Wiping>,
 }
 
 impl Sqlite {
-    pub(super) async fn open(data_dir: &Path) -> Result<Self, Error> {
-        let lock = Arc::new(lock(data_dir)?);
+    pub(super) async fn open(data_dir: &Path, health: Health) -> Result<Self, Error> {
+        let files = Files::open(data_dir)?;
         let options = SqliteConnectOptions::new()
-            .filename(data_dir.join("bridge.db"))
-            .create_if_missing(true)
+            .filename(files.path())
             .journal_mode(SqliteJournalMode::Wal)
             // A commit is on disk when it returns: a 2xx must survive a power cut.
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_LIMIT)
+            // What is removed is overwritten with zeros, and not only given free.
+            .pragma("secure_delete", "ON")
             .disable_statement_logging();
-        let pool = |connections| {
-            SqlitePoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(QUEUE_LIMIT)
-                .test_before_acquire(false)
-        };
         let with_cache = |size| options.clone().pragma("cache_size", size);
         let reading = |size| with_cache(size).read_only(true);
-        // The first to connect, since it makes the file.
+        // The first to connect, since it fills the file.
         let writer = pool(1).connect_with(with_cache(WRITER_CACHE)).await?;
+        // With the first look at the database its log is there too.
+        sqlx::query("SELECT COUNT(*) FROM sqlite_schema")
+            .execute(&writer)
+            .await?;
+        let files = Arc::new(files.seal()?);
         let readers = pool(READERS).connect_with(reading(READER_CACHE)).await?;
-        let look_ups = LookUps::open(reading(LOOK_UP_CACHE)).await?;
+        let look_ups = LookUps::open(reading(LOOK_UP_CACHE), Some(Arc::clone(&files)));
+        let files = Some(files);
         Ok(Self {
-            writer,
-            readers,
-            look_ups: Arc::new(look_ups),
-            lock: Some(lock),
+            writer: Side::new(writer, files.clone(), health.clone()),
+            readers: Side::new(readers, files.clone(), health),
+            look_ups: Arc::new(look_ups.await?),
+            files,
+            wiping: Arc::new(Wiping::new(options, data_dir)),
         })
     }
 
     /// Opens the file of another process to read it, which WAL allows beside its owner. Every
     /// statement that writes fails.
-    pub(super) async fn open_beside(data_dir: &Path) -> Result<Self, Error> {
+    pub(super) async fn open_beside(data_dir: &Path, health: Health) -> Result<Self, Error> {
         let options = SqliteConnectOptions::new()
-            .filename(data_dir.join("bridge.db"))
+            .filename(data_dir.join(files::DATABASE))
             .read_only(true)
             .busy_timeout(BUSY_LIMIT)
             .disable_statement_logging();
-        let pool = SqlitePoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(QUEUE_LIMIT)
-            .connect_with(options.clone())
-            .await?;
+        let pool = pool(1).connect_with(options.clone()).await?;
+        let side = Side::new(pool, None, health);
         Ok(Self {
-            writer: pool.clone(),
-            readers: pool,
-            look_ups: Arc::new(LookUps::open(options).await?),
-            lock: None,
+            writer: side.clone(),
+            readers: side,
+            look_ups: Arc::new(LookUps::open(options.clone(), None).await?),
+            files: None,
+            wiping: Arc::new(Wiping::new(options, data_dir)),
         })
     }
 
     /// True if another process owns the file.
     pub(super) fn is_beside(&self) -> bool {
-        self.lock.is_none()
+        self.files.is_none()
     }
 
-    pub(super) fn writer(&self) -> &SqlitePool {
+    /// Looks whether the files are still those that were opened.
+    ///
+    /// # Errors
+    ///
+    /// When one of them was deleted, replaced or damaged.
+    pub(super) fn check_files(&self) -> Result<(), sqlx::Error> {
+        files::check(self.files.as_deref())
+    }
+
+    pub(super) fn writer(&self) -> &Side {
         &self.writer
     }
 
-    pub(super) fn readers(&self) -> &SqlitePool {
+    pub(super) fn readers(&self) -> &Side {
         &self.readers
     }
 
@@ -137,97 +140,53 @@ impl Sqlite {
 
     /// How many connections there are for that, and how many of them are not in use.
     pub(super) fn look_ups(&self) -> (u32, usize) {
-        match self.look_ups.connection.try_lock() {
-            Ok(connection) if matches!(*connection, LookUp::Ready(_)) => (1, 1),
-            Ok(_) => (0, 0),
-            Err(_) => (1, 0),
-        }
+        self.look_ups.connections()
     }
 
-    /// Begins a write. `IMMEDIATE` takes the lock at once: a plain `BEGIN` that reads and then writes can fail with
-    /// `SQLITE_BUSY_SNAPSHOT`, which waiting does not mend.
-    pub(super) async fn begin(&self) -> Result<Transaction<'static, Database>, sqlx::Error> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await
+    /// Begins a write.
+    pub(super) async fn begin(&self) -> Result<Writing, Error> {
+        Writing::begin(&self.writer).await
+    }
+
+    /// Says that somebody is to be gone from the disk as soon as may be.
+    pub(super) fn has_erased(&self) {
+        self.wiping.has_erased();
+    }
+
+    /// Takes from the disk what was removed from the tables, where that is due.
+    pub(super) async fn wipe(&self) -> Result<(), Error> {
+        match &self.files {
+            Some(files) if !files.is_closed() => self.wiping.run(&self.writer, files).await,
+            _ => Ok(()),
+        }
     }
 
     pub(super) async fn migrate(&self) -> Result<(), Error> {
         let mut migrator = sqlx::migrate!("migrations/sqlite");
         migrator.set_ignore_missing(true);
-        Ok(migrator.run(&self.writer).await?)
+        Ok(migrator.run(self.writer.pool()).await?)
     }
 
     pub(super) async fn close(&self) {
+        if let Some(files) = &self.files {
+            files.close();
+        }
         self.look_ups.close().await;
-        self.readers.close().await;
-        self.writer.close().await;
-        if let Some(lock) = &self.lock
-            && let Err(error) = lock.unlock()
-        {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the embedded database's lock file could not be unlocked; it is freed when the process ends"
-            );
+        self.readers.pool().close().await;
+        self.writer.pool().close().await;
+        if let Some(files) = &self.files {
+            files.unlock();
         }
     }
 }
 
-impl LookUps {
-    async fn open(options: SqliteConnectOptions) -> Result<Self, sqlx::Error> {
-        let connection = options.connect().await?;
-        Ok(Self {
-            options,
-            connection: Mutex::new(LookUp::Ready(connection)),
-        })
-    }
-
-    async fn run<T>(
-        &self,
-        statement: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
-    ) -> Result<T, sqlx::Error> {
-        let mut kept = self.connection.lock().await;
-        let mut connection = match mem::replace(&mut *kept, LookUp::Lost) {
-            LookUp::Ready(connection) => connection,
-            LookUp::Lost => self.options.connect().await?,
-            LookUp::Closed => {
-                *kept = LookUp::Closed;
-                return Err(sqlx::Error::PoolClosed);
-            }
-        };
-        let outcome = statement(&mut connection).await;
-        if outcome.is_ok() {
-            *kept = LookUp::Ready(connection);
-        }
-        outcome
-    }
-
-    async fn close(&self) {
-        let mut kept = self.connection.lock().await;
-        if let LookUp::Ready(connection) = mem::replace(&mut *kept, LookUp::Closed)
-            && let Err(error) = connection.close().await
-        {
-            tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "the connection for look-ups was not closed"
-            );
-        }
-    }
-}
-
-/// Takes the lock file of the folder, which is made when absent, for its owner alone.
-fn lock(data_dir: &Path) -> Result<File, Error> {
-    let unusable = |source| Error::Folder {
-        data_dir: PathBuf::from(data_dir),
-        source: Arc::new(source),
-    };
-    let mut folder = DirBuilder::new();
-    folder.recursive(true).mode(0o700);
-    folder.create(data_dir).map_err(unusable)?;
-    let file = File::create(data_dir.join("bridge.lock")).map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::InUse {
-            data_dir: PathBuf::from(data_dir),
-        }),
-        Err(TryLockError::Error(source)) => Err(unusable(source)),
-    }
+/// A pool that keeps its connections: the last to be closed would take the log away, which [`Files`] knows.
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(QUEUE_LIMIT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .after_release(|connection, _| Box::pin(writing::is_over(connection)))
 }

@@ -104,8 +104,7 @@ impl Store {
             }
             Engine::Sqlite(sqlite) if sqlite.is_beside() => Ok(false),
             Engine::Sqlite(sqlite) => {
-                let begun = self.health.note(sqlite.begin().await)?;
-                self.health.note(begun.rollback().await)?;
+                sqlite.begin().await?.rollback().await?;
                 Ok(true)
             }
         }

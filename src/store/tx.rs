@@ -2,19 +2,17 @@
 
 use std::time::Duration;
 
-use sqlx::{Sqlite, Transaction};
 use tokio::time::Instant;
 
 use super::bells::Bells;
-use super::health::Health;
 use super::postgres::Lent;
+use super::sqlite::Writing;
 use super::{Engine, Error, Store, limits};
 use crate::types::ids::ChannelId;
 
 /// A transaction; dropped without a commit, nothing of it happened.
 pub(super) struct Tx {
     pub(super) side: Side,
-    pub(super) health: Health,
     /// When it has taken too long.
     pub(super) until: Instant,
     bells: Bells,
@@ -24,7 +22,7 @@ pub(super) struct Tx {
 
 pub(super) enum Side {
     Postgres(Lent),
-    Sqlite(Transaction<'static, Sqlite>),
+    Sqlite(Writing),
 }
 
 /// Runs one statement of a transaction, written once for both engines, that awaits itself: `$db` is where it runs.
@@ -36,13 +34,10 @@ macro_rules! on {
                 let statement = async |$db: &mut sqlx::PgConnection| Ok::<_, sqlx::Error>($query);
                 lent.ask(left, statement).await?
             }
-            crate::store::tx::Side::Sqlite(transaction) => {
-                let statement = async {
-                    let $db = &mut **transaction;
-                    Ok::<_, sqlx::Error>($query)
-                };
-                let outcome = statement.await;
-                $tx.health.note(outcome)?
+            crate::store::tx::Side::Sqlite(writing) => {
+                let statement =
+                    async |$db: &mut sqlx::SqliteConnection| Ok::<_, sqlx::Error>($query);
+                writing.ask(statement).await?
             }
         }
     };
@@ -64,11 +59,10 @@ impl Store {
                 lent.begin().await?;
                 Side::Postgres(lent)
             }
-            Engine::Sqlite(sqlite) => Side::Sqlite(self.health.note(sqlite.begin().await)?),
+            Engine::Sqlite(sqlite) => Side::Sqlite(sqlite.begin().await?),
         };
         Ok(Tx {
             side,
-            health: self.health.clone(),
             until: Instant::now() + limits::TRANSACTION,
             bells: self.bells.clone(),
             grown: Vec::new(),
@@ -92,8 +86,8 @@ impl Tx {
                 }
                 lent.commit(left(self.until)).await?;
             }
-            Side::Sqlite(transaction) => {
-                self.health.note(transaction.commit().await)?;
+            Side::Sqlite(writing) => {
+                writing.commit().await?;
                 for channel_id in self.grown.drain(..) {
                     self.bells.ring(&channel_id);
                 }

@@ -33,6 +33,7 @@ mod deliveries;
 mod demo;
 mod deployment;
 mod doctor_conversation;
+mod embedded;
 mod erasures;
 mod events;
 mod files;

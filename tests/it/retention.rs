@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use liveperson_bridge::clock::Clock as _;
+use liveperson_bridge::store::Location;
 use serde_json::json;
 
 use crate::support::app::TestApp;
@@ -14,6 +15,9 @@ on_both_engines!(
     an_event_that_is_still_to_be_delivered_stays,
     what_is_removed_by_two_replicas_is_removed_once,
 );
+
+/// What texts begin with that grow old.
+const OLD: &str = "a text that grows old";
 
 async fn eventually_kept(app: &TestApp, expected: &[&str]) {
     eventually(&format!("{expected:?}"), async || {
@@ -47,6 +51,30 @@ async fn events_go_when_they_are_a_week_old(engine: Engine) {
     let page = app.sms.get(&path).await.expect(200);
     assert_eq!(texts(&page["events"]), ["new"]);
     assert_eq!(page.get("gap"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_removed_leaves_the_files_of_the_embedded_database_too() {
+    let app = TestApp::start(Engine::Sqlite).await;
+    let Location::Embedded { data_dir } = &app.database.location else {
+        panic!("not the embedded database");
+    };
+    let old: Vec<_> = (0..700).map(|number| format!("{OLD} {number}")).collect();
+    let old: Vec<_> = old.iter().map(String::as_str).collect();
+    tell(&app, "sms", &old).await;
+    let is_there = || {
+        let files = std::fs::read_dir(data_dir).unwrap();
+        let mut files = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+        files.any(|bytes| String::from_utf8_lossy(&bytes).contains(OLD))
+    };
+    assert!(is_there());
+
+    app.cloud.clock.advance(TimeDelta::days(8));
+
+    eventually("nothing of it is left", async || {
+        (!is_there()).then_some(())
+    })
+    .await;
 }
 
 async fn an_event_that_is_still_to_be_delivered_stays(engine: Engine) {

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use futures_util::future::join_all;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use liveperson_bridge::clock::{Clock as _, SystemClock};
 use liveperson_bridge::sandbox::{Fault, Operation};
@@ -19,7 +20,10 @@ use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
 use crate::support::process::{Process, run_configured};
 
-on_both_engines!(the_log_shows_no_secret_and_nobodys_words);
+on_both_engines!(
+    the_log_shows_no_secret_and_nobodys_words,
+    nothing_of_an_erased_user_stays,
+);
 
 const DATABASE_PASSWORD: &str = "password-of-the-database";
 const CALLBACK_SECRET: &str = "c2VjcmV0LXRoYXQtc2lnbnMtY2FsbGJhY2tz";
@@ -87,6 +91,71 @@ async fn the_log_shows_no_secret_and_nobodys_words(engine: Engine) {
                 assert!(!problem.contains(&secret), "{secret} in {problem}");
             }
         }
+    }
+}
+
+/// What one of many users leaves: texts, a profile, files, and answers to keyed requests.
+async fn live(sms: &Channel, number: u32) {
+    let user = format!("/v1/users/%2B{PHONE}{number:04}");
+    let messages = format!("{user}/messages");
+    let name = format!("{NAME}{number:04}");
+    let open = json!({"profile": {"last_name": name, "contacts": [{"phone": PHONE}]}});
+    let first = json!({"text": format!("{TEXT}{number:04}"), "open": open});
+    let first = sms
+        .request(Method::POST, &messages)
+        .header("content-type", "application/json")
+        .header("idempotency-key", format!("{IDEMPOTENCY_KEY}-{number:04}"))
+        .body(first.to_string());
+    let opened = send(first).await.expect(201);
+    let conversation = opened["conversation_id"].as_str().unwrap().to_owned();
+    for sequence in 0..6 {
+        let text = format!("{AGENT_TEXT}{number:04}{}", "+".repeat(40 << sequence));
+        let told = tell(sms, &agent_text(&conversation, 10 + sequence, &text)).await;
+        told.expect(200);
+        let queued = sms
+            .request(Method::POST, &messages)
+            .header("content-type", "application/json")
+            .header("prefer", "respond-async")
+            .body(json!({"text": format!("{TEXT}{number:04}")}).to_string());
+        send(queued).await.expect(202);
+    }
+}
+
+/// What of a user `live` is found in bytes.
+fn traces(bytes: &str, number: u32) -> Vec<String> {
+    let words = [PHONE, TEXT, NAME, AGENT_TEXT].map(|word| format!("{word}{number:04}"));
+    let found = words.into_iter().filter(|word| bytes.contains(word));
+    found.collect()
+}
+
+async fn nothing_of_an_erased_user_stays(engine: Engine) {
+    const USERS: u32 = 60;
+    let cloud = Cloud::start_on_system_time().await;
+    let database = Database::create(engine).await;
+    let toml = planted(&database, &cloud);
+    let (process, sms, _) = Process::serve_with(&toml, &[("RUST_LOG", "debug")]).await;
+    let sms = &sms;
+    join_all((0..USERS).map(|number| live(sms, number))).await;
+    let at_rest = async || at_rest(&database).await;
+    // What was sent is forgotten by itself.
+    let kept = |bytes: &str| traces(bytes, 7).len() >= 3;
+    assert!(kept(&at_rest().await));
+
+    let erased: Vec<u32> = (0..USERS).filter(|number| number % 7 != 0).collect();
+    for number in &erased {
+        let path = format!("/v1/users/%2B{PHONE}{number:04}");
+        send(sms.request(Method::DELETE, &path)).await.expect(204);
+    }
+
+    eventually("nothing of them is left", async || {
+        let rest = at_rest().await;
+        let mut left = erased.iter().flat_map(|number| traces(&rest, *number));
+        left.next().is_none().then_some(())
+    })
+    .await;
+    assert!(kept(&at_rest().await), "the others stay");
+    for number in erased {
+        assert!(!process.log().contains(&format!("{PHONE}{number:04}")));
     }
 }
 

@@ -280,6 +280,8 @@ async fn a_server_that_only_reads_refuses_nothing_for_good() {
     }
     expect_away(bed.notify(1, "unheard").await);
     bed.app.sms.get("/v1/users/user-0").await.expect(200);
+    let unready = bed.app.admin.get("/readyz").await.expect(503);
+    assert_eq!(unready["reasons"], json!(["the storage cannot be written"]));
 
     let reset = format!("ALTER DATABASE {name} RESET default_transaction_read_only");
     execute(&mut connection, reset).await;

@@ -2,6 +2,7 @@
 
 mod audit;
 mod changes;
+mod checking;
 mod connections;
 mod deliveries;
 mod erasures;
@@ -894,6 +895,7 @@ fn every_function_of_the_store_is_called_here() {
         include_str!("store.rs"),
         include_str!("store/audit.rs"),
         include_str!("store/changes.rs"),
+        include_str!("store/checking.rs"),
         include_str!("store/deliveries.rs"),
         include_str!("store/erasures.rs"),
         include_str!("store/idempotency.rs"),
@@ -912,6 +914,7 @@ fn every_function_of_the_store_is_called_here() {
         include_str!("../../src/store/callbacks.rs"),
         include_str!("../../src/store/changes.rs"),
         include_str!("../../src/store/changes/withholding.rs"),
+        include_str!("../../src/store/checking.rs"),
         include_str!("../../src/store/deliveries.rs"),
         include_str!("../../src/store/erasures.rs"),
         include_str!("../../src/store/delivery_lanes.rs"),

@@ -9,7 +9,7 @@ use super::Admin;
 use crate::bridge::{ChannelOverview, Overview};
 use crate::cloud::Health;
 use crate::store::{
-    Backlog, CloseBacklog, DeliveryCounts, EngineKind, PROBED_FROM, Pause, Rejected,
+    Backlog, CloseBacklog, DeliveryCounts, EngineKind, Outage, PROBED_FROM, Pause, Rejected,
 };
 
 /// All of it, as this replica sees it.
@@ -172,12 +172,17 @@ struct CountsView {
 
 pub(super) async fn show(State(admin): State<Admin>) -> Body<OverviewView> {
     let overview = admin.bridge.overview().await;
-    Body(OverviewView::new(&admin, overview))
+    let storage = if overview.storage_answers {
+        admin.bridge.check_storage().await
+    } else {
+        Err(Outage::Silent)
+    };
+    let reasons = admin.readiness.reasons_with(storage);
+    Body(OverviewView::new(&admin, overview, reasons))
 }
 
 impl OverviewView {
-    fn new(admin: &Admin, overview: Overview) -> Self {
-        let reasons = admin.readiness.reasons_with(overview.storage_answers);
+    fn new(admin: &Admin, overview: Overview, reasons: Vec<&'static str>) -> Self {
         let connections = overview
             .connections
             .into_iter()

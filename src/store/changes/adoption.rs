@@ -11,8 +11,8 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
-use sqlx::PgConnection;
 use sqlx::types::Json;
+use sqlx::{PgConnection, SqliteConnection};
 
 use super::announcement::{announced, time};
 use super::keeping::erased_among;
@@ -225,10 +225,11 @@ impl<'a> Newcomers<'a> {
                 let rows = async |db: &mut PgConnection| rows.fetch_all(db).await;
                 lent.ask(left(tx.until), rows).await?
             }
-            Side::Sqlite(transaction) => {
+            Side::Sqlite(writing) => {
                 let pairs: Vec<_> = accounts.into_iter().zip(consumers).collect();
                 let rows = sqlx::query_as(FIND_IN_SQLITE).bind(Json(pairs));
-                tx.health.note(rows.fetch_all(&mut **transaction).await)?
+                let rows = async |db: &mut SqliteConnection| rows.fetch_all(db).await;
+                writing.ask(rows).await?
             }
         };
         let mut users = HashMap::<usize, (Vec<UserRef>, bool)>::new();

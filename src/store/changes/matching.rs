@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
-use sqlx::PgConnection;
 use sqlx::types::Json;
+use sqlx::{PgConnection, SqliteConnection};
 
 use super::announcement::{announced, time};
 use super::{Arrival, Known, Turn};
@@ -150,11 +150,12 @@ pub(super) async fn see(
                 let rows = async |db: &mut PgConnection| rows.fetch_all(db).await;
                 lent.ask(left(tx.until), rows).await?
             }
-            Side::Sqlite(transaction) => {
+            Side::Sqlite(writing) => {
                 let rows = sqlx::query_scalar(SEE_IN_SQLITE)
                     .bind(Json(keys))
                     .bind(seen_at);
-                tx.health.note(rows.fetch_all(&mut **transaction).await)?
+                let rows = async |db: &mut SqliteConnection| rows.fetch_all(db).await;
+                writing.ask(rows).await?
             }
         };
         new.extend(rows);
@@ -261,9 +262,10 @@ async fn rows_of(
             let rows = async |db: &mut PgConnection| rows.fetch_all(db).await;
             lent.ask(left(tx.until), rows).await
         }
-        Side::Sqlite(transaction) => {
+        Side::Sqlite(writing) => {
             let rows = sqlx::query_as(in_sqlite).bind(Json(places));
-            tx.health.note(rows.fetch_all(&mut **transaction).await)
+            let rows = async |db: &mut SqliteConnection| rows.fetch_all(db).await;
+            writing.ask(rows).await
         }
     }
 }

@@ -6,11 +6,12 @@
 use std::collections::HashSet;
 
 use serde_json::{Value, json};
+use sqlx::SqliteConnection;
 
 use super::{Begin, Finish, Hashed, Note, begin};
+use crate::store::Error;
 use crate::store::idempotency::ClaimedRow;
 use crate::store::sqlite::Sqlite;
-use crate::store::{Error, Store};
 use crate::types::ids::UserKey;
 
 const BEGIN: &str = begin!(
@@ -51,7 +52,6 @@ fn hashes<Q>(questions: &[Hashed<'_, Q>]) -> Vec<u8> {
 }
 
 pub(super) async fn begin(
-    store: &Store,
     sqlite: &Sqlite,
     questions: &[Hashed<'_, Begin>],
 ) -> Result<Vec<ClaimedRow>, Error> {
@@ -74,14 +74,13 @@ pub(super) async fn begin(
     let rows = sqlx::query_as(BEGIN)
         .bind(questions_as_rows)
         .bind(hashes(questions))
-        .bind(fingerprints)
-        .fetch_all(sqlite.writer());
-    store.health.note(rows.await)
+        .bind(fingerprints);
+    let rows = async |db: &mut SqliteConnection| rows.fetch_all(db).await;
+    sqlite.writer().run(rows).await
 }
 
 /// The places of those who still hold their keys.
 pub(super) async fn note(
-    store: &Store,
     sqlite: &Sqlite,
     questions: &[Hashed<'_, Note>],
 ) -> Result<Vec<i64>, Error> {
@@ -96,9 +95,9 @@ pub(super) async fn note(
     });
     let noted = sqlx::query_scalar(NOTE)
         .bind(questions_as_rows)
-        .bind(hashes(questions))
-        .fetch_all(sqlite.writer());
-    let noted: Vec<String> = store.health.note(noted.await)?;
+        .bind(hashes(questions));
+    let noted = async |db: &mut SqliteConnection| noted.fetch_all(db).await;
+    let noted: Vec<String> = sqlite.writer().run(noted).await?;
     let noted: HashSet<_> = noted.into_iter().collect();
     let places = (0..).zip(questions);
     let held = places.filter(|(_, it)| noted.contains(&it.question.lease.id));
@@ -107,7 +106,6 @@ pub(super) async fn note(
 
 /// The places of those whose answers are kept.
 pub(super) async fn finish(
-    store: &Store,
     sqlite: &Sqlite,
     questions: &[Hashed<'_, Finish>],
 ) -> Result<Vec<i64>, Error> {
@@ -120,7 +118,7 @@ pub(super) async fn finish(
     };
     let mut places = Vec::new();
     for (first, some) in (0..).step_by(at_once).zip(questions.chunks(at_once)) {
-        let kept = finish_some(store, sqlite, some).await?;
+        let kept = finish_some(sqlite, some).await?;
         let some = (first..).zip(some);
         let kept = some.filter(|(_, it)| kept.contains(&key(it)));
         places.extend(kept.map(|(place, _)| place));
@@ -130,7 +128,6 @@ pub(super) async fn finish(
 
 /// The keys of those whose answers are kept, no two of whom have the same one.
 async fn finish_some(
-    store: &Store,
     sqlite: &Sqlite,
     questions: &[Hashed<'_, Finish>],
 ) -> Result<HashSet<Key>, Error> {
@@ -149,9 +146,9 @@ async fn finish_some(
     });
     let kept = sqlx::query_as(FINISH)
         .bind(questions_as_rows)
-        .bind(hashes(questions))
-        .fetch_all(sqlite.writer());
-    let kept: Vec<Key> = store.health.note(kept.await)?;
+        .bind(hashes(questions));
+    let kept = async |db: &mut SqliteConnection| kept.fetch_all(db).await;
+    let kept: Vec<Key> = sqlite.writer().run(kept).await?;
     Ok(kept.into_iter().collect())
 }
 

@@ -1,6 +1,7 @@
 //! The events that wait in lanes, read for many lanes at once.
 
 use chrono::{DateTime, Utc};
+use sqlx::SqliteConnection;
 
 use super::Lane;
 use crate::store::deliveries::time;
@@ -127,9 +128,9 @@ impl Question for Due {
                     let rows = sqlx::query_as(IN_SQLITE)
                         .bind(it.channel_id.as_str())
                         .bind(it.user)
-                        .bind(i64::from(it.limit))
-                        .fetch_all(sqlite.readers());
-                    found.push(store.health.note(rows.await)?);
+                        .bind(i64::from(it.limit));
+                    let rows = async |db: &mut SqliteConnection| rows.fetch_all(db).await;
+                    found.push(sqlite.readers().run(rows).await?);
                 }
                 return Ok(found);
             }

@@ -107,6 +107,19 @@ impl Process {
         Self::start_serving(program, toml, &[]).listening().await
     }
 
+    /// The same with a command that comes to `serve`.
+    pub(crate) async fn serve_command(
+        mut command: Command,
+        toml: &str,
+    ) -> (Self, Channel, Channel) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("bridge.toml"), toml).unwrap();
+        command.current_dir(folder.path()).env("RUST_LOG", "info");
+        let mut process = Self::start(command);
+        process.folder = Some(folder);
+        process.listening().await
+    }
+
     async fn listening(self) -> (Self, Channel, Channel) {
         let serving = self.log_line(SERVING).await;
         let (sms, admin) = addresses(&serving);

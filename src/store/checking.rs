@@ -1,0 +1,138 @@
+//! Whether the database is of use: it answers, its files are there, and it has taken a write lately.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
+
+use super::{Engine, Error, Store, limits, run};
+
+/// 5 s: how long a write that succeeded speaks for the next.
+const WRITTEN: Duration = Duration::from_secs(5);
+
+/// 2 s: how long a write that was refused does. A disk that is almost full takes a small one and refuses a large one.
+const REFUSED: Duration = Duration::from_secs(2);
+
+/// Why the database is of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outage {
+    /// It gives no sign of life.
+    Silent,
+    /// It takes no writes: its disk is full, or it has become a standby.
+    Unwritable,
+    /// A file of the embedded one was deleted, replaced or damaged.
+    Files,
+}
+
+/// The writes of this replica that only see whether one is possible.
+#[derive(Debug)]
+pub(super) struct Checks {
+    /// Who writes them.
+    replica: String,
+    /// When the last one succeeded.
+    written_at: Mutex<Option<Instant>>,
+}
+
+impl Default for Checks {
+    fn default() -> Self {
+        Self {
+            replica: Uuid::new_v4().to_string(),
+            written_at: Mutex::default(),
+        }
+    }
+}
+
+impl Store {
+    /// Looks whether the database can be read and written, for 2 s at most.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot, which the log is told.
+    pub async fn check(&self, now: DateTime<Utc>) -> Result<(), Outage> {
+        let until = Instant::now() + limits::PING;
+        if let Engine::Sqlite(sqlite) = &self.engine {
+            let files = self.health.note(sqlite.check_files());
+            files.map_err(|error| unready(&error, Outage::Files))?;
+        }
+        let answered = self.ping().await;
+        answered.map_err(|error| unready(&error, Outage::Silent))?;
+        let left = until.saturating_duration_since(Instant::now());
+        match timeout(left, self.has_written(now)).await {
+            Ok(written) => written.map_err(|error| unready(&error, Outage::Unwritable)),
+            Err(_) => Err(unready(
+                &limits::no_answer(limits::PING).into(),
+                Outage::Unwritable,
+            )),
+        }
+    }
+
+    /// Writes something, unless that succeeded a moment ago.
+    async fn has_written(&self, now: DateTime<Utc>) -> Result<(), Error> {
+        if let Some(refusal) = self.health.refusal(REFUSED) {
+            return Err(refusal);
+        }
+        // Who asks at the same time has the same answer.
+        let mut written_at = self.checks.written_at.lock().await;
+        if written_at.is_none_or(|at| at.elapsed() >= WRITTEN) {
+            self.write(now).await?;
+            *written_at = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Writes the time.
+    async fn write(&self, now: DateTime<Utc>) -> Result<(), Error> {
+        run!(self, writer, |db| {
+            sqlx::query(
+                "INSERT INTO write_checks (replica, written_at) VALUES ($1, $2)
+                 ON CONFLICT (replica) DO UPDATE SET written_at = excluded.written_at",
+            )
+            .bind(&self.checks.replica)
+            .bind(now.timestamp_millis())
+            .execute(db)
+            .await?
+            .rows_affected()
+        });
+        self.health.has_written();
+        Ok(())
+    }
+
+    /// Does what is to be done for the database about every second: sees whether it can be written again, and takes from the
+    /// disk of the embedded one what was removed from it.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn look_after(&self, now: DateTime<Utc>) -> Result<(), Error> {
+        if self.health.refusal(Duration::MAX).is_some() {
+            self.write(now).await?;
+        }
+        match &self.engine {
+            Engine::Postgres(_) => Ok(()),
+            Engine::Sqlite(sqlite) => sqlite.wipe().await,
+        }
+    }
+}
+
+fn unready(error: &Error, outage: Outage) -> Outage {
+    tracing::warn!(
+        error = error as &dyn std::error::Error,
+        "not ready: {}",
+        outage.reason()
+    );
+    outage
+}
+
+impl Outage {
+    /// The same in words.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Silent => "the storage does not answer",
+            Self::Unwritable => "the storage cannot be written",
+            Self::Files => "the file of the embedded database was deleted, replaced or damaged",
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The connections that read, or the one that writes.
+
+use std::sync::Arc;
+
+use sqlx::{SqliteConnection, SqlitePool};
+
+use super::files::{self, Files};
+use crate::store::health::Health;
+use crate::store::{Error, error};
+
+/// Connections of one kind, and what is looked at around each use of one; clones share them.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct Side {
+    pool: SqlitePool,
+    files: Option<Arc<Files>>,
+    health: Health,
+}
+
+impl Side {
+    pub(super) fn new(pool: SqlitePool, files: Option<Arc<Files>>, health: Health) -> Self {
+        Self {
+            pool,
+            files,
+            health,
+        }
+    }
+
+    /// The connections, for what looks after itself.
+    pub(in crate::store) fn pool(&self) -> &SqlitePool {
+        &self.pool
+    }
+
+    /// Runs one statement. What it wrote is in the files that a restart finds, or this fails.
+    pub(in crate::store) async fn run<T>(
+        &self,
+        statement: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Error> {
+        let outcome = self.try_run(statement).await;
+        self.note(outcome)
+    }
+
+    async fn try_run<T>(
+        &self,
+        statement: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        self.check()?;
+        let mut connection = self.pool.acquire().await?;
+        match statement(&mut connection).await {
+            Ok(value) => self.check().map(|()| value),
+            Err(error) => {
+                // Another may see more of the disk than one that has seen it fail.
+                if error::is_outage(&error) {
+                    connection.close_on_drop();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Looks whether the files are still those that were opened.
+    pub(super) fn check(&self) -> Result<(), sqlx::Error> {
+        files::check(self.files.as_deref())
+    }
+
+    pub(super) fn note<T>(&self, outcome: Result<T, sqlx::Error>) -> Result<T, Error> {
+        self.health.note(outcome)
+    }
+}

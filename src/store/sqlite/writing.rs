@@ -1,0 +1,175 @@
+//! A transaction that writes.
+//!
+//! SQLite ends a transaction by itself when the disk is full, a read or write of it fails, memory is short, or a statement is
+//! interrupted. sqlx does not hear of it: its `ROLLBACK` then fails, it goes on counting the connection as in a transaction, and
+//! refuses each `BEGIN` after that. So such a connection does not go back to its pool, which makes another.
+
+use sqlx::{Connection as _, Sqlite as Database, SqliteConnection, Transaction};
+
+use super::Side;
+use crate::store::Error;
+
+/// A transaction; dropped without a commit, nothing of it happened.
+pub(in crate::store) struct Writing {
+    transaction: Transaction<'static, Database>,
+    side: Side,
+    /// What the first statement failed with. The transaction may be over since, and what came next would stand alone.
+    failed: Option<Error>,
+}
+
+impl Writing {
+    /// Begins. `IMMEDIATE` takes the lock at once: a plain `BEGIN` that reads and then writes can fail with
+    /// `SQLITE_BUSY_SNAPSHOT`, which waiting does not mend.
+    pub(super) async fn begin(side: &Side) -> Result<Self, Error> {
+        side.note(side.check())?;
+        let transaction = side.pool().begin_with("BEGIN IMMEDIATE").await;
+        Ok(Self {
+            transaction: side.note(transaction)?,
+            side: side.clone(),
+            failed: None,
+        })
+    }
+
+    /// Runs one statement of it; none after one that failed.
+    pub(in crate::store) async fn ask<T>(
+        &mut self,
+        statement: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Error> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let outcome = statement(&mut self.transaction).await;
+        let outcome = self.side.note(outcome);
+        self.failed = outcome.as_ref().err().cloned();
+        outcome
+    }
+
+    /// Commits. What was written is in the files that a restart finds, or this fails.
+    pub(in crate::store) async fn commit(self) -> Result<(), Error> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let committed = self.transaction.commit().await;
+        let committed = committed.and_then(|()| self.side.check());
+        self.side.note(committed)
+    }
+
+    /// Ends it, and nothing of it happened.
+    pub(in crate::store) async fn rollback(self) -> Result<(), Error> {
+        let rolled_back = self.transaction.rollback().await;
+        self.side.note(rolled_back)
+    }
+}
+
+/// True if a connection that comes back is in no transaction, so that the next can begin one.
+pub(super) async fn is_over(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    if connection.is_in_transaction() {
+        // Its `ROLLBACK` may be on the way; this comes after it.
+        connection.ping().await?;
+    }
+    Ok(!connection.is_in_transaction())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tempfile::TempDir;
+
+    use super::super::Sqlite;
+    use super::*;
+    use crate::store::health::Health;
+
+    async fn database(folder: &Path) -> Sqlite {
+        let sqlite = Sqlite::open(folder, Health::default()).await.unwrap();
+        execute(
+            &sqlite,
+            "CREATE TABLE texts (text TEXT CHECK (text <> 'bad'))",
+        )
+        .await;
+        sqlite
+    }
+
+    async fn execute(sqlite: &Sqlite, sql: &'static str) {
+        let ran = sqlite
+            .writer()
+            .run(async |db| sqlx::query(sql).execute(db).await);
+        ran.await.unwrap();
+    }
+
+    async fn insert(writing: &mut Writing, text: &str) -> Result<(), Error> {
+        let text = text.to_owned();
+        let inserted = writing.ask(async |db: &mut SqliteConnection| {
+            let insert = sqlx::query("INSERT INTO texts VALUES ($1)").bind(text);
+            insert.execute(db).await
+        });
+        inserted.await.map(drop)
+    }
+
+    async fn texts(sqlite: &Sqlite) -> Vec<String> {
+        let texts = sqlite.readers().run(async |db: &mut SqliteConnection| {
+            sqlx::query_scalar("SELECT text FROM texts ORDER BY text")
+                .fetch_all(db)
+                .await
+        });
+        texts.await.unwrap()
+    }
+
+    /// Fills the database, with what the caller has begun.
+    async fn fill(sqlite: &Sqlite) -> Writing {
+        // This limit is the connection's, and goes with it.
+        execute(sqlite, "PRAGMA max_page_count = 20").await;
+        let mut writing = sqlite.begin().await.unwrap();
+        let mut refused = Ok(());
+        for _ in 0..100 {
+            refused = insert(&mut writing, &"x".repeat(4096)).await;
+            if refused.is_err() {
+                break;
+            }
+        }
+        let refused = refused.unwrap_err();
+        assert!(refused.is_outage(), "{refused:?}");
+        writing
+    }
+
+    #[tokio::test]
+    async fn after_a_full_disk_the_next_transaction_begins() {
+        let folder = TempDir::new().unwrap();
+        let sqlite = database(folder.path()).await;
+
+        for round in ["one", "two"] {
+            drop(fill(&sqlite).await);
+
+            let mut writing = sqlite.begin().await.unwrap();
+            insert(&mut writing, round).await.unwrap();
+            writing.commit().await.unwrap();
+        }
+
+        assert_eq!(texts(&sqlite).await, ["one", "two"]);
+        let rolled_back = fill(&sqlite).await.rollback().await;
+        assert!(rolled_back.is_err(), "SQLite had ended it");
+        sqlite.begin().await.unwrap().rollback().await.unwrap();
+        let committed = fill(&sqlite).await.commit().await;
+        assert!(committed.is_err());
+        sqlite.begin().await.unwrap().rollback().await.unwrap();
+        sqlite.close().await;
+    }
+
+    #[tokio::test]
+    async fn nothing_that_comes_after_a_failure_is_written() {
+        let folder = TempDir::new().unwrap();
+        let sqlite = database(folder.path()).await;
+
+        let mut writing = sqlite.begin().await.unwrap();
+        insert(&mut writing, "before").await.unwrap();
+        insert(&mut writing, "bad").await.unwrap_err();
+        insert(&mut writing, "after").await.unwrap_err();
+        writing.commit().await.unwrap_err();
+        let mut full = fill(&sqlite).await;
+        insert(&mut full, "alone").await.unwrap_err();
+        drop(full);
+
+        assert_eq!(texts(&sqlite).await, [""; 0]);
+        sqlite.close().await;
+    }
+}

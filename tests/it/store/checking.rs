@@ -1,0 +1,77 @@
+//! Whether the database can be written, and what is removed is gone.
+
+use liveperson_bridge::store::{Location, Outage};
+
+use super::{at, erase, key};
+use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
+
+on_both_engines!(
+    a_database_that_can_be_written_is_of_use,
+    a_database_that_refuses_writes_is_of_no_use_until_it_takes_one,
+    replicas_that_are_gone_are_forgotten,
+);
+
+async fn a_database_that_can_be_written_is_of_use(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+
+    // One write speaks for those who ask soon after it.
+    for second in 0..20 {
+        assert_eq!(store.check(at(second)).await, Ok(()));
+    }
+    store.look_after(at(20)).await.unwrap();
+    store.close().await;
+
+    assert_eq!(store.check(at(21)).await, Err(Outage::Silent));
+}
+
+async fn a_database_that_refuses_writes_is_of_no_use_until_it_takes_one(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    // As no disk refuses it, but so that both engines can.
+    database
+        .execute("ALTER TABLE write_checks RENAME TO not_there")
+        .await;
+
+    assert_eq!(store.check(at(0)).await, Err(Outage::Unwritable));
+
+    database
+        .execute("ALTER TABLE not_there RENAME TO write_checks")
+        .await;
+    eventually("it is of use again", async || store.check(at(1)).await.ok()).await;
+}
+
+async fn replicas_that_are_gone_are_forgotten(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    store.check(at(10)).await.unwrap();
+
+    assert_eq!(store.remove_write_checks(at(10), 10).await.unwrap(), 0);
+    assert_eq!(store.remove_write_checks(at(11), 10).await.unwrap(), 1);
+    assert_eq!(store.remove_write_checks(at(11), 10).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn what_was_removed_is_taken_from_the_log_and_the_database() {
+    let database = Database::create(Engine::Sqlite).await;
+    let store = database.store().await;
+    let Location::Embedded { data_dir } = &database.location else {
+        panic!("not the embedded database");
+    };
+    let is_there = |name: &str| {
+        let bytes = std::fs::read(data_dir.join(name)).unwrap();
+        String::from_utf8_lossy(&bytes).contains("countess")
+    };
+    let user = store.ensure_user(&key("countess"), at(0)).await.unwrap();
+    store.look_after(at(0)).await.unwrap();
+    assert!(is_there("bridge.db") && !is_there("bridge.db-wal"));
+
+    assert!(erase(&store, user, 1).await);
+
+    eventually("it is gone", async || {
+        store.look_after(at(2)).await.unwrap();
+        (!is_there("bridge.db") && !is_there("bridge.db-wal")).then_some(())
+    })
+    .await;
+}
