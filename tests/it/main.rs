@@ -37,6 +37,7 @@ mod embedded;
 mod erasures;
 mod events;
 mod files;
+mod full_disk;
 mod hostile;
 mod house;
 mod idempotency;

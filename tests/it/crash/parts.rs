@@ -55,8 +55,8 @@ struct Line {
     part: Part,
     /// The name by which it is chosen.
     name: &'static str,
-    /// Seconds: the shortest run that it is a part of unless it is chosen by its name.
-    least: u64,
+    /// Says why a run does without it unless it is chosen by its name.
+    spared: fn(Engine, Duration) -> Option<String>,
     /// Says what keeps a machine, or a run on this database, from it.
     lacks: fn(Engine) -> Option<String>,
     /// None for what users, agents or the channel do.
@@ -67,7 +67,7 @@ const fn deed(part: Part, name: &'static str) -> Line {
     Line {
         part,
         name,
-        least: 0,
+        spared: |_, _| None,
         lacks: |_| None,
         make: None,
     }
@@ -96,7 +96,7 @@ const TABLE: [Line; 23] = [
         Box::pin(kills::until(scene, end))
     }),
     Line {
-        least: 120,
+        spared: short_runs,
         ..trouble(Part::Freezes, "freezes", |scene, end| {
             Box::pin(freezes::until(scene, end))
         })
@@ -108,20 +108,23 @@ const TABLE: [Line; 23] = [
         })
     },
     Line {
-        least: 120,
+        spared: short_runs,
         lacks: |engine| postgres(engine).or_else(Haproxy::lacks),
         ..trouble(Part::Failovers, "failovers", |scene, end| {
             Box::pin(failovers::until(scene, end))
         })
     },
     Line {
+        spared: short_runs,
         lacks: |_| Disk::lacks(),
         ..trouble(Part::Disks, "disks", |scene, end| {
             Box::pin(disks::until(scene, end))
         })
     },
     Line {
-        lacks: |_| FakeClock::lacks(),
+        spared: short_runs,
+        // A clock beside that of the database.
+        lacks: |engine| postgres(engine).or_else(FakeClock::lacks),
         ..trouble(Part::Clocks, "clocks", |scene, end| {
             Box::pin(clocks::until(scene, end))
         })
@@ -149,6 +152,14 @@ const TABLE: [Line; 23] = [
     }),
 ];
 
+/// 2 min: the shortest run that has time for everything.
+const LONG: Duration = Duration::from_mins(2);
+
+fn short_runs(_: Engine, duration: Duration) -> Option<String> {
+    let why = || format!("only in runs of {} s and more", LONG.as_secs());
+    (duration < LONG).then(why)
+}
+
 fn postgres(engine: Engine) -> Option<String> {
     (engine != Engine::Postgres).then(|| "SQLite has no server".to_owned())
 }
@@ -175,14 +186,16 @@ impl Mix {
             if named == Some(false) || without.iter().flatten().any(|part| *part == line.part) {
                 continue;
             }
-            if named.is_none() && duration.as_secs() < line.least {
-                let why = format!("only in runs of {} s and more", line.least);
-                mix.skipped.push((line.name, why));
-            } else if let Some(lacks) = (line.lacks)(engine) {
-                mix.skipped.push((line.name, lacks));
-            } else {
-                mix.parts.insert(line.part);
+            let lacks = (line.lacks)(engine);
+            let spared = || named.is_none().then(|| (line.spared)(engine, duration));
+            match lacks.or_else(|| spared().flatten()) {
+                Some(why) => mix.skipped.push((line.name, why)),
+                None => mix.parts.extend([line.part]),
             }
+        }
+        if mix.has(Part::Failovers) && mix.parts.remove(&Part::Disks) {
+            let why = "what fails over is on two machines";
+            mix.skipped.push(("disks", why.to_owned()));
         }
         mix
     }

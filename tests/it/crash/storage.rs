@@ -56,9 +56,8 @@ struct SqliteFile {
 
 impl Storage {
     pub(super) async fn set(settings: &Settings) -> Self {
-        // What fails over is on two machines, with disks of their own.
         let fails_over = settings.has(Part::Failovers);
-        let has_disk = settings.has(Part::Disks) && !fails_over;
+        let has_disk = settings.has(Part::Disks);
         let disk = has_disk.then(|| Disk::mount(DISK_MEBIBYTES));
         let folder = disk.as_ref().map(Disk::folder);
         let kind = match settings.engine {
@@ -109,9 +108,9 @@ impl Storage {
         postgres
     }
 
-    /// The disk that it is on; `None` for what fails over.
-    pub(super) fn disk(&self) -> Option<&Disk> {
-        self.disk.as_ref()
+    /// The disk that it is on.
+    pub(super) fn disk(&self) -> &Disk {
+        self.disk.as_ref().unwrap()
     }
 
     /// Starts it again, where a full disk has ended it.

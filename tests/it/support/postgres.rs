@@ -186,6 +186,13 @@ impl Server {
         assert!(self.try_start(), "{}", self.log());
     }
 
+    /// Starts it if it has stopped by itself.
+    pub(crate) fn start_unless_it_runs(&self) {
+        if !self.run("pg_ctl", "status") {
+            self.start_again();
+        }
+    }
+
     fn try_start(&self) -> bool {
         let options = format!(
             "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c max_connections=100 {}",

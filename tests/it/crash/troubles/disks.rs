@@ -10,9 +10,7 @@ use crate::crash::settings::Dice;
 
 pub(in crate::crash) async fn until(scene: Arc<Scene>, end: Instant) {
     let mut chance = scene.settings.chance(Dice::Trouble(Part::Disks));
-    let Some(disk) = scene.storage.disk() else {
-        return;
-    };
+    let disk = scene.storage.disk();
     while pass(seconds(&mut chance, 8.0..20.0), end).await {
         let _turn = scene.storage.hold().await;
         disk.fill();

@@ -1,0 +1,246 @@
+//! A disk that is full: 503 as long as it is, and when there is room again all goes on by itself, with all that was promised.
+//!
+//! `scripts/full-disk` mounts small file systems and names their folder in `FULL_DISK`; without it these tests are ignored.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use liveperson_bridge::sandbox::Operation;
+use liveperson_bridge::store::Location;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::support::channel::{Channel, Reply, send};
+use crate::support::cloud::{Cloud, agent_text, tell};
+use crate::support::configuration::bridge_toml;
+use crate::support::patience::eventually;
+use crate::support::postgres::Server;
+use crate::support::process::Process;
+
+const USERS: usize = 4;
+
+/// One of the small file systems.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn named(name: &str) -> Self {
+        let folder = std::env::var("FULL_DISK").expect("scripts/full-disk names the folder");
+        Self(Path::new(&folder).join(name))
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.0.join("filler")
+    }
+
+    /// Leaves no byte.
+    fn fill(&self) {
+        let mut options = OpenOptions::new();
+        let mut filler = options
+            .create(true)
+            .append(true)
+            .open(self.filler())
+            .unwrap();
+        for size in [1 << 20, 1 << 12, 1] {
+            let bytes = vec![0x55; size];
+            while filler.write_all(&bytes).is_ok() {}
+        }
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.filler()).unwrap();
+    }
+}
+
+/// The service, a conversation for each user, and what was promised so far.
+struct Scene {
+    process: Process,
+    sms: Channel,
+    admin: Channel,
+    cloud: Cloud,
+    conversations: Vec<String>,
+    /// Texts of users and of agents that were answered 2xx.
+    promised: [Vec<String>; 2],
+    refused: usize,
+    count: u32,
+}
+
+impl Scene {
+    async fn set(location: &Location) -> Self {
+        let cloud = Cloud::start_on_system_time().await;
+        let (process, sms, admin) = Process::serve(&bridge_toml(location, &cloud.url)).await;
+        // Without echoes a text whose sending could not be noted would be sent again.
+        cloud.hear(&sms);
+        let mut conversations = Vec::new();
+        for user in 0..USERS {
+            let opened = sms.say(&format!("user-{user}"), "hello").await.expect(201);
+            conversations.push(opened["conversation_id"].as_str().unwrap().to_owned());
+        }
+        admin.get("/readyz").await.expect(200);
+        Self {
+            process,
+            sms,
+            admin,
+            cloud,
+            conversations,
+            promised: Default::default(),
+            refused: 0,
+            count: 0,
+        }
+    }
+
+    /// An agent writes to a user.
+    async fn agent_writes(&mut self) {
+        self.count += 1;
+        let conversation = &self.conversations[self.count as usize % USERS];
+        let text = format!("agent {} {}", self.count, "+".repeat(2000));
+        let told = tell(
+            &self.sms,
+            &agent_text(conversation, 100 + self.count, &text),
+        )
+        .await;
+        self.note(1, text, &told, 200);
+    }
+
+    /// A user writes what the bridge sends later.
+    async fn user_writes(&mut self) {
+        self.count += 1;
+        let text = format!("user {} {}", self.count, "+".repeat(2000));
+        let user = self.count as usize % USERS;
+        let queued = self
+            .sms
+            .request(Method::POST, &format!("/v1/users/user-{user}/messages"))
+            .header("content-type", "application/json")
+            .header("prefer", "respond-async")
+            .body(json!({"text": text}).to_string());
+        let queued = send(queued).await;
+        self.note(0, text, &queued, 202);
+    }
+
+    fn note(&mut self, side: usize, text: String, reply: &Reply, promise: u16) {
+        if reply.status == promise {
+            self.promised[side].push(text);
+        } else {
+            let log = self.process.log();
+            assert_eq!(reply.status, 503, "{:#}\n{log}", reply.body);
+            self.refused += 1;
+        }
+    }
+
+    /// How often each text is at the Cloud.
+    fn sent(&self) -> BTreeMap<String, usize> {
+        let mut sent = BTreeMap::new();
+        for body in self.cloud.bodies(Operation::Send) {
+            if let Some(text) = body["body"]["event"]["message"].as_str() {
+                *sent.entry(text.to_owned()).or_default() += 1;
+            }
+        }
+        sent
+    }
+
+    /// How often each text is in the channel's log.
+    async fn heard(&self) -> BTreeMap<String, usize> {
+        let mut heard = BTreeMap::new();
+        let page = self
+            .sms
+            .get("/v1/events?after=c0&limit=1000")
+            .await
+            .expect(200);
+        for event in page["events"].as_array().unwrap() {
+            if let Some(text) = event["data"]["text"].as_str() {
+                *heard.entry(text.to_owned()).or_default() += 1;
+            }
+        }
+        heard
+    }
+}
+
+async fn a_full_disk_is_an_outage_that_ends_by_itself(
+    location: &Location,
+    disk: &Disk,
+    server_is_up: impl Fn(),
+) {
+    let mut scene = Scene::set(location).await;
+    for _ in 0..20 {
+        scene.agent_writes().await;
+    }
+    assert_eq!(scene.refused, 0);
+
+    for round in 1..=2 {
+        disk.fill();
+        // A few more may fit into what the database has already.
+        let mut tries = 0;
+        while scene.refused < 60 * round {
+            tries += 1;
+            assert!(tries < 2000, "the disk is not full");
+            scene.agent_writes().await;
+            scene.user_writes().await;
+        }
+        eventually("the service is not ready", async || {
+            let ready: Reply = scene.admin.get("/readyz").await;
+            (ready.status == 503).then_some(())
+        })
+        .await;
+        disk.make_room();
+        server_is_up();
+
+        eventually("the service is ready", async || {
+            let ready: Reply = scene.admin.get("/readyz").await;
+            (ready.status == 200).then_some(())
+        })
+        .await;
+        let before = scene.refused;
+        for _ in 0..12 {
+            scene.agent_writes().await;
+            scene.user_writes().await;
+        }
+        assert_eq!(scene.refused, before, "{}", scene.process.log());
+        scene.refused = 60 * round;
+    }
+
+    eventually("all that users were promised is sent", async || {
+        let sent = scene.sent();
+        let mut promised = scene.promised[0].iter();
+        promised.all(|text| sent.contains_key(text)).then_some(())
+    })
+    .await;
+    let sent = scene.sent();
+    let promised = scene.promised[0].iter();
+    let doubled: Vec<_> = promised.filter(|text| sent[*text] > 1).collect();
+    assert_eq!(doubled, [""; 0]);
+    let heard = scene.heard().await;
+    let lost: Vec<&String> = scene.promised[1]
+        .iter()
+        .filter(|text| heard.get(*text) != Some(&1))
+        .collect();
+    assert_eq!(lost, [""; 0]);
+    let log = scene.process.log();
+    assert!(log.contains("the database is not available"), "{log}");
+    assert!(log.contains("the database is available again"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "scripts/full-disk mounts the disk"]
+async fn of_the_embedded_database() {
+    let disk = Disk::named("sqlite");
+    let location = Location::Embedded {
+        data_dir: disk.0.join("data"),
+    };
+
+    a_full_disk_is_an_outage_that_ends_by_itself(&location, &disk, || {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "scripts/full-disk mounts the disk"]
+async fn of_postgresql() {
+    let disk = Disk::named("postgres");
+    let server = Server::start_on(&disk.0, "-c max_wal_size=32MB -c min_wal_size=32MB");
+    let location = Location::Postgres {
+        url: server.url().into(),
+        max_connections: 8,
+    };
+
+    let is_up = || server.start_unless_it_runs();
+    a_full_disk_is_an_outage_that_ends_by_itself(&location, &disk, is_up).await;
+}
