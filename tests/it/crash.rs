@@ -38,6 +38,10 @@ on_both_engines!(what_was_answered_2xx_is_neither_lost_nor_doubled_nor_out_of_or
 /// One run at a time: two at once would be measured by how busy the machine is.
 static TURN: Mutex<()> = Mutex::const_new(());
 
+#[expect(
+    clippy::print_stdout,
+    reason = "who runs it is shown what was done and counted"
+)]
 async fn what_was_answered_2xx_is_neither_lost_nor_doubled_nor_out_of_order(engine: Engine) {
     let _turn = TURN.lock().await;
     let settings = Settings::from_environment(engine);

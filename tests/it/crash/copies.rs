@@ -19,6 +19,7 @@ const LONGEST_WAY: TimeDelta = TimeDelta::seconds(45);
 
 /// A message as the Cloud has it.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_field_names, reason = "each is a time of something")]
 pub(super) struct SentCopy {
     /// When the bridge began to send it.
     pub(super) begun_at: DateTime<Utc>,

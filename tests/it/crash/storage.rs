@@ -1,4 +1,4 @@
-//! The database of a run: a PostgreSQL of its own, two of them behind HAProxy, or an SQLite file.
+//! The database of a run: a PostgreSQL of its own, two of them behind `HAProxy`, or an SQLite file.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,7 +37,7 @@ pub(super) struct Storage {
 }
 
 enum Kind {
-    Postgres(Postgres),
+    Postgres(Box<Postgres>),
     Sqlite(SqliteFile),
 }
 
@@ -61,7 +61,7 @@ impl Storage {
         let disk = has_disk.then(|| Disk::mount(DISK_MEBIBYTES));
         let folder = disk.as_ref().map(Disk::folder);
         let kind = match settings.engine {
-            Engine::Postgres => Kind::Postgres(Postgres::set(folder, fails_over).await),
+            Engine::Postgres => Kind::Postgres(Box::new(Postgres::set(folder, fails_over).await)),
             Engine::Sqlite => Kind::Sqlite(SqliteFile::set(folder)),
         };
         Self {
@@ -166,7 +166,7 @@ impl Postgres {
         &self.servers[self.primary.load(Ordering::SeqCst)]
     }
 
-    /// Has HAProxy serve from nobody, and ends its connections.
+    /// Has `HAProxy` serve from nobody, and ends its connections.
     pub(super) async fn fence(&self) {
         let primary = self.primary.load(Ordering::SeqCst);
         self.haproxy.as_ref().unwrap().take_away(primary).await;

@@ -1,4 +1,4 @@
-//! The real HAProxy in front of two databases, of which one serves: what fails over without its callers being told.
+//! The real `HAProxy` in front of two databases, of which one serves: what fails over without its callers being told.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use tokio::process::Command;
 use super::patience::eventually;
 use super::process::Process;
 
-/// A running HAProxy.
+/// A running `HAProxy`.
 #[derive(Debug)]
 pub(crate) struct Haproxy {
     address: String,

@@ -55,8 +55,8 @@ impl Verdict {
 
     fn judge_deeds(&mut self, scene: &Scene, life: &Life, conversations: &[&Conversation]) {
         let id = &life.user_id;
-        let closes = scene.settings.has(Part::Closes);
-        if !closes && conversations.len() != 1 {
+        let may_close = scene.settings.has(Part::Closes);
+        if !may_close && conversations.len() != 1 {
             self.complain(format!("{id} has {} conversations", conversations.len()));
         }
         let mut arrived = Arrived::of(scene, conversations);
