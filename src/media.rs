@@ -9,7 +9,7 @@
 //! header, before it is decoded, so that a small file that stands for a huge picture does no harm.
 //! Decoding is work for a blocking thread. Two small pictures are decoded at once, and beside them
 //! one large picture, so that small ones do not wait behind large ones. None waits for long, and
-//! channels take turns ([`decoders`]).
+//! channels take turns (`decoders`).
 //!
 //! A file without a preview is still a file: whatever goes wrong here costs the preview and nothing
 //! else.
