@@ -22,6 +22,7 @@ mod files;
 mod gauges;
 mod idempotency;
 mod lanes;
+mod looks;
 mod messages;
 mod nacks;
 mod openings;

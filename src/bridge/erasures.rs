@@ -17,10 +17,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
 use super::audit;
 use super::lanes::Turn;
+use super::looks::Looks;
 use super::outcomes::Later;
 use super::schedule;
 use super::tokens::{Token, unseal};
@@ -60,9 +61,6 @@ const TRIES: u32 = 8;
 
 /// How many closes are tried at once.
 const BATCH: u32 = 32;
-
-/// 1 s: how often a replica looks for closes that are due.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// What is left to do once a user is erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -401,17 +399,8 @@ impl Bridge {
 
     /// Closes what is left of erased users, again and again until the service stops.
     pub async fn close_erased_conversations(self) {
-        let mut looks = interval(LOOK);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = self.parts.stopping.cancelled() => return,
-                _ = looks.tick() => {}
-                () = self.closes_due.notified() => {}
-            }
-            if self.is_ahead() {
-                continue;
-            }
+        let mut looks = Looks::new();
+        while looks.next(&self, &self.closes_due).await {
             if let Err(error) = self.take_and_close().await
                 && !error.is_outage()
             {

@@ -3,13 +3,12 @@
 //! An agent who sees a message as sent believes that it was read. So what was given up is kept as due, and every replica
 //! looks for it: the Cloud gets a `NACK` for the message's number, in the dialog that it was written in.
 
-use std::time::Duration;
-
 use chrono::TimeDelta;
 use serde::Deserialize;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
 
+use super::looks::Looks;
 use crate::bridge::{Bridge, Error};
 use crate::cloud::Signal;
 use crate::store::DueNack;
@@ -22,9 +21,6 @@ const RETRY: TimeDelta = TimeDelta::seconds(30);
 
 /// How many agents are told at once.
 const BATCH: u32 = 32;
-
-/// 1 s: how often a replica looks for what is due.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// What an event says of the message that it tells of.
 #[derive(Debug, Deserialize)]
@@ -42,16 +38,9 @@ struct ToldMessage {
 impl Bridge {
     /// Tells agents what did not arrive, again and again, until the service stops.
     pub async fn send_due_nacks(self) {
-        let mut looks = interval(LOOK);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = self.parts.stopping.cancelled() => return,
-                _ = looks.tick() => {}
-            }
-            if self.is_ahead() {
-                continue;
-            }
+        let mut looks = Looks::new();
+        let never = Notify::new();
+        while looks.next(&self, &never).await {
             if let Err(error) = self.take_and_send_nacks().await
                 && !error.is_outage()
             {

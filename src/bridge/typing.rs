@@ -5,12 +5,10 @@
 //! The Cloud shows a user as typing until it is told otherwise, also after a message. So what is told is kept first,
 //! with the moment when it ends by itself, and every replica looks for what is due: the one that took it may be gone.
 
-use std::time::Duration;
-
 use chrono::TimeDelta;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
 
+use super::looks::Looks;
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::Signal;
 use crate::store::{DueTyping, Typing, UserRef};
@@ -29,9 +27,6 @@ const RETRY: TimeDelta = TimeDelta::seconds(10);
 
 /// How many pauses are sent at once.
 const BATCH: u32 = 32;
-
-/// 1 s: how often a replica looks for what is due.
-const LOOK: Duration = Duration::from_secs(1);
 
 impl Bridge {
     /// Shows the agent what the user is doing; nobody where the agent is gone and a survey is on.
@@ -93,17 +88,8 @@ impl Bridge {
 
     /// Ends what is due, again and again, until the service stops.
     pub async fn end_due_typing(self) {
-        let mut looks = interval(LOOK);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = self.parts.stopping.cancelled() => return,
-                _ = looks.tick() => {}
-                () = self.typing_due.notified() => {}
-            }
-            if self.is_ahead() {
-                continue;
-            }
+        let mut looks = Looks::new();
+        while looks.next(&self, &self.typing_due).await {
             if let Err(error) = self.send_due_pauses().await
                 && !error.is_outage()
             {
