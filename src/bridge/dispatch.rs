@@ -12,13 +12,14 @@ use tracing::Instrument as _;
 
 use super::echoes::{Sighting, recognise};
 use super::lanes::{LEASE, RENEWAL};
-use super::outcomes::{self, BLOCKED, Later, SEQUENCE_UNKNOWN};
+use super::outcomes::{self, BLOCKED, Later, OUTCOME_UNKNOWN, SEQUENCE_UNKNOWN};
 use super::requests::{Attempt, Held, Job, Work};
 use super::schedule;
 use crate::bridge::{Bridge, Caller, Error};
 use crate::store::{Conclusion, DueLane, Flight, Hold, Lease, Request, RequestState, Settled};
 use crate::types::audit::Actor;
 use crate::types::event::data::Failure;
+use crate::types::message::Digest;
 use crate::types::trace::{Trace, step};
 
 /// 20 s: an opening and what is sent after it; each part has a limit of its own.
@@ -176,9 +177,14 @@ impl Bridge {
         let Some(mut job) = job(request) else {
             return self.give_up(lane, None, "internal-error").await;
         };
+        if let (RequestState::Waiting, Some(flight)) = (request.state, &request.flight)
+            && let Some(echo) = self.find_late_echo(lane, &job, flight).await?
+        {
+            return self.conclude_arrived(lane, job, flight, echo).await;
+        }
         match (request.state, &request.flight) {
             (RequestState::Sending, Some(_)) => {
-                let why = "cloud-outcome-unknown";
+                let why = OUTCOME_UNKNOWN;
                 self.conclude(lane, &job, Conclusion::Unknown { why }, None)
                     .await
             }
@@ -205,11 +211,34 @@ impl Bridge {
         sighting.is_certain || self.parts.clock.now() >= counts_at
     }
 
+    /// The echo of an earlier try, where the outcome of one was unknown and its echo has come after all.
+    async fn find_late_echo(
+        &self,
+        lane: &Lane<'_>,
+        job: &Job,
+        flight: &Flight,
+    ) -> Result<Option<Sighting>, Error> {
+        let text = job.next_text();
+        // Of the parts of a split text, an earlier one may have been tried last.
+        if text.is_some_and(|text| flight.digest != String::from(Digest::of_text(text))) {
+            return Ok(None);
+        }
+        let unknown = self.parts.store.count_reason(job.id, OUTCOME_UNKNOWN);
+        if unknown.await? == 0 {
+            return Ok(None);
+        }
+        let awaited = Awaited {
+            flight: flight.clone(),
+            text: text.map(str::to_owned),
+        };
+        self.find_echo(lane.due, &awaited).await
+    }
+
     /// Looks for the echo of what may have been sent.
     async fn await_echo(
         &self,
         lane: &Lane<'_>,
-        mut job: Job,
+        job: Job,
         flight: &Flight,
     ) -> Result<Next, Error> {
         let store = &self.parts.store;
@@ -228,17 +257,7 @@ impl Bridge {
                     "a message of unknown outcome counts as sent: its echo came altered, or by another clock"
                 );
             }
-            job.sent.push(echo.sequence);
-            job.conversation_id = Some(flight.conversation_id.clone());
-            if let Work::File(file) = &job.work {
-                job.file = file.sent();
-            }
-            let settlement = if job.sent.len() < job.work.parts() {
-                Conclusion::Advanced
-            } else {
-                Conclusion::Sent
-            };
-            return self.conclude(lane, &job, settlement, Some(flight)).await;
+            return self.conclude_arrived(lane, job, flight, echo).await;
         }
         if found.is_some() {
             let counts_at = schedule::likely_echo_counts_at(flight.begun_at);
@@ -250,12 +269,33 @@ impl Bridge {
             if store.last_reason(job.id).await?.as_deref() == Some(SEQUENCE_UNKNOWN) {
                 return self.conclude_unnumbered(lane, job, flight).await;
             }
-            let why = "cloud-outcome-unknown";
+            let why = OUTCOME_UNKNOWN;
             return self
                 .conclude(lane, &job, Conclusion::Postponed { why }, Some(flight))
                 .await;
         };
         Ok(Next::AwaitEcho(look, awaited))
+    }
+
+    /// Goes on from a message whose echo shows that it has arrived.
+    async fn conclude_arrived(
+        &self,
+        lane: &Lane<'_>,
+        mut job: Job,
+        flight: &Flight,
+        echo: Sighting,
+    ) -> Result<Next, Error> {
+        job.sent.push(echo.sequence);
+        job.conversation_id = Some(flight.conversation_id.clone());
+        if let Work::File(file) = &job.work {
+            job.file = file.sent();
+        }
+        let settlement = if job.sent.len() < job.work.parts() {
+            Conclusion::Advanced
+        } else {
+            Conclusion::Sent
+        };
+        self.conclude(lane, &job, settlement, Some(flight)).await
     }
 
     /// Ends the wait for the echo of a message that the Cloud took without saying its sequence: it has arrived, and is

@@ -10,6 +10,9 @@ use crate::store::NewEvent;
 use crate::types::event::data::{Data, Failure, Outcome, OutcomeStatus, UpstreamFailure};
 use crate::types::event::{Draft, EventId, EventType};
 
+/// The word for a try of which nobody knows whether it reached the Cloud.
+pub(super) const OUTCOME_UNKNOWN: &str = "cloud-outcome-unknown";
+
 /// The word for a message that the Cloud took without saying its sequence: it is never sent again.
 pub(super) const SEQUENCE_UNKNOWN: &str = "cloud-sequence-unknown";
 
@@ -106,7 +109,7 @@ fn word(error: &Error) -> &'static str {
         Error::SurveyPending => "survey-pending",
         Error::ConversationLost => "conversation-lost",
         Error::OpeningPending { .. } => "conversation-pending",
-        Error::OutOfTime { is_sent: true } => "cloud-outcome-unknown",
+        Error::OutOfTime { is_sent: true } => OUTCOME_UNKNOWN,
         Error::OutOfTime { is_sent: false } => "cloud-unavailable",
         Error::Cloud(error) => word_of_the_cloud(error),
         Error::Store(_) => "storage-unavailable",
@@ -117,12 +120,12 @@ fn word(error: &Error) -> &'static str {
 fn word_of_the_cloud(error: &cloud::Error) -> &'static str {
     match error {
         cloud::Error::NotBegun(cause) => match word_of_the_cloud(cause) {
-            "cloud-outcome-unknown" => "cloud-unavailable",
+            OUTCOME_UNKNOWN => "cloud-unavailable",
             word => word,
         },
         cloud::Error::Unnumbered => SEQUENCE_UNKNOWN,
         error if is_about_credentials(error) => "cloud-credentials-refused",
-        error if error.outcome_unknown() => "cloud-outcome-unknown",
+        error if error.outcome_unknown() => OUTCOME_UNKNOWN,
         cloud::Error::Throttled { .. } => "cloud-throttled",
         error if error.is_transient() => "cloud-unavailable",
         cloud::Error::AlreadyOpen | cloud::Error::UnknownAccount(_) => "internal-error",

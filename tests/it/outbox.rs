@@ -32,6 +32,7 @@ on_both_engines!(
     a_message_of_another_device_is_not_taken_for_one_that_was_lost,
     without_an_echo_a_message_is_sent_again_soon_where_the_cloud_tells_of_others,
     an_echo_is_waited_for_while_the_cloud_is_behind_with_what_it_tells,
+    an_echo_that_comes_after_it_was_missed_still_ends_the_tries,
     without_an_echo_a_message_is_sent_again_later_where_the_cloud_is_silent,
     a_channel_can_ask_not_to_wait,
     a_channel_can_wait_less,
@@ -437,6 +438,35 @@ async fn an_echo_is_waited_for_while_the_cloud_is_behind_with_what_it_tells(engi
         let shown = app.sms.get(&kept).await.expect(200);
         assert_eq!(shown["status"], "queued");
     }
+    notify(&app, &echo(&app, 1, "second", begun)).await;
+
+    let sent = app.until_shown(&kept, "sent").await;
+    assert_eq!(sent["sequence"], 1);
+    assert_eq!(texts(&app), ["first", "second"]);
+}
+
+async fn an_echo_that_comes_after_it_was_missed_still_ends_the_tries(engine: Engine) {
+    let app = opened(engine).await;
+    lost(&app);
+    let begun = now(&app);
+    let kept = location(app.sms.say("ada", "second").await);
+    let conversation = app.cloud.only_conversation().id;
+    // The second try fails for certain, as its echo is missed.
+    away(&app, 1);
+    app.cloud.clock.advance(TimeDelta::seconds(2));
+    notify(&app, &agent_text(&conversation, 7, "hi")).await;
+    eventually("the second try", async || {
+        let shown = app.sms.get(&kept).await.expect(200);
+        let steps = shown["timeline"].as_array().unwrap().iter();
+        let mut reasons = steps.map(|step| &step["why"]);
+        if reasons.any(|why| why == "cloud-unavailable") {
+            return Some(());
+        }
+        app.cloud.clock.advance(TimeDelta::milliseconds(200));
+        None
+    })
+    .await;
+
     notify(&app, &echo(&app, 1, "second", begun)).await;
 
     let sent = app.until_shown(&kept, "sent").await;

@@ -25,7 +25,7 @@ impl Connection {
 
     /// Writes the head of a request: its first line and headers.
     pub(crate) async fn write_head(&mut self, lines: &[&str]) {
-        let head = format!("{}\r\nHost: bridge\r\n\r\n", lines.join("\r\n"));
+        let head = format!("{}\r\nHost: localhost\r\n\r\n", lines.join("\r\n"));
         self.write(&head).await;
     }
 
