@@ -235,12 +235,7 @@ impl Bridge {
     }
 
     /// Looks for the echo of what may have been sent.
-    async fn await_echo(
-        &self,
-        lane: &Lane<'_>,
-        job: Job,
-        flight: &Flight,
-    ) -> Result<Next, Error> {
+    async fn await_echo(&self, lane: &Lane<'_>, job: Job, flight: &Flight) -> Result<Next, Error> {
         let store = &self.parts.store;
         let awaited = Awaited {
             flight: flight.clone(),
