@@ -260,6 +260,7 @@ pub fn location(database: &config::Database) -> store::Location {
     match &database.url {
         Some(url) => store::Location::Postgres {
             url: url.clone(),
+            schema: database.schema.clone(),
             max_connections: database.max_connections,
         },
         None => store::Location::Embedded {

@@ -24,6 +24,7 @@ use secrecy::zeroize::Zeroizing;
 use url::Url;
 
 use crate::crypto::{ApiKeyHash, Keyring};
+use crate::types::ids::SchemaName;
 use section::{Reported, Section};
 
 pub use account::Account;
@@ -67,6 +68,8 @@ pub struct Config {
 pub struct Database {
     /// The URL of a PostgreSQL database; left out: an embedded database under `data_dir`.
     pub url: Option<SecretString>,
+    /// The PostgreSQL schema of this bridge: what the role's own search path says if left out.
+    pub schema: Option<SchemaName>,
     /// The directory of the embedded database: `data` if left out.
     pub data_dir: PathBuf,
     /// How many connections the pool may hold, 1 to 1000: 16 if left out.
@@ -170,10 +173,19 @@ impl Config {
 impl Database {
     fn read(section: &mut Section<'_>) -> Result<Self, Reported> {
         let url = section.optional("url", &form::DATABASE_URL);
+        let schema = section.optional("schema", &form::SCHEMA);
         let data_dir = section.or_default("data_dir", &form::DIRECTORY, "data");
         let max_connections = section.or_default("max_connections", &form::CONNECTIONS, "16");
+        let (url, schema) = (url?, schema?);
+        if schema.is_some() && url.is_none() {
+            return Err(section.refuse(
+                "schema",
+                "a url beside it: the embedded database has no schemas",
+            ));
+        }
         Ok(Self {
-            url: url?,
+            url,
+            schema,
             data_dir: data_dir?,
             max_connections: max_connections?,
         })

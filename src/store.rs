@@ -28,6 +28,7 @@ mod limits;
 mod log;
 mod nacks;
 mod newest;
+mod open_conversation;
 mod openings;
 mod origins;
 mod parent;
@@ -49,6 +50,8 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 use tokio::time::timeout;
+
+use crate::types::ids::SchemaName;
 
 pub use backlog::{Backlog, Connections, EngineKind};
 pub use bells::Bell;
@@ -88,6 +91,8 @@ pub enum Location {
     Postgres {
         /// `postgres://user:password@host/database`.
         url: SecretString,
+        /// Where the tables are; `None`: where the role's own search path leads.
+        schema: Option<SchemaName>,
         /// Connections that this replica holds at most.
         max_connections: u32,
     },
@@ -164,8 +169,14 @@ impl Store {
         let engine = match location {
             Location::Postgres {
                 url,
+                schema,
                 max_connections,
-            } => Engine::Postgres(postgres::connect(url, *max_connections, health.clone()).await?),
+            } => {
+                let options = postgres::options(url, schema.as_ref())?;
+                let known = health.clone();
+                let postgres = postgres::connect(options, schema.clone(), *max_connections, known);
+                Engine::Postgres(postgres.await?)
+            }
             Location::Embedded { data_dir } => {
                 Engine::Sqlite(sqlite::Sqlite::open(data_dir, health.clone()).await?)
             }

@@ -12,6 +12,7 @@ use super::extract::{self, Unread};
 use super::load::Load;
 use super::problem::{Code, Problem};
 use crate::bridge;
+use crate::types::rejection::Rejection;
 use crate::types::trace::Trace;
 use crate::webhooks::{Error, Origin, Receiver};
 
@@ -63,7 +64,7 @@ async fn receive(
         signature: header("x-liveperson-signature"),
     })?;
     let too_large = || {
-        receiver.refuse_size(&account_id);
+        receiver.refuse_body(&account_id, Rejection::TooLarge);
         let detail = format!("A notification may have {BODY_LIMIT} bytes at most.");
         Problem::new(Code::BodyTooLarge, detail)
     };
@@ -75,9 +76,16 @@ async fn receive(
     let body = extract::whole(place.arriving(body), BODY_LIMIT).await;
     let body = body.map_err(|unread| match unread {
         Unread::TooLarge => too_large(),
-        Unread::Broken => place
-            .cut()
-            .unwrap_or_else(|| Problem::of_status(StatusCode::BAD_REQUEST)),
+        Unread::Broken => {
+            let why = place
+                .cut()
+                .unwrap_or_else(|| Problem::of_status(StatusCode::BAD_REQUEST));
+            // What is cut because the service stops or is full was not the sender's fault.
+            if why.code().status().is_client_error() {
+                receiver.refuse_body(&account_id, Rejection::Incomplete);
+            }
+            why
+        }
     })?;
     let signed = receiver.verify(announced, &body)?;
     let _under_way = load.notification(&account_id)?;

@@ -19,7 +19,7 @@ use crate::crypto::{ApiKeyHash, JwtAlgorithm, Key};
 use crate::types::conversation::{RouteId, Urgency};
 use crate::types::event::EventType;
 use crate::types::file::ImageType;
-use crate::types::ids::NAME;
+use crate::types::ids::{NAME, SCHEMA_NAME, SchemaName};
 use crate::types::links;
 use crate::types::message::Text;
 
@@ -144,6 +144,9 @@ pub(super) const BASE_URL: Form<Url> = Form::text(
 
 /// A URL that is called as it is.
 pub(super) const HTTP_URL: Form<Url> = Form::text("an http or https URL", parse_http_url);
+
+/// The name of a schema of PostgreSQL.
+pub(super) const SCHEMA: Form<SchemaName> = Form::text(SCHEMA_NAME, parse_from_str);
 
 /// The URL of a PostgreSQL database; it usually carries a password.
 pub(super) const DATABASE_URL: Form<SecretString> =

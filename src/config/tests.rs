@@ -25,6 +25,7 @@ retention = "14d"
 
 [database]
 url = "postgres://bridge:pa55word@db/bridge"
+schema = "bridge_1"
 data_dir = "elsewhere"
 max_connections = 5
 
@@ -139,6 +140,7 @@ fn every_key_is_read() {
         config.database.url.unwrap().expose_secret(),
         "postgres://bridge:pa55word@db/bridge"
     );
+    assert_eq!(config.database.schema.unwrap().as_str(), "bridge_1");
     assert_eq!(config.database.data_dir, Path::new("elsewhere"));
     assert_eq!(config.database.max_connections, 5);
     let first = crate::crypto::Key::new([1; 32]);
@@ -268,6 +270,8 @@ pending_connections_per_address = 64 -> pending_connections_per_address = 16385 
 ["10.0.0.0/8", "fd00::/8"] -> "10.0.0.0/8" -> allow_private_callbacks: expected a list, not a string
 postgres:// -> mysql:// -> database.url: expected a postgres:// or postgresql:// URL
 "elsewhere" -> "" -> database.data_dir: expected the path of a directory
+"bridge_1" -> "Bridge" -> database.schema: expected 1 to 63 lower-case letters, digits and underscores, beginning with a letter, such as bridge
+"bridge_1" -> "pg_bridge" -> database.schema: expected 1 to 63 lower-case letters, digits and underscores, beginning with a letter, such as bridge
 max_connections = 5 -> max_connections = 0 -> database.max_connections: expected a whole number from 1 to 1000
 max_connections = 5 -> max_connections = 1001 -> database.max_connections: expected a whole number from 1 to 1000
 max_connections = 5 -> max_connections = 5.5 -> database.max_connections: expected a whole number from 1 to 1000, not a fraction
@@ -316,7 +320,7 @@ skill_id -> campaign_id = "1"~engagement_id = "2"~skill_id -> channels[0].defaul
 = 5000 -> = 0 -> channels[0].limits.queued_requests: expected a whole number from 1
 = 50~ -> = -1~ -> channels[0].limits.per_user_queued_requests: expected a whole number from 1
 [channels.limits] -> limit = 5~[channels.limits] -> channels[0].defaults.limit: unknown key, expected one of campaign_id, engagement_id, skill_id, language, urgency, features
-[database] -> [database]~"a b" = 5 -> database."a b": unknown key, expected one of url, data_dir, max_connections
+[database] -> [database]~"a b" = 5 -> database."a b": unknown key, expected one of url, schema, data_dir, max_connections
 [database] -> keep = "7d"~[database] -> keep: unknown key, expected one of listen, admin_listen, admin_hosts, operator_keys, pending_connections_per_address, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
 "14d" -> "14w" -> retention: expected a time from 1h to 365d such as 7d
 "14d" -> "" -> retention: expected a time from 1h to 365d such as 7d
@@ -843,8 +847,8 @@ fn lists_grow_by_variables_in_the_order_of_their_indices() {
 const WRONG_VARIABLES: &str = r#"
 BRIDGE_DATABASE__MAX_CONNECTIONS -> many -> database.max_connections: expected a whole number from 1 to 1000
 BRIDGE_DATABASE -> x -> database: expected a table, not a string
-BRIDGE_DATABASE__0 -> x -> database.0: unknown key, expected one of url, data_dir, max_connections
-BRIDGE_DATABASE__URI -> x -> database.uri: unknown key, expected one of url, data_dir, max_connections
+BRIDGE_DATABASE__0 -> x -> database.0: unknown key, expected one of url, schema, data_dir, max_connections
+BRIDGE_DATABASE__URI -> x -> database.uri: unknown key, expected one of url, schema, data_dir, max_connections
 BRIDGE_DATABSE__URL -> x -> databse: unknown key, expected one of listen, admin_listen, admin_hosts, operator_keys, pending_connections_per_address, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
 BRIDGE_ -> x -> "": unknown key, expected one of listen, admin_listen, admin_hosts, operator_keys, pending_connections_per_address, public_url, allow_private_callbacks, retention, database, encryption, accounts, channels
 BRIDGE_LISTEN__PORT -> x -> listen: expected a table or a list, so that a part of it can be set

@@ -47,16 +47,15 @@ impl Store {
         actor: Actor,
         now: DateTime<Utc>,
     ) -> Result<Option<Entry>, Error> {
-        let (newest, told): (i64, Option<String>) = run!(self, readers, |db| {
+        let (newest, told): (i64, Option<i64>) = run!(self, readers, |db| {
             sqlx::query_as(
                 "SELECT (SELECT max(version) FROM _sqlx_migrations),
-                        (SELECT max(subject) FROM audit WHERE action = $1)",
+                        (SELECT max(CAST(subject AS BIGINT)) FROM audit WHERE action = $1)",
             )
             .bind(Action::MIGRATE)
             .fetch_one(db)
             .await?
         });
-        let told = told.and_then(|version| version.parse().ok());
         if told >= Some(newest) {
             return Ok(None);
         }
@@ -138,7 +137,9 @@ impl Store {
             "DELETE FROM audit WHERE id IN
                  (SELECT id FROM audit
                   WHERE at < $1
-                    AND (action <> $3 OR subject < (SELECT max(subject) FROM audit WHERE action = $3))
+                    AND CASE WHEN action = $3
+                             THEN CAST(subject AS BIGINT) < (SELECT max(CAST(subject AS BIGINT)) FROM audit WHERE action = $3)
+                             ELSE TRUE END
                   ORDER BY at, id LIMIT $2)",
         )
         .bind(before.timestamp_millis())

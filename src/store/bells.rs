@@ -17,8 +17,15 @@ use super::postgres::{self, Postgres};
 use super::{Engine, Error, Store, limits};
 use crate::types::ids::ChannelId;
 
-/// What `NOTIFY` is told under; the payload is the channel.
-pub(super) const NAME: &str = "liveperson_bridge_events";
+/// The channel of `NOTIFY`, as an expression: one for each schema of a database, by a hash, since a name has 63 bytes at
+/// most. The payload is the bridge's channel.
+macro_rules! name {
+    () => {
+        "'liveperson_bridge_' || hashtextextended(CAST(current_schema() AS TEXT), 0)"
+    };
+}
+
+pub(super) use name;
 
 /// 1 s: how soon the connection that listens is made anew.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -62,8 +69,7 @@ impl Bells {
         transaction: &mut PgConnection,
         channel_id: &ChannelId,
     ) -> Result<(), sqlx::Error> {
-        sqlx::query("SELECT pg_notify($1, $2)")
-            .bind(NAME)
+        sqlx::query(concat!("SELECT pg_notify(", name!(), ", $1)"))
             .bind(channel_id.as_str())
             .execute(transaction)
             .await?;
@@ -107,7 +113,9 @@ impl Store {
         let own = postgres::apart(postgres.options());
         let mut listener = PgListener::connect_with(&own).await?;
         listener.eager_reconnect(false);
-        limits::within(limits::STATEMENT, listener.listen(NAME)).await?;
+        let name = sqlx::query_scalar(concat!("SELECT ", name!())).fetch_one(&mut listener);
+        let name: String = limits::within(limits::STATEMENT, name).await?;
+        limits::within(limits::STATEMENT, listener.listen(&name)).await?;
         *is_told = false;
         // What came while nobody listened.
         self.bells.ring_all();

@@ -1,5 +1,6 @@
 //! Whether the database is of use: it answers, its files are there, and it has taken a write lately.
 
+use std::sync::{Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -33,6 +34,8 @@ pub(super) struct Checks {
     replica: String,
     /// When the last one succeeded.
     written_at: Mutex<Option<Instant>>,
+    /// The outage that the log was told of last; `None` where all was well since.
+    told: StdMutex<Option<Outage>>,
 }
 
 impl Default for Checks {
@@ -40,6 +43,7 @@ impl Default for Checks {
         Self {
             replica: Uuid::new_v4().to_string(),
             written_at: Mutex::default(),
+            told: StdMutex::default(),
         }
     }
 }
@@ -49,22 +53,38 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When it cannot, which the log is told.
+    /// When it cannot, which the log is told once.
     pub async fn check(&self, now: DateTime<Utc>) -> Result<(), Outage> {
+        let checked = self.try_check(now).await;
+        let outage = checked.as_ref().err().map(|(outage, _)| *outage);
+        let told = &mut *self
+            .checks
+            .told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let (Err((outage, error)), true) = (&checked, *told != outage) {
+            tracing::warn!(
+                error = error as &dyn std::error::Error,
+                "not ready: {}",
+                outage.reason()
+            );
+        }
+        *told = outage;
+        checked.map_err(|(outage, _)| outage)
+    }
+
+    async fn try_check(&self, now: DateTime<Utc>) -> Result<(), (Outage, Error)> {
         let until = Instant::now() + limits::PING;
         if let Engine::Sqlite(sqlite) = &self.engine {
             let files = self.health.note(sqlite.check_files());
-            files.map_err(|error| unready(&error, Outage::Files))?;
+            files.map_err(|error| (Outage::Files, error.into()))?;
         }
         let answered = self.ping().await;
-        answered.map_err(|error| unready(&error, Outage::Silent))?;
+        answered.map_err(|error| (Outage::Silent, error))?;
         let left = until.saturating_duration_since(Instant::now());
         match timeout(left, self.has_written(now)).await {
-            Ok(written) => written.map_err(|error| unready(&error, Outage::Unwritable)),
-            Err(_) => Err(unready(
-                &limits::no_answer(limits::PING).into(),
-                Outage::Unwritable,
-            )),
+            Ok(written) => written.map_err(|error| (Outage::Unwritable, error)),
+            Err(_) => Err((Outage::Unwritable, limits::no_answer(limits::PING).into())),
         }
     }
 
@@ -114,15 +134,6 @@ impl Store {
             Engine::Sqlite(sqlite) => sqlite.wipe().await,
         }
     }
-}
-
-fn unready(error: &Error, outage: Outage) -> Outage {
-    tracing::warn!(
-        error = error as &dyn std::error::Error,
-        "not ready: {}",
-        outage.reason()
-    );
-    outage
 }
 
 impl Outage {

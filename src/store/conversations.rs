@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 
 use super::dialogs::CLOSE_DIALOGS;
+use super::open_conversation;
 use super::tx::{Tx, on};
 use super::users::{hold, hold_user_of};
 use super::{Error, Lease, Store, UserRef, run};
@@ -193,6 +194,7 @@ impl Store {
             .await?
             .rows_affected()
         });
+        open_conversation::note(&mut tx, id.as_str()).await?;
         tx.commit().await?;
         Ok(rows == 1)
     }
@@ -237,6 +239,7 @@ pub(super) async fn insert(tx: &mut Tx, new: &NewConversation<'_>) -> Result<boo
         .await?
         .rows_affected()
     });
+    open_conversation::note(tx, new.id).await?;
     Ok(true)
 }
 
@@ -273,6 +276,7 @@ impl Store {
             .await?
             .rows_affected()
         });
+        open_conversation::note(&mut tx, id.as_str()).await?;
         tx.commit().await
     }
 }
@@ -304,6 +308,7 @@ pub(super) async fn close(
             .await?
             .rows_affected()
     });
+    open_conversation::note(tx, id.as_str()).await?;
     Ok(rows == 1)
 }
 

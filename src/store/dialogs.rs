@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::tx::on;
 use super::users::hold_user_of;
-use super::{Error, Store};
+use super::{Error, Store, open_conversation};
 use crate::types::conversation::Dialog;
 use crate::types::ids::ConversationId;
 
@@ -18,9 +18,8 @@ pub(super) const KEEP_DIALOG: &str =
      -- whose it is never changes
      WHERE dialogs.conversation_id = excluded.conversation_id";
 
-/// Notes that dialog $1 has ended at $2.
-pub(super) const CLOSE_DIALOG: &str =
-    "UPDATE dialogs SET closed_at = $2 WHERE id = $1 AND closed_at IS NULL";
+/// Notes that dialog $1 has ended at $2; its conversation, if it went on until now.
+const CLOSE_DIALOG: &str = "UPDATE dialogs SET closed_at = $2 WHERE id = $1 AND closed_at IS NULL RETURNING conversation_id";
 
 /// Notes that all dialogs of conversation $1 have ended at $2.
 pub(super) const CLOSE_DIALOGS: &str =
@@ -48,6 +47,7 @@ impl Store {
             .execute(db)
             .await?
             .rows_affected());
+        open_conversation::note(&mut tx, conversation.as_str()).await?;
         tx.commit().await?;
         Ok(rows == 1)
     }
@@ -60,13 +60,17 @@ impl Store {
     pub async fn close_dialog(&self, id: &str, at: DateTime<Utc>) -> Result<bool, Error> {
         let mut tx = self.begin().await?;
         hold_user_of(&mut tx, id).await?;
-        let rows = on!(tx, |db| sqlx::query(CLOSE_DIALOG)
-            .bind(id)
-            .bind(at.timestamp_millis())
-            .execute(db)
-            .await?
-            .rows_affected());
+        let conversation: Option<(String,)> = on!(tx, |db| {
+            sqlx::query_as(CLOSE_DIALOG)
+                .bind(id)
+                .bind(at.timestamp_millis())
+                .fetch_optional(db)
+                .await?
+        });
+        if let Some((conversation,)) = &conversation {
+            open_conversation::note(&mut tx, conversation).await?;
+        }
         tx.commit().await?;
-        Ok(rows == 1)
+        Ok(conversation.is_some())
     }
 }

@@ -7,6 +7,8 @@ use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
 use sqlx::sqlite::SqliteError;
 
+use crate::types::ids::SchemaName;
+
 /// A failure of the store; clones tell those of it who waited for the same statement.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -36,6 +38,15 @@ pub enum Error {
     /// The address of the database is not one.
     #[error("database.url is not a PostgreSQL address")]
     Address,
+    /// Connections do not lead to the configured schema.
+    #[error(
+        "connections are not in the schema {schema} (database.schema): a pooler before PostgreSQL drops the startup parameter \
+         options; have it pass that on, or set the role's own search_path and leave database.schema out"
+    )]
+    Schema {
+        /// The configured schema.
+        schema: SchemaName,
+    },
     /// Another process owns the embedded database.
     #[error(
         "another process uses the embedded database in {}; one process at a time may, several share a PostgreSQL (database.url)",
@@ -65,6 +76,7 @@ impl Error {
             | Self::Unreadable { .. }
             | Self::Migration(_)
             | Self::Address
+            | Self::Schema { .. }
             | Self::InUse { .. }
             | Self::Folder { .. } => false,
         }

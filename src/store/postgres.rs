@@ -2,21 +2,24 @@
 
 mod lent;
 mod spares;
+mod stepwise;
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::migrate::MigrateError;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection as _, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, PgConnection, PgPool};
 use tokio::time::sleep;
 
 use super::health::Health;
 use super::{Error, limits};
+use crate::types::ids::SchemaName;
 
 pub(super) use lent::Lent;
 use spares::Spares;
+use stepwise::Stepwise;
 
 /// 1 s: how soon a migration that stood back is tried again.
 const MIGRATE_AGAIN: Duration = Duration::from_secs(1);
@@ -28,6 +31,7 @@ const MIGRATE_TRIES: u32 = 30;
 #[derive(Debug, Clone)]
 pub(super) struct Postgres {
     pool: PgPool,
+    schema: Option<SchemaName>,
     spares: Spares,
     health: Health,
 }
@@ -62,7 +66,7 @@ impl Postgres {
     }
 
     pub(super) async fn migrate(&self) -> Result<(), Error> {
-        migrate(&self.options()).await
+        migrate(&self.options(), self.schema.as_ref()).await
     }
 
     /// Closes every connection.
@@ -72,19 +76,38 @@ impl Postgres {
     }
 }
 
-pub(super) async fn connect(
+/// How a connection to the server of a URL is made, whose tables are in this schema.
+///
+/// # Errors
+///
+/// When the URL is none of a PostgreSQL.
+pub(super) fn options(
     url: &SecretString,
-    max_connections: u32,
-    health: Health,
-) -> Result<Postgres, Error> {
+    schema: Option<&SchemaName>,
+) -> Result<PgConnectOptions, Error> {
     let options = PgConnectOptions::from_str(url.expose_secret())
         .map_err(|_| Error::Address)?
         .application_name("liveperson-bridge")
         // Statements hold no secrets, but their logging at every level costs time on the way of each message.
         .disable_statement_logging();
     let options = limited(options);
+    Ok(match schema {
+        Some(schema) => options.options([("search_path", schema)]),
+        None => options,
+    })
+}
+
+pub(super) async fn connect(
+    options: PgConnectOptions,
+    schema: Option<SchemaName>,
+    max_connections: u32,
+    health: Health,
+) -> Result<Postgres, Error> {
     // A pool would go on trying where the server refuses the connection, and then tell of its own time limit alone.
-    let first = limits::within(limits::CONNECTION, options.connect()).await?;
+    let mut first = limits::within(limits::CONNECTION, options.connect()).await?;
+    if let Some(schema) = &schema {
+        limits::within(limits::STATEMENT, check_schema(&mut first, schema)).await??;
+    }
     limits::within(limits::CONNECTION, first.close()).await?;
     let known = health.clone();
     let pool = PgPoolOptions::new()
@@ -100,8 +123,27 @@ pub(super) async fn connect(
         .connect_lazy_with(options);
     Ok(Postgres {
         pool,
+        schema,
         spares: Spares::default(),
         health,
+    })
+}
+
+/// Fails where the connection does not lead to the schema: a pooler before the server may drop what a connection asks for as
+/// it is made, and tables would be looked for in another schema.
+async fn check_schema(
+    connection: &mut PgConnection,
+    schema: &SchemaName,
+) -> Result<Result<(), Error>, sqlx::Error> {
+    let path: String = sqlx::query_scalar("SELECT current_setting('search_path')")
+        .fetch_one(connection)
+        .await?;
+    Ok(if path == schema.as_str() {
+        Ok(())
+    } else {
+        Err(Error::Schema {
+            schema: schema.clone(),
+        })
     })
 }
 
@@ -124,7 +166,7 @@ pub(super) fn apart(options: PgConnectOptions) -> PgPool {
         .connect_lazy_with(options)
 }
 
-async fn migrate(options: &PgConnectOptions) -> Result<(), Error> {
+async fn migrate(options: &PgConnectOptions, schema: Option<&SchemaName>) -> Result<(), Error> {
     // The migrator holds an advisory lock, so of several replicas that start at once one migrates and the rest wait.
     let mut migrator = sqlx::migrate!("migrations/postgres");
     // During a rolling update a replica of the version before may start after the newer schema is in place.
@@ -133,7 +175,7 @@ async fn migrate(options: &PgConnectOptions) -> Result<(), Error> {
     let mut tries = 0;
     loop {
         let own = apart(options.clone());
-        let outcome = migrator.run(&own).await;
+        let outcome = migrate_once(&migrator, &own, schema).await;
         // With the connection goes the lock that other replicas wait for.
         own.close().await;
         let Err(error) = outcome else {
@@ -155,6 +197,30 @@ async fn migrate(options: &PgConnectOptions) -> Result<(), Error> {
         );
         sleep(MIGRATE_AGAIN).await;
     }
+}
+
+async fn migrate_once(
+    migrator: &Migrator,
+    pool: &PgPool,
+    schema: Option<&SchemaName>,
+) -> Result<(), MigrateError> {
+    let mut connection = pool.acquire().await?;
+    if let Some(schema) = schema {
+        // Who may not make schemas may use one that is there.
+        let is_there: bool = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL")
+            .bind(schema.as_str())
+            .fetch_one(&mut *connection)
+            .await?;
+        if !is_there {
+            // The name is made of letters, digits and underscores.
+            let create = format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"");
+            sqlx::query(AssertSqlSafe(create))
+                .execute(&mut *connection)
+                .await?;
+        }
+    }
+    let mut stepwise = Stepwise(&mut connection);
+    migrator.run_direct(None, &mut stepwise, false).await
 }
 
 #[cfg(test)]

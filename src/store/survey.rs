@@ -95,7 +95,8 @@ impl Store {
                 let number = self
                     .postgres_number(
                         "SELECT CASE WHEN NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off'
-                              AND COALESCE(has_schema_privilege(current_schema(), 'CREATE'), FALSE)
+                              AND COALESCE(has_schema_privilege(current_schema(), 'CREATE'),
+                                           has_database_privilege(current_database(), 'CREATE'))
                               AND COALESCE(has_table_privilege(to_regclass('users'), 'INSERT, UPDATE, DELETE'), TRUE)
                          THEN 1 ELSE 0 END",
                     )

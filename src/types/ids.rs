@@ -104,6 +104,25 @@ checked_id!(
         && !text.chars().any(char::is_control)
 );
 
+/// The form of a [`SchemaName`], for errors.
+pub const SCHEMA_NAME: &str =
+    "1 to 63 lower-case letters, digits and underscores, beginning with a letter, such as bridge";
+
+checked_id!(
+    /// A schema of PostgreSQL, by a name that needs no quotes: 1 to 63 lower-case letters, digits and
+    /// underscores, beginning with a letter, but not `pg_…`, which PostgreSQL keeps for itself.
+    SchemaName,
+    63,
+    r"^[a-z][a-z0-9_]*$",
+    SCHEMA_NAME,
+    |text| (1..=63).contains(&text.len())
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && !text.starts_with("pg_")
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+);
+
 checked_id!(
     /// A Conversational Cloud site ("brand"): usually digits, `le12345678` for test accounts.
     AccountId,

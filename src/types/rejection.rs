@@ -30,19 +30,21 @@ pub enum Rejection {
     SignatureWrong,
     /// The body is larger than what is read, so its signature cannot be checked.
     TooLarge,
+    /// The body did not come whole, or not in time, so its signature cannot be checked.
+    Incomplete,
     /// The body is signed, and is not JSON.
     NotJson,
     /// The body is signed, and holds no list of changes.
     NoChanges,
     /// The body is signed, and changes in it are of an unknown type or shape.
     NotUnderstood,
-    /// The body is signed, and older than [`OLDEST_NOTIFICATION`].
+    /// The body is signed, and older than [`OLDEST_NOTIFICATION`]; a sign of typing, older than 5 minutes.
     TooOld,
 }
 
 impl Rejection {
     /// All reasons.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::UnknownAccount,
         Self::AccountHeader,
         Self::ClientId,
@@ -50,6 +52,7 @@ impl Rejection {
         Self::SignatureMalformed,
         Self::SignatureWrong,
         Self::TooLarge,
+        Self::Incomplete,
         Self::NotJson,
         Self::NoChanges,
         Self::NotUnderstood,
@@ -67,6 +70,7 @@ impl Rejection {
             Self::SignatureMalformed => "signature_malformed",
             Self::SignatureWrong => "signature_wrong",
             Self::TooLarge => "too_large",
+            Self::Incomplete => "incomplete",
             Self::NotJson => "not_json",
             Self::NoChanges => "no_changes",
             Self::NotUnderstood => "not_understood",
@@ -84,7 +88,8 @@ impl Rejection {
             | Self::SignatureMissing
             | Self::SignatureMalformed
             | Self::SignatureWrong
-            | Self::TooLarge => true,
+            | Self::TooLarge
+            | Self::Incomplete => true,
             Self::NotJson | Self::NoChanges | Self::NotUnderstood | Self::TooOld => false,
         }
     }
@@ -104,10 +109,11 @@ impl fmt::Display for Rejection {
                 "the signature is wrong: another client_secret, or a body that was changed on the way"
             }
             Self::TooLarge => "the body is too large",
+            Self::Incomplete => "the body did not come whole within 5 seconds",
             Self::NotJson => "the body is not JSON",
             Self::NoChanges => "the body holds no changes",
             Self::NotUnderstood => "changes of an unknown type or shape",
-            Self::TooOld => "older than 4 days",
+            Self::TooOld => "older than 4 days, or signs of typing older than 5 minutes",
         })
     }
 }

@@ -213,9 +213,9 @@ impl Receiver {
         }
     }
 
-    /// Notes that a body was larger than what is read.
-    pub fn refuse_size(&self, account_id: &str) {
-        self.refuse(account_id, Rejection::TooLarge);
+    /// Notes that a body was refused before its signature could be checked.
+    pub fn refuse_body(&self, account_id: &str, reason: Rejection) {
+        self.refuse(account_id, reason);
     }
 
     /// Notes that a notification was refused, for the account in its path.

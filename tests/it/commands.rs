@@ -392,6 +392,7 @@ fn database_away(toml: &str, database: &Database, engine: Engine) -> String {
             url: "postgres://bridge:pa55word@127.0.0.1:1/bridge"
                 .to_owned()
                 .into(),
+            schema: None,
             max_connections: 8,
         },
         // A file stands where the folder should be.

@@ -186,6 +186,11 @@ async fn a_body_that_trickles_is_answered_and_its_connection_closed() {
         assert!(connection.is_at_its_end().await);
     }
     target.sms.say("ada", "hello").await.expect(201);
+    // The notification was refused, and operators see which account's it was.
+    let refused = format!("account=\"{ACCOUNT}\",reason=\"incomplete\"}} 1");
+    let metrics = target.admin.request(Method::GET, "/metrics").send().await;
+    let metrics = metrics.unwrap().text().await.unwrap();
+    assert!(metrics.contains(&refused), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

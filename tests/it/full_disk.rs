@@ -238,6 +238,7 @@ async fn of_postgresql() {
     let server = Server::start_on(&disk.0, "-c max_wal_size=32MB -c min_wal_size=32MB");
     let location = Location::Postgres {
         url: server.url().into(),
+        schema: None,
         max_connections: 8,
     };
 

@@ -861,6 +861,7 @@ async fn what_became_of_a_text_while_the_storage_was_away_is_found_out_by_its_re
     let server = tokio::task::block_in_place(Server::start);
     let location = Location::Postgres {
         url: server.url().into(),
+        schema: None,
         max_connections: 8,
     };
     let cloud = Cloud::start_on_system_time().await;

@@ -67,6 +67,7 @@ mod rolling_restart;
 mod rolling_update;
 mod round_trip;
 mod sandbox;
+mod schemas;
 mod secrecy;
 mod shutdown;
 mod skewed_clocks;

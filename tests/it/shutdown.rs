@@ -349,6 +349,7 @@ async fn a_postgresql_that_is_away_is_told_without_its_password() {
         url: "postgres://bridge:pa55word@127.0.0.1:1/bridge"
             .to_owned()
             .into(),
+        schema: None,
         max_connections: 8,
     };
 

@@ -440,6 +440,7 @@ async fn a_clock_of_the_database_that_is_set_back_a_little() {
     let server = Server::start_in("", shift.environment().into());
     let scene = Scene::begin_on(Database::at(Location::Postgres {
         url: server.url().into(),
+        schema: None,
         max_connections: 8,
     }))
     .await;

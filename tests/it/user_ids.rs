@@ -14,7 +14,7 @@ use crate::support::app::TestApp;
 use crate::support::channel::Reply;
 use crate::support::configuration::SMS_KEY;
 use crate::support::connection::exchange;
-use crate::support::database::{Database, Engine};
+use crate::support::database::Engine;
 use crate::support::patience::eventually;
 
 on_both_engines!(
@@ -23,7 +23,6 @@ on_both_engines!(
     what_urls_drop_from_their_paths_is_no_user_id,
     a_path_that_is_not_percent_encoded_is_refused,
     a_link_is_a_uri_and_leads_back_to_its_user,
-    users_of_the_version_before_whom_urls_drop_are_gone,
 );
 
 /// Calls for a user whose id stands in the path exactly so.
@@ -257,24 +256,4 @@ async fn a_link_is_a_uri_and_leads_back_to_its_user(engine: Engine) {
         let fetched = exchange(&app.sms, &[&head, &authorization], "").await;
         assert_eq!(fetched.expect(200), json!({"for": user_id}), "{link}");
     }
-}
-
-async fn users_of_the_version_before_whom_urls_drop_are_gone(engine: Engine) {
-    let database = Database::create(engine).await;
-    database.store().await.close().await;
-    database
-        .execute(
-            "INSERT INTO users (account_id, namespace, user_id, created_at)
-             VALUES ('1', 'one-dot', '.', 0), ('1', 'two-dots', '..', 0), ('1', 'three-dots', '...', 0)",
-        )
-        .await;
-    database
-        .execute("DELETE FROM _sqlx_migrations WHERE version = 20261129000400")
-        .await;
-
-    database.store().await.close().await;
-
-    let dump = database.dump().await;
-    let is_there = ["one-dot", "two-dots", "three-dots"].map(|namespace| dump.contains(namespace));
-    assert_eq!(is_there, [false, false, true], "{dump}");
 }

@@ -5,10 +5,10 @@ use chrono::{DateTime, Utc};
 use super::announcement::{announced, as_str, time};
 use super::withholding::keep_side_dialogs;
 use super::{Change, Known, Translate, Translation};
-use crate::store::Error;
 use crate::store::dialogs::{CLOSE_DIALOGS, KEEP_DIALOG};
 use crate::store::files::ENSURE_FILE;
 use crate::store::tx::{Tx, on};
+use crate::store::{Error, open_conversation};
 use crate::types::conversation::ConversationChange;
 
 /// How often a change of a conversation is translated anew because another replica has changed it meanwhile.
@@ -117,6 +117,7 @@ async fn apply(tx: &mut Tx, known: &mut Known, change: &ConversationChange) -> R
                 .rows_affected()
         });
     }
+    open_conversation::note(tx, id).await?;
     Ok(true)
 }
 

@@ -44,6 +44,7 @@ impl Lent {
             pool,
             spares,
             health,
+            ..
         } = from;
         let (connection, taken_at) = spares.take(pool, health).await?;
         Ok(Self {

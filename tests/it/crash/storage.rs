@@ -87,6 +87,7 @@ impl Storage {
         match &self.kind {
             Kind::Postgres(_) => Location::Postgres {
                 url: format!("postgres://postgres@{address}/postgres").into(),
+                schema: None,
                 max_connections: 16,
             },
             Kind::Sqlite(file) => Location::Embedded {

@@ -230,7 +230,7 @@ async fn old_entries_go_but_the_newest_of_the_migrations(engine: Engine) {
     let store = database.store().await;
     let migrate = |from, to| Action::Migrate { from, to };
     store
-        .record_action(&recorded(10, 0, migrate(None, 1_000_000_000_000)))
+        .record_action(&recorded(10, 0, migrate(None, 0)))
         .await
         .unwrap();
     let newest = store.record_migration(Actor::Service, at(1)).await;

@@ -218,7 +218,7 @@ pub(super) async fn admit_echo(
     assert_eq!(admission.unwrap().fates, [Fate::Taken(0)]);
 }
 
-fn arrival(place: &str, key: Option<&str>, body: &str) -> Arrival {
+pub(super) fn arrival(place: &str, key: Option<&str>, body: &str) -> Arrival {
     Arrival {
         account_id: "12345678".parse().unwrap(),
         key: key.map(str::to_owned),
@@ -237,7 +237,7 @@ fn arrival(place: &str, key: Option<&str>, body: &str) -> Arrival {
     }
 }
 
-async fn admit(store: &Store, arrivals: &[Arrival], appeared: &[&str]) -> Admission {
+pub(super) async fn admit(store: &Store, arrivals: &[Arrival], appeared: &[&str]) -> Admission {
     let appeared: Vec<_> = appeared.iter().map(|place| (*place).to_owned()).collect();
     store
         .admit(arrivals, &appeared, &Scripted::of(arrivals), at(10))

@@ -22,11 +22,17 @@ pub(crate) fn bridge_toml(location: &Location, cloud_url: &str) -> String {
     let database = match location {
         Location::Postgres {
             url,
+            schema,
             max_connections,
-        } => format!(
-            "url = \"{}\"\nmax_connections = {max_connections}",
-            url.expose_secret()
-        ),
+        } => {
+            let schema = schema.as_ref();
+            let schema = schema.map(|schema| format!("schema = \"{schema}\"\n"));
+            format!(
+                "url = \"{}\"\n{}max_connections = {max_connections}",
+                url.expose_secret(),
+                schema.unwrap_or_default()
+            )
+        }
         Location::Embedded { data_dir } => format!("data_dir = \"{}\"", data_dir.display()),
     };
     format!(

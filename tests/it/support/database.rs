@@ -30,6 +30,7 @@ impl Database {
             Engine::Postgres => Self {
                 location: Location::Postgres {
                     url: create_postgres().await.to_string().into(),
+                    schema: None,
                     max_connections: 8,
                 },
                 _folder: None,
@@ -75,6 +76,22 @@ impl Database {
                 sqlx::query(sql).execute(&mut connection).await.unwrap();
             }
         }
+    }
+
+    /// What a statement says that asks for two texts.
+    pub(crate) async fn pairs(&self, sql: &'static str) -> Vec<(String, String)> {
+        match &self.location {
+            Location::Postgres { .. } => {
+                let mut connection = self.connection().await;
+                sqlx::query_as(sql).fetch_all(&mut connection).await
+            }
+            Location::Embedded { data_dir } => {
+                let options = SqliteConnectOptions::new().filename(data_dir.join("bridge.db"));
+                let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+                sqlx::query_as(sql).fetch_all(&mut connection).await
+            }
+        }
+        .unwrap()
     }
 
     /// A store on it, with the schema in place.

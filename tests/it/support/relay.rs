@@ -70,6 +70,7 @@ impl Relay {
         url.set_port(Some(relay.address.port())).unwrap();
         let location = Location::Postgres {
             url: url.to_string().into(),
+            schema: None,
             max_connections,
         };
         (relay, Database::at(location))

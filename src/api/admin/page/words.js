@@ -79,10 +79,11 @@ const REJECTIONS = {
   signature_malformed: "x-liveperson-signature is malformed",
   signature_wrong: "the signature is wrong: compare client_secret",
   too_large: "the body is too large",
+  incomplete: "the body did not come whole within 5 seconds",
   not_json: "the body is not JSON",
   no_changes: "the body holds no changes",
   not_understood: "changes of an unknown type or shape",
-  too_old: "older than 4 days",
+  too_old: "older than 4 days, or signs of typing older than 5 minutes",
 };
 
 /** The reason why a notification of the Cloud was not taken. */

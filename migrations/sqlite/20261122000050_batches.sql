@@ -1,1 +1,0 @@
--- PostgreSQL gets another json_each(); that of SQLite is its own, and stays.

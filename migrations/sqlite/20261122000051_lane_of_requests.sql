@@ -1,8 +1,0 @@
--- The lane of a user's requests has a condition of its own, as PostgreSQL needs it, and one text looks for its first request in both.
--- requests_oldest counts what requests_waiting did.
---
--- contract: since 0.1.0 nothing needs these indexes; the version before finds the rows by requests_user and requests_oldest.
-DROP INDEX requests_lane;
-DROP INDEX requests_waiting;
-
-CREATE INDEX requests_lane ON requests (user_ref, ordinal) WHERE COALESCE(settled_at, 0) = 0;

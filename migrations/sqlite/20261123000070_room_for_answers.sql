@@ -1,1 +1,0 @@
--- PostgreSQL leaves room for answers; SQLite writes a row in its place.

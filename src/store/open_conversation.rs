@@ -1,0 +1,47 @@
+//! The open conversation of a user, as the user's row has it (`users.open_conversation`).
+//!
+//! Each message asks for it, and finds it where it finds everything else. It is derived from `conversations` and `dialogs`, so
+//! whatever opens or closes one of these calls [`note`] in the same transaction, after [`hold`](super::users::hold).
+
+use super::Error;
+use super::tx::{Side, Tx, on};
+
+/// Writes down the open conversation of the user of conversation $1. `$object` makes a JSON object of names and values,
+/// `$features` is the column of the features as JSON.
+macro_rules! note_of {
+    ($object:literal, $features:literal) => {
+        concat!(
+            "UPDATE users SET open_conversation = now.state
+             FROM (SELECT owner.user_ref AS id,
+                          (SELECT CAST(",
+            $object,
+            "('id', c.id, 'features', ",
+            $features,
+            ",
+                                       -- where the user writes: the survey, else the main one; null where both have ended
+                                       'dialog', (SELECT d.id FROM dialogs d
+                                                  WHERE d.conversation_id = c.id AND d.closed_at IS NULL
+                                                  ORDER BY d.kind DESC, d.opened_at DESC, d.id DESC LIMIT 1)) AS TEXT)
+                           FROM conversations c WHERE c.user_ref = owner.user_ref AND c.closed_at IS NULL) AS state
+                   FROM conversations owner WHERE owner.id = $1) AS now
+             WHERE users.id = now.id AND users.open_conversation IS DISTINCT FROM now.state"
+        )
+    };
+}
+
+const ON_POSTGRES: &str = note_of!("jsonb_build_object", "c.features");
+const ON_SQLITE: &str = note_of!("json_object", "json(c.features)");
+
+/// Writes down in the user's row which conversation of the user is open, after something changed in this one. The user is held.
+pub(super) async fn note(tx: &mut Tx, conversation_id: &str) -> Result<(), Error> {
+    let statement = match tx.side {
+        Side::Postgres(_) => ON_POSTGRES,
+        Side::Sqlite(_) => ON_SQLITE,
+    };
+    on!(tx, |db| sqlx::query(statement)
+        .bind(conversation_id)
+        .execute(db)
+        .await?
+        .rows_affected());
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! The open conversation in a user's row equals what conversations and dialogs say, whatever has changed them.
+
+use std::collections::BTreeMap;
+
+use liveperson_bridge::store::{Store, UserRef};
+use liveperson_bridge::types::conversation::DialogKind;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::{Value, json};
+
+use super::changes::{admit, arrival};
+use super::{at, dialog, erase, key, open, replace, survey};
+use crate::support::database::{Database, Engine};
+
+on_both_engines!(the_open_conversation_is_always_what_it_is_derived_from);
+
+const USERS: [&str; 3] = ["ada", "bob", "cyd"];
+const SEEDS: u64 = 6;
+const CHANGES: u32 = 60;
+
+/// What users' rows say, by user.
+const NOTED: &str = "SELECT user_id, COALESCE(open_conversation, 'null') FROM users";
+
+/// Open conversations: the user's name, the id and the features.
+const CONVERSATIONS: &str = "SELECT u.user_id, c.id || ' ' || c.features
+     FROM conversations c JOIN users u ON u.id = c.user_ref WHERE c.closed_at IS NULL";
+
+/// Open dialogs: the conversation, and the kind, the begin and the id.
+const DIALOGS: &str = "SELECT conversation_id, kind || ' ' || opened_at || ' ' || id FROM dialogs WHERE closed_at IS NULL";
+
+async fn the_open_conversation_is_always_what_it_is_derived_from(engine: Engine) {
+    for seed in 0..SEEDS {
+        let database = Database::create(engine).await;
+        let store = database.store().await;
+        let mut chance = StdRng::seed_from_u64(seed);
+        let mut history = Vec::new();
+        for second in 1..=CHANGES {
+            history.push(change(&store, &mut chance, second).await);
+
+            let noted = database.pairs(NOTED).await;
+            let noted: BTreeMap<_, Value> = noted
+                .into_iter()
+                .map(|(user, text)| (user, serde_json::from_str(&text).unwrap()))
+                .collect();
+            let derived = derived(&database, noted.keys()).await;
+            assert_eq!(noted, derived, "seed {seed}: {history:#?}");
+        }
+    }
+}
+
+/// Changes something by chance; says what.
+async fn change(store: &Store, chance: &mut StdRng, second: u32) -> String {
+    let name = *USERS.choose(chance).unwrap();
+    let user: UserRef = store.ensure_user(&key(name), at(0)).await.unwrap();
+    let seconds = i64::from(second);
+    // Of few ids, so that many exist, are closed or are another user's.
+    let id = format!("c{}", chance.random_range(0..6));
+    let survey_id = format!("s{}", chance.random_range(0..6));
+    let conversation = id.parse().unwrap();
+    match chance.random_range(0..12) {
+        0 | 1 => {
+            let opened = open(store, user, &id, seconds).await;
+            format!("open {id} for {name}: {opened}")
+        }
+        2 => {
+            let replaced = format!("c{}", chance.random_range(0..6));
+            let opened = replace(store, user, Some(&replaced), &id, seconds).await;
+            format!("open {id} in place of {replaced} for {name}: {opened}")
+        }
+        3 => {
+            let closed = store.close_conversation(&conversation, at(seconds), None);
+            format!("close {id}: {}", closed.await.unwrap())
+        }
+        4 => {
+            let reopened = store.reopen_conversation(user, &conversation).await;
+            format!("reopen {id} for {name}: {}", reopened.unwrap())
+        }
+        5 => {
+            store.reopen_main_dialog(user, &conversation).await.unwrap();
+            format!("reopen the main dialog of {id} for {name}")
+        }
+        6 => {
+            let dialog_id = [&id, &survey_id].choose(chance).unwrap().to_string();
+            let closed = store.close_dialog(&dialog_id, at(seconds)).await.unwrap();
+            format!("close dialog {dialog_id}: {closed}")
+        }
+        7 | 8 => {
+            let end = chance.random_bool(0.4).then_some(seconds);
+            let told = match chance.random_bool(0.7) {
+                true => survey(&survey_id, seconds, end),
+                false => dialog(&id, DialogKind::Main, seconds, end),
+            };
+            let kept = store.keep_dialog(&conversation, &told).await.unwrap();
+            format!("keep {told:?} of {id}: {kept}")
+        }
+        9 | 10 => {
+            let state = *["open", "closed"].choose(chance).unwrap();
+            let body = match chance.random_bool(0.5) {
+                true => format!("state {second} {state}"),
+                false => format!("survey {second} {survey_id}"),
+            };
+            admit(store, &[arrival(&id, None, &body)], &[]).await;
+            format!("tell of {id}: {body}")
+        }
+        _ => {
+            erase(store, user, seconds).await;
+            format!("erase {name}")
+        }
+    }
+}
+
+/// What users' rows should say.
+async fn derived(
+    database: &Database,
+    users: impl Iterator<Item = &String>,
+) -> BTreeMap<String, Value> {
+    let conversations: BTreeMap<_, _> = database.pairs(CONVERSATIONS).await.into_iter().collect();
+    let dialogs = database.pairs(DIALOGS).await;
+    let state = |user: &String| {
+        let (id, features) = conversations.get(user)?.split_once(' ').unwrap();
+        let features: Value = serde_json::from_str(features).unwrap();
+        let own = dialogs
+            .iter()
+            .filter(|(conversation, _)| conversation == id);
+        let own = own.map(|(_, dialog)| {
+            let parts: Vec<_> = dialog.split(' ').collect();
+            let opened_at: i64 = parts[1].parse().unwrap();
+            (parts[0].to_owned(), opened_at, parts[2].to_owned())
+        });
+        // A survey comes before the main dialog, a later one before an earlier one.
+        let dialog = own.max().map(|(_, _, id)| id);
+        Some(json!({"id": id, "features": features, "dialog": dialog}))
+    };
+    users
+        .map(|user| (user.clone(), state(user).unwrap_or_default()))
+        .collect()
+}
