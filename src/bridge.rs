@@ -85,6 +85,7 @@ use crate::types::ids::{AccountId, ChannelId, ConversationId, Namespace, UserId,
 use crate::types::trace::Trace;
 use backlog::Backlogs;
 use doubts::FoundOpen;
+use events::Looks;
 use openings::Openings;
 use recent::Recent;
 
@@ -108,6 +109,7 @@ pub struct Shared {
     backlogs: Backlogs,
     places_for_files: Bound,
     places_for_readers: Bound,
+    looks: Looks,
     previews: Previews,
 }
 
@@ -149,6 +151,7 @@ impl Bridge {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let channels = parts.channels.len();
+        let looks = Looks::new(parts.channels.keys(), parts.store.reading_connections());
         Self(Arc::new(Shared {
             parts,
             openings: Openings::default(),
@@ -160,6 +163,7 @@ impl Bridge {
             backlogs: Backlogs::default(),
             places_for_files: Bound::new(files::shares(channels)),
             places_for_readers: Bound::new(events::shares(channels)),
+            looks,
             previews: Previews::default(),
         }))
     }

@@ -18,7 +18,6 @@ use std::task::{Context, Poll};
 use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse as _, Response};
 use http_body::{Body as _, Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::problem::Problem;
@@ -57,10 +56,8 @@ struct Bounds {
     /// In units.
     notification_bodies: Bound,
     /// In units.
-    pages: Arc<Semaphore>,
+    pages: Bound,
     page_shares: Shares,
-    /// What single holders have of the pages, in units.
-    pages_held: Bound,
     stopping: CancellationToken,
 }
 
@@ -71,10 +68,7 @@ pub(super) struct Place(Arc<Held>);
 #[derive(Debug)]
 enum Held {
     Request(UnderWay),
-    Page {
-        _room: OwnedSemaphorePermit,
-        _share: Option<Hold>,
-    },
+    Page { _room: Hold },
 }
 
 /// A request under way.
@@ -109,9 +103,8 @@ impl Load {
             bodies: bound(units, units, channels),
             notifications: bound(NOTIFICATIONS, NOTIFICATIONS, accounts),
             notification_bodies: bound(units, units, accounts),
-            pages: Arc::new(Semaphore::new(units)),
+            pages: Bound::new(page_shares),
             page_shares,
-            pages_held: Bound::new(page_shares),
             stopping,
         }))
     }
@@ -179,64 +172,36 @@ impl Load {
         place.map_err(|_| Problem::too_many_notifications())
     }
 
-    /// Room for a page of events of so many bytes, of what its reader's share leaves.
-    pub(super) fn page(&self, holder: Holder<'_>, bytes: usize) -> Result<Place, Problem> {
+    /// Room for a page of events of so many bytes, or for a part of a stream, of what the shares leave.
+    ///
+    /// # Errors
+    ///
+    /// What is used up.
+    pub(super) fn page(&self, holder: Holder<'_>, bytes: usize) -> Result<Place, Exhausted> {
         let Shares { channel, user, .. } = self.0.page_shares;
         // One that is larger than a share takes all of it.
         let most = holder.user.map_or(channel, |_| user.min(channel));
-        let share = self
-            .0
-            .pages_held
-            .take(holder, bytes.div_ceil(UNIT).min(most));
-        let share = share.map_err(|exhausted| {
-            Problem::overloaded(match exhausted {
-                Exhausted::All => "As many events as fit are on their way to readers.",
-                Exhausted::Channel => {
-                    "As many events are on their way to readers of this channel as one channel may have."
-                }
-                Exhausted::User => {
-                    "As many events are on their way to readers with tokens for this user as one user may have."
-                }
-            })
-        })?;
-        let room = self.page_now(bytes);
-        room.map(|room| Place::of_page(room, Some(share)))
-            .ok_or_else(|| {
-                Problem::overloaded("As many events as fit are on their way to readers.")
-            })
+        let room = self.0.pages.take(holder, bytes.div_ceil(UNIT).min(most))?;
+        Ok(Place::new(Held::Page { _room: room }))
     }
+}
 
-    /// Room for a part of a stream of so many bytes, where there is some.
-    pub(super) fn part(&self, bytes: usize) -> Option<Place> {
-        let room = self.page_now(bytes);
-        room.map(|room| Place::of_page(room, None))
-    }
-
-    fn page_now(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let pages = Arc::clone(&self.0.pages);
-        let room = pages.try_acquire_many_owned(in_units(bytes).min(in_units(BYTES)));
-        room.ok()
-    }
-
-    /// The same, once there is room; who came first is first.
-    pub(super) async fn part_when_free(&self, bytes: usize) -> Option<Place> {
-        let pages = Arc::clone(&self.0.pages);
-        let room = pages.acquire_many_owned(in_units(bytes).min(in_units(BYTES)));
-        let room = room.await.ok()?;
-        Some(Place::of_page(room, None))
-    }
+/// The answer where a page of events finds no room.
+pub(super) fn no_room_for_page(exhausted: Exhausted) -> Problem {
+    Problem::overloaded(match exhausted {
+        Exhausted::All => "As many events as fit are on their way to readers.",
+        Exhausted::Channel => {
+            "As many events are on their way to readers of this channel as one channel may have."
+        }
+        Exhausted::User => {
+            "As many events are on their way to readers with tokens for this user as one user may have."
+        }
+    })
 }
 
 impl Place {
     fn new(held: Held) -> Self {
         Self(Arc::new(held))
-    }
-
-    fn of_page(room: OwnedSemaphorePermit, share: Option<Hold>) -> Self {
-        Self::new(Held::Page {
-            _room: room,
-            _share: share,
-        })
     }
 
     /// The text as bytes, which hold the place until the last of them is dropped.
@@ -289,10 +254,6 @@ impl Place {
             Body::new(HeldBody { body, _place: self })
         })
     }
-}
-
-fn in_units(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
 fn of_account(account_id: &str) -> Holder<'_> {

@@ -517,8 +517,8 @@ impl From<bridge::Error> for Problem {
                 Code::TooManyFiles,
                 match exhausted {
                     Exhausted::All => "As many files as fit are on their way to the Cloud; nothing of this one was sent.",
-                    Exhausted::Channel => "As many files of this channel are on their way to the Cloud as one channel may have; nothing of this one was sent.",
-                    Exhausted::User => "As many files with tokens for this user are on their way to the Cloud as one user may have; nothing of this one was sent.",
+                    Exhausted::Channel => "As many files of this channel are on their way to the Cloud, or wait for it, as one channel may have; nothing of this one was sent.",
+                    Exhausted::User => "As many files with tokens for this user are on their way to the Cloud, or of this user wait for it, as one user may have; nothing of this one was sent.",
                 },
             )
             .retry_after(FILES_RETRY_SECONDS),

@@ -3,11 +3,13 @@
 //! A reader takes the channel's bell, looks, and waits for the bell where there was nothing. A bell can be missed, so it
 //! also looks from time to time. Nobody waits past a stop.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::bounds::{Hold, Shares};
+use crate::bounds::{Hold, Holder, Shares};
 use crate::bridge::{Bridge, Caller, Error};
 use crate::store::{Bell, LoggedEvent, PageSize};
 use crate::types::event::Cursor;
@@ -35,6 +37,25 @@ const STREAM_PAGE: PageSize = PageSize {
 
 /// 1 MiB: the bytes of events after which an answer takes no further one.
 const ANSWER_BYTES: u32 = 1024 * 1024;
+
+/// The looks at logs that may be under way at once, channel by channel: half of the connections that read. However many wait
+/// for events of one channel, those of another find a connection, and few pages are in memory before room is taken for them.
+#[derive(Debug)]
+pub(super) struct Looks(HashMap<ChannelId, Semaphore>);
+
+impl Looks {
+    /// Those of these channels, in a store with so many connections that read.
+    pub(super) fn new<'a>(channels: impl Iterator<Item = &'a ChannelId>, connections: u32) -> Self {
+        let at_once = usize::try_from(connections / 2).unwrap_or(1).max(1);
+        let looks = channels.map(|id| (id.clone(), Semaphore::new(at_once)));
+        Self(looks.collect())
+    }
+
+    /// Waits until one may look at a channel's log; who came first is first.
+    async fn turn(&self, channel_id: &ChannelId) -> Option<SemaphorePermit<'_>> {
+        self.0.get(channel_id)?.acquire().await.ok()
+    }
+}
 
 /// A part of a channel's log.
 #[derive(Debug)]
@@ -185,6 +206,7 @@ impl Bridge {
         after: Option<Cursor>,
         size: PageSize,
     ) -> Result<EventPage, Error> {
+        let _turn = self.looks.turn(&reader.channel_id).await;
         let position = after.map_or(0, Cursor::position);
         let (store, channel_id) = (&self.parts.store, &reader.channel_id);
         let page = match &reader.user {
@@ -236,6 +258,15 @@ impl EventStream {
                 () = bridge.news(&mut self.bell) => {}
                 () = bridge.parts.stopping.cancelled() => return Ok(None),
             }
+        }
+    }
+
+    /// Whose share its pages count in.
+    #[must_use]
+    pub fn holder(&self) -> Holder<'_> {
+        Holder {
+            channel: self.reader.channel_id.as_str(),
+            user: self.reader.user.as_ref().map(|user| user.user_id.as_str()),
         }
     }
 

@@ -42,6 +42,9 @@ const LIFE: TimeDelta = TimeDelta::hours(24);
 /// 256 MiB: what the kept files of one channel may weigh.
 const MAX_CONTENT: usize = 256 * 1024 * 1024;
 
+/// 32 MiB: those of one user.
+const MAX_CONTENT_OF_USER: usize = 32 * 1024 * 1024;
+
 /// How long whoever asks waits for the Cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
@@ -339,6 +342,7 @@ impl Bridge {
                 body: &job.work.to_json(),
                 content: job.work.content(),
                 max_content: MAX_CONTENT,
+                max_content_of_user: MAX_CONTENT_OF_USER,
                 max_waiting: caller.channel.max_queued_per_user,
                 created_at: job.created_at,
                 expires_at: job.created_at + LIFE,
@@ -364,8 +368,13 @@ impl Bridge {
         match kept {
             Keeping::Kept => {}
             Keeping::QueueFull => return Ok(Err(Error::QueueFull { of_user: true })),
-            Keeping::NoRoomForFile => {
-                return Ok(Err(Error::TooManyFiles(Exhausted::Channel)));
+            Keeping::NoRoomForFile { of_user } => {
+                let exhausted = if of_user {
+                    Exhausted::User
+                } else {
+                    Exhausted::Channel
+                };
+                return Ok(Err(Error::TooManyFiles(exhausted)));
             }
             Keeping::KeyLost => return Err(Error::KeyInUse),
             Keeping::UserGone => return Err(store::Error::Contended.into()),

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::callbacks::Pause;
 use super::log::batch;
-use super::{Engine, Error, Store, run};
+use super::{Engine, Error, Store, run, sqlite};
 use crate::types::ids::ChannelId;
 
 /// 100,000: whatever is counted is counted no further.
@@ -125,6 +125,15 @@ impl Store {
         match &self.engine {
             Engine::Postgres(_) => EngineKind::Postgres,
             Engine::Sqlite(_) => EngineKind::Sqlite,
+        }
+    }
+
+    /// How many connections read events.
+    #[must_use]
+    pub fn reading_connections(&self) -> u32 {
+        match &self.engine {
+            Engine::Postgres(postgres) => postgres.most(),
+            Engine::Sqlite(_) => sqlite::READERS,
         }
     }
 

@@ -77,7 +77,7 @@ impl Store {
         let until = Instant::now() + limits::PING;
         if let Engine::Sqlite(sqlite) = &self.engine {
             let files = self.health.note(sqlite.check_files());
-            files.map_err(|error| (Outage::Files, error.into()))?;
+            files.map_err(|error| (Outage::Files, error))?;
         }
         let answered = self.ping().await;
         answered.map_err(|error| (Outage::Silent, error))?;

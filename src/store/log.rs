@@ -119,6 +119,17 @@ macro_rules! page_of_events {
     };
 }
 
+/// Reads the head and the floor of a log, after a page of its events: they can only be newer. On the same connection, so that
+/// nobody holds a page while waiting for another one.
+macro_rules! ends {
+    ($db:ident, $channel_id:ident) => {
+        sqlx::query_as("SELECT head, floor FROM logs WHERE channel_id = $1")
+            .bind($channel_id.as_str())
+            .fetch_optional($db)
+            .await?
+    };
+}
+
 impl Store {
     /// Adds events to their channels' logs and, where they are to be delivered, to their users' lanes.
     ///
@@ -163,17 +174,16 @@ impl Store {
         after: u64,
         size: PageSize,
     ) -> Result<Page, Error> {
-        // The events are read first: what the log's row then says of its ends can only be newer.
-        let rows: Vec<EventRow> = run!(self, readers, |db| {
-            sqlx::query_as(page_of_events!("$1", "position > $2", "$3", "$4"))
+        Ok(run!(self, readers, |db| {
+            let rows = sqlx::query_as(page_of_events!("$1", "position > $2", "$3", "$4"))
                 .bind(channel_id.as_str())
                 .bind(i64::try_from(after).unwrap_or(i64::MAX))
                 .bind(i64::from(size.events))
                 .bind(i64::from(size.bytes))
-                .fetch_all(db)
-                .await?
-        });
-        self.page(channel_id, rows).await
+                .fetch_all(&mut *db)
+                .await?;
+            page(rows, ends!(db, channel_id))
+        }))
     }
 
     /// The events about one user behind a position of a channel's log, as many as a page has.
@@ -188,8 +198,8 @@ impl Store {
         after: u64,
         size: PageSize,
     ) -> Result<Page, Error> {
-        let rows: Vec<EventRow> = run!(self, readers, |db| {
-            sqlx::query_as(page_of_events!(
+        Ok(run!(self, readers, |db| {
+            let rows = sqlx::query_as(page_of_events!(
                 "$4",
                 "user_ref = (SELECT id FROM users WHERE account_id = $1 AND namespace = $2 AND user_id = $3)
                      AND position > $5",
@@ -203,26 +213,20 @@ impl Store {
             .bind(i64::try_from(after).unwrap_or(i64::MAX))
             .bind(i64::from(size.events))
             .bind(i64::from(size.bytes))
-            .fetch_all(db)
-            .await?
-        });
-        self.page(channel_id, rows).await
+            .fetch_all(&mut *db)
+            .await?;
+            page(rows, ends!(db, channel_id))
+        }))
     }
+}
 
-    /// A page of events that were just read.
-    async fn page(&self, channel_id: &ChannelId, rows: Vec<EventRow>) -> Result<Page, Error> {
-        let ends: Option<(i64, i64)> = run!(self, readers, |db| {
-            sqlx::query_as("SELECT head, floor FROM logs WHERE channel_id = $1")
-                .bind(channel_id.as_str())
-                .fetch_optional(db)
-                .await?
-        });
-        let (head, floor) = ends.unwrap_or_default();
-        Ok(Page {
-            events: rows.into_iter().map(LoggedEvent::from).collect(),
-            floor: floor.unsigned_abs(),
-            head: head.unsigned_abs(),
-        })
+/// A page of events that were just read, of a log that has this head and floor.
+fn page(rows: Vec<EventRow>, ends: Option<(i64, i64)>) -> Page {
+    let (head, floor) = ends.unwrap_or_default();
+    Page {
+        events: rows.into_iter().map(LoggedEvent::from).collect(),
+        floor: floor.unsigned_abs(),
+        head: head.unsigned_abs(),
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, PgConnection, PgPool};
+use sqlx::{ConnectOptions, Connection as _, PgConnection, PgPool};
 use tokio::time::sleep;
 
 use super::health::Health;
@@ -58,6 +58,11 @@ impl Postgres {
     /// How many connections there are.
     pub(super) fn size(&self) -> u32 {
         self.pool.size()
+    }
+
+    /// How many there may be.
+    pub(super) fn most(&self) -> u32 {
+        self.pool.options().get_max_connections()
     }
 
     /// How many of them are not in use.
@@ -171,11 +176,14 @@ async fn migrate(options: &PgConnectOptions, schema: Option<&SchemaName>) -> Res
     let mut migrator = sqlx::migrate!("migrations/postgres");
     // During a rolling update a replica of the version before may start after the newer schema is in place.
     migrator.set_ignore_missing(true);
+    if let Some(schema) = schema {
+        migrator.create_schema(schema.to_string());
+    }
     let options = options.clone().options(limits::OF_SERVER_FOR_MIGRATIONS);
     let mut tries = 0;
     loop {
         let own = apart(options.clone());
-        let outcome = migrate_once(&migrator, &own, schema).await;
+        let outcome = migrate_once(&migrator, &own).await;
         // With the connection goes the lock that other replicas wait for.
         own.close().await;
         let Err(error) = outcome else {
@@ -199,26 +207,8 @@ async fn migrate(options: &PgConnectOptions, schema: Option<&SchemaName>) -> Res
     }
 }
 
-async fn migrate_once(
-    migrator: &Migrator,
-    pool: &PgPool,
-    schema: Option<&SchemaName>,
-) -> Result<(), MigrateError> {
+async fn migrate_once(migrator: &Migrator, pool: &PgPool) -> Result<(), MigrateError> {
     let mut connection = pool.acquire().await?;
-    if let Some(schema) = schema {
-        // Who may not make schemas may use one that is there.
-        let is_there: bool = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL")
-            .bind(schema.as_str())
-            .fetch_one(&mut *connection)
-            .await?;
-        if !is_there {
-            // The name is made of letters, digits and underscores.
-            let create = format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"");
-            sqlx::query(AssertSqlSafe(create))
-                .execute(&mut *connection)
-                .await?;
-        }
-    }
     let mut stepwise = Stepwise(&mut connection);
     migrator.run_direct(None, &mut stepwise, false).await
 }

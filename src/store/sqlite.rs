@@ -31,7 +31,7 @@ const BUSY_LIMIT: Duration = Duration::from_secs(5);
 const QUEUE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Readers that may run beside each other and beside the writer (WAL); each holds half a megabyte and a thread.
-const READERS: u32 = 2;
+pub(super) const READERS: u32 = 2;
 
 /// 1 MiB: pages that the look-ups of messages keep, more than a hundred thousand users need above the leaves of their index. There
 /// is one connection for them: look-ups that come at the same time go together, and others would hold the same pages again.

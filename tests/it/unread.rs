@@ -8,7 +8,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::channel::Channel;
 use crate::support::cloud::{Cloud, agent_text, tell};
-use crate::support::configuration::{SMS_KEY, bridge_toml};
+use crate::support::configuration::{APP_KEY, SMS_KEY, bridge_toml};
 use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
 use crate::support::process::Process;
@@ -17,6 +17,8 @@ on_both_engines!(
     who_reads_no_document_takes_little,
     who_reads_no_stream_takes_little,
     who_reads_no_page_takes_a_place_until_he_goes,
+    who_asks_for_pages_with_many_others_takes_little,
+    who_reads_no_stream_keeps_no_other_channel_from_its_events,
 );
 
 /// What a reader may take: its connection, what is read of its request and what is written of its answer.
@@ -145,4 +147,68 @@ async fn who_reads_no_page_takes_a_place_until_he_goes(engine: Engine) {
     .await
     .expect(200);
     assert_eq!(page["gap"], json!(null));
+}
+
+async fn who_asks_for_pages_with_many_others_takes_little(engine: Engine) {
+    const READERS: usize = 400;
+    let (process, sms, (cloud, _database)) = serve(engine).await;
+    sms.say("ada", "hello").await.expect(201);
+    let end = sms.get("/v1/events").await.expect(200)["next"].clone();
+    let waiting = format!(
+        "/v1/events?limit=1000&wait=30&after={}",
+        end.as_str().unwrap()
+    );
+    let before = peak_kib(&process);
+
+    // Half of them wait for what comes, and half come when it is there.
+    let mut readers = Vec::new();
+    for _ in 0..READERS / 2 {
+        readers.push(ask(TcpSocket::new_v4().unwrap(), &sms, &waiting, "*/*").await);
+    }
+    answer(&cloud, &sms, 1000..1012, 100_000).await;
+    for _ in 0..READERS / 2 {
+        let target = "/v1/events?limit=1000";
+        readers.push(ask(TcpSocket::new_v4().unwrap(), &sms, target, "*/*").await);
+    }
+
+    for reader in &mut readers {
+        assert_eq!(reader.read_u8().await.unwrap(), b'H');
+    }
+    sms.say("ada", "are you there?").await.expect(201);
+    let more = peak_kib(&process) - before;
+    assert!(more < 3 * 65_536, "{more} KiB");
+}
+
+async fn who_reads_no_stream_keeps_no_other_channel_from_its_events(engine: Engine) {
+    const READERS: usize = 700;
+    let (_process, sms, (cloud, _database)) = serve(engine).await;
+    let app = sms.with_key(APP_KEY);
+    app.say("bob", "hello").await.expect(201);
+    let conversation = cloud.only_conversation().id;
+    let text = "x".repeat(100_000);
+    tell(&sms, &agent_text(&conversation, 1000, &text))
+        .await
+        .expect(200);
+    sms.say("ada", "hello").await.expect(201);
+    let conversations = cloud.sandbox.conversations();
+    let other = conversations
+        .iter()
+        .find(|it| it.id != conversation)
+        .unwrap();
+    tell(&sms, &agent_text(&other.id, 1000, &text))
+        .await
+        .expect(200);
+
+    // As many large events on their way to readers as one channel may have.
+    let _readers = unread(READERS, &sms, "/v1/events?after=c0", "text/event-stream").await;
+    eventually("the channel has used up its share", async || {
+        let refused = sms.get("/v1/events").await;
+        (refused.status == 503).then_some(())
+    })
+    .await;
+
+    let page = app.get("/v1/events").await.expect(200);
+    let events = page["events"].as_array().unwrap().iter();
+    let lengths = events.map(|event| event["data"]["text"].as_str().unwrap_or_default().len());
+    assert_eq!(lengths.max(), Some(100_000));
 }

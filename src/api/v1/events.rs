@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::api::auth::AuthChannel;
 use crate::api::extract::Query;
-use crate::api::load::Load;
+use crate::api::load::{Load, no_room_for_page};
 use crate::api::problem::{CURSOR_UNKNOWN, Code, Problem};
 use crate::bridge::{self, Bridge, EventPage};
 use crate::negotiation::{self, Format};
@@ -232,7 +232,8 @@ pub(super) async fn list(
     }
     let wait = Duration::from_secs(asked.wait.0.into());
     let page = bridge.events(&caller, after, asked.limit.0, wait).await?;
-    let place = load.page(caller.holder(), page.bytes())?;
+    let place = load.page(caller.holder(), page.bytes());
+    let place = place.map_err(no_room_for_page)?;
     let page = Body(EventList::try_from(page)?).into_response();
     Ok(place.held_by(page))
 }

@@ -31,6 +31,8 @@ pub struct NewRequest<'a> {
     pub content: Option<&'a Bytes>,
     /// Bytes that all kept files of the channel may have.
     pub max_content: usize,
+    /// Bytes that those of its user may have.
+    pub max_content_of_user: usize,
     /// How many requests of the user may wait.
     pub max_waiting: u32,
     /// When it came.
@@ -62,8 +64,11 @@ pub enum Keeping {
     Kept,
     /// As many requests of the user wait as may.
     QueueFull,
-    /// The channel's kept files are as large as they may be.
-    NoRoomForFile,
+    /// The kept files of the channel, or of the user, are as large as they may be.
+    NoRoomForFile {
+        /// True if it is the user's.
+        of_user: bool,
+    },
     /// Its key is another's by now.
     KeyLost,
     /// Its user was erased meanwhile.
@@ -78,6 +83,7 @@ pub(in crate::store) struct Keep {
     key: Option<(KeyedRequest, Lease)>,
     max_waiting: i64,
     max_content: i64,
+    max_content_of_user: i64,
     due_at: i64,
     id: String,
     row: Value,
@@ -141,6 +147,7 @@ impl Keep {
             key: new.key.map(|(key, lease)| (key.clone(), lease.clone())),
             max_waiting: new.max_waiting.into(),
             max_content: i64::try_from(new.max_content).unwrap_or(i64::MAX),
+            max_content_of_user: i64::try_from(new.max_content_of_user).unwrap_or(i64::MAX),
             due_at: new.due_at.timestamp_millis(),
             id: new.id.to_string(),
             row,
@@ -173,7 +180,7 @@ impl Question for Keep {
         // The rows are held until the commit, so that places are given in the order in which they become visible.
         let mut users = hold_users(&mut tx, questions.iter().map(|it| it.user)).await?;
         let keys = hold_keys(&mut tx, questions).await?;
-        let mut of_channels = HashMap::new();
+        let (mut of_channels, mut of_users) = (HashMap::new(), HashMap::new());
         let mut keepings = Vec::new();
         for (it, is_held) in questions.iter().zip(keys) {
             let user = users.get_mut(&it.user.0);
@@ -181,10 +188,16 @@ impl Question for Keep {
                 None => Keeping::UserGone,
                 Some(_) if !is_held => Keeping::KeyLost,
                 Some(user) if user.waiting >= it.max_waiting => Keeping::QueueFull,
-                Some(_) if !has_room(&mut tx, it, &mut of_channels).await? => {
-                    Keeping::NoRoomForFile
+                Some(_) if !user_has_room(&mut tx, it, &mut of_users).await? => {
+                    Keeping::NoRoomForFile { of_user: true }
+                }
+                Some(_) if !channel_has_room(&mut tx, it, &mut of_channels).await? => {
+                    Keeping::NoRoomForFile { of_user: false }
                 }
                 Some(user) => {
+                    if let Some(held) = of_users.get_mut(&it.user.0) {
+                        *held += it.size();
+                    }
                     user.waiting += 1;
                     Keeping::Kept
                 }
@@ -221,8 +234,36 @@ async fn hold_keys(tx: &mut Tx, questions: &[&Keep]) -> Result<Vec<bool>, Error>
     Ok(are_held)
 }
 
+/// Whether a user's files leave room for another; what they weigh is looked up once.
+async fn user_has_room(
+    tx: &mut Tx,
+    it: &Keep,
+    of_users: &mut HashMap<i64, i64>,
+) -> Result<bool, Error> {
+    let size = it.size();
+    if size == 0 {
+        return Ok(true);
+    }
+    let held = if let Some(held) = of_users.get(&it.user.0) {
+        *held
+    } else {
+        let (held,): (i64,) = on!(tx, |db| {
+            sqlx::query_as(
+                "SELECT CAST(COALESCE(SUM(content_size), 0) AS BIGINT) FROM requests
+                 WHERE user_ref = $1 AND content_size > 0",
+            )
+            .bind(it.user.0)
+            .fetch_one(db)
+            .await?
+        });
+        of_users.insert(it.user.0, held);
+        held
+    };
+    Ok(held.saturating_add(size) <= it.max_content_of_user)
+}
+
 /// Whether a channel's files leave room for another, which has it then; what they weigh is looked up once.
-async fn has_room(
+async fn channel_has_room(
     tx: &mut Tx,
     it: &Keep,
     of_channels: &mut HashMap<ChannelId, i64>,

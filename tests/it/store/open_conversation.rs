@@ -81,24 +81,26 @@ async fn change(store: &Store, chance: &mut StdRng, second: u32) -> String {
             format!("reopen the main dialog of {id} for {name}")
         }
         6 => {
-            let dialog_id = [&id, &survey_id].choose(chance).unwrap().to_string();
+            let dialog_id = (*[&id, &survey_id].choose(chance).unwrap()).clone();
             let closed = store.close_dialog(&dialog_id, at(seconds)).await.unwrap();
             format!("close dialog {dialog_id}: {closed}")
         }
         7 | 8 => {
             let end = chance.random_bool(0.4).then_some(seconds);
-            let told = match chance.random_bool(0.7) {
-                true => survey(&survey_id, seconds, end),
-                false => dialog(&id, DialogKind::Main, seconds, end),
+            let told = if chance.random_bool(0.7) {
+                survey(&survey_id, seconds, end)
+            } else {
+                dialog(&id, DialogKind::Main, seconds, end)
             };
             let kept = store.keep_dialog(&conversation, &told).await.unwrap();
             format!("keep {told:?} of {id}: {kept}")
         }
         9 | 10 => {
             let state = *["open", "closed"].choose(chance).unwrap();
-            let body = match chance.random_bool(0.5) {
-                true => format!("state {second} {state}"),
-                false => format!("survey {second} {survey_id}"),
+            let body = if chance.random_bool(0.5) {
+                format!("state {second} {state}")
+            } else {
+                format!("survey {second} {survey_id}")
             };
             admit(store, &[arrival(&id, None, &body)], &[]).await;
             format!("tell of {id}: {body}")

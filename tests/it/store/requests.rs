@@ -25,7 +25,7 @@ on_both_engines!(
     lanes_that_wait_for_a_reason_are_hurried,
     who_has_lost_the_lease_changes_nothing,
     what_is_settled_is_over_and_told_with_it,
-    files_of_a_channel_have_a_bound,
+    files_of_a_channel_and_of_a_user_have_a_bound,
     a_request_whose_key_was_lost_is_not_kept,
     requests_of_a_user_have_a_bound_and_those_of_a_channel_are_counted,
     an_echo_is_found_once_and_only_where_it_can_be_of_the_try,
@@ -97,6 +97,7 @@ pub(super) fn request<'a>(
         body,
         content: None,
         max_content: 10,
+        max_content_of_user: 12,
         max_waiting: 9,
         created_at: at(1),
         expires_at: at(9000),
@@ -376,14 +377,16 @@ async fn what_is_settled_is_over_and_told_with_it(engine: Engine) {
     assert!(!database.dump().await.contains("marker"));
 }
 
-async fn files_of_a_channel_have_a_bound(engine: Engine) {
+async fn files_of_a_channel_and_of_a_user_have_a_bound(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let other = store.ensure_user(&key("b"), at(0)).await.unwrap();
     let (sms, app) = (channel("sms"), channel("app"));
     let file = |number, channel_id, content| NewRequest {
         kind: RequestKind::File,
         content: Some(content),
+        max_content_of_user: 7,
         ..request(number, channel_id, "file")
     };
 
@@ -392,14 +395,16 @@ async fn files_of_a_channel_have_a_bound(engine: Engine) {
     let first = store.insert_request(user, &first, at(1));
     assert_eq!(first.await.unwrap(), Keeping::Kept);
     let second = file(2, &sms, &small);
-    let second = store.insert_request(user, &second, at(1));
-    assert_eq!(second.await.unwrap(), Keeping::NoRoomForFile);
+    for (user, of_user) in [(user, true), (other, false)] {
+        let kept = store.insert_request(user, &second, at(1)).await.unwrap();
+        assert_eq!(kept, Keeping::NoRoomForFile { of_user });
+    }
     let others = file(3, &app, &small);
-    let others = store.insert_request(user, &others, at(1));
+    let others = store.insert_request(other, &others, at(1));
     assert_eq!(others.await.unwrap(), Keeping::Kept);
 
     let standing = store.standing(&key("a")).await.unwrap().unwrap();
-    assert_eq!(standing.waiting, 2);
+    assert_eq!(standing.waiting, 1);
     let kept = store.first_request(user).await.unwrap().unwrap();
     assert_eq!(kept.content.as_deref(), Some(&b"123456"[..]));
 }
@@ -701,7 +706,8 @@ async fn many_are_kept_at_once_each_in_its_users_order_and_within_its_bounds(eng
 
     // Of the first user each fourth is a file.
     let expected = (0..40).map(|number| match number {
-        8 | 16 | 32 => Keeping::NoRoomForFile,
+        8 | 16 => Keeping::NoRoomForFile { of_user: false },
+        32 => Keeping::NoRoomForFile { of_user: true },
         31.. if number % 2 == 1 => Keeping::QueueFull,
         36.. => Keeping::QueueFull,
         _ => Keeping::Kept,

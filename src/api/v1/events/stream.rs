@@ -15,9 +15,10 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::api::load::Load;
+use crate::api::load::{Load, Place};
+use crate::bounds::Holder;
 use crate::bridge::{EventPage, EventStream};
 use crate::types::event::Cursor;
 
@@ -38,6 +39,9 @@ const FIELDS: usize = 128;
 /// 16 KiB: a page of more bytes takes room among the pages that are being written. Smaller ones are bounded by the number of
 /// readers.
 const LARGE: usize = 16 * 1024;
+
+/// 100 to 300 ms: how soon it is asked again for room. Drawn each time, so that of many nobody is always late.
+const ROOM_AGAIN: RangeInclusive<u64> = 100..=300;
 
 /// The answer whose body are these events, as they come.
 pub(super) fn respond(events: EventStream, load: Load) -> Response {
@@ -87,14 +91,24 @@ async fn next(events: &mut EventStream, load: &Load) -> Option<Bytes> {
         if bytes <= LARGE {
             return Some(rendered(&page).into());
         }
-        let place = waited_for.take().or_else(|| load.part(bytes));
-        if let Some(place) = place {
+        let place = waited_for.take();
+        if let Some(place) = place.or_else(|| load.page(events.holder(), bytes).ok()) {
             return Some(place.holding(rendered(&page)));
         }
         // Those who wait for room may be many, so none of them keeps its page.
         drop(page);
         events.step_back();
-        waited_for = load.part_when_free(bytes).await;
+        waited_for = Some(room_when_free(load, events.holder(), bytes).await);
+    }
+}
+
+/// Room for a page, once its holder's share and the bound have some.
+async fn room_when_free(load: &Load, holder: Holder<'_>, bytes: usize) -> Place {
+    loop {
+        if let Ok(place) = load.page(holder, bytes) {
+            return place;
+        }
+        sleep(Duration::from_millis(rand::random_range(ROOM_AGAIN))).await;
     }
 }
 
