@@ -3,13 +3,14 @@
 //! PostgreSQL tells all replicas with `NOTIFY` at the commit; the embedded database has one process, which tells itself. A
 //! bell can be missed, when the connection that listens is being made anew, so whoever waits also looks from time to time.
 
+use std::fmt::Write as _;
 use std::io::ErrorKind::UnexpectedEof;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
-use sqlx::PgConnection;
 use sqlx::postgres::PgListener;
+use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -24,8 +25,6 @@ macro_rules! name {
         "'liveperson_bridge_' || hashtextextended(CAST(current_schema() AS TEXT), 0)"
     };
 }
-
-pub(super) use name;
 
 /// 1 s: how soon the connection that listens is made anew.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -64,15 +63,28 @@ impl Bells {
         }
     }
 
-    /// Has PostgreSQL tell every replica at the commit.
-    pub(super) async fn announce(
+    /// Ends a transaction of PostgreSQL, which tells every replica then. It goes as one message. A statement that writes could
+    /// tell as well, but a distributed PostgreSQL runs that on a node where nobody listens.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a channel's id is made of letters, digits, dots, dashes and underscores"
+    )]
+    pub(super) async fn commit(
         transaction: &mut PgConnection,
-        channel_id: &ChannelId,
+        grown: &[ChannelId],
     ) -> Result<(), sqlx::Error> {
-        sqlx::query(concat!("SELECT pg_notify(", name!(), ", $1)"))
-            .bind(channel_id.as_str())
-            .execute(transaction)
-            .await?;
+        if grown.is_empty() {
+            sqlx::raw_sql("COMMIT").execute(transaction).await?;
+            return Ok(());
+        }
+        let mut statements = String::new();
+        for channel_id in grown {
+            // Writing to a string does not fail.
+            let _written = write!(statements, "SELECT pg_notify({}, '{channel_id}');", name!());
+        }
+        statements += "COMMIT";
+        let statements = sqlx::raw_sql(AssertSqlSafe(statements));
+        statements.execute(transaction).await?;
         Ok(())
     }
 }

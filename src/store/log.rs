@@ -252,6 +252,7 @@ pub(super) async fn append(
         Side::Sqlite(_) => sqlite::append(tx, &logs, now).await?,
     }
     for (channel_id, events) in logs {
+        tx.ring(channel_id.clone());
         let mut users: Vec<_> = events
             .iter()
             .filter(|event| event.deliver_until.is_some())

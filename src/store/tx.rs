@@ -78,14 +78,7 @@ impl Tx {
 
     pub(super) async fn commit(mut self) -> Result<(), Error> {
         match self.side {
-            Side::Postgres(mut lent) => {
-                for channel_id in &self.grown {
-                    let announced = Bells::announce(&mut lent, channel_id);
-                    let announced = limits::within(left(self.until), announced).await;
-                    lent.settle(announced)?;
-                }
-                lent.commit(left(self.until)).await?;
-            }
+            Side::Postgres(lent) => lent.commit(left(self.until), &self.grown).await?,
             Side::Sqlite(writing) => {
                 writing.commit().await?;
                 for channel_id in self.grown.drain(..) {

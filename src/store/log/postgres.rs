@@ -5,25 +5,20 @@ use sqlx::PgConnection;
 
 use super::{Logs, NewEvent};
 use crate::store::UserRef;
-use crate::store::bells;
 
-/// Counts the logs on, in their order, tells all replicas so at the commit, and puts the events behind what was there.
-const APPEND: &str = concat!(
-    "WITH grown AS (
-         INSERT INTO logs (channel_id, head) SELECT * FROM unnest((SELECT $1::text[]), (SELECT $2::bigint[]))
+/// Counts the logs on, in their order, and puts the events behind what was there.
+const APPEND: &str = "WITH grown AS (
+         INSERT INTO logs (channel_id, head) SELECT * FROM unnest($1::text[], $2::bigint[])
          ON CONFLICT (channel_id) DO UPDATE SET head = logs.head + excluded.head
-         RETURNING channel_id, head, pg_notify(",
-    bells::name!(),
-    ", channel_id))
+         RETURNING channel_id, head)
      INSERT INTO events
          (channel_id, position, id, user_ref, kind, body, traceparent, tracestate, created_at, delivery, deliver_until)
      SELECT e.channel_id, grown.head - e.before_head, e.id, e.user_ref, e.kind, e.body, e.traceparent, e.tracestate, $3,
             CASE WHEN e.deliver_until IS NOT NULL THEN 'pending' END, e.deliver_until
-     FROM unnest((SELECT $4::text[]), (SELECT $5::bigint[]), (SELECT $6::text[]), (SELECT $7::bigint[]), (SELECT $8::text[]),
-                 (SELECT $9::text[]), (SELECT $10::text[]), (SELECT $11::text[]), (SELECT $12::bigint[]))
+     FROM unnest($4::text[], $5::bigint[], $6::text[], $7::bigint[], $8::text[],
+                 $9::text[], $10::text[], $11::text[], $12::bigint[])
           AS e (channel_id, before_head, id, user_ref, kind, body, traceparent, tracestate, deliver_until)
-     JOIN grown USING (channel_id)"
-);
+     JOIN grown USING (channel_id)";
 
 pub(super) async fn append(
     db: &mut PgConnection,

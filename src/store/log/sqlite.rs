@@ -52,7 +52,6 @@ pub(super) async fn append(tx: &mut Tx, logs: &Logs<'_>, now: DateTime<Utc>) -> 
             .await?
             .rows_affected()
         });
-        tx.ring((*channel_id).clone());
     }
     Ok(())
 }

@@ -13,8 +13,10 @@ use sqlx::{PgConnection, Postgres as Database};
 use tokio::runtime::Handle;
 
 use super::Postgres;
+use crate::store::bells::Bells;
 use crate::store::health::Moment;
 use crate::store::{Error, limits};
+use crate::types::ids::ChannelId;
 
 /// A connection that the pool has lent.
 pub(in crate::store) struct Lent {
@@ -107,8 +109,13 @@ impl Lent {
         Ok(())
     }
 
-    pub(in crate::store) async fn commit(mut self, limit: Duration) -> Result<(), Error> {
-        let committed = limits::within(limit, sqlx::raw_sql("COMMIT").execute(&mut *self)).await;
+    /// Ends a transaction in which these channels' logs have grown.
+    pub(in crate::store) async fn commit(
+        mut self,
+        limit: Duration,
+        grown: &[ChannelId],
+    ) -> Result<(), Error> {
+        let committed = limits::within(limit, Bells::commit(&mut self, grown)).await;
         self.settle(committed)?;
         self.state = State::Settled;
         Ok(())

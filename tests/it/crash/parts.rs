@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::LocalBoxFuture;
 
 use super::scene::Scene;
+use super::settings::DATABASE_URL;
 use super::troubles::{
     answers, clocks, cuts, database_crashes, disks, echoes, failovers, freezes, half_open, kills,
     notifications,
@@ -102,21 +103,21 @@ const TABLE: [Line; 23] = [
         })
     },
     Line {
-        lacks: postgres,
+        lacks: own_server,
         ..trouble(Part::Crashes, "crashes", |scene, end| {
             Box::pin(database_crashes::until(scene, end))
         })
     },
     Line {
         spared: short_runs,
-        lacks: |engine| postgres(engine).or_else(Haproxy::lacks),
+        lacks: |engine| own_server(engine).or_else(Haproxy::lacks),
         ..trouble(Part::Failovers, "failovers", |scene, end| {
             Box::pin(failovers::until(scene, end))
         })
     },
     Line {
         spared: short_runs,
-        lacks: |_| Disk::lacks(),
+        lacks: |_| not_own().or_else(Disk::lacks),
         ..trouble(Part::Disks, "disks", |scene, end| {
             Box::pin(disks::until(scene, end))
         })
@@ -162,6 +163,15 @@ fn short_runs(_: Engine, duration: Duration) -> Option<String> {
 
 fn postgres(engine: Engine) -> Option<String> {
     (engine != Engine::Postgres).then(|| "SQLite has no server".to_owned())
+}
+
+fn own_server(engine: Engine) -> Option<String> {
+    postgres(engine).or_else(not_own)
+}
+
+fn not_own() -> Option<String> {
+    let is_given = std::env::var_os(DATABASE_URL).is_some();
+    is_given.then(|| format!("the server of {DATABASE_URL} is not the test's to break"))
 }
 
 /// The parts of one run.

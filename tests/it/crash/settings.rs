@@ -22,7 +22,12 @@ pub(super) struct Settings {
     pub(super) users: u32,
     pub(super) seed: u64,
     pub(super) mix: Mix,
+    /// A PostgreSQL that is there already, and is not the test's to break; in it the test makes a schema.
+    pub(super) database_url: Option<String>,
 }
+
+/// Names such a database.
+pub(super) const DATABASE_URL: &str = "CRASH_DATABASE_URL";
 
 /// Who draws by chance; each has a sequence of its own, so that none disturbs another's.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +51,7 @@ impl Settings {
             users: read("CRASH_USERS").unwrap_or(8),
             seed: read("CRASH_SEED").unwrap_or_else(rand::random),
             mix: Mix::from_environment(engine, duration),
+            database_url: std::env::var(DATABASE_URL).ok(),
         }
     }
 

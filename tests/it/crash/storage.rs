@@ -4,11 +4,15 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use liveperson_bridge::store::Location;
+use liveperson_bridge::types::ids::SchemaName;
+use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, Error, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::block_in_place;
+use url::Url;
+use uuid::Uuid;
 
 use super::parts::Part;
 use super::settings::Settings;
@@ -38,6 +42,7 @@ pub(super) struct Storage {
 
 enum Kind {
     Postgres(Box<Postgres>),
+    Given(Given),
     Sqlite(SqliteFile),
 }
 
@@ -47,6 +52,12 @@ pub(super) struct Postgres {
     /// Which of them serves.
     primary: AtomicUsize,
     haproxy: Option<Haproxy>,
+}
+
+/// A PostgreSQL that is there already, with a schema of the run's own.
+struct Given {
+    url: Url,
+    schema: SchemaName,
 }
 
 struct SqliteFile {
@@ -60,9 +71,17 @@ impl Storage {
         let has_disk = settings.has(Part::Disks);
         let disk = has_disk.then(|| Disk::mount(DISK_MEBIBYTES));
         let folder = disk.as_ref().map(Disk::folder);
-        let kind = match settings.engine {
-            Engine::Postgres => Kind::Postgres(Box::new(Postgres::set(folder, fails_over).await)),
-            Engine::Sqlite => Kind::Sqlite(SqliteFile::set(folder)),
+        let kind = match (settings.engine, &settings.database_url) {
+            (Engine::Postgres, Some(url)) => Kind::Given(Given {
+                url: url.parse().unwrap(),
+                schema: format!("crash_{}", Uuid::new_v4().simple())
+                    .parse()
+                    .unwrap(),
+            }),
+            (Engine::Postgres, None) => {
+                Kind::Postgres(Box::new(Postgres::set(folder, fails_over).await))
+            }
+            (Engine::Sqlite, _) => Kind::Sqlite(SqliteFile::set(folder)),
         };
         Self {
             kind,
@@ -73,8 +92,13 @@ impl Storage {
 
     /// Where it is reached, a host and a port; `None` for what is in the service's own process.
     pub(super) fn address(&self) -> Option<String> {
-        let Kind::Postgres(postgres) = &self.kind else {
-            return None;
+        let postgres = match &self.kind {
+            Kind::Postgres(postgres) => postgres,
+            Kind::Given(Given { url, .. }) => {
+                let host = url.host_str().unwrap();
+                return Some(format!("{host}:{}", url.port().unwrap_or(5432)));
+            }
+            Kind::Sqlite(_) => return None,
         };
         Some(match &postgres.haproxy {
             Some(haproxy) => haproxy.address().to_owned(),
@@ -90,6 +114,17 @@ impl Storage {
                 schema: None,
                 max_connections: 16,
             },
+            Kind::Given(Given { url, schema }) => {
+                let (host, port) = address.rsplit_once(':').unwrap();
+                let mut url = url.clone();
+                url.set_host(Some(host)).unwrap();
+                url.set_port(port.parse().ok()).unwrap();
+                Location::Postgres {
+                    url: url.to_string().into(),
+                    schema: Some(schema.clone()),
+                    max_connections: 16,
+                }
+            }
             Kind::Sqlite(file) => Location::Embedded {
                 data_dir: file.data_dir.clone(),
             },
@@ -128,6 +163,13 @@ impl Storage {
         match &self.kind {
             Kind::Postgres(postgres) => {
                 let mut connection = PgConnection::connect(&postgres.primary().url()).await?;
+                let unsettled = sqlx::query_scalar(UNSETTLED);
+                unsettled.fetch_one(&mut connection).await
+            }
+            Kind::Given(Given { url, schema }) => {
+                let options: PgConnectOptions = url.as_str().parse()?;
+                let options = options.options([("search_path", schema)]);
+                let mut connection = PgConnection::connect_with(&options).await?;
                 let unsettled = sqlx::query_scalar(UNSETTLED);
                 unsettled.fetch_one(&mut connection).await
             }
