@@ -58,7 +58,7 @@ pub use conversations::OpenOutcome;
 pub use deliveries::DeliveryPage;
 pub use dispatch::DueLanes;
 pub use erasures::Remainder;
-pub use error::Error;
+pub use error::{Error, code_of_cloud};
 pub use events::{EventPage, EventStream, Gap};
 pub use files::{FetchedFile, NewFile, Place};
 pub use idempotency::{Claimed, Done, Keyed, Once};

@@ -82,7 +82,7 @@ pub use standings::Standing;
 pub use survey::Survey;
 pub use together::gather;
 pub use typing::{DueTyping, Typing};
-pub use users::{Lease, StoredToken, User, UserRef};
+pub use users::{LEASE, Lease, StoredToken, User, UserRef};
 
 /// Where the store keeps its data.
 #[derive(Debug, Clone)]

@@ -11,6 +11,7 @@ pub mod idempotency;
 pub mod ids;
 pub mod links;
 pub mod message;
+pub mod problem;
 pub mod profile;
 pub mod rating;
 pub mod rejection;

@@ -212,7 +212,7 @@ fn describe_problem(operation: &mut Operation, code: Code) {
     use std::collections::btree_map::Entry;
 
     let line = format!("`{}`: {}", code.as_str(), code.title());
-    let status = code.status().as_str().to_owned();
+    let status = code.status().to_string();
     match operation.responses.responses.entry(status) {
         Entry::Occupied(mut known) => {
             if let RefOr::T(response) = known.get_mut() {

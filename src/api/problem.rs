@@ -1,7 +1,6 @@
 //! Everything that becomes an error response: RFC 9457 problem details.
 //!
-//! One table says what each code means; one `match` without a wildcard gives every error of a use case its code. A
-//! problem is rendered by the envelope, which knows the request's id and logs the cause once.
+//! The codes are those of `types::problem`, and the bridge's errors know theirs; here it is said what happened. A problem is rendered by the envelope, which knows the request's id and logs the cause once.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -17,111 +16,7 @@ use crate::bounds::Exhausted;
 use crate::bridge::{self, CloudError};
 use crate::types::file::ImageType;
 
-/// The kinds of problem, each with one status, one title, and whether another try may mend it.
-macro_rules! codes {
-    ($($name:ident = $code:literal, $status:ident, $retryable:literal, $title:literal;)+) => {
-        /// The kind of a problem.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Code {
-            $(#[doc = $title] $name,)+
-        }
-
-        impl Code {
-            /// Every kind.
-            pub const ALL: &[Self] = &[$(Self::$name,)+];
-
-            /// The code as the facade shows it.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $code,)+ }
-            }
-
-            /// The HTTP status.
-            #[must_use]
-            pub const fn status(self) -> StatusCode {
-                match self { $(Self::$name => StatusCode::$status,)+ }
-            }
-
-            /// What the kind means, the same for each of its occurrences.
-            #[must_use]
-            pub const fn title(self) -> &'static str {
-                match self { $(Self::$name => $title,)+ }
-            }
-
-            /// Whether the same request may succeed when it is sent again.
-            #[must_use]
-            pub const fn retryable(self) -> bool {
-                match self { $(Self::$name => $retryable,)+ }
-            }
-        }
-    };
-}
-
-codes! {
-    MalformedRequest = "malformed-request", BAD_REQUEST, false, "The request cannot be read";
-    Unauthorized = "unauthorized", UNAUTHORIZED, false, "The key or token is none of a channel's";
-    SignatureRefused = "signature-refused", UNAUTHORIZED, false, "The notification is not the Cloud's";
-    OperatorKeyRefused = "operator-key-refused", UNAUTHORIZED, false, "The key is none of an operator's";
-    OperatorKeyUnset = "operator-key-unset", FORBIDDEN, false, "No operator key is configured";
-    CrossSite = "cross-site", FORBIDDEN, false, "A page of another site made the request";
-    MisdirectedRequest = "misdirected-request", MISDIRECTED_REQUEST, false, "The admin address does not serve this host name";
-    Forbidden = "forbidden", FORBIDDEN, false, "The token is not valid for this";
-    NotFound = "not-found", NOT_FOUND, false, "There is nothing at this path";
-    UserNotFound = "user-not-found", NOT_FOUND, false, "The channel has no such user";
-    ConversationNotFound = "conversation-not-found", NOT_FOUND, false, "The user never had a conversation";
-    MessageNotFound = "message-not-found", NOT_FOUND, false, "No message that was queued has this id";
-    FileNotFound = "file-not-found", NOT_FOUND, false, "The user has no such file";
-    EventNotFound = "event-not-found", NOT_FOUND, false, "The channel has no such event";
-    MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, false, "The path does not take this method";
-    RequestTimeout = "request-timeout", REQUEST_TIMEOUT, true, "The request took too long to arrive or to be worked on";
-    NoOpenConversation = "no-open-conversation", CONFLICT, false, "The user has no open conversation";
-    ConversationOpen = "conversation-open", CONFLICT, false, "The user's conversation is still open";
-    SurveyPending = "survey-pending", CONFLICT, true, "The survey of the user's conversation is not open";
-    NoCallback = "no-callback", CONFLICT, false, "The channel has no callback URL";
-    EventOfTheMoment = "event-of-the-moment", CONFLICT, false, "The event was of interest for a moment only";
-    IdempotencyKeyInUse = "idempotency-key-in-use", CONFLICT, true, "The request with this idempotency key is being worked on";
-    BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE, false, "The body is too large";
-    UriTooLong = "uri-too-long", URI_TOO_LONG, false, "The path and query are too long";
-    HeadersTooLarge = "headers-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, false, "The header fields are too many or too large";
-    UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, false, "The body has the wrong type";
-    InvalidRequest = "invalid-request", UNPROCESSABLE_ENTITY, false, "The request breaks a rule";
-    IdempotencyKeyReused = "idempotency-key-reused", UNPROCESSABLE_ENTITY, false, "The idempotency key stands for another request";
-    CloudRefused = "cloud-refused", UNPROCESSABLE_ENTITY, false, "The Cloud refused the request";
-    TooManyRequests = "too-many-requests", TOO_MANY_REQUESTS, true, "The channel asks too much";
-    InternalError = "internal-error", INTERNAL_SERVER_ERROR, true, "The bridge failed";
-    CloudCredentialsRefused = "cloud-credentials-refused", BAD_GATEWAY, false, "The Cloud refused the bridge's own credentials";
-    StorageUnavailable = "storage-unavailable", SERVICE_UNAVAILABLE, true, "The bridge's storage is away";
-    Overloaded = "overloaded", SERVICE_UNAVAILABLE, true, "The bridge takes no more requests for now";
-    QueueFull = "queue-full", SERVICE_UNAVAILABLE, true, "The queue of requests that wait for the Cloud is full";
-    TooManyReaders = "too-many-readers", SERVICE_UNAVAILABLE, true, "The bridge takes no more readers for now";
-    TooManyFiles = "too-many-files", SERVICE_UNAVAILABLE, true, "The bridge takes no more files for now";
-    TooManyNotifications = "too-many-notifications", SERVICE_UNAVAILABLE, true, "The bridge takes no more notifications for now";
-    CloudUnavailable = "cloud-unavailable", SERVICE_UNAVAILABLE, true, "The Cloud is away";
-    CloudThrottled = "cloud-throttled", SERVICE_UNAVAILABLE, true, "The Cloud takes no more requests for now";
-    ConversationPending = "conversation-pending", SERVICE_UNAVAILABLE, true, "The user's conversation is still being opened";
-    ConversationLost = "conversation-lost", SERVICE_UNAVAILABLE, true, "The Cloud has a conversation open that the bridge cannot find";
-    CloudOutcomeUnknown = "cloud-outcome-unknown", GATEWAY_TIMEOUT, false, "The Cloud did not say whether it did what was asked";
-}
-
-impl Code {
-    /// Whether only the admin address has it, which the document of the facade says nothing of.
-    #[must_use]
-    pub const fn is_for_operators(self) -> bool {
-        matches!(
-            self,
-            Self::OperatorKeyRefused
-                | Self::OperatorKeyUnset
-                | Self::CrossSite
-                | Self::MisdirectedRequest
-        )
-    }
-
-    /// Whether nothing was done, so that the same request may be done when it comes again under the same idempotency key.
-    #[must_use]
-    pub const fn nothing_done(self) -> bool {
-        !matches!(self, Self::InternalError | Self::CloudOutcomeUnknown)
-    }
-}
+pub use crate::types::problem::Code;
 
 /// 5 s: how soon to try again where the Cloud does not say; the vendor's first retry comes after as long.
 const CLOUD_RETRY_SECONDS: u64 = 5;
@@ -290,6 +185,13 @@ impl Problem {
         self.code
     }
 
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        let status = StatusCode::from_u16(self.code.status());
+        status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
     /// The error behind it, for the log.
     #[must_use]
     pub fn cause(&self) -> Option<&(dyn StdError + 'static)> {
@@ -304,7 +206,7 @@ impl Problem {
         let details = ProblemDetails {
             kind: format!("urn:liveperson-bridge:problem:{}", self.code.as_str()),
             title: self.code.title(),
-            status: self.code.status().as_u16(),
+            status: self.code.status(),
             detail: &self.detail,
             code: self.code.as_str(),
             retryable: self.code.retryable(),
@@ -315,7 +217,7 @@ impl Problem {
         // Strings, numbers and lists of them always serialize.
         let body = serde_json::to_vec(&details).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
-        *response.status_mut() = self.code.status();
+        *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
@@ -336,6 +238,7 @@ impl Problem {
 
     /// What a failure at the Cloud means for the channel.
     fn from_cloud(error: &CloudError) -> Self {
+        let code = bridge::code_of_cloud(error);
         let retry_after = error
             .retry_after()
             .map_or(CLOUD_RETRY_SECONDS, |after| after.as_secs().max(1));
@@ -345,35 +248,27 @@ impl Problem {
             title: None,
         };
         match error {
-            CloudError::NotBegun(cause) if cause.outcome_unknown() => Self::new(
-                Code::CloudUnavailable,
-                "The Cloud did not answer what had to be asked first; nothing was sent.",
+            CloudError::NotBegun(cause) if cause.outcome_unknown() => Self::new(code, "The Cloud did not answer what had to be asked first; nothing was sent.",
             )
             .retry_after(retry_after),
             CloudError::NotBegun(cause) => Self::from_cloud(cause),
             CloudError::Unreachable(_) => {
-                Self::new(Code::CloudUnavailable, "The Cloud cannot be reached.")
+                Self::new(code, "The Cloud cannot be reached.")
                     .retry_after(retry_after)
             }
-            CloudError::Throttled { .. } => Self::new(
-                Code::CloudThrottled,
-                "The Cloud takes no more requests for now.",
+            CloudError::Throttled { .. } => Self::new(code, "The Cloud takes no more requests for now.",
             )
             .retry_after(retry_after)
             .upstream(upstream(429)),
-            CloudError::Blocked { status } => Self::new(
-                Code::CloudUnavailable,
-                "Something in front of the Cloud answered in its place.",
+            CloudError::Blocked { status } => Self::new(code, "Something in front of the Cloud answered in its place.",
             )
             .retry_after(retry_after)
             .upstream(upstream(*status)),
-            CloudError::WithoutTls { .. } => Self::new(
-                Code::CloudUnavailable,
-                "The Cloud names a host that is reached without TLS; nothing was sent there. The bridge's log tells more.",
+            CloudError::WithoutTls { .. } => Self::new(code, "The Cloud names a host that is reached without TLS; nothing was sent there. The bridge's log tells more.",
             )
             .retry_after(retry_after),
             CloudError::Unavailable { status, .. } if !error.outcome_unknown() => {
-                Self::new(Code::CloudUnavailable, "The Cloud cannot serve now.")
+                Self::new(code, "The Cloud cannot serve now.")
                     .retry_after(retry_after)
                     .upstream(upstream(*status))
             }
@@ -381,40 +276,28 @@ impl Problem {
                 Self::outcome_unknown().upstream(upstream(*status))
             }
             CloudError::NoAnswer(_) | CloudError::Unnumbered => Self::outcome_unknown(),
-            CloudError::CredentialsRefused { status } => Self::new(
-                Code::CloudCredentialsRefused,
-                "The Cloud refused the account's client id and secret.",
+            CloudError::CredentialsRefused { status } => Self::new(code, "The Cloud refused the account's client id and secret.",
             )
             .upstream(upstream(*status)),
-            CloudError::AppTokenRefused => Self::new(
-                Code::CloudCredentialsRefused,
-                "The Cloud refused the account's AppJWT, also when it was made anew.",
+            CloudError::AppTokenRefused => Self::new(code, "The Cloud refused the account's AppJWT, also when it was made anew.",
             ),
-            CloudError::Unauthorized { .. } => Self::new(
-                Code::CloudCredentialsRefused,
-                "The Cloud answered 401, also when the account's AppJWT and the user's ConsumerJWS were made anew.",
+            CloudError::Unauthorized { .. } => Self::new(code, "The Cloud answered 401, also when the account's AppJWT and the user's ConsumerJWS were made anew.",
             )
             .upstream(upstream(401)),
-            CloudError::ConsumerTokenRefused => Self::new(
-                Code::CloudCredentialsRefused,
-                "The Cloud refused the user's ConsumerJWS, also when it was made anew.",
+            CloudError::ConsumerTokenRefused => Self::new(code, "The Cloud refused the user's ConsumerJWS, also when it was made anew.",
             ),
             CloudError::Refused {
                 status,
-                code,
+                code: of_cloud,
                 title,
-            } => Self::new(
-                Code::CloudRefused,
-                format!("The Cloud refused the request: {title}"),
+            } => Self::new(code, format!("The Cloud refused the request: {title}"),
             )
             .upstream(Upstream {
                 status: *status,
-                code: code.clone(),
+                code: of_cloud.clone(),
                 title: Some(title.clone()),
             }),
-            CloudError::ConversationClosed => Self::new(
-                Code::CloudRefused,
-                "The Cloud says that this conversation is closed.",
+            CloudError::ConversationClosed => Self::new(code, "The Cloud says that this conversation is closed.",
             ),
             CloudError::AlreadyOpen | CloudError::UnknownAccount(_) => Self::internal(),
         }
@@ -488,34 +371,25 @@ impl Problem {
 impl IntoResponse for Problem {
     /// A bare status that carries the problem to the envelope, which renders it.
     fn into_response(self) -> Response {
-        let mut response = self.code.status().into_response();
+        let mut response = self.status().into_response();
         response.extensions_mut().insert(self);
         response
     }
 }
 
 impl From<bridge::Error> for Problem {
-    #[expect(
-        clippy::too_many_lines,
-        reason = "one match, so that no error is without its problem"
-    )]
     fn from(error: bridge::Error) -> Self {
         use bridge::Error;
+        let code = error.code();
         let problem = match &error {
-            Error::UserNotFound => Self::new(Code::UserNotFound, "This channel has no such user."),
-            Error::ConversationNotFound => Self::new(
-                Code::ConversationNotFound,
-                "This user never had a conversation.",
+            Error::UserNotFound => Self::new(code, "This channel has no such user."),
+            Error::ConversationNotFound => Self::new(code, "This user never had a conversation.",
             ),
-            Error::FileNotFound => Self::new(Code::FileNotFound, "This user has no such file."),
-            Error::FileGone(_) => Self::new(
-                Code::FileNotFound,
-                "The Cloud does not have this file any more.",
+            Error::FileNotFound => Self::new(code, "This user has no such file."),
+            Error::FileGone(_) => Self::new(code, "The Cloud does not have this file any more.",
             ),
             Error::FileTypeRefused { allowed } => Self::file_type_refused(allowed),
-            Error::TooManyFiles(exhausted) => Self::new(
-                Code::TooManyFiles,
-                match exhausted {
+            Error::TooManyFiles(exhausted) => Self::new(code, match exhausted {
                     Exhausted::All => "As many files as fit are on their way to the Cloud; nothing of this one was sent.",
                     Exhausted::Channel => "As many files of this channel are on their way to the Cloud, or wait for it, as one channel may have; nothing of this one was sent.",
                     Exhausted::User => "As many files with tokens for this user are on their way to the Cloud, or of this user wait for it, as one user may have; nothing of this one was sent.",
@@ -525,77 +399,51 @@ impl From<bridge::Error> for Problem {
             Error::TooManyOpenings => Self::overloaded(
                 "As many conversations as fit are being opened; nothing was done.",
             ),
-            Error::QueueFull { of_user } => Self::new(
-                Code::QueueFull,
-                if *of_user {
+            Error::QueueFull { of_user } => Self::new(code, if *of_user {
                     "As many requests of this user as may wait for the Cloud are waiting; nothing was accepted."
                 } else {
                     "As many requests of this channel as may wait for the Cloud are waiting; nothing was accepted."
                 },
             )
             .retry_after(QUEUE_RETRY_SECONDS),
-            Error::EventNotFound => Self::new(
-                Code::EventNotFound,
-                "This channel has no such event, or it is not kept any more.",
+            Error::EventNotFound => Self::new(code, "This channel has no such event, or it is not kept any more.",
             ),
-            Error::EventOfTheMoment => Self::new(
-                Code::EventOfTheMoment,
-                "What somebody was typing is not sent again.",
+            Error::EventOfTheMoment => Self::new(code, "What somebody was typing is not sent again.",
             ),
-            Error::NoCallback => Self::new(
-                Code::NoCallback,
-                "This channel has no callback URL, so nothing is delivered to it.",
+            Error::NoCallback => Self::new(code, "This channel has no callback URL, so nothing is delivered to it.",
             ),
             Error::CursorUnknown => Self::parameter("after", CURSOR_UNKNOWN.to_owned()),
-            Error::TooManyReaders(exhausted) => Self::new(
-                Code::TooManyReaders,
-                match exhausted {
+            Error::TooManyReaders(exhausted) => Self::new(code, match exhausted {
                     Exhausted::All => "As many readers as fit wait for events; reading without waiting is possible.",
                     Exhausted::Channel => "As many readers of this channel wait for events as one channel may have; reading without waiting is possible.",
                     Exhausted::User => "As many readers with tokens for this user wait for events as one user may have; reading without waiting is possible.",
                 },
             )
             .retry_after(READERS_RETRY_SECONDS),
-            Error::NoOpenConversation => Self::new(
-                Code::NoOpenConversation,
-                "This user has no open conversation; a message opens one.",
+            Error::NoOpenConversation => Self::new(code, "This user has no open conversation; a message opens one.",
             ),
-            Error::MessageNotFound => Self::new(
-                Code::MessageNotFound,
-                "No message of this channel that was answered 202 has this id; one that the Cloud had at once leaves no trace.",
+            Error::MessageNotFound => Self::new(code, "No message of this channel that was answered 202 has this id; one that the Cloud had at once leaves no trace.",
             ),
             Error::OutOfTime { is_sent: true } => Self::outcome_unknown(),
             Error::OutOfTime { is_sent: false } => {
-                Self::new(Code::CloudUnavailable, "The Cloud did not answer in time.")
+                Self::new(code, "The Cloud did not answer in time.")
                     .retry_after(CLOUD_RETRY_SECONDS)
             }
-            Error::ConversationOpen => Self::new(
-                Code::ConversationOpen,
-                "This user's conversation is still open; the Cloud takes ratings after the close.",
+            Error::ConversationOpen => Self::new(code, "This user's conversation is still open; the Cloud takes ratings after the close.",
             ),
-            Error::SurveyPending => Self::new(
-                Code::SurveyPending,
-                "The main dialog of this user's conversation has ended, and no survey is open that a message could go to; nothing was sent.",
+            Error::SurveyPending => Self::new(code, "The main dialog of this user's conversation has ended, and no survey is open that a message could go to; nothing was sent.",
             )
             .retry_after(CLOUD_RETRY_SECONDS),
-            Error::ConversationLost => Self::new(
-                Code::ConversationLost,
-                "The Cloud has a conversation open for this user that could not be found again; it can be as soon as the Cloud tells of it or an agent closes it.",
+            Error::ConversationLost => Self::new(code, "The Cloud has a conversation open for this user that could not be found again; it can be as soon as the Cloud tells of it or an agent closes it.",
             )
             .retry_after(CLOUD_RETRY_SECONDS),
-            Error::OpeningPending { .. } => Self::new(
-                Code::ConversationPending,
-                "This user's conversation could not be opened in time.",
+            Error::OpeningPending { .. } => Self::new(code, "This user's conversation could not be opened in time.",
             )
             .retry_after(CLOUD_RETRY_SECONDS),
-            Error::KeyInUse => Self::new(
-                Code::IdempotencyKeyInUse,
-                "The first request with this Idempotency-Key has not been answered yet.",
+            Error::KeyInUse => Self::new(code, "The first request with this Idempotency-Key has not been answered yet.",
             )
             .retry_after(KEY_RETRY_SECONDS),
-            Error::KeyReused => Self::new(
-                Code::IdempotencyKeyReused,
-                "This Idempotency-Key came before with another method, path or body; each request needs a key of its own.",
+            Error::KeyReused => Self::new(code, "This Idempotency-Key came before with another method, path or body; each request needs a key of its own.",
             ),
             Error::TextTooLong { chars, limit } => Self::violation(
                 "/text".to_owned(),
@@ -608,9 +456,7 @@ impl From<bridge::Error> for Problem {
                 let count = sent.len();
                 Self {
                     upstream: cause.upstream,
-                    ..Self::new(
-                        Code::CloudOutcomeUnknown,
-                        format!(
+                    ..Self::new(code, format!(
                             "{count} of {of} messages were sent, with the sequences {sent:?}; the next was not: {}",
                             cause.detail
                         ),
@@ -618,9 +464,7 @@ impl From<bridge::Error> for Problem {
                 }
             }
             Error::Cloud(error) => Self::from_cloud(error),
-            Error::Store(cause) if cause.is_transient() => Self::new(
-                Code::StorageUnavailable,
-                "The bridge's storage is away; nothing was accepted.",
+            Error::Store(cause) if cause.is_transient() => Self::new(code, "The bridge's storage is away; nothing was accepted.",
             )
             .retry_after(STORAGE_RETRY_SECONDS),
             Error::Store(_) | Error::Seal(_) | Error::Interrupted | Error::LaneLost => Self::internal(),

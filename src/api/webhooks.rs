@@ -81,7 +81,7 @@ async fn receive(
                 .cut()
                 .unwrap_or_else(|| Problem::of_status(StatusCode::BAD_REQUEST));
             // What is cut because the service stops or is full was not the sender's fault.
-            if why.code().status().is_client_error() {
+            if why.status().is_client_error() {
                 receiver.refuse_body(&account_id, Rejection::Incomplete);
             }
             why

@@ -11,15 +11,18 @@ use tokio::time::{Instant, sleep};
 use tracing::Instrument as _;
 
 use super::echoes::{Sighting, recognise};
-use super::lanes::{LEASE, RENEWAL};
-use super::outcomes::{self, BLOCKED, Later, OUTCOME_UNKNOWN, SEQUENCE_UNKNOWN};
+use super::lanes::RENEWAL;
+use super::outcomes::{self, Later, OUTCOME_UNKNOWN};
 use super::requests::{Attempt, Held, Job, Work};
 use super::schedule;
 use crate::bridge::{Bridge, Caller, Error};
-use crate::store::{Conclusion, DueLane, Flight, Hold, Lease, Request, RequestState, Settled};
+use crate::store::{
+    Conclusion, DueLane, Flight, Hold, LEASE, Lease, Request, RequestState, Settled,
+};
 use crate::types::audit::Actor;
 use crate::types::event::data::Failure;
 use crate::types::message::Digest;
+use crate::types::problem::{BLOCKED, CHANNEL_REMOVED, Code, EXPIRED, SEQUENCE_UNKNOWN};
 use crate::types::trace::{Trace, step};
 
 /// 20 s: an opening and what is sent after it; each part has a limit of its own.
@@ -175,7 +178,7 @@ impl Bridge {
     async fn step(&self, lane: &Lane<'_>) -> Result<Next, Error> {
         let request = lane.request;
         let Some(mut job) = job(request) else {
-            return self.give_up(lane, None, "internal-error").await;
+            return self.give_up(lane, None, Code::InternalError.as_str()).await;
         };
         if let (RequestState::Waiting, Some(flight)) = (request.state, &request.flight)
             && let Some(echo) = self.find_late_echo(lane, &job, flight).await?
@@ -190,7 +193,7 @@ impl Bridge {
             }
             (RequestState::Unknown, Some(flight)) => self.await_echo(lane, job, flight).await,
             _ if request.expires_at <= self.parts.clock.now() => {
-                self.give_up(lane, Some(job), "expired").await
+                self.give_up(lane, Some(job), EXPIRED).await
             }
             _ => self.send(lane, &mut job).await,
         }
@@ -322,7 +325,7 @@ impl Bridge {
     async fn send(&self, lane: &Lane<'_>, job: &mut Job) -> Result<Next, Error> {
         let request = lane.request;
         let Some(channel) = self.parts.channels.get(&request.channel_id) else {
-            return self.give_up(lane, None, "channel-removed").await;
+            return self.give_up(lane, None, CHANNEL_REMOVED).await;
         };
         let clock = &self.parts.clock;
         let trace = Trace::continue_kept(request.parent.as_ref(), clock.uuid());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::bounds::Exhausted;
 use crate::types::file::ImageType;
 use crate::types::message::Sequence;
+use crate::types::problem::Code;
 use crate::{cloud, crypto, store};
 
 /// A use case that did not succeed. Cloneable, since all who wait for one opening share its outcome.
@@ -128,10 +129,70 @@ pub enum Error {
 }
 
 impl Error {
+    /// The code of the problem that it is to a channel.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::UserNotFound => Code::UserNotFound,
+            Self::ConversationNotFound => Code::ConversationNotFound,
+            Self::FileNotFound | Self::FileGone(_) => Code::FileNotFound,
+            Self::FileTypeRefused { .. } => Code::UnsupportedMediaType,
+            Self::TooManyFiles(_) => Code::TooManyFiles,
+            Self::TooManyOpenings => Code::Overloaded,
+            Self::QueueFull { .. } => Code::QueueFull,
+            Self::EventNotFound => Code::EventNotFound,
+            Self::EventOfTheMoment => Code::EventOfTheMoment,
+            Self::NoCallback => Code::NoCallback,
+            Self::CursorUnknown | Self::TextTooLong { .. } => Code::InvalidRequest,
+            Self::TooManyReaders(_) => Code::TooManyReaders,
+            Self::MessageNotFound => Code::MessageNotFound,
+            Self::OutOfTime { is_sent: false } => Code::CloudUnavailable,
+            Self::OutOfTime { is_sent: true } | Self::PartlySent { .. } => {
+                Code::CloudOutcomeUnknown
+            }
+            Self::NoOpenConversation => Code::NoOpenConversation,
+            Self::SurveyPending => Code::SurveyPending,
+            Self::ConversationOpen => Code::ConversationOpen,
+            Self::ConversationLost => Code::ConversationLost,
+            Self::OpeningPending { .. } => Code::ConversationPending,
+            Self::KeyInUse => Code::IdempotencyKeyInUse,
+            Self::KeyReused => Code::IdempotencyKeyReused,
+            Self::Cloud(error) => code_of_cloud(error),
+            Self::Store(error) if error.is_transient() => Code::StorageUnavailable,
+            Self::Store(_) | Self::Seal(_) | Self::Interrupted | Self::LaneLost => {
+                Code::InternalError
+            }
+        }
+    }
+
     /// Whether the storage is away, of which the log is told by itself.
     #[must_use]
     pub fn is_outage(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_outage())
+    }
+}
+
+/// The same of an error of the Cloud's client.
+#[must_use]
+pub fn code_of_cloud(error: &cloud::Error) -> Code {
+    match error {
+        cloud::Error::NotBegun(cause) if cause.outcome_unknown() => Code::CloudUnavailable,
+        cloud::Error::NotBegun(cause) => code_of_cloud(cause),
+        cloud::Error::Throttled { .. } => Code::CloudThrottled,
+        cloud::Error::Unavailable { .. } if !error.outcome_unknown() => Code::CloudUnavailable,
+        cloud::Error::Unreachable(_)
+        | cloud::Error::Blocked { .. }
+        | cloud::Error::WithoutTls { .. } => Code::CloudUnavailable,
+        cloud::Error::Unavailable { .. }
+        | cloud::Error::Undecodable { .. }
+        | cloud::Error::NoAnswer(_)
+        | cloud::Error::Unnumbered => Code::CloudOutcomeUnknown,
+        cloud::Error::CredentialsRefused { .. }
+        | cloud::Error::AppTokenRefused
+        | cloud::Error::Unauthorized { .. }
+        | cloud::Error::ConsumerTokenRefused => Code::CloudCredentialsRefused,
+        cloud::Error::Refused { .. } | cloud::Error::ConversationClosed => Code::CloudRefused,
+        cloud::Error::AlreadyOpen | cloud::Error::UnknownAccount(_) => Code::InternalError,
     }
 }
 

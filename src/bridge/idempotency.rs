@@ -18,9 +18,9 @@ use chrono::{DateTime, Utc};
 use tokio::time::sleep;
 use tracing::{Instrument as _, Span};
 
-use super::lanes::{LEASE, RENEWAL};
+use super::lanes::RENEWAL;
 use crate::bridge::{Bridge, Caller, Error};
-use crate::store::{self, Answer, Claim, Holding, Intent, KeyedRequest, Lease};
+use crate::store::{self, Answer, Claim, Holding, Intent, KeyedRequest, LEASE, Lease};
 use crate::telemetry::metrics::KEYED_REQUESTS;
 use crate::types::idempotency::{Fingerprint, IdempotencyKey};
 use crate::types::ids::{UserId, UserKey};

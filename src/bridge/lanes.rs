@@ -2,15 +2,10 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use tokio::time::{Instant, sleep};
 
 use crate::bridge::{Bridge, Error};
-use crate::store::{Lease, UserRef};
-
-/// 15 s: longer than the work under it may take between two renewals, so that a lease is only ever lost by a process that died
-/// or hangs; so long what it held stays locked.
-pub(super) const LEASE: TimeDelta = TimeDelta::seconds(15);
+use crate::store::{LEASE, Lease, UserRef};
 
 /// 5 s: how often a lease is renewed; two renewals may fail before it is lost.
 pub(super) const RENEWAL: Duration = Duration::from_secs(5);

@@ -9,15 +9,10 @@ use crate::cloud;
 use crate::store::NewEvent;
 use crate::types::event::data::{Data, Failure, Outcome, OutcomeStatus, UpstreamFailure};
 use crate::types::event::{Draft, EventId, EventType};
+use crate::types::problem::{BLOCKED, Code, SEQUENCE_UNKNOWN};
 
 /// The word for a try of which nobody knows whether it reached the Cloud.
-pub(super) const OUTCOME_UNKNOWN: &str = "cloud-outcome-unknown";
-
-/// The word for a message that the Cloud took without saying its sequence: it is never sent again.
-pub(super) const SEQUENCE_UNKNOWN: &str = "cloud-sequence-unknown";
-
-/// The word for a message that something in front of the Cloud has answered in its place.
-pub(super) const BLOCKED: &str = "cloud-blocked";
+pub(super) const OUTCOME_UNKNOWN: &str = Code::CloudOutcomeUnknown.as_str();
 
 /// That a request is to be tried later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,36 +95,11 @@ fn is_about_credentials(error: &cloud::Error) -> bool {
     }
 }
 
-/// The code of the problem that an error would be.
+/// Why a try failed, in one word.
 fn word(error: &Error) -> &'static str {
     match error {
-        Error::NoOpenConversation => "no-open-conversation",
-        Error::ConversationNotFound => "conversation-not-found",
-        Error::ConversationOpen => "conversation-open",
-        Error::SurveyPending => "survey-pending",
-        Error::ConversationLost => "conversation-lost",
-        Error::OpeningPending { .. } => "conversation-pending",
-        Error::OutOfTime { is_sent: true } => OUTCOME_UNKNOWN,
-        Error::OutOfTime { is_sent: false } => "cloud-unavailable",
-        Error::Cloud(error) => word_of_the_cloud(error),
-        Error::Store(_) => "storage-unavailable",
-        _ => "internal-error",
-    }
-}
-
-fn word_of_the_cloud(error: &cloud::Error) -> &'static str {
-    match error {
-        cloud::Error::NotBegun(cause) => match word_of_the_cloud(cause) {
-            OUTCOME_UNKNOWN => "cloud-unavailable",
-            word => word,
-        },
-        cloud::Error::Unnumbered => SEQUENCE_UNKNOWN,
-        error if is_about_credentials(error) => "cloud-credentials-refused",
-        error if error.outcome_unknown() => OUTCOME_UNKNOWN,
-        cloud::Error::Throttled { .. } => "cloud-throttled",
-        error if error.is_transient() => "cloud-unavailable",
-        cloud::Error::AlreadyOpen | cloud::Error::UnknownAccount(_) => "internal-error",
-        _ => "cloud-refused",
+        Error::Cloud(cloud::Error::Unnumbered) => SEQUENCE_UNKNOWN,
+        error => error.code().as_str(),
     }
 }
 
@@ -141,7 +111,7 @@ pub(super) fn failure(error: &Error) -> Failure {
             code: None,
             title: None,
         };
-        return failure_named("cloud-refused", Some(upstream));
+        return failure_named(Code::CloudRefused.as_str(), Some(upstream));
     }
     let upstream = match error {
         Error::Cloud(cloud::Error::Refused {

@@ -355,7 +355,15 @@ impl Bridge {
                 attributed: &attributed,
                 key: claim.map(Claimed::request).zip(lease.as_ref()),
             };
-            let kept = store.insert_request(user, &new, now).await?;
+            let kept = store
+                .insert_request(user, &new, now)
+                .await
+                .inspect_err(|_| {
+                    // It may have been kept all the same, where the word of that was lost.
+                    if let Some(claim) = claim {
+                        claim.leave_open();
+                    }
+                })?;
             // One who was erased since comes anew.
             if kept != Keeping::UserGone || !was_known {
                 break kept;

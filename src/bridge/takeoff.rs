@@ -9,12 +9,13 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::idempotency::Claimed;
-use super::lanes::LEASE;
 use super::outcomes::Later;
 use super::requests::{Attempt, Job, Queued, Work};
 use super::session::Session;
 use crate::bridge::{Bridge, Caller, Error};
-use crate::store::{Begun, Conclusion, Flight, Hold, Holding, Intent, Settled, Standing, UserRef};
+use crate::store::{
+    Begun, Conclusion, Flight, Hold, Holding, Intent, LEASE, Settled, Standing, UserRef,
+};
 use crate::types::ids::UserKey;
 use crate::types::message::{Digest, Sequence};
 

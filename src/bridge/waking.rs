@@ -12,10 +12,10 @@ use chrono::{DateTime, Utc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
-use super::outcomes;
 use crate::bridge::Bridge;
 use crate::store;
 use crate::types::ids::AccountId;
+use crate::types::problem::{BLOCKED, Code};
 
 /// The lanes that are made due in the first second; their number doubles from second to second.
 const FIRST_LANES: u32 = 4;
@@ -28,18 +28,18 @@ const STEP: Duration = Duration::from_secs(1);
 
 /// The reasons that end with an outage; a Cloud that throttles says itself how long.
 const REASONS: [&str; 4] = [
-    "cloud-unavailable",
-    outcomes::BLOCKED,
-    "cloud-credentials-refused",
-    "conversation-pending",
+    Code::CloudUnavailable.as_str(),
+    BLOCKED,
+    Code::CloudCredentialsRefused.as_str(),
+    Code::ConversationPending.as_str(),
 ];
 
 /// The same for closes of erased users' conversations, which do no harm when they are done twice.
 const REASONS_OF_CLOSES: [&str; 4] = [
-    "cloud-unavailable",
-    "cloud-outcome-unknown",
-    "cloud-credentials-refused",
-    "internal-error",
+    Code::CloudUnavailable.as_str(),
+    Code::CloudOutcomeUnknown.as_str(),
+    Code::CloudCredentialsRefused.as_str(),
+    Code::InternalError.as_str(),
 ];
 
 /// The accounts whose lanes are being made due.

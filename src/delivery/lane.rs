@@ -7,8 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::attempt::{LIMIT, Outcome};
 use super::schedule::{between_probes, delay, jitter};
-use super::worker::{LEASE, Shared};
-use crate::store::{self, DueEvent, Lane, LaneFate, PROBED_FROM, Settlement, Tried};
+use super::worker::Shared;
+use crate::store::{self, DueEvent, LEASE, Lane, LaneFate, PROBED_FROM, Settlement, Tried};
 use crate::telemetry::metrics::{DELIVERY_ATTEMPTS, DELIVERY_LAG, EXPIRED};
 use crate::types::event::EventType;
 

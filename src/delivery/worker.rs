@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::sleep;
 
@@ -15,16 +15,12 @@ use super::Parts;
 use super::attempt::Callback;
 use super::lane::{Run, Turn};
 use super::schedule::jitter;
-use crate::store::{self, Lane, Outlook, PROBED_FROM};
+use crate::store::{self, LEASE, Lane, Outlook, PROBED_FROM};
 use crate::telemetry::metrics::EXPIRED;
 use crate::types::ids::ChannelId;
 
 /// 64: lanes of one channel that one replica works on at once.
 const PLACES: u32 = 64;
-
-/// 15 s: longer than an attempt and its settling may take, so that a lease is lost only by a replica that died or hangs, and
-/// soon enough that nobody notices that it did.
-pub(super) const LEASE: TimeDelta = TimeDelta::seconds(15);
 
 /// 1 s: how often a dispatcher looks at least.
 const LOOK: Duration = Duration::from_secs(1);

@@ -1,6 +1,6 @@
 //! Users: who they are at the Cloud, what is known of them, and the lane that orders their work.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sqlx::types::Json;
@@ -59,6 +59,10 @@ pub struct User {
     /// The conversation opened last.
     pub conversation: Option<Conversation>,
 }
+
+/// 15 s: how long a lease lasts. Longer than the work under it may take between two renewals, so that one is lost only by a
+/// process that died or hangs; so long what it held stays locked.
+pub const LEASE: TimeDelta = TimeDelta::seconds(15);
 
 /// The right to work for a user, until a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]

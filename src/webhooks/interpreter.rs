@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use url::Url;
 
 use super::translate::{self, FileLink, Ignored, translate};
@@ -11,6 +11,7 @@ use crate::clock::SharedClock;
 use crate::store::{
     Arrival, Change, Echo, HostedFile, Known, NewEvent, Stranger, Translate, Translation,
 };
+use crate::types::event::data::TYPING_LIFE;
 use crate::types::event::{Draft, EventId, EventType, Listener};
 use crate::types::file::FileId;
 use crate::types::ids::{AccountId, ChannelId, Namespace, UserId, UserKey};
@@ -18,9 +19,6 @@ use crate::types::links;
 use crate::types::message::Digest;
 use crate::types::sketch::Sketch;
 use crate::types::trace::Parent;
-
-/// 10 s: how long a sign of typing is worth anything.
-const TYPING_AGE: TimeDelta = TimeDelta::seconds(10);
 
 /// A channel, and the users whose conversations may be its own.
 #[derive(Debug)]
@@ -72,7 +70,7 @@ impl Interpreter {
     fn deliver_until(&self, listener: &Listener, kind: EventType) -> Option<DateTime<Utc>> {
         let max_age = listener.max_age?;
         let age = if kind == EventType::TypingChanged {
-            TYPING_AGE.min(max_age)
+            TYPING_LIFE.min(max_age)
         } else {
             max_age
         };

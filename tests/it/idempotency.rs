@@ -20,6 +20,7 @@ use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
 use crate::support::postgres::Server;
 use crate::support::process::Process;
+use crate::support::relay::Relay;
 
 on_both_engines!(
     a_repeat_is_given_the_first_answer,
@@ -854,6 +855,42 @@ async fn nothing_is_sent_for_a_user_who_is_erased_before_the_key_is_claimed() {
     assert!(!app.database.dump().await.contains("marker"));
     // The user comes anew.
     say(&app.sms, "key", "marker").await.expect_fresh(201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_was_queued_without_the_word_of_that_is_queued_once() {
+    let database = Database::create(Engine::Postgres).await;
+    let (relay, behind) = Relay::before(&database, 4).await;
+    let app = TestApp::start_with(Cloud::start().await, behind).await;
+    app.sms.say("ada", "first").await.expect(201);
+    let away = Fault::status(Operation::Send, StatusCode::SERVICE_UNAVAILABLE);
+    app.cloud.sandbox.inject(Fault { times: 2, ..away });
+    app.sms.say("ada", "second").await.expect(202);
+    let send_third = async || say(&app.sms, "a key", "third").await;
+
+    // It waits behind the second one. The transaction that keeps it takes effect, and nobody hears of that.
+    relay.lose_answer_to(b"COMMIT");
+    let unsure = send_third().await;
+    unsure.expect_problem(503, "storage-unavailable");
+    let kept = "SELECT state, id FROM requests WHERE state = 'waiting' ORDER BY ordinal";
+    let kept = database.pairs(kept).await;
+    assert_eq!(kept.len(), 2, "{kept:?}");
+
+    let queued = eventually("the storage is back", async || {
+        let repeated = send_third().await;
+        (repeated.status == 202).then_some(repeated)
+    })
+    .await;
+    assert_eq!(queued.body["id"], kept[1].1);
+    let conversation = app.cloud.only_conversation().id;
+    eventually("all is sent", async || {
+        app.cloud.clock.advance(TimeDelta::milliseconds(200));
+        (app.cloud.texts(&conversation).len() == 3).then_some(())
+    })
+    .await;
+    app.stop().await;
+    let kept = "SELECT state, id FROM requests WHERE state <> 'sent'";
+    assert_eq!(database.pairs(kept).await, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

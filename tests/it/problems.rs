@@ -388,7 +388,7 @@ fn the_manual_and_the_document_have_every_code() {
         } else {
             "not retryable"
         };
-        let facts = format!("{}, {retryable}: {}.", code.status().as_u16(), code.title());
+        let facts = format!("{}, {retryable}: {}.", code.status(), code.title());
         assert!(chapter.contains(&facts), "{facts}");
         for part in ["Cause: ", "What to do: "] {
             assert!(chapter.contains(part), "{part} of {}", code.as_str());

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::messages::Message;
+use super::messages::Accepted;
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{OptionalJson, User};
 use crate::api::prefer::Prefer;
@@ -139,7 +139,7 @@ pub(super) async fn show(
     request_body(content = Closing, description = "May be left out"),
     responses(
         (status = 200, description = "The closed conversation; with `survey` it is open", body = ConversationView),
-        (status = 202, description = "It is queued: the Cloud could not take it in time, or earlier requests of the user wait. `Location` tells where to ask for it", body = Message, headers(("Location" = String, description = "`/v1/messages/` and its id"))),
+        Accepted,
     ),
 )]
 pub(super) async fn close(

@@ -9,7 +9,7 @@ use axum::http::header::{
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 
-use super::messages::Message;
+use super::messages::{Accepted, Message};
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{File, User};
 use crate::api::form::{Binary, FileForm, Upload};
@@ -27,7 +27,7 @@ use crate::bridge::{Bridge, NewFile};
     request_body(content = FileForm, content_type = "multipart/form-data"),
     responses(
         (status = 201, description = "The Cloud has the file", body = Message),
-        (status = 202, description = "It is queued: the Cloud could not take it in time, or earlier requests of the user wait. `Location` tells where to ask for it", body = Message, headers(("Location" = String, description = "`/v1/messages/` and its id"))),
+        Accepted,
     ),
 )]
 pub(super) async fn send(

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{Json, User};
@@ -95,6 +95,16 @@ enum Status {
     /// It will not reach the Cloud.
     Failed,
 }
+
+/// The answer where a request is done later, as the document describes it.
+#[derive(IntoResponses)]
+#[response(
+    status = 202,
+    description = "It is queued: the Cloud could not take it in time, or earlier requests of the user wait. `Location` tells where to ask for it",
+    headers(("Location" = String, description = "`/v1/messages/` and its id")),
+)]
+#[expect(dead_code, reason = "the document reads its type")]
+pub(super) struct Accepted(Message);
 
 impl From<bridge::Message> for Message {
     fn from(message: bridge::Message) -> Self {
@@ -222,7 +232,7 @@ pub(super) async fn show(
     request_body = NewMessage,
     responses(
         (status = 201, description = "The Cloud has the message", body = Message),
-        (status = 202, description = "It is queued: the Cloud could not take it in time, or earlier requests of the user wait. `Location` tells where to ask for it", body = Message, headers(("Location" = String, description = "`/v1/messages/` and its id"))),
+        Accepted,
     ),
 )]
 pub(super) async fn send(

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use super::messages::Message;
+use super::messages::Accepted;
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{Json, User};
 use crate::api::prefer::Prefer;
@@ -22,7 +22,7 @@ use crate::types::rating::{Rating, RatingMembers};
     request_body = RatingMembers,
     responses(
         (status = 204, description = "The Cloud has the rating"),
-        (status = 202, description = "It is queued: the Cloud could not take it in time, or earlier requests of the user wait. `Location` tells where to ask for it", body = Message, headers(("Location" = String, description = "`/v1/messages/` and its id"))),
+        Accepted,
     ),
 )]
 pub(super) async fn set(

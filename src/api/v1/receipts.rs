@@ -6,7 +6,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::messages::Message;
+use super::messages::Accepted;
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{Json, User};
 use crate::api::prefer::Prefer;
@@ -34,7 +34,7 @@ pub(super) struct Receipts {
     request_body = Receipts,
     responses(
         (status = 204, description = "The Cloud knows"),
-        (status = 202, description = "It is queued: the Cloud could not take it in time, or earlier requests of the user wait. `Location` tells where to ask for it", body = Message, headers(("Location" = String, description = "`/v1/messages/` and its id"))),
+        Accepted,
     ),
 )]
 pub(super) async fn send(

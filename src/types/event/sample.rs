@@ -13,6 +13,7 @@ use super::{Draft, Event, EventId, EventType};
 use crate::types::conversation::OpenedBy;
 use crate::types::ids::{ChannelId, ConversationId, Invalid, UserId};
 use crate::types::message::MessageId;
+use crate::types::problem::EXPIRED;
 
 /// Whom and what conversation a sample is about.
 pub const NOBODY: &str = "test";
@@ -36,7 +37,7 @@ pub fn sample(
             sequence: matches!(status, OutcomeStatus::Sent).then_some(0),
             status,
             failure: matches!(status, OutcomeStatus::Failed).then(|| Failure {
-                code: "expired".to_owned(),
+                code: EXPIRED.to_owned(),
                 upstream: None,
             }),
             created_at: now,

@@ -35,6 +35,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// 1 s: how often what the Cloud told is noted, long before it forgets it.
 const NOTE: Duration = Duration::from_secs(1);
 
+/// So that a run of an hour, in which the Cloud is in trouble all the time, has no hour of work left at its end.
+const LIMITS: &str = "[channels.limits]\nper_user_queued_requests = 10\n";
+
 /// What a conversation is opened with, so that a survey can follow it.
 const DEFAULTS: &str = "[channels.defaults]\nskill_id = \"2736637412\"\n\
                         features = [\"RICH_CONTENT\", \"QUICK_REPLIES\", \"MULTI_DIALOG\"]\n";
@@ -86,10 +89,10 @@ impl Scene {
         let toml = bridge_toml(&location, &format!("http://{}", to_cloud.address()));
         let callback_url = format!("http://{}/{path}", to_callback.address());
         let mut toml = with_callback(&toml, &callback_url, &format!("{SECRET:?}"));
-        if settings.has(Part::Surveys) {
-            let key = format!("api_keys = [\"{SMS_KEY}\"]\n");
-            toml = toml.replace(&key, &format!("{key}{DEFAULTS}"));
-        }
+        let key = format!("api_keys = [\"{SMS_KEY}\"]\n");
+        let has_surveys = settings.has(Part::Surveys);
+        let defaults = if has_surveys { DEFAULTS } else { "" };
+        toml = toml.replace(&key, &format!("{key}{LIMITS}{defaults}"));
         let count = match settings.engine {
             Engine::Postgres => 2,
             Engine::Sqlite => 1,

@@ -28,6 +28,8 @@ struct Network {
     cut_before: u64,
     /// Connections that were accepted.
     accepted: u64,
+    /// The next connection on which this is sent is cut as it is answered.
+    lost: Option<&'static [u8]>,
 }
 
 impl Relay {
@@ -50,7 +52,7 @@ impl Relay {
                     number = network.accepted;
                     network.accepted += 1;
                 });
-                let (server, network) = (server.clone(), network.subscribe());
+                let (server, network) = (server.clone(), network.clone());
                 tokio::task::spawn(pass(client, server, network, number));
             }
         });
@@ -98,6 +100,12 @@ impl Relay {
             .send_modify(|network| network.silent_before = network.accepted);
     }
 
+    /// The answer to the next message with these bytes is lost, and its connection with it.
+    pub(crate) fn lose_answer_to(&self, message: &'static [u8]) {
+        self.network
+            .send_modify(|network| network.lost = Some(message));
+    }
+
     /// Cuts the connections that there are; new ones are as usual.
     pub(crate) fn cut(&self) {
         self.network
@@ -106,12 +114,9 @@ impl Relay {
 }
 
 /// Joins a client to the server; without one the client finds its connection closed.
-async fn pass(
-    mut client: TcpStream,
-    server: String,
-    mut network: watch::Receiver<Network>,
-    number: u64,
-) {
+async fn pass(mut client: TcpStream, server: String, network: watch::Sender<Network>, number: u64) {
+    let mut changes = network.subscribe();
+    let mut is_lost = false;
     let Ok(mut server) = TcpStream::connect(server).await else {
         return;
     };
@@ -121,20 +126,27 @@ async fn pass(
     }
     let (mut asked, mut answered) = (vec![0; 16384], vec![0; 16384]);
     loop {
-        let now = *network.borrow_and_update();
+        let now = *changes.borrow_and_update();
         if number < now.cut_before {
             return;
         }
         let passes = !now.is_silent && number >= now.silent_before;
         tokio::select! {
-            changed = network.changed() => if changed.is_err() {
+            news = changes.changed() => if news.is_err() {
                 return;
             },
             read = client.read(&mut asked), if passes => match read {
-                Ok(count) if count > 0 && server.write_all(&asked[..count]).await.is_ok() => {}
+                Ok(count) if count > 0 && server.write_all(&asked[..count]).await.is_ok() => {
+                    let sent = &asked[..count];
+                    is_lost |= network.send_if_modified(|network| {
+                        let is_it = |lost: &[u8]| sent.windows(lost.len()).any(|part| part == lost);
+                        network.lost.take_if(|lost| is_it(lost)).is_some()
+                    });
+                }
                 _ => return,
             },
             read = server.read(&mut answered), if passes => match read {
+                Ok(_) if is_lost => return,
                 Ok(count) if count > 0 && client.write_all(&answered[..count]).await.is_ok() => {}
                 _ => return,
             },
