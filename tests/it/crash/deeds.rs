@@ -52,6 +52,8 @@ const NOT_TO_BE_RATED: [&str; 3] = [
     "survey-pending",
 ];
 
+const QUEUE_FULL: &str = "queue-full";
+
 /// The members of a text file are not looked at by anybody: its first bytes make a GIF of it, the others are its own.
 pub(super) fn content_of(caption: &str) -> Vec<u8> {
     format!("GIF89a{caption}").into_bytes()
@@ -150,6 +152,11 @@ impl Deed {
             }
             409 if code == "idempotency-key-in-use" && self.key.is_some() => Ok(()),
             404 | 409 if self.what.may_fail_for(code) => {
+                self.refused = Some(code.to_owned());
+                Ok(())
+            }
+            // Its user has as much waiting as may, and does something else.
+            503 if code == QUEUE_FULL => {
                 self.refused = Some(code.to_owned());
                 Ok(())
             }
