@@ -51,6 +51,7 @@ async fn a_single_connection_serves_all_who_ask_all_the_time() {
     let [connections] = store.connections()[..] else {
         panic!("more than one pool");
     };
+    assert_eq!(store.reading_connections(), 1);
     assert_eq!(connections.in_use + connections.idle, 1);
 }
 
