@@ -1,4 +1,7 @@
 //! The command line: one file a command.
+//!
+//! To add a command: a file with a function `run`, a variant of [`Command`] whose comment is its help, an arm of [`dispatch`], a test
+//! in `tests/it/commands.rs`, and a paragraph in `docs/operations.md`.
 
 mod audit;
 mod demo;

@@ -5,6 +5,14 @@
 //! come with each call. Longer retries, and what to do about an unknown outcome, are the caller's.
 //!
 //! Users share no lock: a call takes one only where a domain or an `AppJWT` has to be obtained first.
+//!
+//! To add an operation of the Cloud:
+//!
+//! 1. its request and answer in `wire`, with the vendor's page that they are from;
+//! 2. a method of [`Client`] in the file of its service, which says whether it may be made again (`retry`);
+//! 3. what is new of its answers in `answer.rs`, where failures are classified;
+//! 4. the same operation in the simulated Cloud (`sandbox`), written from the vendor's page and not from here;
+//! 5. a test of both in `cloud/tests`, and a row in `docs/assumptions.md` for what no document says.
 
 mod answer;
 mod auth;

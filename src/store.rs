@@ -5,11 +5,20 @@
 //! both engines, written once inside the macros below; what differs between the engines (how to connect, to begin a
 //! write, to claim) is in `postgres.rs` and `sqlite.rs`. Times are milliseconds since the epoch.
 //!
-//! To add a function: write it in the file of its noun, and call it in `tests/it/store.rs`, which runs on both engines
-//! and fails for a function that it never called.
+//! To add a function: write it in the file of its noun, and call it in `tests/it/store`, which runs on both engines and fails
+//! for a function that it never called.
+//!
+//! To add a table:
+//!
+//! 1. a migration in `migrations/postgres` and one of the same name in `migrations/sqlite` (`docs/development.md` has the rules);
+//! 2. a file of its noun with its functions, and a comment that says what a row is;
+//! 3. how its rows go: with their user (`ON DELETE CASCADE`, or `erasures.rs`), and with time (`retention.rs`);
+//! 4. its row in the table of bounds of `docs/deployment.md`.
 
 mod audit;
 mod backlog;
+mod batchers;
+mod batching;
 mod bells;
 mod callbacks;
 mod changes;
@@ -25,6 +34,7 @@ mod files;
 mod health;
 mod idempotency;
 mod limits;
+mod locks;
 mod log;
 mod nacks;
 mod newest;
@@ -36,11 +46,11 @@ mod postgres;
 mod rejections;
 mod requests;
 mod retention;
+mod rows;
 mod server_time;
 mod sqlite;
 mod standings;
 mod survey;
-mod together;
 mod tx;
 mod typing;
 mod users;
@@ -54,6 +64,7 @@ use tokio::time::timeout;
 use crate::types::ids::SchemaName;
 
 pub use backlog::{Backlog, Connections, EngineKind};
+pub use batching::gather;
 pub use bells::Bell;
 pub use callbacks::{Outlook, PROBED_FROM, Pause};
 pub use changes::{
@@ -77,12 +88,12 @@ pub use requests::{
     Conclusion, DueLane, Echo, Flight, Hearing, Hold, Keeping, NewRequest, Report, Request,
     RequestKind, RequestState, Settled, Step,
 };
+pub use rows::{LEASE, Lease, UserRef};
 pub use server_time::ServerTime;
 pub use standings::Standing;
 pub use survey::Survey;
-pub use together::gather;
 pub use typing::{DueTyping, Typing};
-pub use users::{LEASE, Lease, StoredToken, User, UserRef};
+pub use users::{StoredToken, User};
 
 /// Where the store keeps its data.
 #[derive(Debug, Clone)]
@@ -109,7 +120,7 @@ pub struct Store {
     engine: Engine,
     bells: bells::Bells,
     health: health::Health,
-    together: Arc<together::AllTogether>,
+    batchers: Arc<batchers::Batchers>,
     checks: Arc<checking::Checks>,
 }
 
@@ -185,7 +196,7 @@ impl Store {
             engine,
             bells: bells::Bells::default(),
             health,
-            together: Arc::default(),
+            batchers: Arc::default(),
             checks: Arc::default(),
         })
     }
@@ -205,7 +216,7 @@ impl Store {
             engine: Engine::Sqlite(sqlite::Sqlite::open_beside(data_dir, health.clone()).await?),
             bells: bells::Bells::default(),
             health,
-            together: Arc::default(),
+            batchers: Arc::default(),
             checks: Arc::default(),
         })
     }

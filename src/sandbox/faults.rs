@@ -1,4 +1,7 @@
 //! Faults that a test orders: answers that replace the Cloud's own, and answers that never come.
+//!
+//! To add a fault: a variant of [`Answer`], what it does in `server.rs`, a line of `page/faults.js`, a test in `tests/control.rs`,
+//! and a row in `docs/sandbox.md`. What strikes notifications rather than requests is a trouble (`hooks`).
 
 use std::collections::VecDeque;
 

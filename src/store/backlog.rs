@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::callbacks::Pause;
-use super::log::batch;
+use super::rows::batch;
 use super::{Engine, Error, Store, run, sqlite};
 use crate::types::ids::ChannelId;
 

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::audit::record;
+use super::batching::Question;
 use super::delivery_lanes::Lane;
-use super::together::{AllTogether, Question, Together};
 use super::tx::on;
 use super::{Error, Store, run};
 use crate::types::audit::Entry;
@@ -68,10 +68,6 @@ pub(super) struct Failed {
 
 impl Question for Failed {
     type Answer = i64;
-
-    fn together(all: &AllTogether) -> &Together<Self> {
-        &all.failed
-    }
 
     async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<i64>, Error> {
         // Failures of one callback are counted in one go, those of many callbacks in one order everywhere.

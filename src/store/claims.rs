@@ -6,8 +6,8 @@ mod sqlite;
 
 use chrono::{DateTime, Utc};
 
+use super::batching::{Question, by_place};
 use super::idempotency::{Answer, ClaimedRow, Intent, KeyedRequest};
-use super::together::{AllTogether, Question, Together, by_place};
 use super::{Engine, Error, Lease, Store, UserRef};
 use crate::types::idempotency::KeyHash;
 use crate::types::ids::UserKey;
@@ -85,10 +85,6 @@ impl Question for Begin {
     /// The row, where it is the one's who asks.
     type Answer = Option<ClaimedRow>;
 
-    fn together(all: &AllTogether) -> &Together<Self> {
-        &all.begins
-    }
-
     fn bytes(&self) -> usize {
         self.intent.as_ref().map_or(0, |intent| intent.body.len())
     }
@@ -126,10 +122,6 @@ fn firsts<'a>(questions: &[&'a Begin]) -> Vec<Hashed<'a, Begin>> {
 impl Question for Note {
     type Answer = bool;
 
-    fn together(all: &AllTogether) -> &Together<Self> {
-        &all.notes
-    }
-
     fn bytes(&self) -> usize {
         self.body.len()
     }
@@ -146,10 +138,6 @@ impl Question for Note {
 
 impl Question for Finish {
     type Answer = bool;
-
-    fn together(all: &AllTogether) -> &Together<Self> {
-        &all.finishes
-    }
 
     fn bytes(&self) -> usize {
         self.answer.body.len()

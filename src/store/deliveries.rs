@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::audit::record;
-use super::log::{batch, fill_lanes};
+use super::log::fill_lanes;
+use super::rows::batch;
 use super::tx::{Side, Tx, on};
 use super::{Error, Store, run};
 use crate::types::audit::Entry;
@@ -390,7 +391,7 @@ impl Store {
                 concat!(
                     "SELECT position, user_ref FROM events
                      WHERE channel_id = $1 AND position > $2 AND created_at >= $3 AND created_at < $4
-                       AND ($5 IS NULL OR user_ref = $5) AND kind <> 'typing.changed' AND ",
+                       AND ($5 IS NULL OR user_ref = $5) AND kind <> $7 AND ",
                     $condition,
                     " ORDER BY position LIMIT $6"
                 )
@@ -412,6 +413,7 @@ impl Store {
                 .bind(until)
                 .bind(walk.user)
                 .bind(REPLAY_BATCH)
+                .bind(EventType::TypingChanged.as_str())
                 .fetch_all(db)
                 .await?
         });

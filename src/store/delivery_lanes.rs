@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 
 use super::tx::on;
 use super::{Error, Store, claiming, run};
+use crate::types::event::EventType;
 use crate::types::ids::ChannelId;
 
 pub(super) use due::Due;
@@ -140,9 +141,9 @@ impl Store {
         let give_up = claiming!(
             self,
             "UPDATE events
-             SET delivery = CASE WHEN kind = 'typing.changed' THEN 'dropped' ELSE 'failed' END,
-                 failure = CASE WHEN kind <> 'typing.changed' THEN $4 END,
-                 nack_at = CASE WHEN kind = 'message.created' THEN $2 END
+             SET delivery = CASE WHEN kind = $5 THEN 'dropped' ELSE 'failed' END,
+                 failure = CASE WHEN kind <> $5 THEN $4 END,
+                 nack_at = CASE WHEN kind = $6 THEN $2 END
              WHERE id",
             "SELECT id FROM events WHERE delivery = 'pending' AND deliver_until < $1
              ORDER BY deliver_until LIMIT $3",
@@ -153,6 +154,8 @@ impl Store {
             .bind(now.timestamp_millis())
             .bind(i64::from(limit))
             .bind(TOO_OLD)
+            .bind(EventType::TypingChanged.as_str())
+            .bind(EventType::MessageCreated.as_str())
             .execute(db)
             .await?
             .rows_affected()))

@@ -4,8 +4,8 @@
 
 use chrono::{DateTime, Utc};
 
+use super::locks::hold_user_of;
 use super::tx::on;
-use super::users::hold_user_of;
 use super::{Error, Store, open_conversation};
 use crate::types::conversation::Dialog;
 use crate::types::ids::ConversationId;

@@ -9,11 +9,11 @@ use serde_json::json;
 
 use super::audit::record;
 use super::changes::{erased_key, forget_changes, forget_conversation};
-use super::log::batch;
+use super::locks::hold;
 use super::openings::pending;
+use super::rows::batch;
 use super::standings::noted;
 use super::tx::{Tx, on};
-use super::users::hold;
 use super::{
     Engine, Error, OpenConversation, PendingOpening, Store, StoredToken, UserRef, claiming, run,
 };

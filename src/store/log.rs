@@ -7,7 +7,6 @@
 mod postgres;
 mod sqlite;
 
-use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
@@ -15,6 +14,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use super::audit::record;
+use super::rows::batch;
 use super::tx::{Side, Tx, left, on};
 use super::{Error, Store, UserRef, run};
 use crate::types::audit::Entry;
@@ -295,15 +295,6 @@ pub(super) async fn fill_lanes(
         .rows_affected()
     });
     Ok(())
-}
-
-/// Rows as `json_each` takes them apart, in their order: an object whose members are named by their place.
-pub(super) fn batch<Row: Borrow<serde_json::Value>>(rows: impl Iterator<Item = Row>) -> String {
-    let members: Vec<_> = rows
-        .enumerate()
-        .map(|(place, row)| format!("\"{place}\":{}", row.borrow()))
-        .collect();
-    format!("{{{}}}", members.join(","))
 }
 
 impl From<EventRow> for LoggedEvent {

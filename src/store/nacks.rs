@@ -58,7 +58,7 @@ impl Store {
             .map(|row| {
                 Ok(DueNack {
                     event_id: row.id,
-                    key: super::users::key(row.account_id, row.namespace, row.user_id)?,
+                    key: super::rows::key(row.account_id, row.namespace, row.user_id)?,
                     body: row.body,
                 })
             })

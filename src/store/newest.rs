@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::deliveries::{Delivery, DeliveryRow, DeliveryState, time};
-use super::log::batch;
+use super::rows::batch;
 use super::{Error, Store, run};
 use crate::types::ids::ChannelId;
 

@@ -1,7 +1,7 @@
 //! The open conversation of a user, as the user's row has it (`users.open_conversation`).
 //!
 //! Each message asks for it, and finds it where it finds everything else. It is derived from `conversations` and `dialogs`, so
-//! whatever opens or closes one of these calls [`note`] in the same transaction, after [`hold`](super::users::hold).
+//! whatever opens or closes one of these calls [`note`] in the same transaction, after [`hold`](super::locks::hold).
 
 use super::Error;
 use super::tx::{Side, Tx, on};

@@ -6,7 +6,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 
-use super::log::batch;
+use super::rows::batch;
 use super::{Error, Store, run};
 use crate::types::ids::AccountId;
 use crate::types::rejection::Rejection;

@@ -6,7 +6,7 @@ use chrono::DateTime;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::together::{AllTogether, Question, Together, by_place};
+use super::batching::{Question, by_place};
 use super::{Engine, Error, OpenConversation, Store, StoredToken, Typing, UserRef};
 use crate::crypto::Sealed;
 use crate::types::conversation::{CurrentDialog, Features};
@@ -92,10 +92,6 @@ impl Store {
 
 impl Question for LookUp {
     type Answer = Option<Result<Standing, Error>>;
-
-    fn together(all: &AllTogether) -> &Together<Self> {
-        &all.look_ups
-    }
 
     async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<Self::Answer>, Error> {
         let rows: Vec<Row> = match &store.engine {

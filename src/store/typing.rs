@@ -118,7 +118,7 @@ impl Store {
             .map(|row| {
                 Ok(DueTyping {
                     user: UserRef(row.id),
-                    key: super::users::key(row.account_id, row.namespace, row.user_id)?,
+                    key: super::rows::key(row.account_id, row.namespace, row.user_id)?,
                 })
             })
             .collect()

@@ -1,14 +1,14 @@
 //! Users: who they are at the Cloud, what is known of them, and the lane that orders their work.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sqlx::types::Json;
 
 use super::audit::record;
-use super::log::batch;
-use super::together::{AllTogether, Question, Together};
-use super::tx::{Side, Tx, on};
+use super::batching::Question;
+use super::rows::{Lease, UserRef, batch, key};
+use super::tx::on;
 use super::{Error, Store, run};
 use crate::crypto::Sealed;
 use crate::types::audit::Entry;
@@ -23,20 +23,6 @@ const RELEASE_LANE: &str =
 /// Puts token $3, sealed by the key $4, in the place of $2 of user $1, unless that was replaced.
 const RESEAL_TOKEN: &str =
     "UPDATE users SET token = $3, token_key_id = $4 WHERE id = $1 AND token = $2";
-
-/// Holds the user of conversation or dialog $1.
-const HOLD_USER_OF: &str = "SELECT id FROM users
-     WHERE id = (SELECT c.user_ref FROM dialogs d JOIN conversations c ON c.id = d.conversation_id WHERE d.id = $1)
-     FOR NO KEY UPDATE";
-
-/// Holds users, in one order everywhere.
-const HOLD_USERS: &str = "SELECT id FROM users
-     WHERE id = ANY (ARRAY(SELECT CAST(value ->> 'user' AS BIGINT) FROM json_each($1)))
-     ORDER BY id FOR NO KEY UPDATE";
-
-/// The row of a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct UserRef(pub(super) i64);
 
 /// A ConsumerJWS as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,19 +44,6 @@ pub struct User {
     pub profile: Profile,
     /// The conversation opened last.
     pub conversation: Option<Conversation>,
-}
-
-/// 15 s: how long a lease lasts. Longer than the work under it may take between two renewals, so that one is lost only by a
-/// process that died or hangs; so long what it held stays locked.
-pub const LEASE: TimeDelta = TimeDelta::seconds(15);
-
-/// The right to work for a user, until a moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lease {
-    /// Unique to the holder.
-    pub id: String,
-    /// From then on anybody may take the lane over.
-    pub until: DateTime<Utc>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -114,47 +87,6 @@ impl SealedRow {
         };
         Ok((UserRef(self.id), key, stored))
     }
-}
-
-/// The key of a user from the columns of its row.
-pub(super) fn key(
-    account_id: String,
-    namespace: String,
-    user_id: String,
-) -> Result<UserKey, Error> {
-    let unreadable = |_| Error::Unreadable { what: "user's key" };
-    Ok(UserKey {
-        account_id: account_id.try_into().map_err(unreadable)?,
-        namespace: namespace.try_into().map_err(unreadable)?,
-        user_id: user_id.try_into().map_err(unreadable)?,
-    })
-}
-
-/// Holds users until the end of a transaction that changes conversations of theirs, and is called before it does: the database
-/// notes in a user's row which conversation is open, so that who held the conversation first and who held the user first would
-/// wait for each other. `SQLite` has one writer, who holds everything.
-pub(super) async fn hold(tx: &mut Tx, users: impl Iterator<Item = UserRef>) -> Result<(), Error> {
-    if let Side::Postgres(_) = tx.side {
-        let users = batch(users.map(|user| json!({"user": user.0})));
-        on!(tx, |db| sqlx::query(HOLD_USERS)
-            .bind(users)
-            .execute(db)
-            .await?
-            .rows_affected());
-    }
-    Ok(())
-}
-
-/// Like [`hold`], for the user of a conversation or dialog.
-pub(super) async fn hold_user_of(tx: &mut Tx, id: &str) -> Result<(), Error> {
-    if let Side::Postgres(_) = tx.side {
-        on!(tx, |db| sqlx::query(HOLD_USER_OF)
-            .bind(id)
-            .execute(db)
-            .await?
-            .rows_affected());
-    }
-    Ok(())
 }
 
 impl Store {
@@ -353,10 +285,6 @@ impl Ensure {
 
 impl Question for Ensure {
     type Answer = UserRef;
-
-    fn together(all: &AllTogether) -> &Together<Self> {
-        &all.ensures
-    }
 
     async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<UserRef>, Error> {
         let mut found = rows_of(store, questions).await?;

@@ -4,6 +4,9 @@
 //! operators, and a test compares the two. A label has few values, all of them words of the code or of the configuration:
 //! never a user, a URL, a text or a token. Whoever counts names a metric of this table, and the compiler checks that it
 //! is one of its kind and gets a value for each label. How it is kept and shown is the recorder's.
+//!
+//! To add a metric: a constant here and its place in [`ALL`], a row in `docs/metrics.md`, and a call of `Metrics` where it is
+//! counted. A gauge that has to be looked up gets its value in `bridge/gauges.rs`.
 
 mod handles;
 mod process;

@@ -2,6 +2,15 @@
 //!
 //! An event is written down once, as JSON. That text is what is kept, sent and signed, byte for byte, so a repeat is the
 //! same to whoever checks its signature.
+//!
+//! To add a kind of event:
+//!
+//! 1. a variant of [`EventType`], in its `ALL` and its `as_str`, and a variant of [`Data`] with its members;
+//! 2. a sample of it (`sample.rs`), which channels can ask for;
+//! 3. which of its members operators see before they ask for the text (`api/admin/masking.rs`);
+//! 4. what makes it: `webhooks/translate` for what the Cloud tells, `bridge` for what the bridge did;
+//! 5. a fixture of the notification and its events in `tests/fixtures/webhooks`, where the Cloud tells of it;
+//! 6. a chapter of `docs/events.md`, `openapi.yaml`, a line in `CHANGELOG.md`.
 
 use std::fmt;
 use std::str::FromStr;

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::adoption::Place;
 use super::{Admission, Arrival, Candidate, Change, Fate};
-use crate::store::log::batch;
+use crate::store::rows::batch;
 use crate::store::tx::{Side, Tx, on};
 use crate::store::{Error, UserRef};
 

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::Candidate;
-use crate::store::log::batch;
+use crate::store::rows::batch;
 use crate::store::tx::{Tx, on};
 use crate::store::{Error, Store, run};
 use crate::types::conversation::SideDialog;

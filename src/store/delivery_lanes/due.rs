@@ -4,9 +4,9 @@ use chrono::{DateTime, Utc};
 use sqlx::SqliteConnection;
 
 use super::Lane;
+use crate::store::batching::{Question, by_place};
 use crate::store::deliveries::time;
 use crate::store::parent::ParentRow;
-use crate::store::together::{AllTogether, Question, Together, by_place};
 use crate::store::{Engine, Error, Store};
 use crate::types::ids::ChannelId;
 use crate::types::trace::Parent;
@@ -109,10 +109,6 @@ impl Store {
 
 impl Question for Due {
     type Answer = Vec<DueRow>;
-
-    fn together(all: &AllTogether) -> &Together<Self> {
-        &all.dues
-    }
 
     /// What it is answered with, so that many users of whom much waits are not read at once.
     fn bytes(&self) -> usize {

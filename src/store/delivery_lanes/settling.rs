@@ -10,7 +10,7 @@ use serde::Serialize;
 use sqlx::types::Json;
 
 use super::{DueEvent, Lane};
-use crate::store::together::{AllTogether, Question, Together};
+use crate::store::batching::Question;
 use crate::store::tx::{Tx, on};
 use crate::store::{DeliveryState, Engine, Error, Store};
 use crate::types::event::EventType;
@@ -86,9 +86,9 @@ pub(in crate::store) struct Settle {
     error: Option<String>,
 }
 
-/// What an event is set to; what was given up while it was tried stays so, unless it arrived.
+/// What an event is set to, `$message` being the kind whose failure the agent is told of; what was given up while it was tried stays so, unless it arrived.
 macro_rules! settled {
-    ($state:literal, $failure:literal, $now:literal) => {
+    ($state:literal, $failure:literal, $now:literal, $message:literal) => {
         concat!(
             "delivery = CASE WHEN ",
             $state,
@@ -105,7 +105,9 @@ macro_rules! settled {
             " = 'pending' THEN e.nack_at
                             WHEN ",
             $state,
-            " = 'failed' AND e.kind = 'message.created' THEN ",
+            " = 'failed' AND e.kind = ",
+            $message,
+            " THEN ",
             $now,
             " END"
         )
@@ -132,7 +134,7 @@ const IN_POSTGRES: &str = concat!(
            AND (event_id IS NULL OR event_id IN (SELECT id FROM known))),
      settled AS (
          UPDATE events AS e SET attempts = e.attempts + CASE WHEN k.tried_at IS NULL THEN 0 ELSE 1 END, ",
-    settled!("k.state", "k.failure", "k.now"),
+    settled!("k.state", "k.failure", "k.now", "$4"),
     " FROM held AS k WHERE e.id = k.event_id
          RETURNING e.id, e.attempts, k.tried_at, k.duration_ms, k.status, k.error),
      tries AS (
@@ -148,7 +150,7 @@ const IN_POSTGRES: &str = concat!(
 /// An event, under the lease $6 of the lane $5.
 const EVENT: &str = concat!(
     "UPDATE events AS e SET attempts = e.attempts + $2, ",
-    settled!("$3", "$4", "$7"),
+    settled!("$3", "$4", "$7", "$8"),
     " WHERE id = $1 AND EXISTS (SELECT 1 FROM delivery_lanes WHERE id = $5 AND lease_id = $6) RETURNING attempts"
 );
 
@@ -255,6 +257,7 @@ impl Settle {
                     .bind(self.lane_id)
                     .bind(&self.lease_id)
                     .bind(self.now)
+                    .bind(EventType::MessageCreated.as_str())
                     .fetch_optional(db)
                     .await?
             });
@@ -296,10 +299,6 @@ impl Question for Settle {
     /// Whether the lane was still held; nothing was kept otherwise.
     type Answer = bool;
 
-    fn together(all: &AllTogether) -> &Together<Self> {
-        &all.deliveries
-    }
-
     async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<bool>, Error> {
         let Engine::Postgres(postgres) = &store.engine else {
             let mut tx = store.begin().await?;
@@ -321,7 +320,8 @@ impl Question for Settle {
         let rows = sqlx::query_as(IN_POSTGRES)
             .bind(Json(questions))
             .bind(&events)
-            .bind(&lanes);
+            .bind(&lanes)
+            .bind(EventType::MessageCreated.as_str());
         let rows = postgres.run(async |db| rows.fetch_all(db).await).await?;
         let kept: HashSet<(i64, String)> = rows.into_iter().collect();
         let is_kept = |it: &&Self| kept.contains(&(it.lane_id, it.lease_id.clone()));

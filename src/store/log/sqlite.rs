@@ -3,8 +3,9 @@
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
-use super::{Logs, batch};
+use super::Logs;
 use crate::store::Error;
+use crate::store::rows::batch;
 use crate::store::tx::{Tx, on};
 
 pub(super) async fn append(tx: &mut Tx, logs: &Logs<'_>, now: DateTime<Utc>) -> Result<(), Error> {

@@ -1,5 +1,6 @@
 //! Keeping a request that the Cloud is to have later, together with those of others.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
@@ -8,13 +9,21 @@ use tokio_util::bytes::Bytes;
 
 use super::lane::hold_users;
 use super::{Flight, RequestKind, echoes, sequences_text, step, steps};
-use crate::store::log::batch;
-use crate::store::together::{AllTogether, Question, Together};
+use crate::store::batching::Question;
+use crate::store::rows::batch;
 use crate::store::tx::{Tx, on};
 use crate::store::{Error, KeyedRequest, Lease, Store, UserRef, idempotency};
 use crate::types::ids::{ChannelId, ConversationId};
 use crate::types::message::{MessageId, Sequence};
 use crate::types::trace::Parent;
+
+/// The bytes of the kept files of user $1.
+const OF_USER: &str = "SELECT CAST(COALESCE(SUM(content_size), 0) AS BIGINT) FROM requests
+     WHERE user_ref = $1 AND content_size > 0";
+
+/// The bytes of the kept files of channel $1.
+const OF_CHANNEL: &str = "SELECT CAST(COALESCE(SUM(content_size), 0) AS BIGINT) FROM requests
+     WHERE channel_id = $1 AND content_size > 0";
 
 /// A request to be kept.
 #[derive(Debug)]
@@ -167,10 +176,6 @@ impl Keep {
 impl Question for Keep {
     type Answer = Keeping;
 
-    fn together(all: &AllTogether) -> &Together<Self> {
-        &all.keeps
-    }
-
     fn bytes(&self) -> usize {
         self.bytes
     }
@@ -180,7 +185,7 @@ impl Question for Keep {
         // The rows are held until the commit, so that places are given in the order in which they become visible.
         let mut users = hold_users(&mut tx, questions.iter().map(|it| it.user)).await?;
         let keys = hold_keys(&mut tx, questions).await?;
-        let (mut of_channels, mut of_users) = (HashMap::new(), HashMap::new());
+        let mut weights = Weights::default();
         let mut keepings = Vec::new();
         for (it, is_held) in questions.iter().zip(keys) {
             let user = users.get_mut(&it.user.0);
@@ -188,18 +193,10 @@ impl Question for Keep {
                 None => Keeping::UserGone,
                 Some(_) if !is_held => Keeping::KeyLost,
                 Some(user) if user.waiting >= it.max_waiting => Keeping::QueueFull,
-                Some(_) if !user_has_room(&mut tx, it, &mut of_users).await? => {
-                    Keeping::NoRoomForFile { of_user: true }
-                }
-                Some(_) if !channel_has_room(&mut tx, it, &mut of_channels).await? => {
-                    Keeping::NoRoomForFile { of_user: false }
-                }
                 Some(user) => {
-                    if let Some(held) = of_users.get_mut(&it.user.0) {
-                        *held += it.size();
-                    }
-                    user.waiting += 1;
-                    Keeping::Kept
+                    let keeping = weights.make_room(&mut tx, it).await?;
+                    user.waiting += i64::from(keeping == Keeping::Kept);
+                    keeping
                 }
             });
         }
@@ -234,63 +231,50 @@ async fn hold_keys(tx: &mut Tx, questions: &[&Keep]) -> Result<Vec<bool>, Error>
     Ok(are_held)
 }
 
-/// Whether a user's files leave room for another; what they weigh is looked up once.
-async fn user_has_room(
-    tx: &mut Tx,
-    it: &Keep,
-    of_users: &mut HashMap<i64, i64>,
-) -> Result<bool, Error> {
-    let size = it.size();
-    if size == 0 {
-        return Ok(true);
-    }
-    let held = if let Some(held) = of_users.get(&it.user.0) {
-        *held
-    } else {
-        let (held,): (i64,) = on!(tx, |db| {
-            sqlx::query_as(
-                "SELECT CAST(COALESCE(SUM(content_size), 0) AS BIGINT) FROM requests
-                 WHERE user_ref = $1 AND content_size > 0",
-            )
-            .bind(it.user.0)
-            .fetch_one(db)
-            .await?
-        });
-        of_users.insert(it.user.0, held);
-        held
-    };
-    Ok(held.saturating_add(size) <= it.max_content_of_user)
+/// What the kept files of users and channels weigh, looked up once in a transaction.
+#[derive(Default)]
+struct Weights {
+    of_users: HashMap<i64, i64>,
+    of_channels: HashMap<ChannelId, i64>,
 }
 
-/// Whether a channel's files leave room for another, which has it then; what they weigh is looked up once.
-async fn channel_has_room(
-    tx: &mut Tx,
-    it: &Keep,
-    of_channels: &mut HashMap<ChannelId, i64>,
-) -> Result<bool, Error> {
-    let size = it.size();
-    if size == 0 {
-        return Ok(true);
+impl Weights {
+    /// Whether the files of its user and its channel leave room for this one, which has it then.
+    async fn make_room(&mut self, tx: &mut Tx, it: &Keep) -> Result<Keeping, Error> {
+        let size = it.size();
+        if size == 0 {
+            return Ok(Keeping::Kept);
+        }
+        let of_user = match self.of_users.entry(it.user.0) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let (held,): (i64,) = on!(tx, |db| sqlx::query_as(OF_USER)
+                    .bind(it.user.0)
+                    .fetch_one(db)
+                    .await?);
+                unknown.insert(held)
+            }
+        };
+        let of_channel = match self.of_channels.entry(it.channel_id.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let (held,): (i64,) = on!(tx, |db| sqlx::query_as(OF_CHANNEL)
+                    .bind(it.channel_id.as_str())
+                    .fetch_one(db)
+                    .await?);
+                unknown.insert(held)
+            }
+        };
+        if of_user.saturating_add(size) > it.max_content_of_user {
+            return Ok(Keeping::NoRoomForFile { of_user: true });
+        }
+        if of_channel.saturating_add(size) > it.max_content {
+            return Ok(Keeping::NoRoomForFile { of_user: false });
+        }
+        *of_user += size;
+        *of_channel += size;
+        Ok(Keeping::Kept)
     }
-    let held = if let Some(held) = of_channels.get(&it.channel_id) {
-        *held
-    } else {
-        let (held,): (i64,) = on!(tx, |db| {
-            sqlx::query_as(
-                "SELECT CAST(COALESCE(SUM(content_size), 0) AS BIGINT) FROM requests
-                 WHERE channel_id = $1 AND content_size > 0",
-            )
-            .bind(it.channel_id.as_str())
-            .fetch_one(db)
-            .await?
-        });
-        held
-    };
-    let with_it = held.saturating_add(size);
-    let has_room = with_it <= it.max_content;
-    let held = if has_room { with_it } else { held };
-    of_channels.insert(it.channel_id.clone(), held);
-    Ok(has_room)
 }
 
 /// Puts requests behind those that wait, in their order.

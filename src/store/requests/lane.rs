@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::{DueLane, DueRow, Flight, Request, RequestRow};
-use crate::store::log::batch;
-use crate::store::together::{AllTogether, Question, Together};
+use crate::store::batching::Question;
+use crate::store::rows::batch;
 use crate::store::tx::{Side, Tx, on};
 use crate::store::{Error, Lease, Store, UserRef, claiming, run};
 use crate::types::ids::AccountId;
@@ -192,10 +192,6 @@ pub(in crate::store) struct TakeOff {
 
 impl Question for TakeOff {
     type Answer = bool;
-
-    fn together(all: &AllTogether) -> &Together<Self> {
-        &all.take_offs
-    }
 
     fn bytes(&self) -> usize {
         self.bytes

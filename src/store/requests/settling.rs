@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::lane::{HeldUser, hold_users};
 use super::{Flight, echoes, sequences_text, step, steps};
-use crate::store::log::{append, batch};
-use crate::store::together::{AllTogether, Question, Together};
+use crate::store::batching::Question;
+use crate::store::log::append;
+use crate::store::rows::batch;
 use crate::store::tx::{Tx, on};
 use crate::store::{Error, Lease, NewEvent, Store, UserRef};
 use crate::types::event::data::Failure;
@@ -154,10 +155,6 @@ impl Settle {
 
 impl Question for Settle {
     type Answer = Hold;
-
-    fn together(all: &AllTogether) -> &Together<Self> {
-        &all.settles
-    }
 
     fn bytes(&self) -> usize {
         self.event.as_ref().map_or(0, |event| event.body.len())

@@ -14,12 +14,6 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
-use super::callbacks::Failed;
-use super::claims::{Begin, Finish, Note};
-use super::delivery_lanes::{self, Due};
-use super::requests::{Keep, Settle, TakeOff};
-use super::standings::LookUp;
-use super::users::Ensure;
 use super::{Error, Store};
 
 /// 256: questions that go together at most; past that more gain little, and an answer to the first waits for the last.
@@ -43,9 +37,6 @@ pub(super) trait Question: Debug + Send + Sync + Sized + 'static {
     /// What it is answered with.
     type Answer: Debug + Send + 'static;
 
-    /// Those of its kind that wait.
-    fn together(all: &AllTogether) -> &Together<Self>;
-
     /// About how many bytes it has, where they may be many.
     fn bytes(&self) -> usize {
         0
@@ -59,25 +50,9 @@ pub(super) trait Question: Debug + Send + Sync + Sized + 'static {
     ) -> impl Future<Output = Result<Vec<Self::Answer>, Error>> + Send;
 }
 
-/// All kinds.
-#[derive(Debug, Default)]
-pub(super) struct AllTogether {
-    pub(super) look_ups: Together<LookUp>,
-    pub(super) begins: Together<Begin>,
-    pub(super) notes: Together<Note>,
-    pub(super) finishes: Together<Finish>,
-    pub(super) ensures: Together<Ensure>,
-    pub(super) keeps: Together<Keep>,
-    pub(super) take_offs: Together<TakeOff>,
-    pub(super) settles: Together<Settle>,
-    pub(super) dues: Together<Due>,
-    pub(super) deliveries: Together<delivery_lanes::Settle>,
-    pub(super) failed: Together<Failed>,
-}
-
-/// Those of one kind that wait.
+/// The questions of one kind that wait; the store has one of each kind (`batchers.rs`).
 #[derive(Debug)]
-pub(super) struct Together<Q: Question>(Mutex<Waiting<Q>>);
+pub(super) struct Batcher<Q: Question>(Mutex<Waiting<Q>>);
 
 #[derive(Debug)]
 struct Waiting<Q: Question> {
@@ -95,7 +70,7 @@ struct Asked<Q: Question> {
     answer: oneshot::Sender<Result<Q::Answer, Error>>,
 }
 
-impl<Q: Question> Default for Together<Q> {
+impl<Q: Question> Default for Batcher<Q> {
     fn default() -> Self {
         Self(Mutex::new(Waiting {
             asked: VecDeque::new(),
@@ -108,12 +83,15 @@ impl<Q: Question> Default for Together<Q> {
 impl Store {
     /// Asks a question, together with others who ask one of its kind. Once asked it is asked to the end, although who asked goes
     /// away.
-    pub(super) async fn ask<Q: Question>(&self, question: Q) -> Result<Q::Answer, Error> {
+    pub(super) async fn ask<Q: Question>(&self, question: Q) -> Result<Q::Answer, Error>
+    where
+        Self: AsRef<Batcher<Q>>,
+    {
         let (answer, answered) = oneshot::channel();
-        if Q::together(&self.together).add(Asked { question, answer }) {
+        if self.as_ref().add(Asked { question, answer }) {
             let store = self.clone();
             // It ends when nobody waits, and what it waits for has limits.
-            Handle::current().spawn(async move { Q::together(&store.together).ask(&store).await });
+            Handle::current().spawn(async move { store.as_ref().ask(&store).await });
         }
         // Only a runtime that ends drops the task.
         answered
@@ -122,7 +100,7 @@ impl Store {
     }
 }
 
-impl<Q: Question> Together<Q> {
+impl<Q: Question> Batcher<Q> {
     /// Has somebody wait; says whether another task is to ask.
     fn add(&self, asked: Asked<Q>) -> bool {
         let mut waiting = self.lock();

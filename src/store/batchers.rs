@@ -1,0 +1,42 @@
+//! The batchers of the store: one for each kind of question that is asked together with others of its kind.
+//!
+//! To add one: implement `Question` beside the function that asks, and name it here.
+
+use super::Store;
+use super::batching::Batcher;
+use super::callbacks::Failed;
+use super::claims::{Begin, Finish, Note};
+use super::delivery_lanes::{Due, Settle as SettleDelivery};
+use super::requests::{Keep, Settle, TakeOff};
+use super::standings::LookUp;
+use super::users::Ensure;
+
+macro_rules! batchers {
+    ($($name:ident: $question:ty,)+) => {
+        /// All of them.
+        #[derive(Debug, Default)]
+        pub(super) struct Batchers {
+            $($name: Batcher<$question>,)+
+        }
+
+        $(impl AsRef<Batcher<$question>> for Store {
+            fn as_ref(&self) -> &Batcher<$question> {
+                &self.batchers.$name
+            }
+        })+
+    };
+}
+
+batchers! {
+    look_ups: LookUp,
+    begins: Begin,
+    notes: Note,
+    finishes: Finish,
+    ensures: Ensure,
+    keeps: Keep,
+    take_offs: TakeOff,
+    settles: Settle,
+    dues: Due,
+    deliveries: SettleDelivery,
+    failed: Failed,
+}
