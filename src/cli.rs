@@ -1,6 +1,6 @@
 //! The command line: one file a command.
 //!
-//! To add a command: a file with a function `run`, a variant of [`Command`] whose comment is its help, an arm of [`dispatch`], a test
+//! To add a command: a file with a function `run`, a variant of `Command` whose comment is its help, an arm of `dispatch`, a test
 //! in `tests/it/commands.rs`, and a paragraph in `docs/operations.md`.
 
 mod audit;

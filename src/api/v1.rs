@@ -4,7 +4,7 @@
 //!
 //! 1. a use case in `bridge`, whose errors have codes (`bridge/error.rs`);
 //! 2. a handler with its `#[utoipa::path]` in the file of its resource, which extracts, calls the use case and maps the answer;
-//! 3. a line in [`routes()`];
+//! 3. a line in `routes`;
 //! 4. `cargo run -- openapi > openapi.yaml`;
 //! 5. a test in `tests/it` on both engines; those that go by the document find the operation by themselves;
 //! 6. a paragraph in `docs` and a line in `CHANGELOG.md`.
