@@ -42,9 +42,9 @@ pub(super) enum Dice {
 }
 
 impl Settings {
-    /// 20 s and 8 users, unless said otherwise.
+    /// 30 s and 8 users, unless said otherwise: with both engines a minute.
     pub(super) fn from_environment(engine: Engine) -> Self {
-        let duration = Duration::from_secs(read("CRASH_SECONDS").unwrap_or(20));
+        let duration = Duration::from_secs(read("CRASH_SECONDS").unwrap_or(30));
         Self {
             engine,
             duration,
