@@ -1,6 +1,7 @@
 //! Everything that becomes an error response: RFC 9457 problem details.
 //!
-//! The codes are those of `types::problem`, and the bridge's errors know theirs; here it is said what happened. A problem is rendered by the envelope, which knows the request's id and logs the cause once.
+//! The codes are those of `types::problem`, and the bridge's errors know theirs. This module adds what happened. A problem is
+//! rendered by the envelope, which knows the request's id and logs the cause once.
 
 use std::error::Error as StdError;
 use std::sync::Arc;

@@ -80,7 +80,7 @@ async fn receive(
             let why = place
                 .cut()
                 .unwrap_or_else(|| Problem::of_status(StatusCode::BAD_REQUEST));
-            // What is cut because the service stops or is full was not the sender's fault.
+            // A body that is cut because the service stops or is full is not the sender's fault.
             if why.status().is_client_error() {
                 receiver.refuse_body(&account_id, Rejection::Incomplete);
             }

@@ -44,7 +44,7 @@ const ANSWER_BYTES: u32 = 1024 * 1024;
 pub(super) struct Looks(HashMap<ChannelId, Semaphore>);
 
 impl Looks {
-    /// Those of these channels, in a store with so many connections that read.
+    /// Limits for these channels, in a store with this many connections that read events.
     pub(super) fn new<'a>(channels: impl Iterator<Item = &'a ChannelId>, connections: u32) -> Self {
         let at_once = usize::try_from(connections / 2).unwrap_or(1).max(1);
         let looks = channels.map(|id| (id.clone(), Semaphore::new(at_once)));
@@ -261,7 +261,7 @@ impl EventStream {
         }
     }
 
-    /// Whose share its pages count in.
+    /// The holder of the share that its pages count in.
     #[must_use]
     pub fn holder(&self) -> Holder<'_> {
         Holder {

@@ -86,7 +86,8 @@ pub(in crate::store) struct Settle {
     error: Option<String>,
 }
 
-/// What an event is set to, `$message` being the kind whose failure the agent is told of; what was given up while it was tried stays so, unless it arrived.
+/// The new state of an event. One that was given up while it was tried stays so, unless it arrived. `$message` is the kind whose
+/// failure the agent is told of.
 macro_rules! settled {
     ($state:literal, $failure:literal, $now:literal, $message:literal) => {
         concat!(

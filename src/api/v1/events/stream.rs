@@ -40,7 +40,7 @@ const FIELDS: usize = 128;
 /// readers.
 const LARGE: usize = 16 * 1024;
 
-/// 100 to 300 ms: how soon it is asked again for room. Drawn each time, so that of many nobody is always late.
+/// 100 to 300 ms: the pause before room is asked for again. It is drawn each time, so that none of many readers is always last.
 const ROOM_AGAIN: RangeInclusive<u64> = 100..=300;
 
 /// The answer whose body are these events, as they come.
