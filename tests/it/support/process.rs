@@ -171,7 +171,18 @@ impl Process {
     }
 
     async fn line(&self, lines: &Lines, text: &str) -> String {
-        eventually(text, async || find(lines, text)).await
+        eventually(text, async || {
+            // Looked at first: what was written before the end is collected then.
+            let ended = self.collecting.iter().all(JoinHandle::is_finished);
+            let found = find(lines, text);
+            assert!(
+                found.is_some() || !ended,
+                "the process ended without a line that holds {text:?}:\n{}",
+                self.log()
+            );
+            found
+        })
+        .await
     }
 
     /// All that the log says so far.
@@ -221,6 +232,16 @@ impl Process {
         tokio::time::timeout(PATIENCE, ended)
             .await
             .expect("the process goes on")
+    }
+}
+
+impl Drop for Process {
+    /// Waits until a killed process is gone, because the next one may use the same files and addresses.
+    fn drop(&mut self) {
+        let _killed = self.child.start_kill();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::yield_now();
+        }
     }
 }
 
