@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::interval;
 
 use crate::api::{self, Access, AppState, ChannelAccess, Load, ProtocolErrors};
-use crate::bridge::{self, Bridge, Parts};
+use crate::bridge::{self, Bridge, DueCloses, DueNacks, DueTypingEnds, Parts, Retention};
 use crate::clock::SharedClock;
 use crate::cloud;
 use crate::config::{self, Config};
@@ -28,7 +28,7 @@ use crate::cross_site::HostNames;
 use crate::delivery;
 use crate::http;
 use crate::lifecycle::{self, Lifecycle};
-use crate::outbox;
+use crate::outbox::{DueLanes, Outbox};
 use crate::store::{self, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::types::audit::Actor;
@@ -36,6 +36,7 @@ use crate::types::ids::{ChannelId, ConversationId};
 use crate::webhooks::{
     Home, Inbox, Installation, Interpreter, Listener, Receiver, Rejections, Writer,
 };
+use crate::worker::{self, Source};
 use connections::{Connections, Patience};
 pub use notifications::NotificationServer;
 pub(crate) use timekeeping::CLOCK_WRONG_FROM;
@@ -147,15 +148,13 @@ impl App {
         });
         let kept_up = metrics.clone();
         life.spawn_until_stop(async move { kept_up.keep_up().await });
-        life.tasks()
-            .spawn(bridge.clone().remove_what_is_old(config.retention));
-        life.tasks().spawn(bridge.clone().end_due_typing());
-        life.tasks().spawn(bridge.clone().send_due_nacks());
-        life.tasks().spawn(bridge.clone().wake_after_outages());
-        life.tasks()
-            .spawn(bridge.clone().close_erased_conversations());
-        life.tasks()
-            .spawn(outbox::run(bridge.clone(), life.stopping_token()));
+        let outbox = Outbox::new(bridge.clone());
+        work(&life, DueLanes(outbox.clone()));
+        work(&life, DueTypingEnds(bridge.clone()));
+        work(&life, DueNacks(bridge.clone()));
+        work(&life, DueCloses(bridge.clone()));
+        work(&life, Retention::new(bridge.clone(), config.retention));
+        life.tasks().spawn(outbox.clone().wake_after_outages());
         let heard = store.clone();
         life.spawn_until_stop(async move { heard.listen().await });
         let parts = delivery::Parts {
@@ -173,6 +172,7 @@ impl App {
         let operators = SharedClock::clone(&clock);
         let facade = api::router(AppState {
             bridge,
+            outbox,
             access,
             receiver,
             load: load(config, &life),
@@ -252,6 +252,12 @@ pub(crate) async fn serve_until(
     let connections = Connections::new(listener, connections::AT_ONCE, Patience::default(), stop)
         .with_pending(pending_per_address);
     serving::serve(connections, router, errors, serving::HEAD).await;
+}
+
+/// Starts work in the background, which finishes what is under way when everything is asked to stop.
+fn work(life: &Lifecycle, source: impl Source) {
+    let stopping = life.stopping_token();
+    life.tasks().spawn(worker::run(source, stopping));
 }
 
 /// Where the configuration keeps the database.

@@ -1,20 +1,15 @@
-//! The use cases: what a channel's request means at the Cloud.
+//! The mapping of users to consumers and conversations of the Cloud, and the rules that keep it true.
 //!
-//! Owns the mapping of users to consumers and conversations, and the rules that keep it true: one conversation is opened
-//! however many ask, one that the Cloud has closed is replaced, a refused ConsumerJWS is made anew once. Knows nothing of
-//! HTTP towards the channel; the wire towards the Cloud is `cloud`'s. The way of a message, when all is well, is one
-//! look-up in the store and one request to the Cloud, under no lock; what the Cloud cannot take now is kept and done later.
+//! One conversation is opened however many ask, one that the Cloud has closed is replaced, a refused ConsumerJWS is made anew
+//! once. What is said in a conversation goes through [`outbox`](crate::outbox). Knows nothing of HTTP towards the channel; the
+//! wire towards the Cloud is `cloud`'s.
 //!
 //! A future has room for all that may happen in it, and is copied when it is awaited by the next one. So on that way whatever
 //! is rare stands in a `Box::pin`, and so does the request to the Cloud, whose room all above it would have again.
 
 mod audit;
-mod backlog;
 mod conversations;
 mod deliveries;
-mod dispatch;
-mod doubts;
-mod echoes;
 mod erasures;
 mod error;
 mod events;
@@ -22,31 +17,22 @@ mod files;
 mod gauges;
 mod idempotency;
 mod lanes;
-mod looks;
-mod messages;
 mod nacks;
 mod openings;
 mod operating;
-mod outcomes;
-mod ratings;
-mod raw;
-mod receipts;
-mod recent;
-mod requests;
+mod reports;
 mod retention;
+pub(crate) mod retry;
 mod rotation;
-mod schedule;
 mod session;
-mod split;
-mod takeoff;
 mod tokens;
 mod typing;
 mod users;
-mod waking;
 
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use tokio::sync::{Notify, mpsc};
@@ -56,25 +42,24 @@ use tokio_util::task::TaskTracker;
 pub use audit::migrate;
 pub use conversations::OpenOutcome;
 pub use deliveries::DeliveryPage;
-pub use dispatch::DueLanes;
-pub use erasures::Remainder;
-pub use error::{Error, code_of_cloud};
+pub use erasures::{DueCloses, Remainder};
+pub use error::{CloudFailure, CloudFailureKind, Error};
 pub use events::{EventPage, EventStream, Gap};
-pub use files::{FetchedFile, NewFile, Place};
-pub use idempotency::{Claimed, Done, Keyed, Once};
-pub use messages::{Choice, Message, NewMessage, SentFile};
+pub use files::{FetchedFile, Place};
+pub use idempotency::{Claiming, Done, KeyClaim, KeyFate, Keyed, Once};
+pub(crate) use lanes::RENEWAL;
+pub use nacks::DueNacks;
+pub(crate) use openings::{Joined, OpeningRequest};
 pub use operating::{ChannelOverview, EventCase, Operator, Overview};
-pub use raw::Raw;
-pub use requests::{Outcome, Patience, Queued};
+pub use retention::Retention;
 pub use rotation::{Rotation, count_opened, rotate};
-
-pub use crate::cloud::Error as CloudError;
+pub(crate) use session::Session;
+pub use typing::DueTypingEnds;
 
 use crate::bounds::{Bound, Holder};
 use crate::clock::SharedClock;
 use crate::cloud;
 use crate::crypto::Keyring;
-use crate::media::Previews;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::types::audit::Actor;
@@ -83,11 +68,11 @@ use crate::types::event::Listener;
 use crate::types::file::ImageType;
 use crate::types::ids::{AccountId, ChannelId, ConversationId, Namespace, UserId, UserKey};
 use crate::types::trace::Trace;
-use backlog::Backlogs;
-use doubts::FoundOpen;
 use events::Looks;
 use openings::Openings;
-use recent::Recent;
+
+/// 1 s: how often a replica looks for what is due in the background.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The use cases over their parts; a clone is one count.
 #[derive(Debug, Clone)]
@@ -96,21 +81,15 @@ pub struct Bridge(Arc<Shared>);
 /// What clones of a bridge share.
 #[derive(Debug)]
 pub struct Shared {
-    parts: Parts,
+    pub(crate) parts: Parts,
     openings: Openings,
     /// Rung when somebody's typing has become due here, so that nobody waits for the next look.
     typing_due: Notify,
-    /// Rung when something was queued here.
-    requests_due: Notify,
     /// Rung when the close of an erased user's conversation has become due here.
-    closes_due: Notify,
-    recent: Recent,
-    found_open: FoundOpen,
-    backlogs: Backlogs,
+    pub(crate) closes_due: Notify,
     places_for_files: Bound,
     places_for_readers: Bound,
     looks: Looks,
-    previews: Previews,
 }
 
 impl Deref for Bridge {
@@ -156,15 +135,10 @@ impl Bridge {
             parts,
             openings: Openings::default(),
             typing_due: Notify::default(),
-            requests_due: Notify::default(),
             closes_due: Notify::default(),
-            recent: Recent::default(),
-            found_open: FoundOpen::default(),
-            backlogs: Backlogs::default(),
             places_for_files: Bound::new(files::shares(channels)),
             places_for_readers: Bound::new(events::shares(channels)),
             looks,
-            previews: Previews::default(),
         }))
     }
 }
@@ -206,7 +180,7 @@ pub struct Caller {
     /// The one user whom the caller may ask about; none: all of the channel's.
     pub user: Option<UserId>,
     /// The request's key, where it bears one.
-    pub claim: Option<Arc<Claimed>>,
+    pub claim: Option<Arc<KeyClaim>>,
 }
 
 impl Caller {
@@ -225,7 +199,7 @@ impl Caller {
     }
 
     /// The key of one of the channel's users.
-    fn key(&self, user_id: UserId) -> UserKey {
+    pub(crate) fn key(&self, user_id: UserId) -> UserKey {
         UserKey {
             account_id: self.channel.account_id.clone(),
             namespace: self.channel.namespace.clone(),

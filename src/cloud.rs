@@ -31,8 +31,10 @@ pub mod probe;
 mod recovery;
 mod retry;
 mod send;
+mod service;
 mod site;
 mod transport;
+mod watch;
 mod wire;
 
 use std::collections::HashMap;
@@ -46,13 +48,14 @@ use url::Url;
 
 pub use self::consumer::{ConsumerJws, ConsumerToken};
 pub use self::conversation::Opening;
-pub use self::domains::Service;
 pub use self::error::Error;
 pub use self::files::Download;
-pub use self::health::{AwayHost, Health, KnownHost, TokenTimes, Trouble};
+pub use self::health::Health;
 use self::recovery::{Recoveries, Recovery};
 pub use self::send::{Content, Conversation, File, RawRequest, Signal, chars_around_text};
+pub use self::service::Service;
 use self::site::Site;
+pub use self::watch::{AwayHost, KnownHost, TokenTimes, Trouble};
 use crate::clock::SharedClock;
 use crate::http;
 use crate::telemetry::metrics::Metrics;

@@ -1,6 +1,6 @@
 //! Bringing events to channels' callback URLs: signed, in each user's order, again until they arrive or grow too old.
 //!
-//! Each channel has a dispatcher of its own in each replica (`worker`), which takes lanes that are due from the store
+//! Each channel has a dispatcher of its own in each replica (`dispatcher`), which takes lanes that are due from the store
 //! and works on each in a task of its own (`lane`), so that neither channels nor users wait for each other. What is
 //! sent is signed ([`sign`]), where it may go is checked at the address that is connected to ([`target`]), what an answer
 //! means is said in `attempt`, and when the next try is due in [`schedule`]. Which events there are, who holds a lane, and
@@ -8,11 +8,12 @@
 
 mod attempt;
 mod check;
+mod dispatcher;
 mod lane;
 pub mod schedule;
+mod shared;
 pub mod sign;
 pub mod target;
-mod worker;
 
 use std::fmt;
 
@@ -27,10 +28,11 @@ use crate::http;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::types::ids::ChannelId;
+use crate::worker::run;
 use attempt::Callback;
 pub use check::{Unreachable, check};
+use dispatcher::{Dispatcher, OldEvents};
 use target::{Resolver, Rules};
-use worker::Dispatcher;
 
 /// A channel with a callback.
 pub struct Channel {
@@ -79,10 +81,12 @@ pub fn start(parts: &Parts, channels: &[Channel], allowed: &[IpNet]) -> Result<(
         let clock = SharedClock::clone(&parts.clock);
         let callback = Callback::new(http.clone(), rules.clone(), channel, clock);
         let dispatcher = Dispatcher::new(parts.clone(), channel.id.clone(), callback);
-        parts.tasks.spawn(dispatcher.run());
+        let stopping = parts.stopping.clone();
+        parts.tasks.spawn(run(dispatcher, stopping));
     }
     // Also where no channel has a callback any more: what was pending then ends as well.
-    parts.tasks.spawn(worker::give_up_old_events(parts.clone()));
+    let old = OldEvents(parts.clone());
+    parts.tasks.spawn(run(old, parts.stopping.clone()));
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Connects messaging channels to LivePerson's Conversational Cloud.
 //!
-//! A channel's request comes in at [`api`], becomes a use case of [`bridge`], which looks the user up in the [`store`]
-//! and speaks to the Cloud through [`cloud`]. What channels are to hear of waits in the store until [`delivery`] has
+//! A channel's request comes in at [`api`] and goes through the [`outbox`], which does it in the user's conversation
+//! ([`bridge`]), as the [`store`] has it, and speaks to the Cloud through [`cloud`]. What channels are to hear of waits in the store until [`delivery`] has
 //! brought it to them. [`app`] puts the parts together and [`cli`] starts them; [`sandbox`] is a simulated Cloud that
 //! shares nothing with the client, so that each checks the other.
 //!
@@ -10,16 +10,16 @@
 //! | module | may use |
 //! | --- | --- |
 //! | `types`, `clock` | nothing but `types` |
-//! | `telemetry`, `crypto`, `lifecycle`, `negotiation`, `cross_site`, `bounds` | nothing |
+//! | `telemetry`, `crypto`, `lifecycle`, `worker`, `negotiation`, `cross_site`, `bounds` | nothing |
 //! | `config` | `types`, `crypto` |
 //! | `http`, `media` | `types` |
 //! | `cloud` | `http`, `types`, `clock`, `telemetry` |
 //! | `store` | `crypto`, `types` |
-//! | `bridge` | `cloud`, `store`, `media`, `bounds`, `crypto`, `types`, `clock`, `telemetry` |
-//! | `outbox` | `bridge` |
-//! | `webhooks` | `store`, `types`, `clock`, `telemetry` |
-//! | `delivery` | `store`, `http`, `crypto`, `types`, `clock`, `telemetry` |
-//! | `api` | `bridge`, `webhooks`, `bounds`, `crypto`, `negotiation`, `cross_site`, `types`, `clock`, `telemetry`, and the words of `cloud` and `store` that `bridge` answers with |
+//! | `bridge` | `worker`, `cloud`, `store`, `bounds`, `crypto`, `types`, `clock`, `telemetry` |
+//! | `outbox` | `bridge`, `worker`, `cloud`, `store`, `media`, `bounds`, `types` |
+//! | `webhooks` | `worker`, `store`, `types`, `clock`, `telemetry` |
+//! | `delivery` | `worker`, `store`, `http`, `crypto`, `types`, `clock`, `telemetry` |
+//! | `api` | `bridge`, `outbox`, `webhooks`, `bounds`, `crypto`, `negotiation`, `cross_site`, `types`, `clock`, `telemetry`, and the words of `cloud` and `store` that `bridge` answers with |
 //! | `sandbox` | `clock`, `negotiation`, `cross_site` |
 //! | `app`, `cli` | everything |
 
@@ -44,3 +44,4 @@ pub mod store;
 pub mod telemetry;
 pub mod types;
 pub mod webhooks;
+pub mod worker;

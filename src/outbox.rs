@@ -1,75 +1,120 @@
-//! Brings to the Cloud what was accepted before it could be: every replica takes the lanes of users that are due, some at once.
+//! The outbox: the whole life of a request of a channel to the Cloud.
 //!
-//! Owns when lanes are looked for and how many are worked on beside each other. What is done on one is the bridge's.
+//! ```text
+//!  submit ── prepare ── claim its key ──┬── Order: others wait before it ────────────────┐
+//!                                       │                                                v
+//!                                       └── send ──┬── Sent ──> the caller's 201       keep ──> the caller's 202
+//!                                                  ├── Refused ──> an error              │
+//!                                                  ├── NotSent ── pause ───────────────> │
+//!                                                  └── Unknown ── in flight ───────────> │
+//!                                                                                        v
+//!   waiting ── its user's lane is due ──> sending ──┬── Sent ─────> sent: event message.sent
+//!      ^                                            ├── Refused ──> failed: event message.failed
+//!      ├── pause ───────────────────────────────────┤ NotSent
+//!      └── no echo came ── unknown ─────────────────┘ Unknown
+//!                             └── its echo came ──> sent
+//! ```
+//!
+//! The states below the line are stored ([`RequestState`](crate::store::RequestState)). The stages, each in the file of its
+//! name, go from value to value:
+//!
+//! | stage | from | to |
+//! | --- | --- | --- |
+//! | `submit` | what a channel asks | `Accepted`: done, or queued |
+//! | `prepare` | the look-up of the user | the session and the record of the first message, without I/O |
+//! | `record` | a message that is about to be sent | the one write before it; `Mode` says where that goes |
+//! | `send` | a `Job` | `Tried`: the job as far as it has come, and a `SendResult` |
+//! | `keep` | a job and the `Reason` that it waits | a stored request, or `NoRoom` |
+//! | `lane` | a lane that is due | steps on its first request, in order |
+//! | `settle` | a `SendResult` | what is stored of it, the event, and the `Next` step |
+//! | `echo` | a message of unknown outcome | proof that it arrived, or another try |
+//!
+//! The pause before another try is `bridge::retry`, which closes of erased users' conversations share.
+//!
+//! On the way of a message, when all is well, are one look-up in the store and one request to the Cloud, under no lock. A future
+//! has room for all that may happen in it, and is copied when it is awaited by the next one. So what is rare on that way stands
+//! in a `Box::pin`, and so does the request to the Cloud.
+//!
+//! To add a request that is queued while the Cloud is away: a kind of `Work` (`job`) with its `RequestKind` in the store, a file
+//! with the function that submits it, and its doing in `send`.
 
+mod accepted;
+mod attempt;
+mod backlog;
+mod closing;
+mod doubts;
+mod echo;
+mod files;
+mod job;
+mod keep;
+mod lane;
+mod messages;
+mod passthrough;
+mod prepare;
+mod ratings;
+mod receipts;
+mod recent;
+mod record;
+mod send;
+mod settle;
+mod split;
+mod step;
+mod submit;
+mod waking;
+
+use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
+
+pub use accepted::{Accepted, Patience, Queued};
+pub use files::NewFile;
+pub use job::{Choice, SentFile};
+pub use lane::DueLanes;
+pub use messages::{Message, NewMessage};
+pub use passthrough::Raw;
 
 use crate::bridge::Bridge;
+use crate::media::Previews;
+use backlog::Backlogs;
+use doubts::FoundOpen;
+use recent::Recent;
 
-/// How many users' requests are worked on at once.
-const LANES: u32 = 64;
+/// Does the requests of channels, now or later; a clone is one count.
+#[derive(Debug, Clone)]
+pub struct Outbox(Arc<Shared>);
 
-/// 500 ms: how often a replica looks for lanes that are due; what it has queued itself it knows at once.
-const LOOK: Duration = Duration::from_millis(500);
-
-/// Works on lanes until `stopping`, and then finishes what is under way.
-pub async fn run(bridge: Bridge, stopping: CancellationToken) {
-    let places = Arc::new(Semaphore::new(LANES as usize));
-    let mut work = JoinSet::new();
-    let mut looks = interval(LOOK.mul_f64(rand::random_range(0.8..1.2)));
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stopping.cancelled() => break,
-            _ = looks.tick() => {}
-            () = bridge.requests_due() => {}
-        }
-        while work.try_join_next().is_some() {}
-        if bridge.is_ahead() {
-            // What seems due or too old may not be.
-            continue;
-        }
-        take(&bridge, &places, &mut work).await;
-    }
-    while work.join_next().await.is_some() {}
+/// The state that clones of an outbox share.
+#[derive(Debug)]
+pub struct Shared {
+    bridge: Bridge,
+    /// Notified when a lane has become due here.
+    due: Notify,
+    recent: Recent,
+    found_open: FoundOpen,
+    backlogs: Backlogs,
+    previews: Previews,
 }
 
-/// Takes as many lanes as there are places for.
-async fn take(bridge: &Bridge, places: &Arc<Semaphore>, work: &mut JoinSet<()>) {
-    let mut free = Vec::new();
-    while let Ok(place) = Arc::clone(places).try_acquire_owned() {
-        free.push(place);
+impl Deref for Outbox {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
     }
-    if free.is_empty() {
-        return;
-    }
-    let limit = u32::try_from(free.len()).unwrap_or(LANES);
-    let due = match bridge.claim_due_lanes(limit).await {
-        Ok(due) => Arc::new(due),
-        Err(error) => {
-            if !error.is_outage() {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "queued requests that are due could not be looked for"
-                );
-            }
-            return;
-        }
-    };
-    for index in 0..due.lanes.len() {
-        let (bridge, due) = (bridge.clone(), Arc::clone(&due));
-        let place = free.pop();
-        work.spawn(async move {
-            if let Some(lane) = due.lanes.get(index) {
-                bridge.work_on(&due, lane).await;
-            }
-            drop(place);
-        });
+}
+
+impl Outbox {
+    /// An outbox over the mapping.
+    #[must_use]
+    pub fn new(bridge: Bridge) -> Self {
+        Self(Arc::new(Shared {
+            bridge,
+            due: Notify::default(),
+            recent: Recent::default(),
+            found_open: FoundOpen::default(),
+            backlogs: Backlogs::default(),
+            previews: Previews::default(),
+        }))
     }
 }

@@ -8,6 +8,7 @@
 //! The Cloud's notifications are account-wide, come twice, late and in any order, and grow members over time. So
 //! nothing here is ever an error because it is new, and one change that makes no sense leaves the others alone.
 
+mod error;
 mod hearing;
 mod inbox;
 mod interpreter;
@@ -20,7 +21,8 @@ pub mod translate;
 pub mod wire;
 
 pub use crate::types::event::Listener;
+pub use error::Error;
 pub use inbox::{Inbox, Writer};
 pub use interpreter::{Home, Interpreter};
-pub use receiver::{Announced, Error, Installation, Origin, Receiver, Signed};
+pub use receiver::{Announced, Installation, Origin, Receiver, Signed};
 pub use rejections::Rejections;

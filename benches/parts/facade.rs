@@ -13,6 +13,7 @@ use liveperson_bridge::api::{self, Access, AppState, ChannelAccess, Limits, Load
 use liveperson_bridge::bridge::{Bridge, Channel, Parts};
 use liveperson_bridge::clock::{SharedClock, SystemClock};
 use liveperson_bridge::crypto::{ApiKeyHash, Key, Keyring};
+use liveperson_bridge::outbox::Outbox;
 use liveperson_bridge::store::{Location, Store};
 use liveperson_bridge::telemetry::metrics::Metrics;
 use liveperson_bridge::types::conversation::Opening;
@@ -135,8 +136,10 @@ async fn router(folder: &Path) -> Router {
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
     });
+    let outbox = Outbox::new(bridge.clone());
     api::router(AppState {
         bridge,
+        outbox,
         access: Access::new(vec![access]),
         receiver: Receiver::new(
             inbox,

@@ -13,7 +13,6 @@ use chrono::{DateTime, Utc};
 use super::extract::User;
 use super::limits::{Allowance, Excess, Limits};
 use super::problem::{Code, Problem};
-use super::router::AppState;
 use crate::bridge::{Caller, Channel};
 use crate::crypto::{self, ApiKeyHash, JwtKey, Refusal};
 use crate::types::audit::Actor;
@@ -175,7 +174,8 @@ impl IntoResponse for Refused {
 
 /// Finds out whose a request to `/v1` is, and lets it pass if it is somebody's who may ask that, now; says what is left to them.
 pub(super) async fn authenticate(
-    state: &AppState,
+    access: &Access,
+    now: DateTime<Utc>,
     parts: &mut Parts,
 ) -> Result<Allowance, Refused> {
     let route = parts.extensions.get::<MatchedPath>().cloned();
@@ -188,11 +188,11 @@ pub(super) async fn authenticate(
             "Expected the header Authorization: Bearer KEY.",
         )
     })?;
-    let (access, actor, user) = state.access.identify(presented, state.clock.now())?;
+    let (access, actor, user) = access.identify(presented, now)?;
     tracing::Span::current().record("channel.id", access.channel.id.as_str());
     // Where the path names nobody, or not rightly, that is the handler's to say.
     let named = if user.is_some() || access.limits.are_about_users() {
-        let named = User::from_request_parts(parts, state).await;
+        let named = User::from_request_parts(parts, &()).await;
         named.ok().map(|User(user_id)| user_id)
     } else {
         None

@@ -19,7 +19,8 @@ use serde_path_to_error::Segment;
 use tokio_util::bytes::BytesMut;
 use utoipa::IntoParams;
 
-use super::problem::{Code, Problem};
+use super::bounds::JSON_LIMIT;
+use super::problem::{Code, Problem, pointer_to};
 use crate::bridge;
 use crate::types::event::EventId;
 use crate::types::file::FileId;
@@ -212,10 +213,10 @@ pub(super) async fn read(request: Request) -> Result<Bytes, Problem> {
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     // Who says that it is too long is told so before any of it is read.
-    if length.is_some_and(|length| length > super::router::JSON_LIMIT as u64) {
+    if length.is_some_and(|length| length > JSON_LIMIT as u64) {
         return Err(too_large());
     }
-    let body = whole(request.into_body(), super::router::JSON_LIMIT).await;
+    let body = whole(request.into_body(), JSON_LIMIT).await;
     body.map_err(|unread| match unread {
         Unread::TooLarge => too_large(),
         Unread::Broken => Problem::of_status(StatusCode::BAD_REQUEST),
@@ -263,10 +264,7 @@ pub(super) async fn whole(mut body: Body, limit: usize) -> Result<Bytes, Unread>
 fn too_large() -> Problem {
     Problem::new(
         Code::BodyTooLarge,
-        format!(
-            "A JSON body may have {} bytes at most.",
-            super::router::JSON_LIMIT
-        ),
+        format!("A JSON body may have {JSON_LIMIT} bytes at most."),
     )
 }
 
@@ -360,11 +358,6 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
             Segment::Unknown => None,
         })
         .collect()
-}
-
-/// The pointer to a member of the outermost object.
-pub(super) fn pointer_to(member: &str) -> String {
-    format!("/{}", member.replace('~', "~0").replace('/', "~1"))
 }
 
 #[cfg(test)]

@@ -15,8 +15,7 @@ use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::extract::pointer_to;
-use super::problem::{Code, Problem};
+use super::problem::{Code, Problem, pointer_to};
 use crate::bridge::{Bridge, Caller, Place};
 use crate::types::message::Text;
 

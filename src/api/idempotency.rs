@@ -4,12 +4,15 @@
 //! because the key stands for what it says. A form counts by its parts: each sending draws another line between them.
 //! A path counts by the values in it: a proxy in between may change the spelling.
 
+use std::collections::BTreeSet;
+
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequestParts as _, MatchedPath, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use url::form_urlencoded;
+use utoipa::openapi::Paths;
 
 use super::around::Next;
 use super::auth::AuthChannel;
@@ -18,8 +21,8 @@ use super::extract::{self, User};
 use super::form::{FileForm, Upload};
 use super::load::Place;
 use super::problem::{Code, Problem};
-use super::router::AppState;
-use crate::bridge::{Bridge, Caller, Done, Keyed, Once};
+use super::state::AppState;
+use crate::bridge::{Bridge, Caller, Claiming, Done, KeyFate, Keyed, Once};
 use crate::store::Answer;
 use crate::types::idempotency::{Fingerprint, IdempotencyKey};
 use crate::types::ids::Invalid;
@@ -29,15 +32,33 @@ use crate::types::message::Text;
 /// The key.
 const KEY: &str = "idempotency-key";
 
-/// Where texts are sent, which are by far the most, and whose use case claims the key together with what else it writes.
-const TEXTS: &str = "/v1/users/{user_id}/messages";
-
 /// What stands above an answer that was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// The operations whose use case claims the key, by their paths. Of all others it is claimed before.
+#[derive(Debug)]
+pub(super) struct ClaimingRoutes(BTreeSet<String>);
+
+impl ClaimingRoutes {
+    /// The operations of these descriptions.
+    pub(super) fn in_work<'a>(described: impl IntoIterator<Item = &'a Paths>) -> Self {
+        let paths = described.into_iter().flat_map(|it| it.paths.keys());
+        Self(paths.cloned().collect())
+    }
+
+    fn of(&self, route: &MatchedPath) -> Claiming {
+        if self.0.contains(route.as_str()) {
+            Claiming::InWork
+        } else {
+            Claiming::BeforeWork
+        }
+    }
+}
 
 /// Does a POST that bears a key once.
 pub(super) async fn once(
     state: &AppState,
+    claiming: &ClaimingRoutes,
     route: &MatchedPath,
     request: Request,
     next: Next,
@@ -53,16 +74,16 @@ pub(super) async fn once(
         fingerprint,
         // Where the path names nobody, or not rightly, that is the handler's to say.
         user_id: user.ok().map(|User(user_id)| user_id),
-        is_claimed_by_work: route.as_str() == TEXTS,
+        claiming: claiming.of(route),
     };
     let bearer = caller.clone();
     let request_id = caller.trace.request_id().to_owned();
     let place = request.extensions().get::<Place>().cloned();
     let outcome = state
         .bridge
-        .once(&caller, keyed, |claimed| async move {
+        .once(&caller, keyed, |claim| async move {
             let mut bearer = bearer;
-            bearer.claim = Some(claimed);
+            bearer.claim = Some(claim);
             request.extensions_mut().insert(bearer);
             // A panic has an answer before its key is settled.
             let answer = caught(next.run(request)).await;
@@ -152,33 +173,27 @@ async fn target(parts: &mut Parts, route: &MatchedPath) -> String {
     }
 }
 
-/// What a handler has answered, and what a repeat is to be given: the same, unless nothing was done.
+/// The answer of a handler, which repeats get as well, unless nothing was done or a repeat is to find out.
 async fn done(response: Response, request_id: &str) -> Done<Response> {
-    match response.extensions().get::<Problem>() {
-        Some(problem) if problem.code().nothing_done() => Done {
-            outcome: response,
-            kept: None,
-        },
-        Some(problem) => {
-            let (kept, _) = copy(problem.render(request_id)).await;
-            Done {
-                outcome: response,
-                kept,
-            }
-        }
-        None if !response.status().is_success() => Done {
-            outcome: response,
-            kept: None,
-        },
+    let fate = match response.extensions().get::<Problem>() {
+        Some(problem) if problem.is_unsettled() => KeyFate::Open,
+        Some(problem) if problem.code().nothing_done() => KeyFate::Free,
+        Some(problem) => KeyFate::Answered(copy(problem.render(request_id)).await.0),
+        None if !response.status().is_success() => KeyFate::Free,
         None => {
-            let (kept, outcome) = copy(response).await;
-            Done { outcome, kept }
+            let (answer, outcome) = copy(response).await;
+            let fate = KeyFate::Answered(answer);
+            return Done { outcome, fate };
         }
+    };
+    Done {
+        outcome: response,
+        fate,
     }
 }
 
 /// An answer to be kept, and one to be sent.
-async fn copy(response: Response) -> (Option<Answer>, Response) {
+async fn copy(response: Response) -> (Answer, Response) {
     let (parts, body) = response.into_parts();
     // It is whole already and JSON: no answer to a POST is a stream or a file.
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
@@ -191,7 +206,7 @@ async fn copy(response: Response) -> (Option<Answer>, Response) {
             .collect(),
         body: String::from_utf8_lossy(&body).into_owned(),
     };
-    (Some(answer), Response::from_parts(parts, Body::from(body)))
+    (answer, Response::from_parts(parts, Body::from(body)))
 }
 
 /// An answer that was given before.
@@ -281,6 +296,13 @@ mod tests {
         }
     }
 
+    fn answer(fate: KeyFate) -> Option<Answer> {
+        match fate {
+            KeyFate::Answered(answer) => Some(answer),
+            KeyFate::Free | KeyFate::Open => None,
+        }
+    }
+
     #[tokio::test]
     async fn an_answer_is_kept_unless_it_says_that_nothing_was_done() {
         for &code in Code::ALL {
@@ -290,8 +312,9 @@ mod tests {
 
             let unsure = ["internal-error", "cloud-outcome-unknown"].contains(&code.as_str());
             assert_eq!(done.outcome.status().as_u16(), code.status());
-            assert_eq!(done.kept.is_some(), unsure, "{}", code.as_str());
-            if let Some(kept) = done.kept {
+            let kept = answer(done.fate);
+            assert_eq!(kept.is_some(), unsure, "{}", code.as_str());
+            if let Some(kept) = kept {
                 assert_eq!(kept.status, code.status());
                 assert!(kept.body.contains(r#""request_id":"abc""#), "{}", kept.body);
             }
@@ -304,7 +327,7 @@ mod tests {
 
         let done = done(accepted.into_response(), "abc").await;
 
-        let kept = replay(done.kept.unwrap());
+        let kept = replay(answer(done.fate).unwrap());
         assert_eq!(kept.headers()["idempotency-replayed"], "true");
         for response in [kept, done.outcome] {
             assert_eq!(response.status(), StatusCode::ACCEPTED);

@@ -15,8 +15,9 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Required,
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 
+use super::idempotency::ClaimingRoutes;
 use super::problem::{Code, ProblemDetails};
-use super::router::AppState;
+use super::state::AppState;
 use super::{v1, webhooks};
 
 #[derive(OpenApi)]
@@ -55,10 +56,19 @@ impl Modify for BearerKey {
     }
 }
 
-/// The routes, and the document that describes them.
-pub(super) fn routes_and_document() -> (Router<Arc<AppState>>, Document) {
+/// The operations of the API.
+pub(super) struct Operations {
+    pub(super) routes: Router<Arc<AppState>>,
+    /// The document that describes them.
+    pub(super) document: Document,
+    pub(super) claiming: ClaimingRoutes,
+}
+
+/// The operations, and their description.
+pub(super) fn operations() -> Operations {
+    let (channels, claiming) = v1::routes();
     let (routes, mut document) = OpenApiRouter::with_openapi(ApiDoc::openapi())
-        .merge(v1::routes())
+        .merge(channels)
         .merge(webhooks::routes())
         .split_for_parts();
     close_routing(&mut document);
@@ -67,13 +77,17 @@ pub(super) fn routes_and_document() -> (Router<Arc<AppState>>, Document) {
     describe_problems(&mut document);
     headers::describe(&mut document);
     document.webhooks = Some(callbacks::webhooks());
-    (routes, document)
+    Operations {
+        routes,
+        document,
+        claiming,
+    }
 }
 
 /// The OpenAPI document.
 #[must_use]
 pub fn document() -> Document {
-    routes_and_document().1
+    operations().document
 }
 
 /// Completes the description of a routing: it takes no other members, and those of its other kind

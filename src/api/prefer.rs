@@ -1,22 +1,17 @@
-//! How long a channel waits for the Cloud (RFC 7240, `Prefer`), and the answer to what is queued instead.
+//! The time that a channel waits for the Cloud (RFC 7240, `Prefer`).
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use axum::Json as Body;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use utoipa::IntoParams;
 
 use super::problem::Problem;
-use super::v1::messages::Message;
-use crate::bridge::{Outcome, Patience};
-use crate::types::links;
+use crate::outbox::Patience;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
-const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// 1 to 30 s: how long a channel may have the bridge wait. A longer wait would hold a place that
 /// others need.
@@ -84,24 +79,12 @@ impl Prefer {
         }
     }
 
-    /// The answer to what was done, or to what is queued: 202, the message, and where to ask for it.
-    pub(super) fn answer<T: IntoResponse>(&self, outcome: Outcome<T>) -> Response {
-        let mut response = match outcome {
-            Outcome::Done(done) => done.into_response(),
-            Outcome::Queued(queued) => {
-                let headers = [(header::LOCATION, links::message(queued.id))];
-                (StatusCode::ACCEPTED, headers, Body(Message::from(queued))).into_response()
-            }
-        };
-        let applied = match self.0 {
-            None => return response,
-            Some(Preference::Wait(seconds)) => HeaderValue::try_from(format!("wait={seconds}")),
-            Some(Preference::RespondAsync) => Ok(HeaderValue::from_static("respond-async")),
-        };
-        if let Ok(applied) = applied {
-            response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+    /// The preference that was followed, for `Preference-Applied`.
+    pub(super) fn applied(&self) -> Option<HeaderValue> {
+        match self.0? {
+            Preference::Wait(seconds) => HeaderValue::try_from(format!("wait={seconds}")).ok(),
+            Preference::RespondAsync => Some(HeaderValue::from_static("respond-async")),
         }
-        response
     }
 }
 

@@ -12,9 +12,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::extract::pointer_to;
 use crate::bounds::Exhausted;
-use crate::bridge::{self, CloudError};
+use crate::bridge::{self, CloudFailure, CloudFailureKind};
+use crate::types::event::data::UpstreamFailure;
 use crate::types::file::ImageType;
 
 pub use crate::types::problem::Code;
@@ -47,6 +47,10 @@ pub(super) const CURSOR_UNKNOWN: &str =
 /// 1 s: how soon to ask again for the answer to a request that is being worked on.
 const KEY_RETRY_SECONDS: u64 = 1;
 
+/// What a caller is told who cannot know whether the Cloud did what was asked.
+const OUTCOME_UNKNOWN: &str =
+    "The Cloud did not say whether it did what was asked; sending it again may do it twice.";
+
 /// One thing that went wrong with one request.
 #[derive(Debug, Clone)]
 pub struct Problem {
@@ -55,6 +59,8 @@ pub struct Problem {
     errors: Vec<Violation>,
     upstream: Option<Box<Upstream>>,
     retry_after_seconds: Option<u64>,
+    /// True if a repeat under the request's idempotency key is to find out what became of it.
+    is_unsettled: bool,
     cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -78,6 +84,21 @@ pub struct Upstream {
     pub code: Option<String>,
     /// The Cloud's own words.
     pub title: Option<String>,
+}
+
+impl From<UpstreamFailure> for Upstream {
+    fn from(failure: UpstreamFailure) -> Self {
+        let UpstreamFailure {
+            status,
+            code,
+            title,
+        } = failure;
+        Self {
+            status,
+            code,
+            title,
+        }
+    }
 }
 
 /// Problem details (RFC 9457).
@@ -121,6 +142,7 @@ impl Problem {
             errors: Vec::new(),
             upstream: None,
             retry_after_seconds: None,
+            is_unsettled: false,
             cause: None,
         }
     }
@@ -193,6 +215,11 @@ impl Problem {
         status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
+    /// True if a repeat under the request's idempotency key is to find out what became of it.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.is_unsettled
+    }
+
     /// The error behind it, for the log.
     #[must_use]
     pub fn cause(&self) -> Option<&(dyn StdError + 'static)> {
@@ -237,70 +264,55 @@ impl Problem {
         response
     }
 
-    /// What a failure at the Cloud means for the channel.
-    fn from_cloud(error: &CloudError) -> Self {
-        let code = bridge::code_of_cloud(error);
-        let retry_after = error
-            .retry_after()
-            .map_or(CLOUD_RETRY_SECONDS, |after| after.as_secs().max(1));
-        let upstream = |status: u16| Upstream {
-            status,
-            code: None,
-            title: None,
+    /// The problem that a failure at the Cloud is to the channel.
+    fn from_cloud(failure: CloudFailure) -> Self {
+        use CloudFailureKind as Kind;
+        let refused = failure.upstream.as_ref().and_then(|it| it.title.as_deref());
+        let detail = match failure.kind {
+            Kind::NotAsked => {
+                "The Cloud did not answer what had to be asked first; nothing was sent."
+            }
+            Kind::Unreachable => "The Cloud cannot be reached.",
+            Kind::Throttled => "The Cloud takes no more requests for now.",
+            Kind::Blocked => "Something in front of the Cloud answered in its place.",
+            Kind::WithoutTls => {
+                "The Cloud names a host that is reached without TLS; nothing was sent there. The bridge's log tells more."
+            }
+            Kind::Unavailable => "The Cloud cannot serve now.",
+            Kind::OutcomeUnknown => OUTCOME_UNKNOWN,
+            Kind::ClientRefused => "The Cloud refused the account's client id and secret.",
+            Kind::AppTokenRefused => {
+                "The Cloud refused the account's AppJWT, also when it was made anew."
+            }
+            Kind::Unauthorized => {
+                "The Cloud answered 401, also when the account's AppJWT and the user's ConsumerJWS were made anew."
+            }
+            Kind::ConsumerTokenRefused => {
+                "The Cloud refused the user's ConsumerJWS, also when it was made anew."
+            }
+            Kind::Refused => &format!(
+                "The Cloud refused the request: {}",
+                refused.unwrap_or_default()
+            ),
+            Kind::ConversationClosed => "The Cloud says that this conversation is closed.",
+            Kind::Internal => return Self::internal(),
         };
-        match error {
-            CloudError::NotBegun(cause) if cause.outcome_unknown() => Self::new(code, "The Cloud did not answer what had to be asked first; nothing was sent.",
-            )
-            .retry_after(retry_after),
-            CloudError::NotBegun(cause) => Self::from_cloud(cause),
-            CloudError::Unreachable(_) => {
-                Self::new(code, "The Cloud cannot be reached.")
-                    .retry_after(retry_after)
+        let problem = Self {
+            upstream: failure.upstream.map(Upstream::from).map(Box::new),
+            ..Self::new(failure.kind.code(), detail)
+        };
+        match failure.kind {
+            Kind::NotAsked
+            | Kind::Unreachable
+            | Kind::Throttled
+            | Kind::Blocked
+            | Kind::WithoutTls
+            | Kind::Unavailable => {
+                let asked = failure.retry_after;
+                let seconds = asked.map_or(CLOUD_RETRY_SECONDS, |after| after.as_secs().max(1));
+                problem.retry_after(seconds)
             }
-            CloudError::Throttled { .. } => Self::new(code, "The Cloud takes no more requests for now.",
-            )
-            .retry_after(retry_after)
-            .upstream(upstream(429)),
-            CloudError::Blocked { status } => Self::new(code, "Something in front of the Cloud answered in its place.",
-            )
-            .retry_after(retry_after)
-            .upstream(upstream(*status)),
-            CloudError::WithoutTls { .. } => Self::new(code, "The Cloud names a host that is reached without TLS; nothing was sent there. The bridge's log tells more.",
-            )
-            .retry_after(retry_after),
-            CloudError::Unavailable { status, .. } if !error.outcome_unknown() => {
-                Self::new(code, "The Cloud cannot serve now.")
-                    .retry_after(retry_after)
-                    .upstream(upstream(*status))
-            }
-            CloudError::Unavailable { status, .. } | CloudError::Undecodable { status } => {
-                Self::outcome_unknown().upstream(upstream(*status))
-            }
-            CloudError::NoAnswer(_) | CloudError::Unnumbered => Self::outcome_unknown(),
-            CloudError::CredentialsRefused { status } => Self::new(code, "The Cloud refused the account's client id and secret.",
-            )
-            .upstream(upstream(*status)),
-            CloudError::AppTokenRefused => Self::new(code, "The Cloud refused the account's AppJWT, also when it was made anew.",
-            ),
-            CloudError::Unauthorized { .. } => Self::new(code, "The Cloud answered 401, also when the account's AppJWT and the user's ConsumerJWS were made anew.",
-            )
-            .upstream(upstream(401)),
-            CloudError::ConsumerTokenRefused => Self::new(code, "The Cloud refused the user's ConsumerJWS, also when it was made anew.",
-            ),
-            CloudError::Refused {
-                status,
-                code: of_cloud,
-                title,
-            } => Self::new(code, format!("The Cloud refused the request: {title}"),
-            )
-            .upstream(Upstream {
-                status: *status,
-                code: of_cloud.clone(),
-                title: Some(title.clone()),
-            }),
-            CloudError::ConversationClosed => Self::new(code, "The Cloud says that this conversation is closed.",
-            ),
-            CloudError::AlreadyOpen | CloudError::UnknownAccount(_) => Self::internal(),
+            _ => problem,
         }
     }
 
@@ -319,10 +331,7 @@ impl Problem {
     }
 
     fn outcome_unknown() -> Self {
-        Self::new(
-            Code::CloudOutcomeUnknown,
-            "The Cloud did not say whether it did what was asked; sending it again may do it twice.",
-        )
+        Self::new(Code::CloudOutcomeUnknown, OUTCOME_UNKNOWN)
     }
 
     fn file_type_refused(allowed: &[ImageType]) -> Self {
@@ -347,13 +356,6 @@ impl Problem {
         )
     }
 
-    fn upstream(self, upstream: Upstream) -> Self {
-        Self {
-            upstream: Some(Box::new(upstream)),
-            ..self
-        }
-    }
-
     fn caused_by(self, cause: impl StdError + Send + Sync + 'static) -> Self {
         Self {
             cause: Some(Arc::new(cause)),
@@ -367,6 +369,11 @@ impl Problem {
             ..self
         }
     }
+}
+
+/// The pointer to a member of the outermost object.
+pub(super) fn pointer_to(member: &str) -> String {
+    format!("/{}", member.replace('~', "~0").replace('/', "~1"))
 }
 
 impl IntoResponse for Problem {
@@ -464,7 +471,13 @@ impl From<bridge::Error> for Problem {
                     )
                 }
             }
-            Error::Cloud(error) => Self::from_cloud(error),
+            Error::Unsettled(cause) => {
+                return Self {
+                    is_unsettled: true,
+                    ..Self::from(Error::clone(cause))
+                };
+            }
+            Error::Cloud(error) => Self::from_cloud(CloudFailure::of(error)),
             Error::Store(cause) if cause.is_transient() => Self::new(code, "The bridge's storage is away; nothing was accepted.",
             )
             .retry_after(STORAGE_RETRY_SECONDS),

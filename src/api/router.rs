@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{FromRef, MatchedPath, Request};
@@ -13,72 +12,37 @@ use tokio::time::timeout;
 use tracing::Instrument as _;
 
 use super::around::{Around, Next};
-use super::auth::{self, Access};
+use super::auth;
+use super::bounds::REQUEST_LIMIT;
 use super::cors;
 use super::documentation;
 use super::envelope::{AnonymousLog, Envelope, caught};
 use super::extract;
 use super::guesses::{self, Guesses};
-use super::idempotency;
+use super::idempotency::{self, ClaimingRoutes};
 use super::load::{Load, Place};
-use super::openapi;
+use super::openapi::{self, Operations};
 use super::parameters::KnownParameters;
 use super::problem::{Code, Problem};
+use super::state::AppState;
 use super::webhooks;
-use crate::bridge::{Bridge, Caller};
+use crate::bridge::Caller;
 use crate::clock::SharedClock;
 use crate::telemetry::metrics::Metrics;
 use crate::webhooks::Receiver;
 
-/// 256 KiB: far above what the Cloud takes of a text, and a profile is smaller.
-pub(super) const JSON_LIMIT: usize = 256 * 1024;
-
-/// 2 minutes: above the longest way of a request, that of a file that arrives slowly, waits for another replica's opening,
-/// opens in its place and is stored at the last try.
-pub(super) const REQUEST_LIMIT: Duration = Duration::from_mins(2);
-
-/// What handlers are given; they share one.
-#[derive(Debug)]
-pub struct AppState {
-    /// The use cases.
-    pub bridge: Bridge,
-    /// Who may ask what.
-    pub access: Access,
-    /// Takes what the Cloud tells.
-    pub receiver: Receiver,
-    /// What is under way.
-    pub load: Load,
-    /// The time.
-    pub clock: SharedClock,
-    /// What is counted.
-    pub metrics: Metrics,
-}
-
-impl FromRef<Arc<AppState>> for Bridge {
-    fn from_ref(state: &Arc<AppState>) -> Self {
-        state.bridge.clone()
-    }
-}
-
-impl FromRef<Arc<AppState>> for Receiver {
-    fn from_ref(state: &Arc<AppState>) -> Self {
-        state.receiver.clone()
-    }
-}
-
-impl FromRef<Arc<AppState>> for Load {
-    fn from_ref(state: &Arc<AppState>) -> Self {
-        state.load.clone()
-    }
-}
-
 /// The facade.
 pub fn router(state: AppState) -> Router {
-    let (routes, document) = openapi::routes_and_document();
+    let Operations {
+        routes,
+        document,
+        claiming,
+    } = openapi::operations();
     let state = Arc::new(state);
     let guarded = Arc::new(Guarded {
         state: Arc::clone(&state),
         parameters: KnownParameters::of(&document),
+        claiming,
     });
     let routes = routes.route_layer(Around::new(move |request, next| {
         guard(Arc::clone(&guarded), request, next)
@@ -187,6 +151,7 @@ async fn in_time(request: Request, next: Next) -> Response {
 struct Guarded {
     state: Arc<AppState>,
     parameters: KnownParameters,
+    claiming: ClaimingRoutes,
 }
 
 /// Lets a request through to its handler if its caller may ask that, its target can be read, it has no unknown parameters and
@@ -196,9 +161,13 @@ async fn guard(
     request: Request,
     next: Next,
 ) -> Result<Response, Infallible> {
-    let Guarded { state, parameters } = &*guarded;
+    let Guarded {
+        state,
+        parameters,
+        claiming,
+    } = &*guarded;
     let (mut parts, body) = request.into_parts();
-    let allowance = match auth::authenticate(state, &mut parts).await {
+    let allowance = match auth::authenticate(&state.access, state.clock.now(), &mut parts).await {
         Ok(allowance) => allowance,
         Err(refused) => return Ok(refused.into_response()),
     };
@@ -209,12 +178,12 @@ async fn guard(
     };
     let mut response = match admit() {
         Err(problem) => problem.into_response(),
-        Ok(None) => once(state, Request::from_parts(parts, body), next).await,
+        Ok(None) => once(state, claiming, Request::from_parts(parts, body), next).await,
         Ok(Some(place)) => {
             // For work that goes on although its caller has gone.
             parts.extensions.insert(place.clone());
             let request = Request::from_parts(parts, place.arriving(body));
-            let response = once(state, request, next).await;
+            let response = once(state, claiming, request, next).await;
             let response = place.answer(response);
             place.held_by(response)
         }
@@ -234,11 +203,16 @@ fn admitted(load: &Load, parts: &Parts) -> Result<Option<Place>, Problem> {
 }
 
 /// The answer of a handler, also to a request that bears an idempotency key.
-async fn once(state: &AppState, request: Request, next: Next) -> Response {
+async fn once(
+    state: &AppState,
+    claiming: &ClaimingRoutes,
+    request: Request,
+    next: Next,
+) -> Response {
     match idempotency::route_with_key(&request) {
         None => caught(next.run(request)).await,
         // In a box: few requests bear one, and all would make room for it.
-        Some(route) => Box::pin(idempotency::once(state, &route, request, next))
+        Some(route) => Box::pin(idempotency::once(state, claiming, &route, request, next))
             .await
             .into_response(),
     }
@@ -253,6 +227,7 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
+    use crate::api::bounds::JSON_LIMIT;
     use crate::clock::SystemClock;
 
     async fn fail() {

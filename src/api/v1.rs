@@ -2,7 +2,7 @@
 //!
 //! To add an operation:
 //!
-//! 1. a use case in `bridge`, whose errors have codes (`bridge/error.rs`);
+//! 1. a use case in `bridge`, or in `outbox` where it waits for the Cloud, whose errors have codes (`bridge/error.rs`);
 //! 2. a handler with its `#[utoipa::path]` in the file of its resource, which extracts, calls the use case and maps the answer;
 //! 3. a line in `routes`;
 //! 4. `cargo run -- openapi > openapi.yaml`;
@@ -26,13 +26,18 @@ use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::router::AppState;
+use super::idempotency::ClaimingRoutes;
+use super::state::AppState;
 
-pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
-    OpenApiRouter::new()
+/// The operations of channels, and who claims the idempotency keys of each.
+pub(super) fn routes() -> (OpenApiRouter<Arc<AppState>>, ClaimingRoutes) {
+    let text = routes!(messages::send);
+    // By far the most requests: its use case claims the key together with what else it writes.
+    let claiming = ClaimingRoutes::in_work([&text.1]);
+    let routes = OpenApiRouter::new()
+        .routes(text)
         .routes(routes!(conversation::open, conversation::show))
         .routes(routes!(conversation::close))
-        .routes(routes!(messages::send))
         .routes(routes!(messages::show))
         .routes(routes!(files::send))
         .routes(routes!(files::show))
@@ -48,5 +53,6 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::retry))
         .routes(routes!(deliveries::replay))
-        .routes(routes!(deliveries::resume))
+        .routes(routes!(deliveries::resume));
+    (routes, claiming)
 }

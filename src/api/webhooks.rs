@@ -8,6 +8,7 @@ use axum::http::header::CONTENT_LENGTH;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::bounds::NOTIFICATION_LIMIT;
 use super::extract::{self, Unread};
 use super::load::Load;
 use super::problem::{Code, Problem};
@@ -15,10 +16,6 @@ use crate::bridge;
 use crate::types::rejection::Rejection;
 use crate::types::trace::Trace;
 use crate::webhooks::{Error, Origin, Receiver};
-
-/// 4 MiB: a hundred changes, each with a preview of 30 KB, and room. A larger body is refused again and again, so the limit is far
-/// beyond what the Cloud was seen to send.
-const BODY_LIMIT: usize = 4 * 1024 * 1024;
 
 pub(super) fn routes<S>() -> OpenApiRouter<S>
 where
@@ -65,15 +62,15 @@ async fn receive(
     })?;
     let too_large = || {
         receiver.refuse_body(&account_id, Rejection::TooLarge);
-        let detail = format!("A notification may have {BODY_LIMIT} bytes at most.");
+        let detail = format!("A notification may have {NOTIFICATION_LIMIT} bytes at most.");
         Problem::new(Code::BodyTooLarge, detail)
     };
     let length = header(CONTENT_LENGTH.as_str()).and_then(|length| length.parse::<u64>().ok());
-    if length.is_some_and(|length| length > BODY_LIMIT as u64) {
+    if length.is_some_and(|length| length > NOTIFICATION_LIMIT as u64) {
         return Err(too_large());
     }
     let place = load.notification_body(&account_id)?;
-    let body = extract::whole(place.arriving(body), BODY_LIMIT).await;
+    let body = extract::whole(place.arriving(body), NOTIFICATION_LIMIT).await;
     let body = body.map_err(|unread| match unread {
         Unread::TooLarge => too_large(),
         Unread::Broken => {

@@ -1,6 +1,6 @@
 //! Opening, showing and closing a user's conversation.
 
-use super::requests::{Outcome, Patience, Work};
+use super::openings::OpeningRequest;
 use super::session::Session;
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::{self, Signal};
@@ -34,7 +34,14 @@ impl Bridge {
         let opened = if session.is_some_and(|session| session.takes_messages()) {
             false
         } else {
-            match self.join_opening(caller, &key, opening, None).await {
+            let request = OpeningRequest {
+                caller,
+                key: &key,
+                opening,
+                instead_of: None,
+                lane: None,
+            };
+            match self.open(request).await {
                 Ok(joined) => joined.opened && joined.first,
                 // It is open, if only for a survey.
                 Err(Error::SurveyPending) => false,
@@ -71,42 +78,8 @@ impl Bridge {
             .ok_or(Error::ConversationNotFound)
     }
 
-    /// Closes the user's conversation, also a survey in it, or with `survey` its main dialog alone, so that a survey can
-    /// follow. What is closed stays so.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::ConversationNotFound`] where there never was one; when the Cloud refuses, or the storage is away.
-    pub async fn close_conversation(
-        &self,
-        caller: &Caller,
-        user_id: UserId,
-        survey: bool,
-        patience: Patience,
-    ) -> Result<Outcome<Conversation>, Error> {
-        let key = caller.key(user_id.clone());
-        let standing = self.parts.store.standing(&key).await?;
-        // What waits may open one.
-        if standing
-            .as_ref()
-            .is_none_or(|standing| standing.waiting == 0)
-        {
-            self.conversation(caller, user_id.clone()).await?;
-        }
-        let work = Work::Close { survey };
-        Ok(
-            match self.submit(caller, &key, standing, work, patience).await? {
-                Outcome::Done(_) => Outcome::Done(self.conversation(caller, user_id).await?),
-                Outcome::Queued(queued) => Outcome::Queued(queued),
-            },
-        )
-    }
-
-    pub(super) async fn close_conversation_now(
-        &self,
-        trace: &Trace,
-        key: &UserKey,
-    ) -> Result<(), Error> {
+    /// Closes the user's conversation, also a survey in it. What is closed stays so.
+    pub(crate) async fn close_now(&self, trace: &Trace, key: &UserKey) -> Result<(), Error> {
         self.close_open(trace, key, |session| {
             if session.may_outlive_dialog() {
                 Signal::CloseEverything
@@ -117,7 +90,8 @@ impl Bridge {
         .await
     }
 
-    pub(super) async fn close_main_dialog_now(
+    /// Closes the main dialog of the user's conversation alone, so that a survey can follow.
+    pub(crate) async fn close_main_dialog(
         &self,
         trace: &Trace,
         key: &UserKey,
@@ -142,7 +116,7 @@ impl Bridge {
     }
 
     /// Closes the user's open conversation, if there is one, with the signal that is right for it.
-    pub(super) async fn close_open(
+    async fn close_open(
         &self,
         trace: &Trace,
         key: &UserKey,

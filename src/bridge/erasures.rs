@@ -16,14 +16,12 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::LOOK;
 use super::audit;
 use super::lanes::Turn;
-use super::looks::Looks;
-use super::outcomes::Later;
-use super::schedule;
+use super::retry::{OUTCOME_UNKNOWN, Pause, Verdict};
 use super::tokens::{Token, unseal};
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::{self, ConsumerJws, Signal};
@@ -34,6 +32,7 @@ use crate::types::audit::Action;
 use crate::types::conversation::Features;
 use crate::types::ids::{AccountId, ConversationId, UserId, UserKey};
 use crate::types::trace::Trace;
+use crate::worker::{Claimed, Pace, Source};
 
 /// 24 h: how long a close is tried.
 const LIFE: TimeDelta = TimeDelta::hours(24);
@@ -59,8 +58,42 @@ const HEAD_START: TimeDelta = TimeDelta::seconds(5);
 /// 8: how often an erasure begins anew because a conversation was opened or has ended meanwhile.
 const TRIES: u32 = 8;
 
-/// How many closes are tried at once.
-const BATCH: u32 = 32;
+/// 32: closes that are tried at once.
+const PLACES: u32 = 32;
+
+/// Work on the conversations that erased users have left open.
+#[derive(Debug)]
+pub struct DueCloses(pub Bridge);
+
+impl Source for DueCloses {
+    type Item = PendingClose;
+    type Error = Error;
+
+    const PACE: Pace = Pace::new(LOOK, PLACES);
+    const FAILED: &'static str = "conversations of users who were erased could not be looked for";
+
+    fn is_paused(&self) -> bool {
+        self.0.is_ahead()
+    }
+
+    async fn woken(&mut self) {
+        self.0.closes_due.notified().await;
+    }
+
+    async fn claim(&mut self, limit: u32) -> Result<Claimed<Self::Item>, Error> {
+        let parts = &self.0.parts;
+        let now = parts.clock.now();
+        let due = parts
+            .store
+            .claim_due_closes(now, now + CLAIM, now - LIFE, limit);
+        Ok(due.await?.into())
+    }
+
+    fn handle(&self, close: PendingClose) -> impl Future<Output = ()> + Send + 'static {
+        let bridge = self.0.clone();
+        async move { bridge.close_due(close).await }
+    }
+}
 
 /// What is left to do once a user is erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -273,19 +306,17 @@ impl Bridge {
             }
             Err(error) => error,
         };
-        let later = Later::of_kept(&error, false).unwrap_or_else(Later::unknown);
-        let wait = schedule::delay(
-            close.tries,
-            later.is_throttled,
-            later.after,
-            &mut rand::rng(),
-        );
-        let due_at = self.parts.clock.now() + wait;
-        store.postpone_close(close, due_at, later.why).await?;
+        let pause = match Verdict::of_stored(&error, false) {
+            Verdict::Again(pause) => pause,
+            // It is tried all the same, for as long as it may.
+            Verdict::Final | Verdict::Unknown(_) => Pause::because(OUTCOME_UNKNOWN),
+        };
+        let due_at = self.parts.clock.now() + pause.after(close.tries);
+        store.postpone_close(close, due_at, pause.why).await?;
         tracing::info!(
             account.id = %close.account_id,
             conversation.id = close.conversation_id.as_ref().map(tracing::field::display),
-            why = later.why,
+            why = pause.why,
             error = &error as &dyn std::error::Error,
             "the conversation of a user who was erased is closed later"
         );
@@ -397,49 +428,16 @@ impl Bridge {
         }
     }
 
-    /// Closes what is left of erased users, again and again until the service stops.
-    pub async fn close_erased_conversations(self) {
-        let mut looks = Looks::new();
-        while looks.next(&self, &self.closes_due).await {
-            if let Err(error) = self.take_and_close().await
-                && !error.is_outage()
-            {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "conversations of users who were erased could not be looked for"
-                );
-            }
+    async fn close_due(&self, mut close: PendingClose) {
+        let trace = Trace::continue_from(None, None, self.parts.clock.uuid());
+        let tried = self.try_close(&trace, &mut close, TRY_LIMIT).await;
+        if let Err(error) = tried {
+            tracing::warn!(
+                account.id = %close.account_id,
+                error = &error as &dyn std::error::Error,
+                "what became of the close of an erased user's conversation could not be kept; it is tried again"
+            );
         }
-    }
-
-    async fn take_and_close(&self) -> Result<(), Error> {
-        while !self.parts.stopping.is_cancelled() {
-            let now = self.parts.clock.now();
-            let store = &self.parts.store;
-            let due = store.claim_due_closes(now, now + CLAIM, now - LIFE, BATCH);
-            let due = due.await?;
-            let count = due.len();
-            let mut closes = JoinSet::new();
-            for mut close in due {
-                let bridge = self.clone();
-                closes.spawn(async move {
-                    let trace = Trace::continue_from(None, None, bridge.parts.clock.uuid());
-                    let account = close.account_id.clone();
-                    if let Err(error) = bridge.try_close(&trace, &mut close, TRY_LIMIT).await {
-                        tracing::warn!(
-                            account.id = %account,
-                            error = &error as &dyn std::error::Error,
-                            "what became of the close of an erased user's conversation could not be kept; it is tried again"
-                        );
-                    }
-                });
-            }
-            while closes.join_next().await.is_some() {}
-            if count < BATCH as usize {
-                break;
-            }
-        }
-        Ok(())
     }
 
     /// Gives up the closes that have been tried for 24 hours, a batch at most; says how many.

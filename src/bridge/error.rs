@@ -1,11 +1,14 @@
 //! Why a use case did not succeed, by what the channel can do about it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::bounds::Exhausted;
+use crate::types::event::data::UpstreamFailure;
 use crate::types::file::ImageType;
 use crate::types::message::Sequence;
 use crate::types::problem::Code;
+use crate::worker::Fault;
 use crate::{cloud, crypto, store};
 
 /// A use case that did not succeed. Cloneable, since all who wait for one opening share its outcome.
@@ -123,6 +126,9 @@ pub enum Error {
     /// A token could not be sealed.
     #[error("the consumer's token could not be sealed")]
     Seal(#[from] crypto::Error),
+    /// The error of a request whose outcome is open: a repeat under its idempotency key is to find out.
+    #[error(transparent)]
+    Unsettled(Box<Error>),
     /// A task that was to do the work ended without an outcome.
     #[error("the work ended without an outcome")]
     Interrupted,
@@ -157,7 +163,8 @@ impl Error {
             Self::OpeningPending { .. } => Code::ConversationPending,
             Self::KeyInUse => Code::IdempotencyKeyInUse,
             Self::KeyReused => Code::IdempotencyKeyReused,
-            Self::Cloud(error) => code_of_cloud(error),
+            Self::Cloud(error) => CloudFailure::of(error).kind.code(),
+            Self::Unsettled(error) => error.code(),
             Self::Store(error) if error.is_transient() => Code::StorageUnavailable,
             Self::Store(_) | Self::Seal(_) | Self::Interrupted | Self::LaneLost => {
                 Code::InternalError
@@ -168,36 +175,155 @@ impl Error {
     /// Whether the storage is away, of which the log is told by itself.
     #[must_use]
     pub fn is_outage(&self) -> bool {
-        matches!(self, Self::Store(error) if error.is_outage())
+        match self {
+            Self::Store(error) => error.is_outage(),
+            Self::Unsettled(error) => error.is_outage(),
+            _ => false,
+        }
+    }
+
+    /// The same error, whose answer does not become that of its idempotency key.
+    pub(crate) fn unsettled(self) -> Self {
+        match self {
+            Self::Unsettled(_) => self,
+            error => Self::Unsettled(Box::new(error)),
+        }
     }
 }
 
-/// The same of an error of the Cloud's client.
-#[must_use]
-pub fn code_of_cloud(error: &cloud::Error) -> Code {
-    match error {
-        cloud::Error::NotBegun(cause) if cause.outcome_unknown() => Code::CloudUnavailable,
-        cloud::Error::NotBegun(cause) => code_of_cloud(cause),
-        cloud::Error::Throttled { .. } => Code::CloudThrottled,
-        cloud::Error::Unavailable { .. } if !error.outcome_unknown() => Code::CloudUnavailable,
-        cloud::Error::Unreachable(_)
-        | cloud::Error::Blocked { .. }
-        | cloud::Error::WithoutTls { .. } => Code::CloudUnavailable,
-        cloud::Error::Unavailable { .. }
-        | cloud::Error::Undecodable { .. }
-        | cloud::Error::NoAnswer(_)
-        | cloud::Error::Unnumbered => Code::CloudOutcomeUnknown,
-        cloud::Error::CredentialsRefused { .. }
-        | cloud::Error::AppTokenRefused
-        | cloud::Error::Unauthorized { .. }
-        | cloud::Error::ConsumerTokenRefused => Code::CloudCredentialsRefused,
-        cloud::Error::Refused { .. } | cloud::Error::ConversationClosed => Code::CloudRefused,
-        cloud::Error::AlreadyOpen | cloud::Error::UnknownAccount(_) => Code::InternalError,
+/// A failure at the Cloud, as a channel is told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloudFailure {
+    /// Its kind.
+    pub kind: CloudFailureKind,
+    /// The answer of the Cloud, if there was one.
+    pub upstream: Option<UpstreamFailure>,
+    /// The time that the Cloud asks to be left alone for.
+    pub retry_after: Option<Duration>,
+}
+
+/// The kinds of failures at the Cloud.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloudFailureKind {
+    /// What had to be asked first was not answered, so nothing was sent.
+    NotAsked,
+    /// The Cloud cannot be reached.
+    Unreachable,
+    /// The Cloud takes no more requests for now.
+    Throttled,
+    /// Something in front of the Cloud answered in its place.
+    Blocked,
+    /// The Cloud names a host without TLS.
+    WithoutTls,
+    /// The Cloud cannot serve now.
+    Unavailable,
+    /// The Cloud did not say whether it did what was asked.
+    OutcomeUnknown,
+    /// The account's client id and secret were refused.
+    ClientRefused,
+    /// The account's AppJWT was refused.
+    AppTokenRefused,
+    /// Both tokens may be to blame.
+    Unauthorized,
+    /// The user's ConsumerJWS was refused.
+    ConsumerTokenRefused,
+    /// The request was refused.
+    Refused,
+    /// The conversation is closed.
+    ConversationClosed,
+    /// The bridge made a mistake.
+    Internal,
+}
+
+impl CloudFailureKind {
+    /// The code of the problem that it is to a channel.
+    #[must_use]
+    pub fn code(self) -> Code {
+        match self {
+            Self::NotAsked
+            | Self::Unreachable
+            | Self::Blocked
+            | Self::WithoutTls
+            | Self::Unavailable => Code::CloudUnavailable,
+            Self::Throttled => Code::CloudThrottled,
+            Self::OutcomeUnknown => Code::CloudOutcomeUnknown,
+            Self::ClientRefused
+            | Self::AppTokenRefused
+            | Self::Unauthorized
+            | Self::ConsumerTokenRefused => Code::CloudCredentialsRefused,
+            Self::Refused | Self::ConversationClosed => Code::CloudRefused,
+            Self::Internal => Code::InternalError,
+        }
+    }
+}
+
+impl CloudFailure {
+    /// The failure that an error of the Cloud's client is.
+    #[must_use]
+    pub fn of(error: &cloud::Error) -> Self {
+        use CloudFailureKind as Kind;
+        let upstream = |status: u16| UpstreamFailure {
+            status,
+            code: None,
+            title: None,
+        };
+        let (kind, upstream) = match error {
+            cloud::Error::NotBegun(cause) if cause.outcome_unknown() => (Kind::NotAsked, None),
+            cloud::Error::NotBegun(cause) => return Self::of(cause),
+            cloud::Error::Unreachable(_) => (Kind::Unreachable, None),
+            cloud::Error::Throttled { .. } => (Kind::Throttled, Some(upstream(429))),
+            cloud::Error::Blocked { status } => (Kind::Blocked, Some(upstream(*status))),
+            cloud::Error::WithoutTls { .. } => (Kind::WithoutTls, None),
+            cloud::Error::Unavailable { status, .. } if !error.outcome_unknown() => {
+                (Kind::Unavailable, Some(upstream(*status)))
+            }
+            cloud::Error::Unavailable { status, .. } | cloud::Error::Undecodable { status } => {
+                (Kind::OutcomeUnknown, Some(upstream(*status)))
+            }
+            cloud::Error::NoAnswer(_) | cloud::Error::Unnumbered => (Kind::OutcomeUnknown, None),
+            cloud::Error::CredentialsRefused { status } => {
+                (Kind::ClientRefused, Some(upstream(*status)))
+            }
+            cloud::Error::AppTokenRefused => (Kind::AppTokenRefused, None),
+            cloud::Error::Unauthorized { .. } => (Kind::Unauthorized, Some(upstream(401))),
+            cloud::Error::ConsumerTokenRefused => (Kind::ConsumerTokenRefused, None),
+            cloud::Error::Refused {
+                status,
+                code,
+                title,
+            } => {
+                let refused = UpstreamFailure {
+                    status: *status,
+                    code: code.clone(),
+                    title: Some(title.clone()),
+                };
+                (Kind::Refused, Some(refused))
+            }
+            cloud::Error::ConversationClosed => (Kind::ConversationClosed, None),
+            cloud::Error::AlreadyOpen | cloud::Error::UnknownAccount(_) => (Kind::Internal, None),
+        };
+        Self {
+            kind,
+            upstream,
+            retry_after: error.retry_after(),
+        }
     }
 }
 
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         Self::Store(Arc::new(error))
+    }
+}
+
+impl Fault for Error {
+    fn is_outage(&self) -> bool {
+        self.is_outage()
+    }
+}
+
+impl Fault for store::Error {
+    fn is_outage(&self) -> bool {
+        self.is_outage()
     }
 }

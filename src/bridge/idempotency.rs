@@ -3,15 +3,15 @@
 //! The work is done in a task of its own, so that a caller who hangs up takes nothing with it, and the key is held by a lease for
 //! as long as that takes. Then the answer is kept for the repeats, or the key is free again where nothing was done. When the
 //! process dies in the middle, the lease runs out, and the next repeat finishes the work: what may have reached the Cloud was
-//! written down before (`takeoff`).
+//! recorded before (`outbox::record`).
 //!
-//! A key is claimed before the work. Only a text claims its own, once it is known what of it goes to the Cloud, and writes that
-//! down at once; until then it has only looked. Where it never comes to that, because the text is refused or cannot be looked
-//! up, the key is claimed after it: who repeats what was done is told so, whatever else could be said of the repeat.
+//! A key is claimed before the work ([`Claiming::BeforeWork`]). Only a text claims its own ([`Claiming::InWork`]), once it is known
+//! what of it goes to the Cloud, and records that with the claim, which saves a write. If it never comes to that, because the text
+//! is refused, the key is claimed after the work: the repeat of a request that was done gets the first answer, whatever else could
+//! be said of the repeat.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -38,17 +38,37 @@ pub struct Keyed {
     pub fingerprint: Fingerprint,
     /// Whom the answer is about.
     pub user_id: Option<UserId>,
-    /// Whether the work claims the key, before it changes or sends anything.
-    pub is_claimed_by_work: bool,
+    /// The time of the claim.
+    pub claiming: Claiming,
+}
+
+/// The time at which the key of a request is claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claiming {
+    /// Before its work begins.
+    BeforeWork,
+    /// By its work, before that changes or sends anything.
+    InWork,
 }
 
 /// Work that was done.
 #[derive(Debug)]
 pub struct Done<R> {
-    /// What came of it.
+    /// Its outcome.
     pub outcome: R,
-    /// The answer for repeats; none where nothing was done, so that a repeat may do it.
-    pub kept: Option<Answer>,
+    /// What becomes of the key.
+    pub fate: KeyFate,
+}
+
+/// What becomes of a key whose work is done.
+#[derive(Debug)]
+pub enum KeyFate {
+    /// It stands for this answer.
+    Answered(Answer),
+    /// It is free: nothing was done, so that a repeat may do it.
+    Free,
+    /// A repeat is to find out what became of the request.
+    Open,
 }
 
 /// What became of a request with a key.
@@ -60,56 +80,36 @@ pub enum Once<R> {
     Repeated(Answer),
 }
 
-/// The key of a request that is worked on.
+/// The key of a request that is worked on, and the claim on it.
 #[derive(Debug)]
-pub struct Claimed {
+pub struct KeyClaim {
     request: KeyedRequest,
     lease_id: String,
-    /// What came of claiming it, once it was tried.
-    claim: OnceLock<Tried>,
-    /// Whether a repeat is to find out what became of it.
-    left_open: AtomicBool,
+    /// The claim, once the storage has decided on it.
+    claim: Mutex<Option<Claim>>,
 }
 
-/// What came of claiming a key.
-#[derive(Debug)]
-enum Tried {
-    Known(Claim),
-    /// The storage was away.
-    Unknown,
-}
-
-impl Claimed {
-    /// Leaves it to a repeat to find out what became of what was about to be sent: the answer that is given now is not kept.
-    pub(super) fn leave_open(&self) {
-        self.left_open.store(true, Ordering::Relaxed);
+impl KeyClaim {
+    /// The claim, if it was decided on.
+    fn decided(&self) -> Option<Claim> {
+        let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        claim.clone()
     }
 
-    /// Does not ask a storage that is away once more, to be told the same after the same time.
-    pub(super) fn give_up(&self) {
-        self.claim.get_or_init(|| Tried::Unknown);
-    }
-
-    /// What is held, where it is.
-    fn holding(&self) -> Option<&Holding> {
-        match self.claim.get() {
-            Some(Tried::Known(Claim::Ours(holding))) => Some(holding),
+    /// The request, if it is this one's to do.
+    fn holding(&self) -> Option<Holding> {
+        match self.decided() {
+            Some(Claim::Ours(holding)) => Some(holding),
             _ => None,
         }
     }
 
-    /// Whether somebody died over the request who was about to send something of it.
-    pub(super) fn has_begun(&self) -> bool {
-        self.holding()
-            .is_some_and(|holding| holding.begun.is_some())
-    }
-
-    pub(super) fn request(&self) -> &KeyedRequest {
+    pub(crate) fn request(&self) -> &KeyedRequest {
         &self.request
     }
 
     /// The lease on the key, from now on.
-    pub(super) fn lease(&self, now: DateTime<Utc>) -> Lease {
+    pub(crate) fn lease(&self, now: DateTime<Utc>) -> Lease {
         Lease {
             id: self.lease_id.clone(),
             until: now + LEASE,
@@ -118,9 +118,9 @@ impl Claimed {
 }
 
 /// A request with a key, and how to settle it.
-struct Held {
+struct ClaimGuard {
     bridge: Bridge,
-    claimed: Arc<Claimed>,
+    claim: Arc<KeyClaim>,
     user: Option<UserKey>,
 }
 
@@ -135,7 +135,7 @@ impl Bridge {
         &self,
         caller: &Caller,
         keyed: Keyed,
-        work: impl FnOnce(Arc<Claimed>) -> F + Send + 'static,
+        work: impl FnOnce(Arc<KeyClaim>) -> F + Send + 'static,
     ) -> Result<Once<R>, Error>
     where
         R: Send + 'static,
@@ -145,122 +145,123 @@ impl Bridge {
             key,
             fingerprint,
             user_id,
-            is_claimed_by_work,
+            claiming,
         } = keyed;
-        let held = Held {
+        let guard = ClaimGuard {
             bridge: self.clone(),
-            claimed: Arc::new(Claimed {
+            claim: Arc::new(KeyClaim {
                 request: KeyedRequest {
                     channel_id: caller.channel.id.clone(),
                     key: key.hash(caller.user.as_ref()),
                     fingerprint,
                 },
                 lease_id: self.parts.clock.uuid().to_string(),
-                claim: OnceLock::new(),
-                left_open: AtomicBool::new(false),
+                claim: Mutex::default(),
             }),
             user: user_id.map(|user_id| caller.key(user_id)),
         };
         let whole = async move {
-            if !is_claimed_by_work && let Some(answer) = held.claim().await? {
+            if claiming == Claiming::BeforeWork
+                && let Some(answer) = guard.claim().await?
+            {
                 return Ok(Once::Repeated(answer));
             }
-            let Done { outcome, kept } = tokio::select! {
-                done = work(Arc::clone(&held.claimed)) => done,
-                never = held.hold() => match never {},
+            let Done { outcome, fate } = tokio::select! {
+                done = work(Arc::clone(&guard.claim)) => done,
+                never = guard.hold() => match never {},
             };
-            if let Some(answer) = held.claim().await? {
+            // A claim that the work could not make is not tried again: the storage was away, and the answer says so.
+            let is_undecided = guard.claim.decided().is_none();
+            if is_undecided && matches!(fate, KeyFate::Open) {
+                return Ok(Once::Fresh(outcome));
+            }
+            if let Some(answer) = guard.claim().await? {
                 return Ok(Once::Repeated(answer));
             }
-            held.settle(kept).await;
+            guard.settle(fate).await;
             Ok(Once::Fresh(outcome))
         };
         let task = self.parts.tasks.spawn(whole.instrument(Span::current()));
         task.await.map_err(|_| Error::Interrupted)?
     }
 
-    /// What is held of a request, whose key is claimed unless that has been tried; `intent` is written down with it.
+    /// Claims the key of a request, unless that was done; `intent` is recorded with the claim.
     ///
     /// # Errors
     ///
     /// When the storage is away; [`Error::KeyInUse`] where the request is not to be done, and then `once` says why.
-    pub(super) async fn claim<'a>(
+    pub(crate) async fn claim(
         &self,
-        claimed: &'a Claimed,
+        claim: &KeyClaim,
         intent: Option<Intent>,
-    ) -> Result<&'a Holding, Error> {
-        self.try_to_claim(claimed, intent).await?;
-        claimed.holding().ok_or(Error::KeyInUse)
-    }
-
-    /// Claims a key unless that has been tried.
-    async fn try_to_claim(&self, claimed: &Claimed, intent: Option<Intent>) -> Result<(), Error> {
-        if claimed.claim.get().is_some() {
-            return Ok(());
+    ) -> Result<Holding, Error> {
+        let decided = match claim.decided() {
+            Some(decided) => decided,
+            None => self.decide(claim, intent).await.map_err(Error::unsettled)?,
+        };
+        match decided {
+            Claim::Ours(holding) => Ok(holding),
+            Claim::Running | Claim::Answered(_) | Claim::Reused => Err(Error::KeyInUse),
         }
-        let found = self.find_claim(claimed, intent).await;
-        let found = found.inspect_err(|_| claimed.give_up())?;
-        claimed.claim.get_or_init(|| Tried::Known(found));
-        Ok(())
     }
 
-    async fn find_claim(&self, claimed: &Claimed, intent: Option<Intent>) -> Result<Claim, Error> {
+    async fn decide(&self, claim: &KeyClaim, intent: Option<Intent>) -> Result<Claim, Error> {
         let clock = &self.parts.clock;
         let now = clock.now();
         let message_id = MessageId::new(clock.uuid());
-        let request = &claimed.request;
         let store = &self.parts.store;
-        let claim = store
-            .begin_keyed(request, message_id, &claimed.lease(now), intent, now)
-            .await?;
-        let outcome = match &claim {
-            Claim::Ours(Holding { resumed: false, .. }) => "fresh",
-            Claim::Ours(Holding { resumed: true, .. }) => "resumed",
+        let lease = claim.lease(now);
+        let begun = store.begin_keyed(&claim.request, message_id, &lease, intent, now);
+        let decided = begun.await?;
+        let outcome = match &decided {
+            Claim::Ours(holding) if holding.resumed => "resumed",
+            Claim::Ours(_) => "fresh",
             Claim::Answered(_) => "replayed",
             Claim::Running => "in_use",
             Claim::Reused => "reused",
         };
-        let channel = request.channel_id.as_str();
+        let channel = claim.request.channel_id.as_str();
         self.parts
             .metrics
             .count(&KEYED_REQUESTS, [channel, outcome], 1);
         if outcome == "resumed" {
             tracing::warn!("a request whose replica died over it is done by its repeat");
         }
-        Ok(claim)
+        let mut known = claim.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some(decided.clone());
+        Ok(decided)
     }
 }
 
-impl Held {
-    /// Claims the key unless that has been tried; the answer that its request was given before.
+impl ClaimGuard {
+    /// Claims the key, unless that was done; returns the answer that its request was given before.
     async fn claim(&self) -> Result<Option<Answer>, Error> {
-        self.bridge.try_to_claim(&self.claimed, None).await?;
-        match self.claimed.claim.get() {
-            Some(Tried::Known(Claim::Answered(answer))) => Ok(Some(answer.clone())),
-            Some(Tried::Known(Claim::Running)) => Err(Error::KeyInUse),
-            Some(Tried::Known(Claim::Reused)) => Err(Error::KeyReused),
-            // Of a storage that was away the work has told.
-            Some(Tried::Known(Claim::Ours(_)) | Tried::Unknown) | None => Ok(None),
+        let decided = match self.claim.decided() {
+            Some(decided) => decided,
+            None => self.bridge.decide(&self.claim, None).await?,
+        };
+        match decided {
+            Claim::Ours(_) => Ok(None),
+            Claim::Answered(answer) => Ok(Some(answer)),
+            Claim::Running => Err(Error::KeyInUse),
+            Claim::Reused => Err(Error::KeyReused),
         }
     }
 
     /// The lease, from now on.
     fn lease(&self) -> Lease {
-        self.claimed.lease(self.bridge.parts.clock.now())
+        self.claim.lease(self.bridge.parts.clock.now())
     }
 
     /// Keeps the lease from running out.
     async fn hold(&self) -> Infallible {
         loop {
             sleep(RENEWAL).await;
-            if self.claimed.holding().is_none() {
+            if self.claim.holding().is_none() {
                 continue;
             }
             let store = &self.bridge.parts.store;
-            match store
-                .renew_keyed(&self.claimed.request, &self.lease())
-                .await
-            {
+            match store.renew_keyed(&self.claim.request, &self.lease()).await {
                 Ok(true) => {}
                 // The work is not broken off in the middle: then nobody knew how far it had come.
                 Ok(false) => tracing::warn!("the lease on an idempotency key was lost"),
@@ -272,13 +273,13 @@ impl Held {
         }
     }
 
-    /// Keeps the answer, or frees the key. The work is done, so no failure of this is one of it.
-    async fn settle(&self, kept: Option<Answer>) {
-        let Some(holding) = self.claimed.holding() else {
+    /// Stores the answer, or frees the key. The work is done, so no failure of this is one of it.
+    async fn settle(&self, fate: KeyFate) {
+        let Some(holding) = self.claim.holding() else {
             return;
         };
         for tried in 1..=TRIES {
-            let Err(error) = self.try_to_settle(holding, kept.as_ref()).await else {
+            let Err(error) = self.try_to_settle(&holding, &fate).await else {
                 return;
             };
             tracing::error!(
@@ -290,23 +291,18 @@ impl Held {
         }
     }
 
-    async fn try_to_settle(
-        &self,
-        holding: &Holding,
-        kept: Option<&Answer>,
-    ) -> Result<(), store::Error> {
+    async fn try_to_settle(&self, holding: &Holding, fate: &KeyFate) -> Result<(), store::Error> {
         let store = &self.bridge.parts.store;
-        let (request, lease) = (&self.claimed.request, self.lease());
-        let is_left_open = self.claimed.left_open.load(Ordering::Relaxed);
-        if let (Some(answer), false) = (kept, is_left_open) {
-            // Whoever the intent is noted for needs not be looked up once more.
+        let (request, lease) = (&self.claim.request, self.lease());
+        if let KeyFate::Answered(answer) = fate {
+            // The user that the intent is recorded for needs not be looked up once more.
             let user = self.user.as_ref().filter(|_| !holding.noted);
             let kept = store.finish_keyed(request, &lease, user, answer);
             if kept.await? {
                 return Ok(());
             }
         }
-        if is_left_open || holding.begun.is_some() {
+        if matches!(fate, KeyFate::Open) || holding.begun.is_some() {
             // What may be at the Cloud is left to the next repeat, which need not wait for the lease.
             let until = self.bridge.parts.clock.now();
             let given_back = Lease { until, ..lease };

@@ -8,7 +8,7 @@ use crate::bridge::{Bridge, Error};
 use crate::store::{LEASE, Lease, UserRef};
 
 /// 5 s: how often a lease is renewed; two renewals may fail before it is lost.
-pub(super) const RENEWAL: Duration = Duration::from_secs(5);
+pub(crate) const RENEWAL: Duration = Duration::from_secs(5);
 
 /// 20 s: longer than a lease, so that who waits for a replica that died takes its place rather than giving up.
 const WAIT_LIMIT: Duration = Duration::from_secs(20);
@@ -56,9 +56,17 @@ impl Bridge {
         Ok(taken.then_some(lease))
     }
 
-    pub(super) fn new_lease(&self) -> Lease {
+    pub(crate) fn new_lease(&self) -> Lease {
         Lease {
             id: self.parts.clock.uuid().to_string(),
+            until: self.parts.clock.now() + LEASE,
+        }
+    }
+
+    /// The same lease, from now on.
+    pub(crate) fn renewed(&self, lease: &Lease) -> Lease {
+        Lease {
+            id: lease.id.clone(),
             until: self.parts.clock.now() + LEASE,
         }
     }

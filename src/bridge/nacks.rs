@@ -3,24 +3,53 @@
 //! An agent who sees a message as sent believes that it was read. So what was given up is kept as due, and every replica
 //! looks for it: the Cloud gets a `NACK` for the message's number, in the dialog that it was written in.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
-use tokio::sync::Notify;
-use tokio::task::JoinSet;
 
-use super::looks::Looks;
+use super::LOOK;
 use crate::bridge::{Bridge, Error};
 use crate::cloud::Signal;
 use crate::store::DueNack;
 use crate::types::ids::{ConversationId, DialogId};
 use crate::types::message::{ReceiptStatus, Sequence};
 use crate::types::trace::Trace;
+use crate::worker::{Claimed, Pace, Source};
 
 /// 30 s: how soon an agent is told again whom the Cloud could not tell, or whose replica died over it.
 const RETRY: TimeDelta = TimeDelta::seconds(30);
 
-/// How many agents are told at once.
-const BATCH: u32 = 32;
+/// 32: agents that are told at once.
+const PLACES: u32 = 32;
+
+/// Work on the messages that did not arrive.
+#[derive(Debug)]
+pub struct DueNacks(pub Bridge);
+
+impl Source for DueNacks {
+    type Item = (DueNack, DateTime<Utc>);
+    type Error = Error;
+
+    const PACE: Pace = Pace::new(LOOK, PLACES);
+    const FAILED: &'static str = "messages that did not arrive could not be looked for";
+
+    fn is_paused(&self) -> bool {
+        self.0.is_ahead()
+    }
+
+    async fn claim(&mut self, limit: u32) -> Result<Claimed<Self::Item>, Error> {
+        let parts = &self.0.parts;
+        let now = parts.clock.now();
+        let again_at = now + RETRY;
+        let due = parts.store.take_due_nacks(now, again_at, limit).await?;
+        let due: Vec<_> = due.into_iter().map(|due| (due, again_at)).collect();
+        Ok(due.into())
+    }
+
+    fn handle(&self, (due, again_at): Self::Item) -> impl Future<Output = ()> + Send + 'static {
+        let bridge = self.0.clone();
+        async move { bridge.tell_due(due, again_at).await }
+    }
+}
 
 /// What an event says of the message that it tells of.
 #[derive(Debug, Deserialize)]
@@ -36,55 +65,23 @@ struct ToldMessage {
 }
 
 impl Bridge {
-    /// Tells agents what did not arrive, again and again, until the service stops.
-    pub async fn send_due_nacks(self) {
-        let mut looks = Looks::new();
-        let never = Notify::new();
-        while looks.next(&self, &never).await {
-            if let Err(error) = self.take_and_send_nacks().await
-                && !error.is_outage()
-            {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "messages that did not arrive could not be looked for"
-                );
-            }
+    async fn tell_due(&self, due: DueNack, taken_until: DateTime<Utc>) {
+        if let Err(error) = self.send_nack(&due).await {
+            tracing::warn!(
+                account.id = %due.key.account_id,
+                event.id = due.event_id,
+                error = &error as &dyn std::error::Error,
+                "an agent could not be told that a message did not arrive; tried again"
+            );
+            return;
         }
-    }
-
-    async fn take_and_send_nacks(&self) -> Result<(), Error> {
-        loop {
-            let now = self.parts.clock.now();
-            let again_at = now + RETRY;
-            let store = &self.parts.store;
-            let due = store.take_due_nacks(now, again_at, BATCH).await?;
-            let count = due.len();
-            let mut nacks = JoinSet::new();
-            for due in due {
-                let bridge = self.clone();
-                nacks.spawn(async move {
-                    if let Err(error) = bridge.send_nack(&due).await {
-                        tracing::warn!(
-                            account.id = %due.key.account_id,
-                            event.id = due.event_id,
-                            error = &error as &dyn std::error::Error,
-                            "an agent could not be told that a message did not arrive; tried again"
-                        );
-                    } else if let Err(error) =
-                        bridge.parts.store.clear_nack(&due.event_id, again_at).await
-                    {
-                        tracing::warn!(
-                            event.id = due.event_id,
-                            error = &error as &dyn std::error::Error,
-                            "an agent was told that a message did not arrive, and is told again"
-                        );
-                    }
-                });
-            }
-            while nacks.join_next().await.is_some() {}
-            if count < BATCH as usize {
-                return Ok(());
-            }
+        let store = &self.parts.store;
+        if let Err(error) = store.clear_nack(&due.event_id, taken_until).await {
+            tracing::warn!(
+                event.id = due.event_id,
+                error = &error as &dyn std::error::Error,
+                "an agent was told that a message did not arrive, and is told again"
+            );
         }
     }
 

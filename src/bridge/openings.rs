@@ -50,26 +50,51 @@ impl Default for Openings {
 
 type Outcome = Result<Joined, Error>;
 
+/// A request for an open conversation.
+#[derive(Clone, Copy)]
+pub(crate) struct OpeningRequest<'a> {
+    pub(crate) caller: &'a Caller,
+    pub(crate) key: &'a UserKey,
+    pub(crate) opening: &'a Opening,
+    /// The open conversation that may be over.
+    pub(crate) instead_of: Option<&'a ConversationId>,
+    /// The user, where the caller holds the user's lane and goes on holding it.
+    pub(crate) lane: Option<UserRef>,
+}
+
 /// A session, and how it came about.
 #[derive(Debug, Clone)]
-pub(super) struct Joined {
-    pub(super) session: Session,
-    /// Whether this flight opened the conversation, rather than finding it open.
-    pub(super) opened: bool,
-    /// Whether this caller began the flight.
-    pub(super) first: bool,
+pub(crate) struct Joined {
+    pub(crate) session: Session,
+    /// True if this opening opened the conversation, rather than finding it open.
+    pub(crate) opened: bool,
+    /// True if this caller began the opening.
+    pub(crate) first: bool,
 }
 
 impl Bridge {
-    /// The session of a user who had no open conversation a moment ago, or `instead_of` it one that may be over; opens
-    /// one unless that has happened meanwhile.
-    pub(super) async fn join_opening(
-        &self,
-        caller: &Caller,
-        key: &UserKey,
-        opening: &Opening,
-        instead_of: Option<&ConversationId>,
-    ) -> Outcome {
+    /// The session of a user who had no open conversation a moment ago, or one that may be over; opens one unless that has
+    /// happened meanwhile.
+    pub(crate) async fn open(&self, request: OpeningRequest<'_>) -> Result<Joined, Error> {
+        match request.lane {
+            None => self.join(request).await,
+            Some(user) => {
+                let opened = self.open_leased(request, user, None);
+                let outcome = timeout(OPENING_LIMIT, opened).await;
+                outcome.unwrap_or(Err(Error::OpeningPending { cause: None }))
+            }
+        }
+    }
+
+    /// Joins the opening of this user that is under way here, or begins one.
+    async fn join(&self, request: OpeningRequest<'_>) -> Outcome {
+        let OpeningRequest {
+            caller,
+            key,
+            opening,
+            instead_of,
+            ..
+        } = request;
         let (mut landing, first) = match self.openings.flights.entry(key.clone()) {
             Entry::Occupied(flight) => (flight.get().clone(), false),
             Entry::Vacant(vacant) => {
@@ -84,8 +109,14 @@ impl Bridge {
                     let outcome = {
                         // Off the list before it lands, also by a panic: who comes later must not be told of the past.
                         let _flight = Flight(&bridge, &key);
-                        let instead_of = instead_of.as_ref();
-                        bridge.open_once(&caller, &key, &opening, instead_of).await
+                        let request = OpeningRequest {
+                            caller: &caller,
+                            key: &key,
+                            opening: &opening,
+                            instead_of: instead_of.as_ref(),
+                            lane: None,
+                        };
+                        bridge.open_in_turn(request).await
                     };
                     drop(place);
                     lands.send_replace(Some(outcome));
@@ -101,13 +132,13 @@ impl Bridge {
     }
 
     /// Opens the user's conversation, or finds the one that another replica has opened meanwhile.
-    async fn open_once(
-        &self,
-        caller: &Caller,
-        key: &UserKey,
-        opening: &Opening,
-        instead_of: Option<&ConversationId>,
-    ) -> Outcome {
+    async fn open_in_turn(&self, request: OpeningRequest<'_>) -> Outcome {
+        let OpeningRequest {
+            caller,
+            key,
+            instead_of,
+            ..
+        } = request;
         let store = &self.parts.store;
         let user = store.ensure_user(key, self.parts.clock.now()).await?;
         let mut turn = Turn::new();
@@ -127,12 +158,9 @@ impl Bridge {
                 return Ok(Joined::found(session));
             }
         };
-        let outcome = timeout(
-            OPENING_LIMIT,
-            self.open_leased(caller, key, user, opening, instead_of, Some(&lease)),
-        )
-        .await
-        .unwrap_or(Err(Error::OpeningPending { cause: None }));
+        let outcome = timeout(OPENING_LIMIT, self.open_leased(request, user, Some(&lease)))
+            .await
+            .unwrap_or(Err(Error::OpeningPending { cause: None }));
         // A conversation that was kept has given the lane back in the same transaction.
         if !matches!(&outcome, Ok(joined) if joined.opened) {
             store.release_lane(user, &lease).await?;
@@ -140,31 +168,21 @@ impl Bridge {
         outcome
     }
 
-    /// The same for whoever holds the user's lane and goes on holding it.
-    pub(super) async fn open_held(
-        &self,
-        caller: &Caller,
-        key: &UserKey,
-        user: UserRef,
-        opening: &Opening,
-        instead_of: Option<&ConversationId>,
-    ) -> Outcome {
-        let opened = self.open_leased(caller, key, user, opening, instead_of, None);
-        let outcome = timeout(OPENING_LIMIT, opened).await;
-        outcome.unwrap_or(Err(Error::OpeningPending { cause: None }))
-    }
-
     /// Opens the user's conversation under the lane's lease, and gives `lease` back with it. One that is open is
     /// returned as it is, unless it is the one that may be over: the Cloud refuses a second one while it goes on.
     async fn open_leased(
         &self,
-        caller: &Caller,
-        key: &UserKey,
+        request: OpeningRequest<'_>,
         user: UserRef,
-        opening: &Opening,
-        instead_of: Option<&ConversationId>,
         lease: Option<&Lease>,
     ) -> Outcome {
+        let OpeningRequest {
+            caller,
+            key,
+            opening,
+            instead_of,
+            ..
+        } = request;
         let store = &self.parts.store;
         let standing = store.standing(key).await?.ok_or(Error::UserNotFound)?;
         let mut token = self.token(&caller.trace, key, user, standing.token).await?;
@@ -175,14 +193,13 @@ impl Bridge {
                 if conversation.dialog != CurrentDialog::Ended
                     && Some(&conversation.id) != instead_of =>
             {
-                return Ok(Joined::found(Session {
-                    key: key.clone(),
+                return Ok(Joined::found(Session::new(
+                    key,
                     user,
                     token,
                     conversation,
-                    typing: standing.typing,
-                    patience: None,
-                }));
+                    standing.typing,
+                )));
             }
             open => open.map(|conversation| conversation.id),
         };
@@ -256,14 +273,7 @@ impl Bridge {
             return session.map(Joined::found).ok_or(Error::ConversationLost);
         }
         Ok(Joined {
-            session: Session {
-                key: key.clone(),
-                user,
-                token,
-                conversation,
-                typing: None,
-                patience: None,
-            },
+            session: Session::new(key, user, token, conversation, None),
             opened,
             first: false,
         })

@@ -1,23 +1,21 @@
 //! Removing what is not kept for ever: about once a minute, a small batch at a time; and from the disk soon after that.
 
-use std::time::Duration;
+use std::convert::Infallible;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::time::{MissedTickBehavior, interval};
 
+use super::LOOK;
 use crate::bridge::{Bridge, Error};
 use crate::telemetry::metrics::DROPPED;
 use crate::types::ids::ChannelId;
 use crate::types::rejection::OLDEST_NOTIFICATION;
+use crate::worker::{Claimed, Pace, Source};
 
 /// 1 minute, give or take a quarter: how often a replica removes what has become old.
 const ROUND: TimeDelta = TimeDelta::minutes(1);
 
 /// 5 s at most: how long after the start the first round is.
 const FIRST_ROUND: TimeDelta = TimeDelta::seconds(5);
-
-/// 1 s: how often a replica looks whether a round is due.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// How many rows go in one statement: some milliseconds of work.
 const BATCH: u32 = 500;
@@ -75,40 +73,60 @@ enum Old<'a> {
     WriteChecks,
 }
 
-impl Bridge {
-    /// Removes what is old, again and again until the service stops; events once they are older than `retention`.
-    pub async fn remove_what_is_old(self, retention: TimeDelta) {
-        let clock = &self.parts.clock;
-        let mut looks = interval(LOOK);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut due = clock.now() + portion(FIRST_ROUND, rand::random());
-        loop {
-            tokio::select! {
-                () = self.parts.stopping.cancelled() => return,
-                _ = looks.tick() => {}
-            }
-            let now = clock.now();
-            if let Err(error) = self.parts.store.look_after(now).await
-                && !error.is_outage()
-            {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "what was removed could not be taken from the disk; tried again"
-                );
-            }
-            if now < due || self.is_ahead() {
-                continue;
-            }
-            due = now + portion(ROUND, rand::random_range(0.75..1.25));
-            if let Err(error) = self.remove_older(retention, now).await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "what is old could not be removed; tried again in a minute"
-                );
-            }
+/// Work on what has become old.
+#[derive(Debug)]
+pub struct Retention {
+    bridge: Bridge,
+    /// The age from which events are removed.
+    events: TimeDelta,
+    /// The next round.
+    due: DateTime<Utc>,
+}
+
+impl Retention {
+    /// Removal of what is old, and of events once they are older than `events`.
+    #[must_use]
+    pub fn new(bridge: Bridge, events: TimeDelta) -> Self {
+        let due = bridge.parts.clock.now() + portion(FIRST_ROUND, rand::random());
+        Self {
+            bridge,
+            events,
+            due,
         }
     }
+}
 
+impl Source for Retention {
+    type Item = Infallible;
+    type Error = Error;
+
+    const PACE: Pace = Pace::new(LOOK, 1);
+    const FAILED: &'static str = "what is old could not be removed; tried again in a minute";
+
+    async fn claim(&mut self, _: u32) -> Result<Claimed<Infallible>, Error> {
+        let parts = &self.bridge.parts;
+        let now = parts.clock.now();
+        if let Err(error) = parts.store.look_after(now).await
+            && !error.is_outage()
+        {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "what was removed could not be taken from the disk; tried again"
+            );
+        }
+        if now >= self.due && !self.bridge.is_ahead() {
+            self.due = now + portion(ROUND, rand::random_range(0.75..1.25));
+            self.bridge.remove_older(self.events, now).await?;
+        }
+        Ok(Claimed::nothing())
+    }
+
+    fn handle(&self, _: Infallible) -> impl Future<Output = ()> + Send + 'static {
+        std::future::ready(())
+    }
+}
+
+impl Bridge {
     async fn remove_older(&self, retention: TimeDelta, now: DateTime<Utc>) -> Result<(), Error> {
         for channel_id in self.parts.store.logs().await? {
             let events = Old::Events {

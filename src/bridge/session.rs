@@ -10,31 +10,49 @@ use serde_json::Value;
 use tokio_util::bytes::Bytes;
 
 use super::tokens::Token;
-use crate::bridge::{Bridge, Caller, Error};
+use crate::bridge::{Bridge, Error};
 use crate::cloud::{self, Content, RawRequest, Signal};
 use crate::store::{OpenConversation, Standing, Typing, UserRef};
 use crate::types::conversation::CurrentDialog;
 use crate::types::file::ImageType;
-use crate::types::ids::{DialogId, UserId, UserKey};
+use crate::types::ids::{DialogId, UserKey};
 use crate::types::message::{Metadata, Sequence};
 use crate::types::trace::Trace;
 
 /// All that a request in a user's open conversation needs.
 #[derive(Debug, Clone)]
-pub(super) struct Session {
-    pub(super) key: UserKey,
-    pub(super) user: UserRef,
-    pub(super) token: Token,
-    pub(super) conversation: OpenConversation,
+pub(crate) struct Session {
+    pub(crate) key: UserKey,
+    pub(crate) user: UserRef,
+    pub(crate) token: Token,
+    pub(crate) conversation: OpenConversation,
     /// Whether the agent sees the user typing.
-    pub(super) typing: Option<Typing>,
+    pub(crate) typing: Option<Typing>,
     /// How long a request may take; left out, as long as is usual.
-    pub(super) patience: Option<Duration>,
+    pub(crate) patience: Option<Duration>,
 }
 
 impl Session {
+    /// A session of a user.
+    pub(crate) fn new(
+        key: &UserKey,
+        user: UserRef,
+        token: Token,
+        conversation: OpenConversation,
+        typing: Option<Typing>,
+    ) -> Self {
+        Self {
+            key: key.clone(),
+            user,
+            token,
+            conversation,
+            typing,
+            patience: None,
+        }
+    }
+
     /// Whether a dialog is open that messages can go to.
-    pub(super) fn takes_messages(&self) -> bool {
+    pub(crate) fn takes_messages(&self) -> bool {
         self.conversation.dialog != CurrentDialog::Ended
     }
 
@@ -65,7 +83,7 @@ impl Session {
 
 impl Bridge {
     /// The session of a user with an open conversation.
-    pub(super) async fn session(
+    pub(crate) async fn session(
         &self,
         trace: &Trace,
         key: &UserKey,
@@ -75,7 +93,7 @@ impl Bridge {
     }
 
     /// The same where it was looked up before.
-    pub(super) async fn session_of(
+    pub(crate) async fn session_of(
         &self,
         trace: &Trace,
         key: &UserKey,
@@ -92,18 +110,12 @@ impl Bridge {
             return Ok(None);
         };
         let token = self.token(trace, key, user, token).await?;
-        Ok(Some(Session {
-            key: key.clone(),
-            user,
-            token,
-            conversation,
-            typing,
-            patience: None,
-        }))
+        let session = Session::new(key, user, token, conversation, typing);
+        Ok(Some(session))
     }
 
     /// The session that messages can go to, where nothing has to be asked or changed for it; what was looked up is in it then.
-    pub(super) fn ready_session(
+    pub(crate) fn ready_session(
         &self,
         key: &UserKey,
         looked_up: &mut Option<Standing>,
@@ -115,28 +127,11 @@ impl Bridge {
         let Standing {
             user, open, typing, ..
         } = looked_up.take()?;
-        Some(Session {
-            key: key.clone(),
-            user,
-            token,
-            conversation: open?,
-            typing,
-            patience: None,
-        })
-    }
-
-    /// The session of a user for what needs an open conversation.
-    pub(super) async fn open_session(
-        &self,
-        caller: &Caller,
-        user_id: UserId,
-    ) -> Result<Session, Error> {
-        let session = self.session(&caller.trace, &caller.key(user_id)).await?;
-        session.ok_or(Error::NoOpenConversation)
+        Some(Session::new(key, user, token, open?, typing))
     }
 
     /// Writes into the session's conversation.
-    pub(super) async fn publish(
+    pub(crate) async fn publish(
         &self,
         trace: &Trace,
         session: &mut Session,
@@ -154,7 +149,7 @@ impl Bridge {
     }
 
     /// Stores a file for the session's user; returns the path that names it.
-    pub(super) async fn upload(
+    pub(crate) async fn upload(
         &self,
         trace: &Trace,
         session: &mut Session,
@@ -172,7 +167,7 @@ impl Bridge {
     }
 
     /// Makes a request of any type in the session's conversation.
-    pub(super) async fn forward(
+    pub(crate) async fn forward(
         &self,
         trace: &Trace,
         session: &mut Session,
@@ -189,7 +184,7 @@ impl Bridge {
     }
 
     /// Says something besides what is written in the session's conversation.
-    pub(super) async fn signal(
+    pub(crate) async fn signal(
         &self,
         trace: &Trace,
         session: &mut Session,
@@ -220,7 +215,7 @@ impl Bridge {
     }
 
     /// Says something that only an open conversation has a use for.
-    pub(super) async fn show(
+    pub(crate) async fn show(
         &self,
         trace: &Trace,
         session: &mut Session,

@@ -9,7 +9,7 @@ use crate::types::trace::Trace;
 
 /// A user's token as the Cloud takes it.
 #[derive(Debug, Clone)]
-pub(super) struct Token {
+pub(crate) struct Token {
     pub(super) token: ConsumerJws,
     /// Whether it was made for this request: one that is refused even then is not made again.
     pub(super) fresh: bool,
@@ -17,7 +17,7 @@ pub(super) struct Token {
 
 impl Bridge {
     /// The user's token: the stored one, else a new one. One that an older key has sealed is sealed anew.
-    pub(super) async fn token(
+    pub(crate) async fn token(
         &self,
         trace: &Trace,
         key: &UserKey,

@@ -5,16 +5,16 @@
 //! The Cloud shows a user as typing until it is told otherwise, also after a message. So what is told is kept first,
 //! with the moment when it ends by itself, and every replica looks for what is due: the one that took it may be gone.
 
-use chrono::TimeDelta;
-use tokio::task::JoinSet;
+use chrono::{DateTime, TimeDelta, Utc};
 
-use super::looks::Looks;
+use super::LOOK;
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::Signal;
 use crate::store::{DueTyping, Typing, UserRef};
 use crate::types::ids::UserId;
 use crate::types::message::ChatState;
 use crate::types::trace::Trace;
+use crate::worker::{Claimed, Pace, Source};
 
 /// 30 s: how long a user types who says nothing more.
 const TYPING: TimeDelta = TimeDelta::seconds(30);
@@ -25,8 +25,42 @@ const REPEAT: TimeDelta = TimeDelta::seconds(5);
 /// 10 s: how soon a pause is tried again that the Cloud could not take, or whose replica died over it.
 const RETRY: TimeDelta = TimeDelta::seconds(10);
 
-/// How many pauses are sent at once.
-const BATCH: u32 = 32;
+/// 32: pauses that are sent at once.
+const PLACES: u32 = 32;
+
+/// Work on the typing that ends by itself.
+#[derive(Debug)]
+pub struct DueTypingEnds(pub Bridge);
+
+impl Source for DueTypingEnds {
+    type Item = (DueTyping, DateTime<Utc>);
+    type Error = Error;
+
+    const PACE: Pace = Pace::new(LOOK, PLACES);
+    const FAILED: &'static str = "typing that is due could not be looked for";
+
+    fn is_paused(&self) -> bool {
+        self.0.is_ahead()
+    }
+
+    async fn woken(&mut self) {
+        self.0.typing_due.notified().await;
+    }
+
+    async fn claim(&mut self, limit: u32) -> Result<Claimed<Self::Item>, Error> {
+        let parts = &self.0.parts;
+        let now = parts.clock.now();
+        let again_at = now + RETRY;
+        let due = parts.store.take_due_typing(now, again_at, limit).await?;
+        let due: Vec<_> = due.into_iter().map(|due| (due, again_at)).collect();
+        Ok(due.into())
+    }
+
+    fn handle(&self, (due, again_at): Self::Item) -> impl Future<Output = ()> + Send + 'static {
+        let bridge = self.0.clone();
+        async move { bridge.end_due(due, again_at).await }
+    }
+}
 
 impl Bridge {
     /// Shows the agent what the user is doing; nobody where the agent is gone and a survey is on.
@@ -40,7 +74,8 @@ impl Bridge {
         user_id: UserId,
         state: ChatState,
     ) -> Result<(), Error> {
-        let mut session = self.open_session(caller, user_id).await?;
+        let session = self.session(&caller.trace, &caller.key(user_id)).await?;
+        let mut session = session.ok_or(Error::NoOpenConversation)?;
         if !session.shows_typing() {
             return Ok(());
         }
@@ -75,7 +110,7 @@ impl Bridge {
 
     /// Lets the typing of one who has just written end now. The message is sent, so no failure of this is one of it: at
     /// the latest the typing ends by itself.
-    pub(super) async fn end_typing(&self, user: UserRef) {
+    pub(crate) async fn end_typing(&self, user: UserRef) {
         let now = self.parts.clock.now();
         match self.parts.store.end_typing(user, now).await {
             Ok(()) => self.typing_due.notify_one(),
@@ -86,54 +121,21 @@ impl Bridge {
         }
     }
 
-    /// Ends what is due, again and again, until the service stops.
-    pub async fn end_due_typing(self) {
-        let mut looks = Looks::new();
-        while looks.next(&self, &self.typing_due).await {
-            if let Err(error) = self.send_due_pauses().await
-                && !error.is_outage()
-            {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "typing that is due could not be looked for"
-                );
-            }
+    async fn end_due(&self, due: DueTyping, taken_until: DateTime<Utc>) {
+        if let Err(error) = self.send_pause(&due).await {
+            tracing::warn!(
+                account.id = %due.key.account_id,
+                error = &error as &dyn std::error::Error,
+                "a user's typing could not be ended; tried again"
+            );
+            return;
         }
-    }
-
-    async fn send_due_pauses(&self) -> Result<(), Error> {
-        loop {
-            let now = self.parts.clock.now();
-            let store = &self.parts.store;
-            let due = store.take_due_typing(now, now + RETRY, BATCH).await?;
-            let count = due.len();
-            let mut pauses = JoinSet::new();
-            for due in due {
-                let bridge = self.clone();
-                pauses.spawn(async move {
-                    if let Err(error) = bridge.send_pause(&due).await {
-                        tracing::warn!(
-                            account.id = %due.key.account_id,
-                            error = &error as &dyn std::error::Error,
-                            "a user's typing could not be ended; tried again"
-                        );
-                    } else if let Err(error) = bridge
-                        .parts
-                        .store
-                        .clear_typing(due.user, Some(now + RETRY))
-                        .await
-                    {
-                        tracing::warn!(
-                            error = &error as &dyn std::error::Error,
-                            "a user's typing was ended and is still kept; it is ended again"
-                        );
-                    }
-                });
-            }
-            while pauses.join_next().await.is_some() {}
-            if count < BATCH as usize {
-                return Ok(());
-            }
+        let store = &self.parts.store;
+        if let Err(error) = store.clear_typing(due.user, Some(taken_until)).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a user's typing was ended and is still kept; it is ended again"
+            );
         }
     }
 

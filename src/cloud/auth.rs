@@ -10,10 +10,10 @@ use secrecy::ExposeSecret as _;
 use secrecy::zeroize::Zeroizing;
 
 use super::cache::{self, Cache, Cached};
-use super::health::TokenTimes;
 use super::host::Endpoint;
 use super::retry::Repeat;
 use super::transport::{Body, Call, Transport, secret_header};
+use super::watch::TokenTimes;
 use super::wire::tokens::{AppClaims, AppToken, Seconds};
 use super::{Account, Error, answer, jwt};
 use crate::http::Answer;

@@ -15,9 +15,9 @@ use dashmap::DashMap;
 use tokio::time::Instant;
 
 use super::Error;
-use super::domains::Service;
-use super::health::AwayHost;
 use super::recovery::Recovery;
+use super::service::Service;
+use super::watch::AwayHost;
 
 /// 1 s: after how long the first probe is sent.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

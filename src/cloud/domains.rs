@@ -11,9 +11,11 @@ use url::Url;
 use super::answer;
 use super::breaker::Breakers;
 use super::cache::{self, Cache, Cached};
-use super::health::{KnownHost, Watch};
+
 use super::host::{Host, below};
 use super::retry::{Repeat, repeated};
+use super::service::Service;
+use super::watch::{KnownHost, Watch};
 use super::wire::tokens::BaseUris;
 use super::{Account, Error, Limits};
 use crate::clock::SharedClock;
@@ -23,44 +25,6 @@ use crate::types::trace::Trace;
 
 /// 5 minutes. The vendor publishes no lifetime, and says that hosts may change.
 const KEPT_MS: i64 = 5 * 60 * 1000;
-
-/// A service of the Cloud with a host of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Service {
-    /// Conversations and what is said in them.
-    Messaging,
-    /// `AppJWT`s.
-    Sentinel,
-    /// `ConsumerJWS`s.
-    Idp,
-    /// The Monitoring API.
-    Monitoring,
-    /// Files.
-    Storage,
-}
-
-impl Service {
-    /// Every service that the bridge uses.
-    pub const ALL: [Self; 5] = [
-        Self::Messaging,
-        Self::Sentinel,
-        Self::Idp,
-        Self::Monitoring,
-        Self::Storage,
-    ];
-
-    /// The domain API's name for it, which is case-sensitive.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Messaging => "asyncMessagingEnt",
-            Self::Sentinel => "sentinel",
-            Self::Idp => "idp",
-            Self::Monitoring => "smt",
-            Self::Storage => "swift",
-        }
-    }
-}
 
 /// The hosts of one account.
 pub(super) struct Domains {

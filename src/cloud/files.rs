@@ -7,10 +7,10 @@
 use tokio_util::bytes::Bytes;
 use url::Url;
 
-use super::domains::Service;
 use super::host::{Host, below};
 use super::retry::{Repeat, repeated};
 use super::send::Sent;
+use super::service::Service;
 use super::wire::file::{DownloadUrl, TemporaryUrl, UploadUrl};
 use super::{Client, Consumer, Conversation, Error, answer};
 use crate::http::header::{CONTENT_LENGTH, HeaderMap};

@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::Account;
-use super::domains::Service;
+use super::service::Service;
 use crate::http::{self, Uri};
 
 /// What is asked of a service, at a URL of its own.

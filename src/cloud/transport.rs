@@ -11,10 +11,11 @@ use tokio::time::{Instant, timeout};
 use tokio_util::bytes::Bytes;
 
 use super::breaker::ServiceBreakers;
-use super::domains::{Domains, Service};
-use super::health::Watch;
+use super::domains::Domains;
 use super::host::{Endpoint, Host};
 use super::retry::{Repeat, repeated};
+use super::service::Service;
+use super::watch::Watch;
 use super::wire::request::ClientProperties;
 use super::{Error, Limits, probe};
 use crate::clock::SharedClock;

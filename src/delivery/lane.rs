@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::attempt::{LIMIT, Outcome};
 use super::schedule::{between_probes, delay, jitter};
-use super::worker::Shared;
+use super::shared::Shared;
 use crate::store::{self, DueEvent, LEASE, Lane, LaneFate, PROBED_FROM, Settlement, Tried};
 use crate::telemetry::metrics::{DELIVERY_ATTEMPTS, DELIVERY_LAG, EXPIRED};
 use crate::types::event::EventType;

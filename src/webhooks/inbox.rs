@@ -12,9 +12,9 @@ use chrono::TimeDelta;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::error::Error;
 use super::hearing::Heard;
 use super::interpreter::{Interpreter, Reading};
-use super::receiver::Error;
 use super::wire::Change;
 use crate::clock::SharedClock;
 use crate::store::{self, Admission, Arrival, Fate, Store, gather};

@@ -14,12 +14,13 @@ use tokio::task::spawn_blocking;
 use tokio_util::bytes::Bytes;
 use tracing::Span;
 
+use super::error::Error;
 use super::inbox::{Inbox, Read};
 use super::rejections::Rejections;
 use super::signature::Signature;
 use super::wire::{Change, Content, Notification, ParseError};
 use crate::clock::SharedClock;
-use crate::store::{self, Arrival, Turn};
+use crate::store::{Arrival, Turn};
 use crate::telemetry::metrics::{Metrics, WEBHOOK_CHANGES};
 use crate::types::ids::{AccountId, DialogId};
 use crate::types::rejection::{OLDEST_NOTIFICATION, Rejection};
@@ -35,23 +36,6 @@ const HANDED_IN: usize = 1000;
 /// 64 KiB: a larger body is read on a thread for blocking work. One of 4 MiB takes tenths of a second, in which the other requests
 /// of the runtime's thread would wait.
 const LARGE_BODY: usize = 64 * 1024;
-
-/// Why a notification was not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Account, client id and signature do not belong together; which of them is wrong is not told.
-    #[error("the account, the client id and the signature of the body do not belong together")]
-    Unsigned,
-    /// As many as may wait are waiting.
-    #[error("too many notifications wait to be stored")]
-    Full,
-    /// The service is stopping.
-    #[error("the service is stopping")]
-    Stopping,
-    /// The storage is away.
-    #[error(transparent)]
-    Store(Arc<store::Error>),
-}
 
 /// The app installation of an account, whose secret signs its notifications.
 #[derive(Debug)]

@@ -14,11 +14,11 @@ use tokio::time::timeout;
 use tracing::Instrument as _;
 
 use crate::api::around::Next;
+use crate::api::bounds::REQUEST_LIMIT;
 use crate::api::envelope::{AnonymousLog, Envelope, caught};
 use crate::api::extract;
 use crate::api::guesses::{self, Guesses};
 use crate::api::problem::{Code, Problem};
-use crate::api::router::REQUEST_LIMIT;
 use crate::clock::SharedClock;
 
 /// 32: operators' requests that may be under way at once; pages of a few people, each of which asks every other second.

@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, sleep};
 
+use super::super::bounds::JSON_LIMIT;
 use super::super::extract::{self, Unread};
-use super::super::router::JSON_LIMIT;
 use super::*;
 
 const MESSAGES: &str = "/v1/users/{user_id}/messages";

@@ -8,12 +8,13 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::messages::Accepted;
+use crate::api::accepted::{Accepted, answer};
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{OptionalJson, User};
 use crate::api::prefer::Prefer;
 use crate::api::problem::Problem;
 use crate::bridge::{Bridge, OpenOutcome};
+use crate::outbox::Outbox;
 use crate::types::conversation::{Conversation, Features, Opening, State as ConversationState};
 use crate::types::ids::{ConversationId, UserId};
 
@@ -144,13 +145,13 @@ pub(super) async fn show(
 )]
 pub(super) async fn close(
     AuthChannel(caller): AuthChannel,
-    State(bridge): State<Bridge>,
+    State(outbox): State<Outbox>,
     User(user_id): User,
     prefer: Prefer,
     OptionalJson(Closing { survey }): OptionalJson<Closing>,
 ) -> Result<Response, Problem> {
     let patience = prefer.patience();
-    let closed = bridge
+    let closed = outbox
         .close_conversation(
             &caller,
             user_id.clone(),
@@ -159,5 +160,5 @@ pub(super) async fn close(
         )
         .await?;
     let view = |conversation| Body(ConversationView::new(user_id, conversation));
-    Ok(prefer.answer(closed.map(view)))
+    Ok(answer(&prefer, closed.map(view)))
 }

@@ -9,13 +9,14 @@ use axum::http::header::{
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 
-use super::messages::{Accepted, Message};
+use crate::api::accepted::{Accepted, Message, answer};
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{File, User};
 use crate::api::form::{Binary, FileForm, Upload};
 use crate::api::prefer::Prefer;
 use crate::api::problem::Problem;
-use crate::bridge::{Bridge, NewFile};
+use crate::bridge::Bridge;
+use crate::outbox::{NewFile, Outbox};
 
 /// Sends a user's file, opening a conversation where none is open.
 #[utoipa::path(
@@ -33,6 +34,7 @@ use crate::bridge::{Bridge, NewFile};
 pub(super) async fn send(
     AuthChannel(caller): AuthChannel,
     State(bridge): State<Bridge>,
+    State(outbox): State<Outbox>,
     User(user_id): User,
     prefer: Prefer,
     request: Request,
@@ -44,9 +46,9 @@ pub(super) async fn send(
         place: upload.place.clone(),
     };
     let patience = prefer.patience();
-    let sent = bridge.send_file(&caller, user_id, file, patience).await?;
+    let sent = outbox.send_file(&caller, user_id, file, patience).await?;
     let view = |sent| (StatusCode::CREATED, Body(Message::from(sent)));
-    Ok(prefer.answer(sent.map(view)))
+    Ok(answer(&prefer, sent.map(view)))
 }
 
 /// Fetches a file that a user has sent or was sent, also after the conversation has ended.

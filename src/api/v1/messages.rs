@@ -6,18 +6,18 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::ToSchema;
 
+use crate::api::accepted::{Accepted, File, Message, Status, answer};
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{Json, User};
 use crate::api::prefer::Prefer;
 use crate::api::problem::Problem;
-use crate::bridge::{self, Bridge, Queued};
+use crate::bridge::{self, Bridge};
+use crate::outbox::{self, Outbox};
 use crate::store::{Report, RequestState};
 use crate::types::conversation::Opening;
 use crate::types::event::data::Failure;
-use crate::types::file::FileType;
-use crate::types::ids::{ConversationId, UserId};
 use crate::types::message::{DescribedSequence, Metadata, Sequence, Text};
 
 /// A message to be sent.
@@ -44,99 +44,6 @@ struct ReplyTo {
     sequence: Sequence,
     /// What the Cloud tied to the element.
     metadata: Metadata,
-}
-
-/// A message on its way to the Cloud.
-#[derive(Debug, Serialize, ToSchema)]
-pub(in crate::api) struct Message {
-    /// The bridge's name for it.
-    #[schema(example = "msg_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")]
-    id: String,
-    /// Whose it is.
-    user_id: UserId,
-    /// The conversation it went to, or was to go to; null for one that is queued while none is open.
-    #[schema(required)]
-    conversation_id: Option<ConversationId>,
-    /// Its number in the dialog, from 0; of a text in several messages the first one's. Null until the Cloud has it.
-    #[schema(value_type = Option<u32>, required)]
-    sequence: Option<Sequence>,
-    /// The numbers of all messages that a text was sent in, in order, where the request allowed several.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<u32>>)]
-    sequences: Option<Vec<Sequence>>,
-    /// How far it has come.
-    status: Status,
-    /// When the bridge received it.
-    created_at: DateTime<Utc>,
-    /// The file in it, where there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    file: Option<File>,
-}
-
-/// A file in a message.
-#[derive(Debug, Serialize, ToSchema)]
-struct File {
-    /// The bridge's name for it, by which it can be fetched.
-    #[schema(example = "file_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")]
-    id: String,
-    /// The Cloud's word for its kind.
-    file_type: FileType,
-}
-
-/// How far a message has come.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[schema(as = MessageStatus)]
-enum Status {
-    /// The Cloud has it.
-    Sent,
-    /// It is kept, and sent as soon as the Cloud takes it.
-    Queued,
-    /// It will not reach the Cloud.
-    Failed,
-}
-
-/// The answer where a request is done later, as the document describes it.
-#[derive(IntoResponses)]
-#[response(
-    status = 202,
-    description = "It is queued: the Cloud could not take it in time, or earlier requests of the user wait. `Location` tells where to ask for it",
-    headers(("Location" = String, description = "`/v1/messages/` and its id")),
-)]
-#[expect(dead_code, reason = "the document reads its type")]
-pub(super) struct Accepted(Message);
-
-impl From<bridge::Message> for Message {
-    fn from(message: bridge::Message) -> Self {
-        Self {
-            id: message.id.to_string(),
-            user_id: message.user_id,
-            conversation_id: Some(message.conversation_id),
-            sequence: Some(message.sequence),
-            sequences: None,
-            status: Status::Sent,
-            created_at: message.created_at,
-            file: message.file.map(|file| File {
-                id: file.id.to_string(),
-                file_type: file.file_type,
-            }),
-        }
-    }
-}
-
-impl From<Queued> for Message {
-    fn from(queued: Queued) -> Self {
-        Self {
-            id: queued.id.to_string(),
-            user_id: queued.user_id,
-            conversation_id: queued.conversation_id,
-            sequence: None,
-            sequences: None,
-            status: Status::Queued,
-            created_at: queued.created_at,
-            file: None,
-        }
-    }
 }
 
 /// A message that was answered 202, with how it came so far.
@@ -237,7 +144,7 @@ pub(super) async fn show(
 )]
 pub(super) async fn send(
     AuthChannel(caller): AuthChannel,
-    State(bridge): State<Bridge>,
+    State(outbox): State<Outbox>,
     User(user_id): User,
     prefer: Prefer,
     Json(NewMessage {
@@ -248,18 +155,18 @@ pub(super) async fn send(
     }): Json<NewMessage>,
 ) -> Result<Response, Problem> {
     let split = split.unwrap_or_default();
-    let message = bridge::NewMessage {
+    let message = outbox::NewMessage {
         text,
         open,
         reply_to: reply_to
-            .map(|ReplyTo { sequence, metadata }| bridge::Choice { sequence, metadata }),
+            .map(|ReplyTo { sequence, metadata }| outbox::Choice { sequence, metadata }),
         split,
     };
     let patience = prefer.patience();
-    let sent = bridge
+    let sent = outbox
         .send_text(&caller, user_id, message, patience)
         .await?;
-    let view = |sent: bridge::Message| {
+    let view = |sent: outbox::Message| {
         let sequences = split.then(|| sent.sequences());
         let sent = Message {
             sequences,
@@ -267,5 +174,5 @@ pub(super) async fn send(
         };
         (StatusCode::CREATED, Body(sent))
     };
-    Ok(prefer.answer(sent.map(view)))
+    Ok(answer(&prefer, sent.map(view)))
 }

@@ -4,12 +4,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use super::messages::Accepted;
+use crate::api::accepted::{Accepted, answer};
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{Json, User};
 use crate::api::prefer::Prefer;
 use crate::api::problem::Problem;
-use crate::bridge::Bridge;
+use crate::outbox::Outbox;
 use crate::types::rating::{Rating, RatingMembers};
 
 /// Rates a user's latest conversation, once it is closed, with the survey in it if there is one.
@@ -27,12 +27,12 @@ use crate::types::rating::{Rating, RatingMembers};
 )]
 pub(super) async fn set(
     AuthChannel(caller): AuthChannel,
-    State(bridge): State<Bridge>,
+    State(outbox): State<Outbox>,
     User(user_id): User,
     prefer: Prefer,
     Json(rating): Json<Rating>,
 ) -> Result<Response, Problem> {
     let patience = prefer.patience();
-    let rated = bridge.rate(&caller, user_id, rating, patience).await?;
-    Ok(prefer.answer(rated.map(|()| StatusCode::NO_CONTENT)))
+    let rated = outbox.rate(&caller, user_id, rating, patience).await?;
+    Ok(answer(&prefer, rated.map(|()| StatusCode::NO_CONTENT)))
 }

@@ -6,12 +6,12 @@ use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::messages::Accepted;
+use crate::api::accepted::{Accepted, answer};
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{Json, User};
 use crate::api::prefer::Prefer;
 use crate::api::problem::Problem;
-use crate::bridge::Bridge;
+use crate::outbox::Outbox;
 use crate::types::message::{ReceiptStatus, Sequences};
 
 /// What became of messages that a user was sent.
@@ -39,14 +39,14 @@ pub(super) struct Receipts {
 )]
 pub(super) async fn send(
     AuthChannel(caller): AuthChannel,
-    State(bridge): State<Bridge>,
+    State(outbox): State<Outbox>,
     User(user_id): User,
     prefer: Prefer,
     Json(Receipts { status, sequences }): Json<Receipts>,
 ) -> Result<Response, Problem> {
     let sequences = sequences.as_slice();
-    let told = bridge
+    let told = outbox
         .send_receipts(&caller, user_id, status, sequences, prefer.patience())
         .await?;
-    Ok(prefer.answer(told.map(|()| StatusCode::NO_CONTENT)))
+    Ok(answer(&prefer, told.map(|()| StatusCode::NO_CONTENT)))
 }

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{Json, User};
 use crate::api::problem::Problem;
-use crate::bridge::{self, Bridge};
+use crate::outbox::{self, Outbox};
 use crate::types::message::Metadata;
 
 /// A request of any type.
@@ -39,7 +39,7 @@ pub(super) struct RawRequest {
 )]
 pub(super) async fn send(
     AuthChannel(caller): AuthChannel,
-    State(bridge): State<Bridge>,
+    State(outbox): State<Outbox>,
     User(user_id): User,
     Json(RawRequest {
         name,
@@ -47,10 +47,10 @@ pub(super) async fn send(
         metadata,
     }): Json<RawRequest>,
 ) -> Result<Body<Value>, Problem> {
-    let raw = bridge::Raw {
+    let raw = outbox::Raw {
         name,
         body,
         metadata,
     };
-    Ok(Body(bridge.send_raw(&caller, user_id, raw).await?))
+    Ok(Body(outbox.send_raw(&caller, user_id, raw).await?))
 }

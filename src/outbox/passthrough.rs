@@ -1,8 +1,9 @@
-//! Requests of any type, for what the facade has no words of its own for.
+//! Requests of any type that the Cloud takes, passed through.
 
 use serde_json::{Map, Value};
 
-use crate::bridge::{Bridge, Caller, Error};
+use super::Outbox;
+use crate::bridge::{Caller, Error};
 use crate::cloud::{self, RawRequest};
 use crate::types::ids::UserId;
 use crate::types::message::Metadata;
@@ -18,7 +19,7 @@ pub struct Raw {
     pub metadata: Option<Metadata>,
 }
 
-impl Bridge {
+impl Outbox {
     /// Sends a request of any type in the user's open conversation, whose ids are filled in where the type has them and
     /// the body lacks them; returns the Cloud's answer.
     ///
@@ -31,7 +32,9 @@ impl Bridge {
         user_id: UserId,
         mut raw: Raw,
     ) -> Result<Value, Error> {
-        let mut session = self.open_session(caller, user_id).await?;
+        let key = caller.key(user_id);
+        let session = self.bridge.session(&caller.trace, &key).await?;
+        let mut session = session.ok_or(Error::NoOpenConversation)?;
         let conversation = &session.conversation;
         for member in ids_of(&raw.name) {
             let id = match *member {
@@ -45,8 +48,9 @@ impl Bridge {
             body: &raw.body,
             metadata: raw.metadata.as_ref(),
         };
-        self.take_off_raw(caller, session.user).await?;
-        match self.forward(&caller.trace, &mut session, &request).await {
+        self.record_passthrough(caller, session.user).await?;
+        let forwarded = self.bridge.forward(&caller.trace, &mut session, &request);
+        match forwarded.await {
             Err(Error::Cloud(cloud::Error::ConversationClosed)) => Err(Error::NoOpenConversation),
             outcome => outcome,
         }

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
-use crate::bridge::Bridge;
+use super::Outbox;
 use crate::store;
 use crate::types::ids::AccountId;
 use crate::types::problem::{BLOCKED, Code};
@@ -51,26 +51,26 @@ struct Waking {
 
 impl Waking {
     /// Begins with an account's lanes, unless that is under way.
-    fn begin(&mut self, bridge: &Bridge, account: AccountId) {
+    fn begin(&mut self, outbox: &Outbox, account: AccountId) {
         while self.tasks.try_join_next().is_some() {}
         self.under_way.retain(|_, task| !task.is_finished());
         let Entry::Vacant(vacant) = self.under_way.entry(account) else {
             return;
         };
-        let (bridge, account) = (bridge.clone(), vacant.key().clone());
-        let waking = async move { bridge.wake_lanes(&account).await };
+        let (outbox, account) = (outbox.clone(), vacant.key().clone());
+        let waking = async move { outbox.wake_lanes(&account).await };
         vacant.insert(self.tasks.spawn(waking));
     }
 }
 
-impl Bridge {
+impl Outbox {
     /// Makes lanes due after outages of the Cloud, until the service stops.
     pub async fn wake_after_outages(self) {
         let mut waking = Waking::default();
         loop {
             tokio::select! {
-                () = self.parts.stopping.cancelled() => return,
-                account = self.parts.cloud.recovered() => waking.begin(&self, account),
+                () = self.bridge.parts.stopping.cancelled() => return,
+                account = self.bridge.parts.cloud.recovered() => waking.begin(&self, account),
             }
         }
     }
@@ -82,15 +82,15 @@ impl Bridge {
         now: DateTime<Utc>,
         limit: u32,
     ) -> Result<bool, store::Error> {
-        let store = &self.parts.store;
+        let store = &self.bridge.parts.store;
         let lanes = store.hurry_lanes(account_id, &REASONS, now, limit).await?;
         if lanes > 0 {
-            self.requests_due.notify_one();
+            self.due.notify_one();
         }
         let closes = store.hurry_closes(account_id, &REASONS_OF_CLOSES, now, limit);
         let closes = closes.await?;
         if closes > 0 {
-            self.closes_due.notify_one();
+            self.bridge.closes_due.notify_one();
         }
         Ok(lanes.max(closes) >= u64::from(limit))
     }
@@ -99,7 +99,7 @@ impl Bridge {
     async fn wake_lanes(&self, account_id: &AccountId) {
         let mut limit = FIRST_LANES;
         loop {
-            let now = self.parts.clock.now();
+            let now = self.bridge.parts.clock.now();
             match self.hurry(account_id, now, limit).await {
                 Ok(true) => {}
                 Ok(false) => return,
@@ -116,10 +116,10 @@ impl Bridge {
             }
             limit = limit.saturating_mul(2).min(MOST_LANES);
             tokio::select! {
-                () = self.parts.stopping.cancelled() => return,
+                () = self.bridge.parts.stopping.cancelled() => return,
                 () = sleep(STEP) => {}
             }
-            if self.parts.cloud.is_messaging_away(account_id) {
+            if self.bridge.parts.cloud.is_messaging_away(account_id) {
                 return;
             }
         }

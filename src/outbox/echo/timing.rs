@@ -1,21 +1,8 @@
-//! When a request is tried again: pure functions of how often it was tried, of what the Cloud asks for and tells, and of
-//! chance.
-
-use std::time::Duration;
+//! The times of waiting for an echo: pure functions of when a try began and of what the Cloud has told since.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rand::{Rng, RngExt as _};
 
 use crate::store::Hearing;
-
-/// The vendor's advice for an answer of the 5xx kind: three tries after 5, 10 and 15 s, then ever longer pauses.
-const PAUSES: [i64; 7] = [5, 10, 15, 30, 60, 120, 240];
-
-/// The vendor's advice for 429: at least 1 s.
-const THROTTLED_PAUSES: [i64; 7] = [1, 2, 4, 8, 16, 32, 64];
-
-/// 1 h: longer than any sane `Retry-After`; one that asks for more is asked again then.
-const LONGEST: Duration = Duration::from_hours(1);
 
 /// 10 s: how long an echo may take. It is missing once what the Cloud tells happened so much later, and nothing that it has told
 /// for so long was old.
@@ -33,12 +20,12 @@ const ECHO_AT_MOST: TimeDelta = TimeDelta::minutes(5);
 /// 2 s: how often it is looked whether the Cloud tells anything.
 const LISTEN: TimeDelta = TimeDelta::seconds(2);
 
-/// When to look again for the echo of a try; none where it is missing for good.
+/// The next time to look for the echo of a try; `None` if it is missing for good.
 ///
 /// What the Cloud tells after an outage of its notifications is old at first: only by telling of what happened since the try
 /// does it show that an echo would have come. Conversations fall behind one by one, so that what is fresh in one says nothing
 /// of another while anything old is told.
-pub(super) fn next_look_for_echo(
+pub(super) fn next_look(
     begun_at: DateTime<Utc>,
     hearing: Option<Hearing>,
     now: DateTime<Utc>,
@@ -64,77 +51,13 @@ pub(super) fn next_look_for_echo(
 }
 
 /// The moment from which an echo counts that only may be of a try: an exact one would have come.
-pub(super) fn likely_echo_counts_at(begun_at: DateTime<Utc>) -> DateTime<Utc> {
+pub(super) fn likely_counts_at(begun_at: DateTime<Utc>) -> DateTime<Utc> {
     begun_at + ECHO
-}
-
-/// How long to wait after the try of this number, counted from 1.
-pub(super) fn delay(
-    tried: u32,
-    is_throttled: bool,
-    asked: Option<Duration>,
-    chance: &mut impl Rng,
-) -> TimeDelta {
-    let pauses = if is_throttled {
-        THROTTLED_PAUSES
-    } else {
-        PAUSES
-    };
-    let place = usize::try_from(tried.saturating_sub(1)).unwrap_or(usize::MAX);
-    let last = pauses.len() - 1;
-    let pause = pauses.get(place.min(last)).copied().unwrap_or_default();
-    let low = if is_throttled { 1000 } else { 800 };
-    let pause = TimeDelta::milliseconds(pause * chance.random_range(low..=1200));
-    let asked = asked.map(|asked| asked.min(LONGEST));
-    let asked = asked.and_then(|asked| TimeDelta::from_std(asked).ok());
-    asked.map_or(pause, |asked| asked.max(pause))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn seconds(delay: TimeDelta) -> f64 {
-        f64::from(i32::try_from(delay.num_milliseconds()).unwrap()) / 1000.0
-    }
-
-    #[test]
-    fn pauses_grow_as_the_vendor_advises_within_a_fifth() {
-        for (tried, expected) in [
-            (1, 5.0),
-            (2, 10.0),
-            (3, 15.0),
-            (4, 30.0),
-            (7, 240.0),
-            (99, 240.0),
-        ] {
-            for _ in 0..50 {
-                let delay = seconds(delay(tried, false, None, &mut rand::rng()));
-                assert!(
-                    (delay - expected).abs() <= expected / 5.0,
-                    "{tried}: {delay}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn who_throttles_is_left_alone_for_a_second_at_least() {
-        for _ in 0..50 {
-            let delay = seconds(delay(1, true, None, &mut rand::rng()));
-            assert!((1.0..=1.2).contains(&delay), "{delay}");
-        }
-    }
-
-    #[test]
-    fn what_the_cloud_asks_for_is_granted_up_to_an_hour() {
-        let asked = |seconds| Some(Duration::from_secs(seconds));
-
-        let granted = |asked| seconds(delay(1, true, asked, &mut rand::rng()));
-
-        assert!((granted(asked(7)) - 7.0).abs() < 0.001);
-        assert!((granted(asked(1_000_000)) - 3600.0).abs() < 0.001);
-    }
 
     #[test]
     fn an_echo_is_missing_once_the_cloud_tells_of_later_things_or_is_silent() {
@@ -180,7 +103,7 @@ mod tests {
             (heard_behind(399, 398, Some(398)), 399, Some(400)),
             (heard_behind(399, 398, Some(398)), 400, None),
         ] {
-            let found = next_look_for_echo(at(100), hearing, at(now));
+            let found = next_look(at(100), hearing, at(now));
             assert_eq!(found, look.map(at), "{hearing:?} at {now}");
         }
     }

@@ -1,8 +1,9 @@
-//! What a user thinks of a conversation; the Cloud takes it once the conversation has ended.
+//! Ratings of conversations, which the Cloud takes once they have ended.
 
-use super::requests::{Outcome, Patience, Work};
-use super::session::Session;
-use crate::bridge::{Bridge, Caller, Error};
+use super::Outbox;
+use super::accepted::{Accepted, Patience};
+use super::job::Work;
+use crate::bridge::{Caller, Error, Session};
 use crate::cloud::Signal;
 use crate::store::OpenConversation;
 use crate::types::conversation::{Conversation, CurrentDialog, State};
@@ -10,7 +11,7 @@ use crate::types::ids::{UserId, UserKey};
 use crate::types::rating::Rating;
 use crate::types::trace::Trace;
 
-impl Bridge {
+impl Outbox {
     /// Rates the user's latest conversation.
     ///
     /// # Errors
@@ -23,9 +24,9 @@ impl Bridge {
         user_id: UserId,
         rating: Rating,
         patience: Patience,
-    ) -> Result<Outcome<()>, Error> {
+    ) -> Result<Accepted<()>, Error> {
         let key = caller.key(user_id);
-        let standing = self.parts.store.standing(&key).await?;
+        let standing = self.bridge.parts.store.standing(&key).await?;
         // What waits may open a conversation, or close the one that is open.
         if standing
             .as_ref()
@@ -40,7 +41,7 @@ impl Bridge {
 
     /// The user's latest conversation, which has ended.
     async fn rateable(&self, key: &UserKey) -> Result<Conversation, Error> {
-        let store = &self.parts.store;
+        let store = &self.bridge.parts.store;
         let latest = store
             .latest_conversation(key)
             .await?
@@ -58,24 +59,19 @@ impl Bridge {
         rating: Rating,
     ) -> Result<(), Error> {
         let latest = self.rateable(key).await?;
-        let standing = self.parts.store.standing(key).await?;
+        let standing = self.bridge.parts.store.standing(key).await?;
         let standing = standing.ok_or(Error::UserNotFound)?;
         let token = self
+            .bridge
             .token(trace, key, standing.user, standing.token)
             .await?;
-        let mut session = Session {
-            key: key.clone(),
-            user: standing.user,
-            token,
-            conversation: OpenConversation {
-                id: latest.id,
-                features: latest.features,
-                dialog: CurrentDialog::Main,
-            },
-            typing: None,
-            patience: None,
+        let conversation = OpenConversation {
+            id: latest.id,
+            features: latest.features,
+            dialog: CurrentDialog::Main,
         };
-        self.signal(trace, &mut session, Signal::Rating(rating))
-            .await
+        let mut session = Session::new(key, standing.user, token, conversation, None);
+        let rating = Signal::Rating(rating);
+        self.bridge.signal(trace, &mut session, rating).await
     }
 }

@@ -21,11 +21,11 @@ const USUAL_SKEW: TimeDelta = TimeDelta::seconds(5);
 
 /// An echo that was found for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sighting {
+pub(in crate::outbox) struct Sighting {
     /// The number that the Cloud gave the message.
-    pub(super) sequence: Sequence,
+    pub(in crate::outbox) sequence: Sequence,
     /// True if it says exactly the same, at a time that fits.
-    pub(super) is_certain: bool,
+    pub(in crate::outbox) is_certain: bool,
 }
 
 /// Finds the echo of a try among those that came after it began, each with the time when it came.

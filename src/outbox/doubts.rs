@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::openings::Joined;
-use super::requests::Attempt;
-use super::session::Session;
-use crate::bridge::{Bridge, Error};
+use super::Outbox;
+use super::attempt::Attempt;
+use crate::bridge::{Error, Joined, Session};
 use crate::cloud;
 use crate::types::conversation::Opening;
 use crate::types::ids::ConversationId;
@@ -49,7 +48,7 @@ impl FoundOpen {
     }
 }
 
-impl Bridge {
+impl Outbox {
     /// True if a refusal of a message may come from its conversation being over.
     pub(super) fn is_doubtful(&self, error: &Error, session: &Session) -> bool {
         let Error::Cloud(error) = error else {
@@ -60,9 +59,11 @@ impl Bridge {
                 *status != 413 && code.as_deref() != Some(MISSING_PARAMETER)
             }
             // Where the service serves others, it may be the service itself that answers so.
-            cloud::Error::Blocked { status: 404 | 410 } => {
-                self.parts.cloud.is_messaging(&session.key.account_id)
-            }
+            cloud::Error::Blocked { status: 404 | 410 } => self
+                .bridge
+                .parts
+                .cloud
+                .is_messaging(&session.key.account_id),
             _ => false,
         };
         is_unexplained && !self.found_open.contains(&session.conversation.id)
@@ -75,7 +76,7 @@ impl Bridge {
         opening: &Opening,
         doubted: &ConversationId,
     ) -> Option<Joined> {
-        let joined = self.join(attempt, opening, Some(doubted)).await;
+        let joined = self.open(attempt, opening, Some(doubted)).await;
         let is_open = match joined {
             Ok(joined) if joined.session.conversation.id != *doubted => {
                 tracing::info!(

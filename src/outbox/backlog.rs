@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::bridge::{Bridge, Channel, Error};
+use super::Outbox;
+use crate::bridge::{Channel, Error};
 use crate::types::ids::ChannelId;
 
 /// 5 s: how long a count is good for.
@@ -55,13 +56,13 @@ impl Backlogs {
     }
 }
 
-impl Bridge {
+impl Outbox {
     /// Whether another request of the channel may wait for the Cloud.
     pub(super) async fn has_room(&self, channel: &Channel) -> Result<bool, Error> {
         if let Some(known) = self.backlogs.has_room(channel) {
             return Ok(known);
         }
-        let store = &self.parts.store;
+        let store = &self.bridge.parts.store;
         let waiting = store
             .waiting_requests(&channel.id, channel.max_queued)
             .await?;

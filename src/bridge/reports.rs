@@ -1,0 +1,20 @@
+//! Reports of requests that were answered before the Cloud had them.
+
+use crate::bridge::{Bridge, Caller, Error};
+use crate::store::Report;
+use crate::types::message::MessageId;
+
+impl Bridge {
+    /// The report of a request that was answered 202.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MessageNotFound`] where the channel has none such.
+    pub async fn request(&self, caller: &Caller, id: MessageId) -> Result<Report, Error> {
+        let store = &self.parts.store;
+        let report = store.request(&caller.channel.id, id).await?;
+        report
+            .filter(|report| caller.may_see(&report.user_id))
+            .ok_or(Error::MessageNotFound)
+    }
+}

@@ -1,0 +1,211 @@
+//! What follows a failed try of something that is tried again: whether, and when.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use rand::{Rng, RngExt as _};
+
+use crate::bridge::{CloudFailure, Error};
+use crate::cloud;
+use crate::types::event::data::Failure;
+use crate::types::problem::{BLOCKED, Code, SEQUENCE_UNKNOWN};
+
+/// The reason of a try that may have reached the Cloud.
+pub(crate) const OUTCOME_UNKNOWN: &str = Code::CloudOutcomeUnknown.as_str();
+
+/// The vendor's advice for an answer of the 5xx kind: three tries after 5, 10 and 15 s, then ever longer pauses.
+const PAUSES: [i64; 7] = [5, 10, 15, 30, 60, 120, 240];
+
+/// The vendor's advice for 429: at least 1 s.
+const THROTTLED_PAUSES: [i64; 7] = [1, 2, 4, 8, 16, 32, 64];
+
+/// 1 h: longer than any sane `Retry-After`; one that asks for more is asked again then.
+const LONGEST: Duration = Duration::from_hours(1);
+
+/// The meaning of a failed try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Another try would fail as well.
+    Final,
+    /// The Cloud does not have it, and another try may succeed.
+    Again(Pause),
+    /// The Cloud may have it; the reason.
+    Unknown(&'static str),
+}
+
+/// The pause before another try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pause {
+    /// The reason, in a word of the table of problems.
+    pub(crate) why: &'static str,
+    pub(crate) is_throttled: bool,
+    /// True if a gateway answered in place of the Cloud to what was published: perhaps it never lets this through.
+    pub(crate) is_blocked: bool,
+    /// The `Retry-After` of the Cloud's answer.
+    pub(crate) asked: Option<Duration>,
+}
+
+impl Verdict {
+    /// Judges a failed try. `is_in_flight` is true if something was on its way to the Cloud that must not be repeated blindly.
+    pub(crate) fn of(error: &Error, is_in_flight: bool) -> Self {
+        let (is_unknown, is_throttled, asked) = match error {
+            Error::Cloud(error) if error.is_transient() => (
+                error.outcome_unknown(),
+                matches!(error, cloud::Error::Throttled { .. }),
+                error.retry_after(),
+            ),
+            Error::OutOfTime { is_sent } => (*is_sent, false, None),
+            Error::OpeningPending { .. } | Error::ConversationLost | Error::SurveyPending => {
+                (false, false, None)
+            }
+            _ => return Self::Final,
+        };
+        let is_blocked =
+            is_in_flight && matches!(error, Error::Cloud(cloud::Error::Blocked { .. }));
+        let why = if is_blocked { BLOCKED } else { word(error) };
+        if is_unknown && is_in_flight {
+            return Self::Unknown(why);
+        }
+        Self::Again(Pause {
+            why,
+            is_throttled,
+            is_blocked,
+            asked,
+        })
+    }
+
+    /// The same for a stored request: there, trouble of the bridge's own passes as well, or an operator mends it.
+    pub(crate) fn of_stored(error: &Error, is_in_flight: bool) -> Self {
+        let is_own_trouble = match error {
+            Error::Cloud(error) => is_about_credentials(error),
+            Error::Store(_) | Error::Seal(_) | Error::Interrupted => true,
+            _ => false,
+        };
+        match Self::of(error, is_in_flight) {
+            Self::Final if is_own_trouble => Self::Again(Pause::because(word(error))),
+            verdict => verdict,
+        }
+    }
+}
+
+impl Pause {
+    /// The usual pause for a reason.
+    pub(crate) fn because(why: &'static str) -> Self {
+        Self {
+            why,
+            is_throttled: false,
+            is_blocked: false,
+            asked: None,
+        }
+    }
+
+    /// The time until the next try, after the try of this number, counted from 1.
+    pub(crate) fn after(&self, tried: u32) -> TimeDelta {
+        delay(tried, self.is_throttled, self.asked, &mut rand::rng())
+    }
+}
+
+fn delay(
+    tried: u32,
+    is_throttled: bool,
+    asked: Option<Duration>,
+    chance: &mut impl Rng,
+) -> TimeDelta {
+    let pauses = if is_throttled {
+        THROTTLED_PAUSES
+    } else {
+        PAUSES
+    };
+    let place = usize::try_from(tried.saturating_sub(1)).unwrap_or(usize::MAX);
+    let last = pauses.len() - 1;
+    let pause = pauses.get(place.min(last)).copied().unwrap_or_default();
+    let low = if is_throttled { 1000 } else { 800 };
+    let pause = TimeDelta::milliseconds(pause * chance.random_range(low..=1200));
+    let asked = asked.map(|asked| asked.min(LONGEST));
+    let asked = asked.and_then(|asked| TimeDelta::from_std(asked).ok());
+    asked.map_or(pause, |asked| asked.max(pause))
+}
+
+fn is_about_credentials(error: &cloud::Error) -> bool {
+    match error {
+        cloud::Error::NotBegun(cause) => is_about_credentials(cause),
+        cloud::Error::CredentialsRefused { .. }
+        | cloud::Error::AppTokenRefused
+        | cloud::Error::ConsumerTokenRefused
+        | cloud::Error::Unauthorized { .. } => true,
+        _ => false,
+    }
+}
+
+/// The reason of a failed try, in one word.
+fn word(error: &Error) -> &'static str {
+    match error {
+        Error::Cloud(cloud::Error::Unnumbered) => SEQUENCE_UNKNOWN,
+        error => error.code().as_str(),
+    }
+}
+
+/// The failure that a channel is told of a request that failed for good.
+pub(crate) fn failure(error: &Error) -> Failure {
+    let (code, upstream) = match error {
+        Error::Cloud(cause @ cloud::Error::Blocked { .. }) => {
+            let failure = CloudFailure::of(cause);
+            (Code::CloudRefused.as_str(), failure.upstream)
+        }
+        Error::Cloud(cause @ cloud::Error::Refused { .. }) => {
+            (word(error), CloudFailure::of(cause).upstream)
+        }
+        error => (word(error), None),
+    };
+    Failure {
+        code: code.to_owned(),
+        upstream,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(delay: TimeDelta) -> f64 {
+        f64::from(i32::try_from(delay.num_milliseconds()).unwrap()) / 1000.0
+    }
+
+    #[test]
+    fn pauses_grow_as_the_vendor_advises_within_a_fifth() {
+        for (tried, expected) in [
+            (1, 5.0),
+            (2, 10.0),
+            (3, 15.0),
+            (4, 30.0),
+            (7, 240.0),
+            (99, 240.0),
+        ] {
+            for _ in 0..50 {
+                let delay = seconds(delay(tried, false, None, &mut rand::rng()));
+                assert!(
+                    (delay - expected).abs() <= expected / 5.0,
+                    "{tried}: {delay}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn who_throttles_is_left_alone_for_a_second_at_least() {
+        for _ in 0..50 {
+            let delay = seconds(delay(1, true, None, &mut rand::rng()));
+            assert!((1.0..=1.2).contains(&delay), "{delay}");
+        }
+    }
+
+    #[test]
+    fn what_the_cloud_asks_for_is_granted_up_to_an_hour() {
+        let asked = |seconds| Some(Duration::from_secs(seconds));
+
+        let granted = |asked| seconds(delay(1, true, asked, &mut rand::rng()));
+
+        assert!((granted(asked(7)) - 7.0).abs() < 0.001);
+        assert!((granted(asked(1_000_000)) - 3600.0).abs() < 0.001);
+    }
+}

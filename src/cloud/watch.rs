@@ -1,0 +1,115 @@
+//! What is seen of the requests of an account while they are made.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+
+use super::Error;
+use super::service::Service;
+use crate::clock::SharedClock;
+use crate::telemetry::metrics::{CLOUD_REQUESTS, Metrics};
+
+/// Where a service is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownHost {
+    /// The service.
+    pub service: Service,
+    /// Its host and port.
+    pub host: String,
+    /// When that was looked up.
+    pub looked_up_at: DateTime<Utc>,
+}
+
+/// A host that nothing but single probes are sent to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AwayHost {
+    /// The host and port.
+    pub host: String,
+    /// Failures in a row.
+    pub failures: u32,
+    /// The word for the latest of them.
+    pub error: &'static str,
+}
+
+/// The times of a token; the token itself is not shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenTimes {
+    /// When it was asked for.
+    pub obtained_at: DateTime<Utc>,
+    /// From then on it is renewed.
+    pub renew_at: DateTime<Utc>,
+    /// From then on it is of no use.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// A request that the Cloud did not serve, for a reason that is not the request's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trouble {
+    /// When it failed.
+    pub at: DateTime<Utc>,
+    /// What was asked for, such as `cloud.send`.
+    pub operation: &'static str,
+    /// The word for why.
+    pub error: &'static str,
+}
+
+/// Looks on while requests of an account are made: counts them, and remembers the last trouble.
+pub(super) struct Watch {
+    metrics: Metrics,
+    clock: SharedClock,
+    last: ArcSwapOption<Trouble>,
+}
+
+impl Watch {
+    pub(super) fn new(metrics: Metrics, clock: SharedClock) -> Self {
+        Self {
+            metrics,
+            clock,
+            last: ArcSwapOption::empty(),
+        }
+    }
+
+    /// Counts one try of a request, unless it was not begun.
+    pub(super) async fn measured<T>(
+        &self,
+        operation: &'static str,
+        // No future, which would be kept twice: as it was given, and as it is waited for.
+        request: impl AsyncFnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let begun = Instant::now();
+        let outcome = request().await;
+        let word = match &outcome {
+            Ok(_) => "ok",
+            Err(Error::NotBegun(_)) => return outcome,
+            Err(error) => {
+                self.note(operation, error);
+                error.word()
+            }
+        };
+        let seconds = begun.elapsed().as_secs_f64();
+        self.metrics
+            .observe(&CLOUD_REQUESTS, [operation, word], seconds);
+        outcome
+    }
+
+    fn note(&self, operation: &'static str, error: &Error) {
+        let is_of_the_account = matches!(
+            error,
+            Error::CredentialsRefused { .. } | Error::AppTokenRefused
+        );
+        if is_of_the_account || error.is_transient() {
+            self.last.store(Some(Arc::new(Trouble {
+                at: self.clock.now(),
+                operation,
+                error: error.word(),
+            })));
+        }
+    }
+
+    /// The last trouble, if there was any.
+    pub(super) fn last_trouble(&self) -> Option<Trouble> {
+        self.last.load().as_deref().copied()
+    }
+}

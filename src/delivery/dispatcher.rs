@@ -1,0 +1,173 @@
+//! A channel's dispatcher: claims lanes that are due, and has each worked on in a task of its own.
+//!
+//! It is woken by the store's bell, by a lane that ended, and when the next lane is due; and it looks at least once a
+//! second, since bells can be missed. While the callback is away it claims single probes, and nothing while it is paused.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::Semaphore;
+
+use super::Parts;
+use super::attempt::Callback;
+use super::lane::{Run, Turn};
+use super::shared::Shared;
+use crate::store::{self, Bell, LEASE, Lane, Outlook, PROBED_FROM};
+use crate::telemetry::metrics::EXPIRED;
+use crate::types::ids::ChannelId;
+use crate::worker::{Claimed, Next, Pace, Source};
+
+/// 64: lanes of one channel that one replica works on at once.
+const PLACES: u32 = 64;
+
+/// 1 s: how often a dispatcher looks at least.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// 50 ms: how soon a dispatcher looks again where another replica was faster.
+const BESIDE_OTHERS: Duration = Duration::from_millis(50);
+
+/// 5 s: how often a replica looks for what has grown too old.
+const LOOK_FOR_OLD: Duration = Duration::from_secs(5);
+
+/// Events that are given up at once.
+const OLD_BATCH: u32 = 500;
+
+/// Work on the events that are due for a channel's callback.
+#[derive(Debug)]
+pub(super) struct Dispatcher {
+    shared: Arc<Shared>,
+    bell: Bell,
+}
+
+impl Dispatcher {
+    pub(super) fn new(parts: Parts, channel_id: ChannelId, callback: Callback) -> Self {
+        Self {
+            bell: parts.store.bell(&channel_id),
+            shared: Arc::new(Shared {
+                parts,
+                channel_id,
+                callback,
+                troubled: AtomicBool::new(false),
+                away: AtomicBool::new(false),
+                paused: AtomicBool::new(false),
+                places: Arc::new(Semaphore::new(PLACES as usize)),
+            }),
+        }
+    }
+}
+
+impl Source for Dispatcher {
+    type Item = (Lane, Turn);
+    type Error = store::Error;
+
+    const PACE: Pace = Pace {
+        every: LOOK,
+        places: PLACES,
+        looks_always: true,
+    };
+    const FAILED: &'static str = "deliveries that are due could not be looked for";
+
+    async fn woken(&mut self) {
+        self.bell.wait().await;
+    }
+
+    async fn claim(&mut self, limit: u32) -> Result<Claimed<Self::Item>, store::Error> {
+        let shared = &self.shared;
+        let Parts { store, clock, .. } = &shared.parts;
+        let outlook = store.callback_outlook(&shared.channel_id).await?;
+        shared
+            .troubled
+            .store(outlook.failures > 0, Ordering::Relaxed);
+        shared.paused.store(outlook.paused, Ordering::Relaxed);
+        let Some(next) = next(&outlook).filter(|_| !clock.is_ahead()) else {
+            return Ok(Claimed::nothing());
+        };
+        let now = clock.now();
+        if next > now {
+            let wait = (next - now).to_std().unwrap_or(LOOK);
+            return Ok(Claimed {
+                items: Vec::new(),
+                next: Next::After(wait.min(LOOK)),
+            });
+        }
+        if limit == 0 {
+            return Ok(Claimed::nothing());
+        }
+        let lease_id = clock.uuid().to_string();
+        let until = now + LEASE;
+        if outlook.failures >= PROBED_FROM {
+            // A single event shows whether the callback is back, unless another replica sends one.
+            let lane = store.claim_probe(&shared.channel_id, &lease_id, now, until);
+            let probe = lane.await?.map(|lane| (lane, Turn::Probe));
+            return Ok(Vec::from_iter(probe).into());
+        }
+        let lanes = store
+            .claim_delivery_lanes(&shared.channel_id, &lease_id, now, until, limit)
+            .await?;
+        let next = match lanes.len() {
+            // Another replica is just taking what is due.
+            0 => Next::After(BESIDE_OTHERS),
+            // A place that comes free brings the next look.
+            found if found == limit as usize => Next::Usual,
+            // What is due next is seen at once, if there is a place for it.
+            _ => Next::After(Duration::ZERO),
+        };
+        let items = lanes.into_iter().map(|lane| (lane, Turn::Usual)).collect();
+        Ok(Claimed { items, next })
+    }
+
+    fn handle(&self, (lane, turn): Self::Item) -> impl Future<Output = ()> + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        let place = Arc::clone(&shared.places).try_acquire_owned().ok();
+        async move {
+            Run::new(&shared, lane, turn).work_to_the_end().await;
+            drop(place);
+        }
+    }
+}
+
+/// When there is something to do for a callback, unless it is paused or no event waits.
+fn next(outlook: &Outlook) -> Option<DateTime<Utc>> {
+    let due_at = outlook.due_at.filter(|_| !outlook.paused)?;
+    let probe_at = outlook.probe_at.filter(|_| outlook.failures >= PROBED_FROM);
+    Some(probe_at.map_or(due_at, |probe_at| probe_at.max(due_at)))
+}
+
+/// Work on events that have grown too old, whatever becomes of their callbacks meanwhile.
+#[derive(Debug)]
+pub(super) struct OldEvents(pub(super) Parts);
+
+impl Source for OldEvents {
+    type Item = Infallible;
+    type Error = store::Error;
+
+    const PACE: Pace = Pace::new(LOOK_FOR_OLD, 1);
+    const FAILED: &'static str =
+        "events that have grown too old could not be given up; tried again";
+
+    fn is_paused(&self) -> bool {
+        self.0.clock.is_ahead()
+    }
+
+    async fn claim(&mut self, _: u32) -> Result<Claimed<Infallible>, store::Error> {
+        let Parts {
+            store,
+            clock,
+            metrics,
+            ..
+        } = &self.0;
+        let now = clock.now();
+        // What is being tried in these seconds is left to whoever tries it.
+        let given_up = store.give_up_old_events(now - LEASE, now, OLD_BATCH);
+        let count = given_up.await?;
+        metrics.count(&EXPIRED, [], count);
+        Ok(Claimed::done(count >= u64::from(OLD_BATCH)))
+    }
+
+    fn handle(&self, _: Infallible) -> impl Future<Output = ()> + Send + 'static {
+        std::future::ready(())
+    }
+}

@@ -1,0 +1,87 @@
+//! Users' files.
+
+use tokio_util::bytes::Bytes;
+
+use super::Outbox;
+use super::accepted::{Accepted, Patience};
+use super::job::{Attachment, Hosted, Work};
+use super::messages::Message;
+use crate::bridge::{Caller, Error, Place, Session};
+use crate::store::HostedFile;
+use crate::types::file::{FileId, ImageType};
+use crate::types::ids::UserId;
+use crate::types::message::Text;
+
+/// A file to be sent.
+#[derive(Debug, Clone)]
+pub struct NewFile {
+    /// Its bytes.
+    pub content: Bytes,
+    /// The user's words about it.
+    pub caption: Option<Text>,
+    /// Its place.
+    pub place: Place,
+}
+
+impl Outbox {
+    /// Sends a user's file into the open conversation; opens one where there is none or the Cloud has closed it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::FileTypeRefused`]; when the Cloud refuses, or the storage is away.
+    pub async fn send_file(
+        &self,
+        caller: &Caller,
+        user_id: UserId,
+        file: NewFile,
+        patience: Patience,
+    ) -> Result<Accepted<Message>, Error> {
+        let NewFile {
+            content,
+            caption,
+            place,
+        } = file;
+        let allowed = &caller.channel.file_types;
+        let kind = ImageType::of(&content)
+            .filter(|kind| allowed.contains(kind))
+            .ok_or_else(|| Error::FileTypeRefused {
+                allowed: allowed.clone(),
+            })?;
+        let channel = &caller.channel.id;
+        let preview = self.previews.make(channel, kind, content.clone(), place);
+        let preview = preview.await;
+        let work = Work::File(Attachment {
+            content,
+            caption: caption.map(|caption| caption.as_str().to_owned()),
+            preview,
+            hosted: None,
+        });
+        let key = caller.key(user_id);
+        let looked_up = self.bridge.parts.store.standing(&key).await?;
+        self.submit_message(caller, key, looked_up, work, patience)
+            .await
+    }
+
+    /// Uploads a file to the Cloud, and stores its name there.
+    pub(super) async fn host(
+        &self,
+        caller: &Caller,
+        session: &mut Session,
+        kind: ImageType,
+        content: &Bytes,
+    ) -> Result<Hosted, Error> {
+        let uploaded = self.bridge.upload(&caller.trace, session, kind, content);
+        let hosted = HostedFile {
+            relative_path: uploaded.await?,
+            file_type: kind.into(),
+        };
+        let parts = &self.bridge.parts;
+        let (id, now) = (FileId::new(parts.clock.uuid()), parts.clock.now());
+        // Before it is published: what is published has been sent, and a failure would ask for it to be sent again.
+        let stored = parts.store.ensure_file(session.user, id, &hosted, now);
+        Ok(Hosted {
+            id: stored.await?,
+            relative_path: hosted.relative_path,
+        })
+    }
+}

@@ -1,0 +1,257 @@
+//! What a channel asks of the Cloud, and how much of it is done.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio_util::bytes::Bytes;
+
+use crate::bridge::Error;
+use crate::store::{Request, RequestKind};
+use crate::types::conversation::Opening;
+use crate::types::file::{FileId, FileType, ImageType};
+use crate::types::ids::ConversationId;
+use crate::types::message::{MessageId, Metadata, Pieces, ReceiptStatus, Sequence};
+use crate::types::profile;
+use crate::types::rating::Rating;
+
+/// An element of an agent's message that the user used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Choice {
+    /// The number of the agent's message.
+    pub sequence: Sequence,
+    /// The metadata that the Cloud tied to the element.
+    pub metadata: Metadata,
+}
+
+/// A file that the Cloud has taken with a message.
+#[derive(Debug, Clone)]
+pub struct SentFile {
+    /// The bridge's name for it.
+    pub id: FileId,
+    /// Its kind.
+    pub file_type: FileType,
+}
+
+/// The work that a request asks for. Its JSON is what is stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Work {
+    /// A text, in the pieces that it is sent in.
+    Text {
+        pieces: Pieces,
+        reply_to: Option<Choice>,
+        open: Option<Box<Opening>>,
+    },
+    /// A file. Its bytes are stored beside the JSON.
+    File(Attachment),
+    /// Receipts for messages of a dialog.
+    Receipts {
+        dialog_id: Option<String>,
+        status: ReceiptStatus,
+        sequences: Vec<Sequence>,
+    },
+    /// The close of whatever conversation is open.
+    Close { survey: bool },
+    /// A rating of the latest conversation.
+    Rating(Rating),
+}
+
+/// A request and its progress.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) work: Work,
+    pub(super) progress: Progress,
+}
+
+/// How far a request has come.
+#[derive(Debug)]
+pub(super) struct Progress {
+    pub(super) id: MessageId,
+    pub(super) created_at: DateTime<Utc>,
+    /// The Cloud's numbers of the parts that were sent, in order.
+    pub(super) sent: Vec<Sequence>,
+    pub(super) conversation_id: Option<ConversationId>,
+    pub(super) file: Option<SentFile>,
+}
+
+/// A file as it goes out.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Attachment {
+    /// Stored beside the rest.
+    #[serde(skip)]
+    pub(super) content: Bytes,
+    pub(super) caption: Option<String>,
+    pub(super) preview: Option<String>,
+    /// Its place at the Cloud, once it is uploaded.
+    pub(super) hosted: Option<Hosted>,
+}
+
+/// A file that was uploaded to the Cloud.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Hosted {
+    pub(super) relative_path: String,
+    #[serde(with = "file_id")]
+    pub(super) id: FileId,
+}
+
+impl Work {
+    pub(super) fn kind(&self) -> RequestKind {
+        match self {
+            Self::Text { .. } => RequestKind::Text,
+            Self::File(_) => RequestKind::File,
+            Self::Receipts { .. } => RequestKind::Receipts,
+            Self::Close { .. } => RequestKind::Close,
+            Self::Rating(_) => RequestKind::Rating,
+        }
+    }
+
+    /// Renders the work as it is stored.
+    #[expect(
+        clippy::expect_used,
+        reason = "the members are texts, numbers and lists of them"
+    )]
+    pub(super) fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("work is JSON")
+    }
+
+    /// Reads stored work; `None` if this version cannot.
+    pub(super) fn from_json(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok().or_else(|| {
+            let mut kept: Value = serde_json::from_str(text).ok()?;
+            profile::remove_impossible_days(kept.pointer_mut("/text/open/profile")?);
+            serde_json::from_value(kept).ok()
+        })
+    }
+
+    /// The bytes of a file; `None` for anything else.
+    pub(super) fn content(&self) -> Option<&Bytes> {
+        match self {
+            Self::File(file) => Some(&file.content),
+            _ => None,
+        }
+    }
+
+    /// The number of messages that it is sent as.
+    pub(super) fn parts(&self) -> usize {
+        match self {
+            Self::Text { pieces, .. } => pieces.as_slice().len(),
+            Self::File(_) => 1,
+            Self::Receipts { .. } | Self::Close { .. } | Self::Rating(_) => 0,
+        }
+    }
+}
+
+impl Job {
+    /// Reads a stored request; `None` if this version cannot.
+    pub(super) fn of(request: &Request) -> Option<Self> {
+        let mut work = Work::from_json(&request.body)?;
+        if let Work::File(file) = &mut work {
+            file.content = request.content.clone()?.into();
+        }
+        Some(Self {
+            work,
+            progress: Progress::of(request),
+        })
+    }
+
+    /// The text that is sent next; `None` for anything but a text.
+    pub(super) fn next_text(&self) -> Option<&str> {
+        let Work::Text { pieces, .. } = &self.work else {
+            return None;
+        };
+        let next = pieces.as_slice().get(self.progress.sent.len());
+        next.map(String::as_str)
+    }
+
+    /// Adds to an error the parts that were sent before it.
+    pub(super) fn partly(&self, error: Error) -> Error {
+        if self.progress.sent.is_empty() {
+            return error;
+        }
+        Error::PartlySent {
+            sent: self.progress.sent.clone(),
+            of: self.work.parts(),
+            cause: Box::new(error),
+        }
+    }
+}
+
+impl Progress {
+    /// The progress of a stored request.
+    pub(super) fn of(request: &Request) -> Self {
+        Self {
+            id: request.id,
+            created_at: request.created_at,
+            sent: request.sequences.clone(),
+            conversation_id: request.conversation_id.clone(),
+            file: None,
+        }
+    }
+}
+
+impl Attachment {
+    pub(super) fn kind(&self) -> Result<ImageType, Error> {
+        // It was looked at when it came.
+        ImageType::of(&self.content).ok_or(Error::Interrupted)
+    }
+
+    /// The file as the Cloud has it; `None` before it is uploaded.
+    pub(super) fn sent(&self) -> Option<SentFile> {
+        Some(SentFile {
+            id: self.hosted.as_ref()?.id,
+            file_type: self.kind().ok()?.into(),
+        })
+    }
+}
+
+impl fmt::Debug for Attachment {
+    /// Leaves out the file's bytes, preview and caption.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attachment")
+            .field("size_bytes", &self.content.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A file's id as text.
+mod file_id {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use crate::types::file::FileId;
+
+    pub(super) fn serialize<S: Serializer>(id: &FileId, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(id)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<FileId, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_read_whose_profile_a_former_version_has_kept() {
+        let kept = |day| {
+            let open = format!(r#"{{"profile":{{"birth_date":"{day}"}}}}"#);
+            format!(r#"{{"text":{{"pieces":["Hello"],"reply_to":null,"open":{open}}}}}"#)
+        };
+
+        for (day, is_left) in [("1815-12-10", true), ("+12345-01-01", false)] {
+            let Some(Work::Text { pieces, open, .. }) = Work::from_json(&kept(day)) else {
+                panic!("{day} cannot be read");
+            };
+            assert_eq!(pieces.as_slice(), ["Hello"]);
+            let profile = open.unwrap().profile.unwrap();
+            assert_eq!(profile.birth_date.is_some(), is_left, "{day}");
+        }
+        assert!(Work::from_json(r#"{"unheard of":{}}"#).is_none());
+    }
+}

@@ -1,0 +1,152 @@
+//! Storing a request, to be done later.
+
+use chrono::TimeDelta;
+
+use super::Outbox;
+use super::accepted::Queued;
+use super::job::Job;
+use crate::bounds::Exhausted;
+use crate::bridge::retry::Pause;
+use crate::bridge::{Caller, Error, KeyClaim};
+use crate::store::{self, Flight, Keeping, NewRequest, UserRef};
+use crate::types::ids::UserKey;
+
+/// 24 h: how old a request may grow before it is given up.
+const LIFE: TimeDelta = TimeDelta::hours(24);
+
+/// 256 MiB: the most that the stored files of one channel may weigh.
+const MAX_CONTENT: usize = 256 * 1024 * 1024;
+
+/// 32 MiB: the same of one user.
+const MAX_CONTENT_OF_USER: usize = 32 * 1024 * 1024;
+
+/// The reason that a request is queued.
+pub(super) enum Reason {
+    /// Others wait before it, or its caller asked for it.
+    Order,
+    /// The Cloud could not take it.
+    Pause(Pause),
+    /// The Cloud may have taken it.
+    Unknown {
+        why: &'static str,
+        in_flight: Flight,
+    },
+}
+
+impl Reason {
+    /// The reason in a word of the table of problems.
+    pub(super) fn word(&self) -> Option<&'static str> {
+        match self {
+            Self::Order => None,
+            Self::Pause(pause) => Some(pause.why),
+            Self::Unknown { why, .. } => Some(why),
+        }
+    }
+
+    fn in_flight(&self) -> Option<&Flight> {
+        match self {
+            Self::Unknown { in_flight, .. } => Some(in_flight),
+            Self::Order | Self::Pause(_) => None,
+        }
+    }
+}
+
+/// The outcome of storing a request.
+pub(super) enum Kept {
+    /// It is queued.
+    Queued(Queued),
+    /// There is no room for it, and this is why.
+    NoRoom(Error),
+}
+
+impl Outbox {
+    /// Stores a request of a user, who is looked up or made unless `known`.
+    ///
+    /// # Errors
+    ///
+    /// When the storage is away; then it may be stored all the same. [`Error::KeyInUse`] where another holds its key.
+    pub(super) async fn keep(
+        &self,
+        caller: &Caller,
+        key: &UserKey,
+        mut known: Option<UserRef>,
+        job: &Job,
+        reason: Reason,
+    ) -> Result<Kept, Error> {
+        let parts = &self.bridge.parts;
+        let progress = &job.progress;
+        if !self.has_room(&caller.channel).await? {
+            return Ok(Kept::NoRoom(Error::QueueFull { of_user: false }));
+        }
+        let now = parts.clock.now();
+        let wait = match &reason {
+            Reason::Pause(pause) => pause.after(1),
+            Reason::Order | Reason::Unknown { .. } => TimeDelta::zero(),
+        };
+        let in_flight = reason.in_flight();
+        let claim = caller.claim.as_deref();
+        let lease = claim.map(|claim| claim.lease(now));
+        let kept = loop {
+            let was_known = known.is_some();
+            let user = match known.take() {
+                Some(user) => user,
+                None => parts.store.ensure_user(key, now).await?,
+            };
+            let attributed = in_flight.map(|it| self.recent.of(user, &it.dialog_id));
+            let attributed = attributed.unwrap_or_default();
+            let new = NewRequest {
+                id: progress.id,
+                channel_id: &caller.channel.id,
+                kind: job.work.kind(),
+                body: &job.work.to_json(),
+                content: job.work.content(),
+                max_content: MAX_CONTENT,
+                max_content_of_user: MAX_CONTENT_OF_USER,
+                max_waiting: caller.channel.max_queued_per_user,
+                created_at: progress.created_at,
+                expires_at: progress.created_at + LIFE,
+                conversation_id: progress.conversation_id.as_ref(),
+                sequences: &progress.sent,
+                flight: in_flight,
+                why: reason.word(),
+                due_at: now + wait,
+                parent: Some(&caller.trace.parent()),
+                attributed: &attributed,
+                key: claim.map(KeyClaim::request).zip(lease.as_ref()),
+            };
+            let inserted = parts.store.insert_request(user, &new, now).await;
+            // It may be stored all the same, where the word of that was lost.
+            let kept = inserted.map_err(|error| Error::from(error).unsettled())?;
+            // An erased user comes back as another.
+            if kept != Keeping::UserGone || !was_known {
+                break kept;
+            }
+            // What was sent of it has gone with the conversation.
+            if in_flight.is_some() || !progress.sent.is_empty() {
+                return Ok(Kept::NoRoom(Error::OutOfTime { is_sent: true }));
+            }
+        };
+        match kept {
+            Keeping::Kept => {}
+            Keeping::QueueFull => return Ok(Kept::NoRoom(Error::QueueFull { of_user: true })),
+            Keeping::NoRoomForFile { of_user } => {
+                let exhausted = if of_user {
+                    Exhausted::User
+                } else {
+                    Exhausted::Channel
+                };
+                return Ok(Kept::NoRoom(Error::TooManyFiles(exhausted)));
+            }
+            Keeping::KeyLost => return Err(Error::KeyInUse),
+            Keeping::UserGone => return Err(store::Error::Contended.into()),
+        }
+        self.note_queued(&caller.channel);
+        self.due.notify_one();
+        Ok(Kept::Queued(Queued {
+            id: progress.id,
+            user_id: key.user_id.clone(),
+            conversation_id: progress.conversation_id.clone(),
+            created_at: progress.created_at,
+        }))
+    }
+}

@@ -1,0 +1,218 @@
+//! A user's lane: its queued requests are done in order, under a lease that one replica has at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use tokio::time::{Instant, sleep};
+use tracing::Instrument as _;
+
+use super::Outbox;
+use super::attempt::{Attempt, LaneGuard, Mode};
+use super::job::{Job, Progress};
+use super::prepare::Target;
+use super::step::{Lane, Next};
+use crate::bridge::retry::OUTCOME_UNKNOWN;
+use crate::bridge::{Caller, Error, RENEWAL};
+use crate::store::{Conclusion, DueLane, Lease, RequestState};
+use crate::types::audit::Actor;
+use crate::types::problem::{CHANNEL_REMOVED, Code, EXPIRED};
+use crate::types::trace::{Trace, step};
+use crate::worker::{Claimed, Pace, Source};
+
+/// 20 s: an opening and what is sent after it; each part has a limit of its own.
+const TRY_LIMIT: Duration = Duration::from_secs(20);
+
+/// 1 s: how soon a lane is taken again after trouble with the storage.
+const AFTER_TROUBLE: TimeDelta = TimeDelta::seconds(1);
+
+/// 64: users whose requests are worked on at once.
+const LANES: u32 = 64;
+
+/// 500 ms: how often a replica looks for lanes that are due; what it has queued itself it knows at once.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Work on the lanes that are due.
+#[derive(Debug)]
+pub struct DueLanes(pub Outbox);
+
+impl Source for DueLanes {
+    type Item = (DueLane, Lease);
+    type Error = Error;
+
+    const PACE: Pace = Pace::new(LOOK, LANES);
+    const FAILED: &'static str = "queued requests that are due could not be looked for";
+
+    fn is_paused(&self) -> bool {
+        self.0.bridge.is_ahead()
+    }
+
+    async fn woken(&mut self) {
+        self.0.due.notified().await;
+    }
+
+    async fn claim(&mut self, limit: u32) -> Result<Claimed<Self::Item>, Error> {
+        let parts = &self.0.bridge.parts;
+        let lease = self.0.bridge.new_lease();
+        let now = parts.clock.now();
+        let lanes = parts.store.claim_due_lanes(&lease, now, limit).await?;
+        let lanes: Vec<_> = lanes.into_iter().map(|due| (due, lease.clone())).collect();
+        Ok(lanes.into())
+    }
+
+    fn handle(&self, (due, lease): Self::Item) -> impl Future<Output = ()> + Send + 'static {
+        let outbox = self.0.clone();
+        async move { outbox.work_on(&due, &lease).await }
+    }
+}
+
+impl Outbox {
+    /// Does what is due on a lane, until nothing is or the service stops, and gives the lane back.
+    async fn work_on(&self, due: &DueLane, lease: &Lease) {
+        tokio::select! {
+            worked = self.work_through(due, lease) => {
+                let Err(error) = worked else {
+                    return;
+                };
+                if !error.is_outage() {
+                    tracing::warn!(
+                        account.id = %due.key.account_id,
+                        error = &error as &dyn std::error::Error,
+                        "a user's queued requests could not be worked on; they are again in a moment"
+                    );
+                }
+                let parts = &self.bridge.parts;
+                let at = parts.clock.now() + AFTER_TROUBLE;
+                // Where this fails as well, the lease runs out.
+                let _later = parts.store.rest_lane(due.user, lease, at).await;
+            }
+            () = self.renew(due, lease) => tracing::warn!(
+                account.id = %due.key.account_id,
+                "another took over a user's queued requests"
+            ),
+        }
+    }
+
+    /// Renews a lease until it is lost.
+    async fn renew(&self, due: &DueLane, lease: &Lease) {
+        loop {
+            sleep(RENEWAL).await;
+            let lease = self.bridge.renewed(lease);
+            let renewed = self.bridge.parts.store.renew_lane(due.user, &lease).await;
+            // If the storage could not be asked, the next renewal finds out.
+            if let Ok(false) = renewed {
+                return;
+            }
+        }
+    }
+
+    async fn work_through(&self, due: &DueLane, lease: &Lease) -> Result<(), Error> {
+        let parts = &self.bridge.parts;
+        let store = &parts.store;
+        loop {
+            let now = parts.clock.now();
+            let must_stop = parts.stopping.is_cancelled() || self.bridge.is_ahead();
+            let request = match store.first_request(due.user).await? {
+                Some(request) if !must_stop => request,
+                _ => return Ok(store.rest_lane(due.user, lease, now).await?),
+            };
+            let lane = Lane {
+                due,
+                request: &request,
+                lease,
+            };
+            match self.step(&lane).await? {
+                Next::Step => {}
+                Next::Rest(at) => return Ok(store.rest_lane(due.user, lease, at).await?),
+                Next::AwaitEcho(at, awaited) => {
+                    store.rest_lane(due.user, lease, at).await?;
+                    // An echo that came just before the lane was given back has not made it due.
+                    let lease = self.bridge.renewed(lease);
+                    if !self.has_come(due, &awaited).await?
+                        || !store.claim_lane(due.user, &lease, now).await?
+                    {
+                        return Ok(());
+                    }
+                }
+                Next::Done | Next::Lost => return Ok(()),
+            }
+        }
+    }
+
+    /// Brings the first request of a lane one step on.
+    async fn step(&self, lane: &Lane<'_>) -> Result<Next, Error> {
+        let request = lane.request;
+        let Some(job) = Job::of(request) else {
+            let progress = Progress::of(request);
+            let code = Code::InternalError.as_str();
+            return self.give_up(lane, &progress, code).await;
+        };
+        match (request.state, &request.flight) {
+            (RequestState::Sending, Some(_)) => {
+                let unknown = Conclusion::Unknown {
+                    why: OUTCOME_UNKNOWN,
+                };
+                self.settle(lane, &job.progress, unknown, None).await
+            }
+            (RequestState::Unknown, Some(in_flight)) => self.await_echo(lane, job, in_flight).await,
+            (RequestState::Waiting, Some(in_flight)) => {
+                match self.find_late_echo(lane, &job, in_flight).await? {
+                    Some(echo) => self.settle_arrived(lane, job, in_flight, echo).await,
+                    None => self.try_again(lane, job).await,
+                }
+            }
+            _ => self.try_again(lane, job).await,
+        }
+    }
+
+    /// Tries a request on its lane, unless it has grown too old.
+    async fn try_again(&self, lane: &Lane<'_>, job: Job) -> Result<Next, Error> {
+        let request = lane.request;
+        let parts = &self.bridge.parts;
+        if request.expires_at <= parts.clock.now() {
+            return self.give_up(lane, &job.progress, EXPIRED).await;
+        }
+        let Some(channel) = parts.channels.get(&request.channel_id) else {
+            return self.give_up(lane, &job.progress, CHANNEL_REMOVED).await;
+        };
+        let trace = Trace::continue_kept(request.parent.as_ref(), parts.clock.uuid());
+        let span = step!(
+            trace,
+            "request.later",
+            account.id = %lane.due.key.account_id,
+            channel.id = %channel.id,
+            request_id = trace.request_id(),
+        );
+        let caller = Caller {
+            channel: Arc::clone(channel),
+            actor: Actor::Service,
+            trace: Arc::new(trace),
+            user: None,
+            claim: None,
+        };
+        self.try_as(&caller, lane, job).instrument(span).await
+    }
+
+    async fn try_as(&self, caller: &Caller, lane: &Lane<'_>, job: Job) -> Result<Next, Error> {
+        let (user, key) = (lane.due.user, &lane.due.key);
+        let looked_up = self.bridge.parts.store.standing(key).await?;
+        // An erased user may have come back, as another.
+        if looked_up.as_ref().is_none_or(|it| it.user != user) {
+            return Ok(Next::Lost);
+        }
+        let lease = self.bridge.renewed(lane.lease);
+        let attempt = Attempt {
+            caller,
+            key,
+            until: Instant::now() + TRY_LIMIT,
+            mode: Mode::Lane(LaneGuard {
+                user,
+                lease: &lease,
+                id: lane.request.id,
+            }),
+        };
+        let target = Target::LookedUp(looked_up);
+        let tried = self.send(&attempt, target, None, job).await;
+        self.settle_tried(lane, tried).await
+    }
+}

@@ -1,0 +1,77 @@
+//! Preparing a request from what was looked up of its user, without I/O.
+
+use super::Outbox;
+use super::job::Work;
+use super::record::{Recorded, intent};
+use crate::bridge::Session;
+use crate::store::{Intent, Standing};
+use crate::types::ids::UserKey;
+use crate::types::message::Digest;
+
+/// A request that can be begun.
+pub(super) struct Prepared {
+    pub(super) target: Target,
+    /// The record of its first message, to be written as the key is claimed.
+    pub(super) record: Option<PreparedRecord>,
+}
+
+/// The conversation that a request is for.
+pub(super) enum Target {
+    /// An open one, with the token to speak in it.
+    Ready(Session),
+    /// One that is open, if any, by what was looked up of the user; its token may have to be made.
+    LookedUp(Option<Standing>),
+}
+
+/// A record and its stored form.
+pub(super) struct PreparedRecord {
+    pub(super) recorded: Recorded,
+    pub(super) intent: Intent,
+}
+
+impl Prepared {
+    /// A request of which nothing is prepared.
+    pub(super) fn nothing(looked_up: Option<Standing>) -> Self {
+        Self {
+            target: Target::LookedUp(looked_up),
+            record: None,
+        }
+    }
+}
+
+impl Outbox {
+    /// Prepares a request that bears a key: of a text that can go out at once, the session and the record.
+    ///
+    /// Nothing else can be recorded beforehand. A choice goes out before its text, and each piece of a split text is recorded by
+    /// itself.
+    pub(super) fn prepare(
+        &self,
+        key: &UserKey,
+        mut looked_up: Option<Standing>,
+        work: &Work,
+    ) -> Prepared {
+        let Work::Text {
+            pieces,
+            reply_to: None,
+            ..
+        } = work
+        else {
+            return Prepared::nothing(looked_up);
+        };
+        let [text] = pieces.as_slice() else {
+            return Prepared::nothing(looked_up);
+        };
+        let Some(session) = self.bridge.ready_session(key, &mut looked_up) else {
+            return Prepared::nothing(looked_up);
+        };
+        let in_flight = self.in_flight(&session, Digest::of_text(text));
+        let user = session.user;
+        Prepared {
+            target: Target::Ready(session),
+            record: Some(PreparedRecord {
+                intent: intent(user, work, &in_flight),
+                recorded: Recorded { user, in_flight },
+            }),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The one write before a send: what is about to go to the Cloud, for whoever takes over from a process that died.
+//!
+//! A request on a lane has it in its own row. One that bears an idempotency key and is done at once has it in the key's row;
+//! where it is known as the key is claimed, it is written with the claim, which saves a write. One without a key that is done at
+//! once has none: its channel got no answer, and may not send it again.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::Outbox;
+use super::attempt::{Attempt, Mode};
+use super::job::Work;
+use crate::bridge::{Caller, Error, KeyClaim, Session};
+use crate::store::{Begun, Conclusion, Flight, Hold, Intent, LEASE, Settled, UserRef};
+use crate::types::message::{Digest, Sequence};
+
+/// What was about to be sent for a request with a key, as it is stored.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for a moment, which borrows most of what is in it"
+)]
+enum Record<'a> {
+    /// A message, or a part of one.
+    Message {
+        work: Cow<'a, Work>,
+        /// The Cloud's numbers of the parts before it.
+        sent: Cow<'a, [Sequence]>,
+        flight: Cow<'a, Flight>,
+    },
+    /// A request of the channel's own making, which nothing that the Cloud tells can be known to come of.
+    Raw,
+}
+
+impl Record<'_> {
+    #[expect(
+        clippy::expect_used,
+        reason = "the members are texts, numbers and lists of them"
+    )]
+    fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a record is JSON")
+    }
+}
+
+/// The record of a text that is written as its key is claimed.
+pub(super) fn intent(user: UserRef, work: &Work, in_flight: &Flight) -> Intent {
+    let record = Record::Message {
+        work: Cow::Borrowed(work),
+        sent: Cow::Borrowed(&[]),
+        flight: Cow::Borrowed(in_flight),
+    };
+    Intent {
+        user,
+        body: record.to_json(),
+    }
+}
+
+/// A record that was written as the key was claimed.
+pub(super) struct Recorded {
+    pub(super) user: UserRef,
+    pub(super) in_flight: Flight,
+}
+
+impl Recorded {
+    /// True if this is what is about to be sent and the key is still held, which a new record would make sure of.
+    fn is_of(&self, user: UserRef, in_flight: &Flight) -> bool {
+        let recorded = &self.in_flight;
+        self.user == user
+            && recorded.conversation_id == in_flight.conversation_id
+            && recorded.dialog_id == in_flight.dialog_id
+            && recorded.digest == in_flight.digest
+            && in_flight.begun_at < recorded.begun_at + LEASE
+    }
+}
+
+impl Outbox {
+    /// A message that is about to be sent in the session's dialog.
+    pub(super) fn in_flight(&self, session: &Session, digest: Digest) -> Flight {
+        Flight {
+            conversation_id: session.conversation.id.clone(),
+            dialog_id: session.conversation.dialog_id().to_owned(),
+            digest: digest.into(),
+            begun_at: self.bridge.parts.clock.now(),
+        }
+    }
+
+    /// Records a message that is about to be sent, unless `recorded` is its record; returns it as it is recorded.
+    pub(super) async fn record(
+        &self,
+        attempt: &Attempt<'_>,
+        user: UserRef,
+        in_flight: Flight,
+        recorded: Option<Recorded>,
+        (work, sent): (&Work, &[Sequence]),
+    ) -> Result<Flight, Error> {
+        // It is of the first message that is sent: before another the key may have been lost.
+        if let Some(recorded) = recorded.filter(|it| it.is_of(user, &in_flight)) {
+            return Ok(recorded.in_flight);
+        }
+        match attempt.mode {
+            Mode::Direct => {}
+            Mode::Keyed(claim) => {
+                let record = Record::Message {
+                    work: Cow::Borrowed(work),
+                    sent: Cow::Borrowed(sent),
+                    flight: Cow::Borrowed(&in_flight),
+                };
+                let content = work.content().map(|content| &content[..]);
+                self.record_under(claim, user, &record, content).await?;
+            }
+            Mode::Lane(lane) => {
+                let lease = self.bridge.renewed(lane.lease);
+                let store = &self.bridge.parts.store;
+                let work = work.to_json();
+                let begun = store.begin_try(lane.user, &lease, lane.id, &work, &in_flight);
+                if !Box::pin(begun).await? {
+                    return Err(Error::LaneLost);
+                }
+            }
+        }
+        Ok(in_flight)
+    }
+
+    /// Records that a part of a request was sent and others follow. Of a request with a key that is recorded with the next part.
+    pub(super) async fn record_part(
+        &self,
+        attempt: &Attempt<'_>,
+        sent: &[Sequence],
+        in_flight: &Flight,
+    ) -> Result<(), Error> {
+        let Mode::Lane(lane) = attempt.mode else {
+            return Ok(());
+        };
+        let settled = Settled {
+            user: lane.user,
+            id: lane.id,
+            settlement: Conclusion::Advanced,
+            conversation_id: None,
+            sequences: sent,
+            flight: Some(in_flight),
+            file: None,
+            event: None,
+        };
+        let lease = self.bridge.renewed(lane.lease);
+        let store = &self.bridge.parts.store;
+        let now = self.bridge.parts.clock.now();
+        match store.settle_request(&lease, &settled, now).await? {
+            Hold::Kept | Hold::Released => Ok(()),
+            Hold::Lost => Err(Error::LaneLost),
+        }
+    }
+
+    /// Records that a request of the channel's own making is about to be sent, if it bears a key.
+    ///
+    /// One that was about to be sent before is not sent again: nobody can tell whether the Cloud has it.
+    pub(super) async fn record_passthrough(
+        &self,
+        caller: &Caller,
+        user: UserRef,
+    ) -> Result<(), Error> {
+        let Some(claim) = caller.claim.as_deref() else {
+            return Ok(());
+        };
+        let holding = self.bridge.claim(claim, None).await?;
+        if holding.begun.is_some() {
+            return Err(Error::OutOfTime { is_sent: true });
+        }
+        self.record_under(claim, user, &Record::Raw, None).await
+    }
+
+    async fn record_under(
+        &self,
+        claim: &KeyClaim,
+        user: UserRef,
+        record: &Record<'_>,
+        content: Option<&[u8]>,
+    ) -> Result<(), Error> {
+        let parts = &self.bridge.parts;
+        let lease = claim.lease(parts.clock.now());
+        let record = record.to_json();
+        let recorded = parts
+            .store
+            .note_begun(claim.request(), &lease, user, &record, content);
+        let is_ours = Box::pin(recorded).await?;
+        is_ours.then_some(()).ok_or(Error::KeyInUse)
+    }
+}
+
+/// Reads the record of a message that was about to be sent under a key.
+///
+/// # Errors
+///
+/// [`Error::OutOfTime`] where this version cannot: it may have been sent.
+pub(super) fn read(begun: &Begun) -> Result<(Work, Vec<Sequence>, Flight), Error> {
+    let record = serde_json::from_str(&begun.body).ok();
+    let Some(Record::Message { work, sent, flight }) = record else {
+        return Err(Error::OutOfTime { is_sent: true });
+    };
+    let mut work = work.into_owned();
+    if let (Work::File(file), Some(content)) = (&mut work, &begun.content) {
+        file.content = content.clone().into();
+    }
+    Ok((work, sent.into_owned(), flight.into_owned()))
+}

@@ -1,0 +1,473 @@
+//! One try of a request at the Cloud.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::Outbox;
+use super::attempt::Attempt;
+use super::job::{Attachment, Choice, Job, Progress, SentFile, Work};
+use super::prepare::Target;
+use super::record::Recorded;
+use crate::bridge::retry::{Pause, Verdict};
+use crate::bridge::{Error, Joined, OpeningRequest, Session};
+use crate::cloud::{self, Signal};
+use crate::store::Flight;
+use crate::types::conversation::Opening;
+use crate::types::ids::ConversationId;
+use crate::types::message::{Digest, Metadata, Sequence};
+
+/// How many conversations in a row may turn out closed before a message is given up: an agent closes one now and then,
+/// an account that closes every new one at once will not change its mind.
+const REPLACEMENTS: u32 = 3;
+
+/// 250 ms: a conversation may not be usable in its very first instant (an older edition of the vendor's API description
+/// admits it), so a message refused right after the opening is sent once more after this.
+const SETTLING: Duration = Duration::from_millis(250);
+
+/// 250 ms: what a request gets whose time has run out on the way to it, and what its own limit is given to speak first.
+const LEAST: Duration = Duration::from_millis(250);
+
+/// 2 s: how long a caller still waits for the Cloud once the service is stopping. Nearly all answers come within that.
+const WAIT_AT_STOP: Duration = Duration::from_secs(2);
+
+/// A try, with the request as far as it has come.
+pub(super) struct Tried {
+    pub(super) job: Job,
+    pub(super) result: SendResult,
+}
+
+/// The result of a try. `in_flight` is the message that was last on its way.
+pub(super) enum SendResult {
+    /// The Cloud has all of it.
+    Sent { in_flight: Option<Flight> },
+    /// It failed, and another try would fail as well.
+    Refused {
+        error: Error,
+        in_flight: Option<Flight>,
+    },
+    /// The Cloud does not have it, or not all of it, and another try may succeed.
+    NotSent {
+        error: Error,
+        pause: Pause,
+        in_flight: Option<Flight>,
+    },
+    /// Nobody knows whether the Cloud has the message that was on its way.
+    Unknown {
+        error: Error,
+        why: &'static str,
+        in_flight: Flight,
+    },
+}
+
+/// A step that failed, and the message that was on its way.
+struct Failed {
+    error: Error,
+    in_flight: Option<Box<Flight>>,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            in_flight: None,
+        }
+    }
+}
+
+/// The content of one message.
+enum Content<'a> {
+    Text {
+        text: &'a str,
+        reply_to: Option<&'a Choice>,
+        /// The work that it is a part of.
+        work: &'a Work,
+        /// The Cloud's numbers of the parts before it.
+        sent: &'a [Sequence],
+    },
+    File(&'a mut Attachment),
+}
+
+/// A message that the Cloud has taken.
+struct Written {
+    sequence: Sequence,
+    file: Option<SentFile>,
+    in_flight: Flight,
+}
+
+impl Outbox {
+    /// Tries to do a request.
+    pub(super) async fn send(
+        &self,
+        attempt: &Attempt<'_>,
+        target: Target,
+        recorded: Option<Recorded>,
+        mut job: Job,
+    ) -> Tried {
+        let outcome = if job.work.parts() > 0 {
+            self.send_messages(attempt, target, recorded, &mut job)
+                .await
+        } else {
+            let acting = Box::pin(self.act(attempt, target, &job.work));
+            let acted = self.in_time(attempt, attempt.until, acting).await;
+            let acted = acted.unwrap_or(Err(Error::OutOfTime { is_sent: false }));
+            acted.map(|()| None).map_err(Failed::from)
+        };
+        let result = match outcome {
+            Ok(in_flight) => SendResult::Sent { in_flight },
+            Err(failed) => judge(attempt, failed),
+        };
+        Tried { job, result }
+    }
+
+    /// The outcome of a part of a try; `None` if its time is over. A caller is not kept waiting for much longer once the
+    /// service is stopping.
+    pub(super) async fn in_time<T>(
+        &self,
+        attempt: &Attempt<'_>,
+        until: Instant,
+        part: impl Future<Output = T>,
+    ) -> Option<T> {
+        let is_waited_for = attempt.mode.lane().is_none();
+        let stopped = async {
+            self.bridge.parts.stopping.cancelled().await;
+            sleep(WAIT_AT_STOP).await;
+        };
+        tokio::select! {
+            biased;
+            outcome = part => Some(outcome),
+            () = sleep_until(until) => None,
+            () = stopped, if is_waited_for => None,
+        }
+    }
+
+    /// Sends what is left of a message; returns the last part of it.
+    async fn send_messages(
+        &self,
+        attempt: &Attempt<'_>,
+        target: Target,
+        mut recorded: Option<Recorded>,
+        job: &mut Job,
+    ) -> Result<Option<Flight>, Failed> {
+        let session = match target {
+            Target::Ready(session) => Some(session),
+            Target::LookedUp(looked_up) => {
+                let trace = &attempt.caller.trace;
+                let session = self.bridge.session_of(trace, attempt.key, looked_up);
+                let session = self.in_time(attempt, attempt.until, session).await;
+                session.unwrap_or(Err(Error::OutOfTime { is_sent: false }))?
+            }
+        };
+        let mut session = session.filter(Session::takes_messages);
+        let defaults = &attempt.caller.channel.defaults;
+        let Job { work, progress } = job;
+        if let Work::File(file) = work {
+            let content = Content::File(file);
+            let (open, written) = self
+                .send_message(attempt, session, defaults, recorded, content)
+                .await?;
+            progress.sent.push(written.sequence);
+            progress.conversation_id = Some(open.conversation.id);
+            progress.file = written.file;
+            return Ok(Some(written.in_flight));
+        }
+        let Work::Text {
+            pieces,
+            reply_to,
+            open,
+        } = &*work
+        else {
+            return Ok(None);
+        };
+        let opening = open.as_deref().unwrap_or(defaults);
+        let pieces = pieces.as_slice();
+        let mut last = None;
+        for (place, text) in pieces.iter().enumerate().skip(progress.sent.len()) {
+            let content = Content::Text {
+                text,
+                reply_to: reply_to.as_ref().filter(|_| place == 0),
+                work,
+                sent: &progress.sent,
+            };
+            let (open, written) = self
+                .send_message(attempt, session, opening, recorded.take(), content)
+                .await?;
+            progress.sent.push(written.sequence);
+            progress.conversation_id = Some(open.conversation.id.clone());
+            session = Some(open);
+            if place + 1 < pieces.len() {
+                let recording = self.record_part(attempt, &progress.sent, &written.in_flight);
+                Box::pin(recording).await?;
+            }
+            last = Some(written.in_flight);
+        }
+        Ok(last)
+    }
+
+    /// Sends a message into the open conversation. Opens one where none is open, and replaces one that the Cloud has closed.
+    async fn send_message(
+        &self,
+        attempt: &Attempt<'_>,
+        mut session: Option<Session>,
+        opening: &Opening,
+        mut recorded: Option<Recorded>,
+        mut content: Content<'_>,
+    ) -> Result<(Session, Written), Failed> {
+        let mut replacements = 0;
+        let mut is_looked_into = false;
+        let (session, written) = loop {
+            let (mut open, is_new) = if let Some(session) = session.take() {
+                (session, false)
+            } else {
+                let joined = Box::pin(self.open(attempt, opening, None)).await?;
+                (joined.session, joined.opened)
+            };
+            let mut outcome = self
+                .write(attempt, &mut open, recorded.take(), &mut content)
+                .await;
+            if is_new && outcome.as_ref().is_err_and(Failed::is_refusal) {
+                sleep(SETTLING).await;
+                outcome = self.write(attempt, &mut open, None, &mut content).await;
+            }
+            match outcome {
+                Ok(written) => break (open, written),
+                Err(Failed {
+                    error: Error::Cloud(cloud::Error::ConversationClosed),
+                    ..
+                }) if replacements < REPLACEMENTS => {
+                    replacements += 1;
+                }
+                Err(failed)
+                    if !is_new && !is_looked_into && self.is_doubtful(&failed.error, &open) =>
+                {
+                    is_looked_into = true;
+                    let doubted = &open.conversation.id;
+                    let Some(joined) = Box::pin(self.look_into(attempt, opening, doubted)).await
+                    else {
+                        return Err(failed);
+                    };
+                    session = Some(joined.session);
+                }
+                Err(failed) => return Err(failed),
+            }
+        };
+        if session.typing.is_some() {
+            Box::pin(self.bridge.end_typing(session.user)).await;
+        }
+        if attempt.mode.lane().is_none() {
+            let dialog_id = session.conversation.dialog_id();
+            self.recent.add(session.user, dialog_id, written.sequence);
+        }
+        Ok((session, written))
+    }
+
+    /// Opens a conversation for the user, within the time that there is. With `instead_of`, one that may be over is open.
+    pub(super) async fn open(
+        &self,
+        attempt: &Attempt<'_>,
+        opening: &Opening,
+        instead_of: Option<&ConversationId>,
+    ) -> Result<Joined, Error> {
+        let lane = attempt.mode.lane();
+        let opened = Box::pin(self.bridge.open(OpeningRequest {
+            caller: attempt.caller,
+            key: attempt.key,
+            opening,
+            instead_of,
+            lane,
+        }));
+        if lane.is_some() {
+            return opened.await;
+        }
+        // The opening goes on, and what is queued now is sent in it.
+        let opened = self.in_time(attempt, attempt.until, opened).await;
+        opened.unwrap_or(Err(Error::OutOfTime { is_sent: false }))
+    }
+
+    async fn write(
+        &self,
+        attempt: &Attempt<'_>,
+        session: &mut Session,
+        recorded: Option<Recorded>,
+        content: &mut Content<'_>,
+    ) -> Result<Written, Failed> {
+        match content {
+            Content::Text {
+                text,
+                reply_to,
+                work,
+                sent,
+            } => {
+                let metadata = self.write_choice(attempt, session, *reply_to).await?;
+                let in_flight = self.in_flight(session, Digest::of_text(text));
+                let recording =
+                    self.record(attempt, session.user, in_flight, recorded, (work, sent));
+                let in_flight = recording.await?;
+                let content = cloud::Content::Text(text);
+                let published = self.publish(attempt, session, content, metadata).await;
+                Written::of(published, None, in_flight)
+            }
+            Content::File(file) => Box::pin(self.write_file(attempt, session, file)).await,
+        }
+    }
+
+    /// Writes the choice that a text stands for before it, as the Cloud documents the pair; both have its metadata.
+    async fn write_choice<'a>(
+        &self,
+        attempt: &Attempt<'_>,
+        session: &mut Session,
+        reply_to: Option<&'a Choice>,
+    ) -> Result<Option<&'a Metadata>, Error> {
+        let Some(Choice { sequence, metadata }) = reply_to else {
+            return Ok(None);
+        };
+        let choice = Signal::Choice(*sequence, metadata);
+        let told = self.bridge.signal(&attempt.caller.trace, session, choice);
+        let told = self.in_time(attempt, attempt.until, Box::pin(told)).await;
+        told.unwrap_or(Err(Error::OutOfTime { is_sent: false }))?;
+        Ok(Some(metadata))
+    }
+
+    /// Uploads a file to the Cloud, unless that was done, and writes it into the session's conversation.
+    async fn write_file(
+        &self,
+        attempt: &Attempt<'_>,
+        session: &mut Session,
+        file: &mut Attachment,
+    ) -> Result<Written, Failed> {
+        let kind = file.kind()?;
+        let hosted = if let Some(hosted) = &file.hosted {
+            hosted.clone()
+        } else {
+            let upload = self.host(attempt.caller, session, kind, &file.content);
+            let hosted = self.in_time(attempt, attempt.until, upload).await;
+            hosted.unwrap_or(Err(Error::OutOfTime { is_sent: false }))?
+        };
+        file.hosted = Some(hosted.clone());
+        let in_flight = self.in_flight(session, Digest::of_file(&hosted.relative_path));
+        let work = Work::File(file.clone());
+        let recording = self.record(attempt, session.user, in_flight, None, (&work, &[]));
+        let in_flight = recording.await?;
+        let content = cloud::Content::File(cloud::File {
+            relative_path: &hosted.relative_path,
+            kind,
+            caption: file.caption.as_deref(),
+            preview: file.preview.as_deref(),
+        });
+        let published = self.publish(attempt, session, content, None).await;
+        Written::of(published, file.sent(), in_flight)
+    }
+
+    /// Publishes within the time that there is.
+    async fn publish(
+        &self,
+        attempt: &Attempt<'_>,
+        session: &mut Session,
+        content: cloud::Content<'_>,
+        metadata: Option<&Metadata>,
+    ) -> Result<Sequence, Error> {
+        let left = attempt.until.saturating_duration_since(Instant::now());
+        // On a lane nobody waits, and a try takes as long as is usual.
+        session.patience = attempt.mode.lane().is_none().then_some(left.max(LEAST));
+        let trace = &attempt.caller.trace;
+        let published = self.bridge.publish(trace, session, content, metadata);
+        let published = self
+            .in_time(attempt, attempt.until + LEAST, published)
+            .await;
+        published.unwrap_or(Err(Error::OutOfTime { is_sent: true }))
+    }
+
+    /// Does a request that is not a message. Doing one of these twice does no harm.
+    async fn act(&self, attempt: &Attempt<'_>, target: Target, work: &Work) -> Result<(), Error> {
+        let (trace, key) = (&*attempt.caller.trace, attempt.key);
+        match work {
+            Work::Receipts {
+                dialog_id,
+                status,
+                sequences,
+            } => {
+                let session = match target {
+                    Target::Ready(session) => Some(session),
+                    Target::LookedUp(it) => self.bridge.session_of(trace, key, it).await?,
+                };
+                let is_current = |session: &Session| {
+                    let current = session.conversation.dialog_id();
+                    dialog_id.as_deref().is_none_or(|id| id == current)
+                };
+                let session = session.filter(is_current);
+                let mut session = session.ok_or(Error::NoOpenConversation)?;
+                let receipts = Signal::Receipts(*status, sequences);
+                self.bridge.show(trace, &mut session, receipts).await
+            }
+            Work::Close { survey: true } => self.bridge.close_main_dialog(trace, key).await,
+            Work::Close { survey: false } => self.bridge.close_now(trace, key).await,
+            Work::Rating(rating) => self.rate_now(trace, key, *rating).await,
+            Work::Text { .. } | Work::File(_) => Ok(()),
+        }
+    }
+}
+
+impl Failed {
+    fn is_refusal(&self) -> bool {
+        matches!(self.error, Error::Cloud(cloud::Error::Refused { .. }))
+    }
+}
+
+impl Written {
+    /// A message that was on its way, by the Cloud's answer.
+    fn of(
+        published: Result<Sequence, Error>,
+        file: Option<SentFile>,
+        in_flight: Flight,
+    ) -> Result<Self, Failed> {
+        match published {
+            Ok(sequence) => Ok(Self {
+                sequence,
+                file,
+                in_flight,
+            }),
+            Err(error) => Err(Failed {
+                error,
+                in_flight: Some(Box::new(in_flight)),
+            }),
+        }
+    }
+}
+
+/// Judges a failed try.
+fn judge(attempt: &Attempt<'_>, failed: Failed) -> SendResult {
+    let Failed { error, in_flight } = failed;
+    let in_flight = in_flight.map(|it| *it);
+    let verdict = if attempt.mode.lane().is_some() {
+        Verdict::of_stored(&error, in_flight.is_some())
+    } else {
+        Verdict::of(&error, in_flight.is_some())
+    };
+    match (verdict, in_flight) {
+        (Verdict::Final, in_flight) => SendResult::Refused { error, in_flight },
+        (Verdict::Again(pause), in_flight) => SendResult::NotSent {
+            error,
+            pause,
+            in_flight,
+        },
+        (Verdict::Unknown(why), Some(in_flight)) => SendResult::Unknown {
+            error,
+            why,
+            in_flight,
+        },
+        // Nothing was on its way.
+        (Verdict::Unknown(why), None) => SendResult::NotSent {
+            error,
+            pause: Pause::because(why),
+            in_flight: None,
+        },
+    }
+}
+
+impl Progress {
+    /// The numbers of the first message and of those that carry what did not fit into it; `None` before anything was sent.
+    pub(super) fn sequences(&self) -> Option<(Sequence, Vec<Sequence>)> {
+        let (first, further) = self.sent.split_first()?;
+        Some((*first, further.to_vec()))
+    }
+}

@@ -1,0 +1,214 @@
+//! Writing down what became of a queued request, with the event that tells its channel.
+
+use super::Outbox;
+use super::job::Progress;
+use super::send::{SendResult, Tried};
+use super::step::{Lane, Next};
+use crate::bridge::Error;
+use crate::bridge::retry;
+use crate::store::{Conclusion, Flight, Hold, NewEvent, Settled};
+use crate::types::event::data::{Data, Failure, Outcome, OutcomeStatus};
+use crate::types::event::{Draft, EventId, EventType};
+use crate::types::problem::BLOCKED;
+
+/// 6 tries that a gateway answered, so about two minutes: if it lets others' messages through by then and not this one, it is
+/// the message that it does not like.
+const BLOCKED_TRIES: u32 = 6;
+
+impl Outbox {
+    /// Settles a try of a queued request.
+    pub(super) async fn settle_tried(&self, lane: &Lane<'_>, tried: Tried) -> Result<Next, Error> {
+        let Tried { job, result } = tried;
+        let progress = &job.progress;
+        let key = &lane.due.key;
+        match result {
+            SendResult::Sent { in_flight } => {
+                let sent = Conclusion::Sent;
+                self.settle(lane, progress, sent, in_flight.as_ref()).await
+            }
+            SendResult::Refused {
+                error: Error::LaneLost,
+                ..
+            } => Ok(Next::Lost),
+            SendResult::Refused { error, in_flight } => {
+                self.settle_refused(lane, progress, &error, in_flight.as_ref())
+                    .await
+            }
+            SendResult::NotSent {
+                error,
+                pause,
+                in_flight,
+            } => {
+                if pause.is_blocked && self.is_blocked_for_good(lane).await? {
+                    return self
+                        .settle_refused(lane, progress, &error, in_flight.as_ref())
+                        .await;
+                }
+                tracing::info!(
+                    account.id = %key.account_id,
+                    why = pause.why,
+                    error = &error as &dyn std::error::Error,
+                    "a queued request is tried again"
+                );
+                let postponed = Conclusion::Postponed { why: pause.why };
+                let settled = self.settle(lane, progress, postponed, in_flight.as_ref());
+                let settled = settled.await?;
+                let tried = lane.request.attempts.saturating_add(1);
+                let due_at = self.bridge.parts.clock.now() + pause.after(tried);
+                Ok(match settled {
+                    Next::Lost => Next::Lost,
+                    _ => Next::Rest(due_at),
+                })
+            }
+            SendResult::Unknown {
+                error,
+                why,
+                in_flight,
+            } => {
+                tracing::info!(
+                    account.id = %key.account_id,
+                    why,
+                    error = &error as &dyn std::error::Error,
+                    "a queued request is tried again unless its echo comes"
+                );
+                let unknown = Conclusion::Unknown { why };
+                self.settle(lane, progress, unknown, Some(&in_flight)).await
+            }
+        }
+    }
+
+    /// True if a gateway has answered this request's tries in the Cloud's place again and again, while others' come through.
+    async fn is_blocked_for_good(&self, lane: &Lane<'_>) -> Result<bool, Error> {
+        let parts = &self.bridge.parts;
+        if !parts.cloud.is_messaging(&lane.due.key.account_id) {
+            return Ok(false);
+        }
+        let before = parts.store.count_reason(lane.request.id, BLOCKED).await?;
+        Ok(before + 1 >= BLOCKED_TRIES)
+    }
+
+    async fn settle_refused(
+        &self,
+        lane: &Lane<'_>,
+        progress: &Progress,
+        error: &Error,
+        in_flight: Option<&Flight>,
+    ) -> Result<Next, Error> {
+        tracing::warn!(
+            account.id = %lane.due.key.account_id,
+            channel.id = %lane.request.channel_id,
+            error = error as &dyn std::error::Error,
+            "a queued request was refused"
+        );
+        let failure = retry::failure(error);
+        self.settle(lane, progress, Conclusion::Failed(&failure), in_flight)
+            .await
+    }
+
+    /// Ends a request that will not reach the Cloud.
+    pub(super) async fn give_up(
+        &self,
+        lane: &Lane<'_>,
+        progress: &Progress,
+        code: &str,
+    ) -> Result<Next, Error> {
+        tracing::warn!(
+            account.id = %lane.due.key.account_id,
+            channel.id = %lane.request.channel_id,
+            code,
+            "a queued request is given up"
+        );
+        let failure = Failure {
+            code: code.to_owned(),
+            upstream: None,
+        };
+        self.settle(lane, progress, Conclusion::Failed(&failure), None)
+            .await
+    }
+
+    /// Writes down what became of a request, with the event that tells of it.
+    pub(super) async fn settle(
+        &self,
+        lane: &Lane<'_>,
+        progress: &Progress,
+        conclusion: Conclusion<'_>,
+        in_flight: Option<&Flight>,
+    ) -> Result<Next, Error> {
+        let event = match conclusion {
+            Conclusion::Sent => self.event(lane, progress, None),
+            Conclusion::Failed(failure) => self.event(lane, progress, Some(failure)),
+            _ => None,
+        };
+        let file = progress.file.as_ref();
+        let settled = Settled {
+            user: lane.due.user,
+            id: lane.request.id,
+            settlement: conclusion,
+            conversation_id: progress.conversation_id.as_ref(),
+            sequences: &progress.sent,
+            flight: in_flight,
+            file: file.map(|file| (file.id, &file.file_type)),
+            event: event.as_ref(),
+        };
+        let lease = self.bridge.renewed(lane.lease);
+        let parts = &self.bridge.parts;
+        let now = parts.clock.now();
+        let hold = parts.store.settle_request(&lease, &settled, now).await?;
+        Ok(match hold {
+            Hold::Kept => Next::Step,
+            Hold::Released => Next::Done,
+            Hold::Lost => Next::Lost,
+        })
+    }
+
+    /// The event that tells a channel how a request ended that it was answered 202 for; `None` if it does not want to know.
+    fn event(
+        &self,
+        lane: &Lane<'_>,
+        progress: &Progress,
+        failure: Option<&Failure>,
+    ) -> Option<NewEvent> {
+        let (kind, status) = match failure {
+            None => (EventType::MessageSent, OutcomeStatus::Sent),
+            Some(_) => (EventType::MessageFailed, OutcomeStatus::Failed),
+        };
+        let parts = &self.bridge.parts;
+        let channel_id = &lane.request.channel_id;
+        let listener = parts.listeners.get(channel_id)?;
+        if !listener.events.contains(&kind) {
+            return None;
+        }
+        let now = parts.clock.now();
+        let id = EventId::new(parts.clock.uuid());
+        let user_id = &lane.due.key.user_id;
+        let conversation_id = &progress.conversation_id;
+        let draft = Draft {
+            kind,
+            occurred_at: now,
+            data: Data::Outcome(Outcome {
+                id: progress.id,
+                user_id: user_id.clone(),
+                conversation_id: conversation_id.clone(),
+                sequence: progress.sent.first().copied(),
+                status,
+                failure: failure.cloned(),
+                created_at: progress.created_at,
+            }),
+        };
+        let event = draft.addressed(
+            id,
+            channel_id.clone(),
+            user_id.clone(),
+            conversation_id.clone(),
+        );
+        Some(NewEvent {
+            id,
+            channel_id: channel_id.clone(),
+            user: Some(lane.due.user),
+            kind,
+            body: event.to_json(),
+            parent: lane.request.parent.clone(),
+            deliver_until: listener.max_age.map(|max_age| now + max_age),
+        })
+    }
+}

@@ -1,0 +1,212 @@
+//! Taking a request: done at once where that goes, else queued.
+//!
+//! A request without any that wait before it is tried at once, with nothing written down unless it bears a key. Only when the
+//! Cloud cannot take it in time, or does not say whether it has, is it queued. An error that another try cannot mend is the
+//! answer.
+
+use tokio::time::Instant;
+
+use super::Outbox;
+use super::accepted::{Accepted, Patience, Queued};
+use super::attempt::{Attempt, Mode};
+use super::job::{Job, Progress, Work};
+use super::keep::{Kept, Reason};
+use super::prepare::{Prepared, Target};
+use super::record::{Recorded, read};
+use super::send::{SendResult, Tried};
+use crate::bridge::retry::OUTCOME_UNKNOWN;
+use crate::bridge::{Caller, Error};
+use crate::store::{Holding, Standing, UserRef};
+use crate::types::ids::{ConversationId, UserKey};
+use crate::types::message::MessageId;
+
+/// A request once its key is claimed.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for a moment, and nearly all are new"
+)]
+enum Begun {
+    /// It is to be done.
+    New {
+        progress: Progress,
+        target: Target,
+        recorded: Option<Recorded>,
+    },
+    /// It is the repeat of one whose replica died, which is queued now.
+    TakenOver(Queued),
+}
+
+impl Outbox {
+    /// Does a request now, or queues it.
+    pub(super) async fn submit(
+        &self,
+        caller: &Caller,
+        key: &UserKey,
+        looked_up: Option<Standing>,
+        work: Work,
+        patience: Patience,
+    ) -> Result<Accepted<Job>, Error> {
+        let user = looked_up.as_ref().map(|it| it.user);
+        let open = looked_up.as_ref().and_then(|it| it.open.as_ref());
+        let conversation_id = open.map(|open| open.id.clone());
+        let has_waiting = looked_up.as_ref().is_some_and(|it| it.waiting > 0);
+        let is_queued = patience.at_once || has_waiting;
+        let prepared = if is_queued || caller.claim.is_none() {
+            Prepared::nothing(looked_up)
+        } else {
+            self.prepare(key, looked_up, &work)
+        };
+        // Before anything is changed or sent.
+        let begun = self.begin(caller, key, conversation_id, prepared).await?;
+        let (progress, target, recorded) = match begun {
+            Begun::New {
+                progress,
+                target,
+                recorded,
+            } => (progress, target, recorded),
+            Begun::TakenOver(queued) => return Ok(Accepted::Queued(queued)),
+        };
+        let job = Job { work, progress };
+        if is_queued {
+            let kept = self.keep(caller, key, user, &job, Reason::Order);
+            return match Box::pin(kept).await? {
+                Kept::Queued(queued) => Ok(Accepted::Queued(queued)),
+                Kept::NoRoom(error) => Err(error),
+            };
+        }
+        let attempt = Attempt {
+            caller,
+            key,
+            until: Instant::now() + patience.wait,
+            mode: Mode::at_once(caller),
+        };
+        let Tried { job, result } = self.send(&attempt, target, recorded, job).await;
+        match result {
+            SendResult::Sent { .. } => Ok(Accepted::Done(job)),
+            SendResult::Refused { error, .. } => Err(job.partly(error)),
+            SendResult::NotSent { error, pause, .. } => {
+                let kept = self.keep_failed(caller, key, user, job, error, Reason::Pause(pause));
+                Box::pin(kept).await
+            }
+            SendResult::Unknown {
+                error,
+                why,
+                in_flight,
+            } => {
+                let reason = Reason::Unknown { why, in_flight };
+                let kept = self.keep_failed(caller, key, user, job, error, reason);
+                Box::pin(kept).await
+            }
+        }
+    }
+
+    /// Claims the key of a request that bears one, and names the request.
+    async fn begin(
+        &self,
+        caller: &Caller,
+        key: &UserKey,
+        conversation_id: Option<ConversationId>,
+        prepared: Prepared,
+    ) -> Result<Begun, Error> {
+        let Prepared { target, record } = prepared;
+        let (id, created_at, recorded) = if let Some(claim) = caller.claim.as_deref() {
+            let (recorded, intent) = record.map(|it| (it.recorded, it.intent)).unzip();
+            let holding = self.bridge.claim(claim, intent).await?;
+            if holding.resumed
+                && let Some(queued) = Box::pin(self.take_over(caller, &holding, key)).await?
+            {
+                return Ok(Begun::TakenOver(queued));
+            }
+            let recorded = recorded.filter(|_| holding.noted);
+            (holding.message_id, holding.created_at, recorded)
+        } else {
+            let clock = &self.bridge.parts.clock;
+            (MessageId::new(clock.uuid()), clock.now(), None)
+        };
+        Ok(Begun::New {
+            progress: Progress {
+                id,
+                created_at,
+                sent: Vec::new(),
+                conversation_id,
+                file: None,
+            },
+            target,
+            recorded,
+        })
+    }
+
+    /// Queues a request of which a replica that died may have sent something; `None` if nothing of it was begun.
+    async fn take_over(
+        &self,
+        caller: &Caller,
+        holding: &Holding,
+        key: &UserKey,
+    ) -> Result<Option<Queued>, Error> {
+        let store = &self.bridge.parts.store;
+        let report = store
+            .request(&caller.channel.id, holding.message_id)
+            .await?;
+        if let Some(report) = report {
+            return Ok(Some(Queued {
+                id: holding.message_id,
+                user_id: key.user_id.clone(),
+                conversation_id: report.conversation_id,
+                created_at: report.created_at,
+            }));
+        }
+        let Some((work, sent, in_flight)) = holding.begun.as_ref().map(read).transpose()? else {
+            return Ok(None);
+        };
+        let job = Job {
+            work,
+            progress: Progress {
+                id: holding.message_id,
+                created_at: holding.created_at,
+                sent,
+                conversation_id: Some(in_flight.conversation_id.clone()),
+                file: None,
+            },
+        };
+        let reason = Reason::Unknown {
+            why: OUTCOME_UNKNOWN,
+            in_flight,
+        };
+        match self.keep(caller, key, None, &job, reason).await? {
+            Kept::Queued(queued) => Ok(Some(queued)),
+            Kept::NoRoom(error) => Err(error),
+        }
+    }
+
+    /// Queues a request whose first try has failed.
+    async fn keep_failed(
+        &self,
+        caller: &Caller,
+        key: &UserKey,
+        user: Option<UserRef>,
+        job: Job,
+        error: Error,
+        reason: Reason,
+    ) -> Result<Accepted<Job>, Error> {
+        let why = reason.word();
+        let may_be_sent = matches!(reason, Reason::Unknown { .. }) || !job.progress.sent.is_empty();
+        match self.keep(caller, key, user, &job, reason).await {
+            Ok(Kept::Queued(queued)) => {
+                tracing::info!(
+                    account.id = %key.account_id,
+                    request_id = caller.trace.request_id(),
+                    why,
+                    error = &error as &dyn std::error::Error,
+                    "a request is queued"
+                );
+                Ok(Accepted::Queued(queued))
+            }
+            Ok(Kept::NoRoom(_)) => Err(job.partly(error)),
+            // Only a caller with a key may send again what may have been sent.
+            Err(Error::Store(_) | Error::Unsettled(_)) if may_be_sent => {
+                Err(job.partly(error).unsettled())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! Background work: one loop that looks for work, claims it, has it handled, and looks again.
+//!
+//! The loop owns when to look: at once, then at a usual time with jitter, and sooner when the source is woken or a place has
+//! come free. It owns how much goes on at once, the policy for errors (an outage of the storage is logged by itself, anything
+//! else here, and nobody looks again before the usual time), and the stop: nothing new is claimed, and what is under way
+//! finishes. What there is to do, who holds it, and how it is settled is the source's.
+//!
+//! To add a kind of background work: implement [`Source`] beside its use case, and start it in `app`.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+/// A quarter of the places: fewer free ones are not yet worth a look.
+const FEW: usize = 4;
+
+/// 5 ms: how long more places are waited for.
+const GATHERING: Duration = Duration::from_millis(5);
+
+/// A kind of background work.
+pub trait Source: Send + 'static {
+    /// A claimed piece of work.
+    type Item: Send;
+
+    /// The failure of a look.
+    type Error: Fault;
+
+    /// The times of looking, and how much goes on at once.
+    const PACE: Pace;
+
+    /// The line of the log for a look that failed.
+    const FAILED: &'static str;
+
+    /// True while nothing is to be looked for, since what seems due may not be.
+    fn is_paused(&self) -> bool {
+        false
+    }
+
+    /// Waits for a reason to look before the usual time. It is dropped and called again at will.
+    fn woken(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
+    /// Claims what is due, at most `limit` pieces.
+    fn claim(
+        &mut self,
+        limit: u32,
+    ) -> impl Future<Output = Result<Claimed<Self::Item>, Self::Error>> + Send;
+
+    /// Does a piece of work and settles it, whatever comes of it.
+    fn handle(&self, item: Self::Item) -> impl Future<Output = ()> + Send + 'static;
+}
+
+/// The times of looking for work, and how much of it goes on at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// The time between two looks, which is lengthened or shortened by up to a fifth.
+    pub every: Duration,
+    /// Pieces that are handled at once.
+    pub places: u32,
+    /// True if it looks after each piece that ends, and also while no place is free.
+    pub looks_always: bool,
+}
+
+impl Pace {
+    /// A look so often, for work of which this many pieces go on at once.
+    #[must_use]
+    pub const fn new(every: Duration, places: u32) -> Self {
+        Self {
+            every,
+            places,
+            looks_always: false,
+        }
+    }
+
+    fn usual(&self) -> Duration {
+        self.every.mul_f64(rand::random_range(0.8..=1.2))
+    }
+}
+
+/// The outcome of a look.
+#[derive(Debug)]
+pub struct Claimed<I> {
+    /// The pieces that were claimed.
+    pub items: Vec<I>,
+    /// The time of the next look.
+    pub next: Next,
+}
+
+/// The time of the next look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// The usual one.
+    Usual,
+    /// After this time.
+    After(Duration),
+}
+
+impl<I> Claimed<I> {
+    /// Nothing was due.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        Self {
+            items: Vec::new(),
+            next: Next::Usual,
+        }
+    }
+
+    /// Work that was done in the look itself, of which there may be more.
+    #[must_use]
+    pub const fn done(is_more_due: bool) -> Self {
+        Self {
+            items: Vec::new(),
+            next: if is_more_due {
+                Next::After(Duration::ZERO)
+            } else {
+                Next::Usual
+            },
+        }
+    }
+}
+
+impl<I> From<Vec<I>> for Claimed<I> {
+    fn from(items: Vec<I>) -> Self {
+        Self {
+            items,
+            next: Next::Usual,
+        }
+    }
+}
+
+/// A failure of a look.
+pub trait Fault: std::error::Error + Send + 'static {
+    /// True if the storage is away, which is logged by itself.
+    fn is_outage(&self) -> bool;
+}
+
+/// Works until everything is asked to stop, and then finishes what is under way.
+pub async fn run<S: Source>(mut source: S, stopping: CancellationToken) {
+    let places = S::PACE.places as usize;
+    let mut handling = JoinSet::new();
+    let mut pause = Duration::ZERO;
+    let (mut is_woken, mut looks_after_each) = (true, S::PACE.looks_always);
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => break,
+            () = sleep(pause) => {}
+            () = source.woken(), if is_woken => {}
+            Some(_) = handling.join_next(), if looks_after_each => {}
+        }
+        if source.is_paused() {
+            pause = S::PACE.usual();
+            continue;
+        }
+        reap(&mut handling);
+        if places - handling.len().min(places) < places / FEW {
+            // More places are about to come free: one look then claims something for each of them.
+            sleep(GATHERING).await;
+            reap(&mut handling);
+        }
+        let free = places - handling.len().min(places);
+        if free == 0 && !S::PACE.looks_always {
+            (looks_after_each, is_woken) = (true, false);
+            pause = S::PACE.usual();
+            continue;
+        }
+        match source.claim(u32::try_from(free).unwrap_or(u32::MAX)).await {
+            Ok(Claimed { items, next }) => {
+                // A place that comes free is for what was left.
+                let is_full = items.len() >= free;
+                looks_after_each = S::PACE.looks_always || is_full;
+                is_woken = true;
+                pause = match next {
+                    Next::Usual => S::PACE.usual(),
+                    Next::After(pause) => pause,
+                };
+                for item in items {
+                    handling.spawn(source.handle(item));
+                }
+            }
+            Err(error) => {
+                if !error.is_outage() {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "{}", S::FAILED);
+                }
+                // Neither a wake-up nor a piece that ended makes the storage answer sooner.
+                (is_woken, looks_after_each) = (false, false);
+                pause = S::PACE.usual();
+            }
+        }
+    }
+    while handling.join_next().await.is_some() {}
+}
+
+/// Forgets the pieces that have ended.
+fn reap(handling: &mut JoinSet<()>) {
+    while handling.try_join_next().is_some() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::{Notify, Semaphore};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the look failed")]
+    struct Failed;
+
+    impl Fault for Failed {
+        fn is_outage(&self) -> bool {
+            false
+        }
+    }
+
+    /// Work that a test hands out.
+    struct Bench {
+        /// The outcomes of looks, in order; `None` fails. After them nothing is due.
+        due: std::sync::Mutex<VecDeque<Option<Vec<u32>>>>,
+        looks: std::sync::Mutex<Vec<(Instant, u32)>>,
+        woken: Notify,
+        /// What handlers wait for.
+        gate: Semaphore,
+        handled: AtomicUsize,
+        most: AtomicUsize,
+        under_way: AtomicUsize,
+    }
+
+    impl Default for Bench {
+        fn default() -> Self {
+            Self {
+                due: std::sync::Mutex::default(),
+                looks: std::sync::Mutex::default(),
+                woken: Notify::new(),
+                gate: Semaphore::new(0),
+                handled: AtomicUsize::new(0),
+                most: AtomicUsize::new(0),
+                under_way: AtomicUsize::new(0),
+            }
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Work(Arc<Bench>);
+
+    impl Source for Work {
+        type Item = u32;
+        type Error = Failed;
+
+        const PACE: Pace = Pace::new(Duration::from_secs(10), 2);
+        const FAILED: &'static str = "the work could not be looked for";
+
+        async fn woken(&mut self) {
+            self.0.woken.notified().await;
+        }
+
+        async fn claim(&mut self, limit: u32) -> Result<Claimed<u32>, Failed> {
+            self.0.looks.lock().unwrap().push((Instant::now(), limit));
+            let due = self.0.due.lock().unwrap().pop_front();
+            due.map_or(Ok(Claimed::nothing()), |due| {
+                due.map(Claimed::from).ok_or(Failed)
+            })
+        }
+
+        fn handle(&self, _: u32) -> impl Future<Output = ()> + Send + 'static {
+            let bench = Arc::clone(&self.0);
+            async move {
+                let now = bench.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+                bench.most.fetch_max(now, Ordering::Relaxed);
+                bench.gate.acquire().await.unwrap().forget();
+                bench.under_way.fetch_sub(1, Ordering::Relaxed);
+                bench.handled.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Runs work whose looks have these outcomes while `scene` is played.
+    async fn play(due: &[Option<Vec<u32>>], scene: impl AsyncFnOnce(&Bench)) -> Work {
+        let work = Work::default();
+        work.0.due.lock().unwrap().extend(due.iter().cloned());
+        let stopping = CancellationToken::new();
+        let running = run(work.clone(), stopping.clone());
+        let played = async {
+            scene(&work.0).await;
+            stopping.cancel();
+        };
+        tokio::join!(running, played);
+        work
+    }
+
+    fn looks(work: &Work) -> Vec<(u64, u32)> {
+        let looks = work.0.looks.lock().unwrap();
+        let first = looks[0].0;
+        let since = |at: Instant| (at - first).as_secs();
+        looks
+            .iter()
+            .map(|(at, limit)| (since(*at), *limit))
+            .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_look_is_at_once_and_the_next_at_the_usual_time() {
+        let work = play(&[], async |_| sleep(Duration::from_secs(13)).await).await;
+
+        let looks = looks(&work);
+        assert_eq!(looks.len(), 2, "{looks:?}");
+        assert!((8..=12).contains(&looks[1].0), "{looks:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wake_up_brings_the_next_look_at_once() {
+        let work = play(&[], async |bench| {
+            sleep(Duration::from_secs(2)).await;
+            bench.woken.notify_one();
+            sleep(Duration::from_secs(2)).await;
+        })
+        .await;
+
+        assert_eq!(looks(&work), [(0, 2), (2, 2)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_failed_look_a_wake_up_waits_for_the_usual_time() {
+        let work = play(&[None], async |bench| {
+            sleep(Duration::from_secs(2)).await;
+            bench.woken.notify_one();
+            sleep(Duration::from_secs(11)).await;
+        })
+        .await;
+
+        let looks = looks(&work);
+        assert!(looks[1].0 >= 8, "{looks:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_goes_on_than_there_are_places_and_a_free_one_brings_a_look() {
+        let due = [Some(vec![1, 2]), Some(vec![3])];
+        let work = play(&due, async |bench| {
+            sleep(Duration::from_secs(2)).await;
+            bench.gate.add_permits(1);
+            sleep(Duration::from_secs(2)).await;
+            bench.gate.add_permits(2);
+        })
+        .await;
+
+        let looks = looks(&work);
+        assert_eq!(looks[..2], [(0, 2), (2, 1)], "{looks:?}");
+        assert_eq!(work.0.most.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_waits_for_what_is_under_way() {
+        let work = play(&[Some(vec![1])], async |bench| {
+            sleep(Duration::from_secs(1)).await;
+            bench.gate.add_permits(1);
+        })
+        .await;
+
+        assert_eq!(work.0.handled.load(Ordering::Relaxed), 1);
+    }
+}
