@@ -23,7 +23,6 @@ mod bells;
 mod callbacks;
 mod changes;
 mod checking;
-mod claims;
 mod conversations;
 mod deliveries;
 mod delivery_lanes;

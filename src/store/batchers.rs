@@ -5,8 +5,8 @@
 use super::Store;
 use super::batching::Batcher;
 use super::callbacks::Failed;
-use super::claims::{Begin, Finish, Note};
 use super::delivery_lanes::{Due, Settle as SettleDelivery};
+use super::idempotency::{Begin, Finish, Note};
 use super::requests::{Keep, Settle, TakeOff};
 use super::standings::LookUp;
 use super::users::Ensure;

@@ -5,15 +5,20 @@
 //! had. What is about to be sent to the Cloud is written into the row first, mostly as it is claimed, so the repeat knows what
 //! may have arrived there.
 
+mod postgres;
+mod questions;
+mod sqlite;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::types::Json;
 
-use super::claims::{Begin, Finish, NOTE, Note};
 use super::tx::{Tx, on};
 use super::{Error, Lease, Store, UserRef, run};
 use crate::types::idempotency::{Fingerprint, KeyHash};
 use crate::types::ids::{ChannelId, UserKey};
 use crate::types::message::MessageId;
+use questions::NOTE;
+pub(super) use questions::{Begin, Finish, Note};
 
 /// 24 hours: how long a key stands for its first request.
 const KEPT: TimeDelta = TimeDelta::hours(24);

@@ -1,14 +1,11 @@
-//! What a request that bears an idempotency key writes, each together with that of others: its claim, mostly with what is about
-//! to be sent for it, else that by itself, and its answer. What they mean is `idempotency`'s.
-
-mod postgres;
-mod sqlite;
+//! The statements that requests with a key share: the claim, mostly with what is about to be sent, else that by itself, and the
+//! answer.
 
 use chrono::{DateTime, Utc};
 
-use super::batching::{Question, by_place};
-use super::idempotency::{Answer, ClaimedRow, Intent, KeyedRequest};
-use super::{Engine, Error, Lease, Store, UserRef};
+use super::{Answer, ClaimedRow, Intent, KeyedRequest, postgres, sqlite};
+use crate::store::batching::{Question, by_place};
+use crate::store::{Engine, Error, Lease, Store, UserRef};
 use crate::types::idempotency::KeyHash;
 use crate::types::ids::UserKey;
 use crate::types::message::MessageId;
@@ -29,7 +26,7 @@ macro_rules! begin {
     };
 }
 
-use begin;
+pub(super) use begin;
 
 /// Notes that $6 with the bytes $7 is about to be sent for user $5, and holds the key until $4.
 pub(super) const NOTE: &str =
@@ -39,7 +36,7 @@ pub(super) const NOTE: &str =
 
 /// Is this key free, or its lease over? Nothing is claimed for a user who is gone.
 #[derive(Debug)]
-pub(super) struct Begin {
+pub(in crate::store) struct Begin {
     pub(super) request: KeyedRequest,
     pub(super) message_id: MessageId,
     pub(super) lease: Lease,
@@ -49,7 +46,7 @@ pub(super) struct Begin {
 
 /// Is this key still held, for this to be sent for it?
 #[derive(Debug)]
-pub(super) struct Note {
+pub(in crate::store) struct Note {
     pub(super) request: KeyedRequest,
     pub(super) lease: Lease,
     pub(super) user: UserRef,
@@ -58,7 +55,7 @@ pub(super) struct Note {
 
 /// Is this key still held, for this to be its answer?
 #[derive(Debug)]
-pub(super) struct Finish {
+pub(in crate::store) struct Finish {
     pub(super) request: KeyedRequest,
     pub(super) lease: Lease,
     pub(super) user: Option<UserKey>,
@@ -66,9 +63,9 @@ pub(super) struct Finish {
 }
 
 /// A question, and the hash of the key that it is about.
-struct Hashed<'a, Q> {
-    hash: KeyHash,
-    question: &'a Q,
+pub(super) struct Hashed<'a, Q> {
+    pub(super) hash: KeyHash,
+    pub(super) question: &'a Q,
 }
 
 impl<'a, Q> Hashed<'a, Q> {

@@ -8,9 +8,9 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 
-use super::{Begin, Finish, Hashed, Note, begin};
+use super::ClaimedRow;
+use super::questions::{Begin, Finish, Hashed, Note, begin};
 use crate::store::Error;
-use crate::store::idempotency::ClaimedRow;
 use crate::store::sqlite::Sqlite;
 use crate::types::ids::UserKey;
 

@@ -4,9 +4,9 @@
 
 use sqlx::types::Json;
 
-use super::{Begin, Finish, Hashed, Note, begin};
+use super::ClaimedRow;
+use super::questions::{Begin, Finish, Hashed, Note, begin};
 use crate::store::Error;
-use crate::store::idempotency::ClaimedRow;
 use crate::store::postgres::Postgres;
 use crate::types::ids::UserKey;
 
