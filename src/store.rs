@@ -233,11 +233,7 @@ impl Store {
     }
 
     /// Asks the database for a sign of life.
-    ///
-    /// # Errors
-    ///
-    /// When it gives none.
-    pub async fn ping(&self) -> Result<(), Error> {
+    async fn ping(&self) -> Result<(), Error> {
         let answer = async {
             run!(self, readers, |db| sqlx::query("SELECT 1")
                 .execute(db)

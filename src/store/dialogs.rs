@@ -7,8 +7,6 @@ use chrono::{DateTime, Utc};
 use super::locks::hold_user_of;
 use super::tx::on;
 use super::{Error, Store, open_conversation};
-use crate::types::conversation::Dialog;
-use crate::types::ids::ConversationId;
 
 /// Keeps dialog $1 of conversation $2, where that is known: its kind $3, its begin $4, and its end $5, which may be NULL.
 pub(super) const KEEP_DIALOG: &str =
@@ -26,32 +24,6 @@ pub(super) const CLOSE_DIALOGS: &str =
     "UPDATE dialogs SET closed_at = $2 WHERE conversation_id = $1 AND closed_at IS NULL";
 
 impl Store {
-    /// Keeps a dialog of a conversation, or its end where it is known already; says whether the conversation is known.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not answer.
-    pub async fn keep_dialog(
-        &self,
-        conversation: &ConversationId,
-        dialog: &Dialog,
-    ) -> Result<bool, Error> {
-        let mut tx = self.begin().await?;
-        hold_user_of(&mut tx, conversation.as_str()).await?;
-        let rows = on!(tx, |db| sqlx::query(KEEP_DIALOG)
-            .bind(dialog.id.as_str())
-            .bind(conversation.as_str())
-            .bind(dialog.kind.as_str())
-            .bind(dialog.opened_at.timestamp_millis())
-            .bind(dialog.closed_at.map(|at| at.timestamp_millis()))
-            .execute(db)
-            .await?
-            .rows_affected());
-        open_conversation::note(&mut tx, conversation.as_str()).await?;
-        tx.commit().await?;
-        Ok(rows == 1)
-    }
-
     /// Notes that a dialog has ended; says whether it went on until now. Its conversation may go on.
     ///
     /// # Errors

@@ -131,21 +131,6 @@ macro_rules! ends {
 }
 
 impl Store {
-    /// Adds events to their channels' logs and, where they are to be delivered, to their users' lanes.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not answer; nothing is added then.
-    pub async fn append_events(
-        &self,
-        events: &[NewEvent],
-        now: DateTime<Utc>,
-    ) -> Result<(), Error> {
-        let mut tx = self.begin().await?;
-        append(&mut tx, events, now).await?;
-        tx.commit().await
-    }
-
     /// Adds an event to try a callback with, as any other, and records that.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::support::app::TestApp;
+use crate::support::changes::append;
 use crate::support::cloud::{ACCOUNT, Cloud};
 use crate::support::configuration::{bridge_toml, with_callback};
 use crate::support::database::{Database, Engine};
@@ -182,22 +183,22 @@ async fn event(store: &Store, user: &str, text: &str, now: DateTime<Utc>) -> New
     }
 }
 
-async fn append(store: &Store, event: &NewEvent, now: DateTime<Utc>) -> EventId {
+async fn append_one(store: &Store, event: &NewEvent, now: DateTime<Utc>) -> EventId {
     let events = std::slice::from_ref(event);
-    store.append_events(events, now).await.unwrap();
+    append(store, events, now).await;
     event.id
 }
 
 async fn say(store: &Store, user: &str, text: &str, now: DateTime<Utc>) -> EventId {
     let event = event(store, user, text, now).await;
-    append(store, &event, now).await
+    append_one(store, &event, now).await
 }
 
 async fn a_callback_is_signed_and_tells_of_its_event(engine: Engine) {
     let bed = Bed::start(engine).await;
     let told = event(bed.app.store(), "ada", "Zoë 👋", bed.now()).await;
 
-    append(bed.app.store(), &told, bed.now()).await;
+    append_one(bed.app.store(), &told, bed.now()).await;
 
     let received = bed.receiver.wait_for(1).await.remove(0);
     assert_eq!(received.body, told.body.as_bytes());
@@ -322,7 +323,7 @@ async fn a_user_does_not_wait_until_all_is_sent_that_others_have_gathered(engine
         }
     }
     let store = bed.app.store();
-    store.append_events(&gathered, bed.now()).await.unwrap();
+    append(store, &gathered, bed.now()).await;
     bed.receiver.wait_for(1).await;
 
     let id = bed.say("newcomer", "hello").await;
@@ -474,7 +475,7 @@ async fn an_answer_of_422_refuses_one_event_and_tells_the_agent(engine: Engine) 
         Answer::status(status)
     });
 
-    append(bed.app.store(), &refused, bed.now()).await;
+    append_one(bed.app.store(), &refused, bed.now()).await;
     let next = bed.say("ada", "next").await;
 
     let record = bed.eventually_is(refused.id, DeliveryState::Failed).await;
@@ -703,7 +704,7 @@ async fn typing_is_tried_once(engine: Engine) {
     fail_ada(&bed.receiver, 500, &[]);
     let typing = typing(&bed, TimeDelta::seconds(10)).await;
 
-    let typing = append(bed.app.store(), &typing, bed.now()).await;
+    let typing = append_one(bed.app.store(), &typing, bed.now()).await;
 
     let record = bed.eventually_is(typing, DeliveryState::Dropped).await;
     assert_eq!(record.attempts.len(), 1);
@@ -718,7 +719,7 @@ async fn typing_that_is_old_is_not_sent(engine: Engine) {
     let bed = Bed::start(engine).await;
     let typing = typing(&bed, TimeDelta::zero()).await;
 
-    let typing = append(bed.app.store(), &typing, bed.now()).await;
+    let typing = append_one(bed.app.store(), &typing, bed.now()).await;
     let next = bed.say("ada", "next").await;
 
     bed.eventually_is(next, DeliveryState::Delivered).await;
@@ -732,7 +733,7 @@ async fn a_message_that_grew_too_old_fails_and_the_agent_is_told(engine: Engine)
     let bed = Bed::start(engine).await;
     let (old, conversation) = message_in_conversation(&bed, "ada", 9).await;
     fail_ada(&bed.receiver, 500, &[]);
-    append(bed.app.store(), &old, bed.now()).await;
+    append_one(bed.app.store(), &old, bed.now()).await;
     bed.eventually_tried(old.id, 1).await;
 
     bed.app.cloud.clock.advance(MAX_AGE);
@@ -808,7 +809,7 @@ async fn a_channel_without_a_callback_is_sent_nothing(engine: Engine) {
         ..event(bed.app.store(), "ada", "other", bed.now()).await
     };
 
-    append(bed.app.store(), &other, bed.now()).await;
+    append_one(bed.app.store(), &other, bed.now()).await;
     bed.looked().await;
 
     assert_eq!(bed.receiver.texts(), ["looked"]);

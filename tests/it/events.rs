@@ -9,6 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::app::TestApp;
+use crate::support::changes::append;
 use crate::support::channel::send;
 use crate::support::configuration::APP_KEY;
 use crate::support::database::Engine;
@@ -313,7 +314,7 @@ async fn a_reader_beside_writers_misses_no_event(engine: Engine) {
         writers.spawn(async move {
             for number in 0..EVENTS {
                 let event = message("sms", ada, "ada", &format!("{writer}-{number}"));
-                store.append_events(&[event], now).await.unwrap();
+                append(&store, &[event], now).await;
             }
         });
     }

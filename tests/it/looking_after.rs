@@ -7,6 +7,7 @@ use liveperson_bridge::types::event::EventType;
 use serde_json::{Value, json};
 
 use crate::support::app::TestApp;
+use crate::support::changes::append;
 use crate::support::cloud::Cloud;
 use crate::support::configuration::{APP_KEY, SMS_KEY};
 use crate::support::database::{Database, Engine};
@@ -49,10 +50,10 @@ async fn with_deliveries(engine: Engine) -> Looked {
     ];
     for (event, settlement) in events.iter().zip(settled) {
         let added = std::slice::from_ref(event);
-        store.append_events(added, now).await.unwrap();
+        append(&store, added, now).await;
         settle(&store, &cloud, settlement).await;
     }
-    store.append_events(&events[2..], now).await.unwrap();
+    append(&store, &events[2..], now).await;
     store.close().await;
     let app = TestApp::start_configured(cloud, database, |toml| {
         let keys = format!("api_keys = [\"{SMS_KEY}\"]");

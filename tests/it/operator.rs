@@ -9,6 +9,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::app::TestApp;
+use crate::support::changes::append;
 use crate::support::channel::{Channel, Reply, send};
 use crate::support::cloud::{ACCOUNT, Cloud};
 use crate::support::configuration::{SMS_KEY, with_callback};
@@ -91,10 +92,7 @@ impl Bed {
         let now = self.app.cloud.clock.now();
         let mut event = message(channel, user(store, channel, ADA).await, ADA, text);
         event.deliver_until = Some(now + TimeDelta::hours(1));
-        store
-            .append_events(std::slice::from_ref(&event), now)
-            .await
-            .unwrap();
+        append(store, std::slice::from_ref(&event), now).await;
         event.id
     }
 

@@ -6,6 +6,7 @@ use liveperson_bridge::store::Location;
 use serde_json::json;
 
 use crate::support::app::TestApp;
+use crate::support::changes::append;
 use crate::support::database::Engine;
 use crate::support::events::{message, tell, texts, user};
 use crate::support::patience::eventually;
@@ -85,7 +86,7 @@ async fn an_event_that_is_still_to_be_delivered_stays(engine: Engine) {
     let mut pending = message("sms", ada, "ada", "pending");
     let until: DateTime<Utc> = now + TimeDelta::days(10);
     pending.deliver_until = Some(until);
-    app.store().append_events(&[pending], now).await.unwrap();
+    append(app.store(), &[pending], now).await;
     tell(&app, "sms", &["behind"]).await;
 
     app.cloud.clock.advance(TimeDelta::days(8));

@@ -5,6 +5,7 @@ use liveperson_bridge::store::{Location, NewEvent, PageSize, Store};
 use liveperson_bridge::types::event::{EventId, EventType};
 use uuid::Uuid;
 
+use crate::support::changes::append;
 use crate::support::cloud::Cloud;
 use crate::support::configuration::bridge_toml;
 use crate::support::database::{Database, Engine};
@@ -77,8 +78,8 @@ async fn a_bell_does_not_ring_for_another_schema() {
     sms.wait().await;
     app.wait().await;
 
-    other.append_events(&[event("sms", "1")], at).await.unwrap();
-    one.append_events(&[event("app", "2")], at).await.unwrap();
+    append(other, &[event("sms", "1")], at).await;
+    append(one, &[event("app", "2")], at).await;
 
     // PostgreSQL tells in the order of the commits.
     app.wait().await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{TimeDelta, Utc};
 use futures_util::future::{BoxFuture, join_all};
 use liveperson_bridge::clock::Clock as _;
 use liveperson_bridge::sandbox::Operation;
@@ -13,6 +13,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::time::timeout;
 
 use crate::support::app::TestApp;
+use crate::support::changes::append;
 use crate::support::channel::{Reply, send};
 use crate::support::cloud::{Cloud, agent_text, tell};
 use crate::support::configuration::{bridge_toml, with_callback};
@@ -203,7 +204,7 @@ async fn a_statement_that_nobody_waits_for_does_not_keep_its_connection() {
 
     assert!(given_up.is_err());
     eventually("the database is asked over new connections", async || {
-        store.ping().await.ok()
+        store.check(Utc::now()).await.ok()
     })
     .await;
 }
@@ -347,10 +348,7 @@ async fn events_of_other_replicas_are_heard_of_at_once_again() {
     let ada = user(&other, "sms", "user-0").await;
     let tell = async |text: &str| {
         let now = bed.app.cloud.clock.now();
-        other
-            .append_events(&[message("sms", ada, "user-0", text)], now)
-            .await
-            .unwrap();
+        append(&other, &[message("sms", ada, "user-0", text)], now).await;
     };
 
     bed.relay.cut();

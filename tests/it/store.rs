@@ -35,6 +35,7 @@ use liveperson_bridge::types::profile::Profile;
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::support::changes::tell_of_dialog;
 use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
 
@@ -183,6 +184,11 @@ fn dialog(id: &str, kind: DialogKind, opened: i64, closed: Option<i64>) -> Dialo
 
 fn survey(id: &str, opened: i64, closed: Option<i64>) -> Dialog {
     dialog(id, DialogKind::PostSurvey, opened, closed)
+}
+
+/// Tells of a dialog of a conversation; says whether the conversation is known.
+async fn tell(store: &Store, conversation: &str, told: &Dialog) -> bool {
+    tell_of_dialog(store, "12345678", conversation, told).await
 }
 
 /// The dialog of the open conversation of user `a` that what they say goes to.
@@ -663,36 +669,22 @@ async fn what_a_user_says_goes_to_the_open_survey_else_to_the_main_dialog(engine
     assert!(store.close_dialog("c1", at(2)).await.unwrap());
     assert_eq!(current(&store).await, CurrentDialog::Ended);
     let begun = survey("s1", 3, None);
-    assert!(store.keep_dialog(&id, &begun).await.unwrap());
+    assert!(tell(&store, "c1", &begun).await);
     assert_eq!(
         current(&store).await,
         CurrentDialog::Survey("s1".parse().unwrap())
     );
     // Two open ones are one whose end was not told.
-    assert!(
-        store
-            .keep_dialog(&id, &survey("s0", 4, None))
-            .await
-            .unwrap()
-    );
+    assert!(tell(&store, "c1", &survey("s0", 4, None)).await);
     assert_eq!(
         current(&store).await,
         CurrentDialog::Survey("s0".parse().unwrap())
     );
-    store
-        .keep_dialog(&id, &survey("s0", 4, Some(5)))
-        .await
-        .unwrap();
-    store
-        .keep_dialog(&id, &survey("s1", 3, Some(5)))
-        .await
-        .unwrap();
+    tell(&store, "c1", &survey("s0", 4, Some(5))).await;
+    tell(&store, "c1", &survey("s1", 3, Some(5))).await;
     assert_eq!(current(&store).await, CurrentDialog::Ended);
 
-    store
-        .keep_dialog(&id, &survey("s2", 6, None))
-        .await
-        .unwrap();
+    tell(&store, "c1", &survey("s2", 6, None)).await;
     assert_eq!(
         current(&store).await,
         CurrentDialog::Survey("s2".parse().unwrap())
@@ -709,31 +701,26 @@ async fn a_dialog_that_has_ended_stays_so(engine: Engine) {
     let other = store.ensure_user(&key("b"), at(0)).await.unwrap();
     open(&store, user, "c1", 1).await;
     open(&store, other, "c2", 1).await;
-    let id = "c1".parse().unwrap();
 
     let ended = dialog("c1", DialogKind::Main, 1, Some(2));
-    assert!(store.keep_dialog(&id, &ended).await.unwrap());
+    assert!(tell(&store, "c1", &ended).await);
     // Word of how it was before comes late.
     let before = dialog("c1", DialogKind::Main, 1, None);
-    assert!(store.keep_dialog(&id, &before).await.unwrap());
+    assert!(tell(&store, "c1", &before).await);
     assert!(!store.close_dialog("c1", at(3)).await.unwrap());
 
     assert_eq!(current(&store).await, CurrentDialog::Ended);
     // A dialog does not move to another conversation, nor is it ended as another's.
     let foreign = dialog("c2", DialogKind::PostSurvey, 2, Some(3));
-    assert!(!store.keep_dialog(&id, &foreign).await.unwrap());
+    tell(&store, "c1", &foreign).await;
     assert!(store.close_dialog("c2", at(4)).await.unwrap());
 }
 
 async fn a_dialog_of_an_unknown_conversation_is_not_kept(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
-    let id = "c1".parse().unwrap();
 
-    let kept = store
-        .keep_dialog(&id, &survey("s1", 1, None))
-        .await
-        .unwrap();
+    let kept = tell(&store, "c1", &survey("s1", 1, None)).await;
 
     assert!(!kept);
     assert!(!store.close_dialog("s1", at(2)).await.unwrap());
@@ -827,7 +814,7 @@ async fn what_was_kept_is_there_after_connecting_again(engine: Engine) {
 
     let store = database.store().await;
 
-    store.ping().await.unwrap();
+    store.check(at(2)).await.unwrap();
     let survey = store.survey().await.unwrap();
     assert_eq!(
         (survey.pending, survey.newer, survey.writable),

@@ -3,6 +3,7 @@
 
 pub(crate) mod app;
 pub(crate) mod browser;
+pub(crate) mod changes;
 pub(crate) mod channel;
 pub(crate) mod cloud;
 pub(crate) mod configuration;

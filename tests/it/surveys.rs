@@ -9,8 +9,9 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::app::TestApp;
+use crate::support::changes::tell_of_dialog;
 use crate::support::channel::send;
-use crate::support::cloud::texts;
+use crate::support::cloud::{ACCOUNT, texts};
 use crate::support::database::Engine;
 use crate::support::patience::eventually;
 
@@ -75,8 +76,7 @@ async fn notify(app: &TestApp) {
             opened_at: now,
             closed_at: (dialog.state == Stage::Close).then_some(now),
         };
-        let id = conversation.id.parse().unwrap();
-        assert!(app.store().keep_dialog(&id, &told).await.unwrap());
+        assert!(tell_of_dialog(app.store(), ACCOUNT, &conversation.id, &told).await);
     }
 }
 

@@ -5,6 +5,7 @@ use liveperson_bridge::clock::Clock as _;
 
 use crate::support::app::TestApp;
 use crate::support::browser::Browser;
+use crate::support::changes::append;
 use crate::support::cloud::Cloud;
 use crate::support::configuration::with_callback;
 use crate::support::database::{Database, Engine};
@@ -51,7 +52,7 @@ impl Bed {
         let mut event = message("sms", user(store, "sms", ADA).await, ADA, text);
         event.deliver_until = Some(now + TimeDelta::hours(1));
         let id = event.id.to_string();
-        store.append_events(&[event], now).await.unwrap();
+        append(store, &[event], now).await;
         id
     }
 

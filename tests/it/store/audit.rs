@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::deliveries::replaying;
 use super::log::{channel, event};
 use super::{at, erase, erasure, key, recorded, token};
+use crate::support::changes::append;
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -108,7 +109,7 @@ async fn what_takes_several_transactions_is_one_entry_that_grows(engine: Engine)
         event
     });
     let settled: Vec<_> = settled.collect();
-    store.append_events(&settled, at(1)).await.unwrap();
+    append(&store, &settled, at(1)).await;
     let replay = Replay {
         since: at(0),
         until: None,

@@ -14,7 +14,7 @@ use liveperson_bridge::types::sketch::Sketch;
 use uuid::Uuid;
 
 use super::log::channel;
-use super::{at, entries_read, erase, key, open, survey, token};
+use super::{at, entries_read, erase, key, open, survey, tell, token};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -719,7 +719,7 @@ async fn conversations_that_change_at_once_never_wait_for_each_other_in_a_circle
             let id = name.parse().unwrap();
             for round in 0..ROUNDS {
                 let survey = survey(&format!("survey-{name}-{round}"), 2, None);
-                store.keep_dialog(&id, &survey).await.unwrap();
+                tell(&store, name, &survey).await;
                 let closed = store.close_conversation(&id, at(3), None).await;
                 closed.unwrap();
                 store.reopen_conversation(user, &id).await.unwrap();

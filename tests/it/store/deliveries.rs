@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::log::{channel, event};
 use super::{at, erase, key, recorded};
+use crate::support::changes::append;
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -39,7 +40,7 @@ on_both_engines!(
 const UNTIL: i64 = 1000;
 
 async fn add(store: &Store, events: &[NewEvent]) {
-    store.append_events(events, at(1)).await.unwrap();
+    append(store, events, at(1)).await;
 }
 
 pub(super) async fn claim(store: &Store, now: i64, limit: u32) -> Vec<Lane> {
@@ -757,7 +758,7 @@ async fn a_replay_takes_what_it_was_asked_for(engine: Engine) {
         deliver_until: None,
         ..event("sms", a, "late")
     };
-    store.append_events(&[added], at(5)).await.unwrap();
+    append(&store, &[added], at(5)).await;
     let all = Replay {
         since: at(0),
         until: None,

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::{at, erase, key};
+use crate::support::changes::append;
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -52,13 +53,10 @@ async fn a_log_counts_its_events_and_is_read_by_position(engine: Engine) {
     let odd = r#"{"text":"\u0000 \" 👋 \\"}"#;
 
     let first = [event("sms", user, "{}"), event("sms", user, odd)];
-    store.append_events(&first, at(1)).await.unwrap();
-    store.append_events(&[], at(1)).await.unwrap();
+    append(&store, &first, at(1)).await;
+    append(&store, &[], at(1)).await;
     let third = event("sms", user, r#"{"n":3}"#);
-    store
-        .append_events(std::slice::from_ref(&third), at(2))
-        .await
-        .unwrap();
+    append(&store, std::slice::from_ref(&third), at(2)).await;
 
     let page = store
         .events_after(&channel("sms"), 0, PageSize::events(2))
@@ -94,7 +92,7 @@ async fn one_users_events_are_read_by_position(engine: Engine) {
         event("sms", a, "4"),
         event("sms", a, "5"),
     ];
-    store.append_events(&events, at(1)).await.unwrap();
+    append(&store, &events, at(1)).await;
     let read = async |user: &str, after, limit| {
         let (channel, user) = (channel("sms"), key(user));
         let page = store.events_of_user_after(&channel, &user, after, PageSize::events(limit));
@@ -119,7 +117,7 @@ async fn logs_of_two_channels_know_nothing_of_each_other(engine: Engine) {
         event("app", user, "2"),
         event("sms", user, "3"),
     ];
-    store.append_events(&events, at(1)).await.unwrap();
+    append(&store, &events, at(1)).await;
 
     assert_eq!(bodies(&store, "sms", 0).await, ["1", "3"]);
     assert_eq!(bodies(&store, "app", 0).await, ["2"]);
@@ -147,7 +145,7 @@ async fn a_reader_beside_many_writers_misses_no_event(engine: Engine) {
                 if number % 2 == 0 {
                     events.extend((0..20).map(|_| event("sms", user, "filler")));
                 }
-                store.append_events(&events, at(1)).await.unwrap();
+                append(&store, &events, at(1)).await;
             }
         });
     }
@@ -187,15 +185,9 @@ async fn a_bell_rings_for_its_channel(engine: Engine) {
         app.wait().await;
     }
 
-    store
-        .append_events(&[event("sms", user, "1")], at(1))
-        .await
-        .unwrap();
+    append(&store, &[event("sms", user, "1")], at(1)).await;
     sms.wait().await;
-    store
-        .append_events(&[event("app", user, "2")], at(1))
-        .await
-        .unwrap();
+    append(&store, &[event("app", user, "2")], at(1)).await;
     app.wait().await;
 
     tokio::select! {
@@ -216,15 +208,12 @@ async fn erasing_a_user_takes_the_events_along(engine: Engine) {
         event("sms", bob, "bob"),
         event("sms", ada, "ada"),
     ];
-    store.append_events(&events, at(1)).await.unwrap();
+    append(&store, &events, at(1)).await;
 
     erase(&store, ada, 2).await;
 
     assert_eq!(bodies(&store, "sms", 0).await, ["bob"]);
-    store
-        .append_events(&[event("sms", bob, "later")], at(3))
-        .await
-        .unwrap();
+    append(&store, &[event("sms", bob, "later")], at(3)).await;
     let page = store
         .events_after(&channel("sms"), 2, PageSize::events(9))
         .await

@@ -12,6 +12,7 @@ use super::deliveries::{claim, settle};
 use super::log::{channel, event};
 use super::requests::{message, request};
 use super::{at, key};
+use crate::support::changes::append;
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -28,7 +29,7 @@ async fn settled(store: &Store, events: &[(&str, Settlement<'_>)]) -> Vec<NewEve
         .iter()
         .map(|(body, _)| event("sms", user, body))
         .collect();
-    store.append_events(&new, at(1)).await.unwrap();
+    append(store, &new, at(1)).await;
     let lane = claim(store, 1, 1).await.remove(0);
     for (second, (_, settlement)) in (2..).zip(events) {
         let held = LaneFate::Held(at(90));
@@ -57,10 +58,7 @@ async fn the_newest_deliveries_come_first_with_their_last_try(engine: Engine) {
             "5",
         )
     };
-    store
-        .append_events(std::slice::from_ref(&sample), at(9))
-        .await
-        .unwrap();
+    append(&store, std::slice::from_ref(&sample), at(9)).await;
 
     let (sms, app) = (channel("sms"), channel("app"));
     let list = async |state, before, limit| {
@@ -117,7 +115,7 @@ async fn deliveries_are_counted_by_channel_and_state(engine: Engine) {
     settled(&store, &events).await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
     let more = [event("sms", user, "4"), event("app", user, "5")];
-    store.append_events(&more, at(9)).await.unwrap();
+    append(&store, &more, at(9)).await;
 
     let channels = [channel("app"), channel("sms"), channel("web")];
     let mut counts = store.delivery_counts(channels.iter()).await.unwrap();
@@ -158,7 +156,7 @@ async fn whose_an_event_or_a_request_is_is_known_by_its_id(engine: Engine) {
         ..event("app", user, "2")
     };
     let events = [traced.clone(), sample.clone()];
-    store.append_events(&events, at(1)).await.unwrap();
+    append(&store, &events, at(1)).await;
     let sms = channel("sms");
     let mut queued = request(1, &sms, "one");
     queued.parent = Some(&parent);

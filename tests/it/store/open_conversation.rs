@@ -10,7 +10,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 
 use super::changes::{admit, arrival};
-use super::{at, dialog, erase, key, open, replace, survey};
+use super::{at, dialog, erase, key, open, replace, survey, tell};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(the_open_conversation_is_always_what_it_is_derived_from);
@@ -92,7 +92,7 @@ async fn change(store: &Store, chance: &mut StdRng, second: u32) -> String {
             } else {
                 dialog(&id, DialogKind::Main, seconds, end)
             };
-            let kept = store.keep_dialog(&conversation, &told).await.unwrap();
+            let kept = tell(store, &id, &told).await;
             format!("keep {told:?} of {id}: {kept}")
         }
         9 | 10 => {

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::log::{channel, event};
 use super::{at, entries_read, key, lease};
+use crate::support::changes::append;
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -606,8 +607,8 @@ async fn what_waits_is_counted_by_channel(engine: Engine) {
         id: EventId::new(Uuid::from_u128(second)),
         ..event("sms", user, "{}")
     };
-    store.append_events(&[told(7)], at(7)).await.unwrap();
-    store.append_events(&[told(8)], at(8)).await.unwrap();
+    append(&store, &[told(7)], at(7)).await;
+    append(&store, &[told(8)], at(8)).await;
     store.pause_callback(&channel("sms"), at(9)).await.unwrap();
 
     let channels = [channel("app"), channel("sms")];
@@ -803,10 +804,7 @@ async fn a_fault_of_one_that_is_settled_is_not_that_of_the_others(engine: Engine
     let mine = lease("mine", 20);
     store.claim_due_lanes(&mine, at(2), 99).await.unwrap();
     let told = event("sms", users[0], "{}");
-    store
-        .append_events(std::slice::from_ref(&told), at(2))
-        .await
-        .unwrap();
+    append(&store, std::slice::from_ref(&told), at(2)).await;
     let mut events: Vec<_> = users.iter().map(|user| event("sms", *user, "{}")).collect();
     // An event is in the log once.
     events[4].id = told.id;

@@ -7,6 +7,7 @@ use liveperson_bridge::types::file::FileId;
 
 use super::log::{channel, event};
 use super::{at, erase, key, open};
+use crate::support::changes::append;
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -53,7 +54,7 @@ async fn old_events_go_in_the_order_of_their_log(engine: Engine) {
         sms.deliver_until = None;
         let mut app = event("app", user, "app");
         app.deliver_until = None;
-        store.append_events(&[sms, app], at(second)).await.unwrap();
+        append(&store, &[sms, app], at(second)).await;
     }
 
     let logs = store.logs().await.unwrap();
@@ -93,7 +94,7 @@ async fn an_event_that_somebody_waits_for_keeps_all_behind_it(engine: Engine) {
     // Its delivery is tried until 1000.
     let pending = event("sms", user, "pending");
     let events = [settled, pending, behind];
-    store.append_events(&events, at(1)).await.unwrap();
+    append(&store, &events, at(1)).await;
 
     let remove = async |abandoned| {
         let sms = channel("sms");

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::app::TestApp;
+use super::changes::append;
 use super::channel::Channel;
 use super::cloud::ACCOUNT;
 use super::patience::PATIENCE;
@@ -76,7 +77,7 @@ pub(crate) async fn tell(app: &TestApp, channel: &str, texts: &[&str]) -> Vec<Ne
         .map(|text| message(channel, user, "ada", text))
         .collect();
     let now = app.cloud.clock.now();
-    app.store().append_events(&events, now).await.unwrap();
+    append(app.store(), &events, now).await;
     events
 }
 
