@@ -2,8 +2,11 @@
 //!
 //! The only module that knows SQL. Each function is one statement or one transaction, and what it promises holds when
 //! it returns: PostgreSQL commits synchronously, SQLite runs with `synchronous=FULL`. One text of each statement serves
-//! both engines, written once inside the macros below; what differs between the engines (how to connect, to begin a
-//! write, to claim) is in `postgres.rs` and `sqlite.rs`. Times are milliseconds since the epoch.
+//! both engines, written once inside the macros of [`engine`]; what differs between the engines (how to connect, to begin a
+//! write, to claim) is in files named `postgres.rs` and `sqlite.rs`. Times are milliseconds since the epoch.
+//!
+//! Imports go one way: files of nouns, then `rows.rs`, `parent.rs` and `locks.rs`, then [`engine`], which knows no noun; and no two
+//! files know each other. `tests/it/house.rs` holds them to it.
 //!
 //! To add a function: write it in the file of its noun, and call it in `tests/it/store`, which runs on both engines and fails
 //! for a function that it never called.
@@ -18,21 +21,16 @@
 mod audit;
 mod backlog;
 mod batchers;
-mod batching;
-mod bells;
 mod callbacks;
 mod changes;
-mod checking;
 mod conversations;
 mod deliveries;
 mod delivery_lanes;
 mod dialogs;
+mod engine;
 mod erasures;
-mod error;
 mod files;
-mod health;
 mod idempotency;
-mod limits;
 mod locks;
 mod log;
 mod nacks;
@@ -41,16 +39,12 @@ mod open_conversation;
 mod openings;
 mod origins;
 mod parent;
-mod postgres;
 mod rejections;
 mod requests;
 mod retention;
 mod rows;
-mod server_time;
-mod sqlite;
 mod standings;
 mod survey;
-mod tx;
 mod typing;
 mod users;
 
@@ -63,18 +57,20 @@ use tokio::time::timeout;
 use crate::types::ids::SchemaName;
 
 pub use backlog::{Backlog, Connections, EngineKind};
-pub use batching::gather;
-pub use bells::Bell;
 pub use callbacks::{Outlook, PROBED_FROM, Pause};
 pub use changes::{
     Admission, Arrival, Change, Fate, KeptChange, Known, Stranger, Translate, Translation, Turn,
 };
-pub use checking::Outage;
 pub use conversations::{OpenConversation, Opened};
 pub use deliveries::{Attempt, Delivery, DeliveryState, EventRecord, Replay};
 pub use delivery_lanes::{DueEvent, Lane, LaneFate, Settlement, Tried};
+pub use engine::batching::gather;
+pub use engine::bells::Bell;
+pub use engine::checking::Outage;
+pub use engine::error::Error;
+pub use engine::server_time::ServerTime;
+use engine::{Engine, bells, checking, claiming, health, limits, postgres, run, sqlite};
 pub use erasures::{CloseBacklog, CloseRef, Erasing, Erasure, NewClose, PendingClose, SealedClose};
-pub use error::Error;
 pub use files::HostedFile;
 pub use idempotency::{Answer, Begun, Claim, Holding, Intent, KeyedRequest};
 pub use log::{LoggedEvent, NewEvent, Page, PageSize};
@@ -88,7 +84,6 @@ pub use requests::{
     RequestKind, RequestState, Settled, Step,
 };
 pub use rows::{LEASE, Lease, UserRef};
-pub use server_time::ServerTime;
 pub use standings::Standing;
 pub use survey::Survey;
 pub use typing::{DueTyping, Typing};
@@ -122,51 +117,6 @@ pub struct Store {
     batchers: Arc<batchers::Batchers>,
     checks: Arc<checking::Checks>,
 }
-
-#[derive(Debug, Clone)]
-enum Engine {
-    Postgres(postgres::Postgres),
-    Sqlite(sqlite::Sqlite),
-}
-
-/// Runs one statement, written once for both engines, that awaits itself: `$db` is where it runs. SQLite has a side for
-/// what reads (`readers`) and one for what writes (`writer`).
-macro_rules! run {
-    ($store:expr, $side:ident, |$db:ident| $query:expr) => {
-        match &$store.engine {
-            crate::store::Engine::Postgres(postgres) => {
-                let statement = async |$db: &mut sqlx::PgConnection| Ok($query);
-                postgres.run(statement).await?
-            }
-            crate::store::Engine::Sqlite(sqlite) => {
-                let statement = async |$db: &mut sqlx::SqliteConnection| Ok($query);
-                sqlite.$side().run(statement).await?
-            }
-        }
-    };
-}
-
-use run;
-
-/// The text of a statement that claims rows: `$change` up to the column that `$select` gives values of, and what follows.
-///
-/// Two who claim at once in PostgreSQL take different rows, and neither waits; SQLite has one writer. PostgreSQL is asked for
-/// the members of an array, because it looks those up by index however many rows it expects.
-macro_rules! claiming {
-    ($store:expr, $change:literal, $select:literal, $rest:literal) => {
-        claiming!($store, $change, $select, " FOR UPDATE SKIP LOCKED", $rest)
-    };
-    ($store:expr, $change:literal, $select:literal, $locking:literal, $rest:literal) => {
-        match &$store.engine {
-            crate::store::Engine::Postgres(_) => {
-                concat!($change, " = ANY (ARRAY(", $select, $locking, "))", $rest)
-            }
-            crate::store::Engine::Sqlite(_) => concat!($change, " IN (", $select, ")", $rest),
-        }
-    };
-}
-
-use claiming;
 
 impl Store {
     /// Connects, without touching the schema.

@@ -5,7 +5,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 
-use super::tx::{Tx, on};
+use super::engine::tx::{Tx, on};
 use super::{Error, Store, run};
 use crate::types::audit::{Action, Actor, Entry, EntryId, Record};
 use crate::types::ids::ChannelId;

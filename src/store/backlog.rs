@@ -7,8 +7,9 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::callbacks::Pause;
+use super::engine::sqlite;
 use super::rows::batch;
-use super::{Engine, Error, Store, run, sqlite};
+use super::{Engine, Error, Store, run};
 use crate::types::ids::ChannelId;
 
 /// 100,000: whatever is counted is counted no further.

@@ -3,9 +3,9 @@
 //! To add one: implement `Question` beside the function that asks, and name it here.
 
 use super::Store;
-use super::batching::Batcher;
 use super::callbacks::Failed;
 use super::delivery_lanes::{Due, Settle as SettleDelivery};
+use super::engine::batching::Batcher;
 use super::idempotency::{Begin, Finish, Note};
 use super::requests::{Keep, Settle, TakeOff};
 use super::standings::LookUp;

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::audit::record;
-use super::batching::Question;
 use super::delivery_lanes::Lane;
-use super::tx::on;
+use super::engine::batching::Question;
+use super::engine::tx::on;
 use super::{Error, Store, run};
 use crate::types::audit::Entry;
 use crate::types::ids::ChannelId;

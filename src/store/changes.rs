@@ -22,10 +22,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
+use super::engine::tx::Tx;
 use super::locks::hold;
 use super::log::append;
 use super::requests::hear_echoes;
-use super::tx::Tx;
 use super::{Echo, Error, HostedFile, NewEvent, Store, UserRef, run};
 use crate::types::conversation::{Announced, ConversationChange, OpenedBy};
 use crate::types::file::FileId;

@@ -4,9 +4,9 @@ use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 
 use super::dialogs::CLOSE_DIALOGS;
+use super::engine::tx::{Tx, on};
 use super::locks::{hold, hold_user_of};
 use super::open_conversation;
-use super::tx::{Tx, on};
 use super::{Error, Lease, Store, UserRef, run};
 use crate::types::conversation::{
     CloseReason, Conversation, CurrentDialog, Features, OpenedBy, State,

@@ -7,9 +7,9 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::audit::record;
+use super::engine::tx::{Side, Tx, on};
 use super::log::fill_lanes;
 use super::rows::batch;
-use super::tx::{Side, Tx, on};
 use super::{Error, Store, run};
 use crate::types::audit::Entry;
 use crate::types::event::{EventId, EventType};

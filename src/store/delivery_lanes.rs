@@ -10,7 +10,7 @@ mod settling;
 
 use chrono::{DateTime, Utc};
 
-use super::tx::on;
+use super::engine::tx::on;
 use super::{Error, Store, claiming, run};
 use crate::types::event::EventType;
 use crate::types::ids::ChannelId;

@@ -4,8 +4,8 @@
 
 use chrono::{DateTime, Utc};
 
+use super::engine::tx::on;
 use super::locks::hold_user_of;
-use super::tx::on;
 use super::{Error, Store, open_conversation};
 
 /// Keeps dialog $1 of conversation $2, where that is known: its kind $3, its begin $4, and its end $5, which may be NULL.

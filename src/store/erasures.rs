@@ -9,11 +9,11 @@ use serde_json::json;
 
 use super::audit::record;
 use super::changes::{erased_key, forget_changes, forget_conversation};
+use super::engine::tx::{Tx, on};
 use super::locks::hold;
 use super::openings::pending;
 use super::rows::batch;
 use super::standings::noted;
-use super::tx::{Tx, on};
 use super::{
     Engine, Error, OpenConversation, PendingOpening, Store, StoredToken, UserRef, claiming, run,
 };

@@ -12,7 +12,7 @@ mod sqlite;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::types::Json;
 
-use super::tx::{Tx, on};
+use super::engine::tx::{Tx, on};
 use super::{Error, Lease, Store, UserRef, run};
 use crate::types::idempotency::{Fingerprint, KeyHash};
 use crate::types::ids::{ChannelId, UserKey};

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::Error;
+use super::engine::tx::{Side, Tx, on};
 use super::rows::{UserRef, batch};
-use super::tx::{Side, Tx, on};
 
 /// Holds the user of conversation or dialog $1.
 const HOLD_USER_OF: &str = "SELECT id FROM users

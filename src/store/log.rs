@@ -14,8 +14,8 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use super::audit::record;
+use super::engine::tx::{Side, Tx, left, on};
 use super::rows::batch;
-use super::tx::{Side, Tx, left, on};
 use super::{Error, Store, UserRef, run};
 use crate::types::audit::Entry;
 use crate::types::event::{EventId, EventType};

@@ -4,7 +4,7 @@
 //! whatever opens or closes one of these calls [`note`] in the same transaction, after [`hold`](super::locks::hold).
 
 use super::Error;
-use super::tx::{Side, Tx, on};
+use super::engine::tx::{Side, Tx, on};
 
 /// Writes down the open conversation of the user of conversation $1. `$object` makes a JSON object of names and values,
 /// `$features` is the column of the features as JSON.

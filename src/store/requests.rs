@@ -17,10 +17,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::engine::tx::{Tx, on};
 use super::parent::ParentRow;
 use super::rows::batch;
 use super::rows::{UserRef, key};
-use super::tx::{Tx, on};
 use super::{Error, Store, run};
 use crate::types::event::data::Failure;
 use crate::types::file::{FileId, FileType};

@@ -4,7 +4,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::tx::on;
+use super::engine::tx::on;
 use super::{Error, Store, run};
 use crate::types::ids::ChannelId;
 

@@ -6,7 +6,7 @@ use chrono::DateTime;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::batching::{Question, by_place};
+use super::engine::batching::{Question, by_place};
 use super::{Engine, Error, OpenConversation, Store, StoredToken, Typing, UserRef};
 use crate::crypto::Sealed;
 use crate::types::conversation::{CurrentDialog, Features};

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use sqlx::types::Json;
 
 use super::audit::record;
-use super::batching::Question;
+use super::engine::batching::Question;
+use super::engine::tx::on;
 use super::rows::{Lease, UserRef, batch, key};
-use super::tx::on;
 use super::{Error, Store, run};
 use crate::crypto::Sealed;
 use crate::types::audit::Entry;

@@ -158,3 +158,167 @@ fn names_of_imports_are_read_right() {
         ["api", "store"]
     );
 }
+
+/// The sources below `src/store`, by their paths there.
+fn sources_of_store() -> BTreeMap<String, String> {
+    let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
+    let sources = files(&store).into_iter().map(|file| {
+        let inside = file.strip_prefix(&store).unwrap().to_str().unwrap();
+        (inside.to_owned(), fs::read_to_string(&file).unwrap())
+    });
+    sources.collect()
+}
+
+/// The lines of code of a source, each import as one line.
+fn statements(source: &str) -> Vec<String> {
+    let mut statements = Vec::<String>::new();
+    let mut is_open = false;
+    let code = source.lines().map(str::trim);
+    for line in code.filter(|line| !line.starts_with("//")) {
+        match statements.last_mut() {
+            Some(import) if is_open => import.push_str(line),
+            _ => {
+                is_open =
+                    line.starts_with("use ") || line.starts_with("pub") && line.contains(" use ");
+                statements.push(line.to_owned());
+            }
+        }
+        is_open &= !line.ends_with(';');
+    }
+    statements
+}
+
+/// The words of a line of code.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+        .filter(|word| !word.is_empty())
+}
+
+/// Which child of the store imports from which other one, also by a name that `root` imports from that.
+fn imports_of_children(
+    root: &str,
+    sources: &BTreeMap<String, String>,
+) -> BTreeSet<(String, String)> {
+    let child_of = |path: &str| path.split(['/', '.']).next().unwrap().to_owned();
+    let children: BTreeSet<_> = sources.keys().map(|path| child_of(path)).collect();
+    let mut homes = BTreeMap::new();
+    for statement in statements(root) {
+        let import = statement.strip_prefix("pub ").unwrap_or(&statement);
+        let Some(import) = import.strip_prefix("use ") else {
+            continue;
+        };
+        let mut names = words(import);
+        if let Some(child) = names.next().filter(|name| children.contains(*name)) {
+            homes.extend(names.map(|name| (name.to_owned(), child.to_owned())));
+        }
+    }
+    let mut imports = BTreeSet::new();
+    for (path, source) in sources {
+        let from = child_of(path);
+        let up = "super::".repeat(path.split('/').count());
+        for statement in statements(source) {
+            let mut names = names_after(&statement, "crate::store::");
+            names.extend(names_after(&statement, &up));
+            for name in names {
+                let to = if children.contains(&name) {
+                    Some(&name)
+                } else {
+                    homes.get(&name)
+                };
+                imports.extend(
+                    to.filter(|to| **to != from)
+                        .map(|to| (from.clone(), to.clone())),
+                );
+            }
+        }
+    }
+    imports
+}
+
+/// Imports that go up: the engine knows nothing of the store, and what all nouns share knows the engine alone.
+fn imports_upwards(imports: &BTreeSet<(String, String)>) -> Vec<&(String, String)> {
+    let floors: [&[&str]; 2] = [&["engine"], &["locks", "parent", "rows"]];
+    let floor = |child: &str| floors.iter().position(|floor| floor.contains(&child));
+    let height = |child: &str| floor(child).unwrap_or(floors.len());
+    let up = imports.iter();
+    up.filter(|(from, to)| height(from) < height(to)).collect()
+}
+
+/// Imports that lead back to where they come from.
+fn imports_in_circles(imports: &BTreeSet<(String, String)>) -> Vec<&(String, String)> {
+    let leads_to = |from: &String, to: &String| {
+        let (mut reached, mut next) = (BTreeSet::from([from]), vec![from]);
+        while let Some(child) = next.pop() {
+            let known = imports.iter().filter(|(from, _)| from == child);
+            next.extend(known.map(|(_, to)| to).filter(|to| reached.insert(*to)));
+        }
+        reached.contains(to)
+    };
+    let imports = imports.iter();
+    imports.filter(|(from, to)| leads_to(to, from)).collect()
+}
+
+#[test]
+fn files_of_the_store_know_each_other_one_way() {
+    let imports = imports_of_children(include_str!("../../src/store.rs"), &sources_of_store());
+    assert!(imports.len() >= 50, "only {imports:?} were found");
+
+    assert_eq!(imports_upwards(&imports), [] as [&(String, String); 0]);
+    assert_eq!(imports_in_circles(&imports), [] as [&(String, String); 0]);
+}
+
+#[test]
+fn an_import_of_the_store_that_goes_the_wrong_way_is_found() {
+    let root =
+        "mod engine;\npub use engine::error::Error;\npub use users::{\n    Token, User,\n};\n";
+    let sources = |planted: [(&str, &str); 2]| {
+        let sound = [
+            ("engine.rs", "pub(super) mod tx;"),
+            (
+                "engine/tx.rs",
+                "use super::limits;\nuse crate::store::Error;",
+            ),
+            ("rows.rs", "use super::Error;"),
+            (
+                "users.rs",
+                "use super::engine::tx::on;\nuse super::{\n    Error,\n    rows,\n};",
+            ),
+            ("files.rs", "use super::rows;\n// use super::engine::tx;"),
+            ("files/old.rs", "use super::Name;"),
+        ];
+        let mut sources = BTreeMap::from(sound);
+        sources.extend(planted);
+        let sources = sources.into_iter();
+        sources
+            .map(|(path, source)| (path.to_owned(), source.to_owned()))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let pair = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+
+    let sound = imports_of_children(root, &sources([("a.rs", ""), ("b.rs", "")]));
+    assert!(sound.contains(&pair("users", "engine")) && sound.contains(&pair("users", "rows")));
+    assert!(imports_upwards(&sound).is_empty() && imports_in_circles(&sound).is_empty());
+
+    // By its name, by its file, and by a group of several lines.
+    for (path, line) in [
+        ("engine/tx.rs", "use crate::store::{Error, User};"),
+        ("engine/tx.rs", "let row = crate::store::users::row();"),
+        ("engine/tx.rs", "use super::super::users::User;"),
+        ("engine.rs", "use super::{\n    Error,\n    Token,\n};"),
+        ("rows.rs", "use super::users::User;"),
+    ] {
+        let imports = imports_of_children(root, &sources([(path, line), ("b.rs", "")]));
+        assert_eq!(imports_upwards(&imports).len(), 1, "{path}: {line}");
+    }
+
+    let circle = [
+        ("files/old.rs", "use crate::store::User;"),
+        ("users.rs", "use super::files::path;"),
+    ];
+    let imports = imports_of_children(root, &sources(circle));
+    let expected = [pair("files", "users"), pair("users", "files")];
+    assert_eq!(
+        imports_in_circles(&imports),
+        expected.iter().collect::<Vec<_>>()
+    );
+}

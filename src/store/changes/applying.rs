@@ -6,8 +6,8 @@ use super::announcement::{announced, as_str, time};
 use super::withholding::keep_side_dialogs;
 use super::{Change, Known, Translate, Translation};
 use crate::store::dialogs::{CLOSE_DIALOGS, KEEP_DIALOG};
+use crate::store::engine::tx::{Tx, on};
 use crate::store::files::ENSURE_FILE;
-use crate::store::tx::{Tx, on};
 use crate::store::{Error, open_conversation};
 use crate::types::conversation::ConversationChange;
 

@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::adoption::Place;
 use super::{Admission, Arrival, Candidate, Change, Fate};
+use crate::store::engine::tx::{Side, Tx, on};
 use crate::store::rows::batch;
-use crate::store::tx::{Side, Tx, on};
 use crate::store::{Error, UserRef};
 
 /// 1 h: how often it is written down at most that the Cloud still tells of an erased conversation.

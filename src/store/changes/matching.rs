@@ -10,9 +10,9 @@ use sqlx::{PgConnection, SqliteConnection};
 use super::announcement::{announced, time};
 use super::{Arrival, Known, Turn};
 use crate::store::conversations::opened_by;
+use crate::store::engine::tx::{Side, Tx, left, on};
 use crate::store::parent::ParentRow;
 use crate::store::rows::batch;
-use crate::store::tx::{Side, Tx, left, on};
 use crate::store::{Error, UserRef};
 
 #[derive(sqlx::FromRow)]

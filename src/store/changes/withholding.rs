@@ -11,8 +11,8 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::Candidate;
+use crate::store::engine::tx::{Tx, on};
 use crate::store::rows::batch;
-use crate::store::tx::{Tx, on};
 use crate::store::{Error, Store, run};
 use crate::types::conversation::SideDialog;
 

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use sqlx::SqliteConnection;
 
 use super::Lane;
-use crate::store::batching::{Question, by_place};
 use crate::store::deliveries::time;
+use crate::store::engine::batching::{Question, by_place};
 use crate::store::parent::ParentRow;
 use crate::store::{Engine, Error, Store};
 use crate::types::ids::ChannelId;

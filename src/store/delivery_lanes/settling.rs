@@ -10,8 +10,8 @@ use serde::Serialize;
 use sqlx::types::Json;
 
 use super::{DueEvent, Lane};
-use crate::store::batching::Question;
-use crate::store::tx::{Tx, on};
+use crate::store::engine::batching::Question;
+use crate::store::engine::tx::{Tx, on};
 use crate::store::{DeliveryState, Engine, Error, Store};
 use crate::types::event::EventType;
 use crate::types::ids::ChannelId;

@@ -7,7 +7,7 @@ use sqlx::types::Json;
 use super::ClaimedRow;
 use super::questions::{Begin, Finish, Hashed, Note, begin};
 use crate::store::Error;
-use crate::store::postgres::Postgres;
+use crate::store::engine::postgres::Postgres;
 use crate::types::ids::UserKey;
 
 /// Users are held until the commit, so that one who is being erased is gone rather than named by a row, and before any key, as

@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{Answer, ClaimedRow, Intent, KeyedRequest, postgres, sqlite};
-use crate::store::batching::{Question, by_place};
+use crate::store::engine::batching::{Question, by_place};
 use crate::store::{Engine, Error, Lease, Store, UserRef};
 use crate::types::idempotency::KeyHash;
 use crate::types::ids::UserKey;

@@ -11,7 +11,7 @@ use sqlx::SqliteConnection;
 use super::ClaimedRow;
 use super::questions::{Begin, Finish, Hashed, Note, begin};
 use crate::store::Error;
-use crate::store::sqlite::Sqlite;
+use crate::store::engine::sqlite::Sqlite;
 use crate::types::ids::UserKey;
 
 const BEGIN: &str = begin!(

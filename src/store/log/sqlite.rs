@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::Logs;
 use crate::store::Error;
+use crate::store::engine::tx::{Tx, on};
 use crate::store::rows::batch;
-use crate::store::tx::{Tx, on};
 
 pub(super) async fn append(tx: &mut Tx, logs: &Logs<'_>, now: DateTime<Utc>) -> Result<(), Error> {
     for (channel_id, events) in logs {

@@ -4,8 +4,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use super::Flight;
+use crate::store::engine::tx::{Side, Tx, on};
 use crate::store::rows::batch;
-use crate::store::tx::{Side, Tx, on};
 use crate::store::{Error, Store, UserRef, run};
 use crate::types::ids::AccountId;
 use crate::types::message::Sequence;

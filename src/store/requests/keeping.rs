@@ -9,9 +9,9 @@ use tokio_util::bytes::Bytes;
 
 use super::lane::hold_users;
 use super::{Flight, RequestKind, echoes, sequences_text, step, steps};
-use crate::store::batching::Question;
+use crate::store::engine::batching::Question;
+use crate::store::engine::tx::{Tx, on};
 use crate::store::rows::batch;
-use crate::store::tx::{Tx, on};
 use crate::store::{Error, KeyedRequest, Lease, Store, UserRef, idempotency};
 use crate::types::ids::{ChannelId, ConversationId};
 use crate::types::message::{MessageId, Sequence};

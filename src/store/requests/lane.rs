@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::{DueLane, DueRow, Flight, Request, RequestRow};
-use crate::store::batching::Question;
+use crate::store::engine::batching::Question;
+use crate::store::engine::tx::{Side, Tx, on};
 use crate::store::rows::batch;
-use crate::store::tx::{Side, Tx, on};
 use crate::store::{Error, Lease, Store, UserRef, claiming, run};
 use crate::types::ids::AccountId;
 use crate::types::message::MessageId;

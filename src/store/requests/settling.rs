@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::lane::{HeldUser, hold_users};
 use super::{Flight, echoes, sequences_text, step, steps};
-use crate::store::batching::Question;
+use crate::store::engine::batching::Question;
+use crate::store::engine::tx::{Tx, on};
 use crate::store::log::append;
 use crate::store::rows::batch;
-use crate::store::tx::{Tx, on};
 use crate::store::{Error, Lease, NewEvent, Store, UserRef};
 use crate::types::event::data::Failure;
 use crate::types::file::{FileId, FileType};

@@ -8,7 +8,8 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::{Engine, Error, Store, limits, run};
+use super::{Engine, limits, run};
+use crate::store::{Error, Store};
 
 /// 5 s: how long a write that succeeded speaks for the next.
 const WRITTEN: Duration = Duration::from_secs(5);
@@ -29,7 +30,7 @@ pub enum Outage {
 
 /// The writes of this replica that only see whether one is possible.
 #[derive(Debug)]
-pub(super) struct Checks {
+pub(in crate::store) struct Checks {
     /// Who writes them.
     replica: String,
     /// When the last one succeeded.

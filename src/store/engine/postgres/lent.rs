@@ -13,9 +13,10 @@ use sqlx::{PgConnection, Postgres as Database};
 use tokio::runtime::Handle;
 
 use super::Postgres;
-use crate::store::bells::Bells;
-use crate::store::health::Moment;
-use crate::store::{Error, limits};
+use crate::store::Error;
+use crate::store::engine::bells::Bells;
+use crate::store::engine::health::Moment;
+use crate::store::engine::limits;
 use crate::types::ids::ChannelId;
 
 /// A connection that the pool has lent.

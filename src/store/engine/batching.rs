@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
-use super::{Error, Store};
+use crate::store::{Error, Store};
 
 /// 256: questions that go together at most; past that more gain little, and an answer to the first waits for the last.
 const TOGETHER: usize = 256;
@@ -33,7 +33,9 @@ const AT_ONCE: usize = 4;
 const LOOKS: u32 = 16;
 
 /// Something that is asked together with others of its kind.
-pub(super) trait Question: Debug + Send + Sync + Sized + 'static {
+pub(in crate::store) trait Question:
+    Debug + Send + Sync + Sized + 'static
+{
     /// What it is answered with.
     type Answer: Debug + Send + 'static;
 
@@ -52,7 +54,7 @@ pub(super) trait Question: Debug + Send + Sync + Sized + 'static {
 
 /// The questions of one kind that wait; the store has one of each kind (`batchers.rs`).
 #[derive(Debug)]
-pub(super) struct Batcher<Q: Question>(Mutex<Waiting<Q>>);
+pub(in crate::store) struct Batcher<Q: Question>(Mutex<Waiting<Q>>);
 
 #[derive(Debug)]
 struct Waiting<Q: Question> {
@@ -83,7 +85,7 @@ impl<Q: Question> Default for Batcher<Q> {
 impl Store {
     /// Asks a question, together with others who ask one of its kind. Once asked it is asked to the end, although who asked goes
     /// away.
-    pub(super) async fn ask<Q: Question>(&self, question: Q) -> Result<Q::Answer, Error>
+    pub(in crate::store) async fn ask<Q: Question>(&self, question: Q) -> Result<Q::Answer, Error>
     where
         Self: AsRef<Batcher<Q>>,
     {
@@ -198,7 +200,7 @@ fn answer<Q: Question>(
 }
 
 /// The answers to so many questions, in their order, of rows that each come with the place of their question.
-pub(super) fn by_place<R, A: Default>(
+pub(in crate::store) fn by_place<R, A: Default>(
     count: usize,
     rows: impl IntoIterator<Item = (i64, R)>,
     add: impl Fn(&mut A, R),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use sqlx::{SqliteConnection, SqlitePool};
 
 use super::files::{self, Files};
-use crate::store::health::Health;
-use crate::store::{Error, error};
+use crate::store::Error;
+use crate::store::engine::error;
+use crate::store::engine::health::Health;
 
 /// Connections of one kind, and what is looked at around each use of one; clones share them.
 #[derive(Debug, Clone)]

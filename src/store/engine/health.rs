@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Error;
+use crate::store::Error;
 
 /// 1 minute: how often the log is told at most, for a database that comes and goes.
 const TELL_AGAIN: Duration = Duration::from_mins(1);
@@ -18,7 +18,7 @@ const STORM: Duration = Duration::from_secs(1);
 
 /// What is known of the database; clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct Health(Arc<Known>);
+pub(in crate::store) struct Health(Arc<Known>);
 
 #[derive(Debug)]
 struct Known {
@@ -35,7 +35,7 @@ struct Known {
 
 /// Microseconds since the store began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Moment(u64);
+pub(in crate::store) struct Moment(u64);
 
 /// What the log was told.
 #[derive(Debug, Default)]
@@ -61,7 +61,7 @@ impl Default for Health {
 
 impl Health {
     /// Notes what became of a statement, and says what that means.
-    pub(super) fn note<T>(&self, outcome: Result<T, sqlx::Error>) -> Result<T, Error> {
+    pub(in crate::store) fn note<T>(&self, outcome: Result<T, sqlx::Error>) -> Result<T, Error> {
         match outcome {
             Ok(value) => {
                 let is_away = self.0.is_away.load(Ordering::Relaxed);
@@ -88,7 +88,7 @@ impl Health {
     }
 
     /// Notes that something was written.
-    pub(super) fn has_written(&self) {
+    pub(in crate::store) fn has_written(&self) {
         if self.0.has_refused.swap(false, Ordering::Relaxed) {
             *lock(&self.0.refusal) = None;
             self.is_back();
@@ -96,7 +96,7 @@ impl Health {
     }
 
     /// Why a write was refused, if one was in the time before now, and no check has succeeded since.
-    pub(super) fn refusal(&self, before_now: Duration) -> Option<Error> {
+    pub(in crate::store) fn refusal(&self, before_now: Duration) -> Option<Error> {
         if !self.0.has_refused.load(Ordering::Relaxed) {
             return None;
         }
@@ -105,19 +105,19 @@ impl Health {
         (at.elapsed() < before_now).then(|| error.clone())
     }
 
-    pub(super) fn now(&self) -> Moment {
+    pub(in crate::store) fn now(&self) -> Moment {
         let now = self.0.begun.elapsed().as_micros();
         Moment(u64::try_from(now).unwrap_or(u64::MAX).max(1))
     }
 
     /// How long ago a moment was.
-    pub(super) fn since(&self, moment: Moment) -> Duration {
+    pub(in crate::store) fn since(&self, moment: Moment) -> Duration {
         Duration::from_micros(self.now().0.saturating_sub(moment.0))
     }
 
     /// Hears that a connection that was taken at a moment is of no use, and says whether it is to go. Those that were made
     /// until now are replaced before they are used again.
-    pub(super) fn distrust(&self, taken_at: Moment, why: &sqlx::Error) -> bool {
+    pub(in crate::store) fn distrust(&self, taken_at: Moment, why: &sqlx::Error) -> bool {
         if super::error::is_full(why) {
             // The server is there, and would say the same over another.
             return false;
@@ -137,7 +137,7 @@ impl Health {
     }
 
     /// Whether a connection of this age may be used.
-    pub(super) fn trusts(&self, age: Duration) -> bool {
+    pub(in crate::store) fn trusts(&self, age: Duration) -> bool {
         match self.0.distrusted_at.load(Ordering::Relaxed) {
             0 => true,
             at => age < self.since(Moment(at)),
@@ -145,7 +145,7 @@ impl Health {
     }
 
     /// Whether a connection that was taken at a moment, when it was trusted, still may be used.
-    pub(super) fn trusts_since(&self, taken_at: Moment) -> bool {
+    pub(in crate::store) fn trusts_since(&self, taken_at: Moment) -> bool {
         taken_at.0 > self.0.distrusted_at.load(Ordering::Relaxed)
     }
 

@@ -7,20 +7,21 @@ use tokio::time::Instant;
 use super::bells::Bells;
 use super::postgres::Lent;
 use super::sqlite::Writing;
-use super::{Engine, Error, Store, limits};
+use super::{Engine, limits};
+use crate::store::{Error, Store};
 use crate::types::ids::ChannelId;
 
 /// A transaction; dropped without a commit, nothing of it happened.
-pub(super) struct Tx {
-    pub(super) side: Side,
+pub(in crate::store) struct Tx {
+    pub(in crate::store) side: Side,
     /// When it has taken too long.
-    pub(super) until: Instant,
+    pub(in crate::store) until: Instant,
     bells: Bells,
     /// The logs that have grown.
     grown: Vec<ChannelId>,
 }
 
-pub(super) enum Side {
+pub(in crate::store) enum Side {
     Postgres(Lent),
     Sqlite(Writing),
 }
@@ -29,12 +30,12 @@ pub(super) enum Side {
 macro_rules! on {
     ($tx:expr, |$db:ident| $query:expr) => {
         match &mut $tx.side {
-            crate::store::tx::Side::Postgres(lent) => {
-                let left = crate::store::tx::left($tx.until);
+            crate::store::engine::tx::Side::Postgres(lent) => {
+                let left = crate::store::engine::tx::left($tx.until);
                 let statement = async |$db: &mut sqlx::PgConnection| Ok::<_, sqlx::Error>($query);
                 lent.ask(left, statement).await?
             }
-            crate::store::tx::Side::Sqlite(writing) => {
+            crate::store::engine::tx::Side::Sqlite(writing) => {
                 let statement =
                     async |$db: &mut sqlx::SqliteConnection| Ok::<_, sqlx::Error>($query);
                 writing.ask(statement).await?
@@ -43,16 +44,16 @@ macro_rules! on {
     };
 }
 
-pub(super) use on;
+pub(in crate::store) use on;
 
 /// What a statement may take in a transaction that has time until a moment.
-pub(super) fn left(until: Instant) -> Duration {
+pub(in crate::store) fn left(until: Instant) -> Duration {
     limits::STATEMENT.min(until.saturating_duration_since(Instant::now()))
 }
 
 impl Store {
     /// Begins a transaction that will write.
-    pub(super) async fn begin(&self) -> Result<Tx, Error> {
+    pub(in crate::store) async fn begin(&self) -> Result<Tx, Error> {
         let side = match &self.engine {
             Engine::Postgres(postgres) => {
                 let mut lent = postgres.lend().await?;
@@ -72,11 +73,11 @@ impl Store {
 
 impl Tx {
     /// Wakes those who wait for a channel's events, once they can see them.
-    pub(super) fn ring(&mut self, channel_id: ChannelId) {
+    pub(in crate::store) fn ring(&mut self, channel_id: ChannelId) {
         self.grown.push(channel_id);
     }
 
-    pub(super) async fn commit(mut self) -> Result<(), Error> {
+    pub(in crate::store) async fn commit(mut self) -> Result<(), Error> {
         match self.side {
             Side::Postgres(lent) => lent.commit(left(self.until), &self.grown).await?,
             Side::Sqlite(writing) => {

@@ -16,13 +16,13 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqliteConnection};
 
-use super::Error;
 use super::health::Health;
+use crate::store::Error;
 use files::Files;
 use look_ups::LookUps;
-pub(super) use side::Side;
+pub(in crate::store) use side::Side;
 use wiping::Wiping;
-pub(super) use writing::Writing;
+pub(in crate::store) use writing::Writing;
 
 /// 5 s: longer than any write of ours takes; past it a statement fails instead of waiting for the lock.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
@@ -31,7 +31,7 @@ const BUSY_LIMIT: Duration = Duration::from_secs(5);
 const QUEUE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Readers that may run beside each other and beside the writer (WAL); each holds half a megabyte and a thread.
-pub(super) const READERS: u32 = 2;
+pub(in crate::store) const READERS: u32 = 2;
 
 /// 1 MiB: pages that the look-ups of messages keep, more than a hundred thousand users need above the leaves of their index. There
 /// is one connection for them: look-ups that come at the same time go together, and others would hold the same pages again.
@@ -45,7 +45,7 @@ const WRITER_CACHE: &str = "-1024";
 
 /// The embedded database.
 #[derive(Debug, Clone)]
-pub(super) struct Sqlite {
+pub(in crate::store) struct Sqlite {
     /// One connection: SQLite takes one writer at a time, and waiting in our queue is fairer than in its.
     writer: Side,
     readers: Side,
@@ -56,7 +56,7 @@ pub(super) struct Sqlite {
 }
 
 impl Sqlite {
-    pub(super) async fn open(data_dir: &Path, health: Health) -> Result<Self, Error> {
+    pub(in crate::store) async fn open(data_dir: &Path, health: Health) -> Result<Self, Error> {
         let files = Files::open(data_dir)?;
         let options = SqliteConnectOptions::new()
             .filename(files.path())
@@ -91,7 +91,10 @@ impl Sqlite {
 
     /// Opens the file of another process to read it, which WAL allows beside its owner. Every
     /// statement that writes fails.
-    pub(super) async fn open_beside(data_dir: &Path, health: Health) -> Result<Self, Error> {
+    pub(in crate::store) async fn open_beside(
+        data_dir: &Path,
+        health: Health,
+    ) -> Result<Self, Error> {
         let options = SqliteConnectOptions::new()
             .filename(data_dir.join(files::DATABASE))
             .read_only(true)
@@ -109,7 +112,7 @@ impl Sqlite {
     }
 
     /// True if another process owns the file.
-    pub(super) fn is_beside(&self) -> bool {
+    pub(in crate::store) fn is_beside(&self) -> bool {
         self.files.is_none()
     }
 
@@ -118,20 +121,20 @@ impl Sqlite {
     /// # Errors
     ///
     /// When one of them was deleted, replaced or damaged.
-    pub(super) fn check_files(&self) -> Result<(), sqlx::Error> {
+    pub(in crate::store) fn check_files(&self) -> Result<(), sqlx::Error> {
         files::check(self.files.as_deref())
     }
 
-    pub(super) fn writer(&self) -> &Side {
+    pub(in crate::store) fn writer(&self) -> &Side {
         &self.writer
     }
 
-    pub(super) fn readers(&self) -> &Side {
+    pub(in crate::store) fn readers(&self) -> &Side {
         &self.readers
     }
 
     /// Looks up what is known of users.
-    pub(super) async fn look_up<T>(
+    pub(in crate::store) async fn look_up<T>(
         &self,
         statement: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {
@@ -139,35 +142,35 @@ impl Sqlite {
     }
 
     /// How many connections there are for that, and how many of them are not in use.
-    pub(super) fn look_ups(&self) -> (u32, usize) {
+    pub(in crate::store) fn look_ups(&self) -> (u32, usize) {
         self.look_ups.connections()
     }
 
     /// Begins a write.
-    pub(super) async fn begin(&self) -> Result<Writing, Error> {
+    pub(in crate::store) async fn begin(&self) -> Result<Writing, Error> {
         Writing::begin(&self.writer).await
     }
 
     /// Says that somebody is to be gone from the disk as soon as may be.
-    pub(super) fn has_erased(&self) {
+    pub(in crate::store) fn has_erased(&self) {
         self.wiping.has_erased();
     }
 
     /// Takes from the disk what was removed from the tables, where that is due.
-    pub(super) async fn wipe(&self) -> Result<(), Error> {
+    pub(in crate::store) async fn wipe(&self) -> Result<(), Error> {
         match &self.files {
             Some(files) if !files.is_closed() => self.wiping.run(&self.writer, files).await,
             _ => Ok(()),
         }
     }
 
-    pub(super) async fn migrate(&self) -> Result<(), Error> {
+    pub(in crate::store) async fn migrate(&self) -> Result<(), Error> {
         let mut migrator = sqlx::migrate!("migrations/sqlite");
         migrator.set_ignore_missing(true);
         Ok(migrator.run(self.writer.pool()).await?)
     }
 
-    pub(super) async fn close(&self) {
+    pub(in crate::store) async fn close(&self) {
         if let Some(files) = &self.files {
             files.close();
         }

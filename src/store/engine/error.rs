@@ -107,28 +107,28 @@ impl From<sqlx::Error> for Error {
 }
 
 /// Whether a statement waited too long for what another has locked.
-pub(super) fn is_locked(error: &sqlx::Error) -> bool {
+pub(in crate::store) fn is_locked(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("55P03"))
 }
 
 /// Whether a server refused to write: it has become a standby.
-pub(super) fn only_reads(error: &sqlx::Error) -> bool {
+pub(in crate::store) fn only_reads(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("25006"))
 }
 
 /// Whether the database has no room left.
-pub(super) fn is_full(error: &sqlx::Error) -> bool {
+pub(in crate::store) fn is_full(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("53100"))
 }
 
 /// True if the error means that the database is away, or the connection is no way to it.
-pub(super) fn is_outage(error: &sqlx::Error) -> bool {
+pub(in crate::store) fn is_outage(error: &sqlx::Error) -> bool {
     Sort::of(error) == Sort::Outage
 }
 
 /// Whether a database refused to write that may go on answering who reads: its disk is full or fails, or it has become a
 /// standby.
-pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
+pub(in crate::store) fn is_refusal(error: &sqlx::Error) -> bool {
     let is_embedded = |error: &dyn DatabaseError| {
         error.try_downcast_ref::<SqliteError>().is_some()
             && Sort::of_database(error) == Sort::Outage

@@ -14,10 +14,11 @@ use sqlx::{ConnectOptions, Connection as _, PgConnection, PgPool};
 use tokio::time::sleep;
 
 use super::health::Health;
-use super::{Error, limits};
+use super::limits;
+use crate::store::Error;
 use crate::types::ids::SchemaName;
 
-pub(super) use lent::Lent;
+pub(in crate::store) use lent::Lent;
 use spares::Spares;
 use stepwise::Stepwise;
 
@@ -29,7 +30,7 @@ const MIGRATE_TRIES: u32 = 30;
 
 /// The connections to PostgreSQL; clones share them.
 #[derive(Debug, Clone)]
-pub(super) struct Postgres {
+pub(in crate::store) struct Postgres {
     pool: PgPool,
     schema: Option<SchemaName>,
     spares: Spares,
@@ -38,12 +39,12 @@ pub(super) struct Postgres {
 
 impl Postgres {
     /// Takes a connection, or makes one.
-    pub(super) async fn lend(&self) -> Result<Lent, Error> {
+    pub(in crate::store) async fn lend(&self) -> Result<Lent, Error> {
         Lent::take(self).await
     }
 
     /// Runs one statement within its limit on a connection that is taken for it.
-    pub(super) async fn run<T>(
+    pub(in crate::store) async fn run<T>(
         &self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, Error> {
@@ -51,31 +52,31 @@ impl Postgres {
     }
 
     /// How a connection is made.
-    pub(super) fn options(&self) -> PgConnectOptions {
+    pub(in crate::store) fn options(&self) -> PgConnectOptions {
         (*self.pool.connect_options()).clone()
     }
 
     /// How many connections there are.
-    pub(super) fn size(&self) -> u32 {
+    pub(in crate::store) fn size(&self) -> u32 {
         self.pool.size()
     }
 
     /// How many there may be.
-    pub(super) fn most(&self) -> u32 {
+    pub(in crate::store) fn most(&self) -> u32 {
         self.pool.options().get_max_connections()
     }
 
     /// How many of them are not in use.
-    pub(super) fn idle(&self) -> usize {
+    pub(in crate::store) fn idle(&self) -> usize {
         self.pool.num_idle() + self.spares.len()
     }
 
-    pub(super) async fn migrate(&self) -> Result<(), Error> {
+    pub(in crate::store) async fn migrate(&self) -> Result<(), Error> {
         migrate(&self.options(), self.schema.as_ref()).await
     }
 
     /// Closes every connection.
-    pub(super) async fn close(&self) {
+    pub(in crate::store) async fn close(&self) {
         self.spares.close();
         self.pool.close().await;
     }
@@ -86,7 +87,7 @@ impl Postgres {
 /// # Errors
 ///
 /// When the URL is none of a PostgreSQL.
-pub(super) fn options(
+pub(in crate::store) fn options(
     url: &SecretString,
     schema: Option<&SchemaName>,
 ) -> Result<PgConnectOptions, Error> {
@@ -102,7 +103,7 @@ pub(super) fn options(
     })
 }
 
-pub(super) async fn connect(
+pub(in crate::store) async fn connect(
     options: PgConnectOptions,
     schema: Option<SchemaName>,
     max_connections: u32,
@@ -162,7 +163,7 @@ fn limited(options: PgConnectOptions) -> PgConnectOptions {
 }
 
 /// A pool apart, of one connection that is made when it is first asked for.
-pub(super) fn apart(options: PgConnectOptions) -> PgPool {
+pub(in crate::store) fn apart(options: PgConnectOptions) -> PgPool {
     PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(limits::CONNECTION)

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::lent::{close, give_back};
 use crate::store::Error;
-use crate::store::health::{Health, Moment};
+use crate::store::engine::health::{Health, Moment};
 
 /// 1 s: how long a connection that nobody needs is kept from the pool.
 const UNUSED: Duration = Duration::from_secs(1);

@@ -2,7 +2,8 @@
 
 use sqlx::Row as _;
 
-use super::{Engine, Error, Store};
+use super::Engine;
+use crate::store::{Error, Store};
 
 /// How often the clock is asked in a measurement, of which the quickest answer counts.
 const SAMPLES: u32 = 3;

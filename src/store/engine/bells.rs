@@ -15,7 +15,8 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::postgres::{self, Postgres};
-use super::{Engine, Error, Store, limits};
+use super::{Engine, limits};
+use crate::store::{Error, Store};
 use crate::types::ids::ChannelId;
 
 /// The channel of `NOTIFY`, as an expression: one for each schema of a database, by a hash, since a name has 63 bytes at
@@ -34,7 +35,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 /// The bells of all channels that somebody has waited for.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Bells(Arc<DashMap<ChannelId, watch::Sender<()>>>);
+pub(in crate::store) struct Bells(Arc<DashMap<ChannelId, watch::Sender<()>>>);
 
 /// Tells that a channel has new events since the bell was taken or last rang.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl Bell {
 }
 
 impl Bells {
-    pub(super) fn ring(&self, channel_id: &ChannelId) {
+    pub(in crate::store) fn ring(&self, channel_id: &ChannelId) {
         if let Some(bell) = self.0.get(channel_id) {
             bell.send_replace(());
         }
@@ -69,7 +70,7 @@ impl Bells {
         clippy::disallowed_methods,
         reason = "a channel's id is made of letters, digits, dots, dashes and underscores"
     )]
-    pub(super) async fn commit(
+    pub(in crate::store) async fn commit(
         transaction: &mut PgConnection,
         grown: &[ChannelId],
     ) -> Result<(), sqlx::Error> {

@@ -78,7 +78,7 @@ mod tests {
 
     use super::super::Sqlite;
     use super::*;
-    use crate::store::health::Health;
+    use crate::store::engine::health::Health;
 
     async fn database(folder: &Path) -> Sqlite {
         let sqlite = Sqlite::open(folder, Health::default()).await.unwrap();
