@@ -59,7 +59,8 @@ use crate::types::ids::SchemaName;
 pub use backlog::{Backlog, Connections, EngineKind};
 pub use callbacks::{Outlook, PROBED_FROM, Pause};
 pub use changes::{
-    Admission, Arrival, Change, Fate, KeptChange, Known, Stranger, Translate, Translation, Turn,
+    Admission, Arrival, Change, ChangesTx, Fate, KeptChange, Known, Stranger, ToTranslate,
+    Translated, Translation, Turn,
 };
 pub use conversations::{OpenConversation, Opened};
 pub use deliveries::{Attempt, Delivery, DeliveryState, EventRecord, Replay};

@@ -17,7 +17,7 @@ use super::hearing::Heard;
 use super::interpreter::{Interpreter, Reading};
 use super::wire::Change;
 use crate::clock::SharedClock;
-use crate::store::{self, Admission, Arrival, Fate, Store, gather};
+use crate::store::{self, Admission, Arrival, ChangesTx, Fate, Store, gather};
 use crate::telemetry::metrics::{
     MATCHED_LATER, Metrics, WEBHOOK_BATCHES, WEBHOOK_CHANGES, WEBHOOK_COMMITS,
 };
@@ -225,9 +225,8 @@ impl Writer {
         reading: &Reading<'_>,
     ) -> Result<Admission, store::Error> {
         let now = self.clock.now();
-        self.store
-            .admit(&batch.arrivals, appeared, reading, now)
-            .await
+        let changes = self.store.begin_changes(&batch.arrivals, appeared, now);
+        Box::pin(admit(changes.await?, reading)).await
     }
 
     /// Counts a transaction and what became of all that was in it.
@@ -291,7 +290,8 @@ impl Writer {
             }
             let reading = self.interpreter.reading(&[], &[]);
             let now = self.clock.now();
-            self.store.admit_put_off(&places, &reading, now).await
+            let changes = self.store.begin_put_off(&places, now).await?;
+            Box::pin(admit(changes, &reading)).await
         };
         match looked.await {
             Ok(admission) => {
@@ -320,6 +320,18 @@ impl Writer {
             Vec::new()
         })
     }
+}
+
+/// Has changes applied as they are translated.
+async fn admit(
+    mut changes: ChangesTx<'_>,
+    reading: &Reading<'_>,
+) -> Result<Admission, store::Error> {
+    while let Some(found) = changes.look_up().await? {
+        let translated = reading.translate(&found);
+        changes = changes.apply(translated).await?;
+    }
+    changes.commit().await
 }
 
 fn tell_of_trouble(error: &store::Error) {

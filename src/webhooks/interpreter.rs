@@ -9,7 +9,8 @@ use super::translate::{self, FileLink, Ignored, translate};
 use super::wire::{self, message::Matter};
 use crate::clock::SharedClock;
 use crate::store::{
-    Arrival, Change, Echo, HostedFile, Known, NewEvent, Stranger, Translate, Translation,
+    Arrival, Change, Echo, HostedFile, Known, NewEvent, Stranger, ToTranslate, Translated,
+    Translation,
 };
 use crate::types::event::data::TYPING_LIFE;
 use crate::types::event::{Draft, EventId, EventType, Listener};
@@ -83,7 +84,38 @@ impl Interpreter {
     }
 }
 
-impl Translate for Reading<'_> {
+impl Reading<'_> {
+    /// Says what that comes to which was looked up.
+    pub(super) fn translate(&self, found: &ToTranslate<'_>) -> Translated {
+        match found {
+            ToTranslate::Strangers(changes) => {
+                let changes = changes.iter();
+                let strangers = changes.map(|(account, change)| self.stranger(account, *change));
+                Translated::Strangers(strangers.collect())
+            }
+            ToTranslate::File(change) => Translated::File(self.file(*change)),
+            ToTranslate::Change {
+                change,
+                known,
+                file,
+            } => Translated::Change {
+                translation: self.come_to(*change, known, *file),
+                echo: self
+                    .with(*change, |change, _| echo(change, known))
+                    .flatten(),
+            },
+            ToTranslate::Newcomer {
+                user,
+                latest,
+                replaced,
+            } => Translated::Newcomer {
+                channel_id: self.interpreter.channel_of(user, *latest),
+                replaced: replaced.and_then(|(known, at)| self.replaced(known, at)),
+            },
+        }
+    }
+
+    /// The file that a change tells of, with the id that it gets unless it has one.
     fn file(&self, change: Change<'_>) -> Option<(FileId, HostedFile)> {
         let file = self.with(change, |change, _| {
             change.file().map(|file| HostedFile {
@@ -94,7 +126,7 @@ impl Translate for Reading<'_> {
         Some((FileId::new(self.interpreter.clock.uuid()), file))
     }
 
-    fn translate(&self, change: Change<'_>, known: &Known, file: Option<FileId>) -> Translation {
+    fn come_to(&self, change: Change<'_>, known: &Known, file: Option<FileId>) -> Translation {
         let outcome = self.with(change, |change, parent| {
             self.interpreter.come_to(change, parent, known, file)
         });
@@ -112,6 +144,7 @@ impl Translate for Reading<'_> {
         }
     }
 
+    /// What a change of an account says of a conversation that is not known.
     fn stranger(&self, account: &str, change: Change<'_>) -> Stranger {
         let stranger = self.with(change, |change, _| {
             self.interpreter.stranger(account, change)
@@ -119,17 +152,10 @@ impl Translate for Reading<'_> {
         stranger.unwrap_or(Stranger::Ended)
     }
 
-    fn channel_of(&self, user: &UserKey, latest: Option<&ChannelId>) -> Option<ChannelId> {
-        self.interpreter.channel_of(user, latest)
-    }
-
+    /// What the channel is told of a conversation that has ended because another took its place.
     fn replaced(&self, known: &Known, at: DateTime<Utc>) -> Option<NewEvent> {
         let draft = translate::replaced(&known.conversation_id, known.consumer_id.as_deref(), at);
         self.interpreter.address(draft, known, None)
-    }
-
-    fn echo(&self, change: Change<'_>, known: &Known) -> Option<Echo> {
-        self.with(change, |change, _| echo(change, known))?
     }
 }
 

@@ -121,7 +121,9 @@ impl Bed {
     /// The lines of the log in which the database goes and comes.
     fn outages(&self) -> Vec<String> {
         let log = self.process.log();
-        let lines = log.lines().filter(|line| line.contains("store::engine::health: "));
+        let lines = log
+            .lines()
+            .filter(|line| line.contains("store::engine::health: "));
         lines.map(str::to_owned).collect()
     }
 }

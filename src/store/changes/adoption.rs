@@ -16,14 +16,14 @@ use sqlx::{PgConnection, SqliteConnection};
 
 use super::announcement::{announced, time};
 use super::keeping::erased_among;
-use super::matching::KnownPlaces;
-use super::{Arrival, Change, Known, Stranger, Translate, look_up};
+use super::matching::{KnownPlaces, look_up};
+use super::{Arrival, Change, Known, Stranger, ToTranslate};
 use crate::store::conversations::{END_OPENING, NewConversation, close, insert};
 use crate::store::engine::tx::{Side, Tx, left, on};
 use crate::store::openings::pending;
 use crate::store::rows::batch;
 use crate::store::rows::key;
-use crate::store::{Error, NewEvent, PendingOpening, UserRef};
+use crate::store::{Error, PendingOpening, UserRef};
 use crate::types::conversation::{Announced, Features, OpenedBy};
 use crate::types::ids::{ChannelId, ConversationId, UserKey};
 
@@ -46,12 +46,12 @@ const FIND_IN_SQLITE: &str = "SELECT a.key, u.id, u.opening_until, u.lease_until
      WHERE u.account_id = a.value ->> 0 AND u.consumer_id = a.value ->> 1";
 
 /// A conversation that is not known, by what was heard of it first.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Applicant<'a> {
-    account_id: &'a str,
+#[derive(Debug)]
+pub(super) struct Applicant {
+    account_id: String,
     /// The conversation.
-    pub(super) place: &'a str,
-    consumer_id: &'a str,
+    place: String,
+    consumer_id: String,
     began_at: Option<DateTime<Utc>>,
 }
 
@@ -67,34 +67,105 @@ pub(super) struct PutOff {
 
 /// A conversation that is not known, with those who may be its user.
 #[derive(Debug)]
-pub(super) struct Newcomer<'a> {
-    pub(super) applicant: Applicant<'a>,
+pub(super) struct Newcomer {
+    pub(super) applicant: Applicant,
     users: Vec<UserRef>,
 }
 
 /// What was found of conversations that are not known.
 #[derive(Debug, Default)]
-pub(super) struct Newcomers<'a> {
+pub(super) struct Newcomers {
     /// Those of known users, in the order in which they began.
-    pub(super) all: Vec<Newcomer<'a>>,
+    pub(super) all: Vec<Newcomer>,
     /// Those that may be what the bridge is just opening.
-    pub(super) put_off: HashSet<Place<'a>>,
+    pub(super) put_off: HashSet<Place>,
 }
 
 /// An account, and a conversation of it.
-pub(super) type Place<'a> = (&'a str, &'a str);
+pub(super) type Place = (String, String);
 
-/// A conversation that has become a user's open one.
-pub(super) struct Adopted {
-    pub(super) known: Known,
-    /// What the channel of the one before is told.
-    pub(super) replaced: Option<NewEvent>,
+/// A change that may say something of a conversation that is not known.
+pub(super) enum Unknown {
+    /// The one of this row that was put off.
+    PutOff(usize),
+    /// The one at this place of the arrivals.
+    Arrived(usize),
+}
+
+impl Unknown {
+    /// Those among what was put off and what has come.
+    pub(super) fn among<'a>(
+        put_off: &[PutOff],
+        arrivals: impl Iterator<Item = (usize, &'a Arrival)>,
+        places: &KnownPlaces,
+    ) -> Vec<Self> {
+        let rows = (0..)
+            .zip(put_off)
+            .filter(|(_, row)| !places.has(&row.place));
+        let arrivals = arrivals.filter(|(_, arrival)| {
+            let account = arrival.account_id.as_str();
+            arrival.open.is_some() && places.get(account, &arrival.place).is_none()
+        });
+        let rows = rows.map(|(index, _)| Self::PutOff(index));
+        rows.chain(arrivals.map(|(index, _)| Self::Arrived(index)))
+            .collect()
+    }
+
+    /// The change with its account.
+    pub(super) fn change<'a>(
+        &self,
+        put_off: &'a [PutOff],
+        arrivals: &'a [Arrival],
+    ) -> Option<(&'a str, Change<'a>)> {
+        match self {
+            Self::PutOff(index) => {
+                let row = put_off.get(*index)?;
+                let change = Change::Kept {
+                    kind: &row.kind,
+                    body: &row.body,
+                    parent: None,
+                };
+                Some((&row.account_id, change))
+            }
+            Self::Arrived(index) => {
+                let account = arrivals.get(*index)?.account_id.as_str();
+                Some((account, Change::Arrived(*index)))
+            }
+        }
+    }
+
+    /// The account, the conversation and the consumer that it names.
+    fn names<'a>(
+        &self,
+        put_off: &'a [PutOff],
+        arrivals: &'a [Arrival],
+    ) -> Option<(&'a str, &'a str, &'a str)> {
+        match self {
+            Self::PutOff(index) => {
+                let row = put_off.get(*index)?;
+                Some((&row.account_id, &row.place, &row.consumer_id))
+            }
+            Self::Arrived(index) => {
+                let arrival = arrivals.get(*index)?;
+                let consumer_id = arrival.consumer_id.as_deref().unwrap_or_default();
+                Some((arrival.account_id.as_str(), &arrival.place, consumer_id))
+            }
+        }
+    }
+}
+
+/// A conversation that may become a user's open one, once it is known by which channel.
+pub(super) struct Takeover {
+    pub(super) applicant: Applicant,
+    user: User,
+    /// The conversation before, as far as its channel is to be told of its end, and when that is.
+    replaced: Option<(Known, DateTime<Utc>)>,
 }
 
 /// What becomes of a newcomer.
 pub(super) enum Outcome {
-    /// It is the user's open conversation.
-    Adopted(Box<Adopted>),
+    /// It may become its user's.
+    Takeover(Box<Takeover>),
     /// It may be the one that the bridge is opening.
     PutOff,
     /// It is an older one, or nobody's.
@@ -161,62 +232,49 @@ pub(super) async fn read_put_off(tx: &mut Tx, places: &[String]) -> Result<Vec<P
     }))
 }
 
-/// The conversations that are not known and were open when they were first heard of.
+/// The conversations that are not known and were open when they were first heard of, by what changes say of them.
 pub(super) fn applicants<'a>(
-    put_off: &'a [PutOff],
-    arrivals: impl Iterator<Item = (usize, &'a Arrival)>,
+    told: impl Iterator<Item = (&'a Unknown, &'a Stranger)>,
+    put_off: &[PutOff],
+    arrivals: &[Arrival],
     places: &KnownPlaces,
-    translate: &impl Translate,
-) -> Vec<Applicant<'a>> {
-    let kept = put_off.iter().map(|row| {
-        let change = Change::Kept {
-            kind: &row.kind,
-            body: &row.body,
-            parent: None,
-        };
-        let (account_id, place) = (row.account_id.as_str(), row.place.as_str());
-        (account_id, place, row.consumer_id.as_str(), change)
-    });
-    let fresh = arrivals.filter_map(|(index, arrival)| {
-        let (account_id, place) = (arrival.account_id.as_str(), arrival.place.as_str());
-        arrival.open?;
-        let consumer_id = arrival.consumer_id.as_deref().unwrap_or_default();
-        Some((account_id, place, consumer_id, Change::Arrived(index)))
-    });
+) -> Vec<Applicant> {
     let mut heard = HashSet::new();
-    let strangers = kept
-        .chain(fresh)
-        .filter_map(|(account_id, place, consumer_id, change)| {
-            // What was heard of it first counts, so that its end is not taken for its begin.
-            let is_first = !places.has(place) && heard.insert((account_id, place));
-            if !is_first || consumer_id.is_empty() {
-                return None;
-            }
-            match translate.stranger(account_id, change) {
-                Stranger::Open { began_at } => Some(Applicant {
-                    account_id,
-                    place,
-                    consumer_id,
-                    began_at,
-                }),
-                Stranger::OfOtherConnector | Stranger::Ended => None,
-            }
-        });
-    strangers.collect()
+    let applicants = told.filter_map(|(unknown, stranger)| {
+        let (account_id, place, consumer_id) = unknown.names(put_off, arrivals)?;
+        // What was heard of it first counts, so that its end is not taken for its begin.
+        let is_first = !places.has(place) && heard.insert((account_id, place));
+        if !is_first || consumer_id.is_empty() {
+            return None;
+        }
+        match *stranger {
+            Stranger::Open { began_at } => Some(Applicant {
+                account_id: account_id.to_owned(),
+                place: place.to_owned(),
+                consumer_id: consumer_id.to_owned(),
+                began_at,
+            }),
+            Stranger::OfOtherConnector | Stranger::Ended => None,
+        }
+    });
+    applicants.collect()
 }
 
-impl<'a> Newcomers<'a> {
+impl Newcomers {
     /// Finds the users of conversations that are not known: one statement for all.
     pub(super) async fn find(
         tx: &mut Tx,
-        applicants: Vec<Applicant<'a>>,
+        applicants: Vec<Applicant>,
         now: DateTime<Utc>,
     ) -> Result<Self, Error> {
         if applicants.is_empty() {
             return Ok(Self::default());
         }
-        let accounts: Vec<_> = applicants.iter().map(|it| it.account_id).collect();
-        let consumers: Vec<_> = applicants.iter().map(|it| it.consumer_id).collect();
+        let accounts: Vec<_> = applicants.iter().map(|it| it.account_id.as_str()).collect();
+        let consumers: Vec<_> = applicants
+            .iter()
+            .map(|it| it.consumer_id.as_str())
+            .collect();
         let rows: Vec<(i64, i64, Option<i64>, Option<i64>)> = match &mut tx.side {
             Side::Postgres(lent) => {
                 let rows = sqlx::query_as(FIND_IN_POSTGRES)
@@ -264,7 +322,7 @@ impl<'a> Newcomers<'a> {
         let ids: Vec<_> = self
             .all
             .iter()
-            .map(|it| it.applicant.place.to_owned())
+            .map(|it| it.applicant.place.clone())
             .collect();
         let (known, _) = look_up(tx, &ids.iter().collect()).await?;
         if ids.iter().any(|id| known.has(id)) {
@@ -272,14 +330,14 @@ impl<'a> Newcomers<'a> {
         }
         let erased = erased_among(tx, ids.iter().map(String::as_str)).await?;
         self.all
-            .retain(|newcomer| !erased.contains(newcomer.applicant.place));
+            .retain(|newcomer| !erased.contains(newcomer.applicant.place.as_str()));
         Ok(true)
     }
 }
 
-impl<'a> Applicant<'a> {
-    pub(super) fn key(&self) -> Place<'a> {
-        (self.account_id, self.place)
+impl Applicant {
+    pub(super) fn key(&self) -> Place {
+        (self.account_id.clone(), self.place.clone())
     }
 
     /// Whether its end was kept before anything else of its state.
@@ -288,8 +346,8 @@ impl<'a> Applicant<'a> {
             sqlx::query_as(
                 "SELECT id, state FROM early_changes WHERE account_id = $1 AND place = $2 AND state IS NOT NULL",
             )
-            .bind(self.account_id)
-            .bind(self.place)
+            .bind(&self.account_id)
+            .bind(&self.place)
             .fetch_all(db)
             .await?
         });
@@ -303,14 +361,9 @@ impl<'a> Applicant<'a> {
     }
 }
 
-impl Newcomer<'_> {
-    /// Makes a conversation the open one of its user, who is held, and closes the one before.
-    pub(super) async fn adopt(
-        &self,
-        tx: &mut Tx,
-        translate: &impl Translate,
-        now: DateTime<Utc>,
-    ) -> Result<Outcome, Error> {
+impl Newcomer {
+    /// Finds the user, who is held, among those who may be it.
+    pub(super) async fn find_user(self, tx: &mut Tx, now: DateTime<Utc>) -> Result<Outcome, Error> {
         if self.applicant.had_ended(tx).await? {
             return Ok(Outcome::Left);
         }
@@ -330,41 +383,48 @@ impl Newcomer<'_> {
             .latest
             .as_ref()
             .is_none_or(|latest| latest.may_precede(began_at));
-        let own = user.own(&self.applicant, now);
-        let channel_id = match own {
-            Some(opening) => Some(opening.channel_id.clone()),
-            None => translate.channel_of(
-                &user.key,
-                user.latest.as_ref().map(|latest| &latest.channel_id),
-            ),
-        };
-        let (true, Some(channel_id)) = (is_newer, channel_id) else {
+        if !is_newer {
             return Ok(Outcome::Left);
-        };
-        self.take_over(tx, translate, &user, own, channel_id, now)
-            .await
-            .map(|adopted| Outcome::Adopted(Box::new(adopted)))
+        }
+        let former = user.former();
+        let replaced = former.and_then(|former| former.untold(&user, began_at.min(now)));
+        Ok(Outcome::Takeover(Box::new(Takeover {
+            applicant: self.applicant,
+            replaced,
+            user,
+        })))
+    }
+}
+
+impl Takeover {
+    pub(super) fn to_translate(&self) -> ToTranslate<'_> {
+        let replaced = self.replaced.as_ref();
+        ToTranslate::Newcomer {
+            user: &self.user.key,
+            latest: self.user.latest.as_ref().map(|latest| &latest.channel_id),
+            replaced: replaced.map(|(known, at)| (known, *at)),
+        }
     }
 
-    async fn take_over(
-        &self,
+    /// Makes the conversation the open one of its user, who is held, and closes the one before. It is of the channel that the
+    /// bridge was opening one for, else of this one; without either nothing happens.
+    pub(super) async fn take_over(
+        self,
         tx: &mut Tx,
-        translate: &impl Translate,
-        user: &User,
-        own: Option<&PendingOpening>,
-        channel_id: ChannelId,
+        channel_id: Option<ChannelId>,
         now: DateTime<Utc>,
-    ) -> Result<Adopted, Error> {
-        let began_at = self.applicant.began_at(now).min(now);
-        let id = self.applicant.place;
-        let former = user
-            .latest
-            .as_ref()
-            .filter(|latest| latest.closed_at.is_none());
-        let replaced = match former {
-            Some(former) => former.end(tx, translate, user, began_at).await?,
-            None => None,
+    ) -> Result<Option<Known>, Error> {
+        let user = &self.user;
+        let own = user.own(&self.applicant, now);
+        let channel_id = own.map(|own| own.channel_id.clone()).or(channel_id);
+        let Some(channel_id) = channel_id else {
+            return Ok(None);
         };
+        let began_at = self.applicant.began_at(now).min(now);
+        let id = self.applicant.place.as_str();
+        if let Some(former) = user.former() {
+            former.end(tx, began_at).await?;
+        }
         let opened_by = own.map_or(OpenedBy::Agent, |_| OpenedBy::User);
         let new = NewConversation {
             id,
@@ -396,28 +456,25 @@ impl Newcomer<'_> {
             ?opened_by,
             "a conversation that was not known became its user's"
         );
-        Ok(Adopted {
-            known: Known {
-                conversation_id: id.parse().map_err(|_| Error::Unreadable {
-                    what: "conversation id",
-                })?,
-                channel_id,
-                user: user.row,
-                user_id: user.key.user_id.clone(),
-                consumer_id: user.consumer_id.clone(),
-                opened_by,
-                announced: None,
-                updated_at: None,
-                fingerprint: None,
-            },
-            replaced,
-        })
+        Ok(Some(Known {
+            conversation_id: id.parse().map_err(|_| Error::Unreadable {
+                what: "conversation id",
+            })?,
+            channel_id,
+            user: user.row,
+            user_id: user.key.user_id.clone(),
+            consumer_id: user.consumer_id.clone(),
+            opened_by,
+            announced: None,
+            updated_at: None,
+            fingerprint: None,
+        }))
     }
 }
 
 /// Which of several users a conversation is of: the one for whom the bridge may have opened it, else the one whose latest
 /// conversation is the newest.
-fn choose(users: &[User], applicant: &Applicant<'_>, now: DateTime<Utc>) -> Option<usize> {
+fn choose(users: &[User], applicant: &Applicant, now: DateTime<Utc>) -> Option<usize> {
     let ranked = users.iter().enumerate().max_by_key(|(_, user)| {
         let is_own = user.own(applicant, now).is_some();
         let opened_at = user.latest.as_ref().map(|latest| latest.opened_at);
@@ -427,8 +484,15 @@ fn choose(users: &[User], applicant: &Applicant<'_>, now: DateTime<Utc>) -> Opti
 }
 
 impl User {
+    /// The latest conversation, while it is open.
+    fn former(&self) -> Option<&Latest> {
+        self.latest
+            .as_ref()
+            .filter(|latest| latest.closed_at.is_none())
+    }
+
     /// The opening of the bridge's own that a conversation may have come of.
-    fn own(&self, applicant: &Applicant<'_>, now: DateTime<Utc>) -> Option<&PendingOpening> {
+    fn own(&self, applicant: &Applicant, now: DateTime<Utc>) -> Option<&PendingOpening> {
         let opening = self.opening.as_ref()?;
         let is_own = opening.is_open_question(now) && opening.may_have_begun(applicant.began_at);
         is_own.then_some(opening)
@@ -459,26 +523,32 @@ impl Latest {
         }
     }
 
-    /// Closes it for another; what its channel is told, unless it was told of the end.
-    async fn end(
-        &self,
-        tx: &mut Tx,
-        translate: &impl Translate,
-        user: &User,
-        at: DateTime<Utc>,
-    ) -> Result<Option<NewEvent>, Error> {
-        let at = at.max(self.opened_at);
+    /// When it ends for another that began at a moment.
+    fn end_before(&self, began_at: DateTime<Utc>) -> DateTime<Utc> {
+        began_at.max(self.opened_at)
+    }
+
+    /// Closes it for another.
+    async fn end(&self, tx: &mut Tx, began_at: DateTime<Utc>) -> Result<(), Error> {
+        let at = self.end_before(began_at);
         close(tx, &self.id, at.timestamp_millis(), None).await?;
-        if self.announced == Some(Announced::Closed) {
-            return Ok(None);
+        if self.announced != Some(Announced::Closed) {
+            on!(tx, |db| {
+                sqlx::query("UPDATE conversations SET announced = 'closed' WHERE id = $1")
+                    .bind(self.id.as_str())
+                    .execute(db)
+                    .await?
+                    .rows_affected()
+            });
         }
-        on!(tx, |db| {
-            sqlx::query("UPDATE conversations SET announced = 'closed' WHERE id = $1")
-                .bind(self.id.as_str())
-                .execute(db)
-                .await?
-                .rows_affected()
-        });
+        Ok(())
+    }
+
+    /// What its channel is to be told of, unless it was told of the end; and when that is.
+    fn untold(&self, user: &User, began_at: DateTime<Utc>) -> Option<(Known, DateTime<Utc>)> {
+        if self.announced == Some(Announced::Closed) {
+            return None;
+        }
         let known = Known {
             conversation_id: self.id.clone(),
             channel_id: self.channel_id.clone(),
@@ -490,7 +560,7 @@ impl Latest {
             updated_at: self.updated_at,
             fingerprint: None,
         };
-        Ok(translate.replaced(&known, at))
+        Some((known, self.end_before(began_at)))
     }
 }
 
@@ -590,11 +660,11 @@ mod tests {
         }
     }
 
-    fn applicant(began: i64) -> Applicant<'static> {
+    fn applicant(began: i64) -> Applicant {
         Applicant {
-            account_id: "1",
-            place: "c2",
-            consumer_id: "consumer-1",
+            account_id: "1".to_owned(),
+            place: "c2".to_owned(),
+            consumer_id: "consumer-1".to_owned(),
             began_at: Some(at(began)),
         }
     }

@@ -2,60 +2,44 @@
 
 use chrono::{DateTime, Utc};
 
+use super::Known;
 use super::announcement::{announced, as_str, time};
 use super::withholding::keep_side_dialogs;
-use super::{Change, Known, Translate, Translation};
 use crate::store::dialogs::{CLOSE_DIALOGS, KEEP_DIALOG};
 use crate::store::engine::tx::{Tx, on};
 use crate::store::files::ENSURE_FILE;
-use crate::store::{Error, open_conversation};
+use crate::store::{Error, HostedFile, UserRef, open_conversation};
 use crate::types::conversation::ConversationChange;
+use crate::types::file::FileId;
 
-/// How often a change of a conversation is translated anew because another replica has changed it meanwhile.
-const TRIES: u32 = 5;
-
-/// Translates a change and applies what it changes, from what is known at that moment.
-pub(super) async fn settle(
+/// Keeps a file for its user; the id that it has.
+pub(super) async fn ensure_file(
     tx: &mut Tx,
-    translate: &impl Translate,
-    change: Change<'_>,
-    known: &mut Known,
+    user: UserRef,
+    id: FileId,
+    file: &HostedFile,
     now: DateTime<Utc>,
-) -> Result<Translation, Error> {
-    let file = match translate.file(change) {
-        Some((id, file)) => {
-            let (id,): (String,) = on!(tx, |db| {
-                sqlx::query_as(ENSURE_FILE)
-                    .bind(id.to_string())
-                    .bind(known.user.0)
-                    .bind(&file.relative_path)
-                    .bind(file.file_type.as_str())
-                    .bind(now.timestamp_millis())
-                    .fetch_one(db)
-                    .await?
-            });
-            Some(
-                id.parse()
-                    .map_err(|_| Error::Unreadable { what: "file id" })?,
-            )
-        }
-        None => None,
-    };
-    for _ in 0..TRIES {
-        let translation = translate.translate(change, known, file);
-        let Some(change) = &translation.conversation else {
-            return Ok(translation);
-        };
-        if apply(tx, known, change).await? {
-            return Ok(translation);
-        }
-        reload(tx, known).await?;
-    }
-    Err(Error::Contended)
+) -> Result<FileId, Error> {
+    let (id,): (String,) = on!(tx, |db| {
+        sqlx::query_as(ENSURE_FILE)
+            .bind(id.to_string())
+            .bind(user.0)
+            .bind(&file.relative_path)
+            .bind(file.file_type.as_str())
+            .bind(now.timestamp_millis())
+            .fetch_one(db)
+            .await?
+    });
+    id.parse()
+        .map_err(|_| Error::Unreadable { what: "file id" })
 }
 
 /// Keeps a newer state of a conversation, unless another replica has changed it since it was read.
-async fn apply(tx: &mut Tx, known: &mut Known, change: &ConversationChange) -> Result<bool, Error> {
+pub(super) async fn apply(
+    tx: &mut Tx,
+    known: &mut Known,
+    change: &ConversationChange,
+) -> Result<bool, Error> {
     let id = known.conversation_id.as_str();
     let updated_at = change.updated_at.or(known.updated_at);
     let closed_at = change
@@ -121,7 +105,8 @@ async fn apply(tx: &mut Tx, known: &mut Known, change: &ConversationChange) -> R
     Ok(true)
 }
 
-async fn reload(tx: &mut Tx, known: &mut Known) -> Result<(), Error> {
+/// Reads again what may have been changed since.
+pub(super) async fn reload(tx: &mut Tx, known: &mut Known) -> Result<(), Error> {
     let row: Option<(Option<String>, Option<i64>, Option<String>)> = on!(tx, |db| {
         sqlx::query_as("SELECT announced, updated_at, fingerprint FROM conversations WHERE id = $1")
             .bind(known.conversation_id.as_str())

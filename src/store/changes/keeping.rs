@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::adoption::Place;
-use super::{Admission, Arrival, Candidate, Change, Fate};
+use super::ordering::{Candidate, Matter};
+use super::{Admission, Arrival, Fate};
 use crate::store::engine::tx::{Side, Tx, on};
 use crate::store::rows::batch;
 use crate::store::{Error, UserRef};
@@ -22,7 +23,7 @@ pub(super) async fn keep(
     tx: &mut Tx,
     arrivals: &[Arrival],
     unmatched: &[usize],
-    put_off: &HashSet<Place<'_>>,
+    put_off: &HashSet<Place>,
     admission: &mut Admission,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
@@ -52,7 +53,7 @@ pub(super) async fn keep(
             "consumer": arrival.consumer_id,
             "dialog": arrival.dialog(),
             "sequence": arrival.turn.as_ref().map(|turn| turn.sequence),
-            "put_off": (arrival.open.is_some() && put_off.contains(&(arrival.account_id.as_str(), &arrival.place)))
+            "put_off": (arrival.open.is_some() && put_off.contains(&place_of(arrival)))
                 .then_some(now.timestamp_millis()),
             "state": arrival.open.map(|open| if open { "open" } else { "closed" }),
             "kind": arrival.kind,
@@ -63,6 +64,13 @@ pub(super) async fn keep(
         }));
     }
     insert(tx, &rows, now).await
+}
+
+fn place_of(arrival: &Arrival) -> Place {
+    (
+        arrival.account_id.as_str().to_owned(),
+        arrival.place.clone(),
+    )
 }
 
 /// A message in a dialog that is not known, as it is to be kept.
@@ -78,13 +86,13 @@ impl Withheld {
         arrivals: &[Arrival],
         conversation: &str,
     ) -> Option<Self> {
-        let dialog = candidate.side?;
-        let (kind, body, parent) = match candidate.change {
-            Change::Arrived(index) => {
-                let arrival = arrivals.get(index)?;
+        let dialog = candidate.side.as_deref()?;
+        let (kind, body, parent) = match &candidate.matter {
+            Matter::Arrived(index) => {
+                let arrival = arrivals.get(*index)?;
                 (arrival.kind, &*arrival.body, arrival.parent.as_ref())
             }
-            Change::Kept { kind, body, parent } => (kind, body, parent),
+            Matter::Kept { kind, body, parent } => (&**kind, &**body, parent.as_ref()),
         };
         let row = json!({
             "account": candidate.account_id,

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
-use super::Candidate;
+use super::ordering::Candidate;
 use crate::store::engine::tx::{Tx, on};
 use crate::store::rows::batch;
 use crate::store::{Error, Store, run};
@@ -45,7 +45,10 @@ pub(super) enum Standing {
 impl Dialogs {
     /// Looks up the dialogs that are named beside a conversation.
     pub(super) async fn look_up(tx: &mut Tx, candidates: &[Candidate<'_>]) -> Result<Self, Error> {
-        let named: Vec<_> = candidates.iter().filter_map(|it| it.side).collect();
+        let named: Vec<_> = candidates
+            .iter()
+            .filter_map(|it| it.side.as_deref())
+            .collect();
         if named.is_empty() {
             return Ok(Self::default());
         }
@@ -76,7 +79,8 @@ impl Dialogs {
 
     /// What may be done with a change of a conversation.
     pub(super) fn standing(&self, candidate: &Candidate<'_>, conversation: &str) -> Standing {
-        match candidate.side.filter(|dialog| *dialog != conversation) {
+        let side = candidate.side.as_deref();
+        match side.filter(|dialog| *dialog != conversation) {
             None => Standing::Open,
             Some(dialog) => match self.0.get(dialog) {
                 Some(false) => Standing::Open,

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use liveperson_bridge::store::{
     Admission, Arrival, Change, Echo, Fate, HostedFile, Known, NewEvent, PageSize, Store,
-    Translate, Translation, Turn,
+    Translation, Turn,
 };
 use liveperson_bridge::types::conversation::{
     Announced, CloseReason, Closed, ConversationChange, Dialog, DialogKind, SideDialog, State,
@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::log::channel;
 use super::{at, entries_read, erase, key, open, survey, tell, token};
+use crate::support::changes::{Translate, translated};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -185,15 +186,7 @@ impl Translate for Scripted {
 struct Echoing(Echo);
 
 impl Translate for Echoing {
-    fn file(&self, _: Change<'_>) -> Option<(FileId, HostedFile)> {
-        None
-    }
-
-    fn translate(&self, _: Change<'_>, _: &Known, _: Option<FileId>) -> Translation {
-        Translation::default()
-    }
-
-    fn echo(&self, _: Change<'_>, _: &Known) -> Option<Echo> {
+    fn echo(&self) -> Option<Echo> {
         Some(self.0.clone())
     }
 }
@@ -214,7 +207,8 @@ pub(super) async fn admit_echo(
         sent_at: Some(sent_at),
     };
     let arrivals = [arrival("c1", Some(&sequence.to_string()), "echo")];
-    let admission = store.admit(&arrivals, &[], &Echoing(echo), now).await;
+    let changes = store.begin_changes(&arrivals, &[], now).await.unwrap();
+    let admission = translated(changes, &Echoing(echo)).await;
     assert_eq!(admission.unwrap().fates, [Fate::Taken(0)]);
 }
 
@@ -239,10 +233,9 @@ pub(super) fn arrival(place: &str, key: Option<&str>, body: &str) -> Arrival {
 
 pub(super) async fn admit(store: &Store, arrivals: &[Arrival], appeared: &[&str]) -> Admission {
     let appeared: Vec<_> = appeared.iter().map(|place| (*place).to_owned()).collect();
-    store
-        .admit(arrivals, &appeared, &Scripted::of(arrivals), at(10))
-        .await
-        .unwrap()
+    let changes = store.begin_changes(arrivals, &appeared, at(10));
+    let admission = translated(changes.await.unwrap(), &Scripted::of(arrivals)).await;
+    admission.unwrap()
 }
 
 async fn told(store: &Store) -> Vec<String> {
@@ -692,7 +685,8 @@ async fn a_user_is_erased_while_the_cloud_tells_of_the_conversation(engine: Engi
                 let arrivals = [state, text];
                 let translate = Scripted::of(&arrivals);
                 // It may come too late for the user, and is then told again; what matters is the erasure.
-                let _told = store.admit(&arrivals, &[], &translate, at(10)).await;
+                let changes = store.begin_changes(&arrivals, &[], at(10)).await.unwrap();
+                let _told = translated(changes, &translate).await;
             });
         }
 

@@ -1,9 +1,8 @@
 //! Openings of the bridge's own and of agents: which conversation becomes a user's, whoever is first.
 
-use chrono::{DateTime, Utc};
 use liveperson_bridge::store::{
-    Admission, Arrival, Change, Fate, HostedFile, Known, NewEvent, PageSize, PendingOpening, Store,
-    StoredToken, Stranger, Translate, Translation, UserRef,
+    Admission, Arrival, Change, Fate, Known, NewEvent, PageSize, PendingOpening, Store,
+    StoredToken, Stranger, Translation, UserRef,
 };
 use liveperson_bridge::types::conversation::{
     Announced, ConversationChange, Features, OpenedBy, State,
@@ -18,6 +17,7 @@ use uuid::Uuid;
 
 use super::log::channel;
 use super::{at, erase, key, lease, open, token};
+use crate::support::changes::{Translate, translated};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -58,10 +58,6 @@ fn event(known: &Known, body: String) -> NewEvent {
 }
 
 impl Translate for Words {
-    fn file(&self, _: Change<'_>) -> Option<(FileId, HostedFile)> {
-        None
-    }
-
     fn translate(&self, change: Change<'_>, known: &Known, _: Option<FileId>) -> Translation {
         let words = self.of(change);
         let by = match known.opened_by {
@@ -87,7 +83,7 @@ impl Translate for Words {
         }
     }
 
-    fn stranger(&self, _: &str, change: Change<'_>) -> Stranger {
+    fn stranger(&self, change: Change<'_>) -> Stranger {
         match self.of(change)[..] {
             ["state", second, "open"] => Stranger::Open {
                 began_at: Some(at(second.parse().unwrap())),
@@ -96,11 +92,11 @@ impl Translate for Words {
         }
     }
 
-    fn channel_of(&self, _: &UserKey, latest: Option<&ChannelId>) -> Option<ChannelId> {
+    fn channel_of(&self, latest: Option<&ChannelId>) -> Option<ChannelId> {
         Some(latest.cloned().unwrap_or_else(|| channel("app")))
     }
 
-    fn replaced(&self, known: &Known, _: DateTime<Utc>) -> Option<NewEvent> {
+    fn replaced(&self, known: &Known) -> Option<NewEvent> {
         let said = format!("{} {} replaced", known.user_id, known.conversation_id);
         Some(event(known, said))
     }
@@ -125,14 +121,19 @@ fn opened(place: &str, consumer: &str, second: i64) -> Arrival {
 
 async fn admit(store: &Store, arrivals: &[Arrival], second: i64) -> Admission {
     let words = Words(arrivals.iter().map(|it| it.body.clone()).collect());
-    let admission = store.admit(arrivals, &[], &words, at(second)).await;
+    let changes = store
+        .begin_changes(arrivals, &[], at(second))
+        .await
+        .unwrap();
+    let admission = translated(changes, &words).await;
     admission.unwrap()
 }
 
 async fn admit_put_off(store: &Store, second: i64) -> Admission {
     let places = store.put_off_places(9).await.unwrap();
     let words = Words(Vec::new());
-    let admission = store.admit_put_off(&places, &words, at(second)).await;
+    let changes = store.begin_put_off(&places, at(second)).await.unwrap();
+    let admission = translated(changes, &words).await;
     admission.unwrap()
 }
 
@@ -318,8 +319,9 @@ async fn replicas_that_hear_of_a_conversation_at_once_open_it_once(engine: Engin
                 let admission = admit(&store, &[text, state], second + 70).await;
                 // Who has kept something looks again.
                 let words = Words(Vec::new());
-                let again = store.admit(&[], &admission.look_again, &words, at(second + 70));
-                again.await.unwrap();
+                let places = &admission.look_again;
+                let again = store.begin_changes(&[], places, at(second + 70)).await;
+                translated(again.unwrap(), &words).await.unwrap();
                 admission.fates
             });
         }

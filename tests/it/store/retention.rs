@@ -1,13 +1,11 @@
 //! What is not kept for ever.
 
-use liveperson_bridge::store::{
-    Arrival, Change, Fate, HostedFile, Known, PageSize, Translate, Translation,
-};
-use liveperson_bridge::types::file::FileId;
+use liveperson_bridge::store::{Admission, Arrival, Fate, PageSize, Store};
 
 use super::log::{channel, event};
 use super::{at, erase, key, open};
 use crate::support::changes::append;
+use crate::support::changes::{Translate, translated};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
@@ -19,14 +17,15 @@ on_both_engines!(
 
 struct Nothing;
 
-impl Translate for Nothing {
-    fn file(&self, _: Change<'_>) -> Option<(FileId, HostedFile)> {
-        None
-    }
+impl Translate for Nothing {}
 
-    fn translate(&self, _: Change<'_>, _: &Known, _: Option<FileId>) -> Translation {
-        Translation::default()
-    }
+/// Has the Cloud tell of changes of which nothing comes.
+async fn admit(store: &Store, arrivals: &[Arrival], second: i64) -> Admission {
+    let changes = store
+        .begin_changes(arrivals, &[], at(second))
+        .await
+        .unwrap();
+    translated(changes, &Nothing).await.unwrap()
 }
 
 fn arrival(place: &str, key: Option<&str>) -> Arrival {
@@ -121,9 +120,9 @@ async fn early_changes_go_unless_they_can_be_matched(engine: Engine) {
         arrival("c1", None),
         arrival("unknown-2", None),
     ];
-    store.admit(&early, &[], &Nothing, at(1)).await.unwrap();
+    admit(&store, &early, 1).await;
     let young = [arrival("unknown-3", None)];
-    store.admit(&young, &[], &Nothing, at(9)).await.unwrap();
+    admit(&store, &young, 9).await;
     assert!(open(&store, user, "c1", 2).await);
 
     let remove = async |before, matchable, limit| {
@@ -146,12 +145,9 @@ async fn what_was_seen_or_erased_is_forgotten_in_time(engine: Engine) {
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
     open(&store, user, "c1", 1).await;
     let told = [arrival("c1", Some("one")), arrival("c1", Some("two"))];
-    store.admit(&told, &[], &Nothing, at(2)).await.unwrap();
+    admit(&store, &told, 2).await;
     erase(&store, user, 3).await;
-    let fate = async |arrival: Arrival| {
-        let admission = store.admit(&[arrival], &[], &Nothing, at(4)).await;
-        admission.unwrap().fates[0]
-    };
+    let fate = async |arrival: Arrival| admit(&store, &[arrival], 4).await.fates[0];
     assert_eq!(fate(arrival("c1", Some("one"))).await, Fate::Duplicate);
     assert_eq!(fate(arrival("c1", Some("three"))).await, Fate::Erased);
 

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use liveperson_bridge::store::{
-    Arrival, Change, Fate, HostedFile, Known, NewEvent, OpenConversation, Opened, Store, Translate,
-    Translation,
+    Admission, Arrival, Change, ChangesTx, Echo, Error, Fate, HostedFile, Known, NewEvent,
+    OpenConversation, Opened, Store, Stranger, ToTranslate, Translated, Translation,
 };
 use liveperson_bridge::types::conversation::{
     Announced, ConversationChange, CurrentDialog, Dialog, Features, OpenedBy,
@@ -97,18 +97,82 @@ async fn admit(
         parent: None,
         signed: None,
     };
-    let admission = store.admit(&[arrival], &[], &Told(told), now).await;
+    let arrivals = [arrival];
+    let changes = store.begin_changes(&arrivals, &[], now).await.unwrap();
+    let admission = translated(changes, &Told(told)).await;
     admission.unwrap().fates[0]
+}
+
+/// Says what changes mean.
+pub(crate) trait Translate: Sync {
+    /// The file that a change tells of, with the id that it gets unless it has one.
+    fn file(&self, _change: Change<'_>) -> Option<(FileId, HostedFile)> {
+        None
+    }
+
+    /// What a change comes to; `file` is the id of its file.
+    fn translate(&self, _change: Change<'_>, _known: &Known, _file: Option<FileId>) -> Translation {
+        Translation::default()
+    }
+
+    /// What a change says of a conversation that is not known.
+    fn stranger(&self, _change: Change<'_>) -> Stranger {
+        Stranger::Ended
+    }
+
+    /// The channel that a conversation is of which an agent opened.
+    fn channel_of(&self, _latest: Option<&ChannelId>) -> Option<ChannelId> {
+        None
+    }
+
+    /// What the channel is told of a conversation that has ended because another took its place.
+    fn replaced(&self, _known: &Known) -> Option<NewEvent> {
+        None
+    }
+
+    /// What the user said, where the change tells it back.
+    fn echo(&self) -> Option<Echo> {
+        None
+    }
+}
+
+/// Has changes applied as they are translated.
+pub(crate) async fn translated(
+    mut changes: ChangesTx<'_>,
+    translate: &impl Translate,
+) -> Result<Admission, Error> {
+    while let Some(found) = changes.look_up().await? {
+        let translated = match found {
+            ToTranslate::Strangers(changes) => {
+                let changes = changes.into_iter();
+                let strangers = changes.map(|(_, change)| translate.stranger(change));
+                Translated::Strangers(strangers.collect())
+            }
+            ToTranslate::File(change) => Translated::File(translate.file(change)),
+            ToTranslate::Change {
+                change,
+                known,
+                file,
+            } => Translated::Change {
+                translation: translate.translate(change, known, file),
+                echo: translate.echo(),
+            },
+            ToTranslate::Newcomer {
+                latest, replaced, ..
+            } => Translated::Newcomer {
+                channel_id: translate.channel_of(latest),
+                replaced: replaced.and_then(|(known, _)| translate.replaced(known)),
+            },
+        };
+        changes = changes.apply(translated).await?;
+    }
+    changes.commit().await
 }
 
 /// Says of each change the same.
 struct Told(Translation);
 
 impl Translate for Told {
-    fn file(&self, _: Change<'_>) -> Option<(FileId, HostedFile)> {
-        None
-    }
-
     fn translate(&self, _: Change<'_>, _: &Known, _: Option<FileId>) -> Translation {
         self.0.clone()
     }

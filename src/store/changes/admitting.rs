@@ -1,0 +1,645 @@
+//! A transaction that takes changes in: it looks up, is told what that comes to, and applies it, until all is applied.
+//!
+//! Whoever holds it translates between a look-up and its application, from what is known of the conversation at that very
+//! moment, and so must not wait for anything.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use chrono::{DateTime, Utc};
+
+use super::adoption::{
+    Newcomer, Newcomers, Outcome, Place, PutOff, Takeover, Unknown, applicants, read_put_off,
+};
+use super::applying::{apply, ensure_file, reload};
+use super::keeping::{Withheld, keep, keep_withheld};
+use super::matching::{KeptRow, KnownPlaces, look_up, see, take_kept};
+use super::ordering::{Candidate, Matter, in_turn, opening_first};
+use super::withholding::{Dialogs, Standing};
+use super::{Admission, Arrival, Change, Fate, Known, News, Stranger, Translation};
+use crate::store::engine::tx::Tx;
+use crate::store::locks::hold;
+use crate::store::log::append;
+use crate::store::requests::hear_echoes;
+use crate::store::{Echo, Error, HostedFile, NewEvent, Store, UserRef};
+use crate::types::file::FileId;
+use crate::types::ids::{ChannelId, UserKey};
+
+/// 8: how often a batch is begun at most. It begins anew where another has made one of its conversations known meanwhile, so that
+/// fewer of them are unknown each time.
+const BEGINNINGS: u32 = 8;
+
+/// 5: how often a change of a conversation is translated because another replica has changed that meanwhile.
+const TRANSLATIONS: u32 = 5;
+
+/// A transaction that takes changes in; dropped without a commit, nothing of it happened.
+pub struct ChangesTx<'a>(Box<Work<'a>>);
+
+struct Work<'a> {
+    store: &'a Store,
+    news: News<'a>,
+    now: DateTime<Utc>,
+    /// How often it may begin, this time included.
+    beginnings: u32,
+    tx: Tx,
+    /// The places of the arrivals that had not come before.
+    fresh: Vec<usize>,
+    put_off_rows: Vec<PutOff>,
+    places: KnownPlaces,
+    conversations: HashMap<String, Known>,
+    /// What may say something of a conversation that is not known.
+    unknown: Vec<Unknown>,
+    /// What arrivals say of such a conversation.
+    strangers: HashMap<usize, Stranger>,
+    /// The changes in the order in which they came, then those that were kept for newcomers.
+    changes: Vec<Candidate<'a>>,
+    /// Conversations and their changes, by their order: those that are still to be told.
+    groups: VecDeque<(String, Vec<usize>)>,
+    current: Option<Current>,
+    newcomers: VecDeque<Newcomer>,
+    /// Changes whose conversation is not known, by their order.
+    unmatched: Vec<usize>,
+    put_off: HashSet<Place>,
+    dialogs: Dialogs,
+    withheld: Vec<Withheld>,
+    echoes: Vec<(UserRef, Echo)>,
+    /// What comes of changes, by their order.
+    events: BTreeMap<usize, Vec<NewEvent>>,
+    /// What comes of newcomers.
+    later: Vec<NewEvent>,
+    admission: Admission,
+    step: Step,
+}
+
+/// A conversation whose changes are being told.
+struct Current {
+    known: Known,
+    /// Where its changes stand.
+    orders: Vec<usize>,
+    /// Those that are still to be told, in turn.
+    turn: VecDeque<usize>,
+    /// The events of those that were told, place by place.
+    events: Vec<Vec<NewEvent>>,
+    /// There where it was not known.
+    adopted: Option<Adopted>,
+}
+
+/// A conversation that has become its user's.
+struct Adopted {
+    place: Place,
+    /// The change that it came by.
+    cause: Option<usize>,
+}
+
+/// What is to be translated next.
+enum Step {
+    Strangers,
+    /// The file of the current change.
+    File,
+    /// The current change, so many times at most.
+    Change {
+        file: Option<FileId>,
+        times: u32,
+    },
+    Newcomer(Box<Takeover>),
+    /// It is to be looked for.
+    Next,
+}
+
+/// Something that was looked up, to be translated.
+#[derive(Debug)]
+pub enum ToTranslate<'a> {
+    /// Changes of accounts, of conversations that are not known.
+    Strangers(Vec<(&'a str, Change<'a>)>),
+    /// A change that may tell of a file.
+    File(Change<'a>),
+    /// A change of a conversation.
+    Change {
+        /// The change.
+        change: Change<'a>,
+        /// What is known of its conversation.
+        known: &'a Known,
+        /// The id of its file.
+        file: Option<FileId>,
+    },
+    /// A conversation that an agent may have opened with a user.
+    Newcomer {
+        /// The user.
+        user: &'a UserKey,
+        /// The channel of the user's latest conversation.
+        latest: Option<&'a ChannelId>,
+        /// The conversation that ends because this one takes its place, and when.
+        replaced: Option<(&'a Known, DateTime<Utc>)>,
+    },
+}
+
+/// A translation of what was looked up.
+#[derive(Debug)]
+pub enum Translated {
+    /// What each change says of its conversation.
+    Strangers(Vec<Stranger>),
+    /// The file that the change tells of, with the id that it gets unless it has one.
+    File(Option<(FileId, HostedFile)>),
+    /// What the change comes to.
+    Change {
+        /// For the channel and the mapping.
+        translation: Translation,
+        /// What the user said, where the change tells it back.
+        echo: Option<Echo>,
+    },
+    /// What becomes of the conversation.
+    Newcomer {
+        /// The channel that it is of.
+        channel_id: Option<ChannelId>,
+        /// What the channel of the replaced one is told.
+        replaced: Option<NewEvent>,
+    },
+}
+
+impl<'a> ChangesTx<'a> {
+    pub(super) async fn begin(
+        store: &'a Store,
+        news: News<'a>,
+        now: DateTime<Utc>,
+    ) -> Result<Self, Error> {
+        let work = Box::pin(Work::begin(store, news, now, BEGINNINGS));
+        work.await.map(Self)
+    }
+
+    /// Looks up what is to be translated next; none once all is applied.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; nothing is taken then.
+    pub async fn look_up(&mut self) -> Result<Option<ToTranslate<'_>>, Error> {
+        Box::pin(self.0.look_up()).await
+    }
+
+    /// Applies what that comes to.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer, or is changed by others again and again; nothing is taken then.
+    pub async fn apply(self, translated: Translated) -> Result<Self, Error> {
+        Box::pin(self.0.apply(translated)).await.map(Self)
+    }
+
+    /// Keeps what is left, and ends the transaction.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; nothing is taken then.
+    pub async fn commit(self) -> Result<Admission, Error> {
+        Box::pin(self.0.commit()).await
+    }
+}
+
+impl<'a> Work<'a> {
+    async fn begin(
+        store: &'a Store,
+        news: News<'a>,
+        now: DateTime<Utc>,
+        beginnings: u32,
+    ) -> Result<Box<Self>, Error> {
+        let News {
+            arrivals, appeared, ..
+        } = news;
+        let mut tx = store.begin().await?;
+        let unseen = see(&mut tx, arrivals, now).await?;
+        let fresh = || {
+            (0..)
+                .zip(arrivals)
+                .filter(|(index, _)| unseen.contains(index))
+        };
+        let wanted = fresh()
+            .map(|(_, arrival)| &arrival.place)
+            .chain(appeared)
+            .collect::<HashSet<_>>();
+        let (places, conversations) = look_up(&mut tx, &wanted).await?;
+        let put_off_rows = read_put_off(&mut tx, news.put_off).await?;
+        let unknown = Unknown::among(&put_off_rows, fresh(), &places);
+        let fresh: Vec<_> = fresh().map(|(index, _)| index).collect();
+        Ok(Box::new(Self {
+            store,
+            news,
+            now,
+            beginnings,
+            tx,
+            fresh,
+            put_off_rows,
+            places,
+            conversations,
+            unknown,
+            strangers: HashMap::new(),
+            changes: Vec::new(),
+            groups: VecDeque::new(),
+            current: None,
+            newcomers: VecDeque::new(),
+            unmatched: Vec::new(),
+            put_off: HashSet::new(),
+            dialogs: Dialogs::default(),
+            withheld: Vec::new(),
+            echoes: Vec::new(),
+            events: BTreeMap::new(),
+            later: Vec::new(),
+            admission: Admission {
+                fates: vec![Fate::Duplicate; arrivals.len()],
+                ..Admission::default()
+            },
+            step: Step::Strangers,
+        }))
+    }
+
+    async fn look_up(&mut self) -> Result<Option<ToTranslate<'_>>, Error> {
+        if matches!(self.step, Step::Next) {
+            self.next().await?;
+        }
+        Ok(match &self.step {
+            Step::Strangers => {
+                let (rows, arrivals) = (&self.put_off_rows, self.news.arrivals);
+                let unknown = self.unknown.iter();
+                let changes = unknown.filter_map(|it| it.change(rows, arrivals));
+                Some(ToTranslate::Strangers(changes.collect()))
+            }
+            Step::File => self
+                .told_now()
+                .map(|(_, change)| ToTranslate::File(change.change())),
+            Step::Change { file, .. } => {
+                self.told_now().map(|(known, change)| ToTranslate::Change {
+                    change: change.change(),
+                    known,
+                    file: *file,
+                })
+            }
+            Step::Newcomer(takeover) => Some(takeover.to_translate()),
+            Step::Next => None,
+        })
+    }
+
+    async fn apply(mut self: Box<Self>, translated: Translated) -> Result<Box<Self>, Error> {
+        match (std::mem::replace(&mut self.step, Step::Next), translated) {
+            (Step::Strangers, Translated::Strangers(strangers)) => {
+                return self.match_changes(strangers).await;
+            }
+            (Step::File, Translated::File(file)) => self.keep_file(file).await?,
+            (Step::Change { file, times }, Translated::Change { translation, echo }) => {
+                self.change(file, times, translation, echo).await?;
+            }
+            (
+                Step::Newcomer(takeover),
+                Translated::Newcomer {
+                    channel_id,
+                    replaced,
+                },
+            ) => self.adopt(*takeover, channel_id, replaced).await?,
+            (
+                Step::Strangers | Step::File | Step::Change { .. } | Step::Newcomer(_) | Step::Next,
+                _,
+            ) => {
+                let text = "the translation is of something else than was looked up";
+                return Err(sqlx::Error::InvalidArgument(text.to_owned()).into());
+            }
+        }
+        Ok(self)
+    }
+
+    async fn commit(self) -> Result<Admission, Error> {
+        let Self {
+            mut tx,
+            mut admission,
+            now,
+            ..
+        } = self;
+        let arrivals = self.news.arrivals;
+        let events = self.events.into_values().flatten();
+        let events: Vec<_> = events.chain(self.later).collect();
+        hear_echoes(&mut tx, &self.echoes, now).await?;
+        append(&mut tx, &events, now).await?;
+        let changes = &self.changes;
+        let unmatched = self.unmatched.iter();
+        let unmatched = unmatched.filter_map(|order| changes.get(*order)?.arrived());
+        let unmatched: Vec<_> = unmatched.collect();
+        keep(
+            &mut tx,
+            arrivals,
+            &unmatched,
+            &self.put_off,
+            &mut admission,
+            now,
+        )
+        .await?;
+        keep_withheld(&mut tx, self.withheld, &mut admission, now).await?;
+        admission.tell_other_connectors_apart(arrivals, &self.strangers);
+        tx.commit().await?;
+        Ok(admission)
+    }
+
+    /// Matches changes with conversations; begins anew where another has made a conversation known that was not when this began.
+    async fn match_changes(
+        mut self: Box<Self>,
+        strangers: Vec<Stranger>,
+    ) -> Result<Box<Self>, Error> {
+        let tx = &mut self.tx;
+        let arrivals = self.news.arrivals;
+        let told = || self.unknown.iter().zip(&strangers);
+        let of_arrivals = told().filter_map(|(unknown, stranger)| match unknown {
+            Unknown::Arrived(index) => Some((*index, *stranger)),
+            Unknown::PutOff(_) => None,
+        });
+        self.strangers = of_arrivals.collect();
+        let applicants = applicants(told(), &self.put_off_rows, arrivals, &self.places);
+        let mut newcomers = Newcomers::find(tx, applicants, self.now).await?;
+        let kept = take_kept(tx, &self.places.with_kept).await?;
+        let changes_state = arrivals.iter().any(|arrival| arrival.open.is_some())
+            || kept.iter().any(KeptRow::is_of_state);
+
+        // What was kept came before what has just come.
+        let fresh = self.fresh.iter();
+        let fresh = fresh.filter_map(|index| Some(Candidate::fresh(*index, arrivals.get(*index)?)));
+        self.changes = kept.into_iter().map(Candidate::kept).chain(fresh).collect();
+        if changes_state || !newcomers.all.is_empty() {
+            // All of them: echoes hold some of the others, in the same order.
+            let users = self.conversations.values().map(|known| known.user);
+            hold(tx, users.chain(newcomers.users())).await?;
+        }
+        if !newcomers.all.is_empty() && !newcomers.check(tx).await? {
+            return self.begin_anew().await;
+        }
+        self.dialogs = Dialogs::look_up(tx, &self.changes).await?;
+
+        let mut of_conversation = BTreeMap::<&str, Vec<usize>>::new();
+        for (order, candidate) in self.changes.iter().enumerate() {
+            let id = self.places.get(&candidate.account_id, &candidate.place);
+            match (id, &candidate.matter) {
+                (Some(id), _) => of_conversation.entry(id).or_default().push(order),
+                (None, Matter::Arrived(_)) => self.unmatched.push(order),
+                // One of another account than the conversation: nobody's.
+                (None, Matter::Kept { .. }) => {}
+            }
+        }
+        // Conversations are taken in one order everywhere, so that two transactions never wait for each other; what comes of
+        // them keeps the order in which it came.
+        let groups = of_conversation.into_iter();
+        self.groups = groups.map(|(id, orders)| (id.to_owned(), orders)).collect();
+        self.newcomers = newcomers.all.into();
+        self.put_off = newcomers.put_off;
+        Ok(self)
+    }
+
+    async fn begin_anew(self: Box<Self>) -> Result<Box<Self>, Error> {
+        let Self {
+            store,
+            news,
+            now,
+            beginnings,
+            tx,
+            ..
+        } = *self;
+        // Another one is not to wait for it.
+        drop(tx);
+        match beginnings - 1 {
+            0 => Err(Error::Contended),
+            beginnings => Self::begin(store, news, now, beginnings).await,
+        }
+    }
+
+    /// Looks for what is to be translated next.
+    async fn next(&mut self) -> Result<(), Error> {
+        loop {
+            if let Some(current) = &mut self.current {
+                if let Some(order) = current.turn.front() {
+                    let standing = self.changes.get(*order).map(|candidate| {
+                        if self.places.private().contains(&*candidate.place) {
+                            Standing::Private
+                        } else {
+                            let id = current.known.conversation_id.as_str();
+                            self.dialogs.standing(candidate, id)
+                        }
+                    });
+                    match standing {
+                        Some(Standing::Open) => {
+                            self.step = Step::File;
+                            return Ok(());
+                        }
+                        Some(standing) => self.pass_over(standing),
+                        None => self.told(Vec::new()),
+                    }
+                } else {
+                    self.end_current();
+                }
+            } else if let Some((id, orders)) = self.groups.pop_front() {
+                if let Some(known) = self.conversations.remove(&id) {
+                    self.current = Some(Current::new(known, orders, &self.changes));
+                }
+            } else if let Some(newcomer) = self.newcomers.pop_front() {
+                let place = newcomer.applicant.key();
+                match newcomer.find_user(&mut self.tx, self.now).await? {
+                    Outcome::Takeover(takeover) => {
+                        self.step = Step::Newcomer(takeover);
+                        return Ok(());
+                    }
+                    Outcome::PutOff => {
+                        self.put_off.insert(place);
+                    }
+                    Outcome::Left => {}
+                }
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The change that is being told, and what is known of its conversation.
+    fn told_now(&self) -> Option<(&Known, &Candidate<'a>)> {
+        let current = self.current.as_ref()?;
+        let candidate = self.changes.get(*current.turn.front()?)?;
+        Some((&current.known, candidate))
+    }
+
+    /// Notes the events of the change that is being told.
+    fn told(&mut self, events: Vec<NewEvent>) {
+        if let Some(current) = &mut self.current {
+            current.turn.pop_front();
+            current.events.push(events);
+        }
+    }
+
+    /// Leaves a change untold: it is among agents, or nobody knows yet.
+    fn pass_over(&mut self, standing: Standing) {
+        if let Some((known, candidate)) = self.told_now() {
+            if standing == Standing::Unknown {
+                let id = known.conversation_id.as_str();
+                let withheld = Withheld::of(candidate, self.news.arrivals, id);
+                let arrived = candidate.arrived();
+                self.withheld.extend(withheld);
+                self.admission.take(arrived, Fate::Withheld);
+            } else {
+                let arrived = candidate.arrived();
+                self.admission.take(arrived, Fate::Taken(0));
+            }
+        }
+        self.told(Vec::new());
+    }
+
+    async fn keep_file(&mut self, file: Option<(FileId, HostedFile)>) -> Result<(), Error> {
+        let user = self.current.as_ref().map(|current| current.known.user);
+        let file = match (file, user) {
+            (Some((id, file)), Some(user)) => {
+                Some(ensure_file(&mut self.tx, user, id, &file, self.now).await?)
+            }
+            _ => None,
+        };
+        let times = TRANSLATIONS;
+        self.step = Step::Change { file, times };
+        Ok(())
+    }
+
+    async fn change(
+        &mut self,
+        file: Option<FileId>,
+        times: u32,
+        translation: Translation,
+        echo: Option<Echo>,
+    ) -> Result<(), Error> {
+        let Some(current) = &mut self.current else {
+            return Ok(());
+        };
+        let known = &mut current.known;
+        if let Some(change) = &translation.conversation
+            && !apply(&mut self.tx, known, change).await?
+        {
+            reload(&mut self.tx, known).await?;
+            let times = times - 1;
+            if times == 0 {
+                return Err(Error::Contended);
+            }
+            self.step = Step::Change { file, times };
+            return Ok(());
+        }
+        self.echoes.extend(echo.map(|echo| (known.user, echo)));
+        if let Some(change) = translation.conversation {
+            let id = known.conversation_id.as_str();
+            let named = change.dialogs.iter().map(|dialog| (&dialog.id, false));
+            let side = change.side_dialogs.iter();
+            let named = named.chain(side.map(|dialog| (&dialog.id, dialog.is_private)));
+            for (dialog, is_private) in named.filter(|(dialog, _)| dialog.as_str() != id) {
+                self.dialogs.note(dialog.as_str(), is_private);
+                self.admission.look_again.push(dialog.as_str().to_owned());
+            }
+        }
+        let arrived = self.told_now().and_then(|(_, change)| change.arrived());
+        let fate = Fate::Taken(translation.events.len());
+        self.admission.take(arrived, fate);
+        self.told(translation.events);
+        Ok(())
+    }
+
+    /// Makes a conversation its user's, with what was kept and has come for it.
+    async fn adopt(
+        &mut self,
+        takeover: Takeover,
+        channel_id: Option<ChannelId>,
+        replaced: Option<NewEvent>,
+    ) -> Result<(), Error> {
+        let place = takeover.applicant.key();
+        let Some(known) = takeover
+            .take_over(&mut self.tx, channel_id, self.now)
+            .await?
+        else {
+            return Ok(());
+        };
+        self.later.extend(replaced);
+        let kept = take_kept(&mut self.tx, std::slice::from_ref(&place.1)).await?;
+        let is_its = |candidate: &Candidate<'_>| candidate.is_of(&place);
+        let first = self.changes.len();
+        self.changes.extend(kept.into_iter().map(Candidate::kept));
+        let orders = (first..self.changes.len()).chain(self.unmatched.iter().copied());
+        let changes = &self.changes;
+        let orders = orders.filter(|order| changes.get(*order).is_some_and(is_its));
+        let orders = opening_first(orders.collect(), changes);
+        let adopted = Adopted {
+            cause: orders.first().copied(),
+            place,
+        };
+        let mut current = Current::new(known, orders, changes);
+        current.adopted = Some(adopted);
+        self.current = Some(current);
+        Ok(())
+    }
+
+    /// Takes in what came of the conversation whose changes were told.
+    fn end_current(&mut self) {
+        let Some(current) = self.current.take() else {
+            return;
+        };
+        let Some(adopted) = current.adopted else {
+            self.events
+                .extend(current.orders.into_iter().zip(current.events));
+            return;
+        };
+        let changes = &self.changes;
+        let cause = adopted
+            .cause
+            .and_then(|order| changes.get(order)?.arrived());
+        self.admission.note_adoption(cause);
+        self.later.extend(current.events.into_iter().flatten());
+        self.unmatched.retain(|order| {
+            !changes
+                .get(*order)
+                .is_some_and(|it| it.is_of(&adopted.place))
+        });
+        // What another has kept for it meanwhile.
+        self.admission.look_again.push(adopted.place.1);
+    }
+}
+
+impl Current {
+    fn new(known: Known, orders: Vec<usize>, changes: &[Candidate<'_>]) -> Self {
+        Self {
+            known,
+            turn: in_turn(&orders, changes).into(),
+            events: Vec::with_capacity(orders.len()),
+            orders,
+            adopted: None,
+        }
+    }
+}
+
+impl Admission {
+    /// Notes what became of a change: one that arrived, else one that had been kept.
+    fn take(&mut self, arrived: Option<usize>, fate: Fate) {
+        match arrived {
+            Some(index) => {
+                if let Some(known) = self.fates.get_mut(index) {
+                    *known = fate;
+                }
+            }
+            None if fate == Fate::Withheld => {}
+            None => self.matched += 1,
+        }
+    }
+
+    /// Notes that a conversation was taken over because of an arrival.
+    fn note_adoption(&mut self, cause: Option<usize>) {
+        if let Some(fate) = cause.and_then(|index| self.fates.get_mut(index))
+            && let Fate::Taken(events) = *fate
+        {
+            *fate = Fate::Adopted(events);
+        }
+    }
+
+    /// Says of those whose conversation is not known which of them are another connector's.
+    fn tell_other_connectors_apart(
+        &mut self,
+        arrivals: &[Arrival],
+        strangers: &HashMap<usize, Stranger>,
+    ) {
+        for (index, (arrival, fate)) in arrivals.iter().zip(&mut self.fates).enumerate() {
+            if *fate == Fate::Early
+                && arrival.open.is_some()
+                && strangers.get(&index) == Some(&Stranger::OfOtherConnector)
+            {
+                *fate = Fate::OfOtherConnector;
+            }
+        }
+    }
+}
