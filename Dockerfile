@@ -12,10 +12,10 @@ WORKDIR /build
 COPY . .
 # Dependencies are kept in cache mounts: unlike a build with stub sources, that
 # names no file of the project twice. Cargo compares times, which a cache that
-# several checkouts share makes meaningless; touching the roots rebuilds our crate.
+# several checkouts share makes meaningless; touching the roots rebuilds our crates.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
-    touch src/lib.rs src/main.rs \
+    touch src/lib.rs src/main.rs crates/*/src/lib.rs \
     && scripts/build "${FEATURES}" \
     && cp target/shipped/liveperson-bridge /liveperson-bridge \
     && mkdir /data

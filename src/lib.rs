@@ -5,12 +5,13 @@
 //! brought it to them. [`app`] puts the parts together and [`cli`] starts them; [`sandbox`] is a simulated Cloud that
 //! shares nothing with the client, so that each checks the other.
 //!
+//! `clock` is a crate of its own, in `crates`.
+//!
 //! Imports go one way, and `tests/it/house.rs` holds them to it:
 //!
 //! | module | may use |
 //! | --- | --- |
-//! | `types`, `clock` | nothing but `types` |
-//! | `telemetry`, `crypto`, `lifecycle`, `worker`, `negotiation`, `cross_site`, `bounds` | nothing |
+//! | `clock`, `types`, `telemetry`, `crypto`, `lifecycle`, `worker`, `negotiation`, `cross_site`, `bounds` | nothing |
 //! | `config` | `types`, `crypto` |
 //! | `http`, `media` | `types` |
 //! | `cloud` | `http`, `types`, `clock`, `telemetry` |
@@ -28,7 +29,6 @@ pub mod app;
 pub mod bounds;
 pub mod bridge;
 pub mod cli;
-pub mod clock;
 pub mod cloud;
 pub mod config;
 pub mod cross_site;
@@ -45,3 +45,5 @@ pub mod telemetry;
 pub mod types;
 pub mod webhooks;
 pub mod worker;
+
+pub use liveperson_bridge_clock as clock;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Crates that belong to some modules alone.
 const ROOMS: &[(&str, &[&str])] = &[
@@ -31,7 +31,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
 ];
 
-/// The lines of code of each module, its submodules and their tests included.
+/// The lines of code of each module, its submodules and their tests included; a member of the workspace is one as well.
 fn modules() -> BTreeMap<String, Vec<String>> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut modules = BTreeMap::<String, Vec<String>>::new();
@@ -39,18 +39,40 @@ fn modules() -> BTreeMap<String, Vec<String>> {
         let inside = file.strip_prefix(&source).unwrap();
         let first = inside.iter().next().unwrap().to_str().unwrap();
         let module = first.trim_end_matches(".rs").to_owned();
-        let text = fs::read_to_string(&file).unwrap();
-        let code = text
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.starts_with("//"))
-            .map(str::to_owned);
-        modules.entry(module).or_default().extend(code);
+        modules.entry(module).or_default().extend(code(&file));
+    }
+    for (name, source) in members() {
+        let lines = files(&source).iter().flat_map(|file| code(file)).collect();
+        let namesake = modules.insert(name, lines);
+        assert_eq!(namesake, None, "a module and a member have one name");
     }
     modules
 }
 
-fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+/// The sources of the crates that the service is made of, by their names; `liveperson-bridge-clock` is `clock`.
+fn members() -> BTreeMap<String, PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates");
+    let folders = fs::read_dir(folder).unwrap();
+    folders
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            (name, entry.path().join("src"))
+        })
+        .collect()
+}
+
+/// The lines of a file without comments.
+fn code(file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).unwrap();
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with("//"))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -108,6 +130,7 @@ fn rules() -> BTreeMap<String, BTreeSet<String>> {
 fn imports_go_one_way() {
     let rules = rules();
     let modules = modules();
+    let members = members();
     let known: BTreeSet<_> = modules.keys().map(String::as_str).collect();
     assert!(rules.len() >= 10, "the table in src/lib.rs was not read");
 
@@ -119,7 +142,17 @@ fn imports_go_one_way() {
             .get(module)
             .unwrap_or_else(|| panic!("the table in src/lib.rs lacks {module}"));
         for line in lines {
-            for name in names_after(line, "crate::") {
+            let mut names = names_after(line, "liveperson_bridge_");
+            if members.contains_key(module) {
+                let service = names_after(line, "liveperson_bridge::");
+                assert!(
+                    service.is_empty(),
+                    "{module} may not use the service: {line}"
+                );
+            } else {
+                names.extend(names_after(line, "crate::"));
+            }
+            for name in names {
                 assert!(
                     name == *module || !known.contains(name.as_str()) || allowed.contains(&name),
                     "{module} may not use {name}: {line}"
@@ -152,6 +185,10 @@ fn names_of_imports_are_read_right() {
     assert_eq!(
         names_after("use crate::{api, bridge::Error};", "crate::"),
         ["api", "bridge"]
+    );
+    assert_eq!(
+        names_after("use liveperson_bridge_clock::Clock;", "liveperson_bridge_"),
+        ["clock"]
     );
     assert_eq!(
         names_after("fn f(a: crate::api::A) -> crate::store::B {}", "crate::"),
