@@ -24,7 +24,6 @@ use crate::bridge::{self, Bridge, DueCloses, DueNacks, DueTypingEnds, Parts, Ret
 use crate::clock::SharedClock;
 use crate::cloud;
 use crate::config::{self, Config};
-use crate::cross_site::HostNames;
 use crate::delivery;
 use crate::http;
 use crate::lifecycle::{self, Lifecycle};
@@ -33,6 +32,7 @@ use crate::store::{self, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::types::audit::Actor;
 use crate::types::ids::{ChannelId, ConversationId};
+use crate::web::cross_site::HostNames;
 use crate::webhooks::{
     Home, Inbox, Installation, Interpreter, Listener, Receiver, Rejections, Writer,
 };

@@ -5,23 +5,23 @@
 //! brought it to them. [`app`] puts the parts together and [`cli`] starts them; [`sandbox`] is a simulated Cloud that
 //! shares nothing with the client, so that each checks the other.
 //!
-//! `clock` is a crate of its own, in `crates`.
+//! `clock` and `web` are crates of their own, in `crates`.
 //!
 //! Imports go one way, and `tests/it/house.rs` holds them to it:
 //!
 //! | module | may use |
 //! | --- | --- |
-//! | `clock`, `types`, `telemetry`, `crypto`, `lifecycle`, `worker`, `negotiation`, `cross_site`, `bounds` | nothing |
+//! | `clock`, `web`, `types`, `telemetry`, `crypto`, `lifecycle`, `worker`, `bounds` | nothing |
 //! | `config` | `types`, `crypto` |
 //! | `http`, `media` | `types` |
 //! | `cloud` | `http`, `types`, `clock`, `telemetry` |
 //! | `store` | `crypto`, `types` |
-//! | `bridge` | `worker`, `cloud`, `store`, `bounds`, `crypto`, `types`, `clock`, `telemetry` |
-//! | `outbox` | `bridge`, `worker`, `cloud`, `store`, `media`, `bounds`, `types` |
-//! | `webhooks` | `worker`, `store`, `types`, `clock`, `telemetry` |
-//! | `delivery` | `worker`, `store`, `http`, `crypto`, `types`, `clock`, `telemetry` |
-//! | `api` | `bridge`, `outbox`, `webhooks`, `bounds`, `crypto`, `negotiation`, `cross_site`, `types`, `clock`, `telemetry`, and the words of `cloud` and `store` that `bridge` answers with |
-//! | `sandbox` | `clock`, `negotiation`, `cross_site` |
+//! | `bridge` | `cloud`, `store`, `media`, `bounds`, `crypto`, `types`, `clock`, `telemetry` |
+//! | `outbox` | `bridge` |
+//! | `webhooks` | `store`, `types`, `clock`, `telemetry` |
+//! | `delivery` | `store`, `http`, `crypto`, `types`, `clock`, `telemetry` |
+//! | `api` | `bridge`, `webhooks`, `bounds`, `crypto`, `web`, `types`, `clock`, `telemetry`, and the words of `cloud` and `store` that `bridge` answers with |
+//! | `sandbox` | `clock`, `web` |
 //! | `app`, `cli` | everything |
 
 pub mod api;
@@ -31,13 +31,11 @@ pub mod bridge;
 pub mod cli;
 pub mod cloud;
 pub mod config;
-pub mod cross_site;
 pub mod crypto;
 pub mod delivery;
 pub mod http;
 pub mod lifecycle;
 pub mod media;
-pub mod negotiation;
 pub mod outbox;
 pub mod sandbox;
 pub mod store;
@@ -47,3 +45,4 @@ pub mod webhooks;
 pub mod worker;
 
 pub use liveperson_bridge_clock as clock;
+pub use liveperson_bridge_web as web;

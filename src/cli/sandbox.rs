@@ -10,12 +10,12 @@ use url::Url;
 
 use crate::app::serve_until;
 use crate::clock::SystemClock;
-use crate::cross_site::HostNames;
 use crate::lifecycle::Lifecycle;
 use crate::sandbox::agent::Script;
 use crate::sandbox::hooks::{self, Algorithm, Retry, Webhook};
 use crate::sandbox::stage::{self, Bridge, Stage};
 use crate::sandbox::{self, Sandbox};
+use crate::web::cross_site::HostNames;
 
 /// Seconds: the example in the vendor's documentation of webhooks, one day.
 pub(super) const TIME_TO_LIVE: u32 = 86_400;

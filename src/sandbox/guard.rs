@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::Sandbox;
 use super::refusal::Refusal;
-use crate::cross_site::{Initiator, is_cross_site};
+use crate::web::cross_site::{Initiator, is_cross_site};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");

@@ -6,7 +6,7 @@ use super::agent::Script;
 use super::behaviour::Behaviour;
 use super::hooks::Webhook;
 use super::stage::Stage;
-use crate::cross_site::HostNames;
+use crate::web::cross_site::HostNames;
 
 /// What a sandbox is made with.
 #[derive(Debug, Clone, Default)]

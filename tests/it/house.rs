@@ -17,7 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("rustls", &["http"]),
     ("rustix", &["clock"]),
     ("image", &["media"]),
-    ("mediatype", &["negotiation"]),
+    ("mediatype", &["web"]),
     // The sandbox shares nothing with the client, so it calls webhooks with a client of its own.
     ("reqwest", &["sandbox"]),
     ("jsonwebtoken", &["crypto", "sandbox"]),

@@ -19,7 +19,7 @@ use crate::api::around::Next;
 use crate::api::envelope::{AnonymousLog, Envelope};
 use crate::api::problem::{Code, Problem};
 use crate::clock::SharedClock;
-use crate::cross_site::{HostNames, Initiator, is_cross_site};
+use crate::web::cross_site::{HostNames, Initiator, is_cross_site};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 

@@ -19,9 +19,9 @@ use crate::api::extract::Query;
 use crate::api::load::{Load, no_room_for_page};
 use crate::api::problem::{CURSOR_UNKNOWN, Code, Problem};
 use crate::bridge::{self, Bridge, EventPage};
-use crate::negotiation::{self, Format};
 use crate::types::event::{Cursor, Event};
 use crate::types::ids::Invalid;
+use crate::web::negotiation::{self, Format};
 
 /// The header in which a stream's reader names the last event that it has seen.
 const LAST_EVENT_ID: &str = "Last-Event-ID";

@@ -5,9 +5,9 @@ use std::pin::pin;
 use std::task::Poll;
 
 use super::*;
-use crate::cross_site::HostNames;
 use crate::sandbox::server::CAPACITY;
 use crate::sandbox::{Answer as FaultAnswer, Credentials, Fault, Operation, Reply};
+use crate::web::cross_site::HostNames;
 
 #[tokio::test]
 async fn every_request_is_recorded_as_it_came() {

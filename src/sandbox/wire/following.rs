@@ -15,9 +15,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::{CAPACITY, Wire};
-use crate::negotiation::{self, Format};
 use crate::sandbox::Sandbox;
 use crate::sandbox::refusal::Refusal;
+use crate::web::negotiation::{self, Format};
 
 /// 15 s: how long a stream is silent at most, so that nobody in between takes it for dead.
 const SILENCE: Duration = Duration::from_secs(15);
