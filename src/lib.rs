@@ -5,7 +5,7 @@
 //! brought it to them. [`app`] puts the parts together and [`cli`] starts them; [`sandbox`] is a simulated Cloud that
 //! shares nothing with the client, so that each checks the other.
 //!
-//! `clock` and `web` are crates of their own, in `crates`.
+//! `clock`, `web` and `sandbox` are crates of their own, in `crates`.
 //!
 //! Imports go one way, and `tests/it/house.rs` holds them to it:
 //!
@@ -37,7 +37,6 @@ pub mod http;
 pub mod lifecycle;
 pub mod media;
 pub mod outbox;
-pub mod sandbox;
 pub mod store;
 pub mod telemetry;
 pub mod types;
@@ -45,4 +44,5 @@ pub mod webhooks;
 pub mod worker;
 
 pub use liveperson_bridge_clock as clock;
+pub use liveperson_bridge_sandbox as sandbox;
 pub use liveperson_bridge_web as web;

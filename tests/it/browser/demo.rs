@@ -129,7 +129,7 @@ impl Stage {
 }
 
 fn picture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sandbox/agent/picture.png")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/sandbox/src/agent/picture.png")
 }
 
 #[tokio::test(flavor = "multi_thread")]

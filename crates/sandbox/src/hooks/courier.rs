@@ -1,0 +1,130 @@
+//! Couriers: each serves one subscription while there is something to deliver.
+//!
+//! Waiting for another try goes by the sandbox's clock. Nobody can be woken by a clock that a test moves by hand, so a
+//! courier with something to wait for looks at it again and again.
+
+use std::time::Duration;
+
+use reqwest::header::CONTENT_TYPE;
+use reqwest::redirect::Policy;
+use secrecy::ExposeSecret as _;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::queue::Parcel;
+use super::{Hooks, Webhook, signature};
+use crate::Sandbox;
+use crate::wire::{Asked, Kind, Sample, SharedSample, Wire};
+
+/// 5 s. Source: vendor's Webhooks documentation, "Notification protocol".
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// 10 ms: how often the clock is looked at; a test waits no longer than that for what it made due.
+const TICK: Duration = Duration::from_millis(10);
+
+/// The HTTP client of all couriers.
+#[derive(Debug, Clone)]
+pub(crate) struct Client(reqwest::Client);
+
+impl Client {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the Cloud's own requests must not go the way of the bridge's, as if the bridge had sent them"
+    )]
+    pub(crate) fn new() -> Result<Self, reqwest::Error> {
+        reqwest::Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .timeout(LIMIT)
+            .build()
+            .map(Self)
+    }
+
+    /// POSTs a notification, which is shown on the wire; the status that was answered.
+    async fn post(
+        &self,
+        webhook: &Webhook,
+        parcel: &Parcel,
+        wire: &Wire,
+    ) -> Result<u16, reqwest::Error> {
+        let mut secret = webhook.client_secret.expose_secret().to_owned();
+        if parcel.forged {
+            secret.push_str(", but not this one");
+        }
+        let signature = signature::sign(webhook.algorithm, &secret, &parcel.body);
+        let request = self
+            .0
+            .post(webhook.url.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header("x-liveperson-account-id", &webhook.account_id)
+            .header("x-liveperson-client-id", &webhook.client_id)
+            .header("x-liveperson-signature", signature)
+            .body(parcel.body.clone())
+            .build()?;
+        let asked = Asked {
+            kind: Kind::Notification,
+            operation: None,
+            method: request.method().to_string(),
+            url: webhook.url.to_string(),
+            headers: request.headers().clone(),
+            body: SharedSample::new(Sample::of(&parcel.body).into()),
+        };
+        let underway = wire.begin(asked, parcel.struck);
+        let mut answer = self.0.execute(request).await?;
+        let mut body = Sample::default();
+        while body.is_whole()
+            && let Ok(Some(chunk)) = answer.chunk().await
+        {
+            body.add(&chunk);
+        }
+        let status = answer.status();
+        underway.read(status, answer.headers().clone(), body);
+        Ok(status.as_u16())
+    }
+}
+
+/// Sends a courier to each subscription that has something to deliver and none on the way.
+///
+/// It is no task that a stop has to wait for: nobody waits for the Cloud, and it ends with the runtime.
+pub(crate) fn start_where_needed(sandbox: &Sandbox, hooks: &mut Hooks) {
+    let Ok(runtime) = Handle::try_current() else {
+        return;
+    };
+    for (place, subscription) in hooks.subscriptions.iter_mut().enumerate() {
+        if !subscription.served && subscription.queue.has_work() {
+            subscription.served = true;
+            runtime.spawn(serve(sandbox.clone(), place));
+        }
+    }
+}
+
+/// Delivers until there is nothing left.
+async fn serve(sandbox: Sandbox, place: usize) {
+    let mut underway = JoinSet::new();
+    loop {
+        let now = sandbox.0.clock.now();
+        let Some(round) = sandbox.state().hooks.next(place, now) else {
+            return;
+        };
+        for parcel in round.parcels {
+            let (sandbox, webhook) = (sandbox.clone(), round.webhook.clone());
+            underway.spawn(async move {
+                let (client, wire) = (&sandbox.0.client, &sandbox.0.wire);
+                let answer = client.post(&webhook, &parcel, wire).await;
+                (parcel, answer)
+            });
+        }
+        tokio::select! {
+            Some(Ok((parcel, answer))) = underway.join_next() => {
+                if let Err(error) = &answer {
+                    tracing::debug!(error = error as &dyn std::error::Error, "no answer to a notification");
+                }
+                let now = sandbox.0.clock.now();
+                sandbox.state().hooks.settle(place, &parcel, answer.ok(), now);
+            }
+            () = round.bell.notified() => {}
+            () = sleep(TICK) => {}
+        }
+    }
+}

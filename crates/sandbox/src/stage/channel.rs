@@ -1,0 +1,141 @@
+//! The demo's channel, as far as it is a server: it makes tokens for its users, and the bridge tells it events.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{any, get, post};
+use axum::{Json, Router};
+use chrono::{DateTime, TimeDelta, Utc};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Demo;
+use crate::Sandbox;
+use crate::control::{BODY_LIMIT, Order};
+use crate::refusal::Refusal;
+use crate::wire::{Asked, Kind, Sample, SharedSample};
+
+/// An hour: what docs/access.md recommends for tokens that pages hold.
+const LIFETIME: TimeDelta = TimeDelta::hours(1);
+
+/// Bytes: the longest name that the facade takes for a user.
+const LONGEST_USER: usize = 256;
+
+/// Whether the callback fails on order.
+#[derive(Debug, Default)]
+pub(crate) struct Callback {
+    failing: AtomicBool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wish {
+    user: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    user: &'a str,
+    exp: i64,
+}
+
+#[derive(Debug, Serialize)]
+struct Token {
+    token: String,
+    expires_at: DateTime<Utc>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Failing {
+    failing: bool,
+}
+
+/// Everything under `/_demo/`.
+pub(crate) fn router() -> Router<Sandbox> {
+    Router::new()
+        .route("/_demo/tokens", post(mint))
+        .route("/_demo/callback", get(show).put(switch).post(take))
+        .route("/_demo/{*path}", any(nothing_there))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+}
+
+/// A token of one user. The bridge checks it by the machine's clock, so that is what it expires by.
+async fn mint(
+    State(sandbox): State<Sandbox>,
+    Order(Wish { user }): Order<Wish>,
+) -> Result<Json<Token>, Refusal> {
+    let demo = demo(&sandbox)?;
+    let is_too_long_or_empty = !(1..=LONGEST_USER).contains(&user.len());
+    // URLs drop these two from their paths, so the bridge has no user who is called so.
+    let is_dropped = matches!(&*user, "." | "..");
+    if is_too_long_or_empty || is_dropped || user.chars().any(char::is_control) {
+        let complaint = format!(
+            "user: expected 1 to {LONGEST_USER} bytes without control characters, and neither '.' nor '..'"
+        );
+        return Err(Refusal::unprocessable(complaint));
+    }
+    let expires_at = sandbox.0.shift.base().now() + LIFETIME;
+    let claims = Claims {
+        iss: &demo.channel,
+        user: &user,
+        exp: expires_at.timestamp(),
+    };
+    let key = EncodingKey::from_secret(demo.token_key.expose_secret().as_bytes());
+    let token = encode(&Header::new(Algorithm::HS256), &claims, &key)?;
+    Ok(Json(Token { token, expires_at }))
+}
+
+async fn show(State(sandbox): State<Sandbox>) -> Result<Json<Failing>, Refusal> {
+    demo(&sandbox)?;
+    let failing = sandbox.0.callback.failing.load(Ordering::SeqCst);
+    Ok(Json(Failing { failing }))
+}
+
+async fn switch(
+    State(sandbox): State<Sandbox>,
+    Order(Failing { failing }): Order<Failing>,
+) -> Result<StatusCode, Refusal> {
+    demo(&sandbox)?;
+    sandbox.0.callback.failing.store(failing, Ordering::SeqCst);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes an event, whatever it is: it is shown on the wire, and the page knows the rest from the facade.
+async fn take(State(sandbox): State<Sandbox>, request: Request) -> Result<Response, Refusal> {
+    demo(&sandbox)?;
+    let (parts, body) = request.into_parts();
+    let body: Bytes = axum::body::to_bytes(body, BODY_LIMIT)
+        .await
+        .unwrap_or_default();
+    let failing = sandbox.0.callback.failing.load(Ordering::SeqCst);
+    let sample = SharedSample::new(Sample::of(&body).into());
+    let asked = Asked::of(Kind::Event, &parts, sample);
+    let underway = sandbox.0.wire.begin(asked, failing);
+    let answer = if failing {
+        let told: Value = json!({"error": "the callback fails on order: PUT /_demo/callback"});
+        (StatusCode::SERVICE_UNAVAILABLE, Json(told)).into_response()
+    } else {
+        StatusCode::NO_CONTENT.into_response()
+    };
+    Ok(underway.answered(answer))
+}
+
+async fn nothing_there(method: Method, uri: Uri) -> Refusal {
+    let complaint = format!("{method} {}: there is nothing at this path", uri.path());
+    Refusal::plain(StatusCode::NOT_FOUND, complaint)
+}
+
+fn demo(sandbox: &Sandbox) -> Result<&Demo, Refusal> {
+    let demo = sandbox.0.options.stage.demo.as_ref();
+    demo.ok_or_else(|| {
+        let complaint = "this is a sandbox alone, there is no channel of a demo";
+        Refusal::plain(StatusCode::NOT_FOUND, complaint)
+    })
+}

@@ -1,0 +1,318 @@
+//! The agent who answers by script.
+
+use std::time::Duration;
+
+use super::*;
+use crate::agent::Script;
+use crate::{Conversation, Role};
+
+impl Scene {
+    /// A conversation with an agent who answers at once.
+    async fn scripted() -> Self {
+        let script = Script::at_pace(Duration::ZERO);
+        Self::in_cloud(Cloud::with(Options {
+            agent: Some(script),
+            ..Options::default()
+        }))
+        .await
+    }
+
+    /// The events of the brand, once the last of them is this one.
+    async fn answers_until(&self, last: &Value) -> Vec<Value> {
+        eventually("the agent's answer", || {
+            let events = of_brand(&self.cloud.conversation(&self.id));
+            (events.last() == Some(last)).then_some(events)
+        })
+        .await
+    }
+}
+
+/// What was published by others than the consumer.
+fn of_brand(conversation: &Conversation) -> Vec<Value> {
+    let events = conversation
+        .dialogs
+        .iter()
+        .flat_map(|dialog| &dialog.events);
+    events
+        .filter(|event| event.originator.role != Role::Consumer)
+        .map(|event| event.event.clone())
+        .collect()
+}
+
+fn typing(state: &str) -> Value {
+    json!({"type": "ChatStateEvent", "chatState": state})
+}
+
+fn receipt(status: &str, sequence: usize) -> Value {
+    json!({"type": "AcceptStatusEvent", "status": status, "sequenceList": [sequence]})
+}
+
+fn said(message: &str) -> Value {
+    json!({"type": "ContentEvent", "contentType": "text/plain", "message": message})
+}
+
+#[tokio::test]
+async fn the_agent_joins_reads_types_and_answers() {
+    let scene = Scene::scripted().await;
+
+    scene.say("Hello").await;
+    let answers = scene.answers_until(&typing("ACTIVE")).await;
+
+    let expected = [
+        receipt("ACCEPT", 0),
+        receipt("READ", 0),
+        typing("COMPOSING"),
+        said("You said: Hello"),
+        typing("ACTIVE"),
+    ];
+    assert_eq!(answers, expected);
+    let participants = scene.cloud.conversation(&scene.id).participants;
+    assert_eq!(participants[1].role, Role::AssignedAgent);
+}
+
+#[tokio::test]
+async fn texts_are_answered_in_their_order() {
+    let scene = Scene::scripted().await;
+
+    for number in 0..5 {
+        scene.say(&number.to_string()).await;
+    }
+    let answers = eventually("five answers", || {
+        let events = of_brand(&scene.cloud.conversation(&scene.id));
+        (events.len() == 25).then_some(events)
+    })
+    .await;
+
+    let texts: Vec<_> = answers
+        .iter()
+        .filter_map(|event| event["message"].as_str())
+        .collect();
+    let expected: Vec<_> = (0..5).map(|number| format!("You said: {number}")).collect();
+    assert_eq!(texts, expected);
+}
+
+#[tokio::test]
+async fn some_words_have_answers_of_their_own() {
+    for (word, pointer, expected) in [
+        ("the MENU, please", "/quickReplies/replies/1/title", "Tea"),
+        ("a card", "/content/elements/1/text", "Coffee"),
+        ("picture", "/message/fileType", "PNG"),
+    ] {
+        let scene = Scene::scripted().await;
+
+        scene.say(word).await;
+        let answers = scene.answers_until(&typing("ACTIVE")).await;
+
+        let found = answers[3].pointer(pointer);
+        assert_eq!(found, Some(&json!(expected)), "{}", answers[3]);
+        if let Some(path) = answers[3].pointer("/message/relativePath") {
+            let picture = scene.cloud.sandbox.file(path.as_str().unwrap()).unwrap();
+            assert!(picture.starts_with(b"\x89PNG"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn bye_ends_the_conversation() {
+    let scene = Scene::scripted().await;
+
+    scene.say("Bye!").await;
+    let closed = eventually("closed", || {
+        let conversation = scene.cloud.conversation(&scene.id);
+        conversation.close_reason.clone().map(|_| conversation)
+    })
+    .await;
+
+    assert_eq!(of_brand(&closed)[3], said("Goodbye!"));
+    assert_eq!(closed.close_reason.as_deref(), Some("AGENT"));
+}
+
+#[tokio::test]
+async fn a_file_is_thanked_for() {
+    let scene = Scene::scripted().await;
+    let announcement = json!({
+        "kind": "req", "id": "f", "type": "ms.GenerateURLForUploadFile",
+        "body": {"fileSize": "3", "fileType": "PNG"},
+    });
+    let located = scene.cloud.send(&scene.tokens, &announcement).await;
+    let (path, query) = (
+        located.body["body"]["relativePath"].as_str().unwrap(),
+        &located.body["body"]["queryParams"],
+    );
+    let uri = format!(
+        "{path}?temp_url_sig={}&temp_url_expires={}",
+        query["temp_url_sig"].as_str().unwrap(),
+        query["temp_url_expires"].as_str().unwrap()
+    );
+    let uploaded = scene.cloud.call("PUT", &uri, &[], "abc").await;
+    assert_eq!(uploaded.status, StatusCode::CREATED);
+
+    let message = json!({"relativePath": path, "fileType": "PNG"});
+    let file = json!({"type": "ContentEvent", "contentType": "hosted/file", "message": message});
+    scene
+        .cloud
+        .send(&scene.tokens, &publish(&scene.id, &file))
+        .await;
+    let answers = scene.answers_until(&typing("ACTIVE")).await;
+
+    assert_eq!(answers[3], said("Thank you for the file."));
+}
+
+/// Nobody waits for a socket here, so the time stands still until everybody waits for the agent.
+#[tokio::test(start_paused = true)]
+async fn a_conversation_that_closes_meanwhile_is_left_alone() {
+    let cloud = Cloud::with(Options {
+        agent: Some(Script::at_pace(Duration::from_secs(1))),
+        ..Options::default()
+    });
+    let tokens = cloud.tokens("u-1").await;
+    let first = cloud.open(&tokens).await;
+
+    cloud.send(&tokens, &text(&first, "Hello")).await;
+    cloud.send(&tokens, &close(&first)).await;
+    let second = cloud.open(&tokens).await;
+    cloud.send(&tokens, &text(&second, "again")).await;
+    eventually("the second is answered", || {
+        let events = of_brand(&cloud.conversation(&second));
+        (events.last() == Some(&typing("ACTIVE"))).then_some(())
+    })
+    .await;
+
+    let answers = of_brand(&cloud.conversation(&first));
+    assert!(!answers.contains(&typing("COMPOSING")), "{answers:?}");
+}
+
+impl Scene {
+    async fn choose(&self, script: &Value) -> Answer {
+        let body = script.to_string();
+        self.cloud
+            .call("PUT", "/_sandbox/agent", &[JSON], body)
+            .await
+    }
+
+    async fn chosen(&self) -> Value {
+        self.cloud
+            .call("GET", "/_sandbox/agent", &[], "")
+            .await
+            .body
+    }
+}
+
+#[tokio::test]
+async fn a_script_of_ones_own_is_played() {
+    let scene = Scene::new().await;
+    let script = json!({"script": [
+        {"when": "ORDER", "then": [
+            {"type": "receipt", "status": "READ"},
+            {"type": "text", "text": "Which one?", "quick_replies": [{"title": "A1"}]}]},
+        {"when": "silence", "then": []},
+        {"when": "*", "then": [{"type": "text", "text": "Pardon?"}]},
+    ], "pace_ms": 0});
+
+    let chosen = scene.choose(&script).await;
+    scene.say("silence, please").await;
+    scene.say("hello").await;
+    scene.answers_until(&said("Pardon?")).await;
+    scene.say("my order").await;
+
+    assert_eq!(chosen.status, StatusCode::NO_CONTENT, "{}", chosen.body);
+    assert_eq!(scene.chosen().await, script);
+    let events = eventually("three answers", || {
+        let events = of_brand(&scene.cloud.conversation(&scene.id));
+        (events.len() == 3).then_some(events)
+    })
+    .await;
+    assert_eq!(events[1], receipt("READ", 3));
+    assert_eq!(events[2]["quickReplies"]["replies"][0]["title"], "A1");
+}
+
+#[tokio::test]
+async fn the_agent_can_be_left_to_a_person_and_come_back() {
+    let scene = Scene::scripted().await;
+
+    let before = scene.chosen().await;
+    scene.choose(&json!({"script": "none"})).await;
+    scene.say("Hello").await;
+    let none = scene.chosen().await;
+    let on = json!({"script": "built-in", "pace_ms": 0});
+    scene.choose(&on).await;
+    scene.cloud.sandbox.clear_requests();
+    scene.say("again").await;
+    scene.answers_until(&typing("ACTIVE")).await;
+
+    assert_eq!((before, none), (on, json!({"script": "none"})));
+    let answers = of_brand(&scene.cloud.conversation(&scene.id));
+    assert!(!answers.contains(&said("You said: Hello")), "{answers:?}");
+    assert!(answers.contains(&said("You said: again")), "{answers:?}");
+}
+
+#[tokio::test]
+async fn the_script_outlives_a_reset() {
+    let scene = Scene::new().await;
+    let script = json!({"script": [], "pace_ms": 5});
+    scene.choose(&script).await;
+
+    scene.cloud.sandbox.reset();
+
+    assert_eq!(scene.chosen().await, script);
+}
+
+/// Nobody waits for a socket here, so the time stands still until everybody waits for the agent.
+#[tokio::test(start_paused = true)]
+async fn an_agent_who_is_replaced_while_typing_stops_typing_and_says_nothing() {
+    let cloud = Cloud::with(Options {
+        agent: Some(Script::at_pace(Duration::from_secs(1))),
+        ..Options::default()
+    });
+    let tokens = cloud.tokens("u-1").await;
+    let id = cloud.open(&tokens).await;
+    let last = || of_brand(&cloud.conversation(&id)).pop();
+
+    cloud.send(&tokens, &text(&id, "Hello")).await;
+    eventually("types", || {
+        (last() == Some(typing("COMPOSING"))).then_some(())
+    })
+    .await;
+    cloud.sandbox.set_script(None);
+    eventually("stops", || (last() == Some(typing("ACTIVE"))).then_some(())).await;
+
+    let answers = of_brand(&cloud.conversation(&id));
+    assert!(!answers.contains(&said("You said: Hello")), "{answers:?}");
+}
+
+#[tokio::test]
+async fn a_script_that_cannot_be_played_is_refused_and_changes_nothing() {
+    let scene = Scene::scripted().await;
+
+    for (script, complaint) in [
+        (json!({}), "missing field `script`"),
+        (
+            json!({"script": "builtin"}),
+            "script: expected \"built-in\", \"none\" or a list",
+        ),
+        (
+            json!({"script": [{"then": []}]}),
+            "script[0]: missing field `when`",
+        ),
+        (
+            json!({"script": [{"when": "", "then": []}]}),
+            "script[0].when: empty",
+        ),
+        (
+            json!({"script": [{"when": "*", "then": [{"type": "txt"}]}]}),
+            "script[0].then[0].type: unknown variant `txt`",
+        ),
+        (
+            json!({"script": [{"when": "*", "then": [{"type": "text", "text": ""}]}]}),
+            "script[0].then[0]: text: empty",
+        ),
+        (
+            json!({"script": "none", "pace_ms": 60_001}),
+            "pace_ms: 60001, expected at most 60000",
+        ),
+        (json!({"script": "none", "pace": 1}), "unknown field `pace`"),
+    ] {
+        scene.choose(&script).await.assert_complaint(422, complaint);
+    }
+    assert_eq!(scene.chosen().await["script"], "built-in");
+}

@@ -1,0 +1,164 @@
+//! What is new of a conversation, compared with what was told of it.
+
+use chrono::{TimeDelta, Utc};
+
+use super::*;
+use crate::announcements::Announcements;
+use crate::conversations::{Consumer, Opening, Publishing, Stage};
+use crate::notification::Content;
+use crate::participant::{Audience, Participant, Role};
+
+const START: i64 = 1_800_000_000_000;
+
+/// A conversation, and what was told of it.
+struct Told {
+    conversation: Conversation,
+    announcements: Announcements,
+    now: DateTime<Utc>,
+}
+
+fn opened(id: &str, now: DateTime<Utc>) -> Conversation {
+    let consumer = Consumer {
+        account: ACCOUNT.to_owned(),
+        ext_consumer_id: "u-1".to_owned(),
+        lp_consumer_id: "c0ffee".to_owned(),
+    };
+    let opening = Opening {
+        consumer,
+        profile: json!({}),
+        request: json!({}),
+        client_properties: None,
+        features: std::collections::BTreeSet::new(),
+    };
+    Conversation::new(id.to_owned(), opening, now)
+}
+
+impl Told {
+    fn new() -> Self {
+        let now = DateTime::from_timestamp_millis(START).unwrap();
+        Self {
+            conversation: opened("CONV", now),
+            announcements: Announcements::default(),
+            now,
+        }
+    }
+
+    /// The survey's dialog as the Cloud opens it beside the main one.
+    fn open_survey(&mut self) {
+        let survey = opened("SURVEY", self.now).dialogs.remove(0);
+        let main = &mut self.conversation.dialogs[0];
+        main.state = Stage::Close;
+        main.closed_by = Some("CONSUMER".to_owned());
+        self.conversation.state = Stage::Close;
+        self.conversation.dialogs.push(survey);
+    }
+
+    fn ask(&mut self, question: &str) {
+        let bot = Participant::of_brand(ACCOUNT, Role::Agent, "");
+        let publishing = Publishing {
+            originator: bot,
+            audience: Audience::All,
+            event: json!({"type": "ContentEvent", "message": question}),
+            metadata: None,
+            request_id: None,
+        };
+        let dialog = self.conversation.dialogs.last_mut().unwrap();
+        dialog.publish(publishing, self.now);
+    }
+
+    /// What is told now, each as its only change.
+    fn news(&mut self) -> Vec<Value> {
+        let news = self.announcements.news(&self.conversation, self.now);
+        let notifications = news.notifications();
+        let change = |content: &Content| match content {
+            Content::Changes(changes) => changes[0].clone(),
+            Content::Raw(raw) => panic!("{raw:?}"),
+        };
+        notifications.iter().map(|n| change(&n.content)).collect()
+    }
+
+    fn pass(&mut self, seconds: i64) {
+        self.now += TimeDelta::seconds(seconds);
+    }
+}
+
+#[test]
+fn nothing_is_told_twice() {
+    let mut told = Told::new();
+    assert_eq!(told.news().len(), 1);
+
+    told.ask("a");
+    let first = told.news();
+    told.pass(60);
+    let second = told.news();
+
+    assert_eq!(first.len(), 1);
+    assert_eq!(second, Vec::<Value>::new());
+}
+
+#[test]
+fn a_survey_is_told_as_a_dialog_of_its_own() {
+    let mut told = Told::new();
+    told.news();
+    told.pass(60);
+
+    told.open_survey();
+    told.ask("Were you served?");
+    let news = told.news();
+
+    let details = &news[0]["result"]["conversationDetails"];
+    assert_eq!([&details["state"], &details["stage"]], ["CLOSE", "OPEN"]);
+    assert!(details.get("closeReason").is_none() && details.get("endTs").is_none());
+    let bot = Participant::of_brand(ACCOUNT, Role::Agent, "").id;
+    let consumer = json!({"id": "c0ffee", "role": "CONSUMER", "state": "ACTIVE"});
+    let later = START + 60_000;
+    let expected = json!([
+        {
+            "dialogId": "CONV", "dialogType": "MAIN", "channelType": "MESSAGING", "state": "CLOSE",
+            "participantsDetails": [consumer], "closedBy": "CONSUMER",
+            "creationTs": START, "endTs": later, "metaDataLastUpdateTs": later,
+        },
+        {
+            "dialogId": "SURVEY", "dialogType": "POST_SURVEY", "channelType": "MESSAGING", "state": "OPEN",
+            "participantsDetails": [consumer, {"id": bot, "role": "AGENT", "state": "ACTIVE"}],
+            "creationTs": later, "metaDataLastUpdateTs": later,
+        },
+    ]);
+    assert_eq!(details["dialogs"], expected);
+    let question = &news[1];
+    assert_eq!(
+        (&question["dialogId"], &question["sequence"]),
+        (&json!("SURVEY"), &json!(0))
+    );
+}
+
+#[test]
+fn an_end_is_told_after_what_was_said_before_it() {
+    let mut told = Told::new();
+    told.news();
+
+    told.ask("Goodbye");
+    told.conversation.close("AGENT");
+    let news = told.news();
+
+    assert_eq!(news[0]["event"]["message"], "Goodbye");
+    assert_eq!(news[1]["result"]["conversationDetails"]["stage"], "CLOSE");
+}
+
+#[test]
+fn a_dialog_that_did_not_change_keeps_its_time() {
+    let mut told = Told::new();
+    told.news();
+    told.pass(1);
+    told.open_survey();
+    told.news();
+    told.pass(1);
+
+    told.ask("Were you served?");
+    let news = told.news();
+
+    let dialogs = &news[0]["result"]["conversationDetails"]["dialogs"];
+    let updated = |index: usize| dialogs[index]["metaDataLastUpdateTs"].as_i64();
+    assert_eq!(updated(0), Some(START + 1000));
+    assert_eq!(updated(1), Some(START + 2000));
+}

@@ -1,0 +1,46 @@
+//! Webhooks: what is told, how it is signed, in which order, how often, and what a test can disturb.
+
+mod contents;
+mod control;
+mod disturbances;
+mod retries;
+
+use super::receiver::{Answering, CLIENT, Got, Receiver, SECRET, eventually};
+use super::*;
+use crate::agent::Action;
+use crate::hooks::{Algorithm, Disturbance, Retry, Trouble, Webhook};
+use crate::{Kind, Role};
+
+/// The texts that came, with those of one request joined.
+pub(super) fn texts(got: &[Got]) -> Vec<String> {
+    let messages = |got: &Got| {
+        let changes = got.body["body"]["changes"].as_array().unwrap().clone();
+        let texts: Vec<_> = changes
+            .iter()
+            .filter_map(|change| change["event"]["message"].as_str().map(str::to_owned))
+            .collect();
+        texts.join("+")
+    };
+    got.iter().map(messages).filter(|m| !m.is_empty()).collect()
+}
+
+impl Cloud {
+    /// Opens a conversation and waits until that has been told; its id.
+    async fn opened(&self, ext_consumer_id: &str) -> (Tokens, String) {
+        let tokens = self.tokens(ext_consumer_id).await;
+        let id = self.open(&tokens).await;
+        self.settled().await;
+        (tokens, id)
+    }
+
+    async fn say(&self, tokens: &Tokens, id: &str, message: &str) {
+        let sent = self.send(tokens, &text(id, message)).await;
+        assert_eq!(sent.status, StatusCode::OK, "{}", sent.body);
+    }
+
+    /// The status of each attempt.
+    fn statuses(&self) -> Vec<Option<u16>> {
+        let notifications = self.sandbox.notifications();
+        notifications.iter().map(|n| n.status).collect()
+    }
+}

@@ -1,0 +1,227 @@
+//! What stands around the Cloud: the demo's channel, and a facade that is watched.
+
+use axum::Router;
+use axum::response::Response;
+use axum::routing::{any, get, post};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+
+use super::*;
+use crate::stage::{Demo, Stage, read_bridge};
+
+const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+fn demo() -> Cloud {
+    let demo = Demo {
+        channel: "demo".to_owned(),
+        token_key: KEY.to_owned().into(),
+    };
+    Cloud::with(Options {
+        stage: Stage {
+            bridge: None,
+            demo: Some(demo),
+        },
+        ..Options::default()
+    })
+}
+
+#[tokio::test]
+async fn a_token_is_of_one_user_and_ends_after_an_hour_by_the_machines_clock() {
+    let cloud = demo();
+    assert!(cloud.sandbox.advance(86_400));
+
+    let answer = cloud
+        .call("POST", "/_demo/tokens", &[JSON], r#"{"user": "alice"}"#)
+        .await;
+
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    assert_eq!(answer.body["expires_at"], "2027-01-15T09:00:00Z");
+    let token = answer.body["token"].as_str().unwrap();
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.validate_exp = false;
+    let key = DecodingKey::from_secret(KEY.as_bytes());
+    let claims = decode::<Value>(token, &key, &validation).unwrap().claims;
+    assert_eq!(
+        claims,
+        json!({"iss": "demo", "user": "alice", "exp": 1_800_003_600})
+    );
+}
+
+#[tokio::test]
+async fn a_token_is_made_for_what_can_be_a_user_alone() {
+    let cloud = demo();
+    let long = json!({"user": "x".repeat(257)}).to_string();
+
+    for (body, complaint) in [
+        (r#"{"user": ""}"#, "user: expected 1 to 256 bytes"),
+        (r#"{"user": "a\nb"}"#, "user: expected 1 to 256 bytes"),
+        (r#"{"user": "."}"#, "neither '.' nor '..'"),
+        (r#"{"user": ".."}"#, "neither '.' nor '..'"),
+        (&long, "user: expected 1 to 256 bytes"),
+        (r#"{"user": 7}"#, "user: invalid type: integer"),
+        ("{}", "missing field `user`"),
+    ] {
+        let answer = cloud
+            .call("POST", "/_demo/tokens", &[JSON], body.to_owned())
+            .await;
+
+        answer.assert_complaint(422, complaint);
+    }
+}
+
+#[tokio::test]
+async fn the_callback_takes_events_unless_it_is_to_fail() {
+    let cloud = demo();
+    let event = [
+        JSON,
+        ("webhook-signature", "v1,abc"),
+        ("host", "localhost:9400"),
+    ];
+    let deliver = || cloud.call("POST", "/_demo/callback", &event, r#"{"type": "x"}"#);
+    let switch = |failing: bool| {
+        let body = json!({"failing": failing}).to_string();
+        cloud.call("PUT", "/_demo/callback", &[JSON], body)
+    };
+
+    let taken = deliver().await;
+    let failing = switch(true).await;
+    let refused = deliver().await;
+    let shown = cloud.call("GET", "/_demo/callback", &[], "").await;
+    switch(false).await;
+    let taken_again = deliver().await;
+
+    let statuses = [&taken, &failing, &refused, &taken_again].map(|answer| answer.status.as_u16());
+    assert_eq!(statuses, [204, 204, 503, 204]);
+    shown.assert(200, json!({"failing": true}));
+    let entries = cloud.shown().await;
+    let of = |member: &str| -> Vec<Value> {
+        let members = entries.iter().map(|entry| entry[member].clone());
+        members.collect()
+    };
+    assert_eq!(of("kind"), ["event", "event", "event"]);
+    assert_eq!(of("status"), [204, 503, 204]);
+    assert_eq!(of("fault"), [false, true, false]);
+    assert_eq!(entries[0]["url"], "http://localhost:9400/_demo/callback");
+    assert_eq!(entries[0]["request"]["body"], r#"{"type": "x"}"#);
+    assert_eq!(entries[0]["request"]["headers"]["webhook-signature"], "•••");
+}
+
+#[tokio::test]
+async fn a_sandbox_alone_has_no_channel() {
+    let cloud = Cloud::new();
+
+    for (method, path, body) in [
+        ("POST", "/_demo/tokens", r#"{"user": "a"}"#),
+        ("POST", "/_demo/callback", "{}"),
+        ("GET", "/_demo/callback", ""),
+        ("PUT", "/_demo/callback", r#"{"failing": true}"#),
+        ("GET", "/_demo/nowhere", ""),
+    ] {
+        let answer = cloud.call(method, path, &[JSON], body).await;
+
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{method} {path}");
+        assert!(!answer.complaint().is_empty());
+    }
+    assert!(cloud.sandbox.requests().is_empty());
+}
+
+/// A facade that answers what it is sent, with what looks on.
+async fn ask(cloud: &Cloud, method: &str, path: &str, body: &'static str) -> Response {
+    let facade = Router::new()
+        .route(
+            "/v1/echo",
+            post(async |body: Bytes| ([("content-type", "application/json")], body)),
+        )
+        .route(
+            "/v1/picture",
+            get(async || ([("content-type", "image/png")], "\u{89}PNG")),
+        )
+        .route("/v1/deaf", post(async || StatusCode::ACCEPTED))
+        .route(
+            "/v1/events",
+            get(async || ([("content-type", "text/event-stream")], "data: x\n\n")),
+        )
+        .route("/docs/", get(async || "docs"))
+        .route("/webhooks/{account}", any(async || "taken"));
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("authorization", "Bearer demo-key")
+        .header("host", "127.0.0.1:8080")
+        .body(Body::from(body))
+        .unwrap();
+    cloud.sandbox.watch(facade).oneshot(request).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_channels_ask_of_a_watched_facade_is_shown() {
+    let cloud = demo();
+
+    for (method, path, body) in [
+        ("POST", "/v1/echo?x=1", r#"{"text": "Hello"}"#),
+        ("GET", "/v1/picture", ""),
+        ("POST", "/v1/deaf", "never read"),
+        ("GET", "/v1/events", ""),
+        ("GET", "/v2", ""),
+        ("OPTIONS", "/v1/echo", ""),
+        ("GET", "/docs/", ""),
+        ("POST", "/webhooks/12345678", "{}"),
+    ] {
+        let answer = ask(&cloud, method, path, body).await;
+        to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    }
+
+    let entries = cloud.shown().await;
+    let shown: Vec<_> = entries
+        .iter()
+        .map(|entry| {
+            let body = |side: &str| entry[side]["body"].as_str().unwrap().to_owned();
+            (entry["status"].as_u64(), body("request"), body("response"))
+        })
+        .collect();
+    let expected = [
+        (200, r#"{"text": "Hello"}"#, r#"{"text": "Hello"}"#),
+        (200, "", "(image/png, 5 bytes)"),
+        (202, "", ""),
+        (200, "", ""),
+        (404, "", ""),
+    ];
+    let expected = expected
+        .map(|(status, request, response)| (Some(status), request.to_owned(), response.to_owned()));
+    assert_eq!(shown, expected);
+    assert_eq!(entries[0]["kind"], "facade");
+    assert_eq!(entries[0]["operation"], json!(null));
+    assert_eq!(entries[0]["url"], "http://127.0.0.1:8080/v1/echo?x=1");
+    assert_eq!(
+        entries[0]["request"]["headers"]["authorization"],
+        "Bearer •••"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_to_its_end_is_shown_as_far_as_it_went() {
+    let cloud = demo();
+
+    let answer = ask(&cloud, "POST", "/v1/echo", "Hello").await;
+    assert!(cloud.shown().await.is_empty());
+    drop(answer);
+
+    let entries = cloud.shown().await;
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0]["status"], 200);
+    assert_eq!(entries[0]["response"]["body"], "");
+}
+
+#[test]
+fn a_bridge_is_an_address_and_a_path() {
+    assert!(read_bridge("http://127.0.0.1:8080").is_ok());
+    assert!(read_bridge("https://bridge.example.com/prefix/").is_ok());
+    for bad in [
+        "127.0.0.1:8080",
+        "ftp://bridge",
+        "http://user:pass@bridge",
+        "http://bridge/?x=1",
+        "http://bridge/#x",
+    ] {
+        assert!(read_bridge(bad).is_err(), "{bad}");
+    }
+}

@@ -1,0 +1,220 @@
+//! Bodies on the wire: their beginnings are kept as they go by, and shown as text where they are text.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use http_body::{Frame, SizeHint};
+
+use super::masking;
+
+/// Bytes: 16 KiB, longer than the usual bodies, and short enough for a thousand of them.
+const LIMIT: usize = 16 * 1024;
+
+/// The beginning of a body, and how long it was.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sample {
+    beginning: Vec<u8>,
+    size: usize,
+}
+
+/// A sample that grows while someone else reads the body.
+pub(crate) type SharedSample = Arc<Mutex<Sample>>;
+
+impl Sample {
+    pub(crate) fn of(body: &[u8]) -> Self {
+        let mut sample = Self::default();
+        sample.add(body);
+        sample
+    }
+
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.size += bytes.len();
+        let room = LIMIT - self.beginning.len();
+        let kept = bytes.get(..room).unwrap_or(bytes);
+        self.beginning.extend_from_slice(kept);
+    }
+
+    /// Whether all of the body so far is in it.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.size == self.beginning.len()
+    }
+
+    /// The body as a person reads it: text without secrets, or the name of what is no text.
+    pub(super) fn show(&self, headers: &HeaderMap) -> String {
+        if self.size == 0 {
+            return String::new();
+        }
+        let media_type = headers.get(CONTENT_TYPE);
+        let media_type = media_type.and_then(|media_type| media_type.to_str().ok());
+        match self.text().filter(|_| is_text(media_type)) {
+            Some(text) if self.is_whole() => masking::text(text),
+            Some(text) => {
+                let (kept, size) = (text.len(), self.size);
+                format!("{}\n… (cut: {kept} of {size} bytes)", masking::text(text))
+            }
+            None => format!("({}, {} bytes)", media_type.unwrap_or("no text"), self.size),
+        }
+    }
+
+    /// The beginning, up to its last whole character.
+    fn text(&self) -> Option<&str> {
+        match std::str::from_utf8(&self.beginning) {
+            Ok(text) => Some(text),
+            Err(error) if error.error_len().is_none() && !self.is_whole() => {
+                let whole = self.beginning.get(..error.valid_up_to())?;
+                std::str::from_utf8(whole).ok()
+            }
+            Err(_) => None,
+        }
+    }
+}
+
+/// Whether a body of this type can be text. Forms with files are not, even where a file is.
+fn is_text(media_type: Option<&str>) -> bool {
+    let Some(media_type) = media_type else {
+        return true;
+    };
+    let media_type = media_type.to_ascii_lowercase();
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    [
+        "text/",
+        "application/json",
+        "application/x-www-form-urlencoded",
+    ]
+    .iter()
+    .any(|text| essence.starts_with(text))
+        || ["+json", "/xml", "+xml", "/yaml"]
+            .iter()
+            .any(|text| essence.ends_with(text))
+}
+
+/// A body that is sampled on its way.
+pub(crate) struct Tapped<End: FnOnce(Sample)> {
+    body: Body,
+    sample: SharedSample,
+    /// What is done once the body has gone by, or is given up.
+    end: Option<End>,
+}
+
+impl<End: FnOnce(Sample)> Tapped<End> {
+    pub(super) fn new(body: Body, end: End) -> Self {
+        Self {
+            body,
+            sample: SharedSample::default(),
+            end: Some(end),
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(end) = self.end.take() {
+            end(std::mem::take(&mut *lock(&self.sample)));
+        }
+    }
+}
+
+/// A body that is sampled into a place where it can be looked at before its end.
+pub(crate) fn sampled(body: Body) -> (Body, SharedSample) {
+    let sample = SharedSample::default();
+    let tapped = Tapped::<fn(Sample)> {
+        body,
+        sample: Arc::clone(&sample),
+        end: None,
+    };
+    (Body::new(tapped), sample)
+}
+
+impl<End: FnOnce(Sample) + Unpin> HttpBody for Tapped<End> {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            lock(&self.sample).add(data);
+        }
+        if !matches!(frame, Some(Ok(_))) || self.body.is_end_stream() {
+            self.finish();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<End: FnOnce(Sample)> Drop for Tapped<End> {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// A sample is sound also when a holder panicked.
+pub(super) fn lock(sample: &SharedSample) -> MutexGuard<'_, Sample> {
+    sample.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(media_type: &str, body: &[u8]) -> String {
+        let mut headers = HeaderMap::new();
+        if !media_type.is_empty() {
+            headers.insert(CONTENT_TYPE, media_type.parse().unwrap());
+        }
+        Sample::of(body).show(&headers)
+    }
+
+    #[test]
+    fn text_is_shown_as_it_is_and_what_is_no_text_by_type_and_size() {
+        assert_eq!(shown("application/json; charset=utf-8", b"{}"), "{}");
+        assert_eq!(shown("application/problem+json", b"{}"), "{}");
+        assert_eq!(shown("", "Zoë".as_bytes()), "Zoë");
+        assert_eq!(shown("image/png", b"text"), "(image/png, 4 bytes)");
+        assert_eq!(
+            shown("multipart/form-data; boundary=x", b"--x"),
+            "(multipart/form-data; boundary=x, 3 bytes)"
+        );
+        assert_eq!(shown("text/plain", b"\xff\xfe"), "(text/plain, 2 bytes)");
+        assert_eq!(shown("", b"\xff"), "(no text, 1 bytes)");
+        assert_eq!(shown("image/png", b""), "");
+    }
+
+    #[test]
+    fn a_long_body_is_cut_between_two_characters_and_says_so() {
+        let mut long = "x".repeat(LIMIT - 1);
+        long.push_str("ëëë");
+
+        let shown = shown("text/plain", long.as_bytes());
+
+        let (beginning, note) = shown.split_at(LIMIT - 1);
+        assert_eq!(beginning, "x".repeat(LIMIT - 1));
+        assert_eq!(
+            note,
+            format!("\n… (cut: {} of {} bytes)", LIMIT - 1, LIMIT + 5)
+        );
+    }
+
+    #[test]
+    fn a_secret_in_a_cut_body_is_masked() {
+        let long = format!(r#"{{"token": "{}"}}"#, "s3cret".repeat(LIMIT));
+
+        let shown = shown("application/json", long.as_bytes());
+
+        assert!(!shown.contains("s3cret"), "{}", &shown[..40]);
+    }
+}
