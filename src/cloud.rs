@@ -50,12 +50,12 @@ pub use self::consumer::{ConsumerJws, ConsumerToken};
 pub use self::conversation::Opening;
 pub use self::error::Error;
 pub use self::files::Download;
-pub use self::health::Health;
+
 use self::recovery::{Recoveries, Recovery};
 pub use self::send::{Content, Conversation, File, RawRequest, Signal, chars_around_text};
 pub use self::service::Service;
 use self::site::Site;
-pub use self::watch::{AwayHost, KnownHost, TokenTimes, Trouble};
+
 use crate::clock::SharedClock;
 use crate::http;
 use crate::telemetry::metrics::Metrics;

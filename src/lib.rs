@@ -1,8 +1,8 @@
 //! Connects messaging channels to LivePerson's Conversational Cloud.
 //!
 //! A channel's request comes in at [`api`] and goes through the [`outbox`], which does it in the user's conversation
-//! ([`bridge`]), as the [`store`] has it, and speaks to the Cloud through [`cloud`]. What channels are to hear of waits in the store until [`delivery`] has
-//! brought it to them. [`app`] puts the parts together and [`cli`] starts them; [`sandbox`] is a simulated Cloud that
+//! ([`bridge`]), as the [`store`] has it, and speaks to the Cloud through [`cloud`]. What the Cloud tells comes in at
+//! [`webhooks`]. What channels are to hear of waits in the store until [`delivery`] has brought it to them. [`app`] puts the parts together and [`cli`] starts them; [`sandbox`] is a simulated Cloud that
 //! shares nothing with the client, so that each checks the other.
 //!
 //! `clock`, `web` and `sandbox` are crates of their own, in `crates`.
@@ -11,16 +11,17 @@
 //!
 //! | module | may use |
 //! | --- | --- |
-//! | `clock`, `web`, `types`, `telemetry`, `crypto`, `lifecycle`, `worker`, `bounds` | nothing |
+//! | `clock`, `web`, `types`, `telemetry`, `crypto`, `lifecycle`, `bounds` | nothing |
 //! | `config` | `types`, `crypto` |
 //! | `http`, `media` | `types` |
 //! | `cloud` | `http`, `types`, `clock`, `telemetry` |
 //! | `store` | `crypto`, `types` |
-//! | `bridge` | `cloud`, `store`, `media`, `bounds`, `crypto`, `types`, `clock`, `telemetry` |
-//! | `outbox` | `bridge` |
+//! | `worker` | `store` |
+//! | `bridge` | `worker`, `cloud`, `store`, `bounds`, `crypto`, `types`, `clock`, `telemetry` |
+//! | `outbox` | `bridge`, `worker`, `cloud`, `store`, `media`, `bounds`, `types` |
 //! | `webhooks` | `store`, `types`, `clock`, `telemetry` |
-//! | `delivery` | `store`, `http`, `crypto`, `types`, `clock`, `telemetry` |
-//! | `api` | `bridge`, `webhooks`, `bounds`, `crypto`, `web`, `types`, `clock`, `telemetry`, and the words of `cloud` and `store` that `bridge` answers with |
+//! | `delivery` | `worker`, `store`, `http`, `crypto`, `types`, `clock`, `telemetry` |
+//! | `api` | `bridge`, `outbox`, `webhooks`, `bounds`, `crypto`, `web`, `types`, `clock`, `telemetry` |
 //! | `sandbox` | `clock`, `web` |
 //! | `app`, `cli` | everything |
 

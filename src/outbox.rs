@@ -15,7 +15,7 @@
 //!                             └── its echo came ──> sent
 //! ```
 //!
-//! The states below the line are stored ([`RequestState`](crate::store::RequestState)). The stages, each in the file of its
+//! The states below the line are stored ([`RequestState`](crate::types::request::RequestState)). The stages, each in the file of its
 //! name, go from value to value:
 //!
 //! | stage | from | to |

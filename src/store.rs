@@ -56,33 +56,26 @@ use tokio::time::timeout;
 
 use crate::types::ids::SchemaName;
 
-pub use backlog::{Backlog, Connections, EngineKind};
-pub use callbacks::{Outlook, PROBED_FROM, Pause};
 pub use changes::{
     Admission, Arrival, Change, ChangesTx, Fate, KeptChange, Known, Stranger, ToTranslate,
     Translated, Translation, Turn,
 };
 pub use conversations::{OpenConversation, Opened};
-pub use deliveries::{Attempt, Delivery, DeliveryState, EventRecord, Replay};
 pub use delivery_lanes::{DueEvent, Lane, LaneFate, Settlement, Tried};
 pub use engine::batching::gather;
 pub use engine::bells::Bell;
-pub use engine::checking::Outage;
 pub use engine::error::Error;
 pub use engine::server_time::ServerTime;
 use engine::{Engine, bells, checking, claiming, health, limits, postgres, run, sqlite};
-pub use erasures::{CloseBacklog, CloseRef, Erasing, Erasure, NewClose, PendingClose, SealedClose};
+pub use erasures::{CloseRef, Erasing, Erasure, NewClose, PendingClose, SealedClose};
 pub use files::HostedFile;
-pub use idempotency::{Answer, Begun, Claim, Holding, Intent, KeyedRequest};
-pub use log::{LoggedEvent, NewEvent, Page, PageSize};
+pub use idempotency::{Begun, Claim, Holding, Intent, KeyedRequest};
+pub use log::{NewEvent, Page, PageSize};
 pub use nacks::DueNack;
-pub use newest::{DeliveryCounts, LastTry, RecentDelivery};
 pub use openings::PendingOpening;
-pub use origins::Origin;
-pub use rejections::Rejected;
 pub use requests::{
-    Conclusion, DueLane, Echo, Flight, Hearing, Hold, Keeping, NewRequest, Report, Request,
-    RequestKind, RequestState, Settled, Step,
+    Conclusion, DueLane, Echo, Flight, Hearing, Hold, Keeping, NewRequest, Request, RequestKind,
+    Settled,
 };
 pub use rows::{LEASE, Lease, UserRef};
 pub use standings::Standing;

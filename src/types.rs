@@ -5,17 +5,21 @@
 
 pub mod audit;
 pub mod conversation;
+pub mod delivery;
 pub mod event;
 pub mod file;
 pub mod idempotency;
 pub mod ids;
 pub mod links;
 pub mod message;
+pub mod ownership;
 pub mod problem;
 pub mod profile;
 pub mod rating;
 pub mod rejection;
+pub mod request;
 pub mod sketch;
+pub mod status;
 pub mod surrogates;
 pub mod time;
 pub mod trace;

@@ -27,7 +27,7 @@ use super::parameters;
 use crate::bridge::Bridge;
 use crate::clock::SharedClock;
 use crate::crypto::ApiKeyHash;
-use crate::store::Outage;
+use crate::types::status::Outage;
 use crate::web::cross_site::HostNames;
 use guard::Guard;
 use operators::Operators;

@@ -23,7 +23,7 @@ use super::load::Place;
 use super::problem::{Code, Problem};
 use super::state::AppState;
 use crate::bridge::{Bridge, Caller, Claiming, Done, KeyFate, Keyed, Once};
-use crate::store::Answer;
+use crate::types::idempotency::Answer;
 use crate::types::idempotency::{Fingerprint, IdempotencyKey};
 use crate::types::ids::Invalid;
 use crate::types::links;

@@ -4,8 +4,9 @@ use chrono::TimeDelta;
 
 use super::audit;
 use crate::bridge::{Bridge, Caller, Error};
-use crate::store::{Delivery, DeliveryState, EventRecord, NewEvent, Outlook, Replay};
+use crate::store::NewEvent;
 use crate::types::audit::{Action, Entry};
+use crate::types::delivery::{Delivery, DeliveryState, EventRecord, Outlook, Replay};
 use crate::types::event::data::TYPING_LIFE;
 use crate::types::event::{Cursor, Event, EventId, EventType, sample};
 

@@ -11,8 +11,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::bounds::{Hold, Holder, Shares};
 use crate::bridge::{Bridge, Caller, Error};
-use crate::store::{Bell, LoggedEvent, PageSize};
+use crate::store::{Bell, PageSize};
 use crate::types::event::Cursor;
+use crate::types::event::LoggedEvent;
 use crate::types::ids::{ChannelId, UserKey};
 
 /// How many readers may wait at once in this process: a connection and some kilobytes each.

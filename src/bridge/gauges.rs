@@ -7,12 +7,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::timeout;
 
 use crate::bridge::Bridge;
-use crate::store::{self, Backlog};
+use crate::store;
 use crate::telemetry::metrics::{
     CALLBACK_FAILURES, CALLBACK_PAUSED, CLOCK_OFFSET, CONNECTIONS, DELIVERY_LANES, HOSTS_AWAY,
     Metrics, OLDEST_EVENT, OLDEST_REQUEST, PENDING_CLOSES, QUEUED_LANES, QUEUED_REQUESTS,
     STORAGE_UP,
 };
+use crate::types::status::Backlog;
 
 /// 3 s: whoever asks has usually 10 s, and is to be told of all else although the database is silent.
 pub(super) const LIMIT: Duration = Duration::from_secs(3);

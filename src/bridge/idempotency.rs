@@ -20,8 +20,9 @@ use tracing::{Instrument as _, Span};
 
 use super::lanes::RENEWAL;
 use crate::bridge::{Bridge, Caller, Error};
-use crate::store::{self, Answer, Claim, Holding, Intent, KeyedRequest, LEASE, Lease};
+use crate::store::{self, Claim, Holding, Intent, KeyedRequest, LEASE, Lease};
 use crate::telemetry::metrics::KEYED_REQUESTS;
+use crate::types::idempotency::Answer;
 use crate::types::idempotency::{Fingerprint, IdempotencyKey};
 use crate::types::ids::{UserId, UserKey};
 use crate::types::message::MessageId;

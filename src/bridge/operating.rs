@@ -11,15 +11,16 @@ use super::audit;
 use super::deliveries::deliver_for;
 use super::gauges::LIMIT;
 use crate::bridge::{Bridge, Caller, Channel, Error};
-use crate::cloud::Health;
-use crate::store::{
-    self, Backlog, CloseBacklog, Connections, DeliveryCounts, DeliveryState, EngineKind,
-    EventRecord, Origin, Outlook, RecentDelivery, Rejected, Report,
-};
+use crate::store;
 use crate::types::audit::{Action, Actor, Record};
+use crate::types::delivery::{DeliveryCounts, DeliveryState, EventRecord, Outlook, RecentDelivery};
 use crate::types::event::EventId;
 use crate::types::ids::ChannelId;
 use crate::types::message::MessageId;
+use crate::types::ownership::Origin;
+use crate::types::rejection::Rejected;
+use crate::types::request::Report;
+use crate::types::status::{Backlog, CloseBacklog, Connections, EngineKind, Health};
 use crate::types::trace::Trace;
 
 /// 100: more than anybody does to one event.

@@ -1,8 +1,8 @@
 //! Reports of requests that were answered before the Cloud had them.
 
 use crate::bridge::{Bridge, Caller, Error};
-use crate::store::Report;
 use crate::types::message::MessageId;
+use crate::types::request::Report;
 
 impl Bridge {
     /// The report of a request that was answered 202.

@@ -2,9 +2,10 @@
 
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::{self, Signal};
-use crate::store::{Outage, User};
+use crate::store::User;
 use crate::types::ids::UserId;
 use crate::types::profile::Profile;
+use crate::types::status::Outage;
 
 impl Bridge {
     /// A user with profile, consumer id and latest conversation.

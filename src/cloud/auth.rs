@@ -13,12 +13,12 @@ use super::cache::{self, Cache, Cached};
 use super::host::Endpoint;
 use super::retry::Repeat;
 use super::transport::{Body, Call, Transport, secret_header};
-use super::watch::TokenTimes;
 use super::wire::tokens::{AppClaims, AppToken, Seconds};
 use super::{Account, Error, answer, jwt};
 use crate::http::Answer;
 use crate::http::header::HeaderValue;
 use crate::telemetry::metrics::APP_TOKENS;
+use crate::types::status::TokenTimes;
 use crate::types::trace::Trace;
 
 /// 5 minutes before its end, as the vendor advises, a token is renewed.

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::Error;
 use super::recovery::Recovery;
 use super::service::Service;
-use super::watch::AwayHost;
+use crate::types::status::AwayHost;
 
 /// 1 s: after how long the first probe is sent.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

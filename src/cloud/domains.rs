@@ -15,12 +15,13 @@ use super::cache::{self, Cache, Cached};
 use super::host::{Host, below};
 use super::retry::{Repeat, repeated};
 use super::service::Service;
-use super::watch::{KnownHost, Watch};
+use super::watch::Watch;
 use super::wire::tokens::BaseUris;
 use super::{Account, Error, Limits};
 use crate::clock::SharedClock;
 use crate::http::header::DATE;
 use crate::http::{self, Answer, Method};
+use crate::types::status::KnownHost;
 use crate::types::trace::Trace;
 
 /// 5 minutes. The vendor publishes no lifetime, and says that hosts may change.
@@ -87,7 +88,7 @@ impl Domains {
         let known = Service::ALL.into_iter().filter_map(|service| {
             let host = self.cache(service).at_hand()?;
             Some(KnownHost {
-                service,
+                service: service.name(),
                 host: host.value.base.authority().to_owned(),
                 looked_up_at: DateTime::from_timestamp_millis(host.obtained_at)?,
             })

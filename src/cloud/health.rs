@@ -1,23 +1,7 @@
 //! How an account's part of the Cloud fares, as this replica sees it: for operators who look, not for decisions.
 
 use super::Client;
-use super::watch::{AwayHost, KnownHost, TokenTimes, Trouble};
-use crate::types::ids::AccountId;
-
-/// How one account fares.
-#[derive(Debug, Clone)]
-pub struct Health {
-    /// The account.
-    pub account_id: AccountId,
-    /// The hosts that are known by now.
-    pub hosts: Vec<KnownHost>,
-    /// Those that are taken for away, of those that were tried lately.
-    pub away: Vec<AwayHost>,
-    /// The `AppJWT` at hand, without which nothing is sent; none before it is first needed.
-    pub app_token: Option<TokenTimes>,
-    /// What went wrong last, if anything did.
-    pub last_trouble: Option<Trouble>,
-}
+use crate::types::status::Health;
 
 impl Client {
     /// How the accounts fare, in the order of their ids.

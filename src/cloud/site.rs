@@ -10,11 +10,12 @@ use super::breaker::{Breakers, Pace, ServiceBreakers};
 use super::domains::{Directory, Domains};
 use super::recovery::Recovery;
 use super::transport::{AT_ONCE, Call, Transport};
-use super::watch::{AwayHost, Watch};
+use super::watch::Watch;
 use super::{Account, Error, Limits};
 use crate::clock::SharedClock;
 use crate::http::{self, Answer};
 use crate::telemetry::metrics::Metrics;
+use crate::types::status::AwayHost;
 use crate::types::trace::Trace;
 
 pub(super) struct Site {

@@ -3,57 +3,12 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use super::Error;
-use super::service::Service;
 use crate::clock::SharedClock;
 use crate::telemetry::metrics::{CLOUD_REQUESTS, Metrics};
-
-/// Where a service is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownHost {
-    /// The service.
-    pub service: Service,
-    /// Its host and port.
-    pub host: String,
-    /// When that was looked up.
-    pub looked_up_at: DateTime<Utc>,
-}
-
-/// A host that nothing but single probes are sent to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AwayHost {
-    /// The host and port.
-    pub host: String,
-    /// Failures in a row.
-    pub failures: u32,
-    /// The word for the latest of them.
-    pub error: &'static str,
-}
-
-/// The times of a token; the token itself is not shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TokenTimes {
-    /// When it was asked for.
-    pub obtained_at: DateTime<Utc>,
-    /// From then on it is renewed.
-    pub renew_at: DateTime<Utc>,
-    /// From then on it is of no use.
-    pub expires_at: DateTime<Utc>,
-}
-
-/// A request that the Cloud did not serve, for a reason that is not the request's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Trouble {
-    /// When it failed.
-    pub at: DateTime<Utc>,
-    /// What was asked for, such as `cloud.send`.
-    pub operation: &'static str,
-    /// The word for why.
-    pub error: &'static str,
-}
+use crate::types::status::Trouble;
 
 /// Looks on while requests of an account are made: counts them, and remembers the last trouble.
 pub(super) struct Watch {

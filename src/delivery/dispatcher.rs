@@ -15,8 +15,9 @@ use super::Parts;
 use super::attempt::Callback;
 use super::lane::{Run, Turn};
 use super::shared::Shared;
-use crate::store::{self, Bell, LEASE, Lane, Outlook, PROBED_FROM};
+use crate::store::{self, Bell, LEASE, Lane};
 use crate::telemetry::metrics::EXPIRED;
+use crate::types::delivery::{Outlook, PROBED_FROM};
 use crate::types::ids::ChannelId;
 use crate::worker::{Claimed, Next, Pace, Source};
 

@@ -8,8 +8,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::attempt::{LIMIT, Outcome};
 use super::schedule::{between_probes, delay, jitter};
 use super::shared::Shared;
-use crate::store::{self, DueEvent, LEASE, Lane, LaneFate, PROBED_FROM, Settlement, Tried};
+use crate::store::{self, DueEvent, LEASE, Lane, LaneFate, Settlement, Tried};
 use crate::telemetry::metrics::{DELIVERY_ATTEMPTS, DELIVERY_LAG, EXPIRED};
+use crate::types::delivery::PROBED_FROM;
 use crate::types::event::EventType;
 
 /// Events that are read at once: most users have few that wait.

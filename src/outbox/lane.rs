@@ -14,9 +14,10 @@ use super::prepare::Target;
 use super::step::{Lane, Next};
 use crate::bridge::retry::OUTCOME_UNKNOWN;
 use crate::bridge::{Caller, Error, RENEWAL};
-use crate::store::{Conclusion, DueLane, Lease, RequestState};
+use crate::store::{Conclusion, DueLane, Lease};
 use crate::types::audit::Actor;
 use crate::types::problem::{CHANNEL_REMOVED, Code, EXPIRED};
+use crate::types::request::RequestState;
 use crate::types::trace::{Trace, step};
 use crate::worker::{Claimed, Pace, Source};
 

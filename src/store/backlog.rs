@@ -3,56 +3,18 @@
 //! One statement tells all, by index, and counts no further than is of interest: it is asked every few seconds by whoever
 //! watches the service, above all when much waits.
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use serde_json::json;
 
-use super::callbacks::Pause;
 use super::engine::sqlite;
 use super::rows::batch;
 use super::{Engine, Error, Store, run};
+use crate::types::delivery::Pause;
 use crate::types::ids::ChannelId;
+use crate::types::status::{Backlog, Connections, EngineKind};
 
 /// 100,000: whatever is counted is counted no further.
 const COUNTED: i64 = 100_000;
-
-/// What of a channel waits, over all replicas.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Backlog {
-    /// The channel.
-    pub channel_id: ChannelId,
-    /// Requests that the Cloud does not have yet, up to 100,000.
-    pub requests: u32,
-    /// When the oldest of them came.
-    pub oldest_request: Option<DateTime<Utc>>,
-    /// Users with events that are still to be delivered, up to 100,000.
-    pub delivery_lanes: u32,
-    /// When the oldest event that is still to be delivered was stored.
-    pub oldest_event: Option<DateTime<Utc>>,
-    /// Deliveries to the callback that failed in a row.
-    pub callback_failures: u32,
-    /// Why the callback is paused, where it is.
-    pub callback_pause: Option<Pause>,
-}
-
-/// Which of the two databases it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EngineKind {
-    /// A PostgreSQL that replicas share.
-    Postgres,
-    /// The embedded one.
-    Sqlite,
-}
-
-/// How many connections there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Connections {
-    /// What they are for.
-    pub pool: &'static str,
-    /// Those that a statement is using.
-    pub in_use: u32,
-    /// Those that wait for one.
-    pub idle: u32,
-}
 
 #[derive(sqlx::FromRow)]
 struct BacklogRow {

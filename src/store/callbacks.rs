@@ -14,32 +14,8 @@ use super::engine::batching::Question;
 use super::engine::tx::on;
 use super::{Error, Store, run};
 use crate::types::audit::Entry;
+use crate::types::delivery::{Outlook, PROBED_FROM, Pause};
 use crate::types::ids::ChannelId;
-
-/// 20 failures in a row: too many to be the fault of single events.
-pub const PROBED_FROM: u32 = 20;
-
-/// What there is to do for a channel's callback.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Outlook {
-    /// When the next lane may be taken; none if all are empty.
-    pub due_at: Option<DateTime<Utc>>,
-    /// Failures in a row.
-    pub failures: u32,
-    /// Whether nothing is sent until somebody resumes it.
-    pub paused: bool,
-    /// When the next probe may be sent, where only probes are.
-    pub probe_at: Option<DateTime<Utc>>,
-}
-
-/// Why nothing is sent to a callback until somebody resumes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pause {
-    /// Since when.
-    pub since: DateTime<Utc>,
-    /// Whether an operator wants that; else the callback has answered 410.
-    pub by_operator: bool,
-}
 
 /// Counts $5 failures of a callback, up to $2 unless they are probes' ($3); from there on it is probed, from $4 on at first.
 const FAILED: &str = "INSERT INTO callbacks (channel_id, failures, probe_at)

@@ -12,94 +12,12 @@ use super::log::fill_lanes;
 use super::rows::batch;
 use super::{Error, Store, run};
 use crate::types::audit::Entry;
+use crate::types::delivery::{Attempt, Delivery, DeliveryState, EventRecord, Replay};
 use crate::types::event::{EventId, EventType};
-use crate::types::ids::{ChannelId, UserId, UserKey};
+use crate::types::ids::{ChannelId, UserId};
 
 /// Events that a replay takes at once: enough to be quick, few enough that no lane is held up.
 const REPLAY_BATCH: i64 = 500;
-
-/// What became of the delivery of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeliveryState {
-    /// It has still to be delivered.
-    Pending,
-    /// The channel has it.
-    Delivered,
-    /// The channel refused it, or it grew too old.
-    Failed,
-    /// It was of interest for a moment only, and that has passed.
-    Dropped,
-}
-
-/// An event of a list of deliveries.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivery {
-    /// Its place in the channel's log; a list goes on behind it.
-    pub position: u64,
-    /// Its id.
-    pub id: EventId,
-    /// Its type, such as `message.created`.
-    pub kind: String,
-    /// Whom it is about; none for an event to try the callback with.
-    pub user_id: Option<UserId>,
-    /// When it came up.
-    pub created_at: DateTime<Utc>,
-    /// From when on it is too old to be delivered.
-    pub deliver_until: Option<DateTime<Utc>>,
-    /// How often its delivery was tried.
-    pub attempts: u32,
-    /// Why it failed.
-    pub failure: Option<String>,
-}
-
-/// An event with all that is known of its delivery.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventRecord {
-    /// Its place in the channel's log.
-    pub position: u64,
-    /// Its type, such as `message.created`.
-    pub kind: String,
-    /// The event as channels get it.
-    pub body: String,
-    /// When it came up.
-    pub created_at: DateTime<Utc>,
-    /// What became of its delivery; none where the channel had no callback URL.
-    pub delivery: Option<DeliveryState>,
-    /// From when on it is too old to be delivered.
-    pub deliver_until: Option<DateTime<Utc>>,
-    /// Why it failed.
-    pub failure: Option<String>,
-    /// Every try to deliver it, the first one first.
-    pub attempts: Vec<Attempt>,
-}
-
-/// One try to deliver an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attempt {
-    /// Its number, from 1.
-    pub number: u32,
-    /// When it began.
-    pub at: DateTime<Utc>,
-    /// How long it took, in milliseconds.
-    pub duration_ms: u64,
-    /// The status that the channel answered with; none where there was no answer.
-    pub status: Option<u16>,
-    /// Why there was none.
-    pub error: Option<String>,
-}
-
-/// The events that are to be delivered again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replay {
-    /// Those that came up then or later,
-    pub since: DateTime<Utc>,
-    /// and before this moment;
-    pub until: Option<DateTime<Utc>>,
-    /// of whose delivery this became, where it is left out all that are not pending;
-    pub state: Option<DeliveryState>,
-    /// and that are about this user.
-    pub user: Option<UserKey>,
-}
 
 /// How far one has come through what a replay is about.
 struct Walk<'a> {

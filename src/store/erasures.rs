@@ -20,6 +20,7 @@ use super::{
 use crate::crypto::Sealed;
 use crate::types::audit::Entry;
 use crate::types::ids::{AccountId, ConversationId};
+use crate::types::status::CloseBacklog;
 
 /// 100,000: whatever is counted is counted no further.
 const COUNTED: i64 = 100_000;
@@ -104,17 +105,6 @@ pub struct PendingClose {
 /// The row of a close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CloseRef(i64);
-
-/// The closes that an account waits for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CloseBacklog {
-    /// The account.
-    pub account_id: AccountId,
-    /// How many, up to 100,000 over all accounts.
-    pub waiting: u32,
-    /// When the oldest of these users was erased.
-    pub oldest: DateTime<Utc>,
-}
 
 #[derive(sqlx::FromRow)]
 struct ErasingRow {

@@ -14,6 +14,7 @@ use sqlx::types::Json;
 
 use super::engine::tx::{Tx, on};
 use super::{Error, Lease, Store, UserRef, run};
+use crate::types::idempotency::Answer;
 use crate::types::idempotency::{Fingerprint, KeyHash};
 use crate::types::ids::{ChannelId, UserKey};
 use crate::types::message::MessageId;
@@ -39,17 +40,6 @@ pub struct KeyedRequest {
     pub key: KeyHash,
     /// What the request asks for.
     pub fingerprint: Fingerprint,
-}
-
-/// An answer as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// HTTP status.
-    pub status: u16,
-    /// Headers, names and values.
-    pub headers: Vec<(String, String)>,
-    /// Body.
-    pub body: String,
 }
 
 /// What was about to be sent for a request with a key.

@@ -18,6 +18,7 @@ use super::engine::tx::{Side, Tx, left, on};
 use super::rows::batch;
 use super::{Error, Store, UserRef, run};
 use crate::types::audit::Entry;
+use crate::types::event::LoggedEvent;
 use crate::types::event::{EventId, EventType};
 use crate::types::ids::{ChannelId, UserKey};
 use crate::types::trace::Parent;
@@ -39,19 +40,6 @@ pub struct NewEvent {
     pub parent: Option<Parent>,
     /// Until when its delivery is tried; none where the channel has no callback URL.
     pub deliver_until: Option<DateTime<Utc>>,
-}
-
-/// An event as it stands in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoggedEvent {
-    /// Its place.
-    pub position: u64,
-    /// Its id.
-    pub id: String,
-    /// Its type, such as `message.created`.
-    pub kind: String,
-    /// The event as channels get it.
-    pub body: String,
 }
 
 /// A part of a log.

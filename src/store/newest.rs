@@ -2,53 +2,13 @@
 //!
 //! Asked every few seconds by whoever looks, so nothing here reads more than its bound.
 
-use chrono::{DateTime, Utc};
 use serde_json::json;
 
-use super::deliveries::{Delivery, DeliveryRow, DeliveryState, time};
+use super::deliveries::{DeliveryRow, time};
 use super::rows::batch;
 use super::{Error, Store, run};
+use crate::types::delivery::{DeliveryCounts, DeliveryState, LastTry, RecentDelivery};
 use crate::types::ids::ChannelId;
-
-/// How many deliveries of a channel are in each state.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeliveryCounts {
-    /// The channel.
-    pub channel_id: ChannelId,
-    /// Those that have still to be delivered, up to 10,000.
-    pub pending: u32,
-    /// Those that the channel refused or that grew too old, up to 10,000.
-    pub failed: u32,
-    /// Those that the channel has, of the `recent` newest events.
-    pub delivered: u32,
-    /// The newest events of the log that were looked at, 10,000 at most.
-    pub recent: u32,
-}
-
-impl DeliveryCounts {
-    /// 10,000: whatever is counted is counted no further.
-    pub const MOST: u32 = 10_000;
-}
-
-/// A delivery, with what came of the last try.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecentDelivery {
-    /// The delivery; a list goes on before its position.
-    pub delivery: Delivery,
-    /// What came of the last try.
-    pub last_try: Option<LastTry>,
-}
-
-/// What came of a try.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LastTry {
-    /// When it began.
-    pub at: DateTime<Utc>,
-    /// The status that the channel answered with; none where there was no answer.
-    pub status: Option<u16>,
-    /// Why there was none.
-    pub error: Option<String>,
-}
 
 #[derive(sqlx::FromRow)]
 struct CountsRow {

@@ -2,19 +2,9 @@
 
 use super::{Error, Store, run};
 use crate::types::event::EventId;
-use crate::types::ids::{ChannelId, UserId};
+use crate::types::ids::UserId;
 use crate::types::message::MessageId;
-
-/// Where something belongs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
-    /// The channel, which may be configured no more.
-    pub channel_id: ChannelId,
-    /// Whom it is about; none for an event to try the callback with.
-    pub user_id: Option<UserId>,
-    /// The trace that it came about by.
-    pub traceparent: Option<String>,
-}
+use crate::types::ownership::Origin;
 
 /// The channel, the user and the trace.
 type Row = (String, Option<String>, Option<String>);

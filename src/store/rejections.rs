@@ -9,25 +9,10 @@ use serde_json::json;
 use super::rows::batch;
 use super::{Error, Store, run};
 use crate::types::ids::AccountId;
-use crate::types::rejection::Rejection;
+use crate::types::rejection::Rejected;
 
 /// 1 day: after a pause of this length the count begins anew.
 const RUN: TimeDelta = TimeDelta::days(1);
-
-/// The notifications of an account that were not taken for one reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejected {
-    /// The configured account; `None` for all that are not configured.
-    pub account_id: Option<AccountId>,
-    /// The reason.
-    pub reason: Rejection,
-    /// The number of them since `first_at`.
-    pub count: u64,
-    /// The time of the first one.
-    pub first_at: DateTime<Utc>,
-    /// The time of the last one.
-    pub last_at: DateTime<Utc>,
-}
 
 impl Store {
     /// Adds to the counts.

@@ -22,12 +22,11 @@ use super::parent::ParentRow;
 use super::rows::batch;
 use super::rows::{UserRef, key};
 use super::{Error, Store, run};
-use crate::types::event::data::Failure;
-use crate::types::file::{FileId, FileType};
-use crate::types::ids::{ChannelId, ConversationId, UserId, UserKey};
+use crate::types::ids::{ChannelId, ConversationId, UserKey};
 use crate::types::message::{MessageId, Sequence};
 use crate::types::trace::Parent;
 
+use crate::types::request::{Report, RequestState, Step};
 pub(super) use echoes::hear_echoes;
 pub use echoes::{Echo, Hearing};
 pub(super) use keeping::Keep;
@@ -61,21 +60,6 @@ impl RequestKind {
             Self::Rating => "rating",
         }
     }
-}
-
-/// How far a request has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RequestState {
-    /// It is to be tried.
-    Waiting,
-    /// Somebody is trying; nobody is, where the lane has a new holder.
-    Sending,
-    /// It was tried, and the Cloud may have taken it.
-    Unknown,
-    /// The Cloud has it.
-    Sent,
-    /// It will not reach the Cloud.
-    Failed,
 }
 
 /// A try to send something, as its echo can be known.
@@ -118,40 +102,6 @@ pub struct Request {
     pub flight: Option<Flight>,
     /// The request that it came with.
     pub parent: Option<Parent>,
-}
-
-/// A request as its channel sees it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Report {
-    /// Its id.
-    pub id: MessageId,
-    /// The user.
-    pub user_id: UserId,
-    /// The conversation that it went or is to go to.
-    pub conversation_id: Option<ConversationId>,
-    /// The Cloud's numbers of what was sent of it.
-    pub sequences: Vec<Sequence>,
-    /// How far it has come.
-    pub state: RequestState,
-    /// Why it failed.
-    pub failure: Option<Failure>,
-    /// When it came.
-    pub created_at: DateTime<Utc>,
-    /// The file that was sent.
-    pub file: Option<(FileId, FileType)>,
-    /// How it came so far.
-    pub timeline: Vec<Step>,
-}
-
-/// A step of a request's way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
-    /// When.
-    pub at: DateTime<Utc>,
-    /// `accepted`, `postponed`, `unknown`, `sent` or `failed`.
-    pub what: String,
-    /// A word of the table of problems.
-    pub why: Option<String>,
 }
 
 #[derive(sqlx::FromRow)]

@@ -247,6 +247,19 @@ fn to_the_millisecond<S: Serializer>(
     serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
 }
 
+/// An event as it stands in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedEvent {
+    /// Its place.
+    pub position: u64,
+    /// Its id.
+    pub id: String,
+    /// Its type, such as `message.created`.
+    pub kind: String,
+    /// The event as channels get it.
+    pub body: String,
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -86,6 +86,17 @@ impl Fingerprint {
     }
 }
 
+/// An answer as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers, names and values.
+    pub headers: Vec<(String, String)>,
+    /// Body.
+    pub body: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

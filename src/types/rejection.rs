@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 
-use super::ids::Invalid;
+use super::ids::{AccountId, Invalid};
 
 /// 4 days: the age from which a notification is not taken any more. The Cloud repeats one for 3 days at most.
 ///
@@ -127,6 +127,21 @@ impl FromStr for Rejection {
             expected: "the reason of a rejection",
         })
     }
+}
+
+/// The notifications of an account that were not taken for one reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// The configured account; `None` for all that are not configured.
+    pub account_id: Option<AccountId>,
+    /// The reason.
+    pub reason: Rejection,
+    /// The number of them since `first_at`.
+    pub count: u64,
+    /// The time of the first one.
+    pub first_at: DateTime<Utc>,
+    /// The time of the last one.
+    pub last_at: DateTime<Utc>,
 }
 
 #[cfg(test)]

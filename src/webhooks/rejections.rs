@@ -12,9 +12,10 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SharedClock;
-use crate::store::{Rejected, Store};
+use crate::store::Store;
 use crate::telemetry::metrics::{Metrics, WEBHOOK_REJECTED};
 use crate::types::ids::AccountId;
+use crate::types::rejection::Rejected;
 use crate::types::rejection::Rejection;
 
 /// 10 s: the pause between two lines of the log for an account and a reason.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use liveperson_bridge::clock::Clock as _;
 use liveperson_bridge::sandbox::{Fault, Operation};
-use liveperson_bridge::store::DeliveryState;
+use liveperson_bridge::types::delivery::DeliveryState;
 use liveperson_bridge::types::event::EventId;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

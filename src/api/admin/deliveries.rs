@@ -12,7 +12,7 @@ use crate::api::problem::Problem;
 use crate::api::v1::deliveries::{AskedState, Callback, Replayed, check_interval};
 use crate::api::v1::events::{Limit, MaybeCursor};
 use crate::bridge::{Caller, Operator};
-use crate::store::{DeliveryState, RecentDelivery, Replay};
+use crate::types::delivery::{DeliveryState, RecentDelivery, Replay};
 use crate::types::event::{Cursor, NOBODY};
 use crate::types::ids::ChannelId;
 use crate::types::time::Moment;

@@ -13,8 +13,8 @@ use crate::api::extract::{EventPath, Json};
 use crate::api::problem::{Code, Problem};
 use crate::api::v1::deliveries::view::DeliveryView;
 use crate::bridge::{self, EventCase};
-use crate::store::EventRecord;
 use crate::types::audit::Record;
+use crate::types::delivery::EventRecord;
 use crate::types::event::EventId;
 use crate::types::trace::Trace;
 

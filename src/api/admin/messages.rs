@@ -9,8 +9,9 @@ use serde::Serialize;
 use super::{Admin, masking};
 use crate::api::problem::{Code, Problem};
 use crate::bridge;
-use crate::store::{Origin, Report, RequestState};
 use crate::types::event::data::Failure;
+use crate::types::ownership::Origin;
+use crate::types::request::{Report, RequestState};
 use crate::types::trace::Trace;
 
 /// A message with its timeline.

@@ -7,10 +7,9 @@ use serde::Serialize;
 
 use super::Admin;
 use crate::bridge::{ChannelOverview, Overview};
-use crate::cloud::Health;
-use crate::store::{
-    Backlog, CloseBacklog, DeliveryCounts, EngineKind, Outage, PROBED_FROM, Pause, Rejected,
-};
+use crate::types::delivery::{DeliveryCounts, PROBED_FROM, Pause};
+use crate::types::rejection::Rejected;
+use crate::types::status::{Backlog, CloseBacklog, EngineKind, Health, Outage};
 
 /// All of it, as this replica sees it.
 #[derive(Debug, Serialize)]
@@ -231,7 +230,7 @@ impl AccountView {
             .filter(|it| it.account_id.as_ref() == Some(&health.account_id));
         let rejected_notifications = rejected.map(RejectedView::from).collect();
         let hosts = health.hosts.into_iter().map(|known| HostView {
-            service: known.service.name(),
+            service: known.service,
             host: known.host,
             looked_up_at: known.looked_up_at,
         });

@@ -15,7 +15,7 @@ use crate::api::auth::AuthChannel;
 use crate::api::extract::{EventPath, Json, Query};
 use crate::api::problem::Problem;
 use crate::bridge::Bridge;
-use crate::store::{DeliveryState, Outlook, PROBED_FROM, Replay};
+use crate::types::delivery::{DeliveryState, Outlook, PROBED_FROM, Replay};
 use crate::types::event::{Event, EventType};
 use crate::types::ids::{UserId, UserKey};
 use crate::types::links;

@@ -15,10 +15,10 @@ use crate::api::prefer::Prefer;
 use crate::api::problem::Problem;
 use crate::bridge::{self, Bridge};
 use crate::outbox::{self, Outbox};
-use crate::store::{Report, RequestState};
 use crate::types::conversation::Opening;
 use crate::types::event::data::Failure;
 use crate::types::message::{DescribedSequence, Metadata, Sequence, Text};
+use crate::types::request::{Report, RequestState};
 
 /// A message to be sent.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -5,8 +5,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::report::Report;
 use crate::config::Config;
-use crate::store::Rejected;
 use crate::types::ids::AccountId;
+use crate::types::rejection::Rejected;
 use crate::types::rejection::Rejection;
 
 /// 1 h: a refusal that is older may be mended by now. The Cloud repeats what it still has more often than that.

@@ -12,7 +12,8 @@ use sqlx::types::Json;
 use super::{DueEvent, Lane};
 use crate::store::engine::batching::Question;
 use crate::store::engine::tx::{Tx, on};
-use crate::store::{DeliveryState, Engine, Error, Store};
+use crate::store::{Engine, Error, Store};
+use crate::types::delivery::DeliveryState;
 use crate::types::event::EventType;
 use crate::types::ids::ChannelId;
 

@@ -10,23 +10,13 @@ use uuid::Uuid;
 
 use super::{Engine, limits, run};
 use crate::store::{Error, Store};
+use crate::types::status::Outage;
 
 /// 5 s: how long a write that succeeded speaks for the next.
 const WRITTEN: Duration = Duration::from_secs(5);
 
 /// 2 s: how long a write that was refused does. A disk that is almost full takes a small one and refuses a large one.
 const REFUSED: Duration = Duration::from_secs(2);
-
-/// Why the database is of no use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outage {
-    /// It gives no sign of life.
-    Silent,
-    /// It takes no writes: its disk is full, or it has become a standby.
-    Unwritable,
-    /// A file of the embedded one was deleted, replaced or damaged.
-    Files,
-}
 
 /// The writes of this replica that only see whether one is possible.
 #[derive(Debug)]
@@ -133,18 +123,6 @@ impl Store {
         match &self.engine {
             Engine::Postgres(_) => Ok(()),
             Engine::Sqlite(sqlite) => sqlite.wipe().await,
-        }
-    }
-}
-
-impl Outage {
-    /// The same in words.
-    #[must_use]
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Silent => "the storage does not answer",
-            Self::Unwritable => "the storage cannot be written",
-            Self::Files => "the file of the embedded database was deleted, replaced or damaged",
         }
     }
 }

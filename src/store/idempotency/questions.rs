@@ -3,9 +3,10 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Answer, ClaimedRow, Intent, KeyedRequest, postgres, sqlite};
+use super::{ClaimedRow, Intent, KeyedRequest, postgres, sqlite};
 use crate::store::engine::batching::{Question, by_place};
 use crate::store::{Engine, Error, Lease, Store, UserRef};
+use crate::types::idempotency::Answer;
 use crate::types::idempotency::KeyHash;
 use crate::types::ids::UserKey;
 use crate::types::message::MessageId;

@@ -1,8 +1,9 @@
 //! What operators did.
 
 use chrono::{DateTime, Utc};
-use liveperson_bridge::store::{Erasure, PageSize, Replay, Store, StoredToken};
+use liveperson_bridge::store::{Erasure, PageSize, Store, StoredToken};
 use liveperson_bridge::types::audit::{Action, Actor, Record};
+use liveperson_bridge::types::delivery::Replay;
 use liveperson_bridge::types::event::{EventId, EventType};
 use serde_json::json;
 use uuid::Uuid;

@@ -1,6 +1,7 @@
 //! Whether the database can be written, and what is removed is gone.
 
-use liveperson_bridge::store::{Location, Outage};
+use liveperson_bridge::store::Location;
+use liveperson_bridge::types::status::Outage;
 
 use super::{at, erase, key};
 use crate::support::database::{Database, Engine};

@@ -1,7 +1,8 @@
 //! Connections to the database: whoever needs one gets one, none is kept for nothing, and in the end all are closed.
 
 use futures_util::future::join_all;
-use liveperson_bridge::store::{Connections, Location, Store};
+use liveperson_bridge::store::{Location, Store};
+use liveperson_bridge::types::status::Connections;
 
 use super::{ask_all_the_time, at, key};
 use crate::support::database::{Database, Engine};

@@ -1,11 +1,9 @@
 //! Deliveries: lanes, callbacks, what operators see and do, and agents who are to be told.
 
 use chrono::{DateTime, Utc};
-use liveperson_bridge::store::{
-    DeliveryState, Lane, LaneFate, NewEvent, PROBED_FROM, Pause, Replay, Settlement, Store, Tried,
-    UserRef,
-};
+use liveperson_bridge::store::{Lane, LaneFate, NewEvent, Settlement, Store, Tried, UserRef};
 use liveperson_bridge::types::audit::Action;
+use liveperson_bridge::types::delivery::{DeliveryState, PROBED_FROM, Pause, Replay};
 use liveperson_bridge::types::event::{EventId, EventType};
 use tokio::task::JoinSet;
 

@@ -3,11 +3,12 @@
 use chrono::{DateTime, Utc};
 use liveperson_bridge::crypto::Sealed;
 use liveperson_bridge::store::{
-    CloseBacklog, Erasure, NewClose, PendingClose, PendingOpening, SealedClose, Store, UserRef,
+    Erasure, NewClose, PendingClose, PendingOpening, SealedClose, Store, UserRef,
 };
 use liveperson_bridge::types::audit::Action;
 use liveperson_bridge::types::conversation::Features;
 use liveperson_bridge::types::ids::{AccountId, ConversationId};
+use liveperson_bridge::types::status::CloseBacklog;
 
 use super::{at, conversation, erasure, key, open, recorded, token};
 use crate::support::database::{Database, Engine};

@@ -1,8 +1,7 @@
 //! Requests that bear idempotency keys.
 
-use liveperson_bridge::store::{
-    Answer, Begun, Claim, Holding, Intent, KeyedRequest, Store, UserRef,
-};
+use liveperson_bridge::store::{Begun, Claim, Holding, Intent, KeyedRequest, Store, UserRef};
+use liveperson_bridge::types::idempotency::Answer;
 use liveperson_bridge::types::idempotency::{Fingerprint, IdempotencyKey};
 use liveperson_bridge::types::message::MessageId;
 use tokio::task::JoinSet;

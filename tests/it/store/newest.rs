@@ -1,10 +1,12 @@
 //! What operators look at: the newest deliveries, how many there are, and whose something is.
 
-use liveperson_bridge::store::{
-    Delivery, DeliveryCounts, DeliveryState, EngineKind, LaneFate, LastTry, NewEvent, Origin,
-    RecentDelivery, Settlement, Store,
+use liveperson_bridge::store::{LaneFate, NewEvent, Settlement, Store};
+use liveperson_bridge::types::delivery::{
+    Delivery, DeliveryCounts, DeliveryState, LastTry, RecentDelivery,
 };
 use liveperson_bridge::types::event::{EventId, EventType};
+use liveperson_bridge::types::ownership::Origin;
+use liveperson_bridge::types::status::EngineKind;
 use liveperson_bridge::types::trace::Parent;
 use uuid::Uuid;
 

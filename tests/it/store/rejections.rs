@@ -1,6 +1,6 @@
 //! Notifications that were not taken.
 
-use liveperson_bridge::store::Rejected;
+use liveperson_bridge::types::rejection::Rejected;
 use liveperson_bridge::types::rejection::Rejection;
 
 use super::at;

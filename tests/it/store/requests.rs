@@ -3,15 +3,18 @@
 use std::collections::BTreeSet;
 
 use liveperson_bridge::store::{
-    Backlog, Claim, Conclusion, DueLane, Flight, Hearing, Hold, Keeping, KeyedRequest, NewEvent,
-    NewRequest, PageSize, Pause, RequestKind, RequestState, Settled, Store, UserRef,
+    Claim, Conclusion, DueLane, Flight, Hearing, Hold, Keeping, KeyedRequest, NewEvent, NewRequest,
+    PageSize, RequestKind, Settled, Store, UserRef,
 };
+use liveperson_bridge::types::delivery::Pause;
 use liveperson_bridge::types::event::data::Failure;
 use liveperson_bridge::types::event::{EventId, EventType};
 use liveperson_bridge::types::idempotency::{Fingerprint, IdempotencyKey};
 use liveperson_bridge::types::ids::{AccountId, ChannelId};
 use liveperson_bridge::types::message::MessageId;
+use liveperson_bridge::types::request::RequestState;
 use liveperson_bridge::types::sketch::Sketch;
+use liveperson_bridge::types::status::Backlog;
 use tokio_util::bytes::Bytes;
 use uuid::Uuid;
 

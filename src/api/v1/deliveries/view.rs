@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::api::problem::{Code, Problem};
-use crate::store::{Attempt, Delivery, DeliveryState, EventRecord};
+use crate::types::delivery::{Attempt, Delivery, DeliveryState, EventRecord};
 use crate::types::event::{Cursor, Event, EventType, NOBODY};
 use crate::types::ids::UserId;
 

@@ -142,7 +142,7 @@ fn write_event(text: &mut String, id: Cursor, kind: &str, data: &str) {
 mod tests {
     use super::*;
     use crate::bridge::Gap;
-    use crate::store::LoggedEvent;
+    use crate::types::event::LoggedEvent;
 
     #[test]
     fn a_page_is_written_with_its_gap_first() {
