@@ -32,6 +32,9 @@ pub use admitting::{ChangesTx, ToTranslate, Translated};
 pub(super) use keeping::{erased_key, forget_changes, forget_conversation};
 pub use observing::KeptChange;
 
+/// An account, and a conversation of it.
+type Place = (String, String);
+
 /// A change that a notification tells of.
 #[derive(Debug, Clone)]
 pub struct Arrival {

@@ -8,6 +8,7 @@ pub(super) mod checking;
 pub(super) mod error;
 pub(super) mod health;
 pub(super) mod limits;
+mod listening;
 pub(super) mod postgres;
 pub(super) mod server_time;
 pub(super) mod sqlite;

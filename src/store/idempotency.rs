@@ -5,6 +5,7 @@
 //! had. What is about to be sent to the Cloud is written into the row first, mostly as it is claimed, so the repeat knows what
 //! may have arrived there.
 
+mod asking;
 mod postgres;
 mod questions;
 mod sqlite;

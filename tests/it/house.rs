@@ -359,3 +359,169 @@ fn an_import_of_the_store_that_goes_the_wrong_way_is_found() {
         expected.iter().collect::<Vec<_>>()
     );
 }
+
+/// A module by its path in its crate.
+type ModulePath = Vec<String>;
+
+/// The code of each module below a folder of sources, without its tests.
+fn code_of_modules(source: &Path) -> BTreeMap<ModulePath, String> {
+    let code = files(source).into_iter().filter_map(|file| {
+        let inside = file.strip_prefix(source).unwrap().with_extension("");
+        let names = inside.iter().map(|name| name.to_str().unwrap().to_owned());
+        let path: ModulePath = names.filter(|name| name != "lib").collect();
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("\nmod tests {").next().unwrap().to_owned();
+        let is_test = path.iter().any(|name| name == "tests");
+        (!is_test).then_some((path, code))
+    });
+    code.collect()
+}
+
+/// The paths that an import names: `super::{a, b::{c, d}}` names three.
+fn expanded(import: &str) -> Vec<String> {
+    let Some((before, group)) = import.split_once('{') else {
+        return vec![import.to_owned()];
+    };
+    let group = group.trim_end_matches(';').trim_end();
+    let group = group.strip_suffix('}').unwrap_or(group);
+    let (mut parts, mut depth) = (vec![String::new()], 0);
+    for c in group.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if c == ',' && depth == 0 {
+            parts.push(String::new());
+        } else {
+            parts.last_mut().unwrap().push(c);
+        }
+    }
+    let parts = parts.iter().map(|part| part.trim());
+    let parts = parts.filter(|part| !part.is_empty());
+    parts
+        .flat_map(|part| expanded(&format!("{before}{part}")))
+        .collect()
+}
+
+/// The paths within the crate that a statement names.
+fn paths_in(statement: &str) -> Vec<String> {
+    let import = statement
+        .split_once("use ")
+        .filter(|(before, _)| before.is_empty() || before.starts_with("pub"));
+    if let Some((_, import)) = import {
+        return expanded(import);
+    }
+    let is_path = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let found = statement.split(|c| !is_path(c));
+    let found = found.filter(|path| path.starts_with("crate::") || path.starts_with("super::"));
+    found.map(str::to_owned).collect()
+}
+
+/// The deepest module that a path leads to from a module; `None` if it leads out of the crate.
+fn module_at(
+    path: &str,
+    from: &ModulePath,
+    modules: &BTreeMap<ModulePath, String>,
+) -> Option<ModulePath> {
+    let mut names = path.split("::").map(|name| {
+        let end = name.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        &name[..end.unwrap_or(name.len())]
+    });
+    let child = |parent: &ModulePath, name: &str| {
+        let path = [parent.as_slice(), &[name.to_owned()]].concat();
+        modules.contains_key(&path).then_some(path)
+    };
+    let mut names = names.by_ref().peekable();
+    let mut at = match *names.peek()? {
+        "crate" => {
+            names.next();
+            ModulePath::new()
+        }
+        "self" => {
+            names.next();
+            from.clone()
+        }
+        "super" => {
+            let mut at = from.clone();
+            while names.next_if_eq(&"super").is_some() {
+                at.pop();
+            }
+            at
+        }
+        name => {
+            names.next();
+            child(from, name)?
+        }
+    };
+    for name in names {
+        match child(&at, name) {
+            Some(deeper) => at = deeper,
+            None => break,
+        }
+    }
+    Some(at)
+}
+
+/// Imports between modules with the same parent, of themselves or of what is below them.
+fn imports_of_siblings(modules: &BTreeMap<ModulePath, String>) -> BTreeSet<(String, String)> {
+    let mut imports = BTreeSet::new();
+    for (from, code) in modules {
+        let statements = statements(code);
+        let paths = statements.iter().flat_map(|statement| paths_in(statement));
+        for to in paths.filter_map(|path| module_at(&path, from, modules)) {
+            let shared = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+            if let (Some(_), Some(_)) = (from.get(shared), to.get(shared)) {
+                let name = |path: &ModulePath| path[..=shared].join("::");
+                imports.insert((name(from), name(&to)));
+            }
+        }
+    }
+    imports
+}
+
+#[test]
+fn siblings_know_each_other_one_way() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = [
+        "src",
+        "crates/clock/src",
+        "crates/sandbox/src",
+        "crates/web/src",
+    ];
+    let mut count = 0;
+    for source in sources {
+        let imports = imports_of_siblings(&code_of_modules(&root.join(source)));
+        count += imports.len();
+        assert_eq!(imports_in_circles(&imports), [] as [&(String, String); 0]);
+    }
+    assert!(count >= 500, "only {count} imports were found");
+}
+
+#[test]
+fn a_circle_of_siblings_is_found() {
+    let circle = |planted: &str| {
+        let sources = [
+            ("", "mod a;\nmod b;"),
+            ("a", "mod c;\nuse super::b;\nuse c::C;"),
+            ("a::c", planted),
+            ("a::d", "use super::c::C;"),
+            ("b", "use crate::{\n    x,\n    B,\n};"),
+        ];
+        let modules = sources.map(|(path, code)| {
+            let path = path.split("::").filter(|name| !name.is_empty());
+            (path.map(str::to_owned).collect(), code.to_owned())
+        });
+        let imports = imports_of_siblings(&BTreeMap::from(modules));
+        imports_in_circles(&imports).len()
+    };
+
+    assert_eq!(circle("use super::A;\nuse crate::b::B;"), 0);
+    for (planted, count) in [
+        ("use super::{\n    A,\n    d::D,\n};", 2),
+        ("fn c() -> super::d::D {}", 2),
+        ("pub(super) use super::super::a::{d};", 2),
+    ] {
+        assert_eq!(circle(planted), count, "{planted}");
+    }
+}

@@ -11,7 +11,7 @@ use std::thread;
 use chrono::TimeDelta;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::timeline::{Correction, Reading, Timeline};
+use super::timeline::{Correction, Reading, Reference, Timeline};
 use super::{Clock, wall_us};
 
 /// What counts also while the machine sleeps. Elsewhere the plain one does.
@@ -19,18 +19,6 @@ use super::{Clock, wall_us};
 const COUNTING: ClockId = ClockId::Boottime;
 #[cfg(not(target_os = "linux"))]
 const COUNTING: ClockId = ClockId::Monotonic;
-
-/// What a clock is kept in line with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reference {
-    /// The clock of the database that replicas share. Who is behind catches up at once; who is far
-    /// ahead stands back until it is in line, since another replica's leases and deadlines must not
-    /// end too early.
-    Database,
-    /// The machine's time of day, for the only process of an embedded database. A jump of it is
-    /// followed slowly, so that nothing that waits is too old all at once.
-    Machine,
-}
 
 /// A clock that is kept in line with a reference.
 #[derive(Debug)]

@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::{NoContext, Timestamp, Uuid};
 
-pub use disciplined::{DisciplinedClock, Reference, elapsed_us, machine_reading};
-pub use timeline::{Correction, Reading};
+pub use disciplined::{DisciplinedClock, elapsed_us, machine_reading};
+pub use timeline::{Correction, Reading, Reference};
 
 /// Tells the time of day.
 pub trait Clock: Debug + Send + Sync {

@@ -1,7 +1,17 @@
 //! The time as a function of what has elapsed, and how a measurement corrects it. Without any
 //! clock, and without state.
 
-use super::disciplined::Reference;
+/// The reference that a clock is kept in line with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reference {
+    /// The clock of the database that replicas share. Who is behind catches up at once; who is far
+    /// ahead stands back until it is in line, since another replica's leases and deadlines must not
+    /// end too early.
+    Database,
+    /// The machine's time of day, for the only process of an embedded database. A jump of it is
+    /// followed slowly, so that nothing that waits is too old all at once.
+    Machine,
+}
 
 /// 100 ms: a smaller difference is left alone, unless it is being corrected already.
 const NOISE_US: i64 = 100_000;

@@ -1,72 +1,16 @@
 //! What subscribers were told of each conversation, and hence what is new to them.
 //!
-//! Whoever changes a conversation need not think of webhooks: when the lock on the state is released ([`Held`]), each
+//! Whoever changes a conversation need not think of webhooks: when the lock on the state is released (`held`), each
 //! conversation that was handed out is compared with what was told of it, and the difference becomes notifications. So
 //! nothing can be forgotten, and the order in which changes were made is the order in which they are told.
 
 use std::collections::HashMap;
-use std::ops::{Deref, DerefMut};
-use std::sync::MutexGuard;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::conversations::{Conversation, Dialog, Event, Stage};
 use super::notification::{self, Notification, Times};
-use super::{Sandbox, State, agent, hooks};
-
-/// The state, held; subscribers are told what its holder changed as soon as it is released.
-#[derive(Debug)]
-pub(super) struct Held<'a> {
-    state: MutexGuard<'a, State>,
-    sandbox: &'a Sandbox,
-}
-
-impl<'a> Held<'a> {
-    pub(super) fn new(state: MutexGuard<'a, State>, sandbox: &'a Sandbox) -> Self {
-        Self { state, sandbox }
-    }
-}
-
-impl Deref for Held<'_> {
-    type Target = State;
-
-    fn deref(&self) -> &State {
-        &self.state
-    }
-}
-
-impl DerefMut for Held<'_> {
-    fn deref_mut(&mut self) -> &mut State {
-        &mut self.state
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        let now = self.sandbox.0.clock.now();
-        let State {
-            conversations,
-            announcements,
-            hooks,
-            script,
-            hearing,
-            ..
-        } = &mut *self.state;
-        for conversation in conversations.take_touched() {
-            let news = announcements.news(conversation, now);
-            for notification in news.notifications() {
-                hooks.push(&notification, now);
-            }
-            for published in news.events {
-                if let Some(script) = script {
-                    agent::listen(self.sandbox, script, hearing, conversation, published);
-                }
-            }
-        }
-        hooks::courier::start_where_needed(self.sandbox, hooks);
-    }
-}
 
 /// What was told of every conversation.
 #[derive(Debug, Default)]
@@ -95,7 +39,7 @@ pub(super) struct News<'a> {
     /// Its whole state, if that is another.
     state: Option<Value>,
     /// What was published, in the order of its publishing.
-    events: Vec<(&'a Dialog, &'a Event)>,
+    pub(super) events: Vec<(&'a Dialog, &'a Event)>,
 }
 
 impl Announcements {

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Sandbox;
-use super::control::Order;
 use super::faults::{read_status, write_status};
+use super::order::Order;
 
 /// The forms that the Cloud's answers have where its documents conflict or are silent.
 #[derive(Debug, Clone, Serialize, Deserialize)]

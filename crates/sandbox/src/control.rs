@@ -2,10 +2,6 @@
 //! functions. These requests are not recorded and meet no fault; what is wrong with one is told in the `error` of its
 //! answer.
 
-mod order;
-
-use std::collections::BTreeMap;
-
 use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::routing::{delete, get, post};
@@ -13,15 +9,12 @@ use axum::{Json, Router};
 use serde::Deserialize;
 
 use super::operation::Operation;
+use super::order::{BODY_LIMIT, Order, expect_nothing_else, read_after};
 use super::recording::{RecordedRequest, read_form};
 use super::refusal::Refusal;
 use super::{
     Conversation, Sandbox, agent, behaviour, faults, hooks, storage, surveys, time, tokens, wire,
 };
-pub(super) use order::Order;
-
-/// Bytes: an agent's file of 5 MB in base64, and some more.
-pub(super) const BODY_LIMIT: usize = 8 * 1024 * 1024;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -95,29 +88,6 @@ fn read_count(count: &str) -> Result<usize, Refusal> {
 
 fn read_operation(name: &str) -> Result<Operation, Refusal> {
     Operation::read(name).map_err(|unread| Refusal::unprocessable(format!("operation: {unread}")))
-}
-
-/// The number of what the caller knows already; 0 where it names none.
-pub(super) fn read_after(filter: &mut BTreeMap<String, String>) -> Result<u64, Refusal> {
-    let Some(id) = filter.remove("after") else {
-        return Ok(0);
-    };
-    id.parse().map_err(|_| {
-        Refusal::unprocessable(format!("after: `{id}`, expected the `id` of one of them"))
-    })
-}
-
-/// Refuses parameters that are left once those that are known are taken out.
-pub(super) fn expect_nothing_else(
-    filter: &BTreeMap<String, String>,
-    expected: &str,
-) -> Result<(), Refusal> {
-    match filter.keys().next() {
-        Some(unknown) => Err(Refusal::unprocessable(format!(
-            "{unknown}: unknown, expected {expected}"
-        ))),
-        None => Ok(()),
-    }
 }
 
 async fn forget_requests(State(sandbox): State<Sandbox>) -> StatusCode {

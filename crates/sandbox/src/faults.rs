@@ -16,8 +16,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Sandbox;
-use super::control::Order;
 use super::operation::Operation;
+use super::order::{Order, read_times};
 
 /// How a fault names that every operation is struck.
 const ANY: &str = "any";
@@ -246,14 +246,6 @@ fn read_operation<'de, D: Deserializer<'de>>(
     }
     let read = Operation::read(&name).map(Some);
     read.map_err(|unread| D::Error::custom(format!("{unread}, or `{ANY}`")))
-}
-
-/// Reads how many are struck; an order for none is a mistake.
-pub(super) fn read_times<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    match u32::deserialize(deserializer)? {
-        0 => Err(D::Error::custom("0 times, expected 1 or more")),
-        times => Ok(times),
-    }
 }
 
 fn read_delay<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {

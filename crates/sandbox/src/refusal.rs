@@ -5,8 +5,6 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::schema::Mismatch;
-
 /// A request that the Cloud does not accept.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -107,12 +105,6 @@ impl Refusal {
             body: json!({"error": complaint}),
             complaint,
         }
-    }
-}
-
-impl From<Mismatch> for Refusal {
-    fn from(mismatch: Mismatch) -> Self {
-        Self::plain(StatusCode::BAD_REQUEST, mismatch.to_string())
     }
 }
 

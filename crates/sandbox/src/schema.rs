@@ -29,6 +29,12 @@ const NULLABLE: [&str; 3] = ["ttrDefName", "csatRate", "csatResolutionConfirmati
 #[error("{0}")]
 pub(super) struct Mismatch(pub(super) String);
 
+impl From<Mismatch> for Refusal {
+    fn from(mismatch: Mismatch) -> Self {
+        Self::plain(StatusCode::BAD_REQUEST, mismatch.to_string())
+    }
+}
+
 /// An id that sources show both ways; it can exceed 32 bits.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged, expecting = "expected a string or an integer")]

@@ -11,8 +11,8 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::control::Order;
 use super::conversations::{Conversation, Dialog, DialogKind, Publishing, Stage};
+use super::order::Order;
 use super::participant::{Audience, Participant, Role};
 use super::refusal::Refusal;
 use super::{Sandbox, Shared, State as Everything};

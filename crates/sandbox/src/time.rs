@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Sandbox;
-use super::control::Order;
+use super::order::Order;
 use super::refusal::Refusal;
 use liveperson_bridge_clock::{Clock as _, ShiftedClock};
 

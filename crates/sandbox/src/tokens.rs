@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Sandbox;
-use super::control::Order;
+use super::order::Order;
 
 /// A sandbox that could not be made.
 #[derive(Debug, thiserror::Error)]

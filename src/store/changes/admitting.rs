@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use chrono::{DateTime, Utc};
 
 use super::adoption::{
-    Newcomer, Newcomers, Outcome, Place, PutOff, Takeover, Unknown, applicants, read_put_off,
+    Newcomer, Newcomers, Outcome, PutOff, Takeover, Unknown, applicants, read_put_off,
 };
 use super::applying::{apply, ensure_file, reload};
 use super::keeping::{Withheld, keep, keep_withheld};
 use super::matching::{KeptRow, KnownPlaces, look_up, see, take_kept};
 use super::ordering::{Candidate, Matter, in_turn, opening_first};
 use super::withholding::{Dialogs, Standing};
-use super::{Admission, Arrival, Change, Fate, Known, News, Stranger, Translation};
+use super::{Admission, Arrival, Change, Fate, Known, News, Place, Stranger, Translation};
 use crate::store::engine::tx::Tx;
 use crate::store::locks::hold;
 use crate::store::log::append;

@@ -17,7 +17,7 @@ use sqlx::{PgConnection, SqliteConnection};
 use super::announcement::{announced, time};
 use super::keeping::erased_among;
 use super::matching::{KnownPlaces, look_up};
-use super::{Arrival, Change, Known, Stranger, ToTranslate};
+use super::{Arrival, Change, Known, Place, Stranger, ToTranslate};
 use crate::store::conversations::{END_OPENING, NewConversation, close, insert};
 use crate::store::engine::tx::{Side, Tx, left, on};
 use crate::store::openings::pending;
@@ -80,9 +80,6 @@ pub(super) struct Newcomers {
     /// Those that may be what the bridge is just opening.
     pub(super) put_off: HashSet<Place>,
 }
-
-/// An account, and a conversation of it.
-pub(super) type Place = (String, String);
 
 /// A change that may say something of a conversation that is not known.
 pub(super) enum Unknown {

@@ -8,9 +8,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::adoption::Place;
 use super::ordering::{Candidate, Matter};
-use super::{Admission, Arrival, Fate};
+use super::{Admission, Arrival, Fate, Place};
 use crate::store::engine::tx::{Side, Tx, on};
 use crate::store::rows::batch;
 use crate::store::{Error, UserRef};

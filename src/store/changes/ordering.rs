@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::adoption::Place;
 use super::matching::KeptRow;
-use super::{Arrival, Change, Turn};
+use super::{Arrival, Change, Place, Turn};
 use crate::types::trace::Parent;
 
 /// A change with what decides over its place in the order.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::casting::{Casting, NO_SCRIPT};
 use super::{Action, AgentOpening, Refused, opening};
 use crate::Sandbox;
-use crate::control::Order;
+use crate::order::Order;
 use crate::refusal::Refusal;
 
 pub(crate) fn router() -> Router<Sandbox> {

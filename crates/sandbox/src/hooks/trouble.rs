@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::faults::read_times;
 use crate::notification::{Kind, Notification};
+use crate::order::read_times;
 use crate::participant::Role;
 
 /// An order to deliver notifications otherwise than usual.

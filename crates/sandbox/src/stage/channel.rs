@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::Demo;
 use crate::Sandbox;
-use crate::control::{BODY_LIMIT, Order};
+use crate::order::{BODY_LIMIT, Order};
 use crate::refusal::Refusal;
 use crate::wire::{Asked, Kind, Sample, SharedSample};
 

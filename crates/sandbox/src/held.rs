@@ -1,0 +1,59 @@
+//! The lock on the state, whose release tells subscribers what was changed under it.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::MutexGuard;
+
+use super::{Sandbox, State, agent, hooks};
+
+/// The state, held; subscribers are told what its holder changed as soon as it is released.
+#[derive(Debug)]
+pub(super) struct Held<'a> {
+    state: MutexGuard<'a, State>,
+    sandbox: &'a Sandbox,
+}
+
+impl<'a> Held<'a> {
+    pub(super) fn new(state: MutexGuard<'a, State>, sandbox: &'a Sandbox) -> Self {
+        Self { state, sandbox }
+    }
+}
+
+impl Deref for Held<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let now = self.sandbox.0.clock.now();
+        let State {
+            conversations,
+            announcements,
+            hooks,
+            script,
+            hearing,
+            ..
+        } = &mut *self.state;
+        for conversation in conversations.take_touched() {
+            let news = announcements.news(conversation, now);
+            for notification in news.notifications() {
+                hooks.push(&notification, now);
+            }
+            for published in news.events {
+                if let Some(script) = script {
+                    agent::listen(self.sandbox, script, hearing, conversation, published);
+                }
+            }
+        }
+        hooks::courier::start_where_needed(self.sandbox, hooks);
+    }
+}

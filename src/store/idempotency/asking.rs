@@ -1,0 +1,84 @@
+//! Asking the engines for requests with a key: many at once, in one statement.
+
+use super::questions::{Begin, Finish, Hashed, Note};
+use super::{ClaimedRow, postgres, sqlite};
+use crate::store::engine::batching::{Question, by_place};
+use crate::store::{Engine, Error, Store};
+
+impl Question for Begin {
+    /// The row, where it is the one's who asks.
+    type Answer = Option<ClaimedRow>;
+
+    fn bytes(&self) -> usize {
+        self.intent.as_ref().map_or(0, |intent| intent.body.len())
+    }
+
+    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<Self::Answer>, Error> {
+        let firsts = firsts(questions);
+        let mut claimed = match &store.engine {
+            Engine::Postgres(connections) => postgres::begin(connections, &firsts).await?,
+            Engine::Sqlite(sqlite) => sqlite::begin(sqlite, &firsts).await?,
+        };
+        let answers = questions.iter().map(|question| {
+            let is_own = |row: &ClaimedRow| row.lease_id == question.lease.id;
+            let place = claimed.iter().position(is_own)?;
+            Some(claimed.swap_remove(place))
+        });
+        Ok(answers.collect())
+    }
+}
+
+/// Who comes first under each key: one statement takes a row once, and who comes second finds it taken.
+fn firsts<'a>(questions: &[&'a Begin]) -> Vec<Hashed<'a, Begin>> {
+    let mut hashed = Hashed::all(questions, |it| &it.request);
+    // In one order everywhere, so that two replicas do not wait for each other.
+    hashed.sort_by(|a, b| {
+        let (first, second) = (&a.question.request, &b.question.request);
+        let channels = first.channel_id.cmp(&second.channel_id);
+        channels.then_with(|| a.hash.cmp(&b.hash))
+    });
+    hashed.dedup_by(|b, a| {
+        a.question.request.channel_id == b.question.request.channel_id && a.hash == b.hash
+    });
+    hashed
+}
+
+impl Question for Note {
+    type Answer = bool;
+
+    fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<bool>, Error> {
+        let hashed = Hashed::all(questions, |it| &it.request);
+        let places = match &store.engine {
+            Engine::Postgres(connections) => postgres::note(connections, &hashed).await?,
+            Engine::Sqlite(sqlite) => sqlite::note(sqlite, &hashed).await?,
+        };
+        Ok(at_places(places, questions.len()))
+    }
+}
+
+impl Question for Finish {
+    type Answer = bool;
+
+    fn bytes(&self) -> usize {
+        self.answer.body.len()
+    }
+
+    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<bool>, Error> {
+        let hashed = Hashed::all(questions, |it| &it.request);
+        let places = match &store.engine {
+            Engine::Postgres(connections) => postgres::finish(connections, &hashed).await?,
+            Engine::Sqlite(sqlite) => sqlite::finish(sqlite, &hashed).await?,
+        };
+        Ok(at_places(places, questions.len()))
+    }
+}
+
+/// Which of so many are at one of these places.
+fn at_places(places: Vec<i64>, count: usize) -> Vec<bool> {
+    let places = places.into_iter().map(|place| (place, ()));
+    by_place(count, places, |is_there, ()| *is_there = true)
+}
