@@ -348,6 +348,10 @@ async fn events_that_arrive_while_many_lanes_are_emptied_are_not_lost(engine: En
             let store = store.clone();
             tasks.spawn(async move {
                 let count = store.due_events(&lane, 100).await.unwrap().len();
+                if count == 0 {
+                    // What made it due had been delivered with what came before it.
+                    store.release_emptied_lane(&lane, at(2)).await.unwrap();
+                }
                 for left in (0..count).rev() {
                     let fate = match left {
                         0 => LaneFate::Emptied,
