@@ -1,7 +1,8 @@
 //! The command line: one file a command.
 //!
-//! To add a command: a file with a function `run`, a variant of `Command` whose comment is its help, an arm of `dispatch`, a test
-//! in `tests/it/commands.rs`, and a paragraph in `docs/operations.md`.
+//! To add a command: a file with a function `run` and its `mod`, a variant of `Command` whose comment is its help, an arm of
+//! `dispatch`, a test in `tests/it/commands.rs` (and its name in the test of `--help`), a row in the table of commands of
+//! `README.md`, a line in `CHANGELOG.md`, and what operators have to know of it in `docs/operations.md`.
 
 mod audit;
 mod demo;

@@ -8,11 +8,14 @@
 //!
 //! To add an operation of the Cloud:
 //!
-//! 1. its request and answer in `wire`, with the vendor's page that they are from;
-//! 2. a method of [`Client`] in the file of its service, which says whether it may be made again (`retry`);
+//! 1. its request and answer in `wire`, with the name of the vendor's page that they are from;
+//! 2. a method of [`Client`] in the file of its service, or a variant of [`Signal`] (`send.rs`), which says whether it may be
+//!    made again (`retry`); for a URL of its own an `Endpoint` (`host.rs`), for a host of its own a [`Service`] (`service.rs`,
+//!    `breaker.rs`, `domains.rs`);
 //! 3. what is new of its answers in `answer.rs`, where failures are classified;
-//! 4. the same operation in the simulated Cloud (`sandbox`), written from the vendor's page and not from here;
-//! 5. a test of both in `cloud/tests`, and a row in `docs/assumptions.md` for what no document says.
+//! 4. the same operation in the simulated Cloud (`crates/sandbox`: `operation.rs`, `server.rs` and the file of its service), written
+//!    from the vendor's page and not from here, and in `docs/sandbox.md`;
+//! 5. a test of the client in `cloud/tests`, of the simulated Cloud in `crates/sandbox/src/tests`, and of both in `tests/it`, and a row in `docs/assumptions.md` for what no document says.
 
 mod answer;
 mod auth;

@@ -35,8 +35,15 @@
 //! has room for all that may happen in it, and is copied when it is awaited by the next one. So what is rare on that way stands
 //! in a `Box::pin`, and so does the request to the Cloud.
 //!
-//! To add a request that is queued while the Cloud is away: a kind of `Work` (`job`) with its `RequestKind` in the store, a file
-//! with the function that submits it, and its doing in `send`.
+//! To add a request that is queued while the Cloud is away:
+//!
+//! 1. a kind of `Work` with its `kind` and `parts` (`job`), its `RequestKind` (`store/requests.rs`), and a migration of both
+//!    engines that lets `requests.kind` have its word. A version gives up stored work that it cannot read, so the version that reads
+//!    it is released before the one that writes it (`docs/development.md`);
+//! 2. a file with the function that submits it;
+//! 3. its doing: in `act` of `send` where it is no message (`parts` is 0), else in `send_messages`;
+//! 4. its operation (`api/v1.rs`), with `Prefer` and `Accepted`;
+//! 5. its part in the crash suite (`tests/it/crash`).
 
 mod accepted;
 mod attempt;

@@ -14,9 +14,11 @@
 //! To add a table:
 //!
 //! 1. a migration in `migrations/postgres` and one of the same name in `migrations/sqlite` (`docs/development.md` has the rules);
-//! 2. a file of its noun with its functions, and a comment that says what a row is;
-//! 3. how its rows go: with their user (`ON DELETE CASCADE`, or `erasures.rs`), and with time (`retention.rs`);
-//! 4. its row in the table of bounds of `docs/deployment.md`.
+//! 2. a file of its noun with its functions (each called in `tests/it/store`), its `mod` and `pub use` here, and in the migration
+//!    a comment that says what a row is;
+//! 3. how its rows go: with their user (`ON DELETE CASCADE`, or `erasures.rs`), and with time (a function that removes them, and
+//!    its variant of `Old` in `bridge/retention.rs`);
+//! 4. its row in the table "In the database, for all replicas" of `docs/deployment.md`.
 
 mod audit;
 mod backlog;

@@ -5,7 +5,8 @@
 //! else here, and nobody looks again before the usual time), and the stop: nothing new is claimed, and what is under way
 //! finishes. What there is to do, who holds it, and how it is settled is the source's.
 //!
-//! To add a kind of background work: implement [`Source`] beside its use case, and start it in `app`.
+//! To add a kind of background work: implement [`Source`] beside its use case (paused while the bridge `is_ahead`, where something
+//! is due by the clock), export it from its module's root, start it by `work` in `app.rs`, and name it in `docs/deployment.md`.
 
 use std::time::Duration;
 

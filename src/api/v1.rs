@@ -3,10 +3,10 @@
 //! To add an operation:
 //!
 //! 1. a use case in `bridge`, or in `outbox` where it waits for the Cloud, whose errors have codes (`bridge/error.rs`);
-//! 2. a handler with its `#[utoipa::path]` in the file of its resource, which extracts, calls the use case and maps the answer;
+//! 2. a handler with its `#[utoipa::path]` in the file of its resource (a new one: `mod` here, a new tag in `openapi.rs`), which extracts, calls the use case and maps the answer;
 //! 3. a line in `routes`;
 //! 4. `cargo run -- openapi > openapi.yaml`;
-//! 5. a test in `tests/it` on both engines; those that go by the document find the operation by themselves;
+//! 5. a test in `tests/it` on both engines, and a line in the lists of `tests/it/problems.rs`; those that go by the document find the operation by themselves;
 //! 6. a paragraph in `docs` and a line in `CHANGELOG.md`.
 
 mod conversation;

@@ -5,8 +5,13 @@
 //! never a user, a URL, a text or a token. Whoever counts names a metric of this table, and the compiler checks that it
 //! is one of its kind and gets a value for each label. How it is kept and shown is the recorder's.
 //!
-//! To add a metric: a constant here and its place in [`ALL`], a row in `docs/metrics.md`, and a call of `Metrics` where it is
-//! counted. A gauge that has to be looked up gets its value in `bridge/gauges.rs`.
+//! To add a metric:
+//!
+//! 1. a constant here, and its place in [`ALL`];
+//! 2. a row in `docs/metrics.md` at the same place and in the same words, and one for a new label;
+//! 3. a panel in `deploy/grafana/liveperson-bridge.json`;
+//! 4. a call of `Metrics` where it is counted. A counter without labels begins at 0 in `recorder.rs`; a gauge that has to be
+//!    looked up gets its value in `bridge/gauges.rs`.
 
 mod handles;
 mod process;

@@ -5,12 +5,16 @@
 //!
 //! To add a kind of event:
 //!
-//! 1. a variant of [`EventType`], in its `ALL` and its `as_str`, and a variant of [`Data`] with its members;
-//! 2. a sample of it (`sample.rs`), which channels can ask for;
-//! 3. which of its members operators see before they ask for the text (`api/admin/masking.rs`);
-//! 4. what makes it: `webhooks/translate` for what the Cloud tells, `bridge` for what the bridge did;
-//! 5. a fixture of the notification and its events in `tests/fixtures/webhooks`, where the Cloud tells of it;
-//! 6. a chapter of `docs/events.md`, `openapi.yaml`, a line in `CHANGELOG.md`.
+//! 1. a variant of [`EventType`], in its `ALL` and its `as_str`, and a variant of [`Data`] with its members where no other fits;
+//! 2. its summary in the document (`described` of `api/openapi/callbacks.rs`);
+//! 3. its name where channels choose (`EVENT_TYPE` of `config/form.rs`, `docs/configuration.md`, `cli/demo.toml`); channels that
+//!    choose nothing get it, unless `default_events` of `config/channel.rs` leaves it out;
+//! 4. a sample of it (`sample.rs`), which channels can ask for;
+//! 5. the members that operators see before they ask for the text (`api/admin/masking.rs`);
+//! 6. its origin: `webhooks/translate` for what the Cloud tells, `outbox/settle.rs` for what became of a request;
+//! 7. a fixture of the notification and its events in `tests/fixtures/webhooks`, with its row in the README there, where the
+//!    Cloud tells of it, and the counts in `tests/it/looking_after.rs`;
+//! 8. a chapter of `docs/events.md`, `openapi.yaml`, a line in `CHANGELOG.md`.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,6 +1,11 @@
 //! The codes of problems: one table for answers, events, deliveries and what is kept of requests.
 //!
-//! To add one: a line of the table, a chapter of `docs/problems.md`, and the error of `bridge` or `api` that has it.
+//! To add one:
+//!
+//! 1. a line of the table, and its place in `is_for_operators` or `nothing_done` where it differs;
+//! 2. the error of `bridge` (`error.rs`) with its words in `api/problem.rs`, or the one of `api` that has it;
+//! 3. the operations that have it (`describe_problems` of `api/openapi.rs`; all, if it is left out), and `openapi.yaml`;
+//! 4. a chapter of `docs/problems.md` in the form of the others, and a line in `CHANGELOG.md`.
 
 /// The kinds of problem, each with one status, one title, and whether another try may mend it.
 macro_rules! codes {

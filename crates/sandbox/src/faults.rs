@@ -1,7 +1,8 @@
 //! Faults that a test orders: answers that replace the Cloud's own, and answers that never come.
 //!
-//! To add a fault: a variant of [`Answer`], what it does in `server.rs`, a line of `page/faults.js`, a test in `tests/control.rs`,
-//! and a row in `docs/sandbox.md`. What strikes notifications rather than requests is a trouble (`hooks`).
+//! To add a fault: a variant of [`Answer`] (a type of its own also in the `pub use` of `lib.rs`), its effect in `server.rs`, an
+//! entry of `TROUBLES` in `page/faults.js` if people are to order it by a click, a test in `tests/control.rs`, and a row in the
+//! table "Trouble" of `docs/sandbox.md`. What strikes notifications rather than requests is a trouble (`hooks`).
 
 use std::collections::VecDeque;
 
