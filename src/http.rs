@@ -4,6 +4,10 @@
 //! constant fields. An answer is read whole, up to [`MAX_BODY_BYTES`], or passed on as it arrives. Which failures are worth another try is left
 //! to the caller, who is told the one thing it needs for that: whether anything can have reached the other side.
 //! Neither spans nor errors show paths, queries, bodies or header values, since those hold ids and secrets.
+//!
+//! It stands on hyper rather than on reqwest for the addresses that callbacks may have, which are checked where the connection
+//! is made, and for one write for head and body: a message costs the service 31 in place of 34 µs ("Where it comes from" in
+//! docs/performance.md).
 
 mod answer;
 mod connect;

@@ -2,10 +2,10 @@
 //!
 //! The only module that knows SQL. Each function is one statement or one transaction, and what it promises holds when
 //! it returns: PostgreSQL commits synchronously, SQLite runs with `synchronous=FULL`. One text of each statement serves
-//! both engines, written once inside the macros of [`engine`]; what differs between the engines (how to connect, to begin a
+//! both engines, written once inside the macros of `engine`; what differs between the engines (how to connect, to begin a
 //! write, to claim) is in files named `postgres.rs` and `sqlite.rs`. Times are milliseconds since the epoch.
 //!
-//! Imports go one way: files of nouns, then `rows.rs`, `parent.rs` and `locks.rs`, then [`engine`], which knows no noun; and no two
+//! Imports go one way: files of nouns, then `rows.rs`, `parent.rs` and `locks.rs`, then `engine`, which knows no noun; and no two
 //! files know each other. `tests/it/house.rs` holds them to it.
 //!
 //! To add a function: write it in the file of its noun, and call it in `tests/it/store`, which runs on both engines and fails

@@ -1,7 +1,8 @@
 //! A layer of one function, which is given a request and what comes next.
 //!
 //! `axum::middleware::from_fn` copies all that is below it for each request, and of layers one in another each copies those
-//! below it again. Here a copy is one count and one box, whatever is below.
+//! below it again. Here a copy is one count and one box, whatever is below. Measured together with small futures and metrics found
+//! without a copy of their labels: a message cost the service 111 in place of 184 µs ("Where it comes from" in docs/performance.md).
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -234,6 +234,7 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
+    use crate::bridge;
 
     /// The target of a request in its one spelling, as a router with such a route finds it.
     async fn spelled(uri: String) -> String {
@@ -319,6 +320,17 @@ mod tests {
                 assert!(kept.body.contains(r#""request_id":"abc""#), "{}", kept.body);
             }
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_open_outcome_is_not_kept_and_does_not_free_the_key() {
+        let open = bridge::Error::OutOfTime { is_sent: true }.unsettled();
+        let problem = Problem::from(open);
+        assert_eq!(problem.code(), Code::CloudOutcomeUnknown);
+
+        let done = done(problem.into_response(), "abc").await;
+
+        assert!(matches!(done.fate, KeyFate::Open), "{:?}", done.fate);
     }
 
     #[tokio::test]

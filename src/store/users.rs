@@ -1,4 +1,4 @@
-//! Users: who they are at the Cloud, what is known of them, and the lane that orders their work.
+//! Users: their consumers at the Cloud, and what is known of them.
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -8,17 +8,13 @@ use sqlx::types::Json;
 use super::audit::record;
 use super::engine::batching::Question;
 use super::engine::tx::on;
-use super::rows::{Lease, UserRef, batch, key};
+use super::rows::{UserRef, batch, key};
 use super::{Error, Store, run};
 use crate::crypto::Sealed;
 use crate::types::audit::Entry;
 use crate::types::conversation::Conversation;
 use crate::types::ids::UserKey;
 use crate::types::profile::{self, Profile};
-
-/// Gives the lane of user $1 back, unless the lease $2 was lost.
-const RELEASE_LANE: &str =
-    "UPDATE users SET lease_id = NULL, lease_until = NULL WHERE id = $1 AND lease_id = $2";
 
 /// Puts token $3, sealed by the key $4, in the place of $2 of user $1, unless that was replaced.
 const RESEAL_TOKEN: &str =
@@ -216,46 +212,6 @@ impl Store {
         .execute(db)
         .await?
         .rows_affected());
-        Ok(())
-    }
-
-    /// Takes the user's lane, unless somebody else holds it; says whether it is ours.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not answer.
-    pub async fn claim_lane(
-        &self,
-        user: UserRef,
-        lease: &Lease,
-        now: DateTime<Utc>,
-    ) -> Result<bool, Error> {
-        let rows = run!(self, writer, |db| sqlx::query(
-            "UPDATE users SET lease_id = $2, lease_until = $3
-             WHERE id = $1 AND (lease_until IS NULL OR lease_until <= $4)",
-        )
-        .bind(user.0)
-        .bind(&lease.id)
-        .bind(lease.until.timestamp_millis())
-        .bind(now.timestamp_millis())
-        .execute(db)
-        .await?
-        .rows_affected());
-        Ok(rows == 1)
-    }
-
-    /// Gives the user's lane back; a lease that was lost meanwhile gives nothing back.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not answer; the lane is free once the lease has run out.
-    pub async fn release_lane(&self, user: UserRef, lease: &Lease) -> Result<(), Error> {
-        run!(self, writer, |db| sqlx::query(RELEASE_LANE)
-            .bind(user.0)
-            .bind(&lease.id)
-            .execute(db)
-            .await?
-            .rows_affected());
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The lane of a user's requests: claimed when it is due, worked on from its first request, given back.
+//! The lane of a user: claimed for an opening or when its requests are due, worked on from its first request, given back.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,51 @@ use crate::types::message::MessageId;
 /// Notes until when user $1's lane is held, unless the lease $2 was lost.
 const RENEW_LANE: &str = "UPDATE users SET lease_until = $3 WHERE id = $1 AND lease_id = $2";
 
+/// Gives the lane of user $1 back, unless the lease $2 was lost.
+const RELEASE_LANE: &str =
+    "UPDATE users SET lease_id = NULL, lease_until = NULL WHERE id = $1 AND lease_id = $2";
+
 impl Store {
+    /// Takes the user's lane, unless somebody else holds it; says whether it is ours.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn claim_lane(
+        &self,
+        user: UserRef,
+        lease: &Lease,
+        now: DateTime<Utc>,
+    ) -> Result<bool, Error> {
+        let rows = run!(self, writer, |db| sqlx::query(
+            "UPDATE users SET lease_id = $2, lease_until = $3
+             WHERE id = $1 AND (lease_until IS NULL OR lease_until <= $4)",
+        )
+        .bind(user.0)
+        .bind(&lease.id)
+        .bind(lease.until.timestamp_millis())
+        .bind(now.timestamp_millis())
+        .execute(db)
+        .await?
+        .rows_affected());
+        Ok(rows == 1)
+    }
+
+    /// Gives the user's lane back; a lease that was lost meanwhile gives nothing back.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer; the lane is free once the lease has run out.
+    pub async fn release_lane(&self, user: UserRef, lease: &Lease) -> Result<(), Error> {
+        run!(self, writer, |db| sqlx::query(RELEASE_LANE)
+            .bind(user.0)
+            .bind(&lease.id)
+            .execute(db)
+            .await?
+            .rows_affected());
+        Ok(())
+    }
+
     /// Takes the lanes that are due and that nobody holds, `limit` at most, all under one lease.
     ///
     /// # Errors

@@ -3,6 +3,10 @@
 //! To give a connection back to the pool costs a round trip, in which the pool finds out whether it is sound, and to take it out
 //! again costs more than a lock. One that has answered all that it was asked is sound, so it is kept here for a second. What is needed
 //! less often than that goes back to the pool, which decides how many are kept and for how long.
+//!
+//! Measured with 64 connections, together with one write for head and body (`http`): a message costs PostgreSQL 5 in place of 9 µs
+//! and the service 28 in place of 32 µs; a message with a key 62 in place of 85 and 56 in place of 69 µs ("Where it comes from"
+//! in docs/performance.md).
 
 use std::collections::VecDeque;
 use std::mem;
