@@ -14,6 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::store;
+
 /// A quarter of the places: fewer free ones are not yet worth a look.
 const FEW: usize = 4;
 
@@ -136,6 +138,12 @@ impl<I> From<Vec<I>> for Claimed<I> {
 pub trait Fault: std::error::Error + Send + 'static {
     /// True if the storage is away, which is logged by itself.
     fn is_outage(&self) -> bool;
+}
+
+impl Fault for store::Error {
+    fn is_outage(&self) -> bool {
+        self.is_outage()
+    }
 }
 
 /// Works until everything is asked to stop, and then finishes what is under way.

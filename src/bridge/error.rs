@@ -321,9 +321,3 @@ impl Fault for Error {
         self.is_outage()
     }
 }
-
-impl Fault for store::Error {
-    fn is_outage(&self) -> bool {
-        self.is_outage()
-    }
-}

@@ -196,17 +196,18 @@ impl Bridge {
         claim: &KeyClaim,
         intent: Option<Intent>,
     ) -> Result<Holding, Error> {
-        let decided = match claim.decided() {
-            Some(decided) => decided,
-            None => self.decide(claim, intent).await.map_err(Error::unsettled)?,
-        };
-        match decided {
+        let decided = self.decide(claim, intent).await;
+        match decided.map_err(Error::unsettled)? {
             Claim::Ours(holding) => Ok(holding),
             Claim::Running | Claim::Answered(_) | Claim::Reused => Err(Error::KeyInUse),
         }
     }
 
+    /// The storage's decision on a claim, which is asked for once.
     async fn decide(&self, claim: &KeyClaim, intent: Option<Intent>) -> Result<Claim, Error> {
+        if let Some(decided) = claim.decided() {
+            return Ok(decided);
+        }
         let clock = &self.parts.clock;
         let now = clock.now();
         let message_id = MessageId::new(clock.uuid());
@@ -237,11 +238,7 @@ impl Bridge {
 impl ClaimGuard {
     /// Claims the key, unless that was done; returns the answer that its request was given before.
     async fn claim(&self) -> Result<Option<Answer>, Error> {
-        let decided = match self.claim.decided() {
-            Some(decided) => decided,
-            None => self.bridge.decide(&self.claim, None).await?,
-        };
-        match decided {
+        match self.bridge.decide(&self.claim, None).await? {
             Claim::Ours(_) => Ok(None),
             Claim::Answered(answer) => Ok(Some(answer)),
             Claim::Running => Err(Error::KeyInUse),

@@ -122,7 +122,7 @@ impl Outbox {
 
     /// The outcome of a part of a try; `None` if its time is over. A caller is not kept waiting for much longer once the
     /// service is stopping.
-    pub(super) async fn in_time<T>(
+    async fn in_time<T>(
         &self,
         attempt: &Attempt<'_>,
         until: Instant,

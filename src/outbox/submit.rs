@@ -81,23 +81,17 @@ impl Outbox {
             mode: Mode::at_once(caller),
         };
         let Tried { job, result } = self.send(&attempt, target, recorded, job).await;
-        match result {
-            SendResult::Sent { .. } => Ok(Accepted::Done(job)),
-            SendResult::Refused { error, .. } => Err(job.partly(error)),
-            SendResult::NotSent { error, pause, .. } => {
-                let kept = self.keep_failed(caller, key, user, job, error, Reason::Pause(pause));
-                Box::pin(kept).await
-            }
+        let (error, reason) = match result {
+            SendResult::Sent { .. } => return Ok(Accepted::Done(job)),
+            SendResult::Refused { error, .. } => return Err(job.partly(error)),
+            SendResult::NotSent { error, pause, .. } => (error, Reason::Pause(pause)),
             SendResult::Unknown {
                 error,
                 why,
                 in_flight,
-            } => {
-                let reason = Reason::Unknown { why, in_flight };
-                let kept = self.keep_failed(caller, key, user, job, error, reason);
-                Box::pin(kept).await
-            }
-        }
+            } => (error, Reason::Unknown { why, in_flight }),
+        };
+        Box::pin(self.keep_failed(caller, key, user, job, error, reason)).await
     }
 
     /// Claims the key of a request that bears one, and names the request.
