@@ -1,18 +1,19 @@
 # syntax=docker/dockerfile:1
 
 FROM rust:1.95-slim-bookworm AS build
-# Features of the program that are not in by default, such as otlp.
+# Cargo features that are off by default, such as otlp.
 ARG FEATURES=
-# The program is built by what it does under load, for which scripts/build needs these.
+# scripts/build optimizes the program by its behaviour under load, and needs these packages for
+# that.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends postgresql wrk \
     && rm -rf /var/lib/apt/lists/* \
     && rustup component add llvm-tools
 WORKDIR /build
 COPY . .
-# Dependencies are kept in cache mounts: unlike a build with stub sources, that
-# names no file of the project twice. Cargo compares times, which a cache that
-# several checkouts share makes meaningless; touching the roots rebuilds our crates.
+# Cache mounts keep the compiled dependencies. Unlike a build with stub sources, they need no second
+# list of the project's files. Cargo compares modification times, which mean nothing in a cache that
+# several checkouts share; touching the crate roots rebuilds the project's own crates.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
     touch src/lib.rs src/main.rs crates/*/src/lib.rs \
@@ -20,7 +21,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && cp target/shipped/liveperson-bridge /liveperson-bridge \
     && mkdir /data
 
-# Holds the C library, the CA bundle, a user without rights, and no shell.
+# Contains the C library, the CA bundle, an unprivileged user, and no shell.
 FROM gcr.io/distroless/cc-debian12:nonroot
 ARG VERSION=unknown
 ARG REVISION=unknown
@@ -32,15 +33,16 @@ LABEL org.opencontainers.image.title="liveperson-bridge" \
 
 COPY --from=build /build/LICENSE /usr/share/doc/liveperson-bridge/LICENSE
 COPY --from=build /liveperson-bridge /usr/local/bin/liveperson-bridge
-# Only the embedded database writes: `data_dir = "data"`, the default, is /data here.
+# Only the embedded database writes files: `data_dir = "data"`, the default, is /data here.
 COPY --from=build --chown=nonroot:nonroot /data /data
 WORKDIR /
 
-# 8080: the facade and the Cloud's webhooks. 9090: probes and metrics, not for the load balancer.
+# 8080: the API and the Cloud's webhooks. 9090: probes and metrics, not for the load balancer.
 EXPOSE 8080 9090
 STOPSIGNAL SIGTERM
-# One JSON object a line, for whatever collects the logs of containers.
+# One JSON object per line, for collectors of container logs.
 ENV LOG_FORMAT=json
-# No HEALTHCHECK: it would need a client in the image. Probe GET /livez and /readyz on port 9090.
+# No HEALTHCHECK: it would need an HTTP client in the image. Probe GET /livez and /readyz on port
+# 9090.
 ENTRYPOINT ["/usr/local/bin/liveperson-bridge"]
 CMD ["serve", "--config", "/etc/liveperson-bridge/bridge.toml"]

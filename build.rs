@@ -1,4 +1,5 @@
-//! Rebuilds when a migration is added: `sqlx::migrate!` embeds the folder, and cargo does not watch folders by itself.
+//! The build script. It has the crate rebuilt when a migration is added: `sqlx::migrate!` embeds
+//! the folder, and cargo does not watch folders by itself.
 
 fn main() {
     println!("cargo:rerun-if-changed=migrations");

@@ -1,6 +1,6 @@
-//! The composition root: from a configuration to a service that listens.
+//! The composition root: builds a listening service from a configuration.
 //!
-//! `serve`, `demo` and the tests all come through here, so that what is tested is what runs.
+//! `serve`, `demo` and the tests all use it, so that the tests run the real service.
 
 mod connections;
 mod notifications;
@@ -42,24 +42,25 @@ pub use notifications::NotificationServer;
 pub(crate) use timekeeping::CLOCK_WRONG_FROM;
 pub use timekeeping::Timekeeper;
 
-/// Conversations that have been opened and may wait to be looked at; who finds no room is looked at a little later.
+/// 1,024: the limit of new conversations that wait for the inbox. If the queue is full, the inbox
+/// finds the conversation a little later.
 const OPENINGS: usize = 1024;
 
-/// 10 s: how often those who asked nothing lately are forgotten; of each that is some bytes.
+/// 10 s: the interval at which idle users are forgotten. Each one takes only some bytes.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Why the service could not be put together.
+/// The reason why the service could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database is away, not ours to use, or could not be migrated.
+    /// The database is unavailable, belongs to another program, or could not be migrated.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// The TLS set-up of the machine cannot be used.
+    /// The TLS configuration of the machine cannot be used.
     #[error("the HTTP client could not be made; does the machine have root certificates?")]
     Http(#[from] http::Unusable),
 }
 
-/// The service, put together and not yet listening.
+/// The service, built and not yet listening.
 #[derive(Debug)]
 pub struct App {
     facade: (Router, ProtocolErrors),
@@ -70,22 +71,22 @@ pub struct App {
     pending_per_address: usize,
 }
 
-/// Where the service listens.
+/// The sockets on which the service listens.
 #[derive(Debug)]
 pub struct Listeners {
-    /// For channels and for the Cloud.
+    /// The socket for channels and for the Cloud.
     pub facade: TcpListener,
-    /// For those who run the service.
+    /// The socket for operators.
     pub admin: TcpListener,
 }
 
 impl App {
-    /// Connects, brings the schema up to date and wires the parts. The service goes by the
-    /// database's clock, as all of its replicas do.
+    /// Connects to the database, migrates its schema and builds the service. The service goes by
+    /// the database's clock, as all of its replicas do.
     ///
     /// # Errors
     ///
-    /// When the database cannot be used.
+    /// If the database cannot be used.
     pub async fn build(
         config: &Config,
         proxy: http::Proxy,
@@ -98,11 +99,11 @@ impl App {
         Self::wire(config, store, clock, proxy, life).await
     }
 
-    /// The same by another clock, such as one that a test moves.
+    /// Builds the service with another clock, such as one that a test moves.
     ///
     /// # Errors
     ///
-    /// When the database cannot be used.
+    /// If the database cannot be used.
     pub async fn build_by(
         config: &Config,
         clock: SharedClock,
@@ -192,7 +193,7 @@ impl App {
         })
     }
 
-    /// Puts something around the facade, such as what looks on at its requests.
+    /// Wraps the router of the API, for example to observe its requests.
     #[must_use]
     pub fn around_facade(mut self, wrap: impl FnOnce(Router) -> Router) -> Self {
         let (facade, errors) = self.facade;
@@ -200,13 +201,13 @@ impl App {
         self
     }
 
-    /// What the service keeps.
+    /// Returns the store of the service.
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// Serves until the life ends; says whether everything finished in time.
+    /// Serves until the service is stopped. Returns true if everything finished in time.
     pub async fn serve(self, listeners: Listeners) -> bool {
         let Self {
             facade: (facade, facade_errors),
@@ -227,7 +228,8 @@ impl App {
         let per_address = pending_per_address;
         let requests = serve_until(listeners.facade, facade, per_address, not_ready);
         let work = async {
-            // The probes answer until the last request has: that is how a load balancer knows.
+            // The probes respond until the last request has finished, since a load balancer watches
+            // them.
             tokio::select! {
                 () = requests => {}
                 () = serve_until(listeners.admin, admin, per_address, std::future::pending()) => {}
@@ -239,10 +241,10 @@ impl App {
     }
 }
 
-/// Serves a router until `stop`; connections that are idle close then, requests in flight finish,
-/// and so do those of clients that had just connected. With `errors`, requests that HTTP forbids
-/// are answered by problems. Each address may have `pending_per_address` connections on which no
-/// whole head has arrived yet, with 0 any number.
+/// Serves a router until `stop`. Then idle connections close. Requests in flight finish, and so do
+/// those of clients that have just connected. With `errors`, requests that violate HTTP are
+/// answered with problems. Each address may have `pending_per_address` connections on which no
+/// complete head has arrived yet; 0 means no limit.
 pub(crate) async fn serve_until(
     listener: TcpListener,
     (router, errors): (Router, Option<ProtocolErrors>),
@@ -254,13 +256,13 @@ pub(crate) async fn serve_until(
     serving::serve(connections, router, errors, serving::HEAD).await;
 }
 
-/// Starts work in the background, which finishes what is under way when everything is asked to stop.
+/// Starts background work. At a stop, work that has begun finishes.
 fn work(life: &Lifecycle, source: impl Source) {
     let stopping = life.stopping_token();
     life.tasks().spawn(worker::run(source, stopping));
 }
 
-/// Where the configuration keeps the database.
+/// Returns the location of the configured database.
 #[must_use]
 pub fn location(database: &config::Database) -> store::Location {
     match &database.url {
@@ -275,11 +277,11 @@ pub fn location(database: &config::Database) -> store::Location {
     }
 }
 
-/// The client of the Cloud for the configured accounts.
+/// Creates the client of the Cloud for the configured accounts.
 ///
 /// # Errors
 ///
-/// When the TLS set-up of the machine cannot be used.
+/// If the TLS configuration of the machine cannot be used.
 pub fn cloud(
     config: &Config,
     clock: &SharedClock,
@@ -297,7 +299,7 @@ pub fn cloud(
     Ok(cloud::Client::new(&http, clock, metrics, accounts))
 }
 
-/// Who takes what the Cloud tells, and who writes it down.
+/// Creates the receiver of notifications and the writer that stores them.
 fn receiver(
     config: &Config,
     (listeners, rejections): (HashMap<ChannelId, Listener>, Rejections),
@@ -354,7 +356,7 @@ fn callbacks(config: &Config) -> Vec<delivery::Channel> {
     callbacks.collect()
 }
 
-/// What the channels want to be told.
+/// Returns the events that each channel receives.
 fn listeners(config: &Config) -> HashMap<ChannelId, Listener> {
     let listeners = config.channels.iter().map(|channel| {
         let listener = Listener {
@@ -366,7 +368,7 @@ fn listeners(config: &Config) -> HashMap<ChannelId, Listener> {
     listeners.collect()
 }
 
-/// The channels as the use cases know them.
+/// Returns the channels as the use cases need them.
 fn channels(config: &Config) -> HashMap<ChannelId, Arc<bridge::Channel>> {
     let channels = config.accounts.iter().flat_map(|account| {
         let channels = config.channels.iter();
@@ -390,7 +392,7 @@ fn channels(config: &Config) -> HashMap<ChannelId, Arc<bridge::Channel>> {
     channels.collect()
 }
 
-/// Who may ask what.
+/// Returns the access rules of the channels.
 fn access(config: &Config, known: &HashMap<ChannelId, Arc<bridge::Channel>>) -> Access {
     let channels = config.channels.iter().filter_map(|channel| {
         let limits = &channel.limits;
@@ -408,13 +410,13 @@ fn access(config: &Config, known: &HashMap<ChannelId, Arc<bridge::Channel>>) -> 
     Access::new(channels.collect())
 }
 
-/// What is under way at once, for as long as the life does not end.
+/// Creates the bounds on the work in progress.
 fn load(config: &Config, life: &Lifecycle) -> Load {
     let (channels, accounts) = (config.channels.len(), config.accounts.len());
     Load::new(channels, accounts, life.stopping_token())
 }
 
-/// Has who asked nothing lately forgotten, again and again.
+/// Forgets idle users at intervals, forever.
 async fn forget_idle_users(access: Access) {
     let mut times = interval(IDLE);
     loop {

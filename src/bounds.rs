@@ -1,34 +1,37 @@
-//! Bounds on what is held at once, of which nobody takes everything: a channel has a share, and a token for one user a smaller one.
+//! Bounds on what is held at once, with fair shares: a channel has a share, and a token for one
+//! user has a smaller one.
 //!
-//! What the shares leave is first come, first served. Memory follows what is held, not who asks: the count of a channel or a user
-//! ends with the last thing that it holds.
+//! Within the shares, the first to ask is the first served. Memory use depends on what is held, not
+//! on the number of callers: a channel or a user is counted only as long as it holds something.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How much may be held at once.
+/// The maximum amounts that may be held at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shares {
-    /// By all together.
+    /// For all holders together.
     pub all: usize,
-    /// By one channel.
+    /// For one channel.
     pub channel: usize,
-    /// By the tokens for one user.
+    /// For all tokens of one user.
     pub user: usize,
 }
 
-/// Who holds something. Of the Cloud's notifications, the account stands in the place of the channel.
+/// The holder of a part of a bound. For the Cloud's notifications, the account takes the place of
+/// the channel.
 #[derive(Debug, Clone, Copy)]
 pub struct Holder<'a> {
     /// The channel.
     pub channel: &'a str,
-    /// The one user whom the caller's token is valid for; `None` for who may ask about all users.
+    /// The user to whom the caller's token is limited; `None` for a caller that may act for all
+    /// users.
     pub user: Option<&'a str>,
 }
 
-/// What is used up.
+/// The limit that has been reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exhausted {
     /// The whole bound.
@@ -39,14 +42,15 @@ pub enum Exhausted {
     User,
 }
 
-/// A bound with shares; clones are the same bound.
+/// A bound with shares. Clones are the same bound.
 #[derive(Debug, Clone)]
 pub struct Bound(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     shares: Shares,
-    /// Holders are told apart by a hash with a key of this process: all names take the same room.
+    /// Hashes the names of holders with a key of this process, so that all names take the same
+    /// space.
     hasher: RandomState,
     counts: Mutex<Counts>,
 }
@@ -54,11 +58,11 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Counts {
     all: usize,
-    /// By the hashes of channels and of users, of whoever holds something.
+    /// The amounts that are held, by the hashes of channels and users. Only holders have an entry.
     holders: HashMap<u64, usize>,
 }
 
-/// What is held of a bound; given back when it is dropped.
+/// A permit for a part of a bound, which it releases when it is dropped.
 #[derive(Debug)]
 pub struct Hold {
     bound: Bound,
@@ -68,7 +72,8 @@ pub struct Hold {
 }
 
 impl Shares {
-    /// A bound that one of several channels takes three quarters of at most, and one user `user`. A single channel may take all.
+    /// Creates shares in which a user gets at most `user`. Each of several channels gets at most
+    /// three quarters of `all`; a single channel may take all.
     #[must_use]
     pub fn new(all: usize, user: usize, channels: usize) -> Self {
         Self {
@@ -80,7 +85,7 @@ impl Shares {
 }
 
 impl Bound {
-    /// A bound of which nothing is held.
+    /// Creates a bound of which nothing is held.
     #[must_use]
     pub fn new(shares: Shares) -> Self {
         Self(Arc::new(Inner {
@@ -90,11 +95,11 @@ impl Bound {
         }))
     }
 
-    /// Takes so much for a holder.
+    /// Takes an amount for a holder.
     ///
     /// # Errors
     ///
-    /// What is used up; nothing is taken then.
+    /// The limit that has been reached. Nothing is taken then.
     pub fn take(&self, holder: Holder<'_>, amount: usize) -> Result<Hold, Exhausted> {
         let hasher = &self.0.hasher;
         let user = holder.user.map(|user| (holder.channel, user));
@@ -108,7 +113,7 @@ impl Bound {
         Ok(hold)
     }
 
-    /// How much is held by all together.
+    /// Returns the amount that all holders together hold.
     #[must_use]
     pub fn held(&self) -> usize {
         self.counts().all
@@ -121,17 +126,17 @@ impl Bound {
 }
 
 impl Hold {
-    /// How much is held.
+    /// Returns the amount that is held.
     #[must_use]
     pub fn amount(&self) -> usize {
         self.amount
     }
 
-    /// Takes so much more.
+    /// Takes a further amount.
     ///
     /// # Errors
     ///
-    /// What is used up; what was held before stays held.
+    /// The limit that has been reached. The amount that was held before stays held.
     pub fn grow(&mut self, amount: usize) -> Result<(), Exhausted> {
         if amount == 0 {
             return Ok(());
@@ -139,7 +144,7 @@ impl Hold {
         let shares = self.bound.0.shares;
         let mut counts = self.bound.counts();
         let held = |holder: u64| counts.holders.get(&holder).copied().unwrap_or_default();
-        // The narrowest first: whoever has used up its own share is told so.
+        // The narrowest share comes first, so that a holder learns if it has used up its own share.
         if self
             .user
             .is_some_and(|user| held(user) + amount > shares.user)
@@ -200,7 +205,7 @@ mod tests {
         }
     }
 
-    /// Takes one after the other for as long as it goes, and what was used up then.
+    /// Takes permits of 1 until a limit is reached. Returns them and the limit.
     fn take_all(bound: &Bound, holder: Holder<'_>) -> (Vec<Hold>, Exhausted) {
         let mut holds = Vec::new();
         loop {
@@ -262,7 +267,7 @@ mod tests {
             drop(bound.take(user("a", &passing), 100));
         }
 
-        // Ada and its channel.
+        // Only Ada and the channel of Ada are left.
         assert_eq!(bound.counts().holders.len(), 2);
         drop(holds);
         assert!(bound.counts().holders.is_empty());

@@ -1,11 +1,14 @@
-//! The mapping of users to consumers and conversations of the Cloud, and the rules that keep it true.
+//! The mapping of users to the Cloud's consumers and conversations, and the rules that keep it
+//! correct.
 //!
-//! One conversation is opened however many ask, one that the Cloud has closed is replaced, a refused ConsumerJWS is made anew
-//! once. What is said in a conversation goes through [`outbox`](crate::outbox). Knows nothing of HTTP towards the channel; the
-//! wire towards the Cloud is `cloud`'s.
+//! However many callers ask, one conversation is opened per user. A conversation that the Cloud has
+//! closed is replaced, and a refused ConsumerJWS is renewed once. Messages in a conversation go
+//! through [`outbox`](crate::outbox). This module knows nothing of the HTTP API for channels. The
+//! protocol of the Cloud belongs to `cloud`.
 //!
-//! A future has room for all that may happen in it, and is copied when it is awaited by the next one. So on that way whatever
-//! is rare stands in a `Box::pin`, and so does the request to the Cloud, whose room all above it would have again.
+//! A future reserves memory for every step that it may take, and is copied into the future that
+//! awaits it. So rare steps on the path of a message are in a `Box::pin`. The request to the Cloud
+//! is boxed too, or every future above it would reserve its size again.
 
 mod audit;
 mod conversations;
@@ -71,21 +74,22 @@ use crate::types::trace::Trace;
 use events::Looks;
 use openings::Openings;
 
-/// 1 s: how often a replica looks for what is due in the background.
+/// 1 s: the interval at which a replica polls for due background work.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The use cases over their parts; a clone is one count.
+/// The use cases, over the parts that they need. Clones are cheap and share one state.
 #[derive(Debug, Clone)]
 pub struct Bridge(Arc<Shared>);
 
-/// What clones of a bridge share.
+/// The state that clones of a bridge share.
 #[derive(Debug)]
 pub struct Shared {
     pub(crate) parts: Parts,
     openings: Openings,
-    /// Rung when somebody's typing has become due here, so that nobody waits for the next look.
+    /// Notified when a user's typing has become due here, so that its end does not wait for the
+    /// next poll.
     typing_due: Notify,
-    /// Rung when the close of an erased user's conversation has become due here.
+    /// Notified when the close of an erased user's conversation has become due here.
     pub(crate) closes_due: Notify,
     places_for_files: Bound,
     places_for_readers: Bound,
@@ -100,33 +104,34 @@ impl Deref for Bridge {
     }
 }
 
-/// What the use cases work with.
+/// The parts that the use cases work with.
 #[derive(Debug)]
 pub struct Parts {
-    /// The mapping.
+    /// The database.
     pub store: Store,
-    /// The Cloud.
+    /// The client of the Cloud.
     pub cloud: cloud::Client,
-    /// Seals tokens.
+    /// The keys that seal tokens.
     pub keyring: Keyring,
-    /// The time.
+    /// The clock.
     pub clock: SharedClock,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Metrics,
-    /// The channels, for what is done for them later.
+    /// The configured channels, for work that is done without a request.
     pub channels: HashMap<ChannelId, Arc<Channel>>,
-    /// What the channels want to be told.
+    /// The event subscriptions of the channels.
     pub listeners: HashMap<ChannelId, Listener>,
-    /// Who wants to know of conversations that have been opened.
+    /// The sender of the ids of conversations that were opened, so that unmatched changes are
+    /// matched at once.
     pub opened: mpsc::Sender<ConversationId>,
-    /// Holds what must finish although its caller has gone.
+    /// Tracks the tasks that must finish even if their caller is gone.
     pub tasks: TaskTracker,
     /// Ends all waiting when the service stops.
     pub stopping: CancellationToken,
 }
 
 impl Bridge {
-    /// The use cases over these parts.
+    /// Creates the use cases over these parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let channels = parts.channels.len();
@@ -143,48 +148,49 @@ impl Bridge {
     }
 }
 
-/// What the use cases need to know of a channel.
+/// The settings of a channel that the use cases need.
 #[derive(Debug)]
 pub struct Channel {
-    /// The channel.
+    /// The channel's id.
     pub id: ChannelId,
-    /// The account that its conversations are in.
+    /// The account of its conversations.
     pub account_id: AccountId,
     /// The namespace of its users.
     pub namespace: Namespace,
-    /// How a first message opens a conversation when it does not say so itself.
+    /// The parameters of an opening by a message that has none of its own.
     pub defaults: Opening,
-    /// Characters that the JSON of a request with a text may have at the Cloud.
+    /// The maximum number of characters in the JSON of a request with a text to the Cloud.
     pub max_request_chars: usize,
-    /// Bytes that a file of its users may have.
+    /// The maximum size of a user's file, in bytes.
     pub max_file_bytes: usize,
-    /// The kinds of files that its users may send.
+    /// The file types that its users may send.
     pub file_types: Vec<ImageType>,
-    /// Requests of its users that may wait for the Cloud, about.
+    /// The limit on queued requests of all its users, which is approximate.
     pub max_queued: u32,
-    /// Requests of one user that may.
+    /// The limit on queued requests of one user.
     pub max_queued_per_user: u32,
-    /// How long the delivery of an event to its callback URL is tried; none where it has no callback URL.
+    /// The time for which the delivery of an event is retried; `None` without a callback URL.
     pub deliver_for: Option<TimeDelta>,
 }
 
-/// Who asks, and the request that everything done for it belongs to; cheap to clone.
+/// The caller of a use case, with the trace and the idempotency claim of its request. Cheap to
+/// clone.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The channel whose key was presented.
+    /// The channel that the caller belongs to or acts for.
     pub channel: Arc<Channel>,
-    /// By what it is known, for what is recorded.
+    /// The caller's identity in the audit log.
     pub actor: Actor,
-    /// The request.
+    /// The trace of the request.
     pub trace: Arc<Trace>,
-    /// The one user whom the caller may ask about; none: all of the channel's.
+    /// The one user that the caller may access; `None` for all users of the channel.
     pub user: Option<UserId>,
-    /// The request's key, where it bears one.
+    /// The claim on the request's idempotency key, if it has one.
     pub claim: Option<Arc<KeyClaim>>,
 }
 
 impl Caller {
-    /// Who holds what is taken up for its requests.
+    /// Returns the holder of the permits that its requests take.
     #[must_use]
     pub fn holder(&self) -> Holder<'_> {
         Holder {
@@ -193,12 +199,12 @@ impl Caller {
         }
     }
 
-    /// Whether what is a user's may be shown.
+    /// True if the caller may see the data of this user.
     fn may_see(&self, user_id: &UserId) -> bool {
         self.user.as_ref().is_none_or(|user| user == user_id)
     }
 
-    /// The key of one of the channel's users.
+    /// Returns the key of one of the channel's users.
     pub(crate) fn key(&self, user_id: UserId) -> UserKey {
         UserKey {
             account_id: self.channel.account_id.clone(),

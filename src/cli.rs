@@ -1,8 +1,9 @@
-//! The command line: one file a command.
+//! The command line: one file for each command.
 //!
-//! To add a command: a file with a function `run` and its `mod`, a variant of `Command` whose comment is its help, an arm of
-//! `dispatch`, a test in `tests/it/commands.rs` (and its name in the test of `--help`), a row in the table of commands of
-//! `README.md`, a line in `CHANGELOG.md`, and what operators have to know of it in `docs/operations.md`.
+//! To add a command: a file with a function `run` and its `mod`, a variant of `Command` whose
+//! comment is its help text, an arm of `dispatch`, a test in `tests/it/commands.rs` (and its name
+//! in the test of `--help`), a row in the table of commands of `README.md`, a line in
+//! `CHANGELOG.md`, and a description for operators in `docs/operations.md`.
 
 mod audit;
 mod demo;
@@ -28,7 +29,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::config::{self, Config};
 use crate::telemetry::{Reporting, log};
 
-/// Bad usage or configuration.
+/// The exit code for bad usage or configuration.
 const BAD_USAGE: u8 = 2;
 
 /// Connects messaging channels to LivePerson's Conversational Cloud.
@@ -59,35 +60,35 @@ struct Arguments {
 enum Command {
     /// Run the service
     Serve,
-    /// Run the service with a simulated Cloud and an embedded database, nothing configured
+    /// Run the service with a simulated Cloud and an embedded database, without any configuration
     Demo,
     /// Run the simulated Cloud alone
     Sandbox(Box<sandbox::Options>),
-    /// Bring the database's schema up to date
+    /// Migrate the database schema to the current version
     Migrate,
-    /// Seal every stored token anew with the first of encryption.keys
+    /// Re-encrypt every stored token with the first of encryption.keys
     Rotate,
-    /// Show what operators did
+    /// Show the audit log of operators' actions
     Audit(audit::Options),
-    /// Check configuration, database, Cloud and callback URLs
+    /// Check the configuration, the database, the Cloud and the callback URLs
     Doctor(doctor::Options),
-    /// Print the facade's OpenAPI document
+    /// Print the OpenAPI document of the API
     Openapi,
 }
 
 impl Command {
-    /// How detailed the log is, unless `RUST_LOG` says it.
+    /// Returns the log level, unless `RUST_LOG` sets it.
     fn usual_log(&self) -> &'static str {
         match self {
-            // Its lines are for people, and not to be lost among others.
+            // The doctor's lines are for people, and must not be lost among log lines.
             Self::Doctor(_) => "warn,audit=info",
             _ => "info",
         }
     }
 }
 
-/// Runs the command that the arguments name; the exit code is 0 on a clean stop, 2 on bad usage or configuration, and 1
-/// on any other failure.
+/// Runs the command that the arguments name. The exit code is 0 on a clean stop, 2 on bad usage or
+/// configuration, and 1 on any other failure.
 #[must_use]
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
@@ -117,7 +118,8 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// What runs everything. A single core is left to the thread that began: handing work from one to another would gain nothing there.
+/// Builds the Tokio runtime. On a single core everything runs on the main thread, since passing
+/// work to other threads would gain nothing.
 fn runtime() -> io::Result<Runtime> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let mut runtime = if cores == 1 {
@@ -152,7 +154,7 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("cannot listen on {address}"))
 }
 
-/// Writes to standard output, where the answer of a command belongs.
+/// Writes the output of a command to standard output.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())
@@ -160,7 +162,7 @@ fn print(text: &str) -> anyhow::Result<()> {
         .context("standard output is closed")
 }
 
-/// Success, or 1 where requests had to be cut.
+/// Returns success, or 1 if requests had to be cut.
 fn stopped(in_time: bool) -> ExitCode {
     if in_time {
         ExitCode::SUCCESS

@@ -1,21 +1,26 @@
-//! The client of the Conversational Cloud: what the bridge asks of it, for any configured account.
+//! The client of the Conversational Cloud, for all configured accounts.
 //!
-//! It owns what is needed to ask (domains, `AppJWT`s, envelopes, headers), the classification of answers
-//! ([`Error`]), and the tries that are safe at once. It keeps nothing of users: their `ConsumerJWS`s and conversations
-//! come with each call. Longer retries, and what to do about an unknown outcome, are the caller's.
+//! It holds all that a request needs (domains, `AppJWT`s, envelopes, headers), classifies the
+//! answers ([`Error`]), and makes the retries that are safe at once. It stores nothing about users:
+//! each call passes the `ConsumerJWS` and the conversation. Longer retries, and the handling of an
+//! unknown outcome, are up to the caller.
 //!
-//! Users share no lock: a call takes one only where a domain or an `AppJWT` has to be obtained first.
+//! Users share no lock: a call takes one only if it must first obtain a domain or an `AppJWT`.
 //!
 //! To add an operation of the Cloud:
 //!
-//! 1. its request and answer in `wire`, with the name of the vendor's page that they are from;
-//! 2. a method of [`Client`] in the file of its service, or a variant of [`Signal`] (`send.rs`), which says whether it may be
-//!    made again (`retry`); for a URL of its own an `Endpoint` (`host.rs`), for a host of its own a [`Service`] (`service.rs`,
-//!    `breaker.rs`, `domains.rs`);
-//! 3. what is new of its answers in `answer.rs`, where failures are classified;
-//! 4. the same operation in the simulated Cloud (`crates/sandbox`: `operation.rs`, `server.rs` and the file of its service), written
-//!    from the vendor's page and not from here, and in `docs/sandbox.md`;
-//! 5. a test of the client in `cloud/tests`, of the simulated Cloud in `crates/sandbox/src/tests`, and of both in `tests/it`, and a row in `docs/assumptions.md` for what no document says.
+//! 1. Add its request and answer to `wire`, with the title of the vendor's page that they are from.
+//! 2. Add a method of [`Client`] in the file of its service, or a variant of [`Signal`]
+//!    (`send.rs`). State there whether the call may be repeated (`retry`). If the operation has a
+//!    URL of its own, add an `Endpoint` (`host.rs`). If it has a host of its own, add a [`Service`]
+//!    (`service.rs`, `breaker.rs`, `domains.rs`).
+//! 3. If its answers report failures in a new way, classify them in `answer.rs`.
+//! 4. Add the operation to the simulated Cloud (`crates/sandbox`: `operation.rs`, `server.rs` and
+//!    the file of its service) and to `docs/sandbox.md`. Write it from the vendor's page and not
+//!    from the client.
+//! 5. Add a test of the client to `cloud/tests`, of the simulated Cloud to
+//!    `crates/sandbox/src/tests`, and of both to `tests/it`. Add a row to `docs/assumptions.md` for
+//!    each assumption that no document confirms.
 
 mod answer;
 mod auth;
@@ -74,13 +79,13 @@ pub struct Account {
     pub client_id: String,
     /// The app installation's secret.
     pub client_secret: SecretString,
-    /// Where the account's services are looked up.
+    /// The URL of the domain API, which names the hosts of the account's services.
     pub domain_api: Url,
-    /// Hosts that may be reached without TLS although they were looked up by TLS.
+    /// Hosts that may be reached without TLS although the domain API was called over TLS.
     pub allow_http_hosts: Vec<String>,
 }
 
-/// A consumer of an account, with the token that lets the bridge speak for them.
+/// A consumer of an account, with the token that authorizes requests for them.
 #[derive(Debug, Clone, Copy)]
 pub struct Consumer<'a> {
     /// The account.
@@ -89,25 +94,26 @@ pub struct Consumer<'a> {
     pub token: &'a ConsumerJws,
 }
 
-/// Talks to the Cloud; a clone shares connections, domains and tokens.
+/// A client of the Cloud. Clones share connections, domains and tokens.
 #[derive(Clone)]
 pub struct Client {
     sites: Arc<HashMap<AccountId, Site>>,
     recoveries: Arc<Recoveries>,
 }
 
-/// The time that one try may take, by kind of call.
+/// The time limits of one attempt, by kind of call.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// Short: a channel's request may need several of these before its own.
+    /// The limit of a lookup at the domain API or the Monitoring API. It is short, since a
+    /// channel's request may need several lookups before its own call.
     look_up: Duration,
     token: Duration,
-    /// The time after which a channel is told that the Cloud is slow.
+    /// The limit of an opening. After this time the channel learns that the Cloud is slow.
     conversation: Duration,
     send: Duration,
-    /// 3 MB take a second at 24 Mbit/s.
+    /// The limit of a file's upload. It is enough for 3 MB, which take one second at 24 Mbit/s.
     upload: Duration,
-    /// The first pause before a call that can be repeated freely is repeated.
+    /// The pause before the first retry of a call that may be repeated freely.
     pause: Duration,
 }
 
@@ -125,7 +131,7 @@ impl Default for Limits {
 }
 
 impl Client {
-    /// A client for these accounts.
+    /// Creates a client for these accounts.
     #[must_use]
     pub fn new(
         http: &http::Client,
@@ -157,7 +163,7 @@ impl Client {
         }
     }
 
-    /// Where a service of the account is.
+    /// Returns the base URL of a service of the account.
     ///
     /// # Errors
     ///
@@ -172,7 +178,7 @@ impl Client {
         Ok(domains.find(service, trace).await?.value.base.clone())
     }
 
-    /// The time at the Cloud; none where its answer tells none.
+    /// Returns the current time of the Cloud's clock; `None` if the answer has no date.
     ///
     /// # Errors
     ///
@@ -185,7 +191,7 @@ impl Client {
         self.site(account)?.transport.domains.date(trace).await
     }
 
-    /// Makes sure that the account's credentials yield an `AppJWT`.
+    /// Checks that the account's credentials yield an `AppJWT`.
     ///
     /// # Errors
     ///
@@ -194,7 +200,7 @@ impl Client {
         self.site(account)?.tokens.get(trace).await.map(drop)
     }
 
-    /// How many hosts of each account are taken for away.
+    /// Returns the number of hosts of each account whose circuit breaker is open.
     #[must_use]
     pub fn hosts_away(&self) -> Vec<(AccountId, usize)> {
         let sites = self.sites.iter();
@@ -203,15 +209,15 @@ impl Client {
             .collect()
     }
 
-    /// True if the account's messaging service has answered a request itself within the last minute, as far as this
-    /// replica knows.
+    /// True if the account's messaging service itself has answered a request of this replica within
+    /// the last minute.
     #[must_use]
     pub fn is_messaging(&self, account: &AccountId) -> bool {
         let messaging = |site: &Site| site.transport.breakers.of(Service::Messaging).is_serving();
         self.sites.get(account).is_some_and(messaging)
     }
 
-    /// True if the account's messaging service is taken for away.
+    /// True if the circuit breaker of the account's messaging service is open.
     #[must_use]
     pub fn is_messaging_away(&self, account: &AccountId) -> bool {
         let messaging = |site: &Site| site.transport.breakers.of(Service::Messaging).is_away();

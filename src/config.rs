@@ -1,8 +1,9 @@
-//! The configuration: typed, checked as a whole, and read once at the start.
+//! The configuration: typed, validated as a whole, and read once at the start.
 //!
-//! It comes from a TOML file and from environment variables, which win. Whatever is wrong with it is an [`Error`] that
-//! names each file or variable, the key and what was expected, and never quotes a value, since any may be a secret.
-//! Nothing behind this module has to check a configured value again; `{:?}` of a [`Config`] shows no secret.
+//! It comes from a TOML file and from environment variables, which take precedence. All mistakes
+//! are reported in one [`Error`]. It names the file or variable, the key and the expected value,
+//! and never quotes a value, since any value may be a secret. No other code has to check a
+//! configured value again. `{:?}` of a [`Config`] shows no secret.
 
 mod account;
 mod channel;
@@ -37,25 +38,31 @@ pub type Environment = BTreeMap<String, String>;
 /// The whole configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the facade and the Cloud's webhooks are served: `0.0.0.0:8080` if left out.
+    /// The address of the API and of the Cloud's webhooks: `0.0.0.0:8080` if left out.
     pub listen: SocketAddr,
-    /// Where probes, metrics and the operator's page are served, for no one outside: `127.0.0.1:9090` if left out.
+    /// The address of probes, metrics and the operator's page, for internal use only:
+    /// `127.0.0.1:9090` if left out.
     pub admin_listen: SocketAddr,
-    /// Host names by which the admin address may be called, beside IP addresses and `localhost`: none if left out.
+    /// Host names by which the admin address may be called, besides IP addresses and `localhost`:
+    /// empty if left out.
     pub admin_hosts: Vec<String>,
-    /// The keys of those who may act on the operator's page, none of a channel's: nobody may if left out.
+    /// The keys of operators who may act on the operator's page. No channel has one of them. If
+    /// left out, no operator may act.
     pub operator_keys: Vec<ApiKeyHash>,
-    /// Connections of one remote address on which no whole head of a request has arrived yet: 1024 if left out, 0 for any number.
+    /// The maximum number of connections of one remote address that have not sent a complete
+    /// request head yet: 1024 if left out, 0 for no limit.
     pub pending_connections_per_address: usize,
-    /// The service's own address as channels see it, for links to files: `http://` and `listen` if left out.
+    /// The URL of this service as channels see it, for links to files: `http://` and `listen` if
+    /// left out.
     pub public_url: Url,
-    /// Private, loopback and link-local networks in which callbacks may be sent nevertheless: none if left out.
+    /// Private, loopback and link-local networks to which callbacks may nevertheless be sent: empty
+    /// if left out.
     pub allow_private_callbacks: Vec<IpNet>,
-    /// How long events are kept: 7 days if left out.
+    /// The time for which events are stored: 7 days if left out.
     pub retention: TimeDelta,
-    /// Where the state is kept.
+    /// The database.
     pub database: Database,
-    /// How secrets are kept in the database.
+    /// The encryption of secrets in the database.
     pub encryption: Encryption,
     /// The accounts of the Cloud, at least one.
     pub accounts: Vec<Account>,
@@ -63,32 +70,35 @@ pub struct Config {
     pub channels: Vec<Channel>,
 }
 
-/// Where the state is kept.
+/// The settings of the database.
 #[derive(Debug, Clone)]
 pub struct Database {
-    /// The URL of a PostgreSQL database; left out: an embedded database under `data_dir`.
+    /// The URL of a PostgreSQL database; `None` for an embedded database in `data_dir`.
     pub url: Option<SecretString>,
-    /// The PostgreSQL schema of this bridge: what the role's own search path says if left out.
+    /// The PostgreSQL schema of this bridge; `None` for the search path of the role.
     pub schema: Option<SchemaName>,
     /// The directory of the embedded database: `data` if left out.
     pub data_dir: PathBuf,
-    /// How many connections the pool may hold, 1 to 1000: 16 if left out.
+    /// The maximum number of connections in the pool, 1 to 1000: 16 if left out.
     pub max_connections: u32,
 }
 
-/// How secrets are kept in the database.
+/// The encryption of secrets in the database.
 #[derive(Debug, Clone)]
 pub struct Encryption {
-    /// The keys, at least one, no two alike: the first encrypts, all decrypt.
+    /// The keys. There is at least one, and all are different. The first key encrypts, all keys
+    /// decrypt.
     pub keys: Keyring,
 }
 
-/// Reads the configuration from the file that `option` (the command line's `--config`) names, else from the one that
-/// `BRIDGE_CONFIG` names, else from `bridge.toml` if there is one; and from the environment, which wins.
+/// Reads the configuration from a file and from the environment, which takes precedence.
+///
+/// The file is the one that `option` (the command line's `--config`) names, else the one that
+/// `BRIDGE_CONFIG` names, else `bridge.toml` if it exists.
 ///
 /// # Errors
 ///
-/// Names every problem that was found, not the first one alone.
+/// Returns all problems, not only the first one.
 pub fn load(option: Option<&Path>, environment: &Environment) -> Result<Config, Error> {
     let (file, text) =
         source::read_file(option, environment).map_err(|problem| Error::new(vec![problem]))?;
@@ -96,11 +106,12 @@ pub fn load(option: Option<&Path>, environment: &Environment) -> Result<Config, 
     parse(&file, &text, environment)
 }
 
-/// Reads the configuration from the text of a file of this name, and from the environment, which wins.
+/// Reads the configuration from the text of a file with this name and from the environment, which
+/// takes precedence.
 ///
 /// # Errors
 ///
-/// Names every problem that was found, not the first one alone.
+/// Returns all problems, not only the first one.
 pub fn parse(file: &str, text: &str, environment: &Environment) -> Result<Config, Error> {
     let mut problems = vec![];
     let tree = source::read_tree(file, text, environment, &mut problems)
@@ -111,7 +122,7 @@ pub fn parse(file: &str, text: &str, environment: &Environment) -> Result<Config
     }
 }
 
-/// The environment of this process. A variable that is not UTF-8 counts as unset.
+/// Returns the environment of this process. A variable that is not UTF-8 counts as unset.
 #[must_use]
 pub fn environment() -> Environment {
     std::env::vars_os()
@@ -119,7 +130,7 @@ pub fn environment() -> Environment {
         .collect()
 }
 
-/// A file that shows every key, with comments.
+/// Returns an example of a file that shows every key, with comments.
 #[must_use]
 pub fn example() -> &'static str {
     include_str!("../bridge.example.toml")
@@ -217,14 +228,14 @@ fn read_admin_listen(
     listen: Result<SocketAddr, Reported>,
 ) -> Result<SocketAddr, Reported> {
     let address = section.or_default("admin_listen", &form::SOCKET_ADDRESS, "127.0.0.1:9090")?;
-    // Port 0 asks for a free port, so the two will differ.
+    // Port 0 requests a free port, so the two addresses will differ.
     if address.port() != 0 && listen.is_ok_and(|listen| listen == address) {
         return Err(section.refuse("admin_listen", "another address than that of listen"));
     }
     Ok(address)
 }
 
-/// The keys of operators, unless a channel could act with one of them.
+/// Returns the keys of operators, unless a channel has one of them.
 fn of_no_channel(
     section: &mut Section<'_>,
     keys: Vec<ApiKeyHash>,

@@ -1,10 +1,13 @@
-//! Secrets at rest: the keyring that seals what is stored, and the hashes that API keys are compared by.
+//! Cryptography for stored secrets: the keyring that seals stored values, and the hashes that API
+//! keys are compared by.
 //!
-//! A sealed value is `version (1 byte) | key id (8 bytes) | nonce (24 bytes) | ciphertext and tag`, encrypted with
-//! XChaCha20-Poly1305, whose nonce is long enough to be drawn at random. The associated data names the place that the
-//! value belongs to, so that a value copied to another row does not open there. There is no way to store in the clear.
-//! Source of the cipher: draft-irtf-cfrg-xchacha-03. A message opens one token, which takes about 3 µs; the same cipher put
-//! together of aws-lc's parts took 1 µs and was ours to get wrong.
+//! A sealed value is `version (1 byte) | key id (8 bytes) | nonce (24 bytes) | ciphertext and tag`,
+//! encrypted with XChaCha20-Poly1305. The nonce is long enough to be random. The associated data
+//! names the row that the value belongs to, so that a value copied to another row does not open
+//! there. No value can be stored unencrypted. Source of the cipher: draft-irtf-cfrg-xchacha-03.
+//!
+//! Each message opens one token, which takes about 3 µs. The same cipher, assembled from parts of
+//! aws-lc, took 1 µs, but any mistake in it would have been ours.
 
 use std::fmt;
 
@@ -26,16 +29,16 @@ const VERSION: u8 = 1;
 const KEY_ID_BYTES: usize = 8;
 const NONCE_BYTES: usize = 24;
 
-/// Why a sealed value could not be opened.
+/// The reason that a sealed value could not be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// It is too short or of an unknown version.
+    /// The value is too short, or has an unknown version.
     #[error("the sealed value is malformed")]
     Malformed,
-    /// It was sealed with a key that the configuration no longer lists.
+    /// The value was sealed with a key that the configuration no longer lists.
     #[error("the sealed value's key is not in encryption.keys")]
     UnknownKey,
-    /// It was altered, or belongs to another row.
+    /// The value was altered, or belongs to another row.
     #[error("the sealed value does not open here")]
     Refused,
     /// The value is too large to be sealed.
@@ -47,16 +50,17 @@ pub enum Error {
 pub struct Key {
     bytes: SecretBox<[u8; 32]>,
     id: [u8; KEY_ID_BYTES],
-    /// The id in hex, made once: it is compared on the way of each message.
+    /// The id in hex, formatted once, since it is compared for each message.
     name: String,
 }
 
 impl Key {
-    /// A key of these bytes.
+    /// Creates a key of these bytes.
     #[must_use]
     pub fn new(mut bytes: [u8; 32]) -> Self {
         let mut id = [0; KEY_ID_BYTES];
-        // The id is public: it must not help to find the key, so it is a hash under a label of its own.
+        // The id is public and must not help to find the key. So it is a hash with a label of its
+        // own.
         let hash = Sha256::new()
             .chain_update(b"liveperson-bridge key id\0")
             .chain_update(bytes)
@@ -71,32 +75,32 @@ impl Key {
         }
     }
 
-    /// The key that the base64 text of exactly 32 bytes stands for.
+    /// Decodes a key from the base64 text of exactly 32 bytes.
     #[must_use]
     pub fn from_base64(text: &str) -> Option<Self> {
         let bytes = Zeroizing::new(STANDARD.decode(text).ok()?);
         Some(Self::new(bytes.as_slice().try_into().ok()?))
     }
 
-    /// A key drawn at random, for what need not outlive the process.
+    /// Generates a random key, for values that need not outlive the process.
     #[must_use]
     pub fn random() -> Self {
         Self::new(rand::random())
     }
 
-    /// The key as base64 text, as a configuration names it.
+    /// Returns the key as base64 text, as the configuration has it.
     #[must_use]
     pub fn to_base64(&self) -> String {
         STANDARD.encode(self.bytes.expose_secret())
     }
 
-    /// The key's public name: 16 hex digits.
+    /// Returns the key's public id: 16 hex digits.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.name
     }
 
-    /// HMAC-SHA256 of a value under a label of its own, as text.
+    /// Returns the HMAC-SHA256 of a value, with a label of its own, as text.
     fn pseudonym(&self, value: &[u8]) -> String {
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.bytes.expose_secret());
         let mut context = hmac::Context::with_key(&key);
@@ -131,11 +135,11 @@ impl fmt::Debug for Key {
     }
 }
 
-/// A value as it is stored.
+/// A value in its stored form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed(pub Vec<u8>);
 
-/// The keys of the installation: the first one seals, all of them open.
+/// The configured keys: the first one seals, all of them open.
 #[derive(Debug, Clone)]
 pub struct Keyring {
     first: Key,
@@ -143,32 +147,34 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// A keyring that seals with `first`.
+    /// Creates a keyring that seals with `first`.
     #[must_use]
     pub fn new(first: Key, others: Vec<Key>) -> Self {
         Self { first, others }
     }
 
-    /// The public name of the key that seals.
+    /// Returns the public id of the key that seals.
     #[must_use]
     pub fn sealing_key_id(&self) -> &str {
         self.first.id()
     }
 
-    /// A keyed hash of `value` by the key that seals: finds the value again, and nobody without the key can tell or guess it.
+    /// Returns a keyed hash of `value`, made with the key that seals. The value can be found by it,
+    /// and cannot be guessed without the key.
     #[must_use]
     pub fn pseudonym(&self, value: &[u8]) -> String {
         self.first.pseudonym(value)
     }
 
-    /// The keyed hashes of `value` by all keys: what an older key has made is found until it is made anew.
+    /// Returns the keyed hashes of `value` for all keys. So a hash made with an older key is found
+    /// until it is replaced.
     #[must_use]
     pub fn pseudonyms(&self, value: &[u8]) -> Vec<String> {
         let keys = std::iter::once(&self.first).chain(&self.others);
         keys.map(|key| key.pseudonym(value)).collect()
     }
 
-    /// Encrypts `value` for the place that `place` names.
+    /// Encrypts `value` for the row that `place` names.
     ///
     /// # Errors
     ///
@@ -185,11 +191,12 @@ impl Keyring {
         Ok(Sealed([&header.concat(), &ciphertext[..]].concat()))
     }
 
-    /// Decrypts a value that was sealed for `place`; it is zeroed when dropped.
+    /// Decrypts a value that was sealed for `place`. The result is zeroed when it is dropped.
     ///
     /// # Errors
     ///
-    /// Says whether the value is malformed, its key unknown, or the value not of this place.
+    /// [`Error`] says if the value is malformed, its key is unknown, or the value belongs to
+    /// another row.
     pub fn open(&self, sealed: &Sealed, place: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
         let (&version, rest) = sealed.0.split_first().ok_or(Error::Malformed)?;
         let (id, rest) = rest
@@ -214,21 +221,21 @@ impl Keyring {
     }
 }
 
-/// The SHA-256 of an API key: all that the bridge keeps of it.
+/// The SHA-256 of an API key, which is all that the bridge stores of it.
 #[derive(Clone, Copy)]
 pub struct ApiKeyHash([u8; 32]);
 
 impl ApiKeyHash {
-    /// The hash of a key as a caller presents it.
+    /// Hashes a key as a caller presents it.
     #[must_use]
     pub fn of(key: &str) -> Self {
         Self(Sha256::digest(key.as_bytes()).into())
     }
 
-    /// The hash that 64 hex digits stand for.
+    /// Decodes a hash from 64 hex digits.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
-        // `from_str_radix` alone would take a sign for a digit.
+        // `from_str_radix` alone would accept a sign as a digit.
         if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return None;
         }
@@ -239,21 +246,22 @@ impl ApiKeyHash {
         Some(Self(hash))
     }
 
-    /// The first 8 of the hex digits, as a number: they name a key beside others, and do not give it away.
+    /// Returns the first 8 hex digits as a number. They tell keys apart, and do not reveal the key.
     #[must_use]
     pub fn first_digits(&self) -> u32 {
         let [first, second, third, fourth, ..] = self.0;
         u32::from_be_bytes([first, second, third, fourth])
     }
 
-    /// Whether both are hashes of the same key, in a time that does not depend on where they differ.
+    /// True if both are hashes of the same key. The time does not depend on the position at which
+    /// they differ.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
 
-    /// Whether one of these is a hash of the same key. Each is looked at, whether one has matched or not, so that the time taken
-    /// tells nothing.
+    /// True if one of these is a hash of the same key. Compares all of them, even after a match, so
+    /// that the time reveals nothing.
     #[must_use]
     pub fn is_among(&self, known: &[Self]) -> bool {
         known

@@ -1,10 +1,12 @@
-//! Bringing events to channels' callback URLs: signed, in each user's order, again until they arrive or grow too old.
+//! Deliveries of events to channels' callbacks: signed, in order for each user, and repeated until
+//! they arrive or grow too old.
 //!
-//! Each channel has a dispatcher of its own in each replica (`dispatcher`), which takes lanes that are due from the store
-//! and works on each in a task of its own (`lane`), so that neither channels nor users wait for each other. What is
-//! sent is signed ([`sign`]), where it may go is checked at the address that is connected to ([`target`]), what an answer
-//! means is said in `attempt`, and when the next try is due in [`schedule`]. Which events there are, who holds a lane, and
-//! how a callback fares over all replicas is the store's.
+//! Each channel has its own dispatcher in each replica (`dispatcher`). It claims delivery lanes
+//! that are due from the store and processes each one in a task of its own (`lane`), so that
+//! neither channels nor users block each other. Requests are signed ([`sign`]). Their target is
+//! checked at the address that the client connects to ([`target`]). `attempt` interprets the
+//! response, and [`schedule`] computes the time of the next attempt. The store has the events, the
+//! leases of the lanes, and the state of each callback as all replicas see it.
 
 mod attempt;
 mod check;
@@ -36,16 +38,16 @@ use target::{Resolver, Rules};
 
 /// A channel with a callback.
 pub struct Channel {
-    /// The channel.
+    /// The channel's id.
     pub id: ChannelId,
-    /// The URL that takes each event in a `POST`.
+    /// The URL that receives each event in a `POST`.
     pub url: Url,
-    /// What each event is signed with.
+    /// The secrets that sign each event.
     pub secrets: Vec<SecretSlice<u8>>,
 }
 
 impl fmt::Debug for Channel {
-    /// Shows the host alone, since the rest of a URL may hold a password or a token.
+    /// Shows only the host, since the rest of a URL may hold a password or a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channel")
             .field("id", &self.id)
@@ -54,26 +56,27 @@ impl fmt::Debug for Channel {
     }
 }
 
-/// What deliveries work with.
+/// The dependencies of deliveries.
 #[derive(Debug, Clone)]
 pub struct Parts {
-    /// The events and their lanes.
+    /// The store of the events and their lanes.
     pub store: Store,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Metrics,
-    /// The time.
+    /// The clock.
     pub clock: SharedClock,
-    /// Holds dispatchers and deliveries, which finish before the process ends.
+    /// The tracker of dispatchers and deliveries, which finish before the process ends.
     pub tasks: TaskTracker,
-    /// Tells that nothing new is to be begun.
+    /// Cancelled when nothing new may begin.
     pub stopping: CancellationToken,
 }
 
-/// Begins to deliver to these channels, until the parts say stop. `allowed` are inner networks that may be called.
+/// Starts deliveries to these channels, until `parts.stopping` is cancelled. `allowed` lists the
+/// inner networks in which callbacks may be.
 ///
 /// # Errors
 ///
-/// When the TLS set-up of the machine cannot be used.
+/// If the TLS configuration of the machine cannot be used.
 pub fn start(parts: &Parts, channels: &[Channel], allowed: &[IpNet]) -> Result<(), http::Unusable> {
     let rules = Rules::new(allowed);
     let http = http::Client::for_callbacks(Resolver::new(rules.clone()))?;
@@ -84,7 +87,8 @@ pub fn start(parts: &Parts, channels: &[Channel], allowed: &[IpNet]) -> Result<(
         let stopping = parts.stopping.clone();
         parts.tasks.spawn(run(dispatcher, stopping));
     }
-    // Also where no channel has a callback any more: what was pending then ends as well.
+    // This task runs even if no channel has a callback any more, since pending events must still
+    // expire.
     let old = OldEvents(parts.clone());
     parts.tasks.spawn(run(old, parts.stopping.clone()));
     Ok(())

@@ -1,13 +1,15 @@
-//! Outgoing HTTP: the only place that connects to other machines by HTTP and sends a request.
+//! Outgoing HTTP: the only module that connects to other machines by HTTP and sends requests.
 //!
-//! Every request leaves with a time limit, the request id and trace context of what caused it, and a span of
-//! constant fields. An answer is read whole, up to [`MAX_BODY_BYTES`], or passed on as it arrives. Which failures are worth another try is left
-//! to the caller, who is told the one thing it needs for that: whether anything can have reached the other side.
-//! Neither spans nor errors show paths, queries, bodies or header values, since those hold ids and secrets.
+//! Every request has a time limit, the request id and trace context of its cause, and a span of
+//! constant fields. An answer is read completely, up to [`MAX_BODY_BYTES`], or streamed. The caller
+//! decides which failures to retry. For that decision the error says if the other side can have
+//! received anything. Neither spans nor errors show paths, queries, bodies or header values, since
+//! those hold ids and secrets.
 //!
-//! It stands on hyper rather than on reqwest for the addresses that callbacks may have, which are checked where the connection
-//! is made, and for one write for head and body: a message costs the service 31 in place of 34 µs ("Where it comes from" in
-//! docs/performance.md).
+//! The module is built on hyper and not on reqwest for two reasons. First, the address of a
+//! callback is checked where the connection is made. Second, head and body are sent with one write.
+//! Together with reading an answer in one piece, this saves the service 3 of 34 µs per message
+//! ("Where it comes from" in docs/performance.md).
 
 mod answer;
 mod connect;
@@ -46,37 +48,41 @@ use self::connect::{Anywhere, Connector, proxy_authorization};
 pub use self::connect::{Resolve, Unusable};
 use crate::types::trace::{Trace, step};
 
-/// 1 MiB: far more than any JSON answer needs, and little enough that a hostile answer does no harm.
+/// 1 MiB: far more than any JSON answer needs, and little enough that a hostile answer does no
+/// harm.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// 2 s: a host that takes longer to accept a connection is as good as away.
+/// 2 s: a host that takes longer to accept a connection is considered unavailable.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
-/// 5 s: a channel's server may be far away, or wake up first; what it has in all is said by whoever calls it.
+/// 5 s: a channel's server may be far away, or need time to start. The caller sets the time limit
+/// of the whole request.
 const CALLBACK_CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// 10 s: whoever sends nothing for that long while an answer is passed on is as good as away.
+/// 10 s: a host that sends nothing for this long while an answer is streamed is considered
+/// unavailable.
 const STREAM_LIMIT: Duration = Duration::from_secs(10);
 
-/// 45 s: below the 60 s after which servers and load balancers usually close an idle connection, so that a request
-/// is not written into one that is just being closed.
+/// 45 s: below the 60 s after which servers and load balancers usually close an idle connection. So
+/// no request is written to a connection that is about to close.
 const IDLE_LIMIT: Duration = Duration::from_secs(45);
 
-/// 1,024: the fields that the head of a callback's answer may have. Room for them is made for each
-/// answer.
+/// 1,024: the number of fields that the head of a callback's answer may have. Each answer allocates
+/// memory for that many.
 const CALLBACK_FIELDS: usize = 1024;
 
-/// 256 KiB: the size that such a head may have. Frameworks write some hundred bytes, cookies and
-/// proxies some KiB more.
+/// 256 KiB: the maximum size of such a head. Frameworks write some hundred bytes; cookies and
+/// proxies add some KiB.
 const CALLBACK_HEAD_BYTES: u32 = 256 * 1024;
 
-/// Connections kept per host; a burst of users then finds them open.
+/// The number of idle connections kept per host, for bursts of users.
 const IDLE_CONNECTIONS: usize = 256;
 
-/// Headers that a request to the Cloud has in the end, Host and Content-Length included.
+/// The number of headers that a request to the Cloud has when it is sent, Host and Content-Length
+/// included.
 const HEADERS: usize = 10;
 
-/// How often a request is sent again that the other side has declined unread.
+/// The number of times that a request is repeated if the other side declined it unread.
 const REPEATS: u32 = 2;
 
 const OUR_NAME: HeaderValue =
@@ -86,7 +92,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Whether requests go through the proxy that the environment names.
+/// The use of the proxy that the environment names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proxy {
     /// `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` are followed.
@@ -95,15 +101,15 @@ pub enum Proxy {
     None,
 }
 
-/// A request; what it has to bear besides its own headers is added when it is sent.
+/// A request. The headers that all requests carry are added when it is sent.
 pub type Request = hyper::Request<Full<Bytes>>;
 
-/// Sends requests over pooled connections; a clone shares the pool.
+/// A client that sends requests over pooled connections. Clones share the pool.
 #[derive(Clone)]
 pub struct Client {
     pool: legacy::Client<Connector, Full<Bytes>>,
     proxies: Option<Arc<Matcher>>,
-    /// How long an answer that is passed on may be waited for, and be silent.
+    /// The time limit for the start of a streamed answer, and for each silence within it.
     stream_limit: Option<Duration>,
 }
 
@@ -113,32 +119,32 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Why there is no answer.
+/// The reason that there is no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// Nothing reached the other side: another try repeats nothing.
+    /// Nothing reached the other side, so a retry repeats nothing.
     #[error("no connection could be made")]
     NotSent(#[source] Arc<Obstacle>),
-    /// The request was sent, at least in part: what became of it is unknown.
+    /// The request was sent, at least in part, and its outcome is unknown.
     #[error("no whole answer came")]
     NoAnswer(#[source] Arc<Loss>),
 }
 
-/// What kept a request from being sent.
+/// The reason that a request was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum Obstacle {
-    /// No connection.
+    /// No connection could be made.
     #[error(transparent)]
     Connecting(legacy::Error),
-    /// There is no such URL in HTTP.
+    /// HTTP cannot express the URL.
     #[error("the URL cannot be requested")]
     Url(#[source] InvalidUri),
 }
 
-/// How an answer was lost.
+/// The reason that an answer was lost.
 #[derive(Debug, thiserror::Error)]
 pub enum Loss {
-    /// The connection broke before the answer began, or the other side speaks no HTTP.
+    /// The connection broke before the answer began, or the other side does not speak HTTP.
     #[error(transparent)]
     Sending(legacy::Error),
     /// The connection broke within the answer.
@@ -152,33 +158,33 @@ pub enum Loss {
     Overlong,
 }
 
-/// A time limit has passed.
+/// The error of a time limit that has passed.
 #[derive(Debug, thiserror::Error)]
 #[error("operation timed out")]
 pub struct TimedOut;
 
-/// A request whose URI is known already.
+/// Creates a request to a URI.
 #[must_use]
 pub fn request(method: Method, uri: Uri, body: Bytes) -> Request {
     let mut request = Request::new(body.into());
     *request.method_mut() = method;
     *request.uri_mut() = uri;
-    // As many as most requests have in the end: growing would mean to sort all of them in again.
+    // Reserved for the usual number of headers, since growing the map would rehash all of them.
     request.headers_mut().reserve(HEADERS);
     request
 }
 
-/// A request to a URL, whose user and password become its authorization.
+/// Creates a request to a URL, whose user and password become its authorization.
 ///
 /// # Errors
 ///
-/// [`Error::NotSent`] where there is no such URL in HTTP.
+/// [`Error::NotSent`] if HTTP cannot express the URL.
 pub fn request_to(method: Method, url: &Url, body: Bytes) -> Result<Request, Error> {
     let Some(authorization) = authorization(url) else {
         return Ok(request(method, uri(url)?, body));
     };
     let mut bare = url.clone();
-    // Only a URL without a host can have neither, and that one has no user.
+    // This fails only for a URL without a host, and such a URL has no user.
     let stripped = bare.set_username("").and_then(|()| bare.set_password(None));
     debug_assert!(stripped.is_ok(), "a URL with a user has a host");
     let mut request = request(method, uri(&bare)?, body);
@@ -186,7 +192,7 @@ pub fn request_to(method: Method, url: &Url, body: Bytes) -> Result<Request, Err
     Ok(request)
 }
 
-/// The URI of a URL.
+/// Returns the URI of a URL.
 ///
 /// # Errors
 ///
@@ -197,7 +203,7 @@ pub fn uri(url: &Url) -> Result<Uri, Error> {
         .map_err(|error| Error::NotSent(Arc::new(Obstacle::Url(error))))
 }
 
-/// User and password of a URL as a header value.
+/// Returns the user and password of a URL as a header value.
 fn authorization(url: &Url) -> Option<HeaderValue> {
     let (user, password) = (url.username(), url.password());
     if user.is_empty() && password.is_none() {
@@ -213,11 +219,12 @@ fn authorization(url: &Url) -> Option<HeaderValue> {
 }
 
 impl Client {
-    /// A client with a pool of its own.
+    /// Creates a client with a pool of its own.
     ///
     /// # Errors
     ///
-    /// The TLS set-up of the machine cannot be used, for instance because it has no root certificates.
+    /// The TLS configuration of the machine is unusable, for instance because it has no root
+    /// certificates.
     pub fn new(proxy: Proxy) -> Result<Self, Unusable> {
         let proxies = match proxy {
             Proxy::Environment => Some(Matcher::from_env()),
@@ -235,10 +242,10 @@ impl Client {
         })
     }
 
-    /// A client for addresses that channels have chosen: it connects to what `resolver` gives and to nothing else, so never
-    /// through a proxy, which would resolve names itself. How long an answer may take is left to
-    /// the caller. Its head may have 1,024 fields and 256 KiB: whatever a channel's server adds to
-    /// its answers, the status counts.
+    /// Creates a client for addresses that channels have chosen. It connects only to the addresses
+    /// that `resolver` returns. So it never uses a proxy, which would resolve names itself. The
+    /// caller sets the time limit of an answer. An answer's head may have 1,024 fields and 256 KiB,
+    /// so that unusual headers of a channel's server do not hide the status.
     ///
     /// # Errors
     ///
@@ -258,7 +265,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// There is no answer; [`Error`] tells whether the request can have taken effect. An answer of any status is none.
+    /// There is no answer; [`Error`] says if the request can have taken effect. An answer with any
+    /// status is not an error.
     pub fn send(
         &self,
         operation: &'static str,
@@ -282,8 +290,8 @@ impl Client {
         }
     }
 
-    /// Sends a request whose answer may have any length, and is passed on as it arrives. It has to begin within 10 s, but for
-    /// that of a callback.
+    /// Sends a request and streams its answer, which may have any length. The answer must begin
+    /// within 10 s, except that of a callback.
     ///
     /// # Errors
     ///
@@ -306,7 +314,7 @@ impl Client {
         }
     }
 
-    /// Sends a request, and again where the other side says that it has not looked at it.
+    /// Sends a request, and repeats it if the other side reports that it did not process it.
     fn exchange(
         &self,
         mut request: Request,
@@ -317,7 +325,7 @@ impl Client {
             let headers = request.headers_mut();
             headers.insert(PROXY_AUTHORIZATION, authorization);
         }
-        // Only HTTP/2 knows such words, and only over TLS is it agreed upon.
+        // Only HTTP/2 can decline a request in this way, and only TLS negotiates HTTP/2.
         let is_declinable = request.uri().scheme() == Some(&Scheme::HTTPS);
         let spare = is_declinable.then(|| Box::new(request.clone()));
         let mut response = self.pool.request(request);
@@ -335,19 +343,20 @@ impl Client {
     }
 }
 
-/// The settings that the pools of all clients share.
+/// Returns the settings that the pools of all clients share.
 fn pool() -> legacy::Builder {
     let mut pool = legacy::Client::builder(TokioExecutor::new());
     pool.timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_LIMIT)
         .pool_max_idle_per_host(IDLE_CONNECTIONS)
-        // Head and body as one piece: nearly all are small, and writing several costs the system more than copying them.
+        // One buffer for head and body: most are small, and a write of several buffers costs the
+        // system more than a copy.
         .http1_writev(false);
     pool
 }
 
-/// The settings of pools for callbacks.
+/// Returns the settings of pools for callbacks.
 fn callback_pool() -> legacy::Builder {
     let mut pool = pool();
     pool.http1_max_headers(CALLBACK_FIELDS)
@@ -356,8 +365,8 @@ fn callback_pool() -> legacy::Builder {
     pool
 }
 
-/// Whether the other side has said that it did nothing with the request: it closes the connection in good order, or has too
-/// many requests on it. Source: RFC 9113, section 8.7.
+/// True if the other side reports that it did nothing with the request: it closes the connection
+/// gracefully, or has too many requests on it. Source: RFC 9113, section 8.7.
 fn was_declined(error: &legacy::Error) -> bool {
     iter::successors(error.source(), |cause| (*cause).source())
         .find_map(|cause| cause.downcast_ref::<h2::Error>())
@@ -368,7 +377,8 @@ fn was_declined(error: &legacy::Error) -> bool {
         })
 }
 
-/// `Retry-After` in either of its forms: seconds, or a date. A date that has passed asks for nothing more.
+/// Reads `Retry-After` in either of its forms: seconds, or a date. A date in the past means a pause
+/// of zero.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
@@ -379,9 +389,9 @@ pub fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> 
     Some((date.to_utc() - now).to_std().unwrap_or_default())
 }
 
-/// Gives a request what it has to bear; returns the span that tells how it goes.
+/// Adds the headers that all requests carry; returns the span that records the outcome.
 fn equip(request: &mut Request, operation: &'static str, trace: &Trace) -> Span {
-    // A step of its own, so that what the other side does is told apart by the call that it was done for.
+    // A child span id, so that the other side's spans belong to the call that caused them.
     let trace = trace.child();
     let headers = request.headers_mut();
     headers.insert(USER_AGENT, OUR_NAME);
@@ -400,12 +410,12 @@ fn equip(request: &mut Request, operation: &'static str, trace: &Trace) -> Span 
     )
 }
 
-/// When a request began, where anybody wants to know.
+/// Returns the time at which a request began, if the span is enabled.
 fn begun(span: &Span) -> Option<Instant> {
     (!span.is_disabled()).then(Instant::now)
 }
 
-/// Says in the span how it went.
+/// Records the duration and the status in the span.
 fn record(span: &Span, begun: Option<Instant>, status: Option<StatusCode>) {
     let Some(begun) = begun else {
         return;
@@ -415,7 +425,7 @@ fn record(span: &Span, begun: Option<Instant>, status: Option<StatusCode>) {
 }
 
 impl From<legacy::Error> for Error {
-    /// Judges by how far the request came.
+    /// Classifies the error by how far the request got.
     fn from(error: legacy::Error) -> Self {
         if error.is_connect() {
             Self::NotSent(Arc::new(Obstacle::Connecting(error)))
@@ -437,7 +447,7 @@ impl From<Loss> for Error {
     }
 }
 
-/// Sets a header to text that [`Trace`] has already limited to what a header may hold.
+/// Sets a header to text that [`Trace`] has already limited to valid characters.
 fn put(headers: &mut HeaderMap, name: HeaderName, value: impl TryInto<HeaderValue>) {
     if let Ok(value) = value.try_into() {
         headers.insert(name, value);

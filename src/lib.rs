@@ -1,13 +1,15 @@
-//! Connects messaging channels to LivePerson's Conversational Cloud.
+//! The bridge between messaging channels and LivePerson's Conversational Cloud.
 //!
-//! A channel's request comes in at [`api`] and goes through the [`outbox`], which does it in the user's conversation
-//! ([`bridge`]), as the [`store`] has it, and speaks to the Cloud through [`cloud`]. What the Cloud tells comes in at
-//! [`webhooks`]. What channels are to hear of waits in the store until [`delivery`] has brought it to them. [`app`] puts the parts together and [`cli`] starts them; [`sandbox`] is a simulated Cloud that
-//! shares nothing with the client, so that each checks the other.
+//! A channel's request arrives at [`api`]. It passes through the [`outbox`], which carries it out
+//! in the user's conversation ([`bridge`]). The [`store`] holds all state, and [`cloud`] is the
+//! client of the Cloud. The Cloud's notifications arrive at [`webhooks`]. Events for channels wait
+//! in the store until [`delivery`] has delivered them. [`app`] assembles the parts and [`cli`]
+//! starts them. [`sandbox`] is a simulated Cloud that shares nothing with the client, so that each
+//! checks the other.
 //!
-//! `clock`, `web` and `sandbox` are crates of their own, in `crates`.
+//! `clock`, `web` and `sandbox` are separate crates, in `crates`.
 //!
-//! Imports go one way, and `tests/it/house.rs` holds them to it:
+//! Imports go in one direction, which `tests/it/house.rs` enforces:
 //!
 //! | module | may use |
 //! | --- | --- |

@@ -1,7 +1,7 @@
-//! Starting and stopping: signals, what must end first, and the time that it may take.
+//! The life of the service: start, signals, and an orderly stop with a time limit.
 //!
-//! The first SIGTERM or SIGINT asks everything to finish; a second one, or the limit, cuts what is left. SIGHUP, SIGUSR1
-//! and SIGUSR2 end nothing.
+//! The first SIGTERM or SIGINT asks everything to finish. A second one, or the time limit, cuts the
+//! rest. SIGHUP, SIGUSR1 and SIGUSR2 are only logged.
 
 use std::time::Duration;
 
@@ -10,10 +10,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// 25 s: a stop takes 30 s at most, and the process has to end after the last request.
+/// 25 s: the limit for requests at a stop. The whole stop takes at most 30 s, and the process has
+/// to end after the last request.
 const FINISH_LIMIT: Duration = Duration::from_secs(25);
 
-/// The life of the process, or of one service within it; a clone is the same life.
+/// The life of the process, or of one service within it. Clones share one life.
 #[derive(Debug, Clone, Default)]
 pub struct Lifecycle {
     stopping: CancellationToken,
@@ -22,11 +23,12 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// A life that ends on SIGTERM or SIGINT, and on none of the other signals that managers of processes send.
+    /// Creates a life that ends on SIGTERM or SIGINT. Other signals that process managers send do
+    /// not end it.
     ///
     /// # Errors
     ///
-    /// When the operating system takes no signal handler.
+    /// If the operating system refuses a signal handler.
     pub fn until_signal() -> std::io::Result<Self> {
         let life = Self::default();
         let mut terminate = signal(SignalKind::terminate())?;
@@ -62,24 +64,24 @@ impl Lifecycle {
         self.stopping.cancel();
     }
 
-    /// Waits until everything is asked to finish.
+    /// Waits until [`stop`](Self::stop) is called.
     pub async fn stopping(&self) {
         self.stopping.cancelled().await;
     }
 
-    /// Tells that everything is asked to finish, to those who know nothing of a life.
+    /// Returns a token that is cancelled at a stop, for code that does not know `Lifecycle`.
     #[must_use]
     pub fn stopping_token(&self) -> CancellationToken {
         self.stopping.child_token()
     }
 
-    /// What must finish before the process ends is spawned here.
+    /// Returns the tracker of tasks that must finish before the process ends.
     #[must_use]
     pub fn tasks(&self) -> &TaskTracker {
         &self.tasks
     }
 
-    /// Spawns what would go on for ever, and is dropped when everything is asked to finish.
+    /// Spawns an endless task, which is dropped at a stop.
     pub fn spawn_until_stop(&self, work: impl Future<Output = ()> + Send + 'static) {
         let stopping = self.stopping_token();
         self.tasks.spawn(async move {
@@ -87,8 +89,8 @@ impl Lifecycle {
         });
     }
 
-    /// Runs `work`, which ends by itself soon after [`stop`](Self::stop), and then what was spawned; says whether both
-    /// ended in time rather than being cut.
+    /// Runs `work`, which ends by itself soon after [`stop`](Self::stop), and then waits for the
+    /// spawned tasks. Returns true if all of them finished in time, and false if they were cut.
     pub async fn finish(&self, work: impl Future<Output = ()>) -> bool {
         let limited = async {
             self.stopping.cancelled().await;
@@ -110,9 +112,10 @@ impl Lifecycle {
     }
 }
 
-/// Takes the signals whose default action would end the process and that ask for something else, and logs each.
+/// Handles and logs signals that would end the process by default although they ask for something
+/// else.
 ///
-/// SIGPIPE is not among them: the standard library ignores it in every program.
+/// SIGPIPE is not among them, since the standard library ignores it in every program.
 fn ignore_other_signals() -> std::io::Result<()> {
     for (name, kind) in [
         ("SIGHUP", SignalKind::hangup()),
@@ -136,7 +139,7 @@ fn ignore_other_signals() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Runs `closing`, which should take no time, for 2 s at most.
+/// Runs `closing`, which should take no time, for at most 2 s.
 pub(crate) async fn briefly(closing: impl Future<Output = ()>) {
     if timeout(Duration::from_secs(2), closing).await.is_err() {
         tracing::warn!("the database's connections did not close in time");

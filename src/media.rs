@@ -1,18 +1,19 @@
-//! Previews of images: small enough to go along in a message, made without trusting what users send.
+//! Previews of images: small enough to fit into a message, and made without trust in the users'
+//! files.
 //!
-//! No large picture is ever in memory as a whole. PNGs and GIFs are decoded row by row, and JPEGs
-//! of some 1600 pixels or more a side at an eighth of their size; what is decoded is averaged into
-//! a picture of at most 200 pixels a side. So a preview needs memory for the file, 10 MiB for its
-//! decoding, or 30 MiB if it is a small progressive JPEG, and 0.1 s for a photo of 48 megapixels.
+//! No large picture is ever in memory as a whole. PNGs and GIFs are decoded row by row. JPEGs of
+//! about 1600 pixels a side or more are decoded at an eighth of their size. The decoded pixels are
+//! averaged into a picture of at most 200 pixels a side. So a preview needs memory for the file,
+//! plus 10 MiB for decoding, or 30 MiB for a small progressive JPEG. A photo of 48 megapixels takes
+//! 0.1 s.
 //!
-//! A picture of more than 67 megapixels, or of more than 65,535 pixels to a side, is refused by its
-//! header, before it is decoded, so that a small file that stands for a huge picture does no harm.
-//! Decoding is work for a blocking thread. Two small pictures are decoded at once, and beside them
-//! one large picture, so that small ones do not wait behind large ones. None waits for long, and
+//! A picture of more than 67 megapixels, or of more than 65,535 pixels a side, is refused by its
+//! header, before it is decoded. So a small file that claims to be a huge picture does no harm.
+//! Decoding runs on a blocking thread. Two small pictures are decoded at a time, and beside them
+//! one large picture, so that small ones do not wait for large ones. The wait is limited, and
 //! channels take turns (`decoders`).
 //!
-//! A file without a preview is still a file: whatever goes wrong here costs the preview and nothing
-//! else.
+//! A file without a preview can still be sent: any error here costs only the preview.
 
 mod decoders;
 mod gif;
@@ -38,31 +39,35 @@ use gif::Gif;
 use jpeg::Jpeg;
 use png::Png;
 
-/// Small pictures that are decoded at once; beside them, one large picture is.
+/// The number of small pictures that are decoded at a time. One large picture is decoded beside
+/// them.
 const AT_ONCE: usize = 2;
 
-/// 67 megapixels: phones take pictures of up to 50, and a screenshot of as many is as high as some
-/// 25 screens.
+/// 67 megapixels. Phones take pictures of up to 50 megapixels. A screenshot of that size is as high
+/// as about 25 screens.
 const MAX_PIXELS: u64 = 64 * 1024 * 1024;
 
-/// 65,535 pixels: neither a JPEG nor a GIF can be wider or higher, and a row of a PNG of that width
-/// takes 512 KiB at most.
+/// 65,535 pixels: the maximum side of a JPEG or a GIF. A row of a PNG of that width takes at most
+/// 512 KiB.
 const MAX_SIDE: u32 = 65_535;
 
-/// 17 megapixels, above which a picture is large: some kinds take 0.1 s or longer.
+/// 17 megapixels: the size above which a picture is large. Some kinds of that size take 0.1 s or
+/// longer.
 const LARGE_PIXELS: u64 = 16 * 1024 * 1024;
 
-/// 5 s, after which a file goes without a preview: the user's message waits for it.
+/// 5 s: the longest wait for a permit, since the user's message waits for the preview. After that
+/// the file is sent without one.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// 30,000 bytes: the vendor's "30 KB" in its smaller reading, which a preview has to stay below.
+/// 30,000 bytes: the lower reading of the vendor's "30 KB". A preview must be smaller.
 const SIZE_LIMIT: usize = 30_000;
 
-/// The box in pixels that a preview fits into, and its JPEG quality: the best that stays small enough is taken. 100
-/// pixels is what the vendor's own sample client uses as the width.
+/// The maximum width and height of a preview in pixels, and its JPEG quality, for each attempt. The
+/// first result that is small enough is used. The vendor's own sample client uses a width of 100
+/// pixels.
 const ATTEMPTS: [(u32, u32, u8); 3] = [(100, 200, 80), (100, 200, 50), (50, 100, 30)];
 
-/// Makes previews; a clone shares the limits on how many are made at once.
+/// The maker of previews. Clones share the limits on concurrent work.
 #[derive(Debug, Clone)]
 pub struct Previews {
     small: Arc<Decoders>,
@@ -78,7 +83,7 @@ impl Default for Previews {
     }
 }
 
-/// Why there is no preview.
+/// The reason that there is no preview.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("the image has {width} by {height} pixels")]
@@ -102,9 +107,10 @@ enum Error {
 }
 
 impl Previews {
-    /// Makes the preview of an image as a data URI of less than 30 KB, of an animation that of its
-    /// first picture; `None` if the image is broken or beyond the bounds. It is sent by `channel`. `place` is
-    /// held for as long as the work goes on, also where nobody waits for it any more.
+    /// Makes the preview of an image as a data URI of less than 30 KB. For an animation it shows
+    /// the first picture. Returns `None` if the image is broken or too large. `channel` is the
+    /// channel that sends the image. `place` is held until the work ends, even if the caller stops
+    /// waiting.
     pub async fn make<P: Clone + Send + 'static>(
         &self,
         channel: &ChannelId,
@@ -116,7 +122,11 @@ impl Previews {
             Ok(Ok(preview)) => Some(preview),
             Ok(Err(error)) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::info!(error, kind = kind.as_str(), "a file goes without a preview");
+                tracing::info!(
+                    error,
+                    kind = kind.as_str(),
+                    "a file goes without a preview"
+                );
                 None
             }
             Err(error) => {
@@ -157,7 +167,7 @@ impl Previews {
     }
 }
 
-/// Does work on a blocking thread once one of the places for it is free.
+/// Runs work on a blocking thread once a permit is free.
 async fn in_turn<T: Send + 'static>(
     decoders: &Decoders,
     channel: &ChannelId,
@@ -167,14 +177,14 @@ async fn in_turn<T: Send + 'static>(
         return Ok(Err(Error::Crowded));
     };
     spawn_blocking(move || {
-        // The work goes on when nobody waits for it any more, so it keeps its place to the end.
+        // The work goes on even if the caller stops waiting, so it keeps its permit to the end.
         let _place = place;
         work()
     })
     .await
 }
 
-/// An image of which the header has been read.
+/// An image whose header has been read.
 enum Picture<'a> {
     Jpeg(Jpeg<'a>),
     Png(Box<Png<'a>>),
@@ -182,7 +192,7 @@ enum Picture<'a> {
 }
 
 impl<'a> Picture<'a> {
-    /// Reads the header of an image that is within the bounds.
+    /// Reads the header of an image, and checks that its size is within the bounds.
     fn open(kind: ImageType, content: &'a [u8]) -> Result<Self, Error> {
         let picture = match kind {
             ImageType::Jpg => Self::Jpeg(Jpeg::open(content)?),
@@ -196,7 +206,7 @@ impl<'a> Picture<'a> {
         Ok(picture)
     }
 
-    /// Width and height in pixels.
+    /// Returns the width and the height in pixels.
     fn size(&self) -> (u32, u32) {
         match self {
             Self::Jpeg(jpeg) => jpeg.size(),
@@ -214,7 +224,7 @@ impl<'a> Picture<'a> {
         self.pixels() > LARGE_PIXELS
     }
 
-    /// Decodes the picture to one of at most 200 pixels a side, the way up that its camera noted.
+    /// Decodes the picture to one of at most 200 pixels a side, rotated as its Exif data says.
     fn shrink(self) -> Result<DynamicImage, Error> {
         match self {
             Self::Jpeg(jpeg) => jpeg.shrink(),
@@ -236,7 +246,7 @@ impl<'a> Picture<'a> {
     }
 }
 
-/// Turns an image the way up that its camera noted in Exif data.
+/// Rotates or mirrors an image as its Exif data says.
 fn upright(image: RgbImage, exif: Option<&[u8]>) -> DynamicImage {
     let mut image = DynamicImage::from(image);
     if let Some(orientation) = exif.and_then(Orientation::from_exif_chunk) {
@@ -245,7 +255,7 @@ fn upright(image: RgbImage, exif: Option<&[u8]>) -> DynamicImage {
     image
 }
 
-/// The image made to fit into a box; one that fits stays as it is.
+/// Scales the image down to fit into a box. An image that fits stays as it is.
 fn shrunk(image: &DynamicImage, width: u32, height: u32) -> DynamicImage {
     if image.width() <= width && image.height() <= height {
         image.clone()
@@ -254,7 +264,7 @@ fn shrunk(image: &DynamicImage, width: u32, height: u32) -> DynamicImage {
     }
 }
 
-/// The image as a JPEG.
+/// Encodes the image as a JPEG.
 fn encode(image: &DynamicImage, quality: u8) -> Result<Vec<u8>, Error> {
     let mut jpeg = Vec::new();
     let encoder = JpegEncoder::new_with_quality(&mut jpeg, quality);

@@ -1,4 +1,4 @@
-//! The outbox: the whole life of a request of a channel to the Cloud.
+//! The outbox: it carries a channel's requests to the Cloud, from submission to outcome.
 //!
 //! ```text
 //!  submit ── prepare ── claim its key ──┬── Order: others wait before it ────────────────┐
@@ -15,33 +15,38 @@
 //!                             └── its echo came ──> sent
 //! ```
 //!
-//! The states below the line are stored ([`RequestState`](crate::types::request::RequestState)). The stages, each in the file of its
-//! name, go from value to value:
+//! The states in the lower half of the diagram are stored
+//! ([`RequestState`](crate::types::request::RequestState)). Each stage is in the file of its name,
+//! and turns one value into another:
 //!
 //! | stage | from | to |
 //! | --- | --- | --- |
-//! | `submit` | what a channel asks | `Accepted`: done, or queued |
-//! | `prepare` | the look-up of the user | the session and the record of the first message, without I/O |
-//! | `record` | a message that is about to be sent | the one write before it; `Mode` says where that goes |
-//! | `send` | a `Job` | `Tried`: the job as far as it has come, and a `SendResult` |
-//! | `keep` | a job and the `Reason` that it waits | a stored request, or `NoRoom` |
+//! | `submit` | the request of a channel | `Accepted`: done, or queued |
+//! | `prepare` | the lookup of the user | the session and the record of the first message, without I/O |
+//! | `record` | a message that is about to be sent | the write-ahead record; `Mode` says where it is stored |
+//! | `send` | a `Job` | `Tried`: the job with its progress, and a `SendResult` |
+//! | `keep` | a job and the `Reason` to queue it | a stored request, or `NoRoom` |
 //! | `lane` | a lane that is due | steps on its first request, in order |
-//! | `settle` | a `SendResult` | what is stored of it, the event, and the `Next` step |
-//! | `echo` | a message of unknown outcome | proof that it arrived, or another try |
+//! | `settle` | a `SendResult` | the stored outcome, the event, and the `Next` step |
+//! | `echo` | a message of unknown outcome | proof that it arrived, or another attempt |
 //!
-//! The pause before another try is `bridge::retry`, which closes of erased users' conversations share.
+//! The pause before another attempt is in `bridge::retry`. The closes of erased users'
+//! conversations use it too.
 //!
-//! On the way of a message, when all is well, are one look-up in the store and one request to the Cloud, under no lock. A future
-//! has room for all that may happen in it, and is copied when it is awaited by the next one. So what is rare on that way stands
-//! in a `Box::pin`, and so does the request to the Cloud.
+//! The normal path of a message takes one lookup in the store and one request to the Cloud, under
+//! no lock. A future reserves memory for every step that it may take, and is copied into the future
+//! that awaits it. So rare steps on that path are in a `Box::pin`, and so is the request to the
+//! Cloud.
 //!
-//! To add a request that is queued while the Cloud is away:
+//! To add a request that can be queued while the Cloud is unavailable, add:
 //!
-//! 1. a kind of `Work` with its `kind` and `parts` (`job`), its `RequestKind` (`store/requests.rs`), and a migration of both
-//!    engines that lets `requests.kind` have its word. A version gives up stored work that it cannot read, so the version that reads
-//!    it is released before the one that writes it (`docs/development.md`);
+//! 1. a kind of `Work` with its `kind` and `parts` (`job`), its `RequestKind`
+//!    (`store/requests.rs`), and a migration of both engines that allows its name in
+//!    `requests.kind`. A version gives up stored work that it cannot read. So the version that
+//!    reads the kind is released before the one that writes it (`docs/development.md`);
 //! 2. a file with the function that submits it;
-//! 3. its doing: in `act` of `send` where it is no message (`parts` is 0), else in `send_messages`;
+//! 3. its execution: in `act` of `send` if it is not a message (`parts` is 0), else in
+//!    `send_messages`;
 //! 4. its operation (`api/v1.rs`), with `Prefer` and `Accepted`;
 //! 5. its part in the crash suite (`tests/it/crash`).
 
@@ -87,7 +92,8 @@ use backlog::Backlogs;
 use doubts::FoundOpen;
 use recent::Recent;
 
-/// Does the requests of channels, now or later; a clone is one count.
+/// The outbox, which does the requests of channels, now or later. Clones are cheap and share one
+/// state.
 #[derive(Debug, Clone)]
 pub struct Outbox(Arc<Shared>);
 
@@ -112,7 +118,7 @@ impl Deref for Outbox {
 }
 
 impl Outbox {
-    /// An outbox over the mapping.
+    /// Creates an outbox over the bridge.
     #[must_use]
     pub fn new(bridge: Bridge) -> Self {
         Self(Arc::new(Shared {

@@ -1,24 +1,28 @@
-//! Everything that outlives the process: users, their tokens, their conversations, their files' names.
+//! The persistent state: users, their tokens, their conversations, the names of their files, queues
+//! and logs.
 //!
-//! The only module that knows SQL. Each function is one statement or one transaction, and what it promises holds when
-//! it returns: PostgreSQL commits synchronously, SQLite runs with `synchronous=FULL`. One text of each statement serves
-//! both engines, written once inside the macros of `engine`; what differs between the engines (how to connect, to begin a
-//! write, to claim) is in files named `postgres.rs` and `sqlite.rs`. Times are milliseconds since the epoch.
+//! This is the only module that contains SQL. Each function is one statement or one transaction,
+//! and its effect is durable when it returns: PostgreSQL commits synchronously, SQLite runs with
+//! `synchronous=FULL`. Each statement is written once for both engines, inside the macros of
+//! `engine`. Code that differs between the engines (connecting, beginning a write, claiming) is in
+//! files named `postgres.rs` and `sqlite.rs`. Times are milliseconds since the epoch.
 //!
-//! Imports go one way: files of nouns, then `rows.rs`, `parent.rs` and `locks.rs`, then `engine`, which knows no noun; and no two
-//! files know each other. `tests/it/house.rs` holds them to it.
+//! Imports go one way: from the files of the entities (users, conversations, requests and so on) to
+//! `rows.rs`, `parent.rs` and `locks.rs`, and from these to `engine`, which depends on no entity.
+//! No two files import each other. `tests/it/house.rs` checks this.
 //!
-//! To add a function: write it in the file of its noun, and call it in `tests/it/store`, which runs on both engines and fails
-//! for a function that it never called.
+//! To add a function, write it in the file of its entity and call it in `tests/it/store`. That test
+//! runs on both engines, and fails for each function that it does not call.
 //!
-//! To add a table:
+//! To add a table, add:
 //!
-//! 1. a migration in `migrations/postgres` and one of the same name in `migrations/sqlite` (`docs/development.md` has the rules);
-//! 2. a file of its noun with its functions (each called in `tests/it/store`), its `mod` and `pub use` here, and in the migration
-//!    a comment that says what a row is;
-//! 3. how its rows go: with their user (`ON DELETE CASCADE`, or `erasures.rs`), and with time (a function that removes them, and
-//!    its variant of `Old` in `bridge/retention.rs`);
-//! 4. its row in the table "In the database, for all replicas" of `docs/deployment.md`.
+//! 1. a migration in `migrations/postgres` and one of the same name in `migrations/sqlite` (the
+//!    rules are in `docs/development.md`), with a comment that describes a row;
+//! 2. a file for its entity, with its functions (each called in `tests/it/store`), and the `mod`
+//!    and `pub use` of the file here;
+//! 3. the removal of its rows: with their user (`ON DELETE CASCADE`, or `erasures.rs`), and by age
+//!    (a function that removes them, and a variant of `Old` in `bridge/retention.rs`);
+//! 4. a row in the table "In the database, for all replicas" of `docs/deployment.md`.
 
 mod audit;
 mod backlog;
@@ -85,26 +89,26 @@ pub use survey::Survey;
 pub use typing::{DueTyping, Typing};
 pub use users::{StoredToken, User};
 
-/// Where the store keeps its data.
+/// The location of the store's data.
 #[derive(Debug, Clone)]
 pub enum Location {
-    /// A PostgreSQL that any number of replicas share.
+    /// A PostgreSQL database that any number of replicas share.
     Postgres {
         /// `postgres://user:password@host/database`.
         url: SecretString,
-        /// Where the tables are; `None`: where the role's own search path leads.
+        /// The schema of the tables; `None` for the first one on the role's own search path.
         schema: Option<SchemaName>,
-        /// Connections that this replica holds at most.
+        /// The maximum number of connections that this replica holds.
         max_connections: u32,
     },
-    /// An SQLite file, for one process.
+    /// An SQLite file that one process uses.
     Embedded {
-        /// The folder that holds it; made when absent.
+        /// The folder of the file; created if absent.
         data_dir: PathBuf,
     },
 }
 
-/// The database, whichever engine it is; cheap to clone.
+/// The database, on either engine. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     engine: Engine,
@@ -115,7 +119,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Connects, without touching the schema.
+    /// Connects without touching the schema.
     ///
     /// # Errors
     ///
@@ -146,12 +150,12 @@ impl Store {
         })
     }
 
-    /// Connects to look on: the embedded database is only read, and may belong to another process.
-    /// PostgreSQL is connected to as ever.
+    /// Connects as an observer. The embedded database is opened read-only, and another process may
+    /// own it. For PostgreSQL this is the same as [`Self::connect`].
     ///
     /// # Errors
     ///
-    /// When the database does not answer, or when there is no embedded one.
+    /// When the database does not answer, or when there is no embedded database.
     pub async fn connect_beside(location: &Location) -> Result<Self, Error> {
         let Location::Embedded { data_dir } = location else {
             return Self::connect(location).await;
@@ -166,11 +170,12 @@ impl Store {
         })
     }
 
-    /// Brings the schema up to date; safe while other replicas do the same or still run the version before.
+    /// Brings the schema up to date. Safe while other replicas do the same or still run the
+    /// previous version.
     ///
     /// # Errors
     ///
-    /// When a migration fails; those before it stay.
+    /// When a migration fails. The migrations before it stay applied.
     pub async fn migrate(&self) -> Result<(), Error> {
         match &self.engine {
             Engine::Postgres(postgres) => postgres.migrate().await,
@@ -178,7 +183,7 @@ impl Store {
         }
     }
 
-    /// Asks the database for a sign of life.
+    /// Pings the database.
     async fn ping(&self) -> Result<(), Error> {
         let answer = async {
             run!(self, readers, |db| sqlx::query("SELECT 1")
@@ -193,7 +198,7 @@ impl Store {
         }
     }
 
-    /// Closes every connection; the embedded database is free for another process afterwards.
+    /// Closes all connections. Another process can then open the embedded database.
     pub async fn close(&self) {
         match &self.engine {
             Engine::Postgres(postgres) => postgres.close().await,

@@ -1,25 +1,27 @@
-//! What the service says of itself: the [`log`], its [`metrics`], and, in a build with the feature `otlp`, its spans.
+//! The telemetry of the service: the [`log`], the [`metrics`], and, in a build with the feature
+//! `otlp`, spans.
 //!
-//! Message text, tokens, profiles and phone numbers are never logged; the types that hold them do not show them.
+//! Message texts, tokens, profiles and phone numbers are never logged. The types that hold them do
+//! not show them.
 
 pub mod log;
 pub mod metrics;
 #[cfg(feature = "otlp")]
 mod otlp;
 
-/// Why nothing can be said as it was asked for.
+/// The error for telemetry that cannot be set up as requested.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The log.
+    /// The filter of the log is invalid.
     #[error(transparent)]
     Filter(#[from] log::BadFilter),
-    /// The spans.
+    /// The export of spans cannot be set up.
     #[cfg(feature = "otlp")]
     #[error("the export of spans cannot be set up; look at OTEL_EXPORTER_OTLP_ENDPOINT")]
     Export(#[from] otlp::Error),
 }
 
-/// What was begun at the start and has to be finished at the end.
+/// The telemetry that was started and has to be finished at the end.
 #[derive(Debug)]
 pub struct Reporting {
     #[cfg(feature = "otlp")]
@@ -27,13 +29,14 @@ pub struct Reporting {
 }
 
 impl Reporting {
-    /// Begins the log, and the export of spans where the environment names a collector. Not to be called within a runtime.
+    /// Starts the log, and the export of spans if the environment names a collector. It must not be
+    /// called within a runtime.
     ///
-    /// The log is as detailed as `RUST_LOG` says, or `usual` where it says nothing.
+    /// The log is as detailed as `RUST_LOG` requests, or as `usual` requests if that is not set.
     ///
     /// # Errors
     ///
-    /// Where the environment asks for what cannot be understood.
+    /// The environment contains a setting that is not understood.
     pub fn begin(format: log::Format, usual: &'static str) -> Result<Self, Error> {
         let filter = log::filter(usual)?;
         #[cfg(feature = "otlp")]
@@ -49,7 +52,7 @@ impl Reporting {
         })
     }
 
-    /// Exports what is left, within 2 s.
+    /// Exports the remaining spans, within 2 s.
     pub fn finish(self) {
         #[cfg(feature = "otlp")]
         if let Some(export) = self.export {

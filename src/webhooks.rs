@@ -1,12 +1,14 @@
-//! What the Cloud tells: its notifications checked, read, stored, and translated into events.
+//! Webhooks: the Cloud's notifications are checked, parsed, stored, and translated into events.
 //!
-//! [`signature`] says whether the Cloud sent a body, [`wire`] reads it into changes, and [`translate`] makes of one change,
-//! with what is known of its conversation, what channels hear and what the mapping learns; [`plain`] writes structured
-//! content as text. These are pure functions. The receiver hands changes to the inbox, whose writer stores them, many in one
-//! transaction, and the interpreter translates them within it.
+//! [`signature`] checks that the Cloud sent a body, and [`wire`] parses the body into changes.
+//! [`translate`] combines a change with what is known of its conversation. The result is the event
+//! for the channel and the update of the mapping. [`plain`] renders structured content as text.
+//! These modules are pure functions. The receiver passes changes to the inbox. The inbox's writer
+//! stores many changes in one transaction, and the interpreter translates them within it.
 //!
-//! The Cloud's notifications are account-wide, come twice, late and in any order, and grow members over time. So
-//! nothing here is ever an error because it is new, and one change that makes no sense leaves the others alone.
+//! The Cloud's notifications cover the whole account. They may arrive twice, late and in any order,
+//! and they gain members over time. So nothing here is an error only because it is new, and one
+//! change that cannot be understood does not affect the others.
 
 mod error;
 mod hearing;

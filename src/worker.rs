@@ -1,12 +1,15 @@
-//! Background work: one loop that looks for work, claims it, has it handled, and looks again.
+//! Background work: a loop that polls for due work, claims it, has it handled, and polls again.
 //!
-//! The loop owns when to look: at once, then at a usual time with jitter, and sooner when the source is woken or a place has
-//! come free. It owns how much goes on at once, the policy for errors (an outage of the storage is logged by itself, anything
-//! else here, and nobody looks again before the usual time), and the stop: nothing new is claimed, and what is under way
-//! finishes. What there is to do, who holds it, and how it is settled is the source's.
+//! The loop decides when to poll: at once, then at a regular interval with jitter, and sooner if
+//! the source is woken or a slot becomes free. It limits the number of items that are handled at
+//! once. After an error, it does not poll again before the regular time. It logs errors, except for
+//! an outage of the storage, which is logged separately. On a stop, it claims nothing new and
+//! finishes the work in progress. The source decides which work there is, which replica holds it,
+//! and how it is settled.
 //!
-//! To add a kind of background work: implement [`Source`] beside its use case (paused while the bridge `is_ahead`, where something
-//! is due by the clock), export it from its module's root, start it by `work` in `app.rs`, and name it in `docs/deployment.md`.
+//! To add a kind of background work: implement [`Source`] beside its use case, export it from its
+//! module's root, start it by `work` in `app.rs`, and name it in `docs/deployment.md`. If its work
+//! is due by the clock, pause it while the bridge `is_ahead`.
 
 use std::time::Duration;
 
@@ -16,59 +19,60 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store;
 
-/// A quarter of the places: fewer free ones are not yet worth a look.
+/// 4: while less than a quarter of the slots are free, a poll is not yet worth its cost.
 const FEW: usize = 4;
 
-/// 5 ms: how long more places are waited for.
+/// 5 ms: the time to wait for more free slots.
 const GATHERING: Duration = Duration::from_millis(5);
 
 /// A kind of background work.
 pub trait Source: Send + 'static {
-    /// A claimed piece of work.
+    /// A claimed item of work.
     type Item: Send;
 
-    /// The failure of a look.
+    /// The error of a poll.
     type Error: Fault;
 
-    /// The times of looking, and how much goes on at once.
+    /// The interval of polls, and the number of items that are handled at once.
     const PACE: Pace;
 
-    /// The line of the log for a look that failed.
+    /// The log message for a failed poll.
     const FAILED: &'static str;
 
-    /// True while nothing is to be looked for, since what seems due may not be.
+    /// True while polling is paused, since work that seems due may not be.
     fn is_paused(&self) -> bool {
         false
     }
 
-    /// Waits for a reason to look before the usual time. It is dropped and called again at will.
+    /// Waits for a reason to poll before the regular time. The future may be dropped, and this
+    /// called again, at any time.
     fn woken(&mut self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
 
-    /// Claims what is due, at most `limit` pieces.
+    /// Claims due items, at most `limit`.
     fn claim(
         &mut self,
         limit: u32,
     ) -> impl Future<Output = Result<Claimed<Self::Item>, Self::Error>> + Send;
 
-    /// Does a piece of work and settles it, whatever comes of it.
+    /// Handles an item and settles it, whatever the outcome.
     fn handle(&self, item: Self::Item) -> impl Future<Output = ()> + Send + 'static;
 }
 
-/// The times of looking for work, and how much of it goes on at once.
+/// The interval of polls, and the number of items that are handled at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// The time between two looks, which is lengthened or shortened by up to a fifth.
+    /// The time between two polls, which is lengthened or shortened by up to a fifth.
     pub every: Duration,
-    /// Pieces that are handled at once.
+    /// The number of items that are handled at once.
     pub places: u32,
-    /// True if it looks after each piece that ends, and also while no place is free.
+    /// True if each item that ends causes a poll, and polls go on while no slot is free.
     pub looks_always: bool,
 }
 
 impl Pace {
-    /// A look so often, for work of which this many pieces go on at once.
+    /// Creates a pace with this interval and number of slots.
     #[must_use]
     pub const fn new(every: Duration, places: u32) -> Self {
         Self {
@@ -83,26 +87,26 @@ impl Pace {
     }
 }
 
-/// The outcome of a look.
+/// The outcome of a poll.
 #[derive(Debug)]
 pub struct Claimed<I> {
-    /// The pieces that were claimed.
+    /// The claimed items.
     pub items: Vec<I>,
-    /// The time of the next look.
+    /// The time of the next poll.
     pub next: Next,
 }
 
-/// The time of the next look.
+/// The time of the next poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// The usual one.
+    /// The regular time.
     Usual,
-    /// After this time.
+    /// The time after this pause.
     After(Duration),
 }
 
 impl<I> Claimed<I> {
-    /// Nothing was due.
+    /// Returns the outcome of a poll that found nothing due.
     #[must_use]
     pub const fn nothing() -> Self {
         Self {
@@ -111,7 +115,7 @@ impl<I> Claimed<I> {
         }
     }
 
-    /// Work that was done in the look itself, of which there may be more.
+    /// Returns the outcome of a poll that did the work itself. More of it may be due.
     #[must_use]
     pub const fn done(is_more_due: bool) -> Self {
         Self {
@@ -134,9 +138,9 @@ impl<I> From<Vec<I>> for Claimed<I> {
     }
 }
 
-/// A failure of a look.
+/// The error of a poll.
 pub trait Fault: std::error::Error + Send + 'static {
-    /// True if the storage is away, which is logged by itself.
+    /// True if the storage is unavailable, which is logged separately.
     fn is_outage(&self) -> bool;
 }
 
@@ -146,7 +150,7 @@ impl Fault for store::Error {
     }
 }
 
-/// Works until everything is asked to stop, and then finishes what is under way.
+/// Runs the loop until the service stops, and then finishes the work in progress.
 pub async fn run<S: Source>(mut source: S, stopping: CancellationToken) {
     let places = S::PACE.places as usize;
     let mut handling = JoinSet::new();
@@ -165,7 +169,7 @@ pub async fn run<S: Source>(mut source: S, stopping: CancellationToken) {
         }
         reap(&mut handling);
         if places - handling.len().min(places) < places / FEW {
-            // More places are about to come free: one look then claims something for each of them.
+            // More slots are about to become free. One poll then claims items for all of them.
             sleep(GATHERING).await;
             reap(&mut handling);
         }
@@ -177,7 +181,7 @@ pub async fn run<S: Source>(mut source: S, stopping: CancellationToken) {
         }
         match source.claim(u32::try_from(free).unwrap_or(u32::MAX)).await {
             Ok(Claimed { items, next }) => {
-                // A place that comes free is for what was left.
+                // More items may be due, so the next free slot causes a poll.
                 let is_full = items.len() >= free;
                 looks_after_each = S::PACE.looks_always || is_full;
                 is_woken = true;
@@ -193,7 +197,7 @@ pub async fn run<S: Source>(mut source: S, stopping: CancellationToken) {
                 if !error.is_outage() {
                     tracing::warn!(error = &error as &dyn std::error::Error, "{}", S::FAILED);
                 }
-                // Neither a wake-up nor a piece that ended makes the storage answer sooner.
+                // Neither a wake-up nor a finished item makes the storage answer sooner.
                 (is_woken, looks_after_each) = (false, false);
                 pause = S::PACE.usual();
             }
@@ -202,7 +206,7 @@ pub async fn run<S: Source>(mut source: S, stopping: CancellationToken) {
     while handling.join_next().await.is_some() {}
 }
 
-/// Forgets the pieces that have ended.
+/// Removes the handlers that have ended.
 fn reap(handling: &mut JoinSet<()>) {
     while handling.try_join_next().is_some() {}
 }
@@ -228,13 +232,13 @@ mod tests {
         }
     }
 
-    /// Work that a test hands out.
+    /// The work that a test hands out, and the record of its handling.
     struct Bench {
-        /// The outcomes of looks, in order; `None` fails. After them nothing is due.
+        /// The outcomes of polls, in order; `None` fails. After them nothing is due.
         due: std::sync::Mutex<VecDeque<Option<Vec<u32>>>>,
         looks: std::sync::Mutex<Vec<(Instant, u32)>>,
         woken: Notify,
-        /// What handlers wait for.
+        /// The permits that handlers wait for.
         gate: Semaphore,
         handled: AtomicUsize,
         most: AtomicUsize,
@@ -289,7 +293,7 @@ mod tests {
         }
     }
 
-    /// Runs work whose looks have these outcomes while `scene` is played.
+    /// Runs work with these outcomes of polls while `scene` is played.
     async fn play(due: &[Option<Vec<u32>>], scene: impl AsyncFnOnce(&Bench)) -> Work {
         let work = Work::default();
         work.0.due.lock().unwrap().extend(due.iter().cloned());

@@ -1,4 +1,5 @@
-//! A message to a Cloud that is a thread of this process: SEND is written, goes through a socket, and its answer is read.
+//! A message to a Cloud that is a thread of this process: SEND is written to a socket, and its
+//! answer is read.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -19,7 +20,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-/// Any account.
+/// An arbitrary account.
 pub(crate) const ACCOUNT: &str = "12345678";
 
 pub(crate) fn bench(criterion: &mut Criterion) {
@@ -49,7 +50,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     });
 }
 
-/// A client of a Cloud at this URL.
+/// Creates a client of a Cloud at this URL.
 pub(crate) fn client(url: &str) -> Client {
     let account = Account {
         id: ACCOUNT.parse().unwrap(),
@@ -63,7 +64,7 @@ pub(crate) fn client(url: &str) -> Client {
     Client::new(&http, &clock, &Metrics::default(), [account])
 }
 
-/// Starts a Cloud whose answers never change, and says where.
+/// Starts a Cloud whose answers never change, and returns its URL.
 pub(crate) fn start() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -71,7 +72,7 @@ pub(crate) fn start() -> String {
     thread::spawn(move || {
         for stream in listener.incoming() {
             let (stream, own) = (stream.unwrap(), own.clone());
-            // Whoever hangs up ends it.
+            // The thread ends when the client disconnects.
             thread::spawn(move || serve(stream, &own).unwrap_or_default());
         }
     });
@@ -104,7 +105,7 @@ fn serve(stream: TcpStream, url: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What a request to this target is answered with.
+/// Returns the answer to a request with this target.
 fn answer(target: &str, url: &str) -> String {
     let path = target.split('?').next().unwrap_or_default();
     if let Some((_, service)) = path.split_once("/service/") {
@@ -122,7 +123,7 @@ fn answer(target: &str, url: &str) -> String {
     r#"{"reqId":"1","code":"OK","body":{"sequence":0}}"#.to_owned()
 }
 
-/// A token with these claims, as long as those of the Cloud.
+/// Returns a token with these claims, as long as those of the Cloud.
 fn token(claims: &serde_json::Value) -> String {
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let header = part(r#"{"kid":"00001","typ":"JWT","alg":"RS256"}"#);

@@ -1,5 +1,5 @@
-//! Requests to the facade's router, without a socket before it: one that is refused for its body, and one that is a whole
-//! message, with an embedded database.
+//! Requests to the API's router, without a socket: one that is refused for its body, and one that
+//! is a complete message, with an embedded database.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -27,7 +27,7 @@ use tower::ServiceExt as _;
 
 use crate::cloud::{self, ACCOUNT};
 
-/// A user with a conversation open.
+/// A user with an open conversation.
 const USER: [&str; 3] = [
     "INSERT INTO users (account_id, namespace, user_id, created_at) VALUES ('12345678', 'bench', 'user-1', 1700000000000)",
     "INSERT INTO conversations (id, user_ref, ordinal, channel_id, features, opened_at)
@@ -69,7 +69,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     }
 }
 
-/// The facade of a service with one channel.
+/// Creates the API's router of a service with one channel.
 async fn router(folder: &Path) -> Router {
     let location = Location::Embedded {
         data_dir: folder.to_owned(),

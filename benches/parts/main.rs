@@ -1,8 +1,10 @@
-//! The parts that every message, notification or event passes, each by itself, without a database and mostly without a socket.
+//! Benchmarks of the parts that every message, notification or event passes. Each part is measured
+//! by itself, without a database and mostly without a socket.
 //!
-//! `scripts/bench parts` runs them. What is not public is measured by the nearest that is: a message's JSON by a request to
-//! the facade's router that is refused for its last member, the answer of SEND by a message to a Cloud that is a thread of this
-//! process (`cloud`), and the rest of the way by a message that goes all of it, with an embedded database (`facade`).
+//! `scripts/bench parts` runs them. A part that is not public is measured through the nearest
+//! public one. The JSON of a message: by a request to the API's router that is refused for its last
+//! member. The answer of SEND: by a message to a Cloud that is a thread of this process (`cloud`).
+//! The rest: by a complete message, with an embedded database (`api`).
 
 #![expect(clippy::unwrap_used, reason = "a run that cannot go on ends")]
 
@@ -34,7 +36,7 @@ const NOTIFICATION: &str = concat!(
     r#""conversationId":"c-1","dialogId":"c-1","messageAudience":"ALL"}]}}"#
 );
 
-/// What a channel is told of it.
+/// The event that a channel receives for it.
 const EVENT: &str = concat!(
     r#"{"id":"evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f","type":"message.created","channel":"bench","user_id":"user-1","#,
     r#""conversation_id":"c-1","occurred_at":"2026-11-22T08:00:00.123Z","data":{"sequence":7,"dialog_id":"c-1","#,
@@ -53,7 +55,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// An API key is known by its hash, among those of ten channels.
+/// Finds an API key by its hash, among those of ten channels.
 fn keys(criterion: &mut Criterion) {
     let known: Vec<_> = (0..10)
         .map(|number| ApiKeyHash::of(&format!("key-{number}")))
@@ -66,7 +68,7 @@ fn keys(criterion: &mut Criterion) {
     });
 }
 
-/// A channel's token: whose it says it is, and whether that is so.
+/// Reads the issuer of a channel's token, and verifies the token.
 fn tokens(criterion: &mut Criterion) {
     let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
     let claims = json!({"iss": "bench", "exp": 1_800_000_060, "user": "user-1"});
@@ -112,7 +114,7 @@ fn notifications(criterion: &mut Criterion) {
     });
 }
 
-/// A callback is signed as Standard Webhooks says.
+/// Signs a callback as Standard Webhooks specifies.
 fn callbacks(criterion: &mut Criterion) {
     let secrets = [vec![7; 32].into()];
     let id = "evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f";
@@ -121,7 +123,7 @@ fn callbacks(criterion: &mut Criterion) {
     });
 }
 
-/// A user's token is unsealed for each message.
+/// Unseals a user's token, as each message does.
 fn sealed(criterion: &mut Criterion) {
     let keyring = Keyring::new(Key::new([7; 32]), vec![]);
     let sealed = keyring.seal(&[b's'; 620], b"users/1").unwrap();

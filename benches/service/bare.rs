@@ -1,5 +1,6 @@
-//! What the libraries that the service is made of cost without it: a proxy that reads a request, asks the Cloud and answers,
-//! and knows nothing of anybody. It runs in a process of its own, of this program.
+//! A bare proxy of the service's libraries, which shows their cost without the service. It reads a
+//! request, calls the Cloud and answers, and knows neither users nor channels. It is a process of
+//! its own, started from this program.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
@@ -19,7 +20,7 @@ use tokio::runtime::Runtime;
 use crate::cloud::{Cloud, SEND, app_token, consumer_token};
 use crate::machine::{Machine, Measured};
 
-/// Names the Cloud, in the environment of the process that is to be the proxy.
+/// The environment variable with the Cloud's URL, for the process that is to be the proxy.
 pub(crate) const UPSTREAM: &str = "BENCH_BARE_UPSTREAM";
 
 /// A running proxy.
@@ -29,7 +30,7 @@ pub(crate) struct Bare {
 }
 
 impl Bare {
-    /// Starts one where the service will be.
+    /// Starts a proxy on the core that the service will use.
     pub(crate) fn start(machine: &Machine, cloud: &Cloud) -> Self {
         let program = std::env::current_exe().unwrap();
         let mut process = Machine::on(&machine.servers, program.to_str().unwrap())
@@ -66,14 +67,14 @@ impl Drop for Bare {
     }
 }
 
-/// What each request needs.
+/// The data that each request needs.
 struct Upstream {
     client: Client<HttpConnector, Full<Bytes>>,
     url: String,
     tokens: [String; 2],
 }
 
-/// Is the proxy, until it is killed.
+/// Runs the proxy, until it is killed.
 pub(crate) fn serve(upstream: &str) {
     Runtime::new().unwrap().block_on(async {
         let mut connector = HttpConnector::new();

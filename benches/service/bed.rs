@@ -1,4 +1,4 @@
-//! The service with a database of its own, in which users have conversations open.
+//! The test bed: the service with a database of its own, in which users have open conversations.
 
 use std::env;
 use std::fmt;
@@ -21,20 +21,23 @@ use crate::load::{Call, Load};
 use crate::machine::{Machine, Measured, quiet};
 use crate::postgres::Server;
 
-/// Its buffers hold what 20,000 active users of a million need, some 500 MB in as many pages; its usual 128 MB do not.
+/// Buffers for the pages of 20,000 active users among a million, some 500 MB. The default of 128 MB
+/// is too small.
 const SETTINGS: &str = "-c shared_buffers=1GB";
 
-/// The program that is measured: the one built with this, unless `BENCH_PROGRAM` names another.
+/// Returns the program to measure: the one built with this benchmark, unless `BENCH_PROGRAM` names
+/// another.
 pub(crate) fn program() -> String {
     named("BENCH_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_liveperson-bridge").to_owned())
 }
 
-/// The program that it is compared with in turns, where `BENCH_BASE` names one.
+/// Returns the program to compare it with in turns, if `BENCH_BASE` names one.
 pub(crate) fn base() -> Option<String> {
     named("BENCH_BASE")
 }
 
-/// Where the program is that a variable names: each runs in a directory of its own, where a relative path leads nowhere.
+/// Returns the absolute path of the program that a variable names. Each program runs in a directory
+/// of its own, so a relative path would be wrong.
 fn named(variable: &str) -> Option<String> {
     let path = env::var(variable).ok()?;
     let program = fs::canonicalize(&path)
@@ -42,7 +45,7 @@ fn named(variable: &str) -> Option<String> {
     Some(program.to_str().unwrap().to_owned())
 }
 
-/// Where the mapping is.
+/// The engine of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Engine {
     Postgres,
@@ -58,12 +61,13 @@ impl Engine {
     }
 }
 
-/// What a service has to do with.
+/// The size and kind of a service's database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Site {
     pub(crate) engine: Engine,
     pub(crate) users: u32,
-    /// Where the channel has a callback: so many of the users have a request and an event that are not due.
+    /// The number of users with a request and an event that are not due; `None` if the channel has
+    /// no callback.
     pub(crate) waiting: Option<u32>,
 }
 
@@ -78,7 +82,7 @@ impl fmt::Display for Site {
 }
 
 impl Site {
-    /// Users who write.
+    /// Returns the number of users who write.
     pub(crate) fn writers(self) -> u32 {
         self.waiting.map_or(self.users, |_| FREE)
     }
@@ -87,18 +91,18 @@ impl Site {
 /// A running service.
 pub(crate) struct Bed {
     pub(crate) site: Site,
-    /// From its start until it was ready.
+    /// The time from its start until it was ready.
     pub(crate) ready_after: Duration,
     bridge: Child,
     address: String,
     server: Option<Server>,
-    /// The process that all others of PostgreSQL come from.
+    /// The parent process of all others of PostgreSQL.
     postmaster: Option<u32>,
     folder: TempDir,
 }
 
 impl Bed {
-    /// Makes a database as the site says, and starts a program on it.
+    /// Creates a database for the site, and starts a program on it.
     pub(crate) fn make(machine: &Machine, program: &str, site: Site, cloud: &Cloud) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let server = (site.engine == Engine::Postgres).then(|| Server::start_with(SETTINGS));
@@ -165,7 +169,7 @@ api_keys = ["bench-key"]
             .find_map(|line| line.ok().filter(|line| line.contains(" serving ")))
             .expect("a service that starts");
         let ready_after = started.elapsed();
-        // Read on, or it would wait for that one day.
+        // Read to the end, since the service would block on a full pipe.
         std::thread::spawn(move || log.for_each(drop));
         let address = serving.split(" listen=").nth(1).unwrap();
         Self {
@@ -179,7 +183,7 @@ api_keys = ["bench-key"]
         }
     }
 
-    /// Has all who write do so once: each gets a token with that.
+    /// Lets each user who writes send one message, which obtains a token for them.
     pub(crate) fn warm_up(&self, load: &Load) {
         let writers = self.site.writers();
         let seconds = if writers > 1_000 { 30 } else { 3 };
@@ -191,17 +195,17 @@ api_keys = ["bench-key"]
         &self.address
     }
 
-    /// A connection to its database.
+    /// Opens a connection to the database.
     pub(crate) async fn database(&self) -> Database {
         Database::connect(self.server.as_ref(), self.folder.path()).await
     }
 
-    /// The PostgreSQL behind it.
+    /// Returns the PostgreSQL server, if there is one.
     pub(crate) fn server(&self) -> Option<&Server> {
         self.server.as_ref()
     }
 
-    /// The service itself.
+    /// Returns the service's own process.
     pub(crate) fn bridge(&self) -> Measured {
         Measured {
             name: "bridge",
@@ -209,7 +213,7 @@ api_keys = ["bench-key"]
         }
     }
 
-    /// The service and its database's server.
+    /// Returns the processes of the service and of its database server.
     pub(crate) fn processes(&self) -> Vec<Measured> {
         let server = self.postmaster.map(|id| Measured {
             name: "PostgreSQL",

@@ -1,5 +1,5 @@
-//! A Conversational Cloud whose answers never change, which takes a channel's callbacks too, and a proxy before it: both are
-//! nginx.
+//! A Conversational Cloud whose answers never change, and which also takes a channel's callbacks,
+//! and a proxy before it. Both are nginx.
 
 use std::net::TcpStream;
 use std::path::Path;
@@ -14,10 +14,10 @@ use tempfile::TempDir;
 
 use crate::machine::{Machine, Measured};
 
-/// Any account.
+/// An arbitrary account.
 pub(crate) const ACCOUNT: &str = "12345678";
 
-/// The path of SEND below the host of messaging.
+/// The path of SEND on the messaging host.
 pub(crate) const SEND: &str = "/api/account/12345678/messaging/consumer/conversation/send?v=3";
 
 /// A running Cloud and a running proxy.
@@ -29,7 +29,7 @@ pub(crate) struct Cloud {
     _folder: TempDir,
 }
 
-/// A token as long as those of the Cloud, with these claims.
+/// Returns a token with these claims, as long as those of the Cloud.
 pub(crate) fn token(claims: &serde_json::Value) -> String {
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let header = part(r#"{"kid":"00001","typ":"JWT","alg":"RS256"}"#);
@@ -37,14 +37,14 @@ pub(crate) fn token(claims: &serde_json::Value) -> String {
     format!("{header}.{payload}.{}", "s".repeat(342))
 }
 
-/// An `AppJWT` that does not end while a run lasts.
+/// Returns an `AppJWT` that does not expire during a run.
 pub(crate) fn app_token() -> String {
     let claims = json!({"aud": "acc:12345678", "iss": "https://sentinel.example", "scope": "msg.consumer",
         "iat": 1_700_000_000, "exp": 4_000_000_000_i64, "client_id": "bench"});
     token(&claims)
 }
 
-/// A `ConsumerJWS`; the same for all.
+/// Returns a `ConsumerJWS`, the same for all users.
 pub(crate) fn consumer_token() -> String {
     token(
         &json!({"sub": "12345678.ext", "aud": "acc:12345678", "iss": "idp", "iat": 1_700_000_000,
@@ -53,7 +53,8 @@ pub(crate) fn consumer_token() -> String {
 }
 
 impl Cloud {
-    /// Starts both; the Cloud beside the load, the proxy where the service will be.
+    /// Starts both: the Cloud on the core of the load, the proxy on the core that the service will
+    /// use.
     pub(crate) fn start(machine: &Machine) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (upstream, address) = nginx(folder.path(), &machine.others, "cloud", |port| {
@@ -90,12 +91,12 @@ impl Cloud {
         }
     }
 
-    /// Where its domain API is.
+    /// Returns the URL of the domain API.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Where the proxy before it is.
+    /// Returns the address of the proxy.
     pub(crate) fn proxy(&self) -> &str {
         &self.proxy_address
     }
@@ -124,7 +125,7 @@ fn nginx(
     name: &str,
     locations: impl Fn(u16) -> String,
 ) -> (Child, String) {
-    // Asking for a free port and then binding it is a race; binding is the question.
+    // Finding a free port before binding it would be a race, so nginx tries random ports.
     for _ in 0..5 {
         let port: u16 = rand::random_range(20_000..32_000);
         let file = folder.join(format!("{name}.conf"));
@@ -163,7 +164,8 @@ fn nginx(
     panic!("nginx does not start");
 }
 
-/// Debian's place for nginx is in no usual user's path.
+/// Returns the search path with the directory in which Debian installs nginx, which users' paths
+/// usually lack.
 fn search_path() -> String {
     format!(
         "{}:/usr/sbin:/usr/local/sbin",

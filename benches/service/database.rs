@@ -1,4 +1,4 @@
-//! A look into the database behind a service, past the service.
+//! Direct access to the database of a service.
 
 use std::path::Path;
 
@@ -6,13 +6,13 @@ use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
 use crate::postgres::Server;
 
-/// A connection of the run's own.
+/// A connection of the benchmark's own.
 pub(crate) enum Database {
     Postgres(PgConnection),
     Sqlite(SqliteConnection),
 }
 
-/// The same words for either engine.
+/// The same expression for either engine.
 macro_rules! on {
     ($database:expr, |$db:ident| $body:expr) => {
         match $database {
@@ -23,7 +23,7 @@ macro_rules! on {
 }
 
 impl Database {
-    /// The one of a server, or the file in a service's folder.
+    /// Connects to the database of a server, or to the file in a service's folder.
     pub(crate) async fn connect(server: Option<&Server>, folder: &Path) -> Self {
         if let Some(server) = server {
             return Self::Postgres(PgConnection::connect(&server.url()).await.unwrap());
@@ -45,7 +45,7 @@ impl Database {
         });
     }
 
-    /// The one number that a query with these numbers tells.
+    /// Runs a query with these numbers; returns its only number.
     pub(crate) async fn number(&mut self, query: &'static str, numbers: &[i64]) -> i64 {
         on!(self, |db| {
             let query = sqlx::query_scalar(query);
@@ -54,7 +54,7 @@ impl Database {
         })
     }
 
-    /// Pairs of numbers that a query with a number tells.
+    /// Runs a query with a number; returns its pairs of numbers.
     pub(crate) async fn pairs(&mut self, query: &'static str, number: i64) -> Vec<(i64, i64)> {
         on!(self, |db| {
             let query = sqlx::query_as(query).bind(number);
@@ -62,7 +62,7 @@ impl Database {
         })
     }
 
-    /// Has the engine know what it holds.
+    /// Updates the engine's statistics of the data.
     pub(crate) async fn settle(&mut self) {
         match self {
             Self::Postgres(db) => {

@@ -1,5 +1,5 @@
-//! Events brought to a callback: notifications come in for as long as a load lasts, and the measurement ends when all that
-//! they told is delivered.
+//! Deliveries to a callback. Notifications arrive during a load, and the measurement ends when all
+//! of their events are delivered.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -12,13 +12,14 @@ use crate::figures::{Figures, percentile};
 use crate::load::{Call, Load};
 use crate::machine::Meter;
 
-/// How often it is looked whether something is left to do.
+/// The interval at which the database is checked for remaining work.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How long that may take.
+/// The longest wait for that.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// Whether a request or an event waits that is due before the year 2096, when those are that the database was filled with.
+/// Returns 1 if a request or an event is due before the year 2096, the due time of the prepared
+/// ones; else 0.
 const BUSY: &str = "SELECT CAST(CASE WHEN
          EXISTS (SELECT 1 FROM users WHERE send_at < 4000000000000)
          OR EXISTS (SELECT 1 FROM delivery_lanes WHERE channel_id = 'bench' AND due_at < 4000000000000)
@@ -26,14 +27,16 @@ const BUSY: &str = "SELECT CAST(CASE WHEN
 
 const HEAD: &str = "SELECT COALESCE(MAX(head), 0) FROM logs";
 
-/// Of each try to deliver what stands behind a position: how old the event was at its end, and the status.
+/// For each attempt to deliver an event after a position: the event's age at the end of the
+/// attempt, and the status.
 const TRIES: &str = "SELECT a.at + a.duration_ms - e.created_at, COALESCE(a.status, 0)
      FROM events e JOIN attempts a ON a.event_id = e.id
      WHERE e.channel_id = 'bench' AND e.position > $1";
 
-/// Puts load on the webhook, and measures what each event that is delivered costs from the notification on.
+/// Puts load on the webhook, and measures the CPU time per delivered event, that of its
+/// notification included.
 ///
-/// Its times are those from when an event was stored until the callback had it.
+/// The times are from the storage of an event until the callback has received it.
 pub(crate) fn measure(load: &Load, bed: &Bed, connections: u32) -> Figures {
     let runtime = Runtime::new().unwrap();
     let mut database = runtime.block_on(bed.database());
@@ -45,7 +48,7 @@ pub(crate) fn measure(load: &Load, bed: &Bed, connections: u32) -> Figures {
     let ended = Instant::now();
     runtime.block_on(until_idle(&mut database));
     let (whole, backlog) = (begun.elapsed(), ended.elapsed());
-    // Before anything else is asked of the database.
+    // Before any other query, whose CPU time would count as well.
     let cpu = meter.share(1.0);
     let tries = runtime.block_on(database.pairs(TRIES, head));
     runtime.block_on(database.close());
@@ -69,7 +72,7 @@ pub(crate) fn measure(load: &Load, bed: &Bed, connections: u32) -> Figures {
     }
 }
 
-/// Waits until a service has nothing left to do.
+/// Waits until a service has no work left.
 pub(crate) fn rest(bed: &Bed) {
     let runtime = Runtime::new().unwrap();
     runtime.block_on(async {

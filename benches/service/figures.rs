@@ -1,37 +1,38 @@
-//! What a measurement has found.
+//! The figures of a measurement.
 
 use std::time::Duration;
 
-/// What came of a load.
+/// The result of a load.
 #[derive(Debug, Clone)]
 pub(crate) struct Figures {
-    /// Requests answered, or events told, in a second.
+    /// Requests answered, or events delivered, in a second.
     pub(crate) per_second: f64,
-    /// Half of them took no longer than this.
+    /// The median of the times.
     pub(crate) p50: Duration,
-    /// And all but one in a hundred.
+    /// The 99th percentile of the times.
     pub(crate) p99: Duration,
-    /// Answers that were none, or not 2xx.
+    /// The number of missing answers and of answers other than 2xx.
     pub(crate) failed: u64,
-    /// What each process computed for one.
+    /// The CPU time of each process per request or event.
     pub(crate) cpu: Vec<(&'static str, Duration)>,
-    /// How long it took after the load had ended until nothing waited; none where nothing does.
+    /// The time from the end of the load until no work was left; `None` if the load leaves no work.
     pub(crate) backlog: Option<Duration>,
 }
 
 impl Figures {
-    /// What all processes computed for one.
+    /// Returns the CPU time of all processes per request or event.
     pub(crate) fn cpu_of_all(&self) -> Duration {
         self.cpu.iter().map(|(_, cpu)| *cpu).sum()
     }
 
-    /// What the service itself did.
+    /// Returns the CPU time of the service itself.
     pub(crate) fn cpu_of_bridge(&self) -> Duration {
         let bridge = self.cpu.iter().find(|(name, _)| *name == "bridge");
         bridge.map(|(_, cpu)| *cpu).unwrap_or_default()
     }
 
-    /// Each figure's median, and all failures, of measurements of the same processes.
+    /// Returns the median of each figure, and the sum of all failures, of measurements of the same
+    /// processes.
     pub(crate) fn median(turns: &[Self]) -> Self {
         let of = |figure: &dyn Fn(&Self) -> f64| {
             let mut figures: Vec<f64> = turns.iter().map(figure).collect();
@@ -56,7 +57,7 @@ impl Figures {
     }
 }
 
-/// The time that so many parts of a hundred do not exceed; times in their order.
+/// Returns a percentile of times in ascending order.
 pub(crate) fn percentile(times: &[Duration], hundredths: usize) -> Duration {
     let last = times.len().saturating_sub(1);
     let time = times

@@ -1,11 +1,13 @@
-//! What the database holds before anything is measured: users, each with a conversation open, and what waits.
+//! The initial content of the database: users, each with an open conversation, and waiting requests
+//! and events.
 
 use crate::database::Database;
 
-/// Where others wait, those who write and are written to: the first ones.
+/// The number of users who write and receive messages, in a database whose other users wait. They
+/// are the first ones.
 pub(crate) const FREE: u32 = 1_000;
 
-/// Users 1 to $1, each with a conversation open.
+/// Users 1 to $1, each with an open conversation.
 const USERS: [&str; 3] = [
     "INSERT INTO users (account_id, namespace, user_id, created_at)
      WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < $1)
@@ -16,8 +18,8 @@ const USERS: [&str; 3] = [
      SELECT c.id, c.id, 'main', 1700000000000 FROM conversations c JOIN users u ON u.id = c.user_ref WHERE u.id <= $1",
 ];
 
-/// For users behind $1, up to $2: a request and an event that are due in the year 2096, the request postponed, the event's
-/// delivery failed once.
+/// For users after $1 up to $2: a request and an event that are due in the year 2096. The request
+/// was postponed, and the event's delivery failed once.
 const WAITING: [&str; 5] = [
     "UPDATE users SET waiting = 1, send_at = 4000000000000 WHERE id > $1 AND id <= $2",
     "INSERT INTO requests (id, user_ref, channel_id, kind, body, state, created_at, expires_at, attempts)
@@ -34,7 +36,7 @@ const WAITING: [&str; 5] = [
     "INSERT INTO logs (channel_id, head) SELECT 'bench', $2 - $1",
 ];
 
-/// Fills a database whose tables are empty; `waiting` users behind the free ones wait.
+/// Fills a database whose tables are empty. `waiting` users after the free ones have waiting work.
 pub(crate) async fn fill(database: &mut Database, users: u32, waiting: u32) {
     for statement in USERS {
         database.execute(statement, &[users.into()]).await;

@@ -1,4 +1,4 @@
-//! What the project wants to reach, beside what a run has found. docs/performance.md names the goals.
+//! The project's goals beside the figures of a run. docs/performance.md names the goals.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(crate) fn show(report: &Report) {
     }
 }
 
-/// A goal that there is a figure for.
+/// A goal that the run has a figure for.
 struct Goal {
     what: String,
     figure: String,
@@ -69,7 +69,7 @@ fn goals(report: &Report, engine: Engine) -> Vec<Option<Goal>> {
         found.map(|(_, figures)| figures)
     };
     let small = |what, connections| line(what, connections, None, true);
-    // All of these have a reference in nginx, which is measured first.
+    // All of these are compared with nginx, which is measured first.
     let nginx = |connections| report.nginx(connections).expect("nginx is measured first");
     let cpu = |one: Duration| ratio(one, nginx(MANY).cpu_of_all());
     let growth = |one: Option<&Figures>, other: Option<&Figures>| {
@@ -85,7 +85,7 @@ fn goals(report: &Report, engine: Engine) -> Vec<Option<Goal>> {
         let what = format!("{what}, the bridge alone, of nginx's");
         Some(Goal::at_most(&what, most, cpu(it?.cpu_of_bridge())))
     };
-    // The embedded one's is the bridge's own.
+    // The embedded database's CPU time is part of the bridge's.
     let with_database = |it: Option<&Figures>, what, most| {
         let it = it.filter(|_| engine == Engine::Postgres)?;
         let what = format!("{what}, with the database's, of nginx's");

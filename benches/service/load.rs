@@ -1,4 +1,4 @@
-//! The load: wrk, told by a small script what to send.
+//! The load: wrk, with a small script of requests.
 
 use std::fs;
 use std::path::Path;
@@ -9,21 +9,21 @@ use crate::figures::Figures;
 use crate::machine::{Machine, Measured, Meter, quiet};
 use crate::notifications;
 
-/// What is sent.
+/// The requests of a load.
 pub(crate) enum Call {
-    /// What the service sends to the Cloud for a message, straight to it.
+    /// The requests that the service sends to the Cloud for a message, sent to the Cloud directly.
     Cloud,
-    /// Messages of users in turn, of so many that there are.
+    /// Messages of this number of users in turn.
     Message(u32),
-    /// The same, each with a key of its own.
+    /// The same, each with an idempotency key of its own.
     Keyed(u32),
     /// The same, each to be queued.
     Queued(u32),
-    /// Notifications, each another.
+    /// Notifications, each a different one.
     Webhook,
 }
 
-/// Puts load on servers.
+/// The load on a server.
 pub(crate) struct Load {
     core: String,
     duration: Duration,
@@ -48,7 +48,7 @@ impl Load {
         self.run_for(self.duration, address, connections, call, processes)
     }
 
-    /// The same for as long as is said.
+    /// Does the same for a given duration.
     pub(crate) fn run_for(
         &self,
         duration: Duration,
@@ -94,7 +94,7 @@ impl Load {
     }
 }
 
-/// Reports what wrk has counted in a line of its own.
+/// The script's end, which prints wrk's counts on a line of their own.
 const DONE: &str = r#"
 function done(summary, latency, requests)
   local errors = summary.errors
@@ -143,10 +143,10 @@ end"#,
     }
 }
 
-/// Users who write; where there are more, these are spread evenly among them.
+/// The number of users who write. If there are more users, these are spread evenly among them.
 const ACTIVE: u32 = 20_000;
 
-/// What users write.
+/// The text that users write.
 const TEXT: &str = "Where is my parcel? It was due on Tuesday.";
 
 fn messages(users: u32, header: &str) -> String {

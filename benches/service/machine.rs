@@ -1,24 +1,25 @@
-//! The machine: which core is whose, and what the system has counted for a process.
+//! The machine: the use of its cores, and the system's counters of processes.
 
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-/// Ticks in a second, as `/proc` counts the time of processes. Source: proc(5), `sysconf(_SC_CLK_TCK)` on Linux.
+/// The ticks in a second by which `/proc` counts CPU time. Source: proc(5), `sysconf(_SC_CLK_TCK)`
+/// on Linux.
 const TICKS: u64 = 100;
 
 /// The cores that a run uses.
 #[derive(Debug, Clone)]
 pub(crate) struct Machine {
-    /// What it calls itself.
+    /// The model of its processor.
     pub(crate) model: String,
-    /// The core of what is measured.
+    /// The core of the measured processes.
     pub(crate) servers: String,
-    /// The core of the load and of what stands behind.
+    /// The core of the load and of the upstream servers.
     pub(crate) others: String,
 }
 
-/// A process with all that it has started.
+/// A process with its children.
 #[derive(Debug, Clone)]
 pub(crate) struct Measured {
     pub(crate) name: &'static str,
@@ -33,7 +34,8 @@ impl Machine {
             .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
             .map_or("unknown", |(_, model)| model);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        // One for the servers and one for the rest: what the load costs must not be taken from what is measured.
+        // One core for the servers and one for the rest, so that the load takes no CPU time from
+        // the measured processes.
         let others = if cores > 1 { "1" } else { "0" };
         Self {
             model: format!("{model}, {cores} cores"),
@@ -42,14 +44,14 @@ impl Machine {
         }
     }
 
-    /// A command that stays on a core.
+    /// Creates a command that stays on a core.
     pub(crate) fn on(core: &str, program: &str) -> Command {
         let mut command = Command::new("taskset");
         command.args(["-c", core, program]);
         command
     }
 
-    /// Brings a process that runs already, and all that it starts from now on, to a core.
+    /// Moves a running process, and all processes that it starts from now on, to a core.
     pub(crate) fn bring(core: &str, id: u32) {
         for id in with_children(id) {
             let mut command = Command::new("taskset");
@@ -62,17 +64,17 @@ impl Machine {
     }
 }
 
-/// What processes compute from a moment on.
+/// The CPU time that processes use from a moment on.
 pub(crate) struct Meter<'a>(Vec<(&'a Measured, Duration)>);
 
 impl<'a> Meter<'a> {
-    /// Begins to measure these.
+    /// Begins to measure these processes.
     pub(crate) fn start(processes: &'a [Measured]) -> Self {
         let processes = processes.iter();
         Self(processes.map(|it| (it, it.cpu())).collect())
     }
 
-    /// What each has computed so far, for each of so many.
+    /// Returns the CPU time of each process so far, divided by `count`.
     pub(crate) fn share(&self, count: f64) -> Vec<(&'static str, Duration)> {
         let shares = self.0.iter().map(|(process, before)| {
             let cpu = process.cpu().saturating_sub(*before);
@@ -83,13 +85,14 @@ impl<'a> Meter<'a> {
 }
 
 impl Measured {
-    /// What it and its children have computed so far.
+    /// Returns the CPU time of the process and its children so far.
     pub(crate) fn cpu(&self) -> Duration {
         let ticks: u64 = with_children(self.id)
             .into_iter()
             .map(|id| {
                 let stat = stat(id);
-                // utime and stime; and of the parent, what it has had of children that are gone.
+                // utime and stime; for the parent also cutime and cstime, those of its terminated
+                // children.
                 let own = stat[11] + stat[12];
                 if id == self.id {
                     own + stat[13] + stat[14]
@@ -101,7 +104,7 @@ impl Measured {
         Duration::from_millis(ticks * 1000 / TICKS)
     }
 
-    /// The most memory that it has held, in KiB.
+    /// Returns the peak memory of the process, in KiB.
     pub(crate) fn memory(&self) -> u32 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id)).unwrap_or_default();
         status
@@ -112,10 +115,12 @@ impl Measured {
     }
 }
 
-/// The numbers of `/proc/ID/stat` from the fourth field on, `ppid`; zeros where the process is gone.
+/// Reads the numbers of `/proc/ID/stat` from the fourth field on, `ppid`; zeros if the process has
+/// ended.
 fn stat(id: u32) -> Vec<u64> {
     let text = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-    // The name, in brackets, may hold anything. The state follows it, which is no number.
+    // The process name, in brackets, may contain any character. The state follows it and is not a
+    // number.
     let rest = text.rsplit_once(')').map_or("", |(_, rest)| rest);
     let mut numbers: Vec<u64> = rest
         .split_whitespace()
@@ -135,7 +140,7 @@ fn with_children(id: u32) -> Vec<u32> {
     found
 }
 
-/// A command of the system's.
+/// Runs a command and returns its output.
 pub(crate) fn quiet(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(

@@ -1,9 +1,16 @@
-//! The service under load, beside an nginx that carries the same bytes to the same upstream.
+//! A benchmark of the service under load, beside an nginx that forwards the same bytes to the same
+//! upstream.
 //!
-//! `scripts/bench` runs it, docs/performance.md tells what it measures and how. Everything is a process of its own: `cloud`
-//! is an nginx whose answers never change, `bare` a proxy of our libraries that does nothing else, `bed` the service with its database, which `fill` has filled, `load` drives wrk,
-//! `readers` waits for events, `deliveries` waits until they are delivered, `machine` reads what the system has counted for a
-//! process, and `report` sets each figure beside that of nginx in the same run, and beside the `goals`.
+//! `scripts/bench` runs it, and docs/performance.md describes the measurements. The Cloud, the
+//! service, its database and the load are processes of their own. The modules:
+//!
+//! * `cloud` is an nginx whose answers never change.
+//! * `bare` is a proxy made of the service's libraries alone.
+//! * `bed` is the service with its database, which `fill` has filled.
+//! * `load` drives wrk.
+//! * `readers` waits for events, and `deliveries` waits until they are delivered.
+//! * `machine` reads the system's counters of a process.
+//! * `report` compares each figure with that of nginx in the same run, and with the `goals`.
 
 #![expect(
     clippy::unwrap_used,
@@ -43,28 +50,28 @@ use load::{Call, Load};
 use machine::Machine;
 use report::{Line, Report};
 
-/// Connections that are kept busy where many are.
+/// The number of busy connections, in measurements with many of them.
 const MANY: u32 = 64;
 
-/// Users in a small database.
+/// The number of users in a small database.
 const FEW: u32 = 1_000;
 
-/// Users who wait where few do.
+/// The number of users with waiting work, in a database with few of them.
 const FEW_WAITING: u32 = 10;
 
-/// And where many do.
+/// The number of users with waiting work, in a database with many of them.
 const MANY_WAITING: u32 = 100_000;
 
-/// How often each line is measured of each program, where two are compared.
+/// The number of times that each line is measured of each program, if two are compared.
 const TURNS: usize = 3;
 
-/// What is asked of a run.
+/// The settings of a run.
 struct Settings {
-    /// How long each measurement takes.
+    /// The duration of each measurement.
     duration: Duration,
-    /// Users in a large database.
+    /// The number of users in a large database.
     users: u32,
-    /// A word that the names of what is measured hold.
+    /// A text that the names of the selected measurements contain.
     only: String,
 }
 
@@ -80,7 +87,7 @@ impl Settings {
         }
     }
 
-    /// Whether a line is asked for.
+    /// True if a line is selected.
     fn wants(&self, line: &Line) -> bool {
         let name = format!("{line}, {} connections", line.connections);
         name.contains(&self.only)
@@ -91,10 +98,10 @@ fn main() {
     if let Ok(upstream) = env::var(bare::UPSTREAM) {
         return bare::serve(&upstream);
     }
-    // What cargo bench hands on, such as --bench, says nothing here.
+    // The arguments of cargo bench, such as --bench, are ignored.
     let settings = Settings::from_environment();
     let machine = Machine::look();
-    // This process is a part of the load.
+    // This process is part of the load.
     Machine::bring(&machine.others, std::process::id());
     let cloud = Cloud::start(&machine);
     let mut report = Report::begin(&machine);
@@ -129,7 +136,8 @@ fn main() {
     report.end();
 }
 
-/// What nginx has: measured again at each site, since a machine's speed changes within minutes.
+/// Measures nginx. It is measured again at each site, since a machine's speed changes within
+/// minutes.
 fn refer(cloud: &Cloud, load: &Load, report: &mut Report) {
     for connections in [MANY, 1] {
         let processes = [cloud.proxy_process()];
@@ -138,7 +146,7 @@ fn refer(cloud: &Cloud, load: &Load, report: &mut Report) {
     }
 }
 
-/// What is measured at a site, in this order.
+/// Returns the lines that are measured at a site, in this order.
 fn lines(site: Site) -> Vec<Line> {
     let kinds: &[(&str, u32)] = match (site.users, site.waiting) {
         (_, Some(_)) => &[("message", MANY), ("delivered event", MANY)],
@@ -160,7 +168,7 @@ fn lines(site: Site) -> Vec<Line> {
     kinds.iter().copied().map(line).collect()
 }
 
-/// One site's part of a run.
+/// Measures one site.
 fn measure(
     settings: &Settings,
     machine: &Machine,
@@ -185,7 +193,8 @@ fn measure(
                 report.note_inserts(pgbench::inserts(server, MANY, settings.duration));
             }
         };
-        // On both sides of what it is compared with, since it changes within minutes more than anything else.
+        // Before and after the measurement that it is compared with, since it varies within minutes
+        // more than any other figure.
         insert(report);
         if let Some(base) = &base {
             let mut figures = (Vec::new(), Vec::new());
@@ -203,7 +212,7 @@ fn measure(
     report.memory(&bed);
 }
 
-/// One measurement; nothing of it goes on behind it.
+/// Makes one measurement, and waits until its work is done.
 fn once(settings: &Settings, load: &Load, bed: &Bed, line: &Line) -> Figures {
     let writers = line.site.writers();
     let call = match line.what {

@@ -1,4 +1,4 @@
-//! Notifications of the Cloud: each another message of an agent, signed.
+//! Notifications of the Cloud: each is a different message of an agent, signed.
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -12,13 +12,14 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::cloud::ACCOUNT;
 
-/// More than are taken in a second.
+/// More than the service accepts in a second.
 const PER_SECOND: u64 = 30_000;
 
-/// The number of the next one: no two of a run are alike.
+/// The number of the next notification, so that all of a run differ.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// Writes as many as a load of this length takes at most, a line of signature and a line of body each.
+/// Writes the maximum number of notifications for a load of this length, each as a line of
+/// signature and a line of body.
 pub(crate) fn write(folder: &Path, duration: Duration) -> PathBuf {
     let path = folder.join("notifications");
     let mut file = BufWriter::new(File::create(&path).unwrap());
@@ -30,10 +31,10 @@ pub(crate) fn write(folder: &Path, duration: Duration) -> PathBuf {
     path
 }
 
-/// The signature and the body of another one.
+/// Returns the signature and the body of a new notification.
 pub(crate) fn next(text: &str) -> (String, String) {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    // Each of a thousand users in turn.
+    // One of a thousand users in turn.
     let (user, sequence) = (number % 1000 + 1, number / 1000 + 1);
     let body = format!(
         concat!(

@@ -1,4 +1,4 @@
-//! What the database does without us: one insert a commit, by pgbench.
+//! The database's own speed: one insert per commit, measured by pgbench.
 
 use std::io::Write as _;
 use std::process::Command;
@@ -9,10 +9,10 @@ use tempfile::NamedTempFile;
 use crate::machine::quiet;
 use crate::postgres::Server;
 
-/// As long as a notification with what is kept of it.
+/// The size of a notification with the data that is stored for it.
 const ROW: usize = 700;
 
-/// Commits in a second with so many clients.
+/// Returns the commits in a second with this number of clients.
 pub(crate) fn inserts(server: &Server, clients: u32, duration: Duration) -> f64 {
     let url = server.url();
     let psql = |sql: &str| quiet(Command::new(server.program("psql")).args([&url, "-c", sql]));

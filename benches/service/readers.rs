@@ -1,4 +1,5 @@
-//! Readers who wait at the end of a channel's log, each for every event: this process is all of them, on the load's core.
+//! Readers that wait at the end of a channel's log, each for every event. All of them are in this
+//! process, on the load's core.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,28 +16,29 @@ use crate::figures::{Figures, percentile};
 use crate::machine::Meter;
 use crate::notifications;
 
-/// How many there are.
+/// The number of readers.
 pub(crate) const READERS: u32 = 200;
 
-/// 100 ms: from one notification to the next.
+/// 100 ms: the interval of notifications.
 const STEP: Duration = Duration::from_millis(100);
 
-/// Stands in each text before the moment at which it was sent, in microseconds.
+/// The mark in each text before the time at which it was sent, in microseconds.
 const SENT_AT: &str = "sent at ";
 
-/// What a reader has had.
+/// The events that a reader has received.
 #[derive(Default)]
 struct Tally {
-    /// Answers that told of something.
+    /// The number of answers with at least one event.
     answers: u32,
-    /// From a notification until its event was read.
+    /// The times from a notification until its event was read.
     lags: Vec<Duration>,
     failed: u64,
 }
 
-/// Has readers wait while notifications come steadily; tells of events handed out, and of what an answer costs.
+/// Lets readers wait while notifications arrive steadily. Counts the events received, and measures
+/// the cost of an answer.
 ///
-/// Its times are those from when a notification was sent until a reader had its event.
+/// The times are from the sending of a notification until a reader has its event.
 pub(crate) fn measure(bed: &Bed, duration: Duration) -> Figures {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
@@ -57,7 +59,7 @@ pub(crate) fn measure(bed: &Bed, duration: Duration) -> Figures {
         for connection in connections {
             readers.spawn(read(connection, head.clone(), begun, end));
         }
-        // What it ends with is that the time is over.
+        // The result is always that the time is over.
         let _elapsed = timeout_at(end, notify(&address, begun)).await;
         let tallies = readers.join_all().await;
         let answers: u32 = tallies.iter().map(|it| it.answers).sum();
@@ -76,7 +78,7 @@ pub(crate) fn measure(bed: &Bed, duration: Duration) -> Figures {
     })
 }
 
-/// One who reads on until the end.
+/// Runs one reader until the end.
 async fn read(mut connection: Connection, head: String, begun: Instant, end: Instant) -> Tally {
     let mut tally = Tally::default();
     let mut after = head;
@@ -99,7 +101,7 @@ async fn read(mut connection: Connection, head: String, begun: Instant, end: Ins
     tally
 }
 
-/// Tells of a message of an agent again and again.
+/// Sends notifications with an agent's message at a steady interval.
 async fn notify(address: &str, begun: Instant) {
     let mut connection = Connection::open(address).await;
     let mut steps = interval(STEP);
@@ -118,10 +120,10 @@ async fn notify(address: &str, begun: Instant) {
     }
 }
 
-/// The cursor behind all events that there are.
+/// Returns the cursor after all existing events.
 async fn end_of_log(address: &str) -> String {
     let mut connection = Connection::open(address).await;
-    // A cursor that nothing is before.
+    // An empty cursor: the beginning of the log.
     let mut after = String::new();
     loop {
         let (status, body) = connection.page(&after, "&limit=1000").await;
@@ -133,7 +135,7 @@ async fn end_of_log(address: &str) -> String {
     }
 }
 
-/// An answer's cursor to go on with.
+/// Returns the cursor of an answer to continue with.
 fn next(body: &str) -> &str {
     let (_, rest) = body.rsplit_once(r#""next":""#).unwrap();
     rest.split('"').next().unwrap()
@@ -149,7 +151,7 @@ impl Connection {
         Self(BufReader::new(stream))
     }
 
-    /// The events behind a cursor; from the oldest one on where that is empty.
+    /// Returns the events after a cursor, or from the oldest one on if the cursor is empty.
     async fn page(&mut self, after: &str, more: &str) -> (u16, String) {
         let after = if after.is_empty() {
             String::new()
@@ -165,7 +167,7 @@ impl Connection {
         .await
     }
 
-    /// The status and the body that a request is answered with.
+    /// Sends a request; returns the status and the body of its answer.
     async fn ask(&mut self, request: &str) -> (u16, String) {
         self.0.write_all(request.as_bytes()).await.unwrap();
         let mut line = String::new();

@@ -1,4 +1,4 @@
-//! The figures of a run, each beside that of nginx, as a table that documentation can take over.
+//! The figures of a run, each beside that of nginx, as a table for the documentation.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::figures::Figures;
 use crate::goals;
 use crate::machine::Machine;
 
-/// What is measured at once.
+/// One measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) what: &'static str,
@@ -23,16 +23,16 @@ impl fmt::Display for Line {
     }
 }
 
-/// A run so far.
+/// The results of a run so far.
 #[derive(Default)]
 pub(crate) struct Report {
-    /// What nginx had, by connections.
+    /// The figures of nginx, by number of connections.
     pub(crate) references: Vec<(u32, Figures)>,
-    /// What the program had that is measured.
+    /// The figures of the measured program.
     pub(crate) lines: Vec<(Line, Figures)>,
-    /// The most memory that it held, in KiB, and how soon it was ready.
+    /// The peak memory of the program in KiB, and the time until it was ready.
     pub(crate) beds: Vec<(Site, u32, Duration)>,
-    /// What PostgreSQL commits in a second without it, each time that was measured.
+    /// PostgreSQL's own commits in a second, for each measurement of them.
     inserts: Vec<f64>,
     notes: Vec<String>,
 }
@@ -47,24 +47,24 @@ impl Report {
         Self::default()
     }
 
-    /// What everything is measured by.
+    /// Records the figures of nginx, with which all others are compared.
     pub(crate) fn reference(&mut self, connections: u32, figures: &Figures) {
         self.references.push((connections, figures.clone()));
         self.show("nginx", connections, figures);
     }
 
-    /// What the libraries cost with nothing between them.
+    /// Shows the cost of the libraries alone.
     pub(crate) fn libraries(&mut self, figures: &Figures) {
         self.show("axum and hyper alone", MANY, figures);
     }
 
-    /// Takes down what was measured.
+    /// Records a measurement.
     pub(crate) fn line(&mut self, line: Line, figures: Figures) {
         self.show(&line.to_string(), line.connections, &figures);
         self.lines.push((line, figures));
     }
 
-    /// Takes down what the program that it is compared with had.
+    /// Shows a measurement of the program that is compared with.
     pub(crate) fn base_line(&mut self, line: Line, figures: &Figures) {
         self.show(&format!("base: {line}"), line.connections, figures);
     }
@@ -105,7 +105,7 @@ impl Report {
         }
     }
 
-    /// Takes down what the service has held, and how soon it was ready.
+    /// Records the service's peak memory, and the time until it was ready.
     pub(crate) fn memory(&mut self, bed: &Bed) {
         let memory = bed.bridge().memory();
         self.notes.push(format!(
@@ -117,7 +117,7 @@ impl Report {
         self.beds.push((bed.site, memory, bed.ready_after));
     }
 
-    /// Takes down what PostgreSQL does without us.
+    /// Records PostgreSQL's own speed.
     pub(crate) fn note_inserts(&mut self, per_second: f64) {
         self.notes.push(format!(
             "pgbench commits {per_second:.0} single inserts a second"
@@ -125,14 +125,14 @@ impl Report {
         self.inserts.push(per_second);
     }
 
-    /// What PostgreSQL commits in a second without us, in the mean.
+    /// Returns the mean of PostgreSQL's own commits in a second.
     pub(crate) fn inserts(&self) -> Option<f64> {
         let count = u32::try_from(self.inserts.len()).ok()?;
         (count > 0).then(|| self.inserts.iter().sum::<f64>() / f64::from(count))
     }
 
-    /// What nginx had with so many connections, in the middle of all that was measured of it by now: a machine does not go at the
-    /// same speed all the time.
+    /// Returns the median of nginx's figures so far with this number of connections. It is a
+    /// median, since a machine's speed is not constant.
     pub(crate) fn nginx(&self, connections: u32) -> Option<Figures> {
         let references = self.references.iter();
         let measured: Vec<_> = references
@@ -151,7 +151,7 @@ impl Report {
     }
 }
 
-/// How many times the other one is.
+/// Returns the ratio of two durations.
 pub(crate) fn ratio(one: Duration, other: Duration) -> f64 {
     one.as_secs_f64() / other.as_secs_f64()
 }
@@ -160,12 +160,12 @@ fn micros(duration: Duration) -> String {
     format!("{:.0}", duration.as_secs_f64() * 1e6)
 }
 
-/// Memory in KiB as it is shown.
+/// Formats memory in KiB.
 pub(crate) fn mebibytes(kibibytes: u32) -> String {
     format!("{:.1} MiB", f64::from(kibibytes) / 1024.0)
 }
 
-/// A time as it is shown.
+/// Formats a duration.
 pub(crate) fn millis(duration: Duration) -> String {
     format!("{:.2} ms", duration.as_secs_f64() * 1e3)
 }

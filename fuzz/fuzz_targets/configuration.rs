@@ -1,13 +1,15 @@
-//! Whatever stands in `bridge.toml` and in the environment: reading it ends, and no error quotes a secret.
+//! Fuzzing of `bridge.toml` and of environment variables: reading any input ends, and no error
+//! shows a secret.
 //!
-//! The input is the text of a file, which may name the variable `${SECRET}`, and after a line `---` the value of another variable.
+//! The input is the text of a file, which may refer to the variable `${SECRET}`. The part after a
+//! line `---` is the value of another variable.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use liveperson_bridge::config::{Environment, parse};
 
-/// What is in no input by chance, and in no message either.
+/// A secret that no input and no error message contains by chance.
 const SECRET: &str = "s3cr3t-é-that-no-key-takes";
 
 fuzz_target!(|input: &str| {

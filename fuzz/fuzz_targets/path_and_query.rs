@@ -1,8 +1,8 @@
-//! Whatever stands in a user's place of a path, or behind `after=`: what is taken is a user id or a
-//! cursor as it is written, and reading it back gives the same. A link to a user's file is a URI
-//! that leads back to the user.
+//! Fuzzing of the user id in a path, and of the cursor in `after=`. An accepted input is a user id
+//! or a cursor exactly as it is written, and reading it back gives the same value. A link to a
+//! user's file is a valid URI that leads back to the user.
 //!
-//! The input is a segment of a path or the value of a parameter, percent-encoded.
+//! The input is a path segment or the value of a parameter, percent-encoded.
 
 #![no_main]
 
@@ -17,7 +17,7 @@ use url::Url;
 const FILE: &str = "file_0193540a7c2b7c3e9d1f2a3b4c5d6e7f";
 
 fuzz_target!(|input: &[u8]| {
-    // What is no UTF-8 is refused before it is an id.
+    // Bytes that are not UTF-8 are refused before they are parsed as an id.
     let Ok(text) = percent_decode(input).decode_utf8() else {
         return;
     };

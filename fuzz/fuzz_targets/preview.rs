@@ -1,5 +1,5 @@
-//! Whatever stands in a file that begins as a picture does: making a preview ends, in bounded
-//! memory and without a panic, and what is made is small enough to be sent.
+//! Fuzzing of files that begin like a picture. Making a preview ends, in bounded memory and without
+//! a panic, and the result is small enough to be sent.
 //!
 //! The input is a JPEG, a PNG or a GIF.
 

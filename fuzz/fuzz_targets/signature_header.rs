@@ -1,4 +1,5 @@
-//! Whatever stands in the signature's header: checking it ends, and nothing is taken for a signature.
+//! Fuzzing of the signature header: checking any header ends, and none is accepted as a valid
+//! signature.
 //!
 //! The input is a header, and after its first line break a body.
 

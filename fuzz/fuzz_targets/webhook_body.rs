@@ -1,4 +1,5 @@
-//! Whatever the Cloud may post: reading it and translating it ends, and what is private stays so.
+//! Fuzzing of webhook bodies: reading and translating any body ends, and private data stays
+//! private.
 
 #![no_main]
 

@@ -1,42 +1,47 @@
--- The schema, by noun. Times are milliseconds since the epoch.
+-- The schema, grouped by topic. Times are milliseconds since the epoch.
 
 -- Batches
 
--- A batch is sent as one JSON object of objects and taken apart by the same words in both engines. JSONB is parsed once for all
--- members that are asked for.
+-- A batch is sent as one JSON object of objects, and both engines unpack it with the same SQL.
+-- JSONB is parsed once for all members that a statement reads.
 CREATE FUNCTION json_each(batch TEXT, OUT key TEXT, OUT value JSONB) RETURNS SETOF RECORD
     LANGUAGE sql IMMUTABLE STRICT ROWS 32 AS 'SELECT e.key, e.value FROM pg_catalog.jsonb_each(batch::JSONB) e';
 
 -- Users
 
--- A user is one person of one namespace of one account. The row is also the lane of the user's work at the Cloud: whoever holds
--- its lease is the only one to open a conversation or to send what is queued for this user. Queued work has foreign keys to the
--- row, and goes with it.
+-- A user: one person in one namespace of one account. The row is also the user's lane. Only the
+-- holder of its lease opens a conversation or sends queued requests of the user. Queued requests
+-- have foreign keys to the row, and are deleted with it.
 CREATE TABLE users (
     id                BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    account_id        TEXT   NOT NULL,      -- the Cloud's account
-    namespace         TEXT   NOT NULL,      -- of the channel; channels that share one share their users
-    user_id           TEXT   NOT NULL,      -- the channel's own name for the person
-    consumer_id       TEXT,                 -- lp_consumer_id of the token; recognises the user's own echoes
-    token             BYTEA,                -- the ConsumerJWS, sealed; NULL until first needed
-    token_key_id      TEXT,                 -- the key that sealed it; finds what a key rotation has left behind
-    profile           JSONB  NOT NULL DEFAULT '{}', -- what agents are told about the person
+    account_id        TEXT   NOT NULL,      -- the account
+    namespace         TEXT   NOT NULL,      -- channels of one namespace share their users
+    user_id           TEXT   NOT NULL,      -- the channel's id of the user
+    -- The token's lp_consumer_id; identifies the user's echoes.
+    consumer_id       TEXT,
+    token             BYTEA,                -- the sealed ConsumerJWS; NULL until it is first needed
+    token_key_id      TEXT,                 -- the key that sealed it; key rotation searches by it
+    profile           JSONB  NOT NULL DEFAULT '{}', -- the profile that agents see
     created_at        BIGINT NOT NULL,
-    lease_id          TEXT,                 -- who holds the lane; NULL: nobody
-    lease_until       BIGINT,               -- from then on anybody may take it over
-    typing_sent_at    BIGINT,               -- when the Cloud was last told that the user types
-    typing_until      BIGINT,               -- when that ends by itself; NULL: the user does not type
-    waiting           BIGINT NOT NULL DEFAULT 0, -- the number of requests that wait; each message reads it
-    send_at           BIGINT,               -- when the first of them is due; NULL: none waits
-    open_conversation TEXT,                 -- JSON: id, features and dialog of the open conversation; NULL: none is open
-    opening           TEXT,                 -- JSON: an opening of unknown outcome, by which channel, how and when
-    opening_until     BIGINT,               -- until then a replica may be at that opening; NULL: none is
+    lease_id          TEXT,                 -- the holder of the lane; NULL: the lane is free
+    lease_until       BIGINT,               -- from then on another holder may claim the lane
+    typing_sent_at    BIGINT,               -- when the Cloud was last notified that the user types
+    typing_until      BIGINT,               -- when the typing ends by itself; NULL: not typing
+    -- The number of queued requests; every message reads it.
+    waiting           BIGINT NOT NULL DEFAULT 0,
+    send_at           BIGINT,               -- when the first of them is due; NULL: none is queued
+    -- JSON: id, features and dialog of the open conversation; NULL: none is open.
+    open_conversation TEXT,
+    -- JSON: an opening with unknown outcome: its channel, features, profile and times.
+    opening           TEXT,
+    -- Until then a replica may be processing it; NULL: none is.
+    opening_until     BIGINT,
     UNIQUE (account_id, namespace, user_id),
     CHECK ((token IS NULL) = (token_key_id IS NULL)),
     CHECK ((lease_id IS NULL) = (lease_until IS NULL))
 );
 
--- The Cloud names a user by the consumer id.
+-- The Cloud identifies a user by the consumer id.
 CREATE INDEX users_consumer ON users (account_id, consumer_id) WHERE consumer_id IS NOT NULL;
 CREATE INDEX users_typing ON users (typing_until) WHERE typing_until IS NOT NULL;
 CREATE INDEX users_send ON users (send_at) WHERE send_at IS NOT NULL;
@@ -49,14 +54,17 @@ CREATE TABLE conversations (
     user_ref     BIGINT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     ordinal      BIGINT NOT NULL,           -- counts the user's conversations
     channel_id   TEXT   NOT NULL,           -- the channel that opened it
-    features     JSONB  NOT NULL,           -- names for the Client-Properties of every later request
+    features     JSONB  NOT NULL,           -- named in the Client-Properties of every later request
     opened_at    BIGINT NOT NULL,
     opened_by    TEXT,                      -- agent; NULL: the user
     closed_at    BIGINT,                    -- NULL: open
-    close_reason TEXT,                      -- the Cloud's closeReason in lower case; NULL: not known
-    updated_at   BIGINT,                    -- the Cloud's newest metaDataLastUpdateTs; older states are dropped
-    fingerprint  TEXT,                      -- hash of the newest state: two states may bear one time
-    announced    TEXT CHECK (announced IN ('opened', 'closed')), -- what the channel was told last
+    close_reason TEXT,                      -- the Cloud's closeReason in lower case; NULL: unknown
+    -- The newest metaDataLastUpdateTs from the Cloud; older states are dropped.
+    updated_at   BIGINT,
+    -- Hash of the newest state, because two states may have the same time.
+    fingerprint  TEXT,
+    -- The last state that the channel was told.
+    announced    TEXT CHECK (announced IN ('opened', 'closed')),
     UNIQUE (user_ref, ordinal),
     CHECK (closed_at IS NOT NULL OR close_reason IS NULL)
 );
@@ -64,7 +72,7 @@ CREATE TABLE conversations (
 -- A user has at most one conversation open at a time.
 CREATE UNIQUE INDEX conversations_open ON conversations (user_ref) WHERE closed_at IS NULL;
 
--- A dialog of a conversation in which the user writes: the main one, which bears the conversation's id, and perhaps a survey.
+-- A dialog that the user writes in: the main dialog, which has the conversation's id, or a survey.
 CREATE TABLE dialogs (
     id              TEXT   PRIMARY KEY,     -- the Cloud's id
     conversation_id TEXT   NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
@@ -73,61 +81,67 @@ CREATE TABLE dialogs (
     closed_at       BIGINT                  -- NULL: open
 );
 
--- The open dialogs of a conversation are read from this index alone.
+-- Index-only reads of the open dialogs of a conversation.
 CREATE INDEX dialogs_of_conversation ON dialogs (conversation_id, closed_at, kind, opened_at, id);
 
--- A dialog in which the user does not write: among agents, for browsing together, and others.
+-- A side dialog, in which the user does not write: among agents, for co-browsing, and others.
 CREATE TABLE side_dialogs (
     id              TEXT   PRIMARY KEY,     -- the Cloud's id
     conversation_id TEXT   NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
-    is_private      BIGINT NOT NULL         -- 1: it is among agents
+    is_private      BIGINT NOT NULL         -- 1: a dialog among agents
 );
 
 CREATE INDEX side_dialogs_conversation ON side_dialogs (conversation_id);
 
 -- Files
 
--- A file that a user was sent or has sent. The Cloud keeps its bytes; the row says where, and whose it is.
+-- A file that a user has sent or received. The Cloud stores its bytes; the row has its path and its
+-- user.
 CREATE TABLE files (
-    id            TEXT   PRIMARY KEY,       -- the bridge's name for it, as channels see it
+    id            TEXT   PRIMARY KEY,       -- the bridge's id of the file, as channels see it
     user_ref      BIGINT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
-    relative_path TEXT   NOT NULL,          -- where the Cloud keeps it
-    file_type     TEXT   NOT NULL,          -- the Cloud's word for its kind, such as JPG
+    relative_path TEXT   NOT NULL,          -- the path at the Cloud
+    file_type     TEXT   NOT NULL,          -- the Cloud's file type, such as JPG
     created_at    BIGINT NOT NULL,
-    UNIQUE (user_ref, relative_path)        -- seen twice, a file keeps its name
+    UNIQUE (user_ref, relative_path)        -- a file that is seen twice keeps its id
 );
 
 -- Requests
 
--- A request that was accepted before the Cloud had it. Whoever holds the user's lane works on the user's requests, in their order.
+-- A queued request: accepted before the Cloud had it. The holder of the user's lane sends the
+-- user's requests in order.
 CREATE TABLE requests (
-    ordinal         BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- given while the user's row is held: the order of arrival
-    id              TEXT   NOT NULL UNIQUE, -- as the channel knows it
+    -- The order of arrival; assigned while the user's row is locked.
+    ordinal         BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id              TEXT   NOT NULL UNIQUE, -- the id that the channel sees
     user_ref        BIGINT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     channel_id      TEXT   NOT NULL,
     kind            TEXT   NOT NULL CHECK (kind IN ('text', 'file', 'receipts', 'close', 'rating')),
-    body            TEXT   NOT NULL,        -- JSON: what is to be done; empty once it is settled
-    content         BYTEA,                  -- a file's bytes until it is settled
-    content_size    BIGINT NOT NULL DEFAULT 0, -- their number, without reading them
+    body            TEXT   NOT NULL,        -- JSON: the request itself; empty once it is settled
+    content         BYTEA,                  -- the bytes of a file, until it is settled
+    content_size    BIGINT NOT NULL DEFAULT 0, -- their number, to have it without reading them
     state           TEXT   NOT NULL CHECK (state IN ('waiting', 'sending', 'unknown', 'sent', 'failed')),
     created_at      BIGINT NOT NULL,
-    expires_at      BIGINT NOT NULL,        -- from then on it is not tried any more
+    expires_at      BIGINT NOT NULL,        -- after this time it is not sent any more
     settled_at      BIGINT,                 -- when it was sent or failed
     attempts        BIGINT NOT NULL DEFAULT 0,
-    conversation_id TEXT,                   -- where it went, or was to go
-    sequences       TEXT   NOT NULL DEFAULT '[]', -- the Cloud's numbers of what it was sent as, so far
-    dialog_id       TEXT,                   -- where the last try went
-    digest          TEXT,                   -- of what the last try said, to know its echo by
-    tried_at        BIGINT,                 -- when the last try began
+    conversation_id TEXT,                   -- the conversation that it was sent to or is meant for
+    -- The sequences of the messages that were sent for it so far.
+    sequences       TEXT   NOT NULL DEFAULT '[]',
+    dialog_id       TEXT,                   -- the dialog of the last attempt
+    digest          TEXT,                   -- digest of the last attempt, to recognize its echo
+    tried_at        BIGINT,                 -- start of the last attempt
     file_id         TEXT,                   -- the file that was sent
     file_type       TEXT,
-    failure         TEXT,                   -- JSON: why it failed
-    traceparent     TEXT,                   -- the trace of the request that it came with
-    tracestate      TEXT                    -- what others who take part in that trace want to be passed on
+    failure         TEXT,                   -- JSON: the reason why it failed
+    traceparent     TEXT,                   -- the trace context that the request came with
+    -- Data of other participants in that trace, to be passed on.
+    tracestate      TEXT
 );
 
--- The lane of a user's requests has a condition of its own, so that no other index serves the look-up of the first one: a plan that
--- PostgreSQL makes and keeps while nothing waits would take any of them, and read all of a backlog for each request of it.
+-- The index has a condition of its own, so that no other index can serve the lookup of a user's
+-- first request. PostgreSQL caches plans. A plan made while nothing is queued might use any other
+-- index, and would later read the whole backlog for each of its requests.
 CREATE INDEX requests_lane ON requests (user_ref, ordinal) WHERE COALESCE(settled_at, 0) = 0;
 CREATE INDEX requests_user ON requests (user_ref);
 CREATE INDEX requests_content ON requests (channel_id) WHERE content_size > 0;
@@ -145,15 +159,16 @@ CREATE TABLE request_steps (
 
 CREATE INDEX request_steps_request ON request_steps (request_id, number);
 
--- A message of a user as the Cloud tells it back: the proof that one whose answer was lost has arrived.
+-- An echo of a user's message. It proves that a message whose response was lost has arrived.
 CREATE TABLE echoes (
     dialog_id  TEXT   NOT NULL,
     sequence   BIGINT NOT NULL,
     user_ref   BIGINT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
-    digest     TEXT   NOT NULL,             -- of what it says
-    sketch     TEXT,                        -- of its text, to know it by where the Cloud has altered it; NULL: it is a file
+    digest     TEXT   NOT NULL,             -- digest of the message
+    -- Sketch of its text, to recognize a text that the Cloud has altered; NULL: a file.
+    sketch     TEXT,
     sent_at    BIGINT NOT NULL,             -- by the Cloud's clock
-    attributed BIGINT NOT NULL DEFAULT 0,   -- 1: it is known which request it is of
+    attributed BIGINT NOT NULL DEFAULT 0,   -- 1: known to belong to a request
     heard_at   BIGINT NOT NULL,
     PRIMARY KEY (dialog_id, sequence)
 );
@@ -161,34 +176,41 @@ CREATE TABLE echoes (
 CREATE INDEX echoes_user ON echoes (user_ref);
 CREATE INDEX echoes_heard_at ON echoes (heard_at);
 
--- How recent the Cloud's notifications of an account are: an echo that is missing means more while newer things are told.
+-- The notification lag of an account. A missing echo means more if newer notifications have
+-- arrived.
 CREATE TABLE hearings (
     account_id TEXT   PRIMARY KEY,
-    heard_at   BIGINT NOT NULL,             -- when the Cloud last told anything
-    told_at    BIGINT NOT NULL DEFAULT 0,   -- how old that was, by the Cloud's clock; 0: it bore no time
-    behind_at  BIGINT NOT NULL DEFAULT 0    -- when the Cloud last told of something old; 0: never
+    heard_at   BIGINT NOT NULL,             -- when the latest notification arrived, by our clock
+    -- Time of the oldest event in the latest sample, by the Cloud's clock; 0: unknown.
+    told_at    BIGINT NOT NULL DEFAULT 0,
+    behind_at  BIGINT NOT NULL DEFAULT 0    -- when a late notification last arrived; 0: never
 );
 
--- A request that bears an idempotency key: the answer to a repeat, or who works on it.
+-- A request with an idempotency key: its answer, for retries, or the claim on it.
 CREATE TABLE idempotency_keys (
     channel_id  TEXT   NOT NULL,
-    key         BYTEA  NOT NULL,            -- hash of the channel's key
-    fingerprint BYTEA  NOT NULL,            -- hash of method, path and body; another one under the same key is refused
-    message_id  TEXT   NOT NULL,            -- what a message of the request is called, whoever finishes it
-    begun       TEXT,                       -- JSON: what is about to be sent; NULL: nothing, or it has been answered
-    content     BYTEA,                      -- a file's bytes, beside that
-    lease_id    TEXT,                       -- who works on it; NULL: it has been answered
-    lease_until BIGINT,                     -- from then on a repeat may take it over
-    status      BIGINT,                     -- of the first answer; NULL: there is none yet
+    key         BYTEA  NOT NULL,            -- hash of the idempotency key
+    -- Hash of method, path and body; the same key with another fingerprint is refused.
+    fingerprint BYTEA  NOT NULL,
+    -- The id of the request's message, whichever replica sends it.
+    message_id  TEXT   NOT NULL,
+    -- JSON: the write-ahead record; NULL: nothing is being sent, or the request is answered.
+    begun       TEXT,
+    content     BYTEA,                      -- the bytes of a file, part of that record
+    -- The holder of the claim; NULL: the request is answered.
+    lease_id    TEXT,
+    lease_until BIGINT,                     -- from then on a retry may take over the claim
+    status      BIGINT,                     -- of the first answer; NULL: not answered yet
     headers     JSONB,                      -- of the first answer, as pairs
     body        TEXT,                       -- of the first answer
-    user_ref    BIGINT REFERENCES users (id) ON DELETE CASCADE, -- the user whom the answer names
+    user_ref    BIGINT REFERENCES users (id) ON DELETE CASCADE, -- the user in the answer
     created_at  BIGINT NOT NULL,
     PRIMARY KEY (channel_id, key),
     CHECK ((lease_id IS NULL) = (lease_until IS NULL)),
     CHECK ((lease_id IS NULL) = (status IS NOT NULL)),
     CHECK ((status IS NULL) = (headers IS NULL) AND (status IS NULL) = (body IS NULL))
-    -- the answer takes the place of what was about to be sent: where its page has room for both, no index changes
+    -- The answer replaces the write-ahead record. If both fit into one page, no index entry
+    -- changes.
 ) WITH (fillfactor = 50);
 
 CREATE INDEX idempotency_keys_created_at ON idempotency_keys (created_at);
@@ -196,30 +218,33 @@ CREATE INDEX idempotency_keys_user ON idempotency_keys (user_ref) WHERE user_ref
 
 -- Events
 
--- The log of a channel. Positions count without a gap: whoever adds events holds this row until the commit, so that no event ever
--- becomes visible behind a cursor.
+-- The event log of a channel. Positions have no gaps. A transaction that appends locks this row
+-- until its commit, so no event ever becomes visible behind a cursor.
 CREATE TABLE logs (
     channel_id TEXT   PRIMARY KEY,
     head       BIGINT NOT NULL,             -- position of the newest event
-    floor      BIGINT NOT NULL DEFAULT 0    -- position of the newest event that is not kept any more
+    floor      BIGINT NOT NULL DEFAULT 0    -- position of the newest removed event
 );
 
--- An event of a channel's log and, where the channel has a callback URL, how its delivery stands.
+-- An event of a channel's log and, if the channel has a callback URL, the state of its delivery.
 CREATE TABLE events (
     channel_id    TEXT   NOT NULL,
-    position      BIGINT NOT NULL,          -- place in the channel's log, from 1
+    position      BIGINT NOT NULL,          -- position in the channel's log, from 1
     id            TEXT   NOT NULL UNIQUE,
-    user_ref      BIGINT REFERENCES users (id) ON DELETE CASCADE, -- NULL: an event to try the callback with
+    user_ref      BIGINT REFERENCES users (id) ON DELETE CASCADE, -- NULL: a test event
     kind          TEXT   NOT NULL,          -- the type, such as message.created
-    body          TEXT   NOT NULL,          -- the event as it is sent, the same bytes each time
-    traceparent   TEXT,                     -- the trace of what it came about by
+    -- The event as it is delivered, the same bytes each time.
+    body          TEXT   NOT NULL,
+    traceparent   TEXT,                     -- the trace context of its cause
     tracestate    TEXT,
     created_at    BIGINT NOT NULL,
-    delivery      TEXT   CHECK (delivery IN ('pending', 'delivered', 'failed', 'dropped')), -- NULL: the channel had no callback URL
+    -- NULL: the channel had no callback URL.
+    delivery      TEXT   CHECK (delivery IN ('pending', 'delivered', 'failed', 'dropped')),
     deliver_until BIGINT,                   -- from then on it is too old to be delivered
     attempts      BIGINT NOT NULL DEFAULT 0,
-    failure       TEXT,                     -- why it failed
-    nack_at       BIGINT,                   -- when the agent is to be told that it failed; NULL: nobody waits for that
+    failure       TEXT,                     -- the reason why it failed
+    -- When the agent is notified of the failure; NULL: not at all.
+    nack_at       BIGINT,
     PRIMARY KEY (channel_id, position)
 );
 
@@ -238,20 +263,21 @@ CREATE TABLE attempts (
     number      BIGINT NOT NULL,            -- from 1
     at          BIGINT NOT NULL,
     duration_ms BIGINT NOT NULL,
-    status      BIGINT,                     -- of the HTTP answer; NULL: there was none
-    error       TEXT,                       -- why there was none
+    status      BIGINT,                     -- of the HTTP response; NULL: there was none
+    error       TEXT,                       -- the reason why there was none
     PRIMARY KEY (event_id, number)
 );
 
--- The events of one user that a channel has still to be told, one after the other.
+-- A delivery lane: the pending events of one user for one channel, which are delivered in order.
 CREATE TABLE delivery_lanes (
     id         BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     channel_id TEXT   NOT NULL,
-    user_ref   BIGINT REFERENCES users (id) ON DELETE CASCADE, -- NULL: the lane of events to try the callback with
-    arrivals   BIGINT NOT NULL DEFAULT 1,   -- counts events; tells who empties the lane that another has come meanwhile
-    failures   BIGINT NOT NULL DEFAULT 0,   -- how often in a row the first event has failed
-    due_at     BIGINT,                      -- when it may be taken; NULL: it is empty
-    lease_id   TEXT                         -- who has it until due_at; NULL: nobody
+    user_ref   BIGINT REFERENCES users (id) ON DELETE CASCADE, -- NULL: the lane of test events
+    -- Counts events; shows a holder that empties the lane if one has arrived meanwhile.
+    arrivals   BIGINT NOT NULL DEFAULT 1,
+    failures   BIGINT NOT NULL DEFAULT 0,   -- failures in a row of the first event
+    due_at     BIGINT,                      -- when it may be claimed; NULL: the lane is empty
+    lease_id   TEXT                         -- the holder until due_at; NULL: the lane is free
 );
 
 CREATE UNIQUE INDEX delivery_lanes_user ON delivery_lanes (channel_id, COALESCE(user_ref, 0));
@@ -261,39 +287,44 @@ CREATE INDEX delivery_lanes_due ON delivery_lanes (channel_id, due_at) WHERE due
 -- The state of a channel's callback URL.
 CREATE TABLE callbacks (
     channel_id TEXT   PRIMARY KEY,
-    failures   BIGINT NOT NULL DEFAULT 0,   -- in a row, over all users
-    paused_at  BIGINT,                      -- since when nothing is sent; NULL: it is
-    held_at    BIGINT,                      -- equal to paused_at where an operator has paused it
-    probe_at   BIGINT                       -- after too many failures, when the next single event may be sent
+    failures   BIGINT NOT NULL DEFAULT 0,   -- failures in a row, over all users
+    paused_at  BIGINT,                      -- the start of a pause; NULL: not paused
+    held_at    BIGINT,                      -- equal to paused_at if an operator has paused it
+    probe_at   BIGINT                       -- after too many failures: the time of the next probe
 );
 
 -- Notifications
 
--- A change that the Cloud has told, which it may tell again.
+-- A change that was received. The Cloud may send it again.
 CREATE TABLE seen_changes (
-    key     TEXT   PRIMARY KEY,             -- hash of what makes the change the one that it is
+    key     TEXT   PRIMARY KEY,             -- hash of the identity of the change
     seen_at BIGINT NOT NULL
 );
 
 CREATE INDEX seen_changes_seen_at ON seen_changes (seen_at);
 
--- A change of a conversation or dialog that is not known here: not yet, or never.
+-- An unmatched change: its conversation or dialog is not known yet, and may never be.
 CREATE TABLE early_changes (
     id          BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     account_id  TEXT   NOT NULL,
-    place       TEXT   NOT NULL,            -- the dialog or conversation that it names
-    consumer_id TEXT,                       -- whose conversation it is; finds one whose opening was not answered
-    dialog_id   TEXT,                       -- where it has a number
-    sequence    BIGINT,                     -- the number
-    state       TEXT   CHECK (state IN ('open', 'closed')), -- of the conversation, where the change is one of its state
-    kind        TEXT   NOT NULL,            -- the type of the notification that it came in
-    body        TEXT   NOT NULL,            -- the change as it came
-    signed      TEXT,                       -- the form of the notification's signature, such as 'sha256 base64'
+    place       TEXT   NOT NULL,            -- the dialog or conversation that the change names
+    -- The user; finds a conversation whose opening was not answered.
+    consumer_id TEXT,
+    dialog_id   TEXT,                       -- the dialog of a change with a sequence
+    sequence    BIGINT,                     -- the sequence
+    -- Of the conversation, if the change reports one.
+    state       TEXT   CHECK (state IN ('open', 'closed')),
+    kind        TEXT   NOT NULL,            -- the type of its notification
+    body        TEXT   NOT NULL,            -- the change as it was received
+    -- The form of the notification's signature, such as 'sha256 base64'.
+    signed      TEXT,
     traceparent TEXT,
     tracestate  TEXT,
-    withheld_of TEXT,                       -- the conversation, where the change waits for its dialog alone
+    -- The conversation, if the change waits only for its dialog.
+    withheld_of TEXT,
     received_at BIGINT NOT NULL,
-    put_off_at  BIGINT                      -- when it was left for later, because its conversation may be being opened here
+    -- When it was postponed, because a replica may be opening its conversation.
+    put_off_at  BIGINT
 );
 
 CREATE INDEX early_changes_place ON early_changes (place);
@@ -302,10 +333,11 @@ CREATE INDEX early_changes_withheld ON early_changes (withheld_of) WHERE withhel
 CREATE INDEX early_changes_received_at ON early_changes (received_at);
 CREATE INDEX early_changes_put_off ON early_changes (put_off_at) WHERE put_off_at IS NOT NULL;
 
--- Notifications that were refused, or signed and of no use, for operators. An account and a reason are a row, so there are few.
+-- Counts of notifications that were refused, or correctly signed but useless, for operators. There
+-- is one row for each account and reason, so the table stays small.
 CREATE TABLE rejected_notifications (
-    account_id TEXT   NOT NULL,             -- the configured account; empty for all that are not configured
-    reason     TEXT   NOT NULL,             -- the word for the reason
+    account_id TEXT   NOT NULL,             -- the configured account; empty for all others
+    reason     TEXT   NOT NULL,             -- the name of the reason
     count      BIGINT NOT NULL,             -- since first_at
     first_at   BIGINT NOT NULL,
     last_at    BIGINT NOT NULL,
@@ -314,7 +346,7 @@ CREATE TABLE rejected_notifications (
 
 -- Erasures
 
--- A conversation of a user who was erased: what the Cloud tells of it afterwards is not kept.
+-- A conversation of an erased user. Later changes of it are not stored.
 CREATE TABLE erased_conversations (
     key       TEXT   PRIMARY KEY,           -- hash of the conversation's id
     erased_at BIGINT NOT NULL
@@ -322,17 +354,24 @@ CREATE TABLE erased_conversations (
 
 CREATE INDEX erased_conversations_erased_at ON erased_conversations (erased_at);
 
--- A conversation of an erased user that the Cloud could not be told to close yet: the least that this needs, for 24 hours at most.
+-- A pending close: a conversation of an erased user that the Cloud has still to close. The row has
+-- the least data that this needs, and exists for at most 24 hours.
 CREATE TABLE pending_closes (
     id              BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    account_id      TEXT   NOT NULL,        -- the Cloud's account
-    conversation_id TEXT   UNIQUE,          -- NULL: the one that an opening of unknown outcome has come to, if any
-    owner           TEXT   NOT NULL,        -- keyed hash of the user, to find it for one who is erased or comes again
-    secret          BYTEA  NOT NULL,        -- sealed: the ConsumerJWS, the name that a new one is asked for by, the features
-    key_id          TEXT   NOT NULL,        -- the key that sealed it and keyed the hash
-    tries           BIGINT NOT NULL DEFAULT 0, -- counts on with each claim: who was overtaken settles nothing
-    why             TEXT,                   -- why the last try failed; NULL: none has
-    due_at          BIGINT NOT NULL,        -- when it is tried next; while somebody is at it, when another may
+    account_id      TEXT   NOT NULL,        -- the account
+    -- NULL: the one, if any, that an opening with unknown outcome has created.
+    conversation_id TEXT   UNIQUE,
+    -- Keyed hash of the user, to find the row if the user is erased again or comes back.
+    owner           TEXT   NOT NULL,
+    -- Sealed: the ConsumerJWS, the identity for requesting a new one, and the features.
+    secret          BYTEA  NOT NULL,
+    key_id          TEXT   NOT NULL,        -- the key that sealed the secret and keyed the hash
+    -- Counts claims; a holder that was overtaken settles nothing.
+    tries           BIGINT NOT NULL DEFAULT 0,
+    -- The reason why the last attempt failed; NULL: none has.
+    why             TEXT,
+    -- Time of the next attempt; while one runs, the end of its claim.
+    due_at          BIGINT NOT NULL,
     created_at      BIGINT NOT NULL
 );
 
@@ -342,24 +381,29 @@ CREATE INDEX pending_closes_created_at ON pending_closes (created_at);
 
 -- Operation
 
--- What an operator did. It names no user and holds nothing that one wrote, so an erasure leaves it as it is.
+-- The audit log of operators' actions. It names no users and holds nothing that a user wrote, so
+-- erasures leave it unchanged.
 CREATE TABLE audit (
     id         TEXT   PRIMARY KEY,
     at         BIGINT NOT NULL,
-    actor      TEXT   NOT NULL,             -- key: and 8 hex digits of the API key's SHA-256, jwt, command, or service
-    channel_id TEXT,                        -- the channel whose credential it was
-    action     TEXT   NOT NULL,             -- a word; not checked, since the next version may know more of them
-    subject    TEXT,                        -- an event's id, the key that seals, the newest migration
-    details    JSONB  NOT NULL,             -- by the action
-    request_id TEXT                         -- of the request that asked for it
+    -- 8 hex digits of the key's SHA-256 after key: or operator:, or else jwt, command or service.
+    actor      TEXT   NOT NULL,
+    channel_id TEXT,                        -- the channel whose credential was used
+    -- A name; not checked, because newer versions may add more.
+    action     TEXT   NOT NULL,
+    -- An event's id, the key that seals, or the newest migration.
+    subject    TEXT,
+    details    JSONB  NOT NULL,             -- depends on the action
+    request_id TEXT                         -- of the request that caused it
 );
 
 CREATE INDEX audit_at ON audit (at, id);
 CREATE INDEX audit_subject ON audit (subject, at) WHERE subject IS NOT NULL;
 
--- When each replica last wrote something just to see whether that is possible, for its readiness. A row for each, so that no
--- replica waits for another; that of a replica that is gone is removed after a day.
+-- The last write check of each replica: a write that only tests if the database accepts writes, for
+-- readiness. Each replica has its own row, so that no replica waits for another. The row of a
+-- replica that is gone is removed after a day.
 CREATE TABLE write_checks (
-    replica    TEXT   PRIMARY KEY,          -- made up by each process
+    replica    TEXT   PRIMARY KEY,          -- a random id of each process
     written_at BIGINT NOT NULL
 ) WITH (fillfactor = 50);

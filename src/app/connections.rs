@@ -1,13 +1,15 @@
-//! The connections of a listener: no more than a number of them at once, and none that is silent for long.
+//! The connections of a listener, limited in number. Silent connections are closed.
 //!
-//! One more waits in the system's own queue until another ends. A connection bears one request at a time, so this also
-//! bounds what no other limit does: heads that arrive slowly, answers that nobody reads, readers who wait.
+//! Further connections wait in the kernel's queue until another one ends. A connection has one
+//! request at a time. So this also bounds what no other limit covers: heads that arrive slowly,
+//! responses that a client does not read, and long polls.
 //!
-//! One address has only so many connections on which no whole head has arrived yet: those who send no more than half a head
-//! leave room for the others.
+//! The number of connections without a complete head is limited for each address. So clients that
+//! never complete a head leave room for others.
 //!
-//! On a stop nobody is turned away who has got a connection, since a proxy repeats no POST that it has sent: those in the
-//! system's queue are taken out of it, the listener is closed, and who has connected may still say what he wants.
+//! At a stop, no established connection is refused, since a proxy does not repeat a POST that it
+//! has sent. The connections in the kernel's queue are accepted, and then the listener is closed.
+//! An accepted connection may still send its request.
 
 use std::collections::VecDeque;
 use std::io;
@@ -28,67 +30,68 @@ use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use crate::bounds::{Bound, Exhausted, Hold, Holder, Shares};
 
-/// 16,384: those who wait for events, 10,000, and room for requests.
+/// 16,384: 10,000 connections that wait for events, and room for requests.
 pub(super) const AT_ONCE: usize = 16_384;
 
-/// 3 min: longer than a request may take, and than load balancers keep an idle connection.
+/// 3 min: longer than a request may take, and longer than load balancers keep an idle connection.
 const SILENCE: Duration = Duration::from_mins(3);
 
-/// 30 s: how long the socket may take nothing of an answer before the connection is closed.
+/// 30 s: the time after which a connection is closed if its socket accepts nothing of a response.
 const UNREAD: Duration = Duration::from_secs(30);
 
-/// 16 KiB: the bytes that the system has not sent yet above which a socket takes no more. Without a
-/// limit it keeps up to 4 MiB for a slow reader, and would not tell such a reader from one that reads
-/// nothing.
+/// 16 KiB: the limit of unsent bytes in the kernel above which a socket accepts no more. Without a
+/// limit the kernel buffers up to 4 MiB for a slow reader, so such a reader could not be told from
+/// one that reads nothing.
 const UNSENT: u32 = 16 * 1024;
 
-/// 10 s: the pause between two lines of the log about addresses that have too many connections.
+/// 10 s: the minimum time between two log lines about addresses that have too many connections.
 const LOGGED: Duration = Duration::from_secs(10);
 
-/// 1 s: how long a stop waits for the first byte of those who have connected; a proxy sends it at once.
+/// 1 s: the time that a stop waits for the first byte of new connections. A proxy sends it at once.
 const FIRST_BYTE: Duration = Duration::from_secs(1);
 
-/// 250 ms: how often it is seen at a stop whether a request is still worked on.
+/// 250 ms: the interval at which a stop checks if a request is still being processed.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// 2 s: how long a connection on which all is said is still read, for nobody.
+/// 2 s: the time for which input is still read and dropped after the last response.
 const LINGERING: Duration = Duration::from_secs(2);
 
-/// What goes on on a connection.
+/// The activity on a connection.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
-    /// How many requests are being worked on.
+    /// The number of requests being processed.
     requests: AtomicUsize,
-    /// How often something was written.
+    /// The number of writes.
     writes: AtomicUsize,
-    /// Its part of what its address may have; gone with the first whole head.
+    /// The permit for a connection without a complete head; dropped when the first head is
+    /// complete.
     pending: Mutex<Option<Hold>>,
 }
 
-/// A request that is being worked on.
+/// A request that is being processed.
 #[derive(Debug)]
 pub(super) struct Busy(Arc<Traffic>);
 
-/// A listener whose connections are bounded, until a stop.
+/// A listener with bounded connections, until a stop.
 pub(super) struct Connections<S> {
     listening: Listening,
     places: Arc<Semaphore>,
     patience: Patience,
-    /// Those on which no whole head has arrived yet, by their address.
+    /// The bound on connections without a complete head, by address.
     pending: Option<Bound>,
-    /// When the log was last told of an address that had too many, and how many were refused since.
+    /// The time of the latest log line about refused connections, and the number refused since.
     refused: (Option<Instant>, usize),
-    /// How many connections have not been heard yet.
+    /// The number of connections on which nothing has arrived yet.
     unheard: Arc<watch::Sender<usize>>,
     stop: Pin<Box<S>>,
 }
 
-/// How long a connection is kept on which nothing goes on.
+/// The times after which an inactive connection is closed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    /// How long no byte may go either way.
+    /// The longest time without a byte in either direction.
     pub(super) silence: Duration,
-    /// How long the other side may read nothing of an answer.
+    /// The longest time in which the client reads nothing of a response.
     pub(super) unread: Duration,
 }
 
@@ -103,32 +106,32 @@ impl Default for Patience {
 
 enum Listening {
     Open(TcpListener),
-    /// Nobody comes any more; these are still to be let in, until then.
+    /// The listener is closed. These connections are still to be served, until this time.
     Closed(VecDeque<(TcpStream, SocketAddr)>, Instant),
 }
 
-/// A connection in its place; it breaks when no byte goes either way for too long, or when the other
-/// side reads nothing of what it is sent.
+/// An accepted connection. It fails if no byte goes in either direction for too long, or if the
+/// client does not read what it is sent.
 #[derive(Debug)]
 pub(super) struct Connection<T> {
     stream: T,
     address: SocketAddr,
     patience: Patience,
-    /// When a byte last went either way.
+    /// The time of the latest byte in either direction.
     heard: Instant,
-    /// Set seldom: when it rings, it is seen whether the connection was silent.
+    /// A timer that is rarely reset. When it fires, the silence is measured.
     alarm: Pin<Box<Sleep>>,
-    /// While the socket takes nothing: rings when that was too long.
+    /// A timer that runs while the socket accepts nothing. It fires if that lasts too long.
     unread: Option<Pin<Box<Sleep>>>,
     traffic: Arc<Traffic>,
-    /// Until when it is read after its end.
+    /// The end of the time for which input is read and dropped after the last response.
     lingering: Option<Pin<Box<Sleep>>>,
     _place: Option<OwnedSemaphorePermit>,
-    /// Gone with the first byte.
+    /// Dropped with the first byte.
     unheard: Option<Unheard>,
 }
 
-/// Counts a connection among the unheard ones for as long as it lives.
+/// A connection on which nothing has arrived yet, counted for as long as this value lives.
 #[derive(Debug)]
 struct Unheard(Arc<watch::Sender<usize>>);
 
@@ -146,7 +149,8 @@ impl Drop for Unheard {
 }
 
 impl<S: Future<Output = ()>> Connections<S> {
-    /// The connections of a listener, so many at once, each kept with this patience, until `stop`.
+    /// Wraps a listener. It accepts at most `at_once` connections at a time, each with these time
+    /// limits, until `stop`.
     pub(super) fn new(listener: TcpListener, at_once: usize, patience: Patience, stop: S) -> Self {
         Self {
             listening: Listening::Open(listener),
@@ -159,7 +163,7 @@ impl<S: Future<Output = ()>> Connections<S> {
         }
     }
 
-    /// Lets each address have so many connections on which no whole head has arrived yet; with 0 any number.
+    /// Limits the connections without a complete head for each address; 0 means no limit.
     pub(super) fn with_pending(mut self, per_address: usize) -> Self {
         self.pending = (per_address > 0).then(|| {
             Bound::new(Shares {
@@ -171,7 +175,9 @@ impl<S: Future<Output = ()>> Connections<S> {
         self
     }
 
-    /// The next one; none after a stop, when all who had connected have been let in and heard: idle ones may be closed then.
+    /// Returns the next connection. After a stop, returns `None` once all established connections
+    /// were accepted and have sent their first byte, or the time for that is over. Then idle ones
+    /// may be closed.
     pub(super) async fn next(&mut self) -> Option<Connection<TcpStream>> {
         while let Listening::Open(listener) = &mut self.listening {
             let arriving = async {
@@ -195,12 +201,12 @@ impl<S: Future<Output = ()>> Connections<S> {
             return Some(self.connection(place, stream, address, None));
         }
         let mut unheard = self.unheard.subscribe();
-        // Whether all were heard or the time is over, it goes on.
+        // Continue either way: all have sent a byte, or the time is over.
         drop(timeout_at(*end, unheard.wait_for(|count| *count == 0)).await);
         None
     }
 
-    /// The part of a new connection of what its address may have.
+    /// Takes a permit for a new connection without a complete head.
     fn pending(&self, address: IpAddr) -> Result<Option<Hold>, Exhausted> {
         let Some(pending) = &self.pending else {
             return Ok(None);
@@ -212,7 +218,7 @@ impl<S: Future<Output = ()>> Connections<S> {
         pending.take(holder, 1).map(Some)
     }
 
-    /// Tells the log, now and then, that connections were refused.
+    /// Logs refused connections at intervals.
     fn note_refused(&mut self) {
         let (logged, count) = &mut self.refused;
         *count += 1;
@@ -234,7 +240,7 @@ impl<S: Future<Output = ()>> Connections<S> {
         pending: Option<Hold>,
     ) -> Connection<TcpStream> {
         if let Err(error) = stream.set_nodelay(true) {
-            // An answer is one small write: holding it back for more would only delay it.
+            // A response is one small write, so holding it back for more data would only delay it.
             tracing::debug!(error = &error as &dyn std::error::Error, "TCP_NODELAY");
         }
         if let Err(error) = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT) {
@@ -260,7 +266,8 @@ impl<S: Future<Output = ()>> Connections<S> {
         }
     }
 
-    /// Closes the listener once its queue is empty, since closing it resets those who are in there.
+    /// Closes the listener after its queue is empty, since closing resets the connections in the
+    /// queue.
     fn close(&mut self) {
         let end = Instant::now() + FIRST_BYTE;
         let closed = Listening::Closed(VecDeque::new(), end);
@@ -270,10 +277,10 @@ impl<S: Future<Output = ()>> Connections<S> {
     }
 }
 
-/// Those who wait in a listener's queue; it is closed after the last of them.
+/// Accepts the connections in a listener's queue, and closes the listener.
 fn queue(listener: TcpListener) -> VecDeque<(TcpStream, SocketAddr)> {
     let mut queue = VecDeque::new();
-    // The runtime hears of new connections a little later than the system: the system itself is asked.
+    // The kernel is asked directly, since the runtime learns of new connections a little later.
     if let Ok(listener) = listener.into_std() {
         while let Ok((stream, address)) = listener.accept() {
             let stream = stream
@@ -286,7 +293,7 @@ fn queue(listener: TcpListener) -> VecDeque<(TcpStream, SocketAddr)> {
 }
 
 impl Traffic {
-    /// Counts a request until what it gives is dropped.
+    /// Counts a request until the returned value is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> Busy {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         drop(pending.take());
@@ -295,7 +302,7 @@ impl Traffic {
         Busy(Arc::clone(self))
     }
 
-    /// Waits for so long, and until nothing is worked on any more.
+    /// Waits for `long`, and then until no request is being processed.
     pub(super) async fn is_idle_after(&self, long: Duration) {
         sleep(long).await;
         while self.requests.load(Ordering::Relaxed) > 0 {
@@ -303,7 +310,7 @@ impl Traffic {
         }
     }
 
-    /// Waits until nothing was worked on and nothing written for so long.
+    /// Waits until no request was processed and nothing was written for `long`.
     pub(super) async fn stands_still(&self, long: Duration) {
         loop {
             let before = self.writes.load(Ordering::Relaxed);
@@ -319,12 +326,13 @@ impl Traffic {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
-        // From now on its answer is written.
+        // From now on its response is being written.
         self.0.writes.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// What counts as one address: an IPv4 address, or the network of an IPv6 address, of which a machine has any number.
+/// Returns the unit that counts as one address: an IPv4 address, or the /64 network of an IPv6
+/// address, since a machine can have any number of addresses in it.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
@@ -333,17 +341,17 @@ fn network(address: IpAddr) -> IpAddr {
 }
 
 impl<T> Connection<T> {
-    /// Where it comes from.
+    /// Returns the client's address.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What goes on on it.
+    /// Returns the activity on the connection.
     pub(super) fn traffic(&self) -> Arc<Traffic> {
         Arc::clone(&self.traffic)
     }
 
-    /// Pending, until the connection was silent for too long.
+    /// Completes when the connection was silent for too long.
     fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         loop {
             ready!(self.alarm.as_mut().poll(context));
@@ -355,7 +363,7 @@ impl<T> Connection<T> {
         }
     }
 
-    /// What became of writing; an error where nothing of it was read for too long.
+    /// Passes on the result of a write; an error if the client has read nothing for too long.
     fn watch_write(
         &mut self,
         context: &mut Context<'_>,
@@ -374,7 +382,7 @@ impl<T> Connection<T> {
         self.watch(context, done)
     }
 
-    /// What became of reading or writing; an error where it has waited for too long.
+    /// Passes on the result of a read or write; an error if the connection was silent for too long.
     fn watch<R>(
         &mut self,
         context: &mut Context<'_>,
@@ -403,10 +411,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Connection<T> {
 }
 
 impl<T: AsyncRead + Unpin> Connection<T> {
-    /// Pending, until the other side has ended too, or the time is over.
+    /// Completes when the client has closed its side too, or the time is over.
     ///
-    /// A system that has bytes which nobody reads ends a connection by a reset, and that takes from the other side also
-    /// what was sent to it before: whoever sends a body that is too long would not be told so.
+    /// If the kernel holds input that the service does not read, it closes the connection by a
+    /// reset. A reset also discards responses that the client has not read yet. So a client whose
+    /// body is too long would not see the error.
     fn poll_end_of_other_side(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let lingering = self
             .lingering

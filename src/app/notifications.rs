@@ -1,5 +1,4 @@
-//! The part of the service that takes the Cloud's notifications, without the rest: what a command
-//! listens with while no service runs.
+//! A server of the Cloud's webhooks alone, for commands that listen while no service runs.
 
 use axum::Router;
 use tokio::net::TcpListener;
@@ -14,8 +13,8 @@ use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::webhooks::Rejections;
 
-/// A server of the Cloud's webhooks alone. It stores notifications as the service does, so that none
-/// is lost to the service that starts later.
+/// A server of the Cloud's webhooks alone. It stores notifications as the service does, so that the
+/// service finds them when it starts later.
 #[derive(Debug)]
 pub struct NotificationServer {
     router: Router,
@@ -24,12 +23,12 @@ pub struct NotificationServer {
 }
 
 impl NotificationServer {
-    /// Makes the server, and the tasks that write down what comes for as long as the server lives, and what is
-    /// refused until the life ends.
+    /// Creates the server and its tasks. One task stores notifications for as long as the server
+    /// lives. The other saves rejections until the life ends.
     #[must_use]
     pub fn new(config: &Config, store: &Store, clock: &SharedClock, life: &Lifecycle) -> Self {
         let metrics = Metrics::default();
-        // Nobody opens conversations here.
+        // No conversation is opened here.
         let (_, openings) = mpsc::channel(1);
         let stored = (store.clone(), metrics.clone());
         let rejections = Rejections::new(metrics.clone(), SharedClock::clone(clock));

@@ -1,8 +1,8 @@
 //! Problems for requests whose heads hyper cannot read.
 //!
-//! Hyper answers such a request by itself with a bare status and then ends the connection. It has
-//! no hook for that answer, so the answer is replaced on its way to the socket. Bytes are hyper's
-//! own when every response of the service is wholly written.
+//! Hyper answers such a request by itself with a bare status and then closes the connection. It has
+//! no hook for that response, so the response is replaced on its way to the socket. Bytes that it
+//! writes while no response of the service is unwritten are hyper's own.
 
 use std::io;
 use std::pin::Pin;
@@ -16,20 +16,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::responses::ResponseTracker;
 use crate::api::ProtocolErrors;
 
-/// A connection that replaces hyper's own answers by problems.
+/// A connection that replaces hyper's own responses by problems.
 #[derive(Debug)]
 pub(super) struct ProblemWriter<T> {
     stream: T,
     responses: ResponseTracker,
-    /// The source of the problems; `None` leaves hyper's answers as they are.
+    /// The source of the problems; `None` leaves hyper's responses as they are.
     errors: Option<ProtocolErrors>,
-    /// The answer that is being written in place of hyper's, and the number of bytes already
+    /// The response that is being written in place of hyper's, and the number of bytes already
     /// written.
     answer: Option<(Vec<u8>, usize)>,
 }
 
 impl<T> ProblemWriter<T> {
-    /// A connection on which the service gives these responses.
+    /// Wraps a connection on which the service sends these responses.
     pub(super) fn new(
         stream: T,
         responses: ResponseTracker,
@@ -44,7 +44,7 @@ impl<T> ProblemWriter<T> {
     }
 }
 
-/// The answer in place of one that hyper wrote; `None` if the bytes are no refusal.
+/// Returns the response in place of one that hyper wrote; `None` if the bytes are not a refusal.
 fn completed(errors: &ProtocolErrors, bytes: &[u8]) -> Option<Vec<u8>> {
     let head = str::from_utf8(bytes).ok()?.strip_suffix("\r\n\r\n")?;
     let mut lines = head.split("\r\n");

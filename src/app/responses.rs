@@ -1,10 +1,10 @@
-//! Responses on one connection: their bodies go to the socket in small frames, one after the other.
+//! The responses on one connection: their bodies go to the socket in small frames, one at a time.
 //!
-//! Hyper copies each frame into a buffer of its own and asks for the next one while that buffer has
-//! room, whatever its size. A reader that does not read would so have a whole body copied for it.
-//! Here a body gives its next frame only when the socket has taken the one before, so that a
-//! connection holds 16 KiB of a body at most. What a response holds besides, such as its place
-//! among those under way, it holds until its last byte is written.
+//! Hyper copies each frame into its own buffer and asks for the next one while that buffer has
+//! room, whatever the size of the frame. So a client that does not read could make it copy a whole
+//! body. Here a body gives its next frame only when the socket has accepted the previous one, so
+//! that a connection holds at most 16 KiB of a body. A response keeps its other resources, such as
+//! its permit, until its last byte is written.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,11 +17,11 @@ use futures_util::task::AtomicWaker;
 use http_body::{Frame, SizeHint};
 use hyper::body::Bytes;
 
-/// 16 KiB: bytes of a body that a connection holds at most while the socket does not take them.
-/// Larger frames save system calls, but each of 16,384 connections may hold one.
+/// 16 KiB: the limit of a body's bytes that a connection holds while the socket does not accept
+/// them. Larger frames would save system calls, but each of 16,384 connections may hold one.
 const FRAME: usize = 16 * 1024;
 
-/// Tracks the responses of the service on one connection; cheap to clone.
+/// The tracker of the service's responses on one connection; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ResponseTracker(Arc<State>);
 
@@ -31,11 +31,11 @@ struct State {
     pending: AtomicUsize,
     /// True from the beginning of a response until all of it is written.
     is_any_unwritten: AtomicBool,
-    /// The bytes of bodies that hyper was given and the socket has not taken.
+    /// The number of bytes of bodies that hyper has and the socket has not accepted.
     unwritten_bytes: AtomicUsize,
-    /// The connection, where a body waits for the socket.
+    /// The waker of the connection, if a body waits for the socket.
     waiting: AtomicWaker,
-    /// The body that has ended and whose last bytes the socket has not taken.
+    /// The body that has ended, until the socket has accepted its last bytes.
     ended: Mutex<Option<Body>>,
 }
 
@@ -43,24 +43,24 @@ struct State {
 #[derive(Debug)]
 pub(super) struct PendingResponse(Arc<State>);
 
-/// The body of a response of the service, in frames that the socket takes one by one.
+/// The body of a response, in frames that the socket accepts one by one.
 #[derive(Debug)]
 pub(super) struct PacedBody {
     body: Body,
-    /// What is left of the frame that `body` gave last.
+    /// The rest of the frame that `body` gave last.
     rest: Bytes,
     pending: PendingResponse,
 }
 
 impl ResponseTracker {
-    /// Notes that the service begins a response.
+    /// Records that the service begins a response.
     pub(super) fn begin(&self) -> PendingResponse {
         self.0.is_any_unwritten.store(true, Ordering::Relaxed);
         self.0.pending.fetch_add(1, Ordering::Relaxed);
         PendingResponse(Arc::clone(&self.0))
     }
 
-    /// Notes that all bytes that hyper has been given so far are written.
+    /// Records that all bytes that hyper has so far are written.
     pub(super) fn note_flushed(&self) {
         if self.0.pending.load(Ordering::Relaxed) == 0 {
             self.0.is_any_unwritten.store(false, Ordering::Relaxed);
@@ -71,7 +71,7 @@ impl ResponseTracker {
         }
     }
 
-    /// True while something of the service's responses is not written.
+    /// True while some bytes of the service's responses are not written.
     pub(super) fn are_unwritten(&self) -> bool {
         self.0.is_any_unwritten.load(Ordering::Relaxed)
     }
@@ -83,12 +83,12 @@ impl State {
         std::mem::replace(&mut *ended, body)
     }
 
-    /// Pending, until the socket has taken what hyper was given.
+    /// Completes when the socket has accepted the bytes that hyper has.
     fn poll_written(&self, context: &Context<'_>) -> Poll<()> {
         if self.unwritten_bytes.load(Ordering::Relaxed) == 0 {
             return Poll::Ready(());
         }
-        // The connection's own task flushes, so nothing is written between the two lines.
+        // The connection's own task flushes, so no flush can happen between these two statements.
         self.waiting.register(context.waker());
         Poll::Pending
     }
@@ -170,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    /// The body of a response on a connection with this tracker.
+    /// Returns the body of a response on a connection with this tracker.
     fn paced(tracker: &ResponseTracker, body: Body) -> PacedBody {
         tracker
             .begin()
@@ -178,7 +178,7 @@ mod tests {
             .into_body()
     }
 
-    /// The length of the next frame; `None` where the body waits for the socket.
+    /// Returns the length of the next frame; `None` if the body waits for the socket.
     fn next(body: &mut PacedBody) -> Option<usize> {
         let mut context = Context::from_waker(Waker::noop());
         match Pin::new(body).poll_frame(&mut context) {

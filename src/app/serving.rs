@@ -1,4 +1,5 @@
-//! Serving a router on a listener: each connection bears one request after the other, until it is idle, slow or no longer wanted.
+//! Serving of a router on a listener. A connection serves one request after the other until it is
+//! idle, slow, or the service stops.
 
 use std::future::ready;
 use std::pin::pin;
@@ -23,18 +24,20 @@ use super::responses::ResponseTracker;
 use super::unread::Unread;
 use crate::api::{MAX_HEAD_BYTES, ProtocolErrors};
 
-/// 75 s: what a request's head may take, and how long a connection may be idle: longer than load balancers keep one (60 s), so
-/// that none sends a request on a connection that is just being closed.
+/// 75 s: the time limit for a request's head and for an idle connection. It is longer than load
+/// balancers keep an idle connection (60 s), so that none sends a request on a connection that is
+/// just being closed.
 pub(super) const HEAD: Duration = Duration::from_secs(75);
 
-/// 3 s: how long a stop waits for a connection on which nothing is worked on and nothing is written.
+/// 3 s: the time that a stop waits for a connection on which no request is processed and nothing is
+/// written.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// 15 s: how long a stop waits for who takes the answer that it was given slowly.
+/// 15 s: the time that a stop waits for a client that reads its response slowly.
 const ANSWER_AT_STOP: Duration = Duration::from_secs(15);
 
-/// Serves a router until there are no more connections; those that are idle close then, requests in flight finish, and what
-/// stands still is cut.
+/// Serves a router until the listener gives no more connections. Then idle connections close,
+/// requests in flight finish, and connections without any progress are cut.
 pub(super) async fn serve(
     mut connections: Connections<impl Future<Output = ()>>,
     router: Router,
@@ -79,7 +82,7 @@ async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
         async move {
             let mut answer = answer.await;
             if let Ok(answer) = &mut answer {
-                // A stop waits for nothing that is read for nobody.
+                // A stop does not wait for input that is only read to be dropped.
                 stopping.run_until_cancelled(unread.settle(answer)).await;
             }
             drop(busy);
@@ -88,12 +91,13 @@ async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
     });
     let mut connection = pin!(
         http1::Builder::new()
-            // Head and body as one piece: nearly all are small, and writing several costs the system more than copying them.
+            // Head and body in one write: nearly all are small, and several buffers cost the kernel
+            // more than copying them.
             .writev(false)
             .timer(TokioTimer::new())
             .header_read_timeout(head)
             .max_header_size(MAX_HEAD_BYTES)
-            // Hyper's buffer for reading grows with the body up to this, and a connection keeps it.
+            // Hyper's read buffer grows with the body up to this limit, and a connection keeps it.
             .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), service)
     );
@@ -112,7 +116,7 @@ async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
         }
     };
     if let Err(error) = ended {
-        // The other side went away, was too slow, or speaks no HTTP.
+        // The client disconnected, was too slow, or does not speak HTTP.
         tracing::debug!(
             error = &error as &dyn std::error::Error,
             "a connection broke"
@@ -139,7 +143,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
-    /// Serves a router; gives where.
+    /// Serves a router; returns the address.
     async fn served(router: Router, head: Duration) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -151,7 +155,7 @@ mod tests {
         address
     }
 
-    /// Reads one answer, whose body is `no`.
+    /// Reads one response, whose body is `no`.
     async fn answer(stream: &mut TcpStream) -> String {
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n\r\nno") {
@@ -194,7 +198,7 @@ mod tests {
         assert!(answer.ends_with("ok"), "{answer}");
     }
 
-    /// The answers on a connection, to its end: the status of each, the headers and the body.
+    /// Reads the responses on a connection to its end: the status, the head and the body of each.
     async fn answers(address: SocketAddr, requests: &[u8]) -> Vec<(u16, String, String)> {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(requests).await.unwrap();
@@ -250,7 +254,7 @@ mod tests {
             ),
             ("\0\u{1}\u{2}\r\n\r\n".to_owned(), 400, "malformed-request"),
         ] {
-            // By itself, and behind answers of the service.
+            // First on the connection, and behind responses of the service.
             for before in ["", good, &good.repeat(20)] {
                 let mut answers = answers(address, format!("{before}{head}").as_bytes()).await;
 
@@ -288,7 +292,7 @@ mod tests {
     async fn what_the_service_says_is_not_taken_for_the_servers_own_refusal() {
         const REFUSAL: &str =
             "HTTP/1.1 414 URI Too Long\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-        // In pieces, each of which is written by itself.
+        // In pieces, each of which is written separately.
         let pieces = async || {
             let pieces = futures_util::stream::unfold(0, async |n| {
                 tokio::time::sleep(Duration::from_millis(20)).await;

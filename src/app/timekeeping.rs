@@ -1,4 +1,4 @@
-//! Keeps the clock of the service in line with the database's, and tells of clocks that are wrong.
+//! The clock of the service: kept in line with the database's clock. Wrong clocks are logged.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,20 +12,22 @@ use crate::clock::{
 };
 use crate::store::{self, ServerTime, Store};
 
-/// 5 s: how often the reference is measured.
+/// 5 s: the interval at which the reference is measured.
 const MEASURE: Duration = Duration::from_secs(5);
 
-/// 500 ms: a measurement that may be further off is of no use. It took more than a second.
+/// 500 ms: the limit of a measurement's uncertainty. A worse one, which took more than a second, is
+/// ignored.
 const MOST_UNCERTAIN_US: i64 = 500_000;
 
-/// 1 s: from here on the clock of a machine counts as wrong, and an operator is told.
+/// 1 s: the offset from which a machine's clock counts as wrong, so that an operator is warned.
 pub(crate) const CLOCK_WRONG_FROM: TimeDelta = TimeDelta::seconds(1);
 
-/// 500 ms: below this it counts as right again, so that one near the limit is told of once.
+/// 500 ms: the offset below which it counts as right again, so that a clock near the limit is
+/// logged once.
 const CLOCK_RIGHT_BELOW: TimeDelta = TimeDelta::milliseconds(500);
 
-/// Keeps the clock of the service: by PostgreSQL's, which all replicas share; by the machine's time
-/// of day, where there is one process with an embedded database.
+/// The task that keeps the clock of the service. The reference is PostgreSQL's clock, which all
+/// replicas share, or the machine's clock if there is one process with an embedded database.
 #[derive(Debug)]
 pub struct Timekeeper {
     clock: Arc<DisciplinedClock>,
@@ -33,7 +35,7 @@ pub struct Timekeeper {
     told: Told,
 }
 
-/// What the log was told, so that it is told once.
+/// The states that were logged, so that each is logged once.
 #[derive(Debug, Default)]
 struct Told {
     is_machine_wrong: bool,
@@ -45,7 +47,7 @@ impl Timekeeper {
     ///
     /// # Errors
     ///
-    /// When the database does not answer.
+    /// If the database does not respond.
     pub async fn begin(store: &Store) -> Result<Self, store::Error> {
         let clock = match read(store).await? {
             Some(reading) => DisciplinedClock::new(Reference::Database, reading),
@@ -58,13 +60,14 @@ impl Timekeeper {
         })
     }
 
-    /// The clock that is kept.
+    /// Returns the clock.
     #[must_use]
     pub fn clock(&self) -> SharedClock {
         Arc::clone(&self.clock) as SharedClock
     }
 
-    /// Measures again and again. While the database is away the clock counts on by itself.
+    /// Measures at intervals, forever. While the database is unavailable, the clock runs on by
+    /// itself.
     pub async fn keep(mut self) {
         let mut times = interval_at(Instant::now() + MEASURE, MEASURE);
         times.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -109,7 +112,7 @@ impl Timekeeper {
         }
     }
 
-    /// Tells the log what has begun and what has ended.
+    /// Logs the states that have begun or ended.
     fn tell(&mut self) {
         let offset = self.clock.machine_offset().unwrap_or_default();
         let is_wrong = offset.abs()
@@ -152,7 +155,7 @@ impl Timekeeper {
     }
 }
 
-/// The database's clock; `None` where it has none of its own.
+/// Reads the database's clock; `None` if the database has none of its own.
 async fn read(store: &Store) -> Result<Option<Reading>, store::Error> {
     let time = store.server_time(elapsed_us).await?;
     Ok(time.map(|time| {
@@ -165,7 +168,7 @@ async fn read(store: &Store) -> Result<Option<Reading>, store::Error> {
     }))
 }
 
-/// Seconds with milliseconds, as the log shows them.
+/// Converts a difference to seconds with a fraction, for the log.
 fn seconds(difference: TimeDelta) -> f64 {
     difference.as_seconds_f64()
 }

@@ -1,8 +1,10 @@
-//! What of a request's body no handler has read: one that is refused at its head, say.
+//! The part of a request's body that its handler has not read, such as the body of a request that
+//! is refused at its head.
 //!
-//! A connection bears its next request after the whole body of the one before. So a rest that is short is read and dropped,
-//! and of any other the answer says that the connection ends with it: a client that does not hear so, or a load balancer,
-//! sends its next request on a connection that is just being closed, and that request fails.
+//! A connection can serve its next request only after the whole body of the previous one. So a
+//! short rest is read and dropped. For any other rest the response announces that the connection
+//! closes. Otherwise a client or a load balancer would send its next request on a connection that
+//! is just being closed, and that request would fail.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -15,24 +17,25 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::{Bytes, Incoming};
 use tokio::time::timeout;
 
-/// 64 KiB: what is read for nobody, so that a connection is kept; most bodies that are refused are messages.
+/// 64 KiB: the limit of a rest that is read and dropped to keep the connection. Most refused bodies
+/// are messages, which are shorter.
 const SHORT: usize = 64 * 1024;
 
-/// 1 s: how long a short rest may take to arrive; most of them are there already.
+/// 1 s: the time in which a short rest must arrive. Most have already arrived.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What was not read of the request that a connection bears; nothing of nearly all.
+/// The unread rest of the current request on a connection; usually empty.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Unread(Arc<Mutex<Option<Rest>>>);
 
 #[derive(Debug)]
 enum Rest {
     Of(Incoming),
-    /// It ends nowhere: its framing is wrong, or the other side went away.
+    /// The rest cannot be read: its framing is invalid, or the client disconnected.
     Endless,
 }
 
-/// A body that is given back if it is dropped before its end.
+/// A body that returns to its owner if it is dropped before its end.
 #[derive(Debug)]
 pub(super) struct Lent {
     body: Option<Incoming>,
@@ -40,7 +43,7 @@ pub(super) struct Lent {
 }
 
 impl Unread {
-    /// The request, whose body is given back if it is not read.
+    /// Lends the body of a request to its handler, which gives back the unread rest.
     pub(super) fn lend(&self, request: Request<Incoming>) -> Request<Lent> {
         request.map(|body| Lent {
             body: Some(body),
@@ -48,7 +51,8 @@ impl Unread {
         })
     }
 
-    /// Makes the connection ready for its next request, or has the answer say that there will be none.
+    /// Makes the connection ready for its next request, or announces in the response that it
+    /// closes.
     pub(super) async fn settle<B>(&self, answer: &mut Response<B>) {
         let Some(rest) = self.swap(None) else {
             return;
@@ -70,9 +74,9 @@ impl Unread {
     }
 }
 
-/// Reads a rest if it is short and arrives soon; nothing of it is kept.
+/// Reads a rest and drops it. Returns false if the rest is too long or too slow.
 async fn is_read_to_its_end(mut rest: Incoming) -> bool {
-    // Who says that it is long is not kept waiting for his answer.
+    // A client that declares a long body gets its response at once.
     if rest.size_hint().lower() > SHORT as u64 {
         return false;
     }

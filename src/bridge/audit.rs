@@ -1,4 +1,4 @@
-//! What operators do is recorded: by the store with what is done, and in the log once it is.
+//! Audit entries. The store writes an entry together with the action; afterwards it is logged.
 
 use chrono::{DateTime, Utc};
 
@@ -10,12 +10,12 @@ use crate::types::ids::ChannelId;
 use crate::types::trace::Trace;
 
 impl Bridge {
-    /// What is to be recorded of something that the caller asks for.
+    /// Builds the audit entry of an action of the caller.
     pub(super) fn entry(&self, caller: &Caller, now: DateTime<Utc>, action: Action) -> Entry {
         self.entry_by(caller.actor, &caller.channel.id, &caller.trace, now, action)
     }
 
-    /// The same of somebody who need be no channel's.
+    /// Builds the audit entry of an action on a channel, by any actor.
     pub(super) fn entry_by(
         &self,
         actor: Actor,
@@ -35,11 +35,12 @@ impl Bridge {
     }
 }
 
-/// Brings the schema up to date, and records it where that changed something.
+/// Migrates the schema, and records that in the audit log if it changed anything.
 ///
 /// # Errors
 ///
-/// When a migration fails, those before it stay; when the database does not answer.
+/// If a migration fails, in which case the earlier ones stay applied; if the database is
+/// unavailable.
 pub async fn migrate(store: &Store, actor: Actor, clock: &dyn Clock) -> Result<(), store::Error> {
     store.migrate().await?;
     if let Some(entry) = store.record_migration(actor, clock.now()).await? {
@@ -48,7 +49,7 @@ pub async fn migrate(store: &Store, actor: Actor, clock: &dyn Clock) -> Result<(
     Ok(())
 }
 
-/// Tells the log what was recorded.
+/// Logs an entry that was stored.
 pub(super) fn tell(entry: &Entry) {
     let record = entry.record();
     tracing::info!(

@@ -1,4 +1,4 @@
-//! Opening, showing and closing a user's conversation.
+//! Use cases to open, show and close a user's conversation.
 
 use super::openings::OpeningRequest;
 use super::session::Session;
@@ -8,21 +8,21 @@ use crate::types::conversation::{CloseReason, Conversation, CurrentDialog, Openi
 use crate::types::ids::{UserId, UserKey};
 use crate::types::trace::Trace;
 
-/// What became of a request to open.
+/// The outcome of a request to open a conversation.
 #[derive(Debug, Clone)]
 pub enum OpenOutcome {
-    /// This request opened it.
+    /// A conversation that this request opened.
     Opened(Conversation),
-    /// It was open already.
+    /// A conversation that was open already.
     AlreadyOpen(Conversation),
 }
 
 impl Bridge {
-    /// Opens a conversation for a user, unless one is open.
+    /// Opens a conversation for a user unless one is open.
     ///
     /// # Errors
     ///
-    /// When the Cloud refuses or is away, or the storage is.
+    /// If the Cloud refuses, or the Cloud or the storage is unavailable.
     pub async fn open_conversation(
         &self,
         caller: &Caller,
@@ -43,7 +43,7 @@ impl Bridge {
             };
             match self.open(request).await {
                 Ok(joined) => joined.opened && joined.first,
-                // It is open, if only for a survey.
+                // The conversation is open, if only for a survey.
                 Err(Error::SurveyPending) => false,
                 Err(error) => return Err(error),
             }
@@ -61,11 +61,11 @@ impl Bridge {
         })
     }
 
-    /// The user's latest conversation.
+    /// Returns the user's latest conversation.
     ///
     /// # Errors
     ///
-    /// [`Error::ConversationNotFound`] where there never was one.
+    /// [`Error::ConversationNotFound`] if there never was one.
     pub async fn conversation(
         &self,
         caller: &Caller,
@@ -78,7 +78,7 @@ impl Bridge {
             .ok_or(Error::ConversationNotFound)
     }
 
-    /// Closes the user's conversation, also a survey in it. What is closed stays so.
+    /// Closes the user's conversation, including a survey in it. Does nothing if none is open.
     pub(crate) async fn close_now(&self, trace: &Trace, key: &UserKey) -> Result<(), Error> {
         self.close_open(trace, key, |session| {
             if session.may_outlive_dialog() {
@@ -90,7 +90,7 @@ impl Bridge {
         .await
     }
 
-    /// Closes the main dialog of the user's conversation alone, so that a survey can follow.
+    /// Closes only the main dialog of the user's conversation, so that a survey can follow.
     pub(crate) async fn close_main_dialog(
         &self,
         trace: &Trace,
@@ -107,7 +107,7 @@ impl Bridge {
                     let main = session.conversation.dialog_id();
                     self.parts.store.close_dialog(main, now).await?;
                 }
-                // The agent or the Cloud was faster, and what that means has been noted.
+                // The agent or the Cloud was faster, and `signal` has recorded the consequences.
                 Err(Error::Cloud(cloud::Error::ConversationClosed)) => {}
                 Err(error) => return Err(error),
             }
@@ -115,7 +115,7 @@ impl Bridge {
         Ok(())
     }
 
-    /// Closes the user's open conversation, if there is one, with the signal that is right for it.
+    /// Closes the user's open conversation, if there is one, with the signal that fits it.
     async fn close_open(
         &self,
         trace: &Trace,
@@ -128,7 +128,7 @@ impl Bridge {
         let signal = signal(&session);
         let reason = match self.signal(trace, &mut session, signal).await {
             Ok(()) => Some(CloseReason::consumer()),
-            // The agent or the Cloud was faster: closed is closed.
+            // The agent or the Cloud was faster. The conversation is closed either way.
             Err(Error::Cloud(cloud::Error::ConversationClosed)) => None,
             Err(error) => return Err(error),
         };

@@ -1,4 +1,5 @@
-//! Looking after deliveries: what became of events that are sent to a channel, and what its operators do about it.
+//! Use cases for a channel's deliveries: their states, replays, the end of a pause, and test
+//! events.
 
 use chrono::TimeDelta;
 
@@ -10,21 +11,21 @@ use crate::types::delivery::{Delivery, DeliveryState, EventRecord, Outlook, Repl
 use crate::types::event::data::TYPING_LIFE;
 use crate::types::event::{Cursor, Event, EventId, EventType, sample};
 
-/// A part of a list of deliveries.
+/// A page of deliveries.
 #[derive(Debug)]
 pub struct DeliveryPage {
-    /// Those behind the asked cursor, in the order of their events.
+    /// The deliveries after the cursor, in the order of their events.
     pub deliveries: Vec<Delivery>,
-    /// The cursor to go on with.
+    /// The cursor of the next page.
     pub next: Cursor,
 }
 
 impl Bridge {
-    /// Events of a channel whose delivery is in a state, behind a cursor.
+    /// Lists the events of a channel with a delivery in this state, after a cursor.
     ///
     /// # Errors
     ///
-    /// When the storage is away.
+    /// If the storage is unavailable.
     pub async fn deliveries(
         &self,
         caller: &Caller,
@@ -44,22 +45,23 @@ impl Bridge {
         })
     }
 
-    /// An event of a channel, with every try to deliver it.
+    /// Returns an event of a channel with all attempts to deliver it.
     ///
     /// # Errors
     ///
-    /// [`Error::EventNotFound`]; when the storage is away.
+    /// [`Error::EventNotFound`]; if the storage is unavailable.
     pub async fn event(&self, caller: &Caller, id: EventId) -> Result<EventRecord, Error> {
         let store = &self.parts.store;
         let event = store.event(&caller.channel.id, id).await?;
         event.ok_or(Error::EventNotFound)
     }
 
-    /// Has an event delivered once more, whatever became of it before.
+    /// Replays an event, whatever the state of its delivery.
     ///
     /// # Errors
     ///
-    /// [`Error::EventNotFound`], [`Error::NoCallback`], [`Error::EventOfTheMoment`]; when the storage is away.
+    /// [`Error::EventNotFound`], [`Error::NoCallback`], [`Error::EventOfTheMoment`]; if the storage
+    /// is unavailable.
     pub async fn retry_delivery(&self, caller: &Caller, id: EventId) -> Result<EventRecord, Error> {
         let record = self.event(caller, id).await?;
         let now = self.parts.clock.now();
@@ -81,11 +83,12 @@ impl Bridge {
         self.event(caller, id).await
     }
 
-    /// Has events delivered once more and says how many; a dry run only counts them.
+    /// Replays events and returns their number. A dry run only counts them.
     ///
     /// # Errors
     ///
-    /// [`Error::NoCallback`]; when the storage is away: some are delivered again then, and the rest by the next try.
+    /// [`Error::NoCallback`]. If the storage is unavailable: some events may be replayed by then,
+    /// and the next attempt replays the rest.
     pub async fn replay_deliveries(
         &self,
         caller: &Caller,
@@ -119,11 +122,12 @@ impl Bridge {
         Ok(count)
     }
 
-    /// Lets callbacks go on that were paused, or that only single events were sent to; says how they fare.
+    /// Resumes deliveries to a callback that were paused or limited to probes. Returns the
+    /// callback's state.
     ///
     /// # Errors
     ///
-    /// [`Error::NoCallback`]; when the storage is away.
+    /// [`Error::NoCallback`]; if the storage is unavailable.
     pub async fn resume_callback(&self, caller: &Caller) -> Result<Outlook, Error> {
         deliver_for(caller)?;
         let store = &self.parts.store;
@@ -135,11 +139,12 @@ impl Bridge {
         Ok(store.callback_outlook(channel_id).await?)
     }
 
-    /// Adds an event of a type that is about nobody; it is read and delivered like any other.
+    /// Adds a test event of a type, which concerns no user. It is read and delivered like any
+    /// other.
     ///
     /// # Errors
     ///
-    /// When the storage is away.
+    /// If the storage is unavailable.
     pub async fn log_sample(&self, caller: &Caller, kind: EventType) -> Result<Event, Error> {
         let clock = &self.parts.clock;
         let now = clock.now();
@@ -167,7 +172,7 @@ impl Bridge {
     }
 }
 
-/// How long a delivery to the caller's callback is tried.
+/// Returns the time for which a delivery to the caller's callback is retried.
 pub(super) fn deliver_for(caller: &Caller) -> Result<TimeDelta, Error> {
     caller.channel.deliver_for.ok_or(Error::NoCallback)
 }

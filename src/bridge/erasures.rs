@@ -1,14 +1,20 @@
-//! Erasing a user, which needs no Cloud, and closing the conversation that the Cloud still has open.
+//! The erasure of users, which needs no Cloud, and the close of the conversations that they leave
+//! open.
 //!
-//! The user goes in one transaction, and with it is kept what the close takes: the account, the conversation's id, and sealed the
-//! ConsumerJWS, the name that a new one is asked for by, and the conversation's features. The close is tried at once, and then by
-//! every replica in the background for 24 hours. A conversation that the Cloud does not know, or calls closed, is closed.
+//! One transaction removes the user and stores a pending close. The pending close has the account,
+//! the conversation's id and a sealed secret. The secret holds the ConsumerJWS, the external id to
+//! request a new token with, and the conversation's features. The close is attempted at once. After
+//! that, every replica retries it in the background, for 24 hours. A conversation that the Cloud
+//! does not know or calls closed counts as closed.
 //!
-//! A user who comes back meanwhile is a new one, whom the Cloud takes for the same consumer. Since it lets a consumer have one
-//! conversation at a time, the old one is closed before a new one is opened; until that succeeds the new user's messages wait.
+//! A user who comes back meanwhile is a new user for the bridge, but the same consumer for the
+//! Cloud. The Cloud lets a consumer have one conversation at a time. So the old conversation is
+//! closed before a new one is opened. Until that succeeds, the new user's messages wait.
 //!
-//! An opening may be under way while its user is erased. Whoever made it leaves the close behind, once it finds the user gone. In
-//! case it dies before that, the erasure keeps a close without a conversation, and the Monitoring API tells which that is.
+//! An opening may be in progress while its user is erased. The task that opens stores the pending
+//! close once it finds the user gone. In case the task dies before that, the erasure stores a
+//! pending close without a conversation id. The Monitoring API then reports which conversation that
+//! is.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -34,34 +40,39 @@ use crate::types::ids::{AccountId, ConversationId, UserId, UserKey};
 use crate::types::trace::Trace;
 use crate::worker::{Claimed, Pace, Source};
 
-/// 24 h: how long a close is tried.
+/// 24 h: the time for which a close is retried.
 const LIFE: TimeDelta = TimeDelta::hours(24);
 
-/// 4 s: how long an erasure waits for who works for the user, so that it knows what comes of an opening or a send.
+/// 4 s: the time that an erasure waits for the user's lane, to learn the outcome of an opening or a
+/// send.
 const LANE_WAIT: Duration = Duration::from_secs(4);
 
-/// 5 s: how long the caller of an erasure waits for the Cloud.
+/// 5 s: the time that the caller of an erasure waits for the Cloud.
 const CALLER_WAIT: Duration = Duration::from_secs(5);
 
-/// 8 s: how long who opens a conversation waits for the close of the one before, which leaves time for its own.
+/// 8 s: the time that an opening waits for the close of the former conversation. It leaves time for
+/// the opening itself.
 const OPENER_WAIT: Duration = Duration::from_secs(8);
 
-/// 15 s: how long a try in the background may take, for a token, the look for the conversation and the close; a stop waits for it.
+/// 15 s: the limit of a background attempt, which takes a token, the search for the conversation
+/// and the close. A stop waits for it.
 const TRY_LIMIT: Duration = Duration::from_secs(15);
 
-/// 30 s: longer than a try may take; so long the close of a replica that died waits.
+/// 30 s: the duration of a claim, longer than an attempt may take. If a replica dies, its close
+/// waits that long.
 const CLAIM: TimeDelta = TimeDelta::seconds(30);
 
-/// 5 s: how long the background leaves a close to the erasure that has just kept it.
+/// 5 s: the time for which background work leaves a new close to the erasure that stored it.
 const HEAD_START: TimeDelta = TimeDelta::seconds(5);
 
-/// 8: how often an erasure begins anew because a conversation was opened or has ended meanwhile.
+/// 8: the attempts of an erasure. It starts again if a conversation was opened or has ended
+/// meanwhile.
 const TRIES: u32 = 8;
 
-/// 32: closes that are tried at once.
+/// 32: the number of closes that are attempted at once.
 const PLACES: u32 = 32;
 
-/// Work on the conversations that erased users have left open.
+/// The background work on conversations that erased users left open.
 #[derive(Debug)]
 pub struct DueCloses(pub Bridge);
 
@@ -95,39 +106,39 @@ impl Source for DueCloses {
     }
 }
 
-/// What is left to do once a user is erased.
+/// The work that remains once a user is erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remainder {
-    /// Nothing.
+    /// No work.
     Nothing,
     /// The close of a conversation, in the background.
     Close,
 }
 
-/// What a close takes that is nobody's business, as it is sealed.
+/// The sensitive part of a pending close, as it is before it is sealed.
 #[derive(Serialize, Deserialize)]
 struct Secret<'a> {
-    /// The ConsumerJWS; left out where none that opens was kept.
+    /// The ConsumerJWS; `None` if the user had none that the keys open.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<Cow<'a, str>>,
-    /// The consumer's external id, for a token that is made anew.
+    /// The consumer's external id, to request a new token with.
     consumer: Cow<'a, str>,
-    /// What the conversation's `Client-Properties` name.
+    /// The features in the conversation's `Client-Properties`.
     features: Cow<'a, Features>,
 }
 
 impl Bridge {
-    /// Forgets a user: removes all that is kept, and closes the open conversation, now or later. One that is not known is
-    /// forgotten.
+    /// Erases a user: removes everything stored about them, and closes the open conversation, now
+    /// or later. Erasing an unknown user succeeds.
     ///
     /// # Errors
     ///
-    /// When the storage is away; whoever asks again goes on from there.
+    /// If the storage is unavailable. Another call continues from there.
     pub async fn erase(&self, caller: &Caller, user_id: UserId) -> Result<Remainder, Error> {
         let key = caller.key(user_id);
         let store = &self.parts.store;
         if let Some(standing) = store.standing(&key).await? {
-            // The lease goes with the row.
+            // The lease is deleted with the row.
             let lease = self.lane_for_erasure(&key, standing.user).await?;
             let erased = self.remove_user(caller, &key, standing.user).await;
             if let (Err(_), Some(lease)) = (&erased, lease) {
@@ -138,7 +149,8 @@ impl Bridge {
         self.close_former(&caller.trace, &key, CALLER_WAIT).await
     }
 
-    /// Waits a while for the user's lane, so that what is under way for the user comes to its end; none where it takes longer.
+    /// Waits for the user's lane, so that work in progress ends first; `None` if that takes too
+    /// long or the user is gone.
     async fn lane_for_erasure(&self, key: &UserKey, user: UserRef) -> Result<Option<Lease>, Error> {
         let mut turn = Turn::within(LANE_WAIT);
         loop {
@@ -153,7 +165,7 @@ impl Bridge {
         }
     }
 
-    /// Removes a user and keeps the closes that are left to do.
+    /// Removes a user and stores the pending closes.
     async fn remove_user(
         &self,
         caller: &Caller,
@@ -183,7 +195,7 @@ impl Bridge {
         Err(store::Error::Contended.into())
     }
 
-    /// What is to be closed of a user who is erased.
+    /// Returns the closes that the erasure of a user leaves.
     fn closes_left(
         &self,
         key: &UserKey,
@@ -218,7 +230,7 @@ impl Bridge {
         Ok(closes)
     }
 
-    /// Leaves the close of a conversation behind that was opened while its user was erased.
+    /// Stores the pending close of a conversation that was opened while its user was erased.
     pub(super) async fn leave_close(
         &self,
         key: &UserKey,
@@ -243,11 +255,12 @@ impl Bridge {
         Ok(())
     }
 
-    /// Makes sure that nothing is open at the Cloud of one who was erased, before a conversation is opened for the same consumer.
+    /// Makes sure that an erased user has no open conversation at the Cloud, before one is opened
+    /// for the same consumer.
     ///
     /// # Errors
     ///
-    /// [`Error::OpeningPending`] while something is.
+    /// [`Error::OpeningPending`] if one is still open.
     pub(super) async fn finish_erasure(&self, trace: &Trace, key: &UserKey) -> Result<(), Error> {
         match self.close_former(trace, key, OPENER_WAIT).await? {
             Remainder::Nothing => Ok(()),
@@ -255,7 +268,7 @@ impl Bridge {
         }
     }
 
-    /// Tries the closes that were left when this user was erased, whether they are due or not.
+    /// Attempts the closes that this user's erasure left, even if they are not due.
     async fn close_former(
         &self,
         trace: &Trace,
@@ -267,7 +280,7 @@ impl Bridge {
         let mut remainder = Remainder::Nothing;
         for close in store.closes_of(&owners).await? {
             let now = self.parts.clock.now();
-            // An opening that is under way comes to its end first.
+            // This close is for an opening that may be in progress. The opening has to end first.
             if close.conversation_id.is_none() && close.tries == 0 && close.due_at > now {
                 remainder = Remainder::Close;
                 continue;
@@ -278,7 +291,8 @@ impl Bridge {
             let Some(error) = self.try_close(trace, &mut close, limit).await? else {
                 continue;
             };
-            // Where the Monitoring API is not there for the account, nobody will ever know, and nobody may wait for it.
+            // Without the Monitoring API for the account, the conversation can never be found, and
+            // no caller may wait for it.
             let is_unknowable = matches!(error, Error::Cloud(cloud::Error::Blocked { .. }));
             if close.conversation_id.is_none() && is_unknowable {
                 store.finish_close(&close).await?;
@@ -289,7 +303,7 @@ impl Bridge {
         Ok(remainder)
     }
 
-    /// Tries a close that was claimed, and settles it; returns why it is left for later, if it is.
+    /// Attempts a claimed close and settles it. Returns the error if the close is postponed.
     async fn try_close(
         &self,
         trace: &Trace,
@@ -308,7 +322,7 @@ impl Bridge {
         };
         let pause = match Verdict::of_stored(&error, false) {
             Verdict::Again(pause) => pause,
-            // It is tried all the same, for as long as it may.
+            // It is retried all the same until its 24 hours are over.
             Verdict::Final | Verdict::Unknown(_) => Pause::because(OUTCOME_UNKNOWN),
         };
         let due_at = self.parts.clock.now() + pause.after(close.tries);
@@ -323,7 +337,7 @@ impl Bridge {
         Ok(Some(error))
     }
 
-    /// Closes a conversation of an erased user, once it is known which that is.
+    /// Closes a conversation of an erased user, once its id is known.
     async fn close_at_cloud(&self, trace: &Trace, close: &mut PendingClose) -> Result<(), Error> {
         let opened = open(&self.parts.keyring, &close.account_id, &close.sealed)?;
         let secret = read(&opened)?;
@@ -345,7 +359,8 @@ impl Bridge {
             .await
     }
 
-    /// The conversation that an opening of unknown outcome has come to; none where that is nothing, or a known user's.
+    /// Finds the conversation that came of an opening of unknown outcome; `None` if there is none,
+    /// if it belongs to a known user, or if the claim was lost.
     async fn find_opened(
         &self,
         trace: &Trace,
@@ -362,7 +377,8 @@ impl Bridge {
         Ok(is_named.then_some(id))
     }
 
-    /// Closes a conversation that the Cloud has open for a consumer who was erased, although it was told to close it.
+    /// Closes a conversation of an erased consumer that is still open, although the Cloud was told
+    /// to close it.
     pub(super) async fn close_again(
         &self,
         trace: &Trace,
@@ -380,8 +396,8 @@ impl Bridge {
             .await
     }
 
-    /// Closes a conversation, also a survey in it. Nothing that the Cloud thinks of it is worth another try, but for a token that
-    /// it refuses.
+    /// Closes a conversation, including a survey in it. Of all refusals by the Cloud, only that of
+    /// a token leads to another attempt.
     async fn close_everything(
         &self,
         trace: &Trace,
@@ -440,7 +456,7 @@ impl Bridge {
         }
     }
 
-    /// Gives up the closes that have been tried for 24 hours, a batch at most; says how many.
+    /// Gives up closes that were retried for 24 hours, at most `limit`. Returns their number.
     pub(super) async fn give_up_closes(
         &self,
         now: DateTime<Utc>,
@@ -461,7 +477,7 @@ impl Bridge {
     }
 }
 
-/// A conversation of a consumer who was erased.
+/// A conversation of an erased consumer.
 struct Former<'a> {
     account_id: &'a AccountId,
     /// The consumer's external id.
@@ -470,7 +486,8 @@ struct Former<'a> {
     features: &'a Features,
 }
 
-/// What a user is found by among the closes that are left: the consumer, as the Cloud knows it.
+/// Returns the consumer as the Cloud knows it. The keyed hash of this value finds a user's pending
+/// closes.
 fn owner(key: &UserKey) -> Vec<u8> {
     owner_of(&key.account_id, &key.external_id())
 }
@@ -479,7 +496,7 @@ fn owner_of(account_id: &AccountId, external_id: &str) -> Vec<u8> {
     format!("{account_id}\0{external_id}").into_bytes()
 }
 
-/// Binds a secret to its column, its account and its user.
+/// Returns the context that binds a sealed secret to its column, account and user.
 fn place(account_id: &AccountId, owner: &str) -> Vec<u8> {
     format!("pending_closes.secret\0{account_id}\0{owner}").into_bytes()
 }
@@ -532,16 +549,16 @@ fn read(opened: &[u8]) -> Result<Secret<'_>, Error> {
     Ok(serde_json::from_slice(opened).map_err(unreadable)?)
 }
 
-/// True if one of the keys opens a secret.
+/// True if one of the keys opens the secret.
 pub(super) fn opens(keyring: &Keyring, close: &PendingClose) -> bool {
     open(keyring, &close.account_id, &close.sealed).is_ok()
 }
 
-/// A secret sealed anew with the first key; none where no key opens it.
+/// Re-encrypts a secret with the first key; `None` if no key opens it or it cannot be read.
 ///
 /// # Errors
 ///
-/// [`Error::Seal`] where it cannot be sealed.
+/// [`Error::Seal`] if it cannot be sealed.
 pub(super) fn reseal(
     keyring: &Keyring,
     close: &PendingClose,

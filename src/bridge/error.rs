@@ -1,4 +1,4 @@
-//! Why a use case did not succeed, by what the channel can do about it.
+//! The errors of use cases, distinguished by what a channel can do about them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,131 +11,132 @@ use crate::types::problem::Code;
 use crate::worker::Fault;
 use crate::{cloud, crypto, store};
 
-/// A use case that did not succeed. Cloneable, since all who wait for one opening share its outcome.
+/// The failure of a use case. It can be cloned, since all callers that wait for one opening share
+/// its outcome.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// The user was never seen.
+    /// A user that was never seen.
     #[error("the user is not known")]
     UserNotFound,
-    /// The user never had a conversation.
+    /// A user that never had a conversation.
     #[error("the user never had a conversation")]
     ConversationNotFound,
-    /// The user neither sent nor was sent such a file.
+    /// A file that the user neither sent nor received.
     #[error("the user has no such file")]
     FileNotFound,
-    /// The Cloud does not have the file any more.
+    /// A file that the Cloud no longer has.
     #[error("the Cloud does not have the file any more")]
     FileGone(#[source] cloud::Error),
-    /// The file is of a kind that may not be sent.
+    /// A file of a type that may not be sent.
     #[error("the file is of a kind that may not be sent")]
     FileTypeRefused {
-        /// The kinds that may be.
+        /// The allowed types.
         allowed: Vec<ImageType>,
     },
-    /// As many files as fit are on their way.
+    /// No free permit for another file.
     #[error("as many files as fit are on their way")]
     TooManyFiles(Exhausted),
-    /// As many conversations as fit are being opened.
+    /// No free permit for another opening.
     #[error("as many conversations as fit are being opened")]
     TooManyOpenings,
-    /// As many requests as may wait for the Cloud are waiting.
+    /// No room for another queued request.
     #[error("as many requests as may wait for the Cloud are waiting")]
     QueueFull {
-        /// Whether it is the user's requests that are too many, rather than the channel's.
+        /// True if the user's bound is reached, false if the channel's is.
         of_user: bool,
     },
-    /// The channel has no such event, or not any more.
+    /// An event that the channel does not have, or no longer has.
     #[error("the channel has no such event")]
     EventNotFound,
-    /// The event was of interest for a moment only, so it is not sent again.
+    /// An event of momentary interest, such as typing, which is not replayed.
     #[error("the event was of interest for a moment only")]
     EventOfTheMoment,
-    /// The channel has no callback URL.
+    /// A channel without a callback URL.
     #[error("the channel has no callback URL")]
     NoCallback,
-    /// A cursor is behind an event that the channel's log never had.
+    /// A cursor after an event that the channel's log never had.
     #[error("the cursor was not given out here")]
     CursorUnknown,
-    /// As many readers as fit wait for events.
+    /// No free permit for another reader that waits for events.
     #[error("as many readers as fit wait for events")]
     TooManyReaders(Exhausted),
-    /// No request that was answered before the Cloud had it bears this id.
+    /// An id without a request that was answered 202.
     #[error("there is no such message, or it was sent at once")]
     MessageNotFound,
-    /// The time that the channel waits for the Cloud has passed.
+    /// The end of the time that the channel waits for the Cloud.
     #[error("the Cloud took longer than the channel waits")]
     OutOfTime {
-        /// Whether something was on its way by then.
+        /// True if a message or other request was in flight by then.
         is_sent: bool,
     },
-    /// Another works on the user's requests by now.
+    /// A lane that another replica holds by now.
     #[error("another has taken over the user's requests")]
     LaneLost,
-    /// What was asked needs an open conversation.
+    /// A user without the open conversation that the request needs.
     #[error("the user has no open conversation")]
     NoOpenConversation,
-    /// The main dialog of the user's conversation has ended, and the survey that is to follow has not begun, or has ended
-    /// too, while the Cloud says that the conversation goes on.
+    /// A conversation without an open dialog. The main dialog has ended, and the survey has not
+    /// begun or has ended too, but the Cloud says that the conversation goes on.
     #[error("no dialog of the user's conversation is open")]
     SurveyPending,
-    /// What was asked is for a conversation that has ended.
+    /// A conversation that is still open, for a request that needs an ended one.
     #[error("the user's conversation is still open")]
     ConversationOpen,
-    /// The Cloud has a conversation open for the user, but does not say which.
+    /// A conversation that the Cloud has open for the user, but does not name.
     #[error("the Cloud has a conversation open for this user that could not be found again")]
     ConversationLost,
-    /// The user's conversation is being opened, here or by another replica, and that has not finished in time.
+    /// An opening, here or on another replica, that has not finished in time.
     #[error("the user's conversation could not be opened in time")]
     OpeningPending {
-        /// What the Cloud's answer lacked, where it was asked. Asking again does no harm: a conversation that was opened
-        /// all the same is found again.
+        /// The error of the Cloud's answer, if the Cloud was asked. Another attempt does no harm: a
+        /// conversation that was opened all the same is found.
         #[source]
         cause: Option<cloud::Error>,
     },
-    /// The request that bears this idempotency key is being worked on.
+    /// An idempotency key whose request is being processed.
     #[error("the request with this idempotency key is being worked on")]
     KeyInUse,
-    /// The idempotency key stands for another request.
+    /// An idempotency key that belongs to another request.
     #[error("the idempotency key stands for another request")]
     KeyReused,
-    /// A text is longer than the Cloud takes in one message.
+    /// A text that is longer than the Cloud accepts in one message.
     #[error("the request would have {chars} characters, the Cloud takes {limit}")]
     TextTooLong {
-        /// Characters that the request would have as JSON.
+        /// The number of characters that the request would have as JSON.
         chars: usize,
-        /// Characters that the Cloud takes.
+        /// The number of characters that the Cloud accepts.
         limit: usize,
     },
-    /// Of a text in several messages some were sent, and then one could not be.
+    /// A text in several messages of which only some were sent.
     #[error("{} of {of} messages were sent", sent.len())]
     PartlySent {
-        /// The numbers of those that were sent.
+        /// The sequences of the messages that were sent.
         sent: Vec<Sequence>,
-        /// How many there were to be.
+        /// The number of messages that the text was split into.
         of: usize,
-        /// Why the next one could not be sent.
+        /// The reason that the next message could not be sent.
         #[source]
         cause: Box<Error>,
     },
-    /// The Cloud refused, or did not answer.
+    /// A refusal or a missing answer of the Cloud.
     #[error(transparent)]
     Cloud(#[from] cloud::Error),
-    /// The database is away, or failed.
+    /// A failed or unavailable database.
     #[error("the storage failed")]
     Store(#[source] Arc<store::Error>),
-    /// A token could not be sealed.
+    /// A token that could not be sealed.
     #[error("the consumer's token could not be sealed")]
     Seal(#[from] crypto::Error),
-    /// The error of a request whose outcome is open: a repeat under its idempotency key is to find out.
+    /// The error of a request whose outcome is open. A retry with its idempotency key finds it out.
     #[error(transparent)]
     Unsettled(Box<Error>),
-    /// A task that was to do the work ended without an outcome.
+    /// A task that ended without an outcome.
     #[error("the work ended without an outcome")]
     Interrupted,
 }
 
 impl Error {
-    /// The code of the problem that it is to a channel.
+    /// Returns the problem code that a channel gets.
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
@@ -172,7 +173,7 @@ impl Error {
         }
     }
 
-    /// Whether the storage is away, of which the log is told by itself.
+    /// True if the storage is unavailable, which is logged separately.
     #[must_use]
     pub fn is_outage(&self) -> bool {
         match self {
@@ -182,7 +183,7 @@ impl Error {
         }
     }
 
-    /// The same error, whose answer does not become that of its idempotency key.
+    /// Wraps the error so that its answer is not stored for the idempotency key.
     pub(crate) fn unsettled(self) -> Self {
         match self {
             Self::Unsettled(_) => self,
@@ -191,52 +192,52 @@ impl Error {
     }
 }
 
-/// A failure at the Cloud, as a channel is told of it.
+/// A failure at the Cloud, in the form that a channel gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloudFailure {
-    /// Its kind.
+    /// The kind.
     pub kind: CloudFailureKind,
-    /// The answer of the Cloud, if there was one.
+    /// The Cloud's answer, if there was one.
     pub upstream: Option<UpstreamFailure>,
-    /// The time that the Cloud asks to be left alone for.
+    /// The pause that the Cloud asks for before another request.
     pub retry_after: Option<Duration>,
 }
 
 /// The kinds of failures at the Cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloudFailureKind {
-    /// What had to be asked first was not answered, so nothing was sent.
+    /// A preceding request without an answer. The request itself was not sent.
     NotAsked,
-    /// The Cloud cannot be reached.
+    /// An unreachable Cloud.
     Unreachable,
-    /// The Cloud takes no more requests for now.
+    /// A Cloud that accepts no more requests for now.
     Throttled,
-    /// Something in front of the Cloud answered in its place.
+    /// An answer of a gateway in front of the Cloud.
     Blocked,
-    /// The Cloud names a host without TLS.
+    /// A host without TLS that the Cloud named.
     WithoutTls,
-    /// The Cloud cannot serve now.
+    /// A Cloud that cannot serve requests now.
     Unavailable,
-    /// The Cloud did not say whether it did what was asked.
+    /// A request that the Cloud may or may not have carried out.
     OutcomeUnknown,
-    /// The account's client id and secret were refused.
+    /// A refusal of the account's client id and secret.
     ClientRefused,
-    /// The account's AppJWT was refused.
+    /// A refusal of the account's AppJWT.
     AppTokenRefused,
-    /// Both tokens may be to blame.
+    /// A refusal that either token may have caused.
     Unauthorized,
-    /// The user's ConsumerJWS was refused.
+    /// A refusal of the user's ConsumerJWS.
     ConsumerTokenRefused,
-    /// The request was refused.
+    /// A refusal of the request.
     Refused,
-    /// The conversation is closed.
+    /// A closed conversation.
     ConversationClosed,
-    /// The bridge made a mistake.
+    /// A mistake of the bridge.
     Internal,
 }
 
 impl CloudFailureKind {
-    /// The code of the problem that it is to a channel.
+    /// Returns the problem code that a channel gets.
     #[must_use]
     pub fn code(self) -> Code {
         match self {
@@ -258,7 +259,7 @@ impl CloudFailureKind {
 }
 
 impl CloudFailure {
-    /// The failure that an error of the Cloud's client is.
+    /// Classifies an error of the Cloud's client.
     #[must_use]
     pub fn of(error: &cloud::Error) -> Self {
         use CloudFailureKind as Kind;

@@ -1,7 +1,9 @@
-//! Reading a channel's events: a page behind a cursor, at once or when there is something, and as a stream of pages.
+//! Reading of a channel's events: pages after a cursor, which may wait for an event, and a stream
+//! of pages.
 //!
-//! A reader takes the channel's bell, looks, and waits for the bell where there was nothing. A bell can be missed, so it
-//! also looks from time to time. Nobody waits past a stop.
+//! A reader subscribes to the channel's wake-up, reads the log, and waits for the wake-up if there
+//! was nothing. A wake-up can be missed, so the reader also polls from time to time. No reader
+//! waits past a stop.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,65 +18,70 @@ use crate::types::event::Cursor;
 use crate::types::event::LoggedEvent;
 use crate::types::ids::{ChannelId, UserKey};
 
-/// How many readers may wait at once in this process: a connection and some kilobytes each.
+/// 10,000: the number of readers that may wait at once in this process. Each takes a connection and
+/// some kilobytes.
 const READERS_AT_ONCE: usize = 10_000;
 
-/// 8: how many with tokens for one user may. A person has a few pages and devices.
+/// 8: the same for readers with tokens for one user. A person has a few pages and devices.
 const READERS_OF_USER: usize = 8;
 
-/// How many readers may wait at once in a service with so many channels.
+/// Returns the shares of waiting readers in a service with this number of channels.
 pub(super) fn shares(channels: usize) -> Shares {
     Shares::new(READERS_AT_ONCE, READERS_OF_USER, channels)
 }
 
-/// So many readers look once a second or two; more of them look less often, so that the storage has no more to answer.
+/// 500: up to this number of waiting readers, each polls every one or two seconds. With more, each
+/// polls less often, so that the storage gets no more queries.
 const READERS_PER_LOOK: usize = 500;
 
-/// 12 KiB and what the last event has beyond: what a stream has in memory at once. There may be 10,000 of them.
+/// 12 KiB, plus the excess of the last event: the events that a stream has in memory at once. There
+/// may be 10,000 streams.
 const STREAM_PAGE: PageSize = PageSize {
     events: 100,
     bytes: 12 * 1024,
 };
 
-/// 1 MiB: the bytes of events after which an answer takes no further one.
+/// 1 MiB: the size from which an answer takes no further event.
 const ANSWER_BYTES: u32 = 1024 * 1024;
 
-/// The looks at logs that may be under way at once, channel by channel: half of the connections that read. However many wait
-/// for events of one channel, those of another find a connection, and few pages are in memory before room is taken for them.
+/// The limit on concurrent reads of event logs, per channel: half of the connections that read.
+/// However many readers wait on one channel, readers of another find a connection. It also limits
+/// the pages in memory that no permit covers yet.
 #[derive(Debug)]
 pub(super) struct Looks(HashMap<ChannelId, Semaphore>);
 
 impl Looks {
-    /// Limits for these channels, in a store with this many connections that read events.
+    /// Creates the limits for these channels, in a store with this number of connections for
+    /// events.
     pub(super) fn new<'a>(channels: impl Iterator<Item = &'a ChannelId>, connections: u32) -> Self {
         let at_once = usize::try_from(connections / 2).unwrap_or(1).max(1);
         let looks = channels.map(|id| (id.clone(), Semaphore::new(at_once)));
         Self(looks.collect())
     }
 
-    /// Waits until one may look at a channel's log; who came first is first.
+    /// Waits for permission to read a channel's log, in order of arrival.
     async fn turn(&self, channel_id: &ChannelId) -> Option<SemaphorePermit<'_>> {
         self.0.get(channel_id)?.acquire().await.ok()
     }
 }
 
-/// A part of a channel's log.
+/// A page of a channel's log.
 #[derive(Debug)]
 pub struct EventPage {
-    /// The events behind the asked cursor, in order.
+    /// The events after the cursor, in order.
     pub events: Vec<LoggedEvent>,
-    /// The cursor to go on with.
+    /// The cursor of the next page.
     pub next: Cursor,
-    /// Where events behind the asked cursor are not kept any more: what is missing.
+    /// The gap, if some events after the cursor are no longer stored.
     pub gap: Option<Gap>,
 }
 
-/// A part of a log that is not kept any more.
+/// A part of a log that is no longer stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// The cursor that was asked for.
+    /// The requested cursor.
     pub after: Cursor,
-    /// The oldest cursor that nothing is missing behind.
+    /// The oldest cursor after which no event is missing.
     pub oldest: Cursor,
 }
 
@@ -83,18 +90,18 @@ impl EventPage {
         self.events.is_empty() && self.gap.is_none()
     }
 
-    /// The bytes of its events.
+    /// Returns the total size of its events in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.events.iter().map(|event| event.body.len()).sum()
     }
 }
 
-/// Whose events are read.
+/// The channel and users whose events are read.
 #[derive(Debug)]
 struct Reader {
     channel_id: ChannelId,
-    /// The one user whose they are; none: all of the channel's.
+    /// The user; `None` for all users of the channel.
     user: Option<UserKey>,
 }
 
@@ -107,27 +114,28 @@ impl Reader {
     }
 }
 
-/// The pages of a channel's log as they come, until the service stops.
+/// The pages of a channel's log as they arrive, until the service stops.
 #[derive(Debug)]
 pub struct EventStream {
     bridge: Bridge,
     reader: Reader,
     bell: Bell,
     after: Option<Cursor>,
-    /// The cursor before the page that was given last.
+    /// The cursor before the page that was returned last.
     before: Option<Cursor>,
-    /// What was found when it began.
+    /// The page that was read when the stream began.
     first: Option<EventPage>,
     _place: Hold,
 }
 
 impl Bridge {
-    /// The events behind a cursor, from the oldest one on where there is none; where there are none, waits for one. There are
-    /// `limit` at most, and fewer where they are large.
+    /// Reads at most `limit` events after a cursor, or from the oldest one without a cursor; fewer
+    /// if they are large. If there are none, waits for one.
     ///
     /// # Errors
     ///
-    /// [`Error::CursorUnknown`]; [`Error::TooManyReaders`] where it would have to wait; when the storage is away.
+    /// [`Error::CursorUnknown`]; [`Error::TooManyReaders`] if it would have to wait; if the storage
+    /// is unavailable.
     pub async fn events(
         &self,
         caller: &Caller,
@@ -160,11 +168,12 @@ impl Bridge {
         }
     }
 
-    /// All events behind a cursor, from the oldest one on where there is none, and then each that comes.
+    /// Streams all events after a cursor, or from the oldest one without a cursor, and then each
+    /// new one.
     ///
     /// # Errors
     ///
-    /// [`Error::CursorUnknown`]; [`Error::TooManyReaders`]; when the storage is away.
+    /// [`Error::CursorUnknown`]; [`Error::TooManyReaders`]; if the storage is unavailable.
     pub async fn follow_events(
         &self,
         caller: &Caller,
@@ -190,7 +199,7 @@ impl Bridge {
         place.map_err(Error::TooManyReaders)
     }
 
-    /// Waits until there may be something to read.
+    /// Waits for a wake-up or for the time of the next poll.
     async fn news(&self, bell: &mut Bell) {
         let waiting = self.places_for_readers.held();
         let crowd = u32::try_from(1 + waiting / READERS_PER_LOOK).unwrap_or(u32::MAX);
@@ -221,7 +230,8 @@ impl Bridge {
             return Err(Error::CursorUnknown);
         }
         let first = page.events.first().map(|event| event.position);
-        // The log's ends were read last: what was removed after the events were read is not missing.
+        // The bounds of the log were read after the events, so events removed in between are not
+        // missing.
         let missing = position < page.floor && first != Some(position + 1);
         let last = page.events.last().map(|event| event.position);
         Ok(EventPage {
@@ -236,11 +246,12 @@ impl Bridge {
 }
 
 impl EventStream {
-    /// The next page that says something; none when the service stops. No event is lost where it is not awaited to its end.
+    /// Returns the next page with events or a gap; `None` when the service stops. If the future is
+    /// dropped early, no event is lost.
     ///
     /// # Errors
     ///
-    /// When the storage is away.
+    /// If the storage is unavailable.
     pub async fn next(&mut self) -> Result<Option<EventPage>, Error> {
         loop {
             let bridge = &self.bridge;
@@ -262,7 +273,7 @@ impl EventStream {
         }
     }
 
-    /// The holder of the share that its pages count in.
+    /// Returns the holder whose share the stream's pages count against.
     #[must_use]
     pub fn holder(&self) -> Holder<'_> {
         Holder {
@@ -271,7 +282,7 @@ impl EventStream {
         }
     }
 
-    /// Has the page that was given last read again by [`next`](Self::next).
+    /// Makes [`next`](Self::next) read the last returned page again.
     pub fn step_back(&mut self) {
         self.after = self.before;
     }

@@ -1,4 +1,4 @@
-//! Files of users and agents, fetched from the Cloud, and the places that files take up.
+//! Downloads of users' and agents' files from the Cloud, and the permits for files in this process.
 
 use std::sync::Arc;
 
@@ -8,37 +8,39 @@ use crate::cloud::{self, Download};
 use crate::types::file::{FileId, FileType};
 use crate::types::ids::UserId;
 
-/// How many files this process takes at once. A file is in memory from its first byte until the Cloud has it, so this
-/// times the largest file is what files take: 48 MB with the default, 160 MB with the largest limit that can be set.
+/// 16: the number of files that this process handles at once. A file is in memory from its first
+/// byte until the Cloud has it. So files take at most this number times the largest file: 48 MB by
+/// default, 160 MB with the largest limit that can be set.
 const FILES_AT_ONCE: usize = 16;
 
-/// 2: how many it takes with tokens for one user.
+/// 2: the same with tokens for one user.
 const FILES_OF_USER: usize = 2;
 
-/// How many files may be on their way at once in a service with so many channels.
+/// Returns the shares of files in a service with this number of channels.
 pub(super) fn shares(channels: usize) -> Shares {
     Shares::new(FILES_AT_ONCE, FILES_OF_USER, channels)
 }
 
-/// The right to bring one file through this process; given back when the last clone is dropped.
+/// The permit to bring one file through this process. It is released when its last clone is
+/// dropped.
 #[derive(Debug, Clone)]
 pub struct Place(#[expect(dead_code, reason = "held for its drop")] Arc<Hold>);
 
-/// A file that is arriving from the Cloud.
+/// A file that is being downloaded from the Cloud.
 #[derive(Debug)]
 pub struct FetchedFile {
-    /// Its kind.
+    /// The file type.
     pub file_type: FileType,
-    /// Its bytes.
+    /// The content.
     pub download: Download,
 }
 
 impl Bridge {
-    /// A place for a file, to be taken before the first byte of it is read.
+    /// Takes a permit for a file, before the file's first byte is read.
     ///
     /// # Errors
     ///
-    /// [`Error::TooManyFiles`] where none is free.
+    /// [`Error::TooManyFiles`] if none is free.
     pub fn place_for_file(&self, caller: &Caller) -> Result<Place, Error> {
         let place = self.places_for_files.take(caller.holder(), 1);
         place
@@ -46,11 +48,12 @@ impl Bridge {
             .map_err(Error::TooManyFiles)
     }
 
-    /// Fetches a file that a user has sent or was sent; a conversation need not be open for that.
+    /// Downloads a file that a user has sent or received. It needs no open conversation.
     ///
     /// # Errors
     ///
-    /// [`Error::FileNotFound`]; [`Error::FileGone`]; when the Cloud refuses or is away.
+    /// [`Error::FileNotFound`]; [`Error::FileGone`]; if the Cloud refuses, or the Cloud or the
+    /// storage is unavailable.
     pub async fn fetch_file(
         &self,
         caller: &Caller,

@@ -1,4 +1,5 @@
-//! What is not counted as it happens, but looked at when somebody wants to know: what waits, who is away, what is in use.
+//! Gauges, which are measured when metrics are requested: backlogs, unreachable hosts, connections
+//! in use.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,11 +16,12 @@ use crate::telemetry::metrics::{
 };
 use crate::types::status::Backlog;
 
-/// 3 s: whoever asks has usually 10 s, and is to be told of all else although the database is silent.
+/// 3 s: the time limit of the measurement. Clients usually wait 10 s, and get everything else even
+/// if the database does not answer.
 pub(super) const LIMIT: Duration = Duration::from_secs(3);
 
 impl Bridge {
-    /// All numbers of the service, as they are now, in the text format of Prometheus.
+    /// Returns all current metrics of the service, in the text format of Prometheus.
     pub async fn metrics(&self) -> String {
         let metrics = &self.parts.metrics;
         for (account, away) in self.parts.cloud.hosts_away() {
@@ -32,7 +34,8 @@ impl Bridge {
         let told = timeout(LIMIT, self.measure_backlogs()).await;
         let is_up = matches!(told, Ok(Ok(())));
         metrics.set(&STORAGE_UP, [], u8::from(is_up).into());
-        // After the look at the database, whose own connection is idle again.
+        // This is read after the database was queried, so that the connection of those queries is
+        // idle again.
         for pool in self.parts.store.connections() {
             metrics.set(&CONNECTIONS, [pool.pool, "in_use"], pool.in_use.into());
             metrics.set(&CONNECTIONS, [pool.pool, "idle"], pool.idle.into());
@@ -79,7 +82,7 @@ fn show(metrics: &Metrics, backlog: &Backlog, now: DateTime<Utc>) {
     metrics.set(&CALLBACK_PAUSED, channel, paused.into());
 }
 
-/// Seconds since a moment; clocks of two replicas may disagree a little.
+/// Returns the seconds since a moment, at least zero: clocks of two replicas may differ a little.
 fn age(at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> f64 {
     let age = at.map_or(TimeDelta::zero(), |at| now - at);
     age.to_std().unwrap_or_default().as_secs_f64()

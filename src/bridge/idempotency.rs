@@ -1,14 +1,16 @@
-//! Requests that bear a key: done once, however often they are sent.
+//! Requests with an idempotency key, which are done once however often they are sent.
 //!
-//! The work is done in a task of its own, so that a caller who hangs up takes nothing with it, and the key is held by a lease for
-//! as long as that takes. Then the answer is kept for the repeats, or the key is free again where nothing was done. When the
-//! process dies in the middle, the lease runs out, and the next repeat finishes the work: what may have reached the Cloud was
-//! recorded before (`outbox::record`).
+//! The work runs in its own task, so that a caller that disconnects does not cancel it. A lease
+//! holds the key until the work ends. Then the answer is stored for retries, or the key is freed if
+//! nothing was done. If the process dies meanwhile, the lease expires and the next retry finishes
+//! the work. Anything that may have reached the Cloud has a write-ahead record by then
+//! (`outbox::record`).
 //!
-//! A key is claimed before the work ([`Claiming::BeforeWork`]). Only a text claims its own ([`Claiming::InWork`]), once it is known
-//! what of it goes to the Cloud, and records that with the claim, which saves a write. If it never comes to that, because the text
-//! is refused, the key is claimed after the work: the repeat of a request that was done gets the first answer, whatever else could
-//! be said of the repeat.
+//! A key is claimed before the work ([`Claiming::BeforeWork`]). Only a text claims its own key
+//! ([`Claiming::InWork`]), once its first message is known. It stores the write-ahead record with
+//! the claim, which saves a write. If the text is refused before that, its key is claimed after the
+//! work. So the retry of a request that was done gets the first answer, even if the retry by itself
+//! would be refused.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,17 +29,17 @@ use crate::types::idempotency::{Fingerprint, IdempotencyKey};
 use crate::types::ids::{UserId, UserKey};
 use crate::types::message::MessageId;
 
-/// How often it is tried to keep an answer, a second apart.
+/// 3: the attempts to store an answer, a second apart.
 const TRIES: u32 = 3;
 
-/// What a key is to stand for.
+/// A request with an idempotency key.
 #[derive(Debug)]
 pub struct Keyed {
     /// The key.
     pub key: IdempotencyKey,
-    /// What is asked for.
+    /// The fingerprint of the request.
     pub fingerprint: Fingerprint,
-    /// Whom the answer is about.
+    /// The user that the answer is about, if any.
     pub user_id: Option<UserId>,
     /// The time of the claim.
     pub claiming: Claiming,
@@ -46,58 +48,58 @@ pub struct Keyed {
 /// The time at which the key of a request is claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claiming {
-    /// Before its work begins.
+    /// Before the work begins.
     BeforeWork,
-    /// By its work, before that changes or sends anything.
+    /// During the work, before it changes or sends anything.
     InWork,
 }
 
-/// Work that was done.
+/// Finished work.
 #[derive(Debug)]
 pub struct Done<R> {
-    /// Its outcome.
+    /// The outcome.
     pub outcome: R,
-    /// What becomes of the key.
+    /// The fate of the key.
     pub fate: KeyFate,
 }
 
-/// What becomes of a key whose work is done.
+/// The fate of a key whose work is finished.
 #[derive(Debug)]
 pub enum KeyFate {
-    /// It stands for this answer.
+    /// An answer that is stored for retries.
     Answered(Answer),
-    /// It is free: nothing was done, so that a repeat may do it.
+    /// Release of the key: nothing was done, so a retry may do the work.
     Free,
-    /// A repeat is to find out what became of the request.
+    /// An unknown outcome, which a retry finds out.
     Open,
 }
 
-/// What became of a request with a key.
+/// The result of a request with a key.
 #[derive(Debug)]
 pub enum Once<R> {
-    /// It was done now.
+    /// The outcome of work that was done now.
     Fresh(R),
-    /// It had been done.
+    /// The stored answer to an earlier request.
     Repeated(Answer),
 }
 
-/// The key of a request that is worked on, and the claim on it.
+/// The key of a request in progress, and the claim on it.
 #[derive(Debug)]
 pub struct KeyClaim {
     request: KeyedRequest,
     lease_id: String,
-    /// The claim, once the storage has decided on it.
+    /// The storage's decision on the claim; `None` before it.
     claim: Mutex<Option<Claim>>,
 }
 
 impl KeyClaim {
-    /// The claim, if it was decided on.
+    /// Returns the storage's decision, if there is one.
     fn decided(&self) -> Option<Claim> {
         let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
         claim.clone()
     }
 
-    /// The request, if it is this one's to do.
+    /// Returns the details of the claim if this request holds the key.
     fn holding(&self) -> Option<Holding> {
         match self.decided() {
             Some(Claim::Ours(holding)) => Some(holding),
@@ -109,7 +111,7 @@ impl KeyClaim {
         &self.request
     }
 
-    /// The lease on the key, from now on.
+    /// Returns the lease on the key, counted from now.
     pub(crate) fn lease(&self, now: DateTime<Utc>) -> Lease {
         Lease {
             id: self.lease_id.clone(),
@@ -118,7 +120,7 @@ impl KeyClaim {
     }
 }
 
-/// A request with a key, and how to settle it.
+/// A request with a key, with all that settling it needs.
 struct ClaimGuard {
     bridge: Bridge,
     claim: Arc<KeyClaim>,
@@ -126,12 +128,13 @@ struct ClaimGuard {
 }
 
 impl Bridge {
-    /// Does a request's work unless that has been done under its key. The work is given the key, to be held by its caller,
-    /// and goes on to its end although who asked goes away.
+    /// Does a request's work unless it was done under its key before. The work receives the claim,
+    /// to put it into its `Caller`, and goes on to its end even if the caller disconnects.
     ///
     /// # Errors
     ///
-    /// [`Error::KeyInUse`]; [`Error::KeyReused`]; when the storage is away; [`Error::Interrupted`] when the work panics.
+    /// [`Error::KeyInUse`]; [`Error::KeyReused`]; if the storage is unavailable;
+    /// [`Error::Interrupted`] if the work panics.
     pub async fn once<R, F>(
         &self,
         caller: &Caller,
@@ -171,7 +174,8 @@ impl Bridge {
                 done = work(Arc::clone(&guard.claim)) => done,
                 never = guard.hold() => match never {},
             };
-            // A claim that the work could not make is not tried again: the storage was away, and the answer says so.
+            // A claim that the work could not make is not attempted again: the storage was
+            // unavailable, and the answer says so.
             let is_undecided = guard.claim.decided().is_none();
             if is_undecided && matches!(fate, KeyFate::Open) {
                 return Ok(Once::Fresh(outcome));
@@ -186,11 +190,12 @@ impl Bridge {
         task.await.map_err(|_| Error::Interrupted)?
     }
 
-    /// Claims the key of a request, unless that was done; `intent` is recorded with the claim.
+    /// Claims the key of a request, unless that was decided before. Stores `intent` with the claim.
     ///
     /// # Errors
     ///
-    /// When the storage is away; [`Error::KeyInUse`] where the request is not to be done, and then `once` says why.
+    /// If the storage is unavailable. [`Error::KeyInUse`] if the request must not be done; `once`
+    /// then finds the exact reason.
     pub(crate) async fn claim(
         &self,
         claim: &KeyClaim,
@@ -203,7 +208,7 @@ impl Bridge {
         }
     }
 
-    /// The storage's decision on a claim, which is asked for once.
+    /// Returns the storage's decision on a claim. The storage is asked only once.
     async fn decide(&self, claim: &KeyClaim, intent: Option<Intent>) -> Result<Claim, Error> {
         if let Some(decided) = claim.decided() {
             return Ok(decided);
@@ -236,7 +241,8 @@ impl Bridge {
 }
 
 impl ClaimGuard {
-    /// Claims the key, unless that was done; returns the answer that its request was given before.
+    /// Claims the key, unless that was decided before. Returns the stored answer if the request was
+    /// done.
     async fn claim(&self) -> Result<Option<Answer>, Error> {
         match self.bridge.decide(&self.claim, None).await? {
             Claim::Ours(_) => Ok(None),
@@ -246,12 +252,12 @@ impl ClaimGuard {
         }
     }
 
-    /// The lease, from now on.
+    /// Returns the lease, counted from now.
     fn lease(&self) -> Lease {
         self.claim.lease(self.bridge.parts.clock.now())
     }
 
-    /// Keeps the lease from running out.
+    /// Renews the lease until the future is dropped.
     async fn hold(&self) -> Infallible {
         loop {
             sleep(RENEWAL).await;
@@ -261,7 +267,7 @@ impl ClaimGuard {
             let store = &self.bridge.parts.store;
             match store.renew_keyed(&self.claim.request, &self.lease()).await {
                 Ok(true) => {}
-                // The work is not broken off in the middle: then nobody knew how far it had come.
+                // The work is not cancelled midway, since its progress would be unknown.
                 Ok(false) => tracing::warn!("the lease on an idempotency key was lost"),
                 Err(error) => tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -271,7 +277,7 @@ impl ClaimGuard {
         }
     }
 
-    /// Stores the answer, or frees the key. The work is done, so no failure of this is one of it.
+    /// Stores the answer, or frees the key. The work is done, so a failure here does not fail it.
     async fn settle(&self, fate: KeyFate) {
         let Some(holding) = self.claim.holding() else {
             return;
@@ -293,7 +299,7 @@ impl ClaimGuard {
         let store = &self.bridge.parts.store;
         let (request, lease) = (&self.claim.request, self.lease());
         if let KeyFate::Answered(answer) = fate {
-            // The user that the intent is recorded for needs not be looked up once more.
+            // No lookup of the user is needed if the write-ahead record names them.
             let user = self.user.as_ref().filter(|_| !holding.noted);
             let kept = store.finish_keyed(request, &lease, user, answer);
             if kept.await? {
@@ -301,7 +307,8 @@ impl ClaimGuard {
             }
         }
         if matches!(fate, KeyFate::Open) || holding.begun.is_some() {
-            // What may be at the Cloud is left to the next repeat, which need not wait for the lease.
+            // A message may be at the Cloud. The next retry finds out, and the lease ends now so
+            // that the retry need not wait for it.
             let until = self.bridge.parts.clock.now();
             let given_back = Lease { until, ..lease };
             return store.renew_keyed(request, &given_back).await.map(drop);

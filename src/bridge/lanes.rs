@@ -1,4 +1,4 @@
-//! The right to do a user's ordered work, or the work of a request with a key, which one replica has at a time.
+//! Leases on users' lanes and on idempotency keys, each of which one replica holds at a time.
 
 use std::time::Duration;
 
@@ -7,17 +7,18 @@ use tokio::time::{Instant, sleep};
 use crate::bridge::{Bridge, Error};
 use crate::store::{LEASE, Lease, UserRef};
 
-/// 5 s: how often a lease is renewed; two renewals may fail before it is lost.
+/// 5 s: the interval at which a lease is renewed. Two renewals may fail before it is lost.
 pub(crate) const RENEWAL: Duration = Duration::from_secs(5);
 
-/// 20 s: longer than a lease, so that who waits for a replica that died takes its place rather than giving up.
+/// 20 s: longer than a lease, so that a task that waits for a dead replica takes over rather than
+/// gives up.
 const WAIT_LIMIT: Duration = Duration::from_secs(20);
 
-/// How often who waits for another replica looks for its result: soon at first, then ever less often.
+/// 20 ms and 500 ms: the first and the longest pause between polls for another replica's result.
 const FIRST_POLL: Duration = Duration::from_millis(20);
 const LAST_POLL: Duration = Duration::from_millis(500);
 
-/// Waiting for one's turn.
+/// The wait for a lane.
 pub(super) struct Turn {
     give_up: Instant,
     poll: Duration,
@@ -28,7 +29,7 @@ impl Turn {
         Self::within(WAIT_LIMIT)
     }
 
-    /// The same for so long at most.
+    /// Starts a wait of at most `limit`.
     pub(super) fn within(limit: Duration) -> Self {
         Self {
             give_up: Instant::now() + limit,
@@ -36,7 +37,7 @@ impl Turn {
         }
     }
 
-    /// Waits before the next look.
+    /// Pauses before the next poll. Fails once the wait has lasted too long.
     pub(super) async fn wait(&mut self) -> Result<(), Error> {
         if Instant::now() >= self.give_up {
             return Err(Error::OpeningPending { cause: None });
@@ -48,7 +49,7 @@ impl Turn {
 }
 
 impl Bridge {
-    /// Takes the user's lane if nobody has it.
+    /// Claims the user's lane if it is free.
     pub(super) async fn try_lane(&self, user: UserRef) -> Result<Option<Lease>, Error> {
         let now = self.parts.clock.now();
         let lease = self.new_lease();
@@ -63,7 +64,7 @@ impl Bridge {
         }
     }
 
-    /// The same lease, from now on.
+    /// Returns the same lease, counted from now.
     pub(crate) fn renewed(&self, lease: &Lease) -> Lease {
         Lease {
             id: lease.id.clone(),

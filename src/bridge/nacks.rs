@@ -1,7 +1,8 @@
-//! Telling agents of messages that did not arrive: refused by the channel, or too old before it took them.
+//! Negative acknowledgements to agents, for messages that a channel refused or that became too old.
 //!
-//! An agent who sees a message as sent believes that it was read. So what was given up is kept as due, and every replica
-//! looks for it: the Cloud gets a `NACK` for the message's number, in the dialog that it was written in.
+//! An agent who sees a message as sent believes that it was read. So a failed delivery is stored as
+//! due for a `NACK`, and every replica polls for it. The Cloud gets a `NACK` for the message's
+//! sequence, in the dialog of the message.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
@@ -15,13 +16,13 @@ use crate::types::message::{ReceiptStatus, Sequence};
 use crate::types::trace::Trace;
 use crate::worker::{Claimed, Pace, Source};
 
-/// 30 s: how soon an agent is told again whom the Cloud could not tell, or whose replica died over it.
+/// 30 s: the pause before an agent is told again, after the Cloud failed or the replica died.
 const RETRY: TimeDelta = TimeDelta::seconds(30);
 
-/// 32: agents that are told at once.
+/// 32: the number of agents that are told at once.
 const PLACES: u32 = 32;
 
-/// Work on the messages that did not arrive.
+/// The background work on messages that did not arrive.
 #[derive(Debug)]
 pub struct DueNacks(pub Bridge);
 
@@ -51,7 +52,7 @@ impl Source for DueNacks {
     }
 }
 
-/// What an event says of the message that it tells of.
+/// The part of an event that identifies its message.
 #[derive(Debug, Deserialize)]
 struct Told {
     conversation_id: Option<ConversationId>,
@@ -85,8 +86,8 @@ impl Bridge {
         }
     }
 
-    /// Tells the agent that a message did not arrive. Where the conversation has ended nobody waits for that, and a refusal
-    /// that no repeat can mend is the end of it too.
+    /// Tells the agent that a message did not arrive. Does nothing if the conversation has ended. A
+    /// refusal that no retry can change counts as done.
     async fn send_nack(&self, due: &DueNack) -> Result<(), Error> {
         let Ok(Told {
             conversation_id: Some(conversation_id),

@@ -1,9 +1,11 @@
-//! Opening a conversation: once per user, however many ask, at however many replicas.
+//! Openings of conversations: one per user at a time, for any number of callers and replicas.
 //!
-//! Within a process all who need the same user's conversation join one flight and share its outcome, also its failure,
-//! so that a Cloud that is down is asked once and not forty times in a row. Between processes the lease on the user's row
-//! decides: whoever holds it opens, the others look for the result. The flight is a task of its own: a caller that goes
-//! away takes nothing with it, least of all the id of a conversation that the Cloud has just opened.
+//! Within a process, all callers that need the same user's conversation join one opening. They
+//! share its outcome, including a failure, so a Cloud that is down gets one request and not one
+//! from each caller. Between processes, the lease on the user's lane decides: its holder opens the
+//! conversation, the others poll for the result. The opening is its own task, so a caller that
+//! disconnects does not cancel it. Otherwise the id of a conversation that the Cloud has just
+//! opened could be lost.
 
 mod noted;
 
@@ -26,13 +28,15 @@ use crate::types::ids::{ConversationId, UserKey};
 use crate::types::profile::Profile;
 use noted::may_have_opened;
 
-/// 12 s: look-up, two tokens and the opening itself, each within its own limit, the last one twice; less than a lease.
+/// 12 s: the limit of an opening: a lookup, two tokens and the request itself twice, each within
+/// its own limit. It is less than a lease.
 const OPENING_LIMIT: Duration = Duration::from_secs(12);
 
-/// How many openings may be under way in this process; they go on although those who asked have gone.
+/// 2,048: the number of openings in progress in this process. They go on even if their callers are
+/// gone.
 const AT_ONCE: usize = 2048;
 
-/// The openings under way in this process.
+/// The openings in progress in this process.
 #[derive(Debug)]
 pub(super) struct Openings {
     flights: DashMap<UserKey, watch::Receiver<Option<Outcome>>>,
@@ -56,25 +60,25 @@ pub(crate) struct OpeningRequest<'a> {
     pub(crate) caller: &'a Caller,
     pub(crate) key: &'a UserKey,
     pub(crate) opening: &'a Opening,
-    /// The open conversation that may be over.
+    /// The open conversation that may have ended.
     pub(crate) instead_of: Option<&'a ConversationId>,
-    /// The user, where the caller holds the user's lane and goes on holding it.
+    /// The user, if the caller holds the user's lane and goes on holding it.
     pub(crate) lane: Option<UserRef>,
 }
 
-/// A session, and how it came about.
+/// A session, and the way it came about.
 #[derive(Debug, Clone)]
 pub(crate) struct Joined {
     pub(crate) session: Session,
-    /// True if this opening opened the conversation, rather than finding it open.
+    /// True if this opening created the conversation rather than found it open.
     pub(crate) opened: bool,
-    /// True if this caller began the opening.
+    /// True if this caller started the opening.
     pub(crate) first: bool,
 }
 
 impl Bridge {
-    /// The session of a user who had no open conversation a moment ago, or one that may be over; opens one unless that has
-    /// happened meanwhile.
+    /// Returns the session of a user who had no open conversation a moment ago, or one that may
+    /// have ended. Opens a conversation unless that has happened meanwhile.
     pub(crate) async fn open(&self, request: OpeningRequest<'_>) -> Result<Joined, Error> {
         match request.lane {
             None => self.join(request).await,
@@ -86,7 +90,7 @@ impl Bridge {
         }
     }
 
-    /// Joins the opening of this user that is under way here, or begins one.
+    /// Joins the opening of this user that is in progress here, or starts one.
     async fn join(&self, request: OpeningRequest<'_>) -> Outcome {
         let OpeningRequest {
             caller,
@@ -107,7 +111,8 @@ impl Bridge {
                 let instead_of = instead_of.cloned();
                 self.parts.tasks.spawn(async move {
                     let outcome = {
-                        // Off the list before it lands, also by a panic: who comes later must not be told of the past.
+                        // Removed from the map before the outcome is published, also by a panic.
+                        // Later callers must not get an old outcome.
                         let _flight = Flight(&bridge, &key);
                         let request = OpeningRequest {
                             caller: &caller,
@@ -161,15 +166,17 @@ impl Bridge {
         let outcome = timeout(OPENING_LIMIT, self.open_leased(request, user, Some(&lease)))
             .await
             .unwrap_or(Err(Error::OpeningPending { cause: None }));
-        // A conversation that was kept has given the lane back in the same transaction.
+        // Storing an opened conversation has released the lane in the same transaction.
         if !matches!(&outcome, Ok(joined) if joined.opened) {
             store.release_lane(user, &lease).await?;
         }
         outcome
     }
 
-    /// Opens the user's conversation under the lane's lease, and gives `lease` back with it. One that is open is
-    /// returned as it is, unless it is the one that may be over: the Cloud refuses a second one while it goes on.
+    /// Opens the user's conversation while the lane is held, and releases `lease` when the
+    /// conversation is stored. An open conversation is returned as it is, unless it is the one that
+    /// may have ended. In that case the Cloud decides: it refuses a second conversation while the
+    /// first one goes on.
     async fn open_leased(
         &self,
         request: OpeningRequest<'_>,
@@ -186,8 +193,9 @@ impl Bridge {
         let store = &self.parts.store;
         let standing = store.standing(key).await?.ok_or(Error::UserNotFound)?;
         let mut token = self.token(&caller.trace, key, user, standing.token).await?;
-        // Of one whose main dialog has ended only the Cloud knows whether a survey follows. It is asked for a new one: it
-        // refuses while the old one goes on. Anything else, such as waiting for a notification, could wait for ever.
+        // Only the Cloud knows if a survey follows a main dialog that has ended. So it is asked for
+        // a new conversation, which it refuses while the old one goes on. A wait for anything else,
+        // such as a notification, could last for ever.
         let ended = match standing.open {
             Some(conversation)
                 if conversation.dialog != CurrentDialog::Ended
@@ -203,7 +211,7 @@ impl Bridge {
             }
             open => open.map(|conversation| conversation.id),
         };
-        // The Cloud takes who comes back after an erasure for the same consumer.
+        // For the Cloud, a user who comes back after an erasure is the same consumer.
         Box::pin(self.finish_erasure(&caller.trace, key)).await?;
         let noted = self
             .note_opening(caller, user, opening, ended.as_ref())
@@ -225,7 +233,8 @@ impl Bridge {
                 return Err(error);
             }
         };
-        // One that the Cloud had reported as closed goes on: then it was its main dialog that was closed.
+        // A conversation that the Cloud had reported as closed goes on. Only its main dialog was
+        // closed, or the report was wrong.
         if !opened && ended.is_none() && store.reopen_conversation(user, &id).await? {
             self.settle_opening(&noted).await?;
             return self.reopened(caller, key, user, &id).await;
@@ -243,7 +252,8 @@ impl Bridge {
                     conversation: &conversation,
                     opened_by: noted.opened_by(opened),
                     replaced: ended.as_ref(),
-                    // One that was set meanwhile is newer than the one that was told.
+                    // Stored only if the opening has one: a profile that was set meanwhile is newer
+                    // than the one that was sent.
                     profile: opening.profile.is_some().then_some(&noted.profile),
                     at: self.parts.clock.now(),
                 },
@@ -258,17 +268,18 @@ impl Bridge {
             found_again = !opened,
             "conversation opened"
         );
-        // What the Cloud has told of it already can be matched now. Where nobody is told, it is found a little later.
+        // Unmatched changes of the conversation can be matched now. If this signal is lost, they
+        // are matched a little later.
         let _later = self.parts.opened.try_send(conversation.id.clone());
         if !kept {
             let standing = store.standing(key).await?;
             if standing.is_none_or(|standing| standing.user != user) {
-                // Erased meanwhile: nobody else knows of the conversation.
+                // The user was erased meanwhile, and only this task knows of the conversation.
                 self.leave_close(key, &token, &conversation.id, &conversation.features)
                     .await?;
                 return Err(Error::OpeningPending { cause: None });
             }
-            // Another became the open one.
+            // Another conversation became the open one.
             let session = self.session(&caller.trace, key).await?;
             return session.map(Joined::found).ok_or(Error::ConversationLost);
         }
@@ -279,8 +290,9 @@ impl Bridge {
         })
     }
 
-    /// The session of a conversation that goes on although the Cloud had reported it closed. Where a survey can follow the main
-    /// dialog, that is what was closed; elsewhere the report was wrong, as a single odd answer can be.
+    /// Returns the session of a conversation that goes on although the Cloud had reported it as
+    /// closed. If a survey can follow the main dialog, that dialog is what was closed. Otherwise
+    /// the report was wrong, as a single odd answer can be.
     async fn reopened(
         &self,
         caller: &Caller,
@@ -300,7 +312,7 @@ impl Bridge {
         session.map(Joined::found).ok_or(Error::SurveyPending)
     }
 
-    /// Asks the Cloud for a conversation, and where it refuses because one is open, which that is.
+    /// Asks the Cloud for a conversation. If it refuses because one is open, finds the id of that.
     async fn open_at_cloud(
         &self,
         caller: &Caller,
@@ -344,7 +356,7 @@ impl Bridge {
                     if !self.parts.store.is_erased(&id).await? {
                         return Ok(AtCloud::Open(Some(id)));
                     }
-                    // One of an erased user must not become anybody's.
+                    // A conversation of an erased user must not become another user's.
                     if is_closed_again {
                         return Err(Error::ConversationLost);
                     }
@@ -362,14 +374,15 @@ impl Bridge {
 
 /// The user's conversation at the Cloud.
 enum AtCloud {
-    /// It was opened now.
+    /// A conversation that was opened now.
     Opened(ConversationId),
-    /// One had been open; absent where the Cloud does not say which.
+    /// A conversation that was open before; `None` if the Cloud does not say which.
     Open(Option<ConversationId>),
 }
 
 impl AtCloud {
-    /// The conversation, unless it is the one whose main dialog has `ended`, and whether it was opened now.
+    /// Returns the conversation, and true if it was opened now. Fails if it is the one whose main
+    /// dialog has `ended`.
     fn conversation(self, ended: Option<&ConversationId>) -> Result<(ConversationId, bool), Error> {
         match (self, ended) {
             (Self::Opened(id), _) => Ok((id, true)),
@@ -391,7 +404,7 @@ impl Joined {
     }
 }
 
-/// Takes a flight off the list when it ends, however it ends.
+/// Removes an opening from the map when it ends, even by a panic.
 struct Flight<'a>(&'a Bridge, &'a UserKey);
 
 impl Drop for Flight<'_> {

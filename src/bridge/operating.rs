@@ -1,6 +1,8 @@
-//! What operators see and do, of all channels: how everything fares, whose an id is, and acting as if by a channel.
+//! Use cases of operators, for all channels: the state of the service, the owner of an id, and
+//! actions on behalf of a channel.
 //!
-//! An operator acts through a [`Caller`] of the channel, so what a channel may not do to itself an operator may not either.
+//! An operator acts on a channel through a [`Caller`] of it, so the checks of the channel's own
+//! requests apply to operators too.
 
 use std::sync::Arc;
 
@@ -23,56 +25,58 @@ use crate::types::request::Report;
 use crate::types::status::{Backlog, CloseBacklog, Connections, EngineKind, Health};
 use crate::types::trace::Trace;
 
-/// 100: more than anybody does to one event.
+/// 100: more actions than operators ever take on one event.
 const ACTIONS_ON_EVENT: u32 = 100;
 
-/// Who acts with an operator's key.
+/// An operator, by their key.
 #[derive(Debug, Clone)]
 pub struct Operator {
     /// The first hex digits of the key's SHA-256, as a number.
     pub digits: u32,
-    /// The request.
+    /// The trace of the request.
     pub trace: Arc<Trace>,
 }
 
-/// How everything fares, as this replica sees it.
+/// The state of the service, as this replica sees it.
 #[derive(Debug)]
 pub struct Overview {
-    /// The accounts, in the order of their ids.
+    /// The accounts, ordered by id.
     pub accounts: Vec<Health>,
-    /// The channels, in the order of their ids.
+    /// The channels, ordered by id.
     pub channels: Vec<ChannelOverview>,
-    /// The conversations of erased users that are still to be closed, by account; empty while the storage is away.
+    /// The pending closes of erased users' conversations, by account; empty while the storage is
+    /// unavailable.
     pub closes: Vec<CloseBacklog>,
-    /// The notifications of the last days that were not taken, the latest first; empty while the storage is away.
+    /// The rejected notifications of the last days, latest first; empty while the storage is
+    /// unavailable.
     pub rejections: Vec<Rejected>,
-    /// Which database it is.
+    /// The engine of the database.
     pub engine: EngineKind,
-    /// Whether it answers.
+    /// True if the database answers.
     pub storage_answers: bool,
-    /// The connections to it that this replica holds.
+    /// The connections to the database that this replica holds.
     pub connections: Vec<Connections>,
 }
 
-/// How a channel fares, over all replicas.
+/// The state of a channel, over all replicas.
 #[derive(Debug)]
 pub struct ChannelOverview {
     /// The channel.
     pub channel: Arc<Channel>,
-    /// What waits; none while the storage is away.
+    /// The backlog; `None` while the storage is unavailable.
     pub backlog: Option<Backlog>,
-    /// What became of deliveries; none while the storage is away.
+    /// The counts of deliveries; `None` while the storage is unavailable.
     pub deliveries: Option<DeliveryCounts>,
 }
 
-/// An event with all that is known of it.
+/// An event with everything that is known of it.
 #[derive(Debug)]
 pub struct EventCase {
-    /// Whose it is.
+    /// The channel and the user that it belongs to.
     pub origin: Origin,
-    /// The event and every try to deliver it.
+    /// The event and all attempts to deliver it.
     pub record: EventRecord,
-    /// What operators did to it, the first one first.
+    /// The actions of operators on it, oldest first.
     pub actions: Vec<Record>,
 }
 
@@ -83,7 +87,7 @@ impl Operator {
 }
 
 impl Bridge {
-    /// The operator as one who asks for a channel; none where no such channel is configured.
+    /// Returns the operator as a caller for a channel; `None` if no such channel is configured.
     #[must_use]
     pub fn caller_of(&self, operator: &Operator, channel_id: &ChannelId) -> Option<Caller> {
         let channel = self.parts.channels.get(channel_id)?;
@@ -96,11 +100,12 @@ impl Bridge {
         })
     }
 
-    /// The operator as one who asks for the channel of an event.
+    /// Returns the operator as a caller for the channel of an event.
     ///
     /// # Errors
     ///
-    /// [`Error::EventNotFound`]; [`Error::NoCallback`] where the channel is configured no more; when the storage is away.
+    /// [`Error::EventNotFound`]; [`Error::NoCallback`] if the channel is no longer configured; if
+    /// the storage is unavailable.
     pub async fn caller_of_event(&self, operator: &Operator, id: EventId) -> Result<Caller, Error> {
         let origin = self.parts.store.origin_of_event(id).await?;
         let origin = origin.ok_or(Error::EventNotFound)?;
@@ -108,13 +113,13 @@ impl Bridge {
         caller.ok_or(Error::NoCallback)
     }
 
-    /// Whether such a channel is configured.
+    /// True if this channel is configured.
     #[must_use]
     pub fn has_channel(&self, channel_id: &ChannelId) -> bool {
         self.parts.channels.contains_key(channel_id)
     }
 
-    /// How everything fares; a storage that is away leaves its part out.
+    /// Returns the state of the service. If the storage is unavailable, its part is left out.
     pub async fn overview(&self) -> Overview {
         let store = &self.parts.store;
         let ids = || self.parts.channels.keys();
@@ -159,11 +164,12 @@ impl Bridge {
         }
     }
 
-    /// Events of a channel whose delivery is in a state, the newest first, from before a position of its log.
+    /// Lists the events of a channel with a delivery in this state, newest first, before a position
+    /// of its log.
     ///
     /// # Errors
     ///
-    /// When the storage is away.
+    /// If the storage is unavailable.
     pub async fn newest_deliveries(
         &self,
         channel_id: &ChannelId,
@@ -178,11 +184,11 @@ impl Bridge {
         Ok(newest.await?)
     }
 
-    /// An event of whichever channel.
+    /// Returns an event of any channel.
     ///
     /// # Errors
     ///
-    /// [`Error::EventNotFound`]; when the storage is away.
+    /// [`Error::EventNotFound`]; if the storage is unavailable.
     pub async fn event_case(&self, id: EventId) -> Result<EventCase, Error> {
         let store = &self.parts.store;
         let (origin, record) = self.event_of_any(id).await?;
@@ -202,11 +208,11 @@ impl Bridge {
         Ok((origin, record.ok_or(Error::EventNotFound)?))
     }
 
-    /// A request of whichever channel that was answered before the Cloud had it.
+    /// Returns a request of any channel that was answered 202.
     ///
     /// # Errors
     ///
-    /// [`Error::MessageNotFound`]; when the storage is away.
+    /// [`Error::MessageNotFound`]; if the storage is unavailable.
     pub async fn request_case(&self, id: MessageId) -> Result<(Origin, Report), Error> {
         let store = &self.parts.store;
         let origin = store.origin_of_request(id).await?;
@@ -215,11 +221,11 @@ impl Bridge {
         Ok((origin, report.ok_or(Error::MessageNotFound)?))
     }
 
-    /// What operators did, the newest entries, the newest of them first.
+    /// Returns the latest entries of the audit log, newest first.
     ///
     /// # Errors
     ///
-    /// When the storage is away.
+    /// If the storage is unavailable.
     pub async fn recorded_actions(
         &self,
         channel_id: Option<&ChannelId>,
@@ -232,11 +238,11 @@ impl Bridge {
         Ok(records)
     }
 
-    /// The event as its channel gets it, with what was said; that it was read is recorded before.
+    /// Returns the event as its channel gets it, with its content. The access is recorded first.
     ///
     /// # Errors
     ///
-    /// [`Error::EventNotFound`]; when the storage is away.
+    /// [`Error::EventNotFound`]; if the storage is unavailable.
     pub async fn read_event(&self, operator: &Operator, id: EventId) -> Result<EventRecord, Error> {
         let (Origin { channel_id, .. }, record) = self.event_of_any(id).await?;
         let action = Action::ReadEvent {
@@ -250,11 +256,11 @@ impl Bridge {
         Ok(record)
     }
 
-    /// Stops a channel's callbacks until somebody resumes them; says how they fare.
+    /// Pauses a channel's callback until it is resumed. Returns the callback's state.
     ///
     /// # Errors
     ///
-    /// [`Error::NoCallback`]; when the storage is away.
+    /// [`Error::NoCallback`]; if the storage is unavailable.
     pub async fn pause_callback(&self, caller: &Caller) -> Result<Outlook, Error> {
         deliver_for(caller)?;
         let store = &self.parts.store;

@@ -1,15 +1,15 @@
-//! Reports of requests that were answered before the Cloud had them.
+//! Reports on requests that were answered 202.
 
 use crate::bridge::{Bridge, Caller, Error};
 use crate::types::message::MessageId;
 use crate::types::request::Report;
 
 impl Bridge {
-    /// The report of a request that was answered 202.
+    /// Returns the report on a request that was answered 202.
     ///
     /// # Errors
     ///
-    /// [`Error::MessageNotFound`] where the channel has none such.
+    /// [`Error::MessageNotFound`] if the channel has no such request.
     pub async fn request(&self, caller: &Caller, id: MessageId) -> Result<Report, Error> {
         let store = &self.parts.store;
         let report = store.request(&caller.channel.id, id).await?;

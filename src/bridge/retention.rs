@@ -1,4 +1,5 @@
-//! Removing what is not kept for ever: about once a minute, a small batch at a time; and from the disk soon after that.
+//! Retention: about once a minute, old data is removed in small batches. Its space on disk is freed
+//! soon after.
 
 use std::convert::Infallible;
 
@@ -11,39 +12,40 @@ use crate::types::ids::ChannelId;
 use crate::types::rejection::OLDEST_NOTIFICATION;
 use crate::worker::{Claimed, Pace, Source};
 
-/// 1 minute, give or take a quarter: how often a replica removes what has become old.
+/// 1 minute, plus or minus a quarter: the interval at which a replica removes old data.
 const ROUND: TimeDelta = TimeDelta::minutes(1);
 
-/// 5 s at most: how long after the start the first round is.
+/// 5 s: the latest time of the first round after the start.
 const FIRST_ROUND: TimeDelta = TimeDelta::seconds(5);
 
-/// How many rows go in one statement: some milliseconds of work.
+/// 500: the rows that one statement removes, which takes some milliseconds.
 const BATCH: u32 = 500;
 
-/// 1 day: how long after the end of its delivery an event is kept that nobody has called failed, since its channel has no
-/// callback URL any more.
+/// 1 day: the time that a pending event is stored after its delivery should have ended. Its channel
+/// has no callback URL any more, so no task marks the delivery as failed.
 const ABANDONED: TimeDelta = TimeDelta::days(1);
 
-/// 4 days and an hour: longer than the Cloud repeats what it tells, which is 3 days, and longer than a notification is taken.
-/// The hour is for clocks that differ.
+/// 4 days and an hour: longer than the Cloud repeats notifications, which is 3 days, and longer
+/// than a notification is accepted. The hour is for clocks that differ.
 const REPEATED: TimeDelta = TimeDelta::hours(OLDEST_NOTIFICATION.num_hours() + 1);
 
-/// 7 days: how long operators see that notifications were refused, after the last one.
+/// 7 days: the time for which operators see rejected notifications, after the last one.
 const REJECTIONS: TimeDelta = TimeDelta::days(7);
 
-/// 10 minutes: how long a conversation that the Cloud tells of may take to become known.
+/// 10 minutes: the time for which an unmatched change waits for its conversation to become known.
 const EARLY: TimeDelta = TimeDelta::minutes(10);
 
-/// 1 h: far longer than an echo is waited for.
+/// 1 h: far longer than an echo is awaited.
 const ECHOES: TimeDelta = TimeDelta::hours(1);
 
-/// 400 days: what operators did is asked for by who looks back over a year.
+/// 400 days: the age at which audit entries are removed. Operators can look back over a whole year.
 const AUDIT: TimeDelta = TimeDelta::days(400);
 
-/// 1 day: a replica that runs writes every few seconds, or whenever it is asked whether it is ready.
+/// 1 day: the age at which a write check is removed. A running replica makes one every few seconds,
+/// or at each readiness check.
 const WRITE_CHECKS: TimeDelta = TimeDelta::days(1);
 
-/// What becomes old.
+/// The kinds of data that become old.
 #[derive(Debug, Clone, Copy)]
 enum Old<'a> {
     /// A channel's events.
@@ -51,40 +53,41 @@ enum Old<'a> {
         channel_id: &'a ChannelId,
         retention: TimeDelta,
     },
-    /// What the Cloud has told and may tell again.
+    /// Changes that were received and that the Cloud may repeat.
     SeenChanges,
-    /// What the Cloud has told of conversations that are not known.
+    /// Unmatched changes.
     EarlyChanges,
-    /// The conversations of users who were erased, as far as the Cloud does not tell of them any more.
+    /// The ids of erased users' conversations, once the Cloud no longer sends notifications about
+    /// them.
     ErasedConversations,
-    /// The closes that are left of users who were erased.
+    /// The pending closes of erased users.
     Closes,
-    /// The answers that idempotency keys stand for.
+    /// The answers that are stored for idempotency keys.
     IdempotencyKeys,
-    /// Requests that have reached the Cloud or failed.
+    /// Requests that were sent or have failed.
     SettledRequests { retention: TimeDelta },
-    /// What users said, as the Cloud told it back.
+    /// The echoes of users' messages.
     Echoes,
-    /// What operators did.
+    /// The audit log.
     Audit,
-    /// The notifications that were not taken.
+    /// The rejected notifications.
     Rejections,
-    /// What replicas wrote to see whether they could, and did not again.
+    /// The write checks of replicas that no longer make any.
     WriteChecks,
 }
 
-/// Work on what has become old.
+/// The background work of retention.
 #[derive(Debug)]
 pub struct Retention {
     bridge: Bridge,
-    /// The age from which events are removed.
+    /// The age at which events are removed.
     events: TimeDelta,
-    /// The next round.
+    /// The time of the next round.
     due: DateTime<Utc>,
 }
 
 impl Retention {
-    /// Removal of what is old, and of events once they are older than `events`.
+    /// Creates the work that removes old data, and events once they are older than `events`.
     #[must_use]
     pub fn new(bridge: Bridge, events: TimeDelta) -> Self {
         let due = bridge.parts.clock.now() + portion(FIRST_ROUND, rand::random());
@@ -150,7 +153,7 @@ impl Bridge {
         self.remove_all(Old::ErasedConversations, now).await?;
         self.remove_all(Old::Closes, now).await?;
         self.remove_all(Old::IdempotencyKeys, now).await?;
-        // As long as the events that tell how they ended.
+        // Stored as long as the events that report their outcomes.
         self.remove_all(Old::SettledRequests { retention }, now)
             .await?;
         self.remove_all(Old::Echoes, now).await?;
@@ -160,7 +163,8 @@ impl Bridge {
         Ok(())
     }
 
-    /// Removes batch after batch until one is not full, or the service stops; says how many rows went.
+    /// Removes batches until one is not full or the service stops. Returns the number of removed
+    /// rows.
     async fn remove_all(&self, old: Old<'_>, now: DateTime<Utc>) -> Result<u64, Error> {
         let mut count = 0;
         while !self.parts.stopping.is_cancelled() {
@@ -169,7 +173,7 @@ impl Bridge {
             if removed < u64::from(BATCH) {
                 break;
             }
-            // Between two batches others have their turn.
+            // Other tasks run between two batches.
             tokio::task::yield_now().await;
         }
         Ok(count)
@@ -208,7 +212,7 @@ impl Bridge {
     }
 }
 
-/// A part of a time, to the millisecond.
+/// Returns a fraction of a duration, to the millisecond.
 fn portion(whole: TimeDelta, part: f64) -> TimeDelta {
     let whole = whole.to_std().unwrap_or_default();
     TimeDelta::from_std(whole.mul_f64(part)).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! What follows a failed try of something that is tried again: whether, and when.
+//! The decision after a failed attempt: if there is another one, and when.
 
 use std::time::Duration;
 
@@ -10,43 +10,47 @@ use crate::cloud;
 use crate::types::event::data::Failure;
 use crate::types::problem::{BLOCKED, Code, SEQUENCE_UNKNOWN};
 
-/// The reason of a try that may have reached the Cloud.
+/// The reason for a pause after an attempt that may have reached the Cloud.
 pub(crate) const OUTCOME_UNKNOWN: &str = Code::CloudOutcomeUnknown.as_str();
 
-/// The vendor's advice for an answer of the 5xx kind: three tries after 5, 10 and 15 s, then ever longer pauses.
+/// Pauses in seconds, as the vendor advises for 5xx answers: three attempts after 5, 10 and 15 s,
+/// then ever longer pauses.
 const PAUSES: [i64; 7] = [5, 10, 15, 30, 60, 120, 240];
 
-/// The vendor's advice for 429: at least 1 s.
+/// Pauses in seconds for answers with 429: the vendor advises at least 1 s.
 const THROTTLED_PAUSES: [i64; 7] = [1, 2, 4, 8, 16, 32, 64];
 
-/// 1 h: longer than any sane `Retry-After`; one that asks for more is asked again then.
+/// 1 h: longer than any sensible `Retry-After`. If the Cloud asks for more, it is asked again after
+/// this.
 const LONGEST: Duration = Duration::from_hours(1);
 
-/// The meaning of a failed try.
+/// The meaning of a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Another try would fail as well.
+    /// A failure that another attempt would repeat.
     Final,
-    /// The Cloud does not have it, and another try may succeed.
+    /// A request that the Cloud does not have; another attempt may succeed.
     Again(Pause),
-    /// The Cloud may have it; the reason.
+    /// A request that the Cloud may have, with the reason.
     Unknown(&'static str),
 }
 
-/// The pause before another try.
+/// The pause before another attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pause {
-    /// The reason, in a word of the table of problems.
+    /// The reason, as a code of the table of problems.
     pub(crate) why: &'static str,
     pub(crate) is_throttled: bool,
-    /// True if a gateway answered in place of the Cloud to what was published: perhaps it never lets this through.
+    /// True if a gateway answered a published message in place of the Cloud. It may never let the
+    /// message through.
     pub(crate) is_blocked: bool,
     /// The `Retry-After` of the Cloud's answer.
     pub(crate) asked: Option<Duration>,
 }
 
 impl Verdict {
-    /// Judges a failed try. `is_in_flight` is true if something was on its way to the Cloud that must not be repeated blindly.
+    /// Judges a failed attempt. `is_in_flight` is true if a message was in flight that must not be
+    /// repeated blindly.
     pub(crate) fn of(error: &Error, is_in_flight: bool) -> Self {
         let (is_unknown, is_throttled, asked) = match error {
             Error::Cloud(error) if error.is_transient() => (
@@ -74,7 +78,8 @@ impl Verdict {
         })
     }
 
-    /// The same for a stored request: there, trouble of the bridge's own passes as well, or an operator mends it.
+    /// Judges a failed attempt of a stored request. There, faults of the bridge itself are retried
+    /// too: they pass, or an operator corrects them.
     pub(crate) fn of_stored(error: &Error, is_in_flight: bool) -> Self {
         let is_own_trouble = match error {
             Error::Cloud(error) => is_about_credentials(error),
@@ -89,7 +94,7 @@ impl Verdict {
 }
 
 impl Pause {
-    /// The usual pause for a reason.
+    /// Creates the usual pause for a reason.
     pub(crate) fn because(why: &'static str) -> Self {
         Self {
             why,
@@ -99,7 +104,8 @@ impl Pause {
         }
     }
 
-    /// The time until the next try, after the try of this number, counted from 1.
+    /// Returns the time until the next attempt. `tried` is the number of the last attempt, counted
+    /// from 1.
     pub(crate) fn after(&self, tried: u32) -> TimeDelta {
         delay(tried, self.is_throttled, self.asked, &mut rand::rng())
     }
@@ -137,7 +143,7 @@ fn is_about_credentials(error: &cloud::Error) -> bool {
     }
 }
 
-/// The reason of a failed try, in one word.
+/// Returns the reason of a failed attempt, as a code.
 fn word(error: &Error) -> &'static str {
     match error {
         Error::Cloud(cloud::Error::Unnumbered) => SEQUENCE_UNKNOWN,
@@ -145,7 +151,7 @@ fn word(error: &Error) -> &'static str {
     }
 }
 
-/// The failure that a channel is told of a request that failed for good.
+/// Returns the failure that a channel gets for a request that has failed for good.
 pub(crate) fn failure(error: &Error) -> Failure {
     let (code, upstream) = match error {
         Error::Cloud(cause @ cloud::Error::Blocked { .. }) => {

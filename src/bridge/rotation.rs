@@ -1,4 +1,4 @@
-//! Replacing the key that seals tokens: what older keys have sealed is sealed anew with the first one.
+//! Key rotation: tokens that older keys have sealed are re-encrypted with the first key.
 
 use super::tokens::{opens, seal, unseal};
 use super::{audit, erasures};
@@ -8,30 +8,31 @@ use crate::crypto::Keyring;
 use crate::store::Store;
 use crate::types::audit::{Action, Actor, Entry, EntryId};
 
-/// How many tokens are read at once.
+/// 500: the number of tokens that are read at once.
 const BATCH: u32 = 500;
 
-/// What a rotation did.
+/// The result of a key rotation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rotation {
-    /// Tokens that the first key has sealed anew.
+    /// The number of tokens that were re-encrypted with the first key.
     pub sealed_anew: u64,
-    /// Tokens that no key opens; they are made anew when next needed.
+    /// The number of tokens that no key opens. They are renewed when they are next needed.
     pub unopened: u64,
 }
 
-/// How many stored tokens the keys open, and how many they do not; of the first `limit` that another key than the first has
-/// sealed, of as many that the first has, and of as many of erased users.
+/// Counts the stored tokens that the keys open, and those that they do not. Looks at no more than
+/// `limit` tokens that the first key has sealed, `limit` that other keys have sealed, and `limit`
+/// of erased users.
 ///
 /// # Errors
 ///
-/// When the database does not answer.
+/// If the database is unavailable.
 pub async fn count_opened(
     store: &Store,
     keyring: &Keyring,
     limit: u32,
 ) -> Result<(usize, usize), Error> {
-    // No key has an empty id.
+    // No key has an empty id, so this returns tokens of all keys.
     let any = store.tokens_not_sealed_by("", None, limit).await?;
     let others = store
         .tokens_not_sealed_by(keyring.sealing_key_id(), None, limit)
@@ -52,11 +53,13 @@ pub async fn count_opened(
     ))
 }
 
-/// Seals every token anew that another key than the first has sealed, also those of erased users; safe while the service runs.
+/// Re-encrypts all tokens that a key other than the first has sealed, including those of erased
+/// users. Safe while the service runs.
 ///
 /// # Errors
 ///
-/// When the database does not answer; what was sealed anew stays so and is recorded, and another run goes on from there.
+/// If the database is unavailable. Re-encrypted tokens stay so and are recorded, and another run
+/// continues from there.
 pub async fn rotate(
     store: &Store,
     keyring: &Keyring,
@@ -96,7 +99,7 @@ pub async fn rotate(
                 ..rotation
             };
             let sealed = &stored.sealed;
-            // One that was replaced meanwhile needs it no more.
+            // A token that was replaced meanwhile needs no re-encryption.
             if store
                 .reseal_token(user, sealed, &anew, Some(&entry(done)))
                 .await?
@@ -123,7 +126,7 @@ pub async fn rotate(
                 sealed_anew: rotation.sealed_anew + 1,
                 ..rotation
             };
-            // One that was done meanwhile needs it no more.
+            // A close that was done meanwhile needs no re-encryption.
             if store.reseal_close(close.id, &anew, &entry(done)).await? {
                 rotation = done;
             }

@@ -1,8 +1,9 @@
-//! One user's open conversation with the token to speak in it, and the requests made there.
+//! A user's open conversation with the token to write in it, and the requests made there.
 //!
-//! They are made in the dialog that is current: the main one, or the survey after it. Where the Cloud says that this has
-//! ended, the conversation has too, unless it is one that a survey can follow: of that only the dialog is known to have
-//! ended, and whether the conversation goes on is found out by asking for a new one (`openings`).
+//! Requests go to the current dialog: the main one, or the survey after it. If the Cloud says that
+//! this dialog has ended, the conversation has ended too, unless a survey can follow. In that case
+//! only the end of the dialog is known. A request for a new conversation shows if the old one goes
+//! on (`openings`).
 
 use std::time::Duration;
 
@@ -19,21 +20,21 @@ use crate::types::ids::{DialogId, UserKey};
 use crate::types::message::{Metadata, Sequence};
 use crate::types::trace::Trace;
 
-/// All that a request in a user's open conversation needs.
+/// The state that a request in a user's open conversation needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
     pub(crate) key: UserKey,
     pub(crate) user: UserRef,
     pub(crate) token: Token,
     pub(crate) conversation: OpenConversation,
-    /// Whether the agent sees the user typing.
+    /// The typing state that the agent sees, if the user is typing.
     pub(crate) typing: Option<Typing>,
-    /// How long a request may take; left out, as long as is usual.
+    /// The time limit of a request; `None` for the usual one.
     pub(crate) patience: Option<Duration>,
 }
 
 impl Session {
-    /// A session of a user.
+    /// Creates a session of a user.
     pub(crate) fn new(
         key: &UserKey,
         user: UserRef,
@@ -51,18 +52,18 @@ impl Session {
         }
     }
 
-    /// Whether a dialog is open that messages can go to.
+    /// True if a dialog is open that accepts messages.
     pub(crate) fn takes_messages(&self) -> bool {
         self.conversation.dialog != CurrentDialog::Ended
     }
 
-    /// Whether agents see what the user does. They are gone after the main dialog, and a survey refuses chat states.
-    /// Source: vendor's demonstration of surveys, which sends none there.
+    /// True if agents see the user's activity. They are gone after the main dialog, and a survey
+    /// refuses chat states. Source: vendor's demonstration of surveys, which sends none there.
     pub(super) fn shows_typing(&self) -> bool {
         self.conversation.dialog == CurrentDialog::Main
     }
 
-    /// Whether the conversation may go on although the dialog that was current has ended.
+    /// True if the conversation may go on although its current dialog has ended.
     pub(super) fn may_outlive_dialog(&self) -> bool {
         self.conversation.features.allow_survey() || !self.shows_typing()
     }
@@ -82,7 +83,7 @@ impl Session {
 }
 
 impl Bridge {
-    /// The session of a user with an open conversation.
+    /// Returns the session of a user; `None` without an open conversation.
     pub(crate) async fn session(
         &self,
         trace: &Trace,
@@ -92,7 +93,7 @@ impl Bridge {
         self.session_of(trace, key, standing).await
     }
 
-    /// The same where it was looked up before.
+    /// Returns the session of a user whose state was looked up before.
     pub(crate) async fn session_of(
         &self,
         trace: &Trace,
@@ -114,7 +115,8 @@ impl Bridge {
         Ok(Some(session))
     }
 
-    /// The session that messages can go to, where nothing has to be asked or changed for it; what was looked up is in it then.
+    /// Returns a session that accepts messages, if the looked-up state is enough for one: without a
+    /// request to the Cloud, and without a write. The session then takes over that state.
     pub(crate) fn ready_session(
         &self,
         key: &UserKey,
@@ -130,7 +132,7 @@ impl Bridge {
         Some(Session::new(key, user, token, open?, typing))
     }
 
-    /// Writes into the session's conversation.
+    /// Publishes a message in the session's conversation.
     pub(crate) async fn publish(
         &self,
         trace: &Trace,
@@ -148,7 +150,7 @@ impl Bridge {
         }
     }
 
-    /// Stores a file for the session's user; returns the path that names it.
+    /// Uploads a file for the session's user. Returns the path that identifies it.
     pub(crate) async fn upload(
         &self,
         trace: &Trace,
@@ -166,7 +168,7 @@ impl Bridge {
         }
     }
 
-    /// Makes a request of any type in the session's conversation.
+    /// Sends a request of any type in the session's conversation.
     pub(crate) async fn forward(
         &self,
         trace: &Trace,
@@ -183,7 +185,7 @@ impl Bridge {
         }
     }
 
-    /// Says something besides what is written in the session's conversation.
+    /// Sends a signal, such as a receipt or a chat state, in the session's conversation.
     pub(crate) async fn signal(
         &self,
         trace: &Trace,
@@ -193,7 +195,7 @@ impl Bridge {
         self.signal_in(None, trace, session, signal).await
     }
 
-    /// Says something besides what is written in a dialog of the session's conversation, the main one if it names none.
+    /// Sends a signal in a dialog of the session's conversation; `None` for the current dialog.
     pub(super) async fn signal_in(
         &self,
         dialog_id: Option<&DialogId>,
@@ -214,7 +216,7 @@ impl Bridge {
         }
     }
 
-    /// Says something that only an open conversation has a use for.
+    /// Sends a signal that makes sense only in an open conversation.
     pub(crate) async fn show(
         &self,
         trace: &Trace,
@@ -227,7 +229,8 @@ impl Bridge {
         }
     }
 
-    /// What the Cloud's outcome means for the mapping; `None` asks for another try, with the token that was made anew.
+    /// Renews a refused token, and records the end of a conversation that the Cloud calls closed.
+    /// `None` asks for another attempt with the renewed token.
     async fn settle<T>(
         &self,
         trace: &Trace,
@@ -250,7 +253,7 @@ impl Bridge {
         }
     }
 
-    /// Notes that the Cloud calls the session's conversation closed.
+    /// Records that the Cloud calls the session's conversation closed.
     async fn note_closed(&self, session: &Session) -> Result<(), Error> {
         let store = &self.parts.store;
         let now = self.parts.clock.now();

@@ -1,4 +1,5 @@
-//! ConsumerJWS: made on first use, stored sealed, made anew where the Cloud refuses one.
+//! ConsumerJWS tokens, which are requested on first use, stored sealed, and renewed if the Cloud
+//! refuses one.
 
 use crate::bridge::{Bridge, Error, Parts};
 use crate::cloud::ConsumerJws;
@@ -7,16 +8,17 @@ use crate::store::{StoredToken, UserRef};
 use crate::types::ids::UserKey;
 use crate::types::trace::Trace;
 
-/// A user's token as the Cloud takes it.
+/// A user's token, as the Cloud accepts it.
 #[derive(Debug, Clone)]
 pub(crate) struct Token {
     pub(super) token: ConsumerJws,
-    /// Whether it was made for this request: one that is refused even then is not made again.
+    /// True if it was requested for this attempt. A refused token is then not renewed again.
     pub(super) fresh: bool,
 }
 
 impl Bridge {
-    /// The user's token: the stored one, else a new one. One that an older key has sealed is sealed anew.
+    /// Returns the user's token: the stored one, else a new one. Re-encrypts a token that an older
+    /// key has sealed.
     pub(crate) async fn token(
         &self,
         trace: &Trace,
@@ -40,7 +42,8 @@ impl Bridge {
         })
     }
 
-    /// The stored token, where it needs not be sealed anew; one that does not open is dropped, to be made anew.
+    /// Returns the stored token if it needs no re-encryption. A token that does not open is
+    /// dropped, so that it is renewed.
     pub(super) fn ready_token(
         &self,
         key: &UserKey,
@@ -55,7 +58,7 @@ impl Bridge {
         })
     }
 
-    /// Asks the Cloud for the user's token and keeps it in place of the one before.
+    /// Requests the user's token from the Cloud, and stores it in place of the former one.
     pub(super) async fn make_token(
         &self,
         key: &UserKey,
@@ -80,7 +83,7 @@ impl Bridge {
     }
 }
 
-/// The token as it is stored.
+/// Seals a token for storage.
 pub(super) fn seal(
     keyring: &Keyring,
     key: &UserKey,
@@ -94,7 +97,7 @@ pub(super) fn seal(
     })
 }
 
-/// The stored token, or `None` where it has to be made anew because it does not open.
+/// Opens a stored token; `None` if it does not open and has to be renewed.
 pub(super) fn unseal(
     keyring: &Keyring,
     key: &UserKey,
@@ -113,14 +116,15 @@ pub(super) fn unseal(
     ConsumerJws::new(token)
 }
 
-/// Whether one of the keys opens a token.
+/// True if one of the keys opens the token.
 pub(super) fn opens(keyring: &Keyring, key: &UserKey, stored: &StoredToken) -> bool {
     keyring.open(&stored.sealed, &place(key)).is_ok()
 }
 
-/// Binds a sealed token to its column and its user, so that it opens for nobody else.
+/// Returns the context that binds a sealed token to its column and its user, so that it opens for
+/// no other user.
 fn place(key: &UserKey) -> Vec<u8> {
-    // No identifier holds a control character, so the joined text is unambiguous.
+    // No identifier contains a control character, so the joined text is unambiguous.
     let UserKey {
         account_id,
         namespace,

@@ -1,9 +1,10 @@
-//! Typing: told to the agent, not too often, and ended when nothing follows.
+//! Typing indicators, which are sent to the agent at a limited rate and end when nothing follows.
 //!
-//! After the main dialog nobody looks: nothing is told while a survey is on.
+//! After the main dialog no agent is watching, so nothing is sent during a survey.
 //!
-//! The Cloud shows a user as typing until it is told otherwise, also after a message. So what is told is kept first,
-//! with the moment when it ends by itself, and every replica looks for what is due: the one that took it may be gone.
+//! The Cloud shows a user as typing until it is told otherwise, even after a message. So the state
+//! is stored before it is sent, with the time of its automatic end. Every replica polls for typing
+//! that is due to end, since the replica that stored it may be gone.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -16,19 +17,20 @@ use crate::types::message::ChatState;
 use crate::types::trace::Trace;
 use crate::worker::{Claimed, Pace, Source};
 
-/// 30 s: how long a user types who says nothing more.
+/// 30 s: the time after which typing ends if nothing more comes from the user.
 const TYPING: TimeDelta = TimeDelta::seconds(30);
 
-/// 5 s: how soon the Cloud is told again of one who goes on typing.
+/// 5 s: the shortest time after which continued typing is sent to the Cloud again.
 const REPEAT: TimeDelta = TimeDelta::seconds(5);
 
-/// 10 s: how soon a pause is tried again that the Cloud could not take, or whose replica died over it.
+/// 10 s: the pause before the end of typing is sent again, after the Cloud failed or the replica
+/// died.
 const RETRY: TimeDelta = TimeDelta::seconds(10);
 
-/// 32: pauses that are sent at once.
+/// 32: the number of typing ends that are sent at once.
 const PLACES: u32 = 32;
 
-/// Work on the typing that ends by itself.
+/// The background work on typing that ends automatically.
 #[derive(Debug)]
 pub struct DueTypingEnds(pub Bridge);
 
@@ -63,11 +65,13 @@ impl Source for DueTypingEnds {
 }
 
 impl Bridge {
-    /// Shows the agent what the user is doing; nobody where the agent is gone and a survey is on.
+    /// Shows the agent the user's typing state. Does nothing during a survey, when the agent is
+    /// gone.
     ///
     /// # Errors
     ///
-    /// [`Error::NoOpenConversation`]; when the Cloud refuses or is away.
+    /// [`Error::NoOpenConversation`]; if the Cloud refuses, or the Cloud or the storage is
+    /// unavailable.
     pub async fn set_typing(
         &self,
         caller: &Caller,
@@ -96,20 +100,21 @@ impl Bridge {
         {
             return Ok(store.set_typing(user, Typing { sent_at, until }).await?);
         }
-        // Kept first: what the agent sees must end although this replica dies.
+        // Stored first: typing that the agent sees must end even if this replica dies.
         let sent_at = now;
         store.set_typing(user, Typing { sent_at, until }).await?;
         let shown = self.show(&caller.trace, &mut session, signal).await;
         if shown.is_err() {
-            // It may be seen all the same, so it still ends; but the next one is not held back.
+            // The agent may see the typing all the same, so its end stays stored. With the earlier
+            // time, the next signal is sent at once.
             let sent_at = now - REPEAT;
             store.set_typing(user, Typing { sent_at, until }).await?;
         }
         shown
     }
 
-    /// Lets the typing of one who has just written end now. The message is sent, so no failure of this is one of it: at
-    /// the latest the typing ends by itself.
+    /// Ends the typing of a user who has just written, by making its end due now. The message was
+    /// sent, so a failure here does not fail it. The typing then ends automatically.
     pub(crate) async fn end_typing(&self, user: UserRef) {
         let now = self.parts.clock.now();
         match self.parts.store.end_typing(user, now).await {
@@ -139,7 +144,8 @@ impl Bridge {
         }
     }
 
-    /// Tells the agent that the user stopped typing; a refusal that no repeat can mend is the end of it too.
+    /// Tells the agent that the user has stopped typing. A refusal that no retry can change counts
+    /// as done.
     async fn send_pause(&self, due: &DueTyping) -> Result<(), Error> {
         let trace = Trace::continue_from(None, None, self.parts.clock.uuid());
         let Some(mut session) = self.session(&trace, &due.key).await? else {

@@ -1,4 +1,4 @@
-//! What is known of a user.
+//! Use cases for users and their profiles, and checks of the storage and the clock.
 
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::{self, Signal};
@@ -8,11 +8,11 @@ use crate::types::profile::Profile;
 use crate::types::status::Outage;
 
 impl Bridge {
-    /// A user with profile, consumer id and latest conversation.
+    /// Returns a user with profile, consumer id and latest conversation.
     ///
     /// # Errors
     ///
-    /// [`Error::UserNotFound`] where the user was never seen in the channel's namespace.
+    /// [`Error::UserNotFound`] if the user was never seen in the channel's namespace.
     pub async fn user(&self, caller: &Caller, user_id: UserId) -> Result<User, Error> {
         self.parts
             .store
@@ -21,12 +21,12 @@ impl Bridge {
             .ok_or(Error::UserNotFound)
     }
 
-    /// Keeps what is known of a user in place of what was known before; tells the agent at once where a conversation is
-    /// open, else with the next opening.
+    /// Replaces a user's profile. The agent gets it at once if a conversation is open, else with
+    /// the next opening.
     ///
     /// # Errors
     ///
-    /// When the Cloud refuses or is away, or the storage is; nothing is kept then.
+    /// If the Cloud refuses, or the Cloud or the storage is unavailable. Then nothing is stored.
     pub async fn set_profile(
         &self,
         caller: &Caller,
@@ -49,16 +49,17 @@ impl Bridge {
         Ok(profile)
     }
 
-    /// Looks whether the storage can be read and written.
+    /// Checks that the storage can be read and written.
     ///
     /// # Errors
     ///
-    /// When it cannot.
+    /// If it cannot.
     pub async fn check_storage(&self) -> Result<(), Outage> {
         self.parts.store.check(self.parts.clock.now()).await
     }
 
-    /// True if the time here is so far ahead of the database's that others have to do what is due.
+    /// True if this replica's clock is so far ahead of the server time that other replicas must do
+    /// the due work.
     #[must_use]
     pub fn is_ahead(&self) -> bool {
         self.parts.clock.is_ahead()

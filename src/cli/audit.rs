@@ -1,7 +1,7 @@
-//! `audit`: shows what operators did, the newest entries, a line each.
+//! `audit`: prints the newest entries of the audit log, one per line.
 //!
-//! The newest stands last, as in a log: what was just done is where a terminal stops, and what is shown can be appended to what
-//! was shown before.
+//! The newest entry comes last, as in a log. So the latest actions are next to the prompt, and the
+//! output of a later run can be appended to that of an earlier one.
 
 use std::process::ExitCode;
 
@@ -14,30 +14,31 @@ use crate::config::Config;
 use crate::store::Store;
 use crate::types::ids::ChannelId;
 
-/// What is shown.
+/// The options of `audit`.
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// What was done then or later, such as 2026-11-22T08:00:00Z; left out: all that is kept
+    /// Only entries at this time or later, such as 2026-11-22T08:00:00Z; without it, all stored
+    /// entries
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<DateTime<Utc>>,
-    /// What was done with a credential of this channel
+    /// Only entries of actions with a credential of this channel
     #[arg(long, value_name = "ID", value_parser = channel)]
     channel: Option<ChannelId>,
-    /// How many entries at most, of which the newest are shown
+    /// The maximum number of entries; the newest ones are shown
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=MOST))]
     limit: u32,
-    /// A JSON object a line
+    /// Print each entry as a JSON object on one line
     #[arg(long)]
     json: bool,
 }
 
-/// A million: more than anybody reads, and less than memory holds.
+/// A million: more than a person reads, and little enough for memory.
 const MOST: i64 = 1_000_000;
 
 pub(super) async fn run(config: &Config, options: &Options) -> anyhow::Result<ExitCode> {
     let store = Store::connect(&app::location(&config.database)).await?;
     let since = options.since.unwrap_or(DateTime::UNIX_EPOCH);
-    // One more, to know whether there are any.
+    // One more, to know if there are older ones.
     let records = store
         .recorded_actions(since, options.channel.as_ref(), options.limit + 1)
         .await;

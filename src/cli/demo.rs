@@ -1,8 +1,9 @@
-//! `demo`: the service, the simulated Cloud with an agent who answers, and one channel in one process, with nothing
-//! configured.
+//! `demo`: the service, the simulated Cloud with a scripted agent, and one channel in one process,
+//! without any configuration.
 //!
-//! Everything listens on the loopback address alone, and nothing is kept: the simulated Cloud forgets its conversations
-//! when it stops, so a database that remembered them would only mislead.
+//! Everything listens on the loopback address only, and no data outlives the process. The simulated
+//! Cloud forgets its conversations when it stops, so a database that remembered them would only
+//! mislead.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
@@ -25,7 +26,7 @@ use crate::sandbox::{self, Sandbox};
 
 const API_KEY: &str = "demo-key";
 
-/// Fixed, since the page is reached from this machine alone.
+/// Fixed, since the page can be reached only from this machine.
 const OPERATOR_KEY: &str = "demo-operator-key";
 
 pub(super) async fn run() -> anyhow::Result<ExitCode> {
@@ -72,7 +73,7 @@ pub(super) async fn run() -> anyhow::Result<ExitCode> {
     let app = App::build(&config, Proxy::None, life.clone())
         .await?
         .around_facade(|facade| sandbox.watch(facade));
-    // The simulated Cloud stops after the service, which may still be talking to it.
+    // The simulated Cloud stops after the service, which may still be sending requests to it.
     let cloud = serve_until(cloud, (sandbox.router(), None), 0, std::future::pending());
     super::print(&urls.welcome())?;
     tokio::select! {
@@ -81,7 +82,7 @@ pub(super) async fn run() -> anyhow::Result<ExitCode> {
     }
 }
 
-/// What the simulated Cloud's page has beside the Cloud: the service, and the channel as whose users it calls.
+/// Sets up the page of the simulated Cloud: it calls the service as users of the demo channel.
 fn stage(config: &Config, facade: SocketAddr, token_key: String) -> anyhow::Result<Stage> {
     let channel = config.channels.first().context("the demo has no channel")?;
     Ok(Stage {
@@ -95,7 +96,7 @@ fn stage(config: &Config, facade: SocketAddr, token_key: String) -> anyhow::Resu
     })
 }
 
-/// Has each account's notifications sent to the service, signed as its configuration expects.
+/// Sends each account's notifications to the service, signed as its configuration expects.
 fn webhooks(config: &Config, facade: SocketAddr) -> anyhow::Result<Vec<Webhook>> {
     let accounts = config.accounts.iter();
     accounts
@@ -113,7 +114,8 @@ fn webhooks(config: &Config, facade: SocketAddr) -> anyhow::Result<Vec<Webhook>>
         .collect()
 }
 
-/// The usual port where it is free, else any: a newcomer's machine may run something there.
+/// Listens on the usual port if it is free, otherwise on any: something else may run on a
+/// newcomer's machine.
 async fn listen_near(port: u16) -> anyhow::Result<TcpListener> {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
         Ok(listener) => Ok(listener),

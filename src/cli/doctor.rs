@@ -1,4 +1,5 @@
-//! `doctor`: checks all that the service needs, a line each, and says what to do where a check fails.
+//! `doctor`: checks everything that the service needs, prints one line per check, and says how to
+//! fix a failure.
 
 mod alteration;
 mod conversation;
@@ -31,34 +32,36 @@ use facts::Fact;
 use report::{Report, within};
 use report_file::ReportFile;
 
-/// The external id of the consumer whose token is asked for; nothing is opened or sent for it.
+/// The external id of the consumer whose token is requested. Nothing is opened or sent for it.
 const CONSUMER: &str = "liveperson-bridge:doctor";
 
-/// What an operator has to have changed where files are refused. Source: vendor's Send API examples, section on file
-/// sharing.
+/// The advice for an operator if files are refused. Source: vendor's Send API examples, section on
+/// file sharing.
 const FILE_SHARING: &str = "file sharing is refused; the site property messaging.file.sharing.enabled must be true \
      (LivePerson sets it)";
 
-/// The oldest PostgreSQL that its makers still mend. Source: PostgreSQL, "Versioning Policy": 14 ended on 2026-11-12.
+/// The oldest PostgreSQL version that is still supported. Source: PostgreSQL, "Versioning Policy":
+/// 14 ended on 2026-11-12.
 const OLDEST_POSTGRES: i32 = 15;
 
-/// Stored tokens that are opened, for each kind of key.
+/// The limit on stored tokens that are opened, for each kind of key.
 const TOKENS: u32 = 500;
 
-/// 2 minutes: what receivers of signed callbacks allow is 5 minutes, and theirs may be off as well. Source: Standard Webhooks, on timestamps.
+/// 2 minutes: receivers of signed callbacks tolerate 5 minutes, and their own clocks may be off as
+/// well. Source: Standard Webhooks, on timestamps.
 const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(2);
 
-/// What is checked.
+/// The options of `doctor`.
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Ask as a test consumer whether the accounts may share files; nothing is opened or uploaded
+    /// Check with a test consumer if the accounts may share files; nothing is opened or uploaded
     #[arg(long)]
     consumer: bool,
     #[command(flatten)]
     conversation: conversation::Options,
 }
 
-/// A signal has asked the doctor to stop.
+/// The error of a doctor that a signal has stopped.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
 struct Interrupted;
@@ -132,7 +135,7 @@ pub(super) async fn run(
     Ok(report.exit_code())
 }
 
-/// The report as it is written to a file.
+/// Builds the report that is written to a file.
 fn whole_report(
     report: &Report,
     made_at: DateTime<Utc>,
@@ -140,7 +143,7 @@ fn whole_report(
     run: &Value,
 ) -> Value {
     json!({
-        // The number of the form, by which a former report is known.
+        // The version of the format, by which an earlier report is recognized.
         "doctor_report": 1,
         "version": env!("CARGO_PKG_VERSION"),
         "made_at": made_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
@@ -152,7 +155,7 @@ fn whole_report(
     })
 }
 
-/// Checks the database; returns its engine and the clock that the service goes by.
+/// Checks the database. Returns its engine and the server time as a clock.
 async fn check_database(
     config: &Config,
     report: &mut Report,
@@ -160,7 +163,7 @@ async fn check_database(
     let connect = async {
         let location = app::location(&config.database);
         let store = match Store::connect(&location).await {
-            // It can be read beside the service that owns it.
+            // The database can be read while the service that owns it is running.
             Err(store::Error::InUse { .. }) => Store::connect_beside(&location).await?,
             connected => connected?,
         };
@@ -199,7 +202,7 @@ async fn check_database(
         "",
     )?;
     let keys = async {
-        // What was never migrated holds nothing.
+        // A database without the current schema may not have the tables.
         if survey.pending > 0 {
             return Ok("not looked at before the schema is up to date".to_owned());
         }
@@ -214,7 +217,7 @@ async fn check_database(
     };
     let outcome = within(keys).await;
     let rejections = async {
-        // Before the schema is up to date nothing was noted.
+        // Rejections are recorded only once the schema is up to date.
         if survey.pending > 0 {
             return Ok(Vec::new());
         }
@@ -231,7 +234,7 @@ async fn check_database(
     Ok(Some((survey.engine, clock)))
 }
 
-/// Tells how far this machine's clock is from the database's, by which the service goes.
+/// Reports how far this machine's clock is from the server time of the database.
 fn machine_clock(offset: TimeDelta) -> Fact {
     let key = "machine_clock";
     let seconds = offset.abs().as_seconds_f64();
@@ -271,7 +274,7 @@ fn writable(survey: &Survey) -> anyhow::Result<&'static str> {
     Ok("allowed")
 }
 
-/// Neither of these keeps the service from starting.
+/// Neither pending nor newer migrations keep the service from starting.
 fn schema(survey: &Survey) -> String {
     match (survey.pending, survey.newer) {
         (0, 0) => "up to date".to_owned(),
@@ -284,7 +287,7 @@ fn schema(survey: &Survey) -> String {
     }
 }
 
-/// What accounts are checked with.
+/// The context in which accounts are checked.
 struct Asking<'a> {
     cloud: &'a cloud::Client,
     clock: &'a dyn Clock,
@@ -330,7 +333,7 @@ async fn check_account(
         .map_err(|error| anyhow!("{error:#}"));
     let fact = Fact::checked("consumer_token_made", made, credentials);
     report.of_account(id, fact.titled("ConsumerJWS"))?;
-    // Without a token there is nobody to ask as, which the line before has said.
+    // Without a token no consumer can ask. The line before has reported that.
     if let Ok(ConsumerToken { token, .. }) = &consumer
         && options.consumer
     {
@@ -342,7 +345,7 @@ async fn check_account(
     Ok(())
 }
 
-/// Compares the clock that the service goes by with the Cloud's.
+/// Compares the service's clock with the Cloud's.
 async fn clock_skew(
     cloud: &cloud::Client,
     clock: &dyn Clock,
@@ -354,7 +357,7 @@ async fn clock_skew(
         return Ok("the Cloud tells no time".to_owned());
     };
     let after = clock.now();
-    // The header has whole seconds, and was written some time between the two.
+    // The header has whole seconds, and was written at some time between the two.
     let skew = if date < before - TimeDelta::seconds(1) {
         before - date
     } else if date > after {
@@ -372,7 +375,7 @@ async fn clock_skew(
     ))
 }
 
-/// What the Cloud's answer tells of file sharing.
+/// Interprets the Cloud's answer about file sharing.
 fn file_sharing(outcome: Result<(), cloud::Error>) -> anyhow::Result<&'static str> {
     match outcome {
         Ok(()) => Ok("the Cloud gives out a URL to upload to"),

@@ -1,4 +1,4 @@
-//! `migrate`: brings the schema up to date, as `serve` does at its start.
+//! `migrate`: migrates the schema to the current version, as `serve` does at its start.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `openapi`: prints the document that describes the facade.
+//! `openapi`: prints the OpenAPI document of the API.
 
 use std::process::ExitCode;
 

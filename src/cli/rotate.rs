@@ -1,4 +1,4 @@
-//! `rotate`: seals every stored token anew with the first of `encryption.keys`.
+//! `rotate`: re-encrypts every stored token with the first of `encryption.keys`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `sandbox`: the simulated Cloud alone.
+//! `sandbox`: runs the simulated Cloud alone.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -17,12 +17,12 @@ use crate::sandbox::stage::{self, Bridge, Stage};
 use crate::sandbox::{self, Sandbox};
 use crate::web::cross_site::HostNames;
 
-/// Seconds: the example in the vendor's documentation of webhooks, one day.
+/// In seconds: one day, the example in the vendor's documentation of webhooks.
 pub(super) const TIME_TO_LIVE: u32 = 86_400;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Where to listen
+    /// The address to listen on
     #[arg(long, default_value = "127.0.0.1:9400", value_name = "ADDRESS")]
     listen: SocketAddr,
     #[arg(
@@ -37,10 +37,10 @@ pub(super) struct Options {
     /// The account whose notifications are sent
     #[arg(long, env = "SANDBOX_ACCOUNT_ID", value_name = "ID")]
     account_id: Option<String>,
-    /// The app installation that they are sent to
+    /// The client id of the app installation that gets the notifications
     #[arg(long, env = "SANDBOX_CLIENT_ID", value_name = "ID")]
     client_id: Option<String>,
-    /// The secret by which they are signed; better given in the variable
+    /// The client secret that signs the notifications; better set in the environment variable
     #[arg(
         long,
         env = "SANDBOX_CLIENT_SECRET",
@@ -64,7 +64,7 @@ pub(super) struct Options {
         value_delimiter = ','
     )]
     hosts: Vec<String>,
-    /// Have an agent answer by script
+    /// Let a scripted agent answer
     #[arg(long)]
     agent: bool,
 }

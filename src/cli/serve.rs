@@ -1,4 +1,4 @@
-//! `serve`: the service.
+//! `serve`: runs the service.
 
 use std::process::ExitCode;
 

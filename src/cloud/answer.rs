@@ -1,12 +1,14 @@
-//! What an answer of the Cloud means: the one place that tells success from each kind of failure.
+//! The classification of the Cloud's answers: the only place that tells success from each kind of
+//! failure.
 //!
-//! A part of the answer speaks for itself before the answer as a whole does: its `code` decides first, then its
-//! `errorCode`, then the HTTP status. The Cloud refuses with status 200 and answers half of a batch with status 400,
-//! so no status proves anything alone.
+//! An answer consists of one or more parts. A part's `code` decides first, then its `errorCode`,
+//! then the HTTP status of the whole answer. The Cloud may refuse with status 200, and answer half
+//! of a batch with status 400, so the status alone proves nothing.
 //!
-//! Gateways in front of the Cloud answer with HTML, plain text, nothing, or JSON of their own. Such an answer is no verdict on
-//! the request: a redirect or 4xx status from them is an outage of the host ([`Error::Blocked`]), but for the few that speak of
-//! the request's own size or form.
+//! Gateways in front of the Cloud answer with HTML, plain text, nothing, or JSON of their own. Such
+//! an answer says nothing about the request. A redirect or a 4xx status from a gateway is an outage
+//! of the host ([`Error::Blocked`]). The few statuses that are about the request's size or format
+//! are exceptions.
 
 use std::borrow::Cow;
 
@@ -20,7 +22,7 @@ use crate::http::{Answer, StatusCode, retry_after};
 use crate::telemetry::log::one_line;
 use crate::types::ids::ConversationId;
 
-/// 200 characters: the Cloud's words are repeated to channels and in logs.
+/// 200 characters: the longest error text of the Cloud that is passed on to channels and logs.
 const MAX_TITLE_CHARS: usize = 200;
 
 /// The subject of a request, which decides what its refusal means.
@@ -34,9 +36,11 @@ pub(super) enum Subject {
     Other,
 }
 
-/// The body of what the request with this id was answered with, from an answer that is one envelope or an array of them.
+/// Reads the body of the answer to the request with this id. The answer is one part or an array of
+/// parts.
 ///
-/// Where that request has no envelope of its own, it shares the failure of `before`, which was to be done before it.
+/// A request without a part of its own shares the failure of `before`, the request that precedes it
+/// in the batch.
 pub(super) fn outcome<T: DeserializeOwned>(
     answer: &Answer,
     id: &str,
@@ -49,7 +53,8 @@ pub(super) fn outcome<T: DeserializeOwned>(
     }
     let mut envelopes = envelopes(&answer.body);
     let is_lone = envelopes.len() == 1;
-    // Never by position. What bears no id speaks of the answer as a whole.
+    // Parts are matched by id and never by position. A part without an id is about the whole
+    // answer.
     let position = envelopes
         .iter()
         .position(|envelope| envelope.bears(id))
@@ -58,7 +63,7 @@ pub(super) fn outcome<T: DeserializeOwned>(
             envelopes.iter().position(shares)
         })
         .or_else(|| {
-            // To a request that was made alone a lone part is the answer, whatever it calls the request.
+            // If the request was sent alone, the only part answers it, whatever id the part has.
             let is_whole = is_lone && before.is_none();
             let speaks =
                 |part: &Envelope| is_whole || !part.names_a_request() && (is_lone || part.fails());
@@ -74,14 +79,14 @@ pub(super) fn outcome<T: DeserializeOwned>(
     }
 }
 
-/// The conversation that the body of an answer names, as text or as a number.
+/// Returns the conversation that the body of an answer names, as text or as a number.
 pub(super) fn conversation_in(body: &Value) -> Option<ConversationId> {
-    // The second is the name that notifications have for it.
+    // The second one is the name that notifications use.
     let id = ["conversationId", "convId"].map(|name| Envelope::scalar(body.get(name)));
     id.into_iter().flatten().find_map(|id| id.parse().ok())
 }
 
-/// The conversation that an answer names in a part that succeeded, where no part says which request it answers.
+/// Returns the conversation that a successful part names, if no part says which request it answers.
 pub(super) fn unnamed_conversation(answer: &Answer) -> Option<ConversationId> {
     let parts = envelopes(&answer.body);
     if parts.iter().any(Envelope::names_a_request) {
@@ -92,7 +97,7 @@ pub(super) fn unnamed_conversation(answer: &Answer) -> Option<ConversationId> {
     named.next().filter(|_| named.next().is_none())
 }
 
-/// What the request with this id failed with, where the answer says so.
+/// Returns the error of the request with this id, if the answer reports one.
 pub(super) fn refusal_of(answer: &Answer, id: &str, now: DateTime<Utc>) -> Option<Error> {
     envelopes(&answer.body)
         .iter()
@@ -100,7 +105,7 @@ pub(super) fn refusal_of(answer: &Answer, id: &str, now: DateTime<Utc>) -> Optio
         .map(|envelope| failure(answer, Some(envelope), Subject::Other, now))
 }
 
-/// The answer of an endpoint that knows no envelopes.
+/// Decodes the answer of an endpoint without envelopes.
 pub(super) fn decode<T: DeserializeOwned>(answer: &Answer, now: DateTime<Utc>) -> Result<T, Error> {
     let envelopes = envelopes(&answer.body);
     let envelope = envelopes.first();
@@ -110,7 +115,7 @@ pub(super) fn decode<T: DeserializeOwned>(answer: &Answer, now: DateTime<Utc>) -
     serde_json::from_slice(without_mark(&answer.body)).map_err(|_| undecodable(answer))
 }
 
-/// Makes sure that an endpoint whose answers hold nothing has done what was asked.
+/// Checks that an endpoint whose answers have no content has accepted the request.
 pub(super) fn accepted(answer: &Answer, now: DateTime<Utc>) -> Result<(), Error> {
     if answer.status.is_success() {
         Ok(())
@@ -119,12 +124,13 @@ pub(super) fn accepted(answer: &Answer, now: DateTime<Utc>) -> Result<(), Error>
     }
 }
 
-/// True if this status of an answer that is not the Cloud's own says nothing of the request: 401 is for
-/// whoever makes tokens, 429 and 5xx speak for themselves, and some speak of the request's size or form.
+/// True if an answer with this status comes from a gateway and says nothing about the request. The
+/// exceptions have their own meaning: 401 is about tokens, 429 and 5xx are about the host, and a
+/// few are about the request's size or format.
 fn is_a_gateways(status: u16, answer: &Answer) -> bool {
     match status {
         401 | 408 | 413 | 414 | 415 | 429 | 431 => false,
-        // The services behind answer these too, but never with a page.
+        // The services themselves answer these too, but never with a page.
         400 | 422 => is_page(answer),
         300..500 => true,
         _ => false,
@@ -138,19 +144,19 @@ fn is_page(answer: &Answer) -> bool {
         .starts_with(b"<")
 }
 
-/// The body without the byte order mark that some proxies and frameworks write.
+/// Returns the body without the byte order mark that some proxies and frameworks write.
 fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
-/// The error of an answer that lacks what it should hold.
+/// Returns the error for an answer that lacks what it should contain.
 pub(super) fn undecodable(answer: &Answer) -> Error {
     Error::Undecodable {
         status: answer.status.as_u16(),
     }
 }
 
-/// The usual answer: a lone part that says that all went well.
+/// The usual answer: a single part that reports success.
 #[derive(Deserialize)]
 struct Success<'a, T> {
     #[serde(borrow, rename = "reqId")]
@@ -160,8 +166,9 @@ struct Success<'a, T> {
     body: T,
 }
 
-/// The body of the usual answer, which is read in one go: that of the request with this id, or of whichever request was made
-/// alone. Any other is left to the rules for all: they come to the same for this one.
+/// Reads the body of the usual answer in one pass, which is faster than the general rules and gives
+/// the same result. The part must have this id, unless the request was sent alone. Returns `None`
+/// for every other answer.
 fn success<T: DeserializeOwned>(body: &[u8], id: &str, before: Option<&str>) -> Option<T> {
     let success: Success<'_, T> = serde_json::from_slice(body).ok()?;
     let is_ours = before.is_none() || success.id == id;
@@ -188,7 +195,7 @@ impl Envelope {
         self.0.get_mut("body").map(Value::take).unwrap_or_default()
     }
 
-    /// A number or text, as text.
+    /// Returns a number or a text as text.
     fn scalar(value: Option<&Value>) -> Option<String> {
         match value? {
             Value::String(text) => Some(text.clone()),
@@ -201,24 +208,25 @@ impl Envelope {
         self.0.get("reqId").is_some_and(|id| !id.is_null())
     }
 
-    /// Whether this answers the request with this id, which comes back as text or as a number.
+    /// True if this part answers the request with this id. The Cloud returns the id as text or as a
+    /// number.
     fn bears(&self, id: &str) -> bool {
         Self::scalar(self.0.get("reqId")).is_some_and(|req_id| req_id == id)
     }
 
-    /// The name or number of how it went, such as `OK`, `BAD_REQUEST`, 200 or 401.
+    /// Returns the name or number of the outcome, such as `OK`, `BAD_REQUEST`, 200 or 401.
     fn code(&self) -> Option<String> {
         Self::scalar(self.0.get("code"))
     }
 
-    /// The vendor's stable number of an error, such as 40102.
+    /// Returns the vendor's stable number of an error, such as 40102.
     fn error_code(&self) -> Option<String> {
         [self.body().get("errorCode"), self.0.get("errorCode")]
             .into_iter()
             .find_map(Self::scalar)
     }
 
-    /// True if the Cloud wrote this part, rather than a gateway that answers with JSON of its own.
+    /// True if the Cloud wrote this part, and not a gateway that answers with JSON of its own.
     fn is_of_the_cloud(&self) -> bool {
         let is_answer = self.0.get("kind").is_some_and(|kind| kind == "resp");
         is_answer
@@ -241,7 +249,7 @@ impl Envelope {
         }
     }
 
-    /// The words in which it says what happened.
+    /// Returns the error text.
     fn words(&self) -> Option<&str> {
         let body = self.body();
         body.as_str().or_else(|| {
@@ -263,7 +271,7 @@ fn is_success(code: &str) -> bool {
     code.eq_ignore_ascii_case("OK") || matches!(code.parse(), Ok(200..300))
 }
 
-/// The HTTP status that a code stands for, by its number or by its name (`BAD_REQUEST`).
+/// Returns the HTTP status that a code names, as a number or as text (`BAD_REQUEST`).
 fn status_of(code: &str) -> Option<u16> {
     let is_named = |status: &u16| {
         StatusCode::from_u16(*status)
@@ -289,7 +297,8 @@ fn failure(
     match error_code.as_deref() {
         Some("40102") => return Error::AppTokenRefused,
         Some("40103") => return Error::ConsumerTokenRefused,
-        // 40104 and 40105 are swapped between the vendor's table and its example: neither can be acted on.
+        // 40104 and 40105 are swapped between the vendor's table and its example, so neither is
+        // usable.
         _ => {}
     }
     let is_ours = envelope.is_some_and(Envelope::is_of_the_cloud);
@@ -301,7 +310,7 @@ fn failure(
         .as_deref()
         .and_then(status_of)
         .unwrap_or(answer.status.as_u16());
-    // A page may say anything.
+    // The text of an HTML page proves nothing.
     if !is_page(answer)
         && let Some(error) = state_of_conversation(subject, status, is_ours, &said)
     {
@@ -316,7 +325,7 @@ fn failure(
     let code_of_refusal = || error_code.or(code).map(|code| line(&code));
     match status {
         429 => Error::Throttled { retry_after },
-        // 408 is a gateway's: the request did not reach it whole.
+        // 408 comes from a gateway: it did not receive the whole request.
         408 | 500..600 => Error::Unavailable {
             status,
             retry_after,
@@ -335,12 +344,13 @@ fn failure(
     }
 }
 
-/// The error of a refusal that speaks of the state of the consumer's conversation: by its status where
-/// the request names that conversation, else by its words.
+/// Returns the error of a refusal that is about the state of the consumer's conversation. The
+/// status is enough if it is 404 or 410 for a request that names the conversation, or 409 for an
+/// opening. Otherwise the error text decides.
 ///
-/// One wording of each is documented; the others are what the vendor's services and their like say.
-/// Taking too much for closed does little harm: the Cloud refuses to open a second conversation while
-/// one is open.
+/// One wording of each error is documented. The others are those that the vendor's services and
+/// similar ones use. A refusal that is wrongly treated as a closed conversation does little harm:
+/// the Cloud refuses to open a second conversation while one is open.
 fn state_of_conversation(
     subject: Subject,
     status: u16,
@@ -362,7 +372,7 @@ fn state_of_conversation(
     }
 }
 
-/// Words for a conversation that is over or not known.
+/// Wordings for a conversation that is over or unknown.
 const OVER: [&str; 9] = [
     " is close",
     "closed",
@@ -375,7 +385,7 @@ const OVER: [&str; 9] = [
     " ended",
 ];
 
-/// The words that HTTP has for a status: all there is to say of an answer without words of its own.
+/// Returns HTTP's reason phrase of a status, for an answer without an error text.
 fn reason(status: u16) -> String {
     StatusCode::from_u16(status)
         .ok()
@@ -384,7 +394,7 @@ fn reason(status: u16) -> String {
         .to_owned()
 }
 
-/// The Cloud's words, made safe to repeat.
+/// Makes the Cloud's error text safe to pass on: one line, limited in length.
 fn line(text: &str) -> String {
     one_line(text, MAX_TITLE_CHARS)
 }

@@ -1,6 +1,6 @@
-//! The account's `AppJWT`: asked for at Sentinel, kept, renewed ahead of its end.
+//! The account's `AppJWT`: obtained from Sentinel, cached, and renewed before it expires.
 //!
-//! The token goes out as it is, without `Bearer`, as a header value that is made once per token.
+//! The token is sent as it is, without `Bearer`. Its header value is built once per token.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -21,21 +21,23 @@ use crate::telemetry::metrics::APP_TOKENS;
 use crate::types::status::TokenTimes;
 use crate::types::trace::Trace;
 
-/// 5 minutes before its end, as the vendor advises, a token is renewed.
+/// 5 minutes: how long before its end a token is renewed. Source: vendor's advice.
 const RENEW_BEFORE_MS: i64 = 5 * 60 * 1000;
 
-/// 1 h: the lifetime of a token that says none. Source: vendor's Send API page "Authorization and Authentication".
+/// 1 h: the lifetime of a token that names none. Source: vendor's Send API page "Authorization and
+/// Authentication".
 const USUAL_LIFETIME_MS: i64 = 60 * 60 * 1000;
 
-/// 5 s: the pause between two renewals for answers that do not say which token they refuse. A gateway that
-/// answers 401 to everything would else have a token made for each request.
+/// 5 s: the minimum time between two renewals caused by a 401 that does not say which token it
+/// refuses. Without it, a gateway that answers 401 to everything would cause a new token for each
+/// request.
 const SUSPICION_PAUSE_MS: i64 = 5_000;
 
-/// The `AppJWT`s of one account; the value that is kept is the `Authorization` header's.
+/// The `AppJWT`s of one account. The cached value is the `Authorization` header's.
 pub(super) struct AppTokens {
     issuer: Arc<Issuer>,
     cache: Cache<HeaderValue>,
-    /// When a token was last replaced on suspicion, in milliseconds since the epoch.
+    /// The time of the last renewal after such an unspecific 401, in milliseconds since the epoch.
     suspected_at: AtomicI64,
 }
 
@@ -46,7 +48,7 @@ struct Issuer {
 
 impl AppTokens {
     pub(super) fn new(transport: Arc<Transport>, account: Arc<Account>) -> Self {
-        // From the beginning, so that the first one is an increase.
+        // The metric starts at zero, so that the first renewal is visible as an increase.
         let id = account.id.as_str();
         transport.metrics.count(&APP_TOKENS, [id, "renewed"], 0);
         Self {
@@ -56,14 +58,14 @@ impl AppTokens {
         }
     }
 
-    /// A token that is valid, as far as is known.
+    /// Returns a token that is valid as far as this replica knows.
     pub(super) async fn get(&self, trace: &Trace) -> Result<Arc<Cached<HeaderValue>>, Error> {
         let clock = self.issuer.transport.clock.as_ref();
         let issue = |repeat| Issuer::issue(&self.issuer, repeat, trace);
         self.cache.get(clock, issue).await
     }
 
-    /// The times of the token at hand.
+    /// Returns the times of the cached token.
     pub(super) fn times(&self) -> Option<TokenTimes> {
         let token = self.cache.at_hand()?;
         let time = DateTime::from_timestamp_millis;
@@ -74,8 +76,9 @@ impl AppTokens {
         })
     }
 
-    /// A token in place of one that the Cloud refused, or perhaps refused. Where that is not certain and one was replaced on
-    /// suspicion a moment ago, it is the one at hand.
+    /// Returns a token in place of one that the Cloud refused, or may have refused. If the refusal
+    /// is not certain and a token was renewed for that reason moments ago, returns the cached
+    /// token.
     pub(super) async fn replace(
         &self,
         refused: &Arc<Cached<HeaderValue>>,
@@ -111,7 +114,7 @@ impl Issuer {
             endpoint: Endpoint::AppToken,
             repeat,
             limit: self.transport.limits.token,
-            // All in the body: a URL with the secret would end up in somebody's log.
+            // All in the body: a URL with the secret would end up in a log.
             body: Body::form(&[
                 ("v", "1.0"),
                 ("grant_type", "client_credentials"),
@@ -121,7 +124,8 @@ impl Issuer {
             on_behalf: None,
             client_properties: None,
         };
-        // Before the request: a lifetime that is counted from too early ends too early, which does no harm.
+        // Taken before the request. A lifetime that is counted from too early a time ends early,
+        // which does no harm.
         let asked_at = self.transport.clock.now();
         let read = |answer: &Answer, now| read(answer, asked_at, now);
         let outcome = self.transport.call(&call, None, trace, read).await;
@@ -155,15 +159,16 @@ fn read(
     Ok(Cached {
         value,
         obtained_at: asked_at.timestamp_millis(),
-        // A token too short-lived for that is renewed after half its time.
+        // A token that lives less than 10 minutes is renewed after half of its lifetime.
         renew_at: expires_at - RENEW_BEFORE_MS.min(lifetime_ms / 2),
         expires_at,
     })
 }
 
-/// The token's lifetime, by its own two times: the clocks of the Cloud and of this machine may differ. Where it
-/// says none that can be, the lifetime that came with it, or else the usual one: a token that is refused too early is
-/// made anew, and one that is never asked for stops everything.
+/// Returns the token's lifetime. It is the difference of the token's own two times, since the
+/// clocks of the Cloud and of this machine may differ. If these make no sense, it is the lifetime
+/// in the answer, or else the usual one. A guess is better than an error: a token that the Cloud
+/// refuses is renewed, but without a token nothing works.
 fn lifetime_ms(token: &str, expires_in: &Seconds, asked_at: DateTime<Utc>) -> i64 {
     let claims: AppClaims = jwt::claims(token).unwrap_or_default();
     let begun = claims

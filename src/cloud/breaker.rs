@@ -1,11 +1,14 @@
-//! The circuit breaker of each host: after failures in a row nothing is sent there for a while, and then a probe at a time.
+//! The circuit breakers of the hosts: after several failures in a row they stop all requests to a
+//! host, and then let one probe at a time through.
 //!
-//! A host that is away is so for every user: asking it again and again would make each of them wait for the time limit, and
-//! hit it with all of them when it comes back. Who throttles is not away, so 429 counts as an answer. What a refusal by the
-//! breaker means for a request (queue it, tell the channel) is the caller's.
+//! A host that is unavailable is so for all users. Without a breaker, each of them would wait for
+//! the time limit, and all would hit the host at once when it comes back. A host that throttles is
+//! not unavailable, so 429 counts as an answer. The caller decides what to do with a request that
+//! the breaker refuses (queue it, or tell the channel).
 //!
-//! Services that log in (the domain API, Sentinel, IDP) are asked less often than others: after the quick tries of one
-//! request come the pauses that the vendor advises. Each service has breakers of its own, since hosts can be shared.
+//! Services that issue tokens or domains (the domain API, Sentinel, IDP) get fewer requests than
+//! other services. Once the quick retries of one request have failed, the breaker makes the pauses
+//! that the vendor advises. Each service has breakers of its own, since services may share a host.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,14 +22,15 @@ use super::recovery::Recovery;
 use super::service::Service;
 use crate::types::status::AwayHost;
 
-/// 1 s: after how long the first probe is sent.
+/// 1 s: the pause before the first probe.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// 30 s: the longest pause between two probes.
 const LAST_PAUSE: Duration = Duration::from_secs(30);
 
-/// The pauses between tries to log in. Source: vendor's retry policy recommendations: three retries after 5, 10 and
-/// 15 s. Its long back-off of minutes would keep everybody waiting after the outage is over.
+/// The pauses between attempts to log in. Source: vendor's retry policy recommendations: three
+/// retries after 5, 10 and 15 s. After these, the pause stays at 30 s: the vendor's long back-off
+/// of minutes would keep users waiting after the outage is over.
 const LOG_IN_PAUSES: [Duration; 4] = [
     Duration::from_secs(5),
     Duration::from_secs(10),
@@ -34,27 +38,28 @@ const LOG_IN_PAUSES: [Duration; 4] = [
     LAST_PAUSE,
 ];
 
-/// 5 minutes: the longest that a service which throttles logging in is left alone for its `Retry-After`.
+/// 5 minutes: the longest pause after a `Retry-After` from a service that issues tokens or domains.
 const LONGEST_THROTTLING: Duration = Duration::from_mins(5);
 
-/// 5 minutes: a host that nobody has wanted to probe for that long is of no interest; perhaps the service has moved.
+/// 5 minutes: a host with no probe for that long is no longer reported as unavailable, since the
+/// service may have moved.
 const FORGOTTEN: Duration = Duration::from_mins(5);
 
-/// 60 s: a host that has served a request within it serves.
+/// 60 s: a host that has answered a request within this time counts as serving.
 const SERVING: Duration = Duration::from_mins(1);
 
-/// The pace at which a service may be asked while it fails.
+/// The rate of requests to a service while it fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pace {
     /// A service that most requests go to.
     Usual,
-    /// A service that is asked once in a while, and that nothing goes without.
+    /// A service that gets few requests, and without which no other request is possible.
     LogIn,
 }
 
 impl Pace {
-    /// Failures in a row after which a host is taken for away. Of those that log in, as many as the quick tries of
-    /// one request.
+    /// The number of failures in a row that opens the breaker. For `LogIn` it is the number of
+    /// attempts that one request makes.
     const fn failures(self) -> u32 {
         match self {
             Self::Usual => 5,
@@ -62,7 +67,7 @@ impl Pace {
         }
     }
 
-    /// The pause after one of `before`.
+    /// Returns the pause that follows a pause of `before`.
     fn pause_after(self, before: Duration) -> Duration {
         match self {
             Self::Usual => (before * 2).clamp(FIRST_PAUSE, LAST_PAUSE),
@@ -73,21 +78,21 @@ impl Pace {
         }
     }
 
-    /// True if an error is that of the host, not of the request.
+    /// True if the error is the host's fault and not the request's.
     fn blames_host(self, error: &Error) -> bool {
         match error {
             Error::Unreachable(_)
             | Error::NoAnswer(_)
             | Error::Unavailable { .. }
             | Error::Blocked { .. } => true,
-            // A page of a gateway, for instance.
+            // For instance the HTML page of a gateway.
             Error::Undecodable { .. } => self == Self::LogIn,
             _ => false,
         }
     }
 }
 
-/// The breakers of an account's services.
+/// The circuit breakers of an account's services.
 pub(super) struct ServiceBreakers {
     messaging: Breakers,
     sentinel: Breakers,
@@ -97,7 +102,7 @@ pub(super) struct ServiceBreakers {
 }
 
 impl ServiceBreakers {
-    /// Breakers that tell of recovered hosts.
+    /// Creates breakers that announce recovered hosts.
     pub(super) fn new(recovery: &Recovery) -> Self {
         let breakers = |pace| Breakers::new(pace, recovery.clone());
         Self {
@@ -109,7 +114,7 @@ impl ServiceBreakers {
         }
     }
 
-    /// The breakers of a service.
+    /// Returns the breakers of a service.
     pub(super) fn of(&self, service: Service) -> &Breakers {
         match service {
             Service::Messaging => &self.messaging,
@@ -120,8 +125,8 @@ impl ServiceBreakers {
         }
     }
 
-    /// The hosts that are taken for away, with that of the domain API, of those that were tried lately, in the order
-    /// of their names.
+    /// Returns the hosts with an open breaker, including the host of the domain API, ordered by
+    /// name. Leaves out hosts that had no probe for a while.
     pub(super) fn away_hosts(&self, directory: &Breakers) -> Vec<AwayHost> {
         let services = Service::ALL.into_iter().map(|service| self.of(service));
         let mut away = BTreeMap::<String, AwayHost>::new();
@@ -135,7 +140,7 @@ impl ServiceBreakers {
     }
 }
 
-/// The breakers of a service's hosts, by host and port.
+/// The circuit breakers of a service's hosts, by host and port.
 pub(super) struct Breakers {
     pace: Pace,
     hosts: DashMap<String, Arc<Breaker>>,
@@ -147,15 +152,15 @@ struct Breaker(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// In a row.
+    /// The number of failures in a row.
     failures: u32,
     /// The pause before the next probe.
     pause: Duration,
     probe_at: Option<Instant>,
     is_probing: bool,
-    /// The latest of the failures.
+    /// The latest failure.
     last: Option<Error>,
-    /// When the host last answered a request itself.
+    /// The time at which the host itself last answered a request.
     served_at: Option<Instant>,
 }
 
@@ -180,7 +185,7 @@ impl Breakers {
     ///
     /// # Errors
     ///
-    /// [`Error::NotBegun`] with the latest failure, where the host is taken for away.
+    /// [`Error::NotBegun`] with the latest failure, if the host's breaker is open.
     pub(super) fn enter(&self, host: &str) -> Result<Pass<'_>, Error> {
         let known = self.hosts.get(host).map(|breaker| Arc::clone(&breaker));
         let breaker =
@@ -194,7 +199,7 @@ impl Breakers {
         })
     }
 
-    /// True if one of the hosts has answered a request itself within the last minute.
+    /// True if one of the hosts itself has answered a request within the last minute.
     pub(super) fn is_serving(&self) -> bool {
         let now = Instant::now();
         self.hosts.iter().any(|breaker| {
@@ -203,7 +208,7 @@ impl Breakers {
         })
     }
 
-    /// True if one of the hosts is taken for away.
+    /// True if the breaker of one of the hosts is open.
     pub(super) fn is_away(&self) -> bool {
         let is_away = |breaker: &Breaker| breaker.lock().is_away(self.pace);
         self.hosts.iter().any(|breaker| is_away(&breaker))
@@ -236,7 +241,7 @@ impl State {
         self.failures >= pace.failures() && is_recent
     }
 
-    /// Says whether the request is a probe.
+    /// Returns true if the request is a probe.
     fn enter(&mut self, pace: Pace) -> Result<bool, Error> {
         let (true, Some(last)) = (self.failures >= pace.failures(), &self.last) else {
             return Ok(false);
@@ -251,18 +256,18 @@ impl State {
 }
 
 impl Pass<'_> {
-    /// Ends the request with its outcome; none where it succeeded.
+    /// Ends the request with its error; `None` if it succeeded.
     pub(super) fn settle(self, error: Option<&Error>) {
         let pace = self.breakers.pace;
         match error {
             Some(error) if pace.blames_host(error) => self.fail(error),
-            // Elsewhere a host that throttles serves as well as ever.
+            // For all other services, a host that throttles counts as serving.
             Some(error @ Error::Throttled { .. }) if pace == Pace::LogIn => self.throttle(error),
             _ => self.succeed(),
         }
     }
 
-    /// The host has answered.
+    /// Records that the host has answered, and closes the breaker.
     fn succeed(mut self) {
         self.is_used = true;
         let mut state = self.breaker.lock();
@@ -277,14 +282,14 @@ impl Pass<'_> {
         }
     }
 
-    /// The host is away, or says that it cannot serve.
+    /// Records that the host is unavailable or reports that it cannot serve.
     pub(super) fn fail(mut self, error: &Error) {
         self.is_used = true;
         let pace = self.breakers.pace;
         let mut state = self.breaker.lock();
         state.failures = state.failures.saturating_add(1);
         state.last = Some(error.clone());
-        // What was under way when the host was found to be away makes no difference.
+        // Failures of requests that were in flight when the breaker opened change nothing.
         if self.is_probe || state.failures == pace.failures() {
             state.is_probing = false;
             state.pause = pace.pause_after(state.pause);
@@ -294,7 +299,7 @@ impl Pass<'_> {
         }
     }
 
-    /// The host wants to be left alone: for as long as it says, and for the first pause at least.
+    /// Opens the breaker for the pause that the host asks for, and for the first pause at least.
     fn throttle(mut self, error: &Error) {
         self.is_used = true;
         let pace = self.breakers.pace;
@@ -310,7 +315,8 @@ impl Pass<'_> {
 }
 
 impl Drop for Pass<'_> {
-    /// A request that was given up says nothing of the host; the next one is the probe.
+    /// Releases an unused probe: a cancelled request says nothing about the host, and the next
+    /// request is the probe.
     fn drop(&mut self) {
         if self.is_probe && !self.is_used {
             self.breaker.lock().is_probing = false;

@@ -1,8 +1,8 @@
-//! A cache of one value that is renewed ahead of its end, by one request at a time.
+//! A cache of one value that is renewed before it expires, by one request at a time.
 //!
-//! Reading a value that needs no renewal takes no lock. The one request that renews belongs to the cache and not to
-//! the caller who began it: a caller who goes away leaves it behind, and the next one goes on waiting for the same
-//! request. Callers who need its outcome share it, be it a value or a failure.
+//! Reading a value that needs no renewal takes no lock. The renewal belongs to the cache and not to
+//! the caller that began it: if that caller is cancelled, the next one continues to wait for the
+//! same request. Callers that need its outcome share it, be it a value or a failure.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,40 +15,43 @@ use super::Error;
 use super::retry::Repeat;
 use crate::clock::Clock;
 
-/// 5 s: how long a value that still serves is left alone after its renewal failed or it was replaced.
+/// 5 s: the minimum time before the next renewal of a usable value after a renewal failed or the
+/// value was replaced.
 const PAUSE_MS: i64 = 5_000;
 
-/// 30 s: all tries of a renewal take less; one that began earlier was left behind by whoever waited for it.
+/// 30 s: longer than all attempts of a renewal together. A renewal that is older was abandoned by
+/// its caller.
 const LEFT_BEHIND_MS: i64 = 30_000;
 
 /// A value and its times, in milliseconds since the epoch.
 #[derive(Debug)]
 pub(super) struct Cached<T> {
     pub(super) value: T,
-    /// When it was asked for.
+    /// The time of its request.
     pub(super) obtained_at: i64,
-    /// From here on it is used and renewed.
+    /// The time from which it is renewed, while it is still used.
     pub(super) renew_at: i64,
-    /// From here on it is of no use.
+    /// The time from which it is no longer used.
     pub(super) expires_at: i64,
 }
 
 /// A request for a new value.
 pub(super) type Request<T> = Pin<Box<dyn Future<Output = Result<Cached<T>, Error>> + Send>>;
 
-/// The value, if there is one, and its renewal.
+/// The cached value, if there is one, and its renewal.
 pub(super) struct Cache<T> {
     current: ArcSwapOption<Cached<T>>,
     renewal: Mutex<Renewal<T>>,
-    /// How many renewals have ended: one who waited for the lock sees by it that one ended meanwhile.
+    /// The number of renewals that have ended. A caller that waited for the lock can tell that one
+    /// ended meanwhile.
     ended: AtomicU64,
-    /// No early renewal and no replacement before this time.
+    /// The time until which no early renewal and no replacement begins.
     paused_until: AtomicI64,
 }
 
 struct Renewal<T> {
     running: Option<Running<T>>,
-    /// How the last one failed, if it did.
+    /// The failure of the last renewal, if it failed.
     failure: Option<Error>,
 }
 
@@ -72,7 +75,7 @@ impl<T> Default for Cache<T> {
 }
 
 impl<T> Cache<T> {
-    /// The value; renewed where it is due, waited for where there is none.
+    /// Returns the value. Renews it if that is due; waits for one if there is none.
     pub(super) async fn get(
         &self,
         clock: &dyn Clock,
@@ -81,12 +84,12 @@ impl<T> Cache<T> {
         let now = clock.now_ms();
         match self.current.load_full() {
             Some(current) if now < current.renew_at => Ok(current),
-            // In a box: it is rare, and would make every call larger.
+            // Boxed, because it is rare and would make the future of every call larger.
             current => Box::pin(self.renew(now, current, clock, request)).await,
         }
     }
 
-    /// A value in place of one that is due, or of none.
+    /// Returns a value in place of one that is due for renewal or missing.
     async fn renew(
         &self,
         now: i64,
@@ -102,9 +105,10 @@ impl<T> Cache<T> {
         }
     }
 
-    /// A value in place of `stale`, which may be wrong; where none can be had, `stale` is kept.
+    /// Returns a value in place of `stale`, which may be wrong. If none can be obtained, `stale`
+    /// stays.
     ///
-    /// A value that was replaced a moment ago is left as it is: its successor would hardly be another.
+    /// A value that was replaced moments ago is returned as it is: a new one would hardly differ.
     pub(super) async fn replace(
         &self,
         clock: &dyn Clock,
@@ -114,7 +118,7 @@ impl<T> Cache<T> {
         self.obtain(clock, Some(stale), request).await
     }
 
-    /// The value at hand, whether it serves or not.
+    /// Returns the cached value, even if it has expired.
     pub(super) fn at_hand(&self) -> Option<Arc<Cached<T>>> {
         self.current.load_full()
     }
@@ -124,7 +128,8 @@ impl<T> Cache<T> {
         self.current.compare_and_swap(Arc::as_ptr(refused), None);
     }
 
-    /// Waits for a value that is not `stale`: the one that somebody else is obtaining, or one of its own.
+    /// Waits for a value that is not `stale`. Another caller may be requesting it already;
+    /// otherwise this call requests it.
     async fn obtain(
         &self,
         clock: &dyn Clock,
@@ -160,7 +165,8 @@ impl<T> Cache<T> {
         outcome
     }
 
-    /// The renewed value; none where somebody else is renewing it or it cannot be renewed just now.
+    /// Returns the renewed value; `None` if another caller is renewing it or it cannot be renewed
+    /// at present.
     async fn renew_early(
         &self,
         clock: &dyn Clock,
@@ -199,7 +205,8 @@ impl<T> Cache<T> {
         clock.now_ms() < self.paused_until.load(Ordering::Relaxed)
     }
 
-    /// Goes on with the running request, or begins one. Dropped halfway, it leaves the request to the next caller.
+    /// Continues the running request, or begins one. If it is cancelled, it leaves the request to
+    /// the next caller.
     async fn drive(
         &self,
         clock: &dyn Clock,

@@ -1,4 +1,4 @@
-//! The consumer's `ConsumerJWS`: it never expires, so whoever asks for one keeps it.
+//! The consumer's `ConsumerJWS`. It never expires, so the caller stores it.
 
 use std::fmt;
 
@@ -14,18 +14,19 @@ use crate::http::header::HeaderValue;
 use crate::types::ids::AccountId;
 use crate::types::trace::Trace;
 
-/// A `ConsumerJWS` as requests bear it: it is not shown, and zeroed with its last copy, which all share.
+/// A `ConsumerJWS` in the form that requests carry. It is never shown. All copies share one buffer,
+/// which is zeroed with the last of them.
 #[derive(Debug, Clone)]
 pub struct ConsumerJws(HeaderValue);
 
 impl ConsumerJws {
-    /// The token with these bytes; none where they could be no header's.
+    /// Creates a token from these bytes; `None` if they are not valid in a header.
     #[must_use]
     pub fn new(bytes: Zeroizing<Vec<u8>>) -> Option<Self> {
         secret_header(bytes).map(Self)
     }
 
-    /// Its bytes, for whoever keeps them.
+    /// Returns the token's bytes, to be stored.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         self.0.as_bytes()
@@ -36,12 +37,12 @@ impl ConsumerJws {
     }
 }
 
-/// What lets the bridge speak for a consumer.
+/// The token that authorizes requests for a consumer.
 #[derive(Clone)]
 pub struct ConsumerToken {
     /// The `ConsumerJWS`.
     pub token: ConsumerJws,
-    /// The Cloud's own id of the consumer: what it calls the consumer in notifications.
+    /// The Cloud's own id of the consumer, which notifications use.
     pub consumer_id: String,
 }
 
@@ -52,11 +53,11 @@ impl fmt::Debug for ConsumerToken {
 }
 
 impl Client {
-    /// Asks for a token of the consumer with this external id.
+    /// Requests a token for the consumer with this external id.
     ///
     /// # Errors
     ///
-    /// See [`Error`]; no outcome is unknown, since asking again does no harm.
+    /// See [`Error`]. The outcome is never unknown, since the call can be repeated without harm.
     pub async fn consumer_token(
         &self,
         account: &AccountId,
@@ -78,7 +79,7 @@ impl Client {
         site.call(&call, trace, |answer, now| {
             let answered: tokens::ConsumerToken =
                 answer::decode(answer, now).map_err(|error| match error {
-                    // Only the AppJWT can be unauthorised here, and IDP does not number its errors.
+                    // A 401 can only mean the AppJWT here, and IDP's errors have no numbers.
                     Error::Unauthorized { .. } => Error::AppTokenRefused,
                     error => error,
                 })?;

@@ -1,4 +1,5 @@
-//! Opening a conversation: the CONVERSATION endpoint, a batch of the profile and the request.
+//! The request that opens a conversation: the CONVERSATION endpoint, with a batch of the profile
+//! and the conversation.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -17,18 +18,18 @@ use crate::types::ids::ConversationId;
 use crate::types::profile::Profile;
 use crate::types::trace::Trace;
 
-/// How to open a conversation.
+/// The properties of a new conversation.
 #[derive(Debug, Clone, Copy)]
 pub struct Opening<'a> {
-    /// What the agent is told about the consumer.
+    /// The consumer's profile, which the agent sees.
     pub profile: Option<&'a Profile>,
-    /// Where the conversation goes.
+    /// The campaign or skill that the conversation goes to.
     pub routing: Option<&'a Routing>,
-    /// What the consumer was doing.
+    /// The consumer's visit: its ids at the Monitoring API, and the language.
     pub context: Option<&'a Context>,
-    /// How soon an agent should answer.
+    /// The priority of the conversation.
     pub urgency: Option<Urgency>,
-    /// Client features; every later request of the conversation has to name the same.
+    /// Client features. Every later request of the conversation must name the same ones.
     pub features: &'a Features,
 }
 
@@ -37,8 +38,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// See [`Error`]; [`Error::AlreadyOpen`] where the consumer has an open conversation, also where it was opened by
-    /// an earlier call of this kind whose outcome is unknown.
+    /// See [`Error`]. [`Error::AlreadyOpen`] if the consumer has an open conversation, even if an
+    /// earlier call of this kind opened it and its outcome is unknown.
     pub async fn open(
         &self,
         consumer: &Consumer<'_>,
@@ -53,7 +54,8 @@ impl Client {
             endpoint: Endpoint::Conversation,
             repeat: Repeat::Unsent,
             limit: site.transport.limits.conversation,
-            // A tuple is a JSON array. The profile comes first, and is mandatory even where it says nothing.
+            // A tuple is a JSON array. The profile comes first, and is mandatory even if it is
+            // empty.
             body: Body::json(&(
                 Request::new(
                     &profile_id,

@@ -1,6 +1,7 @@
-//! Where an account's services are: looked up at the domain API, kept for a while, looked up again where one moved.
+//! The hosts of an account's services: looked up at the domain API, cached, and looked up again if
+//! one has moved.
 //!
-//! A known host is never given up for want of a newer one: it serves on while the domain API is away.
+//! A known host stays in use until a newer one is known, even while the domain API is unavailable.
 
 use std::sync::Arc;
 
@@ -24,7 +25,8 @@ use crate::http::{self, Answer, Method};
 use crate::types::status::KnownHost;
 use crate::types::trace::Trace;
 
-/// 5 minutes. The vendor publishes no lifetime, and says that hosts may change.
+/// 5 minutes: the time after which a host is looked up again. The vendor publishes no lifetime, and
+/// says that hosts may change.
 const KEPT_MS: i64 = 5 * 60 * 1000;
 
 /// The hosts of one account.
@@ -59,7 +61,7 @@ impl Domains {
         }
     }
 
-    /// Where the service is.
+    /// Returns the host of the service.
     pub(super) async fn find(
         &self,
         service: Service,
@@ -70,7 +72,7 @@ impl Domains {
         self.cache(service).get(clock, look_up).await
     }
 
-    /// Looks the service up again, since nobody answers at `gone`.
+    /// Looks the service up again, since the host `gone` refuses connections.
     pub(super) async fn leave(&self, service: Service, gone: &Arc<Cached<Host>>, trace: &Trace) {
         let look_up = |repeat| Directory::look_up(&self.directory, service, repeat, trace);
         let clock = self.directory.clock.as_ref();
@@ -83,7 +85,7 @@ impl Domains {
         }
     }
 
-    /// The hosts that are known by now.
+    /// Returns the hosts that are known so far.
     pub(super) fn known(&self) -> Vec<KnownHost> {
         let known = Service::ALL.into_iter().filter_map(|service| {
             let host = self.cache(service).at_hand()?;
@@ -96,12 +98,12 @@ impl Domains {
         known.collect()
     }
 
-    /// The breaker of the domain API.
+    /// Returns the breaker of the domain API.
     pub(super) fn breakers(&self) -> &Breakers {
         &self.directory.breakers
     }
 
-    /// The time at the domain API.
+    /// Returns the current time of the domain API's clock; `None` if its answer has no date.
     pub(super) async fn date(&self, trace: &Trace) -> Result<Option<DateTime<Utc>>, Error> {
         self.directory.date(trace).await
     }
@@ -118,7 +120,7 @@ impl Domains {
 }
 
 impl Directory {
-    /// Asks the domain API for a service.
+    /// Calls the domain API for a service.
     async fn get(&self, service: Service, trace: &Trace) -> Result<Answer, http::Error> {
         let path = format!(
             "/api/account/{}/service/{}/baseURI.json",
@@ -144,7 +146,7 @@ impl Directory {
         })
     }
 
-    /// The time at the Cloud; none where its answer tells none.
+    /// Returns the current time of the domain API's clock; `None` if its answer has no date.
     async fn date(&self, trace: &Trace) -> Result<Option<DateTime<Utc>>, Error> {
         let answer = self.get(Service::Messaging, trace).await?;
         let date = answer.headers.get(DATE).and_then(|date| date.to_str().ok());
@@ -190,7 +192,8 @@ fn read(
     Host::new(base, account).map_err(|_| answer::undecodable(answer))
 }
 
-/// The host of a base that would have secrets and messages sent in clear text, although the account is used by TLS.
+/// Returns the host of a base URL that uses `http` although the account uses TLS, unless the
+/// configuration allows that host. Secrets and messages would reach such a host in clear text.
 fn host_without_tls(base: &Url, account: &Account) -> Option<String> {
     let is_downgrade = account.domain_api.scheme() == "https" && base.scheme() != "https";
     let host = base.host_str().filter(|_| is_downgrade)?;
@@ -198,7 +201,7 @@ fn host_without_tls(base: &Url, account: &Account) -> Option<String> {
     (!is_allowed).then(|| host.to_owned())
 }
 
-/// A bare host is reached by TLS; a base may name its scheme.
+/// Parses a base URL or a bare host. A bare host is reached over TLS.
 fn parse(base: &str) -> Option<Url> {
     let url = if base.contains("://") {
         Url::parse(base)
@@ -217,7 +220,7 @@ mod tests {
     use crate::http::StatusCode;
     use crate::http::header::HeaderMap;
 
-    /// What is found where a domain API at this URL names this base.
+    /// Returns the result of a lookup if the domain API at this URL names this base.
     fn found(domain_api: &str, base: &str) -> Result<String, Error> {
         let account = Account {
             id: "12345678".parse().unwrap(),

@@ -1,4 +1,4 @@
-//! What can go wrong in a call to the Cloud, by what the caller can do about it.
+//! Errors of calls to the Cloud, grouped by what the caller can do about them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::http;
 use crate::types::ids::AccountId;
 
-/// Why a call to the Cloud did not do what was asked.
+/// The reason that a call to the Cloud failed.
 ///
 /// No variant holds a token or a secret.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -14,29 +14,30 @@ pub enum Error {
     /// The account is not configured.
     #[error("account {0} is not configured")]
     UnknownAccount(AccountId),
-    /// No connection: nothing was sent.
+    /// No connection could be made: nothing was sent.
     #[error("the Cloud cannot be reached")]
     Unreachable(#[source] http::Error),
-    /// A domain or token that the call needs could not be had: the call itself was not made.
+    /// The call was not made, because a domain or token that it needs could not be obtained.
     ///
-    /// Also the error of a call that only asks for such things, where it got no usable answer.
+    /// Also the error of a call that can be repeated without harm, such as one for a domain or
+    /// token, if its last attempt got no usable answer.
     #[error("a domain or token that the call needs could not be had")]
     NotBegun(#[source] Arc<Error>),
-    /// The request went out and no whole answer came.
+    /// The request was sent, and no complete answer arrived.
     #[error("the Cloud did not answer")]
     NoAnswer(#[source] http::Error),
     /// The Cloud wants fewer requests.
     #[error("the Cloud is throttling")]
     Throttled {
-        /// How long it wants to be left alone.
+        /// The pause that the Cloud asks for.
         retry_after: Option<Duration>,
     },
     /// The Cloud, or a gateway before it, cannot serve now.
     #[error("the Cloud is unavailable (status {status})")]
     Unavailable {
-        /// The status that says so.
+        /// The answer's status.
         status: u16,
-        /// How long it wants to be left alone.
+        /// The pause that the Cloud asks for.
         retry_after: Option<Duration>,
     },
     /// The account's client id or secret is wrong.
@@ -45,33 +46,34 @@ pub enum Error {
         /// Sentinel's status.
         status: u16,
     },
-    /// The account's AppJWT was refused, and so was the one that was made in its place.
+    /// The account's AppJWT was refused, and so was the one that replaced it.
     #[error("the Cloud refused the AppJWT")]
     AppTokenRefused,
-    /// The consumer's ConsumerJWS was refused: a new one is to be made.
+    /// The consumer's ConsumerJWS was refused. The caller has to obtain a new one.
     #[error("the Cloud refused the ConsumerJWS")]
     ConsumerTokenRefused,
-    /// A 401 that blames neither token by number, also under an `AppJWT` that was made anew.
+    /// A 401 that does not say which token it refuses, even with a new `AppJWT`.
     #[error("the Cloud answered 401 and did not say which token it refuses: {title}")]
     Unauthorized {
-        /// True if the Cloud itself did not answer, as a gateway's page or an empty body shows.
+        /// True if a gateway answered and not the Cloud itself, as an HTML page or an empty body
+        /// shows.
         is_bare: bool,
         /// The Cloud's `code`.
         code: Option<String>,
-        /// The Cloud's words: one line, at most 200 characters.
+        /// The Cloud's error text: one line of at most 200 characters.
         title: String,
     },
-    /// Something in front of the Cloud answered in its place, with a redirect or a 4xx status. That is
-    /// an outage of the host, and no verdict on the request.
+    /// A gateway answered in place of the Cloud, with a redirect or a 4xx status. That is an outage
+    /// of the host and says nothing about the request.
     #[error("a gateway answered in place of the Cloud (status {status})")]
     Blocked {
         /// The gateway's status.
         status: u16,
     },
-    /// The Cloud took the message, and its answer lacks the message's sequence.
+    /// The Cloud accepted the message, and its answer lacks the message's sequence.
     #[error("the Cloud took the message and did not say its sequence")]
     Unnumbered,
-    /// The consumer has an open conversation; the Cloud does not say which.
+    /// The consumer has an open conversation, and the Cloud does not say which.
     #[error("the consumer already has an open conversation")]
     AlreadyOpen,
     /// The conversation is closed, or the Cloud does not know it.
@@ -80,25 +82,25 @@ pub enum Error {
     /// The Cloud refused the request, and would refuse it again.
     #[error("the Cloud refused the request (status {status}): {title}")]
     Refused {
-        /// The status, of the answer or of the part of it that failed.
+        /// The status of the answer, or of the part of it that failed.
         status: u16,
         /// The Cloud's `errorCode`, or else its `code`.
         code: Option<String>,
-        /// The Cloud's words: one line, at most 200 characters.
+        /// The Cloud's error text: one line of at most 200 characters.
         title: String,
     },
-    /// The domain API, asked by TLS, names a host to be reached without TLS: nothing was sent there.
+    /// The domain API, called over TLS, names a host without TLS. Nothing was sent to that host.
     #[error(
         "the domain API, asked over https, names http for {service} at {host}, where secrets and messages would go in clear text; \
          if that is right, list the host in allow_http_hosts of the account"
     )]
     WithoutTls {
-        /// The domain API's name of the service.
+        /// The service's name at the domain API.
         service: &'static str,
         /// The host.
         host: String,
     },
-    /// The answer says that all went well, or nothing, and lacks what it should hold.
+    /// The answer does not report a failure, but lacks what it should contain.
     #[error("the Cloud's answer (status {status}) is not what was asked for")]
     Undecodable {
         /// The answer's status.
@@ -107,7 +109,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// One word for it, for a metric's label.
+    /// Returns the error's name, for a metric's label.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -131,7 +133,8 @@ impl Error {
         }
     }
 
-    /// Whether the same call can succeed later without anybody changing anything.
+    /// True if the same call can succeed later without any change to the configuration or the
+    /// request.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -155,9 +158,9 @@ impl Error {
         }
     }
 
-    /// Whether the call may have taken effect all the same, so that a repeat could do it twice.
+    /// True if the call may have taken effect nevertheless, so that a repeat could do it twice.
     ///
-    /// 502 and 504 are a gateway's words for having passed the request on and not having got a proper answer.
+    /// With 502 and 504, a gateway reports that it passed the request on and got no proper answer.
     #[must_use]
     pub fn outcome_unknown(&self) -> bool {
         matches!(
@@ -172,7 +175,7 @@ impl Error {
         )
     }
 
-    /// How long the Cloud wants to be left alone, where it said so; not limited in any way.
+    /// Returns the pause that the Cloud asks for, if it asks for one. The pause is not limited.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -182,14 +185,15 @@ impl Error {
         }
     }
 
-    /// True if another `ConsumerJWS` may mend it.
+    /// True if a new `ConsumerJWS` may resolve the error.
     #[must_use]
     pub fn blames_consumer_token(&self) -> bool {
         matches!(self, Self::ConsumerTokenRefused | Self::Unauthorized { .. })
     }
 
-    /// The error where both tokens have been made anew: the Cloud's own 401 is then a refusal of the
-    /// request, as for the conversation of another consumer. Source: vendor's Send API pages.
+    /// Converts an error that occurred again after both tokens were renewed. The Cloud's own 401 is
+    /// then a refusal of the request, for instance because the conversation belongs to another
+    /// consumer. Source: vendor's Send API pages.
     #[must_use]
     pub fn under_new_tokens(self) -> Self {
         match self {
@@ -206,8 +210,8 @@ impl Error {
         }
     }
 
-    /// The error of a service that knows nothing of a message and so can refuse none: a status that is a verdict elsewhere
-    /// is trouble of its own, or of a gateway before it.
+    /// Converts an error of a service that does not handle messages. Such a service cannot refuse a
+    /// request, so a refusal is a fault of the service or of a gateway before it.
     pub(super) fn into_outage(self) -> Self {
         match self {
             Self::Refused { status, .. } => Self::Blocked { status },
@@ -216,7 +220,7 @@ impl Error {
         }
     }
 
-    /// The error of a call whose preparation failed with this one.
+    /// Makes the error of a call that was not made because of this error.
     pub(super) fn not_begun(self) -> Self {
         match self {
             Self::NotBegun(_) => self,

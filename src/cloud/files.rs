@@ -1,8 +1,10 @@
-//! Files: their bytes go to and come from the Cloud's storage, at temporary URLs that SEND gives out.
+//! Files: their bytes are sent to and read from the Cloud's storage, at temporary URLs that SEND
+//! returns.
 //!
-//! Such a URL is its own credential, for one method on one file and for a minute, so no token goes to the storage. Where
-//! it refuses one all the same (401, 403 or 404), a new URL is asked for once. Storing and fetching can be repeated without harm;
-//! only publishing a file cannot, and that is a message like any other.
+//! Such a URL is its own credential, for one method on one file and for one minute. So the storage
+//! receives no token. If the storage refuses a URL nevertheless (401, 403 or 404), the bridge
+//! requests one new URL. Storing and fetching can be repeated without harm. Only publishing a file
+//! cannot, and that is a message like any other.
 
 use tokio_util::bytes::Bytes;
 use url::Url;
@@ -26,18 +28,19 @@ const DOWNLOAD_URL: &str = "ms.GenerateURLForDownloadFile";
 /// A file that is arriving from the storage.
 #[derive(Debug)]
 pub struct Download {
-    /// Bytes, where the storage says so.
+    /// The length in bytes, if the storage reports it.
     pub length: Option<u64>,
     /// The bytes.
     pub body: http::Body,
 }
 
 impl Client {
-    /// Stores a file for the conversation's consumer, for it to be published; returns the path that names it.
+    /// Stores a file for the conversation's consumer, so that it can be published; returns the path
+    /// that names it.
     ///
     /// # Errors
     ///
-    /// See [`Error`]; no outcome is unknown, since storing again does no harm.
+    /// See [`Error`]. The outcome is never unknown, since storing can be repeated without harm.
     pub async fn upload(
         &self,
         conversation: &Conversation<'_>,
@@ -64,19 +67,20 @@ impl Client {
         outcome.map(|()| place.relative_path)
     }
 
-    /// Asks where a small image of a consumer could be stored, and leaves it at that: how to learn whether the account may
-    /// share files.
+    /// Checks if the account may share files: requests an upload URL for a small image of a
+    /// consumer, and does not use it.
     ///
     /// # Errors
     ///
-    /// See [`Error`]; [`Error::Refused`] where it may not. [`Error::ConversationClosed`] where the Cloud says nothing of
-    /// it without an open conversation: the vendor's steps have one before this, and do not say whether it is needed.
+    /// See [`Error`]. [`Error::Refused`] if the account may not. [`Error::ConversationClosed`] if
+    /// the Cloud requires an open conversation for this request. The vendor's instructions open one
+    /// first, and do not say if that is necessary.
     pub async fn check_file_sharing(
         &self,
         consumer: Consumer<'_>,
         trace: &Trace,
     ) -> Result<(), Error> {
-        // Size and kind of the vendor's own example.
+        // The size and the kind in the vendor's own example.
         let body = UploadUrl {
             file_size: "1000",
             file_type: ImageType::Png.as_str(),
@@ -92,7 +96,8 @@ impl Client {
         self.locate(sent, trace).await.map(drop)
     }
 
-    /// Fetches a file of the consumer's account; `features` are those of the consumer's conversation.
+    /// Fetches a file of the consumer's account. `features` are those of the consumer's
+    /// conversation.
     ///
     /// # Errors
     ///
@@ -116,7 +121,7 @@ impl Client {
         outcome
     }
 
-    /// Asks for a temporary URL.
+    /// Requests a temporary URL.
     async fn locate(
         &self,
         sent: Sent<'_, impl serde::Serialize>,
@@ -177,7 +182,7 @@ impl Client {
                 .measured("cloud.download", async || {
                     let read = |streamed: Streamed| {
                         let length = length(&streamed.headers);
-                        // What else a refusal says is not worth waiting for.
+                        // The body of a refusal is not worth waiting for.
                         let begun = Answer {
                             status: streamed.status,
                             headers: streamed.headers,
@@ -198,13 +203,15 @@ impl Client {
     }
 }
 
-/// The URL below a base, with one slash between the two: the signature is over the path, and `//v1` is another one.
+/// Returns the URL below a base, with one slash between the two. The signature covers the path, and
+/// `//v1` is a different path.
 fn url_of(base: &Url, place: &TemporaryUrl) -> Url {
     let path = format!("/{}", place.relative_path.trim_start_matches('/'));
     below(base, &path, &place.query())
 }
 
-/// True if another temporary URL may mend it: one that is too old, or signed for a host that has moved.
+/// True if a new temporary URL may resolve the error: the URL has expired, or was signed for a host
+/// that has moved.
 fn is_expired<T>(outcome: &Result<T, Error>) -> bool {
     matches!(
         outcome,
@@ -212,9 +219,9 @@ fn is_expired<T>(outcome: &Result<T, Error>) -> bool {
     )
 }
 
-/// The storage's refusal of a temporary URL that SEND has just given out. 401 is its documented word for a URL that it does
-/// not accept, and 413 for a file that is too large. What else it answers says nothing of the file: the same bytes may be
-/// stored at another URL.
+/// Returns the error of a refused temporary URL that SEND has just returned. As documented, the
+/// storage answers 401 for a URL that it does not accept, and 413 for a file that is too large.
+/// Every other status says nothing about the file, which may be stored at another URL.
 fn of_storage(error: Error) -> Error {
     match error {
         Error::Unauthorized { code, title, .. } => Error::Refused {
@@ -227,7 +234,8 @@ fn of_storage(error: Error) -> Error {
     }
 }
 
-/// The error of a file that is not there any more: whoever says so of a download, it is that file that is asked for.
+/// Returns the error of a file that no longer exists. A download requests only that file. So any
+/// 404 or 410 means that the file is gone, even if a gateway answers.
 fn gone(error: Error) -> Error {
     match error {
         Error::Blocked {

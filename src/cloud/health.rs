@@ -1,10 +1,11 @@
-//! How an account's part of the Cloud fares, as this replica sees it: for operators who look, not for decisions.
+//! The health of the accounts at the Cloud, as this replica sees it. It is for operators. No code
+//! makes a decision by it.
 
 use super::Client;
 use crate::types::status::Health;
 
 impl Client {
-    /// How the accounts fare, in the order of their ids.
+    /// Returns the health of all accounts, ordered by their ids.
     #[must_use]
     pub fn health(&self) -> Vec<Health> {
         let mut all: Vec<_> = self

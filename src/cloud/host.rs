@@ -1,4 +1,4 @@
-//! A host of the Cloud, and the URLs of what an account asks there, made once for each host.
+//! Hosts of the Cloud, and the URLs of an account's endpoints, built once for each host.
 
 use url::Url;
 
@@ -6,23 +6,23 @@ use super::Account;
 use super::service::Service;
 use crate::http::{self, Uri};
 
-/// What is asked of a service, at a URL of its own.
+/// An endpoint of a service, with a URL of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Endpoint {
-    /// Everything within a conversation.
+    /// All requests within a conversation.
     Send,
-    /// Opening a conversation.
+    /// The request that opens a conversation.
     Conversation,
-    /// An `AppJWT`.
+    /// The request for an `AppJWT`.
     AppToken,
-    /// A `ConsumerJWS`.
+    /// The request for a `ConsumerJWS`.
     Consumer,
-    /// Which conversation a consumer is in.
+    /// The call that finds the conversation that a consumer is in.
     Engagement,
 }
 
 impl Endpoint {
-    /// Whose it is.
+    /// Returns the service that the endpoint belongs to.
     pub(super) fn service(self) -> Service {
         match self {
             Self::Send | Self::Conversation => Service::Messaging,
@@ -42,7 +42,7 @@ impl Endpoint {
             Self::Consumer => (format!("/api/account/{id}/consumer"), "v=1.0"),
             Self::Engagement => (
                 format!("/api/account/{id}/app/{client_id}/engagement"),
-                // On behalf of the consumer, who is not where this machine is.
+                // Called on behalf of the consumer, who is not at this machine.
                 "v=1.0&obh=true",
             ),
         };
@@ -50,7 +50,7 @@ impl Endpoint {
     }
 }
 
-/// A host, or rather the base of the URLs there.
+/// A host: the base of its URLs, and the URL of each endpoint.
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) base: Url,
@@ -62,7 +62,8 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// The host with this base, as the account sees it; an error where HTTP has no such URLs.
+    /// Creates the host with this base for the account; an error if HTTP cannot express one of its
+    /// URLs.
     pub(super) fn new(base: Url, account: &Account) -> Result<Self, http::Error> {
         Ok(Self {
             send: Endpoint::Send.below(&base, account)?,
@@ -74,7 +75,7 @@ impl Host {
         })
     }
 
-    /// The URL of an endpoint, were it on this host.
+    /// Returns the URL of an endpoint on this host.
     pub(super) fn uri(&self, endpoint: Endpoint) -> &Uri {
         match endpoint {
             Endpoint::Send => &self.send,
@@ -86,7 +87,7 @@ impl Host {
     }
 }
 
-/// The URL of a path below a base, which may have a path of its own.
+/// Returns the URL of a path below a base, which may have a path of its own.
 pub(super) fn below(base: &Url, path: &str, query: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));

@@ -1,13 +1,13 @@
-//! The claims of a token that somebody else signed for somebody else.
+//! The claims of tokens that the Cloud has signed for its own use.
 //!
-//! There is no key to check the signature with, and no need: the tokens come straight from their issuer, and the
-//! claims decide nothing but when a token is renewed and what its consumer is called.
+//! There is no key to check the signature with, and none is needed. The tokens come straight from
+//! their issuer, and the claims only decide when a token is renewed and which id its consumer has.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
 
-/// The claims of `header.payload.signature`, if it is that and they have the form asked for.
+/// Returns the claims of `header.payload.signature`; `None` if they cannot be decoded as `T`.
 pub(super) fn claims<T: DeserializeOwned>(token: &str) -> Option<T> {
     let payload = token.split('.').nth(1)?.trim_end_matches('=');
     let json = URL_SAFE_NO_PAD.decode(payload).ok()?;

@@ -1,4 +1,4 @@
-//! The Monitoring API: which conversation a consumer is in, where the bridge does not know.
+//! The Monitoring API, which finds a consumer's conversation that the bridge does not know.
 
 use super::host::Endpoint;
 use super::retry::Repeat;
@@ -9,11 +9,11 @@ use crate::types::ids::{AccountId, ConversationId};
 use crate::types::trace::Trace;
 
 impl Client {
-    /// The open conversation of the consumer with this external id, if the Cloud knows of one.
+    /// Returns the open conversation of the consumer with this external id, if the Cloud knows one.
     ///
     /// # Errors
     ///
-    /// See [`Error`]; no outcome is unknown, since asking again does no harm.
+    /// See [`Error`]. The outcome is never unknown, since the call can be repeated without harm.
     pub async fn find_open_conversation(
         &self,
         account: &AccountId,
@@ -30,10 +30,11 @@ impl Client {
             on_behalf: None,
             client_properties: None,
         };
-        // Without a token: the vendor's pages ask for none.
+        // Without a token, since the vendor's pages require none.
         site.transport
             .call(&call, None, trace, |answer, now| {
-                // One that is not there for this account says nothing of the conversation, which may be told of later.
+                // A refusal says nothing about the conversation, which a later call may find. So it
+                // counts as an outage.
                 let answered: Engagements =
                     answer::decode(answer, now).map_err(Error::into_outage)?;
                 answered

@@ -1,8 +1,8 @@
-//! A closer look at the Cloud's answers and tokens, for the doctor.
+//! Details of the Cloud's answers and tokens, for `doctor`.
 //!
-//! Errors tell a caller what to do; they drop the status, code and words of an answer whose meaning
-//! is known. [`overhear`] runs any call of the client and returns these as well. The bodies
-//! themselves, which may hold tokens, are not kept.
+//! Errors tell a caller what to do. They drop the status, code and text of an answer whose meaning
+//! is known. [`overhear`] runs any call of the client and returns these as well. It does not keep
+//! the bodies, which may hold tokens.
 
 use std::cell::RefCell;
 
@@ -15,15 +15,15 @@ use crate::telemetry::log::one_line;
 use crate::types::ids::AccountId;
 use crate::types::trace::Trace;
 
-/// 200 characters: the longest wording that is kept of an answer.
+/// 200 characters: the longest error text that is kept from an answer.
 const MAX_WORDS_CHARS: usize = 200;
 
 tokio::task_local! {
-    /// The answers of the call that this task overhears.
+    /// The answers to the call that this task overhears.
     static OVERHEARD: RefCell<Vec<RawAnswer>>;
 }
 
-/// An answer of the Cloud as it came, before its meaning was decided.
+/// An answer of the Cloud as it arrived, before it was classified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawAnswer {
     /// The name of the call in spans and metrics, such as `cloud.open`.
@@ -43,13 +43,14 @@ pub struct RawPart {
     pub code: Option<String>,
     /// The vendor's number of the error.
     pub error_code: Option<String>,
-    /// The words that tell what happened, in one line of at most 200 characters.
+    /// The error text, in one line of at most 200 characters.
     pub words: Option<String>,
 }
 
-/// Runs a call and returns its outcome with the answers to each of its tries.
+/// Runs a call and returns its outcome with the answers to all of its attempts.
 ///
-/// Domains and `AppJWT`s are not asked for by the caller's own task, so their answers are left out.
+/// Answers with domains and `AppJWT`s are left out, since the caller's task does not request them
+/// itself.
 pub async fn overhear<T>(call: impl Future<Output = T>) -> (T, Vec<RawAnswer>) {
     let listening = async {
         let outcome = call.await;
@@ -58,9 +59,9 @@ pub async fn overhear<T>(call: impl Future<Output = T>) -> (T, Vec<RawAnswer>) {
     OVERHEARD.scope(RefCell::default(), listening).await
 }
 
-/// Notes an answer, if somebody overhears the call.
+/// Records an answer, if the call is overheard.
 pub(super) fn note(operation: &'static str, answer: &Answer) {
-    // Usually nobody does.
+    // Fails if the call is not overheard, which is the usual case.
     let _unheard = OVERHEARD.try_with(|overheard| {
         overheard
             .borrow_mut()
@@ -69,7 +70,8 @@ pub(super) fn note(operation: &'static str, answer: &Answer) {
 }
 
 impl Client {
-    /// Returns the claims of the account's `AppJWT`, for whose signature there is no key.
+    /// Returns the claims of the account's `AppJWT`, whose signature cannot be checked for lack of
+    /// a key.
     ///
     /// # Errors
     ///
@@ -85,7 +87,7 @@ impl Client {
 }
 
 impl ConsumerJws {
-    /// Returns the token's claims, for whose signature there is no key.
+    /// Returns the token's claims. Its signature cannot be checked for lack of a key.
     #[must_use]
     pub fn claims(&self) -> Map<String, Value> {
         claims(self.expose())
@@ -126,7 +128,8 @@ impl RawAnswer {
         }
     }
 
-    /// The words of the last part that has any: of a batch, that is the request itself.
+    /// Returns the error text of the last part that has one. In a batch, the last part answers the
+    /// request itself.
     #[must_use]
     pub fn words(&self) -> Option<&str> {
         self.parts
@@ -135,7 +138,7 @@ impl RawAnswer {
             .find_map(|part| part.words.as_deref())
     }
 
-    /// The `errorCode` or else the `code` of the last part that has one.
+    /// Returns the `errorCode`, or else the `code`, of the last part that has either.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.parts
@@ -167,7 +170,7 @@ impl RawPart {
     }
 }
 
-/// A number or a text, as text.
+/// Returns a number or a text as text.
 fn scalar(value: Option<&Value>) -> Option<String> {
     match value? {
         Value::String(text) => Some(line(text)),

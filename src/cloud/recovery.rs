@@ -1,4 +1,4 @@
-//! News of hosts that serve again after an outage, for whoever has work that waits for them.
+//! Notices of hosts that serve again after an outage, for callers that have work waiting for them.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,14 +8,14 @@ use tokio::sync::Notify;
 use super::Client;
 use crate::types::ids::AccountId;
 
-/// The accounts that a host serves again and that nobody has been told of.
+/// The accounts that a host serves again and that no caller has received yet.
 #[derive(Default)]
 pub(super) struct Recoveries {
     accounts: Mutex<BTreeSet<AccountId>>,
     news: Notify,
 }
 
-/// One account's way to tell that a host serves it again.
+/// The handle by which one account announces that a host serves it again.
 #[derive(Clone)]
 pub(super) struct Recovery {
     account: AccountId,
@@ -27,7 +27,7 @@ impl Recovery {
         Self { account, all }
     }
 
-    /// Tells that a host of the account serves again.
+    /// Announces that a host serves the account again.
     pub(super) fn tell(&self) {
         let mut accounts = self.all.lock();
         accounts.insert(self.account.clone());
@@ -37,7 +37,7 @@ impl Recovery {
 }
 
 impl Recoveries {
-    /// An account that nobody has been told of.
+    /// Takes an account that no caller has received yet.
     pub(super) fn next(&self) -> Option<AccountId> {
         self.lock().pop_first()
     }
@@ -48,8 +48,8 @@ impl Recoveries {
 }
 
 impl Client {
-    /// Waits until a host that was taken for away serves an account again; returns the account. One caller is told
-    /// of each.
+    /// Waits until a host whose circuit breaker was open serves an account again, and returns the
+    /// account. Each recovery is returned to one caller only.
     pub async fn recovered(&self) -> AccountId {
         loop {
             if let Some(account) = self.recoveries.next() {

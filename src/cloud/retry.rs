@@ -1,6 +1,7 @@
-//! Which calls are made again at once, and when: the quick retries, of which a call gets one kind or none.
+//! The quick retries: which calls are repeated at once, and after which pauses.
 //!
-//! Retries over seconds and hours belong to whoever keeps the request. A retry never stands inside another one.
+//! Retries over seconds and hours are up to the caller that stores the request. One retry is never
+//! nested in another.
 
 use std::time::Duration;
 
@@ -9,19 +10,20 @@ use tokio::time::sleep;
 
 use super::Error;
 
-/// How often a call may be made in one go.
+/// The number of attempts that a call gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeat {
-    /// Once: whoever asks can do without the answer for now.
+    /// One: the caller can do without the answer for now.
     Never,
-    /// Once more where nothing was sent: for calls that change something and have no idempotency key.
+    /// Two, the second one only if nothing was sent. For calls that change something and have no
+    /// idempotency key.
     Unsent,
-    /// Up to twice more, with a pause: for calls that can be repeated without harm.
+    /// Up to three, with pauses between them. For calls that can be repeated without harm.
     Freely,
 }
 
 impl Repeat {
-    /// The pauses before further tries.
+    /// Returns the pauses before further attempts.
     fn pauses(self, first: Duration) -> impl Iterator<Item = Duration> {
         let at_once = (self == Self::Unsent).then_some(Duration::ZERO);
         let growing = (self == Self::Freely).then(|| {
@@ -34,7 +36,7 @@ impl Repeat {
         at_once.into_iter().chain(growing.into_iter().flatten())
     }
 
-    /// Whether this kind of call is made again after this error.
+    /// True if a call of this kind is repeated after this error.
     fn follows(self, error: &Error) -> bool {
         match self {
             Self::Never => false,
@@ -44,7 +46,7 @@ impl Repeat {
     }
 }
 
-/// Makes the call as often as `repeat` allows; the pauses begin with `pause` and grow, with jitter.
+/// Makes the call as often as `repeat` allows. The pauses begin with `pause` and grow, with jitter.
 pub(super) async fn repeated<T, F, Fut>(
     repeat: Repeat,
     pause: Duration,
@@ -55,7 +57,7 @@ where
     Fut: Future<Output = Result<T, Error>>,
 {
     let mut pauses = None;
-    // One place for all tries: room for a call is needed once.
+    // A single `await` for all attempts: the future then holds the call only once.
     let outcome = loop {
         let outcome = call().await;
         let Err(error) = &outcome else {
@@ -74,7 +76,7 @@ where
     if repeat == Repeat::Unsent {
         return outcome;
     }
-    // The outcome of a call that can be repeated freely is of no interest where it is unknown.
+    // An unknown outcome of a call that can be repeated freely does not matter.
     outcome.map_err(|error| {
         if error.outcome_unknown() {
             error.not_begun()
@@ -84,7 +86,7 @@ where
     })
 }
 
-/// Passing trouble; but not that of somebody who asks for patience.
+/// True for a transient fault, except if the host asks for a pause.
 fn is_worth_a_quick_try(error: &Error) -> bool {
     matches!(
         error,
@@ -109,7 +111,8 @@ mod tests {
         retry_after: None,
     };
 
-    /// How often the call is made when every time it fails with `error`, and how that ends.
+    /// Makes a call that always fails with `error`; returns the number of attempts and the final
+    /// error.
     async fn tries(repeat: Repeat, error: Error) -> (u32, Error) {
         let made = Cell::new(0);
         let outcome = repeated(repeat, Duration::from_millis(100), || {

@@ -1,7 +1,8 @@
-//! Everything within a conversation: the SEND endpoint, one request at a time.
+//! The SEND endpoint: all requests within a conversation, one at a time.
 //!
-//! SEND has no idempotency key, so a request that changes something is made again only where nothing of it was sent or
-//! where a token was refused. Features that a conversation was opened with go with every request.
+//! SEND has no idempotency key. So a request that changes something is repeated only if none of it
+//! was sent or if a token was refused. The features that a conversation was opened with go with
+//! every request.
 
 use std::time::Duration;
 
@@ -31,22 +32,22 @@ use crate::types::profile::Profile;
 use crate::types::rating::Rating;
 use crate::types::trace::Trace;
 
-/// A conversation, or rather one dialog of it, as one of its participants sees it.
+/// A conversation as one of its consumers uses it: one dialog of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Conversation<'a> {
-    /// Whose it is.
+    /// The consumer, with their token.
     pub consumer: Consumer<'a>,
     /// The conversation's id.
     pub id: &'a ConversationId,
-    /// The dialog's id; the main dialog bears the conversation's.
+    /// The dialog's id. The main dialog has the conversation's.
     pub dialog_id: &'a str,
-    /// What the conversation was opened with.
+    /// The features that the conversation was opened with.
     pub features: &'a Features,
-    /// The time that a try may take; left out, what is usual.
+    /// The time limit of one attempt; `None` for the usual one.
     pub patience: Option<Duration>,
 }
 
-/// What is written into a conversation.
+/// The content of a message.
 #[derive(Clone, Copy)]
 pub enum Content<'a> {
     /// A text.
@@ -62,46 +63,47 @@ pub struct File<'a> {
     pub relative_path: &'a str,
     /// Its kind.
     pub kind: ImageType,
-    /// What the consumer says about it.
+    /// The consumer's text about it.
     pub caption: Option<&'a str>,
     /// A small image of it as a data URI.
     pub preview: Option<&'a str>,
 }
 
-/// What is said besides what is written.
+/// A request in a conversation, other than a message.
 #[derive(Debug, Clone, Copy)]
 pub enum Signal<'a> {
-    /// What the consumer is doing. The number in the Cloud's answer is none of a message, so it is dropped.
+    /// The consumer's chat state. The sequence in the Cloud's answer is not that of a message, so
+    /// it is dropped.
     ChatState(ChatState),
-    /// What became of the agent's messages with these numbers.
+    /// Receipts for the agent's messages with these sequences.
     Receipts(ReceiptStatus, &'a [Sequence]),
-    /// The consumer used an element of the agent's message with this number.
+    /// The consumer's use of an element in the agent's message with this sequence.
     Choice(Sequence, &'a Metadata),
-    /// What is to be known of the consumer.
+    /// The consumer's profile.
     Profile(&'a Profile),
-    /// What the consumer thinks of the conversation, which has been closed before.
+    /// The consumer's rating of the conversation, which must be closed already.
     Rating(Rating),
-    /// The conversation has ended; [`Error::ConversationClosed`] where somebody else was faster.
+    /// The end of the conversation. [`Error::ConversationClosed`] if it was closed before.
     Close,
-    /// The conversation has ended together with the survey that is on, or that would follow.
+    /// The end of the conversation and of its survey, even if the survey has not begun.
     CloseEverything,
-    /// The main dialog has ended and the conversation has not, so that a survey can follow.
+    /// The end of the main dialog only, so that a survey can follow.
     CloseMainDialog,
 }
 
-/// A request of any type, for what this client has no words of its own for.
+/// A request of any type, for those that the client does not support itself.
 #[derive(Debug, Clone, Copy)]
 pub struct RawRequest<'a> {
     /// The Cloud's name of the type, such as `ms.PublishEvent`.
     pub name: &'a str,
     /// The body.
     pub body: &'a Map<String, Value>,
-    /// What stands beside the body.
+    /// The metadata, which goes beside the body.
     pub metadata: Option<&'a Metadata>,
 }
 
-/// How many characters the JSON of a request has around a text, where the ids of conversation and dialog have so many
-/// together.
+/// Returns the number of characters (UTF-16 code units) around the text in the JSON of a request.
+/// `id_chars` is the total length of the ids of conversation and dialog.
 #[must_use]
 pub fn chars_around_text(id_chars: usize, metadata: Option<&Metadata>) -> usize {
     let event = PublishEvent {
@@ -112,7 +114,7 @@ pub fn chars_around_text(id_chars: usize, metadata: Option<&Metadata>) -> usize 
             message: Message::Text(""),
         },
     };
-    // The id of a request is a UUID.
+    // A request's id is a UUID.
     let id = "0".repeat(36);
     let request = Request::new(&id, PUBLISH, event).with_metadata(metadata);
     String::from_utf8_lossy(&json(&request))
@@ -126,11 +128,11 @@ const CLOSE: &str = "CLOSE";
 const SET_PROFILE: &str = "userprofile.SetUserProfile";
 
 impl Client {
-    /// Writes into a conversation; returns the message's number within the dialog.
+    /// Sends a message into a conversation; returns its sequence within the dialog.
     ///
     /// # Errors
     ///
-    /// See [`Error`]; where the outcome is unknown the message may have been published.
+    /// See [`Error`]. If the outcome is unknown, the message may have been published.
     pub async fn publish(
         &self,
         conversation: &Conversation<'_>,
@@ -165,7 +167,7 @@ impl Client {
         sequence.ok_or(Error::Unnumbered)
     }
 
-    /// Says something besides what is written.
+    /// Sends a request other than a message.
     ///
     /// # Errors
     ///
@@ -230,7 +232,7 @@ impl Client {
                 let field = Field::DialogChange {
                     change: "UPDATE",
                     dialog: ClosedDialog {
-                        // The main dialog bears the conversation's id.
+                        // The main dialog has the conversation's id.
                         dialog_id: conversation.id.as_str(),
                         state: CLOSE,
                         closed_cause: "Closed by consumer",
@@ -246,7 +248,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// See [`Error`]; where the outcome is unknown the request may have been carried out.
+    /// See [`Error`]. If the outcome is unknown, the request may have been carried out.
     pub async fn send_raw(
         &self,
         conversation: &Conversation<'_>,
@@ -265,14 +267,14 @@ impl Client {
         .await
     }
 
-    /// Makes one request; `read` takes what is wanted from its answer, whose body comes first.
+    /// Sends one request. `read` extracts the result from the answer's body, its first argument.
     pub(super) fn send<B: DeserializeOwned, T>(
         &self,
         sent: Sent<'_, impl Serialize>,
         trace: &Trace,
         read: impl Fn(B, &Answer) -> Option<T>,
     ) -> impl Future<Output = Result<T, Error>> {
-        // Before anything is waited for: what is sent is then kept as its bytes alone.
+        // Serialized before the first `await`, so that the future holds only the bytes.
         let subject = sent.subject;
         let prepared = self.prepare(sent);
         async move {
@@ -285,7 +287,7 @@ impl Client {
         }
     }
 
-    /// The call of a request, and the request's id.
+    /// Builds the call of a request; returns it with the request's id.
     fn prepare(&self, sent: Sent<'_, impl Serialize>) -> Result<(&Site, String, Call), Error> {
         let Consumer { account, token } = sent.consumer;
         let site = self.site(account)?;
@@ -304,7 +306,7 @@ impl Client {
     }
 }
 
-/// Where the Cloud's word that all went well is all there is to know.
+/// Reads nothing from a successful answer.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "one of several ways to read a body"
@@ -347,7 +349,7 @@ impl<'a, B> Sent<'a, B> {
         }
     }
 
-    /// The request, about something else than most.
+    /// Sets the subject, if it is not [`Subject::Other`].
     fn about(self, subject: Subject) -> Self {
         Self { subject, ..self }
     }
@@ -391,7 +393,8 @@ impl Conversation<'_> {
         }
     }
 
-    /// The subject of a request of any type: this conversation only where the body names it.
+    /// Returns the subject of a request of any type. It is this conversation only if the body names
+    /// it.
     fn subject_of(&self, request: &RawRequest<'_>) -> Subject {
         let named = ["dialogId", "conversationId"].map(|member| request.body.get(member));
         let is_this = |id: &Value| {

@@ -3,7 +3,7 @@
 /// A service of the Cloud with a host of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
-    /// Conversations and what is said in them.
+    /// Conversations and their messages.
     Messaging,
     /// `AppJWT`s.
     Sentinel,
@@ -16,7 +16,7 @@ pub enum Service {
 }
 
 impl Service {
-    /// Every service that the bridge uses.
+    /// All services that the bridge uses.
     pub const ALL: [Self; 5] = [
         Self::Messaging,
         Self::Sentinel,
@@ -25,7 +25,7 @@ impl Service {
         Self::Storage,
     ];
 
-    /// The domain API's name for it, which is case-sensitive.
+    /// Returns the service's name at the domain API, which is case-sensitive.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

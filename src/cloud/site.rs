@@ -1,4 +1,4 @@
-//! One account: the way to its services, and the calls that need its `AppJWT`.
+//! An account at the Cloud: the transport to its services, and the calls that need its `AppJWT`.
 
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ impl Site {
         }
     }
 
-    /// The hosts that are taken for away.
+    /// Returns the hosts whose circuit breaker is open.
     pub(super) fn away_hosts(&self) -> Vec<AwayHost> {
         let Transport {
             breakers, domains, ..
@@ -65,13 +65,14 @@ impl Site {
         breakers.away_hosts(domains.breakers())
     }
 
-    /// A request's id, for its answer to be known by: unique, and text, since a number would come back as text.
+    /// Returns a new request id, by which the answer is recognized. It is unique. It is text, since
+    /// the Cloud would return a number as text.
     pub(super) fn request_id(&self) -> String {
         self.transport.clock.uuid().to_string()
     }
 
-    /// Makes the call under the account's `AppJWT`, and once more under a new one where the Cloud refuses that
-    /// or answers 401 without saying which token it refuses.
+    /// Makes the call with the account's `AppJWT`. Repeats it with a new one if the Cloud refuses
+    /// the `AppJWT`, or answers 401 without saying which token it refuses.
     pub(super) async fn call<T>(
         &self,
         call: &Call,
@@ -82,7 +83,7 @@ impl Site {
         let outcome = self.transport.call(call, Some(&token.value), trace, &read);
         match outcome.await {
             Err(error @ (Error::AppTokenRefused | Error::Unauthorized { .. })) => {
-                // In a box, as everything that is rare: the room for it is then not taken by every call.
+                // Boxed, because it is rare and would make the future of every call larger.
                 Box::pin(async {
                     let is_certain = matches!(error, Error::AppTokenRefused);
                     let token = self.tokens.replace(&token, is_certain, trace).await?;

@@ -1,4 +1,4 @@
-//! The client against a server that answers what each test sets.
+//! Tests of the client against a server that answers as each test specifies.
 
 mod domains;
 mod opening;
@@ -32,7 +32,7 @@ fn consumer_jws(token: &str) -> Option<ConsumerJws> {
     ConsumerJws::new(token.as_bytes().to_vec().into())
 }
 
-/// A Cloud of one server, and a client of it.
+/// A simulated Cloud on one server, and a client that calls it.
 struct Cloud {
     server: MockServer,
     clock: Arc<ManualClock>,
@@ -44,7 +44,7 @@ struct Cloud {
     trace: Trace,
 }
 
-/// The account, whose services are looked up at this server.
+/// Returns the account, whose services are looked up at this server.
 fn account_at(server: &MockServer) -> Account {
     Account {
         id: ACCOUNT.parse().unwrap(),
@@ -56,7 +56,7 @@ fn account_at(server: &MockServer) -> Account {
 }
 
 impl Cloud {
-    /// A Cloud that answers nothing.
+    /// Starts a Cloud that answers nothing.
     async fn silent() -> Self {
         Self::with_limits(Limits {
             look_up: Duration::from_secs(10),
@@ -91,7 +91,7 @@ impl Cloud {
         }
     }
 
-    /// A Cloud that tells its domains and gives `AppJWT`s.
+    /// Starts a Cloud that answers with its domains and with `AppJWT`s.
     async fn ready() -> Self {
         let cloud = Self::silent().await;
         cloud.give_domains().await;
@@ -99,7 +99,7 @@ impl Cloud {
         cloud
     }
 
-    /// Every service is on this server.
+    /// Puts every service on this server.
     async fn give_domains(&self) {
         for service in Service::ALL {
             self.give_domain(service, &self.server.uri()).await;
@@ -115,13 +115,13 @@ impl Cloud {
             .await;
     }
 
-    /// The `AppJWT` with this number, for an hour from now.
+    /// Returns the `AppJWT` with this number, valid for an hour from now.
     fn app_token(&self, number: u32) -> String {
         let iat = self.clock.now().timestamp();
         jwt(&json!({"jti": number, "iss": "Sentinel", "iat": iat, "exp": iat + 3600}))
     }
 
-    /// Sentinel gives the `AppJWT` with this number, once.
+    /// Lets Sentinel return the `AppJWT` with this number, once.
     async fn give_token(&self, number: u32) {
         app_token()
             .respond_with(ok(
@@ -216,7 +216,7 @@ fn token_refused(error_code: u32) -> ResponseTemplate {
         "body": {"title": "Invalid token", "details": "It has expired or is invalid", "errorCode": error_code}}))
 }
 
-/// Matches what does not have the header.
+/// Matches requests without the header.
 struct Without(&'static str);
 
 impl Match for Without {
@@ -225,7 +225,7 @@ impl Match for Without {
     }
 }
 
-/// A base that nobody listens at.
+/// Returns a base URL that refuses connections.
 fn dead_base() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())

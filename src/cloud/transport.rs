@@ -1,4 +1,5 @@
-//! Brings one call to the host of its service, as often as the call allows.
+//! The transport of an account: brings one call to the host of its service, as often as the call
+//! allows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,30 +26,32 @@ use crate::telemetry::metrics::Metrics;
 use crate::types::conversation::Features;
 use crate::types::trace::Trace;
 
-/// 256: requests of an account that may be under way at once; the Cloud bounds them too and does not say how.
+/// 256: the number of requests of an account that may be in flight at once. The Cloud limits them
+/// too and does not publish the limit.
 pub(super) const AT_ONCE: usize = 256;
 
-/// 2.9 s: just below the shortest of the usual time limits.
+/// 2.9 s, just below the shortest of the usual time limits: only after this time does a missing
+/// answer count against the host.
 const PATIENT: Duration = Duration::from_millis(2900);
 
-/// The consumer's token; a sibling API calls it `LP-On-Behalf`.
+/// The consumer's token. A sibling API calls this header `LP-On-Behalf`.
 const ON_BEHALF: HeaderName = HeaderName::from_static("x-lp-on-behalf");
 const CLIENT_PROPERTIES: HeaderName = HeaderName::from_static("client-properties");
 
-/// A POST, made once: its tries share its body and header values.
+/// A POST, built once: its attempts share the body and the header values.
 pub(super) struct Call {
-    /// Its name in spans and metrics.
+    /// The call's name in spans and metrics.
     pub(super) operation: &'static str,
     pub(super) endpoint: Endpoint,
     pub(super) repeat: Repeat,
-    /// The time that one try may take.
+    /// The time limit of one attempt.
     pub(super) limit: Duration,
     pub(super) body: Body,
     pub(super) on_behalf: Option<HeaderValue>,
     pub(super) client_properties: Option<HeaderValue>,
 }
 
-/// What is posted.
+/// The body of a POST.
 pub(super) struct Body {
     media_type: HeaderValue,
     bytes: Bytes,
@@ -62,9 +65,9 @@ impl Body {
         }
     }
 
-    /// A form, which may hold a secret: it is zeroed once it is sent.
+    /// Creates a form. It may hold a secret, so it is zeroed once it is sent.
     pub(super) fn form(members: &[(&str, &str)]) -> Self {
-        // With room for all of it: a text that grows leaves copies of its beginning behind.
+        // Allocated in full, since a string that grows leaves copies of its beginning behind.
         let room = members
             .iter()
             .map(|(name, value)| name.len() + 3 * value.len() + 2);
@@ -77,14 +80,15 @@ impl Body {
     }
 }
 
-/// A token as a header value that is not shown, and zeroed with its last copy, which all share.
+/// Returns a token as a header value that is never shown. All copies share one buffer, which is
+/// zeroed with the last of them.
 pub(super) fn secret_header(token: Zeroizing<Vec<u8>>) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(token)).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
-/// The features as a header value.
+/// Returns the features as a header value.
 #[expect(
     clippy::expect_used,
     reason = "the names of features are capital letters, digits and underscores"
@@ -96,7 +100,7 @@ pub(super) fn client_properties(features: &Features) -> Option<HeaderValue> {
     })
 }
 
-/// The value as JSON.
+/// Serializes the value as JSON.
 #[expect(
     clippy::expect_used,
     reason = "the wire types have text for keys and nothing that refuses to be serialised"
@@ -105,7 +109,7 @@ pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("a wire type is JSON")
 }
 
-/// The way to the services of one account.
+/// The transport to the services of one account.
 pub(super) struct Transport {
     pub(super) http: http::Client,
     pub(super) clock: SharedClock,
@@ -114,12 +118,13 @@ pub(super) struct Transport {
     pub(super) limits: Limits,
     pub(super) domains: Domains,
     pub(super) breakers: ServiceBreakers,
-    /// Places for requests under way: a Cloud that comes back is not hit by all at once.
+    /// The permits for requests in flight. They prevent that all waiting requests reach the Cloud
+    /// at the same time when it recovers.
     pub(super) places: Semaphore,
 }
 
 impl Transport {
-    /// Makes the call, as often as it allows, and reads its answer.
+    /// Makes the call as often as it allows, and reads its answer.
     pub(super) async fn call<T>(
         &self,
         call: &Call,
@@ -139,7 +144,7 @@ impl Transport {
         .await
     }
 
-    /// One try of a call.
+    /// Makes one attempt of a call.
     async fn attempt<T>(
         &self,
         call: &Call,
@@ -166,8 +171,8 @@ impl Transport {
         self.reach(call.endpoint.service(), trace, post, read).await
     }
 
-    /// Makes one request at the host of a service, and reads its answer. A host that refuses the connection is looked up
-    /// again, for the next try to find it.
+    /// Makes one request to the host of a service, and reads its answer. If the host refuses the
+    /// connection, looks the service up again, so that the next attempt finds its new host.
     pub(super) async fn reach<A, T, F>(
         &self,
         service: Service,
@@ -193,7 +198,8 @@ impl Transport {
         }
         let answer = match answer {
             Ok(answer) => answer,
-            // Who is given less time than is usual may be no worse than ever.
+            // The time limit was shorter than usual, so the missing answer does not prove that the
+            // host is slow.
             Err(error @ http::Error::NoAnswer(_)) if begun.elapsed() < PATIENT => {
                 return Err(error.into());
             }
@@ -207,7 +213,8 @@ impl Transport {
         outcome
     }
 
-    /// A place for a request, where all are taken: its own time limit begins when it has one.
+    /// Waits for a permit if all are taken. The request's own time limit begins once it has a
+    /// permit.
     async fn wait_for_place(&self) -> Result<SemaphorePermit<'_>, Error> {
         match timeout(self.limits.send, self.places.acquire()).await {
             Ok(Ok(place)) => Ok(place),

@@ -1,4 +1,4 @@
-//! What is seen of the requests of an account while they are made.
+//! The observer of an account's requests: it counts them and remembers the last fault.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::clock::SharedClock;
 use crate::telemetry::metrics::{CLOUD_REQUESTS, Metrics};
 use crate::types::status::Trouble;
 
-/// Looks on while requests of an account are made: counts them, and remembers the last trouble.
+/// Counts the requests of an account, and remembers the last fault.
 pub(super) struct Watch {
     metrics: Metrics,
     clock: SharedClock,
@@ -26,11 +26,12 @@ impl Watch {
         }
     }
 
-    /// Counts one try of a request, unless it was not begun.
+    /// Runs one attempt of a request and counts it, unless it was not begun.
     pub(super) async fn measured<T>(
         &self,
         operation: &'static str,
-        // No future, which would be kept twice: as it was given, and as it is waited for.
+        // A closure and not a future: a future would be stored twice, as the argument and while it
+        // is awaited.
         request: impl AsyncFnOnce() -> Result<T, Error>,
     ) -> Result<T, Error> {
         let begun = Instant::now();
@@ -63,7 +64,7 @@ impl Watch {
         }
     }
 
-    /// The last trouble, if there was any.
+    /// Returns the last fault, if there was any.
     pub(super) fn last_trouble(&self) -> Option<Trouble> {
         self.last.load().as_deref().copied()
     }

@@ -1,6 +1,7 @@
-//! The Cloud's JSON: types for serde alone, borrowed on the way out, tolerant on the way in.
+//! The Cloud's JSON: types for serde only, which borrow what is sent and are tolerant of what
+//! arrives.
 //!
-//! What goes out never holds a `null` or an empty object. Unknown members that come in are ignored.
+//! Requests never contain a `null` or an empty object. Unknown members of answers are ignored.
 
 pub(super) mod conversation;
 pub(super) mod file;

@@ -8,30 +8,35 @@ use super::section::{Reported, Section};
 use crate::types::file::ImageType;
 use crate::types::ids::AccountId;
 
-/// 3,000,000 bytes: the vendor's "3 MB" in its smaller reading, which the Cloud takes whichever it means.
+/// 3,000,000 bytes: the smaller of the two meanings of the vendor's "3 MB", so that the Cloud
+/// accepts such a file in both cases.
 const MAX_FILE_BYTES: &str = "3000000";
 
-/// 5000 characters: what the vendor's how-to for connectors names, the only source that names a number.
+/// 5000 characters, by the vendor's how-to for connectors, the only source that gives a number.
 const MAX_REQUEST_CHARS: &str = "5000";
 
-/// An account ("brand") of the Conversational Cloud, and the app installation that the bridge uses there.
+/// An account ("brand") of the Conversational Cloud, with the app installation that the bridge uses
+/// there.
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// The account's id, unlike that of every other account.
+    /// The account's id. No other account has the same.
     pub account_id: AccountId,
     /// The client id of the app installation.
     pub client_id: String,
-    /// The client secret of the app installation: gets tokens and checks the signatures of the Cloud's webhooks.
+    /// The client secret of the app installation. It obtains tokens and verifies the signatures of
+    /// the Cloud's webhooks.
     pub client_secret: SecretString,
-    /// Where the hosts of the account's services are looked up: `https://api.liveperson.net` if left out.
+    /// The URL at which the hosts of the account's services are looked up:
+    /// `https://api.liveperson.net` if left out.
     pub domain_api: Url,
-    /// Hosts that a `domain_api` of https may name with http: none if left out.
+    /// Hosts for which a `domain_api` with https may return http URLs: empty if left out.
     pub allow_http_hosts: Vec<String>,
-    /// Characters that the JSON of a request with a text may have at the Cloud, 1000 to 100,000: 5000 if left out.
+    /// The maximum number of characters in the JSON of a text request to the Cloud, 1000 to
+    /// 100,000: 5000 if left out.
     pub max_request_chars: usize,
-    /// Bytes that a file of a user may have, 1 to 10,000,000: 3,000,000 if left out.
+    /// The maximum number of bytes in a user's file, 1 to 10,000,000: 3,000,000 if left out.
     pub max_file_bytes: usize,
-    /// The kinds of files that users may send: all that are known if left out.
+    /// The types of files that users may send: all known types if left out.
     pub file_types: Vec<ImageType>,
 }
 

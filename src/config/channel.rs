@@ -1,4 +1,4 @@
-//! Channels: the systems that call the bridge and hear of events.
+//! Channels: the systems that call the bridge and receive events.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -15,53 +15,57 @@ use crate::types::conversation::{Context, Features, Opening, Routing};
 use crate::types::event::EventType;
 use crate::types::ids::{AccountId, ChannelId, Namespace};
 
-/// 72 h: long enough for a weekend in which nobody mends a callback.
+/// 72 h: long enough for a weekend in which a broken callback is not repaired.
 const MAX_AGE: TimeDelta = TimeDelta::hours(72);
 
-/// A million: an outage of a day at ten requests a second, in some two gigabytes of the database.
+/// 1,000,000 requests: an outage of a day at ten requests a second, in about two gigabytes of the
+/// database.
 const QUEUED: &str = "1000000";
 
-/// A thousand: far more than a person writes in a day.
+/// 1000 requests: far more than a person writes in a day.
 const QUEUED_PER_USER: &str = "1000";
 
 /// A system that calls the bridge, such as an SMS gateway or an app of the brand.
 #[derive(Debug, Clone)]
 pub struct Channel {
-    /// The channel's id, unlike that of every other channel.
+    /// The channel's id. No other channel has the same.
     pub id: ChannelId,
-    /// The account that its users talk to: one of the configured ones.
+    /// The account with which its users talk, one of the configured accounts.
     pub account_id: AccountId,
-    /// What stands before its users' ids at the Cloud; channels of one namespace share their users. The id if left out.
+    /// The prefix of its users' ids at the Cloud: the channel's id if left out. Channels with the
+    /// same namespace share their users.
     pub namespace: Namespace,
-    /// The keys that it may present, at least one unless it has tokens; no two channels share one.
+    /// The API keys of the channel. There is at least one, unless the channel has tokens. No two
+    /// channels share a key.
     pub api_keys: Vec<ApiKeyHash>,
-    /// The keys that its tokens (JWTs) are checked with; several while one is being replaced.
+    /// The keys that verify its tokens (JWTs). There are several while one is being replaced.
     pub jwt_keys: Vec<JwtKey>,
     /// The origins of the pages that may call the bridge with a token of one user.
     pub cors_origins: Vec<String>,
-    /// Where its events are sent; left out: it asks for them.
+    /// The callback for its events; `None` if the channel fetches them.
     pub callback: Option<Callback>,
-    /// How long the delivery of an event is tried: 72 hours if left out, or as long as events are kept if that is shorter.
+    /// The time for which the delivery of an event is attempted: 72 hours if left out, or the
+    /// retention if that is shorter.
     pub max_age: TimeDelta,
-    /// The events that it wants to know of: all but `message.echoed` if left out.
+    /// The types of event that the channel receives: all but `message.echoed` if left out.
     pub events: Vec<EventType>,
-    /// How its conversations are opened where a request does not say it.
+    /// The options for opening a conversation that apply if a request leaves them out.
     pub defaults: Opening,
-    /// How much it may ask.
+    /// The limits on its requests.
     pub limits: Limits,
 }
 
-/// Where a channel's events are sent, and how it knows that they are the bridge's.
+/// The destination of a channel's events, and the secrets that prove that the bridge sent them.
 #[derive(Clone)]
 pub struct Callback {
-    /// The URL that takes each event in a `POST`.
+    /// The URL that receives each event in a `POST`.
     pub url: Url,
-    /// The one or two secrets, as bytes, that each event is signed with: two while one is being replaced.
+    /// The secrets that sign each event, as bytes: one, or two while one is being replaced.
     pub secrets: Vec<SecretSlice<u8>>,
 }
 
 impl fmt::Debug for Callback {
-    /// Shows the host alone, since the rest of a URL may hold a password or a token.
+    /// Shows only the host, since the rest of a URL may contain a password or a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Callback")
             .field("host", &self.url.host_str())
@@ -69,21 +73,21 @@ impl fmt::Debug for Callback {
     }
 }
 
-/// How many requests a channel may make.
+/// The limits on a channel's requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests per second of the whole channel; left out: any number.
+    /// Requests per second of the whole channel; `None` for no limit.
     pub requests_per_second: Option<NonZeroU32>,
-    /// Requests per second that name the same user; left out: any number.
+    /// Requests per second about the same user; `None` for no limit.
     pub per_user_requests_per_second: Option<NonZeroU32>,
-    /// Requests that may wait for the Cloud: 1,000,000 if left out.
+    /// The maximum number of queued requests: 1,000,000 if left out.
     pub queued: NonZeroU32,
-    /// Requests of one user that may wait for the Cloud: 1000 if left out.
+    /// The maximum number of queued requests of one user: 1000 if left out.
     pub queued_per_user: NonZeroU32,
 }
 
 impl Channel {
-    /// Reads a channel. The accounts and the retention are left out where they have problems of their own.
+    /// Reads a channel. `accounts` and `retention` are `None` if they have problems of their own.
     pub(super) fn read(
         section: &mut Section<'_>,
         others: &[Self],
@@ -192,7 +196,8 @@ fn read_cors_origins(section: &mut Section<'_>, has_tokens: bool) -> Result<Vec<
     Ok(origins)
 }
 
-/// Reads the callback. Secrets without a URL are allowed, so that a callback can be turned off for a while.
+/// Reads the callback. Secrets without a URL are allowed, so that a callback can be turned off for
+/// a while.
 fn read_callback(section: &mut Section<'_>) -> Result<Option<Callback>, Reported> {
     let url = section.optional("callback_url", &form::HTTP_URL);
     let secrets = section

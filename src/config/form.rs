@@ -1,4 +1,4 @@
-//! The forms that values take: what each is called to an operator, and how its text becomes a type.
+//! The forms of values. A form has a description for error messages and converts text to a type.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -23,24 +23,25 @@ use crate::types::ids::{NAME, SCHEMA_NAME, SchemaName};
 use crate::types::links;
 use crate::types::message::Text;
 
-/// A form that a value takes.
+/// The form of a value.
 pub(super) struct Form<T> {
-    /// What the form is called after "expected".
+    /// The description of the form, for use after "expected".
     pub(super) expected: &'static str,
     kind: Kind,
     parse: fn(&str) -> Option<T>,
 }
 
-/// The kinds of forms, which differ in what may stand in the file and in how white space is taken.
+/// The kinds of forms. They differ in the TOML types that they accept and in the treatment of white
+/// space.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// A string.
     Text,
-    /// A number: a string or an integer.
+    /// A number, given as a string or an integer.
     Number,
     /// A string in which white space can only be a mistake.
     Secret,
-    /// A secret, or a key as PEM, which is one of several lines.
+    /// A secret, or a key in PEM format, which has several lines.
     Pem,
 }
 
@@ -74,13 +75,15 @@ impl<T> Form<T> {
         self.kind == Kind::Number
     }
 
-    /// Reads the value that the text stands for. Line breaks at its ends are no part of any value,
-    /// white space at its end is none of a secret, and a secret with white space before or within
-    /// it is none. Characters that show nothing, such as a byte order mark, count as white space.
+    /// Parses the value of a text.
+    ///
+    /// Line breaks at the ends are not part of any value, and white space at the end is not part of
+    /// a secret. A secret with other white space is refused. Characters that show nothing, such as
+    /// a byte order mark, count as white space.
     ///
     /// # Errors
     ///
-    /// What was expected, if the text does not have this form.
+    /// The description of the form, if the text does not have it.
     pub(super) fn parse(&self, text: &str) -> Result<T, String> {
         let text = without_line_breaks(text);
         let text = match self.kind {
@@ -99,13 +102,13 @@ impl<T> Form<T> {
     }
 }
 
-/// A text without the line breaks at its ends: `echo`, editors and secrets that are mounted as
-/// files put them there.
+/// Removes the line breaks at the ends of a text. `echo`, editors and secrets that are mounted as
+/// files add them.
 pub(super) fn without_line_breaks(text: &str) -> &str {
     text.trim_matches(['\r', '\n'])
 }
 
-/// Where a server listens.
+/// The address on which a server listens.
 pub(super) const SOCKET_ADDRESS: Form<SocketAddr> = Form::text(
     "an IP address and a port such as 0.0.0.0:8080",
     parse_from_str,
@@ -123,12 +126,12 @@ pub(super) const HOST: Form<String> = Form::text(
     },
 );
 
-/// A range of addresses.
+/// A range of IP addresses.
 pub(super) const NETWORK: Form<IpNet> =
     Form::text("an IP network such as 10.0.0.0/8", parse_from_str);
 
-/// A URL that others are made from by appending a path. Its own path must be percent-encoded: the
-/// parser keeps characters that RFC 3986 forbids, and every link would have them.
+/// A URL to which a path is appended to make other URLs. Its own path must be percent-encoded: the
+/// parser keeps characters that RFC 3986 forbids, and every link would contain them.
 pub(super) const BASE_URL: Form<Url> = Form::text(
     "a percent-encoded http or https URL without user, query and fragment",
     |text| {
@@ -145,10 +148,10 @@ pub(super) const BASE_URL: Form<Url> = Form::text(
 /// A URL that is called as it is.
 pub(super) const HTTP_URL: Form<Url> = Form::text("an http or https URL", parse_http_url);
 
-/// The name of a schema of PostgreSQL.
+/// The name of a PostgreSQL schema.
 pub(super) const SCHEMA: Form<SchemaName> = Form::text(SCHEMA_NAME, parse_from_str);
 
-/// The URL of a PostgreSQL database; it usually carries a password.
+/// The URL of a PostgreSQL database. It usually contains a password.
 pub(super) const DATABASE_URL: Form<SecretString> =
     Form::secret("a postgres:// or postgresql:// URL", |text| {
         let url = Url::parse(text).ok()?;
@@ -160,12 +163,12 @@ pub(super) const DIRECTORY: Form<PathBuf> = Form::text("the path of a directory"
     (!text.is_empty()).then(|| text.into())
 });
 
-/// How many connections a pool may hold.
+/// The maximum number of connections in a pool.
 pub(super) const CONNECTIONS: Form<u32> = Form::number("a whole number from 1 to 1000", |text| {
     parse_from_str(text).filter(|number| (1..=1000).contains(number))
 });
 
-/// How many connections of an address may wait for their first head.
+/// The maximum number of connections of an address that have not sent a complete request head yet.
 pub(super) const PENDING_CONNECTIONS: Form<usize> =
     Form::number("a whole number from 0 to 16384", |text| {
         parse_from_str(text).filter(|number| (0..=16_384).contains(number))
@@ -174,45 +177,48 @@ pub(super) const PENDING_CONNECTIONS: Form<usize> =
 /// A limit on requests, such as per second.
 pub(super) const RATE: Form<NonZeroU32> = Form::number("a whole number from 1", parse_from_str);
 
-/// A key of the encryption.
+/// An encryption key.
 pub(super) const ENCRYPTION_KEY: Form<Key> =
     Form::secret("the base64 of exactly 32 bytes", Key::from_base64);
 
-/// How long the delivery of an event is tried.
+/// The time for which the delivery of an event is attempted.
 pub(super) const MAX_AGE: Form<TimeDelta> =
     Form::number("a time from 1m to 30d such as 72h", |text| {
         parse_duration(text)
             .filter(|time| (TimeDelta::minutes(1)..=TimeDelta::days(30)).contains(time))
     });
 
-/// How long events are kept: bounded, since a channel that was away for an hour still has to find them.
+/// The time for which events are stored. A channel that was unavailable for an hour must still find
+/// its events.
 pub(super) const RETENTION: Form<TimeDelta> =
     Form::number("a time from 1h to 365d such as 7d", |text| {
         parse_duration(text)
             .filter(|time| (TimeDelta::hours(1)..=TimeDelta::days(365)).contains(time))
     });
 
-/// An identifier of the domain that is safe in a path and a header.
+/// An identifier that is safe in a path and a header.
 pub(super) const fn id<T: FromStr>() -> Form<T> {
     Form::text(NAME, parse_from_str)
 }
 
-/// The size of a file: bounded, since a file is held in memory while it is on its way.
+/// The size of a file. It is bounded, since a file is held in memory while it is in flight.
 pub(super) const FILE_BYTES: Form<usize> =
     Form::number("a whole number from 1 to 10000000", |text| {
         parse_from_str(text).filter(|number| (1..=10_000_000).contains(number))
     });
 
-/// The length of a request: enough for the text to matter, and far less than a body may have.
+/// The length of a request. The minimum leaves enough room for the text, and the maximum is far
+/// below the limit of a body.
 pub(super) const REQUEST_CHARS: Form<usize> =
     Form::number("a whole number from 1000 to 100000", |text| {
         parse_from_str(text).filter(|number| (1000..=100_000).contains(number))
     });
 
-/// A kind of file.
+/// The type of a file.
 pub(super) const FILE_TYPE: Form<ImageType> = Form::text("one of JPG, PNG, GIF", parse_from_str);
 
-/// The client id of an app installation: no secret, but it comes from the same places.
+/// The client id of an app installation. It is not secret, but it comes from the same places as a
+/// secret and gets the same treatment.
 pub(super) const CLIENT_ID: Form<String> = Form::secret("a client id", |text| {
     (!text.is_empty()).then(|| text.to_owned())
 });
@@ -224,7 +230,8 @@ pub(super) const CLIENT_SECRET: Form<SecretString> = Form::secret("a client secr
 
 /// An API key, or its hash.
 ///
-/// A key travels in a header after `Bearer`, so it can hold neither spaces nor anything beyond ASCII.
+/// A key is sent in a header after `Bearer`, so it can contain neither spaces nor characters beyond
+/// ASCII.
 pub(super) const API_KEY: Form<ApiKeyHash> = Form::secret(
     "an API key of visible ASCII characters, or sha256: and 64 hex digits",
     |text| match text.strip_prefix("sha256:") {
@@ -234,38 +241,39 @@ pub(super) const API_KEY: Form<ApiKeyHash> = Form::secret(
     },
 );
 
-/// How a channel's tokens are signed.
+/// The signature algorithm of a channel's tokens.
 pub(super) const JWT_ALGORITHM: Form<JwtAlgorithm> =
     Form::text("one of HS256, RS256, ES256, EdDSA", JwtAlgorithm::from_name);
 
-/// A key that tokens are checked with; what it has to be depends on the algorithm.
+/// A key that verifies tokens. Its format depends on the algorithm.
 pub(super) const JWT_KEY: Form<SecretString> = Form::pem("a key", |text| Some(text.into()));
 
-/// The origin of a page, as a browser names it.
+/// The origin of a web page, as a browser writes it.
 pub(super) const ORIGIN: Form<String> =
     Form::text("an origin such as https://shop.example.com", |text| {
         let origin = parse_http_url(text)?.origin().ascii_serialization();
         (origin == text).then_some(origin)
     });
 
-/// The bytes that callbacks are signed with, as the Standard Webhooks specification writes them.
+/// The secret that signs callbacks, in the format of the Standard Webhooks specification.
 pub(super) const CALLBACK_SECRET: Form<SecretSlice<u8>> =
     Form::secret("whsec_ and the base64 of 24 to 64 bytes", |text| {
         let bytes = Zeroizing::new(STANDARD.decode(text.strip_prefix("whsec_")?).ok()?);
-        // Into a place of just their length: one that is shrunk would leave a copy behind.
+        // The copy has exactly the right capacity. Shrinking an allocation would leave a copy of
+        // the secret behind.
         (24..=64)
             .contains(&bytes.len())
             .then(|| bytes.to_vec().into())
     });
 
-/// A kind of event.
+/// The type of an event.
 pub(super) const EVENT_TYPE: Form<EventType> = Form::text(
     "one of message.created, message.echoed, typing.changed, receipt.changed, conversation.opened, \
      conversation.updated, conversation.closed, message.sent, message.failed",
     parse_word,
 );
 
-/// How soon an agent should answer.
+/// The priority of a conversation.
 pub(super) const URGENCY: Form<Urgency> =
     Form::text("one of normal, urgent, prioritized", parse_word);
 
@@ -275,11 +283,12 @@ pub(super) const ROUTE_ID: Form<RouteId> =
         RouteId::try_from(text.to_owned()).ok()
     });
 
-/// The name of a client feature; [`crate::types::conversation::Features`] checks it together with the others.
+/// The name of a client feature. [`crate::types::conversation::Features`] checks all names of a
+/// list.
 pub(super) const FEATURE: Form<String> =
     Form::text("a feature such as AUTO_MESSAGES", parse_from_str);
 
-/// The tag of a language: parts of 1 to 8 letters or digits between dashes.
+/// A language tag: parts of 1 to 8 letters or digits, separated by dashes.
 pub(super) const LANGUAGE: Form<String> = Form::text("a language tag such as en-US", |text| {
     let is_part = |part: &str| {
         (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric())
@@ -291,7 +300,7 @@ fn parse_from_str<T: FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
 }
 
-/// A whole number of seconds, or of what the letter behind it says: `30s`, `90m`, `72h`, `7d`.
+/// Parses a whole number with a unit, or of seconds if there is no unit: `30s`, `90m`, `72h`, `7d`.
 fn parse_duration(text: &str) -> Option<TimeDelta> {
     let number = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let seconds = match text.strip_prefix(number)? {
@@ -301,7 +310,7 @@ fn parse_duration(text: &str) -> Option<TimeDelta> {
         "d" => 24 * 60 * 60,
         _ => return None,
     };
-    // A number may not bear a sign, and `parse` would take a plus.
+    // The number must not have a sign, but `parse` would accept a plus.
     let number: u32 = number.parse().ok().filter(|_| !number.starts_with('+'))?;
     TimeDelta::try_seconds(i64::from(number).checked_mul(seconds)?)
 }
@@ -312,7 +321,7 @@ fn parse_http_url(text: &str) -> Option<Url> {
         .filter(|url| matches!(url.scheme(), "http" | "https"))
 }
 
-/// The variant of an enum that the facade spells like this.
+/// Parses the variant of an enum from its name in the API.
 fn parse_word<T: DeserializeOwned>(text: &str) -> Option<T> {
     let word: StrDeserializer<'_, ValueError> = text.into_deserializer();
     T::deserialize(word).ok()

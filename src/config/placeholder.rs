@@ -1,11 +1,13 @@
-//! `${NAME}` in a string of the file: replaced from the environment. `$${` stands for `${` itself.
+//! Placeholders in strings of the file: `${NAME}` is replaced from the environment, and `$${`
+//! stands for `${` itself.
 
 use super::Environment;
 use super::form::without_line_breaks;
 
-/// The text with every placeholder replaced, or what was expected where that fails.
+/// Replaces every placeholder in a text. If that fails, returns a description of the expected text.
 ///
-/// The value of a variable is taken as it is, but for line breaks at its ends: it may contain `${`.
+/// The value of a variable is taken as it is, except for line breaks at its ends. A `${` in it is
+/// not replaced.
 pub(super) fn fill(text: &str, environment: &Environment) -> Result<String, String> {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;

@@ -1,22 +1,24 @@
-//! What is wrong with a configuration, said without quoting any of its values: any of them may be a secret.
+//! The problems of a configuration, described without quoting any of its values, since any value
+//! may be a secret.
 //!
-//! That holds by construction: a problem is made of names and of what the code expected there, never of what it found.
+//! This holds by construction: a problem is made of names and of the expectations of the code,
+//! never of values that it found.
 
 use std::fmt;
 
-/// A configuration that cannot be used, with every problem that was found in it.
+/// The error for a configuration that cannot be used, with all of its problems.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     problems: Vec<Problem>,
 }
 
 impl Error {
-    /// The error of these problems.
+    /// Creates the error for these problems.
     pub(super) fn new(problems: Vec<Problem>) -> Self {
         Self { problems }
     }
 
-    /// The problems in the order in which they were found.
+    /// Returns the problems in the order in which they were found.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
@@ -26,7 +28,7 @@ impl Error {
 impl std::error::Error for Error {}
 
 impl fmt::Display for Error {
-    /// Writes a line for each problem.
+    /// Writes one line for each problem.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.problems.iter().enumerate() {
             if index > 0 {
@@ -38,20 +40,20 @@ impl fmt::Display for Error {
     }
 }
 
-/// One thing to mend in a configuration.
+/// A problem of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{origin}: {place}: {complaint}")]
 pub struct Problem {
-    /// The file or the variable that is to be mended.
+    /// The file or the variable to be corrected.
     origin: String,
     /// The key, or the position in the file.
     place: String,
-    /// What was expected.
+    /// The description of the problem.
     complaint: String,
 }
 
 impl Problem {
-    /// A place that does not hold what is expected there.
+    /// Creates the problem for a place that does not hold the expected value.
     pub(super) fn expected(origin: &str, place: &str, expected: &str) -> Self {
         Self {
             origin: origin.to_owned(),
@@ -60,7 +62,7 @@ impl Problem {
         }
     }
 
-    /// A key that nothing reads, beside the `known` ones of its section.
+    /// Creates the problem for a key that is not among the `known` keys of its section.
     pub(super) fn unknown_key(origin: &str, key: &str, known: &[&str]) -> Self {
         Self {
             origin: origin.to_owned(),

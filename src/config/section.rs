@@ -1,7 +1,7 @@
-//! Reading one section of the tree, key by key.
+//! Sections of the configuration tree, which are read key by key.
 //!
-//! A key is known because it was read: whatever else a section holds is reported when it ends. Every problem is kept and
-//! reading goes on, so that an operator sees all of them at once.
+//! A key is known because it was read. When a section ends, all its other keys are reported as
+//! unknown. Reading goes on after a problem, so that an operator sees all problems at once.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use super::source::variable_of;
 use super::tree::{Node, Origin, Table, Value, child_key};
 use super::{Environment, placeholder};
 
-/// There is no value, and a problem says why.
+/// The marker for a value that is missing because of a problem that was reported.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reported;
 
@@ -28,7 +28,7 @@ pub(super) struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    /// Reads the outermost section.
+    /// Reads the root section.
     pub(super) fn read_root<T>(
         file: &'a str,
         environment: &'a Environment,
@@ -47,7 +47,7 @@ impl<'a> Section<'a> {
         section.read(read)
     }
 
-    /// The value of a key, if it is set.
+    /// Returns the value of a key, if it is set.
     pub(super) fn optional<T>(
         &mut self,
         name: &'static str,
@@ -58,7 +58,7 @@ impl<'a> Section<'a> {
         node.map(|node| self.scalar(&key, node, form)).transpose()
     }
 
-    /// The value of a key that must be set.
+    /// Returns the value of a key that must be set.
     pub(super) fn required<T>(
         &mut self,
         name: &'static str,
@@ -68,7 +68,7 @@ impl<'a> Section<'a> {
         value.ok_or_else(|| self.refuse(name, form.expected))
     }
 
-    /// The value of a key, or of what `default` would set it to.
+    /// Returns the value of a key, or the value of the text `default` if the key is not set.
     pub(super) fn or_default<T>(
         &mut self,
         name: &'static str,
@@ -83,7 +83,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The items of a list, if it is set.
+    /// Returns the items of a list, if it is set.
     pub(super) fn list<T>(
         &mut self,
         name: &'static str,
@@ -101,7 +101,7 @@ impl<'a> Section<'a> {
         read.into_iter().collect::<Result<_, _>>().map(Some)
     }
 
-    /// The items of a list for which the file may also hold a single string.
+    /// Returns the items of a list. In the file, a single string may take the place of the list.
     pub(super) fn list_or_single<T>(
         &mut self,
         name: &'static str,
@@ -116,7 +116,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A section within this one; one that is not set is read as an empty one.
+    /// Reads a section within this one. A section that is not set is read as an empty one.
     pub(super) fn section<T>(
         &mut self,
         name: &'static str,
@@ -129,7 +129,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A list of sections; each is read with those before it at hand.
+    /// Reads a list of sections. The results of earlier sections are passed to the reader of each
+    /// section.
     pub(super) fn sections<T>(
         &mut self,
         name: &'static str,
@@ -156,7 +157,7 @@ impl<'a> Section<'a> {
         outcome.map(|()| done)
     }
 
-    /// Reports that a key does not hold what is expected there, whether it is set or not.
+    /// Reports that a key does not have the expected value, even if it is not set.
     pub(super) fn refuse(&mut self, name: &'static str, expected: &str) -> Reported {
         let key = self.key_of(name);
         if let Some(node) = self.node(name) {
@@ -210,7 +211,7 @@ impl<'a> Section<'a> {
         parsed.map_err(|expected| self.report(key, &node.origin, &expected))
     }
 
-    /// The items of a list of single values.
+    /// Returns the items of a list of scalar values.
     fn items(&mut self, name: &'static str) -> Result<Option<Cow<'a, [Node]>>, Reported> {
         let Some(node) = self.node(name) else {
             return Ok(None);

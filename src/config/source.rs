@@ -1,4 +1,4 @@
-//! Where the configuration comes from: a file, and the environment laid over it.
+//! The sources of the configuration: a file, and the environment on top of it.
 
 use std::path::{Path, PathBuf};
 
@@ -10,9 +10,10 @@ const DEFAULT_FILE: &str = "bridge.toml";
 const FILE_VARIABLE: &str = "BRIDGE_CONFIG";
 const PREFIX: &str = "BRIDGE_";
 
-/// The name and text of the configuration file: that of the command line, else of `BRIDGE_CONFIG`, else `bridge.toml`.
+/// Returns the name and text of the configuration file: that of the command line, else of
+/// `BRIDGE_CONFIG`, else `bridge.toml`.
 ///
-/// The last one may be missing, since the environment can supply everything.
+/// The file `bridge.toml` may be missing, since the environment can supply everything.
 pub(super) fn read_file(
     option: Option<&Path>,
     environment: &Environment,
@@ -38,9 +39,11 @@ pub(super) fn read_file(
     }
 }
 
-/// What the file and, over it, the environment set; variables that find no place are added to `problems`.
+/// Reads the settings of the file, and those of the environment on top of them. Variables that do
+/// not fit into the tree are added to `problems`.
 ///
-/// Fails with the first place where the text of the file is not TOML, since the rest would be guesswork.
+/// Fails at the first position where the text of the file is not TOML, since the rest would be
+/// guesswork.
 pub(super) fn read_tree(
     file: &str,
     text: &str,
@@ -56,7 +59,8 @@ pub(super) fn read_tree(
     Ok(tree)
 }
 
-/// Reads the file's text. Only the position of an error is told: the parser's message quotes the line.
+/// Parses the text of the file. An error contains only the position, since the parser's message
+/// quotes the line.
 fn parse(file: &str, text: &str) -> Result<Table, Problem> {
     text.parse()
         .map(Table::from_file)
@@ -72,7 +76,8 @@ fn parse(file: &str, text: &str) -> Result<Table, Problem> {
         })
 }
 
-/// What the environment sets, with the path of each key; what is applied later wins.
+/// Returns the settings of the environment with the path of each key. Later settings take
+/// precedence.
 fn settings(environment: &Environment) -> Vec<(Vec<&str>, Setting<'_>)> {
     let mut settings: Vec<(Vec<&str>, Setting<'_>)> = environment
         .iter()
@@ -82,7 +87,7 @@ fn settings(environment: &Environment) -> Vec<(Vec<&str>, Setting<'_>)> {
             Some((path.split("__").collect(), Setting { variable, text }))
         })
         .collect();
-    // By number where both are numbers, so that a list grows from its first item to its last.
+    // Numbers are sorted by value, so that a list grows from its first item to its last.
     settings.sort_by_cached_key(|(path, _)| {
         let path = path.iter().map(|s| (s.parse::<usize>().ok(), *s));
         path.collect::<Vec<_>>()
@@ -93,7 +98,7 @@ fn settings(environment: &Environment) -> Vec<(Vec<&str>, Setting<'_>)> {
     settings
 }
 
-/// The variable that sets a key.
+/// Returns the name of the variable that sets a key.
 pub(super) fn variable_of(key: &str) -> String {
     let name = key.replace(['.', '['], "__").replace(']', "");
     format!("{PREFIX}{}", name.to_uppercase())

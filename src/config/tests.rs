@@ -12,7 +12,7 @@ use crate::types::conversation::{Routing, Urgency};
 use crate::types::event::EventType;
 use crate::types::file::ImageType;
 
-/// Every key, none with its default.
+/// A file with every key, each with a value other than its default.
 const FULL: &str = r#"
 listen = "127.0.0.1:8081"
 admin_listen = "127.0.0.1:9091"
@@ -67,7 +67,7 @@ queued_requests = 5000
 per_user_queued_requests = 50
 "#;
 
-/// The keys that have no default.
+/// A file with only the keys that have no default.
 const MINIMAL: &str = r#"
 [encryption]
 keys = ["AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="]
@@ -81,7 +81,7 @@ account_id = "12345678"
 api_keys = ["ap1key"]
 "#;
 
-/// What stands for secrets in the two files above.
+/// Parts of the secrets in the two files above.
 const SECRETS: [&str; 12] = [
     "0perat0rkey",
     "pa55word",
@@ -109,7 +109,7 @@ fn read_with<const N: usize>(text: &str, set: [(&str, &str); N]) -> Result<Confi
     parse("bridge.toml", text, &variables(set))
 }
 
-/// The full file with one of its parts replaced.
+/// Returns the full file with one of its parts replaced.
 fn edited(part: &str, by: &str) -> String {
     assert!(FULL.contains(part), "{part}");
     FULL.replacen(part, by, 1)
@@ -246,7 +246,8 @@ fn debugging_the_configuration_shows_no_secret() {
     );
 }
 
-/// What is replaced in the full file, by what, and what is said about it; `~` is a line break.
+/// Cases of wrong values: the part of the full file, its replacement, and the error. `~` is a line
+/// break.
 const WRONG_VALUES: &str = r#"
 "127.0.0.1:8081" -> "localhost" -> listen: expected an IP address and a port such as 0.0.0.0:8080
 "127.0.0.1:8081" -> 8081 -> listen: expected an IP address and a port such as 0.0.0.0:8080, not a number without quotes
@@ -636,8 +637,8 @@ fn a_variable_wins_over_the_file_and_over_an_unset_placeholder_there() {
     assert_eq!(channel.defaults.features.names(), ["A", "B"]);
 }
 
-/// The secrets of the full file, as they stand there, each with its key, and the client id, which
-/// is taken like one.
+/// The secrets of the full file, as they are written there, each with its key. The client id is
+/// among them, since it is treated like a secret.
 const BY_KEY: [(&str, &str); 10] = [
     ("operator_keys[0]", "0perat0rkey"),
     (
@@ -666,13 +667,13 @@ const BY_KEY: [(&str, &str); 10] = [
     ),
 ];
 
-/// All ways to set a secret of the full file to this text.
+/// Sets a secret of the full file to this text, in each possible way.
 fn set_in_each_way(key: &str, secret: &str, text: &str) -> [Result<Config, Error>; 3] {
     let quoted = format!("{secret:?}");
     let variable = source::variable_of(key);
     let in_file = toml::Value::from(text).to_string();
-    // White space around an item of a variable that holds a whole list is none of the item, unless
-    // the item is in quotes.
+    // White space around an item of a variable that holds a whole list is not part of the item,
+    // unless the item is in quotes.
     let in_variable = if key.ends_with("callback_secret") {
         format!("[{in_file}]")
     } else {
@@ -685,14 +686,14 @@ fn set_in_each_way(key: &str, secret: &str, text: &str) -> [Result<Config, Error
     ]
 }
 
-/// Makes sure that the secrets are those of the full file, without anything before or behind them.
+/// Asserts that the secrets are those of the full file, with nothing before or after them.
 fn assert_secrets(config: &Config, case: &str) {
     let url = config.database.url.as_ref().unwrap();
     let first = crate::crypto::Key::new([1; 32]);
     let account = &config.accounts[0];
     let channel = &config.channels[0];
     let callback = channel.callback.as_ref().unwrap();
-    // Of the channel, signed with the first secret.
+    // A token of the channel, signed with the first secret.
     let token = "eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJzbXMiLCJleHAiOjE4MDAwMDAwNjB9.\
                  wP-oRrCAs2OQzq7WxPVhzVAcSZBtJzhYETRtRRewok0";
     let now = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
@@ -843,7 +844,7 @@ fn lists_grow_by_variables_in_the_order_of_their_indices() {
     }
 }
 
-/// A variable, what it holds, and what is said about it.
+/// Cases of wrong variables: the variable, its value, and the error.
 const WRONG_VARIABLES: &str = r#"
 BRIDGE_DATABASE__MAX_CONNECTIONS -> many -> database.max_connections: expected a whole number from 1 to 1000
 BRIDGE_DATABASE -> x -> database: expected a table, not a string
@@ -981,7 +982,7 @@ fn the_example_loads_with_the_environment_that_it_names() {
     ];
     assert!(read_with(example(), environment).is_ok());
 
-    // Comments that stand for keys hold an example each, so they must be right as well.
+    // Comments that contain keys are examples, so they must be valid as well.
     let is_key = |line: &str| {
         line.split_once(" = ")
             .is_some_and(|(name, _)| !name.contains(' '))
@@ -1072,7 +1073,7 @@ proptest! {
         ]),
         brackets in any::<bool>(),
     ) {
-        // No form takes this letter, so that every value is refused.
+        // No form accepts this letter, so every value is refused.
         let secret = format!("s3cr3t é{secret}");
         let value = if brackets { format!("[{secret:?}, {{ {secret:?} = 1 }}]") } else { secret };
 

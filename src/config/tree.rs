@@ -1,7 +1,7 @@
-//! The configuration as it was written: a tree whose nodes know where they were set.
+//! The configuration as it was written: a tree in which each node has its origin.
 //!
-//! Thereby a problem can name the file or the variable even inside a list of tables. Nothing is checked here but the
-//! shape that a variable needs to find its place.
+//! With the origin, a problem can name the file or the variable, even inside a list of tables. This
+//! module checks only the structure that variables need.
 
 use std::collections::BTreeMap;
 
@@ -9,30 +9,30 @@ use secrecy::zeroize::Zeroizing;
 
 use super::problem::Problem;
 
-/// Where a node was set.
+/// The origin of a node.
 #[derive(Clone)]
 pub(super) enum Origin {
-    /// In the file.
+    /// The file.
     File,
-    /// By the environment variable of this name.
+    /// The environment variable of this name.
     Variable(String),
 }
 
-/// One value.
+/// A node of the tree.
 #[derive(Clone)]
 pub(super) struct Node {
     pub(super) origin: Origin,
     pub(super) value: Value,
 }
 
-/// What was written.
+/// The value of a node.
 #[derive(Clone)]
 pub(super) enum Value {
-    /// A string of the file, or anything that a variable holds; it may be a secret.
+    /// A string of the file, or the value of any variable. It may be a secret.
     Text(Zeroizing<String>),
     /// An integer of the file.
     Integer(i64),
-    /// Something that no key takes, by the name of its kind.
+    /// A value of a type that no key accepts, with the name of the type.
     Other(&'static str),
     /// A list of the file, or one whose items are set by variables.
     List(Vec<Node>),
@@ -44,7 +44,7 @@ pub(super) enum Value {
 #[derive(Clone, Default)]
 pub(super) struct Table(BTreeMap<String, Node>);
 
-/// A variable and what it holds.
+/// A variable with its value.
 #[derive(Clone, Copy)]
 pub(super) struct Setting<'a> {
     pub(super) variable: &'a str,
@@ -52,7 +52,7 @@ pub(super) struct Setting<'a> {
 }
 
 impl Table {
-    /// The tree of a file.
+    /// Creates the tree of a file.
     pub(super) fn from_file(table: toml::Table) -> Self {
         Self::new(table, &Origin::File)
     }
@@ -62,17 +62,18 @@ impl Table {
         Self(nodes.map(|(k, v)| (k, Node::new(v, origin))).collect())
     }
 
-    /// The value of a key.
+    /// Returns the value of a key.
     pub(super) fn get(&self, name: &str) -> Option<&Node> {
         self.0.get(name)
     }
 
-    /// Every key with its value.
+    /// Iterates over the keys and their values.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Node)> {
         self.0.iter()
     }
 
-    /// Puts a variable's value where `path` leads: names in any case, and indices in a list.
+    /// Stores a variable's value at `path`, which consists of names in any case and of indices of
+    /// lists.
     pub(super) fn set(&mut self, path: &[&str], setting: Setting<'_>) -> Result<(), Problem> {
         self.set_below("", path, setting)
     }
@@ -111,9 +112,10 @@ impl Node {
         }
     }
 
-    /// The items of a variable that stands for a whole list: a TOML array of strings, or texts between commas.
+    /// Parses the items of a variable that holds a whole list: a TOML array of strings, or texts
+    /// separated by commas.
     ///
-    /// It cannot stand for a list of tables, whose keys a problem would have to quote.
+    /// A variable cannot hold a list of tables, since a problem would have to quote their keys.
     pub(super) fn items_of_variable(text: &str, origin: &Origin) -> Option<Vec<Self>> {
         let text = text.trim();
         let items: Vec<String> = if text.is_empty() {
@@ -131,7 +133,7 @@ impl Node {
         Some(items.collect())
     }
 
-    /// Puts a variable's value where `path` leads from here, which is the key `at`.
+    /// Stores a variable's value at `path` below this node, whose key is `at`.
     fn set(&mut self, at: &str, path: &[&str], setting: Setting<'_>) -> Result<(), Problem> {
         let Some((segment, rest)) = path.split_first() else {
             self.origin = setting.origin();
@@ -161,7 +163,7 @@ impl Node {
 }
 
 impl Value {
-    /// The kind, told to an operator of whom another one was expected.
+    /// Returns the type name for errors that say "expected …, not …".
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Text(_) => "a string",
@@ -178,7 +180,8 @@ impl Setting<'_> {
         Origin::Variable(self.variable.to_owned())
     }
 
-    /// An empty node that can take the rest of a path: a list where an index comes next.
+    /// Creates an empty node that can hold the rest of a path: a list if an index comes next, else
+    /// a table.
     fn parent_of(self, rest: &[&str]) -> Node {
         let is_list = rest.first().is_some_and(|s| s.parse::<usize>().is_ok());
         Node {
@@ -192,7 +195,8 @@ impl Setting<'_> {
     }
 }
 
-/// The full name of a key of a section; a name that TOML would have in quotes is shown in quotes.
+/// Returns the full name of a key in a section. A name that needs quotes in TOML is shown in
+/// quotes.
 pub(super) fn child_key(section: &str, name: &str) -> String {
     let is_bare = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
     let name = if !name.is_empty() && name.bytes().all(is_bare) {

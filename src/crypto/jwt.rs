@@ -1,7 +1,7 @@
-//! JWTs by which a channel proves who it is, in place of an API key.
+//! The JWTs by which a channel authenticates, in place of an API key.
 //!
-//! The algorithm is the configured one, whatever a token says of itself: that is what keeps a public key from being taken for
-//! a shared secret. `none` is no algorithm here.
+//! The algorithm is the configured one, not the one that a token claims. So a public key is never
+//! used as a shared secret. `none` is not an algorithm here.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,20 +18,20 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// 60 s: by how much the clock of who made a token may be off.
+/// 60 s: the tolerance for the clock of the token's issuer.
 const LEEWAY: TimeDelta = TimeDelta::seconds(60);
 
-/// 366 days, the longest year. A token lives for hours; one that ends far later was most likely
-/// made with milliseconds.
+/// 366 days, the longest year. A token lives for hours. One that ends far later was most likely
+/// written with milliseconds.
 const LONGEST_LIFE: TimeDelta = TimeDelta::days(366);
 
-/// 32 bytes: a shared secret is as long as the hash at least. Source: RFC 7518, section 3.2.
+/// 32 bytes: a shared secret is at least as long as the hash. Source: RFC 7518, section 3.2.
 const LEAST_SECRET: usize = 32;
 
-/// 4096 bytes: far more than the claims that are looked at.
+/// 4096 bytes: far more than the claims that are read.
 const LONGEST_TOKEN: usize = 4096;
 
-/// How tokens are signed.
+/// The algorithm by which tokens are signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JwtAlgorithm {
     /// HMAC with SHA-256 and a shared secret.
@@ -45,7 +45,7 @@ pub enum JwtAlgorithm {
 }
 
 impl JwtAlgorithm {
-    /// The algorithm of a name that a token's header may bear.
+    /// Returns the algorithm with this name, as a token's header has it.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
@@ -66,7 +66,7 @@ impl JwtAlgorithm {
         }
     }
 
-    /// What a key of it is, after "expected".
+    /// Describes a key for this algorithm, to follow "expected".
     #[must_use]
     pub const fn expected_key(self) -> &'static str {
         match self {
@@ -78,7 +78,7 @@ impl JwtAlgorithm {
     }
 }
 
-/// A key that tokens are checked with; cheap to clone.
+/// A key that verifies tokens. It is cheap to clone.
 #[derive(Clone)]
 pub struct JwtKey {
     algorithm: JwtAlgorithm,
@@ -94,25 +94,25 @@ impl fmt::Debug for JwtKey {
     }
 }
 
-/// The claims of a token whose signature and time are right.
+/// The claims of a token whose signature and times are valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
     /// The issuer: a channel's id.
     pub iss: String,
-    /// The one user whom it is valid for; `None` stands for all users of the channel.
+    /// The user that the token is valid for; `None` for all users of the channel.
     pub user: Option<String>,
 }
 
-/// The claims of a token before its signature is checked.
+/// The claims of a token before its signature is verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unverified {
     /// The issuer.
     pub iss: String,
-    /// True if it is valid for one user alone.
+    /// True if the token is valid for one user only.
     pub is_for_one_user: bool,
 }
 
-/// The claims of a token as they were signed. One that is there twice makes all of them unreadable.
+/// The claims of a token as they were signed. A duplicate makes the whole token unreadable.
 #[derive(Deserialize)]
 struct Signed {
     iss: String,
@@ -124,46 +124,46 @@ struct Signed {
     nbf: Option<Value>,
 }
 
-/// Reads a claim, so that `null` differs from one that is left out.
+/// Reads a claim so that `null` differs from a missing one.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 
-/// The reasons to refuse a token. All but the first are said of a token with the right signature.
+/// The reasons to refuse a token. All but the first apply only to a token with a valid signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It is no token, or was signed by another or in another way.
+    /// It is not a token, or was signed with another key or in another way.
     #[error("the token is not one of the channel's")]
     Untrusted,
-    /// Its header has `crit`: extensions that have to be understood, of which none is. Source: RFC
-    /// 7515, section 4.1.11.
+    /// Its header has `crit`. That lists extensions that must be understood, and none is supported.
+    /// Source: RFC 7515, section 4.1.11.
     #[error("the token's header has crit")]
     Critical,
-    /// Its claims are malformed, or one of them is there twice.
+    /// Its claims are malformed, or one of them occurs twice.
     #[error("the token's claims are malformed")]
     Malformed,
     /// It has no `exp`.
     #[error("the token has no exp")]
     Endless,
-    /// Its `exp` or `nbf` is no number.
+    /// Its `exp` or `nbf` is not a number.
     #[error("a time of the token is no number")]
     NoTime,
-    /// Its `exp` is over.
+    /// Its `exp` has passed.
     #[error("the token has expired")]
     Expired,
     /// Its `exp` is more than a year ahead.
     #[error("the token ends more than a year ahead")]
     TooLong,
-    /// Its `nbf` has not come.
+    /// Its `nbf` is still ahead.
     #[error("the token is not valid yet")]
     Early,
-    /// Its `user` is there and no string.
+    /// Its `user` is present and not a string.
     #[error("the token's user is no string")]
     NoUser,
 }
 
 impl JwtKey {
-    /// Reads a key: of HS256 the secret itself, of the others a public key as PEM.
+    /// Reads a key: for HS256 the secret itself, for the others a public key as PEM.
     #[must_use]
     pub fn read(algorithm: JwtAlgorithm, text: &str) -> Option<Self> {
         let key = match algorithm {
@@ -180,22 +180,22 @@ impl JwtKey {
         })
     }
 
-    /// Reads a token that was signed with this key's other half and whose time it is.
+    /// Verifies a token's signature with this key, and its times; returns its claims.
     ///
     /// # Errors
     ///
-    /// [`Refusal`]. Nothing but [`Refusal::Untrusted`] is said before the signature is found right.
+    /// [`Refusal`]. Before the signature is verified, the reason is always [`Refusal::Untrusted`].
     pub fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Claims, Refusal> {
         let mut validation = Validation::new(self.algorithm.algorithm());
-        // Times are checked by our own clock, below; and nobody is asked to name an audience.
+        // The times are checked below, by the service's own clock. An audience is not required.
         validation.validate_exp = false;
         validation.validate_aud = false;
         validation.required_spec_claims.clear();
         decode_header(token).map_err(|_| Refusal::Untrusted)?;
         decode::<IgnoredAny>(token, &self.key, &validation).map_err(|error| {
             match error.kind() {
-                // The header was read before, so this is of the claims, which are read behind the
-                // signature.
+                // The header was read before, so this error is about the claims, which are read
+                // after the signature was verified.
                 ErrorKind::Json(_) => Refusal::Malformed,
                 _ => Refusal::Untrusted,
             }
@@ -228,13 +228,14 @@ impl JwtKey {
     }
 }
 
-/// Reads who a token says that it is of, which nobody has checked yet; `None` if it is no token.
+/// Reads the unverified issuer of a token; `None` if it is not a token.
 #[must_use]
 pub fn unverified(token: &str) -> Option<Unverified> {
     if token.len() > LONGEST_TOKEN || decode_header(token).is_err() {
         return None;
     }
-    // As raw values, since whatever is wrong with the others is told when the signature is right.
+    // As raw values, since errors in other claims are reported only after the signature was
+    // verified.
     let claims: HashMap<String, Box<RawValue>> = insecure_decode_claims(token).ok()?;
     let user = claims.get("user");
     Some(Unverified {
@@ -243,7 +244,7 @@ pub fn unverified(token: &str) -> Option<Unverified> {
     })
 }
 
-/// True if the header of a token has `crit`, whatever its value.
+/// True if the header of a token has `crit`, whatever its value, or cannot be read.
 fn has_critical_extensions(token: &str) -> bool {
     let header = token.split('.').next().unwrap_or_default();
     let header = URL_SAFE_NO_PAD.decode(header).ok();
@@ -251,15 +252,15 @@ fn has_critical_extensions(token: &str) -> bool {
     header.is_none_or(|header| header.get("crit").is_some())
 }
 
-/// Reads a time as tokens name it: seconds since the epoch, which need not be whole. Source: RFC
-/// 7519, section 2.
+/// Reads a time in the form that tokens have: seconds since the epoch, not necessarily whole.
+/// Source: RFC 7519, section 2.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "a time out of range saturates and is refused"
 )]
 fn time(seconds: &Value) -> Result<DateTime<Utc>, Refusal> {
     let seconds = seconds.as_f64().ok_or(Refusal::NoTime)?;
-    // A century past the year 9000 is nobody's time, and leaves room for the leeway.
+    // The bound is in the year 8941: later than any real time, and with room for the leeway.
     let milliseconds = (seconds * 1000.0) as i64;
     DateTime::from_timestamp_millis(milliseconds.clamp(0, 220_000_000_000_000))
         .ok_or(Refusal::NoTime)

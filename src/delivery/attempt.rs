@@ -1,4 +1,4 @@
-//! One try to deliver an event, and what its answer means.
+//! One attempt to deliver an event, and the meaning of its response.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -24,13 +24,14 @@ use crate::types::trace::{Trace, step};
 /// 10 s: the time that a channel has to answer.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
-/// What is said where that is over.
+/// The error after that time.
 pub(super) const NO_ANSWER: &str = "no answer within 10 s";
 
-/// 4 KiB: a body that says "ok" is read, so that its connection can be used again; a longer one is cut off.
+/// 4 KiB: the limit of a response body that is read, so that its connection can be reused. A longer
+/// one is cut off.
 const MAX_ANSWER_BYTES: usize = 4096;
 
-/// 1 s: how long a body is waited for once the status is known.
+/// 1 s: the time limit for a body after its status has arrived.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
@@ -38,7 +39,7 @@ const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const WEBHOOK_ATTEMPT: HeaderName = HeaderName::from_static("webhook-attempt");
 
-/// 200 characters: operators are shown why there was no answer.
+/// 200 characters: the limit of an error that operators see.
 const MAX_ERROR_CHARS: usize = 200;
 
 /// A channel's callback.
@@ -51,7 +52,7 @@ pub(super) struct Callback {
 }
 
 impl fmt::Debug for Callback {
-    /// Shows the host alone, since the rest of a URL may hold a password or a token.
+    /// Shows only the host, since the rest of a URL may hold a password or a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Callback")
             .field("host", &self.url.host_str())
@@ -59,21 +60,21 @@ impl fmt::Debug for Callback {
     }
 }
 
-/// What the channel's answer means.
+/// The meaning of the channel's response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The channel has the event.
+    /// The channel has received the event.
     Delivered,
     /// The channel does not want this event, now or later.
     Refused,
-    /// The channel wants no events any more.
+    /// The channel does not want events any more.
     Gone,
-    /// Another try may succeed, but not before this long.
+    /// Another attempt may succeed, after at least this time.
     Failed(Option<Duration>),
 }
 
 impl Outcome {
-    /// One word for it, for a metric's label.
+    /// Returns the outcome as one word, for a metric's label.
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
@@ -100,7 +101,7 @@ impl Callback {
         }
     }
 
-    /// Sends an event, and says what came of it.
+    /// Sends an event, and returns the record of the attempt with its outcome.
     pub(super) async fn attempt(
         &self,
         channel_id: &ChannelId,
@@ -147,7 +148,8 @@ impl Callback {
         (tried, outcome)
     }
 
-    /// Sends an event; the answer whose body is still arriving, or why there is none.
+    /// Sends an event. Returns the response while its body still arrives, or the reason why there
+    /// is none.
     async fn send(
         &self,
         event: &DueEvent,
@@ -174,7 +176,7 @@ impl Callback {
     }
 }
 
-/// What a status means; redirects are not followed.
+/// Maps a status to an outcome. Redirects are not followed.
 fn judge(status: u16, wish: Option<Duration>) -> Outcome {
     match status {
         200..300 => Outcome::Delivered,
@@ -184,7 +186,7 @@ fn judge(status: u16, wish: Option<Duration>) -> Outcome {
     }
 }
 
-/// Why there is no answer, in as few words as tell it: how far the request came, and what stopped it.
+/// Describes briefly why there is no response: the step that failed, and its root cause.
 pub(super) fn cause(error: &(dyn StdError + 'static)) -> String {
     let mut last = error;
     while let Some(source) = last.source() {

@@ -1,4 +1,4 @@
-//! Whether a callback URL could take events: asked without sending any.
+//! A check that a callback URL can receive events, without sending any.
 
 use ipnet::IpNet;
 use tokio::time::timeout;
@@ -10,17 +10,18 @@ use super::target::{Resolver, Rules};
 use crate::http::{self, Method, StatusCode};
 use crate::types::trace::Trace;
 
-/// Why no event would arrive, in words for an operator.
+/// The reason why no event would arrive, as text for an operator.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Unreachable(String);
 
-/// Asks for the head of what is at the URL, over a connection like that of a delivery: to an allowed address, and with TLS where the
-/// URL asks for it. Any status is an answer, since the server need not know this method.
+/// Sends a `HEAD` request to the URL, over a connection like that of a delivery: to an allowed
+/// address, and with TLS if the URL requires it. Any status is a success, since the server need not
+/// support this method.
 ///
 /// # Errors
 ///
-/// Where no answer comes.
+/// If no response arrives.
 pub async fn check(url: &Url, allowed: &[IpNet], trace: &Trace) -> Result<StatusCode, Unreachable> {
     let rules = Rules::new(allowed);
     let told = |error: &(dyn std::error::Error + 'static)| Unreachable(cause(error));

@@ -1,7 +1,9 @@
-//! A channel's dispatcher: claims lanes that are due, and has each worked on in a task of its own.
+//! The dispatcher of a channel: claims delivery lanes that are due, and processes each one in a
+//! task of its own.
 //!
-//! It is woken by the store's bell, by a lane that ended, and when the next lane is due; and it looks at least once a
-//! second, since bells can be missed. While the callback is away it claims single probes, and nothing while it is paused.
+//! It looks for work after a wake-up from the store, when a lane has ended, and when the next lane
+//! is due. It also looks at least once a second, since wake-ups can be lost. While the callback is
+//! unavailable it claims only single probes, and while the callback is paused it claims nothing.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,22 +23,22 @@ use crate::types::delivery::{Outlook, PROBED_FROM};
 use crate::types::ids::ChannelId;
 use crate::worker::{Claimed, Next, Pace, Source};
 
-/// 64: lanes of one channel that one replica works on at once.
+/// 64: the lanes of one channel that one replica processes at once.
 const PLACES: u32 = 64;
 
-/// 1 s: how often a dispatcher looks at least.
+/// 1 s: the longest time between two looks of a dispatcher.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// 50 ms: how soon a dispatcher looks again where another replica was faster.
+/// 50 ms: the time until the next look after another replica was faster.
 const BESIDE_OTHERS: Duration = Duration::from_millis(50);
 
-/// 5 s: how often a replica looks for what has grown too old.
+/// 5 s: the interval at which a replica looks for events that have grown too old.
 const LOOK_FOR_OLD: Duration = Duration::from_secs(5);
 
-/// Events that are given up at once.
+/// 500: the limit of events that are given up at once.
 const OLD_BATCH: u32 = 500;
 
-/// Work on the events that are due for a channel's callback.
+/// The background work for events that are due for a channel's callback.
 #[derive(Debug)]
 pub(super) struct Dispatcher {
     shared: Arc<Shared>,
@@ -100,7 +102,8 @@ impl Source for Dispatcher {
         let lease_id = clock.uuid().to_string();
         let until = now + LEASE;
         if outlook.failures >= PROBED_FROM {
-            // A single event shows whether the callback is back, unless another replica sends one.
+            // A single event shows if the callback works again, unless another replica is sending
+            // one.
             let lane = store.claim_probe(&shared.channel_id, &lease_id, now, until);
             let probe = lane.await?.map(|lane| (lane, Turn::Probe));
             return Ok(Vec::from_iter(probe).into());
@@ -109,11 +112,11 @@ impl Source for Dispatcher {
             .claim_delivery_lanes(&shared.channel_id, &lease_id, now, until, limit)
             .await?;
         let next = match lanes.len() {
-            // Another replica is just taking what is due.
+            // Another replica is just claiming the lanes that are due.
             0 => Next::After(BESIDE_OTHERS),
-            // A place that comes free brings the next look.
+            // The next free permit triggers the next look.
             found if found == limit as usize => Next::Usual,
-            // What is due next is seen at once, if there is a place for it.
+            // Look again at once, to learn when the next lane is due.
             _ => Next::After(Duration::ZERO),
         };
         let items = lanes.into_iter().map(|lane| (lane, Turn::Usual)).collect();
@@ -130,14 +133,14 @@ impl Source for Dispatcher {
     }
 }
 
-/// When there is something to do for a callback, unless it is paused or no event waits.
+/// Returns the time of the next work for a callback; `None` if it is paused or has no event.
 fn next(outlook: &Outlook) -> Option<DateTime<Utc>> {
     let due_at = outlook.due_at.filter(|_| !outlook.paused)?;
     let probe_at = outlook.probe_at.filter(|_| outlook.failures >= PROBED_FROM);
     Some(probe_at.map_or(due_at, |probe_at| probe_at.max(due_at)))
 }
 
-/// Work on events that have grown too old, whatever becomes of their callbacks meanwhile.
+/// The background work for events that have grown too old, even if their callbacks were removed.
 #[derive(Debug)]
 pub(super) struct OldEvents(pub(super) Parts);
 
@@ -161,7 +164,8 @@ impl Source for OldEvents {
             ..
         } = &self.0;
         let now = clock.now();
-        // What is being tried in these seconds is left to whoever tries it.
+        // An event that has just expired may have an attempt in flight, whose lease holder settles
+        // it.
         let given_up = store.give_up_old_events(now - LEASE, now, OLD_BATCH);
         let count = given_up.await?;
         metrics.count(&EXPIRED, [], count);

@@ -1,4 +1,4 @@
-//! Work on one lane: its events one after the other, until none is left or one has to wait.
+//! The processing of one delivery lane: its events in order, until none is left or one has to wait.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,33 +13,33 @@ use crate::telemetry::metrics::{DELIVERY_ATTEMPTS, DELIVERY_LAG, EXPIRED};
 use crate::types::delivery::PROBED_FROM;
 use crate::types::event::EventType;
 
-/// Events that are read at once: most users have few that wait.
+/// 8: the events that are read at once. Most users have few.
 const AHEAD: u32 = 8;
 
-/// Why an event failed that the channel does not want.
+/// The error of an event that the channel refused.
 const REFUSED: &str = "refused by the channel (422)";
 
-/// What a lane was taken for.
+/// The purpose of a claimed lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// To deliver its events.
+    /// Deliver its events.
     Usual,
-    /// To see whether the callback is back.
+    /// Probe a callback that is unavailable.
     Probe,
 }
 
-/// The work on a lane that is held.
+/// The processing of a lane under a lease.
 #[derive(Debug)]
 pub(super) struct Run<'a> {
     shared: &'a Shared,
     lane: Lane,
     turn: Turn,
     held_until: DateTime<Utc>,
-    /// Whether the lane is empty once the event that is being worked on is settled.
+    /// True if the lane is empty once the current event is settled.
     is_last: bool,
 }
 
-/// Whether a lane goes on.
+/// The next step after an event: continue with the lane, or end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
     Next,
@@ -47,7 +47,7 @@ enum Progress {
 }
 
 impl<'a> Run<'a> {
-    /// The work on a lane that was taken just now.
+    /// Starts the processing of a lane that was just claimed.
     pub(super) fn new(shared: &'a Shared, lane: Lane, turn: Turn) -> Self {
         Self {
             shared,
@@ -58,11 +58,11 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Delivers until no event is left, one has to wait, or everything is asked to stop.
+    /// Delivers until no event is left, one has to wait, or the service stops.
     pub(super) async fn work_to_the_end(mut self) {
         let mut outcome = self.work().await;
         if outcome.is_ok() && self.turn == Turn::Probe {
-            // Nothing was sent, so whether the callback is back is still to be seen.
+            // Nothing was sent, so the state of the callback is still unknown.
             outcome = self.schedule_probe(self.now()).await;
         }
         if let Err(error) = outcome {
@@ -84,7 +84,7 @@ impl<'a> Run<'a> {
             let are_all = events.len() < AHEAD as usize;
             let mut left = events.len();
             if events.first().is_some_and(|first| first.attempts == 0) {
-                // What failed before it was dropped or given up.
+                // The events that failed before this one were dropped or given up.
                 self.lane.failures = 0;
             }
             for event in events {
@@ -98,13 +98,14 @@ impl<'a> Run<'a> {
                 }
             }
             if self.shared.is_full() {
-                // Users of whom much has gathered take turns with those who wait for a place.
+                // Users with many events take turns with lanes that wait for a permit.
                 return store.hand_back_lane(&self.lane, self.now()).await;
             }
         }
     }
 
-    /// Whether the next event is not to be begun: it might not be settled before the lease runs out.
+    /// True if the next event must not begin, since it might not be settled before the lease
+    /// expires.
     fn must_stop(&self) -> bool {
         let limit = TimeDelta::from_std(LIMIT).unwrap_or(LEASE);
         self.shared.parts.stopping.is_cancelled()
@@ -175,7 +176,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Keeps what became of an event after which the next one is tried.
+    /// Settles an event after which the lane continues with the next one.
     async fn go_on(
         &mut self,
         event: &DueEvent,
@@ -219,14 +220,14 @@ impl<'a> Run<'a> {
         Ok(held)
     }
 
-    /// Stops everything to the callback; the event waits with all others.
+    /// Pauses the callback. The event stays pending like all others.
     async fn pause(&mut self, event: &DueEvent, tried: &Tried) -> Result<Progress, store::Error> {
         let now = self.now();
         tracing::warn!(
             channel.id = %self.shared.channel_id,
             "the callback answered 410: nothing is sent to it until it is resumed"
         );
-        // Before the lane is given back, so that nobody takes it.
+        // Pause before the lane is released, so that no replica claims it.
         self.shared
             .parts
             .store
@@ -239,7 +240,7 @@ impl<'a> Run<'a> {
         Ok(Progress::Ended)
     }
 
-    /// Ends a row of failures, where there is one.
+    /// Ends a row of failures, if there is one.
     async fn note_success(&mut self) -> Result<(), store::Error> {
         self.turn = Turn::Usual;
         if !self.shared.troubled.swap(false, Ordering::Relaxed) {
@@ -284,7 +285,7 @@ impl<'a> Run<'a> {
         store.schedule_probe(&self.shared.channel_id, at).await
     }
 
-    /// Logs that an event is given up for good.
+    /// Logs that an event is given up.
     fn tell_failure(&self, event: &DueEvent, settlement: Settlement<'_>) {
         if let Settlement::Failed(reason) = settlement {
             tracing::warn!(

@@ -1,20 +1,23 @@
-//! When a delivery that failed is tried again. Pure: the chance in it is passed in.
+//! The schedule of attempts after a failure. These are pure functions: the random jitter is an
+//! argument.
 
 use std::time::Duration;
 
-/// 300 s: the longest pause between two tries, however often they fail.
+/// 300 s: the longest pause between two attempts.
 const LONGEST: Duration = Duration::from_mins(5);
 
-/// 60 s: the longest pause between two probes, so that a callback that is back is found within a minute. A probe is one
-/// request, however many users wait.
+/// 60 s: the longest pause between two probes, so that a callback that works again is found within
+/// a minute. A probe is one request, even if many users wait.
 const LONGEST_BETWEEN_PROBES: Duration = Duration::from_mins(1);
 
-/// 1 h: the longest that a `Retry-After` is honoured. A mistake in one must not hold a user's messages back for days.
+/// 1 h: the longest `Retry-After` that is honoured. A mistake in one must not delay a user's
+/// messages for days.
 const LONGEST_WISH: Duration = Duration::from_hours(1);
 
-/// How long to wait after so many failures in a row, from 1: 1, 2, 4 … 300 s, times the jitter.
+/// Returns the pause after this number of failures in a row, from 1: 1, 2, 4 … 300 s, times the
+/// jitter.
 ///
-/// `wish` is what the channel asked for with `Retry-After`: no less is waited, up to an hour.
+/// `wish` is the channel's `Retry-After`. The pause is at least that long, up to an hour.
 ///
 /// ```
 /// use std::time::Duration;
@@ -30,7 +33,8 @@ pub fn delay(failures: u32, jitter: f64, wish: Option<Duration>) -> Duration {
         .max(wish.unwrap_or_default().min(LONGEST_WISH))
 }
 
-/// How long to wait with the next probe of a callback that is away, after so many probes, times the jitter.
+/// Returns the pause before the next probe of a callback that is unavailable, after this number of
+/// probes, times the jitter.
 #[must_use]
 pub fn between_probes(probes: u32, jitter: f64, wish: Option<Duration>) -> Duration {
     backed_off(probes.saturating_add(1), LONGEST_BETWEEN_PROBES)
@@ -38,7 +42,8 @@ pub fn between_probes(probes: u32, jitter: f64, wish: Option<Duration>) -> Durat
         .max(wish.unwrap_or_default().min(LONGEST_WISH))
 }
 
-/// What a delay is multiplied with, so that what failed together is not tried together: within 20 %.
+/// Returns a random factor for a pause, from 0.8 to 1.2. It spreads the retries of attempts that
+/// failed at the same time.
 pub(super) fn jitter() -> f64 {
     rand::random_range(0.8..=1.2)
 }

@@ -14,17 +14,18 @@ pub(super) struct Shared {
     pub(super) parts: Parts,
     pub(super) channel_id: ChannelId,
     pub(super) callback: Callback,
-    /// Whether the callback has failures that a success must end; known without asking, since all is well most of the time.
+    /// True if the callback has failures that a success must end. Cached here, since there are
+    /// rarely any.
     pub(super) troubled: AtomicBool,
-    /// Whether the callback counts as away; for the log alone.
+    /// True if the callback counts as unavailable; only for the log.
     pub(super) away: AtomicBool,
-    /// Whether the callback is paused, for lanes that are under way.
+    /// True if the callback is paused, for lanes that are being processed.
     pub(super) paused: AtomicBool,
     pub(super) places: Arc<Semaphore>,
 }
 
 impl Shared {
-    /// Whether every place is taken.
+    /// True if every permit is taken.
     pub(super) fn is_full(&self) -> bool {
         self.places.available_permits() == 0
     }

@@ -1,16 +1,18 @@
-//! Signatures of callbacks, as the Standard Webhooks specification says.
+//! Signatures of callbacks, by the Standard Webhooks specification.
 //!
-//! What is signed is the event's id, the moment of the attempt and the body, so that a channel can tell that a request is the
-//! bridge's, is recent, and has not been sent before. Source: the Standard Webhooks specification, "Signature scheme".
+//! A signature covers the event's id, the time of the attempt and the body. So a channel can verify
+//! that a request comes from the bridge, is recent, and is not a replay. Source: the Standard
+//! Webhooks specification, "Signature scheme".
 
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretSlice};
 
-/// The value of `webhook-signature`: a signature for each secret, since two sign while one is being replaced.
+/// Returns the value of `webhook-signature`, with one signature for each secret. There are two
+/// secrets while one is being replaced.
 ///
-/// `timestamp` is the moment of the attempt, in seconds since the epoch.
+/// `timestamp` is the time of the attempt, in seconds since the epoch.
 #[must_use]
 pub fn signatures(secrets: &[SecretSlice<u8>], id: &str, timestamp: i64, body: &str) -> String {
     let signed = format!("{id}.{timestamp}.{body}");
@@ -35,7 +37,7 @@ mod tests {
         vec![byte; 24].into()
     }
 
-    /// What an independent implementation says of a signed request.
+    /// Verifies a signed request with an independent implementation.
     fn verify(secret: u8, timestamp: i64, signature: &str, id: &str, body: &str) -> bool {
         let webhook = Webhook::from_bytes(vec![secret; 24]).unwrap();
         let mut headers = HeaderMap::new();
@@ -47,7 +49,8 @@ mod tests {
 
     #[test]
     fn the_example_of_the_specification_is_signed_as_it_says() {
-        // Source: the Standard Webhooks specification's reference implementation, its own example.
+        // Source: the example in the reference implementation of the Standard Webhooks
+        // specification.
         let secret = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let (id, body) = ("msg_p5jXN8AQM9LWM0D4loKWxJek", r#"{"test": 2432232314}"#);
 

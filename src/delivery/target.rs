@@ -1,9 +1,10 @@
-//! Which addresses callbacks may be sent to.
+//! The addresses to which callbacks may be sent.
 //!
-//! A callback's URL is not the operator's own word: whoever runs the channel may have chosen it, and its name may come to
-//! mean another machine at any time. So addresses inside the network of the bridge are refused unless the configuration
-//! lists them, and what is checked is the very address that is connected to: [`Resolver`] hands the client nothing
-//! else, and an address that is written into the URL itself, which is never resolved, is checked by [`Rules::check`].
+//! A callback's URL is not under the operator's control. The channel's owner may have chosen it,
+//! and its name may resolve to another machine at any time. So addresses inside the network of the
+//! bridge are refused unless the configuration lists them. The check covers the very address that
+//! the client connects to: [`Resolver`] gives the client no other one. An IP address in the URL
+//! itself is never resolved, so [`Rules::check`] checks it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,48 +15,48 @@ use url::{Host, Url};
 
 use crate::http::Resolve;
 
-/// The address of a callback is one that callbacks are not sent to.
+/// The error that the address of a callback is not allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the address is private, local or reserved, and not in a network that allow_private_callbacks lists"
 )]
 pub struct Refused;
 
-/// Why a name leads nowhere.
+/// The reason why a name gives no address.
 #[derive(Debug, thiserror::Error)]
 pub enum Unresolved {
-    /// The machine knows no address of it.
+    /// The name does not resolve.
     #[error("the name has no address")]
     Unknown(#[from] io::Error),
-    /// None of its addresses may be called.
+    /// No address of the name is allowed.
     #[error("the name has no address that may be called")]
     Refused(#[from] Refused),
 }
 
-/// Says which addresses may be called; cheap to clone.
+/// The rules for the addresses that may be called; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     allowed: Arc<[IpNet]>,
 }
 
-/// Resolves names to the addresses that may be called.
+/// A resolver that returns only addresses that may be called.
 #[derive(Debug, Clone, Default)]
 pub struct Resolver(Rules);
 
-/// Addresses of IPv4 that are not of the public Internet.
+/// IPv4 addresses that are not on the public Internet.
 ///
-/// Source: IANA's IPv4 Special-Purpose Address Registry; multicast and class E besides.
+/// Source: IANA's IPv4 Special-Purpose Address Registry; also multicast and class E.
 const INNER_V4: [Ipv4Net; 16] = [
     v4([0, 0, 0, 0], 8),       // this network
     v4([10, 0, 0, 0], 8),      // private
-    v4([100, 64, 0, 0], 10),   // shared by the customers of a provider
+    v4([100, 64, 0, 0], 10),   // carrier-grade NAT
     v4([127, 0, 0, 0], 8),     // loopback
-    v4([169, 254, 0, 0], 16),  // link-local, and where clouds keep a machine's credentials
+    v4([169, 254, 0, 0], 16),  // link-local, and cloud metadata services with machine credentials
     v4([172, 16, 0, 0], 12),   // private
     v4([192, 0, 0, 0], 24),    // protocol assignments
     v4([192, 0, 2, 0], 24),    // documentation
-    v4([192, 31, 196, 0], 24), // sinks for reverse look-ups
-    v4([192, 88, 99, 0], 24),  // relays of 6to4
+    v4([192, 31, 196, 0], 24), // sinks for reverse lookups
+    v4([192, 88, 99, 0], 24),  // 6to4 relays
     v4([192, 168, 0, 0], 16),  // private
     v4([198, 18, 0, 0], 15),   // benchmarks
     v4([198, 51, 100, 0], 24), // documentation
@@ -64,13 +65,13 @@ const INNER_V4: [Ipv4Net; 16] = [
     v4([240, 0, 0, 0], 4),     // reserved, and the broadcast address
 ];
 
-/// Addresses of IPv6 that are not of the public Internet, but for those that stand for one of IPv4.
+/// IPv6 addresses that are not on the public Internet, except those that embed an IPv4 address.
 ///
-/// Source: IANA's IPv6 Special-Purpose Address Registry; multicast and what is deprecated besides.
+/// Source: IANA's IPv6 Special-Purpose Address Registry; also multicast and deprecated ranges.
 const INNER_V6: [Ipv6Net; 11] = [
-    v6([0, 0, 0, 0], 96), // unspecified, loopback, and what was once compatible with IPv4
-    v6([0x64, 0xff9b, 1, 0], 48), // translation within a network
-    v6([0x100, 0, 0, 0], 64), // discarded
+    v6([0, 0, 0, 0], 96), // unspecified, loopback, and IPv4-compatible (deprecated)
+    v6([0x64, 0xff9b, 1, 0], 48), // local NAT64 translation
+    v6([0x100, 0, 0, 0], 64), // discard-only
     v6([0x2001, 0, 0, 0], 23), // protocol assignments: Teredo, benchmarks, identifiers
     v6([0x2001, 0xdb8, 0, 0], 32), // documentation
     v6([0x3fff, 0, 0, 0], 20), // documentation
@@ -90,7 +91,7 @@ const fn v6([a, b, c, d]: [u16; 4], length: u8) -> Ipv6Net {
 }
 
 impl Rules {
-    /// Rules that refuse every inner network but these.
+    /// Creates rules that refuse all inner networks except these.
     #[must_use]
     pub fn new(allowed: &[IpNet]) -> Self {
         Self {
@@ -98,11 +99,11 @@ impl Rules {
         }
     }
 
-    /// Checks an address that a URL is written with; a name is checked when it is resolved.
+    /// Checks an IP address in a URL. A name is checked when it is resolved.
     ///
     /// # Errors
     ///
-    /// [`Refused`] where the URL has the address of an inner network.
+    /// [`Refused`] if the URL has the address of an inner network.
     pub fn check(&self, url: &Url) -> Result<(), Refused> {
         let address: IpAddr = match url.host() {
             Some(Host::Ipv4(address)) => address.into(),
@@ -116,7 +117,7 @@ impl Rules {
         }
     }
 
-    /// Whether an address may be called.
+    /// True if an address may be called.
     #[must_use]
     pub fn allow(&self, address: IpAddr) -> bool {
         let listed =
@@ -127,7 +128,7 @@ impl Rules {
         match address {
             IpAddr::V4(address) => INNER_V4.iter().all(|inner| !inner.contains(&address)),
             IpAddr::V6(address) => match embedded(address) {
-                // It reaches the same machine as the address of IPv4 in it.
+                // It leads to the same machine as the embedded IPv4 address.
                 Some(embedded) => self.allow(embedded.into()),
                 None => INNER_V6.iter().all(|inner| !inner.contains(&address)),
             },
@@ -135,7 +136,8 @@ impl Rules {
     }
 }
 
-/// The address of IPv4 that one of IPv6 stands for: mapped, translated (NAT64, RFC 6052) or tunnelled to (6to4, RFC 3056).
+/// Returns the IPv4 address that an IPv6 address embeds: mapped, translated (NAT64, RFC 6052) or
+/// tunnelled (6to4, RFC 3056).
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let pair = |high: u16, low: u16| Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
     match address.segments() {
@@ -148,7 +150,7 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
 }
 
 impl Resolver {
-    /// A resolver that keeps these rules.
+    /// Creates a resolver with these rules.
     #[must_use]
     pub fn new(rules: Rules) -> Self {
         Self(rules)

@@ -1,4 +1,4 @@
-//! Answers: read whole up to a bound, or passed on as they arrive.
+//! Answers: read completely up to a bound, or streamed.
 
 use std::fmt;
 use std::pin::Pin;
@@ -15,13 +15,13 @@ use tokio_util::bytes::{Bytes, BytesMut};
 
 use super::{Error, Loss, MAX_BODY_BYTES, TimedOut};
 
-/// A whole answer.
+/// A complete answer.
 pub struct Answer {
-    /// Its status, redirects included: they are not followed.
+    /// The status, redirects included: they are not followed.
     pub status: StatusCode,
-    /// Its headers.
+    /// The headers.
     pub headers: HeaderMap,
-    /// Its body.
+    /// The body.
     pub body: Bytes,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Debug for Answer {
 impl Answer {
     pub(super) async fn read(response: Response<Incoming>) -> Result<Self, Error> {
         let (head, mut incoming) = response.into_parts();
-        // A short body arrives in one piece, which is taken as it is.
+        // A short body arrives as one piece, which is used without a copy.
         let (mut first, mut joined) = (Bytes::new(), BytesMut::new());
         while let Some(frame) = incoming.frame().await {
             let frame = frame.map_err(Loss::Reading)?;
@@ -72,25 +72,25 @@ impl Answer {
 /// An answer whose body is still arriving.
 #[derive(Debug)]
 pub struct Streamed {
-    /// Its status, redirects included: they are not followed.
+    /// The status, redirects included: they are not followed.
     pub status: StatusCode,
-    /// Its headers.
+    /// The headers.
     pub headers: HeaderMap,
-    /// Its body.
+    /// The body.
     pub body: Body,
 }
 
-/// A body that is still arriving. It fails when nothing arrives for 10 s, but for that of a callback.
+/// A body that is still arriving. It fails if nothing arrives for 10 s, except that of a callback.
 #[derive(Debug)]
 pub struct Body {
     incoming: Incoming,
     limit: Option<Duration>,
-    /// The end of a silence that has begun.
+    /// The timer of the current silence.
     silence: Option<Pin<Box<Sleep>>>,
 }
 
 impl Streamed {
-    /// An answer that fails when nothing arrives for `limit`.
+    /// Creates an answer that fails if nothing arrives for `limit`.
     pub(super) fn new(response: Response<Incoming>, limit: Option<Duration>) -> Self {
         let (head, incoming) = response.into_parts();
         Self {
@@ -104,8 +104,8 @@ impl Streamed {
         }
     }
 
-    /// Reads what is left of a body that nobody wants, so that its connection can be used again; a longer or slower one
-    /// is not worth that.
+    /// Reads and discards the rest of a body, so that its connection can be used again. Gives up if
+    /// the body is longer or slower than the limits.
     pub async fn discard(mut self, max_bytes: usize, limit: Duration) {
         let reading = async {
             let mut read = 0;
@@ -116,7 +116,7 @@ impl Streamed {
                 }
             }
         };
-        // Either way the answer has been taken; all that depends on it is whether the connection is kept.
+        // The answer is complete either way. The result only decides if the connection is reused.
         drop(timeout(limit, reading).await);
     }
 }

@@ -1,7 +1,8 @@
-//! How connections are made: directly or through a proxy, with TLS where the URL asks for it, and within a limit.
+//! Outgoing connections: direct or through a proxy, with TLS if the URL asks for it, and within a
+//! time limit.
 //!
-//! Names are resolved by whoever the client was given for that. Which requests go through a proxy is said by the environment;
-//! one that asks for TLS goes through a tunnel, so that the proxy sees nothing of it but its host.
+//! The client's resolver resolves the names. The environment determines which requests go through a
+//! proxy. A request over TLS goes through a tunnel, so that the proxy sees only its host.
 
 use std::error::Error as StdError;
 use std::io::{self, IoSlice};
@@ -30,34 +31,35 @@ use tower::Service;
 
 use super::{OUR_NAME, TimedOut};
 
-/// 15 s: how long a connection is silent before the other side is asked whether it is there, and how long between askings.
+/// 15 s: the idle time before the first keep-alive probe of a connection, and the interval of
+/// further probes.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// Askings without an answer after which a connection is given up.
+/// The number of unanswered probes after which a connection is closed.
 const KEEPALIVE_TRIES: u32 = 3;
 
-/// 30 s: after how long a connection is given up on which what was sent is not acknowledged.
+/// 30 s: the time after which a connection is closed if sent data is not acknowledged.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
-/// What the library wants errors to be.
+/// The error type that the library requires.
 type BoxError = Box<dyn StdError + Send + Sync>;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-/// Finds the addresses that may be connected to.
+/// A resolver, which finds the addresses that may be connected to.
 pub trait Resolve: Send + Sync + 'static {
-    /// Why there are none.
+    /// The reason that there are no addresses.
     type Error: StdError + Send + Sync + 'static;
 
-    /// The addresses of a name; their ports mean nothing.
+    /// Resolves a name to its addresses. Their ports are ignored.
     fn resolve(
         &self,
         name: &str,
     ) -> impl Future<Output = Result<Vec<SocketAddr>, Self::Error>> + Send;
 }
 
-/// Resolves names as the machine does.
+/// A resolver that resolves names as the machine does.
 pub(super) struct Anywhere;
 
 impl Resolve for Anywhere {
@@ -68,12 +70,12 @@ impl Resolve for Anywhere {
     }
 }
 
-/// The TLS set-up of the machine cannot be used.
+/// The TLS configuration of the machine is unusable.
 #[derive(Debug, thiserror::Error)]
 #[error("TLS cannot be set up")]
 pub struct Unusable(#[from] rustls::Error);
 
-/// Makes connections. It is cloned for each request, so all of it is shared.
+/// A connector. It is cloned for each request, so all of it is shared.
 #[derive(Clone)]
 pub(super) struct Connector(Arc<Limited>);
 
@@ -95,7 +97,7 @@ impl Connector {
         let tcp = tcp(Names::of(resolver), limit);
         let proxies = proxies.map(|matcher| Proxies {
             matcher,
-            // HTTP/1.1 alone: a tunnel is asked for in it.
+            // HTTP/1.1 only, since the client requests a tunnel in that version.
             way: HttpsConnector::<()>::builder()
                 .with_tls_config(tls.clone())
                 .https_or_http()
@@ -115,7 +117,8 @@ fn tcp(names: Names, limit: Duration) -> HttpConnector<Names> {
     let mut tcp = HttpConnector::new_with_resolver(names);
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    // Shared out among the addresses of a name, so that the first one that is away does not use up all of it.
+    // The limit is divided among the addresses of a name, so that an unreachable first address does
+    // not use up all of it.
     tcp.set_connect_timeout(Some(limit));
     tcp.set_keepalive(Some(KEEPALIVE));
     tcp.set_keepalive_interval(Some(KEEPALIVE));
@@ -144,7 +147,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// The ways to a host.
+/// The routes to a host: direct, or through a proxy.
 #[derive(Clone)]
 struct Ways {
     tcp: HttpConnector<Names>,
@@ -154,7 +157,7 @@ struct Ways {
 #[derive(Clone)]
 struct Proxies {
     matcher: Arc<Matcher>,
-    /// The way to a proxy, which may itself ask for TLS.
+    /// The connector to a proxy, which may itself require TLS.
     way: HttpsConnector<HttpConnector<Names>>,
 }
 
@@ -202,7 +205,8 @@ impl Service<Uri> for Ways {
     }
 }
 
-/// What a request to `to` has to bear for a proxy to pass it on; a tunnel's bears it itself.
+/// Returns the proxy's authorization for a request to `to`. `None` over TLS, since the tunnel
+/// carries it then.
 pub(super) fn proxy_authorization(proxies: &Matcher, to: &Uri) -> Option<HeaderValue> {
     if to.scheme() != Some(&Scheme::HTTP) {
         return None;
@@ -210,7 +214,7 @@ pub(super) fn proxy_authorization(proxies: &Matcher, to: &Uri) -> Option<HeaderV
     proxies.intercept(to)?.basic_auth().cloned()
 }
 
-/// Resolves names for the library.
+/// The resolver in the form that the library requires.
 #[derive(Clone)]
 struct Names(Arc<dyn Fn(Name) -> BoxFuture<vec::IntoIter<SocketAddr>> + Send + Sync>);
 
@@ -241,7 +245,7 @@ impl Service<Name> for Names {
 /// A connection, before TLS with the host itself.
 pub(super) struct Wire {
     stream: MaybeHttpsStream<TokioIo<TcpStream>>,
-    /// Whether a proxy reads the requests, which then name their host.
+    /// True if a proxy reads the requests, which then name their host.
     is_proxied: bool,
 }
 

@@ -25,7 +25,7 @@ async fn send(limit: Duration, request: Request) -> Result<Answer, Error> {
     client.send("test.get", &trace(), limit, request).await
 }
 
-/// A server that takes one request, answers these bytes and hangs up.
+/// Takes one request, answers with these bytes and closes the connection.
 async fn answering(listener: TcpListener, bytes: &[u8]) {
     let (mut connection, _) = listener.accept().await.unwrap();
     let mut request = [0; 1024];
@@ -175,7 +175,7 @@ async fn a_streamed_answer_that_breaks_off_fails_and_does_not_show_the_url() {
     );
 }
 
-/// The next bytes of a body.
+/// Reads the next bytes of a body.
 async fn next(body: &mut Body) -> Option<Result<Bytes, Loss>> {
     let frame = body.frame().await?;
     Some(frame.map(|frame| frame.into_data().unwrap()))
@@ -197,7 +197,7 @@ async fn no_error_shows_the_url() {
     }
 }
 
-/// The words of an error and of what caused it.
+/// Returns the messages of an error and of its causes.
 fn words(error: &Error) -> String {
     let first: &dyn StdError = error;
     let chain = iter::successors(Some(first), |error| (*error).source());
@@ -205,7 +205,7 @@ fn words(error: &Error) -> String {
     words.join(": ")
 }
 
-/// What a client sends over a connection, up to the end of its headers.
+/// Reads a client's request up to the end of its headers.
 async fn head(connection: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -214,7 +214,8 @@ async fn head(connection: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// What a proxy is asked that answers so, by a request for this URL, and what comes of that.
+/// Requests this URL through a proxy that gives this answer; returns the proxy's request and the
+/// outcome.
 async fn proxied(url: &str, answer: &[u8]) -> (String, Result<Answer, Error>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = format!("http://us%20er:pa55@{}", listener.local_addr().unwrap());
@@ -292,7 +293,7 @@ async fn an_exempt_host_is_reached_without_the_proxy() {
 
 #[tokio::test]
 async fn a_connection_that_is_not_ready_within_the_limit_means_that_nothing_was_sent() {
-    // It takes connections and never says a word, so that TLS does not begin.
+    // The server accepts connections and sends nothing, so that TLS does not begin.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let limit = Duration::from_millis(50);
     let client = Client {
@@ -331,7 +332,7 @@ async fn a_connection_is_used_again_until_the_other_side_closes_it() {
         }
         let () = closing.await.unwrap();
         first.shutdown().await.unwrap();
-        // The client lets go of it as soon as it has heard of that.
+        // The client closes its side as soon as it learns of the shutdown.
         assert_eq!(first.read(&mut [0]).await.unwrap(), 0);
         closed.send(()).unwrap();
         let (mut second, _) = listener.accept().await.unwrap();
@@ -394,7 +395,7 @@ async fn only_what_http_2_leaves_unread_was_declined() {
             let mut connection = h2::server::handshake(connection).await.unwrap();
             let (_, mut stream) = connection.accept().await.unwrap().unwrap();
             stream.send_reset(reason);
-            // What was said goes out while the next request is waited for.
+            // The reset is sent while the server waits for the next request.
             connection.accept().await.is_some()
         };
 
@@ -422,7 +423,7 @@ fn user_and_password_of_a_url_become_its_authorization() {
     assert!(!nameless.headers().contains_key(AUTHORIZATION));
 }
 
-/// Fields that weigh so many bytes together.
+/// Returns this number of fields with this total size in bytes.
 fn fields(count: usize, bytes: usize) -> Vec<(String, String)> {
     let value = "v".repeat(bytes / count - "x-0000".len());
     let fields = (0..count).map(|number| (format!("x-{number:04}"), value.clone()));
@@ -474,7 +475,7 @@ async fn the_head_of_a_callbacks_answer_has_room_in_both_versions_of_http() {
                 response.headers_mut().insert(name, value.parse().unwrap());
             }
             stream.send_response(response, true).unwrap();
-            // The answer goes out while the next request is waited for; there is none.
+            // The answer is sent while the server waits for the next request, which never comes.
             while connection.accept().await.is_some() {}
             future::pending::<()>().await;
         };

@@ -1,7 +1,7 @@
-//! The places of decoders, shared fairly between channels.
+//! The permits for decoding, shared fairly between channels.
 //!
-//! A channel that sends many pictures has one of them wait for a place, and the others behind that one. So whoever waits for a
-//! place has at most one picture of each other channel before it.
+//! If a channel sends many pictures, one of them waits for a permit, and the others wait behind it.
+//! So each picture that waits for a permit has at most one picture of each other channel before it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,19 +12,20 @@ use tokio::time::timeout;
 use super::MAX_WAIT;
 use crate::types::ids::ChannelId;
 
-/// Places of decoders of one kind.
+/// The permits for one kind of picture.
 #[derive(Debug)]
 pub(super) struct Decoders {
     places: Arc<Semaphore>,
-    /// For each channel that had to wait, the right to be the one that waits for a place: as few as there are channels.
+    /// For each channel that had to wait, the right to be the channel's one picture that waits for
+    /// a permit. The map is bounded by the number of channels.
     queues: Mutex<HashMap<ChannelId, Arc<Semaphore>>>,
 }
 
-/// The right to decode one picture.
+/// The permit to decode one picture.
 pub(super) type Place = OwnedSemaphorePermit;
 
 impl Decoders {
-    /// So many places.
+    /// Creates this number of permits.
     pub(super) fn new(places: usize) -> Self {
         Self {
             places: Arc::new(Semaphore::new(places)),
@@ -32,9 +33,10 @@ impl Decoders {
         }
     }
 
-    /// Waits for a place, 5 s at most; `None` if there was none by then.
+    /// Waits for a permit, at most 5 s; `None` if there was none by then.
     pub(super) async fn place(&self, channel: &ChannelId) -> Option<Place> {
-        // The semaphores are never closed. A free place means that nobody waits: it goes to who does.
+        // The semaphores are never closed. A free permit means that no picture waits, since a
+        // waiting one would get it.
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             return Some(place);
         }
@@ -72,7 +74,7 @@ mod tests {
             waiting.spawn(async move {
                 let place = decoders.place(&name.parse().unwrap()).await.unwrap();
                 order.lock().unwrap().push(name);
-                // Decoding takes a while.
+                // Lets the other tasks run while this one decodes.
                 yield_now().await;
                 drop(place);
             });
@@ -90,7 +92,7 @@ mod tests {
     async fn who_finds_no_place_in_time_goes_without() {
         let decoders = Decoders::new(2);
         let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
-        // One channel may have all places as long as nobody else wants one.
+        // One channel may have all permits as long as no other channel wants one.
         let busy = (decoders.place(&a).await, decoders.place(&a).await);
 
         assert!(busy.0.is_some() && busy.1.is_some());

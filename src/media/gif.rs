@@ -1,4 +1,4 @@
-//! GIFs, of which the first picture is decoded row by row: no more than a row is in memory.
+//! GIFs, whose first picture is decoded row by row: only one row is in memory at a time.
 
 use std::io::Cursor;
 
@@ -17,12 +17,12 @@ const PASSES: [Every; 4] = [
     Every::new(1, 2),
 ];
 
-/// A GIF of which all that stands before the pixels of the first picture has been read.
+/// A GIF that has been read up to the pixels of its first picture.
 pub(super) struct Gif<'a> {
     decoder: Decoder<Cursor<&'a [u8]>>,
     /// The size of the canvas in pixels.
     canvas: (u32, u32),
-    /// Where on the canvas the first picture stands.
+    /// The position of the first picture on the canvas.
     left: u32,
     top: u32,
     width: u32,
@@ -31,7 +31,7 @@ pub(super) struct Gif<'a> {
 }
 
 impl<'a> Gif<'a> {
-    /// Reads all that stands before the pixels of the first picture.
+    /// Reads all data before the pixels of the first picture.
     pub(super) fn open(content: &'a [u8]) -> Result<Self, Error> {
         let mut options = DecodeOptions::new();
         options.set_color_output(ColorOutput::RGBA);
@@ -55,14 +55,14 @@ impl<'a> Gif<'a> {
         })
     }
 
-    /// Width and height in pixels, of the canvas or of the picture on it, which may reach beyond:
-    /// the larger ones.
+    /// Returns the larger width and the larger height in pixels of the canvas and the picture,
+    /// which may extend beyond the canvas.
     pub(super) fn size(&self) -> (u32, u32) {
         let (width, height) = self.canvas;
         (width.max(self.width), height.max(self.height))
     }
 
-    /// Decodes the first picture to a small one of the canvas.
+    /// Decodes the first picture to a small picture of the canvas.
     pub(super) fn shrink(mut self) -> Result<DynamicImage, Error> {
         let (width, height) = self.canvas;
         let passes: &[_] = if self.is_interlaced {
@@ -74,7 +74,7 @@ impl<'a> Gif<'a> {
         let mut line = vec![Rgba::default(); self.width as usize];
         for pass in passes {
             for row in pass.up_to(self.height) {
-                // A pixel whose colour is in no palette is left as it is, which is transparent.
+                // A pixel whose colour is in no palette keeps this value, which is transparent.
                 line.fill(Rgba::default());
                 if !self.decoder.fill_buffer(line.as_flattened_mut())? {
                     return Err(Error::Unreadable);

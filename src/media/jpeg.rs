@@ -1,14 +1,14 @@
-//! JPEGs: small ones are decoded as they are, large ones at an eighth of their size.
+//! JPEGs: small ones are decoded in full, large ones at an eighth of their size.
 //!
-//! A JPEG holds each 8 by 8 pixels as a mean (the DC coefficient) and 63 details (AC), so at an
-//! eighth of the size the means are all that shows. Of a picture with some 1600 pixels or more to a
-//! side they alone are decoded ([`means`]), which makes a picture of 200 pixels or more. That takes
-//! 2 bytes for each 64 pixels of a component, 8 MiB at most, whatever kind of JPEG it is.
+//! A JPEG stores each block of 8 by 8 pixels as a mean (the DC coefficient) and 63 details (AC
+//! coefficients). At an eighth of the size, only the means are visible. Pictures with about 1600
+//! pixels a side or more are decoded from their means alone ([`means`]), to 200 pixels a side or
+//! more. That takes 2 bytes for each 64 pixels of a component, at most 8 MiB, for any kind of JPEG.
 //!
 //! The decoder of the means is our own, because no maintained crate decodes a JPEG at a reduced
-//! size in bounded memory: zune-jpeg makes the whole picture, and jpeg-decoder, which is in
-//! maintenance alone, holds all details of a progressive one (280 MiB for 48 megapixels) and passes
-//! those of others to threads through queues without a bound.
+//! size in bounded memory. zune-jpeg decodes the whole picture. jpeg-decoder is in maintenance
+//! mode. It keeps all details of a progressive JPEG (280 MiB for 48 megapixels), and passes those
+//! of others to threads through unbounded queues.
 
 mod huffman;
 mod means;
@@ -23,10 +23,10 @@ use super::{Error, MAX_PIXELS, upright};
 use means::Means;
 use segments::{Segment, Segments, marker};
 
-/// 100 scans: encoders make about ten.
+/// 100 scans: the maximum. Encoders make about ten.
 const MAX_SCANS: usize = 100;
 
-/// A JPEG of which the head has been read.
+/// A JPEG whose header has been read.
 pub(super) struct Jpeg<'a> {
     segments: Segments<'a>,
     content: &'a [u8],
@@ -56,7 +56,7 @@ impl<'a> Jpeg<'a> {
         })
     }
 
-    /// Width and height in pixels.
+    /// Returns the width and the height in pixels.
     pub(super) fn size(&self) -> (u32, u32) {
         (self.width, self.height)
     }
@@ -78,13 +78,13 @@ impl<'a> Jpeg<'a> {
             .segments
             .filter(|segment| segment.marker == marker::SCAN);
         let scans = scans.count();
-        // Each goes over the whole picture.
+        // Each scan goes over the whole picture.
         let passed_over = u64::from(self.width) * u64::from(self.height) * scans as u64;
         if scans > MAX_SCANS || passed_over > MAX_PIXELS {
             return Err(Error::Slow { scans });
         }
         let mut limits = Limits::default();
-        // The size that was checked, whatever this decoder reads.
+        // Limited to the size that was checked, even if this decoder reads a different one.
         limits.max_image_width = Some(self.width);
         limits.max_image_height = Some(self.height);
         let mut reader = ImageReader::with_format(Cursor::new(self.content), ImageFormat::Jpeg);

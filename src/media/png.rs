@@ -1,4 +1,4 @@
-//! PNGs, decoded row by row: no more than a few rows are in memory, of an interlaced one as well.
+//! PNGs, decoded row by row: only a few rows are in memory at a time, even of an interlaced one.
 
 use std::io::Cursor;
 
@@ -8,7 +8,7 @@ use image::DynamicImage;
 use super::reduction::{Every, Reduction, Rgba};
 use super::{Error, upright};
 
-/// 16 MiB: more than the largest file that can be configured, since what is kept of a file is no
+/// 16 MiB: more than the largest file that can be configured. The metadata kept from a file is no
 /// longer than the file.
 const METADATA_BYTES: usize = 16 * 1024 * 1024;
 
@@ -24,29 +24,29 @@ pub(super) const ADAM7: [(Every, Every); 7] = [
     (Every::new(0, 1), Every::new(1, 2)),
 ];
 
-/// A PNG of which the header has been read.
+/// A PNG whose header has been read.
 pub(super) struct Png<'a>(Reader<Cursor<&'a [u8]>>);
 
 impl<'a> Png<'a> {
-    /// Reads all that stands before the pixels.
+    /// Reads all data before the pixels.
     pub(super) fn open(content: &'a [u8]) -> Result<Self, Error> {
         let limits = Limits {
             bytes: METADATA_BYTES,
         };
         let mut decoder = Decoder::new_with_limits(Cursor::new(content), limits);
-        // Texts and colour profiles are compressed, and may stand for any amount of memory.
+        // Texts and colour profiles are compressed, and may expand to any amount of memory.
         decoder.set_ignore_text_chunk(true);
         decoder.set_ignore_iccp_chunk(true);
         decoder.set_transformations(Transformations::normalize_to_color8());
         Ok(Self(decoder.read_info()?))
     }
 
-    /// Width and height in pixels.
+    /// Returns the width and the height in pixels.
     pub(super) fn size(&self) -> (u32, u32) {
         self.0.info().size()
     }
 
-    /// Decodes the picture, or of an animation the first one, to a small one.
+    /// Decodes the picture, or the first one of an animation, to a small one.
     pub(super) fn shrink(mut self) -> Result<DynamicImage, Error> {
         let (width, height) = self.size();
         let passes: &[_] = if self.0.info().interlaced {
@@ -56,7 +56,7 @@ impl<'a> Png<'a> {
         };
         let mut reduction = Reduction::new(width, height);
         for &(columns, rows) in passes {
-            // A pass without a column has no rows either.
+            // A pass without columns has no rows either.
             if columns.up_to(width).next().is_none() {
                 continue;
             }
@@ -99,7 +99,7 @@ impl<'a> Png<'a> {
                 let pixels: &[Rgba] = pixels;
                 reduction.add(row, columns, pixels.iter().copied());
             }
-            // The decoder was asked for colours in place of indices.
+            // The decoder was told to return colours in place of indices.
             ColorType::Indexed => return Err(Error::Unreadable),
         }
         Ok(())

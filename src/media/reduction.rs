@@ -1,20 +1,20 @@
-//! A picture of at most 200 pixels a side into which the rows of a large one are averaged, in
-//! whatever order they come.
+//! A small picture of at most 200 pixels a side, into which the rows of a large one are averaged in
+//! any order.
 //!
-//! Each of its pixels is the mean of the pixels that it stands for, on a white ground: what is
-//! transparent there, and what no row covers, shows white.
+//! Each of its pixels is the mean of the pixels that it covers, on a white background. Transparent
+//! pixels, and pixels that no row covers, are white.
 
 use image::RgbImage;
 
-/// 200 pixels: the longer side of the largest preview. The box is square, since which side is the
-/// width is not known before the picture is turned the way up that its camera noted.
+/// 200 pixels: the longer side of the largest preview. The box is square, because width and height
+/// are known only after the picture is rotated as its Exif data says.
 pub(super) const BOX: u32 = 200;
 
 /// A pixel with its opacity.
 pub(super) type Rgba = [u8; 4];
 
-/// Every `step`th place of a side from `first` on, as an interlaced picture has its pixels in
-/// several passes.
+/// Every `step`th position of a side from `first` on. The passes of an interlaced picture have
+/// their pixels at such positions.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Every {
     first: u32,
@@ -22,44 +22,44 @@ pub(super) struct Every {
 }
 
 impl Every {
-    /// All places.
+    /// All positions.
     pub(super) const ONE: Self = Self::new(0, 1);
 
     pub(super) const fn new(first: u32, step: u32) -> Self {
         Self { first, step }
     }
 
-    /// The same places, further on.
+    /// Returns the same positions, moved by an offset.
     pub(super) fn shifted(self, by: u32) -> Self {
         Self::new(self.first + by, self.step)
     }
 
-    /// The places of a side of this length.
+    /// Returns the positions on a side of this length.
     pub(super) fn up_to(self, length: u32) -> impl Iterator<Item = u32> {
         (self.first..length).step_by(self.step as usize)
     }
 
-    /// The items at these places.
+    /// Returns the items at these positions.
     fn of<T>(self, items: &[T]) -> impl Iterator<Item = &T> {
         let items = items.get(self.first as usize..).unwrap_or_default();
         items.iter().step_by(self.step as usize)
     }
 }
 
-/// A small picture in the making.
+/// A small picture under construction.
 pub(super) struct Reduction {
     width: u32,
     height: u32,
     columns: Division,
     rows: Division,
-    /// For each pixel, the sum of what the pixels that it stands for differ from white. Of 67
-    /// megapixels none stands for more than some 340,000, so that no sum comes near the end of its
+    /// For each pixel, the summed difference from white of the pixels that it covers. Of 67
+    /// megapixels a pixel covers at most about 340,000, so no sum comes near the maximum of its
     /// type.
     ink: Vec<[u32; 3]>,
 }
 
 impl Reduction {
-    /// A white picture that stands for one of this size in pixels.
+    /// Creates a white picture for an original of this size in pixels.
     pub(super) fn new(width: u32, height: u32) -> Self {
         let longer = width.max(height);
         let scaled = |side: u32| {
@@ -79,7 +79,7 @@ impl Reduction {
         }
     }
 
-    /// Adds pixels of a row; what lies outside of the picture is left out.
+    /// Adds pixels of a row. Pixels outside of the picture are ignored.
     pub(super) fn add(&mut self, row: u32, columns: Every, pixels: impl Iterator<Item = Rgba>) {
         let width = self.width as usize;
         let row = self.rows.parts.get(row as usize);
@@ -98,7 +98,7 @@ impl Reduction {
         }
     }
 
-    /// The picture of all that was added.
+    /// Returns the picture of all pixels that were added.
     pub(super) fn finish(self) -> RgbImage {
         let sizes = self.rows.sizes.iter();
         let sizes =
@@ -112,16 +112,16 @@ impl Reduction {
     }
 }
 
-/// By how much a value of this opacity on a white ground differs from white.
+/// Returns the difference from white of a value with this opacity on a white background.
 fn ink(value: u8, opacity: u8) -> u32 {
     u32::from(u8::MAX - value) * u32::from(opacity) / u32::from(u8::MAX)
 }
 
-/// A side of a picture, divided into as many parts as the small one has pixels there.
+/// A side of the original, divided into as many parts as the small picture has pixels there.
 struct Division {
-    /// For each place of the side, the part that it belongs to.
+    /// The part that each position belongs to.
     parts: Vec<usize>,
-    /// For each part, how many places belong to it.
+    /// The number of positions in each part.
     sizes: Vec<u32>,
 }
 
@@ -150,7 +150,7 @@ mod tests {
 
     use super::*;
 
-    /// The small picture of one that has this value at each place.
+    /// Returns the small picture of an original with this value at each position.
     fn reduced(width: u32, height: u32, value: impl Fn(u32, u32) -> Rgba) -> RgbImage {
         let mut reduction = Reduction::new(width, height);
         for row in 0..height {

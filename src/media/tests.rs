@@ -11,7 +11,7 @@ mod pictures;
 
 use pictures::{Colours, segment};
 
-/// An image of one colour in a format.
+/// Returns an image of one colour in a format.
 fn plain(format: ImageFormat, width: u32, height: u32, colour: [u8; 3]) -> Vec<u8> {
     written(
         &RgbImage::from_pixel(width, height, Rgb(colour)).into(),
@@ -25,7 +25,7 @@ fn written(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// A JPEG whose left half is dark and whose right half is bright, which is cheap whatever its size.
+/// Returns a JPEG with a dark left half and a bright right half. It is cheap to make at any size.
 fn halves(width: u16, height: u16, is_progressive: bool, colours: Colours) -> Vec<u8> {
     let brightness: fn(u32, u32) -> u8 = match width {
         5712 => |column, _| if column < 357 { 40 } else { 220 },
@@ -43,12 +43,12 @@ fn halves(width: u16, height: u16, is_progressive: bool, colours: Colours) -> Ve
     jpeg.write()
 }
 
-/// The preview of a picture, made at once.
+/// Makes the preview of a picture without waiting for a permit.
 fn preview(kind: ImageType, content: &[u8]) -> Result<String, Error> {
     Picture::open(kind, content)?.preview()
 }
 
-/// The image that a preview holds.
+/// Decodes the image in a preview.
 fn shown(preview: &str) -> RgbImage {
     assert!(preview.len() < SIZE_LIMIT, "{} bytes", preview.len());
     let base64 = preview.strip_prefix("data:image/jpeg;base64,").unwrap();
@@ -70,8 +70,8 @@ fn assert_colour(image: &RgbImage, expected: [u8; 3]) {
     assert_pixel(image, image.width() / 2, image.height() / 2, expected);
 }
 
-/// A PNG that says it has these dimensions, bits for each channel and type of colour, and holds
-/// nothing.
+/// Returns a PNG whose header has these dimensions, bits per channel and colour type, and which has
+/// no pixels.
 fn hollow_png(width: u32, height: u32, bits: u8, colour: u8) -> Vec<u8> {
     let mut png = plain(ImageFormat::Png, 1, 1, [0; 3]);
     png[16..20].copy_from_slice(&width.to_be_bytes());
@@ -90,7 +90,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-/// A JPEG's head with a frame of this kind and size, and these sampling factors.
+/// Returns a JPEG's header with a frame of this kind, size and sampling factors.
 fn jpeg_head(marker: u8, width: u16, height: u16, factors: &[u8]) -> Vec<u8> {
     let mut head = vec![0xff, 0xd8];
     let (height, width) = (height.to_be_bytes(), width.to_be_bytes());
@@ -103,7 +103,7 @@ fn jpeg_head(marker: u8, width: u16, height: u16, factors: &[u8]) -> Vec<u8> {
     head
 }
 
-/// What opening a picture says, without the picture.
+/// Opens a picture and returns only the outcome.
 fn opened(kind: ImageType, content: &[u8]) -> Result<(), Error> {
     Picture::open(kind, content).map(drop)
 }
@@ -195,11 +195,10 @@ fn a_screenshot_that_was_scrolled_is_shown_in_whole() {
     assert_pixel(&shown, 7, 150, [230; 3]);
 }
 
-/// A picture with something in each part of it, which other programs' decoders and encoders know as
-/// well.
+/// Returns a picture with content in every part, which other decoders and encoders support as well.
 fn colourful(width: u32, height: u32) -> RgbImage {
     let part = |at: u32, side: u32| u8::try_from(at * 255 / side).unwrap();
-    // Edges, if they can be where the parts of both small pictures have theirs.
+    // Sharp edges, but only if they can coincide with the divisions of both small pictures.
     let has_edges = width.is_multiple_of(16) && height.is_multiple_of(16);
     RgbImage::from_fn(width, height, |x, y| {
         let is_blue = has_edges && (x / 80 + y / 80).is_multiple_of(2);
@@ -242,7 +241,7 @@ fn a_large_jpeg_looks_as_it_does_when_all_of_it_is_decoded() {
 
 #[test]
 fn details_of_a_large_picture_cost_nothing() {
-    // A progressive one whose scans of details are no code at all.
+    // A progressive JPEG whose scans of details contain no valid code.
     let mut jpeg = halves(5712, 4284, true, Colours::Quarter);
     jpeg.truncate(jpeg.len() - 2);
     for _ in 0..10_000 {
@@ -271,7 +270,7 @@ fn a_photo_is_read_through_what_stands_between_its_segments() {
     let jpeg = plain(ImageFormat::Jpeg, 1600, 800, [90; 3]);
     let after_start = |between: &[u8]| [&jpeg[..2], between, &jpeg[2..]].concat();
     let mut thumbnail = vec![];
-    // Another picture within a segment, as cameras put there.
+    // A second picture within a segment, as cameras store a thumbnail.
     segment(
         &mut thumbnail,
         0xe1,
@@ -300,8 +299,8 @@ fn an_animation_shows_its_first_picture() {
     assert_colour(&shown, [0, 160, 0]);
 }
 
-/// A GIF with a canvas of 400 by 400 pixels, and on it a picture of 100 by 200 at this place, black
-/// above and red below.
+/// Returns a GIF with a canvas of 400 by 400 pixels. It has a picture of 100 by 200 at this
+/// position, black above and red below.
 fn gif(left: u16, top: u16, is_interlaced: bool) -> Vec<u8> {
     let mut file = Vec::new();
     let mut encoder = ::gif::Encoder::new(&mut file, 400, 400, &[0, 0, 0, 255, 0, 0]).unwrap();
@@ -344,7 +343,7 @@ fn a_picture_on_a_canvas_stands_in_its_place() {
             assert_pixel(&shown, x, y, [255; 3]);
         }
     }
-    // Partly beyond the canvas, which is nothing to fail at.
+    // A picture that extends beyond the canvas is no error.
     let shown = shown(&preview(ImageType::Gif, &gif(350, 390, false)).unwrap());
     assert_pixel(&shown, 94, 99, [0; 3]);
 }
@@ -363,7 +362,7 @@ fn an_interlaced_png_shows_the_same_as_a_plain_one() {
     }
 }
 
-/// An interlaced PNG of these pixels.
+/// Returns an interlaced PNG of these pixels.
 fn interlaced(width: u32, height: u32, pixel: impl Fn(u32, u32) -> [u8; 3]) -> Vec<u8> {
     let mut rows = vec![];
     for (columns, lines) in png::ADAM7 {
@@ -371,12 +370,12 @@ fn interlaced(width: u32, height: u32, pixel: impl Fn(u32, u32) -> [u8; 3]) -> V
             continue;
         }
         for y in lines.up_to(height) {
-            // A row without a filter.
+            // The filter type: none.
             rows.push(0);
             rows.extend(columns.up_to(width).flat_map(|x| pixel(x, y)));
         }
     }
-    // The rows, in blocks that are stored and not compressed.
+    // The rows, in stored (uncompressed) blocks.
     let mut data = vec![0x78, 0x01];
     let mut blocks = rows.chunks(0xffff).peekable();
     while let Some(block) = blocks.next() {
@@ -433,7 +432,7 @@ fn a_png_with_a_palette_shows_its_colours() {
     encoder.set_palette(&[0, 0, 0, 10, 200, 30][..]);
     encoder.set_trns(&[0][..]);
     let mut writer = encoder.write_header().unwrap();
-    // The left half is transparent, the right half is of the second colour.
+    // The left half is transparent, the right half has the second colour.
     writer
         .write_image_data(&[0b0000_0000, 0b0101_0101].repeat(8))
         .unwrap();
@@ -458,7 +457,7 @@ fn what_is_transparent_shows_white() {
 #[test]
 fn a_photo_is_turned_the_way_up_that_its_camera_noted() {
     let mut jpeg = plain(ImageFormat::Jpeg, 400, 200, [90; 3]);
-    // Orientation 6, a quarter turn, in an Exif segment behind the start of the image.
+    // Orientation 6, a quarter turn, in an Exif segment after the start of the image.
     let exif = b"\xff\xe1\x00\x22Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
     jpeg.splice(2..2, exif.iter().copied());
 
@@ -477,7 +476,7 @@ fn noise_that_no_quality_makes_small_becomes_a_smaller_picture() {
     });
     let png = written(&noise.into(), ImageFormat::Png);
 
-    // That it is small enough is checked for every preview.
+    // This checks that it is small enough.
     shown(&preview(ImageType::Png, &png).unwrap());
 }
 
@@ -509,7 +508,7 @@ fn an_image_of_too_many_pixels_is_refused_by_its_header() {
         assert!(matches!(refused, Err(Error::Huge { .. })), "{refused:?}");
     }
     opened(png, &hollow_png(0x7fff_ffff, 0x7fff_ffff, 16, 6)).unwrap_err();
-    // Of a picture on a small canvas as well.
+    // The same for a picture that is larger than its canvas.
     let mut beyond = hollow_gif(65_535, 65_535);
     beyond[6..10].copy_from_slice(&[1, 0, 1, 0]);
     let refused = opened(gif, &beyond);
@@ -532,7 +531,7 @@ fn a_small_jpeg_of_too_many_scans_is_refused() {
     };
 
     with_scans(300, 1).unwrap();
-    // 26 times 2.5 megapixels, and once more.
+    // 26 scans of 2.5 megapixels, and then one more.
     with_scans(1592, 26).unwrap();
     let refused = with_scans(1592, 27);
     assert!(
@@ -567,7 +566,7 @@ fn a_jpeg_goes_on_at_its_restarts_where_data_is_missing() {
             height: 3200,
             is_progressive,
             colours: Colours::Quarter,
-            // A row of units.
+            // One row of units.
             restarts: 200,
             brightness: |_, row| if row < 200 { 40 } else { 220 },
         };
@@ -575,7 +574,7 @@ fn a_jpeg_goes_on_at_its_restarts_where_data_is_missing() {
         let whole = shown(&preview(ImageType::Jpg, &jpeg).unwrap());
         assert_pixel(&whole, 50, 25, [40; 3]);
         assert_pixel(&whole, 50, 75, [220; 3]);
-        // A third of the way through the first scan, the data of some rows is lost.
+        // Some rows of data are lost, a third of the way through the first scan.
         let scan = jpeg
             .windows(2)
             .position(|pair| pair == [0xff, 0xda])
@@ -675,7 +674,7 @@ proptest! {
             let place = place.index(content.len());
             content[place] = byte;
         }
-        // Neither a panic nor a picture that is out of bounds.
+        // The result is neither a panic nor a preview that is too large.
         if let Ok(preview) = preview(kind, &content) {
             prop_assert!(preview.len() < SIZE_LIMIT);
         }
@@ -686,7 +685,7 @@ fn channel() -> ChannelId {
     "sms".parse().unwrap()
 }
 
-// The clock stands still while pictures are decoded, so that nobody gives up on a slow machine.
+// The clock does not advance while pictures are decoded, so no task times out on a slow machine.
 #[tokio::test(start_paused = true)]
 async fn as_many_as_ask_at_once_all_get_theirs() {
     let previews = Previews::default();

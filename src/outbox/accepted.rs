@@ -7,13 +7,13 @@ use chrono::{DateTime, Utc};
 use crate::types::ids::{ConversationId, UserId};
 use crate::types::message::MessageId;
 
-/// 5 s: how long a channel waits for the Cloud unless it says otherwise.
+/// 5 s: the time that a channel waits for the Cloud by default.
 const USUAL_WAIT: Duration = Duration::from_secs(5);
 
 /// The time that a channel waits for the Cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// After this the request is queued.
+    /// The time after which the request is queued.
     pub wait: Duration,
     /// True if the request is queued at once.
     pub at_once: bool,
@@ -31,14 +31,14 @@ impl Default for Patience {
 /// A request that was accepted.
 #[derive(Debug, Clone)]
 pub enum Accepted<T> {
-    /// The Cloud has done it.
+    /// The result of a request that the Cloud has carried out.
     Done(T),
-    /// It is queued, and done as soon as it can be.
+    /// A request that is queued, and done as soon as possible.
     Queued(Queued),
 }
 
 impl<T> Accepted<T> {
-    /// The same with something else in it.
+    /// Converts the result of a request that is done.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Accepted<U> {
         match self {
             Self::Done(done) => Accepted::Done(change(done)),
@@ -50,12 +50,12 @@ impl<T> Accepted<T> {
 /// A request that is queued.
 #[derive(Debug, Clone)]
 pub struct Queued {
-    /// The bridge's name for it.
+    /// The bridge's id for it.
     pub id: MessageId,
-    /// Its user.
+    /// The user.
     pub user_id: UserId,
     /// The conversation that it is for; `None` while none is open.
     pub conversation_id: Option<ConversationId>,
-    /// When the bridge received it.
+    /// The time at which the bridge received it.
     pub created_at: DateTime<Utc>,
 }

@@ -1,4 +1,4 @@
-//! The circumstances of a try.
+//! The context of an attempt.
 
 use tokio::time::Instant;
 
@@ -7,23 +7,24 @@ use crate::store::{Lease, UserRef};
 use crate::types::ids::UserKey;
 use crate::types::message::MessageId;
 
-/// The circumstances of a try.
+/// The context of an attempt: its caller, its user, its time and its mode.
 pub(super) struct Attempt<'a> {
     pub(super) caller: &'a Caller,
     pub(super) key: &'a UserKey,
-    /// The end of the time that it may take.
+    /// The time at which it must end.
     pub(super) until: Instant,
     pub(super) mode: Mode<'a>,
 }
 
-/// The way in which a request is done, which decides where its sends are recorded and who waits for them.
+/// The way in which a request is done. It decides where messages are recorded, and if a caller
+/// waits for them.
 #[derive(Clone, Copy)]
 pub(super) enum Mode<'a> {
-    /// At once, while its caller waits, with nothing recorded.
+    /// At once, while its caller waits, without a write-ahead record.
     Direct,
-    /// At once, while its caller waits, recorded in the row of its idempotency key.
+    /// At once, while its caller waits, with a record in the row of its idempotency key.
     Keyed(&'a KeyClaim),
-    /// On its user's lane, recorded in its own row. Nobody waits.
+    /// On the user's lane, with a record in its own row. No caller waits.
     Lane(LaneGuard<'a>),
 }
 
@@ -36,13 +37,13 @@ pub(super) struct LaneGuard<'a> {
 }
 
 impl<'a> Mode<'a> {
-    /// The mode of a request that is done while its caller waits.
+    /// Returns the mode of a request that is done while its caller waits.
     pub(super) fn at_once(caller: &'a Caller) -> Self {
         let claim = caller.claim.as_deref();
         claim.map_or(Self::Direct, Self::Keyed)
     }
 
-    /// The user whose lane is held; `None` where a caller waits.
+    /// Returns the user whose lane is held; `None` if a caller waits.
     pub(super) fn lane(&self) -> Option<UserRef> {
         match self {
             Self::Direct | Self::Keyed(_) => None,

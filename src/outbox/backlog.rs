@@ -1,7 +1,10 @@
-//! How much waits for the Cloud, channel by channel, so that an outage does not fill the database without a bound.
+//! The number of queued requests per channel. It is bounded, so that an outage does not fill the
+//! database.
 //!
-//! Counting takes longer the more there is, so a replica counts now and then and adds what it has queued itself since; with
-//! several replicas a bound is passed by what the others queue in those seconds. A user's own bound is exact, and the store's.
+//! Counting takes longer the more requests there are. So a replica counts only now and then, and
+//! adds the requests that it has queued since. With several replicas, a channel may exceed its
+//! bound by the requests that the other replicas queue between two counts. A user's own bound is
+//! exact: the store enforces it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,13 +16,13 @@ use super::Outbox;
 use crate::bridge::{Channel, Error};
 use crate::types::ids::ChannelId;
 
-/// 5 s: how long a count is good for.
+/// 5 s: the time for which a count is used.
 const COUNTED: Duration = Duration::from_secs(5);
 
-/// 1 s: how soon it is counted again where the bound was reached.
+/// 1 s: the same for a count that has reached the bound.
 const COUNTED_FULL: Duration = Duration::from_secs(1);
 
-/// What was last counted, by channel.
+/// The latest counts, by channel.
 #[derive(Debug, Default)]
 pub(super) struct Backlogs(Mutex<HashMap<ChannelId, Backlog>>);
 
@@ -30,7 +33,7 @@ struct Backlog {
 }
 
 impl Backlogs {
-    /// Whether there is room for another request, as far as that is known.
+    /// True if the last count leaves room for another request; `None` if that count is too old.
     fn has_room(&self, channel: &Channel) -> Option<bool> {
         let backlogs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let backlog = backlogs.get(&channel.id)?;
@@ -57,7 +60,7 @@ impl Backlogs {
 }
 
 impl Outbox {
-    /// Whether another request of the channel may wait for the Cloud.
+    /// True if another request of the channel may be queued.
     pub(super) async fn has_room(&self, channel: &Channel) -> Result<bool, Error> {
         if let Some(known) = self.backlogs.has_room(channel) {
             return Ok(known);
@@ -70,7 +73,7 @@ impl Outbox {
         Ok(waiting < channel.max_queued)
     }
 
-    /// Notes that one more waits.
+    /// Counts one more queued request.
     pub(super) fn note_queued(&self, channel: &Channel) {
         self.backlogs.add_one(channel);
     }

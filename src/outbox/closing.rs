@@ -1,4 +1,4 @@
-//! Closing users' conversations.
+//! Closes of users' conversations.
 
 use super::Outbox;
 use super::accepted::{Accepted, Patience};
@@ -8,12 +8,13 @@ use crate::types::conversation::Conversation;
 use crate::types::ids::UserId;
 
 impl Outbox {
-    /// Closes the user's conversation, also a survey in it, or with `survey` its main dialog alone, so that a survey can
-    /// follow. What is closed stays so.
+    /// Closes the user's conversation, including a survey in it. With `survey`, closes only the
+    /// main dialog, so that a survey can follow. Does nothing if it is closed already.
     ///
     /// # Errors
     ///
-    /// [`Error::ConversationNotFound`] where there never was one; when the Cloud refuses, or the storage is away.
+    /// [`Error::ConversationNotFound`] if there never was one; if the Cloud refuses, or the storage
+    /// is unavailable.
     pub async fn close_conversation(
         &self,
         caller: &Caller,
@@ -23,7 +24,7 @@ impl Outbox {
     ) -> Result<Accepted<Conversation>, Error> {
         let key = caller.key(user_id.clone());
         let standing = self.bridge.parts.store.standing(&key).await?;
-        // What waits may open one.
+        // A queued request may open one.
         if standing
             .as_ref()
             .is_none_or(|standing| standing.waiting == 0)

@@ -1,8 +1,10 @@
-//! Refusals that nobody can explain: the conversation is looked into, once, before they are passed on.
+//! Unexplained refusals of messages. Before such a refusal is returned, the conversation is checked
+//! once.
 //!
-//! The Cloud has more words for a conversation that is over than are known here, and other services in front of it have
-//! theirs. A user whose mapping names such a conversation would be refused for ever. A second opening finds out: the Cloud
-//! refuses it while a conversation is open, and says so in documented words.
+//! The Cloud has more error codes for an ended conversation than are known here, and services in
+//! front of it have their own. If the bridge did not notice such an end, the user's messages would
+//! be refused for ever. So it attempts to open a second conversation. While the first one is open,
+//! the Cloud refuses that with a documented code.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -17,16 +19,19 @@ use crate::cloud;
 use crate::types::conversation::Opening;
 use crate::types::ids::ConversationId;
 
-/// 10 minutes: a conversation that was found open is not looked into again for so long, however much is refused in it.
+/// 10 minutes: the time for which a conversation that was found open is not checked again, however
+/// many messages it refuses.
 const REMEMBERED: Duration = Duration::from_mins(10);
 
-/// How many such conversations are remembered; beyond it the older ones are forgotten.
+/// 10,000: the number of such conversations that are remembered. Beyond it, older ones are
+/// forgotten.
 const MOST: usize = 10_000;
 
-/// The `errorCode` of a request that lacks a parameter. Source: vendor's Send API page "Authorization and Authentication".
+/// The `errorCode` of a request that lacks a parameter. Source: vendor's Send API page
+/// "Authorization and Authentication".
 const MISSING_PARAMETER: &str = "40001";
 
-/// Conversations that were looked into and found open.
+/// The conversations that were checked and found open.
 #[derive(Debug, Default)]
 pub(super) struct FoundOpen(Mutex<HashMap<ConversationId, Instant>>);
 
@@ -49,7 +54,7 @@ impl FoundOpen {
 }
 
 impl Outbox {
-    /// True if a refusal of a message may come from its conversation being over.
+    /// True if a message may have been refused because its conversation has ended.
     pub(super) fn is_doubtful(&self, error: &Error, session: &Session) -> bool {
         let Error::Cloud(error) = error else {
             return false;
@@ -58,7 +63,8 @@ impl Outbox {
             cloud::Error::Refused { status, code, .. } => {
                 *status != 413 && code.as_deref() != Some(MISSING_PARAMETER)
             }
-            // Where the service serves others, it may be the service itself that answers so.
+            // The Cloud itself has recently answered other requests, so this answer may be its own
+            // too.
             cloud::Error::Blocked { status: 404 | 410 } => self
                 .bridge
                 .parts
@@ -69,7 +75,8 @@ impl Outbox {
         is_unexplained && !self.found_open.contains(&session.conversation.id)
     }
 
-    /// Another conversation in place of a doubtful one; none if that is open after all, or if the Cloud cannot say.
+    /// Opens another conversation in place of a doubtful one; `None` if that is open after all, or
+    /// if the Cloud cannot tell.
     pub(super) async fn look_into(
         &self,
         attempt: &Attempt<'_>,

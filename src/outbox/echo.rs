@@ -1,4 +1,4 @@
-//! Waiting for the echo of a message that may have reached the Cloud.
+//! The wait for the echo of a message that may have reached the Cloud.
 
 mod recognise;
 mod timing;
@@ -14,29 +14,30 @@ use crate::types::problem::SEQUENCE_UNKNOWN;
 use recognise::{Sighting, recognise};
 
 impl Outbox {
-    /// True if the echo of a try has come that proves its arrival.
+    /// True if the echo of an attempt has come and proves that the message arrived.
     pub(super) async fn has_come(&self, due: &DueLane, awaited: &Awaited) -> Result<bool, Error> {
         let found = self.find_echo(due, awaited).await?;
         Ok(found.is_some_and(|echo| self.counts(echo, awaited)))
     }
 
-    /// The echo of what may have been sent, if the Cloud has told it back.
+    /// Finds the echo of a message that may have been sent.
     async fn find_echo(&self, due: &DueLane, awaited: &Awaited) -> Result<Option<Sighting>, Error> {
         let Awaited { in_flight, text } = awaited;
         let store = &self.bridge.parts.store;
         let found = store.find_echoes(due.user, in_flight).await?;
-        // What was sent at the same time, and was not known to be when this was queued.
+        // These messages were in flight when this one was queued, so they could not be excluded
+        // then.
         let others = self.recent.of(due.user, &in_flight.dialog_id);
         Ok(recognise(in_flight, text.as_deref(), &found, &others))
     }
 
-    /// True once an echo proves that a message has arrived.
+    /// True if an echo proves by now that a message has arrived.
     fn counts(&self, sighting: Sighting, awaited: &Awaited) -> bool {
         let counts_at = timing::likely_counts_at(awaited.in_flight.begun_at);
         sighting.is_certain || self.bridge.parts.clock.now() >= counts_at
     }
 
-    /// The echo of an earlier try of unknown outcome, if it has come after all.
+    /// Finds the echo of an earlier attempt of unknown outcome, if it has come after all.
     pub(super) async fn find_late_echo(
         &self,
         lane: &Lane<'_>,
@@ -44,7 +45,7 @@ impl Outbox {
         in_flight: &Flight,
     ) -> Result<Option<Sighting>, Error> {
         let text = job.next_text();
-        // Of the parts of a split text, an earlier one may have been tried last.
+        // In a split text, the last attempt may have been of an earlier part.
         if text.is_some_and(|text| in_flight.digest != String::from(Digest::of_text(text))) {
             return Ok(None);
         }
@@ -57,7 +58,8 @@ impl Outbox {
         self.find_echo(lane.due, &awaited).await
     }
 
-    /// Looks for the echo of what may have been sent, and says when to look again.
+    /// Looks for the echo of a message that may have been sent. Settles the request, or returns the
+    /// time of the next look.
     pub(super) async fn await_echo(
         &self,
         lane: &Lane<'_>,
@@ -100,7 +102,7 @@ impl Outbox {
             .await
     }
 
-    /// Goes on from a message whose echo shows that it has arrived.
+    /// Continues after a message whose echo proves that it has arrived.
     pub(super) async fn settle_arrived(
         &self,
         lane: &Lane<'_>,
@@ -114,8 +116,8 @@ impl Outbox {
             .await
     }
 
-    /// Ends the wait for the echo of a message that the Cloud took without saying its sequence: it has arrived, and is
-    /// not sent again.
+    /// Ends the wait for the echo of a message that the Cloud accepted without returning its
+    /// sequence. It has arrived and is not sent again.
     async fn settle_unnumbered(
         &self,
         lane: &Lane<'_>,
@@ -125,7 +127,8 @@ impl Outbox {
         let sent = &mut job.progress.sent;
         let is_last = sent.len() + 1 >= job.work.parts();
         if !is_last {
-            // Its place among the parts has to be filled, and a dialog counts on by one at least.
+            // Each part needs a sequence. The sequences of a dialog grow by at least one, so this
+            // is the lowest possible.
             let guess = sent.last().map_or(0, |last| last.saturating_add(1));
             sent.push(guess);
         }

@@ -1,4 +1,4 @@
-//! Users' files.
+//! Files that users send.
 
 use tokio_util::bytes::Bytes;
 
@@ -15,20 +15,21 @@ use crate::types::message::Text;
 /// A file to be sent.
 #[derive(Debug, Clone)]
 pub struct NewFile {
-    /// Its bytes.
+    /// The content.
     pub content: Bytes,
-    /// The user's words about it.
+    /// The caption that the user wrote.
     pub caption: Option<Text>,
-    /// Its place.
+    /// The permit to bring it through this process.
     pub place: Place,
 }
 
 impl Outbox {
-    /// Sends a user's file into the open conversation; opens one where there is none or the Cloud has closed it.
+    /// Sends a user's file in the open conversation. Opens one if none is open or the Cloud has
+    /// closed it.
     ///
     /// # Errors
     ///
-    /// [`Error::FileTypeRefused`]; when the Cloud refuses, or the storage is away.
+    /// [`Error::FileTypeRefused`]; if the Cloud refuses, or the storage is unavailable.
     pub async fn send_file(
         &self,
         caller: &Caller,
@@ -62,7 +63,7 @@ impl Outbox {
             .await
     }
 
-    /// Uploads a file to the Cloud, and stores its name there.
+    /// Uploads a file to the Cloud, and stores the path that it has at the Cloud.
     pub(super) async fn host(
         &self,
         caller: &Caller,
@@ -77,7 +78,8 @@ impl Outbox {
         };
         let parts = &self.bridge.parts;
         let (id, now) = (FileId::new(parts.clock.uuid()), parts.clock.now());
-        // Before it is published: what is published has been sent, and a failure would ask for it to be sent again.
+        // The path is stored before the file is published. If that failed after the publication,
+        // the caller would send the file twice.
         let stored = parts.store.ensure_file(session.user, id, &hosted, now);
         Ok(Hosted {
             id: stored.await?,

@@ -1,4 +1,4 @@
-//! What a channel asks of the Cloud, and how much of it is done.
+//! The work that a channel requests of the Cloud, and its progress.
 
 use std::fmt;
 
@@ -16,35 +16,35 @@ use crate::types::message::{MessageId, Metadata, Pieces, ReceiptStatus, Sequence
 use crate::types::profile;
 use crate::types::rating::Rating;
 
-/// An element of an agent's message that the user used.
+/// An element of structured content in an agent's message that the user has chosen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Choice {
-    /// The number of the agent's message.
+    /// The sequence of the agent's message.
     pub sequence: Sequence,
-    /// The metadata that the Cloud tied to the element.
+    /// The metadata that the Cloud attached to the element.
     pub metadata: Metadata,
 }
 
-/// A file that the Cloud has taken with a message.
+/// A file that the Cloud has accepted with a message.
 #[derive(Debug, Clone)]
 pub struct SentFile {
-    /// The bridge's name for it.
+    /// The bridge's id for it.
     pub id: FileId,
-    /// Its kind.
+    /// The file type.
     pub file_type: FileType,
 }
 
-/// The work that a request asks for. Its JSON is what is stored.
+/// The work of a request. Its JSON form is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Work {
-    /// A text, in the pieces that it is sent in.
+    /// A text, in the pieces in which it is sent.
     Text {
         pieces: Pieces,
         reply_to: Option<Choice>,
         open: Option<Box<Opening>>,
     },
-    /// A file. Its bytes are stored beside the JSON.
+    /// A file. Its content is stored beside the JSON.
     File(Attachment),
     /// Receipts for messages of a dialog.
     Receipts {
@@ -52,7 +52,7 @@ pub(super) enum Work {
         status: ReceiptStatus,
         sequences: Vec<Sequence>,
     },
-    /// The close of whatever conversation is open.
+    /// The close of the conversation that is open when the request is done.
     Close { survey: bool },
     /// A rating of the latest conversation.
     Rating(Rating),
@@ -65,26 +65,26 @@ pub(super) struct Job {
     pub(super) progress: Progress,
 }
 
-/// How far a request has come.
+/// The progress of a request.
 #[derive(Debug)]
 pub(super) struct Progress {
     pub(super) id: MessageId,
     pub(super) created_at: DateTime<Utc>,
-    /// The Cloud's numbers of the parts that were sent, in order.
+    /// The sequences of the parts that were sent, in order.
     pub(super) sent: Vec<Sequence>,
     pub(super) conversation_id: Option<ConversationId>,
     pub(super) file: Option<SentFile>,
 }
 
-/// A file as it goes out.
+/// A file to be sent to the Cloud.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Attachment {
-    /// Stored beside the rest.
+    /// The content, which is stored beside the JSON.
     #[serde(skip)]
     pub(super) content: Bytes,
     pub(super) caption: Option<String>,
     pub(super) preview: Option<String>,
-    /// Its place at the Cloud, once it is uploaded.
+    /// The uploaded file at the Cloud; `None` before the upload.
     pub(super) hosted: Option<Hosted>,
 }
 
@@ -107,7 +107,7 @@ impl Work {
         }
     }
 
-    /// Renders the work as it is stored.
+    /// Renders the JSON form for storage.
     #[expect(
         clippy::expect_used,
         reason = "the members are texts, numbers and lists of them"
@@ -116,7 +116,7 @@ impl Work {
         serde_json::to_string(self).expect("work is JSON")
     }
 
-    /// Reads stored work; `None` if this version cannot.
+    /// Reads stored work; `None` if this version cannot read it.
     pub(super) fn from_json(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok().or_else(|| {
             let mut kept: Value = serde_json::from_str(text).ok()?;
@@ -125,7 +125,7 @@ impl Work {
         })
     }
 
-    /// The bytes of a file; `None` for anything else.
+    /// Returns the content of a file; `None` for other work.
     pub(super) fn content(&self) -> Option<&Bytes> {
         match self {
             Self::File(file) => Some(&file.content),
@@ -133,7 +133,7 @@ impl Work {
         }
     }
 
-    /// The number of messages that it is sent as.
+    /// Returns the number of messages in which it is sent.
     pub(super) fn parts(&self) -> usize {
         match self {
             Self::Text { pieces, .. } => pieces.as_slice().len(),
@@ -144,7 +144,7 @@ impl Work {
 }
 
 impl Job {
-    /// Reads a stored request; `None` if this version cannot.
+    /// Reads a stored request; `None` if this version cannot read it.
     pub(super) fn of(request: &Request) -> Option<Self> {
         let mut work = Work::from_json(&request.body)?;
         if let Work::File(file) = &mut work {
@@ -156,7 +156,7 @@ impl Job {
         })
     }
 
-    /// The text that is sent next; `None` for anything but a text.
+    /// Returns the text that is sent next; `None` for work that is not a text.
     pub(super) fn next_text(&self) -> Option<&str> {
         let Work::Text { pieces, .. } = &self.work else {
             return None;
@@ -179,7 +179,7 @@ impl Job {
 }
 
 impl Progress {
-    /// The progress of a stored request.
+    /// Returns the progress of a stored request.
     pub(super) fn of(request: &Request) -> Self {
         Self {
             id: request.id,
@@ -193,11 +193,11 @@ impl Progress {
 
 impl Attachment {
     pub(super) fn kind(&self) -> Result<ImageType, Error> {
-        // It was looked at when it came.
+        // The type was checked when the file was received.
         ImageType::of(&self.content).ok_or(Error::Interrupted)
     }
 
-    /// The file as the Cloud has it; `None` before it is uploaded.
+    /// Returns the file as the Cloud has it; `None` before the upload.
     pub(super) fn sent(&self) -> Option<SentFile> {
         Some(SentFile {
             id: self.hosted.as_ref()?.id,
@@ -207,7 +207,7 @@ impl Attachment {
 }
 
 impl fmt::Debug for Attachment {
-    /// Leaves out the file's bytes, preview and caption.
+    /// Leaves out the file's content, preview and caption.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Attachment")
             .field("size_bytes", &self.content.len())
@@ -215,7 +215,7 @@ impl fmt::Debug for Attachment {
     }
 }
 
-/// A file's id as text.
+/// The serialization of a file's id as text.
 mod file_id {
     use serde::{Deserialize as _, Deserializer, Serializer};
 

@@ -1,4 +1,4 @@
-//! Storing a request, to be done later.
+//! Storage of requests that are done later.
 
 use chrono::TimeDelta;
 
@@ -11,22 +11,22 @@ use crate::bridge::{Caller, Error, KeyClaim};
 use crate::store::{self, Flight, Keeping, NewRequest, UserRef};
 use crate::types::ids::UserKey;
 
-/// 24 h: how old a request may grow before it is given up.
+/// 24 h: the age at which a request is given up.
 const LIFE: TimeDelta = TimeDelta::hours(24);
 
-/// 256 MiB: the most that the stored files of one channel may weigh.
+/// 256 MiB: the limit on the size of all stored files of one channel.
 const MAX_CONTENT: usize = 256 * 1024 * 1024;
 
-/// 32 MiB: the same of one user.
+/// 32 MiB: the same for one user.
 const MAX_CONTENT_OF_USER: usize = 32 * 1024 * 1024;
 
 /// The reason that a request is queued.
 pub(super) enum Reason {
-    /// Others wait before it, or its caller asked for it.
+    /// Other requests that wait before it, or a caller that asked to queue it.
     Order,
-    /// The Cloud could not take it.
+    /// A failed attempt. The Cloud does not have the request.
     Pause(Pause),
-    /// The Cloud may have taken it.
+    /// An attempt of unknown outcome. The Cloud may have the request.
     Unknown {
         why: &'static str,
         in_flight: Flight,
@@ -34,7 +34,7 @@ pub(super) enum Reason {
 }
 
 impl Reason {
-    /// The reason in a word of the table of problems.
+    /// Returns the reason as a code of the table of problems.
     pub(super) fn word(&self) -> Option<&'static str> {
         match self {
             Self::Order => None,
@@ -53,18 +53,19 @@ impl Reason {
 
 /// The outcome of storing a request.
 pub(super) enum Kept {
-    /// It is queued.
+    /// A request that is queued now.
     Queued(Queued),
-    /// There is no room for it, and this is why.
+    /// A lack of room for the request, as the error to return.
     NoRoom(Error),
 }
 
 impl Outbox {
-    /// Stores a request of a user, who is looked up or made unless `known`.
+    /// Stores a request of a user. The user is looked up or created unless `known`.
     ///
     /// # Errors
     ///
-    /// When the storage is away; then it may be stored all the same. [`Error::KeyInUse`] where another holds its key.
+    /// If the storage is unavailable; the request may be stored all the same. [`Error::KeyInUse`]
+    /// if another task holds its key.
     pub(super) async fn keep(
         &self,
         caller: &Caller,
@@ -115,13 +116,14 @@ impl Outbox {
                 key: claim.map(KeyClaim::request).zip(lease.as_ref()),
             };
             let inserted = parts.store.insert_request(user, &new, now).await;
-            // It may be stored all the same, where the word of that was lost.
+            // The request may be stored although the database's answer was lost.
             let kept = inserted.map_err(|error| Error::from(error).unsettled())?;
-            // An erased user comes back as another.
+            // A user who was erased meanwhile and comes back has another row, which the next pass
+            // finds or creates.
             if kept != Keeping::UserGone || !was_known {
                 break kept;
             }
-            // What was sent of it has gone with the conversation.
+            // The messages that were sent are gone with the erased user's conversation.
             if in_flight.is_some() || !progress.sent.is_empty() {
                 return Ok(Kept::NoRoom(Error::OutOfTime { is_sent: true }));
             }

@@ -1,4 +1,5 @@
-//! A user's lane: its queued requests are done in order, under a lease that one replica has at a time.
+//! The lanes of users. A user's queued requests are done in order, under a lease that one replica
+//! holds at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,19 +22,21 @@ use crate::types::request::RequestState;
 use crate::types::trace::{Trace, step};
 use crate::worker::{Claimed, Pace, Source};
 
-/// 20 s: an opening and what is sent after it; each part has a limit of its own.
+/// 20 s: the limit of an attempt, which is an opening and the sends after it. Each part has its own
+/// limit too.
 const TRY_LIMIT: Duration = Duration::from_secs(20);
 
-/// 1 s: how soon a lane is taken again after trouble with the storage.
+/// 1 s: the pause before a lane is claimed again after a storage error.
 const AFTER_TROUBLE: TimeDelta = TimeDelta::seconds(1);
 
-/// 64: users whose requests are worked on at once.
+/// 64: the number of users whose requests are processed at once.
 const LANES: u32 = 64;
 
-/// 500 ms: how often a replica looks for lanes that are due; what it has queued itself it knows at once.
+/// 500 ms: the interval at which a replica polls for due lanes. Its own queued requests wake it at
+/// once.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Work on the lanes that are due.
+/// The background work on due lanes.
 #[derive(Debug)]
 pub struct DueLanes(pub Outbox);
 
@@ -68,7 +71,7 @@ impl Source for DueLanes {
 }
 
 impl Outbox {
-    /// Does what is due on a lane, until nothing is or the service stops, and gives the lane back.
+    /// Processes a lane until nothing is due or the service stops, and releases it.
     async fn work_on(&self, due: &DueLane, lease: &Lease) {
         tokio::select! {
             worked = self.work_through(due, lease) => {
@@ -84,7 +87,7 @@ impl Outbox {
                 }
                 let parts = &self.bridge.parts;
                 let at = parts.clock.now() + AFTER_TROUBLE;
-                // Where this fails as well, the lease runs out.
+                // If this fails as well, the lease expires.
                 let _later = parts.store.rest_lane(due.user, lease, at).await;
             }
             () = self.renew(due, lease) => tracing::warn!(
@@ -100,7 +103,7 @@ impl Outbox {
             sleep(RENEWAL).await;
             let lease = self.bridge.renewed(lease);
             let renewed = self.bridge.parts.store.renew_lane(due.user, &lease).await;
-            // If the storage could not be asked, the next renewal finds out.
+            // If the storage did not answer, the next renewal finds out.
             if let Ok(false) = renewed {
                 return;
             }
@@ -127,7 +130,8 @@ impl Outbox {
                 Next::Rest(at) => return Ok(store.rest_lane(due.user, lease, at).await?),
                 Next::AwaitEcho(at, awaited) => {
                     store.rest_lane(due.user, lease, at).await?;
-                    // An echo that came just before the lane was given back has not made it due.
+                    // An echo that came just before the release has not made the lane due, so it is
+                    // looked for here.
                     let lease = self.bridge.renewed(lease);
                     if !self.has_come(due, &awaited).await?
                         || !store.claim_lane(due.user, &lease, now).await?
@@ -140,7 +144,7 @@ impl Outbox {
         }
     }
 
-    /// Brings the first request of a lane one step on.
+    /// Advances the first request of a lane by one step.
     async fn step(&self, lane: &Lane<'_>) -> Result<Next, Error> {
         let request = lane.request;
         let Some(job) = Job::of(request) else {
@@ -166,7 +170,7 @@ impl Outbox {
         }
     }
 
-    /// Tries a request on its lane, unless it has grown too old.
+    /// Attempts a request on its lane, unless it has expired.
     async fn try_again(&self, lane: &Lane<'_>, job: Job) -> Result<Next, Error> {
         let request = lane.request;
         let parts = &self.bridge.parts;
@@ -197,7 +201,7 @@ impl Outbox {
     async fn try_as(&self, caller: &Caller, lane: &Lane<'_>, job: Job) -> Result<Next, Error> {
         let (user, key) = (lane.due.user, &lane.due.key);
         let looked_up = self.bridge.parts.store.standing(key).await?;
-        // An erased user may have come back, as another.
+        // An erased user may have come back, with another row.
         if looked_up.as_ref().is_none_or(|it| it.user != user) {
             return Ok(Next::Lost);
         }

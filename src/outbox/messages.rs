@@ -1,4 +1,4 @@
-//! Users' messages.
+//! Messages of users.
 
 use std::sync::LazyLock;
 
@@ -15,49 +15,50 @@ use crate::types::conversation::Opening;
 use crate::types::ids::{ConversationId, UserId, UserKey};
 use crate::types::message::{MessageId, Metadata, Pieces, Sequence, Text};
 
-/// 36 characters: a UUID, as the ids of conversations and dialogs are in every sample.
+/// 36 characters: a UUID, the form of conversation and dialog ids in every sample.
 const USUAL_ID: usize = 36;
 
-/// 64 characters: what the Cloud's schema allows such an id.
+/// 64 characters: the longest such id that the Cloud's schema allows.
 const LONGEST_ID: usize = 64;
 
-/// Characters of JSON around a text without metadata, but for the ids: they are the same for all.
+/// The number of characters in the JSON around a text without metadata, not counting ids. It is the
+/// same for all texts.
 static AROUND_TEXT: LazyLock<usize> = LazyLock::new(|| cloud::chars_around_text(0, None));
 
 /// A message to be sent.
 #[derive(Debug, Clone)]
 pub struct NewMessage {
-    /// What the user wrote.
+    /// The text that the user wrote.
     pub text: Text,
-    /// How to open a conversation if none is open; else the channel's defaults say so.
+    /// The parameters of an opening, if no conversation is open; `None` for the channel's defaults.
     pub open: Option<Box<Opening>>,
     /// The choice of structured content that the text stands for.
     pub reply_to: Option<Choice>,
-    /// Whether a text that the Cloud does not take in one message is sent in several.
+    /// True if a text that is too long for one message of the Cloud is sent in several.
     pub split: bool,
 }
 
-/// A message that the Cloud has taken.
+/// A message that the Cloud has accepted.
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// The bridge's name for it.
+    /// The bridge's id for it.
     pub id: MessageId,
-    /// Whose it is.
+    /// The user.
     pub user_id: UserId,
-    /// Where it went.
+    /// The conversation that it was sent in.
     pub conversation_id: ConversationId,
-    /// Its number in the dialog.
+    /// The sequence of its first message in the dialog.
     pub sequence: Sequence,
-    /// The numbers of the messages that carry what did not fit into the first one, in order.
+    /// The sequences of the further messages, which have the rest of a long text, in order.
     pub further: Vec<Sequence>,
-    /// When the bridge received it.
+    /// The time at which the bridge received it.
     pub created_at: DateTime<Utc>,
-    /// The file in it.
+    /// The file in it, if there is one.
     pub file: Option<SentFile>,
 }
 
 impl Message {
-    /// The numbers of all messages that it was sent in, in order.
+    /// Returns the sequences of all messages in which it was sent, in order.
     #[must_use]
     pub fn sequences(&self) -> Vec<Sequence> {
         std::iter::once(self.sequence)
@@ -67,11 +68,13 @@ impl Message {
 }
 
 impl Outbox {
-    /// Sends a user's text into the open conversation; opens one where there is none or the Cloud has closed it.
+    /// Sends a user's text in the open conversation. Opens one if none is open or the Cloud has
+    /// closed it.
     ///
     /// # Errors
     ///
-    /// [`Error::TextTooLong`]; [`Error::PartlySent`]; when the Cloud refuses, or the storage is away.
+    /// [`Error::TextTooLong`]; [`Error::PartlySent`]; if the Cloud refuses, or the storage is
+    /// unavailable.
     pub async fn send_text(
         &self,
         caller: &Caller,
@@ -81,7 +84,8 @@ impl Outbox {
     ) -> Result<Accepted<Message>, Error> {
         let key = caller.key(user_id);
         let looked_up = self.bridge.parts.store.standing(&key).await;
-        // A storage that is away is not asked about the key as well, to be told the same after the same time.
+        // After an unsettled error, the key is not claimed. With the storage unavailable, that
+        // claim would only fail too, after the same time.
         let looked_up = looked_up.map_err(|error| Error::from(error).unsettled())?;
         let open = looked_up.as_ref().and_then(|it| it.open.as_ref());
         let NewMessage {
@@ -132,7 +136,8 @@ impl Outbox {
     }
 }
 
-/// The texts that a message is sent as: one, unless it is longer than the Cloud takes and may be split.
+/// Returns the texts in which a message is sent: one, unless it is too long for the Cloud and may
+/// be split.
 fn pieces(
     caller: &Caller,
     open: Option<&OpenConversation>,
@@ -146,7 +151,7 @@ fn pieces(
         Some(_) => cloud::chars_around_text(id_chars, metadata),
     };
     let chars = json_chars(text.as_str());
-    // Nearly every text fits whatever the conversation is called.
+    // Nearly every text fits, even with the longest ids.
     if chars + around(2 * LONGEST_ID) <= limit {
         return Ok(Pieces::one(text.into()));
     }

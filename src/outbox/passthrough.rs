@@ -1,4 +1,4 @@
-//! Requests of any type that the Cloud takes, passed through.
+//! Passthrough of requests of any type that the Cloud accepts.
 
 use serde_json::{Map, Value};
 
@@ -8,24 +8,25 @@ use crate::cloud::{self, RawRequest};
 use crate::types::ids::UserId;
 use crate::types::message::Metadata;
 
-/// A request of any type that SEND takes.
+/// A request of any type that the Cloud's Send API accepts.
 #[derive(Debug, Clone)]
 pub struct Raw {
     /// The Cloud's name of the type, such as `cm.UpdateConversationField`.
     pub name: String,
     /// The body.
     pub body: Map<String, Value>,
-    /// What stands beside the body.
+    /// The metadata beside the body.
     pub metadata: Option<Metadata>,
 }
 
 impl Outbox {
-    /// Sends a request of any type in the user's open conversation, whose ids are filled in where the type has them and
-    /// the body lacks them; returns the Cloud's answer.
+    /// Sends a request of any type in the user's open conversation, and returns the Cloud's answer.
+    /// Fills in the conversation's ids if the type has them and the body lacks them.
     ///
     /// # Errors
     ///
-    /// [`Error::NoOpenConversation`]; when the Cloud refuses or is away.
+    /// [`Error::NoOpenConversation`]; if the Cloud refuses, or the Cloud or the storage is
+    /// unavailable.
     pub async fn send_raw(
         &self,
         caller: &Caller,
@@ -60,7 +61,7 @@ impl Outbox {
 const DIALOG_ID: &str = "dialogId";
 const CONVERSATION_ID: &str = "conversationId";
 
-/// The members by which requests of a type say what they are about.
+/// Returns the members of the body that contain ids of the conversation, for a type of request.
 fn ids_of(name: &str) -> &'static [&'static str] {
     match name {
         "ms.PublishEvent" => &[DIALOG_ID, CONVERSATION_ID],

@@ -1,4 +1,4 @@
-//! Preparing a request from what was looked up of its user, without I/O.
+//! Preparation of a request from the lookup of its user, without I/O.
 
 use super::Outbox;
 use super::job::Work;
@@ -8,29 +8,30 @@ use crate::store::{Intent, Standing};
 use crate::types::ids::UserKey;
 use crate::types::message::Digest;
 
-/// A request that can be begun.
+/// A prepared request.
 pub(super) struct Prepared {
     pub(super) target: Target,
-    /// The record of its first message, to be written as the key is claimed.
+    /// The record of its first message, to be stored when the key is claimed.
     pub(super) record: Option<PreparedRecord>,
 }
 
 /// The conversation that a request is for.
 pub(super) enum Target {
-    /// An open one, with the token to speak in it.
+    /// An open conversation, with the token to write in it.
     Ready(Session),
-    /// One that is open, if any, by what was looked up of the user; its token may have to be made.
+    /// The looked-up state of the user, perhaps with an open conversation. A token may have to be
+    /// requested.
     LookedUp(Option<Standing>),
 }
 
-/// A record and its stored form.
+/// A write-ahead record and its stored form.
 pub(super) struct PreparedRecord {
     pub(super) recorded: Recorded,
     pub(super) intent: Intent,
 }
 
 impl Prepared {
-    /// A request of which nothing is prepared.
+    /// Returns a request for which nothing is prepared.
     pub(super) fn nothing(looked_up: Option<Standing>) -> Self {
         Self {
             target: Target::LookedUp(looked_up),
@@ -40,10 +41,11 @@ impl Prepared {
 }
 
 impl Outbox {
-    /// Prepares a request that bears a key: of a text that can go out at once, the session and the record.
+    /// Prepares a request with a key. For a text that can be sent at once, prepares the session and
+    /// the record.
     ///
-    /// Nothing else can be recorded beforehand. A choice goes out before its text, and each piece of a split text is recorded by
-    /// itself.
+    /// Nothing else can be recorded ahead. A choice is sent before its text, and each piece of a
+    /// split text has its own record.
     pub(super) fn prepare(
         &self,
         key: &UserKey,

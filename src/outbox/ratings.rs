@@ -1,4 +1,4 @@
-//! Ratings of conversations, which the Cloud takes once they have ended.
+//! Ratings of conversations, which the Cloud accepts once the conversations have ended.
 
 use super::Outbox;
 use super::accepted::{Accepted, Patience};
@@ -16,8 +16,9 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// [`Error::ConversationOpen`] where it has not ended, a survey after it included, [`Error::ConversationNotFound`] where there never was one;
-    /// when the Cloud refuses or is away.
+    /// [`Error::ConversationOpen`] if it has not ended, including a survey after it;
+    /// [`Error::ConversationNotFound`] if there never was one; if the Cloud refuses, or the storage
+    /// is unavailable.
     pub async fn rate(
         &self,
         caller: &Caller,
@@ -27,7 +28,7 @@ impl Outbox {
     ) -> Result<Accepted<()>, Error> {
         let key = caller.key(user_id);
         let standing = self.bridge.parts.store.standing(&key).await?;
-        // What waits may open a conversation, or close the one that is open.
+        // A queued request may open a conversation, or close the open one.
         if standing
             .as_ref()
             .is_none_or(|standing| standing.waiting == 0)
@@ -39,7 +40,7 @@ impl Outbox {
         Ok(outcome.map(|_| ()))
     }
 
-    /// The user's latest conversation, which has ended.
+    /// Returns the user's latest conversation if it has ended.
     async fn rateable(&self, key: &UserKey) -> Result<Conversation, Error> {
         let store = &self.bridge.parts.store;
         let latest = store

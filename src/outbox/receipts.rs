@@ -1,4 +1,4 @@
-//! Receipts of the messages that a user was sent.
+//! Receipts for messages that a user has received.
 
 use super::Outbox;
 use super::accepted::{Accepted, Patience};
@@ -8,11 +8,11 @@ use crate::types::ids::UserId;
 use crate::types::message::{ReceiptStatus, Sequence};
 
 impl Outbox {
-    /// Sends the agent receipts of messages.
+    /// Sends the agent receipts for messages.
     ///
     /// # Errors
     ///
-    /// [`Error::NoOpenConversation`]; when the Cloud refuses, or the storage is away.
+    /// [`Error::NoOpenConversation`]; if the Cloud refuses, or the storage is unavailable.
     pub async fn send_receipts(
         &self,
         caller: &Caller,
@@ -23,7 +23,7 @@ impl Outbox {
     ) -> Result<Accepted<()>, Error> {
         let key = caller.key(user_id);
         let looked_up = self.bridge.parts.store.standing(&key).await?;
-        // Sequences are of one dialog: later there may be another, and these mean nothing there.
+        // Sequences belong to one dialog. Later there may be another, in which they mean nothing.
         let open = looked_up.as_ref().and_then(|it| it.open.as_ref());
         let open = open.ok_or(Error::NoOpenConversation)?;
         let work = Work::Receipts {

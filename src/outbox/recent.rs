@@ -1,5 +1,5 @@
-//! Messages that were sent a moment ago, by this replica and at once: what tells their echoes from that of a message whose
-//! answer was lost.
+//! Messages that this replica has just sent without a lane. Their echoes must not be taken for that
+//! of a message whose answer was lost.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
@@ -10,37 +10,38 @@ use tokio::time::Instant;
 use crate::store::UserRef;
 use crate::types::message::Sequence;
 
-/// 1 min: longer than any try takes and than the Cloud's clock may be off, so that what was sent before a try that nobody
-/// knows the outcome of is not taken for it.
+/// 1 min: longer than any attempt takes, and than the Cloud's clock may be off. So a message that
+/// was sent before an attempt of unknown outcome is not taken for it.
 const RECENT_SECONDS: u32 = 60;
 
-/// How many sent messages are remembered at most.
+/// 100,000: the number of sent messages that are remembered.
 const RECENT_MESSAGES: usize = 100_000;
 
-/// Messages that were sent a moment ago: an echo of one is not the echo of another that says the same.
+/// Messages that were just sent. The echo of one is not the echo of another with the same content.
 #[derive(Debug)]
 pub(super) struct Recent {
-    /// In the order in which they were sent.
+    /// The messages, in the order in which they were sent.
     sent: Mutex<VecDeque<Sent>>,
-    /// Makes one number of user and dialog: a hundred thousand of their names would be ten megabytes.
+    /// The hasher that makes one number of a user and a dialog. 100,000 of their names would take
+    /// ten megabytes.
     hasher: RandomState,
     begun: Instant,
 }
 
-/// A message that was sent, in 16 bytes.
+/// A sent message, in 16 bytes.
 #[derive(Debug)]
 struct Sent {
-    /// Hash of its user and dialog.
+    /// The hash of its user and dialog.
     place: u64,
     sequence: Sequence,
-    /// Seconds after the first could be.
+    /// The time of sending, in seconds since `begun`.
     at: u32,
 }
 
 impl Default for Recent {
     fn default() -> Self {
         Self {
-            // The room is only taken as it is used, and never moved.
+            // The allocation takes memory only as it fills, and is never moved.
             sent: Mutex::new(VecDeque::with_capacity(RECENT_MESSAGES)),
             hasher: RandomState::new(),
             begun: Instant::now(),
@@ -64,7 +65,7 @@ impl Recent {
         });
     }
 
-    /// The numbers of those of a user in a dialog.
+    /// Returns the sequences of a user's messages in a dialog.
     pub(super) fn of(&self, user: UserRef, dialog_id: &str) -> Vec<Sequence> {
         let place = self.hasher.hash_one((user, dialog_id));
         let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);

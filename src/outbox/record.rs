@@ -1,8 +1,10 @@
-//! The one write before a send: what is about to go to the Cloud, for whoever takes over from a process that died.
+//! The write-ahead record: the one write before a message is sent, for the task that takes over
+//! from a dead process.
 //!
-//! A request on a lane has it in its own row. One that bears an idempotency key and is done at once has it in the key's row;
-//! where it is known as the key is claimed, it is written with the claim, which saves a write. One without a key that is done at
-//! once has none: its channel got no answer, and may not send it again.
+//! A request on a lane has the record in its own row. A request that is done at once and has an
+//! idempotency key has it in the key's row. If the message is known when the key is claimed, the
+//! record is written with the claim, which saves a write. A request that is done at once without a
+//! key has no record: if the process dies, its channel gets no answer, and must not send it again.
 
 use std::borrow::Cow;
 
@@ -15,7 +17,7 @@ use crate::bridge::{Caller, Error, KeyClaim, Session};
 use crate::store::{Begun, Conclusion, Flight, Hold, Intent, LEASE, Settled, UserRef};
 use crate::types::message::{Digest, Sequence};
 
-/// What was about to be sent for a request with a key, as it is stored.
+/// The stored form of the write-ahead record of a request with a key.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(
@@ -26,11 +28,11 @@ enum Record<'a> {
     /// A message, or a part of one.
     Message {
         work: Cow<'a, Work>,
-        /// The Cloud's numbers of the parts before it.
+        /// The sequences of the parts before it.
         sent: Cow<'a, [Sequence]>,
         flight: Cow<'a, Flight>,
     },
-    /// A request of the channel's own making, which nothing that the Cloud tells can be known to come of.
+    /// A passed-through request. None of the Cloud's notifications can be attributed to it.
     Raw,
 }
 
@@ -44,7 +46,7 @@ impl Record<'_> {
     }
 }
 
-/// The record of a text that is written as its key is claimed.
+/// Returns the record of a text, to be stored when its key is claimed.
 pub(super) fn intent(user: UserRef, work: &Work, in_flight: &Flight) -> Intent {
     let record = Record::Message {
         work: Cow::Borrowed(work),
@@ -57,14 +59,15 @@ pub(super) fn intent(user: UserRef, work: &Work, in_flight: &Flight) -> Intent {
     }
 }
 
-/// A record that was written as the key was claimed.
+/// A record that was stored when the key was claimed.
 pub(super) struct Recorded {
     pub(super) user: UserRef,
     pub(super) in_flight: Flight,
 }
 
 impl Recorded {
-    /// True if this is what is about to be sent and the key is still held, which a new record would make sure of.
+    /// True if this is the message that is about to be sent, and the lease on the key has not
+    /// expired. Otherwise a new record is written, which makes sure that the key is still held.
     fn is_of(&self, user: UserRef, in_flight: &Flight) -> bool {
         let recorded = &self.in_flight;
         self.user == user
@@ -76,7 +79,7 @@ impl Recorded {
 }
 
 impl Outbox {
-    /// A message that is about to be sent in the session's dialog.
+    /// Describes a message that is about to be sent in the session's dialog.
     pub(super) fn in_flight(&self, session: &Session, digest: Digest) -> Flight {
         Flight {
             conversation_id: session.conversation.id.clone(),
@@ -86,7 +89,8 @@ impl Outbox {
         }
     }
 
-    /// Records a message that is about to be sent, unless `recorded` is its record; returns it as it is recorded.
+    /// Records a message that is about to be sent, unless `recorded` is its record. Returns the
+    /// message as recorded.
     pub(super) async fn record(
         &self,
         attempt: &Attempt<'_>,
@@ -95,7 +99,8 @@ impl Outbox {
         recorded: Option<Recorded>,
         (work, sent): (&Work, &[Sequence]),
     ) -> Result<Flight, Error> {
-        // It is of the first message that is sent: before another the key may have been lost.
+        // A record from the claim is for the first message only. Before a later message, the key
+        // may have been lost.
         if let Some(recorded) = recorded.filter(|it| it.is_of(user, &in_flight)) {
             return Ok(recorded.in_flight);
         }
@@ -123,7 +128,8 @@ impl Outbox {
         Ok(in_flight)
     }
 
-    /// Records that a part of a request was sent and others follow. Of a request with a key that is recorded with the next part.
+    /// Records that a part of a request was sent and others follow. With a key, that is stored in
+    /// the record of the next part.
     pub(super) async fn record_part(
         &self,
         attempt: &Attempt<'_>,
@@ -152,9 +158,10 @@ impl Outbox {
         }
     }
 
-    /// Records that a request of the channel's own making is about to be sent, if it bears a key.
+    /// Records that a passed-through request is about to be sent, if it has a key.
     ///
-    /// One that was about to be sent before is not sent again: nobody can tell whether the Cloud has it.
+    /// If there is a record already, the request is not sent again: it is unknown if the Cloud has
+    /// it.
     pub(super) async fn record_passthrough(
         &self,
         caller: &Caller,
@@ -192,7 +199,7 @@ impl Outbox {
 ///
 /// # Errors
 ///
-/// [`Error::OutOfTime`] where this version cannot: it may have been sent.
+/// [`Error::OutOfTime`] if this version cannot read it, since the message may have been sent.
 pub(super) fn read(begun: &Begun) -> Result<(Work, Vec<Sequence>, Flight), Error> {
     let record = serde_json::from_str(&begun.body).ok();
     let Some(Record::Message { work, sent, flight }) = record else {

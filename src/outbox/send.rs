@@ -1,4 +1,4 @@
-//! One try of a request at the Cloud.
+//! One attempt to do a request at the Cloud.
 
 use std::time::Duration;
 
@@ -17,42 +17,45 @@ use crate::types::conversation::Opening;
 use crate::types::ids::ConversationId;
 use crate::types::message::{Digest, Metadata, Sequence};
 
-/// How many conversations in a row may turn out closed before a message is given up: an agent closes one now and then,
-/// an account that closes every new one at once will not change its mind.
+/// 3: the conversations in a row that may turn out closed before a message is given up. An agent
+/// closes one now and then; an account that closes every new one at once will not stop doing so.
 const REPLACEMENTS: u32 = 3;
 
-/// 250 ms: a conversation may not be usable in its very first instant (an older edition of the vendor's API description
-/// admits it), so a message refused right after the opening is sent once more after this.
+/// 250 ms: the pause before a message is sent again that was refused right after the opening. A
+/// conversation may not be usable in its very first instant, as an older edition of the vendor's
+/// API description admits.
 const SETTLING: Duration = Duration::from_millis(250);
 
-/// 250 ms: what a request gets whose time has run out on the way to it, and what its own limit is given to speak first.
+/// 250 ms: the least time that a publish request gets, even if the attempt's time is over. The
+/// attempt also waits this much longer, so that the request's own limit is reached first.
 const LEAST: Duration = Duration::from_millis(250);
 
-/// 2 s: how long a caller still waits for the Cloud once the service is stopping. Nearly all answers come within that.
+/// 2 s: the time that a caller still waits for the Cloud once the service is stopping. Nearly all
+/// answers come within it.
 const WAIT_AT_STOP: Duration = Duration::from_secs(2);
 
-/// A try, with the request as far as it has come.
+/// An attempt that has ended, with the progress of its request.
 pub(super) struct Tried {
     pub(super) job: Job,
     pub(super) result: SendResult,
 }
 
-/// The result of a try. `in_flight` is the message that was last on its way.
+/// The result of an attempt. `in_flight` is the message that was last in flight.
 pub(super) enum SendResult {
-    /// The Cloud has all of it.
+    /// A request that the Cloud has as a whole.
     Sent { in_flight: Option<Flight> },
-    /// It failed, and another try would fail as well.
+    /// A failure that another attempt would repeat.
     Refused {
         error: Error,
         in_flight: Option<Flight>,
     },
-    /// The Cloud does not have it, or not all of it, and another try may succeed.
+    /// A request that the Cloud does not have, or only in part; another attempt may succeed.
     NotSent {
         error: Error,
         pause: Pause,
         in_flight: Option<Flight>,
     },
-    /// Nobody knows whether the Cloud has the message that was on its way.
+    /// A message that the Cloud may or may not have.
     Unknown {
         error: Error,
         why: &'static str,
@@ -60,7 +63,7 @@ pub(super) enum SendResult {
     },
 }
 
-/// A step that failed, and the message that was on its way.
+/// A step that failed, and the message that was in flight.
 struct Failed {
     error: Error,
     in_flight: Option<Box<Flight>>,
@@ -82,13 +85,13 @@ enum Content<'a> {
         reply_to: Option<&'a Choice>,
         /// The work that it is a part of.
         work: &'a Work,
-        /// The Cloud's numbers of the parts before it.
+        /// The sequences of the parts before it.
         sent: &'a [Sequence],
     },
     File(&'a mut Attachment),
 }
 
-/// A message that the Cloud has taken.
+/// A message that the Cloud has accepted.
 struct Written {
     sequence: Sequence,
     file: Option<SentFile>,
@@ -96,7 +99,7 @@ struct Written {
 }
 
 impl Outbox {
-    /// Tries to do a request.
+    /// Attempts a request.
     pub(super) async fn send(
         &self,
         attempt: &Attempt<'_>,
@@ -120,8 +123,8 @@ impl Outbox {
         Tried { job, result }
     }
 
-    /// The outcome of a part of a try; `None` if its time is over. A caller is not kept waiting for much longer once the
-    /// service is stopping.
+    /// Runs a part of an attempt; `None` if the time is over. Once the service is stopping, a
+    /// caller does not wait much longer.
     async fn in_time<T>(
         &self,
         attempt: &Attempt<'_>,
@@ -141,7 +144,7 @@ impl Outbox {
         }
     }
 
-    /// Sends what is left of a message; returns the last part of it.
+    /// Sends the remaining parts of a message. Returns the last one.
     async fn send_messages(
         &self,
         attempt: &Attempt<'_>,
@@ -204,7 +207,8 @@ impl Outbox {
         Ok(last)
     }
 
-    /// Sends a message into the open conversation. Opens one where none is open, and replaces one that the Cloud has closed.
+    /// Sends a message in the open conversation. Opens one if none is open, and replaces one that
+    /// the Cloud has closed.
     async fn send_message(
         &self,
         attempt: &Attempt<'_>,
@@ -261,7 +265,8 @@ impl Outbox {
         Ok((session, written))
     }
 
-    /// Opens a conversation for the user, within the time that there is. With `instead_of`, one that may be over is open.
+    /// Opens a conversation for the user, within the attempt's time. `instead_of` is an open one
+    /// that may have ended.
     pub(super) async fn open(
         &self,
         attempt: &Attempt<'_>,
@@ -279,7 +284,7 @@ impl Outbox {
         if lane.is_some() {
             return opened.await;
         }
-        // The opening goes on, and what is queued now is sent in it.
+        // The opening goes on, and a request that is queued now is sent in it.
         let opened = self.in_time(attempt, attempt.until, opened).await;
         opened.unwrap_or(Err(Error::OutOfTime { is_sent: false }))
     }
@@ -311,7 +316,8 @@ impl Outbox {
         }
     }
 
-    /// Writes the choice that a text stands for before it, as the Cloud documents the pair; both have its metadata.
+    /// Sends the choice that a text stands for. The Cloud's documentation asks for the choice
+    /// before the text, and for its metadata with both.
     async fn write_choice<'a>(
         &self,
         attempt: &Attempt<'_>,
@@ -328,7 +334,8 @@ impl Outbox {
         Ok(Some(metadata))
     }
 
-    /// Uploads a file to the Cloud, unless that was done, and writes it into the session's conversation.
+    /// Uploads a file to the Cloud, unless that is done, and publishes it in the session's
+    /// conversation.
     async fn write_file(
         &self,
         attempt: &Attempt<'_>,
@@ -358,7 +365,7 @@ impl Outbox {
         Written::of(published, file.sent(), in_flight)
     }
 
-    /// Publishes within the time that there is.
+    /// Publishes a message within the attempt's time.
     async fn publish(
         &self,
         attempt: &Attempt<'_>,
@@ -367,7 +374,7 @@ impl Outbox {
         metadata: Option<&Metadata>,
     ) -> Result<Sequence, Error> {
         let left = attempt.until.saturating_duration_since(Instant::now());
-        // On a lane nobody waits, and a try takes as long as is usual.
+        // On a lane no caller waits, so a publish request has the usual limit.
         session.patience = attempt.mode.lane().is_none().then_some(left.max(LEAST));
         let trace = &attempt.caller.trace;
         let published = self.bridge.publish(trace, session, content, metadata);
@@ -377,7 +384,7 @@ impl Outbox {
         published.unwrap_or(Err(Error::OutOfTime { is_sent: true }))
     }
 
-    /// Does a request that is not a message. Doing one of these twice does no harm.
+    /// Does a request that is not a message. Doing such a request twice does no harm.
     async fn act(&self, attempt: &Attempt<'_>, target: Target, work: &Work) -> Result<(), Error> {
         let (trace, key) = (&*attempt.caller.trace, attempt.key);
         match work {
@@ -414,7 +421,7 @@ impl Failed {
 }
 
 impl Written {
-    /// A message that was on its way, by the Cloud's answer.
+    /// Combines a message that was in flight with the Cloud's answer.
     fn of(
         published: Result<Sequence, Error>,
         file: Option<SentFile>,
@@ -434,7 +441,7 @@ impl Written {
     }
 }
 
-/// Judges a failed try.
+/// Judges a failed attempt.
 fn judge(attempt: &Attempt<'_>, failed: Failed) -> SendResult {
     let Failed { error, in_flight } = failed;
     let in_flight = in_flight.map(|it| *it);
@@ -455,7 +462,7 @@ fn judge(attempt: &Attempt<'_>, failed: Failed) -> SendResult {
             why,
             in_flight,
         },
-        // Nothing was on its way.
+        // Nothing was in flight.
         (Verdict::Unknown(why), None) => SendResult::NotSent {
             error,
             pause: Pause::because(why),
@@ -465,7 +472,8 @@ fn judge(attempt: &Attempt<'_>, failed: Failed) -> SendResult {
 }
 
 impl Progress {
-    /// The numbers of the first message and of those that carry what did not fit into it; `None` before anything was sent.
+    /// Returns the sequence of the first message and those of the further ones; `None` before
+    /// anything was sent.
     pub(super) fn sequences(&self) -> Option<(Sequence, Vec<Sequence>)> {
         let (first, further) = self.sent.split_first()?;
         Some((*first, further.to_vec()))

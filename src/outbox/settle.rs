@@ -1,4 +1,4 @@
-//! Writing down what became of a queued request, with the event that tells its channel.
+//! Storage of the outcome of a queued request, with the event that reports it to its channel.
 
 use super::Outbox;
 use super::job::Progress;
@@ -11,12 +11,12 @@ use crate::types::event::data::{Data, Failure, Outcome, OutcomeStatus};
 use crate::types::event::{Draft, EventId, EventType};
 use crate::types::problem::BLOCKED;
 
-/// 6 tries that a gateway answered, so about two minutes: if it lets others' messages through by then and not this one, it is
-/// the message that it does not like.
+/// 6: the number of attempts answered by a gateway after which a request fails, in about two
+/// minutes. If other messages get through by then, the gateway rejects this particular message.
 const BLOCKED_TRIES: u32 = 6;
 
 impl Outbox {
-    /// Settles a try of a queued request.
+    /// Settles an attempt of a queued request.
     pub(super) async fn settle_tried(&self, lane: &Lane<'_>, tried: Tried) -> Result<Next, Error> {
         let Tried { job, result } = tried;
         let progress = &job.progress;
@@ -77,7 +77,8 @@ impl Outbox {
         }
     }
 
-    /// True if a gateway has answered this request's tries in the Cloud's place again and again, while others' come through.
+    /// True if a gateway has repeatedly answered this request in place of the Cloud, while other
+    /// requests get through.
     async fn is_blocked_for_good(&self, lane: &Lane<'_>) -> Result<bool, Error> {
         let parts = &self.bridge.parts;
         if !parts.cloud.is_messaging(&lane.due.key.account_id) {
@@ -105,7 +106,7 @@ impl Outbox {
             .await
     }
 
-    /// Ends a request that will not reach the Cloud.
+    /// Fails a request that will not reach the Cloud.
     pub(super) async fn give_up(
         &self,
         lane: &Lane<'_>,
@@ -126,7 +127,7 @@ impl Outbox {
             .await
     }
 
-    /// Writes down what became of a request, with the event that tells of it.
+    /// Stores the outcome of a request, with the event that reports it.
     pub(super) async fn settle(
         &self,
         lane: &Lane<'_>,
@@ -161,7 +162,8 @@ impl Outbox {
         })
     }
 
-    /// The event that tells a channel how a request ended that it was answered 202 for; `None` if it does not want to know.
+    /// Returns the event that reports the outcome of a request that was answered 202; `None` if the
+    /// channel does not subscribe to it.
     fn event(
         &self,
         lane: &Lane<'_>,

@@ -1,4 +1,4 @@
-//! Cuts a text into pieces that the Cloud takes.
+//! Splitting of a text into pieces that the Cloud accepts.
 
 use std::sync::LazyLock;
 
@@ -10,11 +10,11 @@ use icu_segmenter::{
 
 use crate::types::message::{Pieces, Text};
 
-/// Bytes past the end of a piece that the search for words and sentences may read: enough to see
-/// how the word at the end goes on, and a bound on the work.
+/// 128: the bytes after the end of a piece that the search for words and sentences may read. They
+/// show the continuation of the last word, and the limit bounds the work.
 const LOOKAHEAD: usize = 128;
 
-/// Punctuation after which Chinese and Japanese, which have no spaces, let a line end.
+/// Punctuation after which Chinese and Japanese, which have no spaces, allow a line break.
 const CLOSING: &str = "、。，．！？；：）」』】》〉";
 
 static CLUSTERS: GraphemeClusterSegmenterBorrowed<'static> = GraphemeClusterSegmenter::new();
@@ -22,13 +22,13 @@ static CLUSTERS: GraphemeClusterSegmenterBorrowed<'static> = GraphemeClusterSegm
 static SENTENCES: LazyLock<SentenceSegmenterBorrowed<'static>> =
     LazyLock::new(|| SentenceSegmenter::new(SentenceBreakInvariantOptions::default()));
 
-/// By dictionary where a script has no spaces. Its models for Thai and the like are a little
-/// better and ten times slower.
+/// The word segmenter, which uses a dictionary for scripts without spaces. The models for Thai and
+/// similar scripts are a little better, but ten times slower.
 static WORDS: LazyLock<WordSegmenterBorrowed<'static>> =
     LazyLock::new(|| WordSegmenter::new_dictionary(WordBreakInvariantOptions::default()));
 
-/// Counts the characters of a text as JSON, without its quotes, as the Cloud counts them: in
-/// UTF-16 code units, so that a character beyond the Basic Multilingual Plane counts as two.
+/// Counts the characters of a text as JSON, without the quotes. The Cloud counts UTF-16 code units,
+/// so a character beyond the Basic Multilingual Plane counts as two.
 pub(super) fn json_chars(text: &str) -> usize {
     text.chars().map(json_chars_of).sum()
 }
@@ -41,13 +41,13 @@ fn json_chars_of(c: char) -> usize {
     }
 }
 
-/// Cuts a text into pieces of at most `budget` JSON characters each, in order.
+/// Splits a text into pieces of at most `budget` JSON characters each, in order.
 ///
-/// A cut lies between sentences where that leaves at least half a piece, else between words, else
-/// between grapheme clusters (Unicode UAX 29), and within a cluster only where one alone exceeds
-/// the budget. White space at a cut stays with the piece before it. The pieces joined are the
-/// text, but for white space that would fill a piece of its own, which is left out: the Cloud has
-/// no use for a blank message.
+/// A cut is between sentences if that leaves at least half a piece, else between words, else
+/// between grapheme clusters (Unicode UAX 29). A cut is inside a cluster only if that cluster alone
+/// exceeds the budget. White space at a cut stays with the piece before it. Joined, the pieces are
+/// the text, except for white space that would fill a piece of its own. It is left out, since the
+/// Cloud has no use for a blank message.
 pub(super) fn split(text: &Text, budget: usize) -> Pieces {
     let mut rest = text.as_str();
     let mut pieces = Vec::new();
@@ -56,7 +56,7 @@ pub(super) fn split(text: &Text, budget: usize) -> Pieces {
         pieces.push(piece.to_owned());
         rest = after;
     }
-    // A text is not blank, so there is a piece.
+    // A text is not blank, so there is at least one piece.
     Pieces::try_from(pieces).unwrap_or_else(|_| Pieces::one(text.clone().into()))
 }
 
@@ -74,21 +74,21 @@ fn take_piece(text: &str, budget: usize) -> (&str, &str) {
     if Text::is_blank(head) {
         return take_piece(text.trim_start_matches(Text::is_blank_char), budget);
     }
-    // A cut leaves something to read before it, no white space behind it, and all clusters whole.
+    // A cut has visible text before it, no white space after it, and whole clusters on both sides.
     let is_cut = |at: usize| {
         let (before, after) = text.split_at(at);
         fitting.binary_search(&at).is_ok()
             && !Text::is_blank(before)
             && !after.starts_with(char::is_whitespace)
     };
-    // The text behind the head decides where its last sentence and its last word end.
+    // The text after the head decides where its last sentence and its last word end.
     let window = text.split_at(text.ceil_char_boundary(fits + LOOKAHEAD)).0;
     let sentence_end = last_sentence_end(window, fits, is_cut).filter(|end| 2 * end >= fits);
     let end = sentence_end.or_else(|| last_word_end(window, fits, is_cut));
     text.split_at(end.unwrap_or(fits))
 }
 
-/// The ends of the grapheme clusters at the beginning of a text that fit, in bytes.
+/// Returns the ends, in bytes, of the grapheme clusters at the start of a text that fit.
 fn fitting_clusters(text: &str, budget: usize) -> Vec<usize> {
     let (mut used, mut start) = (0, 0);
     let ends = CLUSTERS.segment_str(text).skip(1);
@@ -100,8 +100,8 @@ fn fitting_clusters(text: &str, budget: usize) -> Vec<usize> {
     fitting.collect()
 }
 
-/// The length in bytes of the characters at the beginning of a text that fit, at least one: a
-/// budget that holds none could never be kept.
+/// Returns the length in bytes of the characters at the start of a text that fit, at least one. A
+/// budget too small for one character could never be met.
 fn fitting_chars(text: &str, budget: usize) -> usize {
     let mut used = 0;
     let mut fits = 0;
@@ -115,32 +115,33 @@ fn fitting_chars(text: &str, budget: usize) -> usize {
     fits
 }
 
-/// The last place up to `limit` where a sentence ends, with the white space that follows it.
+/// Returns the last position up to `limit` at which a sentence ends, including the white space
+/// after it.
 fn last_sentence_end(text: &str, limit: usize, is_cut: impl Fn(usize) -> bool) -> Option<usize> {
     let ends = SENTENCES.segment_str(text);
     let ends = ends.take_while(|end| *end <= limit);
     ends.filter(|end| is_cut(*end)).last()
 }
 
-/// The last place up to `limit` where a word ends, with the punctuation and the white space that
-/// follow it.
+/// Returns the last position up to `limit` at which a word ends, including the punctuation and the
+/// white space after it.
 fn last_word_end(text: &str, limit: usize, is_cut: impl Fn(usize) -> bool) -> Option<usize> {
     let mut last = None;
-    // The end of the segment before, and true if that is a word.
+    // The end of the previous segment, and true if that segment is a word.
     let (mut start, mut follows_word) = (0, false);
     for (end, kind) in WORDS.segment_str(text).iter_with_word_type() {
         if start > limit {
             break;
         }
         let is_word = kind.is_word_like();
-        // UAX 29 keeps a format character with the space before it, though it belongs to the word
-        // behind it, as where it begins a run in the other direction.
+        // UAX 29 attaches a format character to the space before it. But it belongs to the word
+        // after it, for example if it starts a run in the other direction.
         let before = text.split_at(start).0.trim_end_matches(is_format);
         let preceding = before.chars().next_back();
         if preceding.is_some_and(|c| c.is_whitespace() || CLOSING.contains(c)) {
             last = Some(before.len()).filter(|at| is_cut(*at)).or(last);
         } else if follows_word && is_word && is_cut(start) {
-            // Words without anything between them are those of scripts without spaces.
+            // Adjacent words with nothing between them are in a script without spaces.
             last = Some(start);
         }
         (start, follows_word) = (end, is_word);
@@ -148,7 +149,7 @@ fn last_word_end(text: &str, limit: usize, is_cut: impl Fn(usize) -> bool) -> Op
     last
 }
 
-/// True for characters that show nothing and direct how the text beside them is shown.
+/// True for invisible characters that control the display of the text beside them.
 fn is_format(c: char) -> bool {
     matches!(c, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
 }

@@ -1,32 +1,32 @@
-//! A step on a lane, and what comes after it.
+//! A step on a lane, and the action after it.
 
 use chrono::{DateTime, Utc};
 
 use super::job::Job;
 use crate::store::{DueLane, Flight, Lease, Request};
 
-/// A user's lane with the first request on it.
+/// A user's lane with its first request.
 pub(super) struct Lane<'a> {
     pub(super) due: &'a DueLane,
     pub(super) request: &'a Request,
     pub(super) lease: &'a Lease,
 }
 
-/// What comes after a step on a lane.
+/// The action after a step on a lane.
 pub(super) enum Next {
     /// Another step.
     Step,
-    /// A pause, until this moment.
+    /// A pause until this time.
     Rest(DateTime<Utc>),
-    /// A pause until this moment, which the echo of a try ends.
+    /// A pause until this time, which the echo of an attempt ends early.
     AwaitEcho(DateTime<Utc>, Awaited),
-    /// Nothing. The lane is empty, and was given back.
+    /// No action: the lane is empty and was released.
     Done,
-    /// Nothing. Another holds the lane.
+    /// No action: another replica holds the lane.
     Lost,
 }
 
-/// A try whose echo is awaited.
+/// An attempt whose echo is awaited.
 pub(super) struct Awaited {
     pub(super) in_flight: Flight,
     /// The text that was sent; `None` for a file.

@@ -1,8 +1,8 @@
-//! Taking a request: done at once where that goes, else queued.
+//! Submission of a request, which is done at once if possible, else queued.
 //!
-//! A request without any that wait before it is tried at once, with nothing written down unless it bears a key. Only when the
-//! Cloud cannot take it in time, or does not say whether it has, is it queued. An error that another try cannot mend is the
-//! answer.
+//! If the user has no queued requests, a request is attempted at once, with nothing stored unless
+//! it has a key. It is queued only if the Cloud cannot accept it in time, or does not say if it
+//! did. An error that another attempt cannot change is returned to the caller.
 
 use tokio::time::Instant;
 
@@ -20,19 +20,19 @@ use crate::store::{Holding, Standing, UserRef};
 use crate::types::ids::{ConversationId, UserKey};
 use crate::types::message::MessageId;
 
-/// A request once its key is claimed.
+/// A request whose key is claimed.
 #[expect(
     clippy::large_enum_variant,
     reason = "there is one for a moment, and nearly all are new"
 )]
 enum Begun {
-    /// It is to be done.
+    /// A request that is to be done.
     New {
         progress: Progress,
         target: Target,
         recorded: Option<Recorded>,
     },
-    /// It is the repeat of one whose replica died, which is queued now.
+    /// The retry of a request whose replica died. The request is queued now.
     TakenOver(Queued),
 }
 
@@ -56,7 +56,7 @@ impl Outbox {
         } else {
             self.prepare(key, looked_up, &work)
         };
-        // Before anything is changed or sent.
+        // The key is claimed before anything is changed or sent.
         let begun = self.begin(caller, key, conversation_id, prepared).await?;
         let (progress, target, recorded) = match begun {
             Begun::New {
@@ -94,7 +94,7 @@ impl Outbox {
         Box::pin(self.keep_failed(caller, key, user, job, error, reason)).await
     }
 
-    /// Claims the key of a request that bears one, and names the request.
+    /// Claims the key of a request, if it has one, and gives the request its id.
     async fn begin(
         &self,
         caller: &Caller,
@@ -130,7 +130,8 @@ impl Outbox {
         })
     }
 
-    /// Queues a request of which a replica that died may have sent something; `None` if nothing of it was begun.
+    /// Queues a request that a dead replica may have sent in part; `None` if nothing of it was
+    /// begun.
     async fn take_over(
         &self,
         caller: &Caller,
@@ -172,7 +173,7 @@ impl Outbox {
         }
     }
 
-    /// Queues a request whose first try has failed.
+    /// Queues a request whose first attempt has failed.
     async fn keep_failed(
         &self,
         caller: &Caller,
@@ -196,7 +197,7 @@ impl Outbox {
                 Ok(Accepted::Queued(queued))
             }
             Ok(Kept::NoRoom(_)) => Err(job.partly(error)),
-            // Only a caller with a key may send again what may have been sent.
+            // Only a caller with a key may retry a request that may have been sent.
             Err(Error::Store(_) | Error::Unsettled(_)) if may_be_sent => {
                 Err(job.partly(error).unsettled())
             }

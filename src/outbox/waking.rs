@@ -1,8 +1,9 @@
-//! What waits for the Cloud goes on when the Cloud is back: pauses between tries grow to minutes, and an outage may end at the
-//! beginning of one.
+//! Resumption of queued requests when the Cloud is available again. The pauses between attempts
+//! grow to minutes, and an outage may end at the start of one.
 //!
-//! The first request that a host serves after an outage makes all lanes due that wait for the account's Cloud, and all closes of
-//! erased users' conversations: a few at first and more each second, so that it is not hit by all at once.
+//! When a host answers the first request after an outage, all lanes that wait for the account's
+//! Cloud become due. So do all closes of erased users' conversations. A few become due at first and
+//! more each second, so that they do not hit the Cloud all at once.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -17,16 +18,17 @@ use crate::store;
 use crate::types::ids::AccountId;
 use crate::types::problem::{BLOCKED, Code};
 
-/// The lanes that are made due in the first second; their number doubles from second to second.
+/// 4: the number of lanes that become due in the first second. It doubles from second to second.
 const FIRST_LANES: u32 = 4;
 
-/// The lanes that are made due in a second at most.
+/// 512: the most lanes that become due in a second.
 const MOST_LANES: u32 = 512;
 
 /// 1 s: the pause between two steps.
 const STEP: Duration = Duration::from_secs(1);
 
-/// The reasons that end with an outage; a Cloud that throttles says itself how long.
+/// The reasons to wait that end with an outage. Throttling is not one of them, because the Cloud
+/// then says how long to wait.
 const REASONS: [&str; 4] = [
     Code::CloudUnavailable.as_str(),
     BLOCKED,
@@ -34,7 +36,7 @@ const REASONS: [&str; 4] = [
     Code::ConversationPending.as_str(),
 ];
 
-/// The same for closes of erased users' conversations, which do no harm when they are done twice.
+/// The same for closes of erased users' conversations, which do no harm if they are done twice.
 const REASONS_OF_CLOSES: [&str; 4] = [
     Code::CloudUnavailable.as_str(),
     Code::CloudOutcomeUnknown.as_str(),
@@ -50,7 +52,7 @@ struct Waking {
 }
 
 impl Waking {
-    /// Begins with an account's lanes, unless that is under way.
+    /// Starts to make an account's lanes due, unless that is in progress.
     fn begin(&mut self, outbox: &Outbox, account: AccountId) {
         while self.tasks.try_join_next().is_some() {}
         self.under_way.retain(|_, task| !task.is_finished());
@@ -75,7 +77,8 @@ impl Outbox {
         }
     }
 
-    /// Makes lanes and closes due that wait for the account's Cloud, so many of each at most; says whether there may be more.
+    /// Makes lanes and closes due that wait for the account's Cloud, at most `limit` of each.
+    /// Returns true if there may be more.
     async fn hurry(
         &self,
         account_id: &AccountId,
@@ -95,7 +98,8 @@ impl Outbox {
         Ok(lanes.max(closes) >= u64::from(limit))
     }
 
-    /// Makes the lanes due that wait for the account's Cloud, until none does, or it is away again, or the service stops.
+    /// Makes the lanes due that wait for the account's Cloud, until none is left, the Cloud becomes
+    /// unavailable again, or the service stops.
     async fn wake_lanes(&self, account_id: &AccountId) {
         let mut limit = FIRST_LANES;
         loop {

@@ -1,6 +1,7 @@
-//! What operators did: written in the transaction of what it tells of, read by the command `audit`.
+//! The audit log. An entry is written in the transaction of the action that it describes; the
+//! command `audit` reads it.
 //!
-//! Nothing here hangs below a user, since an entry names none.
+//! Entries name no users, so no row here references one.
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
@@ -23,7 +24,7 @@ struct Row {
 }
 
 impl Store {
-    /// Records what was done where nothing of it, or nothing more, is to be written.
+    /// Records an action that writes nothing else, or that has written everything else already.
     ///
     /// # Errors
     ///
@@ -34,10 +35,11 @@ impl Store {
         tx.commit().await
     }
 
-    /// Records that the schema is that of the newest migration, unless that has been told: by another replica, or before.
+    /// Records that the schema was migrated to the newest version, unless that is recorded already.
+    /// Returns the entry if this call has recorded it.
     ///
-    /// Each migration is a transaction of its own, so this one comes after it; what a process that died in between left out
-    /// the next one makes up for.
+    /// Each migration has its own transaction, and this one comes after it. If a process dies in
+    /// between, the next process writes the entry.
     ///
     /// # Errors
     ///
@@ -76,7 +78,9 @@ impl Store {
         Ok(is_first.then_some(entry))
     }
 
-    /// The newest entries from a moment on, `limit` at most, the oldest of them first; of one channel, or of all and of none.
+    /// Lists the newest entries since a time, at most `limit`, the oldest of them first.
+    /// `channel_id` limits them to one channel; `None` lists all entries, including those without a
+    /// channel.
     ///
     /// # Errors
     ///
@@ -102,7 +106,8 @@ impl Store {
         rows.into_iter().rev().map(Record::try_from).collect()
     }
 
-    /// What was done to something, such as an event, by its name; the newest `limit`, the oldest of them first.
+    /// Lists the newest `limit` entries with this subject, such as the id of an event, the oldest
+    /// of them first.
     ///
     /// # Errors
     ///
@@ -121,8 +126,8 @@ impl Store {
         rows.into_iter().rev().map(Record::try_from).collect()
     }
 
-    /// Removes entries that were written before a moment, `limit` at most; says how many. The newest that tells of a migration
-    /// stays, by which the next one is known to be new.
+    /// Removes entries that are older than `before`, at most `limit`. Returns their number. The
+    /// newest entry of a migration stays, because it shows if the next migration is new.
     ///
     /// # Errors
     ///
@@ -152,7 +157,8 @@ impl Store {
     }
 }
 
-/// Records what the transaction does. What takes several transactions is recorded with each, as far as it has come.
+/// Records an action in its own transaction. An action that takes several transactions calls this
+/// in each, which updates the details of the entry.
 pub(super) async fn record(tx: &mut Tx, entry: &Entry) -> Result<(), Error> {
     if insert(tx, entry).await? {
         return Ok(());
@@ -169,7 +175,7 @@ pub(super) async fn record(tx: &mut Tx, entry: &Entry) -> Result<(), Error> {
     Ok(())
 }
 
-/// Records something, unless it is recorded; says whether it was not.
+/// Inserts an entry, unless it exists already. Returns true if it was inserted.
 async fn insert(tx: &mut Tx, entry: &Entry) -> Result<bool, Error> {
     let record = entry.record();
     let rows = on!(tx, |db| {

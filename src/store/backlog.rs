@@ -1,7 +1,8 @@
-//! What waits, channel by channel, and how the database is used: numbers for operators, not for decisions.
+//! The backlog of each channel, and the use of database connections: numbers for operators, not for
+//! decisions.
 //!
-//! One statement tells all, by index, and counts no further than is of interest: it is asked every few seconds by whoever
-//! watches the service, above all when much waits.
+//! One statement reads all of it by index, and counts no further than is of interest. Dashboards
+//! poll it every few seconds, most of all when the backlog is large.
 
 use chrono::DateTime;
 use serde_json::json;
@@ -13,7 +14,7 @@ use crate::types::delivery::Pause;
 use crate::types::ids::ChannelId;
 use crate::types::status::{Backlog, Connections, EngineKind};
 
-/// 100,000: whatever is counted is counted no further.
+/// 100,000: counting ends at this number.
 const COUNTED: i64 = 100_000;
 
 #[derive(sqlx::FromRow)]
@@ -29,7 +30,7 @@ struct BacklogRow {
 }
 
 impl Store {
-    /// What of these channels waits.
+    /// Reads the backlogs of these channels.
     ///
     /// # Errors
     ///
@@ -65,7 +66,7 @@ impl Store {
         rows.into_iter().map(Backlog::try_from).collect()
     }
 
-    /// Users with requests that the Cloud does not have yet, up to 100,000.
+    /// Counts the users with queued requests, up to 100,000.
     ///
     /// # Errors
     ///
@@ -82,7 +83,7 @@ impl Store {
         Ok(number(count))
     }
 
-    /// Which database it is.
+    /// Returns the engine of the database.
     #[must_use]
     pub fn engine(&self) -> EngineKind {
         match &self.engine {
@@ -91,7 +92,7 @@ impl Store {
         }
     }
 
-    /// How many connections read events.
+    /// Returns the largest number of connections that read events.
     #[must_use]
     pub fn reading_connections(&self) -> u32 {
         match &self.engine {
@@ -100,11 +101,11 @@ impl Store {
         }
     }
 
-    /// The connections that this replica holds.
+    /// Returns the connections of this replica.
     #[must_use]
     pub fn connections(&self) -> Vec<Connections> {
         let of = |pool, size: u32, idle: usize| {
-            // The two are not read at the same moment.
+            // The two numbers are not read at the same moment.
             let idle = u32::try_from(idle).unwrap_or(size).min(size);
             Connections {
                 pool,

@@ -1,6 +1,7 @@
-//! The batchers of the store: one for each kind of question that is asked together with others of its kind.
+//! The batchers of the store, one for each kind of batched query.
 //!
-//! To add one: implement `Question` beside the function that asks, and name it here.
+//! To add one, implement `Question` next to the function that uses it, and add a line to the list
+//! below.
 
 use super::Store;
 use super::callbacks::Failed;
@@ -13,7 +14,7 @@ use super::users::Ensure;
 
 macro_rules! batchers {
     ($($name:ident: $question:ty,)+) => {
-        /// All of them.
+        /// All batchers of the store.
         #[derive(Debug, Default)]
         pub(super) struct Batchers {
             $($name: Batcher<$question>,)+

@@ -1,8 +1,10 @@
-//! How channels' callback URLs fare, over all their users.
+//! The state of channels' callback URLs, over all their users.
 //!
-//! Failures are counted in a row. From [`PROBED_FROM`] on the callback counts as away: one event at a time, a probe, is
-//! sent at all, and whoever moves the time of the next probe is the one to send it. Beyond that number failures count
-//! probes alone, because those that were under way when it was reached say nothing new.
+//! Failures in a row are counted. From [`PROBED_FROM`] failures on, the callback counts as
+//! unavailable: only one event at a time is sent to it, a probe. A replica claims a probe when it
+//! moves the time of the next one, and then sends the claimed probe. While the callback is
+//! unavailable, only failed probes are counted, because failures of deliveries that were already in
+//! flight say nothing new.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +19,8 @@ use crate::types::audit::Entry;
 use crate::types::delivery::{Outlook, PROBED_FROM, Pause};
 use crate::types::ids::ChannelId;
 
-/// Counts $5 failures of a callback, up to $2 unless they are probes' ($3); from there on it is probed, from $4 on at first.
+/// Adds $5 failures of a callback, up to $2 in total unless they are failures of probes ($3). From
+/// $2 on the callback is probed, first at $4.
 const FAILED: &str = "INSERT INTO callbacks (channel_id, failures, probe_at)
      VALUES ($1, CASE WHEN $5 < $2 OR $3 = 1 THEN $5 ELSE $2 END, CASE WHEN $5 >= $2 THEN $4 END)
      ON CONFLICT (channel_id) DO UPDATE
@@ -34,7 +37,7 @@ struct OutlookRow {
     probe_at: Option<i64>,
 }
 
-/// How many failures in a row has this callback with this one?
+/// A batched count of a failure. The answer is the callback's number of failures in a row.
 #[derive(Debug)]
 pub(super) struct Failed {
     channel_id: ChannelId,
@@ -46,7 +49,8 @@ impl Question for Failed {
     type Answer = i64;
 
     async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<i64>, Error> {
-        // Failures of one callback are counted in one go, those of many callbacks in one order everywhere.
+        // Failures of one callback are added in one statement. Callbacks are updated in one order
+        // everywhere, to avoid deadlocks.
         let mut counts = BTreeMap::new();
         for it in questions {
             let (count, _) = counts
@@ -76,7 +80,8 @@ impl Question for Failed {
 }
 
 impl Store {
-    /// What there is to do for a channel's callback: the one look while nothing happens.
+    /// Reads the next work for a channel's callback. It is the only query that runs while nothing
+    /// happens.
     ///
     /// # Errors
     ///
@@ -105,8 +110,9 @@ impl Store {
         })
     }
 
-    /// Takes the turn to probe a callback that is away, and with it the lane whose event is the probe. The next probe may
-    /// be sent when this one has ended, or at `until` if it never does.
+    /// Claims the right to probe an unavailable callback, and with it a lane, whose first event is
+    /// the probe. The next probe may be sent when this one has ended, or at `until` if it never
+    /// does.
     ///
     /// # Errors
     ///
@@ -139,13 +145,13 @@ impl Store {
             .await?;
         let lane = lanes.into_iter().next();
         if lane.is_none() {
-            // Somebody else was faster to take the only lane: the turn is free again.
+            // Another replica has claimed the only lane, so the right to probe is given back.
             self.schedule_probe(channel_id, now).await?;
         }
         Ok(lane)
     }
 
-    /// Says when the next probe may be sent.
+    /// Sets the time of the next probe.
     ///
     /// # Errors
     ///
@@ -166,8 +172,8 @@ impl Store {
         Ok(())
     }
 
-    /// Counts a failure of a callback; gives how many there have been in a row. `probe_at` is when the first probe may be
-    /// sent, should this failure be the one that makes the callback count as away.
+    /// Counts a failure of a callback. Returns the number of failures in a row. `probe_at` is the
+    /// time of the first probe, in case this failure makes the callback unavailable.
     ///
     /// # Errors
     ///
@@ -187,7 +193,8 @@ impl Store {
         Ok(u32::try_from(failures).unwrap_or(u32::MAX))
     }
 
-    /// Forgets the failures of a callback that has answered; if it counted as away, all that waits may be sent at once.
+    /// Resets the failures of a callback that has answered. If it was unavailable, all pending
+    /// events become due at once.
     ///
     /// # Errors
     ///
@@ -216,7 +223,7 @@ impl Store {
         Ok(())
     }
 
-    /// Stops everything to a callback until somebody resumes it.
+    /// Pauses all deliveries to a callback until an operator resumes it.
     ///
     /// # Errors
     ///
@@ -240,7 +247,8 @@ impl Store {
         Ok(())
     }
 
-    /// The same because an operator wants it, and records that. One that is paused already stays so for the reason that it is.
+    /// Pauses a callback on behalf of an operator, and records that in the audit log. If the
+    /// callback is already paused, its earlier reason stays.
     ///
     /// # Errors
     ///
@@ -265,14 +273,15 @@ impl Store {
             .rows_affected()
         });
         record(&mut tx, entry).await?;
-        // Who is just sending hears of it and goes no further.
+        // Wakes the deliveries that are running, so that they see the pause and stop.
         tx.ring(channel_id.clone());
         tx.commit().await
     }
 }
 
 impl Pause {
-    /// Why a callback is paused, by the moment when it was and the one when an operator last wanted that.
+    /// Reads the pause of a callback. `held_at` is the time of the latest pause by an operator,
+    /// which equals `paused_at` if the operator caused this one.
     pub(super) fn read(
         paused_at: Option<i64>,
         held_at: Option<i64>,

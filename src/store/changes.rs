@@ -1,14 +1,20 @@
-//! What the Cloud tells: taken once, matched with the conversation that it is about, kept for a while where that is not known.
+//! Changes from the Cloud's notifications: stored once, and matched with their conversations.
+//! Changes of unknown conversations are kept for a while.
 //!
-//! All that came while the previous transaction was being written is admitted in one: it is a commit that limits the rate. What
-//! a change means is not known here: whoever holds the transaction ([`ChangesTx`]) translates it between a look-up and its
-//! application, from what is known of the conversation at that very moment.
+//! Changes that a notification has just brought are called arrivals. All changes that arrive while
+//! one transaction is written are admitted together in the next, because the number of commits
+//! limits the rate. This module does not know the meaning of a change. It looks up the conversation
+//! of a change, the caller translates the change into events ([`ChangesTx`]), and this module
+//! applies the result. The caller translates from the state of the conversation at that moment.
 //!
-//! A change can overtake the answer that names its conversation. It is then kept, and taken out again in the transaction that
-//! next has to do with its place, before anything newer. Whoever keeps a change looks once more after the commit, and
-//! whoever makes a mapping looks after its own: of the two, the later one finds the other's row.
+//! A change can arrive before the answer that names its conversation. It is then stored as an
+//! unmatched change. The next transaction that concerns the same conversation or dialog takes it
+//! out again, ahead of anything newer. After its commit, a writer that stored an unmatched change
+//! looks for the conversation again, and a writer that stored a conversation looks for unmatched
+//! changes. The later of the two finds the other's row.
 //!
-//! One that names a user who is known may tell of a conversation that an agent has opened ([`adoption`]).
+//! A change that names a known user may report a conversation that an agent has opened
+//! ([`adoption`]).
 
 mod admitting;
 mod adoption;
@@ -32,70 +38,71 @@ pub use admitting::{ChangesTx, ToTranslate, Translated};
 pub(super) use keeping::{erased_key, forget_changes, forget_conversation};
 pub use observing::KeptChange;
 
-/// An account, and a conversation of it.
+/// An account, and the id of a conversation or dialog in it.
 type Place = (String, String);
 
-/// A change that a notification tells of.
+/// One change from a notification.
 #[derive(Debug, Clone)]
 pub struct Arrival {
     /// The account that it came for.
     pub account_id: AccountId,
-    /// What makes it the one that it is; none for what may come any number of times.
+    /// The key that identifies a duplicate; `None` for a change that may come any number of times.
     pub key: Option<String>,
-    /// The conversation that it names, or else the dialog.
+    /// The conversation that the change names, or the dialog if it names no conversation.
     pub place: String,
-    /// Whose conversation it is, in the Cloud's own words.
+    /// The Cloud's id of the user, if the change names it.
     pub consumer_id: Option<String>,
-    /// The dialog that it names beside the conversation, where it comes from somebody else than the user.
+    /// The dialog that the change names in addition to the conversation. `None` if the user wrote
+    /// the change.
     pub side: Option<String>,
-    /// Its number in a dialog, where it has one.
+    /// The dialog and the sequence of the change, if it has a sequence.
     pub turn: Option<Turn>,
-    /// Whether the conversation is open, where the change is one of its state.
+    /// True if the conversation is open; `None` unless the change is a state of the conversation.
     pub open: Option<bool>,
-    /// The type of the notification that it came in.
+    /// The type of its notification.
     pub kind: &'static str,
-    /// The change as it came.
+    /// The change as it was received.
     pub body: String,
-    /// The trace of the request that it came with.
+    /// The trace context of the webhook request.
     pub parent: Option<Parent>,
-    /// The form of the notification's signature, such as `sha256 base64`; `None` where it is not known.
+    /// The form of the notification's signature, such as `sha256 base64`; `None` if unknown.
     pub signed: Option<&'static str>,
 }
 
 impl Arrival {
-    /// The dialog that it is of, where that is named.
+    /// Returns the dialog of the change, if it names one.
     fn dialog(&self) -> Option<&str> {
         let numbered = self.turn.as_ref().map(|turn| &*turn.dialog_id);
         numbered.or(self.side.as_deref())
     }
 }
 
-/// The number of a change within a dialog, which counts on whoever speaks.
+/// The sequence of a change within its dialog. It counts the changes of all participants.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Turn {
     /// The dialog.
     pub dialog_id: String,
-    /// The number.
+    /// The sequence.
     pub sequence: u64,
 }
 
 /// A change to be translated.
 #[derive(Debug, Clone, Copy)]
 pub enum Change<'a> {
-    /// The one at this place of the arrivals.
+    /// The arrival with this index.
     Arrived(usize),
-    /// One that had been kept.
+    /// An unmatched change that was stored earlier.
     Kept {
-        /// The type of the notification that it came in.
+        /// The type of its notification.
         kind: &'a str,
-        /// The change as it came.
+        /// The change as it was received.
         body: &'a str,
-        /// The trace of the request that it came with.
+        /// The trace context of the webhook request.
         parent: Option<&'a Parent>,
     },
 }
 
-/// What is known of the conversation that a change is about.
+/// The stored state of the conversation of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
     /// The conversation.
@@ -106,77 +113,78 @@ pub struct Known {
     pub user: UserRef,
     /// The user.
     pub user_id: UserId,
-    /// The user in the Cloud's words.
+    /// The Cloud's id of the user.
     pub consumer_id: Option<String>,
-    /// The side that opened it.
+    /// The side that opened the conversation.
     pub opened_by: OpenedBy,
-    /// What the channel was told last.
+    /// The state that was last announced to the channel.
     pub announced: Option<Announced>,
-    /// When the newest state that was seen of it was made.
+    /// The time of the newest state of the conversation that was received, by the Cloud's clock.
     pub updated_at: Option<DateTime<Utc>>,
     /// The fingerprint of that state.
     pub fingerprint: Option<String>,
 }
 
-/// What a change comes to.
+/// The result of translating a change.
 #[derive(Debug, Clone, Default)]
 pub struct Translation {
-    /// What the channel is told.
+    /// The events for the channel.
     pub events: Vec<NewEvent>,
-    /// What it changes in the mapping.
+    /// The new state of the conversation.
     pub conversation: Option<ConversationChange>,
 }
 
-/// What a change of a conversation's state says where the conversation is not known.
+/// The kind of an unknown conversation, according to a change of its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stranger {
-    /// It is open, and of no other connector.
+    /// It is open, and not another connector's.
     Open {
-        /// When it began, by the Cloud's clock, as far as that says.
+        /// The time at which it began, by the Cloud's clock; `None` if the change does not say.
         began_at: Option<DateTime<Utc>>,
     },
-    /// It came by another connector, which tells its own users of it.
+    /// It came through another connector, which serves its own users.
     OfOtherConnector,
-    /// It has ended, or nobody can tell.
+    /// It has ended, or the change does not say.
     Ended,
 }
 
-/// What became of an arrival.
+/// The fate of an arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It had come before.
+    /// A duplicate of an earlier change.
     Duplicate,
-    /// It was matched, and came to so many events.
+    /// It was matched, and led to this number of events.
     Taken(usize),
-    /// Its conversation was not known and became its user's; it came to so many events.
+    /// Its conversation was unknown and was adopted for its user; it led to this number of events.
     Adopted(usize),
-    /// Its conversation is not known; it is kept.
+    /// Its conversation is unknown; the change is kept.
     Early,
-    /// Its conversation is not known, and another connector's; it is kept.
+    /// Its conversation is unknown and another connector's; the change is kept.
     OfOtherConnector,
-    /// Its dialog is not known, and may be one among agents; it is kept.
+    /// Its dialog is unknown and may be among agents; the change is kept.
     Withheld,
-    /// Its conversation was one of a user who was erased; nothing of it is kept.
+    /// Its conversation belonged to an erased user; nothing is kept.
     Erased,
 }
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Admission {
-    /// What became of each arrival.
+    /// The fate of each arrival.
     pub fates: Vec<Fate>,
-    /// How many that had been kept were matched.
+    /// The number of unmatched changes from earlier that were matched.
     pub matched: usize,
-    /// Places that may have kept changes to be matched now.
+    /// Conversations and dialogs that may have unmatched changes that can be matched now.
     pub look_again: Vec<String>,
 }
 
 impl Store {
-    /// Begins to take what has come, and what had been kept for the same places and for those that have `appeared`.
+    /// Begins a transaction that admits arrivals. It also admits the unmatched changes of the same
+    /// conversations and dialogs, and of those in `appeared`.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; nothing is taken then.
+    /// When the database does not answer; nothing is stored then.
     pub async fn begin_changes<'a>(
         &'a self,
         arrivals: &'a [Arrival],
@@ -191,11 +199,11 @@ impl Store {
         ChangesTx::begin(self, news, now).await
     }
 
-    /// Begins to look again at what was put off for these places.
+    /// Begins a transaction that looks at the postponed changes of these conversations again.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; nothing is taken then.
+    /// When the database does not answer; nothing is stored then.
     pub async fn begin_put_off<'a>(
         &'a self,
         places: &'a [String],
@@ -209,7 +217,8 @@ impl Store {
         ChangesTx::begin(self, news, now).await
     }
 
-    /// Places of changes that were put off, of those `limit` at most that have waited longest.
+    /// Returns the conversations of the `limit` changes that have been postponed for the longest
+    /// time.
     ///
     /// # Errors
     ///
@@ -227,7 +236,7 @@ impl Store {
         Ok(places.into_iter().collect())
     }
 
-    /// The open conversation of a user that the Cloud has told of and that is not known here.
+    /// Returns a user's open conversation that only unmatched changes have reported so far.
     ///
     /// # Errors
     ///
@@ -249,7 +258,8 @@ impl Store {
             .and_then(|(place, _)| place.parse().ok()))
     }
 
-    /// Places of kept changes that could be matched by now, of those that came between two moments; `limit` at most.
+    /// Returns at most `limit` conversations and dialogs that are known by now and have unmatched
+    /// changes. Only changes that were received at `from` or later, and before `to`, count.
     ///
     /// # Errors
     ///
@@ -278,12 +288,12 @@ impl Store {
     }
 }
 
-/// What is to be admitted.
+/// The input of a transaction.
 #[derive(Clone, Copy)]
 struct News<'a> {
     arrivals: &'a [Arrival],
-    /// Places that may be known by now.
+    /// Conversations and dialogs that may be known by now.
     appeared: &'a [String],
-    /// Places for which changes were put off.
+    /// Conversations with postponed changes.
     put_off: &'a [String],
 }

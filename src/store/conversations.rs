@@ -1,4 +1,4 @@
-//! Conversations; that a user has one open at a time is a constraint of the schema.
+//! Conversations. The schema enforces that a user has at most one open conversation.
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
@@ -14,19 +14,19 @@ use crate::types::conversation::{
 use crate::types::ids::{ChannelId, ConversationId, UserKey};
 use crate::types::profile::Profile;
 
-/// A conversation that messages go to.
+/// An open conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenConversation {
     /// The Cloud's id; also the id of the main dialog.
     pub id: ConversationId,
-    /// What its `Client-Properties` name.
+    /// The features that requests of the conversation name in `Client-Properties`.
     pub features: Features,
-    /// The dialog that what the user says goes to.
+    /// The dialog that the user writes in.
     pub dialog: CurrentDialog,
 }
 
 impl OpenConversation {
-    /// The id of the dialog that what the user says goes to; where none is open, the main one's.
+    /// Returns the id of the dialog that the user writes in, or of the main dialog if none is open.
     #[must_use]
     pub fn dialog_id(&self) -> &str {
         match &self.dialog {
@@ -39,7 +39,7 @@ impl OpenConversation {
 /// A conversation that the Cloud has just opened.
 #[derive(Debug, Clone)]
 pub struct Opened<'a> {
-    /// The user it is for.
+    /// The user of the conversation.
     pub user: UserRef,
     /// The channel that asked for it.
     pub channel_id: &'a ChannelId,
@@ -47,15 +47,16 @@ pub struct Opened<'a> {
     pub conversation: &'a OpenConversation,
     /// The side that opened it.
     pub opened_by: OpenedBy,
-    /// The one whose place it takes: the Cloud has ended that without telling, or it would not have opened this.
+    /// The conversation that this one replaces. The Cloud has ended it without a notification;
+    /// otherwise it would not have opened a new one.
     pub replaced: Option<&'a ConversationId>,
-    /// What is known of the user from now on; left out, what is known stays.
+    /// The profile to store; `None` keeps the stored one.
     pub profile: Option<&'a Profile>,
-    /// When.
+    /// The time of the opening.
     pub at: DateTime<Utc>,
 }
 
-/// A conversation that is to be kept.
+/// A conversation to insert.
 pub(super) struct NewConversation<'a> {
     pub(super) id: &'a str,
     pub(super) user: UserRef,
@@ -66,11 +67,11 @@ pub(super) struct NewConversation<'a> {
     pub(super) opened_by: OpenedBy,
 }
 
-/// The word in a conversation's row.
+/// The value of `opened_by` for an agent.
 const BY_AGENT: &str = "agent";
 
-/// Forgets what was to be opened for user $1, keeps the profile $2, where there is one, and gives the lane back unless the
-/// lease $3 was lost.
+/// Deletes the opening of user $1, stores the profile $2 unless it is NULL, and releases the lane
+/// unless the lease $3 was lost.
 pub(super) const END_OPENING: &str =
     "UPDATE users SET opening = NULL, opening_until = NULL, profile = COALESCE($2, profile),
             lease_until = CASE WHEN lease_id = $3 THEN NULL ELSE lease_until END,
@@ -88,14 +89,16 @@ struct ConversationRow {
 }
 
 impl Store {
-    /// Keeps a conversation that the Cloud has opened, with its main dialog, and gives the lane back under this
-    /// lease, unless more is to be done under it; says whether it
-    /// became the user's open one. It does not where another became that meanwhile, which takes a lost lease, or where the user
-    /// was erased.
+    /// Stores a conversation that the Cloud has opened, with its main dialog.
+    ///
+    /// Releases the lane if `lease` is given; `None` keeps the lane, for a caller that still has
+    /// work to do on it. Returns true if this is now the user's open conversation. It is not if the
+    /// user was erased, or if another conversation was opened meanwhile, which only happens after a
+    /// lost lease.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; nothing is kept then.
+    /// When the database does not answer. Nothing is stored then.
     pub async fn insert_opened(
         &self,
         opened: &Opened<'_>,
@@ -131,7 +134,7 @@ impl Store {
         Ok(inserted)
     }
 
-    /// The conversation that was opened last for a user.
+    /// Reads the conversation that was opened last for a user.
     ///
     /// # Errors
     ///
@@ -151,7 +154,7 @@ impl Store {
         row.map(Conversation::try_from).transpose()
     }
 
-    /// Notes that a conversation has ended, with its dialogs; says whether it was open until now.
+    /// Closes a conversation and its dialogs. Returns true if it was open until now.
     ///
     /// # Errors
     ///
@@ -169,8 +172,11 @@ impl Store {
         Ok(was_open)
     }
 
-    /// Notes that a conversation that was taken for closed is open at the Cloud, its dialogs closed as they are; says
-    /// whether it was. It was not where it is another user's, or where the user has an open one.
+    /// Reopens a conversation that is open at the Cloud although it is stored as closed. Its
+    /// dialogs stay closed.
+    ///
+    /// Returns true if it was reopened. It is not if it belongs to another user, or if the user has
+    /// another open conversation.
     ///
     /// # Errors
     ///
@@ -200,8 +206,10 @@ impl Store {
     }
 }
 
-/// Keeps a conversation as the user's latest and open one, with its main dialog; says whether it is. It is not where it is known,
-/// where another is open, or where the user was erased. The user is held.
+/// Inserts a conversation as the user's latest and open one, with its main dialog.
+///
+/// Returns false if it is known already, if another one is open, or if the user was erased. The
+/// caller has locked the user's row.
 pub(super) async fn insert(tx: &mut Tx, new: &NewConversation<'_>) -> Result<bool, Error> {
     let opened_by = match new.opened_by {
         OpenedBy::User => None,
@@ -243,7 +251,7 @@ pub(super) async fn insert(tx: &mut Tx, new: &NewConversation<'_>) -> Result<boo
     Ok(true)
 }
 
-/// Reads the side that opened a conversation.
+/// Reads the side that opened a conversation from its column.
 pub(super) fn opened_by(kept: Option<&str>) -> OpenedBy {
     match kept {
         Some(BY_AGENT) => OpenedBy::Agent,
@@ -252,7 +260,7 @@ pub(super) fn opened_by(kept: Option<&str>) -> OpenedBy {
 }
 
 impl Store {
-    /// Notes that the main dialog of an open conversation, which was taken for closed, is open.
+    /// Reopens the main dialog of an open conversation if it is stored as closed.
     ///
     /// # Errors
     ///
@@ -266,7 +274,7 @@ impl Store {
         hold(&mut tx, std::iter::once(user)).await?;
         on!(tx, |db| {
             sqlx::query(
-                // The main dialog bears the conversation's id.
+                // The main dialog has the id of its conversation.
                 "UPDATE dialogs SET closed_at = NULL WHERE id = $1 AND conversation_id =
                      (SELECT id FROM conversations WHERE id = $1 AND user_ref = $2 AND closed_at IS NULL)",
             )
@@ -281,8 +289,8 @@ impl Store {
     }
 }
 
-/// Notes that a conversation has ended at `at`, in milliseconds since the epoch, with its dialogs; says whether it was
-/// open until now. The user is held.
+/// Closes a conversation and its dialogs at `at`, in milliseconds since the epoch. Returns true if
+/// it was open until now. The caller has locked the user's row.
 pub(super) async fn close(
     tx: &mut Tx,
     id: &ConversationId,

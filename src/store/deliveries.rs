@@ -1,7 +1,8 @@
-//! What operators see of deliveries, and what they can do about them: send again, catch up, let a callback go on.
+//! Operators' view of deliveries, and the actions on them: retry, replay, and resuming a callback.
 //!
-//! A delivery is an event with what becomes of it, so there is no row of its own. What makes events pending again also
-//! notes it in their lanes, in the same transaction and in the order in which everybody takes rows: events, then lanes.
+//! A delivery has no row of its own: it is an event with its delivery state. A transaction that
+//! makes events pending again also makes their lanes due. It locks rows in the same order as all
+//! others: events, then lanes.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -16,18 +17,19 @@ use crate::types::delivery::{Attempt, Delivery, DeliveryState, EventRecord, Repl
 use crate::types::event::{EventId, EventType};
 use crate::types::ids::{ChannelId, UserId};
 
-/// Events that a replay takes at once: enough to be quick, few enough that no lane is held up.
+/// The number of events that a replay handles in one transaction. It is large enough to be fast,
+/// and small enough not to block a lane.
 const REPLAY_BATCH: i64 = 500;
 
-/// How far one has come through what a replay is about.
+/// The progress of a replay through its events.
 struct Walk<'a> {
     channel_id: &'a ChannelId,
     replay: &'a Replay,
-    /// The row of the user whom it is about; none where it is about all.
+    /// The row of the user; `None` for all users.
     user: Option<i64>,
-    /// The place of the last event so far.
+    /// The position of the last event so far.
     after: i64,
-    /// How many there were.
+    /// The number of events so far.
     count: u64,
 }
 
@@ -64,7 +66,8 @@ struct AttemptRow {
 }
 
 impl Store {
-    /// Events of a channel whose delivery is in a state, behind a position of its log and in its order; `limit` at most.
+    /// Lists events of a channel with this delivery state, at most `limit`, in the order of the
+    /// log. With `after`, only events after that position are listed.
     ///
     /// # Errors
     ///
@@ -76,7 +79,8 @@ impl Store {
         after: Option<u64>,
         limit: u32,
     ) -> Result<Vec<Delivery>, Error> {
-        // One text for each state: a partial index serves only who names its condition word by word.
+        // One statement for each state: a partial index is used only if the query repeats its
+        // condition literally.
         macro_rules! list {
             ($condition:literal) => {
                 concat!(
@@ -105,7 +109,7 @@ impl Store {
         rows.into_iter().map(Delivery::try_from).collect()
     }
 
-    /// An event of a channel, with every try to deliver it.
+    /// Reads an event of a channel with all its delivery attempts.
     ///
     /// # Errors
     ///
@@ -156,9 +160,11 @@ impl Store {
         }))
     }
 
-    /// Has an event delivered, whatever became of it before, as soon as the events before it allow, and records that.
+    /// Makes an event pending again, whatever its delivery state, and records that in the audit
+    /// log. It is delivered as soon as the events before it allow.
     ///
-    /// Says whether it will be: what somebody was typing is not sent again. `None`: the channel has no such event.
+    /// Returns true if it will be delivered; a typing event is never delivered again. Returns
+    /// `None` if the channel has no such event.
     ///
     /// # Errors
     ///
@@ -204,14 +210,16 @@ impl Store {
         Ok(Some(true))
     }
 
-    /// Has events delivered again, in their users' order, says how many, and records that: `entry` is what to record of so
-    /// many. Where there are none, nothing is recorded.
+    /// Delivers events again, in the order of each user's events. Returns their number. `entry`
+    /// builds the audit entry from the number of events. If there are none, nothing is recorded.
     ///
-    /// What somebody was typing is not sent again. Events that are pending are hurried where they are asked for.
+    /// Typing events are not replayed. Pending events are replayed only if the replay asks for
+    /// them; they become due at once.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; what was replayed until then is, and recorded.
+    /// When the database does not answer. Events that were replayed before the error stay replayed,
+    /// and are recorded.
     pub async fn replay_deliveries(
         &self,
         channel_id: &ChannelId,
@@ -232,7 +240,7 @@ impl Store {
         Ok(walk.count)
     }
 
-    /// How many events a replay would be about.
+    /// Counts the events of a replay.
     ///
     /// # Errors
     ///
@@ -249,7 +257,7 @@ impl Store {
         Ok(walk.count)
     }
 
-    /// A walk through what a replay is about; none where nobody knows its user.
+    /// Begins a replay; `None` if its user is unknown.
     async fn walk<'a>(
         &self,
         channel_id: &'a ChannelId,
@@ -271,8 +279,8 @@ impl Store {
         }))
     }
 
-    /// Lets a channel's callbacks go on that were paused or only probed, and everything that waits be sent at once, and
-    /// records that.
+    /// Resumes a channel's callback that was paused or probed, makes all pending events due at
+    /// once, and records that in the audit log.
     ///
     /// # Errors
     ///
@@ -298,7 +306,7 @@ impl Store {
         self.wake_lanes(channel_id, now).await
     }
 
-    /// Places and users of the next events that a replay is about; none at its end.
+    /// Reads the positions and users of the next events of a replay; `None` at the end.
     async fn replayable(
         &self,
         walk: &mut Walk<'_>,
@@ -344,7 +352,8 @@ impl Store {
     }
 }
 
-/// The text that makes events pending again, whose rows are held in the order of their log, as by those who settle tries.
+/// The statement that makes events pending again. It locks their rows in the order of the log, as
+/// settling does.
 macro_rules! replay {
     ($in:literal, $locking:literal) => {
         concat!(
@@ -358,7 +367,7 @@ macro_rules! replay {
     };
 }
 
-/// Makes events pending again.
+/// Makes events pending again, and their lanes due.
 async fn replay_batch(
     tx: &mut Tx,
     channel_id: &ChannelId,
@@ -389,7 +398,7 @@ async fn replay_batch(
     Ok(())
 }
 
-/// Lets lanes that wait after a failure be taken now; called with their rows held.
+/// Makes lanes due that wait after a failure. The caller has locked their rows.
 async fn hurry_lanes(
     tx: &mut Tx,
     channel_id: &ChannelId,
@@ -413,7 +422,7 @@ async fn hurry_lanes(
     Ok(())
 }
 
-/// A moment as the store keeps it.
+/// Converts a stored time.
 pub(super) fn time(ms: i64) -> Result<DateTime<Utc>, Error> {
     DateTime::from_timestamp_millis(ms).ok_or(Error::Unreadable {
         what: "time of an event",
@@ -421,7 +430,7 @@ pub(super) fn time(ms: i64) -> Result<DateTime<Utc>, Error> {
 }
 
 impl DeliveryState {
-    /// The word that the store keeps.
+    /// Returns the value that the database stores.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

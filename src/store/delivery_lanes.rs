@@ -1,9 +1,12 @@
-//! Lanes of deliveries: one per user of a channel, worked on by whoever holds its lease.
+//! Delivery lanes: one for each user of a channel, processed by the holder of its lease.
 //!
-//! A lane is taken (due, and from then on leased until a moment), its events are tried one after the other, and what
-//! became of each is settled under the lease: who has lost it settles nothing. So a user's events keep their order
-//! although any replica may deliver them. A lane that has been emptied is given back with the number of arrivals that
-//! were known when it was taken; if another has come meanwhile, the lane is due again rather than empty.
+//! A lane that is due is leased until a given time. Its events are sent one after the other, and
+//! each outcome is settled under the lease. A holder that has lost the lease settles nothing. So a
+//! user's events keep their order although any replica may deliver them.
+//!
+//! Each lane counts the events that arrive in it. A holder that finds the lane empty releases it,
+//! and passes the count from the time of the claim. If another event has arrived meanwhile, the
+//! counts differ and the lane becomes due again.
 
 mod due;
 mod settling;
@@ -21,19 +24,19 @@ pub(super) use settling::Settle;
 use settling::TOO_OLD;
 pub use settling::{LaneFate, Settlement, Tried};
 
-/// Lanes that are woken by one statement.
+/// The number of lanes that one statement makes due.
 const WAKE_BATCH: i64 = 1000;
 
-/// A lane that is held.
+/// A leased delivery lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lane {
     pub(super) id: i64,
     pub(super) channel_id: ChannelId,
-    /// 0 for the lane of events to try the callback with.
+    /// The row of the user; 0 for the lane of test events.
     pub(super) user: i64,
     pub(super) arrivals: i64,
     pub(super) lease_id: String,
-    /// How often in a row its first event has failed.
+    /// The number of times in a row that its first event has failed.
     pub failures: u32,
 }
 
@@ -46,7 +49,8 @@ struct LaneRow {
 }
 
 impl Store {
-    /// Takes lanes of a channel that are due, `limit` at most, and holds them until a moment; `lease_id` is the holder's own.
+    /// Claims lanes of a channel that are due, at most `limit`. The lease ends at `until`;
+    /// `lease_id` is unique to the holder.
     ///
     /// # Errors
     ///
@@ -86,11 +90,11 @@ impl Store {
         Ok(lanes.collect())
     }
 
-    /// Lets every lane of a channel that waits after a failure be taken at once.
+    /// Makes all lanes of a channel due that wait after a failure.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; lanes that are not woken are due when they were.
+    /// When the database does not answer. The remaining lanes keep the times at which they are due.
     pub(super) async fn wake_lanes(
         &self,
         channel_id: &ChannelId,
@@ -127,7 +131,8 @@ impl Store {
         }
     }
 
-    /// Gives up events whose time to be delivered ended before a moment, `limit` at most; says how many there were.
+    /// Gives up events with a delivery deadline before `before`, at most `limit`. Returns their
+    /// number.
     ///
     /// # Errors
     ///

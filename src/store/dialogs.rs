@@ -1,6 +1,8 @@
-//! Dialogs: a conversation's main one, which bears its id, and the survey that may follow it.
+//! Dialogs: the main dialog of a conversation, which has the conversation's id, and the survey that
+//! may follow.
 //!
-//! What has ended stays so: the Cloud's word of it may come late and in any order.
+//! A closed dialog stays closed, because notifications may arrive late and in any order. The one
+//! exception is `Store::reopen_main_dialog`.
 
 use chrono::{DateTime, Utc};
 
@@ -8,7 +10,8 @@ use super::engine::tx::on;
 use super::locks::hold_user_of;
 use super::{Error, Store, open_conversation};
 
-/// Keeps dialog $1 of conversation $2, where that is known: its kind $3, its begin $4, and its end $5, which may be NULL.
+/// Stores dialog $1 of conversation $2 if that is known, with its kind $3, its start $4 and its end
+/// $5, which may be NULL.
 pub(super) const KEEP_DIALOG: &str =
     "INSERT INTO dialogs (id, conversation_id, kind, opened_at, closed_at)
      SELECT $1, id, $3, $4, $5 FROM conversations WHERE id = $2
@@ -16,15 +19,15 @@ pub(super) const KEEP_DIALOG: &str =
      -- whose it is never changes
      WHERE dialogs.conversation_id = excluded.conversation_id";
 
-/// Notes that dialog $1 has ended at $2; its conversation, if it went on until now.
+/// Ends dialog $1 at $2. Returns its conversation if the dialog was open.
 const CLOSE_DIALOG: &str = "UPDATE dialogs SET closed_at = $2 WHERE id = $1 AND closed_at IS NULL RETURNING conversation_id";
 
-/// Notes that all dialogs of conversation $1 have ended at $2.
+/// Ends all dialogs of conversation $1 at $2.
 pub(super) const CLOSE_DIALOGS: &str =
     "UPDATE dialogs SET closed_at = $2 WHERE conversation_id = $1 AND closed_at IS NULL";
 
 impl Store {
-    /// Notes that a dialog has ended; says whether it went on until now. Its conversation may go on.
+    /// Ends a dialog, but not its conversation. Returns true if the dialog was open until now.
     ///
     /// # Errors
     ///

@@ -1,6 +1,7 @@
-//! Connections, transactions, batching and wake-ups, on either engine; knows no noun.
+//! Connections, transactions, batching and wake-ups, for either engine.
 //!
-//! The files of nouns stand on this. Nothing here names one of them, and `tests/it/house.rs` holds it to that.
+//! The files of the entities build on this module. Nothing here names an entity, which
+//! `tests/it/house.rs` checks.
 
 pub(super) mod batching;
 pub(super) mod bells;
@@ -14,15 +15,15 @@ pub(super) mod server_time;
 pub(super) mod sqlite;
 pub(super) mod tx;
 
-/// The database that it is.
+/// The database engine in use.
 #[derive(Debug, Clone)]
 pub(super) enum Engine {
     Postgres(postgres::Postgres),
     Sqlite(sqlite::Sqlite),
 }
 
-/// Runs one statement, written once for both engines, that awaits itself: `$db` is where it runs. SQLite has a side for
-/// what reads (`readers`) and one for what writes (`writer`).
+/// Runs one statement that is written once for both engines. `$query` awaits its own result; `$db`
+/// is the connection. For SQLite, `$side` names the pool: `readers` or `writer`.
 macro_rules! run {
     ($store:expr, $side:ident, |$db:ident| $query:expr) => {
         match &$store.engine {
@@ -40,10 +41,12 @@ macro_rules! run {
 
 pub(super) use run;
 
-/// The text of a statement that claims rows: `$change` up to the column that `$select` gives values of, and what follows.
+/// Builds the text of a statement that claims rows: `$change`, which ends with a column; the
+/// condition that this column is one of the values from `$select`; and `$rest`.
 ///
-/// Two who claim at once in PostgreSQL take different rows, and neither waits; SQLite has one writer. PostgreSQL is asked for
-/// the members of an array, because it looks those up by index however many rows it expects.
+/// In PostgreSQL, concurrent claims take different rows, and none of them waits. SQLite has only
+/// one writer. For PostgreSQL, the values are the members of an array. PostgreSQL then looks rows
+/// up by index, whatever number of them it expects.
 macro_rules! claiming {
     ($store:expr, $change:literal, $select:literal, $rest:literal) => {
         claiming!($store, $change, $select, " FOR UPDATE SKIP LOCKED", $rest)

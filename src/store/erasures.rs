@@ -1,8 +1,10 @@
-//! Erasing users, and what is left to do for it: closing a conversation at the Cloud.
+//! Erasures of users, and the pending closes that they leave behind.
 //!
-//! A user is erased in one transaction, which needs no Cloud. It leaves a row behind for each conversation that is still to be
-//! closed there, with the least that this takes. Who tries to close one claims the row first, by counting its `tries` on; whoever
-//! was overtaken meanwhile settles nothing. A close that is done twice does no harm.
+//! A user is erased in one transaction, without any request to the Cloud. It leaves a row for each
+//! conversation that the Cloud has still to close, with the least data that this needs. To process
+//! a pending close, a replica claims its row first. The claim increments `tries`, which serves as a
+//! fencing token: a holder that was overtaken settles nothing. Closing a conversation twice does no
+//! harm.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -22,42 +24,42 @@ use crate::types::audit::Entry;
 use crate::types::ids::{AccountId, ConversationId};
 use crate::types::status::CloseBacklog;
 
-/// 100,000: whatever is counted is counted no further.
+/// 100,000: counting ends at this number.
 const COUNTED: i64 = 100_000;
 
-/// The columns of a close that is to be done.
+/// The columns of a pending close.
 macro_rules! columns {
     () => {
         "id, account_id, conversation_id, owner, secret, key_id, tries, due_at"
     };
 }
 
-/// What is to be known of a user who is about to be erased.
+/// The data of a user that an erasure needs.
 #[derive(Debug, Clone)]
 pub struct Erasing {
     /// The user's row.
     pub user: UserRef,
     /// The user's ConsumerJWS.
     pub token: Option<StoredToken>,
-    /// The conversation that is open.
+    /// The open conversation.
     pub open: Option<OpenConversation>,
-    /// An opening whose outcome is not known.
+    /// The opening, if its outcome is unknown.
     pub opening: Option<PendingOpening>,
-    /// Until when a replica may be at that.
+    /// The time until which a replica may still be processing that opening.
     pub opening_until: Option<DateTime<Utc>>,
-    /// As the row has them, to see whether they have changed.
+    /// The columns as they were read, to detect changes.
     open_text: Option<String>,
     opening_text: Option<String>,
 }
 
-/// What became of an erasure.
+/// The outcome of an erasure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Erasure {
     /// The user is erased.
     Done,
-    /// Somebody else has erased the user.
+    /// Another caller has erased the user.
     Gone,
-    /// A conversation was opened or has ended meanwhile: nothing is removed.
+    /// A conversation was opened or has ended meanwhile. Nothing is removed.
     Changed,
 }
 
@@ -66,43 +68,43 @@ pub enum Erasure {
 pub struct NewClose {
     /// The account.
     pub account_id: AccountId,
-    /// The conversation; none for whatever an opening of unknown outcome has come to.
+    /// The conversation; `None` for the one that an opening with unknown outcome may have created.
     pub conversation_id: Option<ConversationId>,
-    /// The secret and what it is found by.
+    /// The sealed secret, and the hash that identifies the user.
     pub sealed: SealedClose,
-    /// When the background tries it first.
+    /// The time of the first attempt in the background.
     pub due_at: DateTime<Utc>,
 }
 
-/// What a close takes, sealed.
+/// The sealed data for a close.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedClose {
     /// A keyed hash of the user.
     pub owner: String,
     /// The sealed secret.
     pub secret: Sealed,
-    /// The public name of the key for both.
+    /// The public name of the key that sealed the secret and keyed the hash.
     pub key_id: String,
 }
 
-/// A close that is to be done.
+/// A pending close.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingClose {
     /// Its row.
     pub id: CloseRef,
-    /// How often it was claimed.
+    /// The number of claims.
     pub tries: u32,
     /// The account.
     pub account_id: AccountId,
-    /// The conversation; none where it is still to be found.
+    /// The conversation; `None` until it is found.
     pub conversation_id: Option<ConversationId>,
-    /// The secret and what it is found by.
+    /// The sealed secret, and the hash that identifies the user.
     pub sealed: SealedClose,
-    /// When it is tried next.
+    /// The time of the next attempt.
     pub due_at: DateTime<Utc>,
 }
 
-/// The row of a close.
+/// A reference to the row of a pending close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CloseRef(i64);
 
@@ -129,7 +131,7 @@ struct CloseRow {
 }
 
 impl Store {
-    /// What is to be known of a user who is about to be erased; none where the user is gone.
+    /// Reads the data of a user for an erasure; `None` if the user does not exist any more.
     ///
     /// # Errors
     ///
@@ -147,12 +149,13 @@ impl Store {
         row.map(|row| row.erasing(user)).transpose()
     }
 
-    /// Removes a user with all that hangs below the row, and what the Cloud told of the conversations; what it tells of
-    /// them afterwards is not kept either. The closes that are left to do are kept in the same transaction. It is recorded.
+    /// Removes a user, everything that references the row, and the stored changes of the user's
+    /// conversations. Later changes of these conversations are not stored either. The same
+    /// transaction stores the pending closes and writes the audit log.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; nothing is removed then.
+    /// When the database does not answer. Nothing is removed then.
     pub async fn delete_user(
         &self,
         erasing: &Erasing,
@@ -191,7 +194,8 @@ impl Store {
         });
         let dialogs: Vec<_> = dialogs.into_iter().map(|(id,)| id).collect();
         forget_changes(&mut tx, user, &dialogs, now).await?;
-        // As rows are held by those who settle tries of several channels, rather than as the user's row takes them along.
+        // Deleted in the order in which settling locks events of several channels. The cascade from
+        // the user's row would lock them in another order.
         let forget = claiming!(
             self,
             "DELETE FROM events WHERE id",
@@ -231,8 +235,9 @@ impl Store {
         Ok(Erasure::Done)
     }
 
-    /// Keeps the close of a conversation that was opened while its user was erased; what the Cloud tells of it is not kept from
-    /// then on. One that has become another user's is not closed.
+    /// Stores a pending close for a conversation that was opened while its user was erased. Changes
+    /// of it are not stored from then on. A conversation that belongs to a user by now is not
+    /// closed.
     ///
     /// # Errors
     ///
@@ -249,7 +254,7 @@ impl Store {
         tx.commit().await
     }
 
-    /// True if a conversation was one of a user who was erased, as far as that is remembered.
+    /// True if the conversation belonged to an erased user, for as long as that is stored.
     ///
     /// # Errors
     ///
@@ -264,7 +269,7 @@ impl Store {
         Ok(row.is_some())
     }
 
-    /// The closes of one user, who may have several keyed hashes; the oldest first.
+    /// Lists the pending closes of a user, oldest first. A user may have several keyed hashes.
     ///
     /// # Errors
     ///
@@ -285,7 +290,8 @@ impl Store {
         rows.into_iter().map(PendingClose::try_from).collect()
     }
 
-    /// Claims a close, also from whoever is at it: until `again_at` the background leaves it alone. None where it is done.
+    /// Claims a pending close, even from a replica that is processing it. Background work leaves
+    /// the close alone until `again_at`. Returns `None` if the close is finished.
     ///
     /// # Errors
     ///
@@ -308,8 +314,8 @@ impl Store {
         row.map(PendingClose::try_from).transpose()
     }
 
-    /// Claims closes that are due and not older than `created_after`, `limit` at most: until `again_at` nobody else is given
-    /// them.
+    /// Claims pending closes that are due and were created after `created_after`, at most `limit`.
+    /// No other claim returns them before `again_at`.
     ///
     /// # Errors
     ///
@@ -339,8 +345,11 @@ impl Store {
         rows.into_iter().map(PendingClose::try_from).collect()
     }
 
-    /// Names the conversation of a close that had none, unless it is a known user's or the claim was lost; says whether it is
-    /// to be closed. What the Cloud tells of it is not kept from then on.
+    /// Stores the conversation of a pending close that had none. Changes of that conversation are
+    /// not stored from then on.
+    ///
+    /// Returns true if the conversation is to be closed. It is not if it belongs to a user, if
+    /// another pending close has it, or if the claim was lost.
     ///
     /// # Errors
     ///
@@ -372,7 +381,7 @@ impl Store {
         Ok(named)
     }
 
-    /// Forgets a close that is done; says whether the claim was still ours.
+    /// Removes a finished close. Returns true if the claim was still valid.
     ///
     /// # Errors
     ///
@@ -389,7 +398,7 @@ impl Store {
         Ok(rows == 1)
     }
 
-    /// Leaves a close for later, unless the claim was lost.
+    /// Postpones a close, unless the claim was lost.
     ///
     /// # Errors
     ///
@@ -415,7 +424,8 @@ impl Store {
         Ok(())
     }
 
-    /// Makes closes of an account due now that wait for one of these reasons, `limit` at most; says how many.
+    /// Makes pending closes of an account due now if they wait because of one of these reasons, at
+    /// most `limit`. Returns their number.
     ///
     /// # Errors
     ///
@@ -448,7 +458,8 @@ impl Store {
         }))
     }
 
-    /// Gives up closes of users who were erased at a moment or before, `limit` at most; the accounts and conversations.
+    /// Gives up closes of users who were erased at `before` or earlier, at most `limit`. Returns
+    /// their accounts and conversations.
     ///
     /// # Errors
     ///
@@ -481,7 +492,7 @@ impl Store {
         rows.collect()
     }
 
-    /// The closes that are left to do, account by account.
+    /// Counts the pending closes of each account.
     ///
     /// # Errors
     ///
@@ -507,7 +518,8 @@ impl Store {
         rows.collect()
     }
 
-    /// Closes that another key than this one has sealed, in the order of their rows: those after `after`, `limit` at most.
+    /// Lists pending closes that are sealed with another key than this one, at most `limit`, in the
+    /// order of their rows. The list starts after the row `after`.
     ///
     /// # Errors
     ///
@@ -533,11 +545,12 @@ impl Store {
         rows.into_iter().map(PendingClose::try_from).collect()
     }
 
-    /// Keeps a close's secret that was sealed anew; says whether the close is still to be done, and records it then.
+    /// Stores the re-encrypted secret of a close. Returns true if the close is still pending, and
+    /// then also writes `entry` to the audit log.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; nothing is changed then.
+    /// When the database does not answer. Nothing is changed then.
     pub async fn reseal_close(
         &self,
         id: CloseRef,
@@ -565,7 +578,7 @@ impl Store {
     }
 }
 
-/// Keeps a close, unless it is kept already.
+/// Stores a pending close, unless it is stored already.
 async fn insert(tx: &mut Tx, close: &NewClose, now: DateTime<Utc>) -> Result<(), Error> {
     on!(tx, |db| {
         sqlx::query(
@@ -586,7 +599,7 @@ async fn insert(tx: &mut Tx, close: &NewClose, now: DateTime<Utc>) -> Result<(),
     Ok(())
 }
 
-/// True if a conversation is one of a user.
+/// True if the conversation belongs to a user.
 async fn is_known(tx: &mut Tx, id: &ConversationId) -> Result<bool, Error> {
     let known: Option<(i64,)> = on!(tx, |db| {
         sqlx::query_as("SELECT user_ref FROM conversations WHERE id = $1")

@@ -1,4 +1,4 @@
-//! Files: what they are called on either side, and whose they are. Their bytes are never kept.
+//! Files: their ids here, their paths at the Cloud, and their users. The bytes are never stored.
 
 use chrono::{DateTime, Utc};
 
@@ -6,7 +6,8 @@ use super::{Error, Store, UserRef, run};
 use crate::types::file::{FileId, FileType};
 use crate::types::ids::UserKey;
 
-/// Keeps a file under id $1, unless user $2 has it already; gives the id that it is kept under.
+/// Stores a file under id $1, unless user $2 has that file already. Returns the id under which it
+/// is stored.
 pub(super) const ENSURE_FILE: &str =
     "INSERT INTO files (id, user_ref, relative_path, file_type, created_at)
      VALUES ($1, $2, $3, $4, $5)
@@ -14,17 +15,18 @@ pub(super) const ENSURE_FILE: &str =
      ON CONFLICT (user_ref, relative_path) DO UPDATE SET relative_path = excluded.relative_path
      RETURNING id";
 
-/// A file as the Cloud knows it.
+/// The location of a file at the Cloud.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostedFile {
-    /// Where the Cloud keeps it.
+    /// The path at the Cloud.
     pub relative_path: String,
-    /// Its kind.
+    /// The type of the file.
     pub file_type: FileType,
 }
 
 impl Store {
-    /// Keeps a file of a user under `id`, unless the user has it already; returns the id that it is kept under.
+    /// Stores a file of a user under `id`, unless the user has that file already. Returns the id
+    /// under which it is stored.
     ///
     /// # Errors
     ///
@@ -50,7 +52,7 @@ impl Store {
             .map_err(|_| Error::Unreadable { what: "file's id" })
     }
 
-    /// A file of a user.
+    /// Reads a file of a user.
     ///
     /// # Errors
     ///

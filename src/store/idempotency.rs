@@ -1,9 +1,10 @@
-//! Requests that bear an idempotency key: who works on one, and what a repeat is answered with.
+//! Requests with an idempotency key: the claim on a key, and the stored answer for retries.
 //!
-//! A row is claimed before anything is done and settled after it. While a request is worked on, its row is leased, so that
-//! nothing stays locked when its replica dies; the next repeat then takes it over, under the message's id that the first one
-//! had. What is about to be sent to the Cloud is written into the row first, mostly as it is claimed, so the repeat knows what
-//! may have arrived there.
+//! A key is claimed before any work is done, and the answer is stored after it. During the work the
+//! claim has a lease, so that nothing stays locked when its replica dies. The next retry then takes
+//! the claim over, with the message id of the first request. A write-ahead record of what is about
+//! to be sent to the Cloud is stored first, mostly with the claim, so that the retry knows what may
+//! have arrived there.
 
 mod asking;
 mod postgres;
@@ -22,76 +23,77 @@ use crate::types::message::MessageId;
 use questions::NOTE;
 pub(super) use questions::{Begin, Finish, Note};
 
-/// 24 hours: how long a key stands for its first request.
+/// 24 hours: the time for which a key identifies its first request.
 const KEPT: TimeDelta = TimeDelta::hours(24);
 
-/// How often a key may be freed by somebody else between two looks before that counts as an error.
+/// 5: the number of attempts at a claim. Each fails only if the key was freed or expired meanwhile,
+/// or if the user is gone.
 const LOOKS: u32 = 5;
 
-/// Notes until when key $2 of channel $1 is held, unless the lease $3 was lost.
+/// Extends the lease on key $2 of channel $1 until $4, unless lease $3 was lost.
 const RENEW_KEY: &str = "UPDATE idempotency_keys SET lease_until = $4
      WHERE channel_id = $1 AND key = $2 AND lease_id = $3";
 
-/// A request that bears a key.
+/// A request with an idempotency key.
 #[derive(Debug, Clone)]
 pub struct KeyedRequest {
-    /// The channel that it came by.
+    /// The channel that sent it.
     pub channel_id: ChannelId,
-    /// The key, and whose it is.
+    /// The hash of the key and its owner.
     pub key: KeyHash,
-    /// What the request asks for.
+    /// The fingerprint of the request.
     pub fingerprint: Fingerprint,
 }
 
-/// What was about to be sent for a request with a key.
+/// The write-ahead record of a request with a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Begun {
-    /// What that is, as JSON.
+    /// The content to be sent, as JSON.
     pub body: String,
-    /// A file's bytes.
+    /// The bytes of a file.
     pub content: Option<Vec<u8>>,
 }
 
-/// What is about to be sent for a request whose key is being claimed, and for whom.
+/// The write-ahead record that is stored together with a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
-    /// Whose message it is.
+    /// The user of the request.
     pub user: UserRef,
-    /// What that is, as JSON.
+    /// The content to be sent, as JSON.
     pub body: String,
 }
 
-/// A request with a key that is to be done, by who asks.
+/// The caller's claim on a request that is to be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holding {
-    /// What a message of it is called.
+    /// The id of its message.
     pub message_id: MessageId,
-    /// When it first came.
+    /// The time of the first request with this key.
     pub created_at: DateTime<Utc>,
-    /// Whether somebody had begun it, whose lease has run out.
+    /// True if an earlier holder had begun it, and its lease has expired.
     pub resumed: bool,
-    /// What that one was last about to send.
+    /// The last write-ahead record of the earlier holder.
     pub begun: Option<Begun>,
-    /// Whether the intent that it was claimed with is written down.
+    /// True if the write-ahead record was stored with the claim.
     pub noted: bool,
 }
 
-/// What becomes of a request with a key.
+/// The result of claiming a request with a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
-    /// It is to be done, by who asks.
+    /// The caller is to carry it out.
     Ours(Holding),
-    /// Somebody is doing it.
+    /// Another holder is processing it.
     Running,
-    /// It was done, and this was the answer.
+    /// It was carried out, with this answer.
     Answered(Answer),
-    /// The key stands for another request.
+    /// The key belongs to another request.
     Reused,
 }
 
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct ClaimedRow {
-    /// Who holds it now.
+    /// The id of the current lease.
     pub(super) lease_id: String,
     message_id: String,
     created_at: i64,
@@ -107,9 +109,10 @@ struct Row {
 }
 
 impl Store {
-    /// Claims a request under `lease`, unless it is being done, has been done, or its key stands for another one.
-    /// `message_id` is what a message of it is called, unless somebody has begun it under another. Where nobody has, and the
-    /// user is still there, what is about to be sent is written down with it.
+    /// Claims a request under `lease`, unless it is being processed, has been answered, or its key
+    /// belongs to another request. `message_id` becomes the id of its message, unless an earlier
+    /// holder has begun it under another. If none has, and the user still exists, `intent` is
+    /// stored with the claim.
     ///
     /// # Errors
     ///
@@ -128,7 +131,7 @@ impl Store {
                 request: request.clone(),
                 message_id,
                 lease: lease.clone(),
-                // The first time alone: where its user is gone, nothing is claimed with it.
+                // Only at the first attempt: a claim with an intent fails if its user is gone.
                 intent: intent.take(),
                 now,
             };
@@ -137,13 +140,13 @@ impl Store {
                 if !holding.resumed {
                     return Ok(Claim::Ours(holding));
                 }
-                // It goes with its user, who may have been erased meanwhile.
+                // The row is deleted with its user, who may have been erased meanwhile.
                 let Some(begun) = self.begun(request, lease).await? else {
                     continue;
                 };
                 return Ok(Claim::Ours(Holding { begun, ..holding }));
             }
-            // Whose row it was may have freed it meanwhile.
+            // The holder may have freed the row meanwhile.
             let Some(row) = self.keyed_row(request).await? else {
                 continue;
             };
@@ -162,7 +165,8 @@ impl Store {
         Err(Error::Contended)
     }
 
-    /// What was about to be sent for a request that was taken over; none where that is not held.
+    /// Returns the write-ahead record of a request that was taken over; `None` if the claim was
+    /// lost.
     async fn begun(
         &self,
         request: &KeyedRequest,
@@ -207,7 +211,8 @@ impl Store {
         Ok(())
     }
 
-    /// Holds a request longer, until the end of `lease`; says whether it was still held.
+    /// Extends the claim on a request until the end of `lease`. Returns false if the claim was
+    /// lost.
     ///
     /// # Errors
     ///
@@ -224,12 +229,13 @@ impl Store {
         Ok(rows == 1)
     }
 
-    /// Writes down what is about to be sent for a request that is still held, in place of what was before it, and holds it
-    /// until the end of `lease`. Says whether it was still held and its user is still there; else nothing must be sent.
+    /// Replaces the write-ahead record of a request that is still claimed, and extends the claim
+    /// until the end of `lease`. Returns false if the claim was lost or the user is gone; then
+    /// nothing may be sent.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; nothing must be sent then.
+    /// When the database does not answer; then nothing may be sent.
     pub async fn note_begun(
         &self,
         request: &KeyedRequest,
@@ -261,9 +267,9 @@ impl Store {
         Ok(rows == 1)
     }
 
-    /// Keeps the answer to a request that is still held, to be given to its repeats. An answer that is about a user goes
-    /// when the user goes, who need not be named where what was about to be sent is noted for them; says whether it is kept,
-    /// which it is not where the user has gone already.
+    /// Stores the answer to a request that is still claimed, for its retries. An answer about a
+    /// user is deleted with the user. `user` may be left out if a write-ahead record already names
+    /// the user. Returns false if the answer was not stored, for example because the user is gone.
     ///
     /// # Errors
     ///
@@ -284,11 +290,12 @@ impl Store {
         .await
     }
 
-    /// Frees the key of a request that is still held, as if it had never come.
+    /// Frees the key of a request that is still claimed, as if it had never been used.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; a repeat may take it over once the lease has run out.
+    /// When the database does not answer; a retry can take the claim over once the lease has
+    /// expired.
     pub async fn abandon_keyed(&self, request: &KeyedRequest, lease: &Lease) -> Result<(), Error> {
         run!(self, writer, |db| sqlx::query(
             "DELETE FROM idempotency_keys WHERE channel_id = $1 AND key = $2 AND lease_id = $3",
@@ -302,7 +309,7 @@ impl Store {
         Ok(())
     }
 
-    /// Removes keys that have been kept for 24 hours, `limit` at most; says how many.
+    /// Deletes keys that are older than 24 hours, `limit` at most, and returns their number.
     ///
     /// # Errors
     ///
@@ -323,7 +330,8 @@ impl Store {
     }
 }
 
-/// Makes sure, until the commit, that a request is still held, and holds it until the end of the lease.
+/// Locks a claim until the commit and extends it until the end of the lease. Returns false if the
+/// claim was lost.
 pub(super) async fn hold(
     tx: &mut Tx,
     request: &KeyedRequest,
@@ -342,13 +350,14 @@ pub(super) async fn hold(
     Ok(rows == 1)
 }
 
-/// Keys that came at this moment or before stand for nothing any more.
+/// Returns the time of creation up to which keys have expired.
 fn forgotten_at(now: DateTime<Utc>) -> i64 {
     (now - KEPT).timestamp_millis()
 }
 
 impl ClaimedRow {
-    /// What is held by who came with this id for a message, and perhaps with an intent.
+    /// Builds the caller's claim. It is a resumed one if the row has another message id than
+    /// `message_id`. `noted` is true if an intent was given.
     fn holding(self, message_id: MessageId, noted: bool) -> Result<Holding, Error> {
         let unreadable = |what| Error::Unreadable { what };
         let named = self.message_id.parse();

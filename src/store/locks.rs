@@ -1,4 +1,4 @@
-//! Locks on users' rows, which order what is changed of a user.
+//! Locks on users' rows, which serialize changes to a user.
 
 use serde_json::json;
 
@@ -6,19 +6,21 @@ use super::Error;
 use super::engine::tx::{Side, Tx, on};
 use super::rows::{UserRef, batch};
 
-/// Holds the user of conversation or dialog $1.
+/// Locks the row of the user of conversation or dialog $1.
 const HOLD_USER_OF: &str = "SELECT id FROM users
      WHERE id = (SELECT c.user_ref FROM dialogs d JOIN conversations c ON c.id = d.conversation_id WHERE d.id = $1)
      FOR NO KEY UPDATE";
 
-/// Holds users, in one order everywhere.
+/// Locks users' rows in the order of their ids, so that two transactions do not deadlock.
 const HOLD_USERS: &str = "SELECT id FROM users
      WHERE id = ANY (ARRAY(SELECT CAST(value ->> 'user' AS BIGINT) FROM json_each($1)))
      ORDER BY id FOR NO KEY UPDATE";
 
-/// Locks users until the end of a transaction that changes conversations of theirs, and is called before it does: the open
-/// conversation is written into the user's row, so two transactions, one of which locked the conversation first and one the
-/// user, would wait for each other. `SQLite` has one writer, which locks everything.
+/// Locks users until the end of a transaction that changes their conversations.
+///
+/// It must be called before the first change. The open conversation is copied into the user's row,
+/// so a transaction that locks the conversation first would deadlock with one that locks the user
+/// first. `SQLite` needs no lock, because it has only one writer.
 pub(super) async fn hold(tx: &mut Tx, users: impl Iterator<Item = UserRef>) -> Result<(), Error> {
     if let Side::Postgres(_) = tx.side {
         let users = batch(users.map(|user| json!({"user": user.0})));
@@ -31,7 +33,7 @@ pub(super) async fn hold(tx: &mut Tx, users: impl Iterator<Item = UserRef>) -> R
     Ok(())
 }
 
-/// Like [`hold`], for the user of a conversation or dialog.
+/// Does the same as [`hold`] for the user of a conversation or dialog.
 pub(super) async fn hold_user_of(tx: &mut Tx, id: &str) -> Result<(), Error> {
     if let Side::Postgres(_) = tx.side {
         on!(tx, |db| sqlx::query(HOLD_USER_OF)

@@ -1,8 +1,8 @@
-//! The logs of events, one per channel.
+//! The event logs, one for each channel.
 //!
-//! A log's positions count from 1 without a gap, and whoever adds to it holds its row until the commit. So positions become
-//! visible in their order, and a cursor that has passed one will never be overtaken by a lower one. Erasing a user and
-//! retention take events out; the rest keep their positions.
+//! The positions of a log count from 1 without a gap. A transaction that appends locks the log's
+//! row until its commit, so positions become visible in order, and no event ever appears behind a
+//! cursor. An erasure and the retention remove events; the others keep their positions.
 
 mod postgres;
 mod sqlite;
@@ -23,33 +23,33 @@ use crate::types::event::{EventId, EventType};
 use crate::types::ids::{ChannelId, UserKey};
 use crate::types::trace::Parent;
 
-/// An event to be added to a channel's log.
+/// An event to append to a channel's log.
 #[derive(Debug, Clone)]
 pub struct NewEvent {
     /// Its id.
     pub id: EventId,
-    /// Whose log.
+    /// The channel of the log.
     pub channel_id: ChannelId,
-    /// Whom it is about; none for an event to try the callback with.
+    /// The user of the event; `None` for a test event.
     pub user: Option<UserRef>,
     /// Its type.
     pub kind: EventType,
-    /// The event as channels get it.
+    /// The event as it is delivered.
     pub body: String,
-    /// What it came about by.
+    /// The trace context of its cause.
     pub parent: Option<Parent>,
-    /// Until when its delivery is tried; none where the channel has no callback URL.
+    /// The deadline for its delivery; `None` if the channel has no callback URL.
     pub deliver_until: Option<DateTime<Utc>>,
 }
 
-/// A part of a log.
+/// A page of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// The events behind the asked position, in order.
+    /// The events after the requested position, in order.
     pub events: Vec<LoggedEvent>,
-    /// The position of the newest event that is not kept any more, 0 if all are.
+    /// The position of the newest removed event; 0 if none was removed.
     pub floor: u64,
-    /// The position of the newest event, 0 if there never was one.
+    /// The position of the newest event; 0 if the log never had one.
     pub head: u64,
 }
 
@@ -61,18 +61,18 @@ struct EventRow {
     body: String,
 }
 
-/// How much of a log is read at once.
+/// The size limits of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageSize {
-    /// Events at most.
+    /// The largest number of events.
     pub events: u32,
-    /// The bytes of bodies after which no further event is taken. The first event is taken whatever
-    /// its size.
+    /// The size of event bodies, in bytes, after which the page ends. The first event is included
+    /// whatever its size.
     pub bytes: u32,
 }
 
 impl PageSize {
-    /// So many events at most, whatever their size.
+    /// Limits a page to this number of events, whatever their size.
     #[must_use]
     pub const fn events(events: u32) -> Self {
         Self {
@@ -82,8 +82,9 @@ impl PageSize {
     }
 }
 
-/// The events of a channel that meet a condition, in order, until the page is full. The names are
-/// those of the parameters. Lengths are added up first, since reading a length reads no body.
+/// The statement that reads a page of a channel's events that meet a condition, in order. The
+/// macro's arguments are the names of the parameters. The lengths of bodies are added up first,
+/// because reading a length does not read the body.
 macro_rules! page_of_events {
     ($channel:literal, $condition:literal, $events:literal, $bytes:literal) => {
         concat!(
@@ -107,8 +108,9 @@ macro_rules! page_of_events {
     };
 }
 
-/// Reads the head and the floor of a log, after a page of its events: they can only be newer. On the same connection, so that
-/// nobody holds a page while waiting for another one.
+/// Reads the head and the floor of a log. It runs after the page was read, so both can only be
+/// newer than the page. It uses the same connection, so that no task holds a page while it waits
+/// for a connection.
 macro_rules! ends {
     ($db:ident, $channel_id:ident) => {
         sqlx::query_as("SELECT head, floor FROM logs WHERE channel_id = $1")
@@ -119,11 +121,11 @@ macro_rules! ends {
 }
 
 impl Store {
-    /// Adds an event to try a callback with, as any other, and records that.
+    /// Appends a test event to a channel's log, and records that in the audit log.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; nothing is added then.
+    /// When the database does not answer. Nothing is appended then.
     pub async fn append_sample(
         &self,
         event: NewEvent,
@@ -136,7 +138,7 @@ impl Store {
         tx.commit().await
     }
 
-    /// The events behind a position of a channel's log, as many as a page has.
+    /// Reads a page of events after a position of a channel's log.
     ///
     /// # Errors
     ///
@@ -159,7 +161,7 @@ impl Store {
         }))
     }
 
-    /// The events about one user behind a position of a channel's log, as many as a page has.
+    /// Reads a page of one user's events after a position of a channel's log.
     ///
     /// # Errors
     ///
@@ -193,7 +195,7 @@ impl Store {
     }
 }
 
-/// A page of events that were just read, of a log that has this head and floor.
+/// Builds a page from its events, and from the head and floor of the log.
 fn page(rows: Vec<EventRow>, ends: Option<(i64, i64)>) -> Page {
     let (head, floor) = ends.unwrap_or_default();
     Page {
@@ -203,13 +205,13 @@ fn page(rows: Vec<EventRow>, ends: Option<(i64, i64)>) -> Page {
     }
 }
 
-/// Adds events within a transaction, which holds their logs until it ends.
+/// Appends events within a transaction, which locks their logs until it ends.
 pub(super) async fn append(
     tx: &mut Tx,
     events: &[NewEvent],
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
-    // Logs are taken in one order everywhere, so that two transactions never wait for each other.
+    // Logs are locked in the same order everywhere, so that two transactions do not deadlock.
     let mut logs = BTreeMap::<_, Vec<&NewEvent>>::new();
     for event in events {
         logs.entry(&event.channel_id).or_default().push(event);
@@ -240,10 +242,10 @@ pub(super) async fn append(
     Ok(())
 }
 
-/// Events to be added, by log and in their order.
+/// The events to append, by log and in order.
 type Logs<'a> = BTreeMap<&'a ChannelId, Vec<&'a NewEvent>>;
 
-/// Notes that the lanes of these users have something to deliver.
+/// Makes the delivery lanes of these users due, and counts the arrival of an event in each.
 pub(super) async fn fill_lanes(
     tx: &mut Tx,
     channel_id: &ChannelId,

@@ -1,18 +1,18 @@
-//! Agents who are to be told that a message did not arrive.
+//! Agents' messages that could not be delivered, and whose senders have still to be notified.
 
 use chrono::{DateTime, Utc};
 
 use super::{Error, Store, claiming, run};
 use crate::types::ids::UserKey;
 
-/// A message of an agent that did not arrive.
+/// An agent's message that could not be delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueNack {
-    /// The event that told of it.
+    /// The event of the message.
     pub event_id: String,
-    /// Whom it was for.
+    /// The recipient of the message.
     pub key: UserKey,
-    /// The event as the channel was to get it.
+    /// The event as it was to be delivered.
     pub body: String,
 }
 
@@ -26,7 +26,8 @@ struct DueRow {
 }
 
 impl Store {
-    /// Takes over messages of which the agent is to be told, `limit` at most: until `again_at` nobody else is given them.
+    /// Claims undelivered messages with an agent to notify, at most `limit`. No other claim
+    /// returns them before `again_at`.
     ///
     /// # Errors
     ///
@@ -65,7 +66,7 @@ impl Store {
             .collect()
     }
 
-    /// Forgets that an agent is to be told, where that was taken over until `taken_until`.
+    /// Records that the agent was notified, if the claim that ends at `taken_until` is still valid.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
-//! The newest deliveries of a channel, for operators: how many, which, and what came of the last try of each.
+//! The newest deliveries of a channel, for operators: their numbers, and the last attempt of each.
 //!
-//! Asked every few seconds by whoever looks, so nothing here reads more than its bound.
+//! Dashboards poll this every few seconds, so no query reads more than a fixed number of rows.
 
 use serde_json::json;
 
@@ -29,7 +29,7 @@ struct Row {
 }
 
 impl Store {
-    /// How many deliveries of these channels are in each state.
+    /// Counts the deliveries of these channels by state.
     ///
     /// # Errors
     ///
@@ -61,7 +61,8 @@ impl Store {
         rows.into_iter().map(DeliveryCounts::try_from).collect()
     }
 
-    /// Events of a channel whose delivery is in a state, the newest first, from before a position of its log; `limit` at most.
+    /// Lists events of a channel with this delivery state, newest first, at most `limit`. With
+    /// `before`, only events before that position of the log are listed.
     ///
     /// # Errors
     ///
@@ -73,7 +74,8 @@ impl Store {
         before: Option<u64>,
         limit: u32,
     ) -> Result<Vec<RecentDelivery>, Error> {
-        // One text for each state: a partial index serves only who names its condition word by word.
+        // One statement for each state: a partial index is used only if the query repeats its
+        // condition literally.
         macro_rules! list {
             ($condition:literal) => {
                 concat!(

@@ -1,13 +1,14 @@
-//! The open conversation of a user, as the user's row has it (`users.open_conversation`).
+//! The copy of a user's open conversation in the user's row (`users.open_conversation`).
 //!
-//! Each message asks for it, and finds it where it finds everything else. It is derived from `conversations` and `dialogs`, so
-//! whatever opens or closes one of these calls [`note`] in the same transaction, after [`hold`](super::locks::hold).
+//! Every message needs the open conversation, and reads it with the rest of the user's row. The
+//! copy is derived from `conversations` and `dialogs`. So all code that opens or closes one of
+//! these calls [`note`] in the same transaction, after [`hold`](super::locks::hold).
 
 use super::Error;
 use super::engine::tx::{Side, Tx, on};
 
-/// Writes down the open conversation of the user of conversation $1. `$object` makes a JSON object of names and values,
-/// `$features` is the column of the features as JSON.
+/// The statement that updates the copy for the user of conversation $1. `$object` is the function
+/// that makes a JSON object of names and values; `$features` is the features column as JSON.
 macro_rules! note_of {
     ($object:literal, $features:literal) => {
         concat!(
@@ -32,7 +33,8 @@ macro_rules! note_of {
 const ON_POSTGRES: &str = note_of!("jsonb_build_object", "c.features");
 const ON_SQLITE: &str = note_of!("json_object", "json(c.features)");
 
-/// Writes down in the user's row which conversation of the user is open, after something changed in this one. The user is held.
+/// Updates the copy in the user's row after a change to this conversation. The caller has locked
+/// the user's row.
 pub(super) async fn note(tx: &mut Tx, conversation_id: &str) -> Result<(), Error> {
     let statement = match tx.side {
         Side::Postgres(_) => ON_POSTGRES,

@@ -1,8 +1,10 @@
-//! Openings whose outcome is not known: while there is one, a conversation that appears may be the user's own.
+//! Openings with an unknown outcome. While a user has one, a new conversation of that user may come
+//! from it.
 //!
-//! It is noted before the Cloud is asked, and forgotten with its outcome. One that is never learnt stays noted, so that the
-//! conversation is told from one that an agent opens. Only who holds the user's lane writes it, and who takes a conversation
-//! over holds the user's row ([`super::changes`]).
+//! An opening is recorded before the request to the Cloud, and deleted when its outcome is known.
+//! If the outcome never becomes known, the record stays, to distinguish the resulting conversation
+//! from one that an agent opens. Only the holder of the user's lane writes it. A transaction that
+//! adopts a conversation locks the user's row ([`super::changes`]).
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -15,43 +17,46 @@ use crate::types::conversation::Features;
 use crate::types::ids::ChannelId;
 use crate::types::profile::Profile;
 
-/// 1 h: an opening that has not shown by then has come to nothing. Those who wait for one ask again far more often.
+/// 1 h: an opening without a conversation counts as failed this long after its latest attempt. A
+/// user who still waits for a conversation causes new attempts far more often.
 const OPEN_QUESTION: TimeDelta = TimeDelta::hours(1);
 
-/// 5 minutes: how far the Cloud's clock may be from ours where it says when a conversation began.
+/// 5 minutes: the largest expected difference between our clock and the Cloud's, for the start time
+/// of a conversation.
 const CLOCKS: TimeDelta = TimeDelta::minutes(5);
 
-/// An opening whose outcome is not known, or was not when it was noted.
+/// An opening whose outcome is unknown, or was unknown when it was recorded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PendingOpening {
-    /// The channel that asked for it.
+    /// The channel that requested it.
     pub channel_id: ChannelId,
-    /// The features that it names.
+    /// The features of the request.
     pub features: Features,
-    /// What is known of the user once it has succeeded; left out, what is known stays.
+    /// The profile to store once the opening succeeds; `None` keeps the stored one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<Profile>,
-    /// When the first try began of those whose outcome is not known.
+    /// The start of the first attempt with an unknown outcome.
     pub since: DateTime<Utc>,
-    /// When the latest try began.
+    /// The start of the latest attempt.
     pub tried_at: DateTime<Utc>,
 }
 
 impl PendingOpening {
-    /// Whether its outcome still matters.
+    /// True if the outcome still matters.
     #[must_use]
     pub fn is_open_question(&self, now: DateTime<Utc>) -> bool {
         now - self.tried_at < OPEN_QUESTION
     }
 
-    /// Whether a conversation that began at a moment, by the Cloud's clock, can have come of it.
+    /// True if a conversation that began at this time, by the Cloud's clock, may result from this
+    /// opening.
     pub(super) fn may_have_begun(&self, began_at: Option<DateTime<Utc>>) -> bool {
         began_at.is_none_or(|at| at >= self.since - CLOCKS && at <= self.tried_at + CLOCKS)
     }
 }
 
 impl Store {
-    /// What agents are told about a user, and the latest opening whose outcome was never learnt.
+    /// Reads a user's profile, and the latest opening if its outcome is unknown.
     ///
     /// # Errors
     ///
@@ -70,12 +75,12 @@ impl Store {
         Ok((profile.0.0, opening.as_deref().and_then(pending)))
     }
 
-    /// Notes an opening that is about to be asked for, which holds up those who would take a conversation over until a moment;
-    /// returns the conversation that is open by now.
+    /// Records an opening just before the request for it. No other replica adopts a conversation of
+    /// the user before `until`. Returns the conversation that is open by now.
     ///
     /// # Errors
     ///
-    /// When the database does not answer, or the user was erased.
+    /// When the database does not answer, or if the user was erased.
     pub async fn begin_opening(
         &self,
         user: UserRef,
@@ -96,12 +101,13 @@ impl Store {
         open.as_deref().map(noted).transpose()
     }
 
-    /// Forgets an opening that has come to nothing, unless another was noted since; what is left is one before it, of which the
-    /// outcome is still not known.
+    /// Deletes an opening that has failed, unless another one was recorded since. `left` is an
+    /// earlier opening with a still unknown outcome, which takes its place.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; others are held up for as long as it said.
+    /// When the database does not answer. Other replicas then wait until the time that was given to
+    /// [`begin_opening`](Self::begin_opening).
     pub async fn end_opening(
         &self,
         user: UserRef,
@@ -123,12 +129,12 @@ impl Store {
     }
 }
 
-/// An opening as it is noted; the same text for the same one.
+/// Serializes an opening for its column. Equal openings give equal texts.
 fn text(opening: &PendingOpening) -> String {
     serde_json::json!(opening).to_string()
 }
 
-/// The opening that is noted; none where this version cannot read it.
+/// Parses a recorded opening; `None` if this version cannot read it.
 pub(super) fn pending(text: &str) -> Option<PendingOpening> {
     serde_json::from_str(text).ok()
 }

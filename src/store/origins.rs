@@ -1,4 +1,4 @@
-//! Whose an event or a queued request is, for operators, who know its id alone.
+//! The origins of events and queued requests: for operators who have nothing but an id.
 
 use super::{Error, Store, run};
 use crate::types::event::EventId;
@@ -6,11 +6,11 @@ use crate::types::ids::UserId;
 use crate::types::message::MessageId;
 use crate::types::ownership::Origin;
 
-/// The channel, the user and the trace.
+/// The channel id, the user's id and the `traceparent`.
 type Row = (String, Option<String>, Option<String>);
 
 impl Store {
-    /// Where an event belongs.
+    /// Finds the channel, user and trace of an event.
     ///
     /// # Errors
     ///
@@ -28,7 +28,7 @@ impl Store {
         row.map(Origin::try_from).transpose()
     }
 
-    /// Where a request belongs that was answered before the Cloud had it.
+    /// Finds the channel, user and trace of a queued request.
     ///
     /// # Errors
     ///

@@ -1,10 +1,11 @@
-//! The trace that a row came about by, in two columns.
+//! The trace context of a row, in two columns.
 
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use crate::types::trace::Parent;
 
-/// The columns `traceparent` and `tracestate`; a version that knew only one of them leaves the other empty.
+/// The columns `traceparent` and `tracestate`. `tracestate` is NULL in a row that was written by a
+/// version without that column.
 #[derive(Debug)]
 pub(super) struct ParentRow(pub(super) Option<Parent>);
 

@@ -1,7 +1,8 @@
-//! Notifications of the Cloud that were not taken: for each account and reason how many, and the time of the last one.
+//! Rejected notifications: their number for each account and reason, and the times of the first and
+//! the last one.
 //!
-//! Whoever reads asks the database, so every replica and `doctor` say the same. A row tells of a run: after a day without a
-//! rejection the count begins anew.
+//! Readers ask the database, so every replica and `doctor` report the same numbers. A row covers a
+//! run of rejections: after a day without one, the count starts again.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
@@ -11,15 +12,15 @@ use super::{Error, Store, run};
 use crate::types::ids::AccountId;
 use crate::types::rejection::Rejected;
 
-/// 1 day: after a pause of this length the count begins anew.
+/// 1 day: after a pause of this length, the count starts again.
 const RUN: TimeDelta = TimeDelta::days(1);
 
 impl Store {
-    /// Adds to the counts.
+    /// Adds rejections to the counts.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; nothing is added then.
+    /// When the database does not answer. Nothing is added then.
     pub async fn note_rejections(&self, noted: &[Rejected]) -> Result<(), Error> {
         let rows = batch(noted.iter().map(|rejected| {
             json!({
@@ -57,7 +58,7 @@ impl Store {
         Ok(())
     }
 
-    /// All counts, the latest rejection first.
+    /// Lists all counts, the latest rejection first.
     ///
     /// # Errors
     ///
@@ -78,7 +79,7 @@ impl Store {
         };
         let mut rejections = Vec::new();
         for (account_id, reason, count, first_at, last_at) in rows {
-            // A newer version may know further reasons.
+            // A newer version may store reasons that this one does not know.
             let Ok(reason) = reason.parse() else {
                 continue;
             };
@@ -93,7 +94,7 @@ impl Store {
         Ok(rejections)
     }
 
-    /// Forgets rejections of which the last one came before a moment, `limit` at most; says how many.
+    /// Removes counts with a last rejection before a time, at most `limit`. Returns their number.
     ///
     /// # Errors
     ///

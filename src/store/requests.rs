@@ -1,12 +1,14 @@
-//! Requests that were accepted before the Cloud had them: kept in the order of their user, worked on by whoever holds the
-//! user's lane.
+//! Queued requests: stored in the order of their arrival, and sent by the holder of the user's
+//! lane.
 //!
-//! A user's row counts what waits (`waiting`), so that the way of a message sees with its one look-up whether it may go
-//! ahead, and says when the lane is due (`send_at`). Whoever adds holds that row until the commit: order of arrival is order
-//! of commit. Everything else happens under the lane's lease; who has lost it changes nothing.
+//! A user's row has the number of queued requests (`waiting`), so that the one lookup of a message
+//! also shows if other requests come before it. The row also says when the lane is due (`send_at`).
+//! A transaction that adds a request locks the row until its commit, so requests are committed in
+//! the order of arrival. All other changes are made under the lane's lease. A holder that has lost
+//! the lease changes nothing.
 //!
-//! Those who keep, begin or settle requests at the same time share a transaction, which takes the users' rows first, in the order
-//! of their ids, then echoes, then the channels' logs.
+//! Requests that are queued, begun or settled at the same time share a transaction. It locks the
+//! users' rows first, in the order of their ids, then echoes, then the channels' logs.
 
 mod echoes;
 mod keeping;
@@ -35,7 +37,7 @@ pub(super) use lane::TakeOff;
 pub(super) use settling::Settle;
 pub use settling::{Conclusion, Hold, Settled};
 
-/// What a request asks for.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestKind {
     /// A text.
@@ -62,45 +64,45 @@ impl RequestKind {
     }
 }
 
-/// A try to send something, as its echo can be known.
+/// An attempt to send something, with the facts that identify its echo.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flight {
     /// The conversation that it went to.
     pub conversation_id: ConversationId,
     /// The dialog that it went to.
     pub dialog_id: String,
-    /// The digest of what was said.
+    /// The digest of the text or file.
     pub digest: String,
-    /// When it began.
+    /// The start of the attempt.
     pub begun_at: DateTime<Utc>,
 }
 
-/// A request that was kept.
+/// A queued request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// Its id.
     pub id: MessageId,
     /// The channel that it came from.
     pub channel_id: ChannelId,
-    /// What is to be done, as JSON.
+    /// The request itself, as JSON.
     pub body: String,
-    /// A file's bytes.
+    /// The bytes of a file.
     pub content: Option<Vec<u8>>,
-    /// How far it has come.
+    /// The state of the request.
     pub state: RequestState,
-    /// When it came.
+    /// The time of arrival.
     pub created_at: DateTime<Utc>,
-    /// Until when it is tried.
+    /// The time after which it is not sent any more.
     pub expires_at: DateTime<Utc>,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
-    /// The conversation that it went or is to go to.
+    /// The conversation that it was sent to or is meant for.
     pub conversation_id: Option<ConversationId>,
-    /// The Cloud's numbers of what was sent of it.
+    /// The sequences of the messages that were sent for it.
     pub sequences: Vec<Sequence>,
-    /// The last try, where it is one that an echo can be known of.
+    /// The last attempt, if an echo can identify it.
     pub flight: Option<Flight>,
-    /// The request that it came with.
+    /// The trace context that the request came with.
     pub parent: Option<Parent>,
 }
 
@@ -137,7 +139,7 @@ struct ReportRow {
 }
 
 impl Store {
-    /// How many requests of a channel wait; counted up to `limit`.
+    /// Counts the queued requests of a channel, up to `limit`.
     ///
     /// # Errors
     ///
@@ -156,7 +158,7 @@ impl Store {
         Ok(u32::try_from(count).unwrap_or(limit))
     }
 
-    /// A request of a channel, as the channel sees it.
+    /// Reads a request of a channel in the form that the channel sees.
     ///
     /// # Errors
     ///
@@ -191,7 +193,7 @@ impl Store {
         row.report(steps).map(Some)
     }
 
-    /// The reason that the latest step of a request gives.
+    /// Reads the reason of a request's latest step.
     ///
     /// # Errors
     ///
@@ -208,7 +210,7 @@ impl Store {
         Ok(row.and_then(|(why,)| why))
     }
 
-    /// The number of steps of a request that give this reason.
+    /// Counts the steps of a request that have this reason.
     ///
     /// # Errors
     ///
@@ -224,7 +226,7 @@ impl Store {
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 
-    /// Removes requests that were settled before a moment, `limit` at most; says how many.
+    /// Removes requests that were settled before a time, at most `limit`. Returns their number.
     ///
     /// # Errors
     ///
@@ -246,12 +248,12 @@ impl Store {
     }
 }
 
-/// A step of a request's way, for [`steps`].
+/// Builds a step in the life of a request, for [`steps`].
 fn step(id: MessageId, at: DateTime<Utc>, what: &str, why: Option<&str>) -> Value {
     json!({"id": id.to_string(), "at": at.timestamp_millis(), "what": what, "why": why})
 }
 
-/// Writes down steps, in their order.
+/// Stores steps, in their order.
 async fn steps(tx: &mut Tx, steps: impl Iterator<Item = &Value>) -> Result<(), Error> {
     let rows = batch(steps);
     on!(tx, |db| {
@@ -369,7 +371,7 @@ impl ReportRow {
     }
 }
 
-/// A user whose requests are due.
+/// A user with requests that are due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueLane {
     /// The user's row.

@@ -1,6 +1,7 @@
-//! What is not kept for ever, removed a batch at a time, so that nobody waits long for it.
+//! Retention: removes old rows in small batches, so that no other statement waits long.
 //!
-//! Several replicas may remove at once: what one has removed the other does not find.
+//! Several replicas may remove rows at once. A replica does not find the rows that another one has
+//! removed.
 
 use chrono::{DateTime, Utc};
 
@@ -8,8 +9,9 @@ use super::engine::tx::on;
 use super::{Error, Store, run};
 use crate::types::ids::ChannelId;
 
-/// What makes an event one that nobody waits for: `$2` is when it has become old, `$3` when its delivery was given up
-/// without anybody saying so.
+/// The condition under which an event may be removed: it is older than `$2`, and nothing is pending
+/// for it. Its delivery and the notification of an agent count as abandoned if the delivery
+/// deadline was before `$3`.
 macro_rules! removable {
     () => {
         "created_at < $2
@@ -19,7 +21,7 @@ macro_rules! removable {
 }
 
 impl Store {
-    /// The channels that have a log, whether they are still configured or not.
+    /// Lists the channels that have a log, including those that are not configured any more.
     ///
     /// # Errors
     ///
@@ -38,14 +40,16 @@ impl Store {
             .collect()
     }
 
-    /// Removes the oldest events of a log that came before a moment, `limit` at most, and with them their attempts; says
-    /// how many. The first that is younger, or that somebody still waits for, keeps all behind it: those whose delivery is
-    /// pending, and agents' messages whose failure the Cloud is still to be told. They are waited for until
-    /// `abandoned_before` is past the end of their delivery.
+    /// Removes the oldest events of a log, as far as they are older than `before`, with their
+    /// attempts. Removes at most `limit` and returns their number.
+    ///
+    /// Removal stops at the first event that is younger or has something pending: its delivery, or
+    /// the notification of an agent about a failed message. Neither counts as pending any more if
+    /// the event's delivery deadline is before `abandoned_before`.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; nothing is removed then.
+    /// When the database does not answer. Nothing is removed then.
     pub async fn remove_events(
         &self,
         channel_id: &ChannelId,
@@ -72,7 +76,7 @@ impl Store {
             return Ok(0);
         };
         let mut tx = self.begin().await?;
-        // The log's row first, as whoever adds events takes it.
+        // The log's row is locked first, as in appending events.
         on!(tx, |db| {
             sqlx::query("UPDATE logs SET floor = $2 WHERE channel_id = $1 AND floor < $2")
                 .bind(channel_id.as_str())
@@ -100,7 +104,7 @@ impl Store {
         Ok(removed)
     }
 
-    /// Forgets changes that were seen before a moment, `limit` at most; says how many.
+    /// Removes keys of changes that were seen before a time, at most `limit`. Returns their number.
     ///
     /// # Errors
     ///
@@ -121,8 +125,8 @@ impl Store {
         .rows_affected()))
     }
 
-    /// Drops kept changes that came before a moment and are of no conversation that is known by now, and all that came
-    /// before `matchable_before`; `limit` at most; says how many.
+    /// Removes unmatched changes, at most `limit`: those older than `before` with a conversation
+    /// that is still unknown, and all that are older than `matchable_before`. Returns their number.
     ///
     /// # Errors
     ///
@@ -152,7 +156,8 @@ impl Store {
         }))
     }
 
-    /// Removes the write checks of replicas that made none since a moment, `limit` at most; says how many.
+    /// Removes the write checks of replicas that have made none since a time, at most `limit`.
+    /// Returns their number.
     ///
     /// # Errors
     ///
@@ -175,7 +180,8 @@ impl Store {
         }))
     }
 
-    /// Forgets which conversations were erased before a moment, `limit` at most; says how many.
+    /// Removes the record of conversations that were erased before a time, at most `limit`. Returns
+    /// their number.
     ///
     /// # Errors
     ///

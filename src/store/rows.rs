@@ -1,4 +1,5 @@
-//! Parts of rows that several tables have: whose they are, who holds them, and how many go to the database at once.
+//! The parts that rows of several tables share: the user's row and key, the lease, and the JSON
+//! form of a batch.
 
 use std::borrow::Borrow;
 
@@ -7,24 +8,26 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Error;
 use crate::types::ids::UserKey;
 
-/// The row of a user.
+/// A reference to the row of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UserRef(pub(super) i64);
 
-/// 15 s: how long a lease lasts. Longer than the work under it may take between two renewals, so that one is lost only by a
-/// process that died or hangs; so long what it held stays locked.
+/// 15 s: the duration of a lease.
+///
+/// It is longer than the work between two renewals may take, so only a process that died or hangs
+/// loses its lease. Work stays locked for that long after a crash.
 pub const LEASE: TimeDelta = TimeDelta::seconds(15);
 
-/// The right to work for a user, until a moment.
+/// A lease on a user's lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// Unique to the holder.
     pub id: String,
-    /// From then on anybody may take the lane over.
+    /// The time from which another holder may claim the lane.
     pub until: DateTime<Utc>,
 }
 
-/// The key of a user from the columns of its row.
+/// Builds a user's key from the columns of the user's row.
 pub(super) fn key(
     account_id: String,
     namespace: String,
@@ -38,7 +41,8 @@ pub(super) fn key(
     })
 }
 
-/// Rows as `json_each` takes them apart, in their order: an object whose members are named by their place.
+/// Encodes rows for `json_each`, in their order: a JSON object with the index of each row as its
+/// member name.
 pub(super) fn batch<Row: Borrow<serde_json::Value>>(rows: impl Iterator<Item = Row>) -> String {
     let members: Vec<_> = rows
         .enumerate()

@@ -1,6 +1,8 @@
-//! What a request to the Cloud needs to know of its user: the one look-up on the way of a message, for all users at once who
-//! write at that moment. It finds all in the user's row: the database notes there which conversation is open, whenever that or a
-//! dialog of it changes.
+//! User state: all that a request to the Cloud needs to know about its user.
+//!
+//! It is the only lookup that a message needs before it is sent, and it is batched over all
+//! users who write at that moment. It reads the user's row alone: whenever a conversation or one of
+//! its dialogs opens or closes, the open conversation is copied into that row.
 
 use chrono::DateTime;
 use serde::Deserialize;
@@ -12,15 +14,18 @@ use crate::crypto::Sealed;
 use crate::types::conversation::{CurrentDialog, Features};
 use crate::types::ids::{ConversationId, DialogId, UserKey};
 
-/// What is looked up of a user.
+/// The columns that the lookup reads.
 macro_rules! columns {
     () => {
         "u.id, u.token, u.token_key_id, u.consumer_id, u.typing_sent_at, u.typing_until, u.waiting, u.open_conversation"
     };
 }
 
-/// The look-up of each stands apart (`OFFSET 0`), so that it goes by index whatever PostgreSQL expects of the tables. How long
-/// the arrays are is hidden from it (`SELECT`): it would make a plan for each length, every time, at twice the cost of the rest.
+/// The lookup in PostgreSQL.
+///
+/// `OFFSET 0` keeps the lookup of each user separate, so that it uses the index, whatever the table
+/// statistics say. The inner `SELECT`s hide the array lengths from the planner. Otherwise it would
+/// plan each execution for its length, which costs twice as much as the rest of the statement.
 const IN_POSTGRES: &str = concat!(
     "SELECT k.place - 1, s.* FROM unnest((SELECT $1::text[]), (SELECT $2::text[]), (SELECT $3::text[]))
          WITH ORDINALITY AS k (account_id, namespace, user_id, place)
@@ -30,7 +35,7 @@ const IN_POSTGRES: &str = concat!(
       WHERE u.account_id = k.account_id AND u.namespace = k.namespace AND u.user_id = k.user_id OFFSET 0) s"
 );
 
-/// `CROSS` keeps SQLite from beginning with the users.
+/// The lookup in SQLite. `CROSS` keeps SQLite from scanning the users first.
 const IN_SQLITE: &str = concat!(
     "SELECT k.key, ",
     columns!(),
@@ -38,26 +43,27 @@ const IN_SQLITE: &str = concat!(
      WHERE u.account_id = k.value ->> 0 AND u.namespace = k.value ->> 1 AND u.user_id = k.value ->> 2"
 );
 
-/// What a request to the Cloud needs to know of its user, read in one look-up.
+/// The state of a user as a request to the Cloud needs it, read in one lookup.
 #[derive(Debug, Clone)]
 pub struct Standing {
     /// The user's row.
     pub user: UserRef,
-    /// The user's ConsumerJWS; absent until first needed.
+    /// The user's ConsumerJWS; `None` until it is first needed.
     pub token: Option<StoredToken>,
-    /// The conversation that is open.
+    /// The open conversation.
     pub open: Option<OpenConversation>,
-    /// Whether the agent sees the user typing.
+    /// The user's typing, if the agent sees it.
     pub typing: Option<Typing>,
-    /// How many of the user's requests wait to be sent.
+    /// The number of the user's queued requests.
     pub waiting: u32,
 }
 
-/// What is known of a user?
+/// A batched query for the state of a user.
 #[derive(Debug)]
 pub(super) struct LookUp(UserKey);
 
-/// A user. It is read by place: finding each column by its name costs a message as much as reading it.
+/// A row of the lookup. Columns are read by position, because finding each by name would cost as
+/// much as reading it.
 type Row = (
     i64,
     i64,
@@ -70,17 +76,18 @@ type Row = (
     Option<String>,
 );
 
-/// An open conversation as the database notes it in its user's row.
+/// The open conversation in the JSON form that the user's row holds.
 #[derive(Deserialize)]
 struct Noted {
     id: ConversationId,
     features: Features,
-    /// The dialog that what the user says goes to; none where all have ended.
+    /// The dialog that the user writes in; `None` if all dialogs have ended.
     dialog: Option<DialogId>,
 }
 
 impl Store {
-    /// What is known of a user, for a request to the Cloud: the one look-up on the way of a message.
+    /// Reads the state of a user for a request to the Cloud. It is the only lookup that a message
+    /// needs.
     ///
     /// # Errors
     ///
@@ -155,7 +162,7 @@ impl TryFrom<Row> for Standing {
     }
 }
 
-/// Reads the open conversation that the database has noted in its user's row.
+/// Parses the open conversation from the user's row.
 pub(super) fn noted(text: &str) -> Result<OpenConversation, Error> {
     let noted: Noted = serde_json::from_str(text).map_err(|_| Error::Unreadable {
         what: "open conversation",

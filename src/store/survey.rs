@@ -1,4 +1,4 @@
-//! Looking at the database without changing it: what engine it is, whose schema it has, whether it may be written.
+//! A read-only inspection of the database: its engine, the version of its schema, and write access.
 
 use std::collections::HashSet;
 
@@ -6,18 +6,18 @@ use sqlx::migrate::Migrator;
 
 use super::{Engine, Error, Store, run};
 
-/// What is found.
+/// The result of an inspection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survey {
-    /// The engine and its version.
+    /// The name and version of the engine.
     pub engine: String,
-    /// The number of the server's major version; none for the embedded one, which comes with the program.
+    /// The server's major version; `None` for the embedded database, which is part of the program.
     pub major: Option<i32>,
     /// Migrations of this version that are not applied yet.
     pub pending: usize,
     /// Applied migrations that this version does not know: a newer one has run.
     pub newer: usize,
-    /// Whether the bridge may write, and migrate.
+    /// True if the bridge may write and migrate.
     pub writable: bool,
     /// True if no migration was ever applied.
     pub is_new: bool,
@@ -26,11 +26,11 @@ pub struct Survey {
 }
 
 impl Store {
-    /// Looks at the database.
+    /// Inspects the database.
     ///
     /// # Errors
     ///
-    /// When it does not answer.
+    /// When the database does not answer.
     pub async fn survey(&self) -> Result<Survey, Error> {
         let (engine, major, migrator) = match &self.engine {
             Engine::Postgres(_) => {
@@ -61,7 +61,8 @@ impl Store {
         })
     }
 
-    /// The migrations that are applied; none where none ever was.
+    /// Returns the versions of the applied migrations. The set is empty if no migration was ever
+    /// applied.
     async fn applied(&self) -> Result<HashSet<i64>, Error> {
         let (exists,): (i64,) = match &self.engine {
             Engine::Postgres(_) => run!(self, readers, |db| {
@@ -91,7 +92,7 @@ impl Store {
     async fn is_writable(&self) -> Result<bool, Error> {
         match &self.engine {
             Engine::Postgres(_) => {
-                // A standby takes no writes, and a role may lack the rights.
+                // A standby rejects writes, and the role may lack the privileges.
                 let number = self
                     .postgres_number(
                         "SELECT CASE WHEN NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off'

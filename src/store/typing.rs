@@ -1,20 +1,21 @@
-//! Who types, and until when: kept, so that it ends although the replica that took it is gone.
+//! Typing users. Their state is stored, so that another replica can end it if the one that set it
+//! is gone.
 
 use chrono::{DateTime, Utc};
 
 use super::{Error, Store, UserRef, run};
 use crate::types::ids::UserKey;
 
-/// A user who types.
+/// The state of a user who types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Typing {
-    /// When the Cloud was last told.
+    /// The time when the Cloud was last notified.
     pub sent_at: DateTime<Utc>,
-    /// When it ends by itself.
+    /// The time when the typing ends by itself.
     pub until: DateTime<Utc>,
 }
 
-/// A user whose typing has to be ended.
+/// A user with typing that is due to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueTyping {
     /// The user's row.
@@ -32,7 +33,7 @@ struct DueRow {
 }
 
 impl Store {
-    /// Keeps that a user types.
+    /// Stores that a user types.
     ///
     /// # Errors
     ///
@@ -50,7 +51,7 @@ impl Store {
         Ok(())
     }
 
-    /// Lets a user's typing end at a moment; of one who does not type there is nothing to end.
+    /// Sets the time when a user's typing ends. Does nothing for a user who does not type.
     ///
     /// # Errors
     ///
@@ -67,7 +68,8 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets that a user types, where it would end at `until` or whenever.
+    /// Deletes a user's typing state, but only if it ends at `until`; `None` deletes it in any
+    /// case.
     ///
     /// # Errors
     ///
@@ -89,7 +91,8 @@ impl Store {
         Ok(())
     }
 
-    /// Takes over users whose typing is due, `limit` at most: until `again_at` nobody else is given them.
+    /// Claims users with typing that is due to end, at most `limit`. No other claim returns them
+    /// before `again_at`.
     ///
     /// # Errors
     ///

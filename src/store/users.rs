@@ -1,4 +1,4 @@
-//! Users: their consumers at the Cloud, and what is known of them.
+//! Users: their tokens, their consumer ids at the Cloud, and their profiles.
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -16,29 +16,30 @@ use crate::types::conversation::Conversation;
 use crate::types::ids::UserKey;
 use crate::types::profile::{self, Profile};
 
-/// Puts token $3, sealed by the key $4, in the place of $2 of user $1, unless that was replaced.
+/// Replaces token $2 of user $1 by token $3, sealed with key $4, unless the token was replaced
+/// meanwhile.
 const RESEAL_TOKEN: &str =
     "UPDATE users SET token = $3, token_key_id = $4 WHERE id = $1 AND token = $2";
 
-/// A ConsumerJWS as it is stored.
+/// A ConsumerJWS in its stored form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredToken {
     /// The sealed token.
     pub sealed: Sealed,
     /// The public name of the key that sealed it.
     pub key_id: String,
-    /// The Cloud's own id of the consumer, from the token's claims.
+    /// The Cloud's id of the consumer, from the token's claims.
     pub consumer_id: String,
 }
 
 /// A user as the channel sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct User {
-    /// The Cloud's own id of the consumer; absent until a token was made.
+    /// The Cloud's id of the consumer; `None` until a token was issued.
     pub consumer_id: Option<String>,
-    /// What agents are told.
+    /// The profile that agents see.
     pub profile: Profile,
-    /// The conversation opened last.
+    /// The conversation that was opened last.
     pub conversation: Option<Conversation>,
 }
 
@@ -48,7 +49,7 @@ struct UserRow {
     profile: Json<KeptProfile>,
 }
 
-/// A profile as its row has it, perhaps since a former version.
+/// A profile as stored, perhaps by an earlier version.
 #[derive(Deserialize)]
 #[serde(try_from = "Value")]
 pub(super) struct KeptProfile(pub(super) Profile);
@@ -86,7 +87,7 @@ impl SealedRow {
 }
 
 impl Store {
-    /// The row of a user, made when absent.
+    /// Returns the row of a user, and inserts it if it does not exist.
     ///
     /// # Errors
     ///
@@ -99,7 +100,7 @@ impl Store {
         .await
     }
 
-    /// A user with profile and latest conversation.
+    /// Reads a user with their profile and latest conversation.
     ///
     /// # Errors
     ///
@@ -124,7 +125,7 @@ impl Store {
         }))
     }
 
-    /// Keeps a user's ConsumerJWS in place of the one before.
+    /// Stores a user's ConsumerJWS in place of the previous one.
     ///
     /// # Errors
     ///
@@ -143,7 +144,8 @@ impl Store {
         Ok(())
     }
 
-    /// Tokens that another key than this one has sealed, in the order of their rows: those after `after`, `limit` at most.
+    /// Lists tokens that are sealed with another key than this one, at most `limit`, in the order
+    /// of their rows. The list starts after the row `after`.
     ///
     /// # Errors
     ///
@@ -169,12 +171,12 @@ impl Store {
         rows.into_iter().map(SealedRow::parts).collect()
     }
 
-    /// Keeps a token that was sealed anew, unless it was replaced since it was read; says whether it is kept, and records
-    /// that where an operator asked for it.
+    /// Stores a re-encrypted token, unless the token was replaced since it was read. Returns true
+    /// if it is stored, and then also writes `entry`, if given, to the audit log.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; nothing is changed then.
+    /// When the database does not answer. Nothing is changed then.
     pub async fn reseal_token(
         &self,
         user: UserRef,
@@ -198,7 +200,7 @@ impl Store {
         Ok(rows == 1)
     }
 
-    /// Keeps what agents are told about a user in place of what they were told before.
+    /// Replaces a user's profile.
     ///
     /// # Errors
     ///
@@ -216,7 +218,7 @@ impl Store {
     }
 }
 
-/// Which row is this user's?
+/// A batched query for the row of a user, which is inserted if it does not exist.
 #[derive(Debug)]
 pub(super) struct Ensure {
     key: UserKey,
@@ -247,7 +249,7 @@ impl Question for Ensure {
         if found.contains(&None) {
             let mut absent: Vec<_> = questions.iter().zip(&found).collect();
             absent.retain(|(_, row)| row.is_none());
-            // In one order everywhere, so that two replicas do not wait for each other.
+            // Every replica inserts in the same order, so that two replicas do not deadlock.
             absent.sort_by_key(|(it, _)| {
                 let UserKey {
                     account_id,
@@ -272,17 +274,17 @@ impl Question for Ensure {
             });
             found = rows_of(store, questions).await?;
         }
-        // Somebody may have erased a user in between.
+        // A user may have been erased between the insert and this read.
         let found = found.into_iter().map(|row| row.ok_or(Error::Contended));
         found.collect()
     }
 }
 
-/// The rows of users, as far as they have one.
+/// Looks up the rows of users; `None` for a user without a row.
 async fn rows_of(store: &Store, questions: &[&Ensure]) -> Result<Vec<Option<UserRef>>, Error> {
     let keys = batch(questions.iter().map(|it| it.row()));
     let rows: Vec<(Option<i64>,)> = run!(store, readers, |db| sqlx::query_as(
-        // each by index, and in the order of the keys
+        // The subquery makes this one index lookup per key, in the order of the keys.
         "SELECT (SELECT id FROM users
                  WHERE account_id = k.value ->> 'account' AND namespace = k.value ->> 'namespace'
                    AND user_id = k.value ->> 'user')

@@ -1,7 +1,7 @@
-//! The log: lines for people, or one JSON object a line, on standard error.
+//! The log on standard error: lines for people, or one JSON object per line.
 //!
-//! A line is one event, whatever stands in it: what came from outside, such as the Cloud's own words, neither begins a
-//! line nor moves a terminal's cursor.
+//! A line is one event, whatever it contains. Text from outside, such as an error message of the
+//! Cloud, can neither begin a line nor move a terminal's cursor.
 
 mod human;
 mod json;
@@ -16,33 +16,33 @@ use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-/// What hears of events and spans.
+/// A layer that receives events and spans.
 pub(super) type AnyLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// How the log is written.
+/// The format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
     /// For people, with colours on a terminal.
     #[default]
     Human,
-    /// For machines: one JSON object a line.
+    /// For programs: one JSON object per line.
     Json,
 }
 
-/// A word that names no format.
+/// The error for an unknown format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected human or json")]
 pub struct UnknownFormat;
 
-/// `RUST_LOG` says nothing that could be followed.
+/// The error for a value of `RUST_LOG` that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BadFilter {
-    /// It is no list of directives.
+    /// It is not a list of directives.
     #[error(
         "RUST_LOG: expected a level such as info, or directives such as info,liveperson_bridge::cloud=debug"
     )]
     Malformed(#[source] ParseError),
-    /// It is no text.
+    /// It is not UTF-8 text.
     #[error("RUST_LOG: expected text in UTF-8")]
     NoText,
 }
@@ -59,11 +59,12 @@ impl FromStr for Format {
     }
 }
 
-/// How detailed the log is: as `RUST_LOG` says, or `usual` where it says nothing.
+/// Creates the filter that `RUST_LOG` requests, or `usual` if it is not set.
 ///
 /// # Errors
 ///
-/// Where it cannot be understood; nothing would tell that a filter is not the one that was asked for.
+/// The value of `RUST_LOG` is not understood. Without an error, nothing would show that the filter
+/// is not the requested one.
 pub(super) fn filter(usual: &'static str) -> Result<EnvFilter, BadFilter> {
     match std::env::var(EnvFilter::DEFAULT_ENV) {
         Ok(text) if !text.trim().is_empty() => {
@@ -76,7 +77,7 @@ pub(super) fn filter(usual: &'static str) -> Result<EnvFilter, BadFilter> {
 
 /// Sends the log to standard error from now on.
 ///
-/// The first call decides; later ones change nothing.
+/// Only the first call has an effect.
 pub(super) fn init(format: Format, filter: EnvFilter, spans: Option<AnyLayer>) {
     let written: AnyLayer = match format {
         Format::Human => tracing_subscriber::fmt::layer()
@@ -94,18 +95,18 @@ pub(super) fn init(format: Format, filter: EnvFilter, spans: Option<AnyLayer>) {
         return;
     }
     if format == Format::Json {
-        // The usual hook writes lines that are no JSON.
+        // The default hook writes lines that are not JSON.
         std::panic::set_hook(Box::new(log_panic));
     }
 }
 
-/// Tells why a command fails, on standard error, whatever the filter says.
+/// Writes the reason why a command fails to standard error, whatever the filter says.
 pub fn tell_failure(format: Format, error: &str) {
     let line = match format {
         Format::Human => format!("error: {error}\n"),
         Format::Json => json::failure(error),
     };
-    // Nothing is left to do when standard error is gone.
+    // Nothing is left to do if standard error is closed.
     drop(io::stderr().lock().write_all(line.as_bytes()));
 }
 
@@ -115,15 +116,18 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(location, panic = payload, "a thread panicked");
 }
 
-/// True if a character is escaped wherever it stands: it may end a line, move a terminal's cursor, or have a line read otherwise
-/// than it is written. NEL is a control character, and the two separators end a line for some readers as it does.
+/// True if a character is escaped wherever it is. It may end a line, move a terminal's cursor, or
+/// change the way in which a line is read. NEL is a control character, and like it the two
+/// separators end a line for some readers.
 pub(crate) fn is_escaped(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') || is_invisible(c)
 }
 
-/// True for a character that shows nothing, such as those that turn the direction of what follows.
+/// True for a character that shows nothing, such as those that change the direction of the text
+/// after them.
 ///
-/// Source: Unicode, `Default_Ignorable_Code_Point` and the interlinear annotations, but for the variation selectors of emoji.
+/// Source: Unicode, `Default_Ignorable_Code_Point` and the interlinear annotations, without the
+/// variation selectors of emoji.
 fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
@@ -131,7 +135,7 @@ fn is_invisible(c: char) -> bool {
         | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Somebody else's text, made safe to repeat to channels and in logs: one line of at most `most` characters.
+/// Makes text from outside safe for channels and logs: one line of at most `most` characters.
 pub(crate) fn one_line(text: &str, most: usize) -> String {
     let mut line = String::new();
     for c in text.trim().chars().take(most) {
@@ -146,7 +150,7 @@ pub(crate) fn one_line(text: &str, most: usize) -> String {
     line.chars().take(most).collect()
 }
 
-/// An error and what caused it, in one line.
+/// An error and its causes, in one line.
 struct Chain<'a>(&'a (dyn StdError + 'static));
 
 impl fmt::Display for Chain<'_> {

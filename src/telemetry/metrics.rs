@@ -1,17 +1,19 @@
-//! What the service counts: the table of all metrics, in one place.
+//! The table of all metrics of the service.
 //!
-//! Everything that is counted stands here with its unit, its labels and what it means; `docs/metrics.md` says the same to
-//! operators, and a test compares the two. A label has few values, all of them words of the code or of the configuration:
-//! never a user, a URL, a text or a token. Whoever counts names a metric of this table, and the compiler checks that it
-//! is one of its kind and gets a value for each label. How it is kept and shown is the recorder's.
+//! It holds each metric with its unit, its labels and its meaning. `docs/metrics.md` says the same
+//! to operators, and a test compares the two. A label has few values, all from the code or the
+//! configuration: never a user, a URL, a text or a token. Code that counts names a metric of this
+//! table. The compiler checks that it is used as its type and gets a value for each label. The
+//! recorder stores and renders the values.
 //!
 //! To add a metric:
 //!
-//! 1. a constant here, and its place in [`ALL`];
-//! 2. a row in `docs/metrics.md` at the same place and in the same words, and one for a new label;
-//! 3. a panel in `deploy/grafana/liveperson-bridge.json`;
-//! 4. a call of `Metrics` where it is counted. A counter without labels begins at 0 in `recorder.rs`; a gauge that has to be
-//!    looked up gets its value in `bridge/gauges.rs`.
+//! 1. Add a constant here, and list it in [`ALL`].
+//! 2. Add a row to `docs/metrics.md` at the same position and with the same text, and a row for a
+//!    new label.
+//! 3. Add a panel to `deploy/grafana/liveperson-bridge.json`.
+//! 4. Call `Metrics` in the code that counts. A counter without labels is set to 0 in
+//!    `recorder.rs`; a gauge that has to be looked up gets its value in `bridge/gauges.rs`.
 
 mod handles;
 mod process;
@@ -19,19 +21,19 @@ mod recorder;
 
 pub use recorder::Metrics;
 
-/// What a metric is to Prometheus.
+/// The type of a metric in Prometheus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// It only grows, until the process ends.
+    /// A value that only grows until the process ends.
     Counter,
-    /// It comes and goes.
+    /// A value that rises and falls.
     Gauge,
-    /// How many there were, by size, and their sum.
+    /// The number of observations by size, and their sum.
     Histogram,
 }
 
 impl Kind {
-    /// Prometheus' word for it.
+    /// Returns Prometheus' name for the type.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -45,46 +47,47 @@ impl Kind {
 /// A metric of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct Definition {
-    /// Its name; the last part is the unit, or `total` of a counter.
+    /// Its name. The last part is the unit, or `total` for a counter.
     pub name: &'static str,
-    /// What it is.
+    /// Its type.
     pub kind: Kind,
     /// The names of its labels.
     pub labels: &'static [&'static str],
-    /// What it means: one line.
+    /// Its description, in one line.
     pub help: &'static str,
     /// The upper bounds of a histogram's buckets.
     buckets: &'static [f64],
 }
 
-/// A counter with so many labels.
+/// A counter with `LABELS` labels.
 #[derive(Debug)]
 pub struct Counter<const LABELS: usize>(Definition);
 
-/// A gauge with so many labels.
+/// A gauge with `LABELS` labels.
 #[derive(Debug)]
 pub struct Gauge<const LABELS: usize>(Definition);
 
-/// A histogram with so many labels.
+/// A histogram with `LABELS` labels.
 #[derive(Debug)]
 pub struct Histogram<const LABELS: usize>(Definition);
 
-/// Seconds of what somebody waits for: from a statement to a file that arrives slowly.
+/// Bucket bounds in seconds for a caller's waiting time, from a statement to a file that arrives
+/// slowly.
 const WAITED: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
-/// Seconds of what may wait for hours.
+/// Bucket bounds in seconds for work that may wait for hours.
 const LAG: &[f64] = &[
     0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0,
 ];
 
-/// Seconds of a transaction; the Cloud waits for 2.5.
+/// Bucket bounds in seconds for a transaction. The Cloud waits for 2.5 s.
 const COMMIT: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 ];
 
-/// Changes that share a transaction.
+/// Bucket bounds for the number of changes that share a transaction.
 const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
 const fn counter<const LABELS: usize>(
@@ -130,7 +133,7 @@ const fn histogram<const LABELS: usize>(
     })
 }
 
-/// Requests to the facade.
+/// The time from a request to the beginning of its answer.
 pub const REQUESTS: Histogram<3> = histogram(
     "liveperson_bridge_http_request_seconds",
     &["route", "method", "status"],
@@ -145,14 +148,14 @@ pub const PROBLEMS: Counter<1> = counter(
     "Requests that were answered with a problem, by its code",
 );
 
-/// Requests with a key.
+/// Requests with an idempotency key.
 pub const KEYED_REQUESTS: Counter<2> = counter(
     "liveperson_bridge_idempotency_requests_total",
     &["channel", "outcome"],
     "Requests with an Idempotency-Key: fresh, replayed, resumed, in_use or reused",
 );
 
-/// Requests to the Cloud.
+/// The duration of attempts to send a request to the Cloud.
 pub const CLOUD_REQUESTS: Histogram<2> = histogram(
     "liveperson_bridge_cloud_request_seconds",
     &["operation", "outcome"],
@@ -160,56 +163,56 @@ pub const CLOUD_REQUESTS: Histogram<2> = histogram(
     "Tries of requests to the Cloud, by what came of them",
 );
 
-/// `AppJWT`s that were asked for.
+/// Requests for a new `AppJWT`.
 pub const APP_TOKENS: Counter<2> = counter(
     "liveperson_bridge_cloud_app_token_renewals_total",
     &["account", "outcome"],
     "AppJWTs that were asked for, by what came of it",
 );
 
-/// Hosts of the Cloud that nothing is sent to.
+/// Hosts of the Cloud with an open circuit breaker.
 pub const HOSTS_AWAY: Gauge<1> = gauge(
     "liveperson_bridge_cloud_hosts_away",
     &["account"],
     "Hosts of the Cloud whose breaker is open: they get single probes alone",
 );
 
-/// Requests that wait for the Cloud.
+/// Queued requests.
 pub const QUEUED_REQUESTS: Gauge<1> = gauge(
     "liveperson_bridge_queued_requests",
     &["channel"],
     "Accepted requests that the Cloud does not have yet, of all replicas; counted to 100000",
 );
 
-/// Users of whom requests wait.
+/// Users with queued requests.
 pub const QUEUED_LANES: Gauge<0> = gauge(
     "liveperson_bridge_queued_lanes",
     &[],
     "Users with accepted requests that the Cloud does not have yet, of all replicas; counted to 100000",
 );
 
-/// The age of the oldest request that waits.
+/// The age of the oldest queued request.
 pub const OLDEST_REQUEST: Gauge<1> = gauge(
     "liveperson_bridge_oldest_queued_request_seconds",
     &["channel"],
     "Age of the oldest accepted request that the Cloud does not have yet; 0: there is none",
 );
 
-/// Conversations of erased users that are still to be closed.
+/// Pending closes.
 pub const PENDING_CLOSES: Gauge<1> = gauge(
     "liveperson_bridge_erasure_closes",
     &["account"],
     "Conversations of erased users that the Cloud is still to be told to close, of all replicas; counted to 100000",
 );
 
-/// Those that were given up.
+/// Pending closes that were given up.
 pub const CLOSES_DROPPED: Counter<1> = counter(
     "liveperson_bridge_erasure_closes_dropped_total",
     &["account"],
     "Conversations of erased users that could not be closed for 24 hours and were left to the Cloud",
 );
 
-/// Tries to deliver an event.
+/// The duration of attempts to deliver an event.
 pub const DELIVERY_ATTEMPTS: Histogram<2> = histogram(
     "liveperson_bridge_delivery_attempt_seconds",
     &["channel", "outcome"],
@@ -217,7 +220,7 @@ pub const DELIVERY_ATTEMPTS: Histogram<2> = histogram(
     "Tries to deliver an event to a callback: delivered, refused (422), gone (410) or failed",
 );
 
-/// How long events took.
+/// The time from the storage of an event to its delivery.
 pub const DELIVERY_LAG: Histogram<1> = histogram(
     "liveperson_bridge_delivery_lag_seconds",
     &["channel"],
@@ -225,42 +228,42 @@ pub const DELIVERY_LAG: Histogram<1> = histogram(
     "From when an event was stored until the channel had it",
 );
 
-/// Events that nobody got in time.
+/// Events that grew too old before they were delivered.
 pub const EXPIRED: Counter<0> = counter(
     "liveperson_bridge_deliveries_expired_total",
     &[],
     "Events that grew too old before the channel had them",
 );
 
-/// Users for whom events wait.
+/// Users with undelivered events.
 pub const DELIVERY_LANES: Gauge<1> = gauge(
     "liveperson_bridge_delivery_lanes",
     &["channel"],
     "Users with events that are still to be delivered, of all replicas; counted to 100000",
 );
 
-/// The age of the oldest event that waits.
+/// The age of the oldest undelivered event.
 pub const OLDEST_EVENT: Gauge<1> = gauge(
     "liveperson_bridge_oldest_undelivered_event_seconds",
     &["channel"],
     "Age of the oldest event that is still to be delivered; 0: there is none",
 );
 
-/// How a callback fares.
+/// The number of consecutive failed deliveries to a callback.
 pub const CALLBACK_FAILURES: Gauge<1> = gauge(
     "liveperson_bridge_callback_failures",
     &["channel"],
     "Deliveries to the callback that failed in a row; from 20 on it gets single probes alone",
 );
 
-/// Whether a callback is paused.
+/// 1 if a callback is paused, else 0.
 pub const CALLBACK_PAUSED: Gauge<1> = gauge(
     "liveperson_bridge_callback_paused",
     &["channel"],
     "1 after the callback answered 410, until it is resumed",
 );
 
-/// Transactions with notifications.
+/// The duration of transactions that store notifications.
 pub const WEBHOOK_COMMITS: Histogram<1> = histogram(
     "liveperson_bridge_webhook_commit_seconds",
     &["outcome"],
@@ -268,7 +271,7 @@ pub const WEBHOOK_COMMITS: Histogram<1> = histogram(
     "Transactions in which notifications of the Cloud are stored: stored or failed",
 );
 
-/// What shares a transaction.
+/// The number of changes that share a transaction.
 pub const WEBHOOK_BATCHES: Histogram<0> = histogram(
     "liveperson_bridge_webhook_batch_changes",
     &[],
@@ -276,28 +279,28 @@ pub const WEBHOOK_BATCHES: Histogram<0> = histogram(
     "Changes that shared a transaction",
 );
 
-/// What the Cloud told.
+/// Changes that the Cloud reported.
 pub const WEBHOOK_CHANGES: Counter<2> = counter(
     "liveperson_bridge_webhook_changes_total",
     &["account", "fate"],
     "Changes that the Cloud told of: taken, adopted, duplicate, unmatched, other_connector, withheld, erased, not_understood or too_old",
 );
 
-/// Notifications that were not taken.
+/// Notifications that were rejected.
 pub const WEBHOOK_REJECTED: Counter<2> = counter(
     "liveperson_bridge_webhook_rejected_total",
     &["account", "reason"],
     "Notifications that were refused, or signed and of no use, by the reason",
 );
 
-/// What was kept and then matched.
+/// Unmatched changes whose conversation became known.
 pub const MATCHED_LATER: Counter<0> = counter(
     "liveperson_bridge_webhook_changes_matched_later_total",
     &[],
     "Unmatched changes whose conversation became known",
 );
 
-/// What was kept and then dropped.
+/// Unmatched changes that were dropped.
 pub const DROPPED: Counter<0> = counter(
     "liveperson_bridge_webhook_changes_dropped_total",
     &[],
@@ -311,21 +314,21 @@ pub const CONNECTIONS: Gauge<2> = gauge(
     "Connections to the database, in_use or idle",
 );
 
-/// Whether the database answers.
+/// 1 if the database answers, else 0.
 pub const STORAGE_UP: Gauge<0> = gauge(
     "liveperson_bridge_storage_up",
     &[],
     "1 when the database told what waits; else 0, and what it last told is shown",
 );
 
-/// How far the machine's clock is off.
+/// The difference between the machine's clock and the time by which the service goes.
 pub const CLOCK_OFFSET: Gauge<0> = gauge(
     "liveperson_bridge_clock_offset_seconds",
     &[],
     "The machine's clock minus the one that the service goes by: the database's, or of an embedded one the service's own",
 );
 
-/// Which build this is.
+/// The version of the running build.
 pub const BUILD: Gauge<1> = gauge(
     "liveperson_bridge_build_info",
     &["version"],

@@ -1,9 +1,10 @@
-//! Spans for an OpenTelemetry collector, by OTLP over HTTP with protobuf.
+//! The export of spans to an OpenTelemetry collector, by OTLP over HTTP with protobuf.
 //!
-//! The spans are those that bear the ids of a [`Trace`](crate::types::trace::Trace), under these very ids, so that what the
-//! other side is sent as `traceparent` names a span that the collector has. An attribute is exported where [`ATTRIBUTES`] names it and not
-//! otherwise: a request id is the caller's word and may say anything. Where the collector is, and how it is spoken to, is said by the
-//! standard variables `OTEL_…`.
+//! The exported spans are those with the ids of a [`Trace`](crate::types::trace::Trace), and they
+//! keep these ids. So the `traceparent` that another service receives names a span that the
+//! collector has. An attribute is exported only if [`ATTRIBUTES`] names it: a request id, for
+//! example, is chosen by the caller and may contain anything. The standard variables `OTEL_…` set
+//! the collector's address and the protocol options.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -32,16 +33,16 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::log::AnyLayer;
 
-/// The collector's address cannot be used.
+/// The error for a collector address that cannot be used.
 pub(super) type Error = ExporterBuildError;
 
-/// 2 s: what the last export may take; a stop takes 30 s at most, and requests have 25 s of them.
+/// 2 s: the time limit of the last export. A stop takes 30 s at most, of which requests get 25 s.
 const FINISH_LIMIT: Duration = Duration::from_secs(2);
 
-/// 60 s: how often a collector that is away is told of.
+/// 60 s: the interval at which an unreachable collector is logged.
 const COMPLAINT_SECONDS: i64 = 60;
 
-/// The fields of spans that are exported, and as what.
+/// The fields of spans that are exported, each with the name of its attribute.
 const ATTRIBUTES: [(&str, &str); 8] = [
     ("http.method", "http.request.method"),
     ("http.route", "http.route"),
@@ -53,17 +54,17 @@ const ATTRIBUTES: [(&str, &str); 8] = [
     ("host", "server.address"),
 ];
 
-/// Methods that are exported by name: anybody may send one that does not exist.
+/// The methods that are exported by name. A caller may send a method that does not exist.
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
 
-/// An export that was begun.
+/// An export that was started.
 #[derive(Debug)]
 pub(super) struct Export(Arc<BatchSpanProcessor>);
 
-/// Turns what has ended into spans of OpenTelemetry.
+/// A layer that turns ended spans into OpenTelemetry spans.
 struct Spans(Arc<BatchSpanProcessor>);
 
-/// What is known of a span that has not ended.
+/// The data of a span that has not ended.
 #[derive(Debug)]
 struct Open {
     began: SystemTime,
@@ -74,17 +75,18 @@ struct Open {
     attributes: Vec<KeyValue>,
 }
 
-/// Tells of failures, now and then.
+/// An exporter that logs its failures, at most once per `COMPLAINT_SECONDS`.
 #[derive(Debug)]
 struct Told {
     exporter: SpanExporter,
     began: Instant,
-    /// Seconds after `began` from which on a failure is told again.
+    /// The number of seconds after `began` from which a failure is logged again.
     next: AtomicI64,
 }
 
 impl Export {
-    /// An export to the collector that the environment names, if it names one.
+    /// Creates an export to the collector that the environment names; `None` if it names none or
+    /// disables the export.
     pub(super) fn from_environment() -> Result<Option<Self>, Error> {
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let named =
@@ -111,7 +113,7 @@ impl Export {
         Ok(Some(Self(Arc::new(processor))))
     }
 
-    /// What hears of the spans; how detailed the log is changes nothing.
+    /// Returns the layer that receives the spans. The level of the log does not affect it.
     pub(super) fn layer(&self) -> AnyLayer {
         let ours = FilterFn::new(|metadata| {
             metadata.is_span()
@@ -122,7 +124,7 @@ impl Export {
         Spans(Arc::clone(&self.0)).with_filter(ours).boxed()
     }
 
-    /// Exports what is left.
+    /// Exports the remaining spans.
     pub(super) fn finish(self) {
         if let Err(error) = self.0.shutdown_with_timeout(FINISH_LIMIT) {
             tracing::warn!(
@@ -173,7 +175,7 @@ impl Open {
         let kind = match name {
             "http.request" => SpanKind::Server,
             "http.send" => SpanKind::Client,
-            // What had waited in the database.
+            // The span continues work that waited in the database.
             _ => SpanKind::Consumer,
         };
         let failed = self.attributes.iter().any(|attribute| {
@@ -207,7 +209,8 @@ impl Open {
         }
     }
 
-    /// The name that tells most and has few values: the operation of a call, method and route of a request.
+    /// Returns the most informative name with few values: the operation of a call, or the method
+    /// and route of a request.
     fn name(&self, name: &'static str) -> Cow<'static, str> {
         let text = |key: &str| {
             let mut attributes = self.attributes.iter();
@@ -256,7 +259,7 @@ impl Visit for Open {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        // Ids come as what they display.
+        // Ids arrive through their `Display` form.
         self.record_str(field, &format!("{value:?}"));
     }
 }

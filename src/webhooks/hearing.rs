@@ -1,29 +1,31 @@
-//! How old it is what the Cloud tells of an account, gathered for a second at a time, so that noting it costs nothing.
+//! The notification lag of an account, collected for one second at a time so that storing it is
+//! cheap.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::store::Hearing;
 
-/// 1 s: how often it is noted what the Cloud tells of an account.
+/// 1 s: the interval at which the lag is stored.
 const NOTED: TimeDelta = TimeDelta::seconds(1);
 
-/// 5 s: from then on what the Cloud tells is old. It usually takes less than one; its clock may be behind ours.
+/// 5 s: the age from which a notification counts as late. Notifications usually take less than 1 s,
+/// and the Cloud's clock may be behind ours.
 const OLD: TimeDelta = TimeDelta::seconds(5);
 
-/// What the Cloud has told of an account since that was last noted.
+/// The lag of an account since it was last stored.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     noted_at: Option<DateTime<Utc>>,
     told_us_at: Option<DateTime<Utc>>,
-    /// When the oldest of it happened, by the Cloud's clock.
+    /// The time of the oldest event, by the Cloud's clock.
     oldest: Option<DateTime<Utc>>,
     behind_at: Option<DateTime<Utc>>,
 }
 
 impl Heard {
-    /// Takes in a change that happened at some time, if it bears one.
+    /// Records a change, with the time of its event if it has one.
     pub(super) fn hear(&mut self, happened_at: Option<DateTime<Utc>>, now: DateTime<Utc>) {
-        // What was told some time ago says nothing of how old it is what is told now.
+        // Earlier notifications say nothing about the present lag.
         if self.told_us_at.is_some_and(|at| now - at >= NOTED) {
             self.oldest = None;
         }
@@ -34,7 +36,7 @@ impl Heard {
         }
     }
 
-    /// What is to be noted by now, if anything is.
+    /// Returns the record that is due to be stored, if any.
     pub(super) fn due(&self, now: DateTime<Utc>) -> Option<Hearing> {
         let is_due = self.noted_at.is_none_or(|at| now - at >= NOTED);
         let heard_at = self.told_us_at.filter(|_| is_due)?;
@@ -45,7 +47,7 @@ impl Heard {
         })
     }
 
-    /// Begins anew after it was noted.
+    /// Starts a new interval after the record was stored.
     pub(super) fn note(&mut self, now: DateTime<Utc>) {
         *self = Self {
             noted_at: Some(now),

@@ -1,8 +1,10 @@
-//! Notifications on their way into the store: all that come while a transaction is being written share the next one.
+//! The inbox: stores changes before the webhook is answered, many in one transaction.
 //!
-//! A commit is what limits the rate, and a notification is answered only after its own. So one task writes, taking
-//! whatever has queued up meanwhile. It also matches what was kept: after an opening, after a new dialog, after keeping
-//! something (the mapping may have come between), and every few seconds for what a replica that died has left.
+//! Commits limit the rate, and a notification is answered only after its own commit. So a single
+//! task writes. While it writes, notifications queue up, and the next transaction takes all of
+//! them. The same task matches unmatched changes in four cases: after an opening, after a new
+//! dialog, after it has stored an unmatched change (the mapping may have been created meanwhile),
+//! and every few seconds for what a failed replica has left.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -23,35 +25,40 @@ use crate::telemetry::metrics::{
 };
 use crate::types::ids::{AccountId, ConversationId};
 
-/// Notifications that may wait for the writer; beyond it the Cloud is asked to come again.
+/// 4,096: the limit of notifications that wait for the writer. Beyond it the Cloud is asked to send
+/// again.
 const QUEUE: usize = 4096;
 
-/// 64 MiB: what those that wait may weigh, also where nobody waits for their answer any more.
+/// 64 MiB: the limit of their bytes. They count even if the request that waited for them is gone.
 const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 
-/// Changes that share a transaction at most: past that a larger one gains little and holds its locks longer.
+/// 256: the limit of changes in one transaction. A larger one gains little and holds its locks
+/// longer.
 const BATCH: usize = 256;
 
-/// 1 MiB: what the changes of one transaction may weigh.
+/// 1 MiB: the limit of bytes of the changes in one transaction.
 const BATCH_BYTES: usize = 1024 * 1024;
 
-/// 500 ms: what failed within it is tried once more; the Cloud waits for 2.5 s.
+/// 500 ms: a transaction that fails within this time is attempted again at once. The Cloud waits
+/// for 2.5 s.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
-/// 5 s: how often a replica looks for kept changes whose mapping has appeared without anybody noticing.
+/// 5 s: the interval at which a replica looks for stored changes that can be matched by now.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// 30 s: how far back that look goes; several looks, so that one that fails costs nothing.
+/// 30 s: the age up to which the sweep looks. It spans several sweeps, so that a failed one loses
+/// nothing.
 const SWEEP_BACK: TimeDelta = TimeDelta::seconds(30);
 
-/// 2 minutes: how long a message waits for the Cloud to say what its dialog is. The Cloud says so when it makes the dialog, and a
-/// repeat of what was lost comes within a minute at first.
+/// 2 minutes: the time that a message waits until the Cloud reports the kind of its dialog. The
+/// Cloud reports the kind when it creates the dialog, and at first repeats a lost notification
+/// within a minute.
 const WITHHELD: TimeDelta = TimeDelta::minutes(2);
 
-/// Places that one look takes on.
+/// 500: the limit of conversations and dialogs that one sweep handles.
 const SWEEP_PLACES: u32 = 500;
 
-/// A change with what the store has to know of it.
+/// A change with the data that the store needs.
 #[derive(Debug)]
 pub(super) struct Read {
     pub(super) arrival: Arrival,
@@ -61,19 +68,19 @@ pub(super) struct Read {
 #[derive(Debug)]
 pub(super) struct Waiting {
     changes: Vec<Read>,
-    /// Its part of what the queue may weigh.
+    /// The permit for its part of the queue's bytes.
     weight: OwnedSemaphorePermit,
     done: oneshot::Sender<Result<(), Error>>,
 }
 
-/// Where notifications are handed in; clones share it.
+/// The sending side of the inbox. Clones share one queue.
 #[derive(Debug, Clone)]
 pub struct Inbox {
     queue: mpsc::Sender<Waiting>,
     room: Arc<Semaphore>,
 }
 
-/// The one who writes.
+/// The task that writes changes to the store.
 pub struct Writer {
     store: Store,
     clock: SharedClock,
@@ -81,12 +88,13 @@ pub struct Writer {
     interpreter: Interpreter,
     waiting: mpsc::Receiver<Waiting>,
     opened: mpsc::Receiver<ConversationId>,
-    /// What the Cloud has told of each account.
+    /// The notification lag of each account.
     heard: HashMap<AccountId, Heard>,
 }
 
 impl Inbox {
-    /// An inbox and its writer, who is told of conversations that have been `opened`.
+    /// Creates an inbox and its writer. The writer receives the ids of conversations that are
+    /// `opened`.
     #[must_use]
     pub fn new(
         store: Store,
@@ -114,7 +122,7 @@ impl Inbox {
         (Self { queue, room }, waiting)
     }
 
-    /// Hands changes in; returns once they are stored.
+    /// Queues changes, and returns once they are stored.
     pub(super) async fn take(&self, changes: Vec<Read>) -> Result<(), Error> {
         let bytes: usize = changes.iter().map(|read| read.arrival.body.len()).sum();
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -135,20 +143,21 @@ impl Inbox {
 }
 
 impl Writer {
-    /// Writes until nobody can hand anything in any more.
+    /// Writes until all senders are gone.
     pub async fn run(mut self) {
         let mut sweeps = interval(SWEEP.mul_f64(rand::random_range(0.8..1.2)));
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Where there may be kept changes to match.
+        // Conversations and dialogs that may have stored changes to match.
         let mut places = BTreeSet::new();
         loop {
             let mut batch = Batch::default();
             tokio::select! {
                 biased;
                 _ = sweeps.tick() => {
-                    // What came last may not have been noted, because something had been noted just before.
+                    // The latest lag may not be stored yet, if it came less than a second after the
+                    // previous one.
                     self.note_hearings().await;
-                    // What is kept for a while is let go by the time.
+                    // This work depends on the time, so it waits while the clock is ahead.
                     if !self.clock.is_ahead() {
                         places.extend(self.sweep().await);
                         places.extend(self.look_at_what_was_put_off().await);
@@ -161,7 +170,7 @@ impl Writer {
                 Some(conversation_id) = self.opened.recv() => {
                     places.insert(conversation_id.as_str().to_owned());
                 }
-                // Nothing new has come, but there is something to look at again.
+                // Nothing new has arrived, but there are conversations to look at again.
                 () = std::future::ready(()), if !places.is_empty() => {}
             }
             gather(BATCH, || self.waiting.len()).await;
@@ -179,15 +188,17 @@ impl Writer {
         }
     }
 
-    /// Stores a batch, tells those who wait, and returns where to look again.
+    /// Stores a batch, answers the requests that wait, and returns the conversations to look at
+    /// again.
     async fn write(&mut self, batch: Batch, appeared: &[String]) -> Vec<String> {
         if batch.arrivals.is_empty() && appeared.is_empty() {
             batch.done(&Ok(()));
             return Vec::new();
         }
         let reading = self.interpreter.reading(&batch.arrivals, &batch.changes);
-        // Once more at once: two replicas may have stood in each other's way, a user may just have been erased, or the
-        // database has been started anew. Who failed by waiting is not to wait twice.
+        // A second attempt at once: two replicas may have been in conflict, a user may have been
+        // erased meanwhile, or the database may have restarted. An attempt that took long is not
+        // repeated.
         let begun = Instant::now();
         let mut outcome = self.admit(&batch, appeared, &reading).await;
         if outcome.is_err() && begun.elapsed() < AT_ONCE {
@@ -203,7 +214,7 @@ impl Writer {
                 admission.look_again
             }
             Err(error) => {
-                // Each is answered with an error, which is logged with its cause.
+                // Each request is answered with an error, which is logged with its cause.
                 if !error.is_outage() {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
@@ -212,7 +223,7 @@ impl Writer {
                     );
                 }
                 batch.done(&Err(Arc::new(error)));
-                // What appeared is found by a later sweep.
+                // A later sweep finds the conversations in `appeared`.
                 Vec::new()
             }
         }
@@ -229,7 +240,7 @@ impl Writer {
         Box::pin(admit(changes.await?, reading)).await
     }
 
-    /// Counts a transaction and what became of all that was in it.
+    /// Counts a transaction and the outcome of each of its changes.
     fn count(&self, batch: &Batch, begun: Instant, admission: Option<&Admission>) {
         let seconds = begun.elapsed().as_secs_f64();
         let outcome = admission.map_or("failed", |_| "stored");
@@ -254,7 +265,7 @@ impl Writer {
         }
     }
 
-    /// Remembers which accounts the Cloud tells of and how far.
+    /// Records the notification lag of the accounts in a batch.
     fn hear(&mut self, batch: &Batch) {
         let now = self.clock.now();
         for (arrival, change) in batch.arrivals.iter().zip(&batch.changes) {
@@ -263,7 +274,7 @@ impl Writer {
         }
     }
 
-    /// Notes what was heard, seldom enough that it costs nothing.
+    /// Stores the notification lag, at most once a second for each account.
     async fn note_hearings(&mut self) {
         let now = self.clock.now();
         for (account, heard) in &mut self.heard {
@@ -280,8 +291,8 @@ impl Writer {
         }
     }
 
-    /// Takes up changes that were put off because their conversations might have been in the opening here; returns where to look
-    /// again.
+    /// Retries changes that were postponed because this service might just have been opening their
+    /// conversations. Returns the conversations to look at again.
     async fn look_at_what_was_put_off(&self) -> Vec<String> {
         let looked = async {
             let places = self.store.put_off_places(SWEEP_PLACES).await?;
@@ -306,7 +317,8 @@ impl Writer {
         }
     }
 
-    /// Where kept changes of the last while can be matched by now.
+    /// Finds recent stored changes that can be matched by now, and releases messages that were
+    /// withheld too long.
     async fn sweep(&self) -> Vec<String> {
         let now = self.clock.now();
         let places = self
@@ -322,7 +334,7 @@ impl Writer {
     }
 }
 
-/// Has changes applied as they are translated.
+/// Translates and applies changes, one lookup after the other.
 async fn admit(
     mut changes: ChangesTx<'_>,
     reading: &Reading<'_>,
@@ -343,7 +355,7 @@ fn tell_of_trouble(error: &store::Error) {
     }
 }
 
-/// What shares a transaction.
+/// The notifications that share a transaction.
 #[derive(Default)]
 struct Batch {
     arrivals: Vec<Arrival>,
@@ -373,13 +385,13 @@ impl Batch {
             let outcome = outcome
                 .as_ref()
                 .map_err(|error| Error::Store(Arc::clone(error)));
-            // Whoever has gone away is answered by nobody; what it brought is stored.
+            // The request may be gone; its changes are stored all the same.
             let _gone = waiting.send(outcome.copied());
         }
     }
 }
 
-/// One word for it, for a metric's label.
+/// Returns the fate as one word, for a metric's label.
 const fn word(fate: Fate) -> &'static str {
     match fate {
         Fate::Duplicate => "duplicate",
@@ -413,7 +425,7 @@ mod tests {
     use super::*;
     use crate::webhooks::wire::Notification;
 
-    /// A notification of so many bytes, as it was read.
+    /// Returns a parsed notification with a body of `bytes` bytes.
     fn read(bytes: usize) -> Vec<Read> {
         let text = "x".repeat(bytes);
         let body = format!(
@@ -445,7 +457,7 @@ mod tests {
         let mebibyte = 1024 * 1024;
 
         for _ in 0..QUEUE_BYTES / mebibyte {
-            // It is handed in, and whoever did it goes away.
+            // It is queued, and then its request goes away.
             assert!(inbox.take(read(mebibyte)).now_or_never().is_none());
         }
 

@@ -1,4 +1,5 @@
-//! What a change comes to for its channel: the translation, addressed, written down and given its terms.
+//! The interpreter: turns a change into an event to store, with its channel, its user and the time
+//! at which its delivery is given up.
 
 use std::collections::HashMap;
 
@@ -21,7 +22,8 @@ use crate::types::message::Digest;
 use crate::types::sketch::Sketch;
 use crate::types::trace::Parent;
 
-/// A channel, and the users whose conversations may be its own.
+/// A channel with its account and namespace. A conversation that the bridge did not open may be
+/// adopted for a channel of its user's namespace.
 #[derive(Debug)]
 pub struct Home {
     /// The channel.
@@ -32,22 +34,22 @@ pub struct Home {
     pub namespace: Namespace,
 }
 
-/// Knows the channels and how their events are written.
+/// The configuration that turns changes into events.
 #[derive(Debug)]
 pub struct Interpreter {
-    /// The channels.
+    /// The channels, and the events that each one receives.
     pub listeners: HashMap<ChannelId, Listener>,
-    /// The homes of users, in the order of the configuration.
+    /// The channels with their accounts and namespaces, in the order of the configuration.
     pub homes: Vec<Home>,
-    /// The client id of the bridge's app installation, account by account.
+    /// The client id of the bridge's app installation, by account.
     pub apps: HashMap<AccountId, String>,
-    /// Where channels fetch files.
+    /// The base of the URLs from which channels fetch files.
     pub public_url: Url,
-    /// The time.
+    /// The clock.
     pub clock: SharedClock,
 }
 
-/// The changes of one batch, being read.
+/// The changes of one batch, for translation.
 pub(super) struct Reading<'a> {
     interpreter: &'a Interpreter,
     arrivals: &'a [Arrival],
@@ -67,7 +69,7 @@ impl Interpreter {
         }
     }
 
-    /// Until when the delivery of an event is tried.
+    /// Returns the time at which the delivery of an event is given up.
     fn deliver_until(&self, listener: &Listener, kind: EventType) -> Option<DateTime<Utc>> {
         let max_age = listener.max_age?;
         let age = if kind == EventType::TypingChanged {
@@ -85,7 +87,7 @@ impl Interpreter {
 }
 
 impl Reading<'_> {
-    /// Says what that comes to which was looked up.
+    /// Translates the result of a lookup.
     pub(super) fn translate(&self, found: &ToTranslate<'_>) -> Translated {
         match found {
             ToTranslate::Strangers(changes) => {
@@ -115,7 +117,7 @@ impl Reading<'_> {
         }
     }
 
-    /// The file that a change tells of, with the id that it gets unless it has one.
+    /// Returns the file in a change, with an id for it in case it has none yet.
     fn file(&self, change: Change<'_>) -> Option<(FileId, HostedFile)> {
         let file = self.with(change, |change, _| {
             change.file().map(|file| HostedFile {
@@ -144,7 +146,7 @@ impl Reading<'_> {
         }
     }
 
-    /// What a change of an account says of a conversation that is not known.
+    /// Classifies a change of an unknown conversation.
     fn stranger(&self, account: &str, change: Change<'_>) -> Stranger {
         let stranger = self.with(change, |change, _| {
             self.interpreter.stranger(account, change)
@@ -152,14 +154,14 @@ impl Reading<'_> {
         stranger.unwrap_or(Stranger::Ended)
     }
 
-    /// What the channel is told of a conversation that has ended because another took its place.
+    /// Builds the event for a conversation that ended because another one replaced it.
     fn replaced(&self, known: &Known, at: DateTime<Utc>) -> Option<NewEvent> {
         let draft = translate::replaced(&known.conversation_id, known.consumer_id.as_deref(), at);
         self.interpreter.address(draft, known, None)
     }
 }
 
-/// What the user said, where a change tells it back.
+/// Returns the user's message if a change echoes it.
 fn echo(change: &wire::Change, known: &Known) -> Option<Echo> {
     let wire::Content::Message(message) = change.content() else {
         return None;
@@ -185,7 +187,7 @@ fn echo(change: &wire::Change, known: &Known) -> Option<Echo> {
 }
 
 impl Reading<'_> {
-    /// Calls `with` with the change and its origin; one that had been kept is read again.
+    /// Calls `with` with the change and its trace context. A stored change is parsed again.
     fn with<T>(
         &self,
         change: Change<'_>,
@@ -231,7 +233,8 @@ impl Interpreter {
         })
     }
 
-    /// Writes an event down for the channel of its conversation, where that wants to know of it.
+    /// Addresses an event to the channel of its conversation; `None` if the channel does not want
+    /// this type of event.
     fn address(&self, draft: Draft, known: &Known, parent: Option<&Parent>) -> Option<NewEvent> {
         let kind = draft.kind;
         let listener = self.listeners.get(&known.channel_id);
@@ -254,7 +257,7 @@ impl Interpreter {
         })
     }
 
-    /// What a change says of a conversation that is not known.
+    /// Classifies a change of an unknown conversation.
     fn stranger(&self, account: &str, change: &wire::Change) -> Stranger {
         let wire::Content::Conversation(conversation) = change.content() else {
             return Stranger::Ended;
@@ -275,7 +278,8 @@ impl Interpreter {
         }
     }
 
-    /// The channel of the latest conversation, while it is configured, else the first one of the user's namespace.
+    /// Returns the channel of the latest conversation if it is still configured, else the first one
+    /// of the user's namespace.
     fn channel_of(&self, user: &UserKey, latest: Option<&ChannelId>) -> Option<ChannelId> {
         let homes = || {
             let homes = self.homes.iter();

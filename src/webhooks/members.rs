@@ -1,17 +1,17 @@
-//! Members of the Cloud's objects, each read for what it is wanted as.
+//! Typed access to the members of the Cloud's JSON objects.
 //!
-//! A member that is missing, `null`, or of a form that it cannot be read as is none: what depends on it decides what
-//! that means, and nothing fails.
+//! A member that is missing, `null`, or of an unexpected form reads as `None`. The caller
+//! decides what that means, and nothing fails.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use crate::types::message::Metadata;
 
-/// 10000-01-01: from then on RFC 3339 has no way to write a time.
+/// 10000-01-01 in milliseconds: the first time that RFC 3339 cannot represent.
 const END_OF_TIME: i64 = 253_402_300_800_000;
 
-/// An object whose members are read.
+/// The members of a JSON object.
 #[derive(Clone, Copy)]
 pub(super) struct Members<'a>(&'a Map<String, Value>);
 
@@ -22,12 +22,12 @@ impl<'a> From<&'a Map<String, Value>> for Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// `None` where the value is no object.
+    /// Reads a value; `None` if it is not an object.
     pub(super) fn of(value: &'a Value) -> Option<Self> {
         value.as_object().map(Self)
     }
 
-    /// The members that are not `null`, by name.
+    /// Iterates over the members that are not `null`, by name.
     pub(super) fn entries(self) -> impl Iterator<Item = (&'a str, &'a Value)> {
         let entries = self.0.iter().filter(|(_, value)| !value.is_null());
         entries.map(|(name, value)| (name.as_str(), value))
@@ -41,8 +41,8 @@ impl<'a> Members<'a> {
         Self::of(self.value(name)?)
     }
 
-    /// The items of a list. One that stands there without its brackets is a list of one, as the vendor's protocol
-    /// overview allows.
+    /// Returns the items of a list. A single value without brackets is a list of one, as the
+    /// vendor's protocol overview allows.
     pub(super) fn list(self, name: &str) -> &'a [Value] {
         match self.value(name) {
             None => &[],
@@ -51,22 +51,22 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// The objects of a list.
+    /// Iterates over the objects in a list.
     pub(super) fn objects(self, name: &str) -> impl Iterator<Item = Self> {
         self.list(name).iter().filter_map(Self::of)
     }
 
-    /// A text that is not empty.
+    /// Returns a text that is not empty.
     pub(super) fn text(self, name: &str) -> Option<&'a str> {
         self.value(name)?.as_str().filter(|text| !text.is_empty())
     }
 
-    /// The word that the Cloud uses for one of several cases; longer than any such word, it is none.
+    /// Returns a value of one of the Cloud's enumerations; `None` if it is too long to be one.
     pub(super) fn word(self, name: &str) -> Option<&'a str> {
         self.text(name).filter(|word| is_graphic(word, 64))
     }
 
-    /// An id, which the Cloud writes as text or as a number.
+    /// Returns an id, which the Cloud writes as text or as a number.
     pub(super) fn id(self, name: &str) -> Option<String> {
         let id = match self.value(name)? {
             Value::String(text) => text.clone(),
@@ -76,7 +76,7 @@ impl<'a> Members<'a> {
         is_graphic(&id, 128).then_some(id)
     }
 
-    /// A whole number, also one in quotes.
+    /// Returns an integer, which may be in quotes.
     pub(super) fn integer(self, name: &str) -> Option<i64> {
         match self.value(name)? {
             Value::Number(number) => number.as_i64(),
@@ -85,7 +85,7 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// A time in milliseconds since the epoch.
+    /// Returns a time in milliseconds since the epoch.
     pub(super) fn time(self, name: &str) -> Option<DateTime<Utc>> {
         let ms = self.integer(name)?;
         (0 < ms && ms < END_OF_TIME)
@@ -93,14 +93,16 @@ impl<'a> Members<'a> {
             .flatten()
     }
 
-    /// What the Cloud ties to something. Of more than 16 objects the first 16: more could not be sent back.
+    /// Returns the metadata of an object. Of more than 16 items only the first 16 are kept, since
+    /// more could not be sent back.
     pub(super) fn metadata(self, name: &str) -> Option<Metadata> {
         let objects = self.list(name).iter().filter_map(Value::as_object);
         Metadata::try_from(objects.take(16).cloned().collect::<Vec<_>>()).ok()
     }
 }
 
-/// Whether a text is made of at most `limit` printable ASCII characters: safe to store, to compare and to show.
+/// True if a text has 1 to `limit` printable ASCII characters: safe to store, to compare and to
+/// show.
 pub(super) fn is_graphic(text: &str, limit: usize) -> bool {
     (1..=limit).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -1,14 +1,14 @@
-//! The Cloud's structured content as text, for channels that can show nothing else: an SMS gateway sends the text, its
-//! user answers with a number.
+//! Structured content as text, for channels that can show nothing else. An SMS gateway sends the
+//! text, and its user answers with a number.
 //!
-//! An element becomes a line of its words and of the places it leads to; its contents follow below,
-//! in the order they are shown. The rule hardly depends on an element's `type`, so it also reads
-//! kinds that come up later: words are written, objects and lists are walked through, and an
-//! element that publishes a text when it is touched is a choice. The walk keeps its own stack and
-//! ends at a limit.
+//! An element becomes a line of its words and links. Its children follow below, in the order in
+//! which they are shown. The rule hardly depends on an element's `type`, so it also reads kinds
+//! that are added later. Words are written, and objects and lists are visited. An element that
+//! publishes a text when it is touched is a choice. The traversal has its own stack and ends at a
+//! limit.
 //!
-//! To add a kind of element: where the rule misses words of it, name their member in `element`; add
-//! the kind to the tables and to the generated content in the tests, and to the table in
+//! To add a kind of element: if the rule misses some of its words, name their member in `element`.
+//! Add the kind to the tables and to the generated content in the tests, and to the table in
 //! `docs/events.md`.
 //!
 //! Source of the kinds: the vendor's schemas (LivePersonInc/json-pollock, `js/schema`) and its
@@ -22,22 +22,24 @@ use crate::types::event::data::Choice;
 
 mod element;
 
-/// Characters. Twice the 5,000 that one request to the Cloud may have: what agents and bots write stays far below.
+/// 10,000 characters: twice the 5,000 that one request to the Cloud may have. Texts of agents and
+/// bots are far shorter.
 const TEXT_LIMIT: usize = 10_000;
 
-/// Elements that are looked at: a thousand times what a card has.
+/// 10,000: the limit of elements that are visited, a thousand times the number in a card.
 const ELEMENT_LIMIT: usize = 10_000;
 
 /// Structured content in plain text.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plain {
-    /// The text, choices numbered from 1; empty where the content holds no words.
+    /// The text, with choices numbered from 1; empty if the content has no words.
     pub text: String,
     /// The choices, in the order of their numbers.
     pub choices: Vec<Choice>,
 }
 
-/// Writes elements of structured content down, one after the other: a card, a carousel, or the Cloud's `quickReplies`.
+/// Renders elements of structured content one after the other: a card, a carousel, or the Cloud's
+/// `quickReplies`.
 ///
 /// ```
 /// use liveperson_bridge::webhooks::plain;
@@ -76,7 +78,7 @@ pub fn render(content: &[&Value]) -> Plain {
                 page.element(element)
             }
             Step::Value(text @ Value::String(_)) => page.line(&word(text).unwrap_or_default()),
-            // A number in a list is a percentage or the like.
+            // Numbers in a list are percentages and the like.
             Step::Value(_) => Ok(()),
         };
         if written.is_err() {
@@ -86,10 +88,10 @@ pub fn render(content: &[&Value]) -> Plain {
     page.plain
 }
 
-/// The page is full.
+/// The error that the text has reached its limit.
 struct Full;
 
-/// The lines and choices written so far.
+/// The lines and choices that are written so far.
 #[derive(Default)]
 struct Page {
     plain: Plain,
@@ -104,7 +106,8 @@ impl Page {
         let details = element.details(&words);
         let published = element.published();
         let title = match &published {
-            // In one line, since what follows the number is what the user looks for.
+            // Only the first words, in one line, since the user looks for the text after the
+            // number.
             Some(text) => words
                 .first()
                 .map_or_else(|| collapsed(text), |it| collapsed(it)),
@@ -124,7 +127,7 @@ impl Page {
         self.choice(choice, &collapsed(&words.join(", ")))
     }
 
-    /// Writes a reply that stands for itself.
+    /// Writes a reply that is shown as it is published.
     fn reply(&mut self, reply: &Value) -> Result<(), Full> {
         let Some(title) = word(reply) else {
             return Ok(());

@@ -1,7 +1,8 @@
-//! Taking a notification: whose it is, what is in it, and that it is stored before it is answered.
+//! The receiver of notifications: it authenticates them, parses them, and stores them before they
+//! are answered.
 //!
-//! A notification that bears the right signature is taken, or found unusable and passed over. It is never refused: the Cloud
-//! would repeat it, and hold back all that comes behind it.
+//! A notification with a valid signature is never refused, since the Cloud would repeat it and hold
+//! back everything behind it. It is stored, or skipped if it cannot be used.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,15 +27,16 @@ use crate::types::ids::{AccountId, DialogId};
 use crate::types::rejection::{OLDEST_NOTIFICATION, Rejection};
 use crate::types::trace::Trace;
 
-/// 5 minutes: the age from which a sign of typing is dropped, where the Cloud says when it was sent. It is of interest for
-/// seconds; the rest is for clocks that differ.
+/// 5 minutes: the age from which a typing notification is dropped, if the Cloud says when it was
+/// sent. It matters for seconds; the rest allows for clocks that differ.
 const OLDEST_CHAT_STATE: TimeDelta = TimeDelta::minutes(5);
 
-/// 1,000: the changes that are handed in at once. Many more would not fit into the time of a transaction.
+/// 1,000: the limit of changes that are queued at once. Many more would not fit into the time of a
+/// transaction.
 const HANDED_IN: usize = 1000;
 
-/// 64 KiB: a larger body is read on a thread for blocking work. One of 4 MiB takes tenths of a second, in which the other requests
-/// of the runtime's thread would wait.
+/// 64 KiB: a larger body is parsed on a thread for blocking work. A body of 4 MiB takes tenths of a
+/// second, for which the other requests on the same thread of the runtime would wait.
 const LARGE_BODY: usize = 64 * 1024;
 
 /// The app installation of an account, whose secret signs its notifications.
@@ -46,7 +48,7 @@ pub struct Installation {
     pub client_secret: SecretString,
 }
 
-/// What a request says of its origin.
+/// The origin that a request claims.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
     /// The account that the path names.
@@ -59,7 +61,7 @@ pub struct Origin<'a> {
     pub signature: Option<&'a str>,
 }
 
-/// A notification of which the head was read: whose it is said to be, and the signature that its body has to bear.
+/// A notification with a valid head: its account, and the signature that its body must match.
 #[derive(Debug)]
 pub struct Announced<'a> {
     account_id: AccountId,
@@ -75,7 +77,7 @@ impl Announced<'_> {
     }
 }
 
-/// A notification whose signature is right.
+/// A notification with a valid signature.
 #[derive(Debug)]
 pub struct Signed<'a> {
     account_id: AccountId,
@@ -83,7 +85,7 @@ pub struct Signed<'a> {
     form: &'static str,
 }
 
-/// Takes notifications of the configured accounts; clones share it.
+/// The receiver of notifications for the configured accounts. Clones share one state.
 #[derive(Debug, Clone)]
 pub struct Receiver {
     inbox: Inbox,
@@ -94,7 +96,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// A receiver for these accounts, which notes what it does not take.
+    /// Creates a receiver for these accounts. It records in `rejections` what it rejects.
     #[must_use]
     pub fn new(
         inbox: Inbox,
@@ -112,7 +114,8 @@ impl Receiver {
         }
     }
 
-    /// Checks all that a request says before its body is read: the account of the path, both ids, and the form of the signature.
+    /// Checks everything that comes before the body: the account in the path, both id headers, and
+    /// the form of the signature.
     ///
     /// # Errors
     ///
@@ -151,11 +154,12 @@ impl Receiver {
         })
     }
 
-    /// Takes a notification; returns once all that is in it is stored, or found unusable.
+    /// Accepts a notification; returns once all its usable changes are stored.
     ///
     /// # Errors
     ///
-    /// See [`Error`]. Of a large notification some changes may be stored then; a repeat brings the others.
+    /// See [`Error`]. After an error, some changes of a large notification may already be stored. A
+    /// repeat brings the others.
     pub async fn receive(&self, signed: Signed<'_>, trace: &Trace) -> Result<(), Error> {
         let mut changes = self.read(&signed.account_id, signed.body, trace).await?;
         for read in &mut changes {
@@ -169,7 +173,8 @@ impl Receiver {
         Ok(())
     }
 
-    /// The changes of a signed body that can be stored, read without holding other requests up.
+    /// Returns the changes of a signed body that can be stored, parsed without blocking other
+    /// requests.
     async fn read(
         &self,
         account_id: &AccountId,
@@ -197,12 +202,12 @@ impl Receiver {
         }
     }
 
-    /// Notes that a body was refused before its signature could be checked.
+    /// Records that a body was refused before its signature could be checked.
     pub fn refuse_body(&self, account_id: &str, reason: Rejection) {
         self.refuse(account_id, reason);
     }
 
-    /// Notes that a notification was refused, for the account in its path.
+    /// Records that a notification was refused, for the account in its path.
     fn refuse(&self, account_id: &str, reason: Rejection) {
         let named = account_id.parse().ok();
         let configured = named
@@ -211,7 +216,7 @@ impl Receiver {
         self.rejections.refuse(configured, named.as_ref(), reason);
     }
 
-    /// What a request announces, or the first thing that is wrong.
+    /// Returns the checked head, or the first error in it.
     fn check(&self, origin: Origin<'_>) -> Result<Announced<'_>, Rejection> {
         let unknown = Rejection::UnknownAccount;
         let account_id: AccountId = origin.account_id.parse().map_err(|_| unknown)?;
@@ -231,7 +236,8 @@ impl Receiver {
         })
     }
 
-    /// The changes of a signed body that can be stored; the others are counted, and the log is told once.
+    /// Returns the changes of a signed body that can be stored. The others are counted and logged
+    /// once.
     fn usable(&self, account_id: &AccountId, body: &[u8], trace: &Trace) -> Vec<Read> {
         let notification = match Notification::parse(body) {
             Ok(notification) => notification,
@@ -298,10 +304,11 @@ impl Receiver {
     }
 }
 
-/// True if a change is older than what its repeats are told by: it may be one that was taken long ago.
+/// True if a change is older than the time for which duplicates are recognized. It may be a repeat
+/// of one that was stored long ago.
 ///
-/// The Cloud's time is compared with ours. A conversation may be as old as it likes, since a change of it is as new as what it
-/// tells.
+/// Compares the Cloud's clock with ours. The age of a conversation does not matter, only the age of
+/// the change.
 fn is_too_old(change: &Change, sent_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
     let oldest = if change.is_chat_state() {
         OLDEST_CHAT_STATE
@@ -312,7 +319,7 @@ fn is_too_old(change: &Change, sent_at: Option<DateTime<Utc>>, now: DateTime<Utc
     made_at.is_some_and(|at| now - at > oldest)
 }
 
-/// What the store has to know of a change, or why it is about no conversation.
+/// Builds the data for the store, or returns the reason why a change belongs to no conversation.
 fn read(account_id: &AccountId, trace: &Trace, change: Change) -> Result<Read, &'static str> {
     if let Content::Unknown(why) = change.content() {
         return Err(why);
@@ -330,7 +337,7 @@ fn read(account_id: &AccountId, trace: &Trace, change: Change) -> Result<Read, &
         Content::Message(message) => message.dialog().zip(message.sequence),
         Content::Conversation(_) | Content::Unknown(_) => None,
     };
-    // A user writes in no dialog among agents.
+    // A user does not write in a side dialog.
     let side = change
         .dialog_id()
         .map(DialogId::as_str)
@@ -351,7 +358,7 @@ fn read(account_id: &AccountId, trace: &Trace, change: Change) -> Result<Read, &
         kind: change.kind().as_str(),
         body: change.json().to_owned(),
         parent: Some(trace.parent()),
-        // The notification's, as all its changes have it.
+        // The same for all changes of a notification, so the caller sets it.
         signed: None,
     };
     Ok(Read { arrival, change })
@@ -367,7 +374,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
 
-    /// A clock that notes the threads that ask it.
+    /// A clock that records the threads that read it.
     #[derive(Debug, Default)]
     struct Threads(Mutex<Vec<ThreadId>>);
 

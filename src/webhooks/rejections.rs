@@ -1,7 +1,9 @@
-//! Notifications that were not taken: counted, told to the log now and then, and noted in the database for operators.
+//! Rejected notifications: counted, logged at intervals, and recorded in the database for
+//! operators.
 //!
-//! Anybody on the internet can have a notification refused. So a refusal costs a count in memory: for each account and reason
-//! the log gets a line every 10 s at most, and the database a row that is written every 2 s at most, whoever asks how often.
+//! Anybody on the internet can send a notification that is rejected, so a rejection must be cheap.
+//! It costs a counter in memory. For each account and reason, at most one line is logged every 10 s
+//! and one row is written every 2 s.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,16 +20,17 @@ use crate::types::ids::AccountId;
 use crate::types::rejection::Rejected;
 use crate::types::rejection::Rejection;
 
-/// 10 s: the pause between two lines of the log for an account and a reason.
+/// 10 s: the minimum time between two log lines for the same account and reason.
 const LOGGED: TimeDelta = TimeDelta::seconds(10);
 
-/// 2 s: the pause between two writes.
+/// 2 s: the minimum time between two writes.
 const SAVED: Duration = Duration::from_secs(2);
 
-/// The label of all accounts that are not configured: their names are whatever a caller likes.
+/// The one label for all accounts that are not configured. A caller can choose any name, so such
+/// names must not become labels.
 const UNKNOWN: &str = "unknown";
 
-/// Takes note of notifications that were not taken; clones share it.
+/// The recorder of rejected notifications. Clones share one state.
 #[derive(Debug, Clone)]
 pub struct Rejections(Arc<Shared>);
 
@@ -35,19 +38,19 @@ pub struct Rejections(Arc<Shared>);
 struct Shared {
     metrics: Metrics,
     clock: SharedClock,
-    /// By configured account and reason, so it stays small.
+    /// Keyed by configured account and reason, so it stays small.
     tallies: Mutex<HashMap<Key, Tally>>,
-    /// Rung when there is something to save.
+    /// Notified when there is something to save.
     noted: Notify,
 }
 
 type Key = (Option<AccountId>, Rejection);
 
-/// The count of one account and reason.
+/// The counts of one account and reason.
 #[derive(Debug, Default)]
 struct Tally {
     logged_at: Option<DateTime<Utc>>,
-    /// Since the latest line of the log.
+    /// The count since the latest log line.
     unlogged: u64,
     unsaved: Option<Unsaved>,
 }
@@ -60,7 +63,7 @@ struct Unsaved {
 }
 
 impl Rejections {
-    /// Takes note of nothing yet.
+    /// Creates a recorder without any counts.
     #[must_use]
     pub fn new(metrics: Metrics, clock: SharedClock) -> Self {
         Self(Arc::new(Shared {
@@ -71,8 +74,9 @@ impl Rejections {
         }))
     }
 
-    /// Notes that a notification was refused, for a configured account or for none. `named` is the account in its path: the log
-    /// shows it, since its characters are few and its length has a bound.
+    /// Records that a notification was refused. `configured` is `None` if the account is not
+    /// configured. `named` is the account in the path. It is safe to log, since its characters and
+    /// its length are limited.
     pub(super) fn refuse(
         &self,
         configured: Option<&AccountId>,
@@ -90,12 +94,12 @@ impl Rejections {
         );
     }
 
-    /// Notes that a signed notification was of no use.
+    /// Records that a signed notification could not be used.
     pub(super) fn pass_over(&self, account: &AccountId, reason: Rejection) {
         self.note(Some(account), reason);
     }
 
-    /// Counts one. Where a line of the log is due, returns the number of those that it is to tell of.
+    /// Counts one rejection. If a log line is due, returns the number of rejections that it covers.
     fn note(&self, account: Option<&AccountId>, reason: Rejection) -> Option<u64> {
         let label = account.map_or(UNKNOWN, AccountId::as_str);
         let labels = [label, reason.as_str()];
@@ -114,7 +118,7 @@ impl Rejections {
         due
     }
 
-    /// Saves what was noted, until the service stops.
+    /// Saves the counts until the service stops.
     pub async fn save(self, store: Store, stopping: CancellationToken) {
         while stopping
             .run_until_cancelled(self.0.noted.notified())

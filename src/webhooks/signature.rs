@@ -1,27 +1,29 @@
-//! The signature of a notification: an HMAC under the app's `client_secret` over the body as it came, byte for byte.
+//! The signature of a notification: an HMAC under the app's `client_secret` over the exact bytes of
+//! the body.
 //!
-//! Nothing else is signed, no time and no nonce: a body that is sent again is as good as the first, and what keeps it
-//! from counting twice is [`super::wire::Change::dedupe_key`].
+//! Nothing else is signed, neither a time nor a nonce, so a replayed body has a valid signature.
+//! [`super::wire::Change::dedupe_key`] keeps it from counting twice.
 
 use aws_lc_rs::hmac::{self, HMAC_SHA1_FOR_LEGACY_USE_ONLY, HMAC_SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// Why a body is not taken for the Cloud's.
+/// The reason why a signature is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
-    /// The header is none of a signature.
+    /// The header is not a signature.
     #[error("expected sha1= or sha256= and the signature in base64 or hex")]
     Malformed,
-    /// Another body was signed, or with another secret.
+    /// The signature belongs to another body or another secret.
     #[error("the signature is not that of this body")]
     Mismatch,
 }
 
-/// Checks what `x-liveperson-signature` says of a body, in a time that does not depend on where they differ.
+/// Checks the `x-liveperson-signature` of a body in constant time.
 ///
-/// Source: vendor's Webhooks documentation, notification protocol: SHA-1 by default, SHA-256 for accounts that were
-/// switched, in base64 with padding. Hex is taken as well; the lengths tell them apart.
+/// Source: vendor's Webhooks documentation, notification protocol: SHA-1 by default, SHA-256 for
+/// accounts that were switched, in base64 with padding. Hex is accepted as well; the length tells
+/// them apart.
 ///
 /// ```
 /// use liveperson_bridge::webhooks::signature::verify;
@@ -35,24 +37,25 @@ pub enum SignatureError {
 ///
 /// # Errors
 ///
-/// [`SignatureError::Malformed`] and [`SignatureError::Mismatch`]; neither is a reason to read on.
+/// [`SignatureError::Malformed`] and [`SignatureError::Mismatch`]. After either, the body must not
+/// be parsed.
 pub fn verify(header: &str, body: &[u8], secret: &[u8]) -> Result<(), SignatureError> {
     let signature = Signature::parse(header).ok_or(SignatureError::Malformed)?;
     let is_right = signature.is_of(body, secret);
     is_right.then_some(()).ok_or(SignatureError::Mismatch)
 }
 
-/// What a well-formed `x-liveperson-signature` holds.
+/// A well-formed `x-liveperson-signature`.
 #[derive(Debug)]
 pub(super) struct Signature {
     algorithm: hmac::Algorithm,
     tag: Vec<u8>,
-    /// How it is written, such as `sha256 base64`.
+    /// The algorithm and the encoding, such as `sha256 base64`.
     pub(super) form: &'static str,
 }
 
 impl Signature {
-    /// Reads a header; `None` if it holds no signature.
+    /// Parses a header; `None` if it is not a signature.
     pub(super) fn parse(header: &str) -> Option<Self> {
         let (name, value) = header.split_once('=')?;
         let (algorithm, as_hex, as_base64) = match name.trim_ascii() {
@@ -77,14 +80,14 @@ impl Signature {
         })
     }
 
-    /// True if it is that of a body under a secret. The time that this takes does not depend on where they differ.
+    /// True if the signature matches a body under a secret. The comparison takes constant time.
     pub(super) fn is_of(&self, body: &[u8], secret: &[u8]) -> bool {
         let key = hmac::Key::new(self.algorithm, secret);
         hmac::verify(&key, body, &self.tag).is_ok()
     }
 }
 
-/// The bytes that hex or base64 stands for, if they are so many.
+/// Decodes hex or base64; `None` if the result does not have `length` bytes.
 fn decode(text: &str, length: usize) -> Option<Vec<u8>> {
     let bytes = if text.len() == 2 * length {
         hex(text)?
@@ -256,7 +259,7 @@ mod tests {
             let start = header.find('=').unwrap() + 1;
             let at = start + place.index(header.len() - start);
             let old = &header[at..=at];
-            // Hex is the same in either case.
+            // Hex digits may be in upper or lower case.
             let same = if hex {
                 old.eq_ignore_ascii_case(&other.to_string())
             } else {
@@ -264,7 +267,7 @@ mod tests {
             };
             prop_assume!(!same);
             let changed = format!("{}{other}{}", &header[..at], &header[at + 1..]);
-            // White space around the value is none of it.
+            // White space around the value does not count.
             prop_assume!(changed.trim_ascii().len() == changed.len());
 
             prop_assert!(verify(&changed, &body, SECRET).is_err(), "{}", changed);

@@ -1,8 +1,10 @@
-//! What a change of the Cloud's means: what channels hear of it, and what the mapping learns.
+//! Translation of a change from the Cloud: the event for the channel, and the update of the
+//! mapping.
 //!
-//! A pure function of one change and of what is known of its conversation. It keeps nothing, so a change that waited in
-//! the inbox means the same when it is read again. Repeats are for the caller to see, by
-//! [`super::wire::Change::dedupe_key`], and whose a conversation is the caller has found out before.
+//! A pure function of one change and of what is known of its conversation. It has no state, so a
+//! change that waited in the inbox gives the same result when it is translated later. The caller
+//! drops duplicates by [`super::wire::Change::dedupe_key`], and finds the user of the conversation
+//! beforehand.
 
 use chrono::{DateTime, Utc};
 
@@ -16,75 +18,76 @@ use crate::types::ids::ConversationId;
 mod conversation;
 mod message;
 
-/// What is known of the conversation that a change is about.
+/// The known state of the conversation that a change belongs to.
 #[derive(Debug, Clone)]
 pub struct Known<'a> {
     /// The Cloud's id of the user.
     pub consumer_id: Option<&'a str>,
     /// The side that opened the conversation.
     pub opened_by: OpenedBy,
-    /// What channels were told last of the conversation's state.
+    /// The state that the channel was last notified of.
     pub announced: Option<Announced>,
-    /// When the newest state that was seen of it was made.
+    /// The time of the newest state seen so far.
     pub updated_at: Option<DateTime<Utc>>,
-    /// The fingerprint of that state, as [`ConversationChange`] has it.
+    /// The fingerprint of that state, as in [`ConversationChange`].
     pub fingerprint: Option<&'a str>,
-    /// How channels fetch the file that the change holds; wanted where [`Change::file`] names one.
+    /// The link to the file in the change; required if [`Change::file`] names one.
     pub file: Option<FileLink>,
-    /// The present moment, for what the Cloud does not date.
+    /// The current time, for changes that the Cloud does not date.
     pub now: DateTime<Utc>,
 }
 
-/// How a channel fetches a file.
+/// The link by which a channel fetches a file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FileLink {
-    /// The bridge's name for it.
+    /// The bridge's id of the file.
     pub id: FileId,
-    /// Where it is.
+    /// The URL.
     pub url: String,
 }
 
 impl std::fmt::Debug for FileLink {
-    /// Leaves out the URL, which names the user.
+    /// Omits the URL, which names the user.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("FileLink").field(&self.id).finish()
     }
 }
 
-/// What comes of a change: the event, and what the mapping learns; both are to be stored together.
+/// The result of a change: an event and an update of the mapping. Both must be stored in one
+/// transaction.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Translation {
-    /// What channels hear.
+    /// The event for the channel.
     pub event: Draft,
-    /// What the mapping learns; of what happens in a dialog nothing.
+    /// The update of the mapping; `None` for changes within a dialog.
     pub mapping: Option<ConversationChange>,
 }
 
-/// Why nothing comes of a change.
+/// The reason why a change is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Ignored {
-    /// It is for agents and managers alone.
+    /// It is only for agents and managers.
     #[error("it is not for the user")]
     Private,
-    /// It is the user's own doing, of which the channel knows.
+    /// It is the user's own action, which the channel already knows.
     #[error("it is the user's own doing")]
     Own,
-    /// It comes from one who only looks on.
+    /// It comes from a participant who only reads along.
     #[error("it comes from one who only looks on")]
     Reader,
-    /// A newer state of the conversation was seen.
+    /// A newer state of the conversation is known.
     #[error("a newer state of the conversation is known")]
     Stale,
-    /// Channels were told that the conversation was closed.
+    /// The channel was already notified that the conversation is closed.
     #[error("the conversation's end has been told")]
     Ended,
-    /// There is nothing in it that a channel can be told; the words say why.
+    /// It has nothing to report to a channel. The text says why.
     #[error("{0}")]
     Unsupported(&'static str),
 }
 
 impl Ignored {
-    /// One word for it, for a metric's label.
+    /// The reason as one word, for a metric's label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -102,7 +105,7 @@ impl Ignored {
 ///
 /// # Errors
 ///
-/// [`Ignored`] where nothing comes of it, which is usual and for a counter alone.
+/// [`Ignored`] if the change is ignored. That is usual, and only counted.
 pub fn translate(change: &Change, known: &Known<'_>) -> Result<Translation, Ignored> {
     match change.content() {
         Content::Message(message) => message::translate(message, known).map(|event| Translation {
@@ -114,7 +117,8 @@ pub fn translate(change: &Change, known: &Known<'_>) -> Result<Translation, Igno
     }
 }
 
-/// What channels hear of a conversation whose place another has taken at the Cloud: a user has one at a time.
+/// Creates the event for a conversation that the Cloud has replaced by another one: a user has only
+/// one at a time.
 #[must_use]
 pub fn replaced(id: &ConversationId, consumer_id: Option<&str>, at: DateTime<Utc>) -> Draft {
     Draft {
@@ -124,13 +128,13 @@ pub fn replaced(id: &ConversationId, consumer_id: Option<&str>, at: DateTime<Utc
     }
 }
 
-/// What somebody is, by the Cloud's word. One whom the Cloud gives a new word or none is taken for an agent: a reply
-/// that is styled wrong is better than a reply that a channel does not show.
+/// Maps the Cloud's name of a role. A missing or unknown role counts as an agent: a reply with the
+/// wrong style is better than a reply that a channel does not show.
 fn role(word: Option<&str>) -> Role {
     match word.unwrap_or_default() {
         super::wire::CONSUMER => Role::Consumer,
         "READER" => Role::Reader,
-        // Only the bot of a survey; a bot that serves a conversation is its ASSIGNED_AGENT.
+        // Only the bot of a survey. A bot that serves a conversation has the role ASSIGNED_AGENT.
         "AGENT" => Role::Bot,
         "MANAGER" | "AGENT_MANAGER" | "ASSIGNED_MANAGER" => Role::Manager,
         "CONTROLLER" => Role::System,

@@ -1,7 +1,9 @@
-//! The Cloud's notifications as they come: bodies read into changes, however odd, old or new they are.
+//! The wire format of the Cloud's notifications: bodies are parsed into changes, in all known
+//! forms.
 //!
-//! A body that is no JSON, or has no list of changes, says nothing. A change that makes no sense is [`Content::Unknown`] and
-//! stands among the others. Each change keeps its own JSON, so that it can be stored and read again later.
+//! A body that is not JSON, or has no list of changes, is an error. A change that cannot be
+//! understood becomes [`Content::Unknown`] and does not affect the others. Each change carries its
+//! own JSON, so that it can be stored and parsed again later.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,10 +25,10 @@ use conversation::Conversation;
 use message::{Audience, Event, Matter, Message};
 use privacy::{AGENTS_AND_MANAGERS, MESSAGE_AUDIENCE, is_marked};
 
-/// Why a body is no notification.
+/// The reason why a body is not a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    /// It is no JSON, or nested too deeply.
+    /// It is not JSON, or is nested too deeply.
     #[error("expected JSON of at most 127 levels, at line {line}, column {column}")]
     NotJson {
         /// Counted from 1.
@@ -39,28 +41,30 @@ pub enum ParseError {
     NoChanges,
 }
 
-/// 10,000: the changes of one body that are read.
+/// 10,000: the limit of changes that are read from one body.
 ///
-/// A body of the largest size has room for fewer, as the Cloud writes them. So only a body of some hundred thousand empty ones
-/// has more, and these cost no memory.
+/// As the Cloud writes changes, a body of the maximum size has room for fewer. Only a body with
+/// some hundred thousand empty changes has more, and the limit keeps these from using memory.
 const MOST_CHANGES: usize = 10_000;
 
-/// The byte order mark of UTF-8, which JSON may not begin with and which a reader may skip. Source: RFC 8259, 8.1.
+/// The byte order mark of UTF-8. JSON must not begin with it, but a parser may skip it. Source: RFC
+/// 8259, 8.1.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What the Cloud tells in one request: none, one or several changes, in order.
+/// The content of one request from the Cloud: any number of changes, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notification {
     /// The changes.
     pub changes: Vec<Change>,
-    /// The number of further changes, which are not read.
+    /// The number of changes beyond the limit, which are not read.
     pub surplus: usize,
-    /// The time at which the Cloud sent it; seldom there. Source: a capture of 2022 has `body.sentTs`.
+    /// The time at which the Cloud sent it; rarely present. Source: a capture of 2022 has
+    /// `body.sentTs`.
     pub sent_at: Option<DateTime<Utc>>,
 }
 
 impl Notification {
-    /// Reads a body, whose signature was checked before.
+    /// Parses a body. The caller must have checked its signature.
     ///
     /// ```
     /// use liveperson_bridge::webhooks::wire::Notification;
@@ -76,7 +80,7 @@ impl Notification {
     ///
     /// # Errors
     ///
-    /// Where it is no JSON or has no list of changes; the error quotes nothing of it.
+    /// If the body is not JSON or has no list of changes. The error quotes nothing of the body.
     pub fn parse(body: &[u8]) -> Result<Self, ParseError> {
         let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
         let value = json(&String::from_utf8_lossy(body)).map_err(|error| ParseError::NotJson {
@@ -92,7 +96,7 @@ impl Notification {
         let changes = all.iter().take(MOST_CHANGES).map(|change| {
             let kind = named.unwrap_or_else(|| Kind::of_shape(change));
             match change {
-                // The change may be stored alone, so it takes the mark along.
+                // The change may be stored alone, so it carries the mark itself.
                 Value::Object(members) if is_private => {
                     let mut members = members.clone();
                     members.insert(MESSAGE_AUDIENCE.to_owned(), AGENTS_AND_MANAGERS.into());
@@ -110,27 +114,28 @@ impl Notification {
     }
 }
 
-/// Reads JSON. Half a surrogate pair, which is what is left of an emoji that was cut in two, does not cost the rest.
+/// Parses JSON. Lone surrogates, which remain when an emoji is cut in two, do not make the rest
+/// unreadable.
 fn json(text: &str) -> Result<Value, serde_json::Error> {
     serde_json::from_str(text).or_else(|_| serde_json::from_str(&surrogates::without_lone(text)))
 }
 
-/// What a notification is about.
+/// The kind of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// What happens in a dialog.
+    /// An event within a dialog.
     Message,
     /// The state of a conversation.
     Conversation,
-    /// Something that the bridge does not know.
+    /// A kind that the bridge does not know.
     Unknown,
 }
 
 impl Kind {
     const ALL: [Self; 3] = [Self::Message, Self::Conversation, Self::Unknown];
 
-    /// The kind of a notification of this `type`. What follows a dot is the event's own kind, as in an app's manifest;
-    /// no notification was seen with it.
+    /// Returns the kind for a notification's `type`. A suffix after a dot is the kind of the event,
+    /// as in an app's manifest. No notification with such a suffix has been seen yet.
     fn of(name: &str) -> Self {
         let is = |known: &str| {
             let rest = name.strip_prefix(known);
@@ -145,7 +150,7 @@ impl Kind {
         }
     }
 
-    /// The kind of a change by the members that it has, where its notification names no type.
+    /// Returns the kind of a change by its members, for a notification without a type.
     fn of_shape(change: &Value) -> Self {
         let Some(change) = Members::of(change) else {
             return Self::Unknown;
@@ -161,7 +166,7 @@ impl Kind {
         }
     }
 
-    /// The kind as text, to be stored with the change.
+    /// Returns the kind as text, which is stored with the change.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -191,28 +196,28 @@ pub struct Change {
     content: Content,
 }
 
-/// What a change says.
+/// The content of a change.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content {
-    /// Something happened in a dialog.
+    /// An event within a dialog.
     Message(Box<Message>),
-    /// A conversation is now like this.
+    /// The new state of a conversation.
     Conversation(Box<Conversation>),
-    /// It makes no sense; the words say why, and quote nothing.
+    /// A change that cannot be understood. The text says why, and quotes nothing.
     Unknown(&'static str),
 }
 
-/// Where the Cloud keeps a file that a message holds.
+/// The location of a file at the Cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostedFile<'a> {
-    /// The path that names it.
+    /// The path of the file.
     pub relative_path: &'a str,
-    /// The Cloud's word for its kind.
+    /// The Cloud's name of the file type.
     pub file_type: &'a FileType,
 }
 
 impl Change {
-    /// Reads a change that was stored before, by its kind and JSON.
+    /// Parses a stored change from its kind and JSON.
     #[must_use]
     pub fn parse(kind: Kind, json: &str) -> Self {
         match self::json(json) {
@@ -242,25 +247,27 @@ impl Change {
         }
     }
 
-    /// What it is about.
+    /// Returns the kind.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The change as JSON, to be stored as text: it may hold `\u0000`, which a JSON column of PostgreSQL refuses.
+    /// Returns the change as JSON. It must be stored as text: it may have `\u0000`, which a JSON
+    /// column of PostgreSQL refuses.
     #[must_use]
     pub fn json(&self) -> &str {
         &self.json
     }
 
-    /// What it says.
+    /// Returns the content.
     #[must_use]
     pub fn content(&self) -> &Content {
         &self.content
     }
 
-    /// The conversation, where the change names it: older message changes name the dialog alone.
+    /// Returns the conversation; `None` if the change does not name it. Older message changes name
+    /// only the dialog.
     #[must_use]
     pub fn conversation_id(&self) -> Option<&ConversationId> {
         match &self.content {
@@ -270,7 +277,7 @@ impl Change {
         }
     }
 
-    /// The dialog that something happened in; the main one bears the conversation's id.
+    /// Returns the dialog of a message change. The main dialog has the same id as the conversation.
     #[must_use]
     pub fn dialog_id(&self) -> Option<&DialogId> {
         match &self.content {
@@ -279,7 +286,7 @@ impl Change {
         }
     }
 
-    /// When it happened, by the Cloud's clock; chat states bear no time.
+    /// Returns the time of the event by the Cloud's clock. Chat states have no time.
     #[must_use]
     pub fn happened_at(&self) -> Option<DateTime<Utc>> {
         match &self.content {
@@ -289,9 +296,10 @@ impl Change {
         }
     }
 
-    /// The newest time that the change bears, by the Cloud's clock: the change was not made before. Chat states bear none.
+    /// Returns the newest time in the change by the Cloud's clock. The change is not older than
+    /// this time. Chat states have no time.
     ///
-    /// When a conversation began does not count: it may have been open for 90 days.
+    /// The start of a conversation does not count: the conversation may have been open for 90 days.
     #[must_use]
     pub fn made_at(&self) -> Option<DateTime<Utc>> {
         match &self.content {
@@ -303,7 +311,7 @@ impl Change {
         }
     }
 
-    /// True if the change tells what somebody is doing, which is of interest for a moment.
+    /// True if the change reports activity such as typing, which matters only for a moment.
     #[must_use]
     pub fn is_chat_state(&self) -> bool {
         match &self.content {
@@ -312,7 +320,8 @@ impl Change {
         }
     }
 
-    /// The Cloud's id of the user, where the change names it: as who said something, or as one who takes part.
+    /// Returns the Cloud's id of the user if the change names it, as the sender or as a
+    /// participant.
     #[must_use]
     pub fn consumer_id(&self) -> Option<&str> {
         match &self.content {
@@ -329,7 +338,7 @@ impl Change {
         }
     }
 
-    /// The file that a message for everybody holds.
+    /// Returns the file in a message that is for everyone.
     #[must_use]
     pub fn file(&self) -> Option<HostedFile<'_>> {
         let Content::Message(message) = &self.content else {
@@ -350,11 +359,12 @@ impl Change {
         }
     }
 
-    /// What tells this change from every other one of the account: a change that comes with a key that came before is
-    /// a repeat. None for chat states, whose repeats are news.
+    /// Returns a key that is unique among the changes of an account. A change with a known key is a
+    /// duplicate. `None` for chat states, which are never duplicates.
     ///
-    /// It is made of the dialog and the sequence, or where these are missing of the change itself. Of a conversation it is always
-    /// the change itself: two states may bear one time, and one that says nothing new is recognised when it is translated.
+    /// The key is a hash of the dialog and the sequence, or of the change itself if these are
+    /// missing. For a conversation it is always a hash of the change itself, since two states may
+    /// have the same time. A state without news is detected during translation.
     #[must_use]
     pub fn dedupe_key(&self, account: &AccountId) -> Option<[u8; 32]> {
         let account = account.as_str().as_bytes();
@@ -384,7 +394,7 @@ impl Change {
 }
 
 impl fmt::Debug for Change {
-    /// Leaves out the JSON, which holds what was said.
+    /// Omits the JSON, which holds the text of messages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Change")
             .field("kind", &self.kind)
@@ -393,10 +403,11 @@ impl fmt::Debug for Change {
     }
 }
 
-/// The role of the user.
+/// The Cloud's name for the role of the user.
 pub(super) const CONSUMER: &str = "CONSUMER";
 
-/// The hash of the parts, each with its length before it, so that no two lists of parts look the same.
+/// Hashes the parts, each prefixed with its length, so that different lists of parts never hash the
+/// same bytes.
 fn hash(parts: &[&[u8]]) -> [u8; 32] {
     let mut hasher = Sha256::new();
     for part in parts {

@@ -1,4 +1,4 @@
-//! Who may do what: tokens beside keys, tokens for one user, limits, and pages in a browser.
+//! Authorization: tokens beside API keys, tokens for one user, rate limits, and CORS for browsers.
 
 use chrono::TimeDelta;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -30,7 +30,7 @@ const OTHER: &str = "another-secret-of-at-least-32-bytes";
 const UNKNOWN: &str = "No channel has this API key, and it is no token of one.";
 const ORIGIN: &str = "https://shop.example.com";
 
-/// A service whose channel `sms` has these lines more.
+/// Starts a service with these lines added to the configuration of channel `sms`.
 async fn start(engine: Engine, lines: &str) -> TestApp {
     let (cloud, database) = (Cloud::start().await, Database::create(engine).await);
     let lines = format!("id = \"sms\"\n{lines}\n");
@@ -47,7 +47,7 @@ fn signed(algorithm: Algorithm, key: &EncodingKey, claims: &Value) -> String {
     encode(&Header::new(algorithm), claims, key).unwrap()
 }
 
-/// The channel with a token in place of its key, valid for a minute by the service's clock.
+/// Returns the channel with a token in place of its key, valid for a minute by the service's clock.
 fn bearing(app: &TestApp, secret: &str, mut claims: Value) -> Channel {
     let exp = (app.cloud.clock.now() + TimeDelta::minutes(1)).timestamp();
     if claims.get("exp").is_none() {
@@ -171,7 +171,7 @@ async fn a_token_with_the_right_signature_is_told_why_it_is_refused(engine: Engi
     ] {
         let mut claims = claims;
         claims["iss"] = "sms".into();
-        // The first or the second of the channel's keys, and one that it does not have.
+        // The first or the second of the channel's keys, and a key that the channel does not have.
         for (secret, expected) in [(SECRET, expected), (FORMER, expected), (OTHER, UNKNOWN)] {
             let token = app.sms.with_key(&hs256(secret, &claims));
 
@@ -202,7 +202,7 @@ async fn a_token_with_the_right_signature_is_told_why_it_is_refused(engine: Engi
     assert!(app.cloud.sandbox.requests().is_empty());
 }
 
-/// Has a message of a user queued; the path at which it is shown.
+/// Queues a message of a user and returns the path that shows it.
 async fn say_later(channel: &Channel, user: &str) -> String {
     let request = channel
         .request(Method::POST, &format!("/v1/users/{user}/messages"))
@@ -280,7 +280,7 @@ async fn a_token_for_one_user_shows_that_users_events_alone(engine: Engine) {
     assert_eq!(rest.get("gap"), None);
     let none = nobody.get("/v1/events").await.expect(200);
     assert_eq!(none["events"], json!([]));
-    // The channel itself sees all.
+    // The channel itself sees all events.
     let all = app.sms.get("/v1/events").await.expect(200);
     assert!(all["events"].as_array().unwrap().len() > events.len());
 }
@@ -295,7 +295,8 @@ fn header<'a>(reply: &'a Reply, name: &str) -> &'a str {
 async fn too_many_requests_are_refused_until_a_moment_later(engine: Engine) {
     let app = start(engine, "limits = {requests_per_second = 1}").await;
 
-    // Two within the same second, however slow the machine is.
+    // Both requests have to arrive within the same second; a slow machine may need several
+    // attempts.
     let (allowed, refused) = eventually("a request too many", async || {
         let first = app.sms.get("/v1/users/ada").await;
         let second = app.sms.get("/v1/users/bob").await;
@@ -317,7 +318,7 @@ async fn too_many_requests_are_refused_until_a_moment_later(engine: Engine) {
         (reply.status == 404).then_some(())
     })
     .await;
-    // Of other channels nothing is counted.
+    // Requests of other channels are not counted.
     let app_channel = app.sms.with_key(crate::support::configuration::APP_KEY);
     for _ in 0..5 {
         let reply = app_channel.get("/v1/users/ada").await;
@@ -340,7 +341,7 @@ async fn a_limit_per_user_leaves_the_others_alone(engine: Engine) {
     assert_eq!(header(&refused, "ratelimit"), "\"user\";r=0;t=1");
     refused.expect_problem(429, "too-many-requests");
     other.expect_problem(404, "user-not-found");
-    // What is about nobody is not counted.
+    // Requests that are not about a user are not counted.
     for _ in 0..5 {
         app.sms.get("/v1/events").await.expect(200);
     }
@@ -364,7 +365,7 @@ async fn a_page_reads_with_a_token_of_one_user_alone(engine: Engine) {
     let other = "https://evil.example.com";
     assert_eq!(allowed(&ada, Method::OPTIONS, other).await, "");
     assert_eq!(allowed(&ada, Method::GET, other).await, "");
-    // A key, or a token for all users, does not belong into a page.
+    // A key, or a token for all users, must not be used in a web page.
     assert_eq!(allowed(&whole, Method::GET, ORIGIN).await, "");
     assert_eq!(allowed(&app.sms, Method::GET, ORIGIN).await, "");
     let refused = ada.get("/v1/users/bob").await;

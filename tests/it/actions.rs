@@ -1,4 +1,4 @@
-//! What else a user can do: profile, choices, rating, requests of any type, and being forgotten.
+//! Other actions of a user: profile, choices, rating, requests of any type, and erasure.
 
 use liveperson_bridge::sandbox::{Fault, Operation};
 use reqwest::{Method, StatusCode};
@@ -113,7 +113,7 @@ async fn a_choice_is_the_documented_pair(engine: Engine) {
     assert_eq!(choice["metadata"], metadata);
     assert_eq!(text["body"]["event"]["message"], "yes");
     assert_eq!(text["metadata"], metadata);
-    // The choice took a number of its own.
+    // The choice took a sequence of its own.
     assert_eq!(reply["sequence"], 2);
 }
 
@@ -230,10 +230,10 @@ async fn a_forgotten_user_leaves_nothing_behind(engine: Engine) {
         .get(path)
         .await
         .expect_problem(404, "user-not-found");
-    // Again, and for one who never was.
+    // Erasing is repeatable, also for a user that never existed.
     erase(&app, path).await.expect(204);
     erase(&app, "/v1/users/nobody").await.expect(204);
-    // The person may come back, as a stranger.
+    // The person may come back as a new user.
     app.sms.say("marker-user", "hello").await.expect(201);
 }
 
@@ -244,7 +244,7 @@ async fn other_users_of_the_namespace_are_not_forgotten(engine: Engine) {
     let apps = app.sms.with_key(APP_KEY);
     apps.say("ada", "hello").await.expect(201);
 
-    // One namespace, one user: whichever channel of it asks.
+    // Any channel of the namespace may erase the user.
     let whatsapp = app.sms.with_key(WHATSAPP_KEY);
     send(whatsapp.request(Method::DELETE, "/v1/users/ada"))
         .await

@@ -1,5 +1,6 @@
-//! An agent opens or resumes a conversation with a known user: it is the user's open one from then on, and nobody misses what the
-//! agent says. What the bridge opens itself is never taken for that, whichever of answer and notification comes first.
+//! Conversations that an agent opens or resumes with a known user. Each becomes the user's open
+//! conversation, and all of the agent's messages are delivered. The bridge's own openings never
+//! count as an agent's, whichever of the answer and the notification comes first.
 
 use axum::http::StatusCode;
 use chrono::TimeDelta;
@@ -41,8 +42,8 @@ on_both_engines!(
     a_user_with_a_conversation_of_an_agents_is_erased,
 );
 
-/// The state of a conversation that an agent has, as the Cloud tells it: its stage, and when it began and was last changed, by
-/// how many seconds from now.
+/// Returns a notification about an agent's conversation with this stage. `began` and `updated` are
+/// offsets in seconds from now.
 fn state(app: &TestApp, id: &str, consumer: &str, stage: &str, began: i64, updated: i64) -> Value {
     let now = app.cloud.clock.now().timestamp_millis();
     json!({
@@ -61,7 +62,7 @@ fn state(app: &TestApp, id: &str, consumer: &str, stage: &str, began: i64, updat
     })
 }
 
-/// Puts the changes of several notifications of a type into one.
+/// Merges the changes of several notifications of one type into one notification.
 fn together(notifications: impl IntoIterator<Item = Value>) -> Value {
     let mut notifications = notifications.into_iter();
     let mut all = notifications.next().unwrap();
@@ -76,19 +77,19 @@ async fn notify(app: &TestApp, notification: &Value) {
     tell(&app.sms, notification).await.expect(200);
 }
 
-/// The consumer id of a user of `sms`.
+/// Returns the consumer id of a user of `sms`.
 async fn consumer(app: &TestApp, user: &str) -> String {
     let user = app.sms.get(&format!("/v1/users/{user}")).await.expect(200);
     user["consumer_id"].as_str().unwrap().to_owned()
 }
 
-/// Opens a conversation; its id.
+/// Opens a conversation and returns its id.
 async fn open(channel: &Channel, user: &str) -> String {
     let sent = channel.say(user, "hello").await.expect(201);
     sent["conversation_id"].as_str().unwrap().to_owned()
 }
 
-/// Opens a conversation and closes it; its id.
+/// Opens a conversation, closes it, and returns its id.
 async fn open_and_close(app: &TestApp, user: &str) -> String {
     let id = open(&app.sms, user).await;
     let path = format!("/v1/users/{user}/conversation/close");
@@ -101,13 +102,13 @@ async fn shown(channel: &Channel, user: &str) -> Value {
     channel.get(&path).await.expect(200)
 }
 
-/// What a channel was told of users' conversations, as `user: type who or what`.
+/// Returns a channel's events as `type opener` or `type text`.
 async fn told(app: &TestApp, channel: &str) -> Vec<String> {
     let events = app.logged(channel).await.into_iter();
     let told = events.map(|event| {
         let (kind, data) = (event["type"].as_str().unwrap(), &event["data"]);
         let what = data["opened_by"].as_str().or(data["text"].as_str());
-        // Of no other event it is said.
+        // No other event has this field.
         assert_eq!(
             data["opened_by"].is_string(),
             kind == "conversation.opened",
@@ -120,7 +121,7 @@ async fn told(app: &TestApp, channel: &str) -> Vec<String> {
     told.collect()
 }
 
-/// What a channel was told in the end, once that is so much.
+/// Waits until a channel has at least this number of events, and returns them.
 async fn told_in_the_end(app: &TestApp, channel: &str, count: usize) -> Vec<String> {
     eventually("it is told", async || {
         let told = told(app, channel).await;
@@ -129,7 +130,7 @@ async fn told_in_the_end(app: &TestApp, channel: &str, count: usize) -> Vec<Stri
     .await
 }
 
-/// How many changes had a fate.
+/// Returns the number of changes that the metrics count with this fate.
 async fn counted(app: &TestApp, fate: &str) -> u64 {
     let request = app.admin.request(reqwest::Method::GET, "/metrics");
     let metrics = request.send().await.unwrap().text().await.unwrap();
@@ -140,7 +141,7 @@ async fn counted(app: &TestApp, fate: &str) -> u64 {
     line.map_or(0, |count| count.parse().unwrap())
 }
 
-/// Has an agent of the simulated Cloud open a conversation with a user of `sms`.
+/// Makes an agent of the simulated Cloud open a conversation with a user of `sms`.
 fn agent_opens(app: &TestApp, user: &str, text: &str) -> String {
     let opened = app.cloud.sandbox.open_as_agent(AgentOpening {
         account_id: ACCOUNT.to_owned(),
@@ -197,7 +198,7 @@ async fn an_agent_who_resumes_ends_the_conversation_before(engine: Engine) {
     assert_eq!(closed["conversation_id"], *former);
     assert_eq!(closed["data"]["state"], "closed");
     assert_eq!(shown(&app.sms, "ada").await["id"], "resumed");
-    // That the Cloud tells of the end later is no news.
+    // A later notification that the former conversation is closed creates no event.
     notify(&app, &state(&app, &former, &consumer, "CLOSE", 0, 59)).await;
     assert_eq!(told(&app, "sms").await.len(), 3);
     assert_eq!(shown(&app.sms, "ada").await["state"], "open");
@@ -278,7 +279,7 @@ async fn a_conversation_of_another_connector_is_left_alone(engine: Engine) {
     assert_eq!(shown(&app.sms, "ada").await["id"], *known);
     assert_eq!(counted(&app, "other_connector").await, 1);
     assert_eq!(counted(&app, "unmatched").await, 0);
-    // The bridge's own is as good as none.
+    // The bridge's own installation id counts like no installation id.
     notify(&app, &of_app("resumed", CLIENT_ID)).await;
     assert_eq!(shown(&app.sms, "ada").await["id"], "resumed");
 }
@@ -288,7 +289,7 @@ async fn a_conversation_that_had_ended_does_not_open(engine: Engine) {
     let former = open_and_close(&app, "ada").await;
     let consumer = consumer(&app, "ada").await;
 
-    // What is told of it first counts, in one notification or in several.
+    // The first change of a conversation decides, in one notification or in several.
     let late = [("CLOSE", 9), ("OPEN", 5)]
         .map(|(stage, updated)| state(&app, "past", &consumer, stage, 0, updated));
     notify(&app, &together(late)).await;
@@ -308,7 +309,7 @@ async fn an_older_conversation_does_not_take_a_newer_ones_place(engine: Engine) 
     // By the bridge's clock.
     notify(&app, &state(&app, "older", &consumer, "OPEN", -120, -110)).await;
     assert!(told(&app, "sms").await.is_empty());
-    // By the Cloud's, which is an hour behind, once it has told of the newer one.
+    // By the Cloud's clock, which is an hour behind, after a notification about the newer one.
     notify(&app, &state(&app, &open, &consumer, "OPEN", -3600, -3600)).await;
     notify(&app, &state(&app, "old", &consumer, "OPEN", -3720, -3710)).await;
     assert_eq!(told(&app, "sms").await, ["conversation.opened user"]);
@@ -327,7 +328,7 @@ async fn a_conversation_that_ends_in_the_same_breath_is_told_whole(engine: Engin
     let all = [
         state(&app, "brief", &consumer, "OPEN", 60, 60),
         state(&app, "brief", &consumer, "CLOSE", 60, 61),
-        // Nor does the order in which conversations come matter.
+        // The order of the conversations does not matter either.
         state(&app, &former, &consumer, "CLOSE", 0, 59),
         state(&app, "resumed", &consumer, "OPEN", 62, 62),
     ];
@@ -357,7 +358,7 @@ async fn a_survey_that_is_open_can_be_answered(engine: Engine) {
         {"dialogId": "resumed", "dialogType": "MAIN", "state": "CLOSE"},
         {"dialogId": "questions", "dialogType": "POST_SURVEY", "state": "OPEN"},
     ]);
-    // It names its dialog alone, as older ones do.
+    // The question names only its dialog, as older notifications do.
     let mut question = agent_text("questions", 0, "How was it?");
     let change = question["body"]["changes"][0].as_object_mut().unwrap();
     change.remove("conversationId");
@@ -371,7 +372,7 @@ async fn a_survey_that_is_open_can_be_answered(engine: Engine) {
         ["conversation.opened agent", "message.created How was it?"]
     );
     let _refused = app.sms.say("ada", "fine").await;
-    // The simulated Cloud does not know it.
+    // The simulated Cloud does not know the dialog, so only the request is checked.
     let sent = app.cloud.bodies(Operation::Send).into_iter();
     let dialogs: Vec<_> = sent.map(|sent| sent["body"]["dialogId"].clone()).collect();
     assert!(dialogs.contains(&json!("questions")), "{dialogs:?}");
@@ -388,7 +389,7 @@ async fn a_user_without_a_conversation_hears_of_it_by_the_channel_of_the_namespa
 
     notify(&app, &state(&app, "first", &consumer, "OPEN", 0, 0)).await;
 
-    // The first one in the configuration that has these users.
+    // The first channel in the configuration that shares this user.
     assert_eq!(told(&app, "sms").await, ["conversation.opened agent"]);
     assert!(told(&app, "whatsapp").await.is_empty());
     assert_eq!(shown(&app.sms, "ada").await["features"], json!([]));
@@ -458,7 +459,7 @@ async fn the_user_answers_and_closes_what_the_agent_opened(engine: Engine) {
         app.cloud.texts(&opened),
         ["Hi again", "Hello", "Anything else?"]
     );
-    // Which the Cloud has refused to nobody: there was one conversation at a time.
+    // The Cloud refused no opening: there was one conversation at a time.
     assert_eq!(app.cloud.requests(Operation::Conversation).len(), 1);
 }
 
@@ -479,7 +480,7 @@ async fn agents_open_one_after_the_other_while_notifications_come_twice_and_in_d
             ..Disturbance::next(trouble)
         });
         open = agent_opens(&app, "ada", &format!("text {number}"));
-        // What a disturbance holds back comes after the next.
+        // A change that a disturbance holds back is sent after the next one.
         app.cloud.sandbox.act(&open, Action::say("and")).unwrap();
         expected.push("conversation.closed".to_owned());
         expected.push("conversation.opened agent".to_owned());
@@ -487,7 +488,7 @@ async fn agents_open_one_after_the_other_while_notifications_come_twice_and_in_d
         expected.push("message.created and".to_owned());
         assert_eq!(told_in_the_end(&app, "sms", expected.len()).await, expected);
         assert_eq!(shown(&app.sms, "ada").await["id"], *open);
-        // Times of the Cloud's are compared.
+        // The bridge compares the Cloud's times, so they have to differ.
         app.cloud.clock.advance(TimeDelta::seconds(60));
     }
 }
@@ -570,7 +571,7 @@ async fn an_opening_whose_answer_was_lost_is_the_users_own(engine: Engine) {
     .await;
     assert!(told(&app, "whatsapp").await.is_empty());
 
-    // Nobody can be at it any more.
+    // By now no replica can still be opening the conversation.
     app.cloud.clock.advance(TimeDelta::seconds(30));
 
     let told = told_in_the_end(&app, "whatsapp", 3).await;
@@ -598,7 +599,7 @@ async fn what_an_agent_opens_while_an_opening_fails_is_told_after_it(engine: Eng
     let app = TestApp::start(engine).await;
     open_and_close(&app, "ada").await;
     let consumer = consumer(&app, "ada").await;
-    // Another replica is at it.
+    // Another replica is opening a conversation.
     let (store, now) = (app.store(), app.cloud.clock.now());
     let user = user(store, "sms", "ada").await;
     let opening = PendingOpening {
@@ -637,7 +638,7 @@ async fn what_an_agent_opens_while_an_opening_fails_is_told_after_it(engine: Eng
 async fn an_agents_conversation_that_an_opening_runs_into_is_the_agents(engine: Engine) {
     let app = TestApp::start(engine).await;
     open_and_close(&app, "ada").await;
-    // The bridge does not hear of it before it asks for one.
+    // The bridge gets no notification of it before it sends its own opening.
     let opened = agent_opens(&app, "ada", "Hi again");
 
     let sent = app.sms.say("ada", "hello").await.expect(201);
@@ -678,7 +679,8 @@ async fn a_user_with_a_conversation_of_an_agents_is_erased(engine: Engine) {
     app.sms.say("ada", "I am new here").await.expect(201);
     notify(&app, &state(&app, &opened, &consumer, "OPEN", 120, 120)).await;
 
-    // The same person has the same id at the Cloud, and the old conversation is not resurrected.
+    // The person has the same consumer id at the Cloud, and the old conversation is not
+    // resurrected.
     assert_ne!(shown(&app.sms, "ada").await["id"], *opened);
     assert!(!app.database.dump().await.contains("marker"));
 }

@@ -1,4 +1,5 @@
-//! What operators do is recorded: with it or not at all, without a word about whom it was about, for 400 days.
+//! The audit log: an action is done only if it is recorded, entries name no user, and they are
+//! removed after 400 days.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::{EncodingKey, Header, encode};
@@ -25,10 +26,10 @@ on_both_engines!(
 
 const SECRET: &str = "a-shared-secret-of-at-least-32-bytes";
 
-/// The first digits of what `printf key-of-sms | sha256sum` prints.
+/// The first digits of the output of `printf key-of-sms | sha256sum`.
 const DIGITS_OF_SMS: &str = "key:ad609cca";
 
-/// A service whose channel `sms` has tokens, and a callback URL that nothing listens at.
+/// Starts a service. Its channel `sms` has tokens and a callback URL at which nothing listens.
 async fn start(engine: Engine) -> TestApp {
     let (cloud, database) = (Cloud::start().await, Database::create(engine).await);
     TestApp::start_configured(cloud, database, |toml| {
@@ -52,7 +53,7 @@ fn with_token(app: &TestApp, mut claims: Value) -> Channel {
         .with_key(&encode(&Header::default(), &claims, &key).unwrap())
 }
 
-/// What is recorded, but for the schema, as JSON without the entries' ids and times.
+/// Returns the recorded actions except migrations, as JSON without ids and times.
 async fn recorded(app: &TestApp) -> Vec<Value> {
     let since = DateTime::<Utc>::UNIX_EPOCH;
     let records = app.store().recorded_actions(since, None, 99).await.unwrap();
@@ -68,7 +69,7 @@ async fn recorded(app: &TestApp) -> Vec<Value> {
         .collect()
 }
 
-/// Asks for something under a request id.
+/// Sends a request with a request id.
 async fn ask(channel: &Channel, method: Method, path: &str, body: Value, id: &str) -> Reply {
     let request = channel.request(method, path).header("x-request-id", id);
     let request = if body.is_null() {
@@ -178,7 +179,7 @@ async fn what_cannot_be_recorded_is_not_done(engine: Engine) {
         event.deliver_until.unwrap()
     };
     let before = until().await;
-    // From here on each of them would move it.
+    // From here on each of the actions would move the deadline.
     app.cloud.clock.advance(TimeDelta::seconds(1));
     let replay = json!({"since": now - TimeDelta::minutes(1), "state": "pending"});
     let retry = format!("/v1/deliveries/{id}/retry");
@@ -211,7 +212,7 @@ async fn what_cannot_be_recorded_is_not_done(engine: Engine) {
     assert!(app.store().callback_outlook(&sms).await.unwrap().paused);
     app.sms.get("/v1/users/ada").await.expect(200);
     assert_eq!(recorded(&app).await.len(), 1, "the sample from before");
-    // Now that they can be recorded, they are done.
+    // The actions succeed once they can be recorded.
     assert_eq!(all().await, [201, 202, 200, 200, 204]);
     assert_eq!(app.logged("sms").await.len(), 2);
     assert_eq!(until().await, before + TimeDelta::seconds(1));
@@ -252,7 +253,7 @@ async fn with_arguments(name: &str, arguments: &[&str], toml: &str) -> Ended {
 
 async fn commands_are_recorded_and_shown(engine: Engine) {
     let database = Database::create(engine).await;
-    // None of these commands asks the Cloud.
+    // None of these commands calls the Cloud.
     let toml = bridge_toml(&database.location, "http://127.0.0.1:1");
     let shown = async |arguments: &[&str]| {
         let ended = with_arguments("audit", arguments, &toml).await;

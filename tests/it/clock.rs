@@ -1,5 +1,4 @@
-//! A replica whose time is ahead of the database's does nothing that is due by it, until it is in
-//! line.
+//! A replica whose clock is ahead of server time does no due work until its clock agrees again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,7 +20,7 @@ on_both_engines!(
     the_service_goes_by_the_clock_of_its_database,
 );
 
-/// 2 days: longer than anything is kept for the Cloud or a callback.
+/// 2 days: longer than any message for the Cloud or event for a callback is kept.
 const LEAD_MS: i64 = 2 * 86_400_000;
 
 /// A clock that can be ahead.
@@ -29,7 +28,7 @@ const LEAD_MS: i64 = 2 * 86_400_000;
 struct Skewed {
     base: Arc<ManualClock>,
     is_ahead: AtomicBool,
-    /// How often somebody has asked before doing what is due.
+    /// The number of times that the bridge has asked before doing due work.
     asked: AtomicUsize,
 }
 
@@ -46,8 +45,7 @@ impl Clock for Skewed {
 }
 
 impl Skewed {
-    /// Waits until whoever does what is due has looked several times, which is every 5 s at the
-    /// latest.
+    /// Waits until all workers have asked several times. Each asks at least every 5 s.
     async fn until_asked(&self) {
         let before = self.asked.load(Ordering::SeqCst);
         eventually("all have asked", async || {
@@ -92,7 +90,7 @@ async fn a_replica_that_is_ahead_leaves_alone_what_is_due(engine: Engine) {
             .then_some(())
     })
     .await;
-    // Both lanes have been given back by then, until the clock is moved on.
+    // By then both lanes have been released, and are not due before the clock is advanced.
     clock.until_asked().await;
 
     clock.is_ahead.store(true, Ordering::SeqCst);
@@ -126,7 +124,7 @@ async fn the_service_goes_by_the_clock_of_its_database(engine: Engine) {
         .unwrap()
         .clock();
 
-    // This machine is the database's.
+    // The database runs on this machine.
     let offset = clock.machine_offset().unwrap();
     assert!(offset.abs() < chrono::TimeDelta::seconds(1), "{offset}");
     assert!(!clock.is_ahead());

@@ -1,4 +1,5 @@
-//! Variations in what the Cloud answers, documented or plausible: none of them loses a message, sends it twice or locks a user in.
+//! Variations in the Cloud's answers, documented or plausible. None of them loses a message, sends
+//! it twice or locks a user out.
 
 use chrono::TimeDelta;
 use liveperson_bridge::sandbox::{
@@ -38,19 +39,19 @@ async fn opened(engine: Engine) -> TestApp {
     app
 }
 
-/// What the Cloud has of all conversations, in their order.
+/// Returns the texts that the Cloud has, by conversation.
 fn texts(app: &TestApp) -> Vec<Vec<String>> {
     let conversations = app.cloud.sandbox.conversations();
     let texts = conversations.iter().map(|it| app.cloud.texts(&it.id));
     texts.collect()
 }
 
-/// A user says something that is queued at once.
+/// Queues a text of the user `ada`.
 async fn say_later(app: &TestApp, text: &str) -> ChannelReply {
     app.sms.say_preferring("ada", text, "respond-async").await
 }
 
-/// The Cloud forgets the only conversation that it has.
+/// Makes the Cloud forget its only conversation.
 fn forget(app: &TestApp) {
     let id = app.cloud.only_conversation().id;
     assert!(app.cloud.sandbox.forget_conversation(&id));
@@ -95,7 +96,7 @@ async fn a_user_whose_conversation_the_cloud_does_not_know_can_be_erased(engine:
     for is_known in [true, false] {
         let app = opened(engine).await;
         if is_known {
-            // Nor does another refusal keep anybody.
+            // Another refusal does not prevent the erasure either.
             answer(
                 &app,
                 Operation::Send,
@@ -201,7 +202,7 @@ async fn a_refusal_in_unknown_words_is_looked_into_once(engine: Engine) {
     app.sms.say("ada", "fourth").await.expect(201);
 
     assert_eq!(texts(&app), [vec!["first", "fourth"]]);
-    // One of them opened the conversation.
+    // The first opening created the conversation; the other checked the refusal.
     assert_eq!(app.cloud.requests(Operation::Conversation).len(), 2);
 }
 
@@ -230,7 +231,7 @@ async fn one_bare_401_makes_both_tokens_anew_and_loses_nothing(engine: Engine) {
     .into_iter()
     .enumerate()
     {
-        // Once for each token.
+        // One 401 for each of the two tokens.
         answer(&app, Operation::Send, 2, 401, body);
         app.cloud.clock.advance(TimeDelta::seconds(5));
 
@@ -249,7 +250,7 @@ async fn one_bare_401_makes_both_tokens_anew_and_loses_nothing(engine: Engine) {
 
 async fn a_queued_message_survives_a_bare_401(engine: Engine) {
     let app = opened(engine).await;
-    // More than one try of a message meets.
+    // More 401s than one attempt of a message meets.
     answer(&app, Operation::Send, 5, 401, "");
 
     let queued = say_later(&app, "second").await;
@@ -304,7 +305,8 @@ async fn a_gateway_that_never_lets_a_message_through_fails_it_alone(engine: Engi
     let path = queued.headers["location"].to_str().unwrap().to_owned();
     queued.expect(202);
 
-    // As long as nothing gets through, it may be an outage.
+    // While no message gets through, the refusal may be an outage, so another user's messages are
+    // sent too.
     let failed = eventually("the message has failed", async || {
         app.sms.say("bob", "hello").await.expect(201);
         app.cloud.clock.advance(TimeDelta::milliseconds(500));
@@ -352,7 +354,7 @@ async fn a_message_without_a_sequence_is_sent_once(engine: Engine) {
 
     let queued = app.sms.say("ada", "second").await;
 
-    // Nobody tells this app of the echo.
+    // This app receives no notifications yet, so it gets no echo.
     app.until(queued, "sent").await;
     assert_eq!(texts(&app), [["first", "second"]]);
     app.hear_the_cloud();

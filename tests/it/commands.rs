@@ -1,4 +1,4 @@
-//! The commands beside `serve` and `demo`: what they print, and how they end.
+//! The output and the exit codes of the commands other than `serve` and `demo`.
 
 use std::process::Stdio;
 
@@ -84,7 +84,7 @@ async fn a_doctor_finds_everything_well(engine: Engine) {
             "{name} in {lines:#?}"
         );
     }
-    // A check opens nothing and sends nothing.
+    // A check opens no conversation and sends no message.
     assert!(cloud.sandbox.conversations().is_empty());
 }
 
@@ -111,13 +111,13 @@ async fn a_doctor_names_what_fails_and_checks_the_rest(engine: Engine) {
             vec!["channel sms: callback URL"],
             "ConsumerJWS",
         ),
-        // Nobody speaks TLS there.
+        // Nothing speaks TLS at this address.
         (
             with_callback(&toml, &cloud.url.replace("http:", "https:")),
             vec!["channel sms: callback URL"],
             "ConsumerJWS",
         ),
-        // An inner address that is not allowed.
+        // A private address that is not allowed.
         (
             with_callback(&toml, &cloud.url).replace("127.0.0.0/8", "10.0.0.0/8"),
             vec!["channel sms: callback URL"],
@@ -198,7 +198,7 @@ async fn a_doctor_tells_of_notifications_that_were_refused(engine: Engine) {
         let answered = request.send().await.unwrap();
         assert!([200, 401].contains(&answered.status().as_u16()));
     }
-    // A stop writes down what it has not yet.
+    // At shutdown the service stores the counts that it has not stored yet.
     let (cloud, database, _) = app.stop().await;
     let toml = bridge_toml(&database.location, &cloud.url);
 
@@ -285,14 +285,14 @@ async fn a_doctor_asks_the_cloud_through_the_proxy_of_the_environment(engine: En
     assert!(!format!("{}{}", ended.output, ended.errors).contains("pa55word"));
 }
 
-/// Runs the doctor with its questions of a consumer.
+/// Runs `doctor --consumer`, which also checks as a consumer.
 async fn doctor_as_consumer(toml: &str) -> Ended {
     let (_folder, mut command) = configured("doctor", toml);
     command.arg("--consumer");
     run(command).await
 }
 
-/// Opens a conversation for the consumer that the doctor asks as.
+/// Opens a conversation for the consumer that the doctor uses.
 async fn open_for_the_doctor(cloud: &Cloud, database: &Database, toml: &str) {
     let app = TestApp::start_configured(cloud.clone(), database.clone(), |_| {
         toml.replacen(
@@ -303,7 +303,7 @@ async fn open_for_the_doctor(cloud: &Cloud, database: &Database, toml: &str) {
     })
     .await;
     app.sms.say("doctor", "hello").await.expect(201);
-    // The embedded database has one owner.
+    // The embedded database has one owner at a time.
     app.stop().await;
     cloud.sandbox.clear_requests();
 }
@@ -329,7 +329,7 @@ async fn a_doctor_asks_as_a_consumer_whether_files_can_be_shared(engine: Engine)
     assert!(alone.output.contains(&without), "{}", alone.output);
     let gives = format!("{line}the Cloud gives out a URL to upload to\n");
     assert!(told.output.contains(&gives), "{}", told.output);
-    // Nothing is uploaded or said.
+    // The check uploads nothing and sends no message.
     assert!(cloud.requests(Operation::Upload).is_empty());
     assert!(cloud.requests(Operation::Conversation).is_empty());
     assert_eq!(cloud.only_conversation().dialogs[0].events.len(), 1);
@@ -343,7 +343,7 @@ async fn a_doctor_says_where_file_sharing_is_refused(engine: Engine) {
     refusal.body = json!({"code": "FORBIDDEN", "body": {"msg": "not enabled"}}).to_string();
     let refusal = Fault::new(Operation::Send, Answer::Reply(refusal));
     let away = Fault {
-        // As often as a question that does no harm is asked.
+        // At least the number of attempts of a repeatable request.
         times: 9,
         ..Fault::status(Operation::Send, StatusCode::SERVICE_UNAVAILABLE)
     };
@@ -362,11 +362,11 @@ async fn a_doctor_says_where_file_sharing_is_refused(engine: Engine) {
     assert!(refused.output.contains(&line), "{}", refused.output);
     assert!(refused.output.contains("not enabled"), "{}", refused.output);
     assert!(has_line(&refused, "ok", "ConsumerJWS"));
-    // A Cloud that is away refuses nothing.
+    // An unavailable Cloud does not count as a refusal.
     assert_eq!(unavailable.code, 1);
     assert!(has_line(&unavailable, "FAILED", "file sharing"));
     assert!(!unavailable.output.contains("site property"));
-    // Without a token there is nobody to ask as.
+    // Without a token, the check as a consumer is left out.
     assert_eq!(tokenless.code, 1);
     assert!(!tokenless.output.contains("file sharing"));
 }
@@ -384,7 +384,7 @@ fn with_callback(toml: &str, url: &str) -> String {
     format!("allow_private_callbacks = [\"127.0.0.0/8\"]\n{toml}")
 }
 
-/// The configuration with a database that cannot be used.
+/// Returns the configuration with a database that cannot be used.
 fn database_away(toml: &str, database: &Database, engine: Engine) -> String {
     let Database { location, .. } = database;
     let away = match engine {
@@ -395,7 +395,7 @@ fn database_away(toml: &str, database: &Database, engine: Engine) -> String {
             schema: None,
             max_connections: 8,
         },
-        // A file stands where the folder should be.
+        // A file is at the path of the data directory.
         Engine::Sqlite => Location::Embedded {
             data_dir: env!("CARGO_BIN_EXE_liveperson-bridge").into(),
         },

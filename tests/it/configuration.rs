@@ -1,4 +1,5 @@
-//! What an operator is told of a configuration that cannot be used: where, which key, what was expected, and no secret.
+//! The errors for an invalid configuration. They name the source, the key and the expected value,
+//! and show no secret.
 
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use tokio::process::Command;
 use crate::support::configuration::bridge_toml;
 use crate::support::process::{Ended, Process, command, configured, run, run_configured};
 
-/// A configuration of an embedded database, with a secret of every kind.
+/// A configuration with an embedded database and a secret of every kind.
 const SOUND: &str = r#"
 listen = "127.0.0.1:0"
 admin_listen = "127.0.0.1:0"
@@ -29,7 +30,7 @@ callback_url = "https://user:callbackpa55@sms.example.com"
 callback_secret = "whsec_AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD"
 "#;
 
-/// What stands for secrets there and in the cases below.
+/// Parts of the secrets, in the configuration above and in the cases below.
 const SECRETS: [&str; 6] = [
     "AQEBAQ",
     "cl1entsecret",
@@ -180,7 +181,7 @@ async fn a_secret_with_white_space_within_is_told_by_its_key_and_not_shown() {
         ),
     ] {
         let (_folder, mut command) = configured("serve", &SOUND.replace(part, "${SECRET}"));
-        // Two secrets on two lines, each as it would be taken by itself.
+        // Two secrets on two lines, each of them valid alone.
         command.env("SECRET", format!("{part}\n{part}\n"));
 
         let ended = run(command).await;
@@ -265,7 +266,7 @@ async fn a_file_that_was_asked_for_must_exist() {
     assert_refused(&variable, &format!("BRIDGE_CONFIG: {expected}"));
 }
 
-/// Starts a command and waits for the line that tells where it listens; the line.
+/// Starts a command and returns the log line with the addresses at which it listens.
 async fn serving(command: Command) -> String {
     Process::start(command).log_line(" serving ").await
 }
@@ -354,7 +355,7 @@ async fn database_url_stands_for_the_database_of_the_file() {
 
     let ended = run(command).await;
 
-    // A failure of the database, not of the configuration.
+    // The database fails, not the configuration.
     assert_eq!(ended.code, 1);
     assert!(
         ended.errors.contains("Connection refused"),

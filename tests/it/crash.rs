@@ -1,10 +1,11 @@
-//! A 2xx is a promise, also while everything breaks that can: processes are killed and frozen, databases crash, fail over
-//! and run out of room, networks go silent, answers of the Cloud are lost, its notifications come late, twice and in
-//! disorder, and the channel's callback fails.
+//! A 2xx is a promise, also during faults of every kind. Processes are killed and frozen. Databases
+//! crash, fail over and run out of space. Networks go silent. The Cloud's answers are lost, and its
+//! notifications come late, twice and out of order. The channel's callback fails.
 //!
-//! `scene` builds the stage, `troubles` break what stands on it, `users` act, `agents` answer, `callbacks` takes the channel's
-//! events down, `recording` what the Cloud told when, and `verdict` counts in the end. `parts` has the table of all that is
-//! mixed in, `settings` how long and how hard it goes; `scripts/crash` sets both.
+//! `scene` starts all programs, and `troubles` makes the faults. `users` and `agents` act,
+//! `callbacks` records the channel's events, `recording` records the Cloud's echoes, and `verdict`
+//! checks the result. `parts` has the table of all parts of a run, and `settings` its length and
+//! load; `scripts/crash` sets both.
 
 mod agents;
 mod callbacks;
@@ -35,7 +36,7 @@ use crate::support::database::Engine;
 
 on_both_engines!(what_was_answered_2xx_is_neither_lost_nor_doubled_nor_out_of_order);
 
-/// One run at a time: two at once would be measured by how busy the machine is.
+/// One run at a time: two runs at once would slow each other down and distort the measurements.
 static TURN: Mutex<()> = Mutex::const_new(());
 
 #[expect(

@@ -1,4 +1,5 @@
-//! Crowds: whoever has proven nothing keeps nobody out, and neither does a token for one user, or one channel.
+//! Crowds of clients. Clients without credentials, with a token for one user, or of one channel do
+//! not block others.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,7 +21,7 @@ use crate::support::process::Process;
 const SECRET: &str = "a-shared-secret-of-at-least-32-bytes";
 const MESSAGES: &str = "/v1/users/mallory/messages";
 
-/// The service as a process.
+/// The service, as a process.
 struct Target {
     process: Process,
     sms: Channel,
@@ -31,7 +32,7 @@ struct Target {
 }
 
 impl Target {
-    /// A service whose channel `sms` has tokens, with this line more in its configuration.
+    /// Starts a service whose channel `sms` has tokens, with this line added to its configuration.
     async fn start(line: &str) -> Self {
         let cloud = Cloud::start().await;
         let database = Database::create(Engine::Sqlite).await;
@@ -48,7 +49,7 @@ impl Target {
         }
     }
 
-    /// Makes sure that the Cloud is heard.
+    /// Checks that notifications are accepted.
     async fn hears(&self) {
         for sequence in 0..10 {
             let told = agent_text("a-conversation", sequence, "hello");
@@ -56,7 +57,7 @@ impl Target {
         }
     }
 
-    /// Connections, so many, with this head of a request on each.
+    /// Opens `count` connections and sends this request head on each.
     async fn crowd(&self, count: usize, head: &[&str]) -> Vec<Connection> {
         let mut crowd = Vec::new();
         for _ in 0..count {
@@ -67,7 +68,7 @@ impl Target {
         crowd
     }
 
-    /// The channel `sms` with a token for the user `mallory` alone.
+    /// Returns the channel `sms` with a token for the user `mallory` only, and the token.
     fn mallory(&self) -> (Channel, String) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let claims = json!({"iss": "sms", "user": "mallory", "exp": now.as_secs() + 600});
@@ -77,7 +78,7 @@ impl Target {
     }
 }
 
-/// The head of a notification of 1 MiB, whose signature is that of another body.
+/// Returns the head of a 1 MiB notification that has the signature of another body.
 fn notification(account: &str, client_id: &str) -> Vec<String> {
     vec![
         format!("POST /webhooks/{account} HTTP/1.1"),
@@ -136,7 +137,7 @@ async fn who_signs_wrongly_and_trickles_keeps_no_notification_out() {
 
         for _ in 0..10 {
             for connection in &mut crowd {
-                // It may have been told that it is too slow.
+                // The service may have closed it already because it is too slow.
                 drop(connection.try_write("x").await);
             }
             target.hears().await;
@@ -186,7 +187,7 @@ async fn a_body_that_trickles_is_answered_and_its_connection_closed() {
         assert!(connection.is_at_its_end().await);
     }
     target.sms.say("ada", "hello").await.expect(201);
-    // The notification was refused, and operators see which account's it was.
+    // The refused notification is counted under its account.
     let refused = format!("account=\"{ACCOUNT}\",reason=\"incomplete\"}} 1");
     let metrics = target.admin.request(Method::GET, "/metrics").send().await;
     let metrics = metrics.unwrap().text().await.unwrap();
@@ -212,7 +213,7 @@ async fn a_users_requests_leave_room_for_others() {
         let reply = connection.read().await;
         if reply.status == 100 {
             let_in += 1;
-            // So much that the rest may take a minute.
+            // Enough for the server to allow a minute for the rest.
             connection.write(&"x".repeat(64 * 1024)).await;
             continue;
         }
@@ -229,7 +230,7 @@ async fn a_users_requests_leave_room_for_others() {
         .expect_problem(503, "overloaded");
     target.app.say("ada", "hello").await.expect(201);
     target.sms.say("mallory", "hello").await.expect(201);
-    // Nothing is left of it when it goes.
+    // The permits are released when the connections close.
     drop(crowd);
     eventually("there is room again", async || {
         (mallory.say("mallory", "again").await.status == 201).then_some(())
@@ -303,7 +304,7 @@ async fn a_users_files_leave_room_for_others() {
     other.expect_problem(415, "unsupported-media-type");
 }
 
-/// A connection from another address of this machine.
+/// Opens a connection from another address of this machine.
 async fn from_elsewhere(channel: &Channel) -> Connection {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
@@ -322,7 +323,7 @@ async fn half_a_head_leaves_room_for_other_addresses() {
     }
     let whole = ["GET /v1/users/ada HTTP/1.1"];
 
-    // Whether it was closed before or after it has written.
+    // The service may close the connection before or after the write.
     let mut one_more = Connection::open(&target.sms).await.unwrap();
     drop(one_more.try_write("GET / HTTP/1.1\r\n").await);
     assert!(one_more.is_at_its_end().await);
@@ -332,7 +333,7 @@ async fn half_a_head_leaves_room_for_other_addresses() {
     target.admin.get("/livez").await.expect(200);
     target.process.log_line("connections refused").await;
 
-    // One whose head is whole counts no more, also while it goes on.
+    // A connection with a complete head is no longer counted, even while it stays open.
     halves[0].write("Host: bridge\r\n\r\n").await;
     let answered = halves[0].read().await;
     answered.expect_problem(401, "unauthorized");
@@ -345,7 +346,7 @@ async fn half_a_head_leaves_room_for_other_addresses() {
 async fn who_guesses_keys_slows_nobody_else_down() {
     let target = Target::start("operator_keys = [\"operator\"]").await;
     let resume = json!({"channel": "sms"});
-    // More than are answered at once.
+    // More requests than are answered at once.
     let mut guessing = tokio::task::JoinSet::new();
     for n in 0..200 {
         let (stranger, operator) = (

@@ -1,4 +1,5 @@
-//! Events reach the channel's callback: signed, in each user's order, again until they arrive or grow too old.
+//! Deliveries: events reach the channel's callback, signed, in each user's order, with attempts
+//! until they arrive or expire.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -54,7 +55,7 @@ on_both_engines!(
     a_channel_without_a_callback_is_sent_nothing,
 );
 
-/// How long events may be delivered: longer than any pause between two tries.
+/// The age up to which events are delivered: longer than any pause between two attempts.
 const MAX_AGE: TimeDelta = TimeDelta::hours(72);
 
 /// The service with a channel's callback.
@@ -79,7 +80,7 @@ impl Bed {
         self.app.cloud.clock.advance(by);
     }
 
-    /// What is recorded of something that an operator does now.
+    /// Returns the audit log entry for an operator's action at this time.
     fn entry(&self, action: Action) -> Entry {
         Entry {
             id: EntryId::new(Uuid::new_v4()),
@@ -91,7 +92,7 @@ impl Bed {
         }
     }
 
-    /// An agent's message to a user.
+    /// Appends an agent's message to a user, and returns the event's id.
     async fn say(&self, user: &str, text: &str) -> EventId {
         say(self.app.store(), user, text, self.now()).await
     }
@@ -109,7 +110,7 @@ impl Bed {
         .await
     }
 
-    /// Waits until so many tries of an event are kept.
+    /// Waits until this number of attempts of an event is recorded.
     async fn eventually_tried(&self, id: EventId, times: usize) -> EventRecord {
         eventually(&format!("{times} tries"), async || {
             let record = self.record(id).await;
@@ -118,21 +119,22 @@ impl Bed {
         .await
     }
 
-    /// Makes sure that the service has looked for what is due since this call began: it brings an event to somebody else.
+    /// Waits until the service has looked for due work after this call: it appends an event of
+    /// another user and waits for its delivery.
     async fn looked(&self) {
         let somebody = Uuid::new_v4().to_string();
         let id = self.say(&somebody, "looked").await;
         self.eventually_is(id, DeliveryState::Delivered).await;
     }
 
-    /// The texts of one user's events that were received, in order, repeats included.
+    /// Returns the texts of a user's received events, in order, with repeats.
     fn texts_of(&self, user: &str) -> Vec<String> {
         let received = self.receiver.received();
         let theirs = received.iter().filter(|received| user_of(received) == user);
         theirs.map(Received::text).collect()
     }
 
-    /// The bodies of the events that the Cloud was told about messages of an agent.
+    /// Returns the bodies of the receipts that the Cloud received for an agent's messages.
     fn receipts(&self) -> Vec<Value> {
         let sends = self.app.cloud.bodies(Operation::Send);
         sends
@@ -157,7 +159,8 @@ async fn start(engine: Engine, url: &str) -> TestApp {
     TestApp::start_configured(cloud, database, |toml| with_callback(&toml, url, &secret)).await
 }
 
-/// An event of `message.created` about a user, in a conversation that is not there unless the test says which.
+/// Returns a `message.created` event of a user. Its conversation does not exist unless the test
+/// replaces it.
 async fn event(store: &Store, user: &str, text: &str, now: DateTime<Utc>) -> NewEvent {
     let key = UserKey {
         account_id: ACCOUNT.parse().unwrap(),
@@ -252,7 +255,7 @@ async fn a_users_events_keep_their_order_whatever_fails(engine: Engine) {
     const EVENTS: usize = 6;
     let bed = Bed::start(engine).await;
     let mut counts = HashMap::new();
-    // Each event fails a number of times that differs from event to event.
+    // The number of failures differs from event to event.
     bed.receiver.answer(move |received| {
         let text = received.text();
         let tries: &mut u32 = counts.entry(text.clone()).or_default();
@@ -272,7 +275,7 @@ async fn a_users_events_keep_their_order_whatever_fails(engine: Engine) {
     eventually("all are delivered", async || {
         let outlook = bed.app.store().callback_outlook(&sms()).await.unwrap();
         if outlook.due_at.is_some_and(|due_at| due_at > bed.now()) {
-            // Less than a lease, so that what is under way stays with whoever does it.
+            // Less than a lease, so that the holders of leases keep them.
             bed.advance(2000);
         }
         outlook.due_at.is_none().then_some(())
@@ -328,7 +331,7 @@ async fn a_user_does_not_wait_until_all_is_sent_that_others_have_gathered(engine
     bed.receiver.wait_for(1).await;
 
     let id = bed.say("newcomer", "hello").await;
-    // What is handed back from now on is due after the newcomer.
+    // From now on, a released lane is due after the new user's lane.
     bed.advance(1);
 
     bed.eventually_is(id, DeliveryState::Delivered).await;
@@ -338,7 +341,7 @@ async fn a_user_does_not_wait_until_all_is_sent_that_others_have_gathered(engine
     bed.receiver.wait_for(USERS * EVENTS + 1).await;
 }
 
-/// Fails what is sent to `ada`, and takes what is sent to others.
+/// Answers the requests for `ada` with this status, and accepts all others.
 fn fail_ada(receiver: &Receiver, status: u16, headers: &[(&'static str, String)]) {
     let headers = headers.to_vec();
     receiver.answer(move |received| match &*user_of(received) {
@@ -441,7 +444,8 @@ async fn an_answer_of_410_pauses_the_callback_until_it_is_resumed(engine: Engine
     assert_eq!(bed.texts_of("ada"), ["1", "1", "2"]);
 }
 
-/// An event of an agent's message in the open conversation of a user, with the Cloud's number of it.
+/// Returns an event of an agent's message in a user's open conversation, with this sequence, and
+/// the conversation's id.
 async fn message_in_conversation(bed: &Bed, user: &str, sequence: u32) -> (NewEvent, Value) {
     let sent = bed.app.sms.say(user, "hello").await.expect(201);
     let conversation = sent["conversation_id"].clone();
@@ -502,7 +506,8 @@ async fn a_redirect_is_a_failure_and_is_not_followed(engine: Engine) {
     assert!(paths.iter().all(|received| received.path == "/callback"));
 }
 
-/// A receiver that answers each of its connections with the next of these texts, byte for byte.
+/// Starts a server that answers each connection with the next of these texts, byte for byte.
+/// Returns its URL.
 async fn answering(answers: Vec<String>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/callback", listener.local_addr().unwrap());
@@ -564,7 +569,7 @@ async fn the_status_counts_whatever_else_the_head_of_an_answer_has(engine: Engin
         assert_eq!(record.attempts.len(), 1, "{:?}", record.attempts);
         assert_eq!(record.attempts[0].status, Some(status));
     }
-    // There is a bound all the same.
+    // The size of the head is limited nevertheless.
     let id = say(app.store(), "ada", "hello", now).await;
     eventually("a try has failed", async || {
         let record = app.store().event(&sms(), id).await.unwrap().unwrap();
@@ -659,7 +664,7 @@ async fn after_twenty_failures_single_probes_are_sent_until_one_succeeds(engine:
     let failures = async |expected| {
         eventually(&format!("{expected} failures"), async || {
             let outlook = bed.app.store().callback_outlook(&sms()).await.unwrap();
-            // While a probe is under way its successor stands further off than any that has been scheduled.
+            // While a probe is in flight, the next one is further ahead than any scheduled probe.
             let soon = bed.now() + TimeDelta::seconds(9);
             let scheduled = outlook.probe_at.is_none_or(|at| at <= soon);
             (outlook.failures == expected && scheduled).then_some(())
@@ -676,7 +681,7 @@ async fn after_twenty_failures_single_probes_are_sent_until_one_succeeds(engine:
     })
     .await;
 
-    // All are due now; one is sent.
+    // All events are due now; only a probe is sent.
     bed.advance(10_000);
     failures(21).await;
     assert_eq!(bed.receiver.received().len(), before + 1);
@@ -743,7 +748,7 @@ async fn a_message_that_grew_too_old_fails_and_the_agent_is_told(engine: Engine)
     assert_eq!(record.failure.as_deref(), Some("too old"));
     assert_eq!(record.attempts.len(), 1);
     eventually_nacked(&bed, &conversation, 9).await;
-    // It is kept, and can be sent again.
+    // The failed delivery is stored and can be retried.
     bed.receiver.answer_status(200);
     let until = bed.now() + MAX_AGE;
     let store = bed.app.store();
@@ -795,7 +800,7 @@ async fn what_a_stopped_service_had_left_is_sent_by_the_next(engine: Engine) {
     assert!(sent.len() < 3, "it went on: {sent:?}");
     let url = bed.receiver.url.clone();
     let secret = format!("\"{SECRET}\"");
-    // The clock stands still: no lease runs out.
+    // The clock does not advance, so no lease expires.
     let _app =
         TestApp::start_configured(cloud, database, |toml| with_callback(&toml, &url, &secret))
             .await;
@@ -816,7 +821,7 @@ async fn a_channel_without_a_callback_is_sent_nothing(engine: Engine) {
     assert_eq!(bed.receiver.texts(), ["looked"]);
 }
 
-/// Two processes on one PostgreSQL, and what they have in common.
+/// Returns the configuration, the store and the receiver of replicas that share one PostgreSQL.
 async fn replica() -> (String, Store, Receiver) {
     let receiver = Receiver::start().await;
     let cloud = Cloud::start().await;

@@ -1,4 +1,4 @@
-//! The `demo` command: what it prints works as it is printed, and nothing of it stays.
+//! The `demo` command: the printed lines work as printed, and no files remain.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::support::demo::Demo;
 use crate::support::patience::{PATIENCE, eventually};
 use crate::support::process::{Process, command};
 
-/// Sends the request that a line with curl describes.
+/// Sends the request that a curl line describes.
 async fn send_as_curl_would(line: &str) -> Value {
     let url = line
         .split_whitespace()
@@ -34,7 +34,7 @@ async fn send_as_curl_would(line: &str) -> Value {
     send(request).await.expect(201)
 }
 
-/// Runs a line in a shell; none where the machine has no curl.
+/// Runs a line in a shell; `None` if the machine has no curl.
 async fn run_in_shell(line: &str) -> Option<Value> {
     Command::new("curl").arg("--version").output().await.ok()?;
     let output = Command::new("sh")
@@ -83,7 +83,7 @@ async fn the_line_that_is_printed_sends_a_message() {
     assert!(is_empty(demo.folder.path()), "the database is still there");
 }
 
-/// The names of a process's threads.
+/// Returns the names of a process's threads.
 #[cfg(target_os = "linux")]
 fn threads(id: u32) -> Vec<String> {
     let threads = std::fs::read_dir(format!("/proc/{id}/task")).unwrap();
@@ -179,14 +179,14 @@ async fn a_demo_takes_no_configuration() {
     send_as_curl_would(&process.output_line("curl -sS ").await).await;
 }
 
-/// What the demo's wire shows.
+/// Returns the requests that the demo's page shows.
 async fn wire(cloud: &Channel) -> Vec<Value> {
     let request = cloud.request(Method::GET, "/_sandbox/wire");
     let shown = send(request.header("accept", "application/json")).await;
     shown.expect(200)["entries"].as_array().unwrap().clone()
 }
 
-/// A token of one user of the demo's channel.
+/// Returns a token for one user of the demo's channel.
 async fn token(cloud: &Channel, user: &str) -> String {
     let made = cloud.post("/_demo/tokens", json!({"user": user})).await;
     made.expect(200)["token"].as_str().unwrap().to_owned()

@@ -1,4 +1,4 @@
-//! What is shipped to run the program with names only what the program knows: probes, ports, variables, options.
+//! The deployment files: probes, ports, variables and options in them have to exist in the program.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::support::app::TestApp;
 use crate::support::database::Engine;
 use crate::support::process::{command, run};
 
-/// 30 s: what a stop takes at most.
+/// 30 s: the longest time of a shutdown.
 const STOP_SECONDS: u64 = 30;
 
 fn root() -> &'static Path {
@@ -28,7 +28,7 @@ fn yaml(text: &str) -> Value {
     value
 }
 
-/// The objects of `deploy/kubernetes` by their kind.
+/// Returns the objects of `deploy/kubernetes` by kind.
 fn objects() -> BTreeMap<String, Value> {
     let folder = root().join("deploy/kubernetes");
     let files = fs::read_dir(folder).unwrap();
@@ -55,7 +55,7 @@ fn items(value: &Value) -> &Vec<Value> {
     value.as_sequence().expect("a list")
 }
 
-/// A mapping of texts.
+/// Returns a mapping of texts.
 #[track_caller]
 fn texts(value: &Value) -> BTreeMap<String, String> {
     let pairs = value.as_mapping().expect("a mapping").iter();
@@ -70,7 +70,7 @@ fn container(objects: &BTreeMap<String, Value>) -> &Value {
     &pod(objects)["containers"][0]
 }
 
-/// The ports of the container by their names.
+/// Returns the ports of the container by name.
 fn ports(objects: &BTreeMap<String, Value>) -> BTreeMap<String, u64> {
     let ports = items(&container(objects)["ports"]).iter();
     ports
@@ -81,10 +81,10 @@ fn ports(objects: &BTreeMap<String, Value>) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// What the container reads, with what its Secret holds.
+/// Parses the container's configuration, with the values of its Secret.
 fn configuration(objects: &BTreeMap<String, Value>) -> Config {
     let container = container(objects);
-    // The one variable that is no part of the configuration, as `tests/it/logs.rs` has it.
+    // The only variable that is not part of the configuration; `tests/it/logs.rs` tests it.
     let variables = items(&container["env"]).iter();
     let variables = variables.map(|it| (text(&it["name"]), text(&it["value"])));
     let log_format = ("LOG_FORMAT".to_owned(), "json".to_owned());
@@ -171,7 +171,7 @@ fn kubernetes_waits_for_a_stop_to_end() {
     assert_eq!(update["maxUnavailable"].as_u64(), Some(0));
 }
 
-/// Who calls the program with these arguments is understood, without what they say being done.
+/// Checks that the program accepts these arguments, without running the command.
 async fn is_understood(arguments: &[String]) {
     let mut arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     arguments.push("--help");
@@ -196,7 +196,7 @@ async fn commands_are_called_with_options_that_they_have() {
     }
 }
 
-/// `${NAME:-default}` and `${NAME:?why}` as compose replaces them.
+/// Replaces `${NAME:-default}` and `${NAME:?why}` like compose.
 fn interpolated(text: &str, settings: &BTreeMap<String, String>) -> String {
     let mut parts = text.split("${");
     let mut whole = parts.next().unwrap().to_owned();
@@ -213,7 +213,7 @@ fn interpolated(text: &str, settings: &BTreeMap<String, String>) -> String {
     whole
 }
 
-/// The environment of a service of the compose file, with the settings for the simulated Cloud.
+/// Returns the environment of a service in the compose file, with the settings for the sandbox.
 fn environment(compose: &Value, service: &str) -> Environment {
     let settings: BTreeMap<_, _> = read("deploy/compose/sandbox.env")
         .lines()
@@ -260,7 +260,7 @@ async fn the_simulated_cloud_of_the_compose_file_is_told_what_it_knows() {
     let help = run(command(&["sandbox", "--help"])).await.output;
 
     for name in environment(&compose, "sandbox").keys() {
-        // What may be secret is shown without its value.
+        // The help shows variables for secrets without their values.
         let shown = [format!("[env: {name}="), format!("[env: {name}]")];
         assert!(shown.iter().any(|it| help.contains(it)), "{name}: {help}");
     }

@@ -1,4 +1,4 @@
-//! `doctor --conversation`: a whole conversation of a test consumer, a fact at a time.
+//! `doctor --conversation`: a whole conversation of a test consumer, reported fact by fact.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -28,13 +28,14 @@ on_both_engines!(
     a_schema_that_is_behind_is_left_to_the_operator,
 );
 
-/// Seconds: a notification comes much sooner within this machine, and a test that misses one waits for it.
+/// In seconds: within this machine a notification comes much sooner. A test with a missing
+/// notification waits this long.
 const WAIT: &str = "4";
 
-/// Seconds: what comes is waited for that long also on a machine that is busy with other things.
+/// In seconds: long enough for a notification to come on a busy machine.
 const PATIENT: &str = "15";
 
-/// Where everything that the doctor meets is, and where it listens.
+/// The Cloud, the database and the configuration of the doctor, and the port at which it listens.
 struct Setting {
     cloud: Cloud,
     database: Database,
@@ -46,7 +47,8 @@ impl Setting {
     async fn new(engine: Engine) -> Self {
         let cloud = Cloud::start_on_system_time().await;
         let database = Database::create(engine).await;
-        // Free a moment later; the Cloud has to know it before anybody listens there.
+        // The port is free again a moment later. The Cloud has to know it before anything listens
+        // there.
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = port.local_addr().unwrap().port();
         let toml = bridge_toml(&database.location, &cloud.url);
@@ -61,7 +63,7 @@ impl Setting {
         setting
     }
 
-    /// Has the Cloud notify whoever listens at the configured address; what is refused is not sent again.
+    /// Makes the Cloud notify the configured address. Refused notifications are not repeated.
     fn subscribe(&self, algorithm: Algorithm) {
         let url = format!("http://127.0.0.1:{}/webhooks/{ACCOUNT}", self.port);
         self.cloud.sandbox.subscribe(Webhook {
@@ -78,7 +80,7 @@ impl Setting {
         self.doctor_within(PATIENT, arguments).await
     }
 
-    /// The same with the seconds that an echo is waited for.
+    /// Runs the doctor with this wait for an echo, in seconds.
     async fn doctor_within(&self, wait: &str, arguments: &[&str]) -> Ended {
         let (_folder, mut command) = configured("doctor", &self.toml);
         command.args(["--conversation", "--echo-wait", wait]);
@@ -86,7 +88,7 @@ impl Setting {
         run(command).await
     }
 
-    /// The same with a report, which is returned.
+    /// Runs the doctor, and returns its report too.
     async fn reported(&self, arguments: &[&str]) -> (Ended, Value) {
         self.reported_within(PATIENT, arguments).await
     }
@@ -112,7 +114,7 @@ fn read(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// The lines that are not ok, without what they found: `FAILED echo`.
+/// Returns the verdicts and titles of the lines that are not ok, such as `FAILED echo`.
 fn not_ok(ended: &Ended) -> Vec<String> {
     let lines = ended
         .output
@@ -126,11 +128,11 @@ fn not_ok(ended: &Ended) -> Vec<String> {
         let title = rest.split(": ").next().unwrap();
         format!("{} {title}", verdict.trim_end())
     });
-    // It is told beside an embedded database that a service owns.
+    // This note only says that a service owns the embedded database.
     lines.filter(|line| line != "note database").collect()
 }
 
-/// The names of the facts in a report about the only account.
+/// Returns the names of the facts about the only account in a report.
 fn facts(report: &Value) -> Vec<&str> {
     let facts = report["found"]["accounts"][0]["facts"].as_array().unwrap();
     facts
@@ -145,7 +147,7 @@ fn fact<'a>(report: &'a Value, name: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("{name}: {report:#}"))
 }
 
-/// The facts of a conversation, in the order in which they are told.
+/// The facts of a conversation, in the order of the report.
 const FACTS: [&str; 25] = [
     "app_token",
     "consumer_token",
@@ -199,7 +201,7 @@ async fn all_is_well_beside_a_running_service(engine: Engine) {
         json!(["sha256 base64"])
     );
     setting.assert_nothing_is_open("beside a service");
-    // The service goes on, undisturbed.
+    // The service goes on undisturbed.
     assert!(!service.has_ended());
     sms.say("ada", "hello").await.expect(201);
     if engine == Engine::Postgres {
@@ -220,7 +222,7 @@ async fn all_is_well_where_no_service_runs(engine: Engine) {
     assert_eq!(again.code, 0, "{}", again.output);
     assert_eq!(setting.cloud.sandbox.conversations().len(), 2);
     setting.assert_nothing_is_open("alone");
-    // What was kept of it is gone, and a service can start.
+    // The stored test data is deleted, and a service can start.
     assert!(!setting.database.dump().await.contains("Test message"));
     Process::serve(&setting.toml).await;
 }
@@ -288,7 +290,7 @@ async fn a_report_names_nobody(engine: Engine) {
     ] {
         assert!(!text.contains(secret), "{secret} in {report:#}");
     }
-    // It says what the Cloud's notifications are made of.
+    // The report describes the fields of the Cloud's notifications.
     let members = fact(&report, "echo")["members"].as_array().unwrap();
     for name in [
         "conversationId",
@@ -322,7 +324,7 @@ async fn a_conversation_goes_where_the_options_say(engine: Engine) {
     assert_eq!(asked[3]["campaignInfo"]["engagementId"], "880524123");
     setting.assert_nothing_is_open("routed");
 
-    // Where an account wants to be told where a conversation goes, it is walked through all the same.
+    // If an account requires a skill or campaign, the conversation with options still succeeds.
     let mut reply = Reply::new(StatusCode::BAD_REQUEST);
     reply.body = json!({"code": "BAD_REQUEST", "body": {"msg": "No default skill"}}).to_string();
     let refusal = Fault::new(Operation::Conversation, Answer::Reply(reply));
@@ -357,7 +359,7 @@ async fn a_schema_that_is_behind_is_left_to_the_operator(engine: Engine) {
 
     assert_eq!(not_ok(&ended), ["FAILED webhooks"], "{}", ended.output);
     assert!(ended.output.contains("run migrate"), "{}", ended.output);
-    // The rest is checked.
+    // The other checks still run.
     assert!(ended.output.contains(": text after close: refused"));
     setting.assert_nothing_is_open("behind");
 }
@@ -412,7 +414,7 @@ async fn options_that_do_not_go_together_are_refused_before_anything_is_done() {
     assert!(setting.cloud.sandbox.conversations().is_empty());
 }
 
-/// What goes wrong, and the lines that are not ok then.
+/// A fault, and the lines that are not ok because of it.
 type Case = (Wrong, &'static [&'static str]);
 
 enum Wrong {
@@ -436,7 +438,7 @@ fn request(operation: Operation, skip: u32, answer: Answer) -> Wrong {
     })
 }
 
-/// A refusal in words that the bridge does not know.
+/// A refusal with a text that the bridge does not know.
 fn refusal() -> Answer {
     let mut reply = Reply::new(StatusCode::BAD_REQUEST);
     reply.body = json!({"code": "BAD_REQUEST", "body": {"msg": "Not today"}}).to_string();
@@ -453,7 +455,7 @@ fn status(status: StatusCode) -> Answer {
     Answer::Reply(Reply::new(status))
 }
 
-/// Troubles of notifications, each with the lines that are not ok.
+/// Faults of notifications, each with the lines that are not ok.
 fn troubles_of_notifications() -> Vec<Case> {
     vec![
         (Wrong::Nothing, &[]),
@@ -508,8 +510,9 @@ fn troubles_of_notifications() -> Vec<Case> {
     ]
 }
 
-/// Troubles of requests, each with the lines that are not ok. A SEND is counted from the first text: 0 text, 1 text with
-/// metadata, 2 and 3 typing, 4 place of the file, 5 its message, 6 receipt, 7 and 8 closes, 9 text after the end.
+/// Faults of requests, each with the lines that are not ok. SEND requests are counted from the
+/// first text: 0 text, 1 text with metadata, 2 and 3 typing, 4 upload URL of the file, 5 its
+/// message, 6 receipt, 7 and 8 closes, 9 text after the close.
 fn troubles_of_requests() -> Vec<Case> {
     use Operation::{AppToken, ConsumerToken, Conversation, DomainLookup, Send, Upload};
     let after_applying = Fault {
@@ -563,7 +566,8 @@ fn troubles_of_requests() -> Vec<Case> {
     ]
 }
 
-/// Beside a service that shares PostgreSQL, since that is the quickest; where nobody runs is tested above.
+/// Runs beside a service that shares PostgreSQL, because that is fastest. Another test above runs
+/// without a service.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_trouble_shows_in_its_own_line_and_leaves_nothing_open() {
     let setting = Setting::new(Engine::Postgres).await;
@@ -579,7 +583,7 @@ async fn each_trouble_shows_in_its_own_line_and_leaves_nothing_open() {
             Wrong::Request(fault) => setting.cloud.sandbox.inject(fault),
         }
 
-        // Only for what never comes, all that is waited for passes.
+        // Only a missing notification uses up the whole wait.
         let never_comes = |line: &&&str| line.contains("echo") || line.contains("notification");
         let wait = expected.iter().find(never_comes).map_or(PATIENT, |_| WAIT);
         let (ended, report) = setting.reported_within(wait, &[]).await;
@@ -594,7 +598,7 @@ async fn each_trouble_shows_in_its_own_line_and_leaves_nothing_open() {
     }
 }
 
-/// The names of all members of a report.
+/// Collects the names of all members of a report.
 fn names(value: &Value, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(members) => {
@@ -619,7 +623,7 @@ async fn every_line_and_member_of_a_report_is_documented() {
     let mut members = BTreeSet::new();
     names(&report, &mut members);
     for name in members {
-        // `answer.status`, `found.accounts[]`.
+        // As in `answer.status` or `found.accounts[]`.
         let documented = [
             format!("`{name}`"),
             format!(".{name}`"),
@@ -686,7 +690,7 @@ async fn an_echo_that_says_otherwise_is_told() {
         command.args(["--conversation", "--echo-wait", "60"]);
 
         let mut process = Process::start(command);
-        // Once it has sent everything; it waits for the first text alone.
+        // By now it has sent all messages, and waits only for the echo of the first text.
         process.output_line(": receipt: ").await;
         let conversation = setting.cloud.only_conversation();
         let dialog = &conversation.dialogs[0];

@@ -1,5 +1,5 @@
-//! The embedded database on a disk that fails, and with files that others touch: 503 meanwhile, and nothing that was
-//! answered 2xx is lost.
+//! The embedded database on a disk that fails, or with files that another program changes. The API
+//! answers 503 meanwhile, and nothing that was answered 2xx is lost.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write as _;
@@ -20,13 +20,13 @@ use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
 use crate::support::process::{PROGRAM, Process, command_of};
 
-/// What `/readyz` says when the files are not those that were opened.
+/// The reason that `/readyz` gives when the database files are not those that were opened.
 const FILES: &str = "the file of the embedded database was deleted, replaced or damaged";
 
-/// What `/readyz` says when a write was refused.
+/// The reason that `/readyz` gives when a write was refused.
 const UNWRITABLE: &str = "the storage cannot be written";
 
-/// The folder of an embedded database.
+/// Returns the folder of an embedded database.
 fn folder(database: &Database) -> PathBuf {
     let Location::Embedded { data_dir } = &database.location else {
         panic!("not the embedded database");
@@ -34,14 +34,14 @@ fn folder(database: &Database) -> PathBuf {
     data_dir.clone()
 }
 
-/// Makes sure that this says that the storage is away.
+/// Asserts that a reply reports the storage as unavailable.
 #[track_caller]
 fn expect_away(reply: Reply) {
     let problem = reply.expect_problem(503, "storage-unavailable");
     assert_eq!(problem["retryable"], true);
 }
 
-/// The service in a process of its own, with a conversation of the user `ada`.
+/// The service in its own process, with a conversation of the user `ada`.
 struct Bed {
     process: Process,
     sms: Channel,
@@ -85,13 +85,13 @@ impl Bed {
         folder(&self.database).join(name)
     }
 
-    /// Has the Cloud tell what an agent has written.
+    /// Sends the Cloud's notification of an agent's message.
     async fn notify(&self, sequence: u32) -> Reply {
         let notification = agent_text(&self.conversation, sequence, "from the agent");
         tell(&self.sms, &notification).await
     }
 
-    /// A message that the bridge takes and sends later.
+    /// Sends a message that the bridge queues.
     async fn queue(&self, text: &str) -> Reply {
         queue(&self.sms, "ada", text).await
     }
@@ -110,7 +110,7 @@ impl Bed {
         .await;
     }
 
-    /// Makes sure that nothing is promised, and why.
+    /// Asserts that nothing is accepted, and that `/readyz` gives this reason.
     async fn promises_nothing(&self, reason: &str) {
         expect_away(self.notify(1).await);
         expect_away(self.queue("unheard").await);
@@ -118,7 +118,7 @@ impl Bed {
         assert_eq!(unready["reasons"], json!([reason]));
     }
 
-    /// The lines of the log in which the database goes and comes.
+    /// Returns the log lines that report the start or the end of an outage.
     fn outages(&self) -> Vec<String> {
         let log = self.process.log();
         let lines = log
@@ -143,7 +143,8 @@ async fn a_transaction_that_sqlite_ended_by_itself_does_not_keep_the_next_from_b
     let opened = app.sms.say("ada", "hello").await.expect(201);
     let conversation = opened["conversation_id"].as_str().unwrap();
 
-    // As a full disk, a failed read or a want of memory may: the transaction is over before anybody has ended it.
+    // A full disk, a failed read or a lack of memory may do the same: SQLite ends the transaction
+    // before the bridge does.
     let end =
         "CREATE TRIGGER ended BEFORE INSERT ON events BEGIN SELECT RAISE(ROLLBACK, 'over'); END";
     app.database.execute(end).await;
@@ -163,7 +164,8 @@ async fn a_disk_that_takes_no_writes_is_an_outage_that_ends_by_itself() {
     let cloud = Cloud::start_on_system_time().await;
     let database = Database::create(Engine::Sqlite).await;
     let toml = bridge_toml(&database.location, &cloud.url);
-    // A process may go on where it is refused to write so far into a file.
+    // The shell ignores the signal XFSZ, so that a write beyond the file size limit fails instead
+    // of killing the process.
     let arguments = ["-c", "trap '' XFSZ; exec \"$0\" serve", PROGRAM];
     let command = command_of(Path::new("/bin/sh"), &arguments);
     let (process, sms, admin) = Process::serve_command(command, &toml).await;
@@ -173,7 +175,7 @@ async fn a_disk_that_takes_no_writes_is_an_outage_that_ends_by_itself() {
     limit_files(&bed.process, "1").await;
     for _ in 0..3 {
         bed.promises_nothing(UNWRITABLE).await;
-        // What only reads goes on.
+        // Reads still succeed.
         bed.sms.get("/v1/users/ada").await.expect(200);
     }
     limit_files(&bed.process, "unlimited").await;
@@ -188,7 +190,7 @@ async fn a_disk_that_takes_no_writes_is_an_outage_that_ends_by_itself() {
     assert_eq!(sent, ["hello", "at last"]);
 }
 
-/// How many bytes into a file a process may write.
+/// Limits the size of the files that a process may write, in bytes.
 async fn limit_files(process: &Process, bytes: &str) {
     let id = process.id().to_string();
     let status = Command::new("prlimit")
@@ -249,7 +251,7 @@ async fn a_file_that_is_overwritten_takes_no_promises() {
     bed.process.log_line("restore a backup").await;
 }
 
-/// The permissions of each file.
+/// Returns the name and the permissions of each file in a folder, sorted by name.
 fn modes(folder: &Path) -> Vec<(String, u32)> {
     let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
     let mut modes: Vec<_> = entries
@@ -262,7 +264,7 @@ fn modes(folder: &Path) -> Vec<(String, u32)> {
     modes
 }
 
-/// All the files there are while it runs.
+/// All files of the database while the service runs.
 const ITS_FILES: [&str; 4] = ["bridge.db", "bridge.db-shm", "bridge.db-wal", "bridge.lock"];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,5 @@
-//! A user can be erased at any time: the user is gone at once, and the Cloud is told once it can be reached.
+//! The erasure of users, possible at any time. The user is gone at once, and the conversation is
+//! closed at the Cloud once the Cloud is reachable.
 
 use chrono::TimeDelta;
 use liveperson_bridge::sandbox::{Answer, Delay, Fault, Operation};
@@ -51,7 +52,7 @@ async fn expect_gone(channel: &Channel) {
     shown.expect_problem(404, "user-not-found");
 }
 
-/// The Cloud cannot be reached from now on.
+/// Makes the Cloud unreachable from now on.
 fn away(cloud: &Cloud) {
     cloud.sandbox.inject(Fault {
         times: u32::MAX,
@@ -59,7 +60,7 @@ fn away(cloud: &Cloud) {
     });
 }
 
-/// Of the Cloud's requests that close a conversation none has an answer from now on.
+/// Makes the Cloud leave every request to close a conversation unanswered from now on.
 fn closes_fail(cloud: &Cloud) {
     cloud.sandbox.inject(Fault {
         times: u32::MAX,
@@ -72,7 +73,8 @@ fn back(cloud: &Cloud) {
     drop(cloud.sandbox.withdraw_faults());
 }
 
-/// A service with a user who has an open conversation, and the conversation's id.
+/// Starts a service with a user who has an open conversation, and returns it with the
+/// conversation's id.
 async fn opened(engine: Engine) -> (TestApp, String) {
     let app = TestApp::start(engine).await;
     let id = open(&app.sms).await;
@@ -84,14 +86,14 @@ async fn open(channel: &Channel) -> String {
     sent["conversation_id"].as_str().unwrap().to_owned()
 }
 
-/// How a conversation was closed at the Cloud; none while it is open.
+/// Returns the Cloud's close reason of a conversation; `None` while it is open.
 fn closed_by(cloud: &Cloud, id: &str) -> Option<String> {
     let conversations = cloud.sandbox.conversations();
     let known = conversations.into_iter().find(|known| known.id == id);
     known.unwrap().close_reason
 }
 
-/// Moves the clock on until a conversation is closed.
+/// Advances the clock until a conversation is closed.
 async fn until_closed(cloud: &Cloud, id: &str) {
     eventually("the conversation is closed", async || {
         cloud.clock.advance(TimeDelta::milliseconds(500));
@@ -100,7 +102,7 @@ async fn until_closed(cloud: &Cloud, id: &str) {
     .await;
 }
 
-/// The conversation of the only message of a user that went to the Cloud beside `other`.
+/// Returns the only conversation at the Cloud besides `other`.
 fn another(cloud: &Cloud, other: &str) -> liveperson_bridge::sandbox::Conversation {
     let mut conversations = cloud.sandbox.conversations();
     conversations.retain(|known| known.id != other);
@@ -141,7 +143,7 @@ async fn a_user_is_gone_at_once_while_the_cloud_is_away(engine: Engine) {
     assert_eq!(events(&app).await, [] as [Value; 0]);
     let message = app.sms.get(&location).await;
     message.expect_problem(404, "message-not-found");
-    // What the close takes names the conversation, and nobody.
+    // The pending close names the conversation, but not the user.
     let left = app.database.dump().await;
     assert!(left.contains(id));
     for marker in ["marker", &consumer] {
@@ -160,7 +162,7 @@ async fn a_conversation_is_closed_once_the_cloud_is_back(engine: Engine) {
     let (app, id) = opened(engine).await;
     away(&app.cloud);
     erase(&app.sms).await.expect(202);
-    // Others do not stop for it, and the service may be another by then.
+    // A pending close does not delay a stop, and another process can carry it out.
     let (cloud, database, in_time) = app.stop().await;
     assert!(in_time);
     let app = TestApp::start_with(cloud, database).await;
@@ -185,7 +187,7 @@ async fn an_outage_that_ends_brings_the_close_at_once(engine: Engine) {
         ..Fault::status(Operation::Send, StatusCode::SERVICE_UNAVAILABLE)
     });
     erase(&app.sms).await.expect(202);
-    // As after many tries, between which pauses grow to minutes.
+    // The state after many attempts, when the back-off has grown to minutes.
     app.database
         .execute("UPDATE pending_closes SET due_at = 4102444800000 WHERE why IS NOT NULL")
         .await;
@@ -204,7 +206,7 @@ async fn an_outage_that_ends_brings_the_close_at_once(engine: Engine) {
     })
     .await;
 
-    // The clock stands still: no pause ends.
+    // The clock does not advance, so no back-off ends.
     eventually("it is closed", async || closed_by(&app.cloud, &id)).await;
 }
 
@@ -216,7 +218,7 @@ async fn an_erasure_that_is_repeated_tries_the_close_again(engine: Engine) {
 
     back(&app.cloud);
 
-    // The clock stands still.
+    // The clock does not advance: only the repeated erasure starts another attempt.
     eventually("the Cloud is asked again", async || {
         (erase(&app.sms).await.status == 204).then_some(())
     })
@@ -261,7 +263,7 @@ async fn a_user_who_comes_back_is_a_new_one(engine: Engine) {
     let shown = app.sms.get(USER).await.expect(200);
     assert_eq!(shown["conversation"]["id"], *new.id);
     assert_eq!(shown["consumer_id"], *new.consumer.lp_consumer_id);
-    // What is told of the old one is nobody's.
+    // A notification about the old conversation belongs to no user.
     tell(&app.sms, &agent_text(&id, 9, "marker-old"))
         .await
         .expect(200);
@@ -275,7 +277,8 @@ async fn a_user_who_comes_back_is_a_new_one(engine: Engine) {
     let told: Vec<_> = told.map(|event| event["data"]["text"].clone()).collect();
     assert_eq!(told, ["Welcome"]);
     assert!(!app.database.dump().await.contains("marker-old"));
-    // It was the old one's close that was left to do: the new user is erased by itself.
+    // Only the close of the old conversation was pending, so the erasure of the new user completes
+    // at once.
     erase(&app.sms).await.expect(204);
     assert_eq!(closed_by(&app.cloud, &new.id).as_deref(), Some("CONSUMER"));
 }
@@ -289,7 +292,7 @@ async fn a_new_message_waits_for_the_close_of_the_old_conversation(engine: Engin
     let location = first.headers["location"].to_str().unwrap().to_owned();
     first.expect(202);
     app.sms.say("marker-user", "two").await.expect(202);
-    // It is tried in vain, and goes nowhere else.
+    // The attempts to send it fail, and it goes to no other conversation.
     eventually("it was tried again", async || {
         app.cloud.clock.advance(TimeDelta::seconds(1));
         let shown = app.sms.get(&location).await.expect(200);
@@ -333,20 +336,21 @@ async fn nothing_that_is_told_of_an_erased_users_open_conversation_is_kept(engin
     for marker in ["marker", &consumer] {
         assert!(!left.contains(marker), "{marker} is still there: {left}");
     }
-    // It may stay open for long, and nothing is kept as long as the Cloud tells of it.
+    // The conversation may stay open for long. No change of it is ever stored, no matter how long
+    // the Cloud reports them.
     for number in [10, 20, 30] {
         app.cloud.clock.advance(TimeDelta::days(3));
         tell(&app.sms, &agent_text(&id, number, "marker-late"))
             .await
             .expect(200);
         assert!(!app.database.dump().await.contains("marker"));
-        // Two rounds, of which the first may have been under way.
+        // Two rounds, because the first may already have been in progress.
         remove_what_is_old(&app, number).await;
         remove_what_is_old(&app, number + 1).await;
     }
 }
 
-/// Waits until the service has removed what is old: what was told of a conversation that is nobody's is, after 10 minutes.
+/// Waits until the service has removed old data: an unmatched change is removed after 10 minutes.
 async fn remove_what_is_old(app: &TestApp, number: u32) {
     let told = agent_text("of-another-connector", number, "canary");
     tell(&app.sms, &told).await.expect(200);
@@ -381,7 +385,7 @@ async fn a_close_is_given_up_after_24_hours_and_the_conversation_is_nobodys(engi
     ] {
         assert!(metrics.contains(line), "{metrics}");
     }
-    // Who comes back does not get it either.
+    // A new user with the same id does not get the conversation either.
     assert_eq!(closed_by(&app.cloud, &id), None);
     back(&app.cloud);
     let said = app.sms.say("marker-user", "I am new here").await;
@@ -393,7 +397,7 @@ async fn a_close_is_given_up_after_24_hours_and_the_conversation_is_nobodys(engi
     assert!(closed_by(&app.cloud, &id).is_some());
 }
 
-/// Has a conversation opened for a user by another task, and waits until the Cloud is asked for it.
+/// Opens a conversation for a user in another task, and waits until the Cloud receives the request.
 async fn being_opened(app: &TestApp) -> tokio::task::JoinHandle<Reply> {
     let sms = app.sms.clone();
     let opening = tokio::task::spawn(async move {
@@ -430,7 +434,7 @@ async fn what_is_being_opened_is_closed_as_well(engine: Engine) {
     });
     opened.await;
 
-    // Where the erasure comes right after the opening, there is nothing to show any more.
+    // If the erasure comes right after the opening, there is nothing left to show.
     let opened = opening.await.unwrap();
     assert!([201, 404].contains(&opened.status), "{opened:?}");
     erasing.await.unwrap().expect(204);
@@ -444,7 +448,7 @@ async fn what_is_opened_after_the_erasure_is_closed_as_well(engine: Engine) {
     late(&app.cloud, 3);
     let opening = being_opened(&app).await;
 
-    // It waits for the opening for some seconds, and no longer.
+    // The erasure waits some seconds for the opening, and no longer.
     erase(&app.sms).await.expect(202);
     expect_gone(&app.sms).await;
     app.cloud.clock.advance(TimeDelta::seconds(3));
@@ -473,10 +477,10 @@ async fn an_opening_whose_answer_was_lost_is_found_and_closed(engine: Engine) {
     lost.expect_problem(503, "conversation-pending");
     let id = app.cloud.only_conversation().id;
 
-    // The opening counts as under way for a while.
+    // The opening counts as in flight for a while.
     erase(&app.sms).await.expect(202);
     expect_gone(&app.sms).await;
-    // A new one waits until that is over, and does not get what it came to.
+    // A new message waits until then, and does not go to the conversation of that opening.
     let queued = app.sms.say("marker-user", "I am new here").await;
     assert_eq!(queued.status, 202);
     let sent = app.until(queued, "sent").await;
@@ -494,7 +498,7 @@ async fn without_the_monitoring_api_a_new_user_does_not_wait_for_what_nobody_kno
         times: u32::MAX,
         ..Fault::status(Operation::Engagement, StatusCode::NOT_FOUND)
     });
-    // It never came to the Cloud, which nobody knows.
+    // The opening never reached the Cloud, but the bridge cannot know that.
     let lost = Fault::new(Operation::Conversation, Answer::Cut);
     app.cloud.sandbox.inject(lost);
     let lost = app
@@ -557,7 +561,7 @@ async fn a_callback_under_way_is_the_last_one(engine: Engine) {
     receiver.answer_status(200);
     go.notify_one();
 
-    // Somebody else's event comes after all that is due.
+    // The event of another user comes after all that were due.
     let of_bob = app.sms.say("bob", "hello").await.expect(201);
     let of_bob = of_bob["conversation_id"].as_str().unwrap();
     tell(&app.sms, &agent_text(of_bob, 7, "to bob"))
@@ -645,6 +649,6 @@ async fn another_replica_closes_what_one_has_left() {
     let closes = closes
         .iter()
         .filter(|send| send["body"]["conversationField"].is_object());
-    // Tries that got no answer, and the one that did.
+    // The attempts that got no answer, and the one that did.
     assert!(closes.count() >= 1);
 }

@@ -1,4 +1,5 @@
-//! A channel reads its events: page by page, waiting, or as a stream; it misses none, and sees no other channel's.
+//! The events of a channel, read page by page, by long polling, or as a stream. A channel misses
+//! none of its events, and sees no events of another channel.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -50,7 +51,7 @@ async fn events_are_read_page_by_page_as_they_were_written(engine: Engine) {
     let second = app.sms.get(&path).await.expect(200);
     assert_eq!(texts(&second["events"]), ["three"]);
     assert_eq!(second["next"], all["next"]);
-    // Byte for byte.
+    // The page contains each event byte for byte.
     let request = app.sms.request(Method::GET, "/v1/events");
     let text = request.send().await.unwrap().text().await.unwrap();
     for event in &written {
@@ -134,8 +135,8 @@ async fn a_stream_goes_on_where_its_reader_has_come(engine: Engine) {
     assert!(again.next_event().await.1.contains("two"));
     assert!(again.next_event().await.1.contains("three"));
     assert_eq!(texts(&page.expect(200)["events"]), ["two", "three"]);
-    // A reader's library repeats the whole request, and adds what was seen last, as a header or as
-    // a parameter.
+    // A client library repeats the whole request. It adds the last event that it saw, as a header
+    // or as a parameter.
     for (query, header, next) in [
         (format!("?after={first}"), Some(&*second), "three"),
         (format!("?after={first}"), Some(""), "two"),
@@ -168,7 +169,7 @@ async fn a_stream_begins_at_once_also_where_there_is_nothing(engine: Engine) {
 
     for query in ["", &at_the_end] {
         let started = Instant::now();
-        // It is opened once its comment is there.
+        // `open` returns once the first comment of the stream has arrived.
         let mut stream = Stream::open(&app.sms, query, None).await;
         assert!(started.elapsed() < Duration::from_secs(10), "{query}");
         if query.is_empty() {
@@ -219,7 +220,7 @@ async fn what_accept_prefers_decides_between_a_page_and_a_stream(engine: Engine)
 
 async fn a_stream_hears_at_once_of_what_another_replica_adds(engine: Engine) {
     let app = TestApp::start(engine).await;
-    // An embedded database has one process.
+    // An embedded database belongs to one process.
     let other = match engine {
         Engine::Postgres => {
             Some(TestApp::start_with(app.cloud.clone(), app.database.clone()).await)
@@ -235,7 +236,7 @@ async fn a_stream_hears_at_once_of_what_another_replica_adds(engine: Engine) {
         times.push(stream.time_to_next().await);
     }
 
-    // Whoever hears nothing looks after a second at the soonest.
+    // A stream that gets no wake-up polls after one second at the earliest.
     let best = times.iter().min().unwrap();
     assert!(*best < Duration::from_millis(500), "{times:?}");
 }
@@ -276,7 +277,7 @@ async fn what_is_not_kept_any_more_is_told(engine: Engine) {
     );
     assert_eq!(third["next"], id);
     assert!(stream.next_event().await.1.contains("four"));
-    // Whoever has heard of the gap does not hear of it again.
+    // A reader that has received the gap does not receive it again.
     let mut resumed = Stream::open(&app.sms, "", Some(&id)).await;
     let Some(Block::Event { kind, .. }) = resumed.next().await else {
         panic!("no event comes");
@@ -289,7 +290,7 @@ async fn a_stop_ends_waiting_readers(engine: Engine) {
     let mut stream = Stream::open(&app.sms, "", None).await;
     let sms = app.sms.clone();
     let waiting = tokio::task::spawn(async move { sms.get("/v1/events?wait=30").await });
-    // By the time that a few others are answered, that one waits.
+    // By the time that a few other requests are answered, that one is waiting.
     for _ in 0..5 {
         let request = app.sms.request(Method::GET, "/v1/users/nobody");
         send(request).await.expect_problem(404, "user-not-found");
@@ -368,7 +369,7 @@ async fn junk_is_refused_by_name(engine: Engine) {
         ("cursor=c0", "/cursor"),
         ("a/b~=c0", "/a~1b~0"),
         ("lastEventId=1", "/lastEventId"),
-        // A page is asked for otherwise.
+        // `lastEventId` is for streams only; a page takes `after`.
         ("lastEventId=c0", "/lastEventId"),
         ("lasteventid=c0", "/lasteventid"),
     ] {
@@ -418,7 +419,7 @@ async fn a_cursor_that_was_not_given_out_is_refused(engine: Engine) {
         let detail = problem["errors"][0]["detail"].as_str().unwrap();
         assert!(detail.contains("never given out here"), "{detail}");
     }
-    // Of a stream the name is told that was followed.
+    // For a stream, the error names the parameter or header that took precedence.
     for (query, header, pointer) in [
         ("?after=c0".to_owned(), Some(beyond), "/Last-Event-ID"),
         (

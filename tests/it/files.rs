@@ -1,4 +1,5 @@
-//! Files: a user's to the Cloud as it wants them, and from there again, for the user's own channel alone.
+//! Files: uploaded to the Cloud as it requires, and fetched from there again by the user's own
+//! channels only.
 
 use std::io::Cursor;
 
@@ -49,7 +50,7 @@ on_both_engines!(
 
 const FILES: &str = "/v1/users/ada/files";
 
-/// A plain picture.
+/// Encodes a picture of one colour.
 fn picture(format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     let picture = RgbImage::from_pixel(160, 120, Rgb([0, 90, 200]));
@@ -77,7 +78,7 @@ fn caption(content: &[u8]) -> Part<'_> {
     }
 }
 
-/// What was sent of one type.
+/// Returns the bodies of the sent requests of one type.
 fn sent(cloud: &Cloud, kind: &str) -> Vec<Value> {
     let mut bodies = cloud.bodies(Operation::Send);
     bodies.retain(|body| body["type"] == kind);
@@ -92,7 +93,7 @@ fn download_urls(cloud: &Cloud) -> Vec<Value> {
     sent(cloud, "ms.GenerateURLForDownloadFile")
 }
 
-/// The files that were published.
+/// Returns the events that published files.
 fn published(cloud: &Cloud) -> Vec<Value> {
     let mut events: Vec<_> = sent(cloud, "ms.PublishEvent")
         .iter_mut()
@@ -107,7 +108,8 @@ fn only<T: std::fmt::Debug>(mut items: Vec<T>) -> T {
     items.remove(0)
 }
 
-/// Makes sure that the storage saw nothing but its own credential, once and on the path.
+/// Asserts that a request to the file storage has the storage's own path and credential, given
+/// once, and no other credential.
 fn assert_bare(request: &RecordedRequest) {
     for name in ["authorization", "x-lp-on-behalf", "client-properties"] {
         assert_eq!(request.header(name), None, "{name}");
@@ -161,7 +163,7 @@ async fn a_file_is_announced_stored_and_published(engine: Engine) {
     assert!(reply["id"].as_str().unwrap().starts_with("msg_"));
     assert_eq!(reply["file"]["file_type"], "PNG");
     assert!(reply["file"]["id"].as_str().unwrap().starts_with("file_"));
-    // A text has none.
+    // A text message has no file.
     assert_eq!(first.get("file"), None);
 }
 
@@ -201,7 +203,7 @@ async fn a_caption_goes_along_wherever_it_stands_in_the_form(engine: Engine) {
 
 async fn a_gif_that_no_preview_can_be_made_of_goes_without_one(engine: Engine) {
     let app = TestApp::start(engine).await;
-    // It says that it is 65535 by 65535 pixels.
+    // The GIF claims a size of 65535 by 65535 pixels.
     let huge = b"GIF89a\xff\xff\xff\xff\0\0\0\x2c\0\0\0\0\xff\xff\xff\xff\0\x02\0\x3b";
 
     app.sms.send_file("ada", huge).await.expect(201);
@@ -211,7 +213,7 @@ async fn a_gif_that_no_preview_can_be_made_of_goes_without_one(engine: Engine) {
     assert_eq!(event["message"].get("preview"), None);
 }
 
-/// A grey photo of so many pixels, as a camera or another program writes it.
+/// Encodes a grey photo of the given size, as a camera or another program writes it.
 fn photo(width: u16, height: u16, is_progressive: bool, colours: Colours) -> Vec<u8> {
     let jpeg = Jpeg {
         width,
@@ -250,7 +252,7 @@ async fn photos_of_todays_phones_and_long_screenshots_have_a_preview(engine: Eng
     }
 }
 
-/// The most memory that a process has held so far, in KiB; 0 on systems that do not tell it there.
+/// Returns the peak memory of a process in KiB; zero on systems that do not report it there.
 fn peak_memory(id: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -265,7 +267,7 @@ async fn many_large_photos_at_once_take_little_memory(engine: Engine) {
     let (process, sms, _admin) = Process::serve(&toml).await;
     sms.send_file("ada", &png()).await.expect(201);
     let before = peak_memory(process.id());
-    // Whose coefficients alone would take 280 MiB.
+    // The coefficients of this photo alone would take 280 MiB.
     let photo = photo(8064, 6048, true, Colours::Full);
 
     let mut sends = tokio::task::JoinSet::new();
@@ -325,7 +327,7 @@ async fn a_kind_that_the_account_does_not_take_is_refused(engine: Engine) {
     app.sms.send_file("ada", &jpeg).await.expect(201);
 }
 
-/// A service whose account has another line.
+/// Starts a service with one more line in the configuration of its account.
 async fn configured(engine: Engine, line: &str) -> TestApp {
     let change = |toml: String| toml.replace("domain_api", &format!("{line}\ndomain_api"));
     TestApp::start_configured(Cloud::start().await, Database::create(engine).await, change).await
@@ -345,7 +347,7 @@ async fn a_file_may_have_as_many_bytes_as_the_account_says(engine: Engine) {
 
     let problem = refused.expect_problem(413, "body-too-large");
     assert!(problem["detail"].as_str().unwrap().contains("3000000"));
-    // Before all of it was there: what is still to come cannot change the answer.
+    // The answer comes before the whole body has arrived, because the rest cannot change it.
     let mut connection = begin_file(&app, 100_000_000).await;
     let line = "x".repeat(10_000);
     for _ in 0..301 {
@@ -364,7 +366,7 @@ async fn a_file_may_have_as_many_bytes_as_the_account_says(engine: Engine) {
         .expect(201);
 }
 
-/// Begins to send a file, in a request of so many bytes.
+/// Begins to send a file in a request of `length` bytes.
 async fn begin_file(app: &TestApp, length: usize) -> Connection {
     let mut connection = Connection::open(&app.sms).await.unwrap();
     connection
@@ -534,7 +536,7 @@ async fn a_body_that_is_no_form_is_refused(engine: Engine) {
         ),
         (FORM, b"no form at all".to_vec(), 400, "malformed-request"),
         (FORM, vec![], 400, "malformed-request"),
-        // What comes before the first part counts as well.
+        // The bytes before the first part count towards the limit as well.
         (FORM, vec![b'x'; 4_000_000], 413, "body-too-large"),
     ] {
         let request = app.sms.request(Method::POST, FILES);
@@ -582,7 +584,7 @@ async fn storing_is_repeated_and_a_file_waits_for_a_storage_that_is_away(engine:
     assert_eq!(app.cloud.requests(Operation::Upload).len(), 3);
     assert_eq!(upload_urls(&app.cloud).len(), 1);
     only(published(&app.cloud));
-    // Nor is an unanswered request for a URL of any consequence.
+    // An unanswered request for an upload URL has no consequence either.
     app.cloud.sandbox.inject(lost(Operation::Send, 1));
     app.sms.send_file("ada", &png()).await.expect(201);
     app.cloud.sandbox.clear_requests();
@@ -593,7 +595,8 @@ async fn storing_is_repeated_and_a_file_waits_for_a_storage_that_is_away(engine:
     only(published(&app.cloud));
 }
 
-/// The next upload URL is this one, so that a fault can be ordered for what is sent after that.
+/// Makes the Cloud answer the next announcement with an upload URL that is obtained here. The next
+/// fault then applies to the request after the announcement.
 async fn answer_the_next_announcement(app: &TestApp, size: usize) {
     let body = json!({"fileSize": size.to_string(), "fileType": "PNG"});
     let raw = json!({"type": "ms.GenerateURLForUploadFile", "body": body});
@@ -652,7 +655,7 @@ async fn a_conversation_that_closes_during_the_upload_is_replaced_as_well(engine
     assert_eq!(fetched.content, png());
 }
 
-/// A file as a channel gets it.
+/// A file as a channel receives it.
 struct Fetched {
     headers: HeaderMap,
     content: Vec<u8>,
@@ -667,7 +670,7 @@ async fn fetch(app: &TestApp, path: &str) -> Fetched {
     }
 }
 
-/// Sends a file and returns where it can be fetched.
+/// Sends a file and returns the path to fetch it from.
 async fn send_and_name(app: &TestApp, content: &[u8]) -> String {
     let sent = app.sms.send_file("ada", content).await.expect(201);
     format!("{FILES}/{}", sent["file"]["id"].as_str().unwrap())
@@ -704,7 +707,7 @@ async fn a_file_is_fetched_as_it_was_sent(engine: Engine) {
         }
         let download = only(app.cloud.requests(Operation::Download));
         assert_bare(&download);
-        // Each time at a URL of its own: the last one may have expired.
+        // Each fetch uses a URL of its own, because the last one may have expired.
         fetch(&app, &path).await;
         assert_eq!(download_urls(&app.cloud).len(), 2);
         assert_eq!(
@@ -730,7 +733,7 @@ async fn a_file_of_an_agent_is_fetched_under_the_media_type_of_its_kind(engine: 
         ("OGG", "audio/ogg".to_owned(), "ogg"),
         ("WEBP", "image/webp".to_owned(), "webp"),
         ("CSV", "text/csv".to_owned(), "csv"),
-        // What a browser might run is bytes and no more, and so is what nobody knows.
+        // Files that a browser might run, and files of unknown types, are served as plain bytes.
         ("HTML", "application/octet-stream".to_owned(), "bin"),
         ("SVG", "application/octet-stream".to_owned(), "bin"),
         ("XYZ", "application/octet-stream".to_owned(), "bin"),
@@ -771,7 +774,7 @@ async fn a_file_is_fetched_after_the_conversation_has_ended(engine: Engine) {
 
     assert_eq!(fetch(&app, &path).await.content, png());
 
-    // Nor was one opened for that.
+    // No conversation was opened for the fetch.
     assert_eq!(app.cloud.sandbox.conversations().len(), 1);
 }
 
@@ -832,7 +835,7 @@ async fn nobody_else_gets_a_file(engine: Engine) {
     assert!(app.cloud.sandbox.requests().is_empty());
     let same = app.sms.with_key(WHATSAPP_KEY);
     assert_eq!(same.get(&path).await.status, 200);
-    // Who is forgotten takes the files along.
+    // The erasure of a user includes the files.
     let forget = app.sms.request(Method::DELETE, "/v1/users/ada");
     send(forget).await.expect(204);
     let gone = app.sms.get(&path).await;
@@ -872,7 +875,7 @@ async fn no_more_files_are_taken_than_fit(engine: Engine) {
     .await;
 
     assert_eq!(refused.headers["retry-after"], "1");
-    // Three quarters of 16: there are other channels.
+    // A channel may hold three quarters of the 16 slots; the rest is for other channels.
     assert!(under_way.len() >= 12, "{}", under_way.len());
     let problem = refused.expect_problem(503, "too-many-files");
     assert_eq!(problem["retryable"], true);
@@ -880,9 +883,9 @@ async fn no_more_files_are_taken_than_fit(engine: Engine) {
     assert!(detail.contains("of this channel"), "{detail}");
     let other = app.sms.with_key(APP_KEY);
     other.send_file("ada", &png()).await.expect(201);
-    // Texts and downloads go on.
+    // Texts and downloads are not affected.
     app.sms.say("ada", "hello").await.expect(201);
-    // Who hangs up makes room.
+    // A caller that hangs up frees its slot.
     drop(under_way);
     eventually("a place is free", async || {
         let reply = app.sms.send_file("ada", &png()).await;

@@ -1,6 +1,8 @@
-//! A disk that is full: 503 as long as it is, and when there is room again all goes on by itself, with all that was promised.
+//! A full disk. The API answers 503 while the disk is full. Once there is room, the service
+//! recovers by itself and completes all that it accepted.
 //!
-//! `scripts/full-disk` mounts small file systems and names their folder in `FULL_DISK`; without it these tests are ignored.
+//! `scripts/full-disk` mounts small file systems and names their folder in `FULL_DISK`. Without it
+//! these tests are ignored.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -34,7 +36,7 @@ impl Disk {
         self.0.join("filler")
     }
 
-    /// Leaves no byte.
+    /// Fills the disk to the last byte.
     fn fill(&self) {
         let mut options = OpenOptions::new();
         let mut filler = options
@@ -53,14 +55,14 @@ impl Disk {
     }
 }
 
-/// The service, a conversation for each user, and what was promised so far.
+/// The service, a conversation for each user, and the texts that were accepted so far.
 struct Scene {
     process: Process,
     sms: Channel,
     admin: Channel,
     cloud: Cloud,
     conversations: Vec<String>,
-    /// Texts of users and of agents that were answered 2xx.
+    /// The texts of users and of agents that were answered 2xx.
     promised: [Vec<String>; 2],
     refused: usize,
     count: u32,
@@ -70,7 +72,7 @@ impl Scene {
     async fn set(location: &Location) -> Self {
         let cloud = Cloud::start_on_system_time().await;
         let (process, sms, admin) = Process::serve(&bridge_toml(location, &cloud.url)).await;
-        // Without echoes a text whose sending could not be noted would be sent again.
+        // Without echoes, a text with an outcome that could not be recorded would be sent again.
         cloud.hear(&sms);
         let mut conversations = Vec::new();
         for user in 0..USERS {
@@ -90,7 +92,7 @@ impl Scene {
         }
     }
 
-    /// An agent writes to a user.
+    /// Sends the notification of an agent's message to a user.
     async fn agent_writes(&mut self) {
         self.count += 1;
         let conversation = &self.conversations[self.count as usize % USERS];
@@ -103,7 +105,7 @@ impl Scene {
         self.note(1, text, &told, 200);
     }
 
-    /// A user writes what the bridge sends later.
+    /// Sends a user's message that the bridge queues.
     async fn user_writes(&mut self) {
         self.count += 1;
         let text = format!("user {} {}", self.count, "+".repeat(2000));
@@ -128,7 +130,7 @@ impl Scene {
         }
     }
 
-    /// How often each text is at the Cloud.
+    /// Counts the copies of each text at the Cloud.
     fn sent(&self) -> BTreeMap<String, usize> {
         let mut sent = BTreeMap::new();
         for body in self.cloud.bodies(Operation::Send) {
@@ -139,7 +141,7 @@ impl Scene {
         sent
     }
 
-    /// How often each text is in the channel's log.
+    /// Counts the copies of each text in the channel's event log.
     async fn heard(&self) -> BTreeMap<String, usize> {
         let mut heard = BTreeMap::new();
         let page = self
@@ -169,7 +171,7 @@ async fn a_full_disk_is_an_outage_that_ends_by_itself(
 
     for round in 1..=2 {
         disk.fill();
-        // A few more may fit into what the database has already.
+        // A few more writes may fit into space that the database has already reserved.
         let mut tries = 0;
         while scene.refused < 60 * round {
             tries += 1;

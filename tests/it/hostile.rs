@@ -1,5 +1,5 @@
-//! Requests that nobody means well by, written byte for byte: each is refused as what it is, nothing fails, and who means well is
-//! served beside them.
+//! Hostile and malformed requests, written byte for byte. Each gets the refusal that fits it, none
+//! makes the service fail, and well-behaved callers are served meanwhile.
 
 use std::time::Duration;
 
@@ -27,19 +27,19 @@ on_both_engines!(
     odd_letters_come_back_as_they_were,
 );
 
-/// 20 s: an answer to anything comes far sooner.
+/// 20 s: a limit far above the time that any answer takes.
 const SOON: Duration = Duration::from_secs(20);
 
 const MESSAGES: &str = "/v1/users/ada/messages";
 const FILES: &str = "/v1/users/ada/files";
 
-/// Not a status: the connection is closed, without an answer.
+/// Stands in for a status: the connection is closed without an answer.
 const CLOSED: u16 = 0;
 
-/// What is shown of a connection that the service does not close.
+/// The mark of a connection that the service does not close.
 const STAYS_OPEN: &str = "(the connection stays open)";
 
-/// The service as a process, whose log shows what went on in it.
+/// The service as a process, with a log that the tests can read.
 struct Target {
     cloud: Cloud,
     _database: Database,
@@ -61,14 +61,14 @@ impl Target {
         }
     }
 
-    /// Writes bytes and reads to the end of the connection; the statuses of the answers, and all that came. Whoever `leaves` says
-    /// that nothing more comes.
+    /// Writes bytes and reads until the connection ends. Returns the statuses of the answers and
+    /// all text that was received. If `leaves` is true, closes the writing side after the bytes.
     async fn write(&self, bytes: &[u8], leaves: bool) -> (Vec<u16>, String) {
         let stream = TcpStream::connect(self.sms.address()).await.unwrap();
         let (mut reader, mut writer) = stream.into_split();
         let mut read = Vec::new();
         let writing = async {
-            // Who is refused early may be cut off while he still writes.
+            // A caller that is refused early may be cut off while it still writes.
             let _cut = writer.write_all(bytes).await;
             if leaves {
                 let _closed = writer.shutdown().await;
@@ -87,13 +87,13 @@ impl Target {
         (statuses, text)
     }
 
-    /// Makes sure that each of these is answered with its one status and nothing more.
+    /// Asserts that each of these gets one answer, with its status, and nothing more.
     async fn expect_each(&self, cases: impl IntoIterator<Item = (&str, Vec<u8>, u16)>) {
         let mut wrong = Vec::new();
         for (name, bytes, expected) in cases {
             let (statuses, text) = self.write(&bytes, expected == CLOSED).await;
             let answered = statuses.first().copied().unwrap_or(CLOSED);
-            // The answer to who is cut off while he still writes can be lost on its way.
+            // The answer to a caller that is cut off while it still writes can be lost.
             let is_right = answered == expected || expected == 413 && answered == CLOSED;
             let is_right = is_right && !text.ends_with(STAYS_OPEN);
             if !is_right || statuses.len() > 1 {
@@ -106,7 +106,7 @@ impl Target {
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
-    /// Makes sure that who means well is served, and that nothing has failed so far.
+    /// Asserts that a well-behaved caller is served, and that the log shows no failure so far.
     async fn is_well(&self) {
         self.sms.say("well-meant", "hello").await.expect(201);
         let log = self.process.log();
@@ -116,7 +116,7 @@ impl Target {
     }
 }
 
-/// A whole request of the channel.
+/// Builds a complete request of the channel.
 fn request(line: &str, headers: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
@@ -126,7 +126,7 @@ fn request(line: &str, headers: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The same with a JSON body.
+/// Builds a POST of the channel with a JSON body.
 fn post(path: &str, body: &str) -> Vec<u8> {
     let json = "Content-Type: application/json\r\n";
     request(&format!("POST {path}"), json, body)
@@ -150,7 +150,7 @@ async fn whoever_writes_anything_is_answered_as_http_has_it(engine: Engine) {
     let long = "x".repeat(100 * 1024);
 
     target.expect_each([
-        // What is no path of ours.
+        // Paths that the service does not have.
         ("dots", get("/v1/users/ada/../../webhooks"), 404),
         ("encoded dots", get("/v1/users/%2e%2e"), 400),
         ("a doubled slash", get("/v1//users/ada"), 404),
@@ -192,7 +192,7 @@ async fn whoever_writes_anything_is_answered_as_http_has_it(engine: Engine) {
             405,
         ),
         ("a trace", request("TRACE /v1/events", "", ""), 405),
-        // Heads.
+        // Request heads.
         ("a head of 100 KB", with(&format!("x: {long}\r\n")), 404),
         (
             "a head of 1 MB",
@@ -228,7 +228,7 @@ async fn whoever_writes_anything_is_answered_as_http_has_it(engine: Engine) {
             raw("GET /v1/events HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n\r\n".to_owned()),
             400,
         ),
-        // What is no HTTP.
+        // Bytes that are not HTTP.
         ("nothing", Vec::new(), CLOSED),
         ("noise", vec![0; 1000], 400),
         (
@@ -249,7 +249,7 @@ async fn whoever_writes_anything_is_answered_as_http_has_it(engine: Engine) {
             raw("GET /v1/events HTTP/1.0\r\n\r\n".to_owned()),
             401,
         ),
-        // Where a body ends: two ways to read it let one request hide behind another.
+        // The end of a body. If it can be read in two ways, one request can hide behind another.
         (
             "a length and chunks",
             raw(format!(
@@ -341,7 +341,7 @@ async fn whoever_writes_anything_is_answered_as_http_has_it(engine: Engine) {
             404,
         ),
     ]).await;
-    // One after the other without waiting: each is answered, in order.
+    // Pipelined requests are answered one by one, in order.
     let (mut pipelined, mut last) = (Vec::new(), post(MESSAGES, hello));
     for n in 0..20 {
         pipelined.push(format!(
@@ -696,7 +696,8 @@ async fn odd_notifications_are_refused_as_what_they_are(engine: Engine) {
 
 async fn odd_letters_come_back_as_they_were(engine: Engine) {
     let app = TestApp::start(engine).await;
-    // Right to left, overriding, invisible, joined, private, not assigned, beyond 16 bits, not normalized.
+    // In turn: right to left, override, invisible, joined, private use, not assigned, beyond 16
+    // bits, not normalized.
     for (user, text) in [
         ("\u{202e}olleh", "\u{202e}olleh\u{202c}"),
         ("a\u{200b}\u{200d}\u{feff}b", "\u{feff}a\u{200b}b"),
@@ -728,7 +729,7 @@ async fn who_says_nothing_holds_nobody_up() {
     let mut silent = Vec::new();
     for n in 0..300 {
         let mut connection = Connection::open(&target.sms).await.unwrap();
-        // A third has said nothing, a third half a head, and a third half a body.
+        // One third sends nothing, one third half a head, and one third half a body.
         if n % 3 > 0 {
             connection
                 .write("POST /v1/users/ada/messages HTTP/1.1\r\n")

@@ -1,4 +1,4 @@
-//! Who shares users: channels of one namespace do, all others know nothing of each other's.
+//! The isolation of users: channels of one namespace share them, and no other channel knows them.
 
 use liveperson_bridge::sandbox::Operation;
 use reqwest::Method;
@@ -62,7 +62,7 @@ async fn the_same_user_id_on_two_channels_is_two_consumers(engine: Engine) {
             json!({"ext_consumer_id": "app:ada"})
         ]
     );
-    // Closing one leaves the other open.
+    // The close of one conversation leaves the other open.
     app.sms
         .post("/v1/users/ada/conversation/close", json!({}))
         .await
@@ -92,7 +92,7 @@ async fn channels_of_one_namespace_share_users_and_their_conversation(engine: En
         whatsapp.get("/v1/users/ada").await.expect(200),
         app.sms.get("/v1/users/ada").await.expect(200)
     );
-    // What one of them closes is closed for both.
+    // A conversation that one channel closes is closed for both.
     let close = whatsapp.request(Method::POST, "/v1/users/ada/conversation/close");
     send(close).await.expect(200);
     let conversation = app.sms.get("/v1/users/ada/conversation").await.expect(200);

@@ -1,4 +1,5 @@
-//! More than fits is refused with 503 and `Retry-After`, whoever is in is served, and it passes.
+//! Bounds under load. Requests above a bound are refused with 503 and `Retry-After`, accepted ones
+//! are served, and the service recovers.
 
 use liveperson_bridge::sandbox::{Fault, Operation};
 use reqwest::{Method, StatusCode};
@@ -18,17 +19,17 @@ on_both_engines!(
     no_promise_is_made_for_what_there_is_no_room_for,
 );
 
-/// 256 KiB: the largest body of JSON.
+/// 256 KiB: the limit on a JSON body.
 const BODY: usize = 256 * 1024;
 
-/// How many of those of one channel fit: 48 MiB.
+/// The number of such bodies that one channel may have in memory, 48 MiB in total.
 const BODIES: usize = 192;
 
 const MESSAGE: &str = r#"{"text": "hello"}"#;
 
 const PATH: &str = "/v1/users/ada/messages";
 
-/// A service with these bounds on what waits for the Cloud.
+/// Starts a service with these limits on the queued requests of the channel `sms`.
 async fn bounded(engine: Engine, bounds: &str) -> TestApp {
     let change = |toml: String| {
         let end = "api_keys = [\"key-of-sms\"]\n";
@@ -38,7 +39,7 @@ async fn bounded(engine: Engine, bounds: &str) -> TestApp {
     TestApp::start_configured(cloud, Database::create(engine).await, change).await
 }
 
-/// The Cloud cannot be asked for anything until it is said to be back.
+/// Makes the Cloud refuse every message with 503 until the faults are withdrawn.
 fn away(app: &TestApp) {
     app.cloud.sandbox.inject(Fault {
         times: 1000,
@@ -75,7 +76,7 @@ async fn a_user_has_no_more_requests_waiting_than_may(engine: Engine) {
 
     expect_full(queue(&app, "ada", "refused").await, "of this user");
     expect_full(app.sms.say("ada", "refused").await, "of this user");
-    // Nobody else is refused anything.
+    // Other users are not refused.
     queue(&app, "bob", "hello").await.expect(202);
 
     drop(app.cloud.sandbox.withdraw_faults());
@@ -106,7 +107,7 @@ async fn a_channel_has_no_more_requests_waiting_than_may(engine: Engine) {
     }
 
     expect_full(queue(&app, "d", "refused").await, "of this channel");
-    // Other channels have queues of their own.
+    // Other channels have their own bounds.
     let other = app.sms.with_key("key-of-app");
     let request = other.request(Method::POST, "/v1/users/d/messages");
     let request = request
@@ -123,7 +124,7 @@ async fn a_channel_has_no_more_requests_waiting_than_may(engine: Engine) {
     .await;
 }
 
-/// A message that the Cloud did not take is not accepted where it cannot be kept.
+/// A message that the Cloud does not accept gets 202 only if there is room to queue it.
 async fn no_promise_is_made_for_what_there_is_no_room_for(engine: Engine) {
     let app = bounded(engine, "queued_requests = 1").await;
     app.sms.say("ada", "first").await.expect(201);
@@ -146,7 +147,7 @@ async fn no_promise_is_made_for_what_there_is_no_room_for(engine: Engine) {
     assert_eq!(app.cloud.texts(&ada.id), ["first", "third"]);
 }
 
-/// A request of which all but the last byte has been sent.
+/// Sends a request except for its last byte.
 async fn begin(app: &TestApp, path: &str) -> Connection {
     let mut connection = Connection::open(&app.sms).await.unwrap();
     let head = [
@@ -161,7 +162,7 @@ async fn begin(app: &TestApp, path: &str) -> Connection {
     connection
 }
 
-/// Begins requests until there is room for no other; the answer to that one.
+/// Begins requests until another one is refused, and returns them with the refusal.
 async fn fill(app: &TestApp) -> (Vec<Connection>, Reply) {
     let mut under_way = Vec::new();
     for _ in 0..BODIES {
@@ -172,7 +173,7 @@ async fn fill(app: &TestApp) -> (Vec<Connection>, Reply) {
         if reply.status != 201 {
             return Some(reply);
         }
-        // It may have been let in before one of the others.
+        // This request may have been accepted before one of the others.
         under_way.push(begin(app, PATH).await);
         None
     });
@@ -180,7 +181,7 @@ async fn fill(app: &TestApp) -> (Vec<Connection>, Reply) {
     (under_way, refused)
 }
 
-/// Ends the request that was begun first, which is in.
+/// Completes the request that was begun first, which has been accepted.
 async fn end_first(under_way: &mut Vec<Connection>) {
     let mut first = under_way.remove(0);
     first.write(" ").await;
@@ -199,7 +200,8 @@ async fn no_more_bodies_are_read_than_fit() {
     assert_eq!(problem["retryable"], true);
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains("this channel's requests"), "{detail}");
-    // Another channel has its share. Health is never refused; nor are readers, files and the Cloud, which have places of their own.
+    // Another channel has its own share. Health checks are never refused. Event readers, files and
+    // webhooks have permits of their own.
     let other = app.sms.with_key(APP_KEY);
     other.say("ada", "hello").await.expect(201);
     app.admin.get("/livez").await.expect(200);
@@ -208,7 +210,7 @@ async fn no_more_bodies_are_read_than_fit() {
     app.sms.send_file("ada", b"no image").await.expect(415);
     let told = agent_text("a-conversation", 0, "hello");
     tell(&app.sms, &told).await.expect(200);
-    // One who is in is served, and makes room.
+    // A request in progress is served, and then makes room.
     end_first(&mut under_way).await;
     app.sms.say("ada", "there is room").await.expect(201);
 }

@@ -1,4 +1,5 @@
-//! The log: for people or as JSON, and in both a line is one event, whatever the Cloud or a caller says.
+//! The log, in human-readable form or as JSON. In both forms a line is one event, no matter what
+//! text the Cloud or a caller sends.
 
 use liveperson_bridge::sandbox::{Answer, Fault, Operation, Reply as CloudReply};
 use reqwest::{Method, StatusCode};
@@ -12,7 +13,8 @@ use crate::support::process::{Process, command, configured, run};
 
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// What would begin a line of either format, clear a screen, and turn the direction of text.
+/// Text that would begin a line in either format, clear a screen, and reverse the direction of
+/// text.
 const HOSTILE: &str = "no\u{202e}\n2026-01-01T00:00:00.000000Z ERROR forged: forged\r\n{\"level\":\"ERROR\",\"message\":\"forged\"}\u{1b}[2J";
 
 async fn hostile_cloud() -> (Cloud, String) {
@@ -26,7 +28,7 @@ async fn hostile_cloud() -> (Cloud, String) {
     (cloud, toml)
 }
 
-/// Requests that go well, are not authorized, find nothing, and are refused by the Cloud.
+/// Sends requests that succeed, are not authorized, find nothing, and are refused by the Cloud.
 async fn scenario(sms: &Channel) {
     sms.get("/nothing").await.expect(404);
     let opened = sms.post("/v1/users/ada/conversation", json!({})).await;
@@ -121,7 +123,7 @@ async fn a_line_for_people_is_one_event_whatever_the_cloud_says() {
     }
 }
 
-/// Who has no key costs a count, and a line now and then.
+/// A caller without a key costs a count, and an occasional line.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_without_a_key_is_no_flood_in_the_log() {
     const EACH: usize = 200;
@@ -153,7 +155,7 @@ async fn a_flood_without_a_key_is_no_flood_in_the_log() {
     let log = process.log();
     let lines = log.lines().filter(|line| line.contains("request "));
     let (known, unknown): (Vec<_>, Vec<_>) = lines.partition(|line| line.contains("channel.id"));
-    // Twenty of each kind in 10 s.
+    // At most twenty of each kind in 10 s are logged.
     assert!((80..EACH * 2).contains(&unknown.len()), "{}", unknown.len());
     assert_eq!(known.len(), 30);
 }

@@ -1,4 +1,5 @@
-//! Texts that are longer than the Cloud takes: refused with both numbers, or sent in several messages.
+//! Texts that are longer than the Cloud accepts: refused with both lengths, or sent in several
+//! messages.
 
 use liveperson_bridge::sandbox::{Fault, Operation};
 use reqwest::StatusCode;
@@ -22,7 +23,7 @@ on_both_engines!(
 
 const MESSAGES: &str = "/v1/users/ada/messages";
 
-/// A text of so many words.
+/// Builds a text of `count` words.
 fn words(count: usize) -> String {
     let words: Vec<_> = (0..count).map(|number| format!("word{number}")).collect();
     words.join(" ")
@@ -52,7 +53,7 @@ async fn the_limit_is_of_the_whole_request(engine: Engine) {
 
     app.sms.say("ada", &"é".repeat(room)).await.expect(201);
     app.sms.say("ada", &"x".repeat(room + 1)).await.expect(422);
-    // As JSON a quotation mark has two characters.
+    // In JSON a quotation mark takes two characters.
     let quoted = format!("{}\"", "x".repeat(room - 1));
     app.sms.say("ada", &quoted).await.expect(422);
 

@@ -1,4 +1,5 @@
-//! Operators see what became of deliveries, with the channel's own key, and have events delivered once more.
+//! The management of deliveries. Operators see their state with the channel's own key, and replay
+//! events.
 
 use chrono::TimeDelta;
 use liveperson_bridge::clock::Clock as _;
@@ -25,7 +26,7 @@ on_both_engines!(
     junk_is_refused,
 );
 
-/// A service whose channel `sms` has a callback URL that nothing listens at.
+/// A service with a channel `sms` whose callback URL has no listener.
 struct Looked {
     app: TestApp,
     failed: NewEvent,
@@ -33,7 +34,8 @@ struct Looked {
     pending: NewEvent,
 }
 
-/// Three events of `sms`, each of a user of its own, of which one has failed, one was delivered and one is pending.
+/// Starts a service with three events of `sms` for three users: a failed one, a delivered one and a
+/// pending one.
 async fn with_deliveries(engine: Engine) -> Looked {
     let (cloud, database) = (Cloud::start().await, Database::create(engine).await);
     let store = database.store().await;
@@ -95,7 +97,7 @@ async fn settle(store: &Store, cloud: &Cloud, settlement: Settlement<'_>) {
     store.release_emptied_lane(&lane, now).await.unwrap();
 }
 
-/// The ids of the events that are listed in a state.
+/// Returns the ids of the events that are listed in a state.
 async fn listed(app: &TestApp, state: &str) -> Vec<String> {
     let list = app.sms.get(&format!("/v1/deliveries?state={state}")).await;
     let list = list.expect(200);
@@ -329,7 +331,7 @@ async fn a_sample_of_each_type_is_logged_like_any_other_event(engine: Engine) {
     let list = app.sms.get(path).await.expect(200);
     let deliveries = list["deliveries"].as_array().unwrap().iter();
     let of_nobody = deliveries.filter(|delivery| delivery["user_id"] == "test");
-    // What somebody was typing may have been dropped by now.
+    // The event `typing.changed` may have been dropped by now.
     assert!(of_nobody.count() >= 8);
     assert!(
         listed(&app, "pending")

@@ -1,7 +1,8 @@
-//! The black-box suite: the service as a channel, the Cloud and an operator meet it. One module a promise.
+//! The black-box suite: the service as seen by a channel, the Cloud and an operator. Each module
+//! tests one promise.
 //!
-//! `scripts/test` starts a throw-away PostgreSQL and names it in `TEST_DATABASE_URL`; each test has a database of its
-//! own there, or an SQLite file, and every promise runs on both.
+//! `scripts/test` starts a throw-away PostgreSQL and names it in `TEST_DATABASE_URL`. Each test has
+//! a database of its own there, or an SQLite file, and every promise is tested on both.
 
 #![expect(
     clippy::unwrap_used,

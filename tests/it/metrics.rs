@@ -1,4 +1,5 @@
-//! What is counted is shown on the admin address, names nobody, and is what the documents speak of.
+//! The metrics: shown on the admin address, free of personal data, and the same as in the
+//! documents.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +31,7 @@ const ANSWER: &str = "your card is safe";
 const NAME: &str = "Lovelace";
 const WRONG_KEY: &str = "key-of-nobody";
 
-/// A line of the text format.
+/// A sample: one line of the text format.
 #[derive(Debug)]
 struct Sample {
     name: String,
@@ -38,7 +39,7 @@ struct Sample {
     value: f64,
 }
 
-/// What a service shows.
+/// The metrics that a service shows.
 #[derive(Debug)]
 struct Shown {
     text: String,
@@ -61,7 +62,8 @@ impl Shown {
         }
     }
 
-    /// The sum of a metric's series that have these labels; none where there is none.
+    /// Returns the sum of a metric's series that have these labels; `None` if there is no such
+    /// series.
     fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let found: Vec<_> = self
             .samples
@@ -100,7 +102,7 @@ fn sample(line: &str) -> Sample {
     }
 }
 
-/// A service whose channel `sms` has a callback.
+/// Starts a service with a channel `sms` that has a callback.
 async fn with_receiver(engine: Engine) -> (TestApp, Receiver) {
     let receiver = Receiver::start().await;
     let (cloud, database) = (Cloud::start().await, Database::create(engine).await);
@@ -111,7 +113,7 @@ async fn with_receiver(engine: Engine) -> (TestApp, Receiver) {
     (app.await, receiver)
 }
 
-/// Tells the service as the Cloud would.
+/// Sends a notification to the service, as the Cloud does.
 async fn notify(app: &TestApp, notification: &Value) {
     tell(&app.sms, notification).await.expect(200);
 }
@@ -138,7 +140,7 @@ async fn what_happens_is_counted_and_nobody_is_named(engine: Engine) {
     let refused = nobody.post(&messages, json!({"text": TEXT})).await;
     refused.expect(401);
     receiver.wait_for(1).await;
-    // A delivery is counted before it is settled, and settled after the channel has it.
+    // A delivery is counted after the channel has received it, and before it is settled.
     let shown = eventually("the delivery is counted", async || {
         let shown = Shown::by(&app).await;
         let name = "liveperson_bridge_delivery_lag_seconds_count";
@@ -196,7 +198,7 @@ async fn what_happens_is_counted_and_nobody_is_named(engine: Engine) {
     only_known(&shown);
 }
 
-/// Makes sure that all that is shown is in the table.
+/// Asserts that the table defines all metrics that are shown.
 fn only_known(shown: &Shown) {
     for sample in &shown.samples {
         let metric = known(&sample.name);
@@ -213,7 +215,7 @@ fn only_known(shown: &Shown) {
     }
 }
 
-/// The metric that a series belongs to.
+/// Returns the metric that a series belongs to.
 #[track_caller]
 fn known(series: &str) -> Definition {
     let found = ALL.iter().find(|metric| match metric.kind {
@@ -311,7 +313,7 @@ async fn a_database_that_is_away_is_shown_and_hides_nothing_else(engine: Engine)
     shown.expect("queued_requests", &[("channel", "sms")], 0.0);
 }
 
-/// A row of the table in the documentation: name, type, labels, meaning.
+/// Returns the rows of the table in the documentation: name, type, labels, meaning.
 fn documented() -> Vec<[String; 4]> {
     let rows = include_str!("../../docs/metrics.md").lines();
     let rows = rows
@@ -341,7 +343,7 @@ fn the_documented_table_is_the_one_in_the_code() {
     assert_eq!(documented(), in_code.collect::<Vec<_>>());
 }
 
-/// The series that a query asks for, each with the labels that it names there.
+/// Returns the series that a query names, each with the labels of its matchers.
 fn asked_for(query: &str) -> Vec<(String, Vec<String>)> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut found = Vec::new();
@@ -369,14 +371,14 @@ fn asked_for(query: &str) -> Vec<(String, Vec<String>)> {
     found
 }
 
-/// The labels that a query groups by.
+/// Returns the labels that a query groups by.
 fn grouped_by(query: &str) -> Vec<&str> {
     let groups = query.split(" by (").skip(1);
     let names = groups.flat_map(|rest| rest.split_once(')').unwrap().0.split(','));
     names.map(str::trim).collect()
 }
 
-/// Makes sure that a query asks for what there is; says which metrics.
+/// Asserts that all metrics and labels of a query exist, and returns the metrics.
 fn check(query: &str) -> Vec<&'static str> {
     let series = asked_for(query);
     assert!(!series.is_empty(), "{query}");
@@ -387,7 +389,7 @@ fn check(query: &str) -> Vec<&'static str> {
             assert!(is_one, "{name} has no label {label}");
         }
     }
-    // Prometheus itself adds these two.
+    // Prometheus adds `instance`, and the buckets of a histogram have `le`.
     let mut labels: Vec<_> = vec!["instance", "le"];
     labels.extend(metrics.iter().flat_map(|metric| metric.labels));
     for label in grouped_by(query) {
@@ -396,7 +398,7 @@ fn check(query: &str) -> Vec<&'static str> {
     metrics.iter().map(|metric| metric.name).collect()
 }
 
-/// The expressions of the alerts.
+/// Returns the expressions of the alerts.
 fn alerts() -> Vec<String> {
     let text = include_str!("../../deploy/prometheus/alerts.yml");
     let rules = text.split("      - alert: ").skip(1);

@@ -1,19 +1,20 @@
-//! Migrations: the same for both engines, and none takes away what the version before still uses.
+//! The rules for migrations. Both engines have the same ones, and no migration removes anything
+//! that the previous version still uses.
 //!
-//! During a rolling update two neighbouring versions run on one database. So a migration only expands; what is not needed any
-//! more goes in a later version, in a migration that says since when nothing reads it: `-- contract: since 0.4.0 nothing
-//! reads …`.
+//! During a rolling update two consecutive versions share one database. So a migration only expands
+//! the schema. A later version removes the parts that are no longer needed. Its migration says
+//! since when nothing reads them: `-- contract: since 0.4.0 nothing reads …`.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// The first schema, which no version ran without.
+/// The first schema, which every version has.
 const FIRST_SCHEMA: &str = "0001_schema.sql";
 
 const CONTRACT: &str = "-- contract: since ";
 
-/// The migrations of an engine, by file name.
+/// Returns the migrations of an engine by file name.
 fn migrations(engine: &str) -> BTreeMap<String, String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
     let files = fs::read_dir(folder.join(engine)).unwrap();
@@ -26,14 +27,15 @@ fn migrations(engine: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The statements of a migration in capitals, without comments, each as words; what a function or trigger does is left out.
+/// Returns the statements of a migration in capitals and without comments, each split into words.
+/// Leaves out the bodies of functions and triggers.
 fn statements(text: &str) -> Vec<Vec<String>> {
     let code = text
         .lines()
         .map(|line| line.split("--").next().unwrap_or_default());
     let code = code.collect::<Vec<_>>().join("\n").to_uppercase();
     let mut statements = Vec::new();
-    // Between two $$ is the body of a function, between BEGIN and END that of a trigger.
+    // The body of a function is between two `$$`, that of a trigger between BEGIN and END.
     let mut in_trigger = false;
     for statement in code.split("$$").step_by(2).collect::<String>().split(';') {
         let words = statement.split(|c: char| !(c.is_alphanumeric() || c == '_'));
@@ -44,7 +46,7 @@ fn statements(text: &str) -> Vec<Vec<String>> {
             continue;
         }
         if words.len() > 1 && words[..2] == ["CREATE", "TRIGGER"] {
-            // PostgreSQL's calls a function.
+            // A trigger of PostgreSQL calls a function and has no body.
             in_trigger = words.iter().any(|word| word == "BEGIN");
         }
         if !words.is_empty() {
@@ -54,7 +56,7 @@ fn statements(text: &str) -> Vec<Vec<String>> {
     statements
 }
 
-/// The first statement of a migration that the version before may not live with.
+/// Returns the first statement of a migration that may break the previous version.
 fn contraction(text: &str) -> Option<String> {
     let mut new_tables = Vec::new();
     for statement in statements(text) {
@@ -64,12 +66,12 @@ fn contraction(text: &str) -> Option<String> {
                 new_tables.push(name.to_owned());
                 true
             }
-            // An update is of a column that the same migration has brought, as far as a test can tell, and so is what a trigger
-            // does. How full pages get is nothing that a version sees.
+            // An update or a trigger concerns a column that the same migration has added, as far as
+            // a test can tell. The fill factor makes no difference to any version.
             ["CREATE", "FUNCTION" | "INDEX" | "TRIGGER" | "VIEW", ..]
             | ["UPDATE", ..]
             | ["ALTER", "TABLE", _, "SET", "FILLFACTOR", _] => true,
-            // On a table that others write to it is a new rule.
+            // On an existing table a unique index is a new rule for the previous version.
             ["CREATE", "UNIQUE", "INDEX", _, "ON", table, ..] => {
                 new_tables.iter().any(|new| new == table)
             }
@@ -85,7 +87,7 @@ fn contraction(text: &str) -> Option<String> {
     None
 }
 
-/// Whether a new column can be left out by who does not know it: `COLUMN name type …`.
+/// True if a version that does not know a new column can leave it out: `COLUMN name type …`.
 fn is_optional_column(words: &[String]) -> bool {
     let has = |word: &str| words.iter().any(|other| other == word);
     let is_required = words.windows(2).any(|pair| pair == ["NOT", "NULL"]);
@@ -96,7 +98,7 @@ fn is_optional_column(words: &[String]) -> bool {
             .any(|word| has(word))
 }
 
-/// The first statement of a migration that a distributed PostgreSQL refuses.
+/// Returns the first statement of a migration that a distributed PostgreSQL refuses.
 fn not_distributable(text: &str) -> Option<String> {
     let mut found = statements(text).into_iter().filter(|statement| {
         let has = |word: &str| statement.iter().any(|other| other == word);
@@ -110,7 +112,7 @@ fn not_distributable(text: &str) -> Option<String> {
     found.next().map(|statement| statement.join(" "))
 }
 
-/// Whether a migration says since which version nobody needs what it takes away.
+/// True if a migration says since which version nothing needs the parts that it removes.
 fn says_since_when(text: &str) -> bool {
     let mut said = text.lines().filter_map(|line| line.strip_prefix(CONTRACT));
     said.any(|rest| {

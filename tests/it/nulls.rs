@@ -1,4 +1,4 @@
-//! Optional members of bodies: `null` means the same as to leave them out, in the document and in
+//! Optional members of bodies: `null` means the same as an absent member, in the document and in
 //! the service.
 
 use liveperson_bridge::api;
@@ -14,19 +14,19 @@ use crate::support::receiver::{Receiver, SECRET};
 
 on_both_engines!(a_null_is_answered_like_a_member_that_is_left_out);
 
-/// The operations of channels whose body is JSON.
+/// The operations of channels with a JSON body.
 struct Documented {
     document: Value,
 }
 
-/// The shape of a body.
+/// The form of a generated body.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
-    /// Optional objects are there, and empty.
+    /// True if optional objects are present, and empty.
     is_deep: bool,
-    /// Optional members are null, not left out.
+    /// True if optional members are null instead of absent.
     has_nulls: bool,
-    /// The number of the kind, for an object of several kinds.
+    /// The index of the alternative, for an object with several.
     kind: usize,
 }
 
@@ -36,7 +36,7 @@ impl Documented {
         Self { document }
     }
 
-    /// Method, path and schema of the body of each operation.
+    /// Returns the method, the path and the body schema of each operation.
     fn bodies(&self) -> Vec<(Method, &str, &Value)> {
         let paths = self.document["paths"].as_object().unwrap().iter();
         let paths = paths.filter(|(path, _)| path.starts_with("/v1/"));
@@ -53,7 +53,7 @@ impl Documented {
             .collect()
     }
 
-    /// The schema itself, where there is a reference to it.
+    /// Returns the schema that a reference points to, or the schema itself if it is no reference.
     fn resolved<'a>(&'a self, schema: &'a Value) -> &'a Value {
         match schema.get("$ref") {
             None => schema,
@@ -64,7 +64,8 @@ impl Documented {
         }
     }
 
-    /// The alternatives that a schema names but null, or itself.
+    /// Returns the alternatives of a schema except null; a schema without alternatives is its only
+    /// one.
     fn alternatives<'a>(&'a self, schema: &'a Value) -> Vec<&'a Value> {
         let schema = self.resolved(schema);
         match schema["oneOf"].as_array() {
@@ -88,7 +89,7 @@ impl Documented {
             || kinds.into_iter().any(|kind| self.may_be_null(kind))
     }
 
-    /// Every optional member below a schema, and whether it may be null.
+    /// Collects every optional member below a schema; the flag is true if the member may be null.
     fn optional_members(&self, schema: &Value, at: &str, found: &mut Vec<(String, bool)>) {
         for schema in self.alternatives(schema) {
             if let Some(items) = schema.get("items") {
@@ -104,7 +105,7 @@ impl Documented {
         }
     }
 
-    /// A body of this shape that the schema allows.
+    /// Builds a body of this shape that the schema allows.
     fn body(&self, schema: &Value, shape: Shape) -> Value {
         let kinds = self.alternatives(schema);
         let schema = kinds[shape.kind % kinds.len()];
@@ -132,7 +133,7 @@ fn is_required(schema: &Value, name: &str) -> bool {
     required.any(|required| required == name)
 }
 
-/// A value that is no object with members.
+/// Returns a value for a schema without members.
 fn leaf(schema: &Value) -> Value {
     if let Some(example) = schema.get("example") {
         return example.clone();
@@ -207,7 +208,7 @@ async fn a_null_is_answered_like_a_member_that_is_left_out(engine: Engine) {
     assert!(compared >= 12, "{compared} pairs");
 }
 
-/// Brings a user into the state in which an operation does something.
+/// Prepares a user, so that an operation has an effect.
 async fn prepare(sms: &Channel, path: &str, user: &str) {
     let opens = path.ends_with("/conversation") || path.ends_with("/messages");
     if opens || !path.contains("{user_id}") {
@@ -220,7 +221,7 @@ async fn prepare(sms: &Channel, path: &str, user: &str) {
     }
 }
 
-/// The status and what is the same of every user and at every time.
+/// Returns the status and those members of the body that do not depend on user and time.
 fn comparable(reply: Reply) -> (u16, Value) {
     fn strip(value: &mut Value) {
         match value {

@@ -1,4 +1,4 @@
-//! The document that describes the facade is true, whole and at hand.
+//! The OpenAPI document of the API: correct, complete and served.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ fn document() -> Value {
     serde_json::to_value(api::document()).unwrap()
 }
 
-/// Every value below this one that is the value of a member with this name.
+/// Collects the values of all members with this name at any depth.
 fn members<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a Value>) {
     match value {
         Value::Object(object) => {
@@ -116,7 +116,7 @@ fn days_and_moments_of_requests_have_years_of_four_digits() {
 
         assert_eq!(described["format"], format, "{member}");
         let pattern = described["pattern"].as_str().unwrap();
-        // Neither five digits nor 0000.
+        // The pattern excludes years of five digits and the year 0000.
         assert!(pattern.starts_with("^([1-9][0-9]{3}|"), "{pattern}");
         assert!(pattern.contains("|000[1-9])-"), "{pattern}");
     }
@@ -136,7 +136,7 @@ async fn every_described_operation_is_served() {
                 "unauthorized"
             };
             let path = path.replace("{user_id}", "ada");
-            // A path or method that is not served would say so before it asks who is calling.
+            // A path or method that is not served would be refused before the authorization.
             let refused = send(stranger.request(method, &path)).await;
             refused.expect_problem(401, code);
         }
@@ -165,7 +165,7 @@ async fn the_document_can_be_read_in_a_browser_that_reaches_nothing_else() {
         assert_eq!(reply.unwrap().status(), 200, "{path}");
     }
     assert!(!initializer.contains("http"), "{initializer}");
-    // Unless it is told not to, the page asks a validator on the internet about the document.
+    // By default, the page has a validator on the internet check the document.
     assert!(
         initializer.contains(r#""validatorUrl": "none""#),
         "{initializer}"

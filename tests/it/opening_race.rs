@@ -1,4 +1,5 @@
-//! One conversation is opened, however many ask, at however many replicas.
+//! The race for the opening of a conversation: one is opened, for any number of callers and
+//! replicas.
 
 use chrono::TimeDelta;
 use liveperson_bridge::clock::Clock as _;
@@ -25,7 +26,8 @@ on_both_engines!(
     a_lane_left_by_a_replica_that_died_is_taken_over_when_its_lease_has_run_out,
 );
 
-/// Sends forty first messages of one user at once, over these channels in turn, and checks that each was taken.
+/// Sends forty first messages of one user at once, over these channels in turn, and asserts that
+/// all are sent.
 async fn send_forty(channels: &[Channel]) {
     let mut sends = JoinSet::new();
     for number in 0..40 {
@@ -47,7 +49,7 @@ fn assert_forty_in_one(cloud: &Cloud) {
     let mut expected: Vec<_> = (0..40).map(|number| format!("message {number}")).collect();
     expected.sort();
     assert_eq!(texts, expected);
-    // Neither was a second one asked for in vain, nor a token made twice.
+    // No second conversation was requested, and no token was obtained twice.
     assert_eq!(cloud.requests(Operation::Conversation).len(), 1);
     assert_eq!(cloud.requests(Operation::ConsumerToken).len(), 1);
 }
@@ -66,7 +68,7 @@ async fn forty_first_messages_at_two_processes_open_one_conversation() {
     let cloud = Cloud::start().await;
     let database = Database::create(Engine::Postgres).await;
     let toml = bridge_toml(&database.location, &cloud.url);
-    // Both migrate the same empty database at their start.
+    // Both migrate the same empty database when they start.
     let ((_first, sms, _), (_second, sms_too, _)) =
         tokio::join!(Process::serve(&toml), Process::serve(&toml));
 
@@ -107,7 +109,8 @@ async fn who_shares_a_failed_opening_waits_for_the_next_one(engine: Engine) {
     }
     let replies = sends.join_all().await;
 
-    // Who came while the first opening was failing shares its failure, who came later waits behind, or had the next one.
+    // A caller that comes while the first opening fails shares the failure. A later one is queued,
+    // or shares the next opening.
     let mut waiting = 0;
     for reply in replies {
         if reply.status == 202 {
@@ -137,7 +140,7 @@ async fn a_caller_that_goes_away_does_not_take_the_opening_with_it(engine: Engin
             let asked = app.cloud.requests(Operation::Conversation);
             (!asked.is_empty()).then_some(())
         });
-        // Whichever comes first: afterwards the caller is gone.
+        // In both cases the caller is gone afterwards.
         tokio::select! {
             _ = sending => {}
             () = asked => {}
@@ -173,7 +176,7 @@ async fn a_lane_left_by_a_replica_that_died_is_taken_over_when_its_lease_has_run
     let mut sending = std::pin::pin!(sms.say("ada", "hello"));
     let looks = 20;
     for _ in 0..looks {
-        // Each look of ours gives the service time for one of its own.
+        // Each of these requests gives the service time to look at the lane again.
         tokio::select! {
             reply = &mut sending => panic!("sent while the lane was another's: {reply:?}"),
             _ = app.sms.get("/v1/users/ada") => {}

@@ -1,4 +1,5 @@
-//! Operators look at everything on the admin address, without what was said, and act there with a key of their own.
+//! The admin address for operators. Everything but the content of messages can be read there, and
+//! operators act with a key of their own.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use liveperson_bridge::clock::Clock as _;
@@ -38,13 +39,13 @@ on_both_engines!(
 
 const KEY: &str = "key-of-an-operator";
 
-/// The first digits of what `printf key-of-an-operator | sha256sum` prints.
+/// The first digits of the output of `printf key-of-an-operator | sha256sum`.
 const DIGITS: &str = "operator:05af08c9";
 
-/// A phone number, which nobody who only looks is to see.
+/// A phone number that must not be shown to operators who only look.
 const ADA: &str = "+15551234567";
 
-/// The service, whose channels `sms` and `app` have a callback, and an operator.
+/// The service, with callbacks for the channels `sms` and `app`, and an operator.
 struct Bed {
     app: TestApp,
     receiver: Receiver,
@@ -76,17 +77,17 @@ impl Bed {
         }
     }
 
-    /// What somebody without a key sees.
+    /// Gets a path of the admin address without a key.
     async fn look(&self, path: &str) -> Value {
         self.app.admin.get(path).await.expect(200)
     }
 
-    /// An agent's message to Ada, that is to be delivered.
+    /// Adds an agent's message to Ada that is to be delivered to the channel `sms`.
     async fn say(&self, text: &str) -> EventId {
         self.say_to("sms", text).await
     }
 
-    /// The same by another channel.
+    /// Adds such a message to the event log of the given channel.
     async fn say_to(&self, channel: &str, text: &str) -> EventId {
         let store = self.app.store();
         let now = self.app.cloud.clock.now();
@@ -96,7 +97,7 @@ impl Bed {
         event.id
     }
 
-    /// The same, refused by the channel.
+    /// Adds such a message, and waits until its delivery has failed because the channel refused it.
     async fn say_in_vain(&self, text: &str) -> EventId {
         self.receiver.answer_status(422);
         let id = self.say(text).await;
@@ -114,7 +115,7 @@ impl Bed {
         .await;
     }
 
-    /// What the overview says of `sms`.
+    /// Returns the part of the overview about `sms`.
     async fn sms(&self) -> Value {
         let overview = self.look("/api/overview").await;
         let channels = overview["channels"].as_array().unwrap();
@@ -122,7 +123,8 @@ impl Bed {
         sms.unwrap().clone()
     }
 
-    /// What the audit log says of operators, the newest first: the action, who, of what channel, and to what.
+    /// Returns the actions of operators in the audit log, the newest first: action, actor, channel
+    /// and subject.
     async fn recorded(&self) -> Vec<(String, String, String, Value)> {
         let log = self.look("/api/audit").await;
         let entries = log["entries"].as_array().unwrap().iter();
@@ -379,7 +381,8 @@ async fn a_replay_is_counted_before_it_is_done(engine: Engine) {
         bed.recorded().await,
         [recorded("deliveries.replay", Value::Null)]
     );
-    // Of all that are not pending, those before a moment.
+    // Without a state, a replay selects all events that are not pending. None of them is from
+    // before `until`.
     let until = since + TimeDelta::seconds(1);
     let none = json!({"channel": "sms", "since": since, "until": until});
     let none = bed.operator.post("/api/replay", none).await;
@@ -420,11 +423,12 @@ async fn a_paused_callback_gets_nothing_until_it_is_resumed(engine: Engine) {
     assert!(sms["callback"]["paused_at"].is_string());
     let held = bed.say("held").await;
     assert_eq!(bed.sms().await["lanes"]["waiting"], 1);
-    // A retry does not get past it either.
+    // A retry does not bypass the pause.
     bed.app.cloud.clock.advance(TimeDelta::seconds(1));
     let path = format!("/api/events/{held}/retry");
     bed.operator.post(&path, json!({})).await.expect(202);
-    // Another channel is not concerned; what it is told arrives after all that is on its way to `sms`.
+    // The other channel is not affected. Its events arrive after any that could be in flight to
+    // `sms`.
     for text in ["first", "second"] {
         let known = bed.receiver.received().len();
         bed.say_to("app", text).await;
@@ -441,7 +445,7 @@ async fn a_paused_callback_gets_nothing_until_it_is_resumed(engine: Engine) {
     let actions = ["deliveries.resume", "delivery.retry", "deliveries.pause"];
     let told: Vec<_> = bed.recorded().await.into_iter().map(|it| it.0).collect();
     assert_eq!(told, actions);
-    // What the callback itself wants is told as such.
+    // A pause by the callback's own answer 410 is shown as such.
     bed.receiver.answer_status(410);
     bed.say("gone").await;
     eventually("the callback is paused", async || {
@@ -463,7 +467,7 @@ async fn a_text_is_shown_to_who_asks_and_that_is_recorded(engine: Engine) {
     assert_eq!(bed.recorded().await, [recorded("event.read", subject)]);
     let shown = bed.look(&format!("/api/events/{id}")).await;
     assert_eq!(shown["actions"][0]["action"], "event.read");
-    // What cannot be recorded is not shown.
+    // A text is not shown if the reading cannot be recorded.
     let database = &bed.app.database;
     database
         .execute("ALTER TABLE audit RENAME TO elsewhere")
@@ -475,7 +479,7 @@ async fn a_text_is_shown_to_who_asks_and_that_is_recorded(engine: Engine) {
         .await;
 }
 
-/// Every action, about an event.
+/// Sends every action of an operator, with an event for those that take one.
 async fn every_action(channel: &Channel, id: EventId) -> Vec<Reply> {
     let since = DateTime::<Utc>::UNIX_EPOCH;
     let of_sms = || json!({"channel": "sms"});
@@ -491,7 +495,7 @@ async fn every_action(channel: &Channel, id: EventId) -> Vec<Reply> {
         channel
             .post(&format!("/api/events/{id}/text"), json!({}))
             .await,
-        // Whoever has no key is not told what is wrong with the rest.
+        // Without a key, the faults of the body are not reported.
         channel.post("/api/pause", json!({"chanel": 1})).await,
         channel.post_text("/api/pause", "{").await,
     ]
@@ -509,7 +513,7 @@ async fn without_the_key_nobody_acts(engine: Engine) {
     }
     assert_eq!(bed.recorded().await, []);
     bed.eventually_is(id, DeliveryState::Failed).await;
-    // An operator's key is none of a channel's.
+    // An operator's key is not valid for the API.
     let facade = bed.app.sms.with_key(KEY);
     facade
         .get("/v1/events")
@@ -546,7 +550,7 @@ async fn a_page_of_another_site_is_refused(engine: Engine) {
         looked.expect_problem(403, "cross-site");
         let acted = from(site, Method::POST, "/api/pause").await;
         acted.expect_problem(403, "cross-site");
-        // A link to the page may stand anywhere.
+        // The page itself may be linked from any site.
         assert_eq!(from(site, Method::GET, "/").await.status, 200);
     }
     assert_eq!(bed.recorded().await, []);
@@ -560,7 +564,7 @@ async fn a_page_of_another_site_is_refused(engine: Engine) {
     from("same-origin", Method::POST, "/api/pause")
         .await
         .expect(200);
-    // A form of another page has no such type.
+    // The form of another page cannot have the media type JSON.
     let request = bed.operator.request(Method::POST, "/api/resume");
     let request = request.header("content-type", "text/plain");
     let refused = send(request.body(r#"{"channel": "sms"}"#)).await;
@@ -573,7 +577,8 @@ async fn a_page_of_another_site_is_refused(engine: Engine) {
     assert!(!asked.headers.contains_key("access-control-allow-origin"));
 }
 
-/// A page may have its own host name resolve to this address, and its browser then takes both for one site.
+/// Guards against DNS rebinding: a page may have its own host name resolve to this address, and the
+/// browser then takes both for one site.
 async fn the_admin_address_is_called_by_a_known_host(engine: Engine) {
     let keys = "operator_keys = [\"key\"]\nadmin_hosts = [\"bridge-admin.internal\"]";
     let bed = Bed::start_with(engine, keys).await;
@@ -753,7 +758,7 @@ async fn the_page_is_one_of_its_own(engine: Engine) {
         count += 1;
     }
     assert!(count >= 4, "{count}");
-    // The facade has none of it.
+    // The API serves nothing of the admin address.
     for path in ["/", "/api/overview", "/operator/operator.js"] {
         bed.app.sms.get(path).await.expect_problem(404, "not-found");
     }

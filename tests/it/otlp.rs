@@ -1,5 +1,5 @@
-//! Spans reach an OpenTelemetry collector under the ids that others were sent, say nothing of users, and cost nothing where the collector is
-//! away.
+//! The export of spans to an OpenTelemetry collector. The spans have the ids that other systems
+//! received, contain nothing about users, and do no harm if the collector is unavailable.
 
 use std::collections::HashMap;
 
@@ -28,7 +28,8 @@ struct Span {
     attributes: HashMap<String, Vec<u8>>,
 }
 
-/// The fields of a protobuf message that have a length: strings, bytes and messages.
+/// Returns the length-delimited fields of a protobuf message with their numbers: strings, bytes and
+/// messages.
 fn fields(mut bytes: &[u8]) -> Vec<(u64, &[u8])> {
     fn varint(bytes: &mut &[u8]) -> u64 {
         let mut value = 0;
@@ -64,7 +65,7 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, &[u8])> {
     found
 }
 
-/// All fields of a number.
+/// Returns all fields with a number.
 fn all(bytes: &[u8], number: u64) -> impl Iterator<Item = &[u8]> {
     let found = fields(bytes).into_iter();
     found.filter_map(move |(found, field)| (found == number).then_some(field))
@@ -84,7 +85,7 @@ fn string(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Key by key, the value as it was encoded.
+/// Decodes key-value pairs; each value stays encoded.
 fn attributes<'a>(pairs: impl Iterator<Item = &'a [u8]>) -> HashMap<String, Vec<u8>> {
     pairs
         .map(|pair| (string(one(pair, 1)), one(pair, 2).to_vec()))
@@ -120,7 +121,7 @@ async fn a_collector_gets_the_spans_of_both_directions_and_nothing_of_the_user()
             "OTEL_RESOURCE_ATTRIBUTES",
             "deployment.environment.name=test",
         ),
-        // The log is not what decides.
+        // The log level does not decide which spans are exported.
         ("RUST_LOG", "warn,liveperson_bridge::cli=info"),
     ];
     let (mut process, sms, _) = Process::serve_with(&toml, &environment).await;
@@ -184,7 +185,7 @@ async fn a_collector_gets_the_spans_of_both_directions_and_nothing_of_the_user()
     );
     let traceparent = delivered[0].header("traceparent");
     assert_eq!(traceparent, format!("00-{}-{}-01", post.trace_id, post.id));
-    // What its beginner does not record, nobody does.
+    // A trace that its caller does not sample is not exported.
     assert!(
         spans
             .iter()

@@ -1,4 +1,5 @@
-//! What a channel is told when the Cloud refuses, throttles or is away, and that nothing is sent twice.
+//! The answers to a channel when the Cloud refuses, throttles or is unavailable. Nothing is sent
+//! twice.
 
 use std::time::Duration;
 
@@ -99,7 +100,7 @@ async fn a_lost_answer_is_not_asked_for_again(engine: Engine) {
 
     app.sms.say("ada", "second").await.expect(202);
 
-    // The next message waits until it is known what became of this one.
+    // The next message waits until the outcome of this one is known.
     app.sms.say("ada", "third").await.expect(202);
     assert_eq!(texts(&app), ["first", "second"]);
     app.cloud.sandbox.inject(Fault {
@@ -144,7 +145,7 @@ async fn a_cloud_that_cannot_be_reached_is_a_problem_that_passes(engine: Engine)
     let problem = refused.expect_problem(503, "cloud-unavailable");
     assert_eq!(problem["upstream"], Value::Null);
     app.sms.say("ada", "first").await.expect(202);
-    // The Cloud being away is no reason to be taken out of the load balancer.
+    // An unavailable Cloud does not make the service unready, so it stays in the load balancer.
     app.admin.get("/readyz").await.expect(200);
 }
 
@@ -168,6 +169,6 @@ async fn a_slow_cloud_is_given_five_seconds(engine: Engine) {
 
     let unknown = unknown.await.expect("no answer within 15 s");
     unknown.expect(202);
-    // Others do not wait for it.
+    // Other users do not wait for it.
     app.sms.say("bob", "hello").await.expect(201);
 }

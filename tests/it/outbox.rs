@@ -1,4 +1,5 @@
-//! A 202 is a promise: what the Cloud cannot take now is kept, sent in order, never lost and never sent twice.
+//! The outbox. An answer 202 is a promise: a request that the Cloud cannot accept now is stored,
+//! sent in order, never lost and never sent twice.
 
 use liveperson_bridge::store::PageSize;
 use std::pin::pin;
@@ -78,7 +79,7 @@ async fn two_replicas_send_what_waits_once_and_in_order() {
         (all && conversations.len() == USERS).then_some(())
     })
     .await;
-    // And no more than that.
+    // Nothing is sent twice.
     one.stop().await;
     other.stop().await;
     let conversations = cloud.sandbox.conversations();
@@ -99,7 +100,7 @@ fn away(app: &TestApp, times: u32) {
     });
 }
 
-/// The next answer to a message is lost, although the Cloud takes it.
+/// Loses the answer to the next message, which the Cloud accepts.
 fn lost(app: &TestApp) {
     app.cloud.sandbox.inject(Fault {
         after_applying: true,
@@ -149,7 +150,7 @@ async fn notify(app: &TestApp, notification: &Value) {
     tell(&app.sms, notification).await.expect(200);
 }
 
-/// A text of the user, as the Cloud tells it back.
+/// Builds the echo of a user's text.
 fn echo(app: &TestApp, sequence: u32, text: &str, sent_at: i64) -> Value {
     let conversation = app.cloud.only_conversation();
     let consumer = conversation.consumer.lp_consumer_id;
@@ -161,7 +162,7 @@ fn echo(app: &TestApp, sequence: u32, text: &str, sent_at: i64) -> Value {
     notification
 }
 
-/// A text of the user, as a Cloud tells it back that alters it.
+/// Builds the echo of a user's text from a Cloud that alters it.
 fn altered_echo(app: &TestApp, trouble: Trouble, sequence: u32, text: &str) -> Value {
     let escaped = || {
         text.replace('&', "&amp;")
@@ -218,7 +219,7 @@ async fn what_waits_is_sent_in_order_once_the_cloud_is_back(engine: Engine) {
     away(&app, 2);
 
     let second = location(app.sms.say("ada", "second").await);
-    // The Cloud would take these, but they may not overtake.
+    // The Cloud would accept these, but they must not overtake.
     let third = location(app.sms.say("ada", "third").await);
     location(app.sms.say("ada", "fourth").await);
     let shown = app.sms.get("/v1/users/ada/conversation").await.expect(200);
@@ -241,7 +242,7 @@ async fn what_waits_is_sent_in_order_once_the_cloud_is_back(engine: Engine) {
     assert_eq!(told[0]["data"]["id"], sent["id"]);
     assert_eq!(told[0]["data"]["sequence"], 1);
     assert_eq!(told[0]["user_id"], "ada");
-    // Nothing waits any more: the next one is sent at once.
+    // The queue is empty: the next message is sent at once.
     app.sms.say("ada", "fifth").await.expect(201);
 }
 
@@ -314,7 +315,7 @@ async fn an_echo_shows_that_a_message_has_arrived(engine: Engine) {
     let third = location(app.sms.say("ada", "third").await);
     assert_eq!(texts(&app), ["first", "second"]);
 
-    // The clock stands still: nothing but the echo can let it go on.
+    // The clock does not advance: only the echo can release the next message.
     notify(&app, &echo(&app, 1, "second", now(&app))).await;
 
     until_texts(&app, &["first", "second", "third"]).await;
@@ -332,7 +333,7 @@ async fn an_echo_of_an_earlier_message_that_says_the_same_shows_nothing(engine: 
         .sandbox
         .inject(Fault::status(Operation::Send, StatusCode::BAD_GATEWAY));
 
-    // The Cloud does not get this one.
+    // The Cloud does not receive this one.
     let kept = location(app.sms.say("ada", "ok").await);
     notify(&app, &echo(&app, 1, "ok", now(&app))).await;
     app.cloud.clock.advance(TimeDelta::seconds(31));
@@ -355,7 +356,7 @@ async fn an_echo_with_other_white_space_or_escapes_shows_that_a_message_has_arri
         lost(&app);
         let kept = location(app.sms.say("ada", text).await);
 
-        // The clock stands still: nothing but the echo can let it go on.
+        // The clock does not advance: only the echo can settle the message.
         let told = altered_echo(&app, trouble, number, text);
         notify(&app, &told).await;
 
@@ -394,7 +395,7 @@ async fn a_message_of_another_device_is_not_taken_for_one_that_was_lost(engine: 
     let fault = Fault::status(Operation::Send, StatusCode::BAD_GATEWAY);
     app.cloud.sandbox.inject(fault);
 
-    // The Cloud does not get this one.
+    // The Cloud does not receive this one.
     let kept = location(app.sms.say("ada", "my card is 4111").await);
     notify(&app, &echo(&app, 1, "where is my parcel?", now(&app))).await;
     app.cloud.clock.advance(TimeDelta::seconds(11));
@@ -429,7 +430,8 @@ async fn an_echo_is_waited_for_while_the_cloud_is_behind_with_what_it_tells(engi
     let kept = location(app.sms.say("ada", "second").await);
     let conversation = app.cloud.only_conversation().id;
 
-    // As after an outage of its notifications: for 40 s what it tells of is older than the message.
+    // As after an outage of the notifications: for 40 s, all reported events are older than the
+    // message.
     for number in 0..20 {
         app.cloud.clock.advance(TimeDelta::seconds(2));
         let mut old = agent_text(&conversation, 100 + number, "hi");
@@ -451,7 +453,7 @@ async fn an_echo_that_comes_after_it_was_missed_still_ends_the_tries(engine: Eng
     let begun = now(&app);
     let kept = location(app.sms.say("ada", "second").await);
     let conversation = app.cloud.only_conversation().id;
-    // The second try fails for certain, as its echo is missed.
+    // The second attempt comes because the echo is missing, and certainly fails.
     away(&app, 1);
     app.cloud.clock.advance(TimeDelta::seconds(2));
     notify(&app, &agent_text(&conversation, 7, "hi")).await;
@@ -496,7 +498,7 @@ async fn a_cloud_that_was_away_for_many_users_gets_all_that_they_said(engine: En
     for user in USERS {
         app.sms.say(user, "first").await.expect(201);
     }
-    // As many in a row as it takes for the host to be left alone.
+    // This number of failures in a row opens the circuit breaker.
     away(&app, 5);
 
     let mut kept = Vec::new();
@@ -525,7 +527,7 @@ async fn the_first_success_after_an_outage_wakes_all_who_wait(engine: Engine) {
     for user in &USERS[..5] {
         kept.push(location(app.sms.say(user, "second").await));
     }
-    // Until each has tried a few times, and waits for a minute or more.
+    // Until each has had several attempts, with a back-off of a minute or more.
     for kept in &kept {
         eventually("it was tried often", async || {
             app.cloud.clock.advance(TimeDelta::seconds(20));
@@ -544,7 +546,7 @@ async fn the_first_success_after_an_outage_wakes_all_who_wait(engine: Engine) {
     })
     .await;
 
-    // The clock stands still: no pause ends.
+    // The clock does not advance, so no back-off ends.
     for kept in &kept {
         eventually("it is sent", async || {
             let shown = app.sms.get(kept).await.expect(200);
@@ -583,7 +585,7 @@ async fn a_channel_can_wait_less(engine: Engine) {
 
     assert_eq!(reply.headers["preference-applied"], "wait=1");
     location(reply);
-    // The nearest wait is granted for one out of range; unknown preferences are ignored.
+    // A wait out of range gets the nearest allowed value; unknown preferences are ignored.
     for (preference, applied) in [
         ("wait=99, handling=strict", Some("wait=30")),
         ("wait=0", Some("wait=1")),
@@ -633,7 +635,7 @@ async fn receipts_closes_and_ratings_are_kept_too(engine: Engine) {
 async fn files_are_kept_and_their_bytes_go_once_they_are_sent(engine: Engine) {
     const PNG: &[u8] = b"\x89PNG\r\n\x1a\nmarker-of-the-bytes";
     let app = opened(engine).await;
-    // Where to store it is asked for three times in one go.
+    // One send makes three attempts to obtain an upload URL.
     away(&app, 4);
 
     let kept = location(app.sms.send_file("ada", PNG).await);
@@ -686,7 +688,7 @@ async fn another_channels_messages_are_not_shown(engine: Engine) {
 
     let kept = location(app.sms.say("ada", "second").await);
 
-    // Also not to a channel that shares the user.
+    // Nor are they shown to a channel that shares the user.
     let other = app.sms.with_key(WHATSAPP_KEY).get(&kept).await;
     other.expect_problem(404, "message-not-found");
 }
@@ -738,7 +740,7 @@ async fn a_kill_while_a_queued_message_is_sent_neither_loses_nor_repeats_it(engi
     ));
     tell(&sms, &echo).await.expect(200);
 
-    // The dead process's lease runs out first.
+    // The lease of the dead process expires first.
     let sent = eventually("it is sent", async || {
         let shown = sms.get(&kept).await.expect(200);
         (shown["status"] == "sent").then_some(shown)

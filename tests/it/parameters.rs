@@ -16,7 +16,7 @@ on_both_engines!(
     an_operators_requests_have_no_unknown_parameters_either,
 );
 
-/// Method, path and query parameters of every operation of channels.
+/// Returns the method, path and query parameters of every operation for channels.
 fn operations() -> Vec<(Method, String, Vec<String>)> {
     let document = serde_json::to_value(api::document()).unwrap();
     let paths = document["paths"].as_object().unwrap().iter();
@@ -56,7 +56,7 @@ async fn every_operation_of_channels_refuses_unknown_parameters(engine: Engine) 
                 ("foo=1".to_owned(), "/foo"),
                 (format!("{known}user+id=ada"), "/user id"),
                 ("%66oo".to_owned(), "/foo"),
-                // Names are told apart by case, as members are.
+                // Names are case-sensitive, like those of members.
                 ("AFTER=c0".to_owned(), "/AFTER"),
             ] {
                 let request = app.sms.request(method.clone(), &format!("{path}?{query}"));
@@ -76,7 +76,7 @@ async fn every_operation_of_channels_refuses_unknown_parameters(engine: Engine) 
                 );
             }
         }
-        // A stranger is told nothing else.
+        // A caller without a valid key gets no other answer.
         let stranger = app.sms.with_key("no key");
         let refused = send(stranger.request(method, &format!("{path}?foo=1"))).await;
         refused.expect_problem(401, "unauthorized");
@@ -151,7 +151,7 @@ async fn an_operators_requests_have_no_unknown_parameters_either(engine: Engine)
     for path in [
         "/api/audit?channel=sms&limit=1",
         "/api/deliveries?channel=sms&state=failed&before=",
-        // Probes may bear any parameter.
+        // Probes may have any parameter.
         "/livez?verbose",
         "/readyz?verbose",
         "/metrics?foo=1",

@@ -1,4 +1,5 @@
-//! What the vendor's own examples send is what arrives at the Cloud: members and values, ids aside.
+//! The payloads at the Cloud: the requests of the vendor's own examples arrive with the same
+//! members and values, except for ids.
 
 use liveperson_bridge::sandbox::{Operation, RecordedRequest};
 use serde_json::{Value, json};
@@ -26,7 +27,8 @@ on_both_engines!(
     tokens_and_ids_travel_in_the_headers_that_the_cloud_reads,
 );
 
-/// A body without the ids of its requests, which are ours: text of 1 to 64 characters, each once.
+/// Removes the ids of a body's requests, which the bridge generates. Asserts that each has 1 to 64
+/// characters and is unique.
 fn without_ids(mut body: Value) -> Value {
     let items = match &mut body {
         Value::Array(items) => items.iter_mut().collect(),
@@ -141,7 +143,7 @@ async fn an_opening_by_campaign_with_context(engine: Engine) {
     open(
         &app,
         json!({
-            // Beyond 32 bits, and beyond what a double holds.
+            // Numbers beyond 32 bits, and beyond the precision of a double.
             "routing": {"campaign_id": "99999999999999991", "engagement_id": "880524123"},
             "context": {
                 "visitor_id": "A3ZTY3Zjk1MDExZTczYTU4", "session_id": "mnmcRp8nTBKoUQEt0MXXcA",
@@ -293,7 +295,7 @@ async fn every_chat_state(engine: Engine) {
             )
         );
     }
-    // A chat state's answer bears a sequence that is no message's.
+    // The answer to a chat state has a sequence of its own, which is no message's.
     let sent = app.sms.say("ada", "first").await.expect(201);
     assert_eq!(sent["sequence"], 0);
 }
@@ -422,7 +424,7 @@ async fn a_first_message_opens_as_it_says_itself(engine: Engine) {
     )
     .await
     .expect(201);
-    // What is open is not opened again, whatever the next message says.
+    // An open conversation is not opened again, no matter what the next message contains.
     let other = json!({"profile": {"first_name": "Eve"}});
     web.post(
         "/v1/users/ada/messages",

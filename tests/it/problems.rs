@@ -1,4 +1,5 @@
-//! Errors: each is a whole problem with the status of its code, and the manual has a chapter for it.
+//! Errors: each answer is a complete problem with the status of its code, and the manual has a
+//! chapter for each code.
 
 use liveperson_bridge::api::problem::Code;
 use reqwest::Method;
@@ -40,7 +41,7 @@ async fn a_request_without_a_channels_key_is_unauthorized(engine: Engine) {
         "Authorization: Bearer kéy",
         "X-Api-Key: key-of-sms",
     ] {
-        // Who has no key is told nothing else: neither of the user nor of the body.
+        // Without a valid key, the answer reveals nothing about the user or the body.
         for line in [
             "GET /v1/users/ada HTTP/1.1",
             "GET /v1/users/%00 HTTP/1.1",
@@ -79,7 +80,7 @@ async fn an_unknown_path_is_not_found(engine: Engine) {
         "/v1/users/a/b/messages",
         "/V1/users/ada",
         "/v2/users/ada",
-        // The admin address alone has these.
+        // Only the admin address has these.
         "/livez",
         "/readyz",
         "/metrics",
@@ -194,7 +195,7 @@ async fn a_body_over_the_limit_is_refused(engine: Engine) {
         let problem = refused.expect_problem(413, "body-too-large");
         assert!(problem["detail"].as_str().unwrap().contains("262144"));
     }
-    // At the limit the body is read, and found wrong for another reason.
+    // A body at the limit is read, and then refused for another reason.
     for read in [
         app.sms.post_text(MESSAGES, &body(limit)).await,
         chunked(body(limit)).await,
@@ -284,11 +285,11 @@ async fn what_http_forbids_is_a_problem_at_both_addresses(engine: Engine) {
             assert_eq!(problem["retryable"], false);
         }
     }
-    // HTTP/1.0 has no need of a host.
+    // HTTP/1.0 does not need a host.
     let mut old = Connection::open(&app.admin).await.unwrap();
     old.write("GET /livez HTTP/1.0\r\n\r\n").await;
     old.read().await.expect(200);
-    // They are counted like all others, and a caller's own id is taken over where it can be read.
+    // These refusals are counted like all others. The caller's own id is used if it can be read.
     let mut connection = Connection::open(&app.sms).await.unwrap();
     connection
         .write("GET /v1/events HTTP/1.1\r\nX-Request-Id: abc\r\n\r\n")

@@ -1,4 +1,5 @@
-//! What the Cloud knows better than the bridge: conversations that it closed, or has open.
+//! Differences between the Cloud and the bridge: conversations that the Cloud has closed, or has
+//! open, without the bridge's knowledge.
 
 use liveperson_bridge::sandbox::{Answer, Behaviour, Fault, Operation, Reply};
 use reqwest::StatusCode;
@@ -100,7 +101,7 @@ async fn typing_and_receipts_need_an_open_conversation(engine: Engine) {
 
     let latest = app.sms.get("/v1/users/ada/conversation").await.expect(200);
     assert_eq!(latest["state"], "closed");
-    // Nobody said who closed it.
+    // No notification has told the bridge who closed it.
     assert_eq!(latest["close_reason"], Value::Null);
     assert!(latest["closed_at"].is_string());
     assert_eq!(app.cloud.sandbox.conversations().len(), 1);
@@ -187,7 +188,7 @@ async fn a_message_refused_right_after_the_opening_is_sent_once_more(engine: Eng
     app.cloud.sandbox.inject(early);
     let refused = app.sms.say("ada", "two").await;
 
-    // Only the opening's own message has that excuse.
+    // Only the first message after an opening is sent again.
     refused.expect_problem(422, "cloud-refused");
     assert_eq!(app.cloud.texts(&app.cloud.only_conversation().id), ["one"]);
 }

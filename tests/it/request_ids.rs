@@ -1,4 +1,5 @@
-//! `X-Request-Id`: taken over or made, on every answer, and sent on to the Cloud.
+//! The header `X-Request-Id`: taken from the request or generated, returned with every answer, and
+//! sent on to the Cloud.
 
 use reqwest::Method;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! What was opened before a process died is there for the next one.
+//! Restarts: conversations that were opened before a process died are known to the next one.
 
 use liveperson_bridge::sandbox::{Fault, Operation};
 use serde_json::json;
@@ -33,7 +33,7 @@ async fn a_conversation_opened_before_a_kill_takes_the_messages_after_it(engine:
     assert_eq!(sent["conversation_id"], opened["id"]);
     let conversation = cloud.only_conversation();
     assert_eq!(cloud.texts(&conversation.id), ["hello"]);
-    // Neither the token nor the features had to be asked for again.
+    // Neither the token nor the features had to be obtained again.
     assert_eq!(cloud.requests(Operation::ConsumerToken).len(), 1);
     let message = cloud.requests(Operation::Send).pop().unwrap();
     assert!(message.header("client-properties").is_some());
@@ -68,7 +68,7 @@ async fn a_kill_while_the_cloud_opens_loses_no_conversation(engine: Engine) {
     assert!(unanswered.await.unwrap().is_err());
     let (_process, sms, _) = Process::serve(&toml).await;
 
-    // The dead process's lease runs out first.
+    // The lease of the dead process expires first.
     sms.say("ada", "hello").await.expect(202);
     let conversation = cloud.only_conversation();
     eventually("it is sent", async || {

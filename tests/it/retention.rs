@@ -1,4 +1,4 @@
-//! What is old goes by itself, and nothing that somebody still waits for.
+//! Retention: old data is removed automatically, except for data that is still needed.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use liveperson_bridge::clock::Clock as _;
@@ -17,7 +17,7 @@ on_both_engines!(
     what_is_removed_by_two_replicas_is_removed_once,
 );
 
-/// What texts begin with that grow old.
+/// The beginning of the texts that grow old.
 const OLD: &str = "a text that grows old";
 
 async fn eventually_kept(app: &TestApp, expected: &[&str]) {
@@ -45,7 +45,7 @@ async fn events_go_when_they_are_a_week_old(engine: Engine) {
     assert_eq!(page.expect(200)["gap"], true);
     app.cloud.clock.advance(TimeDelta::days(7));
     eventually_kept(&app, &[]).await;
-    // The places go on, so that a reader's cursor stays good.
+    // Positions in the log are not reused, so a reader's cursor stays valid.
     let end = app.sms.get("/v1/events").await.expect(200);
     tell(&app, "sms", &["new"]).await;
     let path = format!("/v1/events?after={}", end["next"].as_str().unwrap());
@@ -92,7 +92,7 @@ async fn an_event_that_is_still_to_be_delivered_stays(engine: Engine) {
     app.cloud.clock.advance(TimeDelta::days(8));
 
     eventually_kept(&app, &["pending", "behind"]).await;
-    // Nobody has called it failed, since the channel has no callback URL.
+    // The delivery never counts as failed, since the channel has no callback URL.
     app.cloud
         .clock
         .advance(TimeDelta::days(3) + TimeDelta::minutes(1));

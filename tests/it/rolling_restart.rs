@@ -1,6 +1,7 @@
-//! Two replicas behind the real nginx are restarted one after the other while users write, and no request fails.
+//! A rolling restart of two replicas behind a real nginx while users write. No request fails.
 //!
-//! nginx has the configuration that `deploy/compose` ships; `docs/deployment.md` tells what in it this rests on.
+//! The configuration of nginx is that of `deploy/compose`. `docs/deployment.md` explains the
+//! settings that make this work.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,12 +20,12 @@ use crate::support::patience::eventually;
 use crate::support::process::Process;
 
 const USERS: usize = 8;
-/// How many more messages are sent before something happens.
+/// The number of further messages between two steps.
 const SOME: usize = 100;
-/// 30 s: what a stop takes at most.
+/// 30 s: the limit on the duration of a stop.
 const STOP: Duration = Duration::from_secs(30);
 
-/// A process that comes back where it was.
+/// A process that restarts at the same address.
 struct Replica {
     process: Process,
     address: String,
@@ -33,7 +34,8 @@ struct Replica {
 
 impl Replica {
     async fn start(toml: &str) -> Self {
-        // Below the ports that the system hands out, so that nobody takes it during the restart.
+        // Below the ports that the system assigns, so that no other program takes the port during
+        // the restart.
         for _ in 0..5 {
             let address = format!("127.0.0.1:{}", rand::random_range(20_000..32_000));
             let listen = format!("\nlisten = \"{address}\"");
@@ -64,7 +66,7 @@ impl Replica {
     }
 }
 
-/// Users who write one message after the other until it is over.
+/// The users who write one message after the other until the test is over.
 struct Load {
     sms: Channel,
     taken: AtomicUsize,
@@ -73,7 +75,7 @@ struct Load {
 }
 
 impl Load {
-    /// A user writes; how many messages that were.
+    /// Writes as one user until the test is over, and returns the number of messages.
     async fn write(&self, user: &str) -> usize {
         let mut count = 0;
         while !self.is_over.load(Ordering::Relaxed) {
@@ -115,7 +117,7 @@ async fn until_used(nginx: &Nginx, replica: &Replica) {
     .await;
 }
 
-/// What each user's conversation holds; nobody has two.
+/// Returns the texts at the Cloud by user. Asserts that no user has two conversations.
 fn said(cloud: &Cloud) -> BTreeMap<String, Vec<String>> {
     let conversations = cloud.sandbox.conversations();
     let of_user = conversations.iter().map(|conversation| {
@@ -135,7 +137,7 @@ async fn a_restart_of_one_after_the_other_fails_no_request() {
     let mut first = Replica::start(&toml).await;
     let mut second = Replica::start(&toml).await;
     let nginx = Nginx::start(&[&first.address, &second.address]).await;
-    // What the Cloud tells comes the same way.
+    // The Cloud's notifications take the same way through nginx.
     cloud.hear(&nginx.sms);
     let load = Arc::new(Load {
         sms: nginx.sms.clone(),
@@ -170,7 +172,7 @@ async fn a_restart_of_one_after_the_other_fails_no_request() {
         (said(&cloud) == expected).then_some(())
     })
     .await;
-    // And no more than that, when those who worked on it have ended.
+    // Nothing more has arrived after both replicas have finished their work.
     first.stop().await;
     second.stop().await;
     assert_eq!(said(&cloud), expected);

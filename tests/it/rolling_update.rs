@@ -1,7 +1,9 @@
-//! A rolling update: the version before and this one on one database, both real processes, and nothing is lost or doubled.
+//! A rolling update: the previous version and this one run on one database, as real processes.
+//! Nothing is lost or duplicated.
 //!
-//! `scripts/rolling-update` builds the version before and names its program in `FORMER_BRIDGE`; without it these tests are
-//! ignored. The former version starts first, on its own schema; this one then brings the schema to its own beside it.
+//! `scripts/rolling-update` builds the previous version and names its program in `FORMER_BRIDGE`.
+//! Without it these tests are ignored. The previous version starts first, on its own schema. Then
+//! this version migrates the schema while the previous one runs.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,14 +23,14 @@ use crate::support::patience::{PATIENCE, eventually};
 use crate::support::process::{PROGRAM, Process};
 use crate::support::receiver::{Receiver, SECRET};
 
-/// A version's process, and the channel `sms` that calls it.
+/// A process of either version, and the channel `sms` that calls it.
 struct Replica {
     process: Process,
     sms: Channel,
     admin: Channel,
 }
 
-/// One database and one Cloud for replicas of both versions.
+/// A database and a simulated Cloud for replicas of both versions.
 struct Update {
     cloud: Cloud,
     callback: Receiver,
@@ -49,7 +51,7 @@ impl Update {
         }
     }
 
-    /// A replica of the version before.
+    /// Starts a replica of the previous version.
     async fn former(&self) -> Replica {
         let program = std::env::var_os("FORMER_BRIDGE")
             .expect("FORMER_BRIDGE names the program; scripts/rolling-update builds it");
@@ -59,12 +61,12 @@ impl Update {
         Replica::new(Process::serve_program(&program, &self.toml).await)
     }
 
-    /// A replica of this version.
+    /// Starts a replica of this version.
     async fn this(&self) -> Replica {
         Replica::new(Process::serve(&self.toml).await)
     }
 
-    /// Has the Cloud tell this replica alone what happens.
+    /// Makes the Cloud send its notifications to this replica only.
     fn tell(&self, replica: &Replica) {
         let url = format!("http://{}/webhooks/{ACCOUNT}", replica.sms.address());
         self.cloud.sandbox.subscribe(Webhook {
@@ -77,7 +79,7 @@ impl Update {
         });
     }
 
-    /// An agent says something, and the replica that is told takes it.
+    /// Sends an agent's message, and waits until a replica has accepted its notification.
     async fn agent_says(&self, conversation: &str, text: &str) {
         let action = json!({"type": "text", "text": text});
         let action = serde_json::from_value(action).unwrap();
@@ -88,7 +90,7 @@ impl Update {
         .await;
     }
 
-    /// What users have said, conversation by conversation.
+    /// Returns the texts of users at the Cloud, by user.
     fn said(&self) -> BTreeMap<String, Vec<String>> {
         let conversations = self.cloud.sandbox.conversations();
         let of_user = conversations.iter().map(|conversation| {
@@ -111,7 +113,7 @@ impl Update {
         .await;
     }
 
-    /// Waits until a channel was told all of these, in this order, and nothing twice.
+    /// Waits until the channel has received exactly these texts, in this order.
     async fn until_told(&self, expected: &[&str]) {
         eventually("the channel is told", async || {
             (self.told() == expected).then_some(())
@@ -119,7 +121,7 @@ impl Update {
         .await;
     }
 
-    /// The texts of agents that the channel has taken, repeats left out.
+    /// Returns the texts of agents that the channel has received, without repetitions.
     fn told(&self) -> Vec<String> {
         let mut seen = Vec::new();
         let mut told = Vec::new();
@@ -143,7 +145,7 @@ impl Replica {
         }
     }
 
-    /// A message that is queued, whether the Cloud could take it or not.
+    /// Sends a message that is queued, even if the Cloud could accept it.
     async fn queue(&self, user: &str, text: &str) {
         let request = message(&self.sms, user, text).header("prefer", "respond-async");
         send(request).await.expect(202);
@@ -228,7 +230,8 @@ async fn what_one_version_has_queued_the_other_sends() {
             .until_said(user, &["0", "1", "2", "3", "4", "5"])
             .await;
     }
-    // What one leaves behind when it dies, the other takes over, and the other way round.
+    // If a replica dies, the other version sends the requests that it has left. First the previous
+    // version dies, then this one.
     former.queue("a", "6").await;
     former.crash().await;
     update
@@ -280,12 +283,12 @@ async fn what_the_cloud_tells_one_version_the_other_delivers() {
     update.callback.answer_status(503);
     update.agent_says(conversation, "1").await;
 
-    // The former version has taken it and could not deliver it; then it is gone.
+    // The previous version has stored the message but could not deliver it. Then it dies.
     former.crash().await;
     let this = update.this().await;
     update.callback.answer_status(200);
     update.until_told(&["1"]).await;
-    // The other way round.
+    // The same with the versions exchanged.
     update.callback.answer_status(503);
     update.tell(&this);
     update.agent_says(conversation, "2").await;
@@ -293,7 +296,7 @@ async fn what_the_cloud_tells_one_version_the_other_delivers() {
     let former = update.former().await;
     update.callback.answer_status(200);
     update.until_told(&["1", "2"]).await;
-    // Side by side, whoever is told and whoever delivers.
+    // With both versions running, any replica may get the notification and any may deliver.
     let this = update.this().await;
     for (number, replica) in [&former, &this, &former, &this].into_iter().enumerate() {
         update.tell(replica);
@@ -322,14 +325,14 @@ async fn the_version_before_starts_again_on_the_new_schema() {
     this.sms.say("ada", "2").await.expect(201);
     let former = update.former().await;
     former.sms.say("ada", "3").await.expect(201);
-    // A roll-back.
+    // A rollback.
     this.stop().await;
     former.sms.say("ada", "4").await.expect(201);
     former.stop().await;
     let former = update.former().await;
     former.sms.say("ada", "5").await.expect(201);
     former.admin.get("/readyz").await.expect(200);
-    // And the update at last.
+    // Finally the update.
     let this = update.this().await;
     former.stop().await;
     this.sms.say("ada", "6").await.expect(201);
@@ -339,15 +342,15 @@ async fn the_version_before_starts_again_on_the_new_schema() {
         .await;
 }
 
-/// Users send without a pause for as long as the update takes, each message with a key, again at the next replica until it is
-/// taken.
+/// Users send without a pause during the update. Each message has a key, and is repeated at the
+/// next replica until it is accepted.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "scripts/rolling-update builds the version before"]
 async fn an_update_under_load_loses_and_doubles_nothing() {
     const USERS: usize = 6;
     let update = Update::begin().await;
     let (first, second) = (update.former().await, update.former().await);
-    // Where the load balancer sends requests.
+    // The replicas to which the load balancer sends requests.
     let replicas = vec![first.sms.clone(), second.sms.clone()];
     let load = Arc::new(Load {
         replicas: Mutex::new(replicas),
@@ -382,13 +385,13 @@ async fn an_update_under_load_loses_and_doubles_nothing() {
         (update.said() == expected).then_some(())
     })
     .await;
-    // And no more than that, when those who worked on it have ended.
+    // Nothing more has arrived after the replicas have finished their work.
     third.stop().await;
     fourth.stop().await;
     assert_eq!(update.said(), expected);
 }
 
-/// What users send, and through which replicas.
+/// The messages that users send, and the replicas that they go through.
 struct Load {
     replicas: Mutex<Vec<Channel>>,
     taken: AtomicUsize,
@@ -396,7 +399,7 @@ struct Load {
 }
 
 impl Load {
-    /// Waits until some more messages have been taken.
+    /// Waits until 50 more messages have been accepted.
     async fn until_more(&self) {
         let enough = self.taken.load(Ordering::Relaxed) + 50;
         eventually("more messages are taken", async || {
@@ -405,14 +408,14 @@ impl Load {
         .await;
     }
 
-    /// The load balancer learns that a replica is about to stop and another is there.
+    /// Tells the load balancer to use another replica instead of one that is about to stop.
     fn replace(&self, leaves: &Replica, comes: &Replica) {
         let mut replicas = self.replicas.lock().unwrap();
         replicas.retain(|sms| sms.address() != leaves.sms.address());
         replicas.push(comes.sms.clone());
     }
 
-    /// A user speaks until it is over; how many messages that were.
+    /// Writes as one user until the test is over, and returns the number of messages.
     async fn speak(&self, user: &str) -> usize {
         let mut count = 0;
         while !self.is_over.load(Ordering::Relaxed) {
@@ -424,7 +427,7 @@ impl Load {
         count
     }
 
-    /// Sends a message until it is taken, each time at another replica.
+    /// Sends a message until it is accepted, each time to another replica.
     async fn persist(&self, user: &str, text: usize) {
         let mut pauses = tokio::time::interval(Duration::from_millis(10));
         for place in text.. {
@@ -437,7 +440,7 @@ impl Load {
             let request = request.header("idempotency-key", format!("{user}-{text}"));
             match try_send(request).await.map(|reply| reply.status) {
                 Ok(201 | 202) => return,
-                // It is worked on, or not accepted, or nobody is there any more.
+                // It is in progress, was not accepted, or the replica is gone.
                 Ok(409 | 503) | Err(_) => {}
                 Ok(status) => panic!("{status}"),
             }

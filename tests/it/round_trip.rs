@@ -1,4 +1,5 @@
-//! The way back, whole: agents act at the Cloud, its webhooks reach the bridge, and the channel's log says what happened.
+//! The complete way from the Cloud to a channel: agents act at the Cloud, it calls the bridge's
+//! webhook, and the channel's event log shows the result.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,7 +21,8 @@ on_both_engines!(
     nothing_of_a_forgotten_user_comes_back,
 );
 
-/// A service that the simulated Cloud tells what happens, with a user in a conversation; its id.
+/// Starts a service that receives the simulated Cloud's notifications, with a user in a
+/// conversation. Returns it with the conversation's id.
 async fn in_conversation(engine: Engine) -> (TestApp, String) {
     let app = TestApp::start(engine).await;
     app.hear_the_cloud();
@@ -43,7 +45,7 @@ fn text(text: &str) -> Value {
     json!({"type": "text", "text": text})
 }
 
-/// The events of the channel, once the Cloud has told everything.
+/// Returns the channel's events, once the Cloud has sent all its notifications.
 async fn events(app: &TestApp) -> Vec<Value> {
     eventually("the Cloud has told everything", async || {
         (app.cloud.sandbox.pending_notifications() == 0).then_some(())
@@ -276,7 +278,7 @@ async fn a_survey_is_followed_from_its_first_question_to_its_end(engine: Engine)
         published,
         ["ContentEvent", "AcceptStatusEvent", "ContentEvent"]
     );
-    // The next message is of a new conversation.
+    // The next message belongs to a new conversation.
     let next = app.sms.say("ada", "hello again").await.expect(201);
     assert_ne!(next["conversation_id"], *id);
 }
@@ -290,7 +292,7 @@ async fn nothing_of_a_forgotten_user_comes_back(engine: Engine) {
     let erase = app.sms.request(reqwest::Method::DELETE, "/v1/users/ada");
     assert_eq!(erase.send().await.unwrap().status(), 204);
 
-    // The Cloud tells of the close that the erasure asked for.
+    // The Cloud sends a notification of the close that the erasure requested.
     assert!(events(&app).await.is_empty());
     let consumer = app.cloud.only_conversation().consumer.lp_consumer_id;
     let left = app.database.dump().await;

@@ -1,4 +1,5 @@
-//! The simulated Cloud as other people's tests use it: a process, its control, and the examples of the documentation.
+//! The sandbox as the tests of other projects use it: a process, its control interface, and the
+//! examples of the documentation.
 
 use std::path::Path;
 use std::process::Output;
@@ -15,7 +16,7 @@ use crate::support::configuration::{SMS_KEY, bridge_toml};
 use crate::support::patience::PATIENCE;
 use crate::support::process::{Process, command};
 
-/// A sandbox in a process of its own, and its URL.
+/// Starts a sandbox in its own process, and returns it with its URL.
 async fn start(arguments: &[&str]) -> (Process, String) {
     let mut all = vec!["sandbox", "--listen=127.0.0.1:0"];
     all.extend(arguments);
@@ -25,7 +26,7 @@ async fn start(arguments: &[&str]) -> (Process, String) {
     (process, url)
 }
 
-/// Runs an example of the documentation to its end.
+/// Runs an example of the documentation until it ends.
 async fn run_example(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples");
     let mut command = Command::new(examples.join(name));

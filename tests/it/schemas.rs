@@ -1,4 +1,4 @@
-//! Several bridges in one PostgreSQL, each with a schema of its own.
+//! Several bridges in one PostgreSQL database, each in its own schema.
 
 use chrono::{DateTime, Utc};
 use liveperson_bridge::store::{Location, NewEvent, PageSize, Store};
@@ -11,7 +11,7 @@ use crate::support::configuration::bridge_toml;
 use crate::support::database::{Database, Engine};
 use crate::support::process::{Process, run_configured};
 
-/// The same database, with the tables in a schema.
+/// Returns the location of the same database, with the tables in a schema.
 fn in_schema(database: &Database, name: &str) -> Location {
     let mut location = database.location.clone();
     let Location::Postgres { schema, .. } = &mut location else {
@@ -53,7 +53,7 @@ async fn two_bridges_in_two_schemas_know_nothing_of_each_other() {
     for (schema, user_id) in database.pairs(users).await {
         assert_eq!(user_id, schema);
     }
-    // Nothing is where the role's own search path leads.
+    // Nothing was created in the schema of the role's own search path.
     let elsewhere = "SELECT table_name::text, 'public' FROM information_schema.tables WHERE table_schema = 'public'";
     assert_eq!(database.pairs(elsewhere).await, []);
 }
@@ -74,14 +74,14 @@ async fn a_bell_does_not_ring_for_another_schema() {
     let mut sms = one.bell(&"sms".parse().unwrap());
     let mut app = one.bell(&"app".parse().unwrap());
     let listening = tokio::task::spawn(one.clone().listen());
-    // Every bell rings once when the listening begins.
+    // Each subscriber gets one wake-up when the listening begins.
     sms.wait().await;
     app.wait().await;
 
     append(other, &[event("sms", "1")], at).await;
     append(one, &[event("app", "2")], at).await;
 
-    // PostgreSQL tells in the order of the commits.
+    // PostgreSQL sends notifications in the order of the commits.
     app.wait().await;
     tokio::select! {
         biased;

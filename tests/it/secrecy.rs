@@ -1,5 +1,6 @@
-//! Neither log, metrics, audit log nor a problem shows a key, a token, what a user wrote or who they are, however detailed the log; and none of what opens
-//! anything is at rest as it is.
+//! Secrecy. The log, the metrics, the audit log and the problems show no key, no token, no text and
+//! no identity of a user, even at the most detailed log level. No credential is stored as plain
+//! text.
 
 use std::path::Path;
 
@@ -94,7 +95,8 @@ async fn the_log_shows_no_secret_and_nobodys_words(engine: Engine) {
     }
 }
 
-/// What one of many users leaves: texts, a profile, files, and answers to keyed requests.
+/// Leaves the data of one of many users: texts of both sides, a profile, and the answer to a keyed
+/// request.
 async fn live(sms: &Channel, number: u32) {
     let user = format!("/v1/users/%2B{PHONE}{number:04}");
     let messages = format!("{user}/messages");
@@ -121,7 +123,7 @@ async fn live(sms: &Channel, number: u32) {
     }
 }
 
-/// What of a user `live` is found in bytes.
+/// Returns the words of a user's data, as left by `live`, that are found in some bytes.
 fn traces(bytes: &str, number: u32) -> Vec<String> {
     let words = [PHONE, TEXT, NAME, AGENT_TEXT].map(|word| format!("{word}{number:04}"));
     let found = words.into_iter().filter(|word| bytes.contains(word));
@@ -137,7 +139,8 @@ async fn nothing_of_an_erased_user_stays(engine: Engine) {
     let sms = &sms;
     join_all((0..USERS).map(|number| live(sms, number))).await;
     let at_rest = async || at_rest(&database).await;
-    // What was sent is forgotten by itself.
+    // The texts of sent requests are deleted without an erasure, so three of the four words are
+    // enough.
     let kept = |bytes: &str| traces(bytes, 7).len() >= 3;
     assert!(kept(&at_rest().await));
 
@@ -159,7 +162,7 @@ async fn nothing_of_an_erased_user_stays(engine: Engine) {
     }
 }
 
-/// A configuration with every kind of secret.
+/// Returns a configuration with every kind of secret.
 fn planted(database: &Database, cloud: &Cloud) -> String {
     let mut location = database.location.clone();
     if let Location::Postgres { url, .. } = &mut location {
@@ -177,7 +180,8 @@ fn planted(database: &Database, cloud: &Cloud) -> String {
     format!("allow_private_callbacks = [\"127.0.0.0/8\"]\n{toml}")
 }
 
-/// What opens something: in the configuration, in the requests, and the tokens that the bridge was given.
+/// Returns all credentials: those in the configuration and in requests, and the tokens that the
+/// bridge obtained.
 fn what_opens(cloud: &Cloud) -> Vec<String> {
     let mut secrets: Vec<String> = [
         DATABASE_PASSWORD,
@@ -200,7 +204,7 @@ fn what_opens(cloud: &Cloud) -> Vec<String> {
             if let Some(token) = request.header(name) {
                 tokens += 1;
                 secrets.push(token.to_owned());
-                // The signature alone would do, too.
+                // The signature alone is a secret, too.
                 secrets.push(token.rsplit('.').next().unwrap().to_owned());
             }
         }
@@ -210,7 +214,8 @@ fn what_opens(cloud: &Cloud) -> Vec<String> {
     secrets
 }
 
-/// An agent who writes, and what operators do; the token that some of it was asked with.
+/// Lets an agent write and an operator act, and returns the token that authorized some of the
+/// requests.
 async fn agents_and_operators(sms: &Channel) -> String {
     let exp = SystemClock.now().timestamp() + 600;
     let key = EncodingKey::from_secret(JWT_SECRET.as_bytes());
@@ -241,13 +246,14 @@ async fn agents_and_operators(sms: &Channel) -> String {
     token
 }
 
-/// All that is kept: of the embedded database each byte of its files.
+/// Returns all stored data. For the embedded database this includes every byte of its files.
 async fn at_rest(database: &Database) -> String {
     let rows = database.dump().await;
     let Location::Embedded { data_dir } = &database.location else {
         return rows;
     };
-    // The last connection to be closed takes its log away, whose contents are in another file then.
+    // When the last connection closes, the write-ahead log disappears, and its contents are in
+    // another file. Then the files are read again.
     let files = eventually("the files stay", async || bytes_of_files(data_dir).ok()).await;
     rows + files.as_str()
 }
@@ -260,7 +266,7 @@ fn bytes_of_files(folder: &Path) -> std::io::Result<String> {
     Ok(all)
 }
 
-/// Requests of every kind that go well or wrong in every way; the problems that came of it.
+/// Sends requests of every kind that succeed or fail in many ways, and returns the problems.
 async fn scenario(sms: &Channel, cloud: &Cloud) -> Vec<Value> {
     let user = format!("/v1/users/%2B{PHONE}");
     let messages = format!("{user}/messages");
@@ -272,7 +278,8 @@ async fn scenario(sms: &Channel, cloud: &Cloud) -> Vec<Value> {
         sms.post(&messages, json!({"text": TEXT, "open": open}))
             .await,
         sms.get(&user).await,
-        // A state that ends by itself would meet the faults below.
+        // Not `composing`: that state ends by itself, and the request for it would consume one of
+        // the faults below.
         sms.put(&format!("{user}/typing"), json!({"state": "active"}))
             .await,
         sms.post(&format!("{user}/receipts"), sequences).await,
@@ -286,7 +293,7 @@ async fn scenario(sms: &Channel, cloud: &Cloud) -> Vec<Value> {
         sms.post(&messages, json!({"text": TEXT, "open": TEXT}))
             .await,
         sms.get(&format!("/v1/users/{PHONE}%00")).await,
-        // The Cloud refuses a text of this length.
+        // This text is longer than the Cloud accepts.
         sms.post(&messages, json!({"text": TEXT.repeat(500)})).await,
     ];
     let file = Part {

@@ -1,4 +1,5 @@
-//! Stopping, and starts that cannot succeed: what is in flight finishes, nothing else is waited for, and the exit code tells.
+//! Stops, and starts that cannot succeed. Requests in flight finish, nothing else is waited for,
+//! and the exit code shows the result.
 
 use std::time::Duration;
 
@@ -32,7 +33,8 @@ on_both_engines!(
 
 const MESSAGE: &str = r#"{"text": "hello"}"#;
 
-/// The service, its channel, its admin address, and what it works with, to be kept for as long.
+/// Starts the service. Returns it with its channel, its admin address, and the Cloud and the
+/// database, which must live as long.
 async fn serve(engine: Engine) -> (Process, Channel, Channel, (Cloud, Database)) {
     let cloud = Cloud::start().await;
     let database = Database::create(engine).await;
@@ -40,7 +42,7 @@ async fn serve(engine: Engine) -> (Process, Channel, Channel, (Cloud, Database))
     (process, sms, admin, (cloud, database))
 }
 
-/// A request that is being worked on and cannot be answered: the service has asked for its body.
+/// Begins a request that cannot be answered yet: the service has asked for its body.
 async fn begin_message(sms: &Channel) -> Connection {
     let mut connection = Connection::open(sms).await.unwrap();
     let head = [
@@ -86,7 +88,7 @@ async fn who_never_ends_a_head_and_who_reads_nothing_hold_nothing_up(engine: Eng
     let (mut process, sms, _admin, _kept) = serve(engine).await;
     let mut slow = Connection::open(&sms).await.unwrap();
     slow.write("GET /v1/users/ada HTTP/1.1\r\nx: ").await;
-    // More answers than fit into the buffers on the way.
+    // More answers than fit into the buffers of the connection.
     let mut deaf = Connection::open(&sms).await.unwrap();
     for _ in 0..200 {
         deaf.write_head(&["GET /openapi.json HTTP/1.1"]).await;
@@ -97,7 +99,8 @@ async fn who_never_ends_a_head_and_who_reads_nothing_hold_nothing_up(engine: Eng
     assert_eq!(process.wait().await.code(), Some(0));
 }
 
-/// Whoever sends a body byte by byte, without a key, with a signature that may be right, or with a key.
+/// Covers callers that send a body byte by byte: without a key, with a signature that may be right,
+/// and with a key.
 async fn who_trickles_a_body_holds_nothing_up(engine: Engine) {
     let (mut process, sms, _admin, _kept) = serve(engine).await;
     let key = format!("Authorization: Bearer {SMS_KEY}");
@@ -188,7 +191,7 @@ async fn who_waits_for_a_cloud_that_hangs_is_told_that_it_is_kept(engine: Engine
         assert_eq!(reply.expect(202)["status"], "queued");
     }
     assert_eq!(process.wait().await.code(), Some(0), "{}", process.log());
-    // The next start knows of them.
+    // The next process knows the queued requests.
     let toml = bridge_toml(&database.location, &cloud.url);
     let (_process, sms, _) = Process::serve(&toml).await;
     for location in kept {
@@ -214,7 +217,8 @@ async fn who_waits_for_events_is_answered(engine: Engine) {
     assert_eq!(process.wait().await.code(), Some(0));
 }
 
-/// A proxy repeats no POST that it has sent, so that a connection that it got must not be closed before it is used.
+/// Protects the requests of a proxy. A proxy does not repeat a POST that it has sent, so a
+/// connection that it has got must not be closed before it is used.
 async fn who_has_just_connected_is_served(engine: Engine) {
     let (mut process, sms, _, (cloud, _database)) = serve(engine).await;
     sms.say("ada", "before").await.expect(201);
@@ -252,7 +256,7 @@ async fn idle_connections_hold_nothing_up(engine: Engine) {
 
     process.signal("TERM").await;
 
-    // Far below the time limit of a stop, past which the exit code were another.
+    // This is far below the time limit of a stop, after which the exit code would be different.
     assert_eq!(process.wait().await.code(), Some(0));
 }
 
@@ -264,7 +268,8 @@ async fn an_interrupt_stops_like_a_sigterm(engine: Engine) {
     assert_eq!(process.wait().await.code(), Some(0));
 }
 
-/// What managers of processes, terminals and log rotation send. Each but SIGPIPE would end a process that does not take it.
+/// The signals that process managers, terminals and log rotation send. Each but SIGPIPE ends a
+/// process that does not handle it.
 const ENDS_NOTHING: [&str; 4] = ["HUP", "USR1", "USR2", "PIPE"];
 
 async fn other_signals_end_nothing_and_are_logged(engine: Engine) {
@@ -283,7 +288,7 @@ async fn other_signals_end_nothing_and_are_logged(engine: Engine) {
     assert_eq!(process.wait().await.code(), Some(0));
 }
 
-/// Waits for a line of log for each signal that is ignored.
+/// Waits for the log line of each ignored signal.
 async fn expect_ignored(process: &Process) {
     for name in ["SIGHUP", "SIGUSR1", "SIGUSR2"] {
         let line = eventually(name, async || {
@@ -382,7 +387,7 @@ async fn a_second_process_on_the_embedded_database_is_told_so() {
     assert_eq!(second.code, 1);
     let expected = "error: another process uses the embedded database in ";
     assert!(second.errors.contains(expected), "{}", second.errors);
-    // The first one goes on, and leaves the database to the next when it has stopped.
+    // The first process goes on. When it has stopped, the next one can use the database.
     process.signal("TERM").await;
     assert_eq!(process.wait().await.code(), Some(0));
     Process::serve(&toml).await;

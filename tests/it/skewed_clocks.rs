@@ -1,5 +1,5 @@
-//! Clocks that are wrong or that jump: replicas lose and double nothing, whatever the clocks of
-//! their machines show.
+//! Clocks that are wrong or that jump. Replicas lose and duplicate nothing, no matter what the
+//! clocks of their machines show.
 //!
 //! `scripts/skewed-clocks` installs libfaketime and runs these tests, which are ignored otherwise.
 
@@ -24,17 +24,16 @@ use crate::support::postgres::Server;
 use crate::support::process::{Process, configured, run};
 use crate::support::receiver::{Received, Receiver, SECRET};
 
-/// How many users speak at the same time.
+/// The number of users who write at the same time.
 const USERS: usize = 12;
 
-/// How many messages each of them sends.
+/// The number of messages that each of them sends.
 const TEXTS: usize = 8;
 
-/// What texts of agents begin with.
+/// The beginning of the texts of agents.
 const ANSWER: &str = "answer";
 
-/// 4 s: how far the times of callbacks may be from the real time. It is less than the smallest
-/// skew.
+/// 4 s: the tolerance for the times of callbacks. It is less than the smallest skew.
 const TOLERANCE: u64 = 4;
 
 /// A replica, and the channel `sms` that calls it.
@@ -60,7 +59,7 @@ impl Replica {
         }
     }
 
-    /// The seconds by which the machine's clock is ahead, as the metric shows it.
+    /// Returns the seconds by which the machine's clock is ahead, as the metric shows them.
     async fn clock_offset(&self) -> f64 {
         let answer = self.admin.request(Method::GET, "/metrics").send().await;
         let text = answer.unwrap().text().await.unwrap();
@@ -76,12 +75,12 @@ impl Replica {
     }
 }
 
-/// One database, one Cloud and one callback.
+/// A database, a simulated Cloud and a callback.
 struct Scene {
     cloud: Cloud,
     callback: Receiver,
     toml: String,
-    /// The seconds since 1970 at which it began.
+    /// The time of the start, in seconds since 1970.
     begun: u64,
     _database: Database,
 }
@@ -106,7 +105,7 @@ impl Scene {
         }
     }
 
-    /// Has the Cloud apply what it is sent, and answer a second later.
+    /// Makes the Cloud apply the next messages, and answer each a second later.
     fn answer_late(&self, times: u32) {
         let late = Answer::Delay(Delay { seconds: 1 });
         self.cloud.sandbox.inject(Fault {
@@ -116,7 +115,7 @@ impl Scene {
         });
     }
 
-    /// Has the Cloud take no message until [`is_back`](Self::is_back).
+    /// Makes the Cloud refuse every message with 503 until [`is_back`](Self::is_back).
     fn is_away(&self) {
         self.cloud.sandbox.inject(Fault {
             times: u32::MAX,
@@ -128,7 +127,7 @@ impl Scene {
         drop(self.cloud.sandbox.withdraw_faults());
     }
 
-    /// What a user has said at the Cloud.
+    /// Returns the texts of a user at the Cloud.
     fn said(&self, user: &str) -> Vec<String> {
         let conversations = self.cloud.sandbox.conversations();
         let of_user = conversations
@@ -138,7 +137,7 @@ impl Scene {
         texts.filter(|text| !text.starts_with(ANSWER)).collect()
     }
 
-    /// Waits until a promised message was sent. It must not fail.
+    /// Waits until a message that was answered 202 is sent. It must not fail.
     async fn until_sent(&self, sms: &Channel, sent: &Sent) {
         let Some(path) = &sent.promise else {
             return;
@@ -151,7 +150,7 @@ impl Scene {
         .await;
     }
 
-    /// An agent answers each user, and the channel is told each answer once.
+    /// Lets an agent answer each user, and waits until the channel has received each answer once.
     async fn agents_answer(&self, round: usize) {
         let mut expected = BTreeSet::new();
         for conversation in self.cloud.sandbox.conversations() {
@@ -169,7 +168,7 @@ impl Scene {
         assert_eq!(told.len(), told.iter().collect::<BTreeSet<_>>().len());
     }
 
-    /// What agents have said, as the callback was told it, without the repeats of one event.
+    /// Returns the texts of agents that the callback has received, without repetitions of an event.
     fn told(&self) -> Vec<String> {
         let mut seen = BTreeSet::new();
         let received = self.callback.received();
@@ -180,7 +179,7 @@ impl Scene {
         fresh.map(Received::text).collect()
     }
 
-    /// Makes sure that callbacks bear the real time, and that no message has failed.
+    /// Asserts that callbacks have the real time, and that no message has failed.
     fn check_callbacks(&self) {
         let real = self.begun - TOLERANCE..=now() + TOLERANCE;
         for received in self.callback.received() {
@@ -193,7 +192,7 @@ impl Scene {
 
 /// A message that was accepted.
 struct Sent {
-    /// Where a message that was answered 202 is shown.
+    /// The path of a message that was answered 202.
     promise: Option<String>,
     key: String,
     user: String,
@@ -212,7 +211,7 @@ fn message(sms: &Channel, user: &str, text: &str) -> reqwest::RequestBuilder {
         .body(json!({"text": text}).to_string())
 }
 
-/// Sends a message, which must be accepted.
+/// Sends a message, and asserts that it is accepted.
 async fn say(sms: &Channel, user: &str, text: &str, is_queued: bool) -> Sent {
     let mut request = message(sms, user, text);
     if is_queued {
@@ -230,7 +229,7 @@ async fn say(sms: &Channel, user: &str, text: &str, is_queued: bool) -> Sent {
     }
 }
 
-/// A user speaks at both replicas by turns; every other two messages are queued.
+/// Writes as one user, at both replicas by turns. Every other pair of messages is queued.
 async fn speak(replicas: [Channel; 2], user: String) -> Vec<Sent> {
     let mut sent = Vec::new();
     for text in 0..TEXTS {
@@ -240,13 +239,13 @@ async fn speak(replicas: [Channel; 2], user: String) -> Vec<Sent> {
     sent
 }
 
-/// One replica has the right time, the other's is off by so many seconds.
+/// Runs a replica with the right time beside one with a clock that is off by some seconds.
 async fn a_skew_loses_and_doubles_nothing(seconds: i32) {
     let scene = Scene::begin(Engine::Postgres).await;
     let shift = FakeClock::new(&format!("{seconds:+}"));
     let right = Replica::start(&scene.toml, None).await;
     let skewed = Replica::start(&scene.toml, Some(&shift)).await;
-    // What the Cloud tells back comes to the one whose clock is wrong.
+    // The Cloud's notifications come to the replica with the wrong clock.
     scene.cloud.hear(&skewed.sms);
     scene.answer_late(2 * u32::try_from(USERS).unwrap());
 
@@ -264,7 +263,7 @@ async fn a_skew_loses_and_doubles_nothing(seconds: i32) {
     for message in &sent {
         scene.until_sent(&right.sms, message).await;
     }
-    // A key that one has taken is known to the other.
+    // Each replica knows the idempotency keys of the other.
     for (
         place,
         Sent {
@@ -290,7 +289,7 @@ async fn a_skew_loses_and_doubles_nothing(seconds: i32) {
     assert!(right.clock_offset().await.abs() < 1.0);
     skewed.stop().await;
     right.stop().await;
-    // And no more than that, when those who worked on it have ended.
+    // Nothing more has arrived after both replicas have finished their work.
     for user in 0..USERS {
         assert_eq!(scene.said(&format!("user-{user}")), expected);
     }
@@ -356,7 +355,7 @@ async fn messages_that_are_queued_beside_a_clock_that_is_a_day_ahead_are_sent() 
     right.stop().await;
 }
 
-/// Two users of whom messages are sent for as long as the clock is moved.
+/// The users who write as long as the clock is moved.
 struct Load {
     replicas: [Channel; 2],
     taken: AtomicUsize,
@@ -425,7 +424,7 @@ async fn a_clock_of_a_replica_that_jumps_while_it_runs() {
     scene.agents_answer(1).await;
     scene.check_callbacks();
     jumping.admin.get("/readyz").await.expect(200);
-    // It has seen the jumps, and told of them.
+    // The replica notices a jump, and logs it.
     shift.set("+86400");
     let told = "this machine's clock is not the database's";
     jumping.process.log_line(told).await;
@@ -449,7 +448,8 @@ async fn a_clock_of_the_database_that_is_set_back_a_little() {
     scene.cloud.hear(&second.sms);
     let mut sent = vec![say(&first.sms, "ada", "0", false).await];
 
-    // A little more than a replica may be ahead, so that it is in line again within seconds.
+    // Slightly more than the lead that a replica may have, so that it is within the limit again
+    // after some seconds.
     shift.set("-8");
     for replica in [&first, &second] {
         let unready = eventually("it is not ready", async || {
@@ -483,7 +483,7 @@ async fn a_clock_of_the_database_that_is_set_back_a_little() {
     }
 }
 
-/// Messages wait for the Cloud while the machine's clock jumps by so many seconds.
+/// Queues messages while the machine's clock jumps by an offset in seconds.
 async fn a_jump_beside_the_embedded_database(offset: &str) {
     let scene = Scene::begin(Engine::Sqlite).await;
     let shift = FakeClock::new("+0");
@@ -521,10 +521,10 @@ async fn a_jump_beside_the_embedded_database(offset: &str) {
     for user in &users {
         assert_eq!(scene.said(user), ["0", "1", "2", "3"]);
     }
-    // One process is in line with itself, whatever its machine's clock shows.
+    // A single process is consistent with itself, no matter what its machine's clock shows.
     replica.admin.get("/readyz").await.expect(200);
     scene.check_callbacks();
-    // Back where it was: nothing is left to be caught up with.
+    // Back at the original time, no difference remains.
     shift.set("+0");
     eventually("the metric is small again", async || {
         (replica.clock_offset().await.abs() < 4.0).then_some(())

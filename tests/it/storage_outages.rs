@@ -1,4 +1,5 @@
-//! A PostgreSQL that restarts, fails over, is slow or silent: 503 in good time, and all goes on by itself afterwards.
+//! A PostgreSQL server that restarts, fails over, is slow or is silent. The API answers 503 in
+//! time, and the service recovers by itself.
 
 use std::time::Duration;
 
@@ -24,24 +25,25 @@ use crate::support::process::Process;
 use crate::support::receiver::{Receiver, SECRET};
 use crate::support::relay::Relay;
 
-/// Connections of the pool: few, so that all are there and all are in use.
+/// The number of connections in the pool: small, so that all exist and all are in use.
 const CONNECTIONS: u32 = 3;
 
-/// Far more requests than that.
+/// The number of users: far more than there are connections.
 const MANY: usize = 12;
 
-/// The service with a network of the test's between it and its database.
+/// The service, with a network between it and its database that the test controls.
 struct Bed {
     app: TestApp,
     relay: Relay,
     receiver: Receiver,
-    /// The database by a way of the test's own.
+    /// The database, reached without that network.
     database: Database,
     conversation: String,
 }
 
 impl Bed {
-    /// Users `user-0` and on have conversations, and the pool has all its connections.
+    /// Starts the service with conversations of the users `user-0` and following, and with all
+    /// connections of the pool open.
     async fn start() -> Self {
         let database = Database::create(Engine::Postgres).await;
         let (relay, behind) = Relay::before(&database, CONNECTIONS).await;
@@ -76,13 +78,13 @@ impl Bed {
         self.app.sms.say(&format!("user-{number}"), "again").await
     }
 
-    /// Has the Cloud tell what an agent has written to `user-0`.
+    /// Sends the notification of an agent's message to `user-0`.
     async fn notify(&self, sequence: u32, text: &str) -> Reply {
         let notification = agent_text(&self.conversation, sequence, text);
         tell(&self.app.sms, &notification).await
     }
 
-    /// Requests of every sort, all at once. Each is answered, whatever the database does, or the test is over.
+    /// Sends requests of every kind at once. Fails the test if one of them gets no answer in time.
     async fn ask_all(&self) -> Vec<Reply> {
         let mut asking: Vec<BoxFuture<'_, Reply>> = Vec::new();
         for number in 0..MANY {
@@ -97,7 +99,7 @@ impl Bed {
             .expect("all are answered")
     }
 
-    /// Makes sure that everything is as it should be, after so many tries.
+    /// Waits until everything works again.
     async fn is_back(&self) {
         eventually("the service is ready", async || {
             (self.app.admin.get("/readyz").await.status == 200).then_some(())
@@ -110,7 +112,7 @@ impl Bed {
         .await;
         self.notify(2, "heard").await.expect(200);
         eventually("events are delivered", async || {
-            // A lease may have to run out.
+            // A lease may have to expire first.
             self.app.cloud.clock.advance(TimeDelta::milliseconds(100));
             self.receiver
                 .texts()
@@ -127,7 +129,7 @@ impl Bed {
     }
 }
 
-/// Makes sure that this says that the storage is away, and when to come back.
+/// Asserts that a reply reports the storage as unavailable, with a `Retry-After`.
 #[track_caller]
 fn expect_away(reply: Reply) {
     assert_eq!(reply.headers["retry-after"], "1", "{:#}", reply.body);
@@ -142,7 +144,7 @@ async fn execute(connection: &mut PgConnection, sql: String) {
         .unwrap();
 }
 
-/// Ends all connections to a database but this one, as a server does that stops.
+/// Ends all other connections to the database, like a server that stops.
 async fn end_others(connection: &mut PgConnection) {
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                WHERE datname = current_database() AND pid <> pg_backend_pid()";
@@ -156,7 +158,7 @@ async fn a_silent_server_is_told_of_and_all_goes_on_when_it_speaks_again() {
     bed.relay.silence();
     let unready = bed.app.admin.get("/readyz").await;
     let replies = bed.ask_all().await;
-    // By now no connection is left, and none is to be had.
+    // By now no connection is left, and no new one can be opened.
     let later = bed.ask_all().await;
 
     let reasons = unready.expect(503);
@@ -173,7 +175,7 @@ async fn a_silent_server_is_told_of_and_all_goes_on_when_it_speaks_again() {
 async fn connections_that_lead_nowhere_are_given_up_and_replaced() {
     let bed = Bed::start().await;
 
-    // As when a host vanishes and another takes its address: nobody closes what there was.
+    // As when a host vanishes and another takes its address: the old connections are not closed.
     bed.relay.swallow();
     let replies = bed.ask_all().await;
 
@@ -192,7 +194,7 @@ async fn a_statement_that_nobody_waits_for_does_not_keep_its_connection() {
     let store = behind.store().await;
     let asking = || join_all((0..MANY).map(|_| user(&store, "sms", "ada")));
     asking().await;
-    // One that is not back yet would have another made in its place, which leads somewhere.
+    // A connection that is still in use would be replaced by a new one, which works.
     eventually("the connections are back", async || {
         let mut pools = store.connections().into_iter();
         pools.all(|pool| pool.in_use == 0).then_some(())
@@ -251,7 +253,7 @@ async fn a_row_that_another_holds_is_not_waited_for_for_ever() {
     let refused = timeout(PATIENCE, bed.set_profile(0)).await;
 
     expect_away(refused.expect("it is answered"));
-    // Others and readers do not wait, and the server is not taken for one that is away.
+    // Other users and readers do not wait, and the server does not count as unavailable.
     bed.set_profile(1).await.expect(200);
     bed.app.sms.get("/v1/users/user-0").await.expect(200);
     bed.app.admin.get("/readyz").await.expect(200);
@@ -300,7 +302,7 @@ async fn what_waits_in_the_background_goes_on_after_an_outage() {
     relay.pass();
     bed.is_back().await;
 
-    // The outbox:
+    // Queued requests are sent:
     let queued = app
         .sms
         .request(Method::POST, "/v1/users/user-1/messages")
@@ -308,7 +310,7 @@ async fn what_waits_in_the_background_goes_on_after_an_outage() {
         .header("prefer", "respond-async")
         .body(json!({"text": "queued"}).to_string());
     app.until(send(queued).await, "sent").await;
-    // Typing that ends:
+    // Typing is ended:
     let composing = json!({"state": "composing"});
     let composing = app.sms.put("/v1/users/user-2/typing", composing).await;
     composing.expect(204);
@@ -317,7 +319,7 @@ async fn what_waits_in_the_background_goes_on_after_an_outage() {
         is_told(app, "PAUSE").then_some(())
     })
     .await;
-    // Agents whose message did not arrive:
+    // An agent learns that their message was not delivered:
     bed.receiver.answer_status(422);
     bed.notify(7, "refused").await.expect(200);
     eventually("the agent is told", async || {
@@ -325,7 +327,7 @@ async fn what_waits_in_the_background_goes_on_after_an_outage() {
         is_told(app, "NACK").then_some(())
     })
     .await;
-    // What is old:
+    // Old events are removed:
     app.cloud.clock.advance(TimeDelta::days(10));
     eventually("old events are gone", async || {
         app.cloud.clock.advance(TimeDelta::seconds(10));
@@ -334,7 +336,7 @@ async fn what_waits_in_the_background_goes_on_after_an_outage() {
     .await;
 }
 
-/// Whether the Cloud was told this, of typing or of receipts.
+/// True if the Cloud has received a request with this word: the name of a chat state or a receipt.
 fn is_told(app: &TestApp, word: &str) -> bool {
     let told = app.cloud.bodies(Operation::Send);
     told.iter()
@@ -359,7 +361,7 @@ async fn events_of_other_replicas_are_heard_of_at_once_again() {
     .await;
 
     eventually("an event is heard of at once", async || {
-        // What there is, up to this one.
+        // The stored events, up to this one.
         tell("first").await;
         loop {
             let (_, data) = stream.next_event().await;
@@ -400,7 +402,7 @@ async fn the_log_tells_of_an_outage_once_and_of_its_end() {
         .iter()
         .filter(|line| line.contains("the database is not available; "));
     assert_eq!(away.count(), 1, "{told:#?}");
-    // That, and that new events are not heard of at once.
+    // The other line warns that events of other replicas are noticed later.
     assert!(told.len() <= 2, "{told:#?}");
     relay.pass();
     process.log_line("the database is available again").await;

@@ -1,4 +1,4 @@
-//! The store's contract: every function, on both engines.
+//! The contract of the store: every function, on both engines.
 
 mod audit;
 mod changes;
@@ -79,15 +79,16 @@ async fn a_shared_database_tells_its_time(engine: Engine) {
     if let Some(told) = told {
         assert_eq!(told.answered_us - told.asked_us, 1);
         let shown = DateTime::from_timestamp_micros(told.shown_us).unwrap();
-        // This machine is the database's.
+        // The database runs on this machine.
         let off = Utc::now() - shown;
         assert!(off.abs() < chrono::TimeDelta::minutes(1), "{off}");
     }
 }
 
-/// How many entries of a table of PostgreSQL, and of its indexes, were read by so many scans of those or more.
+/// Waits until PostgreSQL has counted at least `scans` index scans of a table. Returns the number
+/// of entries of the table and its indexes that were read.
 async fn entries_read(database: &Database, store: Store, table: &str, scans: i64) -> i64 {
-    // A connection tells of what it has read when it ends, at the latest.
+    // A connection reports its statistics when it ends, at the latest.
     store.close().await;
     let mut connection = database.connection().await;
     eventually("it is told what was read", async || {
@@ -123,7 +124,7 @@ fn lease(id: &str, until: i64) -> Lease {
     }
 }
 
-/// What is recorded of something that was done at a second with a key of `sms`.
+/// Returns an audit log entry for an action at this second with a key of `sms`.
 fn recorded(number: u128, second: i64, action: Action) -> Entry {
     Entry {
         id: EntryId::new(Uuid::from_u128(number)),
@@ -140,7 +141,7 @@ fn erasure() -> Entry {
     recorded(1, 1, Action::EraseUser { by_own_token })
 }
 
-/// Erases a user without anything to close; says whether the user was still there.
+/// Erases a user without pending closes. Returns true if the user still existed.
 async fn erase(store: &Store, user: UserRef, second: i64) -> bool {
     loop {
         let Some(erasing) = store.before_erasure(user).await.unwrap() else {
@@ -151,7 +152,7 @@ async fn erase(store: &Store, user: UserRef, second: i64) -> bool {
         match erased.await.unwrap() {
             Erasure::Done => return true,
             Erasure::Gone => return false,
-            // What happens to the user at the same time is some tests' subject.
+            // Some tests change the user at the same time.
             Erasure::Changed => {}
         }
     }
@@ -186,12 +187,12 @@ fn survey(id: &str, opened: i64, closed: Option<i64>) -> Dialog {
     dialog(id, DialogKind::PostSurvey, opened, closed)
 }
 
-/// Tells of a dialog of a conversation; says whether the conversation is known.
+/// Reports a dialog of a conversation. Returns true if the conversation is known.
 async fn tell(store: &Store, conversation: &str, told: &Dialog) -> bool {
     tell_of_dialog(store, "12345678", conversation, told).await
 }
 
-/// The dialog of the open conversation of user `a` that what they say goes to.
+/// Returns the dialog in which user `a` writes.
 async fn current(store: &Store) -> CurrentDialog {
     let standing = store.standing(&key("a")).await.unwrap().unwrap();
     standing.open.unwrap().dialog
@@ -262,7 +263,7 @@ async fn look_ups_at_once_are_each_answered_with_their_own_user(engine: Engine) 
         users.push(user.unwrap());
     }
 
-    // More than share a statement, some of them unknown, and some asked for more than once.
+    // More lookups than share a statement, some of unknown users and some repeated.
     let asked = (0..700).map(|number| number % 30);
     let found = join_all(asked.clone().map(|number: usize| {
         let store = &store;
@@ -282,10 +283,10 @@ async fn a_look_up_sees_what_was_written_before_it_was_asked_for(engine: Engine)
     ask_all_the_time(&store).await;
 }
 
-/// Looks users up who are written meanwhile: each look-up sees what was written before.
+/// Looks users up while users are written. Each lookup has to see the writes before it.
 async fn ask_all_the_time(store: &Store) {
     let looking = async |name: String| {
-        // Others are on their way all the time.
+        // Keeps other lookups in flight all the time.
         for _ in 0..20 {
             store.standing(&key(&name)).await.unwrap();
         }
@@ -380,7 +381,7 @@ async fn tokens_of_other_keys_are_found_in_batches_and_sealed_anew(engine: Engin
     let user = found[0].0;
     let read = &found[0].2.sealed;
     assert!(store.reseal_token(user, read, &anew, None).await.unwrap());
-    // What was read is no longer what is stored.
+    // The stored token is no longer the one that was read.
     assert!(!store.reseal_token(user, read, &anew, None).await.unwrap());
     let standing = store.standing(&key("a")).await.unwrap().unwrap();
     assert_eq!(standing.token, Some(anew));
@@ -490,13 +491,13 @@ async fn typing_that_is_due_is_given_to_one_who_asks(engine: Engine) {
     names.sort_unstable();
     assert_eq!(names, ["a", "b", "c"]);
     let known = async |name| store.standing(&key(name)).await.unwrap().unwrap().typing;
-    // It is being ended, so going on typing is to be told anew.
+    // The typing is being ended, so a new start has to be sent again.
     let ending = Typing {
         sent_at: DateTime::UNIX_EPOCH,
         ..typing(40)
     };
     assert_eq!(known("a").await, Some(ending));
-    // What was taken and has begun anew meanwhile goes on.
+    // If typing was taken and set again meanwhile, it goes on.
     store.clear_typing(users[0], Some(at(39))).await.unwrap();
     store.clear_typing(users[1], Some(at(40))).await.unwrap();
     store.clear_typing(users[2], None).await.unwrap();
@@ -531,7 +532,7 @@ async fn a_kept_conversation_is_the_users_open_one(engine: Engine) {
     let seen = store.user(&key("a")).await.unwrap().unwrap();
     assert_eq!(seen.profile, profile);
     assert_eq!(seen.conversation, Some(latest));
-    // The lane was given back with the conversation.
+    // Storing the conversation has released the lane.
     assert!(
         store
             .claim_lane(user, &lease("m", 16), at(1))
@@ -576,7 +577,7 @@ async fn a_closed_conversation_makes_room_for_the_next(engine: Engine) {
             reason: Some(reason)
         }
     );
-    // The replica that opened it has a clock that is behind.
+    // The replica that opens it has a clock that is behind.
     assert!(open(&store, user, "c2", 0).await);
     let latest = store.latest_conversation(&key("a")).await.unwrap().unwrap();
     assert_eq!(latest.id.as_str(), "c2");
@@ -622,7 +623,7 @@ async fn a_conversation_takes_the_place_of_one_that_had_ended(engine: Engine) {
     let closed = store.close_conversation(&first, at(3), None).await.unwrap();
     assert!(!closed, "it was closed with that");
     assert!(!store.close_dialog("c1", at(3)).await.unwrap());
-    // One that had lost its place before loses nothing more.
+    // A conversation that was replaced before replaces nothing.
     assert!(!replace(&store, user, Some("c1"), "c3", 3).await);
     assert_eq!(current(&store).await, CurrentDialog::Main);
 }
@@ -645,7 +646,7 @@ async fn a_conversation_that_was_taken_for_closed_can_be_open_again(engine: Engi
 
     let latest = store.latest_conversation(&key("a")).await.unwrap().unwrap();
     assert_eq!(latest.state, State::Open);
-    // Its main dialog has ended all the same.
+    // Its main dialog is still closed.
     assert_eq!(current(&store).await, CurrentDialog::Ended);
     store.reopen_main_dialog(other, &id).await.unwrap();
     assert_eq!(current(&store).await, CurrentDialog::Ended);
@@ -674,7 +675,7 @@ async fn what_a_user_says_goes_to_the_open_survey_else_to_the_main_dialog(engine
         current(&store).await,
         CurrentDialog::Survey("s1".parse().unwrap())
     );
-    // Two open ones are one whose end was not told.
+    // Of two open surveys, the end of one was not reported.
     assert!(tell(&store, "c1", &survey("s0", 4, None)).await);
     assert_eq!(
         current(&store).await,
@@ -689,7 +690,7 @@ async fn what_a_user_says_goes_to_the_open_survey_else_to_the_main_dialog(engine
         current(&store).await,
         CurrentDialog::Survey("s2".parse().unwrap())
     );
-    // The conversation's end is that of its dialogs.
+    // Closing the conversation closes its dialogs.
     store.close_conversation(&id, at(7), None).await.unwrap();
     assert!(!store.close_dialog("s2", at(8)).await.unwrap());
 }
@@ -704,13 +705,14 @@ async fn a_dialog_that_has_ended_stays_so(engine: Engine) {
 
     let ended = dialog("c1", DialogKind::Main, 1, Some(2));
     assert!(tell(&store, "c1", &ended).await);
-    // Word of how it was before comes late.
+    // A report of the earlier state comes late.
     let before = dialog("c1", DialogKind::Main, 1, None);
     assert!(tell(&store, "c1", &before).await);
     assert!(!store.close_dialog("c1", at(3)).await.unwrap());
 
     assert_eq!(current(&store).await, CurrentDialog::Ended);
-    // A dialog does not move to another conversation, nor is it ended as another's.
+    // A dialog does not move to another conversation, and is not closed by a report about another
+    // one.
     let foreign = dialog("c2", DialogKind::PostSurvey, 2, Some(3));
     tell(&store, "c1", &foreign).await;
     assert!(store.close_dialog("c2", at(4)).await.unwrap());
@@ -880,7 +882,7 @@ async fn a_database_that_is_away_is_unavailable() {
     assert!(!format!("{refusal:?}").contains("secret"));
 }
 
-/// The contract is whole: no function of the store goes without a test on both engines.
+/// Every function of the store has a test in this contract.
 #[test]
 fn every_function_of_the_store_is_called_here() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -905,7 +907,7 @@ fn every_function_of_the_store_is_called_here() {
     assert!(functions.len() >= 100, "only {functions:?} were found");
 }
 
-/// The source files of a module: the file beside a folder, and all in the folder.
+/// Returns the source files of a module: the file beside the folder, and all files in the folder.
 fn files_of(module: PathBuf) -> Vec<PathBuf> {
     let mut files = vec![module.with_extension("rs")];
     let mut folders = vec![module];
@@ -922,7 +924,7 @@ fn files_of(module: PathBuf) -> Vec<PathBuf> {
     files
 }
 
-/// The public functions in the blocks `impl Store` of a source file.
+/// Returns the public functions in the `impl Store` blocks of a source file.
 fn functions_of_store(source: &str) -> Vec<String> {
     let mut functions = Vec::new();
     let mut is_inside = false;

@@ -1,8 +1,8 @@
-//! Clients of streams, byte for byte: the first request of each library, and the one that it comes
-//! back with after a cut.
+//! Clients of event streams, byte for byte: the first request of each library, and the one that it
+//! sends to resume after a cut.
 //!
-//! The requests were recorded between the libraries and the service; host, key and cursors stand in
-//! braces.
+//! The requests were recorded between the libraries and the service. The host, the key and the
+//! cursors are replaced by names in braces.
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
@@ -16,7 +16,7 @@ use crate::support::patience::PATIENCE;
 
 on_both_engines!(every_client_comes_back_behind_the_last_event_that_it_has_seen);
 
-/// A client: its first request, and the one that it comes back with.
+/// A client, with its first request and the one that it sends to resume.
 struct Client {
     name: &'static str,
     first: &'static str,
@@ -106,7 +106,7 @@ const CLIENTS: &[Client] = &[
     },
 ];
 
-/// A stream as far as a client has read it.
+/// A stream, and the part of it that a client has read but not parsed.
 struct Reading {
     connection: BufReader<TcpStream>,
     text: String,
@@ -135,7 +135,7 @@ impl Reading {
         }
     }
 
-    /// The id and the data of the next event.
+    /// Reads the next event, and returns its id and its data.
     async fn event(&mut self) -> (String, String) {
         loop {
             while let Some(end) = self.text.find('\n') {

@@ -1,5 +1,5 @@
-//! What the tests stand on: databases, the simulated Cloud, the service in this process or in one that can be killed,
-//! and a channel that calls it.
+//! The test environment: databases, the simulated Cloud, the service in this process or in one that
+//! can be killed, and a channel that calls it.
 
 pub(crate) mod app;
 pub(crate) mod browser;

@@ -1,6 +1,7 @@
-//! Surveys: the main dialog ends, the conversation goes on, and what the user says goes to the survey.
+//! Surveys. The main dialog ends, the conversation stays open, and the user's messages go to the
+//! survey.
 //!
-//! What the Cloud's notifications tell of the survey is told to the store here.
+//! These tests store the Cloud's changes of the survey directly, without notifications.
 
 use chrono::{TimeDelta, Utc};
 use liveperson_bridge::sandbox::{Behaviour, Conversation, DialogKind, Fault, Operation, Stage};
@@ -44,7 +45,7 @@ const CLOSE: &str = "/v1/users/ada/conversation/close";
 const TYPING: &str = "/v1/users/ada/typing";
 const RECEIPTS: &str = "/v1/users/ada/receipts";
 
-/// A service with a user in a conversation that a survey can follow.
+/// Starts a service with a user in a conversation that a survey can follow.
 async fn in_conversation(engine: Engine) -> TestApp {
     let app = TestApp::start(engine).await;
     let opening = json!({
@@ -61,7 +62,7 @@ async fn close_for_survey(app: &TestApp) -> Value {
     app.sms.post(CLOSE, closing).await.expect(200)
 }
 
-/// Tells of the dialogs of the only conversation, as a notification would.
+/// Stores the dialogs of the only conversation, as a notification does.
 async fn notify(app: &TestApp) {
     let conversation = app.cloud.only_conversation();
     let now = Utc::now();
@@ -80,7 +81,7 @@ async fn notify(app: &TestApp) {
     }
 }
 
-/// The same, with the user in the survey.
+/// Starts such a service, with the user in the survey.
 async fn in_survey(engine: Engine) -> TestApp {
     let app = in_conversation(engine).await;
     close_for_survey(&app).await;
@@ -97,7 +98,7 @@ fn survey(conversation: &Conversation) -> &liveperson_bridge::sandbox::Dialog {
     &conversation.dialogs[1]
 }
 
-/// The state of the user's latest conversation, and its id.
+/// Returns the state and the id of the user's latest conversation.
 async fn latest(app: &TestApp) -> (String, String) {
     let shown = app.sms.get(CONVERSATION).await.expect(200);
     let text = |member: &str| shown[member].as_str().unwrap().to_owned();
@@ -178,7 +179,7 @@ async fn texts_choices_and_files_go_to_the_survey(engine: Engine) {
     assert_eq!(said[4]["contentType"], "hosted/file");
     assert_eq!(events[2].metadata, Some(metadata.clone()));
     assert_eq!(events[3].metadata, Some(metadata));
-    // The survey counts for itself.
+    // The sequences of the survey are its own.
     for (reply, sequence) in [(text, 1), (chosen, 3), (file, 4)] {
         assert_eq!(reply["sequence"], sequence);
         assert_eq!(reply["conversation_id"], *conversation.id);
@@ -214,7 +215,7 @@ async fn typing_is_not_shown_to_a_survey(engine: Engine) {
     close_for_survey(&app).await;
     app.cloud.sandbox.clear_requests();
 
-    // Before the survey is known as well as in it.
+    // Typing is sent neither before the survey is known nor during it.
     app.sms.put(TYPING, composing.clone()).await.expect(204);
     notify(&app).await;
     for state in ["composing", "active", "pause", "gone"] {
@@ -223,7 +224,7 @@ async fn typing_is_not_shown_to_a_survey(engine: Engine) {
     }
     app.cloud.clock.advance(TimeDelta::seconds(30));
 
-    // What was shown before the close is over with it.
+    // The close also ends the typing from before it.
     let key = liveperson_bridge::types::ids::UserKey {
         account_id: crate::support::cloud::ACCOUNT.parse().unwrap(),
         namespace: "sms".parse().unwrap(),
@@ -276,7 +277,7 @@ async fn a_message_before_the_survey_is_known_waits_for_it(engine: Engine) {
 
     let queued = app.sms.say("ada", "fine").await;
     app.sms.say("ada", "thanks").await.expect(202);
-    // Nothing was tried where nobody reads it.
+    // No attempt was made in the closed main dialog.
     assert_eq!(app.cloud.requests(Operation::Send).len(), 2);
     assert_eq!(latest(&app).await.0, "open");
     notify(&app).await;
@@ -316,7 +317,7 @@ async fn a_message_where_no_survey_followed_opens_a_conversation(engine: Engine)
         ..Behaviour::default()
     });
     let first = close_for_survey(&app).await;
-    // Nothing has told the bridge.
+    // No notification has told the bridge.
     assert_eq!(first["state"], "open");
 
     let sent = app.sms.say("ada", "again").await.expect(201);
@@ -327,7 +328,7 @@ async fn a_message_where_no_survey_followed_opens_a_conversation(engine: Engine)
     assert_eq!(texts(&conversations[1]), ["again"]);
     let open = ("open".to_owned(), conversations[1].id.clone());
     assert_eq!(latest(&app).await, open);
-    // And so on in there.
+    // The next message goes to the same conversation.
     app.sms.say("ada", "more").await.expect(201);
     assert_eq!(app.cloud.sandbox.conversations().len(), 2);
 }
@@ -376,7 +377,7 @@ async fn a_main_dialog_that_an_agent_closed_unheard_leaves_the_conversation_open
 
     let conversation = app.cloud.only_conversation();
     assert_eq!(survey(&conversation).events[0].event["message"], "fine");
-    // Where the agent was faster than a close for a survey, that is what was asked for.
+    // The close of a conversation that has already ended at the Cloud succeeds.
     assert!(app.cloud.sandbox.end_survey(&id));
     app.sms.post(CLOSE, json!({})).await.expect(200);
     assert_eq!(latest(&app).await, ("closed".to_owned(), id));
@@ -467,7 +468,7 @@ async fn opening_before_the_survey_is_known_shows_the_conversation_that_is_open(
     notify(&app).await;
     let shown = app.sms.post(CONVERSATION, json!({})).await.expect(200);
     assert_eq!(shown, closed);
-    // Once it has ended at the Cloud, asking opens another.
+    // Once the survey has ended at the Cloud, the request opens another conversation.
     let id = app.cloud.only_conversation().id;
     assert!(app.cloud.sandbox.end_survey(&id));
     app.store()
@@ -513,7 +514,7 @@ async fn a_rating_has_to_wait_for_the_end_of_the_survey(engine: Engine) {
 async fn a_survey_keeps_the_limit_on_the_size_of_requests(engine: Engine) {
     let app = in_survey(engine).await;
 
-    // The request of a text without a letter, with the ids of conversation and survey.
+    // The request of an empty text, with the ids of the conversation and the survey.
     app.sms.say("ada", "x").await.expect(201);
     let frame = app.cloud.requests(Operation::Send)[0].body.len() - 1;
     let longest = "x".repeat(5000 - frame);

@@ -1,4 +1,4 @@
-//! Tokens: renewed in time, made anew where the Cloud refuses them, sealed at rest.
+//! Tokens: renewed in time, obtained again if the Cloud refuses them, and sealed at rest.
 
 use chrono::TimeDelta;
 use liveperson_bridge::sandbox::Operation;
@@ -92,7 +92,7 @@ async fn both_tokens_refused_at_once_are_both_made_anew(engine: Engine) {
     app.cloud.sandbox.revoke_app_tokens();
     app.cloud.sandbox.revoke_consumer_tokens();
 
-    // The next message finds the tokens refused and the conversation closed.
+    // The next message finds both tokens refused and the conversation closed.
     app.sms.say("ada", "two").await.expect(201);
 
     assert_eq!(count(&app, Operation::AppToken), 2);

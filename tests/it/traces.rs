@@ -1,4 +1,4 @@
-//! A trace goes through in both directions, also where what was asked is done later.
+//! The trace context: passed on in both directions, even if a request is carried out later.
 
 use liveperson_bridge::sandbox::{Fault, Operation, RecordedRequest};
 use reqwest::{Method, StatusCode};
@@ -24,7 +24,7 @@ const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
 const SPAN_ID: &str = "b7ad6b7169203331";
 const STATE: &str = "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE";
 
-/// A service with a callback that takes everything.
+/// Starts a service with a callback that accepts everything.
 async fn start(engine: Engine) -> (TestApp, Receiver) {
     let receiver = Receiver::start().await;
     let (cloud, database) = (Cloud::start().await, Database::create(engine).await);
@@ -36,7 +36,7 @@ async fn start(engine: Engine) -> (TestApp, Receiver) {
     (app, receiver)
 }
 
-/// Says something for `ada` within the trace.
+/// Sends a text of `ada` within the trace.
 async fn say_traced(app: &TestApp, headers: &[(&str, &str)]) -> crate::support::channel::Reply {
     let mut request = app
         .sms
@@ -49,7 +49,7 @@ async fn say_traced(app: &TestApp, headers: &[(&str, &str)]) -> crate::support::
     send(request.body(json!({"text": "hello"}).to_string())).await
 }
 
-/// The same of the Cloud.
+/// Sends a notification within the trace, as the Cloud does.
 async fn tell_traced(app: &TestApp, notification: &Value) {
     let body = notification.to_string();
     let request = app
@@ -71,7 +71,7 @@ fn traceparent() -> String {
     format!("00-{TRACE_ID}-{SPAN_ID}-01")
 }
 
-/// Makes sure that a request continues the trace; its span.
+/// Asserts that a request continues the trace, and returns its span id.
 #[track_caller]
 fn continued(traceparent: &str, tracestate: &str) -> String {
     let parts: Vec<_> = traceparent.split('-').collect();
@@ -92,7 +92,7 @@ fn header<'a>(request: &'a RecordedRequest, name: &str) -> &'a str {
 async fn a_channels_trace_reaches_the_cloud(engine: Engine) {
     let app = TestApp::start(engine).await;
 
-    // Two headers are one list.
+    // Two headers form one list.
     let (first, second) = STATE.split_once(',').unwrap();
     say_traced(&app, &[("tracestate", first), ("tracestate", second)])
         .await
@@ -157,14 +157,14 @@ async fn the_clouds_trace_reaches_the_channel_where_the_conversation_is_not_know
     engine: Engine,
 ) {
     let (app, receiver) = start(engine).await;
-    // The next conversation's id is told by another service's database.
+    // A service with another database opens the conversation, so that its id is known here.
     let other = TestApp::start_with(app.cloud.clone(), Database::create(engine).await).await;
     other.sms.say("ada", "hello").await.expect(201);
     let conversation = app.cloud.only_conversation().id;
 
     tell_traced(&app, &agent_text(&conversation, 1, "hi")).await;
     assert!(app.logged("sms").await.is_empty());
-    // This one finds the conversation that is open.
+    // This service finds the open conversation.
     app.sms.say("ada", "hello").await.expect(201);
 
     let told = eventually("the event of the agent's text", async || {
@@ -185,9 +185,9 @@ async fn without_a_trace_one_begins_and_malformed_ones_are_left(engine: Engine) 
     let two = traceparent();
 
     for (headers, state_passed) in [
-        // Of two parents neither is followed, and a state without a trace is nothing.
+        // With two parents neither is followed, and the state without a trace is dropped.
         (vec![("traceparent", &*two), ("tracestate", STATE)], None),
-        // A malformed state leaves the trace.
+        // A malformed state is dropped, but the trace continues.
         (vec![("tracestate", "rojo")], Some(None)),
         (vec![("tracestate", STATE)], Some(Some(STATE))),
     ] {

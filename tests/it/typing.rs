@@ -1,4 +1,4 @@
-//! Typing is told, not too often, and always ends.
+//! Typing: sent to the Cloud, but not too often, and always ended.
 
 use chrono::TimeDelta;
 use liveperson_bridge::sandbox::{Fault, Operation};
@@ -29,7 +29,7 @@ async fn set(channel: &Channel, state: &str) -> u16 {
     channel.put("/v1/users/ada/typing", body).await.status
 }
 
-/// The chat states and texts that the Cloud was sent of a user, in order.
+/// Returns the chat states and texts of a user that the Cloud received, in order.
 fn seen_of(cloud: &Cloud, user: &str) -> Vec<String> {
     let conversations = cloud.sandbox.conversations();
     let consumer = format!("sms:{user}");
@@ -59,8 +59,9 @@ async fn eventually_seen(cloud: &Cloud, expected: &[&str]) {
     .await;
 }
 
-/// Makes sure that the service has looked for what is due, and found nothing more: the typing of another user is ended
-/// by a look after this call, and that of a third one by a look after all that the first one found was done.
+/// Asserts that the service has looked for due typing and sent nothing more. Two other users serve
+/// as probes: a round of the worker after this call ends the typing of the first. A round after
+/// all the work of that one ends the typing of the second.
 async fn nothing_more(app: &TestApp, expected: &[&str]) {
     for probe in [Uuid::new_v4().to_string(), Uuid::new_v4().to_string()] {
         app.sms.say(&probe, "one").await.expect(201);
@@ -129,7 +130,7 @@ async fn a_message_ends_typing(engine: Engine) {
     app.sms.say("ada", "done").await.expect(201);
 
     eventually_seen(&app.cloud, &["hello", "COMPOSING", "done", "PAUSE"]).await;
-    // One who types again is seen at once.
+    // New typing is sent at once.
     eventually("the typing is forgotten", async || {
         let state = set(&app.sms, "composing").await;
         (state == 204 && seen(&app.cloud).len() == 5).then_some(())

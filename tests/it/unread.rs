@@ -1,4 +1,5 @@
-//! Readers that read nothing of their answers: each takes little of the service's memory, and others are served.
+//! Callers that do not read their answers. Each takes little of the service's memory, and other
+//! callers are served.
 
 use std::ops::Range;
 
@@ -21,10 +22,12 @@ on_both_engines!(
     who_reads_no_stream_keeps_no_other_channel_from_its_events,
 );
 
-/// What a reader may take: its connection, what is read of its request and what is written of its answer.
+/// The memory that one reader may take: its connection, and the buffers of its request and its
+/// answer.
 const EACH_KIB: usize = 64;
 
-/// The service as a process, its channel, and what it works with, to be kept for as long.
+/// Starts the service as a process. Returns it with its channel, and the Cloud and the database,
+/// which must live as long.
 async fn serve(engine: Engine) -> (Process, Channel, (Cloud, Database)) {
     let cloud = Cloud::start().await;
     let database = Database::create(engine).await;
@@ -32,7 +35,7 @@ async fn serve(engine: Engine) -> (Process, Channel, (Cloud, Database)) {
     (process, sms, (cloud, database))
 }
 
-/// The most memory that a process has ever had, in KiB.
+/// Returns the peak memory of a process in KiB.
 fn peak_kib(process: &Process) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -40,7 +43,7 @@ fn peak_kib(process: &Process) -> usize {
     peak.parse().unwrap()
 }
 
-/// Asks for something over a socket.
+/// Sends a request over a socket.
 async fn ask(socket: TcpSocket, channel: &Channel, target: &str, accept: &str) -> TcpStream {
     let address = channel.address().parse().unwrap();
     let mut stream = socket.connect(address).await.unwrap();
@@ -51,7 +54,8 @@ async fn ask(socket: TcpSocket, channel: &Channel, target: &str, accept: &str) -
     stream
 }
 
-/// So many who read nothing, each of whom has been answered. The system of the reader takes as little as it can.
+/// Opens `count` connections with answers that have begun and are not read. The receive buffers are
+/// as small as the system allows.
 async fn unread(count: usize, channel: &Channel, target: &str, accept: &str) -> Vec<TcpStream> {
     let mut readers = Vec::new();
     for _ in 0..count {
@@ -65,7 +69,7 @@ async fn unread(count: usize, channel: &Channel, target: &str, accept: &str) -> 
     readers
 }
 
-/// Has an agent answer the only user, in messages of these sequence numbers, each of so many bytes.
+/// Lets an agent answer the only user: a message of `bytes` bytes for each of these sequences.
 async fn answer(cloud: &Cloud, channel: &Channel, sequences: Range<u32>, bytes: usize) {
     let conversation = cloud.only_conversation().id;
     let text = "x".repeat(bytes);
@@ -100,7 +104,7 @@ async fn who_reads_no_stream_takes_little(engine: Engine) {
     let mut listening = ask(socket, &sms, "/v1/events", stream).await;
 
     answer(&cloud, &sms, 1000..1150, 2_000).await;
-    // Who comes now is given the events that are there.
+    // Readers that come now get the stored events.
     let _late = unread(READERS, &sms, "/v1/events?after=c0", stream).await;
     answer(&cloud, &sms, 2000..2020, 100_000).await;
 
@@ -115,7 +119,7 @@ async fn who_reads_no_stream_takes_little(engine: Engine) {
         .unwrap();
     sms.say("ada", "are you there?").await.expect(201);
     let more = peak_kib(&process) - before;
-    // Each has one event of 100 KB besides, and all of these 64 MiB together.
+    // In addition each reader has an event of 100 KB, limited to 64 MiB in total.
     assert!(more < 2 * READERS * EACH_KIB + 65_536, "{more} KiB");
 }
 
@@ -125,7 +129,7 @@ async fn who_reads_no_page_takes_a_place_until_he_goes(engine: Engine) {
     answer(&cloud, &sms, 1000..1012, 100_000).await;
     let before = peak_kib(&process);
 
-    // A page has 1 MiB, and one event more at most.
+    // A page has at most 1 MiB plus one event.
     let target = "/v1/events?limit=1000";
     let page = sms.get(target).await.expect(200);
     let events = page["events"].as_array().unwrap().len();
@@ -160,7 +164,7 @@ async fn who_asks_for_pages_with_many_others_takes_little(engine: Engine) {
     );
     let before = peak_kib(&process);
 
-    // Half of them wait for what comes, and half come when it is there.
+    // Half of the readers wait for events, and half come when these are stored.
     let mut readers = Vec::new();
     for _ in 0..READERS / 2 {
         readers.push(ask(TcpSocket::new_v4().unwrap(), &sms, &waiting, "*/*").await);
@@ -199,7 +203,7 @@ async fn who_reads_no_stream_keeps_no_other_channel_from_its_events(engine: Engi
         .await
         .expect(200);
 
-    // As many large events on their way to readers as one channel may have.
+    // The large events in flight to these readers use up the channel's share.
     let _readers = unread(READERS, &sms, "/v1/events?after=c0", "text/event-stream").await;
     eventually("the channel has used up its share", async || {
         let refused = sms.get("/v1/events").await;

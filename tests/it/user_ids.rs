@@ -1,5 +1,6 @@
 //! The `user_id` of the path: any UTF-8 of 1 to 256 bytes without control characters,
-//! percent-encoded, but neither `.` nor `..`; and the links that lead back to a user.
+//! percent-encoded, but neither `.` nor `..`. Also the links in events, which lead back to their
+//! user.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +26,7 @@ on_both_engines!(
     a_link_is_a_uri_and_leads_back_to_its_user,
 );
 
-/// Calls for a user whose id stands in the path exactly so.
+/// Sends a request for a user, with exactly this spelling of the id in the path.
 async fn call(app: &TestApp, method: &str, user_id: &str, rest: &str, body: &str) -> Reply {
     let line = format!("{method} /v1/users/{user_id}{rest} HTTP/1.1");
     let head = [
@@ -129,7 +130,7 @@ async fn what_urls_drop_from_their_paths_is_no_user_id(engine: Engine) {
 
 async fn a_path_that_is_not_percent_encoded_is_refused(engine: Engine) {
     let app = TestApp::start(engine).await;
-    // Of the ids below, `50%off` must not be taken for this user.
+    // The id `50%off` below must not be taken for this user.
     call(
         &app,
         "POST",
@@ -189,13 +190,13 @@ async fn a_path_that_is_not_percent_encoded_is_refused(engine: Engine) {
             "The query: expected percent-encoded UTF-8."
         );
     }
-    // A caller without a key is told nothing of the path.
+    // Without a valid key, the answer reveals nothing about the path.
     let stranger = exchange(&app.sms, &["GET /v1/users/%zz HTTP/1.1"], "").await;
     stranger.expect_problem(401, "unauthorized");
     assert!(app.cloud.sandbox.requests().is_empty());
 }
 
-/// Ids that links were broken for, and others of the same parts.
+/// Returns ids that have broken links in the past, and others of the same parts.
 fn odd_ids() -> Vec<String> {
     let known = [
         "auth0|5f7c8ec7c33c6c004bbafe82",

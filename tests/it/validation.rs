@@ -1,4 +1,4 @@
-//! Bodies: an invalid one is refused with a pointer to the member, and changes nothing.
+//! Request bodies: an invalid one is refused with a pointer to the member, and has no effect.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ const OPEN: &str = "/v1/users/ada/conversation";
 const MESSAGES: &str = "/v1/users/ada/messages";
 const RECEIPTS: &str = "/v1/users/ada/receipts";
 
-/// The only violation of a refused body.
+/// Returns the pointer and the detail of a refused body's only violation.
 #[track_caller]
 fn violation(reply: Reply) -> (String, String) {
     let problem = reply.expect_problem(422, "invalid-request");
@@ -269,7 +269,7 @@ async fn a_violation_quotes_nothing_of_what_was_sent(engine: Engine) {
 
         let (_, detail) = violation(refused);
         assert!(!detail.contains("1234"), "{body}: {detail}");
-        // Nor does it speak of how the service is built.
+        // It reveals no internals of the service either.
         assert!(!detail.contains("struct"), "{body}: {detail}");
     }
 }
@@ -306,7 +306,8 @@ async fn what_is_not_json_is_malformed(engine: Engine) {
 async fn half_an_emoji_does_not_cost_the_text(engine: Engine) {
     let app = TestApp::start(engine).await;
 
-    // JSON.stringify and json.dumps write such bodies of a text that was cut by UTF-16 units.
+    // `JSON.stringify` and `json.dumps` write such bodies for a text that was cut within a UTF-16
+    // pair.
     for (body, text) in [
         (r#"{"text": "cut \ud83d"}"#, "cut \u{fffd}"),
         (
@@ -338,7 +339,7 @@ async fn half_an_emoji_does_not_cost_the_text(engine: Engine) {
         .expect(200);
     let said = app.cloud.texts(&app.cloud.only_conversation().id).pop();
     assert_eq!(said.as_deref(), Some("\u{fffd}"));
-    // A key stands for the bytes as they came, not for what was read from them.
+    // The fingerprint covers the bytes of the body, not the text that was read from them.
     let keyed = async |body: &'static str| {
         let request = app.sms.request(Method::POST, MESSAGES);
         let request = request.header("content-type", "application/json");
@@ -411,7 +412,7 @@ async fn no_text_holds_u_0000(engine: Engine) {
             "/metadata/0",
         ),
     ] {
-        // Also where it would be kept.
+        // Also if the request would be queued.
         for prefer in ["wait=5", "respond-async"] {
             let request = app.sms.request(Method::POST, path);
             let request = request

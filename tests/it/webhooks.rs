@@ -1,4 +1,5 @@
-//! What the Cloud tells reaches the channel's log: once, only if it is signed, and whichever comes first.
+//! Webhooks: each change that the Cloud reports becomes one event in the channel's log, if it is
+//! signed. The order of arrival does not matter.
 
 use axum::http::StatusCode;
 use chrono::TimeDelta;
@@ -42,7 +43,7 @@ on_both_engines!(
     what_a_channel_does_not_want_to_know_is_not_told,
 );
 
-/// Posts bytes as the Cloud would; `change` alters the headers.
+/// Posts bytes as the Cloud does; `change` alters the headers.
 async fn post(app: &TestApp, body: &[u8], change: &[(&str, &str)]) -> Reply {
     let signature = sign(body, CLIENT_SECRET);
     let mut headers = vec![
@@ -135,7 +136,8 @@ async fn what_is_not_signed_is_refused_and_leaves_nothing(engine: Engine) {
     assert_eq!(texts(&app).await, ["marker"]);
 }
 
-/// The Cloud would repeat what is refused, and hold back all that comes behind it.
+/// Guards the flow of notifications: the Cloud repeats a refused one, and holds back all that
+/// follow.
 async fn what_is_signed_but_of_no_use_is_passed_over(engine: Engine) {
     let app = TestApp::start(engine).await;
     let conversation = open(&app, "ada").await;
@@ -181,7 +183,7 @@ async fn what_is_signed_but_of_no_use_is_passed_over(engine: Engine) {
     assert_eq!(texts(&app).await, ["behind a mark"]);
 }
 
-/// The value of the metric for an account and a reason.
+/// Returns the number of rejected notifications of an account with this reason.
 async fn rejected(app: &TestApp, account: &str, reason: &str) -> u32 {
     let shown = app.admin.request(Method::GET, "/metrics").send().await;
     let shown = shown.unwrap().text().await.unwrap();
@@ -196,7 +198,7 @@ async fn the_largest_body_is_taken_and_a_larger_one_is_refused(engine: Engine) {
     let app = TestApp::start(engine).await;
     let conversation = open(&app, "ada").await;
     let room = LIMIT - agent_text(&conversation, 0, "").to_string().len();
-    // Each takes twice as much when it is written as JSON within JSON.
+    // Each quotation mark takes two bytes in JSON.
     let text = "\"".repeat(room / 2);
 
     let body = agent_text(&conversation, 0, &text).to_string();
@@ -232,7 +234,7 @@ async fn of_very_many_changes_in_a_body_the_good_ones_are_told(engine: Engine) {
         .await
         .unwrap();
     assert_eq!(page.events.len(), 2501);
-    // One body, however much of it.
+    // A body counts once, no matter how many of its changes are not understood.
     assert_eq!(rejected(&app, ACCOUNT, "not_understood").await, 1);
 }
 
@@ -257,7 +259,7 @@ async fn what_is_older_than_its_repeats_are_known_is_not_taken_again(engine: Eng
     for body in captured {
         notify(&app, body).await;
     }
-    // Up to the last moment it is a repeat.
+    // Until this moment they are recognized as duplicates.
     app.cloud.clock.advance(TimeDelta::days(4));
     let told = app.logged("sms").await.len();
     for body in [&text, &opened] {
@@ -298,7 +300,7 @@ async fn a_conversation_may_be_older_than_what_is_taken(engine: Engine) {
     };
 
     notify(&app, &dated(json!(now))).await;
-    // Without a time of its own it counts, as ever.
+    // Without an update time of its own it is always accepted.
     notify(&app, &dated(json!(null))).await;
 
     assert_eq!(app.logged("sms").await.len(), 2);
@@ -333,7 +335,7 @@ async fn operators_see_what_was_refused_and_why(engine: Engine) {
         answers.push(send(request.body(body.clone())).await);
     }
     assert_eq!(rejected(&app, "unknown", "unknown_account").await, 2);
-    // The sender is told one and the same.
+    // The sender gets the same answer in each case.
     let problems = answers.into_iter().map(|reply| {
         let mut problem = reply.expect_problem(401, "signature-refused");
         problem["request_id"].take();
@@ -371,11 +373,11 @@ async fn operators_see_what_was_refused_and_why(engine: Engine) {
         overview["foreign_notifications"][0]["reason"],
         "unknown_account"
     );
-    // The log, the page and the database name no account that a stranger made up.
+    // The log, the page and the database contain no account id that a stranger has made up.
     assert!(!app.database.dump().await.contains("87654321"));
 }
 
-/// The state of a conversation with a dialog beside the main one.
+/// Builds the state of a conversation that has one more dialog beside the main one.
 fn with_dialog(conversation: &str, consumer: &str, after: i64, dialog: &Value) -> Value {
     let mut notification = state(conversation, consumer, "OPEN", after);
     let dialogs = "/body/changes/0/result/conversationDetails/dialogs";
@@ -404,7 +406,7 @@ async fn what_agents_say_among_themselves_reaches_no_channel(engine: Engine) {
         "message": {"relativePath": "/marker.pdf", "fileType": "PDF"},
     });
 
-    // Before anybody knows what the dialogs are.
+    // These come before the types of the dialogs are known.
     notify(&app, &in_dialog(&conversation, "consulting", 0, "marker")).await;
     notify(&app, &in_dialog(&conversation, "survey", 0, "How was it?")).await;
     notify(&app, &in_dialog(&conversation, "lost", 0, "Still there?")).await;
@@ -606,7 +608,7 @@ async fn what_comes_twice_is_told_once(engine: Engine) {
     let of = |kind: &str| events.iter().filter(|event| event["type"] == kind).count();
     assert_eq!(of("message.created"), 1);
     assert_eq!(of("conversation.opened"), 1);
-    // Each is news: there may have been a pause between them.
+    // Each is new, because the typing may have paused in between.
     assert_eq!(of("typing.changed"), 3);
     assert_eq!(events.len(), 5);
 }
@@ -648,7 +650,7 @@ async fn a_conversation_that_the_cloud_closes_is_replaced_at_once(engine: Engine
     let before = app.cloud.requests(Operation::Send).len();
     let second = open(&app, "ada").await;
     assert_ne!(second, first);
-    // Nothing was tried in the closed one.
+    // No attempt was made in the closed conversation.
     assert_eq!(app.cloud.requests(Operation::Send).len(), before + 1);
     let kinds: Vec<_> = app
         .logged("sms")
@@ -657,7 +659,7 @@ async fn a_conversation_that_the_cloud_closes_is_replaced_at_once(engine: Engine
         .map(|e| e["type"].clone())
         .collect();
     assert_eq!(kinds, ["conversation.closed"]);
-    // What is older than the end is no news.
+    // A state from before the close is ignored.
     notify(&app, &state(&first, &consumer, "OPEN", 8)).await;
     assert_eq!(app.logged("sms").await.len(), 1);
 }
@@ -712,7 +714,7 @@ async fn what_a_channel_does_not_want_to_know_is_not_told(engine: Engine) {
     let events = app.logged("sms").await;
     assert_eq!(events.len(), 1);
     assert_eq!(events[0]["type"], "message.created");
-    // It counts for the mapping all the same.
+    // The change still updates the state of the conversation.
     let known = app.sms.get("/v1/users/ada/conversation").await.expect(200);
     assert_eq!(known["state"], "closed");
 }

@@ -1,8 +1,8 @@
-//! The clock of the service: it counts on by itself and is kept in line with a reference.
+//! The clock of the service: it runs by itself and is kept in line with a reference.
 //!
-//! What it counts by is a clock of the machine that nobody sets, so the time goes on evenly
-//! whatever becomes of the machine's time of day. What it is in line with is measured from time to
-//! time by whoever keeps it, and corrects it. It never goes back.
+//! It counts by a monotonic clock of the machine. So its time advances evenly, even if the
+//! machine's time of day is set. Its owner measures the reference from time to time, and corrects
+//! the clock. The clock never goes back.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering, fence};
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +14,8 @@ use rustix::time::{ClockId, clock_gettime};
 use super::timeline::{Correction, Reading, Reference, Timeline};
 use super::{Clock, wall_us};
 
-/// What counts also while the machine sleeps. Elsewhere the plain one does.
+/// A clock that also counts while the machine sleeps. On other systems than Linux, the plain
+/// monotonic one.
 #[cfg(target_os = "linux")]
 const COUNTING: ClockId = ClockId::Boottime;
 #[cfg(not(target_os = "linux"))]
@@ -27,11 +28,11 @@ pub struct DisciplinedClock {
     /// Odd while the timeline is being replaced.
     version: AtomicU64,
     timeline: Fields,
-    /// Held by who replaces the timeline; readers never wait for it.
+    /// Held while the timeline is replaced. Readers never wait for it.
     correcting: Mutex<()>,
 }
 
-/// A timeline, field by field.
+/// A timeline, as one atomic for each field.
 #[derive(Debug)]
 struct Fields {
     since_us: AtomicI64,
@@ -41,7 +42,7 @@ struct Fields {
 }
 
 impl DisciplinedClock {
-    /// A clock that begins with the time of a measurement.
+    /// Creates a clock that starts at the time of a measurement.
     #[must_use]
     pub fn new(reference: Reference, reading: Reading) -> Self {
         let timeline = Timeline::starting_with(reading);
@@ -58,13 +59,13 @@ impl DisciplinedClock {
         }
     }
 
-    /// What it is kept in line with.
+    /// Returns the reference that the clock is kept in line with.
     #[must_use]
     pub fn reference(&self) -> Reference {
         self.reference
     }
 
-    /// Takes a measurement of the reference into account.
+    /// Corrects the clock by a measurement of the reference.
     pub fn correct(&self, reading: Reading) -> Correction {
         let _held = self
             .correcting
@@ -74,8 +75,8 @@ impl DisciplinedClock {
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version + 1, Ordering::Relaxed);
         fence(Ordering::Release);
-        // Not before the version is odd: whoever has read the former timeline has done so at an
-        // earlier time.
+        // Read only after the version has become odd: a reader that still used the old timeline did
+        // so at an earlier time.
         let now = elapsed_us();
         let (timeline, correction) = before.corrected(now, reading, self.reference);
         self.timeline.store(&timeline);
@@ -83,15 +84,15 @@ impl DisciplinedClock {
         correction
     }
 
-    /// How far ahead it is of its reference; negative where it is behind. Zero but for what is
-    /// being corrected.
+    /// Returns how far the clock is ahead of its reference; negative if it is behind. Zero except
+    /// while a correction is in progress.
     #[must_use]
     pub fn lead(&self) -> TimeDelta {
         TimeDelta::microseconds(-self.read(Timeline::left))
     }
 
-    /// Reads the timeline at the present moment. A replacement takes less than a microsecond, and
-    /// readers read again then.
+    /// Reads the timeline at the present moment. A replacement takes less than a microsecond; a
+    /// reader that meets one reads again.
     fn read<T>(&self, read: impl Fn(&Timeline, i64) -> T) -> T {
         loop {
             let version = self.version.load(Ordering::Acquire);
@@ -103,7 +104,7 @@ impl DisciplinedClock {
                     return read(&timeline, now);
                 }
             }
-            // On a single core, who replaces it may be waiting for us.
+            // On a single core, the thread that replaces the timeline may need our core.
             thread::yield_now();
         }
     }
@@ -146,14 +147,14 @@ impl Clock for DisciplinedClock {
     }
 }
 
-/// What has elapsed since some moment before the process began, in microseconds.
+/// Returns the time since some moment before the process began, in microseconds.
 #[must_use]
 pub fn elapsed_us() -> i64 {
     let elapsed = clock_gettime(COUNTING);
     elapsed.tv_sec * 1_000_000 + elapsed.tv_nsec / 1000
 }
 
-/// The machine's time of day as a reference.
+/// Measures the machine's time of day as a reference.
 #[must_use]
 pub fn machine_reading() -> Reading {
     let asked = elapsed_us();
@@ -171,7 +172,8 @@ mod tests {
         DisciplinedClock::new(reference, machine_reading())
     }
 
-    /// A reading of a reference that is ahead of the machine's time of day by so many seconds.
+    /// Returns a reading of a reference that is this number of seconds ahead of the machine's time
+    /// of day.
     fn reading(ahead: i64) -> Reading {
         Reading {
             reference_us: machine_reading().reference_us + ahead * 1_000_000,
@@ -179,7 +181,7 @@ mod tests {
         }
     }
 
-    /// How far the clock is ahead of the machine's time of day, in seconds.
+    /// Returns how far the clock is ahead of the machine's time of day, in seconds.
     fn shown_ahead(clock: &DisciplinedClock) -> i64 {
         (clock.now_ms() - wall_us() / 1000 + 500).div_euclid(1000)
     }
@@ -216,7 +218,7 @@ mod tests {
         assert!(clock.now_ms() >= before);
         assert!(clock.is_ahead());
         assert!(clock.lead() > TimeDelta::seconds(590));
-        // Of the machine, whose clock is as far from the database's.
+        // The machine's clock, which is also that far ahead of the database's.
         let offset = clock.machine_offset().unwrap();
         assert_eq!((offset.num_milliseconds() + 500) / 1000, 600);
     }
@@ -248,7 +250,8 @@ mod tests {
                 });
             }
             for round in 0..20_000 {
-                // Each takes the other's correction back: hastily slower, then ahead.
+                // Each correction reverts the other: one slows the clock down quickly, the other
+                // puts it forward.
                 let _ = clock.correct(reading(if round % 2 == 0 {
                     -60
                 } else {

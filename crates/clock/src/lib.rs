@@ -1,8 +1,8 @@
-//! Time and ids: the only place that reads the system clock and that mints identifiers.
+//! Time and ids: the only crate that reads the system clock and generates identifiers.
 //!
-//! Everything that depends on the time takes a [`Clock`], so that a test moves a [`ManualClock`]
-//! instead of sleeping. The service goes by a [`DisciplinedClock`], which all replicas of a
-//! database agree on. Ids are UUIDs of version 7, which sort by the time they were made.
+//! All code that depends on the time takes a [`Clock`], so that a test can move a [`ManualClock`]
+//! instead of sleeping. The service uses a [`DisciplinedClock`], on which all replicas of a
+//! database agree. Ids are UUIDs of version 7, which sort by their creation time.
 
 mod disciplined;
 mod timeline;
@@ -18,41 +18,42 @@ use uuid::{NoContext, Timestamp, Uuid};
 pub use disciplined::{DisciplinedClock, elapsed_us, machine_reading};
 pub use timeline::{Correction, Reading, Reference};
 
-/// Tells the time of day.
+/// A clock that has the time of day.
 pub trait Clock: Debug + Send + Sync {
-    /// The present moment in milliseconds since the epoch, as the store keeps it.
+    /// Returns the present time in milliseconds since the epoch, the form in which the store keeps
+    /// it.
     fn now_ms(&self) -> i64;
 
-    /// The same, as the facade shows it.
+    /// Returns the present time in the form in which the API shows it.
     fn now(&self) -> DateTime<Utc> {
         DateTime::from_timestamp_millis(self.now_ms()).unwrap_or_default()
     }
 
-    /// A new UUID of version 7 that bears the present moment.
+    /// Generates a UUID of version 7 with the present time.
     fn uuid(&self) -> Uuid {
         let now = Duration::from_millis(u64::try_from(self.now_ms()).unwrap_or_default());
         let (seconds, nanoseconds) = (now.as_secs(), now.subsec_nanos());
         Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, nanoseconds))
     }
 
-    /// True if this replica is so far ahead of the database's clock that it must not act on its
-    /// time: leases and deadlines of other replicas would end too early.
+    /// True if this replica is so far ahead of the database's clock that it must not act on its own
+    /// time. Otherwise it would end leases and deadlines of other replicas too early.
     fn is_ahead(&self) -> bool {
         false
     }
 
-    /// How far the machine's time of day is ahead of what all replicas go by; negative where it is
-    /// behind. `None` for a clock that is compared with nothing.
+    /// Returns how far the machine's time of day is ahead of the time that all replicas use;
+    /// negative if it is behind. `None` for a clock that is not compared with another.
     fn machine_offset(&self) -> Option<TimeDelta> {
         None
     }
 }
 
-/// A clock that is shared between the parts of the service.
+/// A clock that the parts of the service share.
 pub type SharedClock = Arc<dyn Clock>;
 
-/// The clock of the machine, which may be set at any time. For what shares nothing with replicas:
-/// the simulated Cloud, and tests.
+/// The clock of the machine, which may be set at any time. It is for code that shares nothing with
+/// replicas: the simulated Cloud, and tests.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -62,21 +63,21 @@ impl Clock for SystemClock {
     }
 }
 
-/// The machine's time of day, in microseconds since the epoch.
+/// Returns the machine's time of day, in microseconds since the epoch.
 fn wall_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let since = since.unwrap_or_default().as_micros();
     i64::try_from(since).unwrap_or(i64::MAX)
 }
 
-/// A clock that stands still until it is moved.
+/// A clock that does not advance by itself.
 #[derive(Debug)]
 pub struct ManualClock {
     now_ms: AtomicI64,
 }
 
 impl ManualClock {
-    /// A clock that shows `now`, cut to milliseconds.
+    /// Creates a clock that shows `now`, truncated to milliseconds.
     #[must_use]
     pub fn new(now: DateTime<Utc>) -> Self {
         Self {
@@ -97,7 +98,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// A clock that goes as another one does, and can be moved ahead of it.
+/// A clock that follows another one, and can be moved ahead of it.
 #[derive(Debug)]
 pub struct ShiftedClock {
     base: SharedClock,
@@ -105,10 +106,10 @@ pub struct ShiftedClock {
 }
 
 impl ShiftedClock {
-    /// The farthest that it can be ahead, in seconds: a hundred years.
+    /// The maximum lead in seconds: a hundred years.
     pub const FARTHEST: u32 = 3_155_760_000;
 
-    /// A clock that shows what `base` does until it is moved.
+    /// Creates a clock that shows the time of `base` until it is moved.
     #[must_use]
     pub fn new(base: SharedClock) -> Self {
         Self {
@@ -117,7 +118,8 @@ impl ShiftedClock {
         }
     }
 
-    /// Moves the clock ahead by so many seconds; says whether it can be so far ahead, and is moved then alone.
+    /// Moves the clock ahead by a number of seconds. Returns false, and does not move it, if the
+    /// total exceeds [`Self::FARTHEST`].
     #[must_use]
     pub fn advance(&self, seconds: u32) -> bool {
         let farthest = i64::from(Self::FARTHEST) * 1000;
@@ -130,13 +132,13 @@ impl ShiftedClock {
             .is_ok()
     }
 
-    /// How many seconds it is ahead.
+    /// Returns how many seconds the clock is ahead.
     #[must_use]
     pub fn ahead(&self) -> i64 {
         self.ahead_ms.load(Ordering::SeqCst) / 1000
     }
 
-    /// The clock that it goes by.
+    /// Returns the clock that it follows.
     #[must_use]
     pub fn base(&self) -> &dyn Clock {
         &*self.base

@@ -1,75 +1,74 @@
-//! The time as a function of what has elapsed, and how a measurement corrects it. Without any
-//! clock, and without state.
+//! Timelines: the time as a function of the elapsed time, and its correction by a measurement. The
+//! module reads no clock and has no state.
 
 /// The reference that a clock is kept in line with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reference {
-    /// The clock of the database that replicas share. Who is behind catches up at once; who is far
-    /// ahead stands back until it is in line, since another replica's leases and deadlines must not
-    /// end too early.
+    /// The clock of the database that replicas share. A replica that is behind catches up at once.
+    /// A replica that is far ahead does not act until it is in line, since other replicas' leases
+    /// and deadlines must not end too early.
     Database,
     /// The machine's time of day, for the only process of an embedded database. A jump of it is
-    /// followed slowly, so that nothing that waits is too old all at once.
+    /// followed slowly, so that waiting work does not expire all at once.
     Machine,
 }
 
-/// 100 ms: a smaller difference is left alone, unless it is being corrected already.
+/// 100 ms: a smaller difference is ignored, unless a correction is already in progress.
 const NOISE_US: i64 = 100_000;
 
 /// 1 s: replicas catch up with a larger difference at once.
 const CATCH_UP_US: i64 = 1_000_000;
 
-/// 5 s: a replica that is further ahead of the others must not act on its time. It is a third of
-/// the shortest lease.
+/// 5 s: a replica that is further ahead of the others must not act on its time. The value is a
+/// third of the shortest lease.
 const AHEAD_US: i64 = 5_000_000;
 
-/// 10 %: how much faster or slower the time goes while a difference is corrected.
+/// 10 %: the usual change of the clock's speed while a difference is corrected.
 const USUAL_RATE: i64 = 100;
 
-/// 90 %: the time nearly stands still in a replica that is too far ahead. The sooner it is in line,
-/// the better.
+/// 90 %: the clock nearly stops in a replica that is too far ahead, so that it is in line soon.
 const HASTY_RATE: i64 = 900;
 
 /// A measurement of the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::struct_field_names, reason = "names tell the unit")]
 pub struct Reading {
-    /// What had elapsed at that moment, in microseconds.
+    /// The elapsed time at the measurement, in microseconds.
     pub(super) elapsed_us: i64,
-    /// What the reference showed then, in microseconds since the epoch.
+    /// The time that the reference showed, in microseconds since the epoch.
     pub(super) reference_us: i64,
-    /// How far off this may be, in microseconds.
+    /// The maximum error of the measurement, in microseconds.
     pub(super) uncertainty_us: i64,
 }
 
-/// What a measurement led to.
+/// The effect of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Correction {
-    /// Nothing: the clock is in line.
+    /// No effect: the clock is in line.
     None,
-    /// The clock was behind by so many microseconds and was put forward.
+    /// The clock was behind by this number of microseconds and was put forward.
     PutForward(i64),
-    /// The clock is corrected by so many microseconds, little by little.
+    /// The clock is being corrected gradually by this number of microseconds.
     Slewed(i64),
 }
 
 /// The time from some moment on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Timeline {
-    /// What had elapsed at its beginning, in microseconds.
+    /// The elapsed time at its beginning, in microseconds.
     pub(super) since_us: i64,
     /// The time at its beginning, in microseconds since the epoch.
     pub(super) shown_us: i64,
-    /// The difference that is corrected little by little, in microseconds; negative where the clock
-    /// is ahead.
+    /// The difference that is corrected gradually, in microseconds; negative if the clock is ahead.
     pub(super) slew_us: i64,
-    /// How much of each second the correction takes, in thousandths; less than 1000, so that the
-    /// time never goes back.
+    /// The part of each second by which the clock is corrected, in thousandths. It is less than
+    /// 1000, so that the time never goes back.
     pub(super) rate: i64,
 }
 
 impl Reading {
-    /// What the reference showed between two moments.
+    /// Creates a reading from the reference's time and the elapsed times before and after it was
+    /// read.
     #[must_use]
     pub fn between(asked_us: i64, reference_us: i64, answered_us: i64) -> Self {
         let half = (answered_us - asked_us) / 2;
@@ -80,7 +79,8 @@ impl Reading {
         }
     }
 
-    /// How far off this may be, in microseconds: half of what the measurement took.
+    /// Returns the maximum error of the reading, in microseconds: half of the duration of the
+    /// measurement.
     #[must_use]
     pub fn uncertainty_us(&self) -> i64 {
         self.uncertainty_us
@@ -88,7 +88,7 @@ impl Reading {
 }
 
 impl Timeline {
-    /// The time as it was measured.
+    /// Creates the timeline that starts with a reading.
     pub(super) fn starting_with(reading: Reading) -> Self {
         Self {
             since_us: reading.elapsed_us,
@@ -98,19 +98,20 @@ impl Timeline {
         }
     }
 
-    /// The time once so many microseconds have elapsed, in microseconds since the epoch.
+    /// Returns the time at `elapsed_us`, in microseconds since the epoch.
     pub(super) fn at(&self, elapsed_us: i64) -> i64 {
         let passed = (elapsed_us - self.since_us).max(0);
         self.shown_us + passed + self.slewed(passed)
     }
 
-    /// What is still to be corrected then, in microseconds; negative where the clock is ahead.
+    /// Returns the rest of the correction at `elapsed_us`, in microseconds; negative if the clock
+    /// is ahead.
     pub(super) fn left(&self, elapsed_us: i64) -> i64 {
         let passed = (elapsed_us - self.since_us).max(0);
         self.slew_us - self.slewed(passed)
     }
 
-    /// True if it is too far ahead of the other replicas.
+    /// True if the clock is too far ahead of the other replicas.
     pub(super) fn is_ahead(&self, elapsed_us: i64) -> bool {
         self.left(elapsed_us) < -AHEAD_US
     }
@@ -123,7 +124,7 @@ impl Timeline {
         self.slew_us.clamp(-most, most)
     }
 
-    /// The time from now on, corrected by a measurement.
+    /// Returns the timeline from now on, corrected by a measurement.
     pub(super) fn corrected(
         &self,
         elapsed_us: i64,
@@ -168,7 +169,7 @@ mod tests {
     /// The time at which the timelines of these tests begin.
     const START: i64 = 1_800_000_000 * SECOND;
 
-    /// A reading after so much has elapsed, of a reference that is then ahead of the right time.
+    /// Returns a reading at an elapsed time, of a reference that is then ahead of the right time.
     fn reading(elapsed_us: i64, ahead: i64) -> Reading {
         Reading::between(elapsed_us - MS, START + elapsed_us + ahead, elapsed_us + MS)
     }
@@ -177,7 +178,7 @@ mod tests {
         Timeline::starting_with(reading(0, 0))
     }
 
-    /// A timeline that a reading after a second has corrected.
+    /// Returns a timeline corrected by a reading after one second.
     fn corrected(ahead: i64, reference: Reference) -> (Timeline, Correction) {
         begun().corrected(SECOND, reading(SECOND, ahead), reference)
     }
@@ -214,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_difference_that_a_slow_round_trip_explains_is_left_alone() {
-        // Asked and answered a second apart, it may be off by half of that.
+        // The request took one second, so the reading may be off by half a second.
         let slow = Reading::between(0, START + SECOND, SECOND);
 
         let (_, correction) = begun().corrected(SECOND, slow, Reference::Database);

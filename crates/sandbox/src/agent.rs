@@ -1,4 +1,4 @@
-//! The brand's side of a conversation: what agents, bots and managers do in it.
+//! The brand's side of a conversation: the actions of agents, bots and managers.
 
 mod action;
 mod casting;
@@ -25,7 +25,7 @@ use super::{Sandbox, Shared, State};
 /// The reason that a conversation shows when an agent closes it.
 const CLOSED_BY: &str = "AGENT";
 
-/// Why nobody of the brand could do that.
+/// The reason that an action of the brand's side is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     /// There is no such conversation.
@@ -37,31 +37,33 @@ pub enum Refused {
     /// The consumer has a conversation, and cannot have another.
     #[error("the consumer has the open conversation `{0}`; close it first")]
     AlreadyOpen(String),
-    /// The Cloud would not let anybody do that.
+    /// The Cloud would not allow the action.
     #[error("{0}")]
     Invalid(String),
 }
 
 impl Sandbox {
-    /// Has an agent answer by this script from now on, or none; what is being answered by another is left there.
+    /// Sets the script by which the agent answers from now on; `None` turns it off. An answer in
+    /// progress by the former script is abandoned.
     pub fn set_script(&self, script: Option<Script>) {
         self.state().script = script.map(Arc::new);
     }
 
-    /// Has someone of the brand do something in a conversation; the sequence in the dialog, of what takes one.
+    /// Performs an action of the brand's side in a conversation. Returns the sequence of the
+    /// published event, if it has one.
     ///
-    /// An agent who does something without having joined joins first.
+    /// An agent who acts without having joined joins first.
     ///
     /// # Errors
     ///
-    /// When it cannot be done; then nothing has changed.
+    /// When the action is impossible. Nothing has changed then.
     pub fn act(&self, conversation: &str, action: Action) -> Result<Option<usize>, Refused> {
         self.state().perform(self, conversation, action)
     }
 }
 
 impl State {
-    /// Has someone of the brand do something in a conversation.
+    /// Performs an action of the brand's side in a conversation.
     fn perform(
         &mut self,
         sandbox: &Sandbox,
@@ -79,7 +81,7 @@ impl State {
     }
 }
 
-/// What an action changes.
+/// An action in progress, with the state that it may change.
 struct Acting<'a> {
     conversation: &'a mut Conversation,
     files: &'a mut Files,
@@ -163,7 +165,8 @@ impl Acting<'_> {
         }
     }
 
-    /// The dialog in which things happen: the latest that is open, which is the survey during a survey.
+    /// Returns the dialog in which actions happen: the latest open one, which is the survey during
+    /// a survey.
     fn dialog(&mut self) -> Result<&mut Dialog, Refused> {
         let mut dialogs = self.conversation.dialogs.iter_mut().rev();
         dialogs
@@ -171,7 +174,7 @@ impl Acting<'_> {
             .ok_or_else(|| Refused::Closed(self.conversation.id.clone()))
     }
 
-    /// The agent who has the conversation, who joins if there is none.
+    /// Returns the assigned agent. An agent joins if there is none.
     fn agent(&mut self) -> Participant {
         let conversation = &mut *self.conversation;
         let mut participants = conversation.participants.iter();
@@ -194,7 +197,7 @@ impl Acting<'_> {
         Participant::of_brand(&self.conversation.consumer.account, role, "")
     }
 
-    /// Publishes an event of the agent, for everybody.
+    /// Publishes an event of the agent for all participants.
     fn say(&mut self, event: Value, metadata: Option<Value>) -> Result<usize, Refused> {
         let publishing = self.by_agent(event, metadata);
         self.publish(publishing)
@@ -215,7 +218,7 @@ impl Acting<'_> {
         Ok(self.dialog()?.publish(publishing, now))
     }
 
-    /// Puts a file where the consumer can fetch it; the event that tells of it.
+    /// Stores a file for the consumer to download. Returns the event that announces it.
     fn store(&mut self, attachment: Attachment) -> Value {
         let agent = self.agent();
         let kind = attachment.file_type.to_ascii_uppercase();

@@ -1,8 +1,9 @@
-//! What subscribers were told of each conversation, and hence what is new to them.
+//! The record of what subscribers know of each conversation, from which new notifications follow.
 //!
-//! Whoever changes a conversation need not think of webhooks: when the lock on the state is released (`held`), each
-//! conversation that was handed out is compared with what was told of it, and the difference becomes notifications. So
-//! nothing can be forgotten, and the order in which changes were made is the order in which they are told.
+//! Code that changes a conversation need not care about webhooks. When the lock on the state is
+//! released (`held`), each conversation that was handed out is compared with its record, and the
+//! differences become notifications. So no change can be missed, and changes are reported in the
+//! order in which they were made.
 
 use std::collections::HashMap;
 
@@ -12,13 +13,13 @@ use serde_json::Value;
 use super::conversations::{Conversation, Dialog, Event, Stage};
 use super::notification::{self, Notification, Times};
 
-/// What was told of every conversation.
+/// The records of all conversations.
 #[derive(Debug, Default)]
 pub(super) struct Announcements(HashMap<String, Told>);
 
 #[derive(Debug)]
 struct Told {
-    /// The state that was told last, whole.
+    /// The last reported state in full.
     state: Option<Value>,
     times: Times,
     dialogs: Vec<ToldDialog>,
@@ -28,22 +29,22 @@ struct Told {
 struct ToldDialog {
     state: Option<Value>,
     times: Times,
-    /// How many of its events were told.
+    /// The number of its events that were reported.
     events: usize,
 }
 
-/// What is new of a conversation.
+/// The unreported changes of a conversation.
 #[derive(Debug)]
 pub(super) struct News<'a> {
     conversation: &'a Conversation,
-    /// Its whole state, if that is another.
+    /// The state in full, if it differs from the reported one.
     state: Option<Value>,
-    /// What was published, in the order of its publishing.
+    /// The unreported events: dialog by dialog, each in the order of publishing.
     pub(super) events: Vec<(&'a Dialog, &'a Event)>,
 }
 
 impl Announcements {
-    /// Compares a conversation with what was told of it, and takes it for told.
+    /// Returns the unreported changes of a conversation, and records them as reported.
     pub(super) fn news<'a>(
         &mut self,
         conversation: &'a Conversation,
@@ -64,10 +65,11 @@ impl Announcements {
 }
 
 impl Told {
-    /// The state, if it is another than was told.
+    /// Returns the state if it differs from the reported one, and records it as reported.
     fn change(&mut self, conversation: &Conversation, now: DateTime<Utc>) -> Option<Value> {
-        // It grows with each change, also when the clock stands still: who gets two changes in the wrong order has
-        // nothing else to tell the newer by.
+        // The time of the update grows with each change, even if the clock does not move. A
+        // receiver that gets two changes in the wrong order has nothing else to find the newer one
+        // by.
         let updated = now.timestamp_millis().max(self.times.updated + 1);
         let started = if self.dialogs.is_empty() {
             conversation.opened_at
@@ -107,8 +109,8 @@ impl Told {
 }
 
 impl News<'_> {
-    /// In the order in which the Cloud usually tells them: a conversation opens before anything is said in it, and
-    /// closes after.
+    /// Returns the notifications in the Cloud's usual order: a conversation opens before anything
+    /// is said in it, and closes afterwards.
     pub(super) fn notifications(&self) -> Vec<Notification> {
         let conversation = self.conversation;
         let published = self.events.iter();
@@ -123,7 +125,8 @@ impl News<'_> {
     }
 }
 
-/// Replaces a state by what `describe` makes of it; an update has its time. Says whether it is another.
+/// Replaces a state by the result of `describe`, with `updated` as its time. True if the state
+/// differs from the former one.
 fn update(
     state: &mut Option<Value>,
     times: &mut Times,

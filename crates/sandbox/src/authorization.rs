@@ -1,4 +1,4 @@
-//! The two headers with which a connector shows who it is and for whom it speaks.
+//! The two headers that authorize a connector and name the consumer.
 
 use super::Sandbox;
 use super::conversations::Consumer;
@@ -7,7 +7,7 @@ use super::refusal::{ErrorCode, Refusal};
 use super::sentinel;
 use super::tokens::AppClaims;
 
-/// Checks the `Authorization` header, which is the raw AppJWT.
+/// Checks the `Authorization` header, which holds the raw AppJWT.
 pub(super) fn app(
     sandbox: &Sandbox,
     account: &str,
@@ -41,7 +41,7 @@ pub(super) fn app(
     Ok(claims)
 }
 
-/// Checks both headers; the second, `X-LP-ON-BEHALF`, is the ConsumerJWS.
+/// Checks both headers. The second, `X-LP-ON-BEHALF`, holds the ConsumerJWS.
 pub(super) fn consumer(
     sandbox: &Sandbox,
     account: &str,

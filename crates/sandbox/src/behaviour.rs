@@ -1,7 +1,8 @@
-//! The choices that the Cloud's documents leave open, or that its services may make differently one day. A client
-//! that works with all of them needs not know which one is true.
+//! The choices that the Cloud's documents leave open, or that its services may change one day. A
+//! client that works with all of them need not know which one is true.
 //!
-//! One more: a member of [`Behaviour`], its use where the answer is made, a line in `docs/sandbox.md`.
+//! To add a choice: a member of [`Behaviour`], its use in the code that builds the answer, a line
+//! in `docs/sandbox.md`.
 
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -13,31 +14,32 @@ use super::Sandbox;
 use super::faults::{read_status, write_status};
 use super::order::Order;
 
-/// The forms that the Cloud's answers have where its documents conflict or are silent.
+/// The forms of the Cloud's answers for which its documents conflict or are silent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Behaviour {
-    /// The form of the look-up of one domain.
+    /// The form of the answer to the lookup of one domain.
     pub lookup_form: LookupForm,
-    /// Status of "already has open conversation": 400 by the vendor's how-to, 200 cannot be excluded.
+    /// The status of "already has open conversation". The vendor's how-to says 400; 200 cannot be
+    /// ruled out.
     #[serde(serialize_with = "write_status", deserialize_with = "read_status")]
     pub already_open_status: StatusCode,
-    /// Status of "Conversation is close", which no source states.
+    /// The status of "Conversation is close", which no source states.
     #[serde(serialize_with = "write_status", deserialize_with = "read_status")]
     pub closed_status: StatusCode,
-    /// The words for a conversation that is closed. One source has them.
+    /// The message for a closed conversation, which only one source shows.
     pub closed_words: String,
-    /// True if a survey is assigned to every skill.
+    /// True if every skill has a survey.
     pub surveys: bool,
-    /// The lifetime that an AppJWT tells of.
+    /// The form in which an AppJWT states its lifetime.
     pub app_token: TokenForm,
     /// White space after each token.
     pub token_end: String,
     /// The form of the sequence in the answer to a publish.
     pub sequence: SequenceForm,
-    /// False if answers do not say which request they are of.
+    /// True if an answer contains the id of its request.
     pub request_ids: bool,
-    /// The member that names a conversation that was opened.
+    /// The member that holds the id of a new conversation.
     pub conversation_member: ConversationMember,
 }
 
@@ -58,18 +60,19 @@ impl Default for Behaviour {
     }
 }
 
-/// The two forms in which sources show the look-up of one domain.
+/// The two forms in which sources show the lookup of one domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LookupForm {
-    /// One object with `baseURI` at its top.
+    /// One object with `baseURI` at its top level.
     #[default]
     Flat,
-    /// The array `baseURIs` with one entry, as in the look-up of all domains.
+    /// The array `baseURIs` with one entry, as in the lookup of all domains.
     Array,
 }
 
-/// The ways in which an AppJWT can tell its lifetime. Samples have whole seconds; RFC 7519 allows fractions.
+/// The forms in which an AppJWT states its lifetime. Samples have whole seconds; RFC 7519 allows
+/// fractions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenForm {
@@ -82,12 +85,13 @@ pub enum TokenForm {
     Text,
     /// No `exp`, and `expires_in` beside the token.
     ExpiresIn,
-    /// Nothing.
+    /// No lifetime.
     Untold,
 }
 
 impl TokenForm {
-    /// The claim `exp` for this end, in seconds since the epoch.
+    /// Returns the claim `exp` for an expiry in seconds since the epoch, or `None` if the form has
+    /// no such claim.
     pub(super) fn claim(self, end: i64) -> Option<Value> {
         match self {
             Self::Seconds => Some(json!(end)),
@@ -98,7 +102,7 @@ impl TokenForm {
     }
 }
 
-/// The forms of a sequence in the answer to a publish. All samples have a number.
+/// The forms of the sequence in the answer to a publish. All samples have a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SequenceForm {
@@ -107,12 +111,12 @@ pub enum SequenceForm {
     Number,
     /// A number as text.
     Text,
-    /// None: the code alone says that the event was taken.
+    /// No sequence: the status alone says that the event was accepted.
     Missing,
 }
 
 impl SequenceForm {
-    /// The body of the answer.
+    /// Returns the body of the answer.
     pub(super) fn body(self, sequence: usize) -> Value {
         match self {
             Self::Number => json!({"sequence": sequence}),
@@ -122,19 +126,19 @@ impl SequenceForm {
     }
 }
 
-/// The members that can name a conversation that was opened.
+/// The members that can hold the id of a new conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ConversationMember {
-    /// The documented one.
+    /// The documented member.
     #[default]
     ConversationId,
-    /// The one that notifications have.
+    /// The member that notifications use.
     ConvId,
 }
 
 impl ConversationMember {
-    /// The body of the answer to an opening.
+    /// Returns the body of the answer to an opening.
     pub(super) fn body(self, id: &str) -> Value {
         match self {
             Self::ConversationId => json!({"conversationId": id}),

@@ -1,6 +1,6 @@
-//! The sandbox's own control over HTTP, under `/_sandbox/`: what a test in another process has instead of the Rust
-//! functions. These requests are not recorded and meet no fault; what is wrong with one is told in the `error` of its
-//! answer.
+//! The sandbox's control over HTTP, under `/_sandbox/`: it gives tests in other processes what the
+//! Rust functions do. Control requests are not recorded, and faults do not affect them. The `error`
+//! member of an answer describes the mistake in a request.
 
 use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
 use axum::http::{Method, StatusCode, Uri};
@@ -19,7 +19,7 @@ use super::{
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Closing {
-    /// The reason that the conversation shows, such as `AGENT`.
+    /// The close reason that the conversation shows, such as `AGENT`.
     by: String,
 }
 
@@ -44,7 +44,7 @@ pub(super) fn router() -> Router<Sandbox> {
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
-/// The requests of which `?operation=send&after=17` tells; all, without.
+/// Lists the recorded requests, filtered as in `?operation=send&after=17`.
 async fn requests(
     State(sandbox): State<Sandbox>,
     RawQuery(query): RawQuery,
@@ -63,7 +63,7 @@ async fn requests(
     Ok(Json(requests))
 }
 
-/// The conversations, `?latest=50` of them, or all.
+/// Lists the conversations, or with `?latest=50` the 50 latest of them.
 async fn conversations(
     State(sandbox): State<Sandbox>,
     RawQuery(query): RawQuery,

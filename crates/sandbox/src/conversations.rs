@@ -1,4 +1,4 @@
-//! The conversations that the Cloud holds. A consumer has at most one open at a time.
+//! The conversations of the simulated Cloud. A consumer has at most one open at a time.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -8,19 +8,20 @@ use serde_json::Value;
 
 use super::participant::{Audience, Participant, Role};
 
-/// The skill of a conversation that nobody routed. Source: vendor's Send API page "Conversation".
+/// The skill id of a conversation without a skill. Source: vendor's Send API page "Conversation".
 const NO_SKILL: &str = "-1";
 
-/// The feature whose automatic messages need a quick first SEND.
+/// The feature whose automatic messages need an early first SEND.
 const AUTO_MESSAGES: &str = "AUTO_MESSAGES";
 
-/// How soon the first SEND must follow the opening. Source: vendor's Send API examples, section on `AUTO_MESSAGES`.
+/// The longest time from the opening to the first SEND. Source: vendor's Send API examples, section
+/// on `AUTO_MESSAGES`.
 const AUTO_MESSAGES_LIMIT: TimeDelta = TimeDelta::seconds(10);
 
-/// A person on a channel, as the tokens name them.
+/// A person on a channel, identified as in the tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Consumer {
-    /// Account id.
+    /// The account id.
     pub account: String,
     /// The connector's id of the consumer.
     pub ext_consumer_id: String,
@@ -28,17 +29,17 @@ pub struct Consumer {
     pub lp_consumer_id: String,
 }
 
-/// Whether a conversation or dialog goes on.
+/// The state of a conversation or dialog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Stage {
-    /// It goes on.
+    /// In progress.
     Open,
-    /// It has ended.
+    /// Ended.
     Close,
 }
 
-/// What a dialog is for.
+/// The purpose of a dialog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum DialogKind {
@@ -51,24 +52,24 @@ pub enum DialogKind {
 /// A conversation.
 #[derive(Debug, Clone, Serialize)]
 pub struct Conversation {
-    /// Conversation id, also the id of the main dialog.
+    /// The conversation id, also the id of the main dialog.
     pub id: String,
-    /// Whose it is.
+    /// The consumer.
     #[serde(flatten)]
     pub consumer: Consumer,
-    /// State of the main dialog.
+    /// The state of the main dialog.
     pub state: Stage,
-    /// State of the whole conversation.
+    /// The state of the whole conversation.
     pub stage: Stage,
-    /// Who closed it, such as `CONSUMER` or `AGENT`.
+    /// The party that closed it, such as `CONSUMER` or `AGENT`.
     pub close_reason: Option<String>,
-    /// The skill to which it is routed; `-1` for none.
+    /// The id of the skill to which it is routed; `-1` for no skill.
     pub skill_id: String,
-    /// The consumer, and the agent who has it.
+    /// The consumer and the assigned agent.
     pub participants: Vec<Participant>,
-    /// When it was opened.
+    /// The time of the opening.
     pub opened_at: DateTime<Utc>,
-    /// When the first SEND came.
+    /// The time of the first SEND.
     pub first_send_at: Option<DateTime<Utc>>,
     /// The latest body of `userprofile.SetUserProfile`.
     pub profile: Value,
@@ -84,48 +85,48 @@ pub struct Conversation {
     pub csat: Option<Value>,
     /// The `TTRField` field, once the consumer has set it.
     pub ttr: Option<Value>,
-    /// What the connector did wrong without being refused.
+    /// The connector's mistakes that the Cloud does not refuse.
     pub complaints: Vec<String>,
-    /// The app installation that the main dialog names; none unless a test said which.
+    /// The app installation that the main dialog names; `None` unless a test sets it.
     pub app_install_id: Option<String>,
 }
 
 /// A dialog of a conversation.
 #[derive(Debug, Clone, Serialize)]
 pub struct Dialog {
-    /// Dialog id.
+    /// The dialog id.
     pub id: String,
-    /// What it is for.
+    /// The purpose.
     pub kind: DialogKind,
-    /// Whether it goes on.
+    /// The state.
     pub state: Stage,
-    /// Who closed it, such as `CONSUMER` or `AGENT`.
+    /// The party that closed it, such as `CONSUMER` or `AGENT`.
     pub closed_by: Option<String>,
-    /// Everything published in it, in order.
+    /// All events published in it, in order.
     pub events: Vec<Event>,
 }
 
-/// Something published in a dialog.
+/// An event published in a dialog.
 #[derive(Debug, Clone, Serialize)]
 pub struct Event {
-    /// Place in the dialog, from 0; chat states have none.
+    /// The sequence in the dialog, from 0; `None` for chat states.
     pub sequence: Option<usize>,
-    /// When it was published.
+    /// The time of publishing.
     pub at: DateTime<Utc>,
-    /// Who published it.
+    /// The publisher.
     pub originator: Participant,
-    /// Who is to read it.
+    /// The participants who may read it.
     pub audience: Audience,
     /// The `event` member as it was sent.
     pub event: Value,
     /// The `metadata` member of the request.
     pub metadata: Option<Value>,
-    /// The `id` of the SEND that published it; none for what the brand's side says.
+    /// The `id` of the SEND that published it; `None` for events of the brand's side.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
 }
 
-/// What someone publishes.
+/// An event to publish.
 #[derive(Debug)]
 pub(super) struct Publishing {
     pub(super) originator: Participant,
@@ -136,7 +137,7 @@ pub(super) struct Publishing {
 }
 
 impl Conversation {
-    /// One that was just opened.
+    /// Creates a conversation for a connector's opening.
     pub(super) fn new(id: String, opening: Opening, now: DateTime<Utc>) -> Self {
         let skill = match opening.request.get("skillId") {
             Some(Value::String(skill)) => skill.clone(),
@@ -165,7 +166,7 @@ impl Conversation {
         }
     }
 
-    /// One that an agent of a skill opens, who has it from its beginning.
+    /// Creates a conversation that an agent of a skill opens. The agent is assigned from the start.
     pub(super) fn by_agent(
         id: String,
         consumer: Consumer,
@@ -190,7 +191,7 @@ impl Conversation {
         conversation
     }
 
-    /// Ends the conversation with all its dialogs; returns whether it was open.
+    /// Ends the conversation with all its dialogs. Returns true if it was open.
     pub(super) fn close(&mut self, by: &str) -> bool {
         if self.stage == Stage::Close {
             return false;
@@ -204,7 +205,8 @@ impl Conversation {
         true
     }
 
-    /// Takes note that a SEND came. The Cloud then says nothing, it just does not send its automatic messages.
+    /// Records that a SEND came. The Cloud does not report a late one; it only leaves out its
+    /// automatic messages.
     pub(super) fn note_send(&mut self, now: DateTime<Utc>) {
         if self.first_send_at.is_some() {
             return;
@@ -236,7 +238,7 @@ impl Dialog {
         }
     }
 
-    /// Ends the dialog, unless it has ended.
+    /// Ends the dialog, unless it has ended already.
     pub(super) fn close(&mut self, by: &str) {
         if self.state == Stage::Open {
             self.state = Stage::Close;
@@ -244,19 +246,20 @@ impl Dialog {
         }
     }
 
-    /// Adds an event that takes the next place in the dialog, which all participants share.
+    /// Adds an event with the dialog's next sequence and returns that. All participants share one
+    /// count.
     pub(super) fn publish(&mut self, publishing: Publishing, at: DateTime<Utc>) -> usize {
         let sequence = self.next_sequence();
         self.push(Some(sequence), publishing, at);
         sequence
     }
 
-    /// Adds an event that takes no place in the dialog.
+    /// Adds an event without a sequence.
     pub(super) fn show(&mut self, publishing: Publishing, at: DateTime<Utc>) {
         self.push(None, publishing, at);
     }
 
-    /// The place that the next event will have.
+    /// Returns the sequence of the next event.
     pub(super) fn next_sequence(&self) -> usize {
         self.events.iter().filter(|e| e.sequence.is_some()).count()
     }
@@ -274,7 +277,7 @@ impl Dialog {
     }
 }
 
-/// What a connector asks for with CONVERSATION.
+/// The contents of a CONVERSATION request.
 #[derive(Debug)]
 pub(super) struct Opening {
     pub(super) consumer: Consumer,
@@ -284,22 +287,22 @@ pub(super) struct Opening {
     pub(super) features: BTreeSet<String>,
 }
 
-/// Every conversation since the start.
+/// All conversations since the start.
 #[derive(Debug, Default)]
 pub(super) struct Conversations {
     all: Vec<Conversation>,
-    /// Place in `all` of the conversation with this id.
+    /// The index in `all`, by conversation id.
     by_id: HashMap<String, usize>,
-    /// Place in `all` of the conversation with this survey.
+    /// The index in `all`, by the id of the survey dialog.
     by_survey: HashMap<String, usize>,
-    /// Place in `all` of the consumer's latest conversation, the only one that can be open.
+    /// The index in `all` of each consumer's latest conversation, the only one that can be open.
     latest: HashMap<Consumer, usize>,
-    /// Places in `all` of those that someone may have changed since they were last looked at.
+    /// The indexes in `all` of the conversations that may have changed since they were last taken.
     touched: BTreeSet<usize>,
 }
 
 impl Conversations {
-    /// Opens a conversation; the caller has seen that the consumer has none open.
+    /// Adds an open conversation. The caller has checked that the consumer has none.
     pub(super) fn open(&mut self, conversation: Conversation) {
         let index = self.all.len();
         self.by_id.insert(conversation.id.clone(), index);
@@ -308,8 +311,8 @@ impl Conversations {
         self.all.push(conversation);
     }
 
-    /// Forgets a conversation, of which nobody is told: from now on there never was one of this id. Returns false if
-    /// there was none.
+    /// Forgets a conversation without a notification, as if the id had never existed. Returns false
+    /// if there was none.
     pub(super) fn forget(&mut self, id: &str) -> bool {
         let Some(index) = self.by_id.remove(id) else {
             return false;
@@ -324,14 +327,14 @@ impl Conversations {
         true
     }
 
-    /// The open conversation of a consumer.
+    /// Returns the open conversation of a consumer.
     pub(super) fn open_of(&mut self, consumer: &Consumer) -> Option<&mut Conversation> {
         let index = *self.latest.get(consumer)?;
         self.touched.insert(index);
         self.all.get_mut(index).filter(|c| c.stage == Stage::Open)
     }
 
-    /// What the Cloud was told last about a consumer.
+    /// Returns the latest profile that a connector has set for a consumer.
     pub(super) fn profile_of(&self, consumer: &Consumer) -> Value {
         let latest = self.latest.get(consumer);
         let latest = latest.and_then(|index| self.all.get(*index));
@@ -344,21 +347,22 @@ impl Conversations {
         self.all.get_mut(index)
     }
 
-    /// Those that may have changed since this was last asked, which is all that were handed out since.
+    /// Takes the conversations that may have changed since the last call: all that were handed out
+    /// since.
     pub(super) fn take_touched(&mut self) -> impl Iterator<Item = &Conversation> {
         let touched = std::mem::take(&mut self.touched);
         let all = &self.all;
         touched.into_iter().filter_map(|index| all.get(index))
     }
 
-    /// The conversation that a dialog belongs to; the main one bears its id.
+    /// Returns the conversation of a dialog. The main dialog has the id of its conversation.
     pub(super) fn of_dialog(&mut self, id: &str) -> Option<&mut Conversation> {
         let index = *self.by_id.get(id).or_else(|| self.by_survey.get(id))?;
         self.touched.insert(index);
         self.all.get_mut(index)
     }
 
-    /// Adds the survey to a conversation.
+    /// Adds a survey dialog to a conversation.
     pub(super) fn begin_survey(&mut self, id: &str, survey: String) {
         let Some(&index) = self.by_id.get(id) else {
             return;
@@ -375,7 +379,7 @@ impl Conversations {
         self.all.clone()
     }
 
-    /// Those that were opened last, in the order of their opening.
+    /// Returns the conversations that were opened last, in the order of their opening.
     pub(super) fn latest(&self, count: usize) -> Vec<Conversation> {
         let before = self.all.len().saturating_sub(count);
         self.all.iter().skip(before).cloned().collect()

@@ -1,4 +1,4 @@
-//! The Domain API: where each service of an account is.
+//! The Domain API, which gives the address of each service of an account.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -10,10 +10,10 @@ use super::behaviour::LookupForm;
 use super::recording::RecordedRequest;
 use super::refusal::Refusal;
 
-/// The services that the sandbox plays, all at its one address.
+/// The simulated services, all at the sandbox's one address.
 const SERVICES: [&str; 5] = ["asyncMessagingEnt", "sentinel", "idp", "swift", "smt"];
 
-/// Answers the look-up of one service.
+/// Answers the lookup of one service.
 pub(super) fn look_up(
     sandbox: &Sandbox,
     account: &str,
@@ -37,7 +37,7 @@ pub(super) fn look_up(
     .into_response())
 }
 
-/// Answers the look-up of all services.
+/// Answers the lookup of all services.
 pub(super) fn list(
     sandbox: &Sandbox,
     account: &str,
@@ -55,7 +55,8 @@ fn entry(account: &str, service: &str, base_uri: &str) -> Value {
     json!({"service": service, "account": account, "baseURI": base_uri})
 }
 
-/// The address with its scheme, which the real Cloud leaves out since it always is https.
+/// Returns the address with its scheme. The real Cloud leaves out the scheme, which is always
+/// https.
 fn base_uri(
     sandbox: &Sandbox,
     account: &str,

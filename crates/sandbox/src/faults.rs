@@ -1,8 +1,9 @@
-//! Faults that a test orders: answers that replace the Cloud's own, and answers that never come.
+//! Faults that a test injects: answers that replace the Cloud's own, and answers that never come.
 //!
-//! To add a fault: a variant of [`Answer`] (a type of its own also in the `pub use` of `lib.rs`), its effect in `server.rs`, an
-//! entry of `TROUBLES` in `page/faults.js` if people are to order it by a click, a test in `tests/control.rs`, and a row in the
-//! table "Trouble" of `docs/sandbox.md`. What strikes notifications rather than requests is a trouble (`hooks`).
+//! To add a fault: a variant of [`Answer`] (a type of its own also in the `pub use` of `lib.rs`),
+//! its effect in `server.rs`, an entry of `TROUBLES` in `page/faults.js` if people are to inject it
+//! by a click, a test in `tests/control.rs`, and a row in the table "Trouble" of `docs/sandbox.md`.
+//! A fault in notifications rather than requests is a disturbance (`hooks`).
 
 use std::collections::VecDeque;
 
@@ -20,60 +21,62 @@ use super::Sandbox;
 use super::operation::Operation;
 use super::order::{Order, read_times};
 
-/// How a fault names that every operation is struck.
+/// The name that stands for every operation.
 const ANY: &str = "any";
 
-/// Seconds: the longest that an answer can be late.
+/// The longest delay of an answer, in seconds.
 const LATEST: u32 = 3600;
 
-/// An order to answer requests otherwise than the Cloud would.
+/// An instruction to answer requests differently from the Cloud.
 ///
-/// As JSON: `{"operation": "send", "times": 2, "after_applying": true, "answer": {"reply": {"status": 503}}}` or
-/// `{"operation": "any", "answer": "stall"}`.
+/// As JSON: `{"operation": "any", "answer": "stall"}`, or `{"operation": "send", "times": 2,
+/// "after_applying": true, "answer": {"reply": {"status": 503}}}`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// The operation whose next requests are struck; none for every operation, in JSON `"any"`.
+    /// The operation whose next requests are affected; `None`, in JSON `"any"`, for every
+    /// operation.
     #[serde(
         serialize_with = "write_operation",
         deserialize_with = "read_operation"
     )]
     pub operation: Option<Operation>,
-    /// The text that the body of a struck request holds; none for every request. It is told by its bytes, as they are in JSON.
+    /// A text that the body of an affected request contains; `None` for any body. It is compared
+    /// with the raw JSON, before escapes are decoded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub containing: Option<String>,
-    /// How many requests pass before the first that is struck; none unless said otherwise.
+    /// The number of matching requests that pass before the first affected one; zero by default.
     #[serde(default)]
     pub skip: u32,
-    /// How many requests are struck; one unless said otherwise.
+    /// The number of affected requests; one by default.
     #[serde(default = "once", deserialize_with = "read_times")]
     pub times: u32,
-    /// Whether the request takes its effect before its own answer is lost or made to wait.
+    /// True if the request takes effect before its answer is replaced, lost or delayed.
     #[serde(default)]
     pub after_applying: bool,
-    /// What the caller gets instead.
+    /// The answer that the caller gets.
     pub answer: Answer,
 }
 
-/// What the caller of a struck request gets.
+/// The answer that the caller of an affected request gets.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// This answer.
+    /// The given answer.
     Reply(Reply),
-    /// None at all: the connection stays open until the caller gives up.
+    /// No answer: the connection stays open until the caller gives up.
     Stall,
-    /// None at all: the connection ends.
+    /// No answer: the connection is closed.
     Cut,
     /// The Cloud's own answer, late.
     Delay(Delay),
 }
 
-/// How late an answer is, by the sandbox's clock.
+/// The delay of an answer, by the sandbox's clock.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Delay {
-    /// 1 to 3600 s.
+    /// The delay in seconds, 1 to 3600.
     #[serde(deserialize_with = "read_delay")]
     pub seconds: u32,
 }
@@ -82,34 +85,36 @@ pub struct Delay {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reply {
-    /// HTTP status.
+    /// The HTTP status.
     #[serde(serialize_with = "write_status", deserialize_with = "read_status")]
     pub status: StatusCode,
-    /// Body, empty unless given.
+    /// The body; empty by default.
     #[serde(default)]
     pub body: String,
-    /// `Content-Type`, left out unless given.
+    /// The `Content-Type`; left out by default.
     #[serde(default, deserialize_with = "read_header")]
     pub content_type: Option<String>,
-    /// `Retry-After`, in seconds or as a date; left out unless given.
+    /// The `Retry-After`, in seconds or as a date; left out by default.
     #[serde(default, deserialize_with = "read_header")]
     pub retry_after: Option<String>,
 }
 
 impl Fault {
-    /// The next request of `operation` is answered with `status` and an empty body.
+    /// Creates a fault: the next request of `operation` is answered with `status` and an empty
+    /// body.
     #[must_use]
     pub fn status(operation: Operation, status: StatusCode) -> Self {
         Self::new(operation, Answer::Reply(Reply::new(status)))
     }
 
-    /// The next request of `operation` is never answered.
+    /// Creates a fault: the next request of `operation` is never answered.
     #[must_use]
     pub fn stall(operation: Operation) -> Self {
         Self::new(operation, Answer::Stall)
     }
 
-    /// The next request of `operation` is answered so.
+    /// Creates a fault: the next request of `operation` gets this answer. `None` means any
+    /// operation.
     #[must_use]
     pub fn new(operation: impl Into<Option<Operation>>, answer: Answer) -> Self {
         Self {
@@ -124,7 +129,7 @@ impl Fault {
 }
 
 impl Reply {
-    /// An answer without a body.
+    /// Creates an answer without a body.
     #[must_use]
     pub fn new(status: StatusCode) -> Self {
         Self {
@@ -135,7 +140,7 @@ impl Reply {
         }
     }
 
-    /// A header whose value cannot stand in one is left out.
+    /// Builds the response. Leaves out a header whose value is not valid.
     pub(super) fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.body));
         *response.status_mut() = self.status;
@@ -152,7 +157,7 @@ impl Reply {
     }
 }
 
-/// The faults that are still to strike, in the order in which they were ordered.
+/// The pending faults, in the order of their injection.
 #[derive(Debug, Default)]
 pub(super) struct Faults(VecDeque<Fault>);
 
@@ -171,7 +176,7 @@ impl Faults {
         std::mem::take(&mut self.0).into()
     }
 
-    /// The fault that strikes a request of `operation` with this body, counted off.
+    /// Returns the fault for a request of `operation` with this body, and counts it down.
     pub(super) fn take(&mut self, operation: Operation, body: &[u8]) -> Option<Fault> {
         let strikes = |fault: &Fault| {
             fault.operation.is_none_or(|struck| struck == operation)
@@ -195,9 +200,12 @@ impl Faults {
     }
 }
 
-/// An answer that never begins: its body breaks before anything of it is written, so the connection just ends.
+/// Returns an answer that never begins. Its body fails before the first byte is written, so the
+/// connection just ends.
 pub(super) fn cut() -> Response {
-    let broken = stream::iter([Err::<&str, _>(std::io::Error::other("cut on order"))]);
+    let broken = stream::iter([Err::<&str, _>(std::io::Error::other(
+        "cut on order",
+    ))]);
     Response::new(Body::from_stream(broken))
 }
 

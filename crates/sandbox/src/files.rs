@@ -1,8 +1,9 @@
-//! The files of the Cloud: a SEND announces a file, which gives it its path, and an upload fills it. An agent's file is
-//! both at once.
+//! The files of the simulated Cloud. A SEND announces a file, which gives it a path, and an upload
+//! fills it. An agent's file is announced and filled at once.
 //!
-//! Announcements stay, as conversations do; contents are held up to a bound on their total, and the oldest upload
-//! gives way to a new one. A file whose content gave way is as if it had never been uploaded.
+//! Announcements are kept forever, as conversations are. Contents are kept up to a limit on their
+//! total size: a new upload displaces the oldest ones. A file whose content was displaced looks as
+//! if it had never been uploaded.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,30 +11,30 @@ use axum::body::Bytes;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-/// Bytes: some twenty of the largest files.
+/// The highest number of bytes of all contents: about twenty of the largest files.
 const CAPACITY: usize = 64 * 1024 * 1024;
 
-/// A file that someone announced.
+/// An announced file.
 #[derive(Debug)]
 pub(super) struct File {
-    /// Account id.
+    /// The account id.
     pub(super) account: String,
     /// The Cloud's id of the participant who announced it.
     pub(super) owner: String,
     pub(super) media_type: &'static str,
-    /// Bytes, as announced.
+    /// The size in bytes, as announced.
     pub(super) size: usize,
-    /// What was uploaded.
+    /// The uploaded content.
     pub(super) content: Option<Bytes>,
 }
 
-/// Every file since the start.
+/// All files since the start.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     by_path: HashMap<String, File>,
-    /// Paths of the files that have a content, the oldest upload first.
+    /// The paths of the files with a content, the oldest upload first.
     uploaded: VecDeque<String>,
-    /// Bytes of all contents.
+    /// The bytes of all contents.
     held: usize,
 }
 
@@ -46,7 +47,8 @@ impl Files {
         self.by_path.get(path)
     }
 
-    /// A file by its path, with or without the slash at its beginning, or by the last part of it, which is unique.
+    /// Finds a file by its path, with or without the leading slash, or by the last part of the
+    /// path, which is unique.
     pub(super) fn find(&self, path: &str) -> Option<&File> {
         let path = path.trim_start_matches('/');
         let named = |known: &String| known.rsplit('/').next() == Some(path);
@@ -80,7 +82,8 @@ impl Files {
     }
 }
 
-/// Where a new file of a participant is put. Source: vendor's Send API examples, section on file sharing.
+/// Returns the path of a participant's new file. Source: vendor's Send API examples, section on
+/// file sharing.
 pub(super) fn path(
     account: &str,
     owner: &str,
@@ -92,7 +95,7 @@ pub(super) fn path(
     format!("/v1/AUTH_async-images/{account}/{owner}_uuid_{uuid}_{time}.{extension}")
 }
 
-/// The media type of a file type in upper-case letters.
+/// Returns the media type of a file type in upper-case letters.
 pub(super) fn media_type(file_type: &str) -> &'static str {
     match file_type {
         "JPG" | "JPEG" => "image/jpeg",

@@ -1,7 +1,7 @@
-//! Keeps pages of other sites from the page and the control, which ask nobody for a key.
+//! A guard that keeps pages of other sites from the sandbox's page and control, which need no key.
 //!
-//! Programs such as curl notice nothing of it. A link from elsewhere to what the control shows works: who follows it sees the
-//! answer, and the page with the link does not.
+//! Programs such as curl are not affected. A link on another site to a control address works: the
+//! person who follows it sees the answer, and the page with the link does not.
 
 use axum::extract::{Request, State};
 use axum::http::header::{HOST, ORIGIN};
@@ -17,7 +17,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
-/// The answer to a request that no page of another site makes, or a refusal.
+/// Passes a request on if no page of another site made it, and its host name is known.
 pub(super) async fn guard(
     State(sandbox): State<Sandbox>,
     request: Request,
@@ -53,7 +53,7 @@ fn check(sandbox: &Sandbox, request: &Request) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// True if the browser asks for what it is to show in place of the page that it shows.
+/// True if the browser requests a document to show in place of the present page.
 fn is_navigation(headers: &HeaderMap) -> bool {
     let is = |name, value: &str| headers.get(name).is_some_and(|it| it == value);
     is(SEC_FETCH_MODE, "navigate") && is(SEC_FETCH_DEST, "document")

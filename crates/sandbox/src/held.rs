@@ -1,11 +1,11 @@
-//! The lock on the state, whose release tells subscribers what was changed under it.
+//! The lock on the state, whose release notifies subscribers of the changes made under it.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::MutexGuard;
 
 use super::{Sandbox, State, agent, hooks};
 
-/// The state, held; subscribers are told what its holder changed as soon as it is released.
+/// The locked state. Its release queues notifications of the changes that its holder made.
 #[derive(Debug)]
 pub(super) struct Held<'a> {
     state: MutexGuard<'a, State>,

@@ -1,8 +1,8 @@
-//! Bytes as hexadecimal digits.
+//! Hexadecimal encoding of bytes.
 
 use std::fmt::Write as _;
 
-/// Two lower-case digits a byte.
+/// Encodes each byte as two lower-case digits.
 pub(super) fn encode(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut hex, byte| {
         // Writing to a String cannot fail.

@@ -1,7 +1,8 @@
-//! Webhooks: who is told what happens in an account's conversations, and what went wrong on purpose.
+//! Webhooks: the subscriptions to notifications, the deliveries, and the disturbances that tests
+//! inject.
 //!
-//! Each subscription has a queue of its own, which decides what is to be sent when, and a courier that sends it.
-//! Everything is in memory; a notification that nobody subscribed to is forgotten at once.
+//! Each subscription has a queue, which decides what is sent when, and a courier, a task that sends
+//! it. Everything is in memory. A notification without a subscriber is dropped at once.
 
 mod altered;
 pub(super) mod control;
@@ -27,10 +28,10 @@ use delivery::Deliveries;
 use queue::{Hold, Next, Parcel, Queue};
 use trouble::Troubles;
 
-/// All subscriptions, and what became of the notifications so far.
+/// All subscriptions, and the outcomes of the notifications so far.
 #[derive(Debug, Default)]
 pub(super) struct Hooks {
-    /// A subscription stays where it is, so that its place names it.
+    /// The subscriptions. None is ever moved or removed, because its index identifies it.
     subscriptions: Vec<Subscription>,
     pub(super) troubles: Troubles,
     pub(super) deliveries: Deliveries,
@@ -40,16 +41,16 @@ pub(super) struct Hooks {
 struct Subscription {
     webhook: Arc<Webhook>,
     queue: Queue,
-    /// Rung when there may be something to send.
+    /// The wake-up for the courier: there may be something to send.
     bell: Arc<Notify>,
-    /// Whether its courier is on the way.
+    /// True if the courier is running.
     served: bool,
-    /// Whether the latest notification was refused.
+    /// True if the latest notification was refused.
     failing: bool,
 }
 
 impl Hooks {
-    /// Adds a subscription, or replaces that of the same app installation.
+    /// Adds a subscription, or replaces the one of the same app installation.
     pub(super) fn subscribe(&mut self, webhook: Webhook) {
         let known = self.subscriptions.iter_mut().find(|s| {
             s.webhook.account_id == webhook.account_id && s.webhook.client_id == webhook.client_id
@@ -69,7 +70,7 @@ impl Hooks {
         }
     }
 
-    /// Queues a notification for those who subscribed to its account; says how many they are.
+    /// Queues a notification for the subscribers of its account. Returns the number of subscribers.
     pub(super) fn push(&mut self, notification: &Notification, now: DateTime<Utc>) -> usize {
         let of_account = |s: &&mut Subscription| s.webhook.account_id == notification.account;
         let mut subscribed: Vec<_> = self.subscriptions.iter_mut().filter(of_account).collect();
@@ -136,28 +137,29 @@ impl Hooks {
         subscribed.len()
     }
 
-    /// How many notifications are still to be delivered, those that are held back included.
+    /// Returns the number of notifications still to be delivered, including those that are held
+    /// back.
     pub(super) fn pending(&self) -> usize {
         self.subscriptions.iter().map(|s| s.queue.len()).sum()
     }
 
-    /// Forgets the troubles that are still to strike.
+    /// Withdraws the pending disturbances.
     pub(super) fn withdraw_troubles(&mut self) {
         self.troubles = Troubles::default();
         self.for_each_queue(Queue::close_batches);
     }
 
-    /// Lets go of everything that is held back.
+    /// Releases all notifications that are held back.
     pub(super) fn release(&mut self) {
         self.for_each_queue(Queue::release);
     }
 
-    /// Makes everything due that waits for another try.
+    /// Makes all notifications that wait for another attempt due now.
     pub(super) fn retry_now(&mut self) {
         self.for_each_queue(Queue::retry_now);
     }
 
-    /// Forgets everything but the subscriptions.
+    /// Forgets everything except the subscriptions.
     pub(super) fn reset(&mut self) {
         self.for_each_queue(Queue::clear);
         self.troubles = Troubles::default();
@@ -171,7 +173,8 @@ impl Hooks {
         }
     }
 
-    /// What the courier of a subscription has to do now; with nothing left it goes home.
+    /// Returns the next work for the courier of a subscription. On `None` nothing is left and the
+    /// courier ends.
     fn next(&mut self, place: usize, now: DateTime<Utc>) -> Option<Round> {
         let subscription = self.subscriptions.get_mut(place)?;
         let parcels = match subscription.queue.next(now) {
@@ -189,21 +192,25 @@ impl Hooks {
         })
     }
 
-    /// Takes note of what became of an attempt.
+    /// Stores the outcome of an attempt.
     fn settle(&mut self, place: usize, parcel: &Parcel, status: Option<u16>, now: DateTime<Utc>) {
         let Some(subscription) = self.subscriptions.get_mut(place) else {
             return;
         };
-        // Source: vendor's Webhooks documentation, "Retry policy": every other status is a failure.
+        // Every status but these is a failure. Source: vendor's Webhooks documentation, "Retry
+        // policy".
         let taken = matches!(status, Some(200 | 201));
         subscription.queue.settle(parcel.id, taken, now);
         if taken == subscription.failing {
             subscription.failing = !taken;
             let account = &subscription.webhook.account_id;
             if taken {
-                tracing::info!(account, "the sandbox's notifications are taken again");
+                tracing::info!(
+                    account,
+                    "the sandbox's notifications are taken again"
+                );
             } else {
-                // Said once, since it may go on for as long as a retry policy goes.
+                // Logged once, since failures may continue for as long as the retry policy allows.
                 tracing::warn!(
                     account,
                     status,
@@ -225,7 +232,7 @@ impl Hooks {
     }
 }
 
-/// What a courier takes along.
+/// One round of a courier's work.
 #[derive(Debug)]
 struct Round {
     parcels: Vec<Parcel>,

@@ -1,4 +1,4 @@
-//! IDP: a ConsumerJWS for a consumer of a channel.
+//! IDP, which issues a ConsumerJWS for a consumer of a channel.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -24,7 +24,7 @@ pub(super) fn issue(
     account: &str,
     request: &RecordedRequest,
 ) -> Result<Response, Refusal> {
-    // A known client leaves the version out, and evidently works.
+    // A known client leaves the version out, apparently with success.
     if request.parameter("v").is_some_and(|v| v != "1.0") {
         return Err(Refusal::plain(
             StatusCode::BAD_REQUEST,
@@ -50,7 +50,8 @@ pub(super) fn issue(
     Ok((StatusCode::CREATED, Json(json!({"token": token}))).into_response())
 }
 
-/// The Cloud's own id of a consumer: 64 hexadecimal characters, always the same for one external id of an account.
+/// Returns the Cloud's id of a consumer: 64 hexadecimal characters, always the same for one
+/// external id of an account.
 pub(super) fn lp_consumer_id(account: &str, ext_consumer_id: &str) -> String {
     let digest = Sha256::new()
         .chain_update("sandbox consumer\0")

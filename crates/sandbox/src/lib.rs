@@ -1,14 +1,16 @@
-//! A simulated Conversational Cloud: what tests, the demo and the `sandbox` command speak to instead of the real one.
+//! A simulated Conversational Cloud for tests, the demo and the `sandbox` command.
 //!
-//! It is a reading of the Cloud's contract of its own: it shares no type with the client, so that a wrong member name
-//! in either of them shows as a refused request. Where the real Cloud forgives or ignores what its documents do not
-//! allow, the sandbox refuses, and its answer names the member and what was expected.
+//! It is an independent implementation of the Cloud's contract: it shares no type with the client,
+//! so that a wrong member name in either of them shows as a refused request. The real Cloud
+//! tolerates or ignores some input that its documents do not allow. The sandbox refuses it, and its
+//! answer names the member and the expected value.
 //!
-//! Every request takes one path (`server`): it is recorded, shown on the `wire`, meets the fault that was ordered for
-//! it, and is answered by the part that plays that service: `domains`, `sentinel`, `idp`, `messaging`, `monitoring` and
-//! `storage`. A new endpoint is a variant of [`Operation`] and a function beside these. All state is in memory,
-//! behind one lock that is never held across an `await`; releasing it tells those who subscribed ([`hooks`]) what its
-//! holder changed. What is around the Cloud, for people who look on, is the [`stage`].
+//! Every request takes one path (`server`): it is recorded, shown on the `wire`, affected by a
+//! fault if one was injected, and answered by the module of its service: `domains`, `sentinel`,
+//! `idp`, `messaging`, `monitoring` and `storage`. A new endpoint is a variant of [`Operation`] and
+//! a function beside these. All state is in memory, behind one lock that is never held across an
+//! `await`. Releasing the lock notifies subscribers ([`hooks`]) of the changes that its holder
+//! made. The surroundings of the Cloud, for people who watch a demo, are in [`stage`].
 
 pub mod agent;
 mod announcements;
@@ -81,14 +83,14 @@ use temp_urls::TempUrls;
 use tokens::Tokens;
 use wire::Wire;
 
-/// A simulated Cloud; clones share it.
+/// A simulated Cloud. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Sandbox(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     clock: SharedClock,
-    /// The same clock, as it can be moved.
+    /// The same clock, as the type that can be advanced.
     shift: Arc<ShiftedClock>,
     options: Options,
     tokens: Tokens,
@@ -99,11 +101,11 @@ struct Shared {
     state: Mutex<State>,
 }
 
-/// Everything that requests change.
+/// All state that requests change.
 #[derive(Debug, Default)]
 struct State {
     behaviour: Behaviour,
-    /// How many requests may have added something that stays.
+    /// The number of requests that may have added data that stays until a reset.
     lasting: usize,
     recording: Recording,
     faults: Faults,
@@ -111,17 +113,17 @@ struct State {
     files: Files,
     announcements: Announcements,
     hooks: Hooks,
-    /// The script by which an agent answers, if one does.
+    /// The script by which the agent answers; `None` if no agent answers.
     script: Option<Arc<Script>>,
     hearing: Hearing,
 }
 
 impl Sandbox {
-    /// A Cloud without conversations, which signs tokens and URLs with keys made for it alone.
+    /// Creates a Cloud without conversations. It signs tokens and URLs with its own new keys.
     ///
     /// # Errors
     ///
-    /// When no keys or no HTTP client could be made.
+    /// When the keys or the HTTP client cannot be created.
     pub fn new(clock: SharedClock, options: Options) -> Result<Self, Error> {
         let shift = Arc::new(ShiftedClock::new(clock));
         let clock: SharedClock = Arc::clone(&shift) as SharedClock;
@@ -146,12 +148,14 @@ impl Sandbox {
         })))
     }
 
-    /// All the Cloud's services under one address, and the sandbox's own control under `/_sandbox/`.
+    /// Returns the routes: all services of the Cloud at one address, and the sandbox's own control
+    /// under `/_sandbox/`.
     pub fn router(&self) -> axum::Router {
         server::router(self)
     }
 
-    /// The latest 10,000 requests to the Cloud, fewer where their bodies exceed 64 MiB, in the order of their arrival.
+    /// Returns the latest 10,000 requests to the Cloud, in the order of their arrival. Fewer are
+    /// kept if their bodies exceed 64 MiB.
     #[must_use]
     pub fn requests(&self) -> Vec<RecordedRequest> {
         self.state().recording.list()
@@ -162,21 +166,23 @@ impl Sandbox {
         self.state().recording.clear();
     }
 
-    /// A copy of every conversation, in the order of their opening.
+    /// Returns a copy of every conversation, in the order of their opening.
     #[must_use]
     pub fn conversations(&self) -> Vec<Conversation> {
         self.state().conversations.list()
     }
 
-    /// What was uploaded to a file's `relativePath`; nothing for files before the latest 64 MiB.
+    /// Returns the content that was uploaded to a file's `relativePath`. Only the latest 64 MiB are
+    /// kept.
     #[must_use]
     pub fn file(&self, relative_path: &str) -> Option<Bytes> {
         self.state().files.get(relative_path)?.content.clone()
     }
 
-    /// Closes a conversation from the Cloud's side, without a survey; `by` is the reason that it shows, such as `AGENT`.
+    /// Closes a conversation from the Cloud's side, without a survey. `by` is the close reason that
+    /// it shows, such as `AGENT`.
     ///
-    /// Returns whether there was an open one of that id.
+    /// Returns true if there was an open conversation with that id.
     #[must_use]
     pub fn close_conversation(&self, id: &str, by: &str) -> bool {
         self.state()
@@ -185,48 +191,49 @@ impl Sandbox {
             .is_some_and(|conversation| conversation.close(by))
     }
 
-    /// Forgets a conversation without telling anybody, as a Cloud that was set up anew.
+    /// Forgets a conversation without a notification, like a Cloud that was set up from scratch.
     ///
-    /// Returns whether there was one of that id.
+    /// Returns true if there was a conversation with that id.
     #[must_use]
     pub fn forget_conversation(&self, id: &str) -> bool {
         self.state().conversations.forget(id)
     }
 
-    /// Refuses every AppJWT made so far with error 40102.
+    /// Revokes every AppJWT issued so far, so that it is refused with error 40102.
     pub fn revoke_app_tokens(&self) {
         self.0.tokens.app.revoke();
     }
 
-    /// Refuses every ConsumerJWS made so far with error 40103.
+    /// Revokes every ConsumerJWS issued so far, so that it is refused with error 40103.
     pub fn revoke_consumer_tokens(&self) {
         self.0.tokens.consumer.revoke();
     }
 
-    /// Has the next requests of the fault's operation answered as it says, after those ordered before it.
+    /// Injects a fault, which affects the next requests of its operation after the faults injected
+    /// before it.
     pub fn inject(&self, fault: Fault) {
         self.state().faults.push(fault);
     }
 
-    /// The faults that are still to strike, each with the times that are left of it.
+    /// Lists the pending faults, each with its remaining count.
     #[must_use]
     pub fn faults(&self) -> Vec<Fault> {
         self.state().faults.list()
     }
 
-    /// Takes back the faults that have not struck yet, each with the times that were left of it.
+    /// Withdraws the pending faults. Returns each with its remaining count.
     #[must_use]
     pub fn withdraw_faults(&self) -> Vec<Fault> {
         self.state().faults.withdraw()
     }
 
-    /// Chooses anew how the Cloud behaves where its documents leave that open.
+    /// Sets the Cloud's behaviour in the points that its documents leave open.
     pub fn set_behaviour(&self, behaviour: Behaviour) {
         self.state().behaviour = behaviour;
     }
 
-    /// Forgets requests, faults, conversations, files, notifications and what is on the wire; tokens, behaviour, subscriptions,
-    /// the agent's script and the clock stay.
+    /// Forgets requests, faults, conversations, files, notifications and the exchanges on the wire.
+    /// Keeps tokens, behaviour, subscriptions, the agent's script and the clock.
     pub fn reset(&self) {
         self.0.wire.clear();
         let mut state = self.state();
@@ -243,12 +250,13 @@ impl Sandbox {
         };
     }
 
-    /// Ends those who follow the wire, since a stop would wait for them.
+    /// Ends the streams that follow the wire, since a shutdown would wait for them.
     pub fn end(&self) {
         self.0.wire.end();
     }
 
-    /// The state stays consistent when a holder of the lock panics, since each change is a single step.
+    /// Locks the state. It stays consistent when a holder of the lock panics, since each change is
+    /// a single step.
     fn state(&self) -> Held<'_> {
         let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         Held::new(state, self)

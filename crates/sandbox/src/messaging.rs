@@ -17,7 +17,7 @@ use super::{Sandbox, authorization};
 pub(super) use opening::open;
 pub(super) use sending::send;
 
-/// A request that was understood but is refused, in the envelope that bears its id.
+/// The refusal of a request that was understood, in the envelope that holds the request's id.
 #[derive(Debug)]
 struct Failure {
     status: StatusCode,
@@ -61,18 +61,19 @@ fn success(body: &Value, req_id: &str, behaviour: &Behaviour) -> Value {
     }
 }
 
-/// The answer to `userprofile.SetUserProfile`.
+/// Returns the answer to `userprofile.SetUserProfile`.
 fn profile_set() -> Value {
     json!({"msg": "OK User Profile set successfully"})
 }
 
-/// Checks what both requests have in common.
+/// Checks the parts that both requests have in common.
 fn admit(
     sandbox: &Sandbox,
     account: &str,
     request: &RecordedRequest,
 ) -> Result<(Consumer, Option<ClientProperties>), Refusal> {
-    // Source: vendor's release notes of the Send API (LE-94525): another version than 3 is answered 404.
+    // Source: vendor's release notes of the Send API (LE-94525): a version other than 3 is answered
+    // 404.
     if request.parameter("v").as_deref() != Some("3") {
         return Err(Refusal::plain(StatusCode::NOT_FOUND, "query: expected v=3"));
     }
@@ -82,7 +83,7 @@ fn admit(
     Ok((consumer, properties))
 }
 
-/// A feature works only if it is named with the opening and with every SEND of the conversation.
+/// Checks the features. One works only if the opening and every SEND of the conversation name it.
 fn check_features(
     conversation: &Conversation,
     properties: Option<&ClientProperties>,

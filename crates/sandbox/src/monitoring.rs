@@ -1,4 +1,5 @@
-//! The Monitoring API, as far as a connector needs it: the session, and the open conversation of a consumer.
+//! The part of the Monitoring API that a connector needs: the session, and the open conversation of
+//! a consumer.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -12,7 +13,7 @@ use super::refusal::Refusal;
 use super::schema::engagement::EngagementRequest;
 use super::{Sandbox, idp, schema};
 
-/// Answers which engagement or conversation there is for a visitor. No token is needed.
+/// Answers with a visitor's session and open conversation. No token is needed.
 pub(super) fn engagement(
     sandbox: &Sandbox,
     place: &Place,
@@ -59,7 +60,8 @@ pub(super) fn engagement(
     Ok((status, Json(answer)).into_response())
 }
 
-/// The campaign is the one that the opening named, else a made-up one; like real ids, over 32 bits.
+/// Returns the details of a conversation. The campaign is the one that the opening names, or a
+/// made-up one. The made-up ids exceed 32 bits, as real ones do.
 fn details(conversation: &Conversation) -> Value {
     let campaign = |name: &str, otherwise: u64| {
         let given = conversation

@@ -1,6 +1,7 @@
-//! Notifications: how the Cloud writes down for its webhooks what happened in a conversation.
+//! Notifications: the format in which the Cloud reports changes of a conversation to its webhooks.
 //!
-//! Source: vendor's Webhooks documentation, pages "Events" and "Webhooks Examples", and the how-to for connectors.
+//! Source: vendor's Webhooks documentation, pages "Events" and "Webhooks Examples", and the how-to
+//! for connectors.
 
 use axum::body::Bytes;
 use chrono::TimeDelta;
@@ -10,13 +11,13 @@ use serde_json::{Map, Value, json};
 use super::conversations::{Conversation, Dialog, Event, Stage};
 use super::participant::{Participant, Role};
 
-/// The urgency of a conversation that was opened without one, as captured conversations show it.
+/// The urgency of a conversation that was opened without one, as in captured conversations.
 const USUAL_URGENCY: &str = "PRIORITIZED";
 
-/// What a conversation's notification shows when no time is left to answer in.
+/// The `effectiveTTR` of a closed conversation, which has no time to respond.
 const NO_TTR: i64 = -1;
 
-/// What a notification tells of, by the names under which an app installation subscribes.
+/// The kind of a notification. An app installation subscribes to it under the name given here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -30,32 +31,32 @@ pub enum Kind {
     ChatState,
     /// `cqm.ExConversationChangeNotification`.
     Conversation,
-    /// A body that a test wrote itself.
+    /// A body that a test wrote.
     Raw,
 }
 
-/// One notification, as it is put into the queues of those who subscribed.
+/// A notification, as it is queued for each subscriber.
 #[derive(Debug, Clone)]
 pub(super) struct Notification {
     pub(super) account: String,
-    /// Its order counts within this conversation; none for a body that a test wrote itself.
+    /// The conversation whose order it belongs to; `None` for a body that a test wrote.
     pub(super) conversation: Option<String>,
     pub(super) kind: Kind,
-    /// Who published what it tells of; none for states and for what a test wrote itself.
+    /// The role of the publisher; `None` for states and for a body that a test wrote.
     pub(super) by: Option<Role>,
-    /// Whether a disturbance struck it.
+    /// True if a disturbance affects it.
     pub(super) struck: bool,
     pub(super) content: Content,
     pub(super) writing: Writing,
 }
 
-/// The form in which the body of a notification is written.
+/// The form of a notification's body.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Writing {
     Usual,
     /// Without `type` and `kind`.
     Untyped,
-    /// With a byte order mark before it.
+    /// With a byte order mark at its beginning.
     ByteOrderMark,
 }
 
@@ -65,7 +66,7 @@ pub(super) enum Content {
     Raw(Bytes),
 }
 
-/// Times that a conversation or dialog shows beside its state, in milliseconds since the epoch.
+/// The times that a conversation or dialog shows with its state, in milliseconds since the epoch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
     pub(super) started: i64,
@@ -74,7 +75,7 @@ pub(super) struct Times {
 }
 
 impl Kind {
-    /// The `type` of the notification, which does not name the event.
+    /// Returns the `type` of the notification, which does not name the event.
     pub(super) fn wire_type(self) -> &'static str {
         match self {
             Self::Conversation => "cqm.ExConversationChangeNotification",
@@ -93,7 +94,7 @@ impl Kind {
 }
 
 impl Notification {
-    /// Something was published.
+    /// Creates the notification of a published event.
     pub(super) fn published(conversation: &Conversation, dialog: &Dialog, event: &Event) -> Self {
         let mut change = json!({
             "originatorId": event.originator.id,
@@ -104,7 +105,7 @@ impl Notification {
             "messageAudience": event.audience,
         });
         if let Some(members) = change.as_object_mut() {
-            // Chat states have neither.
+            // Chat states have neither a sequence nor a timestamp.
             if let Some(sequence) = event.sequence {
                 members.insert("sequence".to_owned(), sequence.into());
                 let at = event.at.timestamp_millis();
@@ -120,7 +121,7 @@ impl Notification {
         }
     }
 
-    /// The conversation has another state, which is given whole.
+    /// Creates the notification of a new state, which contains the whole state.
     pub(super) fn changed(conversation: &Conversation, details: &Value) -> Self {
         let result = json!({
             "convId": conversation.id,
@@ -143,8 +144,8 @@ impl Notification {
         }
     }
 
-    /// As the vendor's examples of 2018 have it: messages without `conversationId`, conversations without dialogs,
-    /// stage and skill.
+    /// Converts to the form of the vendor's examples of 2018: messages without `conversationId`,
+    /// conversations without dialogs, stage and skill.
     pub(super) fn in_old_form(mut self) -> Self {
         self.for_each_change(|change| {
             if let Some(message) = change.as_object_mut() {
@@ -158,7 +159,7 @@ impl Notification {
         self
     }
 
-    /// With another text in each message.
+    /// Alters the text of each message.
     pub(super) fn with_text(mut self, alter: impl Fn(&str) -> String) -> Self {
         self.for_each_change(|change| {
             if let Some(Value::String(text)) = change.pointer_mut("/event/message") {
@@ -168,7 +169,7 @@ impl Notification {
         self
     }
 
-    /// With an earlier time of each message or state.
+    /// Makes the time of each message or state earlier.
     pub(super) fn earlier(mut self, by: TimeDelta) -> Self {
         let times = [
             "/serverTimestamp",
@@ -185,7 +186,7 @@ impl Notification {
         self
     }
 
-    /// With a body that holds nothing.
+    /// Returns a copy with an empty body.
     pub(super) fn emptied(&self) -> Self {
         Self {
             kind: Kind::Raw,
@@ -194,12 +195,12 @@ impl Notification {
         }
     }
 
-    /// With a body in another form.
+    /// Sets the form of the body.
     pub(super) fn written(self, writing: Writing) -> Self {
         Self { writing, ..self }
     }
 
-    /// With the audience of each message in its event.
+    /// Moves the audience of each message into its event.
     pub(super) fn with_audience_in_event(mut self) -> Self {
         self.for_each_change(|change| {
             let members = change.as_object_mut();
@@ -212,7 +213,7 @@ impl Notification {
         self
     }
 
-    /// With numbers as text in each receipt.
+    /// Converts the numbers in each receipt to text.
     pub(super) fn with_numbers_as_text(mut self) -> Self {
         self.for_each_change(|change| {
             let numbers = change.pointer_mut("/event/sequenceList");
@@ -223,7 +224,8 @@ impl Notification {
         self
     }
 
-    /// Another state of the same time, with the consumer as the only participant; `None` for what is no state.
+    /// Returns another state with the same time, with the consumer as the only participant. `None`
+    /// if it is not a state.
     pub(super) fn other_state(&self) -> Option<Self> {
         if self.kind != Kind::Conversation {
             return None;
@@ -244,7 +246,7 @@ impl Notification {
         }
     }
 
-    /// The bytes that are sent.
+    /// Returns the bytes to send.
     pub(super) fn body(&self) -> Bytes {
         match &self.content {
             Content::Changes(changes) => {
@@ -266,7 +268,7 @@ impl Notification {
     }
 }
 
-/// A dialog within the state of its conversation.
+/// Describes a dialog within the state of its conversation.
 pub(super) fn dialog(conversation: &Conversation, dialog: &Dialog, times: Times) -> Value {
     let main = dialog.id == conversation.id;
     let participants: Vec<_> = if main {
@@ -290,7 +292,7 @@ pub(super) fn dialog(conversation: &Conversation, dialog: &Dialog, times: Times)
         "metaDataLastUpdateTs": times.updated,
     }));
     if let Some(app) = conversation.app_install_id.as_ref().filter(|_| main) {
-        // As a capture of 2022 shows it.
+        // As in a capture of 2022.
         members.insert("metaData".to_owned(), json!({"appInstallId": app}));
     }
     if dialog.state == Stage::Close {
@@ -300,7 +302,8 @@ pub(super) fn dialog(conversation: &Conversation, dialog: &Dialog, times: Times)
     Value::Object(members)
 }
 
-/// The consumer, and the bot once it has asked: the agent has left by then.
+/// Returns the participants of a survey: the consumer, and the bot once it has asked. The agent has
+/// left by then.
 fn those_of_survey<'a>(conversation: &'a Conversation, dialog: &'a Dialog) -> Vec<&'a Participant> {
     let participants = conversation.participants.iter();
     let mut present: Vec<_> = participants
@@ -314,7 +317,7 @@ fn those_of_survey<'a>(conversation: &'a Conversation, dialog: &'a Dialog) -> Ve
     present
 }
 
-/// The whole state of a conversation.
+/// Describes the whole state of a conversation.
 pub(super) fn details(conversation: &Conversation, times: Times, dialogs: &[Value]) -> Value {
     let (account, skill) = (&conversation.consumer.account, &conversation.skill_id);
     let (urgency, seconds) = ttr(conversation);
@@ -346,7 +349,7 @@ pub(super) fn details(conversation: &Conversation, times: Times, dialogs: &[Valu
     Value::Object(members)
 }
 
-/// Milliseconds since the epoch by which an agent should answer.
+/// Returns the time by which an agent should answer, in milliseconds since the epoch.
 fn effective_ttr(conversation: &Conversation) -> i64 {
     let (_, seconds) = ttr(conversation);
     match conversation.stage {
@@ -355,7 +358,8 @@ fn effective_ttr(conversation: &Conversation) -> i64 {
     }
 }
 
-/// The urgency by its name, and the seconds that it leaves: those that the consumer set, else of the opening.
+/// Returns the name of the urgency and its time to respond in seconds: those that the consumer set,
+/// or else those of the opening.
 fn ttr(conversation: &Conversation) -> (String, i64) {
     let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
     let set = conversation.ttr.as_ref();
@@ -363,7 +367,7 @@ fn ttr(conversation: &Conversation) -> (String, i64) {
     set.unwrap_or_else(|| {
         let asked = conversation.request.get("ttrDefName").and_then(text);
         let urgency = asked.unwrap_or_else(|| USUAL_URGENCY.to_owned());
-        // Captures show 600 s for the usual one; the others are this sandbox's choice.
+        // Captures show 600 s for the usual urgency. The sandbox chose the others.
         let seconds = match urgency.as_str() {
             "URGENT" => 300,
             "NORMAL" => 1200,

@@ -1,4 +1,4 @@
-//! The endpoints of the Cloud that the sandbox plays, and where each of them is.
+//! The simulated endpoints of the Cloud, with their methods and paths.
 
 use axum::http::Method;
 use serde::de::IntoDeserializer;
@@ -30,7 +30,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Every operation there is.
+    /// All operations.
     pub(super) const ALL: [Self; 9] = [
         Self::DomainLookup,
         Self::DomainList,
@@ -43,12 +43,12 @@ impl Operation {
         Self::Download,
     ];
 
-    /// The operation of a name, such as `send`; the error names all there are.
+    /// Reads the name of an operation, such as `send`. The error lists all names.
     pub(super) fn read(name: &str) -> Result<Self, Unread> {
         Self::deserialize(IntoDeserializer::<Unread>::into_deserializer(name))
     }
 
-    /// The operations at a path, which differ in their methods.
+    /// Returns the operations at a path, which differ in their methods.
     pub(super) fn at(path: &str) -> impl Iterator<Item = Self> {
         Self::ALL
             .into_iter()
@@ -81,7 +81,7 @@ impl Operation {
     }
 }
 
-/// What the path of a request names.
+/// The parameters in the path of a request.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Place {

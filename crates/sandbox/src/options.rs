@@ -1,4 +1,4 @@
-//! What a sandbox is made with.
+//! The options with which a sandbox is created.
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -8,33 +8,36 @@ use super::hooks::Webhook;
 use super::stage::Stage;
 use liveperson_bridge_web::cross_site::HostNames;
 
-/// What a sandbox is made with.
+/// The options with which a sandbox is created.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The app installations that exist; when empty, any account with any client id and secret does.
+    /// The app installations that exist. If empty, any account with any client id and secret
+    /// exists.
     pub accounts: Vec<Credentials>,
-    /// The base URI that domain look-ups answer; when absent, `http://` and the `Host` of the look-up.
+    /// The base URI in the answers to domain lookups; `None` for `http://` and the `Host` of the
+    /// lookup.
     pub public_url: Option<String>,
-    /// How the Cloud behaves at first.
+    /// The Cloud's behaviour at the start.
     pub behaviour: Behaviour,
-    /// Who is told what happens.
+    /// The webhooks that are subscribed at the start.
     pub webhooks: Vec<Webhook>,
-    /// Whether an agent answers by itself, and how fast.
+    /// The script by which the agent answers at the start; `None` if no agent answers.
     pub agent: Option<Script>,
-    /// Host names by which the page and the control may be called, beside IP addresses and `localhost`.
+    /// The host names by which the page and the control may be called, besides IP addresses and
+    /// `localhost`.
     pub hosts: HostNames,
-    /// What stands around the Cloud.
+    /// The surroundings of the Cloud.
     pub stage: Stage,
 }
 
 /// An app installation of one account.
 #[derive(Debug, Clone)]
 pub struct Credentials {
-    /// Account id, also called brand id or site id.
+    /// The account id, also called brand id or site id.
     pub account_id: String,
-    /// The installation's client id.
+    /// The client id of the installation.
     pub client_id: String,
-    /// The installation's client secret.
+    /// The client secret of the installation.
     pub client_secret: SecretString,
 }
 

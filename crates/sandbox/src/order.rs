@@ -1,4 +1,4 @@
-//! The bodies and filters of control requests, and the answer where one cannot be read.
+//! The bodies and filters of control requests, and the answer to one that cannot be read.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use serde::{Deserialize as _, Deserializer};
 
 use crate::refusal::Refusal;
 
-/// Bytes: an agent's file of 5 MB in base64, and some more.
+/// The highest number of bytes in a body: an agent's file of 5 MB in base64, and some more.
 pub(crate) const BODY_LIMIT: usize = 8 * 1024 * 1024;
 
-/// The body of a control request, read as JSON; what is wrong with another is answered as JSON, too.
+/// The body of a control request, read as JSON. Errors in a body are answered as JSON, too.
 pub(crate) struct Order<T>(pub(crate) T);
 
 impl<T, S> FromRequest<S> for Order<T>
@@ -34,17 +34,19 @@ impl From<JsonRejection> for Refusal {
     }
 }
 
-/// The number of what the caller knows already; 0 where it names none.
+/// Reads the number of the last item that the caller knows; 0 if it names none.
 pub(crate) fn read_after(filter: &mut BTreeMap<String, String>) -> Result<u64, Refusal> {
     let Some(id) = filter.remove("after") else {
         return Ok(0);
     };
     id.parse().map_err(|_| {
-        Refusal::unprocessable(format!("after: `{id}`, expected the `id` of one of them"))
+        Refusal::unprocessable(format!(
+            "after: `{id}`, expected the `id` of one of them"
+        ))
     })
 }
 
-/// Refuses parameters that are left once those that are known are taken out.
+/// Refuses the parameters that are left after the known ones have been removed.
 pub(crate) fn expect_nothing_else(
     filter: &BTreeMap<String, String>,
     expected: &str,
@@ -57,7 +59,7 @@ pub(crate) fn expect_nothing_else(
     }
 }
 
-/// Reads how many are struck; an order for none is a mistake.
+/// Reads the number of requests or notifications to affect. Zero is a mistake.
 pub(crate) fn read_times<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     match u32::deserialize(deserializer)? {
         0 => Err(D::Error::custom("0 times, expected 1 or more")),

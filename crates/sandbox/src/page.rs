@@ -1,8 +1,8 @@
-//! The page: what a browser shows of the sandbox, where one person plays both sides of a conversation.
+//! The sandbox's page in a browser, on which one person plays both sides of a conversation.
 //!
-//! Its files are plain web standards, compiled in as they are in `page/`: a file a noun, `page.js` puts them together. The
-//! page loads nothing from elsewhere and speaks to the sandbox and the bridge beside it alone, and its policy lets it do
-//! no more.
+//! Its files use plain web standards and are compiled in from `page/`. There is one file per noun,
+//! and `page.js` combines them. The page loads nothing from elsewhere and calls only the sandbox
+//! and its bridge. Its content security policy allows no more.
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderName, StatusCode, header};
@@ -18,14 +18,14 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// Takes a file of the folder into the program under its own name.
+/// Includes files of the folder in the program under their own names.
 macro_rules! files {
     ($($name:literal: $kind:expr),* $(,)?) => {
         &[$(File { name: $name, kind: $kind, content: include_str!(concat!("page/", $name)) }),*]
     };
 }
 
-/// What the page consists of, beside its HTML.
+/// The files of the page besides its HTML.
 pub(super) const FILES: &[File] = files![
     "page.css": CSS,
     "chat.css": CSS,
@@ -53,7 +53,7 @@ pub(super) const FILES: &[File] = files![
     "wire.js": JAVASCRIPT,
 ];
 
-/// The page itself.
+/// The HTML of the page.
 pub(super) const INDEX: &File = &File {
     name: "index.html",
     kind: HTML,
@@ -64,7 +64,7 @@ pub(super) const INDEX: &File = &File {
 #[derive(Debug)]
 pub(super) struct File {
     pub(super) name: &'static str,
-    /// Media type.
+    /// The media type.
     pub(super) kind: &'static str,
     pub(super) content: &'static str,
 }
@@ -97,17 +97,19 @@ fn serve(sandbox: &Sandbox, file: &File) -> Response {
         (header::CONTENT_SECURITY_POLICY, policy(sandbox)),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
         (header::REFERRER_POLICY, "no-referrer".to_owned()),
-        // Another version of the program must not meet files of this one.
+        // The browser must not use cached files of this version with another version of the
+        // program.
         (header::CACHE_CONTROL, "no-store".to_owned()),
     ];
     (headers, file.content).into_response()
 }
 
-/// What the page may do: run and show what comes from here, and speak to the bridge.
+/// Returns the content security policy: the page may run and show files from here, and call the
+/// bridge.
 fn policy(sandbox: &Sandbox) -> String {
     let bridge = &sandbox.0.options.stage.bridge;
     let bridge = bridge.as_ref().map(|bridge| {
-        // With a path the policy would allow that very path alone.
+        // With a path, the policy would allow only that exact path.
         format!(" {}", bridge.url.origin().ascii_serialization())
     });
     let bridge = bridge.unwrap_or_default();
@@ -117,7 +119,7 @@ fn policy(sandbox: &Sandbox) -> String {
     )
 }
 
-/// What the page has to know of its surroundings.
+/// Answers with the page's mode and the bridge that it calls.
 async fn settings(State(sandbox): State<Sandbox>) -> Json<Value> {
     let stage = &sandbox.0.options.stage;
     let demo = stage.demo.as_ref();

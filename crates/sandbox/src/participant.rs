@@ -1,46 +1,46 @@
-//! Those who take part in a conversation, and who is to read what they say.
+//! The participants of a conversation, and the audience of their messages.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Builder;
 
-/// Someone who takes part in a conversation.
+/// A participant of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Participant {
     /// The Cloud's id of the participant.
     pub id: String,
-    /// In which part.
+    /// The role of the participant.
     pub role: Role,
 }
 
-/// The part that a participant has, as the Cloud's notifications name it.
+/// The role of a participant, as the Cloud's notifications name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Role {
     /// The person on the channel.
     Consumer,
-    /// The agent who has the conversation.
+    /// The assigned agent.
     AssignedAgent,
     /// A bot, such as the one that asks a survey.
     Agent,
-    /// An agents' manager, who need not have joined.
+    /// A manager of agents, who need not have joined.
     Manager,
     /// The Cloud itself, with its automatic messages.
     Controller,
 }
 
-/// Who is to read a message. Source: vendor's Webhooks documentation, `messageAudience`.
+/// The audience of a message. Source: vendor's Webhooks documentation, `messageAudience`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Audience {
-    /// Everybody.
+    /// All participants.
     All,
-    /// Everybody but the consumer.
+    /// All participants except the consumer.
     AgentsAndManagers,
 }
 
 impl Participant {
-    /// A person on a channel.
+    /// Creates the participant for a person on a channel.
     pub(super) fn consumer(lp_consumer_id: &str) -> Self {
         Self {
             id: lp_consumer_id.to_owned(),
@@ -48,7 +48,8 @@ impl Participant {
         }
     }
 
-    /// Someone of the brand: always the same for one role and one skill of an account.
+    /// Creates a participant of the brand. The id is always the same for one role and one skill of
+    /// an account.
     pub(super) fn of_brand(account: &str, role: Role, skill: &str) -> Self {
         let digest = Sha256::new()
             .chain_update("sandbox participant\0")

@@ -1,4 +1,4 @@
-//! The requests that the Cloud got, for tests to look at.
+//! The recorded requests to the Cloud, for tests.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -10,30 +10,32 @@ use url::form_urlencoded;
 
 use super::operation::Operation;
 
-/// Enough for a load test's last seconds without growing for ever in a long demo.
+/// The highest number of requests: enough for the last seconds of a load test, and a bound for a
+/// long demo.
 const CAPACITY: usize = 10_000;
 
-/// Bytes of all bodies together, since some are large.
+/// The highest number of bytes of all bodies, since some bodies are large.
 const BODY_CAPACITY: usize = 64 * 1024 * 1024;
 
-/// One request as it arrived.
+/// A request as it arrived.
 #[derive(Debug, Clone, Serialize)]
 pub struct RecordedRequest {
-    /// Its number, from 1; it goes on when requests are forgotten.
+    /// The number, from 1. Numbering continues when requests are forgotten.
     pub id: u64,
-    /// The endpoint that it went to; none for a path that the Cloud does not have.
+    /// The endpoint; `None` for a path that the Cloud does not have.
     pub operation: Option<Operation>,
-    /// HTTP method.
+    /// The HTTP method.
     pub method: String,
-    /// Path, still percent-encoded.
+    /// The path, still percent-encoded.
     pub path: String,
-    /// Query without the question mark, still percent-encoded; empty when there was none.
+    /// The query without the question mark, still percent-encoded; empty if there was none.
     pub query: String,
-    /// Headers by lower-case name; of a repeated one the last value.
+    /// The headers by lower-case name. A repeated header has its last value.
     pub headers: BTreeMap<String, String>,
-    /// Bytes of the body.
+    /// The bytes of the body.
     pub size: usize,
-    /// Body as text; what is not UTF-8 is replaced. Empty for an upload, whose body is kept as a file.
+    /// The body as text, with replacements for bytes that are not UTF-8. Empty for an upload, whose
+    /// body is stored as a file.
     pub body: String,
 }
 
@@ -58,19 +60,19 @@ impl RecordedRequest {
         }
     }
 
-    /// The value of a header, given its lower-case name.
+    /// Returns the value of a header, given its lower-case name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
 
-    /// The decoded value of a query parameter.
+    /// Returns the decoded value of a query parameter.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<String> {
         read_form(&self.query).remove(name)
     }
 
-    /// The body read as JSON.
+    /// Reads the body as JSON.
     ///
     /// # Errors
     ///
@@ -79,7 +81,7 @@ impl RecordedRequest {
         serde_json::from_str(&self.body)
     }
 
-    /// The media type of the body, without parameters, in lower case.
+    /// Returns the media type of the body, without parameters, in lower case.
     pub(super) fn media_type(&self) -> String {
         let content_type = self.header("content-type").unwrap_or_default();
         let media_type = content_type.split(';').next().unwrap_or_default();
@@ -87,7 +89,7 @@ impl RecordedRequest {
     }
 }
 
-/// The parameters of a query or of a form body.
+/// Reads the parameters of a query or of a form body.
 pub(super) fn read_form(text: &str) -> BTreeMap<String, String> {
     form_urlencoded::parse(text.as_bytes())
         .into_owned()
@@ -98,14 +100,14 @@ pub(super) fn read_form(text: &str) -> BTreeMap<String, String> {
 #[derive(Debug, Default)]
 pub(super) struct Recording {
     requests: VecDeque<Arc<RecordedRequest>>,
-    /// How many there were, those included that are forgotten.
+    /// The number of requests so far, including forgotten ones.
     count: u64,
-    /// Bytes of all bodies.
+    /// The bytes of all bodies.
     held: usize,
 }
 
 impl Recording {
-    /// Keeps a request, which gets its number.
+    /// Records a request under the next number.
     pub(super) fn push(&mut self, request: RecordedRequest) -> Arc<RecordedRequest> {
         self.held += request.body.len();
         self.count += 1;

@@ -1,23 +1,24 @@
-//! Refusals: the Cloud's error answers, with a text that tells a developer what is wrong with the request.
+//! Refusals: the Cloud's error answers, with a text that tells a developer the mistake in the
+//! request.
 
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-/// A request that the Cloud does not accept.
+/// The refusal of a request.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
     pub(super) body: Value,
-    /// What is wrong, for the log; never holds a token.
+    /// The mistake, for the log; never holds a token.
     pub(super) complaint: String,
 }
 
 /// The errors of the Send API that have a number.
 ///
-/// Source: vendor's Send API page "Authorization and Authentication". Its table gives 40105 for a missing AppJWT,
-/// its example 40104; the table is followed.
+/// Source: vendor's Send API page "Authorization and Authentication". Its table gives 40105 for a
+/// missing AppJWT, but its example gives 40104. The code follows the table.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum ErrorCode {
     MissingParameter,
@@ -66,7 +67,7 @@ impl ErrorCode {
 }
 
 impl Refusal {
-    /// An error of the Send API that has a number; `reason` is added to the Cloud's own text.
+    /// Creates a numbered error of the Send API. `reason` is added to the Cloud's own text.
     pub(super) fn numbered(error: ErrorCode, reason: &str) -> Self {
         let (error_code, status, title, details) = error.parts();
         let complaint = format!("{details}: {reason}");
@@ -82,7 +83,7 @@ impl Refusal {
         }
     }
 
-    /// An error in the form of OAuth 2.0, since the vendor documents none for Sentinel.
+    /// Creates an error in the form of OAuth 2.0, since the vendor documents none for Sentinel.
     pub(super) fn oauth(status: StatusCode, error: &str, complaint: impl Into<String>) -> Self {
         let complaint = complaint.into();
         Self {
@@ -92,12 +93,12 @@ impl Refusal {
         }
     }
 
-    /// An order to the sandbox itself that cannot be followed.
+    /// Creates the refusal of a control request that cannot be carried out.
     pub(super) fn unprocessable(complaint: impl Into<String>) -> Self {
         Self::plain(StatusCode::UNPROCESSABLE_ENTITY, complaint)
     }
 
-    /// An error for which the vendor documents no form.
+    /// Creates an error for which the vendor documents no form.
     pub(super) fn plain(status: StatusCode, complaint: impl Into<String>) -> Self {
         let complaint = complaint.into();
         Self {
@@ -108,7 +109,7 @@ impl Refusal {
     }
 }
 
-/// Signing a token is all that can fail inside the sandbox itself.
+/// Converts a signing error, the only error that can arise inside the sandbox itself.
 impl From<jsonwebtoken::errors::Error> for Refusal {
     fn from(error: jsonwebtoken::errors::Error) -> Self {
         let complaint = format!("the sandbox could not sign the token: {error}");

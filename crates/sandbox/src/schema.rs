@@ -1,7 +1,8 @@
-//! The shapes of what a connector sends, as the vendor's documents give them.
+//! The shapes of a connector's requests, as the vendor's documents give them.
 //!
-//! Each shape is a type, and reading it is the check. They are strict: a member that is unknown, misspelt, `null` or
-//! of another type is a [`Mismatch`] that names it, even where the real Cloud might ignore it.
+//! Each shape is a type, and reading it is the check. The shapes are strict: a member that is
+//! unknown, misspelt, `null` or of another type is a [`Mismatch`] that names it, even where the
+//! real Cloud might ignore it.
 
 pub(super) mod client_properties;
 pub(super) mod engagement;
@@ -20,11 +21,11 @@ use serde_json::Value;
 use super::recording::RecordedRequest;
 use super::refusal::Refusal;
 
-/// The members that may be `null`: the vendor's table says so for the first; the encoding of a skipped rating, with
-/// or without the others, is not documented.
+/// The members that may be `null`. The vendor's table allows that for the first. The encoding of a
+/// skipped rating, with or without the other two, is not documented.
 const NULLABLE: [&str; 3] = ["ttrDefName", "csatRate", "csatResolutionConfirmation"];
 
-/// A member that is not as the Cloud expects it.
+/// A member that differs from the form that the Cloud expects.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Mismatch(pub(super) String);
@@ -35,7 +36,7 @@ impl From<Mismatch> for Refusal {
     }
 }
 
-/// An id that sources show both ways; it can exceed 32 bits.
+/// An id that sources show as text and as an integer; it can exceed 32 bits.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged, expecting = "expected a string or an integer")]
 pub(super) enum TextOrInteger {
@@ -43,7 +44,7 @@ pub(super) enum TextOrInteger {
     Integer(i64),
 }
 
-/// Reads a value as a `T`; `path` is where it stands in the body.
+/// Reads a value as a `T`. `path` is its position in the body.
 pub(super) fn read<T: DeserializeOwned>(path: &str, value: &Value) -> Result<T, Mismatch> {
     if let Some(member) = null_member(path, value) {
         return Err(Mismatch(format!(

@@ -1,7 +1,8 @@
-//! Sentinel: an AppJWT for client id and secret.
+//! Sentinel, which issues an AppJWT for a client id and a client secret.
 //!
-//! Sources show three places for the parameters, and all three are taken: all in the form body; `grant_type` in the
-//! query and the rest in the form body; all in the query with an empty body.
+//! Sources show three places for the parameters, and the sandbox accepts each: all in the form
+//! body; `grant_type` in the query and the rest in the form body; all in the query with an empty
+//! body.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -14,7 +15,8 @@ use super::recording::{RecordedRequest, read_form};
 use super::refusal::Refusal;
 use super::tokens::AppClaims;
 
-/// Seconds. Source: vendor's Send API page "Authorization and Authentication".
+/// The lifetime of an AppJWT in seconds. Source: vendor's Send API page "Authorization and
+/// Authentication".
 pub(super) const LIFETIME: i64 = 3600;
 
 /// Answers a token request.

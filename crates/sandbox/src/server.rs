@@ -1,4 +1,5 @@
-//! The path that every request takes: recorded, struck by a fault if one was ordered, applied, answered.
+//! The path that every request takes: it is recorded, affected by a fault if one was injected,
+//! applied and answered.
 
 use std::collections::BTreeSet;
 
@@ -21,10 +22,12 @@ use super::{
     temp_urls,
 };
 
-/// Bytes: above the largest file that the Cloud takes, 5 MB on some of the vendor's pages.
+/// The highest number of bytes in a body: above the Cloud's largest file, which is 5 MB on some of
+/// the vendor's pages.
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
 
-/// Openings and SENDs whose traces are kept: about a gigabyte of messages. Conversations, files and notifications come of these.
+/// The highest number of openings and SENDs until a reset: about a gigabyte of messages.
+/// Conversations, files and notifications result from these requests.
 pub(super) const CAPACITY: usize = 1_000_000;
 
 pub(super) fn router(sandbox: &Sandbox) -> Router {
@@ -148,7 +151,8 @@ fn apply(
     }
 }
 
-/// Makes sure that there is room for what stays until the sandbox is reset.
+/// Counts a request whose effects stay until the sandbox is reset, and refuses it if the sandbox is
+/// full.
 fn keep(sandbox: &Sandbox) -> Result<(), Refusal> {
     let mut state = sandbox.state();
     if state.lasting >= CAPACITY {

@@ -1,4 +1,5 @@
-//! What stands around the simulated Cloud: the bridge that its page speaks to, and what `demo` adds to both.
+//! The surroundings of the simulated Cloud: the bridge that its page calls, and the additions of
+//! `demo`.
 
 pub(super) mod channel;
 mod facade;
@@ -8,36 +9,36 @@ use url::Url;
 
 use super::hooks::read_endpoint;
 
-/// The surroundings of a sandbox; none unless given.
+/// The surroundings of a sandbox; empty by default.
 #[derive(Debug, Clone, Default)]
 pub struct Stage {
     /// The bridge that the page calls from the browser.
     pub bridge: Option<Bridge>,
-    /// What `demo` adds; without it there is nothing under `/_demo/`.
+    /// The channel that `demo` adds; without it there is nothing under `/_demo/`.
     pub demo: Option<Demo>,
 }
 
-/// A bridge as a browser reaches it.
+/// A bridge, at the address that a browser uses.
 #[derive(Debug, Clone)]
 pub struct Bridge {
-    /// Where its facade is.
+    /// The URL of its API.
     pub url: Url,
 }
 
-/// The channel of the demo, whose callback and whose maker of tokens the sandbox plays.
+/// The channel of the demo. The sandbox plays its callback and issues its tokens.
 #[derive(Debug, Clone)]
 pub struct Demo {
-    /// The channel's id, the `iss` of its tokens.
+    /// The channel id, also the `iss` of its tokens.
     pub channel: String,
-    /// What its tokens are signed with (HS256).
+    /// The key that signs its tokens (HS256).
     pub token_key: SecretString,
 }
 
-/// Reads where a bridge is.
+/// Reads the URL of a bridge.
 ///
 /// # Errors
 ///
-/// When it is no http or https URL, or holds more than an address and a path; the text says so.
+/// When it is not an http or https URL, or holds more than an address and a path; the text says so.
 pub fn read_bridge(text: &str) -> Result<Url, String> {
     let url = read_endpoint(text)?;
     let bare = url.query().is_none() && url.fragment().is_none();
@@ -49,7 +50,7 @@ pub fn read_bridge(text: &str) -> Result<Url, String> {
 }
 
 impl Bridge {
-    /// The URL that paths of the facade are added to, without a slash at its end.
+    /// Returns the URL to which paths of the API are appended, without a slash at its end.
     pub(super) fn base(&self) -> &str {
         self.url.as_str().trim_end_matches('/')
     }

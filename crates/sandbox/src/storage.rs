@@ -1,4 +1,4 @@
-//! The file storage, service `swift`: uploads and downloads at temporary URLs.
+//! The file storage, service `swift`, with uploads and downloads at temporary URLs.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -12,7 +12,7 @@ use super::recording::RecordedRequest;
 use super::refusal::Refusal;
 use super::{Sandbox, State};
 
-/// Takes the bytes of an announced file.
+/// Stores the bytes of an announced file.
 pub(super) fn upload(
     sandbox: &Sandbox,
     request: &RecordedRequest,
@@ -32,7 +32,7 @@ pub(super) fn upload(
     Ok(StatusCode::CREATED.into_response())
 }
 
-/// Answers the bytes of a file.
+/// Answers with the bytes of a file.
 pub(super) fn download(sandbox: &Sandbox, request: &RecordedRequest) -> Result<Response, Refusal> {
     admit(sandbox, request)?;
     let state = sandbox.state();
@@ -44,7 +44,8 @@ pub(super) fn download(sandbox: &Sandbox, request: &RecordedRequest) -> Result<R
     Ok(([(header::CONTENT_TYPE, file.media_type)], content).into_response())
 }
 
-/// The answer to a temporary URL whose path is not that of a file, such as one with a slash too many.
+/// Returns the answer to a temporary URL whose path is not that of a file, such as one with an
+/// extra slash.
 pub(super) fn misplaced(request: &RecordedRequest) -> Refusal {
     unauthorized(&format!(
         "{}: not the path of a file; expected the base URI and then relativePath, with one slash between",
@@ -52,7 +53,7 @@ pub(super) fn misplaced(request: &RecordedRequest) -> Refusal {
     ))
 }
 
-/// Refuses tokens, then what the URL does not allow.
+/// Refuses requests with tokens, then those that the URL does not allow.
 fn admit(sandbox: &Sandbox, request: &RecordedRequest) -> Result<(), Refusal> {
     for name in ["Authorization", "X-LP-ON-BEHALF"] {
         if request.header(&name.to_ascii_lowercase()).is_some() {
@@ -71,7 +72,7 @@ pub(super) fn control() -> Router<Sandbox> {
     Router::new().route("/files/{*path}", get(show))
 }
 
-/// The bytes of a file for whoever tests: by its path, or by the last part of that.
+/// Answers a test with the bytes of a file, found by its path or by the last part of the path.
 async fn show(
     Shared(sandbox): Shared<Sandbox>,
     Path(path): Path<String>,
@@ -94,7 +95,7 @@ async fn show(
     Ok((headers, file.content.clone().unwrap_or_default()).into_response())
 }
 
-/// A URL outlives the file's announcement where the sandbox was reset.
+/// Finds the announced file. A URL can outlive the announcement if the sandbox is reset.
 fn find<'a>(state: &'a State, request: &RecordedRequest) -> Result<&'a File, Refusal> {
     state.files.get(&request.path).ok_or_else(|| {
         let complaint = format!("{}: no such file was announced", request.path);

@@ -1,8 +1,8 @@
-//! Surveys after a conversation: its main dialog is closed, a second dialog opens in which a bot asks, and the
-//! conversation ends with that.
+//! Surveys after a conversation. The main dialog closes, a second dialog opens in which a bot asks,
+//! and the conversation ends with that dialog.
 //!
-//! Source: vendor's page on post-conversation surveys. What it does not say, and what is assumed here: nothing ends a
-//! survey but the bot or the whole conversation.
+//! Source: vendor's page on post-conversation surveys. It does not say how a survey ends. The
+//! sandbox assumes that only the bot or the end of the whole conversation ends it.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -17,14 +17,15 @@ use super::participant::{Audience, Participant, Role};
 use super::refusal::Refusal;
 use super::{Sandbox, Shared, State as Everything};
 
-/// The feature without which a conversation has one dialog alone.
+/// The feature that a conversation needs for more than one dialog.
 const MULTI_DIALOG: &str = "MULTI_DIALOG";
 
-/// What the Cloud calls a conversation without a skill.
+/// The Cloud's skill id of a conversation without a skill.
 const UNASSIGNED: &str = "-1";
 
 impl Conversation {
-    /// Whether a survey follows the main dialog. The account's surveys are assigned to skills, so there is none without.
+    /// True if a survey follows the main dialog. The account assigns its surveys to skills, so a
+    /// conversation without a skill has no survey.
     fn takes_survey(&self) -> bool {
         let has_skill = match self.request.get("skillId") {
             Some(Value::String(skill)) => skill != UNASSIGNED,
@@ -34,7 +35,7 @@ impl Conversation {
         has_skill && self.features.contains(MULTI_DIALOG)
     }
 
-    /// The survey that goes on.
+    /// Returns the open survey.
     fn survey(&mut self) -> Option<&mut Dialog> {
         let is_survey = |dialog: &&mut Dialog| {
             dialog.kind == DialogKind::PostSurvey && dialog.state == Stage::Open
@@ -44,8 +45,8 @@ impl Conversation {
 }
 
 impl Shared {
-    /// Closes the main dialog of a conversation; a survey follows where there can be one, else all is closed. Returns
-    /// whether the main dialog was open.
+    /// Closes the main dialog of a conversation. A survey follows if the conversation takes one;
+    /// otherwise the whole conversation closes. Returns true if the main dialog was open.
     pub(super) fn close_main_dialog(&self, state: &mut Everything, id: &str, by: &str) -> bool {
         let conversation = state.conversations.get(id);
         let Some(conversation) = conversation.filter(|c| c.state == Stage::Open) else {
@@ -65,18 +66,20 @@ impl Shared {
 }
 
 impl Sandbox {
-    /// Closes the main dialog of a conversation from the Cloud's side, as an agent does: a survey follows where the
-    /// conversation has a skill and the feature `MULTI_DIALOG` and surveys are on, else all is closed.
+    /// Closes the main dialog of a conversation from the Cloud's side, as an agent does. A survey
+    /// follows if the conversation has a skill and the feature `MULTI_DIALOG`, and surveys are on.
+    /// Otherwise the whole conversation closes.
     ///
-    /// Returns whether there was a conversation of that id with an open main dialog.
+    /// Returns true if there was a conversation with that id and an open main dialog.
     #[must_use]
     pub fn close_main_dialog(&self, id: &str, by: &str) -> bool {
         self.0.close_main_dialog(&mut self.state(), id, by)
     }
 
-    /// Publishes an event of the bot, whose role is `AGENT`, in the survey of a conversation; returns its sequence.
+    /// Publishes an event of the bot, with the role `AGENT`, in the survey of a conversation.
+    /// Returns its sequence.
     ///
-    /// `None` where no survey goes on.
+    /// `None` if no survey is open.
     #[must_use]
     pub fn ask_survey(&self, id: &str, event: Value) -> Option<usize> {
         let now = self.0.clock.now();
@@ -93,9 +96,10 @@ impl Sandbox {
         Some(conversation.survey()?.publish(publishing, now))
     }
 
-    /// Ends the survey of a conversation, and with it the conversation, which shows who closed its main dialog.
+    /// Ends the survey of a conversation and the conversation itself. Its close reason is the party
+    /// that closed the main dialog.
     ///
-    /// Returns whether a survey went on.
+    /// Returns true if a survey was open.
     #[must_use]
     pub fn end_survey(&self, id: &str) -> bool {
         let mut state = self.state();
@@ -116,14 +120,14 @@ impl Sandbox {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Closing {
-    /// Who closes it, such as `AGENT`.
+    /// The party that closes it, such as `AGENT`.
     by: String,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Question {
-    /// What the bot publishes.
+    /// The event that the bot publishes.
     event: Value,
 }
 
@@ -133,7 +137,7 @@ struct Switch {
     on: bool,
 }
 
-/// The control of surveys over HTTP.
+/// Returns the control routes of surveys.
 pub(super) fn control() -> Router<Sandbox> {
     Router::new()
         .route("/surveys", post(switch))

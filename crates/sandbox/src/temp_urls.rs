@@ -1,7 +1,7 @@
 //! Temporary URLs, the only credential of the file storage.
 //!
-//! They are those of the object store Swift: a URL is signed with HMAC-SHA1 over its method, its expiry and its path, so
-//! it serves one method on one file for a minute.
+//! They have the form that the object store Swift uses. A URL is signed with HMAC-SHA1 over its
+//! method, its expiry and its path, so it allows one method on one file for a minute.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::error::Unspecified;
@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 use super::hex;
 use super::recording::RecordedRequest;
 
-/// Seconds. Source: vendor's Send API examples, section on file sharing.
+/// The lifetime in seconds. Source: vendor's Send API examples, section on file sharing.
 const LIFETIME: i64 = 60;
 
 const SIGNATURE: &str = "temp_url_sig";
 const EXPIRY: &str = "temp_url_expires";
 
-/// The maker of temporary URLs.
+/// The issuer of temporary URLs.
 #[derive(Debug)]
 pub(super) struct TempUrls(hmac::Key);
 
@@ -30,13 +30,13 @@ impl TempUrls {
         Ok(Self(key))
     }
 
-    /// The query parameters that allow one method on one path from now on.
+    /// Returns the query parameters that allow one method on one path from now on.
     pub(super) fn issue(&self, method: &Method, path: &str, now: DateTime<Utc>) -> Value {
         let expires = (now.timestamp() + LIFETIME).to_string();
         json!({SIGNATURE: self.sign(method.as_str(), &expires, path), EXPIRY: expires})
     }
 
-    /// Checks the URL of a request; the error says what is wrong with it.
+    /// Checks the URL of a request. The error describes the mistake.
     pub(super) fn verify(
         &self,
         request: &RecordedRequest,
@@ -70,7 +70,7 @@ impl TempUrls {
     }
 }
 
-/// Whether a request has a signature, on whatever path.
+/// True if a request has a signature, whatever its path.
 pub(super) fn is_signed(request: &RecordedRequest) -> bool {
     request.parameter(SIGNATURE).is_some()
 }

@@ -1,4 +1,4 @@
-//! The sandbox seen from outside: requests go through its router, as a client's would.
+//! Tests of the sandbox from outside: requests go through its router, as a client's requests do.
 
 mod agent;
 mod announcements;
@@ -31,7 +31,7 @@ const ACCOUNT: &str = "le12345678";
 const JSON: (&str, &str) = ("content-type", "application/json");
 const FEATURES: &str = r#"{"type":".ClientProperties","features":["AUTO_MESSAGES"]}"#;
 
-/// A sandbox with a clock that stands still.
+/// A sandbox with a clock that only moves when a test moves it.
 struct Cloud {
     sandbox: Sandbox,
     clock: Arc<ManualClock>,
@@ -48,12 +48,12 @@ struct Answer {
     status: StatusCode,
     headers: HeaderMap,
     bytes: Bytes,
-    /// The bytes as JSON or else as text.
+    /// The bytes as JSON, or else as text.
     body: Value,
 }
 
 impl Answer {
-    /// The text that tells what was wrong, wherever the envelope has it.
+    /// Returns the text that describes the mistake, from any place in the envelope.
     fn complaint(&self) -> &str {
         ["/error", "/body/msg", "/body/details", "/error_description"]
             .into_iter()
@@ -186,7 +186,7 @@ fn conversation_id(answer: &Answer) -> String {
         .to_owned()
 }
 
-/// A batch with this profile and these members beside `brandId`.
+/// Builds a batch with this profile, and with these members besides `brandId`.
 fn batch(profile: &Value, opening: &Value) -> Value {
     let mut body = json!({"brandId": ACCOUNT});
     body.as_object_mut()

@@ -1,4 +1,5 @@
-//! The time of the sandbox, which whoever tests can move on: tokens expire then, and tries that wait fall due.
+//! The sandbox's time, which tests can advance so that tokens expire and postponed attempts fall
+//! due.
 
 use std::time::Duration;
 
@@ -14,24 +15,25 @@ use super::order::Order;
 use super::refusal::Refusal;
 use liveperson_bridge_clock::{Clock as _, ShiftedClock};
 
-/// 10 ms: how often the clock is looked at by who waits for a time; nobody can be woken by a clock that is moved.
+/// The interval at which a waiting task polls the clock: 10 ms. A clock that is moved by hand
+/// cannot wake it.
 const TICK: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Moving {
-    /// Seconds.
+    /// The number of seconds.
     advance: u32,
 }
 
 impl Sandbox {
-    /// Moves the sandbox's clock ahead by so many seconds; says whether it can be so far ahead of the machine's.
+    /// Advances the sandbox's clock. False if it would be too far ahead of the machine's clock.
     #[must_use]
     pub fn advance(&self, seconds: u32) -> bool {
         self.0.shift.advance(seconds)
     }
 
-    /// Waits by the sandbox's clock.
+    /// Waits for a number of seconds by the sandbox's clock.
     pub(super) async fn wait(&self, seconds: u32) {
         let until = self.0.clock.now() + TimeDelta::seconds(seconds.into());
         while self.0.clock.now() < until {

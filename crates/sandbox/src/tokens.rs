@@ -1,7 +1,8 @@
-//! The tokens of Sentinel and of IDP: making, checking and revoking them.
+//! The tokens of Sentinel and of IDP, with their issue, verification and revocation.
 //!
-//! A token is valid while its `kid` names the present generation of its issuer, so revoking all of them is moving on
-//! to the next. That also sets apart the tokens of the two issuers, which share one key.
+//! A token is valid while its `kid` names the current generation of its issuer, so moving on to the
+//! next generation revokes all tokens. The `kid` also separates the tokens of the two issuers,
+//! which share one key.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,32 +24,34 @@ use serde_json::Value;
 use super::Sandbox;
 use super::order::Order;
 
-/// A sandbox that could not be made.
+/// The reason that a sandbox could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The machine's cryptography gave no key.
+    /// The machine's cryptography generated no key.
     #[error("the sandbox could not make its keys")]
     Generation(#[from] aws_lc_rs::error::Unspecified),
-    /// The key is not in the form in which tokens are signed.
+    /// The key is not in a form that can sign tokens.
     #[error("the sandbox could not read the RSA key that it made")]
     Encoding(#[from] jsonwebtoken::errors::Error),
-    /// The TLS set-up of the machine cannot be used.
-    #[error("the sandbox could not make an HTTP client; does the machine have root certificates?")]
+    /// The machine's TLS set-up is not usable.
+    #[error(
+        "the sandbox could not make an HTTP client; does the machine have root certificates?"
+    )]
     Http(#[from] reqwest::Error),
 }
 
 /// The claims of an AppJWT.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct AppClaims {
-    /// Account id.
+    /// The account id.
     pub(super) aud: String,
-    /// Client id of the app installation.
+    /// The client id of the app installation.
     pub(super) azp: String,
     pub(super) scope: String,
     pub(super) iss: String,
-    /// Seconds since the epoch.
+    /// The time of issue, in seconds since the epoch.
     pub(super) iat: i64,
-    /// The end, in the form that [`super::TokenForm`] says.
+    /// The expiry, in the form that [`super::TokenForm`] sets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) exp: Option<Value>,
 }
@@ -72,7 +75,7 @@ impl Tokens {
     pub(super) fn generate() -> Result<Self, Error> {
         let pair = KeyPair::generate(KeySize::Rsa2048)?;
         let private = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair)?;
-        // PEM is the only form in which jsonwebtoken reads PKCS #8.
+        // PEM is the only encoding of PKCS #8 that jsonwebtoken reads.
         let pem = format!(
             "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
             BASE64_STANDARD.encode(private.as_ref())
@@ -86,7 +89,7 @@ impl Tokens {
     }
 }
 
-/// The maker of one sort of token.
+/// The issuer of one kind of token.
 pub(super) struct Issuer<Claims> {
     name: &'static str,
     generation: AtomicU64,
@@ -112,7 +115,8 @@ impl<Claims: Serialize + DeserializeOwned> Issuer<Claims> {
         encode(&header, claims, &self.signing)
     }
 
-    /// The claims of a token that is signed and not revoked. Times are left to the caller, who has the clock.
+    /// Returns the claims of a token that is signed and not revoked. The caller has the clock and
+    /// checks the times.
     pub(super) fn verify(&self, token: &str) -> Result<Claims, String> {
         let mut validation = Validation::new(Algorithm::RS256);
         validation.validate_exp = false;
@@ -139,7 +143,7 @@ impl<Claims: Serialize + DeserializeOwned> Issuer<Claims> {
     }
 }
 
-/// Which tokens are to be refused from now on.
+/// The kinds of token to revoke.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Revocation {

@@ -1,8 +1,9 @@
-//! The wire: what went over it, between a channel, a bridge and the Cloud, for whoever looks on.
+//! The wire: a log of the exchanges between a channel, a bridge and the Cloud, for people who watch
+//! them.
 //!
-//! Each exchange is kept once its answer is known, the latest 1,000 of them. Who follows reads at a pace of its own and
-//! misses what has gone out of the ring meanwhile: nobody who sends anything ever waits for a follower. Tokens and secrets
-//! are masked before anything is shown ([`masking`]).
+//! An exchange is stored once its answer is known, and the latest 1,000 are kept. A follower reads
+//! at its own pace and misses the exchanges that were dropped meanwhile, so a sender never waits
+//! for a follower. Tokens and secrets are masked before anything is shown ([`masking`]).
 
 mod body;
 mod following;
@@ -29,24 +30,24 @@ pub(super) use body::{Sample, SharedSample, sampled};
 pub(super) use following::router;
 use liveperson_bridge_clock::SharedClock;
 
-/// As many exchanges as a page can show.
+/// The highest number of exchanges: about what a page can show.
 const CAPACITY: usize = 1_000;
 
-/// Who asked whom.
+/// The direction of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
-    /// A channel asked a bridge.
+    /// A request of a channel to a bridge.
     Facade,
-    /// A bridge asked the Cloud.
+    /// A request of a bridge to the Cloud.
     Cloud,
-    /// The Cloud told a bridge, or tried to.
+    /// A notification of the Cloud to a bridge, delivered or not.
     Notification,
-    /// A bridge told a channel, or tried to.
+    /// An event of a bridge to a channel, delivered or not.
     Event,
 }
 
-/// A request, as it went.
+/// A request as it was sent.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) kind: Kind,
@@ -54,12 +55,12 @@ pub(super) struct Asked {
     pub(super) method: String,
     pub(super) url: String,
     pub(super) headers: HeaderMap,
-    /// What has been read of the body so far.
+    /// The part of the body that has been read so far.
     pub(super) body: SharedSample,
 }
 
 impl Asked {
-    /// A request that came here.
+    /// Creates the description of a request that arrived here.
     pub(super) fn of(kind: Kind, parts: &Parts, body: SharedSample) -> Self {
         Self {
             kind,
@@ -72,7 +73,7 @@ impl Asked {
     }
 }
 
-/// The URL as the caller has it, given that only http is spoken here.
+/// Returns the URL as the caller has it, given that only http is used here.
 fn url(uri: &Uri, headers: &HeaderMap) -> String {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     match host {
@@ -81,7 +82,7 @@ fn url(uri: &Uri, headers: &HeaderMap) -> String {
     }
 }
 
-/// The exchanges, shared by all who add to them and all who look on.
+/// The log of exchanges, shared by all that add to it and all that follow it.
 #[derive(Debug, Clone)]
 pub(super) struct Wire(Arc<Shared>);
 
@@ -89,16 +90,16 @@ pub(super) struct Wire(Arc<Shared>);
 struct Shared {
     clock: SharedClock,
     ring: Mutex<Ring>,
-    /// The number of the latest exchange.
+    /// The id of the latest exchange.
     latest: watch::Sender<u64>,
-    /// Ends those who follow, who would else hold up a stop.
+    /// The signal that ends all followers, which would otherwise hold up a shutdown.
     ended: CancellationToken,
 }
 
 #[derive(Debug, Default)]
 struct Ring {
     entries: VecDeque<Arc<Entry>>,
-    /// How many there were, those included that are forgotten.
+    /// The number of exchanges so far, including forgotten ones.
     count: u64,
 }
 
@@ -109,7 +110,7 @@ struct Entry {
     exchange: Exchange,
     answer: Option<Answer>,
     duration: Duration,
-    /// As JSON in one line, made when somebody looks for the first time.
+    /// The exchange as JSON in one line, written when it is first read.
     shown: OnceLock<String>,
 }
 
@@ -137,7 +138,7 @@ impl Wire {
         }))
     }
 
-    /// A request has begun; `fault` says whether something strikes it that was ordered.
+    /// Begins an exchange. `fault` is true if an injected fault affects it.
     pub(super) fn begin(&self, asked: Asked, fault: bool) -> Underway {
         Underway {
             wire: self.clone(),
@@ -150,18 +151,18 @@ impl Wire {
         }
     }
 
-    /// How many exchanges there were.
+    /// Returns the number of exchanges so far.
     #[cfg(test)]
     pub(super) fn count(&self) -> u64 {
         self.ring().count
     }
 
-    /// Forgets what there was; numbers go on.
+    /// Forgets the exchanges so far. Numbering continues.
     pub(super) fn clear(&self) {
         self.ring().entries.clear();
     }
 
-    /// Ends all who follow.
+    /// Ends all followers.
     pub(super) fn end(&self) {
         self.0.ended.cancel();
     }
@@ -183,8 +184,8 @@ impl Wire {
         self.0.latest.send_replace(ring.count);
     }
 
-    /// Up to `limit` exchanges after that of a number, the oldest first. A number that is still to come is one of another
-    /// sandbox, which was here before.
+    /// Returns up to `limit` exchanges after an id, the oldest first. An id that is still to come
+    /// was given by an earlier sandbox, and counts as 0.
     fn after(&self, id: u64, limit: usize) -> Vec<Arc<Entry>> {
         let ring = self.ring();
         let id = if id > ring.count { 0 } else { id };
@@ -193,13 +194,13 @@ impl Wire {
         later.take(limit).cloned().collect()
     }
 
-    /// Each change of the ring is a single step, so it is sound also when a holder panicked.
+    /// Locks the ring. It is sound even if a holder panicked, since each change is a single step.
     fn ring(&self) -> std::sync::MutexGuard<'_, Ring> {
         self.0.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A request whose answer is still to come. One that is dropped got none.
+/// An exchange whose answer is pending. Dropping it records that no answer came.
 #[derive(Debug)]
 pub(super) struct Underway {
     wire: Wire,
@@ -208,7 +209,8 @@ pub(super) struct Underway {
 }
 
 impl Underway {
-    /// The answer, whose body is looked at as it goes by; the exchange is kept once all of it has gone.
+    /// Records the answer. Its body is sampled as it passes, and the exchange is stored when the
+    /// body ends; that of an event stream is stored at once.
     pub(super) fn answered(self, response: Response) -> Response {
         let (parts, body) = response.into_parts();
         let answer = Answer {
@@ -230,7 +232,7 @@ impl Underway {
         Response::from_parts(parts, body)
     }
 
-    /// An answer that was read here.
+    /// Records an answer that the sandbox has read itself.
     pub(super) fn read(self, status: StatusCode, headers: HeaderMap, body: Sample) {
         self.ended(Answer {
             status,
@@ -239,7 +241,7 @@ impl Underway {
         });
     }
 
-    /// There will be no answer.
+    /// Records that no answer will come.
     pub(super) fn unanswered(self) {
         drop(self);
     }
@@ -262,7 +264,7 @@ impl Drop for Underway {
 }
 
 impl Entry {
-    /// The exchange as JSON in one line, without any secret.
+    /// Returns the exchange as JSON in one line, without any secret.
     fn shown(&self) -> &str {
         self.shown.get_or_init(|| self.show())
     }
@@ -294,7 +296,7 @@ impl Entry {
     }
 }
 
-/// Headers by their names; the values of a repeated one with commas between.
+/// Returns the headers by name. The values of a repeated header are joined by commas.
 fn show_headers(headers: &HeaderMap) -> BTreeMap<&str, String> {
     let mut shown = BTreeMap::<_, String>::new();
     for (name, value) in headers {

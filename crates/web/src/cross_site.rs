@@ -1,32 +1,37 @@
-//! Keeps pages of other sites out of what a browser reaches and the internet does not.
+//! Protection against web pages of other sites, for servers that a browser reaches and the internet
+//! does not.
 //!
-//! A page anywhere can have the browser that shows it ask addresses inside, such as 127.0.0.1. Two rules stop it from acting
-//! and reading there:
+//! Any page can make its browser send requests to internal addresses, such as 127.0.0.1. Two rules
+//! keep such a page from acting and reading there:
 //!
-//! * [`HostNames`]: a page may have its own host name resolve to an address inside (DNS rebinding), and the browser then takes
-//!   both for one site. The request still bears the page's host name.
-//! * [`is_cross_site`]: browsers say where the page comes from that makes a request.
+//! * [`HostNames`]: a page may make its own host name resolve to an internal address (DNS
+//!   rebinding). The browser then treats both as one site, but the request still carries the page's
+//!   host name.
+//! * [`is_cross_site`]: browsers report if a page of another origin makes the request.
 //!
-//! Programs name the address that they call and say nothing of a page, so they notice neither rule.
+//! Programs call the server by its address and send no headers about a page, so both rules allow
+//! them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// The host names by which a server may be called, beside every IP address and `localhost`; clones share them.
+/// The host names by which a server may be called, besides IP addresses and `localhost`. Clones
+/// share them.
 #[derive(Debug, Clone, Default)]
 pub struct HostNames(Arc<[String]>);
 
 impl HostNames {
-    /// These names and no others.
+    /// Creates the list of exactly these names.
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
         let names = names.into_iter().map(|name| without_dot(&name).to_owned());
         Self(names.collect())
     }
 
-    /// True if a request may be made to this `host[:port]`, the value of `Host`. An empty one is no page's.
+    /// True if a request may have this `host[:port]` as its `Host` header. An empty one is allowed,
+    /// since no page sends it.
     ///
-    /// Nobody can have an IP address resolve to another one, and browsers take `localhost` for the loopback address without
-    /// asking DNS.
+    /// An IP address cannot be made to resolve to a different one, and browsers use the loopback
+    /// address for `localhost` without DNS.
     #[must_use]
     pub fn allow(&self, authority: &str) -> bool {
         let host = without_port(authority);
@@ -45,7 +50,7 @@ impl HostNames {
     }
 }
 
-/// `host[:port]` without the port.
+/// Returns `host[:port]` without the port.
 fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
@@ -53,24 +58,26 @@ fn without_port(authority: &str) -> &str {
     }
 }
 
-/// A name without the dot that may end it in DNS.
+/// Returns a name without the dot that may end it in DNS.
 fn without_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
-/// What a request says of the page that makes it, by the values of its headers.
+/// The page that makes a request, as the request's headers name it.
 #[derive(Debug, Clone, Copy)]
 pub struct Initiator<'a> {
-    /// `Origin`; browsers send it with every request that may change something.
+    /// The `Origin` header. Browsers send it with every request that may change something.
     pub origin: Option<&'a [u8]>,
-    /// `Host`.
+    /// The `Host` header.
     pub host: Option<&'a [u8]>,
 }
 
-/// True if a browser says that a page of another origin makes the request; `sites` are the values of `Sec-Fetch-Site`.
+/// True if a browser reports that a page of another origin makes the request. `sites` are the
+/// values of `Sec-Fetch-Site`.
 ///
-/// `same-site` is such a page, too: ports of one host are of one site. Browsers leave `Sec-Fetch-Site` out where neither TLS nor
-/// the loopback address protects the connection; there `Origin` tells. Source: W3C, Fetch Metadata Request Headers, 2.3 and 3.
+/// `same-site` counts as another origin too, since all ports of a host are one site. Browsers omit
+/// `Sec-Fetch-Site` on connections that have neither TLS nor a loopback address. There `Origin`
+/// decides. Source: W3C, Fetch Metadata Request Headers, 2.3 and 3.
 #[must_use]
 pub fn is_cross_site<'a>(
     sites: impl IntoIterator<Item = &'a [u8]>,
@@ -169,7 +176,7 @@ mod tests {
         ] {
             assert!(is(&[], Some(other)), "{other}");
         }
-        // A proxy may have put another host there; what the browser itself says counts then.
+        // A proxy may have changed the host. The browser's own header then decides.
         assert!(!is(&["same-origin"], Some("https://admin.internal")));
     }
 }

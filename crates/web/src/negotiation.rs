@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 
 use mediatype::{MediaType, MediaTypeList, ReadParams as _, names};
 
-/// A format that events are answered in.
+/// A format in which events are returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// A page of events, `application/json`.
@@ -25,10 +25,10 @@ impl Format {
 
 /// Returns the format that the lines of an `Accept` field prefer.
 ///
-/// It is the one of the greater weight. At the same weight it is the one that is named more
-/// exactly, then the one that is named first. If nothing tells the formats apart, or neither is
-/// acceptable, it is the `usual` one. Malformed media ranges are ignored. Parameters do not tell
-/// formats apart: `charset`, the only one in use, changes nothing.
+/// The format with the greater weight wins. At the same weight, the more specific range wins, then
+/// the first one. If this does not decide, or neither format is acceptable, the result is `usual`.
+/// Malformed media ranges are ignored. Parameters do not distinguish formats: `charset`, the only
+/// one in use, changes nothing.
 pub fn preferred<'a>(accept: impl IntoIterator<Item = &'a str>, usual: Format) -> Format {
     let ranges = accept.into_iter().flat_map(MediaTypeList::new);
     let ranges: Vec<_> = ranges
@@ -48,8 +48,8 @@ pub fn preferred<'a>(accept: impl IntoIterator<Item = &'a str>, usual: Format) -
     }
 }
 
-/// The weight of a format, the exactness with which it is named, and the place of that range;
-/// `None` if it is not acceptable.
+/// Returns the weight of a format, the precision of the matching range, and the range's position;
+/// `None` if the format is not acceptable.
 fn rank(ranges: &[(u16, MediaType)], format: Format) -> Option<(u16, u8, Reverse<usize>)> {
     let offered = format.media_type();
     let matching = ranges.iter().zip(0..);
@@ -61,7 +61,7 @@ fn rank(ranges: &[(u16, MediaType)], format: Format) -> Option<(u16, u8, Reverse
     (weight > 0).then_some((weight, exactness, place))
 }
 
-/// The exactness with which a media range names a media type; `None` if it does not match.
+/// Returns how precisely a media range names a media type; `None` if it does not match.
 fn exactness(range: &MediaType, offered: &MediaType) -> Option<u8> {
     match (range.ty == names::_STAR, range.subty == names::_STAR) {
         (true, true) => Some(0),
@@ -71,7 +71,7 @@ fn exactness(range: &MediaType, offered: &MediaType) -> Option<u8> {
     }
 }
 
-/// The weight of a media range in thousandths; `None` for a malformed one.
+/// Returns the weight of a media range in thousandths; `None` if it is malformed.
 fn weight(range: &MediaType) -> Option<u16> {
     let Some(value) = range.get_param(names::Q) else {
         return Some(1000);
@@ -101,7 +101,7 @@ mod tests {
             ("text/event-stream; charset=utf-8", EventStream),
             ("application/json", Json),
             ("application/json;profile=\"a, text/event-stream\"", Json),
-            // The greater weight wins, and 0 is none.
+            // The greater weight wins, and a weight of 0 means that the format is not acceptable.
             ("text/event-stream;q=0", Json),
             ("text/event-stream;q=0, application/json", Json),
             ("text/event-stream; q=0.000, */*", Json),
@@ -117,21 +117,23 @@ mod tests {
                 "text/event-stream;q=1.000, application/json;q=1",
                 EventStream,
             ),
-            // A more exact range goes before a less exact one, also where that weighs more.
+            // A more specific range takes precedence over a less specific one, even over one with a
+            // greater weight.
             ("text/*;q=0, text/event-stream", EventStream),
             (
                 "text/event-stream;q=0.2, text/*, application/json;q=0.3",
                 Json,
             ),
             ("*/*, application/json;q=0.2", EventStream),
-            // At the same weight the more exact name wins, then the first.
+            // At the same weight the more specific range wins, then the first one.
             ("text/event-stream, */*", EventStream),
             ("*/*, text/event-stream", EventStream),
             ("text/*, application/json", Json),
             ("application/json, text/event-stream", Json),
             ("text/event-stream, application/json", EventStream),
             ("application/json;q=0.5, text/event-stream;q=0.5", Json),
-            // JSON is usual if nothing tells them apart, or neither is acceptable.
+            // The usual format is JSON here. It wins if nothing distinguishes the formats, or
+            // neither is acceptable.
             ("", Json),
             ("*/*", Json),
             ("*/*;q=0", Json),

@@ -1,4 +1,4 @@
-//! Real sockets, with a few places and a short patience.
+//! Tests on real sockets, with few connections at once and short time limits.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use crate::app::serving;
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: bridge\r\n\r\n";
 const LONG: Duration = Duration::from_secs(20);
 
-/// Serves "ok" over so many connections; where that is.
+/// Serves "ok" on at most `at_once` connections; returns the address.
 async fn serve(at_once: usize, silence: Duration) -> SocketAddr {
     let router = Router::new().route("/", get(|| async { "ok" }));
     let patience = Patience {
@@ -56,7 +56,7 @@ async fn one_more_than_fit_waits_until_another_ends() {
     assert!(waits.is_err());
     drop(first);
 
-    // What it had written is answered.
+    // The request that it has already sent is answered.
     let mut answer = vec![0; 512];
     let length = timeout(LONG, third.read(&mut answer)).await.unwrap();
     assert!(answer[..length.unwrap()].ends_with(b"ok"));
@@ -84,7 +84,7 @@ async fn a_silent_connection_is_ended_and_one_that_speaks_is_not() {
     assert!(ask(&mut speaking).await.unwrap().ends_with(b"ok"));
 }
 
-/// 16 MiB: more than the buffers of both systems take.
+/// 16 MiB: more than the socket buffers of both sides hold.
 const LENGTH: usize = 16 * 1024 * 1024;
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn who_reads_nothing_of_an_answer_is_cut_off_and_who_reads_slowly_is_not()
     let mut deaf = TcpStream::connect(address).await.unwrap();
     deaf.write_all(REQUEST).await.unwrap();
 
-    // It is let in when the deaf one is cut off.
+    // It is served once the connection that reads nothing is closed.
     let third = async {
         let mut third = TcpStream::connect(address).await.unwrap();
         third.write_all(REQUEST).await.unwrap();
@@ -126,7 +126,7 @@ async fn who_reads_nothing_of_an_answer_is_cut_off_and_who_reads_slowly_is_not()
     }
 }
 
-/// Serves "ok" on a listener although it is to stop at once; ends when it has stopped.
+/// Serves "ok" on a listener with an immediate stop; returns when it has stopped.
 async fn serve_and_stop(listener: TcpListener) {
     let router = Router::new().route("/", get(|| async { "ok" }));
     let connections = Connections::new(listener, 2, Patience::default(), std::future::ready(()));
@@ -165,7 +165,7 @@ async fn who_says_nothing_holds_a_stop_up_only_briefly() {
 async fn who_is_answered_before_the_end_of_a_body_gets_the_answer() {
     let address = serve(2, LONG).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
-    // More than the buffers of both systems take.
+    // More than the socket buffers of both sides hold.
     let body = vec![b'x'; 8 * 1024 * 1024];
     let head = format!(
         "POST / HTTP/1.1\r\nHost: bridge\r\nContent-Length: {}\r\n\r\n",

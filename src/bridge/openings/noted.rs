@@ -1,5 +1,6 @@
-//! Openings are noted before the Cloud is asked and forgotten with their outcome, so that what the Cloud tells of a conversation
-//! meanwhile is not taken for an agent's doing.
+//! Write-ahead records of openings. They are stored before the Cloud is asked and removed with the
+//! outcome. So the Cloud's notifications of the conversation are not taken for an opening by an
+//! agent.
 
 use chrono::TimeDelta;
 
@@ -10,22 +11,25 @@ use crate::types::conversation::{OpenedBy, Opening};
 use crate::types::ids::ConversationId;
 use crate::types::profile::Profile;
 
-/// 30 s: how long an opening that was begun keeps others from taking a conversation of that user over: longer than one may take,
-/// also by the clock of another replica, and than the pause before an opening whose answer was lost is tried again.
+/// 30 s: the time for which an opening keeps other tasks from adopting a conversation of that user.
+/// It is longer than an opening may take, by the clock of another replica too. It is also longer
+/// than the pause before an opening without an answer is attempted again.
 const UNDER_WAY: TimeDelta = TimeDelta::seconds(30);
 
-/// An opening that is under way.
+/// An opening in progress, with its write-ahead record.
 pub(super) struct Noted {
     user: UserRef,
-    /// What is known of the user, with what the opening adds.
+    /// The known profile of the user, with the additions of the opening.
     pub(super) profile: Profile,
     pending: PendingOpening,
-    /// One before it whose answer was lost: the conversation that the Cloud has may have come of that.
+    /// An earlier opening whose answer was lost. An open conversation at the Cloud may have come of
+    /// it.
     earlier: Option<PendingOpening>,
 }
 
 impl Noted {
-    /// The side that opened a conversation which the Cloud `opened` now, or had open.
+    /// Returns the side that opened a conversation. `opened` is true if the Cloud opened it now,
+    /// false if it was open before.
     pub(super) fn opened_by(&self, opened: bool) -> OpenedBy {
         if opened || self.earlier.is_some() {
             OpenedBy::User
@@ -36,8 +40,8 @@ impl Noted {
 }
 
 impl Bridge {
-    /// Notes an opening before the Cloud is asked for it; none where another conversation than the `ended` one is open by now,
-    /// since an agent has opened it.
+    /// Records an opening before the Cloud is asked for it; `None` if a conversation other than
+    /// `ended` is open by now, since an agent has opened it.
     pub(super) async fn note_opening(
         &self,
         caller: &Caller,
@@ -74,7 +78,7 @@ impl Bridge {
         Ok(Some(noted))
     }
 
-    /// Forgets an opening of which nothing came.
+    /// Removes the record of an opening that came to nothing. The record of an earlier one stays.
     pub(super) async fn forget_opening(&self, noted: &Noted) -> Result<(), Error> {
         let store = &self.parts.store;
         let left = noted.earlier.as_ref();
@@ -82,7 +86,8 @@ impl Bridge {
         Ok(())
     }
 
-    /// Forgets an opening, and one before it, now that the conversation is known that they came to.
+    /// Removes the records of an opening and of an earlier one, now that their conversation is
+    /// known.
     pub(super) async fn settle_opening(&self, noted: &Noted) -> Result<(), Error> {
         let store = &self.parts.store;
         store.end_opening(noted.user, &noted.pending, None).await?;
@@ -90,7 +95,7 @@ impl Bridge {
     }
 }
 
-/// Whether the Cloud may have opened a conversation although its answer says nothing of one.
+/// True if the Cloud may have opened a conversation although its answer does not say so.
 pub(super) fn may_have_opened(error: &Error) -> bool {
     match error {
         Error::OpeningPending { .. } => true,

@@ -1,18 +1,18 @@
-//! In which ways a text that came back differs from the one that was sent.
+//! The differences between a text that was sent and its echo.
 
 use crate::types::message::Digest;
 use crate::types::sketch::Sketch;
 
-/// How a text was altered on its way.
+/// The ways in which the Cloud altered a text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Alteration {
-    /// The ways, in words for the report; none where it is the same.
+    /// The kinds of alteration, as named in the report; empty if the text is unchanged.
     pub(super) kinds: Vec<&'static str>,
-    /// True if the bridge takes it for the same text.
+    /// True if the bridge recognizes it as the same text.
     pub(super) is_recognised: bool,
 }
 
-/// Compares what came back with what was sent.
+/// Compares the echo with the text that was sent.
 pub(super) fn compare(sent: &str, heard: &str) -> Alteration {
     let is_recognised = Digest::of_text(heard) == Digest::of_text(sent)
         || Sketch::of(heard).may_be_altered_from(&Sketch::of(sent));
@@ -22,7 +22,7 @@ pub(super) fn compare(sent: &str, heard: &str) -> Alteration {
     }
 }
 
-/// Undoes one kind of alteration after the other, until nothing is left to explain.
+/// Names the alterations. Undoes one kind after another until nothing is left to explain.
 fn kinds(sent: &str, heard: &str) -> Vec<&'static str> {
     let mut kinds = Vec::new();
     let (mut sent, mut heard) = (sent.to_owned(), heard.to_owned());

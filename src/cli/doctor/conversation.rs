@@ -1,12 +1,13 @@
-//! `doctor --conversation`: walks through a whole conversation of each account, as the bridge would,
-//! and tells a fact at a time.
+//! `doctor --conversation`: goes through a whole conversation in each account, as the bridge would,
+//! and prints one fact at a time.
 //!
-//! The consumer is made for this run alone, so nothing of any user is touched. Whatever fails, and
-//! where a signal stops it, the conversations that were opened are closed at the end.
+//! The consumer is created for this run only, so no user's data is touched. Even after a failure or
+//! a signal, the conversations that were opened are closed at the end.
 //!
-//! To add a fact: ask in the file of its part, by [`Walk::ask`]; make a [`Fact`] of the outcome, with the
-//! data that helps whoever reads a report; tell it by [`Walk::tell`]; describe its line and its members
-//! in `docs/first-day.md`; and add a row to `tests/it/doctor_conversation.rs` in which it alone fails.
+//! To add a fact: make the request in the file of its part, with [`Walk::ask`]; make a [`Fact`] of
+//! the outcome, with the data that helps a reader of the report; print it with [`Walk::tell`];
+//! describe its line and its members in `docs/first-day.md`; and add a row to
+//! `tests/it/doctor_conversation.rs` in which it alone fails.
 
 mod asking;
 mod closing;
@@ -38,7 +39,7 @@ use crate::types::trace::Trace;
 use asking::{AS_IT_SAYS, Asked, Failure};
 pub(super) use options::Options;
 
-/// Checks all accounts that the options name; returns what the report says of the run itself.
+/// Checks all accounts that the options name. Returns the report's section about the run itself.
 pub(super) async fn check(
     config: &Config,
     options: &Options,
@@ -90,7 +91,7 @@ pub(super) async fn check(
     }))
 }
 
-/// One run through all accounts.
+/// A run through all accounts.
 struct Run<'a> {
     config: &'a Config,
     options: &'a Options,
@@ -102,11 +103,12 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Walks through all accounts, and closes what was opened; returns whether nothing interrupted it.
+    /// Goes through all accounts, and closes the conversations that were opened. Returns true if
+    /// nothing interrupted it.
     async fn check(&self, report: &mut Report) -> anyhow::Result<bool> {
         let mut openings = Openings::default();
         let walked = self.walk_all(&mut openings, report).await;
-        // Before anything is told: who reads the lines may have gone.
+        // This comes before any output, because the reader of the output may have disconnected.
         let left = openings
             .close_all(self.cloud, self.notifications, self.trace)
             .await;
@@ -161,15 +163,15 @@ struct Walk<'a> {
     masks: Masks,
 }
 
-/// A conversation of the walk's.
+/// A conversation that the walk has opened.
 struct Opened {
     token: ConsumerToken,
     id: ConversationId,
-    /// When its opening was asked for, by the service's clock and by that which waits go by.
+    /// The moment of the opening request.
     begun: Moment,
 }
 
-/// A moment on both clocks.
+/// A moment by the service's clock and by the clock for timeouts.
 #[derive(Debug, Clone, Copy)]
 struct Moment {
     ms: i64,
@@ -177,7 +179,7 @@ struct Moment {
 }
 
 impl Opened {
-    /// The conversation as the client takes it.
+    /// Returns the conversation as the Cloud client takes it.
     fn conversation<'a>(
         &'a self,
         account: &'a Account,
@@ -205,7 +207,7 @@ impl Walk<'_> {
     }
 
     async fn go(mut self) -> anyhow::Result<()> {
-        // Without tokens there is nobody to speak as, which a line before has said.
+        // Without tokens no consumer can write. A line before has reported that.
         for key in ["app_token_made", "consumer_token_made"] {
             if self.report.has_failed(&self.account.account_id, key) {
                 return self.tell(Fact::note("conversation", "not opened without tokens"));
@@ -213,7 +215,7 @@ impl Walk<'_> {
         }
         let routing = self.run.options.routing();
         let Some(opened) = self.open_by(None).await? else {
-            // An account may want to be told where conversations go.
+            // An account may accept only conversations with a routing.
             if routing.is_some()
                 && let Some(opened) = self.open_by(routing.as_ref()).await?
             {
@@ -230,7 +232,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// All that happens in a conversation, to its end and beyond.
+    /// Does everything in a conversation, to its end and after it.
     async fn speak(&mut self, opened: &Opened) -> anyhow::Result<()> {
         self.open_again(opened).await?;
         let sent = Box::pin(self.send_all(opened)).await?;

@@ -1,4 +1,4 @@
-//! Facts: what the doctor found out, each with a verdict, a line for the terminal, and data for the
+//! The facts that the doctor finds. Each has a verdict, a line for the terminal, and data for the
 //! report that may be sent to others.
 
 use std::borrow::Cow;
@@ -13,9 +13,9 @@ use serde_json::{Map, Value};
 pub(super) enum Verdict {
     /// All is well.
     Ok,
-    /// Something has to be done.
+    /// Something has to be fixed.
     Failed,
-    /// Neither: it is worth knowing, and the bridge works either way.
+    /// Worth knowing; the bridge works either way.
     Note,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Fact {
     #[serde(rename = "fact")]
     key: &'static str,
     verdict: Verdict,
-    /// The members of the report, without secrets, texts, ids and host names.
+    /// The members in the report, without secrets, texts, ids and host names.
     #[serde(flatten)]
     data: Map<String, Value>,
     /// The name on the terminal.
@@ -35,13 +35,13 @@ pub(super) struct Fact {
     /// The rest of the line on the terminal.
     #[serde(skip)]
     found: String,
-    /// The advice where it failed.
+    /// The advice after a failure.
     #[serde(skip)]
     hint: Cow<'static, str>,
 }
 
 impl Verdict {
-    /// The word that begins a line.
+    /// Returns the word that begins a line.
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok    ",
@@ -60,7 +60,7 @@ impl Fact {
         Self::new(key, Verdict::Note, found)
     }
 
-    /// A failure, with what to do about it.
+    /// Creates a failed fact, with the advice.
     pub(super) fn failed(
         key: &'static str,
         found: impl Display,
@@ -72,7 +72,7 @@ impl Fact {
         }
     }
 
-    /// The fact that a check came to; `hint` says what to do where it failed.
+    /// Creates a fact from the outcome of a check; `hint` is the advice after a failure.
     pub(super) fn checked<T: Display>(
         key: &'static str,
         outcome: anyhow::Result<T>,
@@ -103,7 +103,7 @@ impl Fact {
         self
     }
 
-    /// Gives it another name on the terminal.
+    /// Sets another name for the terminal.
     #[must_use]
     pub(super) fn titled(mut self, title: impl Into<Cow<'static, str>>) -> Self {
         self.title = title.into();
@@ -119,7 +119,7 @@ impl Fact {
         self.key == key && self.verdict == Verdict::Failed
     }
 
-    /// The line on the terminal; `prefix` says whom it is about.
+    /// Returns the line for the terminal; `prefix` names the account, if there is one.
     pub(super) fn line(&self, prefix: &str) -> String {
         let hint = if self.hint.is_empty() { "" } else { "; " };
         let word = self.verdict.word();

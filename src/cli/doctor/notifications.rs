@@ -1,4 +1,4 @@
-//! The notifications that the service did not take, as it noted them in the database.
+//! The notifications that the service rejected, as recorded in the database.
 
 use anyhow::bail;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -9,10 +9,11 @@ use crate::types::ids::AccountId;
 use crate::types::rejection::Rejected;
 use crate::types::rejection::Rejection;
 
-/// 1 h: a refusal that is older may be mended by now. The Cloud repeats what it still has more often than that.
+/// 1 h: an older refusal may be fixed by now. The Cloud repeats the notifications that it still has
+/// more often than that.
 const RECENT: TimeDelta = TimeDelta::hours(1);
 
-/// A line for each account whose notifications were refused lately, and for all else that was not taken.
+/// Prints a line for each account about recent refusals, and a line for every other rejection.
 pub(super) fn check(
     config: &Config,
     rejections: anyhow::Result<Vec<Rejected>>,
@@ -64,7 +65,7 @@ fn told(rejected: &Rejected, now: DateTime<Utc>) -> String {
     format!("{count} {what}, the last one {seconds} s ago: {reason}")
 }
 
-/// What to do about the latest refusal.
+/// Returns the advice for the latest refusal.
 fn hint(refused: &[&Rejected], id: &AccountId) -> String {
     match refused.first().map(|rejected| rejected.reason) {
         Some(Rejection::SignatureWrong) => {

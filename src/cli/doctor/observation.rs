@@ -1,9 +1,9 @@
 //! The Cloud's notifications of the doctor's own conversations, as the installation stores them.
 //!
-//! The bridge keeps what it is told of conversations that it does not know (`early_changes`), whichever
-//! replica is told. The doctor reads them there. While no service runs on this machine, it listens in
-//! its place, with the same parts and into the same database: what the Cloud tells meanwhile of real
-//! conversations is there for the service.
+//! The bridge stores changes of conversations that it does not know (`early_changes`), whichever
+//! replica gets them. The doctor reads them there. While no service runs on this machine, the
+//! doctor listens in its place, with the same components and into the same database. Notifications
+//! of real conversations that arrive meanwhile are stored for the service.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -27,16 +27,16 @@ use crate::types::ids::{AccountId, ConversationId};
 use crate::types::rejection::Rejection;
 use crate::webhooks::wire;
 
-/// 100 ms: how often the database is looked at while something is waited for.
+/// 100 ms: the interval of reading the database while waiting for a change.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Where notifications are seen.
+/// The access to the notifications that the installation receives.
 #[derive(Debug)]
 pub(super) struct Notifications {
     store: Store,
     /// True if the database may only be read.
     read_only: bool,
-    /// The doctor's own listener, where it has one.
+    /// The doctor's own listener, if it has one.
     listener: Option<Listener>,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Arrived {
 }
 
 impl Notifications {
-    /// Opens the database, and listens where nobody does.
+    /// Opens the database, and listens unless a service does.
     pub(super) async fn begin(
         config: &Config,
         clock: &SharedClock,
@@ -89,7 +89,8 @@ impl Notifications {
         } else {
             match TcpListener::bind(config.listen).await {
                 Ok(listener) => Some(listener),
-                // The embedded database would be in use by a service.
+                // A service is listening. With the embedded database, `survey.is_beside` would have
+                // revealed it, so there this is an error.
                 Err(error)
                     if error.kind() == ErrorKind::AddrInUse && config.database.url.is_some() =>
                 {
@@ -119,7 +120,7 @@ impl Notifications {
         })
     }
 
-    /// Tells where notifications are seen.
+    /// Describes the source of the notifications.
     pub(super) fn told(&self) -> String {
         match &self.listener {
             Some(Listener { address, .. }) => {
@@ -132,7 +133,7 @@ impl Notifications {
         }
     }
 
-    /// One word for it, for the report.
+    /// Returns the name of the source for the report.
     pub(super) fn word(&self) -> &'static str {
         match &self.listener {
             Some(_) => "listening",
@@ -140,8 +141,8 @@ impl Notifications {
         }
     }
 
-    /// Returns the reasons for which notifications of an account were refused since a moment; the
-    /// latest first. They are noted within 2 s.
+    /// Returns the reasons for which notifications of an account were refused since a moment,
+    /// latest first. A refusal is recorded within 2 s.
     pub(super) async fn refused(
         &self,
         account: &AccountId,
@@ -154,7 +155,7 @@ impl Notifications {
         refused.map(|it| it.reason).collect()
     }
 
-    /// Returns what has arrived of a conversation, in the order of arrival.
+    /// Returns the changes of a conversation that have arrived, in the order of arrival.
     pub(super) async fn arrived(
         &self,
         account: &AccountId,
@@ -164,7 +165,8 @@ impl Notifications {
         Ok(kept.into_iter().map(Arrived::read).collect())
     }
 
-    /// Waits until `look` finds something among what has arrived of a conversation; `None` after `until`.
+    /// Waits until `look` finds something among the changes of a conversation; returns `None` after
+    /// `until`.
     pub(super) async fn wait<T>(
         &self,
         (account, conversation): (&AccountId, &ConversationId),
@@ -195,7 +197,7 @@ impl Notifications {
         }
     }
 
-    /// Returns the conversations of a consumer that are open by what has arrived.
+    /// Returns the conversations of a consumer that are open according to the changes that arrived.
     pub(super) async fn open_conversations(
         &self,
         account: &AccountId,
@@ -205,8 +207,8 @@ impl Notifications {
         found.await.unwrap_or_default()
     }
 
-    /// Stops listening, and drops what was kept of the doctor's conversations. In the database of
-    /// another process it is left to that process, which drops it after 10 minutes.
+    /// Stops listening, and removes the stored changes of the doctor's conversations. A database
+    /// that another process owns is left alone; that process removes them after 10 minutes.
     pub(super) async fn end(&self, conversations: &[(AccountId, ConversationId)]) {
         if let Some(listener) = &self.listener {
             listener.stop.cancel();
@@ -224,7 +226,7 @@ impl Notifications {
         }
     }
 
-    /// Closes the database, once nobody writes any more.
+    /// Closes the database, once nothing writes to it any more.
     pub(super) async fn close(self) {
         self.store.close().await;
     }
@@ -241,8 +243,8 @@ impl Arrived {
     }
 }
 
-/// Makes the schema of a new database, as the first start of the service does. One that is behind is
-/// left to its operator.
+/// Creates the schema in a new database, as the first start of the service does. A schema that is
+/// out of date is left to the operator.
 async fn make_ready(store: &Store, survey: &Survey, clock: &dyn Clock) -> anyhow::Result<()> {
     if survey.pending == 0 {
         return Ok(());

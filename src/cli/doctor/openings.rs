@@ -1,4 +1,4 @@
-//! The conversations that the doctor has opened, so that none is left open.
+//! The conversations that the doctor has opened, so that none stays open.
 
 use std::time::Duration;
 
@@ -11,19 +11,20 @@ use crate::types::conversation::Features;
 use crate::types::ids::{AccountId, ConversationId};
 use crate::types::trace::Trace;
 
-/// How often a close that is refused is tried. While the Cloud is away, it is tried until the time is over.
+/// The number of attempts for a close that is refused. While the Cloud is unavailable, attempts go
+/// on until the time limit.
 const TRIES: u32 = 3;
 
-/// 1 s: the pause before it is tried again.
+/// 1 s: the pause between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// 20 s: what closing may take in all; a stop takes 25 s at most.
+/// 20 s: the time limit for all closes. A stop takes 25 s at most.
 const LIMIT: Duration = Duration::from_secs(20);
 
 const LEFT_OPEN: &str = "close it in the agents' workspace, or by the Cloud's own rule for idle conversations: \
      it is of a consumer whose id begins with liveperson-bridge:doctor";
 
-/// Every opening that was asked for.
+/// Every opening that was requested.
 #[derive(Debug, Default)]
 pub(super) struct Openings(Vec<Opening>);
 
@@ -35,12 +36,12 @@ struct Opening {
     state: State,
 }
 
-/// The state of a conversation that was asked for.
+/// The state of a conversation that was requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum State {
-    /// No answer came, or none that names a conversation.
+    /// No answer arrived, or none that names a conversation.
     Unknown,
-    /// There is none.
+    /// It does not exist.
     Refused,
     /// It is open.
     Open(ConversationId),
@@ -49,7 +50,7 @@ pub(super) enum State {
 }
 
 impl Openings {
-    /// Notes that an opening is asked for; returns its number.
+    /// Records that an opening is requested. Returns its index.
     pub(super) fn begin(
         &mut self,
         account: &AccountId,
@@ -65,14 +66,14 @@ impl Openings {
         self.0.len() - 1
     }
 
-    /// Notes what became of an opening.
+    /// Records the outcome of an opening.
     pub(super) fn settle(&mut self, number: usize, state: State) {
         if let Some(opening) = self.0.get_mut(number) {
             opening.state = state;
         }
     }
 
-    /// Notes that a conversation has ended.
+    /// Records that a conversation has ended.
     pub(super) fn closed(&mut self, id: &ConversationId) {
         for opening in &mut self.0 {
             if matches!(&opening.state, State::Open(open) if open == id) {
@@ -81,7 +82,7 @@ impl Openings {
         }
     }
 
-    /// The conversations that are known.
+    /// Returns the conversations whose ids are known.
     pub(super) fn conversations(&self) -> Vec<(AccountId, ConversationId)> {
         let known = self.0.iter().filter_map(|opening| match &opening.state {
             State::Open(id) | State::Closed(id) => Some((opening.account.clone(), id.clone())),
@@ -90,7 +91,8 @@ impl Openings {
         known.collect()
     }
 
-    /// Closes what is still open; returns a fact about each account in which something was opened.
+    /// Closes the conversations that are still open. Returns a fact for each account in which an
+    /// opening was requested.
     pub(super) async fn close_all(
         &mut self,
         cloud: &cloud::Client,
@@ -102,7 +104,7 @@ impl Openings {
                 opening.close(cloud, notifications, trace).await;
             }
         };
-        // Whatever is not closed by then is told as left open.
+        // Conversations that are not closed by then are reported as left open.
         let in_time = timeout(LIMIT, closing).await.is_ok();
         let mut facts = Vec::<(AccountId, Fact)>::new();
         for opening in &self.0 {
@@ -182,7 +184,7 @@ impl Opening {
         }
     }
 
-    /// Finds the conversation of an opening whose answer did not come.
+    /// Finds the conversation of an opening without an answer.
     async fn find(
         &self,
         cloud: &cloud::Client,

@@ -1,5 +1,5 @@
-//! The lines that `doctor` prints, each in time and each one line, whatever the other side said; and
-//! the facts among them, for the report.
+//! The lines that `doctor` prints, each on one line and within the time limit, whatever the other
+//! side sends. The facts among them are stored for the report.
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -13,20 +13,21 @@ use super::facts::{Fact, Verdict};
 use crate::telemetry::log::is_escaped;
 use crate::types::ids::AccountId;
 
-/// 20 s: what one check may take; a call to the Cloud is tried three times, with a limit of its own for each.
+/// 20 s: the time limit of one check. A call to the Cloud is attempted three times, with its own
+/// limit each.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
 
-/// Prints a line per check, and remembers whether one failed.
+/// The output of the doctor: prints a line per check, and remembers if one failed.
 #[derive(Default)]
 pub(super) struct Report {
     failed: bool,
     /// The facts about the installation.
     general: Vec<Fact>,
-    /// The facts about each account, in the order of the first.
+    /// The facts about each account, in the order in which the accounts were checked.
     accounts: Vec<(AccountId, Vec<Fact>)>,
 }
 
-/// The outcome of a check, within the limit.
+/// Runs a check within the time limit.
 pub(super) async fn within<T, E: Into<anyhow::Error>>(
     check: impl Future<Output = Result<T, E>>,
 ) -> anyhow::Result<T> {
@@ -37,7 +38,7 @@ pub(super) async fn within<T, E: Into<anyhow::Error>>(
 }
 
 impl Report {
-    /// A line of a check; `hint` says what to do where it failed.
+    /// Prints the line of a check; `hint` is the advice after a failure.
     pub(super) fn check<T: Display>(
         &mut self,
         name: &str,
@@ -68,12 +69,12 @@ impl Report {
         print(&line)
     }
 
-    /// A line that says what an operator may want to know, and that no check failed by.
+    /// Prints a line that an operator may want to know. No check fails by it.
     pub(super) fn note(&mut self, name: &str, found: impl Display) -> anyhow::Result<()> {
         self.general(Fact::note("rejected", found).titled(name.to_owned()))
     }
 
-    /// A line of a fact about an account.
+    /// Prints and stores a fact about an account.
     pub(super) fn of_account(&mut self, id: &AccountId, fact: Fact) -> anyhow::Result<()> {
         let line = fact.line(&format!("account {id}: "));
         self.failed |= fact.verdict() == Verdict::Failed;
@@ -84,7 +85,7 @@ impl Report {
         print(&line)
     }
 
-    /// A line of a fact about the installation.
+    /// Prints and stores a fact about the installation.
     pub(super) fn general(&mut self, fact: Fact) -> anyhow::Result<()> {
         let line = fact.line("");
         self.failed |= fact.verdict() == Verdict::Failed;
@@ -92,7 +93,7 @@ impl Report {
         print(&line)
     }
 
-    /// The facts as JSON, with numbers in place of the accounts' ids.
+    /// Returns the facts as JSON, with numbers in place of the accounts' ids.
     pub(super) fn facts(&self) -> Value {
         let accounts = (1..).zip(&self.accounts);
         let accounts: Vec<_> = accounts
@@ -125,7 +126,7 @@ fn print(line: &str) -> anyhow::Result<()> {
     crate::cli::print(&format!("{line}\n"))
 }
 
-/// A character as it may be shown: the Cloud's words must not make lines or move the cursor.
+/// Escapes a character if needed: text of the Cloud must not start lines or move the cursor.
 fn shown(c: char) -> impl Iterator<Item = char> {
     let escaped = is_escaped(c).then(|| c.escape_default());
     let plain = escaped.is_none().then_some(c);

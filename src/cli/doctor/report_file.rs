@@ -1,4 +1,4 @@
-//! The report's file: JSON that can be sent to others, for its owner's eyes until then.
+//! The report file: JSON that can be sent to others. Until then only its owner can read it.
 
 use std::fs;
 use std::io::Write as _;
@@ -8,17 +8,17 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-/// A report to be written.
+/// A report that is to be written.
 #[derive(Debug)]
 pub(super) struct ReportFile {
     path: PathBuf,
-    /// The file of mode 0600 that takes the place of the former one when it is whole.
+    /// The file of mode 0600 that replaces the former report once it is complete.
     draft: NamedTempFile,
 }
 
 impl ReportFile {
-    /// Makes sure that the report can be written, before there is anything to write. A former report is
-    /// replaced; any other file of that name is left alone.
+    /// Checks that the report can be written, before there is anything to write. An earlier report
+    /// is replaced; any other file of that name is left alone.
     pub(super) fn prepare(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         if fs::symlink_metadata(path).is_ok() && !is_report(path) {
@@ -48,7 +48,7 @@ impl ReportFile {
     }
 }
 
-/// True if the file is a report that an earlier run has written.
+/// True if the file is a report of an earlier run.
 fn is_report(path: &Path) -> bool {
     let is_file = fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() < 4 * 1024 * 1024);
     let text = is_file.then(|| fs::read(path).ok()).flatten();

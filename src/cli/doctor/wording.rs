@@ -1,4 +1,4 @@
-//! The Cloud's answers as facts: status, code and words, with ids and names masked.
+//! The Cloud's answers as facts: status, code and text, with ids and names masked.
 
 use std::time::Duration;
 
@@ -6,25 +6,25 @@ use serde_json::{Value, json};
 
 use crate::cloud::probe::RawAnswer;
 
-/// The letters in place of what is masked.
+/// The replacement for a masked word.
 const MASK: &str = "•••";
 
-/// 6 characters: the shortest word with a digit in it that is taken for an id.
+/// 6 characters: the shortest word with a digit that counts as an id.
 const ID_CHARS: usize = 6;
 
-/// Masks what names an account, a person or a host in the Cloud's words.
+/// A mask for the words in the Cloud's text that name an account, a person or a host.
 #[derive(Debug, Default)]
 pub(super) struct Masks(Vec<String>);
 
 impl Masks {
-    /// Has these very words masked as well.
+    /// Adds a literal word to mask.
     pub(super) fn add(&mut self, word: &str) {
         if !word.is_empty() {
             self.0.push(word.to_owned());
         }
     }
 
-    /// The words with a mask in place of ids, addresses and names that are known.
+    /// Masks ids, addresses and known names in a text.
     pub(super) fn apply(&self, words: &str) -> String {
         let mut masked = words.to_owned();
         for word in &self.0 {
@@ -51,7 +51,7 @@ impl Masks {
         result
     }
 
-    /// An answer as a member of the report.
+    /// Returns an answer as a member of the report.
     pub(super) fn answer(&self, answer: &RawAnswer) -> Value {
         let text = |text: &Option<String>| text.as_deref().map(|text| self.apply(text));
         let parts = answer.parts.iter().map(|part| {
@@ -69,7 +69,7 @@ impl Masks {
         })
     }
 
-    /// An answer for the terminal.
+    /// Returns an answer as text for the terminal.
     pub(super) fn told(&self, answer: &RawAnswer) -> String {
         let code = answer
             .code()
@@ -83,10 +83,10 @@ impl Masks {
     }
 }
 
-/// True if a word may name somebody, something or some place.
+/// True if a word may name a person, a thing or a place.
 fn is_name(word: &str) -> bool {
     let is_id = word.chars().count() >= ID_CHARS && word.contains(|c: char| c.is_ascii_digit());
-    // `body.event.type` is none: it is a path of members.
+    // `body.event.type` is not a name: it is a path of members.
     is_id || word.contains("://") || word.contains('@') || is_domain(word)
 }
 
@@ -97,7 +97,7 @@ fn is_domain(word: &str) -> bool {
         .any(|end| word.contains(end))
 }
 
-/// A time in milliseconds.
+/// Converts a duration to milliseconds.
 pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

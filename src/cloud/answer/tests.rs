@@ -22,7 +22,7 @@ fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
     }
 }
 
-/// The body that the answer has, whatever it is.
+/// Reads the body of an answer, whatever it contains.
 fn outcome(
     answer: &Answer,
     id: &str,
@@ -32,13 +32,13 @@ fn outcome(
     super::outcome(answer, id, before, Subject::Conversation, now)
 }
 
-/// The error of an answer to a request about this subject.
+/// Returns the error of an answer to a request about this subject.
 fn error_of(subject: Subject, status: u16, body: impl Into<Bytes>) -> Error {
     let outcome = super::outcome::<Value>(&answer(status, body), ID, None, subject, now());
     outcome.unwrap_err()
 }
 
-/// A part that fails with this code and these words.
+/// Returns a part that fails with this code and this error text.
 fn failed(code: &Value, msg: &str) -> String {
     json!({"code": code, "body": {"msg": msg}, "reqId": ID}).to_string()
 }
@@ -198,7 +198,8 @@ fn a_conversation_is_over_in_any_words_and_where_the_cloud_does_not_know_it() {
             let body = failed(&code.into(), msg);
             let error = error_of(Subject::Conversation, status, body.clone());
             assert!(closed(&error), "{status} {msg}: {error:?}");
-            // Of a request that names no conversation, or another, these words say nothing.
+            // In the answer to a request that names no conversation, or another one, these words
+            // prove nothing.
             let error = error_of(Subject::Other, status, body);
             assert!(!closed(&error), "{status} {msg}: {error:?}");
         }
@@ -399,7 +400,7 @@ fn the_clouds_words_are_one_line_of_bounded_length() {
         panic!("{error:?}")
     };
     assert_eq!(title.chars().count(), MAX_TITLE_CHARS);
-    // What turns the direction of text is shown, not obeyed.
+    // Characters that change the direction of text are escaped.
     assert!(title.starts_with("first  second \\u{202e}é"), "{title}");
 }
 
@@ -413,7 +414,7 @@ fn only_an_answer_that_may_hide_a_success_leaves_the_outcome_unknown() {
     }
 }
 
-/// Any JSON, with the members that matter often among its own.
+/// Generates any JSON, in which the members that matter are frequent.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

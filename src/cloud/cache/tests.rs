@@ -12,7 +12,7 @@ const RENEWED_BEFORE_MS: i64 = 20_000;
 
 type Answer = Result<u32, Error>;
 
-/// A cache, and the requests that it makes: they end when the test says so.
+/// A cache with its requests, which end when the test says so.
 struct Setup {
     cache: Cache<u32>,
     clock: ManualClock,
@@ -30,7 +30,7 @@ impl Setup {
         })
     }
 
-    /// A cache that holds this value.
+    /// Creates a cache that holds this value.
     async fn holding(value: u32) -> Arc<Self> {
         let setup = Self::new();
         let (got, ()) = tokio::join!(setup.get(), setup.answer_next(Ok(value)));
@@ -68,7 +68,7 @@ impl Setup {
         replaced.map(|cached| cached.value)
     }
 
-    /// Lets everybody come as far as they can, and answers the latest request.
+    /// Lets all tasks run as far as they can, and answers the latest request.
     async fn answer_next(&self, answer: Answer) {
         yield_now().await;
         let sender = self.requests.lock().unwrap().last_mut().unwrap().take();

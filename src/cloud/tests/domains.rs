@@ -181,7 +181,7 @@ async fn a_host_that_stays_away_is_unreachable_and_nothing_was_sent() {
         assert!(matches!(error, Error::Unreachable(_)), "{error:?}");
         assert!(error.is_transient() && !error.outcome_unknown());
     }
-    // By then the host is left alone.
+    // By now the circuit breaker is open.
     for _ in 0..3 {
         let error = cloud.publish().await.unwrap_err();
         let is_left_alone = matches!(error, Error::NotBegun(_) | Error::Unreachable(_));

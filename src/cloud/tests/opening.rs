@@ -10,7 +10,7 @@ fn parsed<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
 
-/// Opens a conversation with nothing said about it.
+/// Opens a conversation without any options.
 async fn open(cloud: &Cloud) -> Result<ConversationId, Error> {
     open_with(cloud, None, None, None, None).await
 }
@@ -56,7 +56,7 @@ fn opened() -> Value {
     json!({"code": "OK", "body": {"conversationId": CONV}})
 }
 
-/// The batch that was sent, without its ids, which are checked.
+/// Checks the ids in the batch that was sent, and returns the batch without them.
 async fn sent(cloud: &Cloud) -> Value {
     let requests = cloud.requests_to(OPEN).await;
     let [request] = requests.as_slice() else {

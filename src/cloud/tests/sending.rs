@@ -4,7 +4,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::types::message::{ChatState, ReceiptStatus};
 
-/// The one request that was sent, without its id, which is checked.
+/// Checks the id of the only request that was sent, and returns the request without it.
 async fn sent(cloud: &Cloud) -> Value {
     let requests = cloud.requests_to(SEND).await;
     let [request] = requests.as_slice() else {

@@ -11,7 +11,7 @@ async fn check(cloud: &Cloud) -> Result<(), Error> {
         .await
 }
 
-/// How many `AppJWT`s were asked for.
+/// Returns the number of requests for an `AppJWT`.
 async fn issued(cloud: &Cloud) -> usize {
     cloud.requests_to(APP_TOKEN).await.len()
 }
@@ -150,7 +150,7 @@ async fn a_failed_early_renewal_leaves_the_old_app_jwt_at_work_until_it_expires(
     let error = check(&cloud).await.unwrap_err();
 
     assert!(error.is_transient(), "{error:?}");
-    // Three failures in a row, and Sentinel is left alone.
+    // After three failures in a row, the circuit breaker of Sentinel opens.
     assert_eq!(issued(&cloud).await, 4);
 }
 

@@ -1,4 +1,4 @@
-//! Opening a conversation, speaking in it, closing it.
+//! The bodies that open a conversation, publish in it, and close it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,7 +23,8 @@ pub(in crate::cloud) struct RequestConversation<'a> {
     pub(in crate::cloud) conversation_context: Option<SharkContext<'a>>,
 }
 
-/// Where the conversation goes. The ids are strings: they exceed 32 bits.
+/// The campaign or skill that the conversation goes to. The ids are strings, since they exceed 32
+/// bits.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::cloud) enum Target<'a> {
@@ -50,7 +51,7 @@ impl<'a> From<&'a Routing> for Target<'a> {
     }
 }
 
-/// What the Monitoring API knows of the consumer.
+/// The consumer's visit: its ids at the Monitoring API, and the language.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::cloud) struct SharkContext<'a> {
@@ -67,7 +68,7 @@ pub(in crate::cloud) struct SharkContext<'a> {
 }
 
 impl<'a> SharkContext<'a> {
-    /// `None` where the context says nothing.
+    /// Returns the context; `None` if it is empty.
     pub(in crate::cloud) fn of(context: &'a Context) -> Option<Self> {
         (*context != Context::default()).then_some(Self {
             kind: "SharkContext",
@@ -96,7 +97,8 @@ pub(in crate::cloud) struct PublishEvent<'a> {
     pub(in crate::cloud) event: Event<'a>,
 }
 
-/// The answer to it, whatever form it has: the Cloud's code alone says that the event was taken.
+/// The answer to a publish request, in any form. The Cloud's code alone says that the event was
+/// accepted.
 #[derive(Deserialize)]
 #[serde(from = "Value")]
 pub(in crate::cloud) struct Published(Option<u64>);
@@ -112,13 +114,13 @@ impl From<Value> for Published {
 }
 
 impl Published {
-    /// The number of the event within its dialog, if the answer has one.
+    /// Returns the sequence of the event within its dialog, if the answer has one.
     pub(in crate::cloud) fn sequence(&self) -> Option<Sequence> {
         Sequence::try_from(self.0?).ok()
     }
 }
 
-/// What is published.
+/// The event that is published.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all_fields = "camelCase")]
 pub(in crate::cloud) enum Event<'a> {
@@ -136,7 +138,7 @@ pub(in crate::cloud) enum Event<'a> {
     },
 }
 
-/// What a content event holds: of a text the text itself, of a file an object.
+/// The message of a content event: the text itself, or an object for a file.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(in crate::cloud) enum Message<'a> {
@@ -172,16 +174,16 @@ pub(in crate::cloud) struct UpdateConversationField<'a> {
     pub(in crate::cloud) conversation_field: Field<'a>,
 }
 
-/// What is changed.
+/// The field that is changed.
 #[derive(Serialize)]
 #[serde(tag = "field", rename_all_fields = "camelCase")]
 pub(in crate::cloud) enum Field<'a> {
     #[serde(rename = "ConversationStateField")]
     ConversationState { conversation_state: &'static str },
-    /// The whole conversation. Source: vendor's page on post-conversation surveys, which closes with it what is not to
-    /// be followed by a survey.
+    /// The whole conversation. Source: vendor's page on post-conversation surveys, which closes a
+    /// conversation in this way if no survey is to follow.
     Stage { conversation_state: &'static str },
-    /// One dialog. Source: the same page, which lets a survey begin so.
+    /// One dialog. Source: the same page, which lets a survey begin in this way.
     DialogChange {
         #[serde(rename = "type")]
         change: &'static str,
@@ -197,7 +199,7 @@ pub(in crate::cloud) enum Field<'a> {
     },
 }
 
-/// How a dialog ends.
+/// The end of a dialog.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::cloud) struct ClosedDialog<'a> {

@@ -1,4 +1,4 @@
-//! Files: asking for temporary URLs, and the message that publishes a file.
+//! The bodies that request temporary URLs, and the message that publishes a file.
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
@@ -20,10 +20,11 @@ pub(in crate::cloud) struct DownloadUrl<'a> {
     pub(in crate::cloud) relative_path: &'a str,
 }
 
-/// Characters that end or change a value in a query. A `%` is left alone: what is encoded already stays as it is.
+/// The characters that end or change a value in a query. `%` is not among them, so that an encoded
+/// value stays as it is.
 const MISUNDERSTOOD: AsciiSet = CONTROLS.add(b'+').add(b' ').add(b'&').add(b'#');
 
-/// The answer to either.
+/// The answer to either request.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::cloud) struct TemporaryUrl {
@@ -32,8 +33,8 @@ pub(in crate::cloud) struct TemporaryUrl {
 }
 
 impl TemporaryUrl {
-    /// The query, in which every value stands as it came, but for characters that would mean something else
-    /// there: the values are the signature and its time.
+    /// Returns the query. The values are the signature and its time, so they stay as they arrived,
+    /// except for characters with a meaning in a query.
     pub(in crate::cloud) fn query(&self) -> String {
         let pairs = self.query_params.iter().map(|(name, value)| {
             let value = match value {
@@ -50,7 +51,7 @@ impl TemporaryUrl {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::cloud) struct HostedFile<'a> {
-    /// Always there, if empty: the vendor's pages disagree on whether it may be left out.
+    /// Always sent, even if empty: the vendor's pages disagree on whether it may be left out.
     pub(in crate::cloud) caption: &'a str,
     pub(in crate::cloud) relative_path: &'a str,
     pub(in crate::cloud) file_type: &'a str,

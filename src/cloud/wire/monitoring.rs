@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Whose engagements are asked for.
+/// The consumer whose engagements are requested.
 #[derive(Serialize)]
 pub(in crate::cloud) struct Engagement<'a> {
     identities: [Identity<'a>; 1],
@@ -19,7 +19,8 @@ impl<'a> Engagement<'a> {
     pub(in crate::cloud) fn of(external_id: &'a str) -> Self {
         Self {
             identities: [Identity {
-                // Optional, and the issuer of the vendor's own examples: consumers of a connector have no other.
+                // Optional. It is the issuer in the vendor's own examples; consumers of a connector
+                // have no other.
                 iss: "LivePerson",
                 // The only level that the vendor supports.
                 acr: "loa1",
@@ -29,14 +30,14 @@ impl<'a> Engagement<'a> {
     }
 }
 
-/// The answer; without details where nothing is on offer.
+/// The answer; without details if there is no engagement.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::cloud) struct Engagements {
     engagement_details: Option<Vec<Details>>,
 }
 
-/// An engagement on offer, or the conversation that the consumer is in.
+/// An available engagement, or the conversation that the consumer is in.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Details {
@@ -52,7 +53,7 @@ impl Details {
 }
 
 impl Engagements {
-    /// The conversation that the consumer is in.
+    /// Returns the conversation that the consumer is in.
     pub(in crate::cloud) fn conversation(&self) -> Option<&str> {
         self.engagement_details
             .iter()

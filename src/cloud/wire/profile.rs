@@ -1,4 +1,5 @@
-//! `userprofile.SetUserProfile`: a profile as the `personal` and `ctmrinfo` engagement attributes.
+//! The body of `userprofile.SetUserProfile`: a profile as the engagement attributes `personal` and
+//! `ctmrinfo`.
 
 use chrono::{Datelike as _, NaiveDate};
 use serde::Serialize;
@@ -7,7 +8,7 @@ use serde_json::Number;
 use crate::types::profile::{Address, Contact, Customer, Gender, PhoneType, Profile};
 use crate::types::time::Day;
 
-/// The body; `{}` where there is nothing to tell.
+/// The body; `{}` for an empty profile.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::cloud) struct SetUserProfile<'a> {
@@ -55,7 +56,7 @@ struct Personal<'a> {
     firstname: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lastname: Option<&'a str>,
-    /// Text: the vendor's table says a number, but its examples and schema have text.
+    /// Text, because the vendor's examples and schema have text, although its table says a number.
     #[serde(skip_serializing_if = "Option::is_none")]
     gender: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,10 +1,10 @@
-//! The envelope that every messaging request goes in.
+//! The envelope of every messaging request.
 
 use serde::Serialize;
 
 use crate::types::message::Metadata;
 
-/// One request; its answer bears the same id as `reqId`.
+/// One request. Its answer has the same id as `reqId`.
 #[derive(Serialize)]
 pub(in crate::cloud) struct Request<'a, B> {
     kind: &'static str,
@@ -12,7 +12,7 @@ pub(in crate::cloud) struct Request<'a, B> {
     #[serde(rename = "type")]
     name: &'a str,
     body: B,
-    /// Beside the body: inside it the Cloud does not look for it.
+    /// Beside the body, since the Cloud ignores it inside.
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<&'a Metadata>,
 }

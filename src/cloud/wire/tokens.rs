@@ -1,4 +1,4 @@
-//! Domains and tokens.
+//! The answers with domains and tokens.
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ struct BaseUri {
 }
 
 impl BaseUris {
-    /// The base of exactly this service.
+    /// Returns the base URL of the service with exactly this name.
     pub(in crate::cloud) fn find(&self, service: &str) -> Option<&str> {
         self.one
             .iter()
@@ -35,12 +35,12 @@ impl BaseUris {
 #[derive(Deserialize)]
 pub(in crate::cloud) struct AppToken {
     pub(in crate::cloud) access_token: SecretString,
-    /// The token's lifetime. OAuth 2.0 has it; the vendor's pages show none.
+    /// The token's lifetime. OAuth 2.0 defines it; the vendor's pages do not show it.
     #[serde(default)]
     pub(in crate::cloud) expires_in: Seconds,
 }
 
-/// The claims of an `AppJWT` that say how long it lives, since the epoch.
+/// The claims of an `AppJWT` that determine its lifetime, since the epoch.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(in crate::cloud) struct AppClaims {
@@ -48,8 +48,8 @@ pub(in crate::cloud) struct AppClaims {
     pub(in crate::cloud) exp: Seconds,
 }
 
-/// Seconds as any issuer may write them: a whole number, one with a fraction (RFC 7519 allows it), or
-/// either as text. What cannot be read is none.
+/// A number of seconds as any issuer may write it: whole, with a fraction (RFC 7519 allows it), or
+/// either as text. `None` for everything else.
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(from = "Value")]
 pub(in crate::cloud) struct Seconds(Option<f64>);
@@ -66,7 +66,7 @@ impl From<Value> for Seconds {
 }
 
 impl Seconds {
-    /// The same in milliseconds.
+    /// Returns the same time in milliseconds.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "what no i64 holds becomes the nearest one"
@@ -76,7 +76,7 @@ impl Seconds {
     }
 }
 
-/// What IDP is asked.
+/// The request to IDP.
 #[derive(Serialize)]
 pub(in crate::cloud) struct ConsumerRequest<'a> {
     pub(in crate::cloud) ext_consumer_id: &'a str,

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 
 const SECRET: &str = "a secret of at least 32 bytes, really";
-/// The names, the private and the public keys of all algorithms.
+/// The asymmetric algorithms, with their private and public keys.
 const KEYS: [(JwtAlgorithm, &str, &str); 3] = [
     (
         JwtAlgorithm::Rs256,
@@ -106,7 +106,8 @@ fn a_token_without_a_signature_is_refused() {
     assert_eq!(secret().verify(&altered, now()), Err(Refusal::Untrusted));
 }
 
-/// A token with the right signature over this header and these claims, as they are written.
+/// Returns a token with a valid signature over this header and these claims, exactly as they are
+/// written.
 fn signed(header: &str, claims: &str) -> String {
     let parts = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
     let message = parts.join(".");

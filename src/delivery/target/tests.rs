@@ -112,7 +112,7 @@ fn an_address_in_a_url_is_checked_however_it_is_written() {
         assert_eq!(check(url), Err(Refused), "{url}");
     }
     assert_eq!(check("https://8.8.8.8/"), Ok(()));
-    // What a name means is known when it is resolved.
+    // A name is checked when it is resolved.
     assert_eq!(check("http://localhost/"), Ok(()));
 }
 

@@ -1,16 +1,16 @@
-//! Huffman codes, and the bits that they are read from. Source: ITU-T T.81, annexes C and F.
+//! Huffman codes, and the bit reader for them. Source: ITU-T T.81, annexes C and F.
 
 use crate::media::Error;
 
-/// Bits of a code that are looked up at once; longer codes, which are rare, are searched for.
+/// The number of bits that are looked up at once. Longer codes are rare and are found by a search.
 const QUICK_BITS: u8 = 8;
 
-/// The codes of a table.
+/// A table of Huffman codes.
 pub(super) struct Table {
-    /// For the next 8 bits, the length of the code that they begin with and its symbol; a length of
-    /// 0 for a longer code.
+    /// For each value of the next 8 bits, the length and the symbol of the code that they begin
+    /// with. A length of 0 means a longer code.
     quick: [(u8, u8); 1 << QUICK_BITS],
-    /// For each length of codes, from 1 to 16.
+    /// The codes of each length, from 1 to 16 bits.
     lengths: [Length; 16],
     symbols: Vec<u8>,
 }
@@ -19,15 +19,15 @@ pub(super) struct Table {
 struct Length {
     /// The first number of 16 bits that begins with no code of this length or a shorter one.
     end: u32,
-    /// The first code, as a number of its length.
+    /// The first code of this length, as a number.
     first: u32,
-    /// The place of the first code's symbol.
+    /// The index of the first code's symbol.
     place: u32,
 }
 
 impl Table {
-    /// Makes the table with so many codes of each length, for these symbols in their order; `None`
-    /// if there cannot be that many codes.
+    /// Creates a table with these counts of codes per length, and these symbols in order. Returns
+    /// `None` if there cannot be that many codes.
     pub(super) fn new(counts: &[u8; 16], symbols: &[u8]) -> Option<Self> {
         let mut quick = [(0, 0); 1 << QUICK_BITS];
         let mut lengths = [Length::default(); 16];
@@ -45,8 +45,8 @@ impl Table {
             };
             if bits <= QUICK_BITS {
                 let symbols = symbols.get(place as usize..(place + count) as usize)?;
-                // A code begins as many of the next 8 bits as there are numbers of the bits behind
-                // it.
+                // A code of `bits` bits covers one entry for each combination of the bits that
+                // follow it.
                 let span = 1 << (QUICK_BITS - bits);
                 let entries = quick.chunks_exact_mut(span).skip(code as usize);
                 for (entries, symbol) in entries.zip(symbols) {
@@ -64,11 +64,11 @@ impl Table {
         })
     }
 
-    /// Reads a code; its symbol.
+    /// Reads a code and returns its symbol.
     ///
     /// # Errors
     ///
-    /// If the bits are no code.
+    /// If the bits are not a code.
     pub(super) fn read(&self, bits: &mut Bits<'_>) -> Result<u8, Error> {
         let next = u32::from(bits.peek(16));
         let quick = self.quick.get((next >> (16 - QUICK_BITS)) as usize);
@@ -87,13 +87,14 @@ impl Table {
     }
 }
 
-/// The bits of a scan's coded data. A byte of ones that is data is followed by one of zeros there;
-/// else it begins a marker.
+/// A reader of the bits of a scan's coded data. A byte 0xff of the data is followed by 0x00. Before
+/// any other byte, 0xff begins a marker.
 pub(super) struct Bits<'a> {
     data: &'a [u8],
-    /// The next bits, the first of them the highest; behind the last one of the data, zeros.
+    /// The next bits, with the first one in the highest position. After the end of the data they
+    /// are zeros.
     ahead: u64,
-    /// The number of bits ahead that are of the data.
+    /// The number of bits in `ahead` that come from the data.
     count: u32,
     is_overrun: bool,
 }
@@ -108,7 +109,7 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// The next bits, up to 16, as a number.
+    /// Returns the next bits, up to 16, as a number.
     fn peek(&mut self, count: u32) -> u16 {
         while self.count <= 56 {
             let (byte, rest) = match self.data {
@@ -120,11 +121,11 @@ impl<'a> Bits<'a> {
             self.ahead |= u64::from(byte) << (56 - self.count);
             self.count += 8;
         }
-        // In two steps, since not all of 64 bits can be moved out at once.
+        // In two steps, since a shift by all 64 bits at once is not possible.
         u16::try_from(self.ahead >> 48 >> (16 - count)).unwrap_or_default()
     }
 
-    /// Passes over up to 16 bits.
+    /// Skips up to 16 bits.
     fn skip(&mut self, count: u32) {
         self.is_overrun |= count > self.count;
         self.ahead <<= count;
@@ -138,7 +139,7 @@ impl<'a> Bits<'a> {
         bits
     }
 
-    /// Takes a number of up to 15 bits, in which the first bit of a negative one is zero. Source:
+    /// Takes a signed number of up to 15 bits. The first bit of a negative number is zero. Source:
     /// ITU-T T.81, table F.1.
     pub(super) fn take_signed(&mut self, count: u32) -> i16 {
         let value = i32::from(self.take(count));
@@ -151,18 +152,18 @@ impl<'a> Bits<'a> {
         i16::try_from(value).unwrap_or_default()
     }
 
-    /// True if more was read than there is, or if too little is left to tell that a code is wrong.
+    /// True if more bits were read than exist, or too few are left to recognize an invalid code.
     pub(super) fn is_exhausted(&self) -> bool {
         let may_go_on = self.count >= 16 || matches!(self.data, [0xff, 0x00, ..] | [0..=0xfe, ..]);
         self.is_overrun || !may_go_on
     }
 
-    /// True if more was read than there is.
+    /// True if more bits were read than exist.
     pub(super) fn is_overrun(&self) -> bool {
         self.is_overrun
     }
 
-    /// Goes on behind the next marker of a restart; false if there is none.
+    /// Continues after the next restart marker; returns false if there is none.
     pub(super) fn restart(&mut self) -> bool {
         let is_restart = |pair: &[u8]| matches!(pair, [0xff, 0xd0..=0xd7]);
         let Some(marker) = self.data.windows(2).position(is_restart) else {
@@ -179,7 +180,7 @@ mod tests {
 
     #[test]
     fn codes_are_read_by_their_length() {
-        // 0, 10, 110, 1110000000000 and 1110000000001.
+        // The codes are 0, 10, 110, 1110000000000 and 1110000000001.
         let mut counts = [0; 16];
         counts[..3].copy_from_slice(&[1, 1, 1]);
         counts[12] = 2;
@@ -190,7 +191,7 @@ mod tests {
 
         assert_eq!(read, [7, 8, 9, 10, 11]);
         assert!(!bits.is_overrun());
-        // 110 and ones are no code.
+        // 110 followed by ones is not a code.
         let mut bits = Bits::of(&[0b1111_0000, 0, 0]);
         assert!(table.read(&mut bits).is_err() && !bits.is_exhausted());
     }

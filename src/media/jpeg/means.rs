@@ -1,9 +1,9 @@
-//! The means of the blocks of a JPEG, which are the picture at an eighth of its size.
+//! The means (DC coefficients) of a JPEG's blocks, which are the picture at an eighth of its size.
 //!
-//! Codes of details are read and passed over in a picture whose pixels come one after the other,
-//! and in a progressive one not even read, since they come in scans of their own. So the time
-//! depends on the length of the data, not on what it says of itself. Where data is missing, the
-//! picture is grey; where a code is none, there is no picture. Source: ITU-T T.81.
+//! In a sequential JPEG the codes of the details are read and skipped. In a progressive one the
+//! details are not even read, since they are in separate scans. So the time depends on the length
+//! of the data, and not on the size that the file claims. Missing data makes the picture grey; an
+//! invalid code is an error. Source: ITU-T T.81.
 
 use image::RgbImage;
 
@@ -12,7 +12,8 @@ use super::segments::{Segment, Segments, marker};
 use crate::media::Error;
 use crate::media::reduction::{Every, Reduction, Rgba};
 
-/// 11 bits: a difference of means of 8 bits has no more. Source: ITU-T T.81, table F.1.
+/// 11 bits: the maximum for a difference of means, for samples of 8 bits. Source: ITU-T T.81, table
+/// F.1.
 const MAX_DIFFERENCE_BITS: u8 = 11;
 
 /// The means of all blocks.
@@ -21,25 +22,25 @@ pub(super) struct Means {
     colours: Colours,
 }
 
-/// What the components of a picture stand for.
+/// The colour model of a picture's components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Colours {
     Grey,
     YCbCr,
     Rgb,
-    /// Inverted, as all programs have written it since Adobe's did.
+    /// Inverted, as Adobe's programs and then all others have written it.
     Cmyk,
-    /// The same, with the first three as `YCbCr`.
+    /// CMYK, also inverted, with the first three components as `YCbCr`.
     Ycck,
 }
 
-/// The head of a picture, and what has been decoded of it.
+/// The header of a picture, and its decoded data.
 struct Frame {
     /// The size in pixels.
     width: u32,
     height: u32,
     is_progressive: bool,
-    /// The largest factors of sampling.
+    /// The largest sampling factors, horizontally and vertically.
     across: u32,
     down: u32,
     components: Vec<Component>,
@@ -48,33 +49,33 @@ struct Frame {
 /// One component, such as the brightness.
 struct Component {
     id: u8,
-    /// The factors of sampling: blocks in a unit.
+    /// The sampling factors: the blocks in a unit (MCU), across and down.
     across: u32,
     down: u32,
-    /// The place of its quantization table.
+    /// The index of its quantization table.
     table: usize,
-    /// What a mean is multiplied with; `None` before its first scan.
+    /// The quantization step of the means; `None` before its first scan.
     step: Option<i32>,
-    /// Blocks across and down which belong to the picture.
+    /// The blocks across and down that belong to the picture.
     columns: u32,
     lines: u32,
-    /// The mean of each block, row by row, each of which has this many. There are more of both than
-    /// belong to the picture.
+    /// The mean of each block, row by row. A row has `stride` means. There are more rows and
+    /// columns than the picture needs, since units are complete.
     means: Vec<i16>,
     stride: usize,
 }
 
-/// What the segments between two scans say.
+/// The tables and other data from the segments before a scan.
 #[derive(Default)]
 struct Tables {
     means: [Option<Table>; 4],
     details: [Option<Table>; 4],
     /// The first step of each quantization table.
     steps: [Option<i32>; 4],
-    /// Units between two restarts; 0 for none.
+    /// The number of units between two restarts; 0 for no restarts.
     restarts: u32,
     is_jfif: bool,
-    /// What Adobe's segment says of the colours.
+    /// The colour transform that Adobe's segment names.
     adobe: Option<u8>,
 }
 
@@ -168,8 +169,8 @@ impl Frame {
         Ok(frame)
     }
 
-    /// Units across and down, each of which has as many blocks of each component as its factors
-    /// say.
+    /// Returns the number of units across and down. A unit has as many blocks of each component as
+    /// its sampling factors say.
     fn units(&self) -> (u32, u32) {
         let (across, down) = (8 * self.across, 8 * self.down);
         (self.width.div_ceil(across), self.height.div_ceil(down))
@@ -177,7 +178,7 @@ impl Frame {
 }
 
 impl Component {
-    /// Reads what the head says of a component, which is without blocks yet.
+    /// Reads a component from the header, without blocks.
     fn read([id, factors, table]: [u8; 3]) -> Self {
         Self {
             id,
@@ -192,13 +193,13 @@ impl Component {
         }
     }
 
-    /// The value of a block, 0 to 255.
+    /// Returns the value of a block, 0 to 255.
     fn value(&self, column: u32, line: u32) -> u8 {
         let mean = self
             .means
             .get(line as usize * self.stride + column as usize);
         let mean = i32::from(mean.copied().unwrap_or(0)) * self.step.unwrap_or(0);
-        // A mean is stored as eight times what it differs from the middle.
+        // A mean is stored as eight times its difference from 128.
         clamped(((mean + 4) >> 3) + 128)
     }
 }
@@ -208,7 +209,7 @@ fn clamped(value: i32) -> u8 {
 }
 
 impl Tables {
-    /// Takes in what a segment says; `None` if it is malformed.
+    /// Reads the tables or other data of a segment; `None` if it is malformed.
     fn note(&mut self, segment: &Segment<'_>) -> Option<()> {
         let payload = segment.payload;
         match segment.marker {
@@ -218,7 +219,7 @@ impl Tables {
                 self.restarts = u16::from_be_bytes(*payload.first_chunk()?).into();
             }
             marker::JFIF => self.is_jfif |= payload.starts_with(b"JFIF\0"),
-            // A version and flags stand before the colours.
+            // The version and the flags precede the colour transform.
             marker::ADOBE if payload.starts_with(b"Adobe") => self.adobe = payload.get(11).copied(),
             _ => {}
         }
@@ -271,7 +272,7 @@ impl Tables {
 }
 
 impl Colours {
-    /// The pixel that these values of the components stand for.
+    /// Converts the values of the components to a pixel.
     fn of(self, [first, second, third, black]: [u8; 4]) -> Rgba {
         let over_black = |value: u8| clamped(i32::from(value) * i32::from(black) / 255);
         let [r, g, b] = match self {
@@ -285,7 +286,7 @@ impl Colours {
     }
 }
 
-/// The light of a brightness and two differences. Source: ITU-T T.871, section 7, in 65,536ths.
+/// Converts `YCbCr` to RGB. Source: ITU-T T.871, section 7, in units of 1/65,536.
 fn light(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     let y = i32::from(y) << 16;
     let (cb, cr) = (i32::from(cb) - 128, i32::from(cr) - 128);
@@ -297,41 +298,41 @@ fn light(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     ]
 }
 
-/// What a scan adds to each mean.
+/// The part of each mean that a scan contains.
 #[derive(Clone, Copy)]
 enum Addition {
-    /// All of it, with details behind it that are passed over.
+    /// The whole mean, followed by details that are skipped.
     MeanAndDetails,
-    /// All of it but for so many of its last bits.
+    /// The mean without this number of its lowest bits.
     Mean { missing_bits: u32 },
-    /// The one bit behind which so many are missing.
+    /// One more bit, below which this number of bits is still missing.
     Bit { missing_bits: u32 },
 }
 
-/// A component's share of a scan.
+/// A component's part of a scan.
 struct Part<'a> {
-    /// The component's place in the frame.
+    /// The component's index in the frame.
     component: usize,
-    /// Blocks across and down in a unit of the scan.
+    /// The blocks of the component in a unit of the scan, across and down.
     across: u32,
     down: u32,
     means: Option<&'a Table>,
     details: Option<&'a Table>,
-    /// The mean before, from which the next one differs by what is coded.
+    /// The previous mean. The next one is coded as a difference from it.
     former: i16,
 }
 
-/// A scan while it is decoded.
+/// A scan that is being decoded.
 struct Scan<'a> {
     parts: Vec<Part<'a>>,
     addition: Addition,
-    /// Units across and down.
+    /// The number of units across and down.
     units: (u32, u32),
     bits: Bits<'a>,
 }
 
 impl<'a> Scan<'a> {
-    /// Reads the head of a scan; `None` if it has nothing but details.
+    /// Reads the header of a scan; `None` if the scan has only details.
     fn read(
         segment: &Segment<'a>,
         frame: &mut Frame,
@@ -356,7 +357,8 @@ impl<'a> Scan<'a> {
         }
         let units = match parts.as_mut_slice() {
             [] => return Err(Error::Unreadable),
-            // The blocks of a single component come row by row, and none beyond the picture.
+            // The blocks of a single component come row by row, and only those that belong to the
+            // picture.
             [part] => {
                 (part.across, part.down) = (1, 1);
                 let component = frame.components.get(part.component);
@@ -395,7 +397,7 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// Reads the blocks of a unit; true if the data has come to its end before.
+    /// Reads the blocks of a unit; returns true if the data ended before.
     fn read_unit(&mut self, frame: &mut Frame, column: u32, row: u32) -> Result<bool, Error> {
         for part in &mut self.parts {
             let component = frame.components.get_mut(part.component);
@@ -436,7 +438,7 @@ impl<'a> Part<'a> {
         })
     }
 
-    /// Reads what the scan adds to a mean; the sum.
+    /// Reads the scan's part of a mean; returns the new value of the mean.
     fn read_block(
         &mut self,
         bits: &mut Bits<'_>,
@@ -471,18 +473,18 @@ impl<'a> Part<'a> {
     }
 }
 
-/// The table at a place.
+/// Returns the table with this index.
 fn at(tables: &[Option<Table>; 4], place: u8) -> Option<&Table> {
     tables.get(usize::from(place)).and_then(Option::as_ref)
 }
 
-/// Passes over the 63 details of a block. Source: ITU-T T.81, section F.2.2.2.
+/// Skips the 63 details of a block. Source: ITU-T T.81, section F.2.2.2.
 fn pass_details(table: &Table, bits: &mut Bits<'_>) -> Result<(), Error> {
     let mut place = 1;
     while place < 64 {
         let symbol = table.read(bits)?;
         let (zeros, size) = (symbol >> 4, symbol & 0xf);
-        // The rest of the block is zero.
+        // The end-of-block symbol: the rest of the block is zero.
         if size == 0 && zeros < 15 {
             break;
         }

@@ -1,15 +1,15 @@
-//! The segments that a JPEG consists of. Source: ITU-T T.81, section B.1.
+//! The segments of a JPEG. Source: ITU-T T.81, section B.1.
 
-/// What the data of an application begins with where it is Exif.
+/// The first bytes of an application segment with Exif data.
 const EXIF: &[u8] = b"Exif\0\0";
 
 /// Markers. Source: ITU-T T.81, table B.1.
 pub(super) mod marker {
-    /// A frame of the simplest kind.
+    /// A baseline frame.
     pub(crate) const BASELINE: u8 = 0xc0;
-    /// A frame that may have more tables.
+    /// An extended sequential frame, which may have more tables.
     pub(crate) const EXTENDED: u8 = 0xc1;
-    /// A frame whose scans refine each other.
+    /// A progressive frame, whose scans refine each other.
     pub(crate) const PROGRESSIVE: u8 = 0xc2;
     /// Huffman tables.
     pub(crate) const HUFFMAN: u8 = 0xc4;
@@ -19,13 +19,13 @@ pub(super) mod marker {
     pub(crate) const SCAN: u8 = 0xda;
     /// Quantization tables.
     pub(crate) const QUANTIZATION: u8 = 0xdb;
-    /// The interval of restarts.
+    /// The restart interval.
     pub(crate) const RESTARTS: u8 = 0xdd;
-    /// Data of applications, of which this is JFIF's,
+    /// Application data of JFIF.
     pub(crate) const JFIF: u8 = 0xe0;
-    /// this is Exif's,
+    /// Application data of Exif.
     pub(crate) const EXIF: u8 = 0xe1;
-    /// and this is Adobe's.
+    /// Application data of Adobe.
     pub(crate) const ADOBE: u8 = 0xee;
 }
 
@@ -33,14 +33,14 @@ pub(super) mod marker {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Segment<'a> {
     pub(super) marker: u8,
-    /// The bytes behind the length.
+    /// The bytes after the length.
     pub(super) payload: &'a [u8],
-    /// The coded data that follows on the segment of a scan, and on no other.
+    /// The coded data that follows the segment of a scan; empty for all others.
     pub(super) coded: &'a [u8],
 }
 
 impl<'a> Segment<'a> {
-    /// True for a frame of a kind that is decoded; there are others, such as arithmetic coding.
+    /// True for a frame of a supported kind. Others, such as arithmetic coding, are not supported.
     pub(super) fn is_frame(&self) -> bool {
         matches!(
             self.marker,
@@ -48,19 +48,19 @@ impl<'a> Segment<'a> {
         )
     }
 
-    /// The Exif data, if this segment has it.
+    /// Returns the Exif data, if this segment has it.
     pub(super) fn exif(self) -> Option<&'a [u8]> {
         let is_exif = self.marker == marker::EXIF;
         is_exif.then(|| self.payload.strip_prefix(EXIF))?
     }
 }
 
-/// The segments of a JPEG, up to its end or where it breaks off.
+/// An iterator over the segments of a JPEG, up to its end or to a truncation.
 #[derive(Debug, Clone)]
 pub(super) struct Segments<'a>(&'a [u8]);
 
 impl<'a> Segments<'a> {
-    /// The segments of a file; `None` if it does not begin as a JPEG does.
+    /// Creates the iterator for a file; `None` if the file does not begin as a JPEG.
     pub(super) fn of(content: &'a [u8]) -> Option<Self> {
         content.strip_prefix(b"\xff\xd8").map(Self)
     }
@@ -69,20 +69,19 @@ impl<'a> Segments<'a> {
 impl<'a> Iterator for Segments<'a> {
     type Item = Segment<'a>;
 
-    /// Takes the next segment off the front. What stands between two of them is passed over, as all
-    /// decoders do.
+    /// Takes the next segment. Bytes between two segments are skipped, as in all decoders.
     fn next(&mut self) -> Option<Segment<'a>> {
         loop {
             let begin = self.0.iter().position(|byte| *byte == 0xff)?;
             let (_, from) = self.0.split_at_checked(begin)?;
-            // Any number of fill bytes may stand before the marker.
+            // Any number of fill bytes may precede the marker.
             let marker = from.iter().position(|byte| *byte != 0xff)?;
             let (_, from) = from.split_at_checked(marker)?;
             let (marker, behind) = from.split_first()?;
             self.0 = behind;
             match *marker {
                 marker::END => return None,
-                // These stand alone.
+                // These markers have no segment.
                 0x00 | 0x01 | 0xd0..=0xd8 => {}
                 marker => {
                     let (length, _) = behind.split_first_chunk()?;
@@ -106,7 +105,8 @@ impl<'a> Iterator for Segments<'a> {
     }
 }
 
-/// The length of a scan's coded data, which ends before the first marker that is no restart.
+/// Returns the length of a scan's coded data, which ends before the first marker other than a
+/// restart.
 fn coded_length(data: &[u8]) -> usize {
     let is_end =
         |pair: &[u8]| matches!(pair, [0xff, next] if !matches!(next, 0x00 | 0xd0..=0xd7 | 0xff));

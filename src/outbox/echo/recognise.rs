@@ -1,13 +1,13 @@
-//! Recognises a message of unknown outcome among the user's messages that the Cloud tells back.
+//! Recognition of a message of unknown outcome among the echoes of the user's messages.
 //!
-//! The Cloud gives a publish no id of the sender's, so an echo is known by where it is, when it
-//! came and what it says. One that says exactly the same is the message. The Cloud can alter what
-//! it tells back, though, for instance mask a card number, and its clock can be behind. So an echo
-//! that only may be the message counts as well, but later: once an exact one would have come, and
-//! right before the message would be sent again. At most one message of a user is on its way at a
-//! time, since the others wait in the user's lane, so what would have to be ruled out is a message
-//! that another device of the same person wrote at that moment, and one that another replica had
-//! sent at once just before.
+//! A publish request to the Cloud has no id of the sender's, so an echo is recognized by its
+//! dialog, its time and its content. An echo with exactly the same content is that of the message.
+//! But the Cloud can alter the content, for instance mask a card number, and its clock can be slow.
+//! So an echo that is only likely counts as well, but later: once an exact echo would have come,
+//! and just before the message would be sent again. At most one message of a user is in flight at a
+//! time, since the others wait in the user's lane. So only two other messages could be mistaken for
+//! it: one that another device of the same person wrote at that moment, and one that another
+//! replica sent without a lane just before.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -15,23 +15,23 @@ use crate::store::{Echo, Flight};
 use crate::types::message::Sequence;
 use crate::types::sketch::Sketch;
 
-/// 5 s: the usual most by which the Cloud's clock is behind ours. What it tells of an earlier time
-/// may be an older message that says the same.
+/// 5 s: the usual limit on how far the Cloud's clock is behind ours. An echo with an earlier time
+/// may be of an older message with the same content.
 const USUAL_SKEW: TimeDelta = TimeDelta::seconds(5);
 
 /// An echo that was found for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::outbox) struct Sighting {
-    /// The number that the Cloud gave the message.
+    /// The sequence that the Cloud gave the message.
     pub(in crate::outbox) sequence: Sequence,
-    /// True if it says exactly the same, at a time that fits.
+    /// True if the content is exactly the same and the time fits.
     pub(in crate::outbox) is_certain: bool,
 }
 
-/// Finds the echo of a try among those that came after it began, each with the time when it came.
+/// Finds the echo of an attempt among the echoes since it began, each with its time of arrival.
 ///
-/// `text` is the text that was sent, none for a file, whose echo names the same path or is not its
-/// own. `others` are numbers of messages that are known to be others.
+/// `text` is the text that was sent, or `None` for a file: a file's echo has the same path, or it
+/// is of another file. `others` are sequences that are known to belong to other messages.
 pub(super) fn recognise(
     flight: &Flight,
     text: Option<&str>,
@@ -59,9 +59,9 @@ pub(super) fn recognise(
         let sketches = echo.sketch.as_ref().zip(sent.as_ref());
         sketches.is_some_and(|(told, sent)| told.may_be_altered_from(sent))
     };
-    // An echo that came before the try is of an older message, which may look alike.
+    // An echo that came before the attempt is of an older message, which may be similar.
     let late = || open().filter(|(_, heard_at)| *heard_at >= flight.begun_at);
-    // Of several, the latest: the others are of older messages.
+    // The latest of several: the others are of older messages.
     let likely = late()
         .rfind(|(echo, _)| says_the_same(echo))
         .or_else(|| late().rfind(|(echo, _)| is_in_time(echo) && is_altered(echo)));
@@ -83,7 +83,7 @@ mod tests {
         DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
     }
 
-    /// A try that began at 100 s.
+    /// Returns an attempt that began at 100 s.
     fn flight(digest: Digest) -> Flight {
         Flight {
             conversation_id: "c1".parse().unwrap(),
@@ -103,7 +103,7 @@ mod tests {
         }
     }
 
-    /// The echoes, all of which came at 102 s.
+    /// Returns the echoes, all of which came at 102 s.
     fn heard(echoes: &[Echo]) -> Vec<(Echo, DateTime<Utc>)> {
         let echoes = echoes.iter().cloned();
         echoes.map(|echo| (echo, at(102))).collect()

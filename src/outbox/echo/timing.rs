@@ -1,30 +1,36 @@
-//! The times of waiting for an echo: pure functions of when a try began and of what the Cloud has told since.
+//! The timing of the wait for an echo: pure functions of the start of an attempt and of the Cloud's
+//! notifications since.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::store::Hearing;
 
-/// 10 s: how long an echo may take. It is missing once what the Cloud tells happened so much later, and nothing that it has told
-/// for so long was old.
+/// 10 s: the time that an echo may take. The echo is missing once the Cloud has reported an event
+/// from this long after the attempt, and has reported no old event for this long.
 const ECHO: TimeDelta = TimeDelta::seconds(10);
 
-/// 2 s: what happened so much later is told after an echo; what happened just then may come before one that an outage holds back.
+/// 2 s: an event from this long after the attempt is reported after the echo. An earlier event may
+/// be reported before an echo that an outage holds back.
 const NEWER: TimeDelta = TimeDelta::seconds(2);
 
-/// 30 s: how long it may take while the Cloud tells nothing at all, as in an outage of its notifications.
+/// 30 s: the time that an echo may take while the Cloud sends nothing at all, as in an outage of
+/// its notifications.
 const ECHO_IN_SILENCE: TimeDelta = TimeDelta::seconds(30);
 
-/// 5 min: how long it may take at most, where the Cloud tells of nothing but the past, or of no times.
+/// 5 min: the longest time that an echo may take, if the Cloud reports only old events or events
+/// without times.
 const ECHO_AT_MOST: TimeDelta = TimeDelta::minutes(5);
 
-/// 2 s: how often it is looked whether the Cloud tells anything.
+/// 2 s: the interval at which the Cloud's notifications are checked.
 const LISTEN: TimeDelta = TimeDelta::seconds(2);
 
-/// The next time to look for the echo of a try; `None` if it is missing for good.
+/// Returns the next time to look for the echo of an attempt; `None` if the echo is missing for
+/// good.
 ///
-/// What the Cloud tells after an outage of its notifications is old at first: only by telling of what happened since the try
-/// does it show that an echo would have come. Conversations fall behind one by one, so that what is fresh in one says nothing
-/// of another while anything old is told.
+/// After an outage of its notifications, the Cloud first reports old events. Only a report of an
+/// event since the attempt shows that an echo would have come. Each conversation can fall behind by
+/// itself. So a recent event of one says nothing about another for as long as the Cloud also
+/// reports old events.
 pub(super) fn next_look(
     begun_at: DateTime<Utc>,
     hearing: Option<Hearing>,
@@ -50,7 +56,7 @@ pub(super) fn next_look(
     }
 }
 
-/// The moment from which an echo counts that only may be of a try: an exact one would have come.
+/// Returns the time from which a likely echo counts. By then, an exact one would have come.
 pub(super) fn likely_counts_at(begun_at: DateTime<Utc>) -> DateTime<Utc> {
     begun_at + ECHO
 }
@@ -70,33 +76,33 @@ mod tests {
             })
         };
         let heard = |heard_at, told_at| heard_behind(heard_at, told_at, None);
-        // The try begins at 100.
+        // The attempt begins at 100.
         for (hearing, now, look) in [
             (None, 101, Some(110)),
             (None, 110, Some(112)),
             (None, 129, Some(130)),
             (None, 130, None),
-            // It tells of what happened before.
+            // The Cloud reports what happened before.
             (heard(99, 99), 130, None),
             (heard(105, 99), 134, Some(135)),
             (heard(105, 99), 135, None),
-            // It tells of what happened at the same time, and then nothing.
+            // It reports what happened at the same time, and then nothing.
             (heard(101, 101), 112, Some(114)),
             (heard(101, 101), 131, None),
-            // It tells of what happened soon after, and then nothing.
+            // It reports what happened soon after, and then nothing.
             (heard(105, 104), 109, Some(110)),
             (heard(105, 104), 110, Some(112)),
             (heard(105, 104), 114, Some(115)),
             (heard(105, 104), 115, None),
-            // It tells of what happened well after.
+            // It reports what happened well after.
             (heard(111, 110), 111, None),
             (heard(104, 300), 109, Some(110)),
             (heard(104, 300), 110, None),
-            // It is behind, and goes on telling.
+            // It is behind, and goes on reporting.
             (heard(160, 99), 160, Some(162)),
             (heard(398, 99), 399, Some(400)),
             (heard(399, 99), 400, None),
-            // It was behind a while ago, with others' notifications perhaps.
+            // It was behind a while ago, perhaps in other users' notifications.
             (heard_behind(111, 110, Some(95)), 111, None),
             (heard_behind(115, 114, Some(106)), 115, Some(116)),
             (heard_behind(116, 114, Some(106)), 116, None),

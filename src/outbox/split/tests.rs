@@ -22,13 +22,13 @@ fn a_text_is_cut_between_sentences_and_words() {
         ("  one two", 7, vec!["  one ", "two"]),
         // The sentence fills half of the piece.
         ("One two. Three four", 17, vec!["One two. ", "Three four"]),
-        // The sentence is too short for that.
+        // The sentence fills less than half of the piece.
         (
             "Yes. One two three four",
             16,
             vec!["Yes. One two ", "three four"],
         ),
-        // Punctuation stays with its word, an opening bracket with the next one.
+        // Punctuation stays with the word before it, an opening bracket with the word after it.
         ("one, two (three)", 11, vec!["one, two ", "(three)"]),
         (
             "mail a.b@example.com now",
@@ -125,7 +125,7 @@ fn characters_are_counted_as_json_has_them() {
     assert_eq!(json_chars("👋"), 2);
 }
 
-/// Words, spaces, punctuation and clusters of many kinds.
+/// Generates words, spaces, punctuation and clusters of many kinds.
 fn texts() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         "[a-z]{1,9}",
@@ -170,7 +170,7 @@ proptest! {
         for piece in &pieces {
             prop_assert!(!Text::is_blank(piece), "{:?}", pieces);
             prop_assert!(json_chars(piece) <= budget, "{:?}", piece);
-            // Nothing but white space is ever left out.
+            // Only white space is ever left out.
             let at = rest.find(piece.as_str()).unwrap();
             prop_assert!(Text::is_blank(&rest[..at]), "{:?} before {:?}", &rest[..at], piece);
             rest = &rest[at + piece.len()..];
@@ -178,7 +178,7 @@ proptest! {
         prop_assert!(Text::is_blank(rest), "{:?} is lost", rest);
     }
 
-    // The judge is another implementation of UAX 29 than the one under test.
+    // The reference is another implementation of UAX 29 than the one under test.
     #[test]
     fn no_cut_lies_within_a_cluster_that_fits(text in texts(), budget in 12_usize..60) {
         let Ok(whole) = Text::try_from(text.clone()) else {

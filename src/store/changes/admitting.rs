@@ -1,7 +1,8 @@
-//! A transaction that takes changes in: it looks up, is told what that comes to, and applies it, until all is applied.
+//! A transaction that admits changes. It looks up a change, the caller translates it, and the
+//! transaction applies the translation. This goes on until every change is applied.
 //!
-//! Whoever holds it translates between a look-up and its application, from what is known of the conversation at that very
-//! moment, and so must not wait for anything.
+//! The caller translates from the state of the conversation at that moment. The transaction is open
+//! meanwhile, so a translation must not wait for anything.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
@@ -24,99 +25,101 @@ use crate::store::{Echo, Error, HostedFile, NewEvent, Store, UserRef};
 use crate::types::file::FileId;
 use crate::types::ids::{ChannelId, UserKey};
 
-/// 8: how often a batch is begun at most. It begins anew where another has made one of its conversations known meanwhile, so that
-/// fewer of them are unknown each time.
+/// 8: the maximum number of times that a batch is begun. It begins again if another replica has
+/// made one of its conversations known meanwhile, so each time fewer of them are unknown.
 const BEGINNINGS: u32 = 8;
 
-/// 5: how often a change of a conversation is translated because another replica has changed that meanwhile.
+/// 5: the maximum number of translations of one change, if other replicas keep changing its
+/// conversation.
 const TRANSLATIONS: u32 = 5;
 
-/// A transaction that takes changes in; dropped without a commit, nothing of it happened.
+/// A transaction that admits changes. If it is dropped without a commit, nothing is stored.
 pub struct ChangesTx<'a>(Box<Work<'a>>);
 
 struct Work<'a> {
     store: &'a Store,
     news: News<'a>,
     now: DateTime<Utc>,
-    /// How often it may begin, this time included.
+    /// The number of times that it may begin, including this one.
     beginnings: u32,
     tx: Tx,
-    /// The places of the arrivals that had not come before.
+    /// The indexes of the arrivals that are not duplicates.
     fresh: Vec<usize>,
     put_off_rows: Vec<PutOff>,
     places: KnownPlaces,
     conversations: HashMap<String, Known>,
-    /// What may say something of a conversation that is not known.
+    /// Changes that may describe an unknown conversation.
     unknown: Vec<Unknown>,
-    /// What arrivals say of such a conversation.
+    /// The kinds of unknown conversations, by the index of the arrival.
     strangers: HashMap<usize, Stranger>,
-    /// The changes in the order in which they came, then those that were kept for newcomers.
+    /// The changes in the order of their arrival, followed by the unmatched changes of adopted
+    /// conversations.
     changes: Vec<Candidate<'a>>,
-    /// Conversations and their changes, by their order: those that are still to be told.
+    /// The conversations that are still to be processed, with the indexes of their changes.
     groups: VecDeque<(String, Vec<usize>)>,
     current: Option<Current>,
     newcomers: VecDeque<Newcomer>,
-    /// Changes whose conversation is not known, by their order.
+    /// The indexes of changes of unknown conversations.
     unmatched: Vec<usize>,
     put_off: HashSet<Place>,
     dialogs: Dialogs,
     withheld: Vec<Withheld>,
     echoes: Vec<(UserRef, Echo)>,
-    /// What comes of changes, by their order.
+    /// The events of changes, by the index of the change.
     events: BTreeMap<usize, Vec<NewEvent>>,
-    /// What comes of newcomers.
+    /// The events of adopted conversations. They come last.
     later: Vec<NewEvent>,
     admission: Admission,
     step: Step,
 }
 
-/// A conversation whose changes are being told.
+/// The conversation whose changes are being translated.
 struct Current {
     known: Known,
-    /// Where its changes stand.
+    /// The indexes of its changes.
     orders: Vec<usize>,
-    /// Those that are still to be told, in turn.
+    /// The indexes of the changes still to be translated, in the order of translation.
     turn: VecDeque<usize>,
-    /// The events of those that were told, place by place.
+    /// The events of the translated changes, in the order of `orders`.
     events: Vec<Vec<NewEvent>>,
-    /// There where it was not known.
+    /// Present if the conversation was unknown.
     adopted: Option<Adopted>,
 }
 
-/// A conversation that has become its user's.
+/// A conversation that was adopted for its user.
 struct Adopted {
     place: Place,
-    /// The change that it came by.
+    /// The change that caused it.
     cause: Option<usize>,
 }
 
-/// What is to be translated next.
+/// The next translation.
 enum Step {
     Strangers,
     /// The file of the current change.
     File,
-    /// The current change, so many times at most.
+    /// The current change, with the number of attempts left.
     Change {
         file: Option<FileId>,
         times: u32,
     },
     Newcomer(Box<Takeover>),
-    /// It is to be looked for.
+    /// Still to be determined.
     Next,
 }
 
-/// Something that was looked up, to be translated.
+/// The result of a lookup, to be translated.
 #[derive(Debug)]
 pub enum ToTranslate<'a> {
-    /// Changes of accounts, of conversations that are not known.
+    /// Changes of unknown conversations, with their accounts.
     Strangers(Vec<(&'a str, Change<'a>)>),
-    /// A change that may tell of a file.
+    /// A change that may contain a file.
     File(Change<'a>),
     /// A change of a conversation.
     Change {
         /// The change.
         change: Change<'a>,
-        /// What is known of its conversation.
+        /// The state of its conversation.
         known: &'a Known,
         /// The id of its file.
         file: Option<FileId>,
@@ -127,30 +130,30 @@ pub enum ToTranslate<'a> {
         user: &'a UserKey,
         /// The channel of the user's latest conversation.
         latest: Option<&'a ChannelId>,
-        /// The conversation that ends because this one takes its place, and when.
+        /// The conversation that ends because this one replaces it, and the time of its end.
         replaced: Option<(&'a Known, DateTime<Utc>)>,
     },
 }
 
-/// A translation of what was looked up.
+/// The translation of what a lookup returned.
 #[derive(Debug)]
 pub enum Translated {
-    /// What each change says of its conversation.
+    /// The kind of each change's conversation.
     Strangers(Vec<Stranger>),
-    /// The file that the change tells of, with the id that it gets unless it has one.
+    /// The file in the change, with the id that it gets if it is not stored yet.
     File(Option<(FileId, HostedFile)>),
-    /// What the change comes to.
+    /// The result of a change.
     Change {
-        /// For the channel and the mapping.
+        /// The events and the new state of the conversation.
         translation: Translation,
-        /// What the user said, where the change tells it back.
+        /// The user's message, if the change echoes one.
         echo: Option<Echo>,
     },
-    /// What becomes of the conversation.
+    /// The decision about a conversation.
     Newcomer {
-        /// The channel that it is of.
+        /// Its channel.
         channel_id: Option<ChannelId>,
-        /// What the channel of the replaced one is told.
+        /// The event for the channel of the replaced conversation.
         replaced: Option<NewEvent>,
     },
 }
@@ -165,29 +168,30 @@ impl<'a> ChangesTx<'a> {
         work.await.map(Self)
     }
 
-    /// Looks up what is to be translated next; none once all is applied.
+    /// Looks up what is to be translated next; `None` once everything is applied.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; nothing is taken then.
+    /// When the database does not answer; nothing is stored then.
     pub async fn look_up(&mut self) -> Result<Option<ToTranslate<'_>>, Error> {
         Box::pin(self.0.look_up()).await
     }
 
-    /// Applies what that comes to.
+    /// Applies a translation.
     ///
     /// # Errors
     ///
-    /// When the database does not answer, or is changed by others again and again; nothing is taken then.
+    /// When the database does not answer, or others change the same rows again and again; nothing
+    /// is stored then.
     pub async fn apply(self, translated: Translated) -> Result<Self, Error> {
         Box::pin(self.0.apply(translated)).await.map(Self)
     }
 
-    /// Keeps what is left, and ends the transaction.
+    /// Stores the remaining changes as unmatched, and commits.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; nothing is taken then.
+    /// When the database does not answer; nothing is stored then.
     pub async fn commit(self) -> Result<Admission, Error> {
         Box::pin(self.0.commit()).await
     }
@@ -333,7 +337,8 @@ impl<'a> Work<'a> {
         Ok(admission)
     }
 
-    /// Matches changes with conversations; begins anew where another has made a conversation known that was not when this began.
+    /// Matches changes with conversations. Begins again if another replica has meanwhile stored a
+    /// conversation that was unknown.
     async fn match_changes(
         mut self: Box<Self>,
         strangers: Vec<Stranger>,
@@ -352,12 +357,13 @@ impl<'a> Work<'a> {
         let changes_state = arrivals.iter().any(|arrival| arrival.open.is_some())
             || kept.iter().any(KeptRow::is_of_state);
 
-        // What was kept came before what has just come.
+        // Unmatched changes came before the new arrivals.
         let fresh = self.fresh.iter();
         let fresh = fresh.filter_map(|index| Some(Candidate::fresh(*index, arrivals.get(*index)?)));
         self.changes = kept.into_iter().map(Candidate::kept).chain(fresh).collect();
         if changes_state || !newcomers.all.is_empty() {
-            // All of them: echoes hold some of the others, in the same order.
+            // Lock all users at once. Echoes lock users too, but later, and all locks must be taken
+            // in the same order.
             let users = self.conversations.values().map(|known| known.user);
             hold(tx, users.chain(newcomers.users())).await?;
         }
@@ -372,12 +378,12 @@ impl<'a> Work<'a> {
             match (id, &candidate.matter) {
                 (Some(id), _) => of_conversation.entry(id).or_default().push(order),
                 (None, Matter::Arrived(_)) => self.unmatched.push(order),
-                // One of another account than the conversation: nobody's.
+                // A change of another account than the conversation's belongs to nobody.
                 (None, Matter::Kept { .. }) => {}
             }
         }
-        // Conversations are taken in one order everywhere, so that two transactions never wait for each other; what comes of
-        // them keeps the order in which it came.
+        // Conversations are processed in the same order everywhere, so that two transactions never
+        // deadlock. Their events keep the order in which the changes arrived.
         let groups = of_conversation.into_iter();
         self.groups = groups.map(|(id, orders)| (id.to_owned(), orders)).collect();
         self.newcomers = newcomers.all.into();
@@ -394,7 +400,7 @@ impl<'a> Work<'a> {
             tx,
             ..
         } = *self;
-        // Another one is not to wait for it.
+        // The dropped transaction must not block the new one.
         drop(tx);
         match beginnings - 1 {
             0 => Err(Error::Contended),
@@ -402,7 +408,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Looks for what is to be translated next.
+    /// Determines what is to be translated next.
     async fn next(&mut self) -> Result<(), Error> {
         loop {
             if let Some(current) = &mut self.current {
@@ -448,14 +454,14 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// The change that is being told, and what is known of its conversation.
+    /// Returns the change that is being translated, and the state of its conversation.
     fn told_now(&self) -> Option<(&Known, &Candidate<'a>)> {
         let current = self.current.as_ref()?;
         let candidate = self.changes.get(*current.turn.front()?)?;
         Some((&current.known, candidate))
     }
 
-    /// Notes the events of the change that is being told.
+    /// Records the events of the change that is being translated.
     fn told(&mut self, events: Vec<NewEvent>) {
         if let Some(current) = &mut self.current {
             current.turn.pop_front();
@@ -463,7 +469,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Leaves a change untold: it is among agents, or nobody knows yet.
+    /// Skips a change: its dialog is among agents, or not known yet.
     fn pass_over(&mut self, standing: Standing) {
         if let Some((known, candidate)) = self.told_now() {
             if standing == Standing::Unknown {
@@ -533,7 +539,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// Makes a conversation its user's, with what was kept and has come for it.
+    /// Adopts a conversation for its user, with its unmatched changes and its arrivals.
     async fn adopt(
         &mut self,
         takeover: Takeover,
@@ -566,7 +572,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// Takes in what came of the conversation whose changes were told.
+    /// Collects the events of the conversation once all its changes are translated.
     fn end_current(&mut self) {
         let Some(current) = self.current.take() else {
             return;
@@ -587,7 +593,7 @@ impl<'a> Work<'a> {
                 .get(*order)
                 .is_some_and(|it| it.is_of(&adopted.place))
         });
-        // What another has kept for it meanwhile.
+        // Another replica may have stored changes of it meanwhile.
         self.admission.look_again.push(adopted.place.1);
     }
 }
@@ -605,7 +611,7 @@ impl Current {
 }
 
 impl Admission {
-    /// Notes what became of a change: one that arrived, else one that had been kept.
+    /// Records the fate of an arrival, or counts an unmatched change from earlier as matched.
     fn take(&mut self, arrived: Option<usize>, fate: Fate) {
         match arrived {
             Some(index) => {
@@ -618,7 +624,7 @@ impl Admission {
         }
     }
 
-    /// Notes that a conversation was taken over because of an arrival.
+    /// Records that an arrival caused an adoption.
     fn note_adoption(&mut self, cause: Option<usize>) {
         if let Some(fate) = cause.and_then(|index| self.fates.get_mut(index))
             && let Fate::Taken(events) = *fate
@@ -627,7 +633,7 @@ impl Admission {
         }
     }
 
-    /// Says of those whose conversation is not known which of them are another connector's.
+    /// Marks the arrivals of unknown conversations that belong to another connector.
     fn tell_other_connectors_apart(
         &mut self,
         arrivals: &[Arrival],

@@ -1,11 +1,14 @@
-//! Conversations that nobody here has opened, of users who are known: an agent has opened or resumed them.
+//! Adoption of conversations that an agent, and not the bridge, has opened or resumed with a known
+//! user.
 //!
-//! The Cloud names the user in the conversation's state, and lets a user have one conversation at a time. So one that is not
-//! known becomes the user's open one, unless a newer one is known. While the bridge itself may be opening one for the user, the
-//! change is put off: it may tell of that one, whose answer is on its way.
+//! The Cloud names the user in the conversation's state, and lets a user have one conversation at a
+//! time. So an unknown conversation becomes the user's open one, unless a newer one is known. While
+//! the bridge itself may be opening a conversation for the user, the change is postponed: it may be
+//! about that conversation, for which the answer is in flight.
 //!
-//! Users are looked for without a lock. Those who are found are held, together with all others of the batch, and looked at once
-//! more: whoever else takes the conversation over, or begins to open one, waits for that or has been seen.
+//! Users are looked up without a lock. The users that were found are then locked, together with all
+//! others of the batch, and looked up again. So a concurrent writer that adopts the conversation,
+//! or begins to open one, either waits for the lock or has been seen.
 
 use std::collections::{HashMap, HashSet};
 
@@ -27,35 +30,38 @@ use crate::store::{Error, PendingOpening, UserRef};
 use crate::types::conversation::{Announced, Features, OpenedBy};
 use crate::types::ids::{ChannelId, ConversationId, UserKey};
 
-/// 10 s: how much earlier than the latest conversation's last change a newer one may seem to have begun. Both times are the
-/// Cloud's, which may end the one only after it has begun the other.
+/// 10 s: the time by which a new conversation may begin before the last change of the user's latest
+/// one. Both times are by the Cloud's clock, and the Cloud may begin the new conversation before it
+/// ends the latest one.
 const SAME_CLOCK: TimeDelta = TimeDelta::seconds(10);
 
-/// 1 minute: the same where the latest conversation's time is the bridge's own.
+/// 1 minute: the time by which a new conversation may begin before the latest one was opened. It
+/// applies if only the bridge's clock tells the time of that opening.
 const OTHER_CLOCK: TimeDelta = TimeDelta::minutes(1);
 
-/// Each consumer is looked up by itself (`OFFSET 0`), so by index whatever PostgreSQL expects of the table.
+/// Each consumer is looked up separately (`OFFSET 0`), so PostgreSQL uses the index, whatever size
+/// it expects the table to have.
 const FIND_IN_POSTGRES: &str = "SELECT a.place - 1, u.*
      FROM unnest((SELECT $1::text[]), (SELECT $2::text[])) WITH ORDINALITY AS a (account_id, consumer_id, place)
      CROSS JOIN LATERAL (SELECT id, opening_until, lease_until FROM users
                          WHERE account_id = a.account_id AND consumer_id = a.consumer_id OFFSET 0) AS u";
 
-/// `CROSS` keeps SQLite from beginning with the users.
+/// `CROSS` keeps SQLite from starting with the users.
 const FIND_IN_SQLITE: &str = "SELECT a.key, u.id, u.opening_until, u.lease_until
      FROM json_each($1) AS a CROSS JOIN users AS u
      WHERE u.account_id = a.value ->> 0 AND u.consumer_id = a.value ->> 1";
 
-/// A conversation that is not known, by what was heard of it first.
+/// An unknown conversation, as its first change describes it.
 #[derive(Debug)]
 pub(super) struct Applicant {
     account_id: String,
-    /// The conversation.
+    /// The id of the conversation.
     place: String,
     consumer_id: String,
     began_at: Option<DateTime<Utc>>,
 }
 
-/// A change that was put off, as its row has it.
+/// The row of a postponed change.
 #[derive(sqlx::FromRow)]
 pub(super) struct PutOff {
     account_id: String,
@@ -65,32 +71,32 @@ pub(super) struct PutOff {
     body: String,
 }
 
-/// A conversation that is not known, with those who may be its user.
+/// An unknown conversation with the users that it may belong to.
 #[derive(Debug)]
 pub(super) struct Newcomer {
     pub(super) applicant: Applicant,
     users: Vec<UserRef>,
 }
 
-/// What was found of conversations that are not known.
+/// The unknown conversations of a batch.
 #[derive(Debug, Default)]
 pub(super) struct Newcomers {
     /// Those of known users, in the order in which they began.
     pub(super) all: Vec<Newcomer>,
-    /// Those that may be what the bridge is just opening.
+    /// Those that the bridge may just be opening.
     pub(super) put_off: HashSet<Place>,
 }
 
-/// A change that may say something of a conversation that is not known.
+/// A change that may describe an unknown conversation.
 pub(super) enum Unknown {
-    /// The one of this row that was put off.
+    /// The postponed change with this index.
     PutOff(usize),
-    /// The one at this place of the arrivals.
+    /// The arrival with this index.
     Arrived(usize),
 }
 
 impl Unknown {
-    /// Those among what was put off and what has come.
+    /// Finds the changes of unknown conversations, among the postponed changes and the arrivals.
     pub(super) fn among<'a>(
         put_off: &[PutOff],
         arrivals: impl Iterator<Item = (usize, &'a Arrival)>,
@@ -108,7 +114,7 @@ impl Unknown {
             .collect()
     }
 
-    /// The change with its account.
+    /// Returns the change with its account.
     pub(super) fn change<'a>(
         &self,
         put_off: &'a [PutOff],
@@ -131,7 +137,7 @@ impl Unknown {
         }
     }
 
-    /// The account, the conversation and the consumer that it names.
+    /// Returns the account, the conversation and the consumer that it names.
     fn names<'a>(
         &self,
         put_off: &'a [PutOff],
@@ -151,25 +157,26 @@ impl Unknown {
     }
 }
 
-/// A conversation that may become a user's open one, once it is known by which channel.
+/// A conversation that can become a user's open one, once its channel is known.
 pub(super) struct Takeover {
     pub(super) applicant: Applicant,
     user: User,
-    /// The conversation before, as far as its channel is to be told of its end, and when that is.
+    /// The previous conversation and the time of its end, if its channel is still to be notified of
+    /// that end.
     replaced: Option<(Known, DateTime<Utc>)>,
 }
 
-/// What becomes of a newcomer.
+/// The decision about an unknown conversation.
 pub(super) enum Outcome {
-    /// It may become its user's.
+    /// It may be adopted for its user.
     Takeover(Box<Takeover>),
-    /// It may be the one that the bridge is opening.
+    /// The bridge may be opening it; the decision is postponed.
     PutOff,
-    /// It is an older one, or nobody's.
+    /// It is older than the user's latest one, or has no user. It is not adopted.
     Left,
 }
 
-/// A user who may be that of a newcomer, and the latest conversation.
+/// The row of a user with the latest conversation.
 #[derive(sqlx::FromRow)]
 struct UserRow {
     user_ref: i64,
@@ -194,7 +201,7 @@ struct User {
     key: UserKey,
     consumer_id: Option<String>,
     opening: Option<PendingOpening>,
-    /// Whether a replica may be opening a conversation.
+    /// True if a replica may be opening a conversation.
     is_busy: bool,
     latest: Option<Latest>,
 }
@@ -205,13 +212,13 @@ struct Latest {
     channel_id: ChannelId,
     features: Features,
     opened_at: DateTime<Utc>,
-    /// None while it is open.
+    /// `None` while it is open.
     closed_at: Option<DateTime<Utc>>,
     announced: Option<Announced>,
     updated_at: Option<DateTime<Utc>>,
 }
 
-/// Changes of those places that were put off.
+/// Reads the postponed changes of these conversations.
 pub(super) async fn read_put_off(tx: &mut Tx, places: &[String]) -> Result<Vec<PutOff>, Error> {
     if places.is_empty() {
         return Ok(Vec::new());
@@ -229,7 +236,7 @@ pub(super) async fn read_put_off(tx: &mut Tx, places: &[String]) -> Result<Vec<P
     }))
 }
 
-/// The conversations that are not known and were open when they were first heard of, by what changes say of them.
+/// Returns the unknown conversations that were open according to their first change.
 pub(super) fn applicants<'a>(
     told: impl Iterator<Item = (&'a Unknown, &'a Stranger)>,
     put_off: &[PutOff],
@@ -239,7 +246,8 @@ pub(super) fn applicants<'a>(
     let mut heard = HashSet::new();
     let applicants = told.filter_map(|(unknown, stranger)| {
         let (account_id, place, consumer_id) = unknown.names(put_off, arrivals)?;
-        // What was heard of it first counts, so that its end is not taken for its begin.
+        // Only the first change counts, so that the end of a conversation is not taken for its
+        // beginning.
         let is_first = !places.has(place) && heard.insert((account_id, place));
         if !is_first || consumer_id.is_empty() {
             return None;
@@ -258,7 +266,7 @@ pub(super) fn applicants<'a>(
 }
 
 impl Newcomers {
-    /// Finds the users of conversations that are not known: one statement for all.
+    /// Finds the users of unknown conversations, with one statement for all.
     pub(super) async fn find(
         tx: &mut Tx,
         applicants: Vec<Applicant>,
@@ -298,7 +306,7 @@ impl Newcomers {
         for (place, applicant) in applicants.into_iter().enumerate() {
             match users.remove(&place) {
                 None => {}
-                // Nothing has to be locked to see that it is too early.
+                // A busy user needs no lock: it is already clear that the decision must wait.
                 Some((_, true)) => {
                     found.put_off.insert(applicant.key());
                 }
@@ -309,12 +317,13 @@ impl Newcomers {
         Ok(found)
     }
 
-    /// Those who may be users of these conversations.
+    /// Returns all users to whom these conversations may belong.
     pub(super) fn users(&self) -> impl Iterator<Item = UserRef> {
         self.all.iter().flat_map(|it| it.users.iter().copied())
     }
 
-    /// Leaves out, once the users are held, the conversations of erased users; says whether none has become known meanwhile.
+    /// Drops the conversations of erased users; to be called once the users are locked. Returns
+    /// false if one of the conversations has become known meanwhile.
     pub(super) async fn check(&mut self, tx: &mut Tx) -> Result<bool, Error> {
         let ids: Vec<_> = self
             .all
@@ -337,7 +346,7 @@ impl Applicant {
         (self.account_id.clone(), self.place.clone())
     }
 
-    /// Whether its end was kept before anything else of its state.
+    /// True if the first state that was stored of this conversation is its end.
     async fn had_ended(&self, tx: &mut Tx) -> Result<bool, Error> {
         let states: Vec<(i64, String)> = on!(tx, |db| {
             sqlx::query_as(
@@ -352,14 +361,15 @@ impl Applicant {
         Ok(first.is_some_and(|(_, state)| state == "closed"))
     }
 
-    /// When it began; as far as nobody says, now.
+    /// Returns the time at which it began; `now` if that is unknown.
     fn began_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         self.began_at.unwrap_or(now)
     }
 }
 
 impl Newcomer {
-    /// Finds the user, who is held, among those who may be it.
+    /// Chooses the user among the possible ones, and decides about the adoption. The caller has
+    /// locked these users.
     pub(super) async fn find_user(self, tx: &mut Tx, now: DateTime<Utc>) -> Result<Outcome, Error> {
         if self.applicant.had_ended(tx).await? {
             return Ok(Outcome::Left);
@@ -403,8 +413,9 @@ impl Takeover {
         }
     }
 
-    /// Makes the conversation the open one of its user, who is held, and closes the one before. It is of the channel that the
-    /// bridge was opening one for, else of this one; without either nothing happens.
+    /// Makes the conversation the open one of its user, and closes the previous one. The caller has
+    /// locked the user. The channel of the conversation is the one for which the bridge was opening
+    /// one, or else `channel_id`. Without either, nothing happens.
     pub(super) async fn take_over(
         self,
         tx: &mut Tx,
@@ -469,8 +480,8 @@ impl Takeover {
     }
 }
 
-/// Which of several users a conversation is of: the one for whom the bridge may have opened it, else the one whose latest
-/// conversation is the newest.
+/// Chooses the user of a conversation: the one for whom the bridge may have opened it, or else the
+/// one with the newest conversation.
 fn choose(users: &[User], applicant: &Applicant, now: DateTime<Utc>) -> Option<usize> {
     let ranked = users.iter().enumerate().max_by_key(|(_, user)| {
         let is_own = user.own(applicant, now).is_some();
@@ -481,22 +492,23 @@ fn choose(users: &[User], applicant: &Applicant, now: DateTime<Utc>) -> Option<u
 }
 
 impl User {
-    /// The latest conversation, while it is open.
+    /// Returns the latest conversation if it is open.
     fn former(&self) -> Option<&Latest> {
         self.latest
             .as_ref()
             .filter(|latest| latest.closed_at.is_none())
     }
 
-    /// The opening of the bridge's own that a conversation may have come of.
+    /// Returns the bridge's own opening that may have created the conversation.
     fn own(&self, applicant: &Applicant, now: DateTime<Utc>) -> Option<&PendingOpening> {
         let opening = self.opening.as_ref()?;
         let is_own = opening.is_open_question(now) && opening.may_have_begun(applicant.began_at);
         is_own.then_some(opening)
     }
 
-    /// The features of its opening. Of one that an agent opened nobody knows any: they say what the channel's client can do, so
-    /// those of its latest conversation hold.
+    /// Returns the features of the bridge's own opening. For a conversation that an agent opened,
+    /// no features are known. They describe the channel's client, so those of the latest
+    /// conversation in that channel apply.
     fn features(&self, own: Option<&PendingOpening>, channel_id: &ChannelId) -> Features {
         let latest = self.latest.as_ref();
         let latest = latest.filter(|latest| latest.channel_id == *channel_id);
@@ -508,8 +520,9 @@ impl User {
 }
 
 impl Latest {
-    /// Whether one that began at a moment can have followed this one. All that happened in this one before its end happened before
-    /// the next began, if there is a next; after the end it may still be rated.
+    /// True if a conversation that began at `began_at` can follow this one. The changes of a
+    /// conversation up to its end come before the beginning of the next one. A later change, such
+    /// as a rating, does not count.
     fn may_precede(&self, began_at: DateTime<Utc>) -> bool {
         match self.updated_at {
             Some(updated_at) => {
@@ -520,12 +533,12 @@ impl Latest {
         }
     }
 
-    /// When it ends for another that began at a moment.
+    /// Returns the time at which it ends because another one began at `began_at`.
     fn end_before(&self, began_at: DateTime<Utc>) -> DateTime<Utc> {
         began_at.max(self.opened_at)
     }
 
-    /// Closes it for another.
+    /// Closes it because another one has begun.
     async fn end(&self, tx: &mut Tx, began_at: DateTime<Utc>) -> Result<(), Error> {
         let at = self.end_before(began_at);
         close(tx, &self.id, at.timestamp_millis(), None).await?;
@@ -541,7 +554,8 @@ impl Latest {
         Ok(())
     }
 
-    /// What its channel is to be told of, unless it was told of the end; and when that is.
+    /// Returns the conversation and the time of its end, unless its channel was already notified of
+    /// the end.
     fn untold(&self, user: &User, began_at: DateTime<Utc>) -> Option<(Known, DateTime<Utc>)> {
         if self.announced == Some(Announced::Closed) {
             return None;
@@ -561,7 +575,7 @@ impl Latest {
     }
 }
 
-/// Reads a user; none where the user was erased.
+/// Reads a user; `None` if the user was erased.
 async fn read_user(tx: &mut Tx, user: UserRef, now: DateTime<Utc>) -> Result<Option<User>, Error> {
     let row: Option<UserRow> = on!(tx, |db| {
         sqlx::query_as(
@@ -668,11 +682,11 @@ mod tests {
 
     #[test]
     fn an_older_conversation_does_not_follow_a_newer_one() {
-        // By the Cloud's clock, once it has told of the latest one.
+        // Once the Cloud has reported the latest conversation, the Cloud's clock counts.
         assert!(latest(0, Some(100)).may_precede(at(100)));
         assert!(latest(0, Some(100)).may_precede(at(90)));
         assert!(!latest(0, Some(100)).may_precede(at(89)));
-        // However much the bridge's clock is ahead.
+        // Then it does not matter that the bridge's clock is ahead.
         assert!(latest(5000, Some(100)).may_precede(at(100)));
         // A rating comes after the end.
         let rated = Latest {
@@ -680,7 +694,7 @@ mod tests {
             ..latest(0, Some(100))
         };
         assert!(rated.may_precede(at(60)) && !rated.may_precede(at(39)));
-        // Until then by the bridge's, with more care.
+        // Before that, the bridge's clock counts, with a larger tolerance.
         assert!(latest(100, None).may_precede(at(40)));
         assert!(!latest(100, None).may_precede(at(39)));
     }
@@ -694,7 +708,7 @@ mod tests {
         ];
         assert_eq!(choose(&users, &applicant(30), at(30)), Some(1));
 
-        // Unless the bridge was opening one for another.
+        // A pending opening of the bridge takes precedence.
         let users = [
             user(1, Some(latest(10, None)), Some(opening(29))),
             user(2, Some(latest(20, None)), Some(opening(30 - 3600))),

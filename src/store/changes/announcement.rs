@@ -1,4 +1,4 @@
-//! How a conversation's announcement and times are written in its row.
+//! The representation of a conversation's announcement and times in its row.
 
 use chrono::{DateTime, Utc};
 

@@ -1,4 +1,4 @@
-//! What a change does to its conversation.
+//! The application of a change to its conversation.
 
 use chrono::{DateTime, Utc};
 
@@ -12,7 +12,8 @@ use crate::store::{Error, HostedFile, UserRef, open_conversation};
 use crate::types::conversation::ConversationChange;
 use crate::types::file::FileId;
 
-/// Keeps a file for its user; the id that it has.
+/// Stores a file for its user, unless the user has it already. Returns the id under which it is
+/// stored.
 pub(super) async fn ensure_file(
     tx: &mut Tx,
     user: UserRef,
@@ -34,7 +35,8 @@ pub(super) async fn ensure_file(
         .map_err(|_| Error::Unreadable { what: "file id" })
 }
 
-/// Keeps a newer state of a conversation, unless another replica has changed it since it was read.
+/// Stores a newer state of a conversation. Returns false if another replica has changed it since it
+/// was read.
 pub(super) async fn apply(
     tx: &mut Tx,
     known: &mut Known,
@@ -105,7 +107,7 @@ pub(super) async fn apply(
     Ok(true)
 }
 
-/// Reads again what may have been changed since.
+/// Reads the parts of the state again that another replica may have changed.
 pub(super) async fn reload(tx: &mut Tx, known: &mut Known) -> Result<(), Error> {
     let row: Option<(Option<String>, Option<i64>, Option<String>)> = on!(tx, |db| {
         sqlx::query_as("SELECT announced, updated_at, fingerprint FROM conversations WHERE id = $1")

@@ -1,4 +1,4 @@
-//! What nobody knows the conversation of: kept for a while, but for erased users.
+//! Unmatched changes: kept for a while, except those of erased users.
 
 use std::collections::HashSet;
 
@@ -14,10 +14,11 @@ use crate::store::engine::tx::{Side, Tx, on};
 use crate::store::rows::batch;
 use crate::store::{Error, UserRef};
 
-/// 1 h: how often it is written down at most that the Cloud still tells of an erased conversation.
+/// 1 h: the interval at which the record of an erased conversation is renewed while the Cloud still
+/// sends changes of that conversation.
 const ANEW: TimeDelta = TimeDelta::hours(1);
 
-/// Keeps what nobody knows the conversation of, but for what is about an erased one.
+/// Stores the unmatched changes, except those of erased conversations.
 pub(super) async fn keep(
     tx: &mut Tx,
     arrivals: &[Arrival],
@@ -72,14 +73,15 @@ fn place_of(arrival: &Arrival) -> Place {
     )
 }
 
-/// A message in a dialog that is not known, as it is to be kept.
+/// A message in an unknown dialog, as a row to be stored.
 pub(super) struct Withheld {
     dialog: String,
     row: Value,
 }
 
 impl Withheld {
-    /// A message of a conversation, to be kept at the place of its dialog; none where it names none.
+    /// Builds the row of a message, which is stored under its dialog. `None` if the message names
+    /// no dialog.
     pub(super) fn of(
         candidate: &Candidate<'_>,
         arrivals: &[Arrival],
@@ -111,7 +113,7 @@ impl Withheld {
     }
 }
 
-/// Keeps messages until their dialogs are known, each at the place of its dialog and with its conversation.
+/// Stores messages until their dialogs are known, each under its dialog and with its conversation.
 pub(super) async fn keep_withheld(
     tx: &mut Tx,
     withheld: Vec<Withheld>,
@@ -149,7 +151,7 @@ async fn insert(tx: &mut Tx, rows: &[Value], now: DateTime<Utc>) -> Result<(), E
     Ok(())
 }
 
-/// Which of these conversations and dialogs are erased users'.
+/// Returns the conversations and dialogs among these that belonged to erased users.
 pub(super) async fn erased_among<'a>(
     tx: &mut Tx,
     places: impl Iterator<Item = &'a str> + Clone,
@@ -170,8 +172,8 @@ pub(super) async fn erased_among<'a>(
     Ok(gone.collect())
 }
 
-/// Remembers erased conversations from now on that the Cloud still tells of: one that it could not be told to close may stay open
-/// for long.
+/// Renews the records of erased conversations that the Cloud still reports, so that they are kept
+/// longer. A conversation that the Cloud could not be asked to close may stay open for long.
 async fn remember_longer(
     tx: &mut Tx,
     places: &HashSet<&str>,
@@ -207,7 +209,8 @@ async fn remember_longer(
     Ok(())
 }
 
-/// Removes what was kept for a user's dialogs or consumer id, and remembers that nothing more is to be.
+/// Deletes the unmatched changes of a user's dialogs and consumer id, and marks the dialogs as
+/// erased so that no more are kept.
 pub(in crate::store) async fn forget_changes(
     tx: &mut Tx,
     user: UserRef,
@@ -239,7 +242,8 @@ pub(in crate::store) async fn forget_changes(
     remember_erased(tx, dialogs.iter().map(String::as_str), now).await
 }
 
-/// Removes what was kept for a conversation that nobody has any more, and remembers that nothing more is to be.
+/// Deletes the unmatched changes of a conversation without a user, and marks it as erased so that
+/// no more are kept.
 pub(in crate::store) async fn forget_conversation(
     tx: &mut Tx,
     id: &str,
@@ -274,7 +278,8 @@ async fn remember_erased<'a>(
     Ok(())
 }
 
-/// What a conversation or dialog of an erased user is remembered by: not its id.
+/// Returns the key under which an erased conversation or dialog is remembered. It is a hash, so
+/// that the id itself is not kept.
 pub(in crate::store) fn erased_key(place: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(place.as_bytes()))
 }

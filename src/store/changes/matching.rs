@@ -1,4 +1,5 @@
-//! Which changes are new, what had been kept for their places, and what is known of their conversations.
+//! The lookups of a batch: new changes, unmatched changes for their conversations, and the
+//! conversations themselves.
 
 use std::collections::{HashMap, HashSet};
 
@@ -31,17 +32,18 @@ pub(super) struct KeptRow {
 }
 
 impl KeptRow {
-    /// Whether it is a change of the conversation's own state.
+    /// True if it is a state of the conversation.
     pub(super) fn is_of_state(&self) -> bool {
         self.state.is_some()
     }
 
-    /// Whether it says that the conversation is open.
+    /// True if it says that the conversation is open.
     pub(super) fn opens(&self) -> bool {
         self.state.as_deref() == Some("open")
     }
 
-    /// The dialog that it names beside the conversation, where it comes from somebody else than the user.
+    /// Returns the dialog that the change names in addition to the conversation. `None` if the user
+    /// wrote the change.
     pub(super) fn side(&self) -> Option<&str> {
         let dialog = self.dialog_id.as_deref();
         dialog.filter(|_| self.consumer_id.is_none())
@@ -55,8 +57,8 @@ impl KeptRow {
     }
 }
 
-/// A conversation at a place, and whether something was kept for that. It is read by place, as whoever is looked up on the way of
-/// a message.
+/// The conversation of a dialog; the last column is true if there are unmatched changes for the
+/// dialog. Columns are read by index, which is faster than by name.
 type KnownRow = (
     String,
     String,
@@ -73,7 +75,8 @@ type KnownRow = (
     bool,
 );
 
-/// What is looked up of a place. PostgreSQL would answer `EXISTS` by a hash of all that is kept, but not a `LIMIT`.
+/// The columns of the lookup. With `EXISTS`, PostgreSQL would build a hash of all unmatched
+/// changes. With a subquery that has a `LIMIT`, it does not.
 macro_rules! columns {
     () => {
         "p.place, u.account_id, c.id, c.channel_id, c.user_ref, u.user_id, u.consumer_id, c.opened_by, c.announced,
@@ -83,7 +86,8 @@ macro_rules! columns {
     };
 }
 
-/// Each place is looked up by itself (`OFFSET 0`), so by index whatever PostgreSQL expects of the tables.
+/// Each id is looked up separately (`OFFSET 0`), so PostgreSQL uses the index, whatever size it
+/// expects the tables to have.
 macro_rules! in_postgres {
     ($dialogs:literal) => {
         concat!(
@@ -114,7 +118,8 @@ macro_rules! in_sqlite {
     };
 }
 
-/// The look-up in PostgreSQL and in SQLite: among the dialogs that users write in, and among all others.
+/// The lookup in PostgreSQL and in SQLite: first among the dialogs in which users write, then among
+/// all other dialogs.
 const IN_DIALOGS: [&str; 2] = [
     in_postgres!("CAST(0 AS BIGINT) AS is_private FROM dialogs"),
     in_sqlite!("0 AS is_private FROM dialogs"),
@@ -131,14 +136,14 @@ const SEE_IN_SQLITE: &str =
     "INSERT INTO seen_changes (key, seen_at) SELECT value, $2 FROM json_each($1) WHERE true
      ON CONFLICT DO NOTHING RETURNING key";
 
-/// The places of the arrivals that had not come before; from now on they have.
+/// Records the keys of the arrivals as seen, and returns the indexes of the arrivals that are new.
 pub(super) async fn see(
     tx: &mut Tx,
     arrivals: &[Arrival],
     now: DateTime<Utc>,
 ) -> Result<HashSet<usize>, Error> {
     let mut keys: Vec<_> = arrivals.iter().filter_map(|a| a.key.as_ref()).collect();
-    // In one order everywhere, so that two transactions with the same keys never wait for each other.
+    // Sorted, so that two transactions with the same keys never deadlock.
     keys.sort_unstable();
     keys.dedup();
     let mut new = HashSet::new();
@@ -161,13 +166,14 @@ pub(super) async fn see(
         new.extend(rows);
     }
     let unseen = arrivals.iter().enumerate().filter(|(_, arrival)| {
-        // Of two in one batch, the first is taken.
+        // Of two equal keys in one batch, the first counts as new.
         arrival.key.as_ref().is_none_or(|key| new.remove(key))
     });
     Ok(unseen.map(|(index, _)| index).collect())
 }
 
-/// Takes out what was kept for places that are known by now, in the order in which it came.
+/// Takes out the unmatched changes of known conversations and dialogs, in the order of their
+/// arrival.
 pub(super) async fn take_kept(tx: &mut Tx, places: &[String]) -> Result<Vec<KeptRow>, Error> {
     if places.is_empty() {
         return Ok(Vec::new());
@@ -185,18 +191,18 @@ pub(super) async fn take_kept(tx: &mut Tx, places: &[String]) -> Result<Vec<Kept
     Ok(rows)
 }
 
-/// Which places are known.
+/// The conversations and dialogs that are known.
 #[derive(Default)]
 pub(super) struct KnownPlaces {
-    /// By place, the account and the conversation: a dialog is one account's.
+    /// The account and the conversation by dialog id. A dialog belongs to one account.
     at: HashMap<String, (String, String)>,
-    /// Those that are dialogs among agents.
+    /// The dialogs among agents.
     private: HashSet<String>,
-    /// Those for which something was kept.
+    /// The ids with unmatched changes.
     pub(super) with_kept: Vec<String>,
 }
 
-/// Whose conversations are at these places, and what is known of each.
+/// Looks up the conversations of these ids and their state.
 pub(super) async fn look_up(
     tx: &mut Tx,
     places: &HashSet<&String>,
@@ -207,7 +213,8 @@ pub(super) async fn look_up(
     }
     let mut places: Vec<_> = places.iter().map(|place| place.as_str()).collect();
     let mut rows = rows_of(tx, IN_DIALOGS, &places).await?;
-    // What happens in a dialog of another kind is rare, and so is a conversation that is not known.
+    // A change in a side dialog is rare, and so is an unknown conversation; so the second lookup is
+    // rare.
     let found: HashSet<_> = rows.iter().map(|row| row.0.clone()).collect();
     places.retain(|place| !found.contains(*place));
     if !places.is_empty() {
@@ -271,17 +278,17 @@ async fn rows_of(
 }
 
 impl KnownPlaces {
-    /// The places that are dialogs among agents.
+    /// Returns the dialogs among agents.
     pub(super) fn private(&self) -> &HashSet<String> {
         &self.private
     }
 
-    /// Whether there is a conversation at a place, whichever account's.
+    /// True if the id belongs to a conversation of any account.
     pub(super) fn has(&self, place: &str) -> bool {
         self.at.contains_key(place)
     }
 
-    /// The conversation at a place; none where that is another account's.
+    /// Returns the conversation of an id; `None` if it belongs to another account.
     pub(super) fn get(&self, account: &str, place: &str) -> Option<&str> {
         let (of, id) = self.at.get(place)?;
         (of == account).then_some(id)

@@ -1,5 +1,5 @@
-//! Looking at kept changes without taking them: how the doctor follows a conversation of its own,
-//! of which no user and no channel is known.
+//! Reads unmatched changes without taking them out. The command `doctor` uses this to follow a
+//! conversation of its own, for which no user and no channel is known.
 
 use chrono::{DateTime, Utc};
 
@@ -7,24 +7,24 @@ use super::announcement::time;
 use crate::store::{Error, Store, run};
 use crate::types::ids::{AccountId, ConversationId};
 
-/// 1,000: the most kept changes of a conversation that one look returns.
+/// 1,000: the maximum number of rows that one call returns.
 const MOST: i64 = 1000;
 
-/// A change that is kept because its conversation is not known.
+/// An unmatched change: it is kept because its conversation is unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptChange {
-    /// The type of the notification that it came in.
+    /// The type of its notification.
     pub kind: String,
-    /// The change as it came.
+    /// The change as it was received.
     pub body: String,
-    /// The form of that notification's signature; `None` where an older version took it.
+    /// The form of the notification's signature; `None` if an older version stored the change.
     pub signed: Option<String>,
-    /// The time at which it was taken.
+    /// The time at which it was received.
     pub received_at: DateTime<Utc>,
 }
 
 impl Store {
-    /// Returns the changes that are kept for a conversation, in the order of their arrival.
+    /// Returns the unmatched changes of a conversation, in the order of their arrival.
     ///
     /// # Errors
     ///
@@ -56,7 +56,7 @@ impl Store {
         changes.collect()
     }
 
-    /// Returns the conversations of a consumer that kept changes tell to be open.
+    /// Returns the conversations of a consumer that are open according to unmatched changes.
     ///
     /// # Errors
     ///
@@ -84,11 +84,11 @@ impl Store {
             .collect())
     }
 
-    /// Drops the changes that are kept for a conversation; returns their number.
+    /// Deletes the unmatched changes of a conversation and returns their number.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; nothing is dropped then.
+    /// When the database does not answer; nothing is deleted then.
     pub async fn drop_kept_changes(
         &self,
         account_id: &AccountId,

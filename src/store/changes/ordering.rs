@@ -1,4 +1,4 @@
-//! Changes in the order in which they are told.
+//! The order in which changes are translated and their events are delivered.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -7,23 +7,23 @@ use super::matching::KeptRow;
 use super::{Arrival, Change, Place, Turn};
 use crate::types::trace::Parent;
 
-/// A change with what decides over its place in the order.
+/// A change with the properties that decide its position in the order.
 pub(super) struct Candidate<'a> {
     pub(super) account_id: Cow<'a, str>,
     pub(super) place: Cow<'a, str>,
-    /// The dialog that it names beside the conversation.
+    /// The dialog that it names in addition to the conversation.
     pub(super) side: Option<Cow<'a, str>>,
     pub(super) turn: Option<Turn>,
-    /// Whether it says that the conversation is open.
+    /// True if it says that the conversation is open.
     opens: bool,
     pub(super) matter: Matter,
 }
 
-/// Where a change is.
+/// The location of a change's content.
 pub(super) enum Matter {
-    /// At this place of the arrivals.
+    /// Among the arrivals, with this index.
     Arrived(usize),
-    /// Here; it had been kept.
+    /// Here: it was stored as an unmatched change.
     Kept {
         kind: String,
         body: String,
@@ -58,7 +58,7 @@ impl<'a> Candidate<'a> {
         }
     }
 
-    /// The change, to be translated.
+    /// Returns the change for translation.
     pub(super) fn change(&self) -> Change<'_> {
         match &self.matter {
             Matter::Arrived(index) => Change::Arrived(*index),
@@ -70,7 +70,7 @@ impl<'a> Candidate<'a> {
         }
     }
 
-    /// Its place among the arrivals; none where it had been kept.
+    /// Returns its index among the arrivals; `None` for an unmatched change from earlier.
     pub(super) fn arrived(&self) -> Option<usize> {
         match self.matter {
             Matter::Arrived(index) => Some(index),
@@ -78,7 +78,7 @@ impl<'a> Candidate<'a> {
         }
     }
 
-    /// Whether it is of an account's conversation.
+    /// True if it is about this conversation or dialog of this account.
     pub(super) fn is_of(&self, (account_id, place): &Place) -> bool {
         self.account_id == *account_id && self.place == *place
     }
@@ -88,7 +88,7 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// The changes of a conversation that was not known, with the one that opens it before all that overtook it.
+/// Moves the first change that opens an unknown conversation ahead of the changes that overtook it.
 pub(super) fn opening_first(mut orders: Vec<usize>, changes: &[Candidate<'_>]) -> Vec<usize> {
     let opens = |order: &usize| changes.get(*order).is_some_and(|candidate| candidate.opens);
     if let Some(place) = orders.iter().position(opens) {
@@ -98,8 +98,8 @@ pub(super) fn opening_first(mut orders: Vec<usize>, changes: &[Candidate<'_>]) -
     orders
 }
 
-/// The changes of one conversation as they are told: those that have overtaken others of their dialog on the way give
-/// them their places back, all others stay where they are.
+/// Sorts the changes of one conversation for translation. The numbered changes of each dialog
+/// exchange their positions so that their sequences ascend. All other changes keep their positions.
 pub(super) fn in_turn(orders: &[usize], changes: &[Candidate<'_>]) -> Vec<usize> {
     let arrived = || {
         let arrived = orders.iter();

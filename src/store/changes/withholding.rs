@@ -1,9 +1,10 @@
-//! Messages in dialogs that are not known: withheld until the Cloud says what the dialog is.
+//! Messages in unknown dialogs, withheld until the Cloud reports the kind of the dialog.
 //!
-//! A conversation may have dialogs among agents, of which nothing may reach the user. What a dialog is, the Cloud tells with the
-//! state of its conversation, and a message may overtake that. So a message in an unknown dialog waits, and goes to the user
-//! once its dialog is known as one that is not private. One whose dialog is never told of is let go after a while: no message is
-//! lost because a state was.
+//! A conversation may have dialogs among agents, which must not reach the user. The Cloud reports
+//! the kind of a dialog with the state of its conversation, and a message may arrive before that.
+//! So a message in an unknown dialog waits, and goes to the user once its dialog is known not to be
+//! private. A message is released after a while if its dialog is never reported, so that a missing
+//! state does not lose a message.
 
 use std::collections::HashMap;
 
@@ -16,7 +17,8 @@ use crate::store::rows::batch;
 use crate::store::{Error, Store, run};
 use crate::types::conversation::SideDialog;
 
-/// Keeps dialog $1 of conversation $2, which users do not write in; $3 says whether it is private. Once private it stays so.
+/// Stores dialog $1 of conversation $2, in which users do not write. $3 is 1 if it is private. A
+/// private dialog stays private.
 pub(super) const KEEP_SIDE_DIALOG: &str =
     "INSERT INTO side_dialogs (id, conversation_id, is_private)
      SELECT $1, id, $3 FROM conversations WHERE id = $2
@@ -24,26 +26,26 @@ pub(super) const KEEP_SIDE_DIALOG: &str =
      WHERE side_dialogs.conversation_id = excluded.conversation_id
        AND excluded.is_private = 1 AND side_dialogs.is_private = 0";
 
-/// Places that one look takes on.
+/// 500: the maximum number of dialogs that one call releases.
 const PLACES: i64 = 500;
 
-/// What is known of dialogs beside the main ones.
+/// The known dialogs; the value is true for a private one.
 #[derive(Debug, Default)]
 pub(super) struct Dialogs(HashMap<String, bool>);
 
-/// What may be done with what happens in a dialog.
+/// The visibility of a change in a dialog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// The user may know of it.
+    /// The user may see it.
     Open,
-    /// Nothing of it is for the user.
+    /// It must not reach the user.
     Private,
-    /// Nobody knows yet.
+    /// The kind of the dialog is not known yet.
     Unknown,
 }
 
 impl Dialogs {
-    /// Looks up the dialogs that are named beside a conversation.
+    /// Looks up the dialogs that changes name in addition to a conversation.
     pub(super) async fn look_up(tx: &mut Tx, candidates: &[Candidate<'_>]) -> Result<Self, Error> {
         let named: Vec<_> = candidates
             .iter()
@@ -71,13 +73,13 @@ impl Dialogs {
         Ok(dialogs)
     }
 
-    /// Takes in what a state of a conversation tells.
+    /// Records a dialog that the state of a conversation reports.
     pub(super) fn note(&mut self, id: &str, is_private: bool) {
         let known = self.0.entry(id.to_owned()).or_default();
         *known |= is_private;
     }
 
-    /// What may be done with a change of a conversation.
+    /// Returns the visibility of a change of a conversation.
     pub(super) fn standing(&self, candidate: &Candidate<'_>, conversation: &str) -> Standing {
         let side = candidate.side.as_deref();
         match side.filter(|dialog| *dialog != conversation) {
@@ -91,7 +93,7 @@ impl Dialogs {
     }
 }
 
-/// Keeps the dialogs of a conversation that users do not write in.
+/// Stores the dialogs of a conversation in which users do not write.
 pub(super) async fn keep_side_dialogs(
     tx: &mut Tx,
     conversation: &str,
@@ -112,7 +114,8 @@ pub(super) async fn keep_side_dialogs(
 }
 
 impl Store {
-    /// Takes dialogs for ordinary ones that nobody told of, though a message in them was withheld before a moment; returns them.
+    /// Marks the unknown dialogs of messages that were withheld before a moment as not private, so
+    /// that the messages can be released. Returns the dialogs.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The events that wait in lanes, read for many lanes at once.
+//! The pending events of delivery lanes, read for many lanes at once.
 
 use chrono::{DateTime, Utc};
 use sqlx::SqliteConnection;
@@ -11,10 +11,10 @@ use crate::store::{Engine, Error, Store};
 use crate::types::ids::ChannelId;
 use crate::types::trace::Parent;
 
-/// 2 KiB: about what an event that is read weighs.
+/// 2 KiB: the estimated size of an event.
 const BYTES_OF_EVENT: usize = 2048;
 
-/// The text that reads the first $`limit` events of the lane of a user of a channel.
+/// The statement that reads the first `$limit` events in the lane of a user of a channel.
 macro_rules! due_in {
     ($channel:literal, $user:literal, $limit:literal) => {
         concat!(
@@ -33,7 +33,8 @@ macro_rules! due_in {
     };
 }
 
-/// How long the arrays are is hidden from PostgreSQL (`SELECT`): it would make a plan for each length.
+/// The inner `SELECT`s hide the array lengths from the PostgreSQL planner. Otherwise it would make
+/// a plan for each length.
 const IN_POSTGRES: &str = concat!(
     "SELECT k.place - 1 AS place, e.*
      FROM unnest((SELECT $1::text[]), (SELECT $2::bigint[])) WITH ORDINALITY AS k (channel_id, user_ref, place)
@@ -48,27 +49,27 @@ const IN_SQLITE: &str = concat!(
     ") e ORDER BY e.position"
 );
 
-/// An event that waits in a lane.
+/// A pending event of a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueEvent {
     pub(in crate::store) position: i64,
-    /// Its id, as it is shown.
+    /// The public id.
     pub id: String,
     /// Its type, such as `typing.changed`.
     pub kind: String,
-    /// The event as channels get it.
+    /// The event as it is delivered.
     pub body: String,
-    /// What it came about by.
+    /// The trace context of its cause.
     pub parent: Option<Parent>,
-    /// When it was stored.
+    /// The time when it was stored.
     pub created_at: DateTime<Utc>,
-    /// How often its delivery was tried.
+    /// The number of delivery attempts.
     pub attempts: u32,
-    /// From when on it is too old to be delivered.
+    /// The time from which it is too old to be delivered.
     pub deliver_until: DateTime<Utc>,
 }
 
-/// What waits in this lane?
+/// A batched query for the first events of a lane.
 #[derive(Debug)]
 pub(in crate::store) struct Due {
     channel_id: ChannelId,
@@ -91,7 +92,7 @@ pub(in crate::store) struct DueRow {
 }
 
 impl Store {
-    /// The next events of a lane, `limit` at most.
+    /// Reads the next events of a lane, at most `limit`.
     ///
     /// # Errors
     ///
@@ -110,7 +111,8 @@ impl Store {
 impl Question for Due {
     type Answer = Vec<DueRow>;
 
-    /// What it is answered with, so that many users of whom much waits are not read at once.
+    /// The estimated size of the answer, so that a batch does not read too many events of users
+    /// with long lanes.
     fn bytes(&self) -> usize {
         usize::try_from(self.limit).map_or(usize::MAX, |limit| limit * BYTES_OF_EVENT)
     }
@@ -163,7 +165,8 @@ impl TryFrom<DueRow> for DueEvent {
             parent: row.parent.0,
             created_at: time(row.created_at)?,
             attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
-            // What is pending always has an end; without one it would be tried for ever.
+            // A pending event always has a deadline. If one had none, it would be sent for ever; 0
+            // makes it too old at once.
             deliver_until: time(row.deliver_until.unwrap_or_default())?,
         })
     }

@@ -1,7 +1,8 @@
-//! What became of events and their lanes, kept for many lanes in one transaction, which ends before anything else is asked.
+//! Settling of deliveries: the outcomes for many lanes are stored in one transaction. In PostgreSQL
+//! it is a single statement, so no rows stay locked during a round trip.
 //!
-//! Rows are held in the order in which everybody takes them: events by channel and position, then lanes by channel and user. So
-//! no two replicas wait for each other in a circle.
+//! Rows are locked in the same order everywhere, so that replicas do not deadlock: events by
+//! channel and position, then lanes by channel and user.
 
 use std::collections::HashSet;
 
@@ -17,78 +18,80 @@ use crate::types::delivery::DeliveryState;
 use crate::types::event::EventType;
 use crate::types::ids::ChannelId;
 
-/// Why an event failed that was not delivered in time.
+/// The failure of an event that was not delivered in time.
 pub(super) const TOO_OLD: &str = "too old";
 
-/// One try to deliver an event, to be kept.
+/// An attempt to deliver an event, to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tried {
-    /// When it began.
+    /// The start of the attempt.
     pub at: DateTime<Utc>,
-    /// How long it took, in milliseconds.
+    /// The duration in milliseconds.
     pub duration_ms: u64,
-    /// The status that the channel answered with.
+    /// The status of the channel's response.
     pub status: Option<u16>,
-    /// Why it did not answer.
+    /// The reason why there was no response.
     pub error: Option<String>,
 }
 
-/// What becomes of an event.
+/// The outcome for an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settlement<'a> {
-    /// The channel has it.
+    /// The channel has accepted it.
     Delivered,
-    /// It is not delivered, for this reason; the agent is told where it is a message.
+    /// It is given up for this reason. If it is a message, the agent is notified.
     Failed(&'a str),
-    /// It is of no interest any more.
+    /// It is not of interest any more.
     Dropped,
-    /// It is to be tried again.
+    /// It is sent again later.
     Pending,
 }
 
-/// What becomes of the lane of an event that is settled.
+/// The next state of a lane after one of its events was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LaneFate {
-    /// It goes on, and is held until this moment.
+    /// The holder continues, with a lease until this time.
     Held(DateTime<Utc>),
-    /// It is given back, empty as far as is known: if another event has arrived since it was taken, it is due again.
+    /// It is released as empty. If another event has arrived since it was claimed, it is due again.
     Emptied,
-    /// It is given back and may be taken again from this moment on, after so many failures in a row.
+    /// It is released and due at this time. The number counts its failures in a row.
     Waiting(DateTime<Utc>, u32),
 }
 
-/// Is this lane still held, for this to become of it and of its event? Its members are the columns that PostgreSQL reads.
+/// A batched settlement, written if the lane is still held. Its serialized fields are the columns
+/// of the recordset in the PostgreSQL statement.
 #[derive(Debug, Serialize)]
 pub(in crate::store) struct Settle {
     #[serde(skip)]
     channel_id: ChannelId,
     #[serde(skip)]
     user: i64,
-    /// Of the event, 0 without one.
+    /// The position of the event; 0 without an event.
     #[serde(skip)]
     position: i64,
     lane_id: i64,
     lease_id: String,
     due_at: i64,
     failures: u32,
-    /// The lease under which the lane goes on.
+    /// The lease under which the holder continues; `None` to release the lane.
     next_lease_id: Option<String>,
-    /// The arrivals that are known of a lane that is given back empty.
+    /// The known number of arrivals if the lane is released as empty.
     emptied_at: Option<i64>,
-    /// None where the lane is given back as it is.
+    /// `None` if only the lane is settled.
     event_id: Option<String>,
     state: &'static str,
     failure: Option<String>,
     now: i64,
-    /// None where the event was not tried.
+    /// `None` if the event was not sent.
     tried_at: Option<i64>,
     duration_ms: Option<i64>,
     status: Option<u16>,
     error: Option<String>,
 }
 
-/// The new state of an event. One that was given up while it was tried stays so, unless it arrived. `$message` is the kind whose
-/// failure the agent is told of.
+/// The assignments for the new state of an event. An event that was given up during the attempt
+/// stays given up, unless it was delivered. `$message` is the event type of messages: if one fails,
+/// the agent is notified.
 macro_rules! settled {
     ($state:literal, $failure:literal, $now:literal, $message:literal) => {
         concat!(
@@ -116,8 +119,11 @@ macro_rules! settled {
     };
 }
 
-/// All that was asked, in one statement. The rows are held first, in the order of $2 and $3; those of lanes then say whose lease it
-/// is by now. Each is looked up by itself (`OFFSET 0`), so by index whatever PostgreSQL expects of the tables.
+/// The statement that settles a whole batch in PostgreSQL.
+///
+/// First it locks the events in the order of $2 and the lanes in the order of $3. The locked lanes
+/// then show the current leases. `OFFSET 0` keeps each lookup separate, so that it uses the index,
+/// whatever the table statistics say.
 const IN_POSTGRES: &str = concat!(
     "WITH known AS MATERIALIZED (
          SELECT e.id FROM unnest((SELECT $2::text[])) AS k (id)
@@ -149,7 +155,7 @@ const IN_POSTGRES: &str = concat!(
      RETURNING k.lane_id, k.lease_id"
 );
 
-/// An event, under the lease $6 of the lane $5.
+/// Settles an event under the lease $6 of the lane $5.
 const EVENT: &str = concat!(
     "UPDATE events AS e SET attempts = e.attempts + $2, ",
     settled!("$3", "$4", "$7", "$8"),
@@ -164,7 +170,8 @@ const LANE: &str = "UPDATE delivery_lanes
      WHERE id = $1 AND lease_id = $2";
 
 impl Store {
-    /// Keeps what became of an event and its lane; `false` and nothing of it if the lease was lost or the user erased.
+    /// Settles an event and its lane. Returns `false` and changes nothing if the lease was lost or
+    /// the user was erased.
     ///
     /// # Errors
     ///
@@ -197,21 +204,22 @@ impl Store {
         .await
     }
 
-    /// Gives back a lane that has been emptied. One in which an event has arrived since it was taken is due again.
+    /// Releases a lane that is empty. If an event has arrived since it was claimed, it is due
+    /// again.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; the lane is free once the lease has run out.
+    /// When the database does not answer. The lane is free once the lease has expired.
     pub async fn release_emptied_lane(&self, lane: &Lane, now: DateTime<Utc>) -> Result<(), Error> {
         let settle = Settle::lane(lane, LaneFate::Emptied, now);
         self.ask(settle).await.map(|_is_held| ())
     }
 
-    /// Gives back a lane that still has events, for anybody to take at once.
+    /// Releases a lane that still has events. It is due at once.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; the lane is free once the lease has run out.
+    /// When the database does not answer. The lane is free once the lease has expired.
     pub async fn hand_back_lane(&self, lane: &Lane, now: DateTime<Utc>) -> Result<(), Error> {
         let settle = Settle::lane(lane, LaneFate::Waiting(now, lane.failures), now);
         self.ask(settle).await.map(|_is_held| ())
@@ -219,7 +227,7 @@ impl Store {
 }
 
 impl Settle {
-    /// What becomes of a lane alone.
+    /// Settles a lane without an event.
     fn lane(lane: &Lane, fate: LaneFate, now: DateTime<Utc>) -> Self {
         let (due_at, failures, next_lease_id, emptied_at) = match fate {
             LaneFate::Held(until) => (until, 0, Some(lane.lease_id.clone()), None),
@@ -247,7 +255,8 @@ impl Settle {
         }
     }
 
-    /// Keeps it within a transaction of SQLite's, beside which nobody writes; says whether the lane was still held.
+    /// Writes the settlement in a transaction of SQLite, which has no other writer beside it.
+    /// Returns true if the lane was still held.
     async fn keep(&self, tx: &mut Tx) -> Result<bool, Error> {
         if let Some(id) = &self.event_id {
             let number: Option<(i64,)> = on!(tx, |db| {
@@ -298,7 +307,7 @@ impl Settle {
 }
 
 impl Question for Settle {
-    /// Whether the lane was still held; nothing was kept otherwise.
+    /// True if the lane was still held. Otherwise nothing was written.
     type Answer = bool;
 
     async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<bool>, Error> {
@@ -332,7 +341,7 @@ impl Question for Settle {
 }
 
 impl Settlement<'_> {
-    /// What becomes of an event that has grown too old.
+    /// Returns the settlement of an event of this type that is too old.
     #[must_use]
     pub fn too_old(kind: &str) -> Self {
         if kind == EventType::TypingChanged.as_str() {

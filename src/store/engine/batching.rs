@@ -1,9 +1,10 @@
-//! What many ask at the same time goes to the database together, in one statement or one transaction.
+//! Batching: concurrent operations of one kind share a statement or a transaction.
 //!
-//! What a statement costs is mostly its round trip, which on both sides is a wake-up, a read and a write, and for what writes its
-//! commit. So whoever asks while others' statement is on its way waits for that and goes with the next. Nobody waits while
-//! nothing is on its way, and nothing is answered from what was read before it was asked. What this gains is told under
-//! "Together" in docs/performance.md.
+//! The cost of a statement is mostly its round trip (on both sides a wake-up, a read and a write)
+//! and, for a write, the commit. So an operation that arrives while a statement of its kind is in
+//! flight waits for that statement, and is sent with the next one. An operation that finds no batch
+//! in progress is sent at once. Nothing is answered from data that was read before the operation
+//! was submitted. docs/performance.md has measurements.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -16,53 +17,56 @@ use tokio::task::yield_now;
 
 use crate::store::{Error, Store};
 
-/// 256: questions that go together at most; past that more gain little, and an answer to the first waits for the last.
+/// 256: the maximum number of operations in a batch. More would gain little, and the first one
+/// waits until the last one is answered.
 const TOGETHER: usize = 256;
 
-/// 1 MiB: what questions that go together may weigh.
+/// 1 MiB: the maximum total size of the operations in a batch.
 const BYTES: usize = 1024 * 1024;
 
-/// 20 ms: a statement that takes longer, for which a lock or the network may be the reason, holds up those who come later no more:
-/// they go beside it.
+/// 20 ms: the time after which a statement counts as slow, for example because of a lock or the
+/// network. Later operations do not wait for it; they are sent beside it.
 const SLOW: Duration = Duration::from_millis(20);
 
-/// 4: statements of a kind on their way at once, when some are slow; each holds a connection.
+/// 4: the maximum number of statements of one kind in flight when some are slow. Each holds a
+/// connection.
 const AT_ONCE: usize = 4;
 
-/// 16: looks at the sockets while others still come; about a millisecond under the load of one core.
+/// 16: the maximum number of polls of the sockets while further operations keep arriving. They take
+/// about a millisecond with one core under load.
 const LOOKS: u32 = 16;
 
-/// Something that is asked together with others of its kind.
+/// An operation that is batched with others of its kind.
 pub(in crate::store) trait Question:
     Debug + Send + Sync + Sized + 'static
 {
-    /// What it is answered with.
+    /// The result of one operation.
     type Answer: Debug + Send + 'static;
 
-    /// About how many bytes it has, where they may be many.
+    /// Returns the approximate size in bytes, for kinds that can be large.
     fn bytes(&self) -> usize {
         0
     }
 
-    /// Asks them all; the answers are in their order. An error is that of all: nothing of them was done, or it is unknown, as
-    /// with one alone.
+    /// Runs all operations; the answers are in the same order. An error applies to all of them: as
+    /// for a single operation, none was done, or the outcome is unknown.
     fn ask(
         store: &Store,
         questions: &[&Self],
     ) -> impl Future<Output = Result<Vec<Self::Answer>, Error>> + Send;
 }
 
-/// The questions of one kind that wait; the store has one of each kind (`batchers.rs`).
+/// The waiting operations of one kind. The store has one batcher for each kind (`batchers.rs`).
 #[derive(Debug)]
 pub(in crate::store) struct Batcher<Q: Question>(Mutex<Waiting<Q>>);
 
 #[derive(Debug)]
 struct Waiting<Q: Question> {
-    /// In the order in which they came.
+    /// The waiting operations in the order of their arrival.
     asked: VecDeque<Asked<Q>>,
-    /// Tasks that ask the database.
+    /// The number of tasks that send batches.
     tasks: usize,
-    /// When one of them last took some to ask.
+    /// The time at which a task last took a batch.
     taken_at: Instant,
 }
 
@@ -83,8 +87,8 @@ impl<Q: Question> Default for Batcher<Q> {
 }
 
 impl Store {
-    /// Asks a question, together with others who ask one of its kind. Once asked it is asked to the end, although who asked goes
-    /// away.
+    /// Runs an operation, batched with concurrent ones of its kind. Once submitted it is completed,
+    /// even if the caller is cancelled.
     pub(in crate::store) async fn ask<Q: Question>(&self, question: Q) -> Result<Q::Answer, Error>
     where
         Self: AsRef<Batcher<Q>>,
@@ -92,10 +96,10 @@ impl Store {
         let (answer, answered) = oneshot::channel();
         if self.as_ref().add(Asked { question, answer }) {
             let store = self.clone();
-            // It ends when nobody waits, and what it waits for has limits.
+            // The task ends when nothing is waiting, and each of its waits has a limit.
             Handle::current().spawn(async move { store.as_ref().ask(&store).await });
         }
-        // Only a runtime that ends drops the task.
+        // The answer is missing only if the runtime shuts down and drops the task.
         answered
             .await
             .unwrap_or_else(|_| Err(sqlx::Error::PoolClosed.into()))
@@ -103,7 +107,7 @@ impl Store {
 }
 
 impl<Q: Question> Batcher<Q> {
-    /// Has somebody wait; says whether another task is to ask.
+    /// Queues an operation. Returns true if another task is needed to send it.
     fn add(&self, asked: Asked<Q>) -> bool {
         let mut waiting = self.lock();
         waiting.asked.push_back(asked);
@@ -119,7 +123,7 @@ impl<Q: Question> Batcher<Q> {
         another
     }
 
-    /// Takes those who wait; none ends the task that asks.
+    /// Takes the next batch. If it is empty, the task that sends batches ends.
     fn take(&self) -> Vec<Asked<Q>> {
         let mut waiting = self.lock();
         let mut bytes = 0;
@@ -127,14 +131,14 @@ impl<Q: Question> Batcher<Q> {
             bytes += asked.question.bytes();
             bytes <= BYTES
         });
-        // One goes whatever it weighs.
+        // One operation is always taken, whatever its size.
         let count = fit.count().max(1).min(waiting.asked.len());
         waiting.tasks -= usize::from(count == 0);
         waiting.taken_at = Instant::now();
         waiting.asked.drain(..count).collect()
     }
 
-    /// Asks whatever waits, until nothing does.
+    /// Sends batches until nothing is waiting.
     async fn ask(&self, store: &Store) {
         loop {
             gather(TOGETHER, || self.lock().asked.len()).await;
@@ -145,13 +149,14 @@ impl<Q: Question> Batcher<Q> {
             let questions: Vec<_> = asked.iter().map(|asked| &asked.question).collect();
             match Q::ask(store, &questions).await {
                 Ok(answers) => answer(asked, answers.into_iter().map(Ok)),
-                // The others wait for a database that is away no longer than the first of them.
+                // If the database is unavailable, the operations that wait fail together with this
+                // batch.
                 Err(error) if error.is_outage() => {
                     let waiting: Vec<_> = self.lock().asked.drain(..).collect();
                     let all = asked.into_iter().chain(waiting).collect();
                     answer(all, std::iter::repeat_with(|| Err(error.clone())));
                 }
-                // The fault of one is not to be that of all.
+                // An error that one operation causes must not fail the others.
                 Err(_) if asked.len() > 1 => one_by_one(store, asked).await,
                 Err(error) => answer(asked, std::iter::once(Err(error))),
             }
@@ -163,14 +168,17 @@ impl<Q: Question> Batcher<Q> {
     }
 }
 
-/// Waits for those whose requests are here already and not read yet, of whom `count` says how many have come: as long as each
-/// look at the sockets brings more of them, up to `enough`. What goes together costs the less the more there are: beside one
-/// look, a text costs PostgreSQL 4 in place of 5 µs and the service 36 in place of 38, and one with a key 39 in place of 52
-/// and 52 in place of 59; one that comes alone waits no longer than before.
+/// Waits for operations that have already reached a socket but were not read yet. `count` returns
+/// the number that have been read. The wait goes on while each poll of the sockets brings more of
+/// them, up to `enough`.
+///
+/// The larger a batch, the less each operation in it costs. Compared with a single poll, a text
+/// costs PostgreSQL 4 instead of 5 µs and the service 36 instead of 38 µs; a text with a key, 39
+/// instead of 52 µs and 52 instead of 59 µs. A single operation waits no longer than before.
 pub async fn gather(enough: usize, count: impl Fn() -> usize) {
     let mut before = 0;
     for _ in 0..LOOKS {
-        // Once the runtime has looked at the sockets, and those who are woken by that have had their turn.
+        // Continues once the runtime has polled the sockets and the tasks woken by that have run.
         yield_now().await;
         let now = count();
         if now == before || now >= enough {
@@ -188,18 +196,18 @@ async fn one_by_one<Q: Question>(store: &Store, asked: Vec<Asked<Q>>) {
     }
 }
 
-/// Gives each its answer.
+/// Sends each caller its answer.
 fn answer<Q: Question>(
     asked: Vec<Asked<Q>>,
     answers: impl Iterator<Item = Result<Q::Answer, Error>>,
 ) {
     for (asked, answer) in asked.into_iter().zip(answers) {
-        // Who has gone away is answered by nobody.
+        // A caller that was cancelled takes no answer.
         let _gone = asked.answer.send(answer);
     }
 }
 
-/// The answers to so many questions, in their order, of rows that each come with the place of their question.
+/// Distributes rows to `count` answers. Each row has the index of the operation that it answers.
 pub(in crate::store) fn by_place<R, A: Default>(
     count: usize,
     rows: impl IntoIterator<Item = (i64, R)>,
@@ -221,7 +229,7 @@ mod tests {
 
     use super::{LOOKS, gather};
 
-    /// How often it is looked, where `each` more come from one look to the next until so many are there.
+    /// Returns the number of polls when `each` operations arrive per poll, until there are `until`.
     async fn looks(enough: usize, until: usize, each: usize) -> usize {
         let looks = AtomicUsize::new(0);
         let count = || until.min(each * (1 + looks.fetch_add(1, Ordering::Relaxed)));

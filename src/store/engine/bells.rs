@@ -1,7 +1,8 @@
-//! Waking those who wait for a channel's events, in every replica.
+//! Wake-ups for readers that wait for a channel's events, in every replica.
 //!
-//! PostgreSQL tells all replicas with `NOTIFY` at the commit; the embedded database has one process, which tells itself. A
-//! bell can be missed, when the connection that listens is being made anew, so whoever waits also looks from time to time.
+//! PostgreSQL notifies all replicas with `NOTIFY` at the commit. The embedded database belongs to
+//! one process, which notifies itself. A wake-up can be lost while the listening connection is
+//! being replaced, so waiting readers also poll from time to time.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use tokio::sync::watch;
 use crate::store::Store;
 use crate::types::ids::ChannelId;
 
-/// The channel of `NOTIFY`, as an expression: one for each schema of a database, by a hash, since a name has 63 bytes at
-/// most. The payload is the bridge's channel.
+/// The SQL expression for the channel of `NOTIFY`. Each schema of a database has one, named by a
+/// hash because a name has at most 63 bytes. The payload is the id of the bridge's channel.
 macro_rules! name {
     () => {
         "'liveperson_bridge_' || hashtextextended(CAST(current_schema() AS TEXT), 0)"
@@ -23,19 +24,19 @@ macro_rules! name {
 
 pub(super) use name;
 
-/// The bells of all channels that somebody has waited for.
+/// The wake-ups of all channels that a reader has waited for.
 #[derive(Debug, Clone, Default)]
 pub(in crate::store) struct Bells(Arc<DashMap<ChannelId, watch::Sender<()>>>);
 
-/// Tells that a channel has new events since the bell was taken or last rang.
+/// A wake-up: signals that a channel has got new events since this was created or last fired.
 #[derive(Debug)]
 pub struct Bell(watch::Receiver<()>);
 
 impl Bell {
-    /// Waits until it rings.
+    /// Waits for the next wake-up.
     pub async fn wait(&mut self) {
         if self.0.changed().await.is_err() {
-            // The store is gone, and with it all that could ring.
+            // The store was dropped, so no wake-up will come.
             std::future::pending::<()>().await;
         }
     }
@@ -54,8 +55,9 @@ impl Bells {
         }
     }
 
-    /// Ends a transaction of PostgreSQL, which tells every replica then. It goes as one message. A statement that writes could
-    /// tell as well, but a distributed PostgreSQL runs that on a node where nobody listens.
+    /// Commits a transaction of PostgreSQL and notifies every replica at that moment, in one
+    /// message. A statement that writes could notify as well, but a distributed PostgreSQL would
+    /// run it on a node that has no listener.
     #[expect(
         clippy::disallowed_methods,
         reason = "a channel's id is made of letters, digits, dots, dashes and underscores"
@@ -81,7 +83,8 @@ impl Bells {
 }
 
 impl Store {
-    /// The bell of a channel; taken before a look at its events, it misses none.
+    /// Returns the wake-up of a channel. A reader that takes the wake-up before it reads the events
+    /// misses no event.
     #[must_use]
     pub fn bell(&self, channel_id: &ChannelId) -> Bell {
         let bells = &self.bells.0;

@@ -1,4 +1,5 @@
-//! Whether the database is of use: it answers, its files are there, and it has taken a write lately.
+//! Readiness of the database: it answers, its files are there, and it has accepted a write
+//! recently.
 
 use std::sync::{Mutex as StdMutex, PoisonError};
 use std::time::Duration;
@@ -12,20 +13,21 @@ use super::{Engine, limits, run};
 use crate::store::{Error, Store};
 use crate::types::status::Outage;
 
-/// 5 s: how long a write that succeeded speaks for the next.
+/// 5 s: the time for which one successful write counts as proof.
 const WRITTEN: Duration = Duration::from_secs(5);
 
-/// 2 s: how long a write that was refused does. A disk that is almost full takes a small one and refuses a large one.
+/// 2 s: the time for which a refused write counts. It is short because a disk that is almost full
+/// may accept a small write and refuse a large one.
 const REFUSED: Duration = Duration::from_secs(2);
 
-/// The writes of this replica that only see whether one is possible.
+/// The write checks of this replica: writes that only show that writing is possible.
 #[derive(Debug)]
 pub(in crate::store) struct Checks {
-    /// Who writes them.
+    /// The id of this replica in the table of write checks.
     replica: String,
-    /// When the last one succeeded.
+    /// The time of the last write check that succeeded.
     written_at: Mutex<Option<Instant>>,
-    /// The outage that the log was told of last; `None` where all was well since.
+    /// The outage that was logged last; `None` if the last check succeeded.
     told: StdMutex<Option<Outage>>,
 }
 
@@ -40,11 +42,11 @@ impl Default for Checks {
 }
 
 impl Store {
-    /// Looks whether the database can be read and written, for 2 s at most.
+    /// Checks that the database can be read and written, within 2 s at most.
     ///
     /// # Errors
     ///
-    /// When it cannot, which the log is told once.
+    /// When it cannot. This is logged once.
     pub async fn check(&self, now: DateTime<Utc>) -> Result<(), Outage> {
         let checked = self.try_check(now).await;
         let outage = checked.as_ref().err().map(|(outage, _)| *outage);
@@ -79,12 +81,12 @@ impl Store {
         }
     }
 
-    /// Writes something, unless that succeeded a moment ago.
+    /// Makes a write check, unless one succeeded a moment ago.
     async fn has_written(&self, now: DateTime<Utc>) -> Result<(), Error> {
         if let Some(refusal) = self.health.refusal(REFUSED) {
             return Err(refusal);
         }
-        // Who asks at the same time has the same answer.
+        // Concurrent checks share one write and its result.
         let mut written_at = self.checks.written_at.lock().await;
         if written_at.is_none_or(|at| at.elapsed() >= WRITTEN) {
             self.write(now).await?;
@@ -93,7 +95,7 @@ impl Store {
         Ok(())
     }
 
-    /// Writes the time.
+    /// Writes the current time as the write check.
     async fn write(&self, now: DateTime<Utc>) -> Result<(), Error> {
         run!(self, writer, |db| {
             sqlx::query(
@@ -110,8 +112,8 @@ impl Store {
         Ok(())
     }
 
-    /// Does what is to be done for the database about every second: sees whether it can be written again, and takes from the
-    /// disk of the embedded one what was removed from it.
+    /// Does the maintenance that is due about every second. It tests a database that has refused
+    /// writes, and wipes deleted data from the disk of the embedded database.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What can go wrong with the store, by what the caller can do about it.
+//! The errors of the store, classified by the possible reaction of the caller.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,36 +9,38 @@ use sqlx::sqlite::SqliteError;
 
 use crate::types::ids::SchemaName;
 
-/// A failure of the store; clones tell those of it who waited for the same statement.
+/// An error of the store. It can be cloned for all callers that waited for the same statement.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// The database does not answer, or not now: it starts, stops, has just become a standby. Another try may succeed, over
-    /// another connection. The log has been told of it, and is when it is over.
+    /// The database does not answer, or not now: it is starting, stopping, or has just become a
+    /// standby. Another attempt over another connection may succeed. The store itself logs the
+    /// start and the end of the outage.
     #[error("the database is not available")]
     Unavailable(#[source] Arc<sqlx::Error>),
-    /// The database is there, but could not do this in time or beside what others did; another try may succeed.
+    /// The database is there, but could not do this in time or because of concurrent statements.
+    /// Another attempt may succeed.
     #[error("the database could not do what was asked beside what others did")]
     Busy(#[source] Arc<sqlx::Error>),
-    /// The database was asked for what it cannot do, or answered what was not expected: a fault of the bridge, or a schema
-    /// that is not its own.
+    /// The database rejected a statement or returned something unexpected: a bug of the bridge, or
+    /// a schema that is not its own.
     #[error("the database was asked for what it cannot do, or answered what was not expected")]
     Rejected(#[source] Arc<sqlx::Error>),
-    /// Others changed the same row again and again; another try may succeed.
+    /// Others changed the same row again and again. Another attempt may succeed.
     #[error("a row of the database was changed by others again and again")]
     Contended,
-    /// A row holds what this version cannot read.
+    /// A row holds a value that this version cannot read.
     #[error("the database holds a {what} that this version cannot read")]
     Unreadable {
-        /// What could not be read.
+        /// The name of the value that could not be read.
         what: &'static str,
     },
     /// The schema could not be brought up to date.
     #[error("the database could not be migrated")]
     Migration(#[source] Arc<sqlx::migrate::MigrateError>),
-    /// The address of the database is not one.
+    /// The configured address of the database is not a PostgreSQL address.
     #[error("database.url is not a PostgreSQL address")]
     Address,
-    /// Connections do not lead to the configured schema.
+    /// Connections do not use the configured schema.
     #[error(
         "connections are not in the schema {schema} (database.schema): a pooler before PostgreSQL drops the startup parameter \
          options; have it pass that on, or set the role's own search_path and leave database.schema out"
@@ -61,13 +63,13 @@ pub enum Error {
     Folder {
         /// The folder.
         data_dir: PathBuf,
-        /// Why.
+        /// The cause.
         source: Arc<std::io::Error>,
     },
 }
 
 impl Error {
-    /// Whether another try may succeed.
+    /// True if another attempt may succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -82,8 +84,8 @@ impl Error {
         }
     }
 
-    /// Whether the database is away. The store tells the log when that begins and when it ends, so whoever tries again
-    /// and again needs not tell it too.
+    /// True if the database is unavailable. The store logs the start and the end of an outage, so
+    /// callers that retry need not log it too.
     #[must_use]
     pub fn is_outage(&self) -> bool {
         matches!(self, Self::Unavailable(_))
@@ -106,28 +108,28 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// Whether a statement waited too long for what another has locked.
+/// True if a statement waited too long for a lock.
 pub(in crate::store) fn is_locked(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("55P03"))
 }
 
-/// Whether a server refused to write: it has become a standby.
+/// True if a server refused to write because it has become a standby.
 pub(in crate::store) fn only_reads(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("25006"))
 }
 
-/// Whether the database has no room left.
+/// True if the database has no space left.
 pub(in crate::store) fn is_full(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("53100"))
 }
 
-/// True if the error means that the database is away, or the connection is no way to it.
+/// True if the database is unavailable, or if this connection does not lead to it.
 pub(in crate::store) fn is_outage(error: &sqlx::Error) -> bool {
     Sort::of(error) == Sort::Outage
 }
 
-/// Whether a database refused to write that may go on answering who reads: its disk is full or fails, or it has become a
-/// standby.
+/// True if the database refused to write, although it may still answer reads: its disk is full or
+/// fails, or it has become a standby.
 pub(in crate::store) fn is_refusal(error: &sqlx::Error) -> bool {
     let is_embedded = |error: &dyn DatabaseError| {
         error.try_downcast_ref::<SqliteError>().is_some()
@@ -138,14 +140,14 @@ pub(in crate::store) fn is_refusal(error: &sqlx::Error) -> bool {
         || matches!(error, sqlx::Error::Database(error) if is_embedded(&**error))
 }
 
-/// What an error means for whoever asked, and for the connection that it came over.
+/// The class of an error: its meaning for the caller, and for the connection that it came over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sort {
-    /// The database is not there for now, or this connection is no way to it.
+    /// The database is unavailable for now, or this connection does not lead to it.
     Outage,
-    /// The database is there; this statement was unlucky.
+    /// The database is available, but this statement met a conflict or a limit.
     Busy,
-    /// It will fail the next time too.
+    /// The statement will fail the next time too.
     Fault,
 }
 
@@ -164,7 +166,8 @@ impl Sort {
             | Error::Encode(_)
             | Error::Decode(_)
             | Error::InvalidSavePointStatement => Self::Fault,
-            // Connections: refused, lost, silent, none free, or out of step, after which nothing they say can be trusted.
+            // Errors of connections: refused, lost, silent, none free, or out of step with the
+            // server. A connection that is out of step can return wrong answers.
             _ => Self::Outage,
         }
     }
@@ -178,27 +181,30 @@ impl Sort {
         }
     }
 
-    /// By PostgreSQL's code. Source: PostgreSQL's documentation, appendix "Error Codes".
+    /// Classifies PostgreSQL's error code. Source: PostgreSQL's documentation, appendix "Error
+    /// Codes".
     fn of_sqlstate(code: &str) -> Self {
         match code {
-            // A row that another refers to is gone, since its user has just been erased; a lock or a statement that took too
-            // long; the memory is full; and below a deadlock or a conflict.
+            // A referenced row is gone, since its user has just been erased; a lock or a statement
+            // took too long; memory is exhausted. The next arm has deadlocks and conflicts.
             "23503" | "55P03" | "57014" | "53200" => Self::Busy,
             _ if code.starts_with("40") => Self::Busy,
             _ => match code.get(..2) {
-                // What was asked: wrong data, against a constraint, unknown or not allowed.
+                // Faults of the statement: wrong data, a violated constraint, unknown or forbidden
+                // names.
                 Some("21" | "22" | "23" | "42") => Self::Fault,
-                // Connections (08), a server that only reads (25006), whose disk is full (53100), that stops or starts (57P0x),
-                // that takes no more connections (53300), a session that was ended (25P03), what a pooler forgot (26), and the unknown.
+                // Connections (08), a read-only server (25006), a full disk (53100), a server that
+                // stops or starts (57P0x), too many connections (53300), a session that was ended
+                // (25P03), a prepared statement that a pooler lost (26), and unknown codes.
                 _ => Self::Outage,
             },
         }
     }
 
-    /// By SQLite's extended code, whose last byte is the primary one. Source: SQLite's documentation, "Result and Error
-    /// Codes".
+    /// Classifies SQLite's extended error code, whose last byte is the primary code. Source:
+    /// SQLite's documentation, "Result and Error Codes".
     fn of_sqlite(code: u32) -> Self {
-        // SQLITE_CONSTRAINT_FOREIGNKEY: as 23503 of PostgreSQL.
+        // SQLITE_CONSTRAINT_FOREIGNKEY: as PostgreSQL's 23503.
         if code == 787 {
             return Self::Busy;
         }
@@ -207,7 +213,8 @@ impl Sort {
             5 | 6 | 9 | 17 => Self::Busy,
             // ERROR, TOOBIG, CONSTRAINT, MISMATCH, MISUSE, RANGE
             1 | 18 | 19 | 20 | 21 | 25 => Self::Fault,
-            // NOMEM, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB and the like: the file, its disk or the memory.
+            // NOMEM, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB and the like: faults of the
+            // file, its disk or the memory.
             _ => Self::Outage,
         }
     }

@@ -1,8 +1,12 @@
-//! Whether the database is there: told to the log once when it goes and once when it is back, however many notice. One that was
-//! away is back with the first answer, one that refused a write with the first write.
+//! The health of the database and of its connections.
 //!
-//! Also since when its connections are to be trusted. After a restart or a failover all that were made before lead nowhere, or
-//! to a server that only reads by now: the first one that shows it speaks for the rest.
+//! An outage is logged once when it begins and once when it ends, however many callers notice it. A
+//! database that did not answer is available again with its first answer; one that refused a write,
+//! with its first write.
+//!
+//! This module also records the time since which connections can be trusted. After a restart or a
+//! failover, all older connections lead nowhere, or to a server that has become read-only. The
+//! first connection that shows this speaks for all the others.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,39 +14,41 @@ use std::time::{Duration, Instant};
 
 use crate::store::Error;
 
-/// 1 minute: how often the log is told at most, for a database that comes and goes.
+/// 1 minute: the minimum time between two log lines about a database that comes and goes.
 const TELL_AGAIN: Duration = Duration::from_mins(1);
 
-/// 1 s: where new connections only read as well, the server does; to make more of them at once would only be a storm.
+/// 1 s: if a connection that was made after the others were distrusted turns out to be read-only
+/// within this time, the server itself is read-only. Replacing connections again would only cause a
+/// storm of new ones.
 const STORM: Duration = Duration::from_secs(1);
 
-/// What is known of the database; clones share it.
+/// The state of the database as this replica sees it. Clones share it.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct Health(Arc<Known>);
 
 #[derive(Debug)]
 struct Known {
     begun: Instant,
-    /// The moment when connections were last found to be of no use; 0 where they never were.
+    /// The time at which connections were last found to be unusable; zero if they never were.
     distrusted_at: AtomicU64,
     is_away: AtomicBool,
-    /// The last write that was refused; none since one succeeded.
+    /// The last write that was refused; `None` after a write has succeeded.
     refusal: Mutex<Option<(Instant, Error)>>,
-    /// True if there is one.
+    /// True if `refusal` is set.
     has_refused: AtomicBool,
     told: Mutex<Told>,
 }
 
-/// Microseconds since the store began.
+/// Microseconds since the store was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::store) struct Moment(u64);
 
-/// What the log was told.
+/// The state of the outage log.
 #[derive(Debug, Default)]
 struct Told {
-    /// When it was last told that the database is away.
+    /// The time at which an outage was last logged.
     at: Option<Instant>,
-    /// Since when it takes it for away.
+    /// The start of the current outage, as logged.
     since: Option<Instant>,
 }
 
@@ -60,12 +66,12 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Notes what became of a statement, and says what that means.
+    /// Records the outcome of a statement and classifies its error.
     pub(in crate::store) fn note<T>(&self, outcome: Result<T, sqlx::Error>) -> Result<T, Error> {
         match outcome {
             Ok(value) => {
                 let is_away = self.0.is_away.load(Ordering::Relaxed);
-                // That something was read says nothing of a database that cannot be written.
+                // A successful read proves nothing about a database that refuses writes.
                 if is_away && !self.0.has_refused.load(Ordering::Relaxed) {
                     self.is_back();
                 }
@@ -87,7 +93,7 @@ impl Health {
         }
     }
 
-    /// Notes that something was written.
+    /// Records that a write has succeeded.
     pub(in crate::store) fn has_written(&self) {
         if self.0.has_refused.swap(false, Ordering::Relaxed) {
             *lock(&self.0.refusal) = None;
@@ -95,7 +101,8 @@ impl Health {
         }
     }
 
-    /// Why a write was refused, if one was in the time before now, and no check has succeeded since.
+    /// Returns the error of the last refused write if it is younger than `before_now` and no write
+    /// has succeeded since.
     pub(in crate::store) fn refusal(&self, before_now: Duration) -> Option<Error> {
         if !self.0.has_refused.load(Ordering::Relaxed) {
             return None;
@@ -110,20 +117,20 @@ impl Health {
         Moment(u64::try_from(now).unwrap_or(u64::MAX).max(1))
     }
 
-    /// How long ago a moment was.
+    /// Returns the time that has passed since a moment.
     pub(in crate::store) fn since(&self, moment: Moment) -> Duration {
         Duration::from_micros(self.now().0.saturating_sub(moment.0))
     }
 
-    /// Hears that a connection that was taken at a moment is of no use, and says whether it is to go. Those that were made
-    /// until now are replaced before they are used again.
+    /// Records that a connection taken at `taken_at` is unusable, and returns true if it is to be
+    /// closed. All connections made until now are then replaced before their next use.
     pub(in crate::store) fn distrust(&self, taken_at: Moment, why: &sqlx::Error) -> bool {
         if super::error::is_full(why) {
-            // The server is there, and would say the same over another.
+            // The server is there, and would report the same over any other connection.
             return false;
         }
         if !self.trusts_since(taken_at) {
-            // One of those that are distrusted already.
+            // It is distrusted already.
             return true;
         }
         let last = self.0.distrusted_at.load(Ordering::Relaxed);
@@ -136,7 +143,7 @@ impl Health {
         true
     }
 
-    /// Whether a connection of this age may be used.
+    /// True if a connection of this age may be used.
     pub(in crate::store) fn trusts(&self, age: Duration) -> bool {
         match self.0.distrusted_at.load(Ordering::Relaxed) {
             0 => true,
@@ -144,7 +151,7 @@ impl Health {
         }
     }
 
-    /// Whether a connection that was taken at a moment, when it was trusted, still may be used.
+    /// True if a connection that was trusted when it was taken, at `taken_at`, may still be used.
     pub(in crate::store) fn trusts_since(&self, taken_at: Moment) -> bool {
         taken_at.0 > self.0.distrusted_at.load(Ordering::Relaxed)
     }
@@ -199,7 +206,7 @@ mod tests {
         assert!(health.trusts_since(health.now()));
     }
 
-    /// Lets the clock go on.
+    /// Waits until the clock advances.
     fn pass(health: &Health) {
         let before = health.now();
         while health.now() <= before {}

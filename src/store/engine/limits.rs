@@ -1,34 +1,41 @@
-//! How long the database may take: past a limit, whoever asked is told that the storage is away.
+//! Time limits for the database. Past a limit, the caller gets an error that says that the storage
+//! is unavailable.
 //!
-//! PostgreSQL gets limits of its own with each connection, so that it ends what is too slow, and the connection stays of use.
-//! Ours are for a server or a network that says nothing at all, and therefore a little longer.
+//! PostgreSQL gets limits of its own with each connection, so that it ends slow statements itself
+//! and the connection stays usable. The limits here are for a server or a network that does not
+//! answer at all, and are therefore a little longer.
 
 use std::io;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-/// 3 s: what a request waits for a free connection, and a start for its first one.
+/// 3 s: the longest wait for a free connection, and at the start for the first connection.
 pub(in crate::store) const CONNECTION: Duration = Duration::from_secs(3);
 
-/// 6 s: a statement, until its answer is here.
+/// 6 s: the time for a statement, until its answer arrives.
 pub(in crate::store) const STATEMENT: Duration = Duration::from_secs(6);
 
-/// 10 s: a transaction, from its beginning until its commit is answered.
+/// 10 s: the time for a transaction, from its beginning until its commit is answered.
 pub(in crate::store) const TRANSACTION: Duration = Duration::from_secs(10);
 
-/// 2 s: a sign of life, with the wait for a connection; who asks for one does not wait for long either.
+/// 2 s: the time for a ping, including the wait for a connection. Callers of a health check do not
+/// wait for long either.
 pub(in crate::store) const PING: Duration = Duration::from_secs(2);
 
-/// 6 s: what a connection may take to come back, with the end of a statement that nobody waits for any more.
+/// 6 s: the time for a connection to come back to the pool, including the end of a statement that
+/// no caller waits for any more.
 pub(in crate::store) const RETURN: Duration = STATEMENT;
 
-/// What the server is told with each connection. Statements of ours take milliseconds, and waiting for a row that another
-/// has locked does not help who asked; a transaction that stands still is one of a replica that does.
+/// The settings of the server for each connection. The bridge's statements take milliseconds, and
+/// waiting longer for a locked row does not help the caller. A transaction is idle for long only if
+/// its replica hangs.
 ///
-/// Also that it goes by index wherever there is one: a plan that was made, and kept, while a queue was empty would read all of
-/// it for every request of a backlog (queued messages: 600 to 850 instead of 205 µs each). Plans without an index seem so dear
-/// then that they would be compiled, which takes longer than they do.
+/// Indexes are preferred wherever there is one. Otherwise PostgreSQL would cache a plan made while
+/// a queue was empty, and with a backlog it would read the whole queue for every request (queued
+/// messages: 600 to 850 instead of 205 µs each). With this setting, plans without an index seem so
+/// expensive that PostgreSQL would JIT-compile them, which takes longer than running them; so JIT
+/// is off.
 pub(in crate::store) const OF_SERVER: [(&str, &str); 5] = [
     ("statement_timeout", "5s"),
     ("lock_timeout", "2s"),
@@ -37,15 +44,15 @@ pub(in crate::store) const OF_SERVER: [(&str, &str); 5] = [
     ("jit", "off"),
 ];
 
-/// The same for migrations: an index may take long to build, but a migration that waits for a lock holds up all who come
-/// after it, so it stands back in between.
+/// The same for migrations. Building an index may take long. But a migration that waits for a lock
+/// blocks all statements after it, so it gives up after 2 s and tries again later.
 pub(in crate::store) const OF_SERVER_FOR_MIGRATIONS: [(&str, &str); 3] = [
     ("statement_timeout", "0"),
     ("lock_timeout", "2s"),
     ("idle_in_transaction_session_timeout", "0"),
 ];
 
-/// What something comes to within a limit, else an error as of a connection that was lost.
+/// Awaits `work` within a limit. Past it, returns the same class of error as for a lost connection.
 pub(in crate::store) async fn within<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, sqlx::Error>>,
@@ -56,7 +63,7 @@ pub(in crate::store) async fn within<T>(
     }
 }
 
-/// That nothing was heard for so long.
+/// Returns the error for an answer that did not arrive within the limit.
 pub(in crate::store) fn no_answer(limit: Duration) -> sqlx::Error {
     let text = format!("no answer within {} s", limit.as_secs());
     io::Error::new(io::ErrorKind::TimedOut, text).into()

@@ -1,4 +1,4 @@
-//! Hearing what other replicas have added to channels' logs, where replicas share a PostgreSQL.
+//! Wake-ups from other replicas on the same PostgreSQL, which have added events to channels' logs.
 
 use std::io::ErrorKind::UnexpectedEof;
 use std::time::Duration;
@@ -11,19 +11,19 @@ use super::postgres::{self, Postgres};
 use super::{Engine, limits};
 use crate::store::{Error, Store};
 
-/// 1 s: how soon the connection that listens is made anew.
+/// 1 s: the pause before the listening connection is made again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// 10 s: after so much silence the server is asked whether it is there.
+/// 10 s: the silence after which the server is pinged.
 const SILENCE: Duration = Duration::from_secs(10);
 
 impl Store {
-    /// Hears what other replicas have added, for as long as it is awaited.
+    /// Receives wake-ups from other replicas, until the future is dropped.
     pub async fn listen(self) {
         let Engine::Postgres(postgres) = &self.engine else {
             return std::future::pending().await;
         };
-        // An outage is told of once, not with every try.
+        // An outage is logged once, not at each attempt.
         let mut is_told = false;
         loop {
             if let Err(error) = Box::pin(self.hear(postgres, &mut is_told)).await
@@ -39,8 +39,8 @@ impl Store {
         }
     }
 
-    /// Hears until the connection is lost. It is none of the pool's: it is never given back, and it may be lost without
-    /// anybody noticing for long.
+    /// Receives wake-ups until the connection is lost. The connection is outside the pool, because
+    /// it is never returned and its loss may go unnoticed for long.
     async fn hear(&self, postgres: &Postgres, is_told: &mut bool) -> Result<(), Error> {
         let own = postgres::apart(postgres.options());
         let mut listener = PgListener::connect_with(&own).await?;
@@ -49,11 +49,11 @@ impl Store {
         let name: String = limits::within(limits::STATEMENT, name).await?;
         limits::within(limits::STATEMENT, listener.listen(&name)).await?;
         *is_told = false;
-        // What came while nobody listened.
+        // Covers the wake-ups that were missed while nothing listened.
         self.bells.ring_all();
         loop {
             let Ok(heard) = timeout(SILENCE, listener.try_recv()).await else {
-                // A connection that leads nowhere says as much as one on which nothing happens.
+                // A dead connection cannot be told from an idle one, so ping the server.
                 let answer = sqlx::query("SELECT 1").execute(&mut listener);
                 limits::within(limits::STATEMENT, answer).await?;
                 continue;

@@ -1,4 +1,4 @@
-//! What is PostgreSQL's own: connecting, with what limits, and migrating.
+//! The PostgreSQL engine: connecting, limits and migrations.
 
 mod lent;
 mod spares;
@@ -22,13 +22,14 @@ pub(in crate::store) use lent::Lent;
 use spares::Spares;
 use stepwise::Stepwise;
 
-/// 1 s: how soon a migration that stood back is tried again.
+/// 1 s: the pause before a migration that gave way to a lock is attempted again.
 const MIGRATE_AGAIN: Duration = Duration::from_secs(1);
 
-/// How often a migration may find what it needs locked, which is more than a minute.
+/// 30: the number of times that a migration may fail on a lock. Together, these attempts take more
+/// than a minute.
 const MIGRATE_TRIES: u32 = 30;
 
-/// The connections to PostgreSQL; clones share them.
+/// The connections to PostgreSQL. Clones share them.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct Postgres {
     pool: PgPool,
@@ -38,12 +39,12 @@ pub(in crate::store) struct Postgres {
 }
 
 impl Postgres {
-    /// Takes a connection, or makes one.
+    /// Takes an idle connection or makes a new one.
     pub(in crate::store) async fn lend(&self) -> Result<Lent, Error> {
         Lent::take(self).await
     }
 
-    /// Runs one statement within its limit on a connection that is taken for it.
+    /// Runs one statement on a connection of its own, within the limit for statements.
     pub(in crate::store) async fn run<T>(
         &self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
@@ -51,22 +52,22 @@ impl Postgres {
         self.lend().await?.run(statement).await
     }
 
-    /// How a connection is made.
+    /// Returns the options with which connections are made.
     pub(in crate::store) fn options(&self) -> PgConnectOptions {
         (*self.pool.connect_options()).clone()
     }
 
-    /// How many connections there are.
+    /// Returns the number of connections.
     pub(in crate::store) fn size(&self) -> u32 {
         self.pool.size()
     }
 
-    /// How many there may be.
+    /// Returns the maximum number of connections.
     pub(in crate::store) fn most(&self) -> u32 {
         self.pool.options().get_max_connections()
     }
 
-    /// How many of them are not in use.
+    /// Returns the number of idle connections.
     pub(in crate::store) fn idle(&self) -> usize {
         self.pool.num_idle() + self.spares.len()
     }
@@ -75,18 +76,18 @@ impl Postgres {
         migrate(&self.options(), self.schema.as_ref()).await
     }
 
-    /// Closes every connection.
+    /// Closes all connections.
     pub(in crate::store) async fn close(&self) {
         self.spares.close();
         self.pool.close().await;
     }
 }
 
-/// How a connection to the server of a URL is made, whose tables are in this schema.
+/// Returns the options for connections to the server of a URL, with its tables in this schema.
 ///
 /// # Errors
 ///
-/// When the URL is none of a PostgreSQL.
+/// When the URL is not a PostgreSQL URL.
 pub(in crate::store) fn options(
     url: &SecretString,
     schema: Option<&SchemaName>,
@@ -94,7 +95,7 @@ pub(in crate::store) fn options(
     let options = PgConnectOptions::from_str(url.expose_secret())
         .map_err(|_| Error::Address)?
         .application_name("liveperson-bridge")
-        // Statements hold no secrets, but their logging at every level costs time on the way of each message.
+        // Statements contain no secrets, but logging them, at any level, costs each message time.
         .disable_statement_logging();
     let options = limited(options);
     Ok(match schema {
@@ -109,7 +110,7 @@ pub(in crate::store) async fn connect(
     max_connections: u32,
     health: Health,
 ) -> Result<Postgres, Error> {
-    // A pool would go on trying where the server refuses the connection, and then tell of its own time limit alone.
+    // A pool would retry a refused connection, and then report only its own timeout.
     let mut first = limits::within(limits::CONNECTION, options.connect()).await?;
     if let Some(schema) = &schema {
         limits::within(limits::STATEMENT, check_schema(&mut first, schema)).await??;
@@ -119,8 +120,8 @@ pub(in crate::store) async fn connect(
     let pool = PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(limits::CONNECTION)
-        // A ping before each use would double the round trips of a message; a dead connection shows itself in use, and
-        // others of its time are then replaced.
+        // A ping before each use would double the round trips of a message. A dead connection is
+        // detected in use, and all connections older than that are then replaced.
         .test_before_acquire(false)
         .before_acquire(move |_, connection| {
             let is_trusted = known.trusts(connection.age);
@@ -135,8 +136,8 @@ pub(in crate::store) async fn connect(
     })
 }
 
-/// Fails where the connection does not lead to the schema: a pooler before the server may drop what a connection asks for as
-/// it is made, and tables would be looked for in another schema.
+/// Fails if the connection does not use the schema. A pooler in front of the server may drop the
+/// startup parameters, and tables would then be looked up in another schema.
 async fn check_schema(
     connection: &mut PgConnection,
     schema: &SchemaName,
@@ -153,7 +154,7 @@ async fn check_schema(
     })
 }
 
-/// Tells the server its limits, but for those that the operator has put into the URL.
+/// Adds the server-side limits, except those that the operator has set in the URL.
 fn limited(options: PgConnectOptions) -> PgConnectOptions {
     let given = options.get_options().unwrap_or_default().to_owned();
     let ours = limits::OF_SERVER
@@ -162,7 +163,7 @@ fn limited(options: PgConnectOptions) -> PgConnectOptions {
     options.options(ours)
 }
 
-/// A pool apart, of one connection that is made when it is first asked for.
+/// Makes a separate pool, of one connection that is made at its first use.
 pub(in crate::store) fn apart(options: PgConnectOptions) -> PgPool {
     PgPoolOptions::new()
         .max_connections(1)
@@ -173,9 +174,11 @@ pub(in crate::store) fn apart(options: PgConnectOptions) -> PgPool {
 }
 
 async fn migrate(options: &PgConnectOptions, schema: Option<&SchemaName>) -> Result<(), Error> {
-    // The migrator holds an advisory lock, so of several replicas that start at once one migrates and the rest wait.
+    // The migrator holds an advisory lock: of several replicas that start at once, one migrates and
+    // the others wait.
     let mut migrator = sqlx::migrate!("migrations/postgres");
-    // During a rolling update a replica of the version before may start after the newer schema is in place.
+    // During a rolling update, a replica of the previous version may start after the newer schema
+    // is in place.
     migrator.set_ignore_missing(true);
     if let Some(schema) = schema {
         migrator.create_schema(schema.to_string());
@@ -185,13 +188,13 @@ async fn migrate(options: &PgConnectOptions, schema: Option<&SchemaName>) -> Res
     loop {
         let own = apart(options.clone());
         let outcome = migrate_once(&migrator, &own).await;
-        // With the connection goes the lock that other replicas wait for.
+        // Closing the connection releases the advisory lock that other replicas wait for.
         own.close().await;
         let Err(error) = outcome else {
             return Ok(());
         };
         match &error {
-            // Another replica migrates, for as long as it takes.
+            // Another replica is migrating. It may take as long as it needs.
             MigrateError::Execute(cause) if super::error::is_locked(cause) => {}
             MigrateError::ExecuteMigration(cause, _) if super::error::is_locked(cause) => {
                 tries += 1;

@@ -5,26 +5,28 @@ use sqlx::Row as _;
 use super::Engine;
 use crate::store::{Error, Store};
 
-/// How often the clock is asked in a measurement, of which the quickest answer counts.
+/// The number of samples in a measurement. The fastest one counts.
 const SAMPLES: u32 = 3;
 
-/// One round trip each: nothing is prepared, and no parameter sent.
+/// Reads the server's clock in microseconds. It takes one round trip: nothing is prepared, and
+/// there are no parameters.
 const ASK: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)";
 
-/// What the database's clock showed between two moments of this process.
+/// A reading of the database's clock between two moments of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerTime {
-    /// When it was asked, as `elapsed_us` has it.
+    /// The moment of the request, as `elapsed_us` returned it.
     pub asked_us: i64,
-    /// What the clock showed, in microseconds since the epoch.
+    /// The server time that was read, in microseconds since the epoch.
     pub shown_us: i64,
-    /// When the answer was here, as `elapsed_us` has it.
+    /// The moment of the answer, as `elapsed_us` returned it.
     pub answered_us: i64,
 }
 
 impl Store {
-    /// Asks PostgreSQL for the time of day, by a clock that tells the microseconds that have
-    /// elapsed here. `None` for the embedded database, which has no clock of its own.
+    /// Reads PostgreSQL's clock, and records when each reading was requested and answered.
+    /// `elapsed_us` returns the microseconds that have elapsed in this process. `None` for the
+    /// embedded database, which has no clock of its own.
     ///
     /// # Errors
     ///

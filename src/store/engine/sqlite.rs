@@ -1,7 +1,8 @@
-//! What is SQLite's own: one file that one process owns, one writer and many readers.
+//! The SQLite engine: one file that one process owns, with one writer and several readers.
 //!
-//! Every statement goes over a [`Side`], every transaction over a [`Writing`]: both look at the files before and after, and
-//! neither lends a connection again that SQLite has left in doubt.
+//! Every statement runs through a [`Side`] and every transaction through a [`Writing`]. Both check
+//! the files before and after, and neither reuses a connection that SQLite has left in an uncertain
+//! state.
 
 mod files;
 mod look_ups;
@@ -24,33 +25,38 @@ pub(in crate::store) use side::Side;
 use wiping::Wiping;
 pub(in crate::store) use writing::Writing;
 
-/// 5 s: longer than any write of ours takes; past it a statement fails instead of waiting for the lock.
+/// 5 s: longer than any write of the bridge takes. Past it a statement fails instead of waiting for
+/// SQLite's lock.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
 
-/// 5 s: how long one may wait for a connection, above all for the only one that writes.
+/// 5 s: the longest wait for a connection, above all for the only one that writes.
 const QUEUE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Readers that may run beside each other and beside the writer (WAL); each holds half a megabyte and a thread.
+/// The number of readers that may run beside each other and beside the writer (WAL). Each holds
+/// half a megabyte and a thread.
 pub(in crate::store) const READERS: u32 = 2;
 
-/// 1 MiB: pages that the look-ups of messages keep, more than a hundred thousand users need above the leaves of their index. There
-/// is one connection for them: look-ups that come at the same time go together, and others would hold the same pages again.
+/// 1 MiB: the page cache of the connection for user lookups. It holds all pages above the leaves of
+/// the users' index, for more than a hundred thousand users. There is one such connection:
+/// concurrent lookups are batched, and further connections would hold the same pages again.
 const LOOK_UP_CACHE: &str = "-1024";
 
-/// 256 KiB: pages that each of the readers keeps.
+/// 256 KiB: the page cache of each reader.
 const READER_CACHE: &str = "-256";
 
-/// 1 MiB: pages that the writer keeps.
+/// 1 MiB: the page cache of the writer.
 const WRITER_CACHE: &str = "-1024";
 
 /// The embedded database.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct Sqlite {
-    /// One connection: SQLite takes one writer at a time, and waiting in our queue is fairer than in its.
+    /// One connection: SQLite allows one writer at a time, and the pool's queue is fairer than
+    /// SQLite's lock.
     writer: Side,
     readers: Side,
     look_ups: Arc<LookUps>,
-    /// The files that this process owns; `None` where another does, and they are only read.
+    /// The files that this process owns; `None` if another process owns them and they are only
+    /// read.
     files: Option<Arc<Files>>,
     wiping: Arc<Wiping>,
 }
@@ -61,18 +67,18 @@ impl Sqlite {
         let options = SqliteConnectOptions::new()
             .filename(files.path())
             .journal_mode(SqliteJournalMode::Wal)
-            // A commit is on disk when it returns: a 2xx must survive a power cut.
+            // A commit is on disk when it returns: a 2xx response must survive a power cut.
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_LIMIT)
-            // What is removed is overwritten with zeros, and not only given free.
+            // Deleted data is overwritten with zeros, not only marked as free.
             .pragma("secure_delete", "ON")
             .disable_statement_logging();
         let with_cache = |size| options.clone().pragma("cache_size", size);
         let reading = |size| with_cache(size).read_only(true);
-        // The first to connect, since it fills the file.
+        // This is the first connection, since it creates the database in the file.
         let writer = pool(1).connect_with(with_cache(WRITER_CACHE)).await?;
-        // With the first look at the database its log is there too.
+        // The first read of the database creates its write-ahead log.
         sqlx::query("SELECT COUNT(*) FROM sqlite_schema")
             .execute(&writer)
             .await?;
@@ -89,7 +95,7 @@ impl Sqlite {
         })
     }
 
-    /// Opens the file of another process to read it, which WAL allows beside its owner. Every
+    /// Opens the file of another process for reading, which WAL allows beside its owner. Every
     /// statement that writes fails.
     pub(in crate::store) async fn open_beside(
         data_dir: &Path,
@@ -116,7 +122,7 @@ impl Sqlite {
         self.files.is_none()
     }
 
-    /// Looks whether the files are still those that were opened.
+    /// Checks that the files are still the ones that were opened.
     ///
     /// # Errors
     ///
@@ -133,7 +139,7 @@ impl Sqlite {
         &self.readers
     }
 
-    /// Looks up what is known of users.
+    /// Runs a lookup of users.
     pub(in crate::store) async fn look_up<T>(
         &self,
         statement: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
@@ -141,22 +147,22 @@ impl Sqlite {
         self.look_ups.run(statement).await
     }
 
-    /// How many connections there are for that, and how many of them are not in use.
+    /// Returns the number of connections for lookups, and the number of those that are idle.
     pub(in crate::store) fn look_ups(&self) -> (u32, usize) {
         self.look_ups.connections()
     }
 
-    /// Begins a write.
+    /// Begins a transaction that writes.
     pub(in crate::store) async fn begin(&self) -> Result<Writing, Error> {
         Writing::begin(&self.writer).await
     }
 
-    /// Says that somebody is to be gone from the disk as soon as may be.
+    /// Records that a user was erased, so that their data is wiped from the disk soon.
     pub(in crate::store) fn has_erased(&self) {
         self.wiping.has_erased();
     }
 
-    /// Takes from the disk what was removed from the tables, where that is due.
+    /// Wipes deleted data from the disk if that is due.
     pub(in crate::store) async fn wipe(&self) -> Result<(), Error> {
         match &self.files {
             Some(files) if !files.is_closed() => self.wiping.run(&self.writer, files).await,
@@ -183,7 +189,8 @@ impl Sqlite {
     }
 }
 
-/// A pool that keeps its connections: the last to be closed would take the log away, which [`Files`] knows.
+/// Creates a pool that keeps its connections open: closing the last one would remove the
+/// write-ahead log, which [`Files`] checks.
 fn pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(connections)

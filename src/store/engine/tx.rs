@@ -1,4 +1,4 @@
-//! A transaction, whichever engine it is in.
+//! Transactions, on either engine.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use super::{Engine, limits};
 use crate::store::{Error, Store};
 use crate::types::ids::ChannelId;
 
-/// A transaction; dropped without a commit, nothing of it happened.
+/// A transaction. If it is dropped without a commit, nothing is written.
 pub(in crate::store) struct Tx {
     pub(in crate::store) side: Side,
-    /// When it has taken too long.
+    /// The deadline of the transaction.
     pub(in crate::store) until: Instant,
     bells: Bells,
-    /// The logs that have grown.
+    /// The channels with new events in their logs.
     grown: Vec<ChannelId>,
 }
 
@@ -26,7 +26,8 @@ pub(in crate::store) enum Side {
     Sqlite(Writing),
 }
 
-/// Runs one statement of a transaction, written once for both engines, that awaits itself: `$db` is where it runs.
+/// Runs one statement of a transaction that is written once for both engines. `$query` awaits its
+/// own result; `$db` is the connection.
 macro_rules! on {
     ($tx:expr, |$db:ident| $query:expr) => {
         match &mut $tx.side {
@@ -46,7 +47,7 @@ macro_rules! on {
 
 pub(in crate::store) use on;
 
-/// What a statement may take in a transaction that has time until a moment.
+/// Returns the time limit of the next statement in a transaction with this deadline.
 pub(in crate::store) fn left(until: Instant) -> Duration {
     limits::STATEMENT.min(until.saturating_duration_since(Instant::now()))
 }
@@ -72,7 +73,7 @@ impl Store {
 }
 
 impl Tx {
-    /// Wakes those who wait for a channel's events, once they can see them.
+    /// Wakes the waiting readers of a channel's events, once the commit makes the events visible.
     pub(in crate::store) fn ring(&mut self, channel_id: ChannelId) {
         self.grown.push(channel_id);
     }

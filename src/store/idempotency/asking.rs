@@ -1,4 +1,4 @@
-//! Asking the engines for requests with a key: many at once, in one statement.
+//! The batched operations of requests with a key, each as one statement on either engine.
 
 use super::questions::{Begin, Finish, Hashed, Note};
 use super::{ClaimedRow, postgres, sqlite};
@@ -6,7 +6,7 @@ use crate::store::engine::batching::{Question, by_place};
 use crate::store::{Engine, Error, Store};
 
 impl Question for Begin {
-    /// The row, where it is the one's who asks.
+    /// The claimed row, if this caller's claim succeeded.
     type Answer = Option<ClaimedRow>;
 
     fn bytes(&self) -> usize {
@@ -28,10 +28,11 @@ impl Question for Begin {
     }
 }
 
-/// Who comes first under each key: one statement takes a row once, and who comes second finds it taken.
+/// Returns the first claim of each key. One statement can claim a row only once, so a second claim
+/// finds it taken.
 fn firsts<'a>(questions: &[&'a Begin]) -> Vec<Hashed<'a, Begin>> {
     let mut hashed = Hashed::all(questions, |it| &it.request);
-    // In one order everywhere, so that two replicas do not wait for each other.
+    // Sorted, so that two replicas never deadlock.
     hashed.sort_by(|a, b| {
         let (first, second) = (&a.question.request, &b.question.request);
         let channels = first.channel_id.cmp(&second.channel_id);
@@ -77,7 +78,7 @@ impl Question for Finish {
     }
 }
 
-/// Which of so many are at one of these places.
+/// Returns a value for each of `count` operations: true if its index is in `places`.
 fn at_places(places: Vec<i64>, count: usize) -> Vec<bool> {
     let places = places.into_iter().map(|place| (place, ()));
     by_place(count, places, |is_there, ()| *is_there = true)

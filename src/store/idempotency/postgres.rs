@@ -1,6 +1,8 @@
-//! The steps in PostgreSQL: arrays of columns, which it takes apart for less than it does JSON.
+//! The statements for PostgreSQL. Their parameters are one array per column, which costs PostgreSQL
+//! less than parsing JSON.
 //!
-//! How long the arrays are is hidden from it (`SELECT`): it would make a plan for each length.
+//! `(SELECT $1)` hides the length of an array from the planner, which would otherwise make a plan
+//! for each length.
 
 use sqlx::types::Json;
 
@@ -10,8 +12,8 @@ use crate::store::Error;
 use crate::store::engine::postgres::Postgres;
 use crate::types::ids::UserKey;
 
-/// Users are held until the commit, so that one who is being erased is gone rather than named by a row, and before any key, as
-/// by all others.
+/// Locks the users until the commit, so that no row refers to a user who is being erased. As
+/// everywhere, users are locked before keys.
 const BEGIN: &str = begin!(
     "SELECT k.* FROM unnest((SELECT $1::text[]), (SELECT $2::bytea[]), (SELECT $3::bytea[]), (SELECT $4::text[]),
                             (SELECT $5::text[]), (SELECT $6::bigint[]), (SELECT $7::bigint[]), (SELECT $8::bigint[]),
@@ -22,7 +24,8 @@ const BEGIN: &str = begin!(
         OR k.user_ref IS NULL"
 );
 
-/// Users are found one by one (`OFFSET 0`), so by index whatever PostgreSQL expects of the tables.
+/// Each user is looked up separately (`OFFSET 0`), so PostgreSQL uses the index, whatever size it
+/// expects the tables to have.
 const NOTE: &str =
     "UPDATE idempotency_keys AS known
      SET lease_until = k.lease_until, user_ref = k.user_ref, begun = k.begun, content = NULL
@@ -48,12 +51,12 @@ const FINISH: &str =
        AND (k.account_id IS NULL OR u.id IS NOT NULL)
      RETURNING k.place - 1";
 
-/// What each question has, for a column of a statement.
+/// Returns one value of each operation, as the parameter for a column.
 fn column<'a, Q, T>(questions: &'a [Hashed<'_, Q>], of: impl Fn(&'a Q) -> T) -> Vec<T> {
     questions.iter().map(|it| of(it.question)).collect()
 }
 
-/// The hashes of the keys, for another.
+/// Returns the hashes of the keys, as the parameter for a column.
 fn hashes<'a, Q>(questions: &'a [Hashed<'_, Q>]) -> Vec<&'a [u8]> {
     questions.iter().map(|it| it.hash.as_bytes()).collect()
 }
@@ -79,7 +82,7 @@ pub(super) async fn begin(
     postgres.run(async |db| rows.fetch_all(db).await).await
 }
 
-/// The places of those who still hold their keys.
+/// Returns the indexes of the operations whose claims are still held.
 pub(super) async fn note(
     postgres: &Postgres,
     questions: &[Hashed<'_, Note>],
@@ -94,7 +97,7 @@ pub(super) async fn note(
     postgres.run(async |db| rows.fetch_all(db).await).await
 }
 
-/// The places of those whose answers are kept.
+/// Returns the indexes of the operations whose answers were stored.
 pub(super) async fn finish(
     postgres: &Postgres,
     questions: &[Hashed<'_, Finish>],

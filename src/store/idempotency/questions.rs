@@ -1,5 +1,5 @@
-//! The statements that requests with a key share: the claim, mostly with what is about to be sent, else that by itself, and the
-//! answer.
+//! The operations on idempotency keys that are batched: the claim (mostly with its write-ahead
+//! record), a later write-ahead record, and the answer.
 
 use chrono::{DateTime, Utc};
 
@@ -10,8 +10,9 @@ use crate::types::idempotency::KeyHash;
 use crate::types::ids::UserKey;
 use crate::types::message::MessageId;
 
-/// The text of a statement that claims keys, whose columns `$values` gives. Somebody's whose lease has run out is taken over for
-/// the same request, with all that was noted for it; an answered one has no lease, so it is not taken.
+/// Builds the text of a statement that claims keys; `$values` supplies the columns. A claim whose
+/// lease has expired is taken over by the same request, with its write-ahead record. An answered
+/// request has no lease, so it is not taken over.
 macro_rules! begin {
     ($values:literal) => {
         concat!(
@@ -28,13 +29,14 @@ macro_rules! begin {
 
 pub(super) use begin;
 
-/// Notes that $6 with the bytes $7 is about to be sent for user $5, and holds the key until $4.
+/// Records that $6, with the bytes $7, is about to be sent for user $5, and extends the claim until
+/// $4.
 pub(super) const NOTE: &str =
     "UPDATE idempotency_keys SET lease_until = $4, user_ref = $5, begun = $6, content = $7
      WHERE channel_id = $1 AND key = $2 AND lease_id = $3
        AND EXISTS (SELECT 1 FROM users WHERE id = $5)";
 
-/// Is this key free, or its lease over? Nothing is claimed for a user who is gone.
+/// Claims a free or expired key. Never claims for an erased user.
 #[derive(Debug)]
 pub(in crate::store) struct Begin {
     pub(super) request: KeyedRequest,
@@ -44,7 +46,7 @@ pub(in crate::store) struct Begin {
     pub(super) now: DateTime<Utc>,
 }
 
-/// Is this key still held, for this to be sent for it?
+/// Stores a write-ahead record if the key is still claimed.
 #[derive(Debug)]
 pub(in crate::store) struct Note {
     pub(super) request: KeyedRequest,
@@ -53,7 +55,7 @@ pub(in crate::store) struct Note {
     pub(super) body: String,
 }
 
-/// Is this key still held, for this to be its answer?
+/// Stores the answer if the key is still claimed.
 #[derive(Debug)]
 pub(in crate::store) struct Finish {
     pub(super) request: KeyedRequest,
@@ -62,7 +64,7 @@ pub(in crate::store) struct Finish {
     pub(super) answer: Answer,
 }
 
-/// A question, and the hash of the key that it is about.
+/// An operation with the hash of its key.
 pub(super) struct Hashed<'a, Q> {
     pub(super) hash: KeyHash,
     pub(super) question: &'a Q,

@@ -1,7 +1,7 @@
-//! The steps in SQLite: one statement each for all that come together, since each costs the way to another thread and back.
+//! The statements for SQLite: one per batch, since each costs a switch to another thread and back.
 //!
-//! A statement is given its questions as one JSON array of arrays and, since JSON has no bytes, hashes beside it, one after the
-//! other in their order.
+//! A statement gets its operations as one JSON array of arrays. JSON has no bytes, so the hashes
+//! are a separate parameter, concatenated in the same order.
 
 use std::collections::HashSet;
 
@@ -39,13 +39,13 @@ const FINISH: &str =
        AND known.lease_id = k.value ->> 1 AND (k.value ->> 5 IS NULL OR u.id IS NOT NULL)
      RETURNING channel_id, key";
 
-/// A question as its members.
+/// Returns the operations as a JSON array, with one array for each.
 fn rows<Q>(questions: &[Hashed<'_, Q>], row: impl Fn(&Q) -> Value) -> String {
     let rows: Value = questions.iter().map(|it| row(it.question)).collect();
     rows.to_string()
 }
 
-/// The hashes of the keys.
+/// Returns the concatenated hashes of the keys.
 fn hashes<Q>(questions: &[Hashed<'_, Q>]) -> Vec<u8> {
     let hashes = questions.iter().flat_map(|it| it.hash.as_bytes());
     hashes.copied().collect()
@@ -79,7 +79,7 @@ pub(super) async fn begin(
     sqlite.writer().run(rows).await
 }
 
-/// The places of those who still hold their keys.
+/// Returns the indexes of the operations whose claims are still held.
 pub(super) async fn note(
     sqlite: &Sqlite,
     questions: &[Hashed<'_, Note>],
@@ -104,13 +104,14 @@ pub(super) async fn note(
     Ok(held.map(|(place, _)| place).collect())
 }
 
-/// The places of those whose answers are kept.
+/// Returns the indexes of the operations whose answers were stored.
 pub(super) async fn finish(
     sqlite: &Sqlite,
     questions: &[Hashed<'_, Finish>],
 ) -> Result<Vec<i64>, Error> {
     let keys: HashSet<_> = questions.iter().map(key).collect();
-    // A row that is answered does not say by whom. So where two answer under one key, all are asked one by one.
+    // An answered row no longer has a lease id. So if two operations answer under one key, each
+    // runs in a statement of its own.
     let at_once = if keys.len() == questions.len() {
         questions.len()
     } else {
@@ -126,7 +127,7 @@ pub(super) async fn finish(
     Ok(places)
 }
 
-/// The keys of those whose answers are kept, no two of whom have the same one.
+/// Runs operations with distinct keys, and returns the keys of those whose answers were stored.
 async fn finish_some(
     sqlite: &Sqlite,
     questions: &[Hashed<'_, Finish>],
@@ -152,7 +153,7 @@ async fn finish_some(
     Ok(kept.into_iter().collect())
 }
 
-/// A channel, and the hash of a key of it.
+/// A channel and the hash of one of its keys.
 type Key = (String, Vec<u8>);
 
 fn key(finish: &Hashed<'_, Finish>) -> Key {

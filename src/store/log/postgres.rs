@@ -1,4 +1,4 @@
-//! Events on their way into PostgreSQL: one statement for all logs.
+//! Appending of events in PostgreSQL: one statement for all logs.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use super::{Logs, NewEvent};
 use crate::store::UserRef;
 
-/// Counts the logs on, in their order, and puts the events behind what was there.
+/// Advances the heads of the logs, in order, and inserts the events behind the existing ones.
 const APPEND: &str = "WITH grown AS (
          INSERT INTO logs (channel_id, head) SELECT * FROM unnest($1::text[], $2::bigint[])
          ON CONFLICT (channel_id) DO UPDATE SET head = logs.head + excluded.head
@@ -27,7 +27,7 @@ pub(super) async fn append(
 ) -> Result<(), sqlx::Error> {
     let channels: Vec<_> = logs.keys().map(|channel_id| channel_id.as_str()).collect();
     let counts: Vec<_> = logs.values().map(|events| count(events)).collect();
-    // How far before the end of its log each is, once all are in it.
+    // The distance of each event from the new end of its log.
     let before_head = logs.values().flat_map(|events| (0..count(events)).rev());
     let events: Vec<_> = logs.values().flatten().copied().collect();
     sqlx::query(APPEND)
@@ -58,7 +58,7 @@ fn count(events: &[&NewEvent]) -> i64 {
     i64::try_from(events.len()).unwrap_or(i64::MAX)
 }
 
-/// What each event has, for a column.
+/// Collects one value of each event into a column.
 fn column<'a, T>(events: &[&'a NewEvent], of: impl Fn(&'a NewEvent) -> T) -> Vec<T> {
     events.iter().copied().map(of).collect()
 }

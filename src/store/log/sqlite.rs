@@ -1,4 +1,4 @@
-//! Events on their way into SQLite: log by log.
+//! Appending of events in SQLite: one log after the other.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;

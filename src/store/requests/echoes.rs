@@ -1,4 +1,4 @@
-//! Echoes: what users said, as the Cloud tells it back, and when it last told anything.
+//! Echoes of users' messages, and the notification lag of accounts.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -11,39 +11,41 @@ use crate::types::ids::AccountId;
 use crate::types::message::Sequence;
 use crate::types::sketch::Sketch;
 
-/// 60 s: the most by which the Cloud's clock may be behind ours.
+/// 60 s: the most that the Cloud's clock may be behind ours.
 const CLOUD_SKEW: TimeDelta = TimeDelta::seconds(60);
 
-/// 5 s: the most by which the clocks of two replicas may differ.
+/// 5 s: the largest expected difference between the clocks of two replicas.
 const REPLICA_SKEW: TimeDelta = TimeDelta::seconds(5);
 
-/// A user's message as the Cloud tells it back.
+/// The echo of a user's message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Echo {
-    /// The dialog.
+    /// The dialog of the message.
     pub dialog_id: String,
-    /// Its number in the dialog.
+    /// The sequence of the message in its dialog.
     pub sequence: Sequence,
-    /// The digest of what it says.
+    /// The digest of the message.
     pub digest: String,
-    /// The sketch of its text; none for a file.
+    /// The sketch of its text; `None` for a file.
     pub sketch: Option<Sketch>,
-    /// The time when it was sent, by the Cloud's clock; none where the Cloud does not say.
+    /// The time of sending by the Cloud's clock; `None` if the notification has none.
     pub sent_at: Option<DateTime<Utc>>,
 }
 
-/// What is known of the Cloud's telling, account by account.
+/// The notification lag of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hearing {
-    /// When it last told anything, by our clock.
+    /// The time of the latest notification, by our clock.
     pub heard_at: DateTime<Utc>,
-    /// When the oldest of what it told of then happened, by its own clock; none where that bore no time.
+    /// The time, by the Cloud's clock, of the oldest event in the latest sample of notifications.
+    /// `None` if no event of the sample has a time.
     pub told_at: Option<DateTime<Utc>>,
-    /// When it last told of something old, by our clock; none where it never did.
+    /// The time, by our clock, of the latest notification that was late; `None` if there never was
+    /// one.
     pub behind_at: Option<DateTime<Utc>>,
 }
 
-/// Keeps echoes, and makes the lanes due that may wait for one of them.
+/// Stores echoes, and makes the lanes due that may wait for one of them.
 pub(in crate::store) async fn hear_echoes(
     tx: &mut Tx,
     echoes: &[(UserRef, Echo)],
@@ -52,8 +54,8 @@ pub(in crate::store) async fn hear_echoes(
     if echoes.is_empty() {
         return Ok(());
     }
-    // Rows are held in the order of those who settle requests, so that nobody waits for the other: users before echoes, and
-    // each kind sorted.
+    // The lock order is the same as in settling requests, to avoid deadlocks: users before echoes,
+    // and each of them sorted.
     let users = batch(echoes.iter().map(|(user, _)| json!({"user": user.0})));
     let hurry = match tx.side {
         Side::Postgres(_) => {
@@ -108,7 +110,8 @@ pub(in crate::store) async fn hear_echoes(
     Ok(())
 }
 
-/// An echo of which it is known which request it is of, also where it has not come yet, for [`attribute`].
+/// Builds a row for [`attribute`]: an echo that is known to belong to a request. The echo need not
+/// have arrived yet.
 pub(super) fn attributed(
     user: UserRef,
     dialog_id: &str,
@@ -123,12 +126,13 @@ pub(super) fn attributed(
     })
 }
 
-/// Notes echoes of which it is known which requests they are of.
+/// Marks echoes as attributed: they are known to belong to a request.
 pub(super) async fn attribute(
     tx: &mut Tx,
     echoes: impl Iterator<Item = &Value>,
 ) -> Result<(), Error> {
-    // Sorted as in `hear_echoes`; one statement takes a row once.
+    // Sorted as in `hear_echoes`. Duplicates are removed because one statement must not update a
+    // row twice.
     let place = |echo: &Value| {
         let dialog_id = echo["dialog"].as_str().unwrap_or_default().to_owned();
         (dialog_id, echo["sequence"].as_i64())
@@ -156,9 +160,12 @@ pub(super) async fn attribute(
 }
 
 impl Store {
-    /// The echoes that may be of a try, each with the time when it came, by our clock, in the order
-    /// of their numbers: those of the user in its dialog that belong to no other message, and that
-    /// came after it began, as far as the clocks of replicas agree.
+    /// Finds the echoes that may belong to an attempt, in the order of their sequences. Each comes
+    /// with the time of its arrival, by our clock.
+    ///
+    /// These are the user's echoes in the dialog of the attempt that belong to no other message and
+    /// that arrived after the attempt began. The comparison allows for the difference between
+    /// clocks.
     ///
     /// # Errors
     ///
@@ -196,7 +203,7 @@ impl Store {
         echoes.collect()
     }
 
-    /// Removes echoes that came before a moment, `limit` at most; says how many.
+    /// Removes echoes that arrived before a time, at most `limit`. Returns their number.
     ///
     /// # Errors
     ///
@@ -215,7 +222,7 @@ impl Store {
         }))
     }
 
-    /// Notes that the Cloud has told something of an account.
+    /// Stores the notification lag of an account.
     ///
     /// # Errors
     ///
@@ -239,7 +246,7 @@ impl Store {
         Ok(())
     }
 
-    /// How far the Cloud has told of an account.
+    /// Reads the notification lag of an account.
     ///
     /// # Errors
     ///

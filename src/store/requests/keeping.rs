@@ -1,4 +1,4 @@
-//! Keeping a request that the Cloud is to have later, together with those of others.
+//! Queueing of requests, batched with those of other callers.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -17,74 +17,75 @@ use crate::types::ids::{ChannelId, ConversationId};
 use crate::types::message::{MessageId, Sequence};
 use crate::types::trace::Parent;
 
-/// The bytes of the kept files of user $1.
+/// The total size of the stored files of user $1, in bytes.
 const OF_USER: &str = "SELECT CAST(COALESCE(SUM(content_size), 0) AS BIGINT) FROM requests
      WHERE user_ref = $1 AND content_size > 0";
 
-/// The bytes of the kept files of channel $1.
+/// The total size of the stored files of channel $1, in bytes.
 const OF_CHANNEL: &str = "SELECT CAST(COALESCE(SUM(content_size), 0) AS BIGINT) FROM requests
      WHERE channel_id = $1 AND content_size > 0";
 
-/// A request to be kept.
+/// A request to queue.
 #[derive(Debug)]
 pub struct NewRequest<'a> {
     /// Its id.
     pub id: MessageId,
     /// The channel that it came from.
     pub channel_id: &'a ChannelId,
-    /// What it asks for.
+    /// The kind of the request.
     pub kind: RequestKind,
-    /// What is to be done, as JSON.
+    /// The request itself, as JSON.
     pub body: &'a str,
-    /// A file's bytes.
+    /// The bytes of a file.
     pub content: Option<&'a Bytes>,
-    /// Bytes that all kept files of the channel may have.
+    /// The largest total size of the channel's stored files, in bytes.
     pub max_content: usize,
-    /// Bytes that those of its user may have.
+    /// The largest total size of the user's stored files, in bytes.
     pub max_content_of_user: usize,
-    /// How many requests of the user may wait.
+    /// The largest number of queued requests of the user.
     pub max_waiting: u32,
-    /// When it came.
+    /// The time of arrival.
     pub created_at: DateTime<Utc>,
-    /// Until when it is tried.
+    /// The time after which it is not sent any more.
     pub expires_at: DateTime<Utc>,
-    /// The conversation that it is for, where that is known.
+    /// The conversation that it is meant for, if known.
     pub conversation_id: Option<&'a ConversationId>,
-    /// The Cloud's numbers of what was sent of it.
+    /// The sequences of the messages that were sent for it.
     pub sequences: &'a [Sequence],
-    /// The try that nobody knows the outcome of.
+    /// The attempt with an unknown outcome.
     pub flight: Option<&'a Flight>,
-    /// Why it was not sent at once; none where it was not tried.
+    /// The reason why it was not sent at once; `None` if that was not attempted.
     pub why: Option<&'a str>,
-    /// When it is due.
+    /// The time when it is due.
     pub due_at: DateTime<Utc>,
-    /// The trace of the request that it came with.
+    /// The trace context that the request came with.
     pub parent: Option<&'a Parent>,
-    /// Numbers in that try's dialog that are known to be of other messages of the user.
+    /// The sequences that are known to belong to other messages of the user, in the dialog of
+    /// `flight`.
     pub attributed: &'a [Sequence],
-    /// The key that it bears, under the lease by which that is held.
+    /// The idempotency key of the request, with the lease on its claim.
     pub key: Option<(&'a KeyedRequest, &'a Lease)>,
 }
 
-/// Whether a request is kept.
+/// The outcome of queueing a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keeping {
-    /// It is.
+    /// The request is queued.
     Kept,
-    /// As many requests of the user wait as may.
+    /// The user has the largest allowed number of queued requests.
     QueueFull,
-    /// The kept files of the channel, or of the user, are as large as they may be.
+    /// The file exceeds the total size that stored files of the channel or the user may have.
     NoRoomForFile {
-        /// True if it is the user's.
+        /// True for the user's limit, false for the channel's.
         of_user: bool,
     },
-    /// Its key is another's by now.
+    /// Another caller has the claim on the idempotency key by now.
     KeyLost,
-    /// Its user was erased meanwhile.
+    /// The user was erased meanwhile.
     UserGone,
 }
 
-/// Is there room for this behind the requests of its user?
+/// A batched insertion of a request, if its limits leave room.
 #[derive(Debug)]
 pub(in crate::store) struct Keep {
     user: UserRef,
@@ -103,11 +104,12 @@ pub(in crate::store) struct Keep {
 }
 
 impl Store {
-    /// Keeps a request behind those of its user that wait, where there is room for it and its key was not lost.
+    /// Queues a request behind the user's other requests, if there is room for it and the claim on
+    /// its key was not lost.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; nothing is kept then.
+    /// When the database does not answer. Nothing is queued then.
     pub async fn insert_request(
         &self,
         user: UserRef,
@@ -182,7 +184,8 @@ impl Question for Keep {
 
     async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<Keeping>, Error> {
         let mut tx = store.begin().await?;
-        // The rows are held until the commit, so that places are given in the order in which they become visible.
+        // The rows are locked until the commit, so that requests get their ordinals in the order in
+        // which they become visible.
         let mut users = hold_users(&mut tx, questions.iter().map(|it| it.user)).await?;
         let keys = hold_keys(&mut tx, questions).await?;
         let mut weights = Weights::default();
@@ -215,7 +218,8 @@ impl Question for Keep {
     }
 }
 
-/// Makes sure, until the commit, that keys are still held; those who have none hold it.
+/// Renews the claims on the idempotency keys of requests, and so locks them until the commit.
+/// Returns true for each claim that is still valid, and for each request without a key.
 async fn hold_keys(tx: &mut Tx, questions: &[&Keep]) -> Result<Vec<bool>, Error> {
     let mut are_held = vec![true; questions.len()];
     let mut keyed: Vec<_> = questions
@@ -223,7 +227,7 @@ async fn hold_keys(tx: &mut Tx, questions: &[&Keep]) -> Result<Vec<bool>, Error>
         .zip(&mut are_held)
         .filter_map(|(it, is_held)| Some((it.key.as_ref()?, is_held)))
         .collect();
-    // In the order in which they are claimed, so that two transactions never wait for each other.
+    // In the order in which keys are claimed, so that two transactions do not deadlock.
     keyed.sort_by_cached_key(|((request, _), _)| (request.channel_id.clone(), request.key));
     for ((request, lease), is_held) in keyed {
         *is_held = idempotency::hold(tx, request, lease).await?;
@@ -231,7 +235,7 @@ async fn hold_keys(tx: &mut Tx, questions: &[&Keep]) -> Result<Vec<bool>, Error>
     Ok(are_held)
 }
 
-/// What the kept files of users and channels weigh, looked up once in a transaction.
+/// The total sizes of the stored files of users and channels, each read once in a transaction.
 #[derive(Default)]
 struct Weights {
     of_users: HashMap<i64, i64>,
@@ -239,7 +243,8 @@ struct Weights {
 }
 
 impl Weights {
-    /// Whether the files of its user and its channel leave room for this one, which has it then.
+    /// Checks the limits of the user and the channel for the file of this request, and adds its
+    /// size to both totals if it fits.
     async fn make_room(&mut self, tx: &mut Tx, it: &Keep) -> Result<Keeping, Error> {
         let size = it.size();
         if size == 0 {
@@ -277,7 +282,7 @@ impl Weights {
     }
 }
 
-/// Puts requests behind those that wait, in their order.
+/// Inserts requests behind the queued ones, in their order.
 async fn insert(tx: &mut Tx, kept: &[&Keep]) -> Result<(), Error> {
     on!(tx, |db| {
         sqlx::query(
@@ -308,7 +313,7 @@ async fn insert(tx: &mut Tx, kept: &[&Keep]) -> Result<(), Error> {
             .rows_affected());
         }
     }
-    // How many are added for each user, and when the first of them is due.
+    // The number of added requests for each user, and the time when the first of them is due.
     let mut lanes = BTreeMap::new();
     for it in kept {
         let (count, _) = lanes.entry(it.user.0).or_insert((0_i64, it.due_at));

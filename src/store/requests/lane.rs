@@ -1,4 +1,5 @@
-//! The lane of a user: claimed for an opening or when its requests are due, worked on from its first request, given back.
+//! The lane of a user. It is claimed for an opening or when its requests are due, processed from
+//! its first request on, and released.
 
 use std::collections::HashMap;
 
@@ -13,15 +14,15 @@ use crate::store::{Error, Lease, Store, UserRef, claiming, run};
 use crate::types::ids::AccountId;
 use crate::types::message::MessageId;
 
-/// Notes until when user $1's lane is held, unless the lease $2 was lost.
+/// Extends the lease on the lane of user $1 until $3, unless the lease $2 was lost.
 const RENEW_LANE: &str = "UPDATE users SET lease_until = $3 WHERE id = $1 AND lease_id = $2";
 
-/// Gives the lane of user $1 back, unless the lease $2 was lost.
+/// Releases the lane of user $1, unless the lease $2 was lost.
 const RELEASE_LANE: &str =
     "UPDATE users SET lease_id = NULL, lease_until = NULL WHERE id = $1 AND lease_id = $2";
 
 impl Store {
-    /// Takes the user's lane, unless somebody else holds it; says whether it is ours.
+    /// Claims a user's lane. Returns false if another holder has it.
     ///
     /// # Errors
     ///
@@ -46,11 +47,11 @@ impl Store {
         Ok(rows == 1)
     }
 
-    /// Gives the user's lane back; a lease that was lost meanwhile gives nothing back.
+    /// Releases a user's lane. Does nothing if the lease was lost meanwhile.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; the lane is free once the lease has run out.
+    /// When the database does not answer. The lane is free once the lease has expired.
     pub async fn release_lane(&self, user: UserRef, lease: &Lease) -> Result<(), Error> {
         run!(self, writer, |db| sqlx::query(RELEASE_LANE)
             .bind(user.0)
@@ -61,7 +62,7 @@ impl Store {
         Ok(())
     }
 
-    /// Takes the lanes that are due and that nobody holds, `limit` at most, all under one lease.
+    /// Claims lanes that are due and have no holder, at most `limit`, all under one lease.
     ///
     /// # Errors
     ///
@@ -77,7 +78,8 @@ impl Store {
             "UPDATE users SET lease_id = $1, lease_until = $2 WHERE id",
             "SELECT id FROM users WHERE send_at <= $3 AND (lease_until IS NULL OR lease_until <= $3)
              ORDER BY send_at LIMIT $4",
-            // one to which a request is added right now is looked for again once that is done
+            // A lane to which a request is being added right now is skipped; a later claim finds
+            // it.
             " FOR NO KEY UPDATE SKIP LOCKED",
             " RETURNING id, account_id, namespace, user_id"
         );
@@ -91,8 +93,8 @@ impl Store {
         rows.into_iter().map(DueLane::try_from).collect()
     }
 
-    /// Makes lanes of an account due now that wait for one of these reasons, `limit` at most, those first that have the
-    /// shortest time left to wait; says how many.
+    /// Makes lanes of an account due now if they wait because of one of these reasons, at most
+    /// `limit`. The lanes that would be due first come first. Returns their number.
     ///
     /// # Errors
     ///
@@ -130,7 +132,7 @@ impl Store {
             .rows_affected()))
     }
 
-    /// Holds a lane until the lease's new end; says whether it is still ours.
+    /// Extends the lease on a lane to its new end. Returns true if the lease was still held.
     ///
     /// # Errors
     ///
@@ -146,11 +148,11 @@ impl Store {
         Ok(rows == 1)
     }
 
-    /// Gives a lane back, to be taken again at `due_at` where something waits.
+    /// Releases a lane. If requests are queued, it is due again at `due_at`.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; the lane is free once the lease has run out.
+    /// When the database does not answer. The lane is free once the lease has expired.
     pub async fn rest_lane(
         &self,
         user: UserRef,
@@ -172,7 +174,7 @@ impl Store {
         Ok(())
     }
 
-    /// The first request of a user that is not settled.
+    /// Reads the first request of a user that is not settled.
     ///
     /// # Errors
     ///
@@ -194,12 +196,12 @@ impl Store {
         row.map(Request::try_from).transpose()
     }
 
-    /// Writes down that a request is about to be sent, and so what its echo will be known by; says whether the lane is
-    /// still ours.
+    /// Writes the write-ahead record of a request that is about to be sent, with the facts that
+    /// identify its echo. Returns true if the lane is still held.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; nothing must be sent then.
+    /// When the database does not answer. Nothing must be sent then.
     pub async fn begin_try(
         &self,
         user: UserRef,
@@ -225,7 +227,7 @@ impl Store {
     }
 }
 
-/// Is this lane still held, for a request of it to be sent?
+/// A batched write-ahead record, written if the lane of its request is still held.
 #[derive(Debug)]
 pub(in crate::store) struct TakeOff {
     user: UserRef,
@@ -285,31 +287,31 @@ impl Question for TakeOff {
     }
 }
 
-/// The row of a user, held until the commit.
+/// The row of a user, locked until the commit.
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct HeldUser {
     id: i64,
-    /// Who has the lane.
+    /// The lease on the lane; `None` if the lane is free.
     pub(super) lease_id: Option<String>,
-    /// How many requests wait.
+    /// The number of queued requests.
     pub(super) waiting: i64,
 }
 
 impl HeldUser {
-    /// Whether the lane is held under this lease.
+    /// True if the lane is held under this lease.
     pub(super) fn is_of(&self, lease: &Lease) -> bool {
         self.lease_id.as_ref() == Some(&lease.id)
     }
 }
 
-/// Holds the rows of these users until the commit, in one order everywhere, so that two transactions never wait for each
-/// other; those who are gone are not among them.
+/// Locks the rows of these users until the commit, in one order everywhere, so that two
+/// transactions do not deadlock. Erased users are missing from the result.
 pub(super) async fn hold_users(
     tx: &mut Tx,
     users: impl Iterator<Item = UserRef>,
 ) -> Result<HashMap<i64, HeldUser>, Error> {
     let users = batch(users.map(|user| json!({"user": user.0})));
-    // SQLite has one writer.
+    // SQLite needs no locks, because it has only one writer.
     let text = match tx.side {
         Side::Postgres(_) => {
             "SELECT id, lease_id, waiting FROM users

@@ -1,4 +1,4 @@
-//! What becomes of a try: written down together with the event that tells of it.
+//! Settling of attempts: the outcome is stored in one transaction with the event that reports it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,60 +17,60 @@ use crate::types::file::{FileId, FileType};
 use crate::types::ids::ConversationId;
 use crate::types::message::{MessageId, Sequence};
 
-/// What became of a try.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, Copy)]
 pub enum Conclusion<'a> {
-    /// The Cloud has not taken it; it is to be tried again.
+    /// The Cloud has not accepted the request. It is sent again later.
     Postponed {
-        /// Why, in a word of the table of problems.
+        /// The reason, as the code of a problem.
         why: &'a str,
     },
-    /// The Cloud may have taken it.
+    /// The Cloud may have accepted it.
     Unknown {
-        /// Why that is not known.
+        /// The reason why the outcome is unknown.
         why: &'a str,
     },
-    /// The Cloud has taken a part of it, of which there are more.
+    /// The Cloud has accepted a part of it, and more parts follow.
     Advanced,
-    /// The Cloud has it.
+    /// The Cloud has accepted it.
     Sent,
-    /// It will not reach the Cloud.
+    /// It will never reach the Cloud.
     Failed(&'a Failure),
 }
 
-/// What is known of a request once it was tried.
+/// The result of an attempt to send a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Settled<'a> {
     /// The user.
     pub user: UserRef,
     /// The request.
     pub id: MessageId,
-    /// What became of it.
+    /// The outcome of the attempt.
     pub settlement: Conclusion<'a>,
-    /// The conversation that it went to.
+    /// The conversation that it was sent to.
     pub conversation_id: Option<&'a ConversationId>,
-    /// The Cloud's numbers of what was sent of it, so far.
+    /// The sequences of all messages that were sent for it so far.
     pub sequences: &'a [Sequence],
-    /// Where the last of these was given.
+    /// The attempt that the last of these sequences comes from.
     pub flight: Option<&'a Flight>,
     /// The file that was sent.
     pub file: Option<(FileId, &'a FileType)>,
-    /// What the channel is told.
+    /// The event for the channel.
     pub event: Option<&'a NewEvent>,
 }
 
-/// Whose a lane is once a try on it is settled.
+/// The holder of a lane after an attempt was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
-    /// Another's: nothing was written.
+    /// Another holder has the lane, and nothing was written.
     Lost,
-    /// Still ours.
+    /// The caller still holds the lane.
     Kept,
-    /// Nobody's: nothing waits on it any more.
+    /// The lane was released because nothing is queued any more.
     Released,
 }
 
-/// Is this lane still held, for this to have become of a try on it?
+/// A batched settlement of an attempt, written if the lane is still held.
 #[derive(Debug)]
 pub(in crate::store) struct Settle {
     user: UserRef,
@@ -85,11 +85,12 @@ pub(in crate::store) struct Settle {
 }
 
 impl Store {
-    /// Writes down what became of a try, with its event, and gives the lane back where nothing else waits on it.
+    /// Stores the outcome of an attempt with its event, and releases the lane if nothing else is
+    /// queued.
     ///
     /// # Errors
     ///
-    /// When the database does not answer; nothing is written then.
+    /// When the database does not answer. Nothing is written then.
     pub async fn settle_request(
         &self,
         lease: &Lease,
@@ -120,7 +121,8 @@ impl Settle {
             Conclusion::Failed(failure) => serde_json::to_string(failure).ok(),
             _ => None,
         };
-        // A try that did not come as far as the Cloud has not been counted yet.
+        // The write-ahead record counts an attempt. An attempt that ended before that is counted
+        // here.
         let is_counted =
             !matches!(settlement, Conclusion::Postponed { .. }) || settled.flight.is_some();
         let row = json!({
@@ -167,7 +169,8 @@ impl Question for Settle {
         let mut written = Vec::new();
         let mut left: Vec<_> = questions.iter().zip(&mut holds).collect();
         while !left.is_empty() {
-            // Of each user one at a time, in their order: what one does may end the hold of the next.
+            // One settlement of each user at a time, in their order: a settlement may release the
+            // lane that the next one needs.
             let mut seen = HashSet::new();
             let (round, rest) = left.into_iter().partition(|(it, _)| seen.insert(it.user.0));
             written.extend(write(&mut tx, &mut users, round).await?);
@@ -177,7 +180,8 @@ impl Question for Settle {
         steps(&mut tx, written.iter().filter_map(|it| it.step.as_ref())).await?;
         let events: Vec<_> = written.iter().filter_map(|it| it.event.clone()).collect();
         if let Some(now) = written.iter().map(|it| it.now).max() {
-            // Last, because all who add to a channel's log wait for whoever does.
+            // The log comes last, because its row stays locked until the commit and all writers to
+            // the channel's log wait for it.
             append(&mut tx, &events, now).await?;
         }
         tx.commit().await?;
@@ -185,7 +189,8 @@ impl Question for Settle {
     }
 }
 
-/// Writes down what became of requests, one of each user at most, as far as their lanes are held; gives those back.
+/// Stores the outcomes of requests, at most one for each user, if their lanes are still held.
+/// Releases the lanes that are empty then.
 async fn write<'a>(
     tx: &mut Tx,
     users: &mut HashMap<i64, HeldUser>,

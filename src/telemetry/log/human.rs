@@ -1,5 +1,5 @@
-//! Fields as people read them, without what could begin a line or move a cursor, and without ids that only machines
-//! follow.
+//! Log fields for people, without characters that could begin a line or move a cursor, and without
+//! ids that only programs use.
 
 use std::error::Error as StdError;
 use std::fmt::{self, Debug, Write as _};
@@ -11,10 +11,11 @@ use tracing_subscriber::fmt::format::{DefaultVisitor, Writer};
 
 use super::{Chain, is_escaped};
 
-/// A span's ids; the trace's own id is enough to find what belongs together.
+/// The ids of a span, which are left out. The id of the trace is enough to find the lines that
+/// belong together.
 const FOR_MACHINES: [&str; 3] = ["span_id", "parent_id", "sampled"];
 
-/// Writes the fields of events and spans.
+/// The formatter for the fields of events and spans.
 pub(super) struct Fields;
 
 impl<'w> FormatFields<'w> for Fields {
@@ -25,7 +26,8 @@ impl<'w> FormatFields<'w> for Fields {
     }
 }
 
-/// Hands on what may be shown, as it may be shown; numbers need no cleaning and come by `record_debug` as well.
+/// A visitor that passes on the fields to be shown, escaped. Numbers need no escaping, and also
+/// arrive at `record_debug`.
 struct Cleaning<'w>(DefaultVisitor<'w>);
 
 impl Visit for Cleaning<'_> {
@@ -48,7 +50,7 @@ impl Visit for Cleaning<'_> {
     }
 }
 
-/// A value with its control characters escaped.
+/// A value with its unsafe characters escaped.
 struct Clean<'a>(&'a dyn Debug);
 
 impl Debug for Clean<'_> {

@@ -1,4 +1,5 @@
-//! One JSON object a line: what every line has, the event's fields, and those of the spans around it.
+//! The JSON format: one object per line, with the members of every line, the fields of the event,
+//! and the fields of its spans.
 
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
@@ -19,10 +20,11 @@ use tracing_subscriber::registry::{LookupSpan, Scope};
 
 use super::{Chain, is_escaped};
 
-/// Members that every line has; a field of that name would be a second one.
+/// The members of every line. Fields with these names are left out, since a member must not occur
+/// twice.
 pub(super) const OWN: [&str; 4] = ["timestamp", "level", "target", "message"];
 
-/// Writes each event as a line.
+/// A layer that writes each event as a line.
 pub(super) struct Lines<W>(W);
 
 #[derive(Serialize)]
@@ -35,7 +37,8 @@ struct Line<'a> {
     fields: Fields,
 }
 
-/// Fields by name; of two of one name, that of the innermost span or the event itself counts.
+/// Fields by name. If a name occurs twice, the event takes precedence over its spans, and an inner
+/// span over an outer one.
 #[derive(Debug, Clone, Default, Serialize)]
 struct Fields(BTreeMap<&'static str, Value>);
 
@@ -75,7 +78,7 @@ where
                 fields.0.extend(of_span.0.clone());
             }
         }
-        // What a span calls its message is none of the event's.
+        // A field `message` of a span is not the message of the event.
         fields.0.remove("message");
         event.record(&mut fields);
         let message = match fields.0.remove("message") {
@@ -93,12 +96,12 @@ where
             &message,
             fields,
         );
-        // Nothing is left to do when standard error is gone.
+        // Nothing is left to do if standard error is closed.
         drop(self.0.make_writer().write_all(line.as_bytes()));
     }
 }
 
-/// The line that tells why a command fails.
+/// Creates the line with the reason why a command fails.
 pub(super) fn failure(error: &str) -> String {
     line("ERROR", "liveperson_bridge::cli", error, Fields::default())
 }
@@ -112,11 +115,12 @@ fn line(level: &str, target: &str, message: &str, fields: Fields) -> String {
         message,
         fields,
     };
-    // Text, numbers and keys of text are always JSON.
+    // Serialization cannot fail, since all values are JSON values and all keys are text.
     let text = serde_json::to_string(&line).unwrap_or_default();
     let mut escaped = String::with_capacity(text.len() + 1);
     for c in text.chars() {
-        // JSON lets some of these stand in a text; they are nowhere else.
+        // JSON allows some of these characters unescaped, but only inside strings, so an escape is
+        // valid there.
         if is_escaped(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 let digit = |shift: u32| {

@@ -1,4 +1,4 @@
-//! Both formats, on a log that is kept in memory.
+//! Tests of both formats, with a log in memory.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -9,8 +9,9 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::*;
 
-/// What would break a line, clear a screen or colour it, what some readers take for the end of a line, and what shows nothing:
-/// text is turned by the first six, the last one is a tag beyond 16 bits.
+/// Text that would break a line, clear a screen or change its colours. It begins with invisible
+/// characters and a line separator: the first six change the direction of text, and the last is a
+/// tag beyond 16 bits.
 const HOSTILE: &str = "\u{202e}\u{202a}\u{2066}\u{2069}\u{200f}\u{61c}\u{200b}\u{feff}\u{ad}\u{2029}\u{e0041}\
     no\n2026-01-01T00:00:00Z ERROR forged\r\u{1b}[2J\u{85}\u{2028}{\"level\":\"ERROR\"}\u{7}";
 
@@ -36,7 +37,7 @@ impl<'a> MakeWriter<'a> for Memory {
     }
 }
 
-/// What a format makes of the events of `scene`.
+/// Returns the log of the events of `scene`, in a format.
 fn written(format: Format, scene: impl FnOnce()) -> String {
     let memory = Memory::default();
     let layer: AnyLayer = match format {

@@ -1,22 +1,22 @@
 //! Handles of metrics, by the values of their labels.
 //!
-//! The recorder finds a metric by a key that owns all of its labels, so that to count would be to copy them first. Here a
-//! metric that was counted before is found by labels that are borrowed.
+//! The recorder finds a metric by a key that owns all of its labels, so each count would have to
+//! copy them first. Here a metric that was counted before is found by borrowed labels.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
-/// Handles of one kind.
+/// The handles of the metrics of one type.
 pub(super) struct Handles<H>(RwLock<Node<H>>);
 
-/// Where the labels that were followed so far lead.
+/// A node of the tree of handles. The path to it consists of a metric's name and of label values.
 struct Node<H> {
     handle: Option<H>,
     below: HashMap<String, Self>,
 }
 
 impl<H: Clone> Handles<H> {
-    /// The handle of a metric with these labels; one that is not known yet is made.
+    /// Returns the handle of a metric with these labels. An unknown handle is created.
     pub(super) fn get(&self, name: &str, labels: &[&str], make: impl FnOnce() -> H) -> H {
         let path = || std::iter::once(name).chain(labels.iter().copied());
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);

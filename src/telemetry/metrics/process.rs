@@ -1,13 +1,13 @@
-//! What the operating system knows of the process, where it tells it in `/proc`.
+//! Figures of the process that the operating system reports in `/proc`.
 
 use std::fs;
 
-/// KiB of memory that the process holds.
+/// Returns the memory that the process holds, in KiB.
 pub(super) fn resident_kib() -> Option<u32> {
     resident(&fs::read_to_string("/proc/self/status").ok()?)
 }
 
-/// Files and connections that the process has open.
+/// Returns the number of files and connections that the process has open.
 pub(super) fn open_files() -> Option<u32> {
     let files = fs::read_dir("/proc/self/fd").ok()?.count();
     // One of them is the folder that was just read.

@@ -1,7 +1,8 @@
-//! Keeps the numbers of one service, and shows them as Prometheus reads them.
+//! The recorder, which stores the values of one service's metrics and renders them for Prometheus.
 //!
-//! There is nothing global: each service in a process has a recorder of its own, which its parts are given. To count is
-//! to look the metric's handle up by its labels and to add to an atomic number; nobody waits for the one who reads.
+//! Nothing is global: each service in a process has its own recorder, which is passed to its parts.
+//! To count is to look up the metric's handle by its labels and to add to an atomic number. No
+//! caller waits while the metrics are read.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,13 +20,14 @@ use super::{
     MEMORY, OPEN_FILES, process,
 };
 
-/// 5 s: how often what histograms were given is added up; until then each value is kept.
+/// 5 s: the interval at which the observations of histograms are aggregated. Until then each
+/// observation is stored.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// What the recorder is told of who records; it does not ask.
+/// The metadata of the caller, which the recorder ignores.
 const METADATA: Metadata<'_> = Metadata::new("liveperson_bridge", Level::INFO, None);
 
-/// The numbers of one service; clones share them.
+/// The metrics of one service. Clones share them.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
 
@@ -63,7 +65,7 @@ impl Metrics {
         self.0.recorder.register_gauge(&key, &METADATA).set(value);
     }
 
-    /// Gives a histogram a value.
+    /// Adds an observation to a histogram.
     pub fn observe<const LABELS: usize>(
         &self,
         histogram: &Histogram<LABELS>,
@@ -78,7 +80,8 @@ impl Metrics {
         histogram.record(value);
     }
 
-    /// Adds up again and again, so that nothing gathers where nobody reads.
+    /// Aggregates observations at an interval, so that they do not pile up if the metrics are not
+    /// read.
     pub async fn keep_up(self) {
         let mut times = interval(UPKEEP);
         times.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -88,7 +91,7 @@ impl Metrics {
         }
     }
 
-    /// All numbers in the text format of Prometheus, version 0.0.4.
+    /// Renders all metrics in the text format of Prometheus, version 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {
         if let Some(kib) = process::resident_kib() {
@@ -120,7 +123,7 @@ impl Default for Metrics {
             histograms: Handles::default(),
         }));
         metrics.set(&BUILD, [env!("CARGO_PKG_VERSION")], 1.0);
-        // From the beginning, so that the first one is an increase.
+        // These counters exist from the start, so that their first event is an increase.
         for counter in [&EXPIRED, &MATCHED_LATER, &DROPPED] {
             metrics.count(counter, [], 0);
         }

@@ -1,8 +1,8 @@
-//! An element of structured content: its words, the places it leads to, the text it publishes, and
-//! what it holds.
+//! An element of structured content: its words, its links, the text that it publishes, and its
+//! children.
 //!
 //! Words are decoded, since the vendor's window shows them as HTML: `&#x1F449;` is a pointing hand.
-//! Texts to publish, links and metadata are not, since a bot compares them as they stand.
+//! Texts to publish, links and metadata are not decoded, since a bot compares them byte for byte.
 
 use std::iter;
 
@@ -12,10 +12,10 @@ use serde_json::Value;
 use crate::types::message::Metadata;
 use crate::webhooks::members::Members;
 
-/// The members that name an element, in the order they are shown.
+/// The members that name an element, in the order in which they are shown.
 const NAMES: [&str; 5] = ["title", "name", "label", "heading", "header"];
 
-/// The members that say more of it, in the order they are shown; a time comes before them.
+/// The members with further text, in the order in which they are shown. A time comes before them.
 const TEXTS: [&str; 9] = [
     "text",
     "message",
@@ -28,10 +28,10 @@ const TEXTS: [&str; 9] = [
     "footer",
 ];
 
-/// The members that stand for an element that shows no words, such as a picture.
+/// The members that supply the words of an element that has no others, such as a picture.
 const SUBSTITUTES: [&str; 2] = ["alt", "tooltip"];
 
-/// The members that hold nothing to be shown, or that are read in another way.
+/// The members that are not searched for children: they show nothing, or are read in another way.
 const NOT_WALKED: [&str; 12] = [
     "accessibility",
     "actions",
@@ -47,7 +47,7 @@ const NOT_WALKED: [&str; 12] = [
     "web",
 ];
 
-/// The actions that show nothing: their texts are published, not read.
+/// The actions that show nothing: their texts are only published.
 const SILENT_ACTIONS: [&str; 5] = [
     "publishText",
     "checked",
@@ -56,14 +56,14 @@ const SILENT_ACTIONS: [&str; 5] = [
     "custom",
 ];
 
-/// Actions of an element that are looked at. The vendor's schema allows 4.
+/// 64: the limit of actions that are read of one element. The vendor's schema allows 4.
 const ACTION_LIMIT: usize = 64;
 
-/// The first number that is taken for milliseconds since the epoch (3 March 1973) and no longer for
-/// seconds (the year 5138). The vendor's pages say seconds; one of its samples has milliseconds.
+/// The first number that counts as milliseconds since the epoch (3 March 1973) and not as seconds
+/// (the year 5138). The vendor's pages say seconds, but one of its samples has milliseconds.
 const FIRST_MILLISECOND: i64 = 100_000_000_000;
 
-/// A part of the content that is still to be written.
+/// A part of the content that is not written yet.
 pub(super) enum Step<'a> {
     /// An element, a list of them, or words.
     Value(&'a Value),
@@ -73,19 +73,20 @@ pub(super) enum Step<'a> {
     Gap,
 }
 
-/// An element, or an action of one: whatever shows words.
+/// An element or an action of an element: anything that can show words.
 #[derive(Clone, Copy)]
 pub(super) struct Element<'a>(pub(super) Members<'a>);
 
 impl<'a> Element<'a> {
-    /// The words, each once, or where there are none those that stand for them.
+    /// Returns the words, without duplicates. For an element without words, returns a substitute.
     pub(super) fn words(self) -> Vec<String> {
         let words = self.names().chain(self.times()).chain(self.texts());
         let words = each_once(words, &[]);
         if !words.is_empty() {
             return words;
         }
-        // The vendor's keyValuePair. Beside other words a key is a name for programs.
+        // The vendor's keyValuePair. In an element with other words, `key` is an identifier for
+        // programs.
         if self.0.value("key").is_some() {
             return self.read(&["key", "value"]).collect();
         }
@@ -94,8 +95,8 @@ impl<'a> Element<'a> {
         substitutes.take(1).collect()
     }
 
-    /// The places that the element leads to, and what its actions say, less the words that are
-    /// known.
+    /// Returns the links and positions of the element and the words of its actions, without the
+    /// words in `known`.
     pub(super) fn details(self, known: &[String]) -> Vec<String> {
         let said = self.shown_actions().map(|action| {
             let words = action.names().chain(action.times()).chain(action.texts());
@@ -110,8 +111,9 @@ impl<'a> Element<'a> {
         details
     }
 
-    /// The text that touching the element publishes, in a line for each action that does; empty
-    /// where the Cloud does not say which. `None` where touching it publishes nothing.
+    /// Returns the text that is published when the element is touched, with a line for each action
+    /// that publishes. It is empty if the Cloud does not give the text, and `None` if nothing is
+    /// published.
     pub(super) fn published(self) -> Option<String> {
         let mut texts = self.actions().filter_map(Self::publishes).peekable();
         texts.peek()?;
@@ -119,12 +121,13 @@ impl<'a> Element<'a> {
         Some(texts.join("\n"))
     }
 
-    /// The objects that the Cloud ties to touching the element.
+    /// Returns the metadata that the Cloud attaches to the choice.
     pub(super) fn choice_metadata(self) -> Option<Metadata> {
         self.0.object("click")?.metadata("metadata")
     }
 
-    /// The contents of the element, in the order they are shown: first those that its actions open.
+    /// Returns the children in the order in which they are shown. The children of its actions come
+    /// first.
     pub(super) fn children(self) -> Vec<Step<'a>> {
         let mut steps = Vec::new();
         for object in self.shown_actions().chain(iter::once(self)) {
@@ -146,8 +149,8 @@ impl<'a> Element<'a> {
         steps
     }
 
-    /// The elements, each after its title. Titles of an accordion stand in a list of their own, a
-    /// tab is called by its `tag`.
+    /// Adds the elements, each after its title. An accordion has its titles in a list of their own,
+    /// and a tab has its title in `tag`.
     fn add_elements(self, steps: &mut Vec<Step<'a>>) {
         let kind = self.0.text("type").unwrap_or_default();
         let titles = self.0.list("titles");
@@ -168,7 +171,8 @@ impl<'a> Element<'a> {
         }
     }
 
-    /// The names of the members that hold elements; `elements` also where there are titles alone.
+    /// Iterates over the names of the members that hold elements. `elements` is one of them even if
+    /// there are only titles.
     fn containers(self) -> impl Iterator<Item = &'a str> {
         let titles = self.0.value("titles").is_some() && self.0.value("elements").is_none();
         let named = self.0.entries().filter(|(name, value)| {
@@ -195,8 +199,8 @@ impl<'a> Element<'a> {
             .filter_map(move |name| word(self.0.value(name)?))
     }
 
-    /// The time of a slot, or the days that a date picker allows. In UTC, since the Cloud does not
-    /// say where the user is.
+    /// Returns the time of a slot, or the days that a date picker allows. Times are in UTC, since
+    /// the Cloud does not report the user's time zone.
     fn times(self) -> Option<String> {
         match self.0.text("type")? {
             "scheduleSlot" => self.slot(),
@@ -244,12 +248,12 @@ impl<'a> Element<'a> {
         let links = ["url", "uri"]
             .into_iter()
             .filter_map(|name| self.0.text(name));
-        // Data URIs are pictures, not places.
+        // Data URIs are pictures, not links.
         let links = links.filter(|link| !link.starts_with("data:"));
         links.map(str::to_owned).chain(self.position()).collect()
     }
 
-    /// Latitude and longitude, which every map takes in this form.
+    /// Returns latitude and longitude, in a form that every map service accepts.
     fn position(self) -> Option<String> {
         let degrees = |name| match self.0.value(name)? {
             Value::Number(number) => Some(number.to_string()),
@@ -274,8 +278,8 @@ impl<'a> Element<'a> {
         })
     }
 
-    /// The text that an action publishes: at once, or as one of the boxes that are ticked when a
-    /// list is submitted.
+    /// Returns the text that an action publishes, either at once or as a ticked box when a list is
+    /// submitted.
     fn publishes(self) -> Option<String> {
         let kind = self.0.text("type").unwrap_or_default();
         let name = if kind == "publishText" {
@@ -291,8 +295,8 @@ impl<'a> Element<'a> {
     }
 }
 
-/// The place of a member among those that hold elements; others than the vendor's come in between,
-/// by their names.
+/// Returns the position of a member among those that hold elements. Members that the vendor does
+/// not document come in the middle, by name.
 fn rank(name: &str) -> u8 {
     match name {
         "heading" | "header" => 0,
@@ -303,7 +307,7 @@ fn rank(name: &str) -> u8 {
     }
 }
 
-/// The words that a value shows, if it has any.
+/// Returns the words that a value shows; `None` if it shows none.
 pub(super) fn word(value: &Value) -> Option<String> {
     let words = match value {
         Value::String(text) => html_escape::decode_html_entities(text).trim().to_owned(),
@@ -313,12 +317,12 @@ pub(super) fn word(value: &Value) -> Option<String> {
     (!words.is_empty()).then_some(words)
 }
 
-/// The words in one line.
+/// Joins the words in one line.
 pub(super) fn collapsed(words: &str) -> String {
     words.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The first of the words, a colon, and the rest; without words the details alone.
+/// Joins the first of the words, a colon, and the rest. Without words, joins only the details.
 pub(super) fn joined(mut words: Vec<String>, details: Vec<String>) -> String {
     if words.is_empty() {
         return details.join(", ");
@@ -332,7 +336,7 @@ pub(super) fn joined(mut words: Vec<String>, details: Vec<String>) -> String {
     }
 }
 
-/// The words, less those that are known and those that come again.
+/// Removes known words and duplicates.
 fn each_once(words: impl Iterator<Item = String>, known: &[String]) -> Vec<String> {
     let is_same = |a: &String, b: &str| collapsed(a).eq_ignore_ascii_case(&collapsed(b));
     let mut found: Vec<String> = Vec::new();

@@ -79,7 +79,7 @@ fn each_element_becomes_a_line() {
     }
 }
 
-/// The text of an element, and its choices by title and text.
+/// The text of an element, and the title and text of each choice.
 type Read = (&'static str, &'static [(&'static str, &'static str)]);
 
 fn assert_read(samples: Vec<(Value, Read)>) {
@@ -224,7 +224,7 @@ fn a_slot_is_a_line_with_its_time_and_no_choice() {
             json!({"start": 1_800_000_000, "end": 1_800_003_600, "title": "Early", "description": "Anna"}),
             "Early: 2027-01-15 08:00-09:00 UTC, Anna",
         ),
-        // As in one of the vendor's samples.
+        // One of the vendor's samples has milliseconds.
         (
             json!({"start": 1_800_000_000_000_i64, "end": "1800003600000"}),
             "2027-01-15 08:00-09:00 UTC",
@@ -452,13 +452,14 @@ fn a_text_ends_at_its_bound() {
 fn deep_nesting_does_not_overflow_the_stack() {
     let mut content = choice("Yes");
     for _ in 0..5_000 {
-        // Moved in, where `json!` would walk through it.
+        // Moved in, since `json!` would visit all levels.
         let elements = ("elements".to_owned(), Value::Array(vec![content]));
         content = Value::Object([elements].into_iter().collect());
     }
 
     let plain = render(&[&content]);
-    // Dropping a value of so many levels would overflow the stack, which is not this module's to prevent.
+    // Dropping a value with so many levels would overflow the stack, which this module cannot
+    // prevent.
     std::mem::forget(content);
 
     assert_eq!(plain.text, "1. Yes");

@@ -1,4 +1,4 @@
-//! The state of a conversation.
+//! Changes of a conversation's state.
 
 use std::cmp::Ordering;
 
@@ -16,8 +16,11 @@ use crate::types::ids::ConversationId;
 use crate::types::rating::Answer;
 use crate::webhooks::wire::conversation::{self as wire, Conversation};
 
-/// An end is told once, however old its state is: what has ended stays so, and only a rating that is new is told after it. Any
-/// other state is told unless a newer one is known, or the latest one says the same.
+/// Translates a state.
+///
+/// An end is reported once, even if its state is old: an ended conversation never reopens. After
+/// the end only a new rating is reported. Any other state is reported unless a newer state is known
+/// or the latest one is the same.
 pub(super) fn translate(
     conversation: &Conversation,
     known: &Known<'_>,
@@ -35,7 +38,8 @@ pub(super) fn translate(
             return Err(Ignored::Ended);
         }
     } else if !conversation.ended {
-        // Of two that bear one time the one that comes last holds. Without a fingerprint nobody knows whether they differ.
+        // Of two states with the same time, the one that arrives last wins. Without a stored
+        // fingerprint the two cannot be compared.
         let differs = known.fingerprint.is_some_and(|known| known != fingerprint);
         let is_stale = match age {
             Some(Ordering::Less) => true,
@@ -86,7 +90,7 @@ pub(super) fn translate(
     })
 }
 
-/// What channels are told of it.
+/// Builds the event data for a state.
 fn told(conversation: &Conversation, known: &Known<'_>) -> data::Conversation {
     let participants = conversation.participants.iter();
     let agent = participants
@@ -111,7 +115,7 @@ fn told(conversation: &Conversation, known: &Known<'_>) -> data::Conversation {
         fcr: it.resolved.map(Answer::from),
         status: it.status.clone(),
     };
-    // What agents say among themselves is nothing that a channel needs to know of.
+    // Channels do not need to know of dialogs among agents.
     let dialogs = conversation.dialogs.iter().filter(|it| !it.is_private);
     data::Conversation {
         state: state(conversation.ended),
@@ -127,7 +131,8 @@ fn told(conversation: &Conversation, known: &Known<'_>) -> data::Conversation {
     }
 }
 
-/// What channels are told of a conversation that has ended because another took its place, of which the Cloud says nothing.
+/// Builds the event data for a conversation that ended because another one replaced it. The Cloud
+/// does not report such an end.
 pub(super) fn replaced(id: &ConversationId, consumer_id: Option<&str>) -> data::Conversation {
     let participants = consumer_id.map(|id| data::Participant {
         id: id.to_owned(),
@@ -150,13 +155,14 @@ pub(super) fn replaced(id: &ConversationId, consumer_id: Option<&str>) -> data::
     }
 }
 
-/// What tells a state from another one of the same time: a hash of all that is told of it, and after the end of the rating alone.
+/// Hashes the event data, to distinguish states that have the same time. After the end only the
+/// rating is hashed.
 fn fingerprint(told: &data::Conversation) -> String {
     let text = match told.state {
         State::Open => serde_json::to_vec(told),
         State::Closed => serde_json::to_vec(&told.csat),
     };
-    // Neither has a map with keys that are no text, so both can be written.
+    // No map in the data has keys that are not text, so serialization cannot fail.
     URL_SAFE_NO_PAD.encode(Sha256::digest(text.unwrap_or_default()))
 }
 
@@ -164,7 +170,7 @@ fn state(ended: bool) -> State {
     if ended { State::Closed } else { State::Open }
 }
 
-/// The dialogs of the kinds that users write in.
+/// Returns the dialogs that users write in.
 fn dialogs(conversation: &Conversation, known: &Known<'_>) -> Vec<Dialog> {
     let made_at = conversation.updated_at.unwrap_or(known.now);
     let kept = |dialog: &wire::Dialog| {
@@ -195,7 +201,7 @@ fn side_dialogs(conversation: &Conversation) -> Vec<SideDialog> {
     others.collect()
 }
 
-/// The kind of a dialog that users write in.
+/// Returns the kind of a dialog; `None` if users do not write in it.
 fn kind(dialog: &wire::Dialog) -> Option<DialogKind> {
     match dialog.kind.as_str() {
         _ if dialog.is_private => None,

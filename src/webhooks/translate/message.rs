@@ -1,4 +1,4 @@
-//! What happens in a dialog.
+//! Changes within a dialog.
 
 use serde_json::{Value, json};
 
@@ -61,7 +61,8 @@ pub(super) fn translate(message: &Message, known: &Known<'_>) -> Result<Draft, I
     })
 }
 
-/// Who a change comes from. The user is known by the id as well, should the Cloud give no role.
+/// Determines the sender of a change. The user is also recognized by the Cloud's id, in case the
+/// change has no role.
 fn sender(message: &Message, known: &Known<'_>) -> Sender {
     let id = message.originator.id.clone();
     let is_user = id.is_some() && id.as_deref() == known.consumer_id;
@@ -99,7 +100,7 @@ fn written_message(
     }
 }
 
-/// What a channel can show.
+/// The parts of a message that a channel can show.
 #[derive(Default)]
 struct Shown {
     text: String,
@@ -174,8 +175,8 @@ fn shown_rich(content: &Value, quick_replies: Option<&Value>) -> Shown {
     }
 }
 
-/// The text and choices of content and of the quick replies beside it, whose numbers go on where
-/// those of the content end.
+/// Renders content and the quick replies beside it. The numbers of the quick replies continue those
+/// of the content.
 fn rendered(content: &Value, quick_replies: Option<&Value>) -> Shown {
     let mut elements = vec![content];
     elements.extend(quick_replies);
@@ -187,7 +188,7 @@ fn rendered(content: &Value, quick_replies: Option<&Value>) -> Shown {
     }
 }
 
-/// A file that cannot be fetched is as good as one that cannot be shown.
+/// Renders a file. Without a link it is shown as unsupported content.
 fn shown_file(file: &File, link: Option<&FileLink>) -> Shown {
     let caption = file.caption.as_deref().map(trimmed);
     let caption = caption.filter(|caption| !caption.is_empty());
@@ -205,22 +206,22 @@ fn shown_file(file: &File, link: Option<&FileLink>) -> Shown {
     }
 }
 
-/// The text without the line breaks at its end, which agents' texts usually have; the rest is as it was written.
+/// Removes the line breaks at the end, which agents' texts usually have.
 fn trimmed(text: &str) -> String {
     text.trim_end_matches(['\n', '\r']).to_owned()
 }
 
-/// What stands where a reply cannot be shown, so that it is not lost in silence.
+/// The placeholder for a reply that cannot be shown, so that it is not lost silently.
 fn unsupported(kind: &str) -> String {
     format!("[unsupported content: {kind}]")
 }
 
-/// The Cloud's content, where it has members.
+/// Returns the Cloud's content if it is an object.
 fn rich(content: &Value) -> Option<Value> {
     content.is_object().then(|| content.clone())
 }
 
-/// The content as one element, also where it came as a list of them.
+/// Returns the content as one element, even if it is a list of them.
 fn one_element(content: &Value) -> Value {
     if content.is_array() {
         json!({"type": "vertical", "elements": content})
@@ -229,7 +230,7 @@ fn one_element(content: &Value) -> Value {
     }
 }
 
-/// The element with the quick replies that came beside it.
+/// Adds the quick replies that came beside an element.
 fn with_quick_replies(mut element: Value, quick_replies: Option<&Value>) -> Value {
     if let (Some(element), Some(replies)) = (element.as_object_mut(), quick_replies) {
         element.insert("quickReplies".to_owned(), replies.clone());

@@ -18,7 +18,7 @@ const SURVEY: &str = "0c7e52b4-7f0d-4a8e-8a57-6f2b9c3d1e44";
 const CONSUMER: &str = "9f2c4b7a1d3e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8";
 const AGENT: &str = "2b8f6c1d-3e4a-5b6c-8d7e-9f0a1b2c3d4e";
 
-/// 2023-11-14T22:13:20Z, when the conversation of the fixtures began.
+/// 2023-11-14T22:13:20Z, the start of the conversation in the fixtures.
 const BEGIN: i64 = 1_700_000_000_000;
 
 fn fixtures() -> PathBuf {
@@ -29,7 +29,7 @@ fn fixture(name: &str) -> Vec<u8> {
     fs::read(fixtures().join(format!("{name}.json"))).unwrap()
 }
 
-/// The names of all fixtures.
+/// Returns the names of all fixtures.
 fn names() -> Vec<String> {
     let files = fs::read_dir(fixtures()).unwrap();
     let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
@@ -44,7 +44,7 @@ fn changes(name: &str) -> Vec<Change> {
     Notification::parse(&fixture(name)).unwrap().changes
 }
 
-/// The only change of a fixture.
+/// Returns the only change of a fixture.
 fn change(name: &str) -> Change {
     let [change] = <[Change; 1]>::try_from(changes(name)).unwrap();
     change
@@ -69,7 +69,7 @@ fn known() -> Known<'static> {
     }
 }
 
-/// What comes of a change: of an event what a channel sees of it, else why there is none.
+/// Returns the event that a channel sees for a change, or the reason why the change is ignored.
 fn seen(change: &Change, known: &Known<'_>) -> Value {
     let event = match translate(change, known) {
         Ok(translation) => translation.event,

@@ -8,31 +8,32 @@ use super::privacy::is_marked;
 use crate::types::ids::{ConversationId, DialogId};
 use crate::webhooks::members::{Members, is_graphic};
 
-/// A conversation as it is.
+/// The state of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {
-    /// Which.
+    /// The id.
     pub id: ConversationId,
-    /// Whether all of it has ended: by `stage`, in the oldest form by `state`, which otherwise is the main dialog's
-    /// alone; also where the Cloud will tell no more of it (`DELETE`).
+    /// True if the whole conversation has ended. `stage` says so; in the oldest form, which has no
+    /// `stage`, `state` does. Elsewhere `state` belongs to the main dialog only. Also true if the
+    /// Cloud will send no more changes of it (`DELETE`).
     pub ended: bool,
-    /// Who or what ended it, in the Cloud's word in lower case.
+    /// The Cloud's name for the participant or the cause that ended it, in lower case.
     pub close_reason: Option<String>,
-    /// When it was last changed; of two changes the later one holds.
+    /// The time of the last change. Of two states the later one is valid.
     pub updated_at: Option<DateTime<Utc>>,
-    /// The newest time at which it, or a dialog of it, was changed or ended.
+    /// The newest time at which the conversation or one of its dialogs was changed or ended.
     pub touched_at: Option<DateTime<Utc>>,
-    /// When it began.
+    /// The time of the start.
     pub started_at: Option<DateTime<Utc>>,
-    /// When it ended, as far as the Cloud says.
+    /// The time of the end, if the Cloud reports it.
     pub ended_at: Option<DateTime<Utc>>,
-    /// The skill it is assigned to, if to one.
+    /// The skill that it is assigned to; `None` if it has none.
     pub skill_id: Option<String>,
-    /// Who takes part.
+    /// The participants.
     pub participants: Vec<Participant>,
-    /// Its dialogs.
+    /// The dialogs.
     pub dialogs: Vec<Dialog>,
-    /// The user's rating; it comes after the end.
+    /// The user's rating, which comes after the end.
     pub csat: Option<Csat>,
 }
 
@@ -41,47 +42,50 @@ pub struct Conversation {
 pub struct Csat {
     /// Satisfaction, from 1 to 5.
     pub score: Option<u8>,
-    /// True if the first contact resolved the matter.
+    /// True if the first contact solved the user's problem.
     pub resolved: Option<bool>,
-    /// The Cloud's word in lower case: `filled`, `partially_filled`, `skipped`, or another.
+    /// The Cloud's name for the status in lower case: `filled`, `partially_filled`, `skipped`, or
+    /// another.
     pub status: Option<String>,
 }
 
-/// Somebody who takes part.
+/// A participant of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Participant {
-    /// The Cloud's id of them.
+    /// The Cloud's id of the participant.
     pub id: String,
-    /// The Cloud's word for what they are.
+    /// The Cloud's name of the role.
     pub role: Option<String>,
-    /// Whether they were offered the conversation and have not taken it yet.
+    /// True if the participant was offered the conversation and has not accepted it yet.
     pub suggested: bool,
 }
 
 /// A dialog of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dialog {
-    /// Which.
+    /// The id.
     pub id: DialogId,
-    /// The Cloud's word for its kind in lower case: `main`, `post_survey`, or another.
+    /// The Cloud's name for the kind in lower case: `main`, `post_survey`, or another.
     pub kind: String,
-    /// The Cloud's word for its channel in lower case: `messaging`, `cobrowse`, or another.
+    /// The Cloud's name for the channel type in lower case: `messaging`, `cobrowse`, or another.
     pub channel_type: Option<String>,
-    /// True if it is among agents: what is said in it is not for the user.
+    /// True if it is among agents, so that the user must not see its messages.
     pub is_private: bool,
-    /// Whether it has ended.
+    /// True if it has ended.
     pub ended: bool,
-    /// When it began.
+    /// The time of the start.
     pub created_at: Option<DateTime<Utc>>,
-    /// When it ended.
+    /// The time of the end.
     pub ended_at: Option<DateTime<Utc>>,
-    /// The app installation that it came by, as far as the Cloud says. Source: a capture of 2022, in which the main dialog
-    /// names the connector's in `metaData.appInstallId`; the vendor's documents name the survey bot's there.
+    /// The app installation that created it, if the Cloud reports it. Source: in a capture of 2022
+    /// the main dialog has the connector's id in `metaData.appInstallId`; the vendor's documents
+    /// show the survey bot's id there.
     pub app_install_id: Option<String>,
 }
 
 impl Conversation {
-    /// The app installation of the connector that the conversation came by, as far as the Cloud says.
+    /// Returns the app installation of the connector that created the conversation, if the Cloud
+    /// reports it.
     #[must_use]
     pub fn connector(&self) -> Option<&str> {
         let mut dialogs = self.dialogs.iter();
@@ -89,7 +93,7 @@ impl Conversation {
         main.app_install_id.as_deref()
     }
 
-    /// When it began, as near as the Cloud says it.
+    /// Returns the start of the conversation, or the nearest time that the Cloud reports.
     #[must_use]
     pub fn began_at(&self) -> Option<DateTime<Utc>> {
         let main = self.dialogs.iter().find(|dialog| dialog.kind == "main");
@@ -106,7 +110,7 @@ impl Conversation {
             .or_else(|| id(result, "conversationId"))
             .ok_or("the change names no conversation")?;
         let deleted = change.word("type") == Some("DELETE");
-        // A conversation that is deleted need not be described any more.
+        // A deleted conversation may lack its details.
         let details = result.object("conversationDetails").unwrap_or(result);
         let state = details.word("stage").or_else(|| details.word("state"));
         let ended = match state {
@@ -151,7 +155,7 @@ fn is_close(state: &str) -> bool {
     matches!(state, "CLOSE" | "CLOSED")
 }
 
-/// `-1` stands for no skill.
+/// Returns the skill; the Cloud writes `-1` for no skill.
 fn skill_id(details: Members<'_>) -> Option<String> {
     let handler = details.object("conversationHandlerDetails");
     let skill_id = details
@@ -160,8 +164,8 @@ fn skill_id(details: Members<'_>) -> Option<String> {
     skill_id.filter(|skill_id| skill_id != "-1")
 }
 
-/// Who takes part: as the conversation says it, else as its open dialogs do. Only the dialogs tell who was merely
-/// offered it.
+/// Returns the participants of the conversation, or else those of its open dialogs. Only the
+/// dialogs say if a participant was merely offered the conversation.
 fn participants(details: Members<'_>) -> Vec<Participant> {
     let in_dialogs: Vec<_> = details
         .objects("dialogs")
@@ -193,8 +197,8 @@ fn participants(details: Members<'_>) -> Vec<Participant> {
     participants
 }
 
-/// Who takes part, where it is written as ids by role. Source: vendor's messaging window API in its older form, which has
-/// `{"CONSUMER": ["…"], "ASSIGNED_AGENT": ["…"]}`.
+/// Returns participants that are written as ids by role. Source: vendor's messaging window API in
+/// its older form, which has `{"CONSUMER": ["…"], "ASSIGNED_AGENT": ["…"]}`.
 fn by_role(details: Members<'_>) -> Vec<Participant> {
     let roles = ["participants", "participantsPId"].map(|name| details.object(name));
     let roles = roles.into_iter().flatten().flat_map(|map| {
@@ -217,14 +221,14 @@ fn by_role(details: Members<'_>) -> Vec<Participant> {
     participants.collect()
 }
 
-/// True of a dialog among agents. Source: the vendor's Android SDK knows the dialog type `AGENT`.
+/// True if a dialog is among agents. Source: the vendor's Android SDK has the dialog type `AGENT`.
 fn is_private(dialog: Members<'_>) -> bool {
     let kind = dialog.word("dialogType");
     kind.is_some_and(|kind| kind.eq_ignore_ascii_case("AGENT")) || is_marked(dialog)
 }
 
 impl Csat {
-    /// `None` where nothing was said.
+    /// Reads a rating; `None` if it is empty.
     fn read(csat: Members<'_>) -> Option<Self> {
         let score = csat
             .integer("csatRate")
@@ -259,7 +263,7 @@ impl Dialog {
             None if id.as_str() == conversation.as_str() => "main".to_owned(),
             None => "unknown".to_owned(),
         };
-        // Whatever stands in it, the main dialog is the one with the user.
+        // The main dialog is always the one with the user, even if it is marked as private.
         let kind_is_side = kind != "main";
         Some(Self {
             id,

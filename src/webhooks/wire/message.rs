@@ -1,4 +1,4 @@
-//! Changes of a dialog: what was written, what became of messages, what somebody is doing.
+//! Changes within a dialog: messages, receipts, and chat states.
 
 use std::fmt;
 
@@ -11,90 +11,91 @@ use crate::types::ids::{ConversationId, DialogId};
 use crate::types::message::{Metadata, Sequence};
 use crate::webhooks::members::{Members, is_graphic};
 
-/// A change of a dialog.
+/// A change within a dialog.
 #[derive(Clone, PartialEq)]
 pub struct Message {
-    /// The conversation; left out in the oldest form, where only the dialog is named.
+    /// The conversation; `None` in the oldest form, which names only the dialog.
     pub conversation_id: Option<ConversationId>,
     /// The dialog.
     pub dialog_id: Option<DialogId>,
-    /// Its number within the dialog; chat states have none.
+    /// The number within the dialog. Chat states have none.
     pub sequence: Option<Sequence>,
-    /// Who it comes from.
+    /// The sender.
     pub originator: Originator,
-    /// When, by the Cloud's clock; chat states do not say.
+    /// The time by the Cloud's clock. Chat states have none.
     pub sent_at: Option<DateTime<Utc>>,
-    /// Who may see it.
+    /// The group that may see it.
     pub audience: Audience,
-    /// What the Cloud ties to it.
+    /// The metadata.
     pub metadata: Option<Metadata>,
-    /// What happened.
+    /// The event.
     pub event: Event,
 }
 
-/// Who a change comes from.
+/// The sender of a change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Originator {
-    /// The Cloud's id of them.
+    /// The Cloud's id of the sender.
     pub id: Option<String>,
-    /// The Cloud's word for what they are.
+    /// The Cloud's name of the role.
     pub role: Option<String>,
 }
 
-/// Who may see a change.
+/// The group that may see a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
-    /// Everybody in the conversation: `ALL`, or nothing at all, as in the oldest form.
+    /// Everyone in the conversation: `ALL`, or no mark at all, as in the oldest form.
     Everyone,
-    /// Agents and managers: another word than `ALL` anywhere around what was said, or a summary for agents.
+    /// Agents and managers only: any mark around the content has another value than `ALL`, or it is
+    /// a summary for agents.
     Private,
 }
 
-/// What happened.
+/// The event in a change.
 #[derive(Clone, PartialEq)]
 pub enum Event {
-    /// Something was written.
+    /// A message was written.
     Written(Written),
-    /// Something became of messages.
+    /// Messages have a new status.
     Receipt {
-        /// The Cloud's word for it.
+        /// The Cloud's name of the status.
         status: String,
-        /// Of which messages of the dialog.
+        /// The messages of the dialog.
         sequences: Vec<Sequence>,
     },
-    /// Somebody is doing this, in the Cloud's word.
+    /// A participant has this chat state, by the Cloud's name.
     ChatState(String),
-    /// Something that the bridge does not know, and that holds nothing to be read.
+    /// An event that the bridge does not know, without any content that can be read.
     Unknown,
 }
 
-/// What was written.
+/// The content of a message with its quick replies.
 #[derive(Clone, PartialEq)]
 pub struct Written {
-    /// The matter itself.
+    /// The content.
     pub matter: Matter,
-    /// The Cloud's `quickReplies`, which can go with any of it.
+    /// The Cloud's `quickReplies`, which can accompany any content.
     pub quick_replies: Option<Value>,
 }
 
-/// The matter of what was written.
+/// The content of a message.
 #[derive(Clone, PartialEq)]
 pub enum Matter {
-    /// A text, as it came.
+    /// A text, exactly as the Cloud sent it.
     Text(String),
-    /// Structured content: an object or a list of them.
+    /// Structured content: an object or a list of objects.
     Rich(Value),
     /// A file.
     File(File),
     /// An invitation to fill in a secure form.
     SecureForm(Value),
-    /// A secure form that was filled in.
+    /// A completed secure form.
     SecureSubmission(Value),
-    /// Something else.
+    /// Another kind of content.
     Other {
-        /// The Cloud's word for it.
+        /// The Cloud's name of the kind.
         kind: String,
-        /// What it holds, where it holds anything.
+        /// The content, if there is any.
         message: Option<Value>,
     },
 }
@@ -102,13 +103,13 @@ pub enum Matter {
 /// A file in a message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct File {
-    /// The path that names it.
+    /// The path of the file.
     pub relative_path: String,
-    /// The Cloud's word for its kind.
+    /// The Cloud's name of the file type.
     pub file_type: FileType,
-    /// What the sender says about it.
+    /// The sender's caption.
     pub caption: Option<String>,
-    /// A small image of it as a data URI.
+    /// A small preview image as a data URI.
     pub preview: Option<String>,
 }
 
@@ -131,7 +132,8 @@ impl Message {
         Ok(message)
     }
 
-    /// The dialog's id. Where only the conversation is named it is the main one, which bears the conversation's id.
+    /// Returns the dialog's id. If the change names only the conversation, this is the main dialog,
+    /// which has the conversation's id.
     #[must_use]
     pub fn dialog(&self) -> Option<&str> {
         let dialog = self.dialog_id.as_ref().map(DialogId::as_str);
@@ -140,7 +142,7 @@ impl Message {
 }
 
 impl fmt::Debug for Message {
-    /// Leaves out what was said.
+    /// Omits the content.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
             .field("event", &self.event.name())
@@ -150,7 +152,7 @@ impl fmt::Debug for Message {
     }
 }
 
-/// An id of one of the Cloud's things.
+/// Reads a member as an id of the type `T`.
 pub(super) fn id<T: TryFrom<String>>(object: Members<'_>, name: &str) -> Option<T> {
     T::try_from(object.id(name)?).ok()
 }
@@ -160,7 +162,7 @@ impl Originator {
         let metadata = change.object("originatorMetadata");
         let in_metadata = || metadata.and_then(|metadata| metadata.id("id"));
         Self {
-            // Some forms of the agents' side have `originatorPId`.
+            // Some notifications to the agents' side have `originatorPId`.
             id: change
                 .id("originatorId")
                 .or_else(|| change.id("originatorPId"))
@@ -193,13 +195,14 @@ impl Event {
                 },
                 None => Self::Unknown,
             },
-            // Without a state it is still a chat state, which has no sequence and is no repeat of another.
+            // Without a state it is still a chat state: it has no sequence and is never a
+            // duplicate.
             "ChatStateEvent" => Self::ChatState(lower(event.word("chatState").unwrap_or_default())),
             kind => Written::read(kind, event).map_or(Self::Unknown, Self::Written),
         }
     }
 
-    /// The name of what happened, for a log.
+    /// Returns the name of the event, for a log.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -211,7 +214,7 @@ impl Event {
     }
 }
 
-/// The numbers of messages, also those that are written as text.
+/// Reads the sequences of messages, also those that are written as text.
 fn sequences(list: &[Value]) -> Vec<Sequence> {
     list.iter()
         .filter_map(|item| match item {
@@ -223,8 +226,8 @@ fn sequences(list: &[Value]) -> Vec<Sequence> {
 }
 
 impl Written {
-    /// `None` where there is nothing to be read. The event's type decides less than what it holds, so that a reply of a
-    /// kind that comes up later is not lost.
+    /// Reads the content; `None` if there is nothing to read. The members decide more than the
+    /// event's type, so that a reply of a new kind is not lost.
     fn read(kind: &str, event: Members<'_>) -> Option<Self> {
         let content_type = event.word("contentType");
         let message = event.value("message");
@@ -253,7 +256,7 @@ impl Written {
             ("" | "text/plain", _) => match (text(message), rich()) {
                 (Some(text), _) => Matter::Text(text),
                 (None, Some(content)) => Matter::Rich(content),
-                // Nothing but quick replies.
+                // Only quick replies.
                 (None, None) if message.is_none() && quick_replies.is_some() => {
                     Matter::Text(String::new())
                 }
@@ -279,7 +282,7 @@ impl Written {
     }
 }
 
-/// An object or a list, also where it stands as JSON in a text, as in the vendor's history.
+/// Returns an object or a list, even if it is JSON within a text, as in the vendor's history.
 fn structured(value: Option<&Value>) -> Option<Value> {
     let is_structured = |value: &Value| value.is_object() || value.is_array();
     match value? {
@@ -297,7 +300,7 @@ fn text(value: Option<&Value>) -> Option<String> {
 }
 
 impl File {
-    /// `None` where the file cannot be found by what is said of it.
+    /// Reads a file; `None` if its location is missing or invalid.
     fn read(message: &Value) -> Option<Self> {
         let message = Members::of(message)?;
         let owned = |name| message.text(name).map(str::to_owned);
@@ -318,7 +321,7 @@ impl File {
     }
 }
 
-/// Whether a path can be stored, and asked for later.
+/// True if a path can be stored and used for a download later.
 fn is_path(path: &str) -> bool {
     path.len() <= 1024 && !path.chars().any(char::is_control)
 }

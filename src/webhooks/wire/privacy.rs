@@ -1,32 +1,34 @@
-//! Marks of what agents and managers alone may see, wherever the Cloud puts them.
+//! Marks of messages that only agents and managers may see, wherever the Cloud puts them.
 //!
-//! Notifications have `messageAudience` in the change. Source: vendor's Webhooks documentation, page "Events". The vendor's own
-//! agent workspace reads `audience` of the event as well, depending on the version of the platform. So either name counts in any
-//! object around what was said. Unknown values are private, since a text that is missing harms less than one that leaks.
+//! Notifications have `messageAudience` in the change. Source: vendor's Webhooks documentation,
+//! page "Events". The vendor's own agent workspace also reads `audience` of the event, depending on
+//! the version of the platform. So either name counts in any object around the content. Unknown
+//! values are private, since a missing text harms less than a leaked one.
 
 use serde_json::Value;
 
 use crate::webhooks::members::Members;
 
-/// The value that means everybody.
+/// The value that means everyone.
 const ALL: &str = "ALL";
 
-/// A value that means agents and managers alone.
+/// The value that means agents and managers only.
 pub(super) const AGENTS_AND_MANAGERS: &str = "AGENTS_AND_MANAGERS";
 
 /// The name of the mark in a change.
 pub(super) const MESSAGE_AUDIENCE: &str = "messageAudience";
 
-/// Members that hold what was said, or what a brand ties to it. A word in these is no mark of the Cloud's.
+/// Members that hold content, or metadata of a brand. A name in these is not a mark of the Cloud.
 const CONTENT: [&str; 4] = ["message", "content", "quickReplies", "metadata"];
 
-/// The changes of a notification, of which each is looked at for itself.
+/// The changes of a notification, each of which is checked separately.
 const CHANGES: &str = "changes";
 
-/// The type of the metadata of a summary, which is written for the next agent. Source: vendor's agent workspace.
+/// The metadata type of a summary, which is written for the next agent. Source: vendor's agent
+/// workspace.
 const SUMMARY: &str = "ConversationSummary";
 
-/// True if an object, or one in it, says that it is not for everybody.
+/// True if an object, or one within it, is marked as not for everyone.
 pub(super) fn is_marked(object: Members<'_>) -> bool {
     object.entries().any(|(name, value)| {
         let is_audience =
@@ -50,7 +52,7 @@ fn has_mark(value: &Value) -> bool {
     }
 }
 
-/// True if what the Cloud ties to an object says that it is a summary for agents.
+/// True if the metadata of an object marks it as a summary for agents.
 pub(super) fn is_summary(object: Members<'_>) -> bool {
     let kinds = object.objects("metadata");
     kinds

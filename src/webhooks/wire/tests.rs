@@ -7,7 +7,7 @@ fn account(id: &str) -> AccountId {
     id.parse().unwrap()
 }
 
-/// The only change of a notification.
+/// Parses a notification with a single change.
 fn read(kind: &str, change: &Value) -> Change {
     let body = json!({"kind": "notification", "type": kind, "body": {"changes": [change]}});
     let notification = Notification::parse(body.to_string().as_bytes()).unwrap();
@@ -355,11 +355,11 @@ fn a_change_comes_twice_if_it_is_of_the_same_place_in_the_dialog() {
     let key = |change: Value| message(&change).dedupe_key(&account("1")).unwrap();
     let first = key(json!({"dialogId": "D", "sequence": 0, "event": text()}));
 
-    // Whatever else it says: a repeat may be shortened.
+    // The rest does not matter: a repeat may be shortened.
     let repeat =
         json!({"dialogId": "D", "conversationId": "C", "sequence": 0, "event": {"type": "New"}});
     assert_eq!(key(repeat), first);
-    // The main dialog bears the conversation's id.
+    // The main dialog has the conversation's id.
     let by_conversation = json!({"conversationId": "D", "sequence": 0, "event": text()});
     assert_eq!(key(by_conversation), first);
     for other in [
@@ -390,7 +390,7 @@ fn a_conversation_comes_twice_if_the_change_is_the_same() {
     );
     assert_eq!(key(repeat), open);
     for other in [
-        // Whether that is news is seen when it is translated.
+        // The translation detects that this has no news.
         change(
             "UPSERT",
             json!({"stage": "OPEN", "metaDataLastUpdateTs": 5, "x": 1}),

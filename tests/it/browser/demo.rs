@@ -15,10 +15,10 @@ use crate::support::demo::Demo;
 use crate::support::patience::eventually;
 use crate::support::process::{Process, command};
 
-/// The user's phone.
+/// The log on the user's phone.
 const PHONE: &str = "#user-log";
 
-/// The agent's desk.
+/// The log on the agent's desk.
 const DESK: &str = "#agent-log";
 
 /// A demo, and a browser that shows its page.
@@ -42,7 +42,7 @@ impl Stage {
         }
     }
 
-    /// The same where nobody answers but a person.
+    /// Starts a stage with the scripted agent switched off.
     async fn start_without_script() -> Self {
         let stage = Self::start().await;
         stage.is_checked("#script", true).await;
@@ -69,20 +69,20 @@ impl Stage {
         self.browser.click("#agent-send").await;
     }
 
-    /// Waits for the latest of the user's messages to be in this state.
+    /// Waits until the user's latest message has this state.
     async fn latest_of_user_is(&self, state: &str) {
         let css = format!("{PHONE} [data-state={state}]:nth-last-child(1 of .mine)");
         self.browser.find(&css).await;
     }
 
-    /// Waits until the agent sees that the latest message was read: the phone has no receipt left to send, which the Cloud would
-    /// refuse in a dialog that has ended.
+    /// Waits until the agent sees the latest message as read. After that the phone has no receipt
+    /// left to send, which the Cloud would refuse in a closed dialog.
     async fn latest_of_agent_is_read(&self) {
         let css = format!("{DESK} [data-state=read]:nth-last-child(1 of .mine)");
         self.browser.find(&css).await;
     }
 
-    /// Waits until so many pictures are shown there, all of them with their bytes.
+    /// Waits until the element shows this number of pictures, all of them loaded.
     async fn shows_pictures(&self, css: &str, count: usize) {
         const SCRIPT: &str = "return [...document.querySelectorAll(arguments[0] + ' img')].map((image) => image.naturalWidth)";
         eventually(&format!("{count} pictures in {css}"), async || {
@@ -98,7 +98,7 @@ impl Stage {
         .await;
     }
 
-    /// Waits until these are the page's counts, and it finds that all has arrived.
+    /// Waits until the page shows these counts and the verdict that nothing is lost.
     async fn nothing_is_lost(&self, of_user: &str, of_agent: &str) {
         for (count, expected) in [
             ("written", of_user),
@@ -116,7 +116,8 @@ impl Stage {
         browser.shows("#tally-verdict", "Nothing is lost.").await;
     }
 
-    /// Ends it; the browser has nothing to complain of but that typing could not be told while the Cloud was in trouble.
+    /// Ends the test. The browser may complain only about typing indicators that failed during a
+    /// fault.
     async fn end(self) {
         let mut complaints = self.browser.complaints().await;
         complaints.retain(|complaint| {
@@ -195,7 +196,7 @@ async fn a_person_plays_the_agent_with_the_script_switched_off() {
     browser.shows(DESK, "So I see").await;
     browser.hides("#agent-typing").await;
 
-    // Whoever comes back finds all of it, and what was private still nowhere.
+    // A reloaded page shows all messages again, but not the private one.
     browser.open(&stage.page).await;
     browser.shows(PHONE, "So I see").await;
     for text in ["Is anybody there?", "I am"] {
@@ -274,7 +275,8 @@ async fn a_fault_shows_how_often_it_still_strikes() {
     browser.hides("#fault-away-stop").await;
     stage.user_writes("Hello").await;
 
-    // One taken back leaves the others, which strike until they are used up, and what they struck arrives once.
+    // Stopping one fault leaves the others. They occur until they are used up, and each message
+    // arrives once.
     browser.hides("#fault-throttled-stop").await;
     browser.hides("#fault-duplicate-stop").await;
     browser.shows(PHONE, "You said: Hello").await;
@@ -420,10 +422,10 @@ async fn a_sandbox_without_a_bridge_says_how_to_name_one() {
     browser.close().await;
 }
 
-/// The key of the tokens of the channel `page`.
+/// The key of the tokens of channel `page`.
 const TOKEN_KEY: &str = "0123456789abcdef0123456789abcdef";
 
-/// A token of the user `zoe` of the channel `page`.
+/// Returns a token of the user `zoe` of channel `page`.
 fn token(key: &str) -> String {
     use liveperson_bridge::clock::{Clock as _, SystemClock};
     let in_an_hour = SystemClock.now().timestamp() + 3600;
@@ -432,7 +434,8 @@ fn token(key: &str) -> String {
     encode(&Header::default(), &claims, &key).unwrap()
 }
 
-/// The configuration of a bridge on this port, whose channel `page` lets the page at this sandbox call.
+/// Returns the configuration of a bridge on this port. CORS of its channel `page` allows this
+/// sandbox.
 fn with_page(location: &Location, sandbox: &str, port: u16) -> String {
     let toml = bridge_toml(location, sandbox);
     let listening = format!("\nlisten = \"127.0.0.1:{port}\"");
@@ -495,7 +498,7 @@ async fn beside_a_bridge_of_its_own_the_page_asks_for_a_token() {
     browser.shows("#tally-verdict", "Nothing is lost.").await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 
-    // The tab keeps the token, until it is told to forget it.
+    // The tab stores the token until the user chooses to forget it.
     browser.open(page).await;
     browser.shows(PHONE, "You said: Hello").await;
     browser.click("#user-token-forget").await;
@@ -514,7 +517,7 @@ async fn an_agent_starts_a_conversation_with_a_user_who_has_none_open() {
     stage.user_writes("Where is my parcel?").await;
     stage.agent_writes("On its way").await;
     stage.latest_of_agent_is_read().await;
-    // There is none to start while one is open.
+    // The form is hidden while a conversation is open.
     browser.hides("#agent-start").await;
     browser.click("#agent-close").await;
     browser.shows(PHONE, "Conversation closed by agent").await;

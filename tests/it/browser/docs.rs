@@ -1,9 +1,9 @@
-//! `/docs`: the whole facade in a browser, and its "Try it out" against the demo.
+//! `/docs`: the whole API in a browser, and its "Try it out" against the demo.
 
 use crate::support::browser::Browser;
 use crate::support::demo::Demo;
 
-/// The part of the page about sending a text.
+/// The section of the page about sending a text.
 const SENDING: &str = "#operations-messages-sendMessage";
 
 #[tokio::test(flavor = "multi_thread")]

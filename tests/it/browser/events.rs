@@ -1,4 +1,4 @@
-//! The reader of docs/events.md in a page.
+//! The event reader from docs/events.md, run in a page.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use crate::support::events::tell;
 use crate::support::patience::eventually;
 use crate::support::wire::Wire;
 
-/// The first piece of JavaScript of the manual.
+/// Returns the first piece of JavaScript in the manual.
 fn reader() -> &'static str {
     let manual = include_str!("../../../docs/events.md");
     let (_, begun) = manual.split_once("```js\n").unwrap();

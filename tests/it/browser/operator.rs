@@ -1,4 +1,5 @@
-//! The operator's page: a delivery fails, is found, is looked at and replayed; callbacks are paused and resumed; a text is read.
+//! The operator's page: a failed delivery is found, inspected and replayed; callbacks are paused
+//! and resumed; a text is read.
 
 use chrono::TimeDelta;
 use liveperson_bridge::clock::Clock as _;
@@ -14,7 +15,7 @@ use crate::support::receiver::{Receiver, SECRET};
 
 const KEY: &str = "key-of-an-operator";
 
-/// A phone number, which nobody who only looks is to see.
+/// A phone number, which the page must hide from an operator until they ask for it.
 const ADA: &str = "+15551234567";
 
 /// The service, the callback of its channel `sms`, and the operator's page.
@@ -45,7 +46,8 @@ impl Bed {
         }
     }
 
-    /// What an agent says to Ada, which the channel answers with a status.
+    /// Delivers an agent's text to Ada's channel, whose callback answers with this status. Returns
+    /// the event's id.
     async fn say(&self, text: &str, status: u16) -> String {
         self.receiver.answer_status(status);
         let (store, now) = (self.app.store(), self.app.cloud.clock.now());
@@ -61,7 +63,8 @@ impl Bed {
         self.browser.click("#key-form [type=submit]").await;
     }
 
-    /// Nothing was amiss but for answers with these statuses, of which a browser always complains.
+    /// Ends the test. The browser may complain only about answers with these statuses, which it
+    /// always reports.
     async fn end(self, refused: &[&str]) {
         let mut complaints = self.browser.complaints().await;
         complaints.retain(|it| !refused.iter().any(|status| it.contains(status)));
@@ -93,7 +96,7 @@ async fn what_failed_is_found_looked_at_counted_and_replayed() {
         .click("[data-part=failures] [data-action=replay]")
         .await;
     browser.click("#replay-dry").await;
-    // Who has given no key yet is asked for it, and again where it is none.
+    // The page asks for a key before the first action, and again after a wrong key.
     bed.enter_key("wrong").await;
     browser.shows("#key-error", "refused").await;
     bed.enter_key(KEY).await;
@@ -171,7 +174,7 @@ async fn a_text_is_shown_to_who_asks_and_is_told_that_it_is_recorded() {
         .shows("#timeline .steps", "event.read by operator:05af08c9")
         .await;
     assert_eq!(browser.count("#timeline b").await, 0, "text became markup");
-    // Who comes back later is shown nothing.
+    // After a reload, the text is hidden again.
     browser.open("about:blank").await;
     browser.open(&format!("{}#/timeline/{id}", bed.page)).await;
     browser.shows("#timeline pre", "\"text\": \"hidden\"").await;

@@ -1,4 +1,4 @@
-//! Each page as it looks, for README: `scripts/screenshots` puts the pictures where README shows them.
+//! Screenshots of each page for README. `scripts/screenshots` copies them to `docs/images`.
 
 use std::fs;
 use std::path::Path;
@@ -9,10 +9,10 @@ use crate::support::browser::{Browser, ENTER};
 use crate::support::channel::Channel;
 use crate::support::demo::Demo;
 
-/// The user's phone.
+/// The log on the user's phone.
 const PHONE: &str = "#user-log";
 
-/// Keeps what the browser shows as a picture of that name.
+/// Saves a screenshot of the browser under this name.
 async fn keep(browser: &Browser, name: &str) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("screenshots");
     fs::create_dir_all(&folder).unwrap();
@@ -42,7 +42,7 @@ async fn each_page_can_be_shown() {
     browser.shows("#tally-verdict", "Nothing is lost.").await;
     keep(&browser, "demo.png").await;
 
-    // Two events wait while the callback fails.
+    // Two events are pending while the callback fails.
     let cloud = Channel::new(&stage, "none");
     cloud
         .put("/_demo/callback", json!({"failing": true}))

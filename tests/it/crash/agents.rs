@@ -1,5 +1,5 @@
-//! Agents who write numbered texts and files to one user each, some of them in one breath, and close conversations; and the bot
-//! that asks in the surveys after them.
+//! Agents and the survey bot. Each agent writes numbered texts and files to one user, some of them
+//! in quick succession, and closes conversations. The bot asks in the surveys that follow.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::deeds::content_of;
 use super::parts::{Mix, Part};
 
-/// Where a user is.
+/// The user that an agent writes to, and the user's conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seat {
     pub(super) user_id: String,
@@ -27,22 +27,22 @@ pub(super) struct Agent {
     pub(super) sandbox: Sandbox,
     pub(super) mix: Mix,
     pub(super) chance: StdRng,
-    /// How long it waits between two breaths, on average.
+    /// The average pause between two bursts of messages.
     pub(super) pace: Duration,
-    /// Where the user is, once that is known.
+    /// The user's conversation, once it is known.
     pub(super) seat: watch::Receiver<Option<Seat>>,
 }
 
-/// What somebody of the brand wrote.
+/// A message that an agent or the bot wrote.
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) seat: Seat,
     pub(super) text: String,
-    /// True for a file, of which the text is the caption.
+    /// True for a file; its caption is the text.
     pub(super) is_file: bool,
 }
 
-/// What chance says of one thing that is said.
+/// The random choices for one message.
 #[derive(Debug, Clone, Copy)]
 struct Word {
     is_file: bool,
@@ -50,12 +50,12 @@ struct Word {
 }
 
 impl Agent {
-    /// Writes until the end; what it has written, in order.
+    /// Writes until the end, and returns the messages in order.
     pub(super) async fn answer_until(mut self, end: Instant) -> Vec<Written> {
         let mut all = Vec::new();
         while Instant::now() < end {
             sleep(self.pace.mul_f64(self.chance.random_range(0.0..2.0))).await;
-            // All that chance has a say in, whatever becomes of it.
+            // All random choices are made here, so that they do not depend on the results.
             let words = self.chance.random_range(1..=3);
             let words: Vec<_> = (0..words).map(|_| self.choose_word()).collect();
             let (closes, for_survey) =
@@ -81,7 +81,7 @@ impl Agent {
         }
     }
 
-    /// Says one thing; nothing where the conversation is over.
+    /// Writes one message. Returns `None` if the conversation is closed.
     fn say(&self, seat: &Seat, number: usize, word: Word) -> Option<Written> {
         let text = format!("{}: the agent's {number}", seat.user_id);
         let written = |is_file| Written {
@@ -93,7 +93,7 @@ impl Agent {
             json!({"type": "ContentEvent", "contentType": "text/plain", "message": text});
         if let Some(_asked) = self.sandbox.ask_survey(&seat.conversation, question) {
             if word.ends_survey {
-                // A user may have closed everything in between.
+                // The user may have closed the conversation meanwhile.
                 let _was_open = self.sandbox.end_survey(&seat.conversation);
             }
             return Some(written(false));
@@ -112,9 +112,9 @@ impl Agent {
         said.map(|_sequence| written(word.is_file))
     }
 
-    /// Closes the conversation, also so that a survey can follow.
+    /// Closes the conversation, or only its main dialog if a survey may follow.
     fn close(&self, seat: &Seat, for_survey: bool) {
-        // The user may have been faster.
+        // The user may have closed it already.
         let _was_open = if for_survey && self.mix.has(Part::Surveys) {
             self.sandbox.close_main_dialog(&seat.conversation, "AGENT")
         } else {

@@ -1,4 +1,4 @@
-//! The channel's callback, which fails now and then: what it was told, and in which order.
+//! The channel's callback, which fails now and then, and the events that it received, in order.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -11,21 +11,21 @@ use standardwebhooks::Webhook;
 use super::events::Event;
 use crate::support::receiver::{Answer, Received, Receiver, SECRET};
 
-/// How many of a hundred callbacks are answered 503, although the event was noted.
+/// The percentage of callbacks that are answered 503 although the event was recorded.
 const REFUSED_PERCENT: u32 = 5;
 
-/// What the channel was told; a clone is the same.
+/// The events that the channel received; clones share them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Callbacks(Arc<Mutex<Ledger>>);
 
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// Each event once, in the order of their first arrival.
+    /// Each event once, in the order of first arrival.
     pub(super) events: Vec<Event>,
     /// The digests of the events by their ids.
     digests: HashMap<String, u64>,
-    /// When a user was last told something, by the earlier of the time of the signature and of the arrival: what was on its way
-    /// then may arrive later.
+    /// The time of each user's last event: the earlier of its signature and its arrival. Events in
+    /// flight at that time may arrive later.
     pub(super) last_sent: HashMap<String, DateTime<Utc>>,
     pub(super) repeats: usize,
     pub(super) refused: usize,
@@ -33,14 +33,15 @@ pub(super) struct Ledger {
 }
 
 impl Callbacks {
-    /// A receiver that takes down what it is told; where it has dice, it fails now and then, until it is told to be kind.
+    /// Starts a receiver that records events. With a random generator it fails now and then, until
+    /// `be_kind` is called.
     pub(super) async fn start(chance: Option<StdRng>) -> (Self, Receiver) {
         let (callbacks, receiver) = (Self::default(), Receiver::start().await);
         callbacks.answer(&receiver, chance);
         (callbacks, receiver)
     }
 
-    /// Takes everything from now on.
+    /// Accepts every event from now on.
     pub(super) fn be_kind(&self, receiver: &Receiver) {
         self.answer(receiver, None);
     }

@@ -1,50 +1,53 @@
-//! Messages that are at the Cloud more than once, and whether the contract allows it.
+//! Messages that the Cloud has more than once, and the check that the contract allows each copy.
 //!
-//! SEND has no idempotency key. A message without an answer is sent again where no echo of it came within 10 s of the try
-//! (docs/idempotency.md, "What remains"). The simulated Cloud shows for each copy which request published it, whose id bears
-//! the time of the try; when it took effect; and when its echo was taken. So each copy but the last can be asked why the next
-//! one was sent.
+//! SEND has no idempotency key. A message without an answer is sent again if no echo of it came
+//! within 10 s of the attempt (docs/idempotency.md). The simulated Cloud shows for each copy which
+//! request published it, when it took effect, and when its echo was accepted. The request's id
+//! carries the time of the attempt. So for each copy but the last, the reason for sending the next
+//! one can be determined.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-/// 10 s: how long an echo may take.
+/// 10 s: the longest time in which an echo may come.
 const PATIENCE: TimeDelta = TimeDelta::seconds(10);
 
-/// 1 s: between what the bridge reads of its database and what it does then, and between its clock and the time of its answer.
+/// 1 s: the tolerance between a database read of the bridge and its next step, and between its
+/// clock and the time of its answer.
 const SLACK: TimeDelta = TimeDelta::seconds(1);
 
-/// 45 s: a try takes no longer on its way; a request that says otherwise comes from a clock that was stepped.
+/// 45 s: the longest time in which a request takes effect. A longer time means that the clock was
+/// stepped.
 const LONGEST_WAY: TimeDelta = TimeDelta::seconds(45);
 
 /// A message as the Cloud has it.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_field_names, reason = "each is a time of something")]
 pub(super) struct SentCopy {
-    /// When the bridge began to send it.
+    /// The time at which the bridge began to send it.
     pub(super) begun_at: DateTime<Utc>,
-    /// When it took effect.
+    /// The time at which it took effect.
     pub(super) applied_at: DateTime<Utc>,
-    /// When the bridge took its echo.
+    /// The time at which the bridge accepted its echo.
     pub(super) told_at: Option<DateTime<Utc>>,
 }
 
-/// Why a message was sent again.
+/// The reason for sending a message again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// It took effect more than 10 s after the try began.
+    /// The copy took effect more than 10 s after the attempt began.
     AppliedLate,
-    /// Its echo never came, or only after the next try had begun.
+    /// Its echo never came, or came after the next attempt had begun.
     EchoMissing,
-    /// Its echo came more than 10 s after the try began, yet before the next one did: it was given up, and a try in between
-    /// did not reach the Cloud.
+    /// Its echo came more than 10 s after the attempt began, but before the next recorded attempt.
+    /// The bridge had given up waiting, and an attempt in between did not reach the Cloud.
     EchoLate,
     /// The echo had come, or could still come in time.
     NotAllowed,
 }
 
 impl SentCopy {
-    /// A copy that a request of this id published.
+    /// Creates a copy that the request with this id published.
     pub(super) fn new(
         request_id: Option<&str>,
         applied_at: DateTime<Utc>,
@@ -60,7 +63,7 @@ impl SentCopy {
         }
     }
 
-    /// Why the next copy was sent.
+    /// Returns the reason for sending the next copy.
     fn cause_of(&self, next: &Self) -> Cause {
         let patient_until = self.begun_at + PATIENCE - SLACK;
         let was_told = |by: DateTime<Utc>| self.told_at.is_some_and(|told_at| told_at < by);
@@ -77,7 +80,7 @@ impl SentCopy {
 }
 
 impl Cause {
-    /// What it is counted under.
+    /// Returns the name under which the verdict counts it.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::AppliedLate => "doubled: took effect after 10 s",
@@ -88,7 +91,7 @@ impl Cause {
     }
 }
 
-/// Why each copy but the first was sent.
+/// Returns the reason for each copy but the first.
 pub(super) fn causes(copies: &[SentCopy]) -> Vec<Cause> {
     let mut tries: Vec<_> = copies.iter().collect();
     tries.sort_by_key(|copy| copy.begun_at);
@@ -96,7 +99,7 @@ pub(super) fn causes(copies: &[SentCopy]) -> Vec<Cause> {
     pairs.map(|pair| pair[0].cause_of(pair[1])).collect()
 }
 
-/// The time that an id of version 7 bears.
+/// Returns the time in a version 7 id.
 fn time_of(id: &str) -> Option<DateTime<Utc>> {
     let (seconds, nanoseconds) = id.parse::<Uuid>().ok()?.get_timestamp()?.to_unix();
     DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanoseconds)
@@ -127,7 +130,7 @@ mod tests {
             (copy(0, 1, Some(40)), Cause::EchoMissing),
             (copy(0, 1, Some(20)), Cause::EchoLate),
             (copy(0, 15, Some(31)), Cause::AppliedLate),
-            // Known to the bridge in time.
+            // The bridge had the echo in time.
             (copy(0, 1, Some(2)), Cause::NotAllowed),
             // Sent again too soon.
             (copy(25, 25, None), Cause::NotAllowed),

@@ -1,4 +1,4 @@
-//! What users do, and what came of it.
+//! The actions of users, and their results.
 
 use chrono::{DateTime, Utc};
 use reqwest::{Method, RequestBuilder};
@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 
 use crate::support::channel::{Channel, FORM, Part, Reply, form};
 
-/// Something that a user does. What it says tells it from everything else that the user does.
+/// An action of a user. Its content distinguishes it from all other actions of the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum What {
     Text(String),
-    /// A file by its caption.
+    /// A file, by its caption.
     File(String),
-    /// A receipt for a message of this number, which need not be there.
+    /// A receipt for the message with this sequence, which need not exist.
     Receipt(u32),
     Close {
         survey: bool,
@@ -20,31 +20,31 @@ pub(super) enum What {
     Rating(u8),
 }
 
-/// What was done, and the answers.
+/// An action that a user did, and the answers to it.
 #[derive(Debug)]
 pub(super) struct Deed {
     pub(super) what: What,
     pub(super) key: Option<String>,
-    /// True if it asks for 202 at once.
+    /// True if the request asks for 202 at once.
     pub(super) is_async: bool,
-    /// How often it was sent.
+    /// The number of times that it was sent.
     pub(super) requests: usize,
-    /// The 2xx that it was answered, of repeats too.
+    /// The 2xx answers, including those to repeats.
     pub(super) taken: Vec<Taken>,
-    /// The problem for which it was refused, where that can be.
+    /// The code of the problem with which it was refused, if that is allowed.
     pub(super) refused: Option<String>,
 }
 
-/// A 2xx.
+/// A 2xx answer.
 #[derive(Debug, Clone)]
 pub(super) struct Taken {
     pub(super) status: u16,
-    /// None for what is no message and was done at once.
+    /// `None` for a request that is not a message and was done at once.
     pub(super) message_id: Option<String>,
     pub(super) conversation_id: Option<String>,
 }
 
-/// Why something can be refused without a fault of anybody's, by the codes of problems.
+/// Codes of problems for which an action may be refused although nothing is at fault.
 const NO_CONVERSATION: [&str; 2] = ["no-open-conversation", "conversation-not-found"];
 const NOT_TO_BE_RATED: [&str; 3] = [
     "conversation-open",
@@ -54,13 +54,14 @@ const NOT_TO_BE_RATED: [&str; 3] = [
 
 const QUEUE_FULL: &str = "queue-full";
 
-/// The members of a text file are not looked at by anybody: its first bytes make a GIF of it, the others are its own.
+/// Returns the content of a file. Only the first bytes are inspected, which make it a GIF; the rest
+/// identifies the file.
 pub(super) fn content_of(caption: &str) -> Vec<u8> {
     format!("GIF89a{caption}").into_bytes()
 }
 
 impl What {
-    /// True for a problem for which this may be refused, or fail later.
+    /// True for a problem for which this action may be refused, or fail later.
     pub(super) fn may_fail_for(&self, code: &str) -> bool {
         match self {
             Self::Text(_) | Self::File(_) => false,
@@ -69,12 +70,12 @@ impl What {
         }
     }
 
-    /// True for a problem for which something of some kind may fail later.
+    /// True for a problem for which an action of any kind may fail later.
     pub(super) fn may_any_fail_for(code: &str) -> bool {
         NO_CONVERSATION.contains(&code) || NOT_TO_BE_RATED.contains(&code)
     }
 
-    /// The request that does it.
+    /// Builds the request of the action.
     pub(super) fn request(&self, channel: &Channel, user_id: &str) -> RequestBuilder {
         let json = |method, path: &str, body: Value| {
             let path = format!("/v1/users/{user_id}/{path}");
@@ -127,18 +128,18 @@ impl Deed {
         }
     }
 
-    /// True once nothing more is to be tried.
+    /// True once the action needs no further attempt.
     pub(super) fn is_settled(&self) -> bool {
         !self.taken.is_empty() || self.refused.is_some()
     }
 
-    /// Notes an answer; says what is wrong with it.
+    /// Records an answer, and returns an error if it is not an allowed one.
     pub(super) fn hear(&mut self, reply: &Reply) -> Result<(), String> {
         let code = reply.body["code"].as_str().unwrap_or_default();
         match reply.status {
             status @ (200 | 201 | 202 | 204) => {
                 let text = |member: &str| reply.body[member].as_str().map(str::to_owned);
-                // What is answered 200 is a conversation.
+                // The body of a 200 is a conversation.
                 let (message_id, conversation_id) = match status {
                     200 => (None, text("id")),
                     _ => (text("id"), text("conversation_id")),
@@ -155,7 +156,7 @@ impl Deed {
                 self.refused = Some(code.to_owned());
                 Ok(())
             }
-            // Its user has as much waiting as may, and does something else.
+            // The user's queue is full; the user goes on with another action.
             503 if code == QUEUE_FULL => {
                 self.refused = Some(code.to_owned());
                 Ok(())
@@ -165,7 +166,7 @@ impl Deed {
         }
     }
 
-    /// The id of what was answered 202.
+    /// Returns the id from a 202 answer.
     pub(super) fn queued(&self) -> Option<&str> {
         let taken = self.taken.iter().find(|taken| taken.status == 202)?;
         taken.message_id.as_deref()
@@ -177,15 +178,15 @@ impl Deed {
     }
 }
 
-/// A user from the first deed on until it is erased, or to the end of the run.
+/// A user, from the first action until erasure or the end of the run.
 #[derive(Debug)]
 pub(super) struct Life {
     pub(super) user_id: String,
-    /// All that it did, in order.
+    /// All actions, in order.
     pub(super) deeds: Vec<Deed>,
-    /// When the erasure was answered 2xx.
+    /// The time at which the erasure was answered 2xx.
     pub(super) erased_at: Option<DateTime<Utc>>,
-    /// True once an erasure was asked for: from then on what was queued may be gone.
+    /// True once erasure was requested: from then on, queued requests may be lost.
     pub(super) is_ending: bool,
     pub(super) complaints: Vec<String>,
 }

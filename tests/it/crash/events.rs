@@ -1,4 +1,5 @@
-//! Events as the channel is told them, as much of them as the verdict needs: a long run has very many.
+//! Events that the channel received, reduced to the parts that the verdict needs: a long run has
+//! very many.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -10,22 +11,22 @@ pub(super) struct Event {
     pub(super) id: String,
     pub(super) user_id: String,
     pub(super) matter: Matter,
-    /// Of all that it says.
+    /// A hash of the whole event.
     pub(super) digest: u64,
 }
 
-/// What an event tells of.
+/// The content of an event.
 #[derive(Debug, Clone)]
 pub(super) enum Matter {
-    /// Somebody of the brand wrote.
+    /// A message of an agent or of the bot.
     Written {
         text: String,
-        /// Where the file is, for one.
+        /// The id of the file, if it has one.
         file: Option<String>,
     },
     /// A queued message was sent.
     Sent(String),
-    /// It failed, for a reason by its code.
+    /// A queued message failed, with the code of the failure.
     Failed(String, String),
     Other,
 }

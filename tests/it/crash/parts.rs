@@ -1,6 +1,7 @@
-//! What a run is mixed of: deeds of users and agents, and troubles. Each can be left out, or be one of a few.
+//! The parts of a run: actions of users and agents, and faults. Each part can be left out, and a
+//! run can be limited to some parts.
 //!
-//! To add one: a variant, its line in the table, and for a trouble a module of `troubles` that makes it.
+//! To add a part, add a variant and its line in the table, and for a fault a module of `troubles`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -48,7 +49,7 @@ pub(super) enum Part {
     Missing,
 }
 
-/// Makes trouble until the end, and leaves everything in order.
+/// A function that makes faults until the end, and then restores everything.
 pub(super) type Make = fn(Arc<Scene>, Instant) -> LocalBoxFuture<'static, ()>;
 
 /// A line of the table.
@@ -56,11 +57,11 @@ struct Line {
     part: Part,
     /// The name by which it is chosen.
     name: &'static str,
-    /// Says why a run does without it unless it is chosen by its name.
+    /// Returns the reason to skip it unless it is chosen by name, if there is one.
     spared: fn(Engine, Duration) -> Option<String>,
-    /// Says what keeps a machine, or a run on this database, from it.
+    /// Returns the reason why this machine or this engine cannot have it, if there is one.
     lacks: fn(Engine) -> Option<String>,
-    /// None for what users, agents or the channel do.
+    /// `None` for actions of users, agents or the channel.
     make: Option<Make>,
 }
 
@@ -81,7 +82,7 @@ const fn trouble(part: Part, name: &'static str, make: Make) -> Line {
     }
 }
 
-/// All that there is.
+/// The table of all parts.
 const TABLE: [Line; 23] = [
     deed(Part::Keys, "keys"),
     deed(Part::Async, "async"),
@@ -124,7 +125,7 @@ const TABLE: [Line; 23] = [
     },
     Line {
         spared: short_runs,
-        // A clock beside that of the database.
+        // The stepped clock must not be the database's, as it would be with the embedded database.
         lacks: |engine| postgres(engine).or_else(FakeClock::lacks),
         ..trouble(Part::Clocks, "clocks", |scene, end| {
             Box::pin(clocks::until(scene, end))
@@ -153,7 +154,7 @@ const TABLE: [Line; 23] = [
     }),
 ];
 
-/// 2 min: the shortest run that has time for everything.
+/// 2 min: the shortest run that has time for all parts.
 const LONG: Duration = Duration::from_mins(2);
 
 fn short_runs(_: Engine, duration: Duration) -> Option<String> {
@@ -178,13 +179,13 @@ fn not_own() -> Option<String> {
 #[derive(Debug, Clone)]
 pub(super) struct Mix {
     parts: BTreeSet<Part>,
-    /// Those that could not be had, by name, and why.
+    /// The names of unavailable parts, with the reasons.
     skipped: Vec<(&'static str, String)>,
 }
 
 impl Mix {
-    /// Those of `CRASH_WITH`, or all that a run of this length has time for, without those of `CRASH_WITHOUT`. Both are names with
-    /// commas between them.
+    /// Returns the parts in `CRASH_WITH`, or all parts for which a run of this length has time,
+    /// without those in `CRASH_WITHOUT`. Both variables hold names separated by commas.
     pub(super) fn from_environment(engine: Engine, duration: Duration) -> Self {
         let (with, without) = (read("CRASH_WITH"), read("CRASH_WITHOUT"));
         let mut mix = Self {
@@ -214,7 +215,7 @@ impl Mix {
         self.parts.contains(&part)
     }
 
-    /// The troubles among them.
+    /// Returns the faults among them.
     pub(super) fn troubles(&self) -> impl Iterator<Item = Make> {
         let chosen = TABLE.iter().filter(|line| self.has(line.part));
         chosen.filter_map(|line| line.make)
@@ -233,7 +234,7 @@ impl fmt::Display for Mix {
     }
 }
 
-/// The parts that a variable names; `None` where it is not set.
+/// Returns the parts named by a variable; `None` if it is not set.
 fn read(variable: &str) -> Option<Vec<Part>> {
     let names = std::env::var(variable).ok()?;
     let names = names.split([',', ' ']).filter(|name| !name.is_empty());

@@ -1,5 +1,5 @@
-//! What the simulated Cloud told back of users' messages, and when it was taken: it keeps its latest attempts alone, so that
-//! they are looked at while the run goes on.
+//! The echoes of users' messages from the simulated Cloud, with the times at which they were
+//! accepted. The sandbox holds only its latest attempts, so they are recorded during the run.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -8,20 +8,20 @@ use chrono::{DateTime, Utc};
 use liveperson_bridge::sandbox::{Kind, Sandbox};
 use serde_json::Value;
 
-/// Echoes that were answered 200, each by its dialog and its number there.
+/// Echoes that were answered 200, by dialog and sequence.
 #[derive(Debug, Default)]
 pub(super) struct Recording(Mutex<Taken>);
 
 #[derive(Debug, Default)]
 struct Taken {
-    /// The last attempt that was looked at.
+    /// The last attempt that was recorded.
     seen: u64,
-    /// When an echo was first taken.
+    /// The time at which each echo was first accepted.
     echoes: HashMap<(String, u64), DateTime<Utc>>,
 }
 
 impl Recording {
-    /// Notes what was told since the last time.
+    /// Records the attempts since the last call.
     pub(super) fn note(&self, sandbox: &Sandbox) {
         let mut taken = self.0.lock().unwrap();
         for attempt in sandbox.notifications_after(taken.seen) {
@@ -44,7 +44,7 @@ impl Recording {
         }
     }
 
-    /// When the bridge was told that this message is there; `None` where it never was.
+    /// Returns the time at which the bridge accepted this message's echo; `None` if it never did.
     pub(super) fn told_at(&self, dialog: &str, sequence: u64) -> Option<DateTime<Utc>> {
         let taken = self.0.lock().unwrap();
         taken.echoes.get(&(dialog.to_owned(), sequence)).copied()

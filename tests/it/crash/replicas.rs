@@ -1,4 +1,4 @@
-//! The replicas, each of which is in the hands of one trouble at a time.
+//! The replicas. At most one fault at a time holds each of them.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -12,7 +12,7 @@ use crate::support::patience::eventually;
 use crate::support::process::Process;
 use crate::support::wire::Wire;
 
-/// 64 MiB: how much is kept of what replicas logged that are gone.
+/// 64 MiB: the limit on the kept logs of replicas that have ended.
 const LOG_CAPACITY: usize = 64 * 1024 * 1024;
 
 /// All replicas, behind a balancer.
@@ -23,21 +23,21 @@ pub(super) struct Replicas {
     logs: Mutex<Logs>,
 }
 
-/// Where a replica is.
+/// The slot of a replica.
 struct Place {
     process: Lock<Option<Process>>,
-    /// By which it goes, where clocks are stepped.
+    /// The replica's clock, in runs that step clocks.
     clock: Option<FakeClock>,
 }
 
-/// What replicas had logged that are gone, the latest of it.
+/// The logs of replicas that have ended; the oldest are dropped.
 #[derive(Debug, Default)]
 struct Logs {
     kept: VecDeque<String>,
     bytes: usize,
 }
 
-/// A replica in the hands of somebody.
+/// A replica, held by one fault.
 pub(super) struct Replica<'a> {
     all: &'a Replicas,
     place: usize,
@@ -45,7 +45,7 @@ pub(super) struct Replica<'a> {
 }
 
 impl Replicas {
-    /// Starts so many; their clocks can be stepped where that is asked for.
+    /// Starts `count` replicas, with clocks that can be stepped if `with_clocks` is true.
     pub(super) async fn start(
         toml: String,
         balancer: Wire,
@@ -68,7 +68,7 @@ impl Replicas {
         replicas
     }
 
-    /// Takes one by chance into one's hands, or another one if it is in somebody else's.
+    /// Holds a random replica, or the next one that no fault holds.
     pub(super) async fn choose(&self, chance: &mut StdRng) -> Replica<'_> {
         let first = chance.random_range(0..self.places.len());
         for step in 0..self.places.len() {
@@ -80,7 +80,7 @@ impl Replicas {
         self.at(first).await
     }
 
-    /// Chooses the clock of one by chance.
+    /// Returns the clock of a random replica.
     pub(super) fn choose_clock(&self, chance: &mut StdRng) -> &FakeClock {
         let place = chance.random_range(0..self.places.len());
         self.places[place].clock.as_ref().unwrap()
@@ -98,7 +98,7 @@ impl Replicas {
         }
     }
 
-    /// What all replicas have logged.
+    /// Returns the logs of all replicas.
     pub(super) async fn logs(&self) -> Vec<String> {
         let mut logs: Vec<_> = self.logs.lock().unwrap().kept.iter().cloned().collect();
         for (place, replica) in self.places.iter().enumerate() {
@@ -111,7 +111,7 @@ impl Replicas {
 }
 
 impl Replica<'_> {
-    /// Kills it in the middle of whatever it does.
+    /// Kills the replica in the middle of its work.
     pub(super) async fn kill(&mut self) {
         let process = self.process.take().unwrap();
         self.all.balancer.lead(self.place, None);
@@ -119,7 +119,7 @@ impl Replica<'_> {
         process.kill().await;
     }
 
-    /// Starts it, again and again where it finds no database.
+    /// Starts the replica, with new attempts while the database is unreachable.
     pub(super) async fn start(&mut self) {
         let clock = self.all.places[self.place].clock.as_ref();
         let environment = clock.map(FakeClock::environment);
@@ -147,12 +147,12 @@ impl Replica<'_> {
         *self.process = Some(process);
     }
 
-    /// Stops it where it is; its connections stay.
+    /// Freezes the process; its connections stay open.
     pub(super) async fn freeze(&self) {
         self.signal("STOP").await;
     }
 
-    /// Has it go on where it was.
+    /// Resumes the process where it was.
     pub(super) async fn thaw(&self) {
         self.signal("CONT").await;
     }

@@ -1,5 +1,5 @@
-//! The stage: a database, replicas behind a balancer, the simulated Cloud, and the channel's callback, with networks between
-//! them that can be cut and go silent.
+//! The programs of a run: a database, replicas behind a balancer, the simulated Cloud, and the
+//! channel's callback. The networks between them can be cut and can go silent.
 
 use std::time::{Duration, Instant};
 
@@ -26,46 +26,47 @@ use crate::support::receiver::{Receiver, SECRET};
 use crate::support::relay::Relay;
 use crate::support::wire::Wire;
 
-/// 5 min: a message that fails several times in a row waits a minute and more for its next try.
+/// 5 min: a message that fails several times in a row waits a minute or more for its next attempt.
 const DRAIN_LIMIT: Duration = Duration::from_mins(5);
 
-/// 100 ms: how often it is looked whether everything is drained; looking is work for the replicas too.
+/// 100 ms: the interval of the checks for remaining work; the checks put load on the replicas too.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// 1 s: how often what the Cloud told is noted, long before it forgets it.
+/// 1 s: the interval at which echoes are recorded, long before the sandbox forgets them.
 const NOTE: Duration = Duration::from_secs(1);
 
-/// So that a run of an hour, in which the Cloud is in trouble all the time, has no hour of work left at its end.
+/// A limit on queued requests. Without it, an hour with constant faults at the Cloud would leave an
+/// hour of work at the end.
 const LIMITS: &str = "[channels.limits]\nper_user_queued_requests = 10\n";
 
-/// What a conversation is opened with, so that a survey can follow it.
+/// The defaults of an opening that allow a survey after the conversation.
 const DEFAULTS: &str = "[channels.defaults]\nskill_id = \"2736637412\"\n\
                         features = [\"RICH_CONTENT\", \"QUICK_REPLIES\", \"MULTI_DIALOG\"]\n";
 
-/// All that stands on the stage.
+/// All programs and records of a run.
 pub(super) struct Scene {
     pub(super) settings: Settings,
     pub(super) replicas: Replicas,
     pub(super) storage: Storage,
     pub(super) sandbox: Sandbox,
-    /// From the replicas to the database; none where that is in their process.
+    /// Between the replicas and the database; `None` for a database inside the replica's process.
     pub(super) to_storage: Option<Relay>,
-    /// From the replicas to the Cloud.
+    /// Between the replicas and the Cloud.
     pub(super) to_cloud: Relay,
-    /// From the replicas to the callback.
+    /// Between the replicas and the callback.
     pub(super) to_callback: Relay,
     receiver: Receiver,
     pub(super) callbacks: Callbacks,
-    /// The channel, which calls through the balancer.
+    /// The channel, which sends its requests through the balancer.
     pub(super) channel: Channel,
     pub(super) tally: Tally,
     pub(super) recording: Recording,
-    /// Held while nothing is let go of the notifications that are held back.
+    /// Held while delayed notifications must not be released.
     pub(super) holding_back: Mutex<()>,
 }
 
 impl Scene {
-    /// Sets the stage, with everything in order.
+    /// Starts all programs, without faults.
     pub(super) async fn set(settings: Settings) -> Self {
         let storage = Storage::set(&settings).await;
         let to_storage = match storage.address() {
@@ -118,7 +119,7 @@ impl Scene {
         }
     }
 
-    /// A user and the agent who answers.
+    /// Creates a user and the agent who answers.
     pub(super) fn cast(&self, number: u32) -> (User, Agent) {
         let settings = &self.settings;
         let (known, seat) = watch::channel(None);
@@ -141,7 +142,7 @@ impl Scene {
         (user, agent)
     }
 
-    /// Notes what the Cloud told and when, until the end.
+    /// Records the Cloud's echoes until the end.
     pub(super) async fn record_until(&self, end: Instant) {
         let mut ticks = interval(NOTE);
         while Instant::now() < end {
@@ -152,11 +153,11 @@ impl Scene {
 
     fn note(&self) {
         self.recording.note(&self.sandbox);
-        // The callbacks have noted what they need.
+        // The callbacks have recorded all that they need.
         self.receiver.forget();
     }
 
-    /// Waits until all is done that is still to be done; how long that took, `None` where it did not end.
+    /// Waits until no work is left. Returns the time that it took, or `None` after the limit.
     pub(super) async fn drain(&self) -> Option<Duration> {
         let begun = Instant::now();
         let _unstruck = self.sandbox.withdraw_faults();
@@ -175,7 +176,8 @@ impl Scene {
         None
     }
 
-    /// What is sent makes notifications, and those make callbacks: so it is looked in this order.
+    /// True if no work is left. A sent request leads to notifications, and those lead to events, so
+    /// the checks run in this order.
     async fn is_drained(&self) -> bool {
         let unsettled = self.storage.unsettled().await;
         if unsettled.unwrap_or(1) > 0 || self.sandbox.pending_notifications() > 0 {
@@ -186,7 +188,8 @@ impl Scene {
         pending.status == 200 && pending.body["deliveries"] == json!([])
     }
 
-    /// Writes down what all replicas have logged, and the latest tries of the Cloud to tell something; where.
+    /// Writes the replicas' logs and the latest notification attempts to a folder, and returns its
+    /// path.
     pub(super) async fn keep_logs(&self) -> String {
         let folder = TempDir::with_prefix("liveperson-bridge-crash-logs.").unwrap();
         let folder = folder.keep();
@@ -202,7 +205,7 @@ impl Scene {
     }
 }
 
-/// Lets time pass, up to the end; false once that has come.
+/// Waits for `pause`, but not beyond `end`. Returns false at the end.
 pub(super) async fn pass(pause: Duration, end: Instant) -> bool {
     let until = end.min(Instant::now() + pause);
     sleep_until(until.into()).await;

@@ -1,4 +1,5 @@
-//! How long and how hard a run is. `scripts/crash` says so by the environment; without it a run is short.
+//! The length and the load of a run. `scripts/crash` sets them in the environment; without it a run
+//! is short.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,39 +11,41 @@ use rand::rngs::StdRng;
 use super::parts::{Mix, Part};
 use crate::support::database::Engine;
 
-/// 25 deeds a second of all users together: what two cores carry with the debug build and its PostgreSQL.
+/// 25 actions per second of all users together: the load that two cores can carry with a debug
+/// build and its PostgreSQL.
 const DEEDS_PER_SECOND: u32 = 25;
 
-/// What a run is made with. The seed repeats what is broken how often and in which order, not the moments of two machines.
+/// The settings of a run. The same seed repeats the number and the order of the faults, but not
+/// their exact times.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
     pub(super) engine: Engine,
-    /// How long things break.
+    /// The time during which faults happen.
     pub(super) duration: Duration,
     pub(super) users: u32,
     pub(super) seed: u64,
     pub(super) mix: Mix,
-    /// A PostgreSQL that is there already, and is not the test's to break; in it the test makes a schema.
+    /// An existing PostgreSQL, which the test must not break. The test creates a schema in it.
     pub(super) database_url: Option<String>,
 }
 
-/// Names such a database.
+/// The variable with the URL of such a database.
 pub(super) const DATABASE_URL: &str = "CRASH_DATABASE_URL";
 
-/// Who draws by chance; each has a sequence of its own, so that none disturbs another's.
+/// The users of random numbers. Each has a sequence of its own, so that none affects another.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Dice {
     Trouble(Part),
     Callback,
     Agent(u32),
-    /// What a user does.
+    /// The actions of a user.
     User(u32),
-    /// How a user waits, which depends on what it is answered.
+    /// The waiting times of a user, which depend on the answers.
     Patience(u32),
 }
 
 impl Settings {
-    /// 30 s and 8 users, unless said otherwise: with both engines a minute.
+    /// Reads the settings. The defaults are 30 s and 8 users: about a minute for both engines.
     pub(super) fn from_environment(engine: Engine) -> Self {
         let duration = Duration::from_secs(read("CRASH_SECONDS").unwrap_or(30));
         Self {
@@ -71,7 +74,7 @@ impl Settings {
         StdRng::seed_from_u64(of_run.wrapping_add(kind * 1_000_000 + number))
     }
 
-    /// How long a user waits between two deeds, on average.
+    /// Returns the average pause of a user between two actions.
     pub(super) fn pace(&self) -> Duration {
         Duration::from_secs(1) * self.users / DEEDS_PER_SECOND
     }

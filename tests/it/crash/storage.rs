@@ -24,19 +24,19 @@ use crate::support::postgres::Server;
 /// 2 GiB: more than a run of an hour fills.
 const DISK_MEBIBYTES: u32 = 2048;
 
-/// A log of little use in a test, so that a full disk is full of data.
+/// A small write-ahead log, so that a full disk is full of data.
 const SETTINGS: &str = "-c max_wal_size=128MB";
 
-/// Requests that are still to be done, and conversations of erased users that are still to be closed.
+/// The number of unsettled requests and pending closes.
 const UNSETTLED: &str = "SELECT (SELECT count(*) FROM requests WHERE COALESCE(settled_at, 0) = 0)
                               + (SELECT count(*) FROM pending_closes)";
 
-/// Where the service keeps everything.
+/// The database of the service.
 pub(super) struct Storage {
     kind: Kind,
-    /// The disk that it is on, where that can be full.
+    /// The database's disk, in runs that fill disks.
     disk: Option<Disk>,
-    /// Held by who stops it, moves it or fills its disk.
+    /// Held by the fault that stops it, fails it over or fills its disk.
     turn: Mutex<()>,
 }
 
@@ -46,15 +46,15 @@ enum Kind {
     Sqlite(SqliteFile),
 }
 
-/// PostgreSQL, with a standby where it fails over.
+/// PostgreSQL, with a standby in runs with failovers.
 pub(super) struct Postgres {
     servers: Vec<Server>,
-    /// Which of them serves.
+    /// The index of the primary in `servers`.
     primary: AtomicUsize,
     haproxy: Option<Haproxy>,
 }
 
-/// A PostgreSQL that is there already, with a schema of the run's own.
+/// An existing PostgreSQL, with a schema for this run.
 struct Given {
     url: Url,
     schema: SchemaName,
@@ -90,7 +90,7 @@ impl Storage {
         }
     }
 
-    /// Where it is reached, a host and a port; `None` for what is in the service's own process.
+    /// Returns the host and port of the database; `None` if it is inside the service's process.
     pub(super) fn address(&self) -> Option<String> {
         let postgres = match &self.kind {
             Kind::Postgres(postgres) => postgres,
@@ -106,7 +106,7 @@ impl Storage {
         })
     }
 
-    /// Where the service finds it, which reaches a server by this address.
+    /// Returns the location for the service's configuration, with the server at this address.
     pub(super) fn location(&self, address: &str) -> Location {
         match &self.kind {
             Kind::Postgres(_) => Location::Postgres {
@@ -131,12 +131,12 @@ impl Storage {
         }
     }
 
-    /// Takes it into one's hands.
+    /// Locks the database for one fault.
     pub(super) async fn hold(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().await
     }
 
-    /// The PostgreSQL that it is.
+    /// Returns the PostgreSQL.
     pub(super) fn postgres(&self) -> &Postgres {
         let Kind::Postgres(postgres) = &self.kind else {
             panic!("SQLite has no server");
@@ -144,12 +144,12 @@ impl Storage {
         postgres
     }
 
-    /// The disk that it is on.
+    /// Returns the disk of the database.
     pub(super) fn disk(&self) -> &Disk {
         self.disk.as_ref().unwrap()
     }
 
-    /// Starts it again, where a full disk has ended it.
+    /// Starts the database again if a full disk has ended it.
     pub(super) fn revive(&self) {
         if let Kind::Postgres(postgres) = &self.kind
             && !block_in_place(|| postgres.primary().is_running())
@@ -158,7 +158,7 @@ impl Storage {
         }
     }
 
-    /// How many requests are still to be done.
+    /// Returns the number of unsettled requests and pending closes.
     pub(super) async fn unsettled(&self) -> Result<i64, Error> {
         match &self.kind {
             Kind::Postgres(postgres) => {
@@ -204,36 +204,36 @@ impl Postgres {
         postgres
     }
 
-    /// The server that serves.
+    /// Returns the primary.
     pub(super) fn primary(&self) -> &Server {
         &self.servers[self.primary.load(Ordering::SeqCst)]
     }
 
-    /// Has `HAProxy` serve from nobody, and ends its connections.
+    /// Makes `HAProxy` close the connections to the primary and accept no new ones.
     pub(super) async fn fence(&self) {
         let primary = self.primary.load(Ordering::SeqCst);
         self.haproxy.as_ref().unwrap().take_away(primary).await;
     }
 
-    /// Makes the standby the primary; the server that was it before.
+    /// Promotes the standby, and returns the former primary.
     pub(super) async fn promote_standby(&self) -> &Server {
         let former = self.primary.load(Ordering::SeqCst);
         let next = 1 - former;
         block_in_place(|| self.servers[next].promote());
         self.primary.store(next, Ordering::SeqCst);
-        // There is no standby that could confirm a commit.
+        // There is no standby left that could confirm a commit.
         self.wait_for_standby(false).await;
         self.haproxy.as_ref().unwrap().lead_to(next).await;
         &self.servers[former]
     }
 
-    /// Makes a server that was stopped the standby of the primary, which then waits for it.
+    /// Makes a stopped server the standby of the primary, which then waits for it.
     pub(super) async fn take_in(&self, former: &Server) {
         block_in_place(|| former.follow(self.primary()));
         self.wait_for_standby(true).await;
     }
 
-    /// Says whether a commit of the primary counts only once the standby has it.
+    /// Sets whether a commit of the primary has to wait for the standby.
     async fn wait_for_standby(&self, waits: bool) {
         let mut connection = PgConnection::connect(&self.primary().url()).await.unwrap();
         let set = if waits {

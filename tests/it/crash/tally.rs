@@ -1,4 +1,4 @@
-//! What was done and what was counted, each under a name of its own.
+//! Counts of faults and of results, by name.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -8,17 +8,17 @@ use std::sync::Mutex;
 pub(super) struct Tally(Mutex<BTreeMap<&'static str, usize>>);
 
 impl Tally {
-    /// Counts one more.
+    /// Adds one to a count.
     pub(super) fn note(&self, name: &'static str) {
         self.add(name, 1);
     }
 
-    /// Counts so many more.
+    /// Adds a number to a count.
     pub(super) fn add(&self, name: &'static str, count: usize) {
         *self.0.lock().unwrap().entry(name).or_default() += count;
     }
 
-    /// All counts, by name.
+    /// Returns all counts, by name.
     pub(super) fn list(&self) -> Vec<(&'static str, usize)> {
         let counts = self.0.lock().unwrap();
         counts.iter().map(|(name, count)| (*name, *count)).collect()

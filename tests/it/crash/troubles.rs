@@ -1,4 +1,5 @@
-//! Troubles: each module makes one kind until the end of a run, draws from dice of its own, and leaves everything in order.
+//! The faults. Each module makes one kind until the end of a run, has random numbers of its own,
+//! and then restores everything.
 
 pub(super) mod answers;
 pub(super) mod clocks;
@@ -23,10 +24,11 @@ use tokio::task::JoinSet;
 
 use super::scene::Scene;
 
-/// 100 ms: how often chance decides what goes wrong next of what goes wrong often.
+/// 100 ms: the interval at which frequent faults are drawn.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Makes all troubles of a run until its end, each in a thread of its own: they wait for other programs.
+/// Makes all faults of a run until its end. Each has a thread of its own, because they block on
+/// other programs.
 pub(super) async fn until(end: Instant, scene: &Arc<Scene>) {
     let mut troubles = JoinSet::new();
     for make in scene.settings.mix.troubles() {
@@ -36,7 +38,7 @@ pub(super) async fn until(end: Instant, scene: &Arc<Scene>) {
     troubles.join_all().await;
 }
 
-/// A time between these, in seconds.
+/// Returns a random time in this range of seconds.
 fn seconds(chance: &mut StdRng, between: Range<f64>) -> Duration {
     Duration::from_secs_f64(chance.random_range(between))
 }

@@ -1,7 +1,8 @@
-//! Users who write, send files, acknowledge, close, rate and are erased, each waiting for an answer before the next deed.
+//! Users who write, send files and receipts, close, rate and are erased. Each waits for an answer
+//! before the next action.
 //!
-//! Half of what they do bears an `Idempotency-Key` and is sent again until it has a 2xx. The rest is sent once: what has no
-//! answer may be at the Cloud or not.
+//! Half of the actions have an `Idempotency-Key` and are repeated until they get a 2xx. The others
+//! are sent once: without an answer, the Cloud may have them or not.
 
 use std::time::{Duration, Instant};
 
@@ -17,33 +18,35 @@ use super::deeds::{Deed, Life, What};
 use super::parts::{Mix, Part};
 use crate::support::channel::{Channel, try_send};
 
-/// 20 s: longer than any answer takes of a replica that runs, the wait for a dead one's lease included.
+/// 20 s: longer than a running replica takes to answer, including the wait for a dead replica's
+/// lease.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// 90 s: longer than an answer takes of a replica that is frozen meanwhile.
+/// 90 s: longer than a replica takes to answer that is frozen meanwhile.
 const LONG_PATIENCE: Duration = Duration::from_secs(90);
 
-/// 2 min: how long after the end what bears a key is sent again.
+/// 2 min: the time after the end during which actions with a key are repeated.
 const LAST_TRIES: Duration = Duration::from_mins(2);
 
-/// A place for one user after the other.
+/// A simulated client that plays one user after the other.
 #[derive(Debug)]
 pub(super) struct User {
     pub(super) number: u32,
     pub(super) channel: Channel,
     pub(super) mix: Mix,
-    /// What it does.
+    /// The random numbers for the actions.
     pub(super) plan: StdRng,
-    /// How it waits.
+    /// The random numbers for waiting times.
     pub(super) patience: StdRng,
-    /// How long it waits between two deeds, on average.
+    /// The average pause between two actions.
     pub(super) pace: Duration,
-    /// Where its agent reads who it is and which conversation it is in.
+    /// Tells the agent the user's id and conversation.
     pub(super) seat: watch::Sender<Option<Seat>>,
 }
 
 impl User {
-    /// Acts until the end, as one user after the other where they are erased, and then brings the last deed to its answer.
+    /// Acts until the end. After an erasure it goes on as a new user. The last action is repeated
+    /// until it is answered.
     pub(super) async fn act_until(mut self, end: Instant) -> Vec<Life> {
         let mut lives = Vec::new();
         while Instant::now() < end {
@@ -55,7 +58,8 @@ impl User {
     }
 
     async fn live(&mut self, life: &mut Life, end: Instant) {
-        // Who is to be erased waits for every answer: what was given up might be done by a frozen replica after the erasure.
+        // Before an erasure, every answer is awaited: a frozen replica might do an abandoned
+        // request after the erasure.
         let deeds = self.plan.random_range(10..60);
         let is_to_be_erased = self.mix.has(Part::Erasures) && self.plan.random_bool(0.3);
         while Instant::now() < end {
@@ -68,7 +72,7 @@ impl User {
         }
     }
 
-    /// Does the next thing, and what belongs to it.
+    /// Does the next action, and a rating after a close.
     async fn act(&mut self, life: &mut Life, is_patient: bool, end: Instant) {
         let what = self.next(life);
         let is_close = matches!(what, What::Close { .. });
@@ -99,7 +103,8 @@ impl User {
         }
     }
 
-    /// What is done next. Each choice takes as many draws as another, so that the plan does not depend on the mix.
+    /// Chooses the next action. Each choice draws the same number of random values, so that the
+    /// plan does not depend on the mix.
     fn next(&mut self, life: &Life) -> What {
         let number = life.deeds.len();
         let (choice, wants_survey) = (self.plan.random_range(0..100), self.plan.random_bool(0.5));
@@ -116,7 +121,7 @@ impl User {
         }
     }
 
-    /// Sends what bears a key until it has a 2xx or is refused.
+    /// Sends an action with a key until it has a 2xx or is refused.
     async fn insist(&mut self, life: &mut Life, deed: &mut Deed, until: Instant, is_patient: bool) {
         while !deed.is_settled() {
             if Instant::now() >= until {
@@ -136,7 +141,7 @@ impl User {
         sleep(Duration::from_millis(pause)).await;
     }
 
-    /// Sends it once; some have little patience.
+    /// Sends an action once; some requests are abandoned early.
     async fn send(&mut self, life: &mut Life, deed: &mut Deed, is_patient: bool) {
         deed.requests += 1;
         let hangs_up = self.patience.random_bool(0.05) && self.mix.has(Part::HangUps);
@@ -148,7 +153,7 @@ impl User {
         let mut request = deed
             .what
             .request(&self.channel, &life.user_id)
-            // Of a connection of its own, so that all replicas are asked.
+            // Each request has a connection of its own, so that all replicas get requests.
             .header("connection", "close")
             .timeout(patience);
         if let Some(key) = &deed.key {
@@ -157,7 +162,7 @@ impl User {
         if deed.is_async {
             request = request.header("prefer", "respond-async");
         }
-        // One without an answer has been told nothing.
+        // A request without an answer has no result to record.
         if let Ok(reply) = try_send(request).await
             && let Err(complaint) = deed.hear(&reply)
         {
@@ -166,7 +171,8 @@ impl User {
         }
     }
 
-    /// Says where the user is, as far as an answer tells: what was queued may go elsewhere.
+    /// Tells the agent the user's conversation, if the answer names it. A queued message may go to
+    /// another one.
     fn tell_the_agent(&self, life: &Life, deed: &Deed) {
         let last = deed.taken.last().filter(|taken| taken.status == 201);
         let Some(conversation) = last.and_then(|taken| taken.conversation_id.as_ref()) else {
@@ -179,7 +185,7 @@ impl User {
         self.seat.send_replace(Some(seat));
     }
 
-    /// Has the user erased; another one takes the place.
+    /// Erases the user; a new user follows.
     async fn erase(&mut self, life: &mut Life, until: Instant) {
         life.is_ending = true;
         while Instant::now() < until {
@@ -187,7 +193,7 @@ impl User {
             let request = self.channel.request(Method::DELETE, &path);
             let request = request.header("connection", "close").timeout(LONG_PATIENCE);
             match try_send(request).await {
-                // With 202 the user is gone as well; the conversation is closed a little later.
+                // With 202 the user is erased as well; the conversation is closed a little later.
                 Ok(reply) if matches!(reply.status, 202 | 204) => {
                     life.erased_at = Some(Utc::now());
                     self.seat.send_replace(None);
@@ -205,7 +211,7 @@ impl User {
     }
 }
 
-/// A number in letters, which no mask takes away.
+/// Writes a number in letters, which masking does not alter.
 fn letters(mut number: usize) -> String {
     let mut letters = String::new();
     loop {

@@ -1,7 +1,8 @@
-//! Counting: what the Cloud has, what the channel was told, and what of it broke a promise.
+//! The verdict: it compares the state of the Cloud and the channel's events with the promises, and
+//! counts.
 //!
-//! `at_cloud` holds what users did against what the Cloud has of it, `told` what agents wrote and what was queued against what
-//! the callback and the log have.
+//! `at_cloud` compares the users' actions with the state of the Cloud. `told` compares the agents'
+//! messages and the queued requests with the callback's events and the event log.
 
 mod at_cloud;
 mod told;
@@ -15,7 +16,7 @@ use super::deeds::{Deed, Life, What};
 use super::scene::Scene;
 use super::tally::Tally;
 
-/// The names of what must not be.
+/// The names of results that must not occur.
 const LOST: &str = "lost";
 const NOT_ALLOWED: &str = "doubled, not allowed";
 const INVERTED: &str = "out of order";
@@ -26,7 +27,7 @@ const AFTER_ERASURE: &str = "told of erased users";
 /// The figures of a run, and each promise that was broken.
 #[derive(Debug, Default)]
 pub(super) struct Verdict {
-    /// What was done.
+    /// The faults that were made.
     done: Vec<(&'static str, usize)>,
     counted: Tally,
     drained: Option<Duration>,
@@ -34,7 +35,7 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    /// Counts after everything is drained.
+    /// Judges a run after everything is drained.
     pub(super) async fn of(
         scene: &Scene,
         lives: Vec<Life>,
@@ -95,7 +96,7 @@ impl Verdict {
         }
     }
 
-    /// Something that must not be; it is counted under this name.
+    /// Records a broken promise, and counts it under this name.
     fn breach(&mut self, name: &'static str, complaint: impl Into<String>) {
         self.counted.note(name);
         self.complain(complaint);
@@ -134,7 +135,7 @@ fn kind(what: &What) -> &'static str {
     }
 }
 
-/// What was answered 202, by the id of its message, with whose it is.
+/// Returns the requests that were answered 202, by message id, with their users.
 fn queued(lives: &[Life]) -> HashMap<&str, (&Life, &Deed)> {
     let deeds = lives
         .iter()

@@ -1,4 +1,4 @@
-//! What operators did.
+//! The audit log of operators' actions.
 
 use chrono::{DateTime, Utc};
 use liveperson_bridge::store::{Erasure, PageSize, Store, StoredToken};
@@ -28,7 +28,7 @@ on_both_engines!(
 async fn all(store: &Store) -> Vec<Record> {
     let since = DateTime::<Utc>::UNIX_EPOCH;
     let mut records = store.recorded_actions(since, None, 99).await.unwrap();
-    // The schema's own is of no interest but where it is looked for.
+    // The entry of the schema's migration is left out.
     records.retain(|record| record.action != Action::MIGRATE);
     records
 }
@@ -126,7 +126,7 @@ async fn what_takes_several_transactions_is_one_entry_that_grows(engine: Engine)
     let sms = channel("sms");
     let replayed = store.replay_deliveries(&sms, &replay, at(6), at(99), &entry);
     assert_eq!(replayed.await.unwrap(), 501);
-    // Nothing is left to be replayed, so nothing is recorded.
+    // No event is left to replay, so nothing is recorded.
     let again = |count| recorded(2, 7, replaying(&replay, count));
     let again = store.replay_deliveries(&sms, &replay, at(7), at(99), again);
     assert_eq!(again.await.unwrap(), 0);

@@ -1,4 +1,4 @@
-//! What the Cloud tells: admitted once, matched, or kept.
+//! The Cloud's changes: accepted once, matched, or stored until they can be matched.
 
 use chrono::{DateTime, Utc};
 use liveperson_bridge::store::{
@@ -41,7 +41,7 @@ on_both_engines!(
     conversations_that_change_at_once_never_wait_for_each_other_in_a_circle,
 );
 
-/// PostgreSQL keeps the plan that it makes while nothing is kept, where reading all that is costs nothing.
+/// PostgreSQL caches a plan made while the table is empty, when a full scan costs nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_kept_for_others_is_not_read_with_each_change() {
     let database = Database::create(Engine::Postgres).await;
@@ -53,7 +53,7 @@ async fn what_is_kept_for_others_is_not_read_with_each_change() {
         }
     };
     database.execute("VACUUM ANALYZE early_changes").await;
-    // It plans anew each of the first five times.
+    // PostgreSQL makes a new plan for each of the first five executions.
     admit_some(0..6).await;
     database
         .execute(
@@ -68,7 +68,7 @@ async fn what_is_kept_for_others_is_not_read_with_each_change() {
     assert!(read < 2000, "{read} entries were read");
 }
 
-/// Says of each change what its body says.
+/// Access to the bodies of changes.
 struct Words;
 
 impl Words {
@@ -80,7 +80,7 @@ impl Words {
     }
 }
 
-/// A translation for tests: the body names what comes of it.
+/// A translation for tests. The body of a change determines its effects.
 struct Scripted {
     bodies: Vec<String>,
 }
@@ -122,7 +122,8 @@ impl Translate for Scripted {
             parent: None,
             deliver_until: None,
         };
-        // "state 7 open", "state 7 closed", "survey 7 dialog-id", "private 7 dialog-id", "other 7 dialog-id"
+        // "state 7 open", "state 7 closed", "survey 7 dialog-id", "private 7 dialog-id", "other 7
+        // dialog-id"
         let mut words = body.split(' ');
         let change = match (words.next(), words.next(), words.next()) {
             (Some("state"), Some(updated_at), Some(state)) => {
@@ -182,7 +183,7 @@ impl Translate for Scripted {
     }
 }
 
-/// Says of each change that it tells a message of the user's back.
+/// A translation for which each change is an echo of the user's message.
 struct Echoing(Echo);
 
 impl Translate for Echoing {
@@ -191,7 +192,7 @@ impl Translate for Echoing {
     }
 }
 
-/// Has the Cloud tell a message of the conversation `c1` back.
+/// Admits an echo of a message in conversation `c1`.
 pub(super) async fn admit_echo(
     store: &Store,
     sequence: u32,
@@ -301,7 +302,7 @@ async fn what_has_overtaken_others_of_its_dialog_is_told_in_turn(engine: Engine)
         told.join(" ").replace("ada: ", "")
     };
 
-    // Kept, and told once the conversation is known.
+    // These changes are stored, and delivered once the conversation is known.
     assert_eq!(told_by(&[turn("c1", 1), turn("c1", 0)]).await, "");
     open(&store, user, "c1", 1).await;
     let batch = [
@@ -398,7 +399,7 @@ async fn two_replicas_that_change_a_conversation_see_each_others_change(engine: 
     }
     tasks.join_all().await;
 
-    // Each that was told was newer than what had been told before it.
+    // Each accepted state is newer than all accepted before.
     let told = told(&store).await;
     let numbers: Vec<u32> = told
         .iter()
@@ -420,7 +421,7 @@ async fn a_survey_that_names_only_its_dialog_is_matched_once_the_dialog_is_known
     assert_eq!(told(&store).await, ["ada: survey 5 d1", "ada: question"]);
 }
 
-/// A message of an agent in a dialog beside the main one.
+/// Returns an agent's message in a dialog other than the main one.
 fn aside(dialog: &str, sequence: u64, body: &str) -> Arrival {
     Arrival {
         side: Some(dialog.to_owned()),
@@ -438,7 +439,8 @@ async fn a_message_waits_for_its_dialog_and_one_among_agents_goes_nowhere(engine
     let mut early = aside("d-private", 0, "secret");
     "c2".clone_into(&mut early.place);
 
-    // One comes before its conversation, the others before their dialogs; what the user says waits for nothing.
+    // The first comes before its conversation, the others before their dialogs. The user's own
+    // message waits for nothing.
     assert_eq!(admit(&store, &[early], &[]).await.fates, [Fate::Early]);
     let first = [
         aside("d-private", 1, "secret too"),
@@ -480,7 +482,7 @@ async fn a_message_waits_for_its_dialog_and_one_among_agents_goes_nowhere(engine
     expected.extend(["ada: other 2 d-other", "ada: look here"]);
     assert_eq!(told(&store).await, expected);
 
-    // Now that they are known, nothing waits. The oldest form names the dialog alone.
+    // The dialogs are known, so no message waits. The oldest form names only the dialog.
     let mut old_form = arrival("d-private", Some("old"), "secret");
     old_form.turn = aside("d-private", 3, "").turn;
     let known = [
@@ -502,7 +504,8 @@ async fn a_message_waits_for_its_dialog_and_one_among_agents_goes_nowhere(engine
     expected.extend(["ada: second", "ada: and here"]);
     assert_eq!(told(&store).await, expected);
 
-    // What had overtaken its conversation still waits for the dialog, which is one of another conversation.
+    // The message that came before its conversation still waits, because its dialog belongs to
+    // another conversation.
     let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
     store
         .close_conversation(&"c1".parse().unwrap(), at(5), None)
@@ -541,7 +544,7 @@ async fn what_a_dialog_is_may_be_told_in_the_same_batch(engine: Engine) {
 async fn a_dialog_that_is_never_told_of_holds_nothing_back_for_ever(engine: Engine) {
     let database = Database::create(engine).await;
     let store = store_with_conversation(&database).await;
-    // Admitted at 10.
+    // Admitted at second 10.
     admit(&store, &[aside("d1", 0, "lost state")], &[]).await;
     admit(&store, &[arrival("elsewhere", Some("x"), "foreign")], &[]).await;
 
@@ -551,7 +554,7 @@ async fn a_dialog_that_is_never_told_of_holds_nothing_back_for_ever(engine: Engi
     assert_eq!(admit(&store, &[], &["d1"]).await.matched, 1);
     assert_eq!(told(&store).await, ["ada: lost state"]);
 
-    // It is told of after all.
+    // The dialog is announced after all.
     let state = arrival("c1", Some("s"), "private 1 d1");
     admit(&store, &[state, aside("d1", 1, "secret")], &[]).await;
     let later = [
@@ -684,7 +687,8 @@ async fn a_user_is_erased_while_the_cloud_tells_of_the_conversation(engine: Engi
                 let text = arrival(&conversation, None, "text");
                 let arrivals = [state, text];
                 let translate = Scripted::of(&arrivals);
-                // It may come too late for the user, and is then told again; what matters is the erasure.
+                // The user may be gone before the change is admitted, and the Cloud sends it again.
+                // Only the erasure matters here.
                 let changes = store.begin_changes(&arrivals, &[], at(10)).await.unwrap();
                 let _told = translated(changes, &translate).await;
             });
@@ -808,12 +812,12 @@ async fn a_database_is_looked_at_beside_its_owner(engine: Engine) {
     match engine {
         Engine::Postgres => assert_eq!(dropped.unwrap(), 1),
         Engine::Sqlite => {
-            // Nothing is made where nothing is, and nothing is written.
+            // Connecting creates no database, and nothing is written.
             assert!(absent.is_err() && dropped.is_err());
             assert_eq!(store.kept_changes(&account, &place).await.unwrap().len(), 1);
         }
     }
     beside.close().await;
-    // The owner goes on.
+    // The owner goes on working.
     admit(&store, &[arrival("c9", None, "another")], &[]).await;
 }

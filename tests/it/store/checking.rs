@@ -1,4 +1,4 @@
-//! Whether the database can be written, and what is removed is gone.
+//! The check that the database can be written, and the removal of deleted data from its files.
 
 use liveperson_bridge::store::Location;
 use liveperson_bridge::types::status::Outage;
@@ -17,7 +17,7 @@ async fn a_database_that_can_be_written_is_of_use(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
 
-    // One write speaks for those who ask soon after it.
+    // A recent write counts for later checks.
     for second in 0..20 {
         assert_eq!(store.check(at(second)).await, Ok(()));
     }
@@ -30,7 +30,7 @@ async fn a_database_that_can_be_written_is_of_use(engine: Engine) {
 async fn a_database_that_refuses_writes_is_of_no_use_until_it_takes_one(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
-    // As no disk refuses it, but so that both engines can.
+    // A full disk refuses writes differently, but both engines can fail like this.
     database
         .execute("ALTER TABLE write_checks RENAME TO not_there")
         .await;

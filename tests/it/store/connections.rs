@@ -1,4 +1,5 @@
-//! Connections to the database: whoever needs one gets one, none is kept for nothing, and in the end all are closed.
+//! Connections to the database: callers share them, unused ones are released, and a closed store
+//! closes all.
 
 use futures_util::future::join_all;
 use liveperson_bridge::store::{Location, Store};
@@ -10,7 +11,7 @@ use crate::support::patience::eventually;
 
 on_both_engines!(a_connection_that_was_used_is_not_in_use);
 
-/// How many connections are in use.
+/// Returns the number of connections in use.
 fn in_use(store: &Store) -> u32 {
     let connections = store.connections();
     connections

@@ -1,4 +1,4 @@
-//! Deliveries: lanes, callbacks, what operators see and do, and agents who are to be told.
+//! Deliveries: lanes, callbacks, the lists and actions of operators, and notices to agents.
 
 use chrono::{DateTime, Utc};
 use liveperson_bridge::store::{Lane, LaneFate, NewEvent, Settlement, Store, Tried, UserRef};
@@ -34,7 +34,7 @@ on_both_engines!(
     an_agent_is_told_of_what_failed_and_was_a_message,
 );
 
-/// Until when the test's events may be delivered.
+/// The time until which the test's events may be delivered.
 const UNTIL: i64 = 1000;
 
 async fn add(store: &Store, events: &[NewEvent]) {
@@ -53,7 +53,7 @@ async fn bodies(store: &Store, lane: &Lane) -> Vec<String> {
     events.into_iter().map(|event| event.body).collect()
 }
 
-/// Settles the first event of a lane that was tried once.
+/// Settles the first event of a lane after one attempt. Returns true if the lease was still held.
 pub(super) async fn settle(
     store: &Store,
     lane: &Lane,
@@ -204,7 +204,7 @@ async fn a_lost_lease_settles_nothing(engine: Engine) {
     let record = store.event(&channel("sms"), events[0].id).await.unwrap();
     assert_eq!(record.unwrap().attempts, []);
     assert!(claim(&store, 30, 1).await.is_empty(), "it is theirs");
-    // And one whose user was erased meanwhile.
+    // After the erasure of its user, a lane has no events.
     erase(&store, user, 18).await;
     assert!(store.due_events(&theirs[0], 1).await.unwrap().is_empty());
 }
@@ -277,7 +277,7 @@ async fn the_fault_of_one_settlement_is_not_that_of_the_others(engine: Engine) {
         events.push(event("sms", user, &n.to_string()));
     }
     add(&store, &events).await;
-    // A try that is there already, whose number the next one cannot have.
+    // An attempt with the number that the next attempt would have.
     let taken = "INSERT INTO attempts (event_id, number, at, duration_ms) SELECT id, 1, 0, 0 FROM events WHERE body = '7'";
     database.execute(taken).await;
 
@@ -335,7 +335,7 @@ async fn events_that_arrive_while_many_lanes_are_emptied_are_not_lost(engine: En
         })
     };
 
-    // Until all has come, and nothing is due any more.
+    // Loops until all events have come and no lane is due.
     let mut delivered = 0;
     loop {
         let is_all_there = writer.is_finished();
@@ -349,7 +349,7 @@ async fn events_that_arrive_while_many_lanes_are_emptied_are_not_lost(engine: En
             tasks.spawn(async move {
                 let count = store.due_events(&lane, 100).await.unwrap().len();
                 if count == 0 {
-                    // What made it due had been delivered with what came before it.
+                    // The event that made the lane due was delivered together with earlier ones.
                     store.release_emptied_lane(&lane, at(2)).await.unwrap();
                 }
                 for left in (0..count).rev() {
@@ -537,7 +537,7 @@ async fn a_paused_callback_goes_on_when_it_is_resumed(engine: Engine) {
     let outlook = store.callback_outlook(&sms).await.unwrap();
     assert!(!outlook.paused && outlook.failures == 0);
     assert_eq!(claim(&store, 4, 1).await.len(), 1);
-    // One that has never been called.
+    // A callback that has never been called.
     let app = channel("app");
     store.resume_callback(&app, at(4), &resumed).await.unwrap();
 }
@@ -565,7 +565,7 @@ async fn a_callback_is_paused_for_the_first_reason_until_it_is_resumed(engine: E
     let mut bell = store.bell(&sms);
     let listening = tokio::task::spawn(store.clone().listen());
     if matches!(engine, Engine::Postgres) {
-        // Every bell rings once when the listening begins.
+        // Every wake-up fires once when listening begins.
         bell.wait().await;
     }
 
@@ -719,7 +719,7 @@ async fn an_event_is_retried_whatever_became_of_it(engine: Engine) {
     let record = store.event(&sms, events[0].id).await.unwrap().unwrap();
     assert_eq!(record.deliver_until, Some(at(2000)));
     assert_eq!((record.failure, record.attempts.len()), (None, 1));
-    // One that waits is hurried.
+    // A waiting delivery becomes due at once.
     let waiting = LaneFate::Waiting(at(300), 9);
     settle(&store, &lane, at(4), Settlement::Pending, waiting).await;
     assert!(claim(&store, 5, 1).await.is_empty());
@@ -727,7 +727,7 @@ async fn an_event_is_retried_whatever_became_of_it(engine: Engine) {
     assert_eq!(claim(&store, 5, 1).await.len(), 1);
 }
 
-/// What is recorded of a replay of so many.
+/// Returns the audit log action of a replay of this many events.
 pub(super) fn replaying(replay: &Replay, count: u64) -> Action {
     Action::ReplayDeliveries {
         since: replay.since,
@@ -814,7 +814,7 @@ async fn a_replay_takes_what_it_was_asked_for(engine: Engine) {
     assert_eq!(count(&all, false).await, 2);
     let lane = claim(&store, 6, 9).await.remove(0);
     assert_eq!(bodies(&store, &lane).await, ["1", "late"]);
-    // Those that are pending are hurried where they are asked for.
+    // Pending events become due at once if the replay asks for them.
     let waiting = LaneFate::Waiting(at(300), 9);
     settle(&store, &lane, at(7), Settlement::Pending, waiting).await;
     assert_eq!(count(&all, false).await, 0);

@@ -1,4 +1,4 @@
-//! Erasing a user, and the closes that are left to do.
+//! The erasure of users, and pending closes.
 
 use chrono::{DateTime, Utc};
 use liveperson_bridge::crypto::Sealed;
@@ -50,7 +50,7 @@ fn close(owner: &str, conversation_id: Option<&str>, due: i64) -> NewClose {
     }
 }
 
-/// Keeps a close of a conversation that nobody has any more.
+/// Stores a pending close of a conversation that belongs to no user.
 async fn left(store: &Store, owner: &str, conversation_id: &str, second: i64) {
     let close = close(owner, Some(conversation_id), second);
     store.add_close(&close, at(second)).await.unwrap();
@@ -122,7 +122,7 @@ async fn a_user_is_erased_with_what_the_close_takes(engine: Engine) {
     assert_eq!(kept, [expected(Some("c1"), 9), expected(None, 30)]);
     assert!(store.is_erased(&id("c1")).await.unwrap());
     assert!(!store.is_erased(&id("c2")).await.unwrap());
-    // Once more it is nobody.
+    // A second erasure finds no user.
     let entry = erasure();
     let again = store.delete_user(&erasing, &closes, at(6), &entry);
     assert_eq!(again.await.unwrap(), Erasure::Gone);
@@ -162,7 +162,7 @@ async fn a_close_is_claimed_by_one_and_settled_by_the_last_who_did(engine: Engin
         (Some(id("c1")), 1)
     );
     assert_eq!(due(&store, 10).await, []);
-    // The first one is taken for dead.
+    // The lease of the first holder has expired.
     let second = due(&store, 70).await;
     let second = second.iter().find(|it| it.id == first.id).unwrap();
     assert_eq!(second.tries, 2);
@@ -173,7 +173,7 @@ async fn a_close_is_claimed_by_one_and_settled_by_the_last_who_did(engine: Engin
     store.postpone_close(second, at(80), "why").await.unwrap();
     assert_eq!(due(&store, 79).await, []);
     assert_eq!(due(&store, 80).await.len(), 1);
-    // Whoever comes for this user does not wait for that.
+    // An erasure of this user claims the close at once.
     let third = store.claim_close(first.id, at(200)).await.unwrap().unwrap();
     assert_eq!((third.tries, third.due_at), (4, at(200)));
     assert!(store.finish_close(&third).await.unwrap());
@@ -223,7 +223,7 @@ async fn an_outage_that_ends_makes_closes_due(engine: Engine) {
     ]) {
         store.postpone_close(close, at(due_at), why).await.unwrap();
     }
-    // One that is still being tried has no reason to wait for.
+    // A close that has not failed yet has no reason to match.
     left(&store, "e", "c5", 400).await;
     let hurry = async |account: &AccountId, limit| {
         let hurried = store.hurry_closes(account, &["away", "else"], at(10), limit);
@@ -248,7 +248,7 @@ async fn closes_are_given_up_in_time(engine: Engine) {
     assert_eq!(give_up(at(0), 9).await, []);
     assert_eq!(give_up(at(2), 1).await, [(account(), Some(id("c1")))]);
     assert_eq!(give_up(at(2), 9).await, [(account(), Some(id("c2")))]);
-    // One that is too old is not tried any more, although it is still there.
+    // A close that is too old is not claimed any more, although it is still stored.
     let young = store
         .claim_due_closes(at(9), at(60), at(3), 9)
         .await
@@ -279,13 +279,13 @@ async fn a_conversation_that_turns_up_is_closed_unless_it_is_somebodys(engine: E
     assert!(name(of_ada, "c1").await);
     assert!(store.is_erased(&id("c1")).await.unwrap());
     assert_eq!(of(&store, "ada").await[0].conversation_id, Some(id("c1")));
-    // It is another's close already.
+    // Another pending close has this conversation already.
     assert!(!name(of_cyd, "c1").await);
-    // Whoever was overtaken names nothing.
+    // After another claim, the former holder names no conversation.
     store.claim_close(of_cyd.id, at(99)).await.unwrap().unwrap();
     assert!(!name(of_cyd, "c2").await);
     assert!(!store.is_erased(&id("c2")).await.unwrap());
-    // Nor is one left behind of a conversation that has become somebody's.
+    // No pending close is stored for a conversation that another user has.
     left(&store, "ada", "of-bob", 12).await;
     assert!(!store.is_erased(&id("of-bob")).await.unwrap());
     assert_eq!(of(&store, "ada").await.len(), 1);
@@ -332,7 +332,7 @@ async fn closes_are_sealed_anew(engine: Engine) {
 
     assert_eq!(others(None).await.len(), 2);
     assert_eq!(of(&store, "anew").await[0].sealed, anew);
-    // Whoever works on it settles it all the same.
+    // A holder may settle it meanwhile; then it is not sealed again.
     let gone = store
         .claim_close(first[1].id, at(9))
         .await

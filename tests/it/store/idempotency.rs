@@ -1,4 +1,4 @@
-//! Requests that bear idempotency keys.
+//! Requests with idempotency keys.
 
 use liveperson_bridge::store::{Begun, Claim, Holding, Intent, KeyedRequest, Store, UserRef};
 use liveperson_bridge::types::idempotency::Answer;
@@ -59,12 +59,12 @@ fn answer(body: &str) -> Answer {
     }
 }
 
-/// Claims a request under a lease of 15 s.
+/// Claims a request with a lease of 15 s.
 async fn begin(store: &Store, request: &KeyedRequest, lease_id: &str, second: i64) -> Claim {
     begin_with(store, request, lease_id, None, second).await
 }
 
-/// The same with what is about to be sent for it.
+/// Claims a request with a lease of 15 s and a write-ahead record.
 async fn begin_with(
     store: &Store,
     request: &KeyedRequest,
@@ -99,7 +99,7 @@ fn ours(claim: Claim) -> Holding {
     holding
 }
 
-/// Answers a request about nobody.
+/// Stores an answer that is not about a user.
 async fn finish(store: &Store, request: &KeyedRequest, lease_id: &str, answer: &Answer) -> bool {
     let lease = lease(lease_id, 15);
     let finished = store.finish_keyed(request, &lease, None, answer).await;
@@ -119,7 +119,7 @@ async fn an_answered_request_is_answered_so_again(engine: Engine) {
     let kept = answer("{\"text\":\"Zoë 👋 \\u0000\"}");
     assert!(finish(&store, &request, "l1", &kept).await);
 
-    // Also when the lease would long have run out.
+    // Also long after the lease would have expired.
     for second in [1, 100] {
         let again = begin(&store, &request, "l2", second).await;
         assert_eq!(again, Claim::Answered(kept.clone()));
@@ -145,7 +145,7 @@ async fn another_request_under_the_same_key_is_told_so(engine: Engine) {
     begin(&store, &first, "l1", 0).await;
 
     assert_eq!(begin(&store, &other, "l2", 0).await, Claim::Reused);
-    // Whoever began the first one may have come far before the lease ran out.
+    // The holder of the first one may have got far before its lease expired.
     assert_eq!(begin(&store, &other, "l2", 15).await, Claim::Reused);
     assert!(finish(&store, &first, "l1", &answer("")).await);
     assert_eq!(begin(&store, &other, "l2", 16).await, Claim::Reused);
@@ -169,7 +169,7 @@ async fn an_abandoned_key_is_free(engine: Engine) {
     let first = request("sms", "k", "{}");
     begin(&store, &first, "l1", 0).await;
 
-    // Only who holds it can.
+    // Only the holder can abandon the key.
     let abandon = async |id: &str| store.abandon_keyed(&first, &lease(id, 15)).await.unwrap();
     abandon("l2").await;
     assert_eq!(begin(&store, &first, "l2", 1).await, Claim::Running);
@@ -216,7 +216,7 @@ async fn what_was_begun_is_told_to_who_takes_over(engine: Engine) {
     let taken_over = begin(&store, &request, "l2", 30).await;
 
     assert_eq!(ours(taken_over).begun, Some(begun("second")));
-    // It goes with the answer.
+    // The record is deleted with the answer.
     assert!(finish(&store, &request, "l2", &answer("done")).await);
     assert!(!database.dump().await.contains("second"));
 }
@@ -249,7 +249,7 @@ async fn what_a_claim_notes_is_told_to_who_takes_over(engine: Engine) {
         ..first
     };
     assert_eq!(ours(taken_over), expected);
-    // It goes with the answer.
+    // The record is deleted with the answer.
     assert!(finish(&store, &request, "l2", &answer("done")).await);
     assert!(!database.dump().await.contains("Zoë 👋 \\u0000"));
 }
@@ -298,7 +298,7 @@ async fn a_claim_for_a_user_who_is_gone_notes_nothing(engine: Engine) {
     let user = store.ensure_user(&key("b"), at(0)).await.unwrap();
     erase(&store, gone, 1).await;
 
-    // Those who come together with it are not concerned.
+    // Other claims in the same batch are not affected.
     let mut claims = JoinSet::new();
     for number in 0..30 {
         let store = store.clone();
@@ -425,7 +425,7 @@ async fn nothing_is_begun_without_the_lease_or_without_the_user(engine: Engine) 
     assert!(note("l1", user).await);
     assert!(database.dump().await.contains("marker"));
 
-    // What was to be sent goes with the user, and the key with it.
+    // The write-ahead record is deleted with the user, and the key with it.
     erase(&store, user, 1).await;
     assert!(!database.dump().await.contains("marker"));
     assert!(!note("l1", user).await);
@@ -479,7 +479,7 @@ async fn an_answer_goes_with_its_user_and_is_not_kept_without_one(engine: Engine
     };
     assert!(keep(&of_user, "l1", "a").await);
     assert!(!keep(&of_nobody, "l2", "b").await);
-    // Whom something is noted for needs not be named again.
+    // If a write-ahead record names the user, the answer need not.
     let noted = request("sms", "k3", "{}");
     begin(&store, &noted, "l4", 0).await;
     let holder = lease("l4", 15);
@@ -510,7 +510,7 @@ async fn a_key_is_forgotten_after_24_hours(engine: Engine) {
     let kept = begin(&store, &requests[0], "l", DAY - 1).await;
     assert_eq!(kept, Claim::Answered(answer("")));
 
-    // A request that comes before anybody has cleaned up is a new one all the same, whatever it asks for.
+    // Before the cleanup, a request under an expired key counts as new, whatever it asks for.
     let new = request("sms", "k0", "another body");
     assert!(is_new(&begin(&store, &new, "l", DAY).await));
     assert_eq!(forget(DAY).await, 2);
@@ -522,7 +522,7 @@ async fn forty_claims_of_one_key_have_one_winner(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
 
-    // Once for a free key, once for one whose holder has died.
+    // Once for a free key, and once for a key with an expired lease.
     for second in [0, 15] {
         let mut claims = JoinSet::new();
         for number in 0..40 {
@@ -554,7 +554,7 @@ async fn many_keys_at_once_are_each_claimed_noted_and_answered(engine: Engine) {
             assert!(is_new(&begin(&store, &request, &name, 0).await));
             let noted = store.note_begun(&request, &lease, user, &name, None).await;
             assert!(noted.unwrap());
-            // Those of one third have lost their lease, those of another name nobody who is known.
+            // One third has lost its lease, and another third names an unknown user.
             let holder = if number % 3 == 0 { "other" } else { &name };
             let user = key(if number % 3 == 1 { "nobody" } else { "a" });
             let holder = super::lease(holder, 15);
@@ -592,7 +592,7 @@ async fn the_fault_of_one_is_not_that_of_those_it_came_with(engine: Engine) {
     for number in 0..30 {
         let store = store.clone();
         answers.spawn(async move {
-            // PostgreSQL has no text with this character.
+            // PostgreSQL stores no text with this character.
             let kept = answer(if number == 7 { "\u{0}" } else { "{}" });
             let name = number.to_string();
             let (request, lease) = (request("sms", &name, ""), lease("l", 15));

@@ -1,4 +1,4 @@
-//! The logs of events.
+//! The event logs.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -132,7 +132,7 @@ async fn a_reader_beside_many_writers_misses_no_event(engine: Engine) {
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
-        // Each on connections of its own, as replicas are, where the engine allows it.
+        // Each writer has connections of its own, like a replica, if the engine allows it.
         let store = match engine {
             Engine::Postgres => Arc::new(database.store().await),
             Engine::Sqlite => Arc::clone(&store),
@@ -140,7 +140,7 @@ async fn a_reader_beside_many_writers_misses_no_event(engine: Engine) {
         writers.spawn(async move {
             for number in 0..EVENTS {
                 let body = format!("{writer}-{number}");
-                // Of two sizes, so that later transactions can be done sooner.
+                // Batches of two sizes, so that a later transaction can commit sooner.
                 let mut events = vec![event("sms", user, &body)];
                 if number % 2 == 0 {
                     events.extend((0..20).map(|_| event("sms", user, "filler")));
@@ -180,7 +180,7 @@ async fn a_bell_rings_for_its_channel(engine: Engine) {
     let mut app = store.bell(&channel("app"));
     let listening = tokio::task::spawn(store.clone().listen());
     if matches!(engine, Engine::Postgres) {
-        // Every bell rings once when the listening begins.
+        // Every wake-up fires once when listening begins.
         sms.wait().await;
         app.wait().await;
     }

@@ -1,4 +1,5 @@
-//! What operators look at: the newest deliveries, how many there are, and whose something is.
+//! The operators' queries: the newest deliveries, their numbers, and the origin of an event or a
+//! request.
 
 use liveperson_bridge::store::{LaneFate, NewEvent, Settlement, Store};
 use liveperson_bridge::types::delivery::{
@@ -24,7 +25,8 @@ on_both_engines!(
     the_engine_has_a_name,
 );
 
-/// Events of `sms` with these texts, each of which is tried once a second from 2 on and becomes this.
+/// Appends events of `sms` with these texts. Settles each after one attempt, one per second from
+/// second 2 on.
 async fn settled(store: &Store, events: &[(&str, Settlement<'_>)]) -> Vec<NewEvent> {
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
     let new: Vec<_> = events

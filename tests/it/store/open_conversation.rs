@@ -1,4 +1,5 @@
-//! The open conversation in a user's row equals what conversations and dialogs say, whatever has changed them.
+//! The open conversation in a user's row equals the one in the conversations and dialogs, after any
+//! change.
 
 use std::collections::BTreeMap;
 
@@ -19,14 +20,14 @@ const USERS: [&str; 3] = ["ada", "bob", "cyd"];
 const SEEDS: u64 = 6;
 const CHANGES: u32 = 60;
 
-/// What users' rows say, by user.
+/// The open conversation in each user's row, by user.
 const NOTED: &str = "SELECT user_id, COALESCE(open_conversation, 'null') FROM users";
 
-/// Open conversations: the user's name, the id and the features.
+/// The open conversations: user name, id and features.
 const CONVERSATIONS: &str = "SELECT u.user_id, c.id || ' ' || c.features
      FROM conversations c JOIN users u ON u.id = c.user_ref WHERE c.closed_at IS NULL";
 
-/// Open dialogs: the conversation, and the kind, the begin and the id.
+/// The open dialogs: conversation, then kind, opening time and id.
 const DIALOGS: &str = "SELECT conversation_id, kind || ' ' || opened_at || ' ' || id FROM dialogs WHERE closed_at IS NULL";
 
 async fn the_open_conversation_is_always_what_it_is_derived_from(engine: Engine) {
@@ -49,12 +50,12 @@ async fn the_open_conversation_is_always_what_it_is_derived_from(engine: Engine)
     }
 }
 
-/// Changes something by chance; says what.
+/// Makes a random change, and returns its description.
 async fn change(store: &Store, chance: &mut StdRng, second: u32) -> String {
     let name = *USERS.choose(chance).unwrap();
     let user: UserRef = store.ensure_user(&key(name), at(0)).await.unwrap();
     let seconds = i64::from(second);
-    // Of few ids, so that many exist, are closed or are another user's.
+    // There are few ids, so that many exist already, are closed or belong to another user.
     let id = format!("c{}", chance.random_range(0..6));
     let survey_id = format!("s{}", chance.random_range(0..6));
     let conversation = id.parse().unwrap();
@@ -112,7 +113,7 @@ async fn change(store: &Store, chance: &mut StdRng, second: u32) -> String {
     }
 }
 
-/// What users' rows should say.
+/// Derives the open conversations that the users' rows should have.
 async fn derived(
     database: &Database,
     users: impl Iterator<Item = &String>,
@@ -130,7 +131,7 @@ async fn derived(
             let opened_at: i64 = parts[1].parse().unwrap();
             (parts[0].to_owned(), opened_at, parts[2].to_owned())
         });
-        // A survey comes before the main dialog, a later one before an earlier one.
+        // A survey ranks before the main dialog, and a later survey before an earlier one.
         let dialog = own.max().map(|(_, _, id)| id);
         Some(json!({"id": id, "features": features, "dialog": dialog}))
     };

@@ -1,4 +1,5 @@
-//! Openings of the bridge's own and of agents: which conversation becomes a user's, whoever is first.
+//! Openings of the bridge and of agents: the choice of the user's conversation, whichever comes
+//! first.
 
 use liveperson_bridge::store::{
     Admission, Arrival, Change, Fate, Known, NewEvent, PageSize, PendingOpening, Store,
@@ -32,7 +33,8 @@ on_both_engines!(
     an_erased_user_is_not_resurrected_by_a_late_state,
 );
 
-/// Says of each change what its body says: `state 7 open` began at that second.
+/// A translation by the words in the bodies: `state 7 open` is a conversation that began at second
+/// 7.
 struct Words(Vec<String>);
 
 impl Words {
@@ -102,7 +104,7 @@ impl Translate for Words {
     }
 }
 
-/// That a conversation of a consumer is open since a second.
+/// Returns the notification that a consumer's conversation has been open since this second.
 fn opened(place: &str, consumer: &str, second: i64) -> Arrival {
     Arrival {
         account_id: "12345678".parse().unwrap(),
@@ -137,7 +139,7 @@ async fn admit_put_off(store: &Store, second: i64) -> Admission {
     admission.unwrap()
 }
 
-/// A user with a consumer id, and no conversation.
+/// Creates a user with a consumer id and no conversation.
 async fn user_of(store: &Store, key: &UserKey, consumer: &str) -> UserRef {
     let user = store.ensure_user(key, at(0)).await.unwrap();
     let token = StoredToken {
@@ -173,7 +175,7 @@ async fn close(store: &Store, id: &str, second: i64) {
     assert!(closed.unwrap());
 }
 
-/// The open conversation as the user's row has it, which must be the latest one.
+/// Returns the open conversation in the user's row, which must equal the latest one.
 async fn open_of(store: &Store, user_id: &str) -> Option<String> {
     let standing = store.standing(&key(user_id)).await.unwrap();
     let noted = standing.and_then(|standing| standing.open);
@@ -196,7 +198,7 @@ async fn an_opening_is_noted_until_its_outcome_is_known(engine: Engine) {
     assert_eq!(none, None);
     assert_eq!(noted().await, Some(first.clone()));
     store.begin_opening(user, &second, at(32)).await.unwrap();
-    // Of another nothing is forgotten.
+    // Ending another opening deletes no record.
     store.end_opening(user, &first, None).await.unwrap();
     assert_eq!(noted().await, Some(second.clone()));
     store
@@ -245,14 +247,15 @@ async fn what_is_told_while_an_opening_is_under_way_is_put_off(engine: Engine) {
     assert_eq!(admit_put_off(&store, 39).await, Admission::default());
     assert_eq!(open_of(&store, "ada").await, None);
 
-    // Its answer has come: it is the user's own.
+    // The opening's answer has come: the conversation is the user's own.
     assert!(open(&store, user, "c1", 12).await);
     let admission = admit_put_off(&store, 13).await;
     assert_eq!(admission.matched, 1);
     assert_eq!(told(&store, "sms").await, ["ada c1 user: state 10 open"]);
     assert!(store.put_off_places(9).await.unwrap().is_empty());
 
-    // So it is while somebody has the lane, who may be of a version that notes nothing.
+    // The same applies while a lease on the lane is held: its holder may be an older version
+    // without such records.
     let lease = lease("l", 40);
     assert!(store.claim_lane(user, &lease, at(20)).await.unwrap());
     let admission = admit(&store, &[opened("c2", "c-ada", 21)], 21).await;
@@ -317,7 +320,7 @@ async fn replicas_that_hear_of_a_conversation_at_once_open_it_once(engine: Engin
                 };
                 let state = opened(&place, "c-ada", second + 60 + number);
                 let admission = admit(&store, &[text, state], second + 70).await;
-                // Who has kept something looks again.
+                // A replica that stored unmatched changes looks them up again.
                 let words = Words(Vec::new());
                 let places = &admission.look_again;
                 let again = store.begin_changes(&[], places, at(second + 70)).await;
@@ -374,7 +377,8 @@ async fn an_agent_and_the_bridge_that_open_at_once_leave_one_conversation(engine
             assert!(open == agents, "{open} instead of {agents}");
         } else {
             assert_eq!(open, found);
-            // The Cloud has one at a time, so that this one is what the opener was told of.
+            // The Cloud allows one conversation at a time, so the agent's is the one that the
+            // opening finds.
             let put_off = store.put_off_places(99).await.unwrap();
             assert!(put_off.contains(&agents));
         }
@@ -453,7 +457,7 @@ async fn of_several_users_of_one_consumer_the_latest_one_is_chosen(engine: Engin
         open.push(latest.id.to_string());
     }
     assert_eq!(open, ["c0", "agents", "c2", "c3"]);
-    // One of another account is nobody's here.
+    // A conversation of another account matches no user here.
     let mut foreign = opened("another", "shared", 40);
     foreign.account_id = "11111111".parse().unwrap();
     assert_eq!(admit(&store, &[foreign], 40).await.fates, [Fate::Early]);
@@ -477,7 +481,7 @@ async fn an_erased_user_is_not_resurrected_by_a_late_state(engine: Engine) {
     assert_eq!(next.fates, [Fate::Adopted(1)]);
 }
 
-/// Where nobody here is the consumer, nothing else is asked; and the one question is answered by index.
+/// For a consumer that no user has, a change runs one query, which an index answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn users_are_found_by_consumer_without_reading_the_others() {
     let database = Database::create(Engine::Postgres).await;

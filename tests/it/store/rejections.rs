@@ -1,4 +1,4 @@
-//! Notifications that were not taken.
+//! Rejected notifications.
 
 use liveperson_bridge::types::rejection::Rejected;
 use liveperson_bridge::types::rejection::Rejection;
@@ -36,7 +36,7 @@ async fn what_was_not_taken_adds_up_by_account_and_reason(engine: Engine) {
         rejected("b", wrong, 1, 8, 8),
     ];
     store.note_rejections(&first).await.unwrap();
-    // Of another replica, whose clock is behind.
+    // From another replica with a clock that is behind.
     let second = [rejected("a", wrong, 3, 5, 6)];
     store.note_rejections(&second).await.unwrap();
     store.note_rejections(&[]).await.unwrap();

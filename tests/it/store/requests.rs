@@ -1,4 +1,4 @@
-//! Requests that wait: kept in order, worked on under a lease, settled once.
+//! Queued requests: stored in order, processed under a lease, settled once.
 
 use std::collections::BTreeSet;
 
@@ -47,7 +47,7 @@ on_both_engines!(
     those_who_keep_settle_and_claim_beside_each_other_never_wait_in_a_circle,
 );
 
-/// PostgreSQL keeps the plan that it makes while a queue is empty, where reading all of it is cheapest.
+/// PostgreSQL caches a plan made while the queue is empty, when a full scan is cheapest.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_is_not_read_for_each_request_of_it() {
     let database = Database::create(Engine::Postgres).await;
@@ -59,7 +59,7 @@ async fn a_backlog_is_not_read_for_each_request_of_it() {
         }
     };
     database.execute("VACUUM ANALYZE requests").await;
-    // It plans anew each of the first five times.
+    // PostgreSQL makes a new plan for each of the first five executions.
     first_requests(6).await;
     database
         .execute(
@@ -217,7 +217,7 @@ async fn a_lane_that_is_due_is_given_to_one_who_asks(engine: Engine) {
         1
     );
     let sent = settled(user, 1, Conclusion::Sent);
-    // Nothing waits on it, so it is given back.
+    // The lane is empty, so it is released.
     assert_eq!(
         store.settle_request(&mine, &sent, at(51)).await.unwrap(),
         Hold::Released
@@ -253,7 +253,7 @@ async fn lanes_that_wait_for_a_reason_are_hurried(engine: Engine) {
         new.flight = (name == "unknown").then_some(&in_flight);
         let kept = store.insert_request(user, &new, at(1)).await.unwrap();
         assert_eq!(kept, Keeping::Kept);
-        // Of two requests of a user the first counts.
+        // Of two requests of a user, the first one counts.
         let behind = request(100 + number, &sms, "behind");
         store.insert_request(user, &behind, at(1)).await.unwrap();
         users.push(user);
@@ -444,7 +444,7 @@ async fn a_request_whose_key_was_lost_is_not_kept(engine: Engine) {
     let standing = store.standing(&key("a")).await.unwrap().unwrap();
     assert_eq!(standing.waiting, 0);
 
-    // It is held by this one, and from now on longer.
+    // The second caller holds the key, and now for longer.
     assert_eq!(keep("l2").await, Keeping::Kept);
     assert!(store.first_request(user).await.unwrap().is_some());
     let lease = lease("l3", 74);
@@ -478,7 +478,7 @@ async fn requests_of_a_user_have_a_bound_and_those_of_a_channel_are_counted(engi
     assert_eq!(store.waiting_requests(&sms, 2).await.unwrap(), 2);
     let app = channel("app");
     assert_eq!(store.waiting_requests(&app, 9).await.unwrap(), 0);
-    // What is settled makes room.
+    // A settled request makes room.
     let mine = lease("mine", 20);
     store.claim_due_lanes(&mine, at(2), 9).await.unwrap();
     let sent = settled(user, 1, Conclusion::Sent);
@@ -509,7 +509,7 @@ async fn an_echo_is_found_once_and_only_where_it_can_be_of_the_try(engine: Engin
     };
     store.insert_request(user, &unknown, at(20)).await.unwrap();
 
-    // One came before the try, one is known to be of another message, one was sent long before.
+    // One came before the attempt, one belongs to another message, and one was sent long before.
     admit_echo(&store, 3, "digest", at(20), at(14)).await;
     admit_echo(&store, 4, "digest", at(20), at(21)).await;
     admit_echo(&store, 5, "digest", at(-41), at(21)).await;
@@ -530,7 +530,7 @@ async fn an_echo_is_found_once_and_only_where_it_can_be_of_the_try(engine: Engin
         ]
     );
 
-    // It has made the lane due at once.
+    // The echo has made the lane due at once.
     let mine = lease("mine", 40);
     assert_eq!(
         store.claim_due_lanes(&mine, at(22), 9).await.unwrap().len(),
@@ -652,7 +652,8 @@ async fn what_waits_is_counted_by_channel(engine: Engine) {
     assert!(connections > 0);
 }
 
-/// Users with these requests each, kept one after the other; their numbers are 100 times the user's place, and counted on.
+/// Creates users with these queued requests. The message numbers of a user start at 100 times the
+/// user's index.
 async fn users_with(store: &Store, users: u128, bodies: &[&str]) -> Vec<UserRef> {
     let mut refs = Vec::new();
     let sms = channel("sms");
@@ -669,7 +670,7 @@ async fn users_with(store: &Store, users: u128, bodies: &[&str]) -> Vec<UserRef>
     refs
 }
 
-/// The bodies of what waits on a lane, settled one by one.
+/// Settles all requests on a lane one by one, and returns their bodies.
 async fn drain(store: &Store, user: UserRef) -> Vec<String> {
     let mine = lease("drain", 8999);
     store.claim_due_lanes(&mine, at(8000), 99).await.unwrap();
@@ -697,7 +698,7 @@ async fn many_are_kept_at_once_each_in_its_users_order_and_within_its_bounds(eng
         .zip(&bodies)
         .map(|(number, body)| NewRequest {
             max_waiting: 15,
-            // Every eighth is a file, of which one has room in each channel.
+            // Every eighth request has a file; one file fits into each channel.
             content: (number % 8 == 0).then_some(&file),
             why: (number == 1).then_some("cloud-unavailable"),
             ..request(number, if number < 20 { &sms } else { &app }, body)
@@ -708,7 +709,7 @@ async fn many_are_kept_at_once_each_in_its_users_order_and_within_its_bounds(eng
     let keepings = keepings.map(|(new, user)| store.insert_request(*user, new, at(1)));
     let keepings: Vec<_> = futures_util::future::join_all(keepings).await;
 
-    // Of the first user each fourth is a file.
+    // Of the first user's requests, every fourth has a file.
     let expected = (0..40).map(|number| match number {
         8 | 16 => Keeping::NoRoomForFile { of_user: false },
         32 => Keeping::NoRoomForFile { of_user: true },
@@ -809,7 +810,7 @@ async fn a_fault_of_one_that_is_settled_is_not_that_of_the_others(engine: Engine
     let told = event("sms", users[0], "{}");
     append(&store, std::slice::from_ref(&told), at(2)).await;
     let mut events: Vec<_> = users.iter().map(|user| event("sms", *user, "{}")).collect();
-    // An event is in the log once.
+    // An event id can be in the log only once.
     events[4].id = told.id;
     let all: Vec<_> = (0..9_usize)
         .map(|place| Settled {
@@ -840,7 +841,7 @@ async fn a_fault_of_one_that_is_kept_is_not_that_of_the_others(engine: Engine) {
     let store = database.store().await;
     let users = users_with(&store, 2, &["one"]).await;
     let sms = channel("sms");
-    // The second is there already.
+    // The second request exists already.
     let news = [1, 100, 2].map(|number| request(number, &sms, "more"));
 
     let keepings = news
@@ -884,7 +885,7 @@ async fn many_begin_at_once_and_only_those_whose_lane_is_held(engine: Engine) {
         assert_eq!((found.flight, &found.body[..]), (flight, body));
         assert_eq!(found.attempts, u32::from(is_ours));
     }
-    // The leases were renewed with it.
+    // Beginning the attempts has renewed the leases.
     let again = store.claim_due_lanes(&mine, at(45), 99).await.unwrap();
     assert_eq!(again.len(), 3);
 }
@@ -904,7 +905,7 @@ async fn a_lane_is_released_with_the_last_of_those_settled_at_once(engine: Engin
     let holds: Vec<_> = futures_util::future::join_all(holds).await;
 
     let holds: Vec<_> = holds.into_iter().map(Result::unwrap).collect();
-    // What is settled is not settled again, and whose lane was released has lost it.
+    // A settled request cannot be settled again, and a released lane's lease is lost.
     assert_eq!(
         holds,
         [
@@ -917,7 +918,7 @@ async fn a_lane_is_released_with_the_last_of_those_settled_at_once(engine: Engin
     );
     assert!(!store.renew_lane(users[0], &mine).await.unwrap());
     assert!(store.renew_lane(users[1], &mine).await.unwrap());
-    // What comes now makes it due.
+    // A request that is queued now makes the lane due.
     let sms = channel("sms");
     let new = NewRequest {
         due_at: at(9),
@@ -984,7 +985,8 @@ async fn those_who_keep_settle_and_claim_beside_each_other_never_wait_in_a_circl
     let users = users_with(&first, 10, &[]).await;
     let sms = channel("sms");
 
-    // Each keeps a request of each user, in an order of its own, and works on what is due, until nothing is.
+    // Each queues a request for each user, in an order of its own, and processes due requests until
+    // none is left.
     let work = async |store: &Store, name: &str, numbers: u128| {
         for round in 0..4 {
             let news: Vec<_> = (0..10_u128)

@@ -1,4 +1,4 @@
-//! What is not kept for ever.
+//! The removal of old data.
 
 use liveperson_bridge::store::{Admission, Arrival, Fate, PageSize, Store};
 
@@ -19,7 +19,7 @@ struct Nothing;
 
 impl Translate for Nothing {}
 
-/// Has the Cloud tell of changes of which nothing comes.
+/// Admits changes that have no effect.
 async fn admit(store: &Store, arrivals: &[Arrival], second: i64) -> Admission {
     let changes = store
         .begin_changes(arrivals, &[], at(second))
@@ -90,7 +90,7 @@ async fn an_event_that_somebody_waits_for_keeps_all_behind_it(engine: Engine) {
     settled.deliver_until = None;
     let mut behind = event("sms", user, "behind");
     behind.deliver_until = None;
-    // Its delivery is tried until 1000.
+    // Its delivery is attempted until second 1000.
     let pending = event("sms", user, "pending");
     let events = [settled, pending, behind];
     append(&store, &events, at(1)).await;

@@ -26,7 +26,7 @@ pub(crate) struct TestApp {
     pub(crate) database: Database,
     /// The channel `sms`.
     pub(crate) sms: Channel,
-    /// The admin address, to be called as if by a channel.
+    /// A client of the admin address.
     pub(crate) admin: Channel,
     store: Store,
     life: Lifecycle,
@@ -38,12 +38,12 @@ impl TestApp {
         Self::start_with(Cloud::start().await, Database::create(engine).await).await
     }
 
-    /// A service on a Cloud and a database that are there already.
+    /// Starts a service with an existing Cloud and database.
     pub(crate) async fn start_with(cloud: Cloud, database: Database) -> Self {
         Self::start_configured(cloud, database, |toml| toml).await
     }
 
-    /// The same with a configuration that `change` has been at.
+    /// Starts a service with the configuration that `change` returns.
     pub(crate) async fn start_configured(
         cloud: Cloud,
         database: Database,
@@ -53,7 +53,7 @@ impl TestApp {
         Self::start_by(clock, cloud, database, change).await
     }
 
-    /// The same by another clock than the Cloud's.
+    /// Starts a service with another clock than the Cloud's.
     pub(crate) async fn start_by(
         clock: SharedClock,
         cloud: Cloud,
@@ -86,17 +86,17 @@ impl TestApp {
         }
     }
 
-    /// The store that the service uses, as another replica would.
+    /// Returns the store of the service, as another replica would use it.
     pub(crate) fn store(&self) -> &Store {
         &self.store
     }
 
-    /// Has the simulated Cloud tell the service what happens.
+    /// Makes the simulated Cloud notify the service.
     pub(crate) fn hear_the_cloud(&self) {
         self.cloud.hear(&self.sms);
     }
 
-    /// What a channel's log says, from its beginning.
+    /// Returns a channel's event log from its beginning.
     pub(crate) async fn logged(&self, channel: &str) -> Vec<Value> {
         let channel = channel.parse().unwrap();
         let page = self
@@ -109,14 +109,15 @@ impl TestApp {
             .collect()
     }
 
-    /// Makes sure that a request was queued, and moves the clock on, in small steps, until it has this status.
+    /// Checks that a request was queued. Then advances the clock in small steps until the request
+    /// has this status.
     pub(crate) async fn until(&self, queued: Reply, status: &str) -> Value {
         let location = queued.headers["location"].to_str().unwrap().to_owned();
         queued.expect(202);
         self.until_shown(&location, status).await
     }
 
-    /// The same by the place where the request is shown.
+    /// Advances the clock until the request at this location has this status.
     pub(crate) async fn until_shown(&self, location: &str, status: &str) -> Value {
         eventually(status, async || {
             let shown = self.sms.get(location).await.expect(200);
@@ -129,7 +130,7 @@ impl TestApp {
         .await
     }
 
-    /// Asks the service to stop and waits until it has; says whether everything finished in time.
+    /// Stops the service. Returns true if everything finished in time.
     pub(crate) async fn stop(self) -> (Cloud, Database, bool) {
         self.life.stop();
         let in_time = self.serving.await.unwrap();

@@ -1,4 +1,5 @@
-//! A real browser, headless, in which a page is used as people use it: Chromium and its driver from the distribution.
+//! A real headless browser that uses a page as people do: Chromium and its driver from the
+//! distribution.
 
 use std::process::Stdio;
 
@@ -14,35 +15,36 @@ use url::{ParseError, Url};
 
 use super::patience::eventually;
 
-/// What the driver says once it listens, before the port.
+/// The driver's output when it listens, before the port.
 const LISTENING: &str = "started successfully on port ";
 
-/// Control, as `WebDriver` writes it, and a: what is typed next replaces all.
+/// Control (in `WebDriver` notation) and "a": the text that is typed next replaces the whole field.
 const SELECT_ALL: &str = "\u{E009}a";
 
-/// The key of that name.
+/// The Enter key.
 pub(crate) const ENTER: &str = "\u{E007}";
 
 /// A browser with one window of 1440 × 1000 pixels.
 #[derive(Debug)]
 pub(crate) struct Browser {
     page: Client,
-    /// Kills the driver, and with it the browser, where a test does not get to [`Browser::close`].
+    /// Kills the driver, and with it the browser, if a test ends before [`Browser::close`].
     _driver: Child,
 }
 
 impl Browser {
-    /// Starts one that can reach this machine alone, so that a page that loads anything from elsewhere fails.
+    /// Starts a browser that can reach only this machine, so that a page that loads foreign content
+    /// fails.
     pub(crate) async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
-    /// The same with these arguments besides, such as `--force-dark-mode`.
+    /// Starts a browser with additional arguments, such as `--force-dark-mode`.
     pub(crate) async fn start_with(arguments: &[&str]) -> Self {
         let (driver, port) = start_driver().await;
         let usual = [
             "--headless=new",
-            // A container has neither the right to make a sandbox of its own nor much shared memory.
+            // A container may neither create a sandbox of its own nor use much shared memory.
             "--no-sandbox",
             "--disable-dev-shm-usage",
             "--disable-gpu",
@@ -67,17 +69,17 @@ impl Browser {
         }
     }
 
-    /// The driver's own functions, for what is rarely needed.
+    /// Returns the driver's own client, for rare functions.
     pub(crate) fn page(&self) -> &Client {
         &self.page
     }
 
-    /// Goes to a page and waits until it is loaded.
+    /// Opens a page and waits until it is loaded.
     pub(crate) async fn open(&self, url: &str) {
         self.page.goto(url).await.unwrap();
     }
 
-    /// Waits for an element that is shown.
+    /// Waits for a visible element, and returns it.
     pub(crate) async fn find(&self, css: &str) -> Element {
         eventually(css, async || {
             let element = self.page.find(Locator::Css(css)).await.ok()?;
@@ -86,17 +88,17 @@ impl Browser {
         .await
     }
 
-    /// How many such elements there are now, shown or not.
+    /// Returns the present number of such elements, visible or not.
     pub(crate) async fn count(&self, css: &str) -> usize {
         self.page.find_all(Locator::Css(css)).await.unwrap().len()
     }
 
-    /// The text that an element shows now.
+    /// Returns the visible text of an element.
     pub(crate) async fn text(&self, css: &str) -> String {
         eventually(css, async || self.shown_text(css).await).await
     }
 
-    /// Waits until an element shows this text, among others.
+    /// Waits until an element's text contains this text.
     pub(crate) async fn shows(&self, css: &str, text: &str) {
         eventually(&format!("{css} shows {text:?}"), async || {
             self.shown_text(css).await?.contains(text).then_some(())
@@ -104,7 +106,7 @@ impl Browser {
         .await;
     }
 
-    /// Waits until no such element is shown.
+    /// Waits until no such element is visible.
     pub(crate) async fn hides(&self, css: &str) {
         eventually(&format!("{css} goes"), async || {
             for element in self.page.find_all(Locator::Css(css)).await.ok()? {
@@ -117,7 +119,7 @@ impl Browser {
         .await;
     }
 
-    /// Clicks an element, once it can be clicked.
+    /// Clicks an element as soon as it can be clicked.
     pub(crate) async fn click(&self, css: &str) {
         eventually(&format!("{css} is clicked"), async || {
             let element = self.page.find(Locator::Css(css)).await.ok()?;
@@ -126,13 +128,13 @@ impl Browser {
         .await;
     }
 
-    /// Replaces what stands in a field by a text, as if it was typed, once the field can be written in.
+    /// Replaces the text in a field, as if it was typed, as soon as the field accepts input.
     pub(crate) async fn write(&self, css: &str, text: &str) {
         self.press(css, SELECT_ALL).await;
         self.press(css, text).await;
     }
 
-    /// Presses keys in an element, such as [`ENTER`], once it takes some.
+    /// Presses keys in an element, such as [`ENTER`], as soon as it accepts them.
     pub(crate) async fn press(&self, css: &str, keys: &str) {
         eventually(&format!("{css} takes keys"), async || {
             let element = self.page.find(Locator::Css(css)).await.ok()?;
@@ -141,8 +143,8 @@ impl Browser {
         .await;
     }
 
-    /// What the browser complained of since it was last asked: what it could not load, what a page's policy forbids,
-    /// errors of scripts.
+    /// Returns the browser's complaints since the last call: failed loads, violations of a page's
+    /// policy, and script errors.
     pub(crate) async fn complaints(&self) -> Vec<String> {
         let lines = self.page.issue_cmd(ReadLog).await.unwrap();
         let lines = lines.as_array().unwrap().iter();
@@ -151,12 +153,13 @@ impl Browser {
             .collect()
     }
 
-    /// Ends it.
+    /// Closes the browser.
     pub(crate) async fn close(self) {
         self.page.close().await.unwrap();
     }
 
-    /// An element's text, if there is such an element; it may be replaced while it is looked at.
+    /// Returns an element's text. `None` if there is no such element, or if it is replaced
+    /// meanwhile.
     async fn shown_text(&self, css: &str) -> Option<String> {
         self.page
             .find(Locator::Css(css))
@@ -168,7 +171,7 @@ impl Browser {
     }
 }
 
-/// Reads what the browser has logged since it was last read, by a command of the driver that is in no standard.
+/// A non-standard command of the driver that returns the browser's log since the last call.
 #[derive(Debug)]
 struct ReadLog;
 
@@ -184,7 +187,7 @@ impl WebDriverCompatibleCommand for ReadLog {
     }
 }
 
-/// A driver on a port of its own.
+/// Starts a driver on a port of its own.
 async fn start_driver() -> (Child, u16) {
     let mut driver = Command::new("chromedriver")
         .arg("--port=0")
@@ -198,7 +201,7 @@ async fn start_driver() -> (Child, u16) {
     while let Some(line) = lines.next_line().await.unwrap() {
         if let Some((_, port)) = line.split_once(LISTENING) {
             let port = port.trim_end_matches('.').parse().unwrap();
-            // Whoever writes must find a reader.
+            // The driver's output has to be read, or the driver would block.
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
             return (driver, port);
         }

@@ -1,4 +1,4 @@
-//! Events and dialogs, written down as the service does it: with a change that the Cloud tells of.
+//! Writes events and dialogs as the service does: as the effects of a change from the Cloud.
 
 use chrono::{DateTime, Utc};
 use liveperson_bridge::store::{
@@ -11,10 +11,11 @@ use liveperson_bridge::types::conversation::{
 use liveperson_bridge::types::file::FileId;
 use liveperson_bridge::types::ids::{ChannelId, UserKey};
 
-/// The account, the user and the conversation of the changes that bring events.
+/// The account, the user and the conversation of the changes that create events.
 const CARRIER: &str = "99999999";
 
-/// Adds events to their channels' logs and, where they are to be delivered, to their users' lanes: all in one transaction.
+/// Appends events to their channels' logs, and to their delivery lanes if they have a deadline, in
+/// one transaction.
 pub(crate) async fn append(store: &Store, events: &[NewEvent], now: DateTime<Utc>) {
     let key = UserKey {
         account_id: CARRIER.parse().unwrap(),
@@ -37,7 +38,7 @@ pub(crate) async fn append(store: &Store, events: &[NewEvent], now: DateTime<Utc
         profile: None,
         at: now,
     };
-    // All calls but the first find it open.
+    // All calls but the first find the conversation open.
     store.insert_opened(&opened, None).await.unwrap();
     let told = Translation {
         events: events.to_vec(),
@@ -47,7 +48,7 @@ pub(crate) async fn append(store: &Store, events: &[NewEvent], now: DateTime<Utc
     assert_eq!(fate, Fate::Taken(events.len()));
 }
 
-/// Tells of a dialog of a conversation of an account; says whether the conversation is known.
+/// Reports a dialog of a conversation of an account. Returns true if the conversation is known.
 pub(crate) async fn tell_of_dialog(
     store: &Store,
     account: &str,
@@ -103,40 +104,40 @@ async fn admit(
     admission.unwrap().fates[0]
 }
 
-/// Says what changes mean.
+/// The translation of changes.
 pub(crate) trait Translate: Sync {
-    /// The file that a change tells of, with the id that it gets unless it has one.
+    /// Returns the file in a change, with the id for a new file.
     fn file(&self, _change: Change<'_>) -> Option<(FileId, HostedFile)> {
         None
     }
 
-    /// What a change comes to; `file` is the id of its file.
+    /// Returns the effects of a change; `file` is the id of its file.
     fn translate(&self, _change: Change<'_>, _known: &Known, _file: Option<FileId>) -> Translation {
         Translation::default()
     }
 
-    /// What a change says of a conversation that is not known.
+    /// Returns what a change says about an unknown conversation.
     fn stranger(&self, _change: Change<'_>) -> Stranger {
         Stranger::Ended
     }
 
-    /// The channel that a conversation is of which an agent opened.
+    /// Returns the channel for a conversation that an agent opened.
     fn channel_of(&self, _latest: Option<&ChannelId>) -> Option<ChannelId> {
         None
     }
 
-    /// What the channel is told of a conversation that has ended because another took its place.
+    /// Returns the event for a conversation that closed because another one replaced it.
     fn replaced(&self, _known: &Known) -> Option<NewEvent> {
         None
     }
 
-    /// What the user said, where the change tells it back.
+    /// Returns the echo in a change, if it is one.
     fn echo(&self) -> Option<Echo> {
         None
     }
 }
 
-/// Has changes applied as they are translated.
+/// Applies changes with this translation.
 pub(crate) async fn translated(
     mut changes: ChangesTx<'_>,
     translate: &impl Translate,
@@ -169,7 +170,7 @@ pub(crate) async fn translated(
     changes.commit().await
 }
 
-/// Says of each change the same.
+/// The same translation for every change.
 struct Told(Translation);
 
 impl Translate for Told {

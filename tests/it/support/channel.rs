@@ -1,4 +1,4 @@
-//! A channel adapter: calls the facade with its key.
+//! A channel adapter: calls the API with its key.
 
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
@@ -11,12 +11,12 @@ pub(crate) struct Channel {
     key: String,
 }
 
-/// A whole answer.
+/// A complete answer.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: reqwest::header::HeaderMap,
-    /// The body as JSON; null where it is empty or no JSON.
+    /// The body as JSON; null if it is empty or not JSON.
     pub(crate) body: Value,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Part<'a> {
 /// The media type of a form.
 pub(crate) const FORM: &str = "multipart/form-data; boundary=a-line-between-parts";
 
-/// The body of a form.
+/// Returns the body of a form.
 pub(crate) fn form(parts: &[Part<'_>]) -> Vec<u8> {
     let mut body = Vec::new();
     for part in parts {
@@ -64,7 +64,7 @@ impl Channel {
         }
     }
 
-    /// The same channel with another key.
+    /// Returns the same channel with another key.
     pub(crate) fn with_key(&self, key: &str) -> Self {
         Self {
             key: key.to_owned(),
@@ -72,7 +72,7 @@ impl Channel {
         }
     }
 
-    /// The host and port that it calls.
+    /// Returns the host and port that it calls.
     pub(crate) fn address(&self) -> &str {
         self.base.strip_prefix("http://").unwrap()
     }
@@ -95,7 +95,7 @@ impl Channel {
         send(with_json(self.request(Method::PUT, path), &body)).await
     }
 
-    /// Posts text that says that it is JSON.
+    /// Posts text with the media type of JSON.
     pub(crate) async fn post_text(&self, path: &str, text: &str) -> Reply {
         let request = self.request(Method::POST, path);
         send(
@@ -106,7 +106,7 @@ impl Channel {
         .await
     }
 
-    /// Posts a form of parts, of which one with a file name is a file.
+    /// Posts a form. A part with a file name is a file.
     pub(crate) async fn post_form(&self, path: &str, parts: &[Part<'_>]) -> Reply {
         let request = self.request(Method::POST, path);
         let request = request.header("content-type", FORM).body(form(parts));
@@ -150,7 +150,7 @@ pub(crate) async fn send(request: RequestBuilder) -> Reply {
     try_send(request).await.unwrap()
 }
 
-/// Like [`send`], for a service that may be gone.
+/// Sends a request like [`send`], to a service that may be unreachable.
 pub(crate) async fn try_send(request: RequestBuilder) -> Result<Reply, reqwest::Error> {
     let response = request.send().await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -163,14 +163,14 @@ pub(crate) async fn try_send(request: RequestBuilder) -> Result<Reply, reqwest::
 }
 
 impl Reply {
-    /// The body of an answer with this status.
+    /// Checks the status of an answer, and returns its body.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{:#}", self.body);
         self.body
     }
 
-    /// Makes sure that this is a whole problem of a kind; returns it.
+    /// Checks that the answer is a complete problem with this status and code, and returns it.
     #[track_caller]
     pub(crate) fn expect_problem(self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{:#}", self.body);

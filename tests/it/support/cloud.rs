@@ -32,7 +32,8 @@ impl Cloud {
         Self::start_on(clock.clone(), clock).await
     }
 
-    /// One whose time goes by itself, for services in processes of their own; its manual clock moves nothing.
+    /// Starts a Cloud on system time, for services in processes of their own. Its manual clock has
+    /// no effect.
     pub(crate) async fn start_on_system_time() -> Self {
         let clock = Arc::new(ManualClock::new(now()));
         Self::start_on(Arc::new(SystemClock), clock).await
@@ -59,7 +60,7 @@ impl Cloud {
         }
     }
 
-    /// Tells a service from now on what happens.
+    /// Subscribes a service to the Cloud's notifications.
     pub(crate) fn hear(&self, service: &Channel) {
         let url = format!("http://{}/webhooks/{ACCOUNT}", service.address());
         self.sandbox.subscribe(Webhook {
@@ -72,14 +73,14 @@ impl Cloud {
         });
     }
 
-    /// The requests of one kind, in the order of their arrival.
+    /// Returns the requests of one kind, in order of arrival.
     pub(crate) fn requests(&self, operation: Operation) -> Vec<RecordedRequest> {
         let mut requests = self.sandbox.requests();
         requests.retain(|request| request.operation == Some(operation));
         requests
     }
 
-    /// The bodies of the requests of one kind.
+    /// Returns the bodies of the requests of one kind.
     pub(crate) fn bodies(&self, operation: Operation) -> Vec<Value> {
         let requests = self.requests(operation);
         requests
@@ -88,7 +89,7 @@ impl Cloud {
             .collect()
     }
 
-    /// The texts of a conversation, in the order of their sequences.
+    /// Returns the texts of a conversation, in order of sequence.
     pub(crate) fn texts(&self, conversation: &str) -> Vec<String> {
         let conversations = self.sandbox.conversations();
         let conversation = conversations
@@ -98,7 +99,7 @@ impl Cloud {
         texts(conversation)
     }
 
-    /// The only conversation there is.
+    /// Returns the only conversation.
     pub(crate) fn only_conversation(&self) -> Conversation {
         let conversations = self.sandbox.conversations();
         assert_eq!(conversations.len(), 1, "{conversations:#?}");
@@ -121,7 +122,7 @@ fn now() -> chrono::DateTime<Utc> {
     SystemClock.now()
 }
 
-/// A notification's signature, by HMAC with SHA-256.
+/// Returns a notification's signature by HMAC with SHA-256.
 pub(crate) fn sign(body: &[u8], secret: &str) -> String {
     use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
     use base64::Engine as _;
@@ -131,7 +132,7 @@ pub(crate) fn sign(body: &[u8], secret: &str) -> String {
     format!("sha256={tag}")
 }
 
-/// Tells a service something, signed as the Cloud does.
+/// Sends a notification to a service, signed like the Cloud's.
 pub(crate) async fn tell(service: &Channel, notification: &Value) -> Reply {
     let body = notification.to_string();
     let signature = sign(body.as_bytes(), CLIENT_SECRET);
@@ -144,10 +145,10 @@ pub(crate) async fn tell(service: &Channel, notification: &Value) -> Reply {
     send(request.body(body)).await
 }
 
-/// 2096-10-02T07:06:40Z: the time of what a test has the Cloud tell. It is never too old.
+/// 2096-10-02T07:06:40Z: the time of notifications in tests. They are never too old.
 pub(crate) const TOLD_AT: i64 = 4_000_000_000_000;
 
-/// What an agent writes, as the Cloud tells it.
+/// Returns the notification of an agent's text.
 pub(crate) fn agent_text(conversation: &str, sequence: u32, text: &str) -> Value {
     json!({
         "kind": "notification", "type": "ms.MessagingEventNotification",
@@ -161,7 +162,8 @@ pub(crate) fn agent_text(conversation: &str, sequence: u32, text: &str) -> Value
     })
 }
 
-/// The state of a conversation as the Cloud tells it, made `after` so many milliseconds.
+/// Returns the notification of a conversation's state. Its time is `after` milliseconds after
+/// `TOLD_AT`.
 pub(crate) fn state(conversation: &str, consumer: &str, stage: &str, after: i64) -> Value {
     json!({
         "kind": "notification", "type": "cqm.ExConversationChangeNotification",

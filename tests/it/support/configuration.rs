@@ -1,4 +1,4 @@
-//! The configuration that the tests run with.
+//! The configuration of the service in tests.
 
 use liveperson_bridge::store::Location;
 use secrecy::ExposeSecret as _;
@@ -7,7 +7,7 @@ use super::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET};
 
 /// The key of the channel `sms`.
 pub(crate) const SMS_KEY: &str = "key-of-sms";
-/// The key of the channel `app`, whose users are its own.
+/// The key of the channel `app`, which has users of its own.
 pub(crate) const APP_KEY: &str = "key-of-app";
 /// The key of the channel `whatsapp`, which shares the users of `sms`.
 pub(crate) const WHATSAPP_KEY: &str = "key-of-whatsapp";
@@ -17,7 +17,7 @@ pub(crate) const WEB_KEY: &str = "key-of-web";
 /// Base64 of 32 bytes.
 pub(crate) const SEALING_KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
-/// A `bridge.toml` for this database and this Cloud, listening where there is room.
+/// Returns a `bridge.toml` for this database and this Cloud, listening on free ports.
 pub(crate) fn bridge_toml(location: &Location, cloud_url: &str) -> String {
     let database = match location {
         Location::Postgres {
@@ -81,7 +81,7 @@ features = ["AUTO_MESSAGES"]
     )
 }
 
-/// The same, where events of `sms` are sent to this URL, signed with these secrets (a TOML value).
+/// Adds a callback URL for the events of `sms`, signed with these secrets (a TOML value).
 pub(crate) fn with_callback(toml: &str, url: &str, secrets: &str) -> String {
     let channel = "id = \"sms\"\n";
     let callback = format!("{channel}callback_url = \"{url}\"\ncallback_secret = {secrets}\n");

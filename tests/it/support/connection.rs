@@ -1,4 +1,5 @@
-//! Requests written byte for byte: what a client library would mend, refuse to send or send at once.
+//! Requests written byte for byte, which a client library would correct, refuse to send or send at
+//! once.
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -12,13 +13,13 @@ use super::patience::PATIENCE;
 pub(crate) struct Connection(BufReader<TcpStream>);
 
 impl Connection {
-    /// Connects to where a channel calls.
+    /// Connects to the address of a channel.
     pub(crate) async fn open(channel: &Channel) -> std::io::Result<Self> {
         let stream = TcpStream::connect(channel.address()).await?;
         Ok(Self::of(stream))
     }
 
-    /// A connection that was made in another way.
+    /// Wraps an existing connection.
     pub(crate) fn of(stream: TcpStream) -> Self {
         Self(BufReader::new(stream))
     }
@@ -33,21 +34,21 @@ impl Connection {
         self.try_write(text).await.unwrap();
     }
 
-    /// The same where the service may have closed the connection.
+    /// Writes text to a connection that the service may have closed.
     pub(crate) async fn try_write(&mut self, text: &str) -> std::io::Result<()> {
         self.0.write_all(text.as_bytes()).await
     }
 
-    /// Waits for what comes next; true if that is the end of the connection.
+    /// Waits for the next byte. True if the connection has ended instead.
     pub(crate) async fn is_at_its_end(&mut self) -> bool {
         let mut next = [0];
         let read = tokio::time::timeout(PATIENCE, self.0.read(&mut next)).await;
-        // One that was not read to its end is reset.
+        // A connection with unread data is reset.
         read.expect("nothing comes")
             .map_or(true, |count| count == 0)
     }
 
-    /// Reads an answer that says how long it is.
+    /// Reads an answer that has a `Content-Length`.
     pub(crate) async fn read(&mut self) -> Reply {
         let status = self.read_line().await;
         let status = status.split(' ').nth(1).unwrap().parse().unwrap();

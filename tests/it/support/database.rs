@@ -1,4 +1,4 @@
-//! A database of one's own, on either engine.
+//! A database of a test's own, on either engine.
 
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ pub(crate) enum Engine {
     Sqlite,
 }
 
-/// An empty database; a PostgreSQL one goes with its throw-away server, an SQLite one with this value.
+/// An empty database. A PostgreSQL database ends with its throw-away server, an SQLite database
+/// with this value.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     pub(crate) location: Location,
@@ -47,7 +48,7 @@ impl Database {
         }
     }
 
-    /// A PostgreSQL one that is there already.
+    /// Uses an existing PostgreSQL database.
     pub(crate) fn at(location: Location) -> Self {
         Self {
             location,
@@ -55,7 +56,7 @@ impl Database {
         }
     }
 
-    /// A connection to a PostgreSQL one, for what the service does not do.
+    /// Opens a connection to a PostgreSQL database, for statements that the service does not run.
     pub(crate) async fn connection(&self) -> PgConnection {
         let Location::Postgres { url, .. } = &self.location else {
             panic!("an SQLite database belongs to one process");
@@ -63,7 +64,7 @@ impl Database {
         PgConnection::connect(url.expose_secret()).await.unwrap()
     }
 
-    /// Runs a statement on it, for what the service does not do.
+    /// Runs a statement that the service does not run.
     pub(crate) async fn execute(&self, sql: &'static str) {
         match &self.location {
             Location::Postgres { .. } => {
@@ -78,7 +79,7 @@ impl Database {
         }
     }
 
-    /// What a statement says that asks for two texts.
+    /// Returns the rows of a query for two texts.
     pub(crate) async fn pairs(&self, sql: &'static str) -> Vec<(String, String)> {
         match &self.location {
             Location::Postgres { .. } => {
@@ -94,7 +95,7 @@ impl Database {
         .unwrap()
     }
 
-    /// A store on it, with the schema in place.
+    /// Opens a store, with the schema in place.
     pub(crate) async fn store(&self) -> Store {
         let store = Store::connect(&self.location).await.unwrap();
         store.migrate().await.unwrap();
@@ -103,7 +104,7 @@ impl Database {
 }
 
 impl Database {
-    /// Every row of every table as text, to be searched.
+    /// Returns every row of every table as text, for searches.
     pub(crate) async fn dump(&self) -> String {
         match &self.location {
             Location::Postgres { url, .. } => {
@@ -156,7 +157,7 @@ async fn create_postgres() -> Url {
     let mut url = Url::parse(&server).unwrap();
     let name = format!("bridge_test_{}", Uuid::new_v4().simple());
     let mut connection = PgConnection::connect(&server).await.unwrap();
-    // The name is ours, and a name cannot be bound.
+    // The name is generated here, and a database name cannot be a bound parameter.
     sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
         .execute(&mut connection)
         .await

@@ -11,19 +11,19 @@ use super::process::{PROGRAM, Process, command, command_of};
 #[derive(Debug)]
 pub(crate) struct Demo {
     pub(crate) process: Process,
-    /// What it takes for temporary files.
+    /// The demo's folder for temporary files.
     pub(crate) folder: TempDir,
-    /// Where the bridge listens, as a URL.
+    /// The URL at which the bridge listens.
     pub(crate) facade: String,
 }
 
 impl Demo {
-    /// Starts one and waits until it is ready.
+    /// Starts a demo and waits until it is ready.
     pub(crate) async fn start() -> Self {
         Self::start_by(command(&["demo"])).await
     }
 
-    /// The same on one of the machine's cores.
+    /// Starts a demo on one of the machine's cores.
     #[cfg(target_os = "linux")]
     pub(crate) async fn start_on_one_core() -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -47,7 +47,7 @@ impl Demo {
         }
     }
 
-    /// The URL after a name in what it prints.
+    /// Returns the URL after a name in the output.
     pub(crate) async fn address(&self, name: &str) -> String {
         address(&self.process, name).await
     }

@@ -1,4 +1,4 @@
-//! A disk of a test's own that can be full, where the machine lets one mount it.
+//! A disk of a test's own that can be full, if the machine allows the mount.
 
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
@@ -7,15 +7,15 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// What a guard does: it waits until the test is over, however it ended, and then takes the disk away. Whoever still uses it
-/// keeps it until then.
+/// The script of the guard process. It waits for the end of the test, however it ends, and then
+/// unmounts the disk. Programs that still use the disk can do so until they end.
 const GUARD: &str = r#"
     read -r _
     umount --lazy "$1"
     rmdir "$1"
 "#;
 
-/// A disk in memory, mounted on a folder of its own; gone with this value.
+/// A disk in memory, mounted on a folder of its own; unmounted with this value.
 #[derive(Debug)]
 pub(crate) struct Disk {
     folder: PathBuf,
@@ -24,20 +24,20 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// Says what keeps this machine from having one; nothing where it can.
+    /// Returns the reason why this machine cannot have one, if there is one.
     pub(crate) fn lacks() -> Option<String> {
         Self::try_mount(1)
             .err()
             .map(|error| format!("no tmpfs can be mounted: {error}"))
     }
 
-    /// Mounts one of this size.
+    /// Mounts a disk of this size.
     pub(crate) fn mount(mebibytes: u32) -> Self {
         Self::try_mount(mebibytes).unwrap()
     }
 
     fn try_mount(mebibytes: u32) -> Result<Self, String> {
-        // Below /tmp, where the users of other programs may enter.
+        // Below /tmp, because the users of other programs may enter it.
         let folder = TempDir::with_prefix_in("liveperson-bridge-disk.", "/tmp").unwrap();
         let size = format!("size={mebibytes}m,mode=755");
         mount(&["-t", "tmpfs", "-o", &size, "tmpfs"], folder.path())?;
@@ -48,7 +48,7 @@ impl Disk {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // A signal to the test's group is not for it.
+            // Signals to the test's process group must not reach it.
             .process_group(0)
             .spawn()
             .unwrap();
@@ -59,24 +59,24 @@ impl Disk {
         })
     }
 
-    /// Where it is.
+    /// Returns the mount point.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// From now on there is no room left.
+    /// Leaves no free space from now on.
     pub(crate) fn fill(&self) {
         let mut used = Command::new("df");
         used.args(["--block-size=1024", "--output=used"])
             .arg(&self.folder);
         let used = String::from_utf8(used.output().unwrap().stdout).unwrap();
         let used: u64 = used.lines().nth(1).unwrap().trim().parse().unwrap();
-        // The system refuses a size below what is used by now.
+        // The system refuses a size below the space in use at that moment.
         let filled = (0..64).any(|more| self.resize(&format!("{}k", used + 4 * more)));
         assert!(filled, "{used} KiB are used, and cannot be all there is");
     }
 
-    /// There is room again.
+    /// Restores the free space.
     pub(crate) fn free(&self) {
         assert!(self.resize(&format!("{}m", self.mebibytes)));
     }
@@ -89,7 +89,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // The end of its input is what the guard waits for.
+        // The guard waits for the end of its input.
         if let Some(mut input) = self.guard.stdin.take() {
             let _may_be_gone = input.write_all(b"\n");
         }

@@ -1,4 +1,4 @@
-//! Events of a channel, as the service writes them down, and a reader of a stream of them.
+//! Events of a channel, as the service stores them, and a reader of an event stream.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::channel::Channel;
 use super::cloud::ACCOUNT;
 use super::patience::PATIENCE;
 
-/// The row of a user of a channel's namespace; made when absent.
+/// Returns a user of a channel's namespace, and creates the user if absent.
 pub(crate) async fn user(store: &Store, namespace: &str, user_id: &str) -> UserRef {
     let key = UserKey {
         account_id: ACCOUNT.parse().unwrap(),
@@ -29,7 +29,7 @@ pub(crate) async fn user(store: &Store, namespace: &str, user_id: &str) -> UserR
     store.ensure_user(&key, DateTime::UNIX_EPOCH).await.unwrap()
 }
 
-/// An agent's message to a user of a channel, as an event that nobody waits for.
+/// Returns the event of an agent's message to a user, without a delivery to a callback.
 pub(crate) fn message(channel: &str, user: UserRef, user_id: &str, text: &str) -> NewEvent {
     let id = EventId::new(Uuid::new_v4());
     let message = Message {
@@ -69,7 +69,8 @@ pub(crate) fn message(channel: &str, user: UserRef, user_id: &str, text: &str) -
     }
 }
 
-/// Writes down that an agent sent these texts to `ada` of a channel that has its own namespace; returns the events.
+/// Appends the events of these agent's texts to `ada`. The channel has a namespace of its own.
+/// Returns the events.
 pub(crate) async fn tell(app: &TestApp, channel: &str, texts: &[&str]) -> Vec<NewEvent> {
     let user = user(app.store(), channel, "ada").await;
     let events: Vec<_> = texts
@@ -81,7 +82,7 @@ pub(crate) async fn tell(app: &TestApp, channel: &str, texts: &[&str]) -> Vec<Ne
     events
 }
 
-/// The texts of events.
+/// Returns the texts of events.
 pub(crate) fn texts(events: &Value) -> Vec<&str> {
     let events = events.as_array().unwrap().iter();
     events
@@ -108,7 +109,7 @@ pub(crate) enum Block {
     },
 }
 
-/// The fields of an event that has not ended.
+/// The fields of an incomplete event.
 #[derive(Debug, Default)]
 pub(crate) struct Fields {
     retry: Option<u64>,
@@ -118,7 +119,7 @@ pub(crate) struct Fields {
 }
 
 impl Stream {
-    /// Begins to read a channel's events; `seen` is the `Last-Event-ID`.
+    /// Opens a stream of a channel's events; `seen` is the `Last-Event-ID`.
     pub(crate) async fn open(channel: &Channel, query: &str, seen: Option<&str>) -> Self {
         let path = format!("/v1/events{query}");
         let request = channel.request(Method::GET, &path);
@@ -133,12 +134,12 @@ impl Stream {
             text: String::new(),
             fields: Fields::default(),
         };
-        // Each begins so, whether there is an event or not.
+        // Every stream begins with a comment, even without events.
         assert_eq!(stream.next().await, Some(Block::Comment));
         stream
     }
 
-    /// What comes next; none where the stream has ended.
+    /// Returns the next unit; `None` at the end of the stream.
     pub(crate) async fn next(&mut self) -> Option<Block> {
         loop {
             while let Some(end) = self.text.find('\n') {
@@ -153,7 +154,7 @@ impl Stream {
         }
     }
 
-    /// The next event, whatever comments come before it: its id and data.
+    /// Returns the id and data of the next event, after any comments.
     pub(crate) async fn next_event(&mut self) -> (String, String) {
         loop {
             match self.next().await.expect("the stream has ended") {
@@ -163,13 +164,12 @@ impl Stream {
         }
     }
 
-    /// The milliseconds that a reader is to wait before it comes again, if the stream has named
-    /// them.
+    /// Returns the reconnection time in milliseconds, if the stream has sent one.
     pub(crate) fn retry(&self) -> Option<u64> {
         self.fields.retry
     }
 
-    /// How long it takes until the next event is there.
+    /// Returns the time until the next event arrives.
     pub(crate) async fn time_to_next(&mut self) -> Duration {
         let started = std::time::Instant::now();
         self.next_event().await;
@@ -178,7 +178,7 @@ impl Stream {
 }
 
 impl Fields {
-    /// Reads a line of a stream; what it completes, if anything.
+    /// Reads a line of a stream, and returns the unit that it completes, if any.
     pub(crate) fn read(&mut self, line: &str) -> Option<Block> {
         if line.is_empty() {
             // Some readers take any empty line for an event.
@@ -191,7 +191,7 @@ impl Fields {
         }
         let (field, value) = line.split_once(':').unwrap();
         let value = value.strip_prefix(' ').unwrap_or(value).to_owned();
-        // Some readers take an event for seen once they have its id.
+        // Some readers take an event for seen as soon as they have its id.
         assert_eq!(self.id, None, "the id comes last, not before {line}");
         match field {
             "" => return Some(Block::Comment),

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-/// Where Debian and its children have folders of libraries.
+/// The parent folder of library folders on Debian and its derivatives.
 const FOLDERS: &str = "/usr/lib";
 
 /// The library for programs with threads.
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
-/// The time of day of the processes that are started with its environment. The clock that only counts on stays as it is, as on
-/// a machine whose time was set.
+/// The wall clock of processes that are started with its environment. Their monotonic clock stays
+/// correct, as on a machine whose time was set.
 #[derive(Debug)]
 pub(crate) struct FakeClock {
     library: PathBuf,
@@ -21,17 +21,17 @@ pub(crate) struct FakeClock {
 }
 
 impl FakeClock {
-    /// Says what keeps this machine from having one; nothing where it can.
+    /// Returns the reason why this machine cannot have one, if there is one.
     pub(crate) fn lacks() -> Option<String> {
         let lacks = "libfaketime is not installed: scripts/install faketime";
         find_library().is_none().then(|| lacks.to_owned())
     }
 
-    /// One that is off by so many seconds, such as `+86400`.
+    /// Creates a clock with this offset in seconds, such as `+86400`.
     pub(crate) fn new(offset: &str) -> Self {
         let library = find_library().expect("libfaketime; scripts/install faketime installs it");
         let folder = tempfile::tempdir().unwrap();
-        // The database's server is another user.
+        // The database's server runs as another user.
         let mode = Permissions::from_mode(0o755);
         std::fs::set_permissions(folder.path(), mode).unwrap();
         let clock = Self { library, folder };
@@ -39,15 +39,15 @@ impl FakeClock {
         clock
     }
 
-    /// Sets by how many seconds it is off, at once.
+    /// Sets the offset in seconds at once.
     pub(crate) fn set(&self, offset: &str) {
-        // Not in place, so that no process reads a half of it.
+        // Written to a new file and renamed, so that no process reads half of it.
         let fresh = self.folder.path().join("fresh");
         std::fs::write(&fresh, format!("{offset}\n")).unwrap();
         std::fs::rename(fresh, self.file()).unwrap();
     }
 
-    /// What a process has to be started with.
+    /// Returns the environment variables for a process.
     pub(crate) fn environment(&self) -> [(String, String); 4] {
         let text = |path: PathBuf| path.to_str().unwrap().to_owned();
         [

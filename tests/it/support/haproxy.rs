@@ -1,4 +1,5 @@
-//! The real `HAProxy` in front of two databases, of which one serves: what fails over without its callers being told.
+//! The real `HAProxy` in front of two databases, one of which serves. It fails over without notice
+//! to its callers.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -20,15 +21,15 @@ pub(crate) struct Haproxy {
 }
 
 impl Haproxy {
-    /// Says what keeps this machine from having one; nothing where it can.
+    /// Returns the reason why this machine cannot have one, if there is one.
     pub(crate) fn lacks() -> Option<String> {
         let lacks = "HAProxy is not installed: scripts/install haproxy";
         program().is_none().then(|| lacks.to_owned())
     }
 
-    /// Starts it in front of these ports of this machine; only the first one is served from.
+    /// Starts it in front of these ports of this machine; only the first server is in use.
     pub(crate) async fn start(ports: &[u16]) -> Self {
-        // Asking for a free port and then binding it is a race; binding is the question.
+        // To find a free port and then bind it would be a race, so it tries to bind random ports.
         for _ in 0..5 {
             let port = rand::random_range(20_000..32_000);
             if let Some(haproxy) = Self::try_start(ports, port).await {
@@ -68,12 +69,12 @@ impl Haproxy {
         })
     }
 
-    /// Where it listens: a host and a port.
+    /// Returns the host and port at which it listens.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    /// Serves from nobody, and breaks the connections to the server at this place.
+    /// Takes the server with this index out of use, and breaks its connections.
     pub(crate) async fn take_away(&self, place: usize) {
         self.order(&format!("set server databases/{place} state maint"))
             .await;
@@ -81,13 +82,13 @@ impl Haproxy {
             .await;
     }
 
-    /// Serves from the server at this place.
+    /// Puts the server with this index into use.
     pub(crate) async fn lead_to(&self, place: usize) {
         self.order(&format!("set server databases/{place} state ready"))
             .await;
     }
 
-    /// Gives it an order; it answers where it does not follow.
+    /// Sends a command; an answer is an error.
     async fn order(&self, order: &str) {
         let control = self.folder.path().join("control");
         let mut control = UnixStream::connect(control).await.unwrap();
@@ -99,7 +100,7 @@ impl Haproxy {
     }
 }
 
-/// Debian's place is in no usual user's path.
+/// Debian's path is not in an ordinary user's `PATH`.
 fn program() -> Option<&'static str> {
     const PLACES: [&str; 3] = [
         "/usr/sbin/haproxy",

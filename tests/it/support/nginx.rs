@@ -1,4 +1,5 @@
-//! The real nginx with the configuration that `deploy/compose` ships, in front of bridges on this machine.
+//! The real nginx with the configuration from `deploy/compose`, in front of bridges on this
+//! machine.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -18,7 +19,7 @@ const SHIPPED: &str = include_str!("../../../deploy/compose/nginx.conf");
 #[derive(Debug)]
 pub(crate) struct Nginx {
     process: Process,
-    /// The channel `sms`, which calls it.
+    /// The channel `sms`, which calls through nginx.
     pub(crate) sms: Channel,
     _folder: TempDir,
 }
@@ -26,7 +27,7 @@ pub(crate) struct Nginx {
 impl Nginx {
     /// Starts it in front of these addresses.
     pub(crate) async fn start(bridges: &[&str]) -> Self {
-        // Asking for a free port and then binding it is a race; binding is the question.
+        // To find a free port and then bind it would be a race, so it tries to bind random ports.
         for _ in 0..5 {
             let port = rand::random_range(20_000..32_000);
             if let Some(nginx) = Self::try_start(bridges, port).await {
@@ -60,7 +61,7 @@ impl Nginx {
             TcpStream::connect(&address).await.ok().map(|_| true)
         })
         .await;
-        // Somebody else may listen there, and nginx may be about to give up.
+        // Another program may listen there, and nginx may be about to give up.
         (listens && !process.log().contains("Address already in use")).then(|| Self {
             process,
             sms: Channel::new(&format!("http://{address}"), SMS_KEY),
@@ -68,7 +69,7 @@ impl Nginx {
         })
     }
 
-    /// How many requests it has had answered by this bridge at the first try.
+    /// Returns the number of requests that this bridge answered at the first attempt.
     pub(crate) fn answered_by(&self, bridge: &str) -> usize {
         let answered = format!(" {bridge} 20");
         let log = self.process.output();
@@ -76,7 +77,7 @@ impl Nginx {
     }
 }
 
-/// Debian's place is in no usual user's path.
+/// Debian's path is not in an ordinary user's `PATH`.
 fn program() -> &'static str {
     const PLACES: [&str; 4] = [
         "/usr/sbin/nginx",
@@ -88,7 +89,7 @@ fn program() -> &'static str {
     found.expect("there is no nginx here; scripts/install installs it")
 }
 
-/// What is shipped, but for the places where things are here.
+/// Returns the deployed configuration, with the addresses and folders of this machine.
 fn configuration(bridges: &[&str], port: u16, folder: &Path) -> String {
     let of_compose = "server bridge:8080 resolve ";
     let parameters = SHIPPED.split(of_compose).nth(1).expect("a server line");

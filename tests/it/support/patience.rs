@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-/// 60 s: how long any condition may take, also on a machine that is busy with other things; only a test that fails waits for it.
+/// 60 s: the longest wait for a condition, enough for a busy machine. Only a failing test waits
+/// this long.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Looks again and again until there is something to return.
+/// Calls `look` repeatedly until it returns a value.
 pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let mut ticks = tokio::time::interval(Duration::from_millis(10));
     let looking = async {

@@ -1,4 +1,4 @@
-//! JPEGs of any size that cost next to nothing to make: each block of 8 by 8 pixels has one
+//! JPEGs of any size that cost almost nothing to make: each block of 8 by 8 pixels has one
 //! brightness, by a pattern.
 
 #![expect(
@@ -7,25 +7,26 @@
     reason = "numbers of a file that is written bit by bit"
 )]
 
-/// A JPEG to be made.
+/// The properties of a JPEG.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Jpeg {
-    /// Pixels.
+    /// In pixels.
     pub(crate) width: u16,
-    /// Pixels.
+    /// In pixels.
     pub(crate) height: u16,
     pub(crate) is_progressive: bool,
     pub(crate) colours: Colours,
-    /// Units of blocks between two markers at which decoders can go on; 0 for none.
+    /// The number of block units between two restart markers, at which decoders can resume. 0 for
+    /// no markers.
     pub(crate) restarts: u16,
-    /// The brightness, 0 to 255, of the block in this column and row of blocks.
+    /// Returns the brightness, 0 to 255, of the block in this column and row.
     pub(crate) brightness: fn(u32, u32) -> u8,
 }
 
 /// The components of a picture, with their sampling factors.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Colours {
-    /// Brightness alone.
+    /// Brightness only.
     Grey,
     /// Colours at a quarter of the size, as most cameras make them.
     Quarter,
@@ -34,7 +35,7 @@ pub(crate) enum Colours {
 }
 
 impl Colours {
-    /// Across and down.
+    /// Returns the sampling factors across and down.
     fn factors(self) -> &'static [(u32, u32)] {
         match self {
             Self::Grey => &[(1, 1)],
@@ -48,10 +49,10 @@ impl Jpeg {
     /// Writes the file.
     pub(crate) fn write(self) -> Vec<u8> {
         let mut file = vec![0xff, 0xd8];
-        // Every step is 8, so that the mean of a block is its brightness less 128.
+        // Every quantization step is 8, so the mean of a block is its brightness minus 128.
         segment(&mut file, 0xdb, &[&[0][..], &[8; 64]].concat());
-        // The size of a difference of means, 0 to 11 bits, is coded in four bits; the end of a
-        // block in one.
+        // The size of a difference of means, 0 to 11 bits, has a code of four bits. The end of a
+        // block has a code of one bit.
         let sizes: Vec<u8> = (0..12).collect();
         segment(
             &mut file,
@@ -70,8 +71,8 @@ impl Jpeg {
         segment(&mut file, marker, &frame);
         segment(&mut file, 0xdd, &self.restarts.to_be_bytes());
         if self.is_progressive {
-            // The means but for their last bit, that bit, and the details of each component, of
-            // which there are none.
+            // Three scans: the means without their last bit, that bit, and the details of each
+            // component, which are empty.
             scan(&mut file, &ids, [0, 0, 0x01], self.means(1));
             scan(&mut file, &ids, [0, 0, 0x10], self.last_bits());
             for (id, factors) in ids.iter().zip(factors) {
@@ -84,8 +85,8 @@ impl Jpeg {
         file
     }
 
-    /// Calls for each block, in the order of the file, with its component and mean; for a restart,
-    /// with neither.
+    /// Calls `call` for each block with its component and mean, in the order of the file. A restart
+    /// is a call with `None`.
     fn each_block(self, mut call: impl FnMut(Option<(usize, i32)>)) {
         let factors = self.colours.factors();
         let (across, down) = factors[0];
@@ -109,8 +110,8 @@ impl Jpeg {
         }
     }
 
-    /// Codes the means without so many of their last bits, in a baseline picture with the end of
-    /// each block.
+    /// Encodes the means without the given number of last bits. In a baseline picture, each block
+    /// has an end code.
     fn means(self, without: u8) -> Bits {
         let mut bits = Bits::default();
         let mut former = [0; 3];
@@ -125,7 +126,7 @@ impl Jpeg {
             former[component] = mean;
             let size = 32 - difference.unsigned_abs().leading_zeros();
             bits.push(size, 4);
-            // A negative one is coded as if the bits that it does not have were ones.
+            // A negative difference is encoded as the low bits of the difference minus one.
             let code = if difference < 0 {
                 difference - 1
             } else {
@@ -172,8 +173,8 @@ pub(crate) fn segment(file: &mut Vec<u8>, marker: u8, payload: &[u8]) {
     file.extend(payload);
 }
 
-/// Appends a scan of the components of these ids, with the first and last coefficient and the bits
-/// of the approximation.
+/// Appends a scan of the components with these ids, with the first and last coefficient and the
+/// bits of the approximation.
 fn scan(file: &mut Vec<u8>, ids: &[u8], [first, last, bits]: [u8; 3], data: Bits) {
     let ids_and_tables = ids.iter().flat_map(|id| [*id, 0]);
     let mut head = vec![ids.len() as u8];
@@ -183,7 +184,7 @@ fn scan(file: &mut Vec<u8>, ids: &[u8], [first, last, bits]: [u8; 3], data: Bits
     file.extend(data.finish());
 }
 
-/// Bits, the first one of each byte being the highest.
+/// Bits; the first bit of each byte is the highest.
 #[derive(Default)]
 struct Bits {
     bytes: Vec<u8>,
@@ -201,7 +202,7 @@ impl Bits {
             let byte = (self.pending >> self.count) as u8;
             self.bytes.push(byte);
             if byte == 0xff {
-                // Told apart from a marker.
+                // The zero distinguishes the byte from a marker.
                 self.bytes.push(0);
             }
         }
@@ -213,7 +214,7 @@ impl Bits {
         (self.pending, self.count) = (0, 0);
     }
 
-    /// Goes on behind a marker of a restart, of which eight take turns.
+    /// Writes a restart marker; eight markers take turns.
     fn restart(&mut self) {
         self.align();
         self.bytes.extend([0xff, 0xd0 + self.restarts % 8]);

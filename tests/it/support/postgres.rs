@@ -1,4 +1,4 @@
-//! A PostgreSQL server of a test's own, which can be stopped as a power cut stops one.
+//! A PostgreSQL server of a test's own, which can be stopped as by a power cut.
 
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// What a guard does: it waits until the test is over, however it ended, and then cleans up.
+/// The script of the guard process. It waits for the end of the test, however it ends, and then
+/// cleans up.
 const GUARD: &str = r#"
     read -r _
     cd "$1" && [ ! -e data/postmaster.pid ] || {
@@ -20,47 +21,48 @@ const GUARD: &str = r#"
     cd / && rm -rf "$1"
 "#;
 
-/// A running server, with all its promises about what a commit is; gone with this value.
+/// A running server with full durability; it ends with this value.
 #[derive(Debug)]
 pub(crate) struct Server {
     folder: String,
     programs: String,
-    /// Before each of its programs: what makes the caller somebody whom it does not refuse.
+    /// The words before each of its programs that switch to a user other than root.
     disguise: Vec<String>,
     port: u16,
-    /// Settings of its own, as its program takes them.
+    /// Additional settings, as arguments of the server program.
     settings: &'static str,
-    /// What is added to its environment.
+    /// Additional environment variables.
     environment: Vec<(String, String)>,
     guard: Child,
 }
 
 impl Server {
-    /// Makes a cluster and starts it.
+    /// Creates a cluster and starts it.
     pub(crate) fn start() -> Self {
         Self::start_with("")
     }
 
-    /// The same with these settings, such as `-c work_mem=8MB`.
+    /// Starts a server with these settings, such as `-c work_mem=8MB`.
     pub(crate) fn start_with(settings: &'static str) -> Self {
         Self::start_in(settings, Vec::new())
     }
 
-    /// The same with these environment variables.
+    /// Starts a server with these settings and environment variables.
     pub(crate) fn start_in(settings: &'static str, environment: Vec<(String, String)>) -> Self {
-        // Below /tmp: the server's user must be able to enter it, and the path of a socket is limited to some 100 bytes.
+        // Below /tmp: the server's user must be able to enter it, and the path of a socket is
+        // limited to about 100 bytes.
         let folder = TempDir::with_prefix_in("liveperson-bridge-crash.", "/tmp").unwrap();
         let server = Self::prepare(&folder.keep(), settings, environment);
         server.made().started()
     }
 
-    /// The same in a folder that is there, such as a disk of its own.
+    /// Starts a server in an existing folder, such as a disk of its own.
     pub(crate) fn start_on(folder: &Path, settings: &'static str) -> Self {
         let server = Self::prepare(folder, settings, Vec::new());
         server.made().started()
     }
 
-    /// A standby of another one, which follows it.
+    /// Starts a standby that follows another server.
     pub(crate) fn start_standby(primary: &Self) -> Self {
         let folder = TempDir::with_prefix_in("liveperson-bridge-standby.", "/tmp").unwrap();
         let environment = primary.environment.clone();
@@ -69,7 +71,7 @@ impl Server {
         standby.started()
     }
 
-    /// All that it needs but its data.
+    /// Prepares everything but the data.
     fn prepare(folder: &Path, settings: &'static str, environment: Vec<(String, String)>) -> Self {
         let programs = output(
             Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres"))
@@ -89,7 +91,7 @@ impl Server {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // A signal to the test's group is not for it.
+            // Signals to the test's process group must not reach it.
             .process_group(0)
             .spawn()
             .unwrap();
@@ -104,7 +106,7 @@ impl Server {
         }
     }
 
-    /// With a cluster of its own.
+    /// Creates a new cluster.
     fn made(self) -> Self {
         let initdb = self.run(
             "initdb",
@@ -114,9 +116,9 @@ impl Server {
         self
     }
 
-    /// Running, on a port that was free.
+    /// Starts the server on a free port.
     fn started(mut self) -> Self {
-        // Asking for a free port and then binding it is a race; binding is the question.
+        // To find a free port and then bind it would be a race, so it tries to bind random ports.
         let started = (0..5).any(|_| {
             self.port = rand::random_range(20_000..32_000);
             self.try_start()
@@ -125,7 +127,7 @@ impl Server {
         self
     }
 
-    /// Makes its data a copy of another one's, which it follows once it is started.
+    /// Copies another server's data; once started, this server follows the other one.
     fn copy(&self, primary: &Self) {
         let from = format!(
             "-h 127.0.0.1 -p {} -U postgres --write-recovery-conf --checkpoint=fast --no-sync",
@@ -134,54 +136,54 @@ impl Server {
         assert!(self.run("pg_basebackup", &from), "{}", primary.log());
     }
 
-    /// Becomes a standby of another one, whatever it was before; its own data are gone. It must have been stopped.
+    /// Turns a stopped server into a standby of another one. The server's own data are deleted.
     pub(crate) fn follow(&self, primary: &Self) {
         std::fs::remove_dir_all(format!("{}/data", self.folder)).unwrap();
         self.copy(primary);
         self.start_again();
     }
 
-    /// Makes a standby a server of its own, which takes writes.
+    /// Promotes a standby, which then accepts writes.
     pub(crate) fn promote(&self) {
         assert!(self.run("pg_ctl", "promote -w"), "{}", self.log());
     }
 
-    /// Stops all of its processes where they are, as a machine that hangs; connections stay.
+    /// Freezes all its processes, like a machine that hangs; connections stay open.
     pub(crate) fn freeze(&self) {
         self.signal("STOP");
     }
 
-    /// Has its processes go on where they were.
+    /// Resumes its processes.
     pub(crate) fn thaw(&self) {
         self.signal("CONT");
     }
 
-    /// True unless it has ended, as it may do by itself on a full disk.
+    /// True unless it has ended, which can happen on a full disk.
     pub(crate) fn is_running(&self) -> bool {
         self.run("pg_ctl", "status")
     }
 
-    /// Its port on this machine.
+    /// Returns its port on this machine.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// Its URL, as a superuser.
+    /// Returns its URL for a superuser.
     pub(crate) fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// Where one of PostgreSQL's programs is.
+    /// Returns the path of one of PostgreSQL's programs.
     pub(crate) fn program(&self, name: &str) -> String {
         format!("{}/{name}", self.programs)
     }
 
-    /// Stops it in the middle of whatever it does; it will have to recover.
+    /// Stops it in the middle of its work; it has to recover at the next start.
     pub(crate) fn crash(&self) {
         assert!(self.run("pg_ctl", "-m immediate stop"), "{}", self.log());
     }
 
-    /// Starts it again where it was.
+    /// Starts it again on the same port.
     pub(crate) fn start_again(&self) {
         assert!(self.try_start(), "{}", self.log());
     }
@@ -214,7 +216,7 @@ impl Server {
             .success()
     }
 
-    /// Sends a signal to the first of its processes and then to those that it started.
+    /// Sends a signal to its main process and then to that process's children.
     fn signal(&self, name: &str) {
         let pid = std::fs::read_to_string(format!("{}/data/postmaster.pid", self.folder)).unwrap();
         let pid = pid.lines().next().unwrap();
@@ -234,7 +236,8 @@ impl Server {
 
     fn command(&self, program: &str) -> Command {
         let program = self.program(program);
-        // Not in the environment of whoever makes the caller somebody else, who may not be meant.
+        // Set through `env`, so that the program that switches the user does not see these
+        // variables.
         let environment = self.environment.iter();
         let environment = environment.map(|(name, value)| format!("{name}={value}"));
         let environment: Vec<_> = std::iter::once("env".to_owned())
@@ -250,7 +253,7 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        // What the caller's environment says of other servers.
+        // The caller's variables may refer to other servers.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
             command.env_remove(name);
         }
@@ -264,7 +267,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The end of its input is what the guard waits for.
+        // The guard waits for the end of its input.
         if let Some(mut input) = self.guard.stdin.take() {
             let _may_be_gone = input.write_all(b"\n");
         }
@@ -272,7 +275,8 @@ impl Drop for Server {
     }
 }
 
-/// The server refuses to run as root: gives the folder to somebody else, and says what makes one that.
+/// Gives the folder to another user, because the server refuses to run as root. Returns the command
+/// words that switch to that user.
 fn disguise(folder: &str) -> Vec<String> {
     let id = |arguments: &[&str]| {
         let id = Command::new("id").args(arguments).output().unwrap();
@@ -297,7 +301,7 @@ fn disguise(folder: &str) -> Vec<String> {
     words.map(str::to_owned).into()
 }
 
-/// What a command writes that must succeed.
+/// Runs a command that must succeed, and returns its output.
 fn output(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);

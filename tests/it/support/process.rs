@@ -17,12 +17,12 @@ use super::patience::{PATIENCE, eventually};
 /// The program of this version.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_liveperson-bridge");
 
-/// The command with nothing of the test's environment.
+/// Returns the command, with an empty environment.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     command_of(Path::new(PROGRAM), arguments)
 }
 
-/// Another program, in the same way.
+/// Returns the command of another program, with an empty environment.
 pub(crate) fn command_of(program: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command
@@ -35,7 +35,7 @@ pub(crate) fn command_of(program: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// A command with a configuration, in the folder that holds it.
+/// Returns a command with a configuration, and the folder of the configuration.
 pub(crate) fn configured(name: &str, toml: &str) -> (TempDir, Command) {
     configured_of(Path::new(PROGRAM), name, toml)
 }
@@ -54,7 +54,7 @@ pub(crate) async fn run_configured(name: &str, toml: &str) -> Ended {
     run(command).await
 }
 
-/// A running command and what it has written so far.
+/// A running command and its output so far.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -62,14 +62,14 @@ pub(crate) struct Process {
     log: Lines,
     /// The tasks that collect both.
     collecting: Vec<JoinHandle<()>>,
-    /// What the process reads, kept for as long as it may.
+    /// The folder of the process's configuration, kept until the process ends.
     folder: Option<TempDir>,
 }
 
-/// What a line of the log says once the service listens.
+/// The word in the log line that says that the service listens.
 const SERVING: &str = "serving";
 
-/// Lines that another task goes on collecting.
+/// Lines that another task collects.
 type Lines = Arc<Mutex<Vec<String>>>;
 
 impl Process {
@@ -87,12 +87,13 @@ impl Process {
         }
     }
 
-    /// Starts `serve` with this configuration and waits until it listens; the channel `sms` and the admin address.
+    /// Starts `serve` with this configuration and waits until it listens. Also returns the channel
+    /// `sms` and a client of the admin address.
     pub(crate) async fn serve(toml: &str) -> (Self, Channel, Channel) {
         Self::serve_with(toml, &[]).await
     }
 
-    /// The same with these environment variables.
+    /// Starts `serve` with these environment variables.
     pub(crate) async fn serve_with(
         toml: &str,
         environment: &[(&str, &str)],
@@ -102,12 +103,12 @@ impl Process {
             .await
     }
 
-    /// The same with another version of the program.
+    /// Starts `serve` of another version of the program.
     pub(crate) async fn serve_program(program: &Path, toml: &str) -> (Self, Channel, Channel) {
         Self::start_serving(program, toml, &[]).listening().await
     }
 
-    /// The same with a command that comes to `serve`.
+    /// Starts a command that runs `serve`.
     pub(crate) async fn serve_command(
         mut command: Command,
         toml: &str,
@@ -126,12 +127,12 @@ impl Process {
         (self, sms, admin)
     }
 
-    /// The same where it may end instead, as without a database.
+    /// Starts `serve`, and returns its log if it ends instead, as without a database.
     pub(crate) async fn try_serve(toml: &str) -> Result<(Self, Channel, Channel), String> {
         Self::try_serve_with(toml, &[]).await
     }
 
-    /// The same with these environment variables.
+    /// Starts `serve` with these environment variables, and returns its log if it ends instead.
     pub(crate) async fn try_serve_with(
         toml: &str,
         environment: &[(&str, &str)],
@@ -160,19 +161,19 @@ impl Process {
         process
     }
 
-    /// Waits for a line of the log that holds `text`.
+    /// Waits for a line of the log that contains `text`.
     pub(crate) async fn log_line(&self, text: &str) -> String {
         self.line(&self.log, text).await
     }
 
-    /// Waits for a line of the output that holds `text`.
+    /// Waits for a line of the output that contains `text`.
     pub(crate) async fn output_line(&self, text: &str) -> String {
         self.line(&self.output, text).await
     }
 
     async fn line(&self, lines: &Lines, text: &str) -> String {
         eventually(text, async || {
-            // Looked at first: what was written before the end is collected then.
+            // Read before the search: once the tasks have ended, all lines are collected.
             let ended = self.collecting.iter().all(JoinHandle::is_finished);
             let found = find(lines, text);
             assert!(
@@ -185,27 +186,27 @@ impl Process {
         .await
     }
 
-    /// All that the log says so far.
+    /// Returns the log so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
     }
 
-    /// All that the output says so far.
+    /// Returns the output so far.
     pub(crate) fn output(&self) -> String {
         self.output.lock().unwrap().join("\n")
     }
 
-    /// Whether it has ended by itself.
+    /// True if the process has ended by itself.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Kills the process as `kill -9` does and waits until it is gone.
+    /// Kills the process like `kill -9`, and waits until it is gone.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
 
-    /// Its number at the system.
+    /// Returns its process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id().unwrap()
     }
@@ -220,7 +221,7 @@ impl Process {
         assert!(status.await.unwrap().success());
     }
 
-    /// Waits until the process has ended by itself and all that it wrote is collected.
+    /// Waits until the process has ended by itself and all its output is collected.
     pub(crate) async fn wait(&mut self) -> ExitStatus {
         let ended = async {
             let status = self.child.wait().await.unwrap();
@@ -236,7 +237,8 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// Waits until a killed process is gone, because the next one may use the same files and addresses.
+    /// Waits until the killed process is gone, because the next one may use the same files and
+    /// addresses.
     fn drop(&mut self) {
         let _killed = self.child.start_kill();
         while matches!(self.child.try_wait(), Ok(None)) {
@@ -245,7 +247,7 @@ impl Drop for Process {
     }
 }
 
-/// What a command that ends by itself has written.
+/// The output of a command that has ended by itself.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: i32,
@@ -271,7 +273,7 @@ fn find(lines: &Lines, text: &str) -> Option<String> {
     lines.iter().find(|line| line.contains(text)).cloned()
 }
 
-/// The channel `sms` and the admin address, as the line says that tells of serving.
+/// Returns the channel `sms` and a client of the admin address, from the log line about serving.
 fn addresses(serving: &str) -> (Channel, Channel) {
     let address = |key: &str| {
         let json: Option<Value> = serde_json::from_str(serving).ok();

@@ -1,4 +1,4 @@
-//! A channel's callback: records what it is sent, and answers what the test says.
+//! A channel's callback that records requests and answers as the test says.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,10 +13,10 @@ use tokio::sync::Notify;
 
 use super::patience::eventually;
 
-/// A secret that callbacks are signed with.
+/// A secret that signs callback requests.
 pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// What the receiver was sent.
+/// A request that the receiver got.
 #[derive(Debug, Clone)]
 pub(crate) struct Received {
     pub(crate) path: String,
@@ -24,20 +24,20 @@ pub(crate) struct Received {
     pub(crate) body: Bytes,
 }
 
-/// What the receiver answers.
+/// An answer of the receiver.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
     /// A status and headers.
     Status(u16, Vec<(&'static str, String)>),
-    /// 200, as soon as the test says so.
+    /// 200, as soon as the test allows it.
     Later(Arc<Notify>),
-    /// Nothing, while the connection stays open.
+    /// No answer, while the connection stays open.
     Stall,
 }
 
 type Answering = Box<dyn FnMut(&Received) -> Answer + Send>;
 
-/// A running receiver; a clone is the same one.
+/// A running receiver; clones share it.
 #[derive(Clone)]
 pub(crate) struct Receiver {
     pub(crate) url: String,
@@ -46,7 +46,7 @@ pub(crate) struct Receiver {
 }
 
 impl Received {
-    /// A header's value.
+    /// Returns a header's value.
     #[track_caller]
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers[name].to_str().unwrap()
@@ -56,7 +56,7 @@ impl Received {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// The text of the event that was sent.
+    /// Returns the text of the event.
     pub(crate) fn text(&self) -> String {
         self.json()["data"]["text"].as_str().unwrap().to_owned()
     }
@@ -69,7 +69,7 @@ impl Answer {
 }
 
 impl Receiver {
-    /// A receiver that takes everything.
+    /// Starts a receiver that accepts everything.
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let receiver = Self {
@@ -92,22 +92,22 @@ impl Receiver {
         self.answer(move |_| Answer::status(status));
     }
 
-    /// All that was received so far.
+    /// Returns all requests so far.
     pub(crate) fn received(&self) -> Vec<Received> {
         self.received.lock().unwrap().clone()
     }
 
-    /// Forgets what was received so far.
+    /// Forgets all requests so far.
     pub(crate) fn forget(&self) {
         self.received.lock().unwrap().clear();
     }
 
-    /// The texts of the events that were received so far.
+    /// Returns the texts of the events so far.
     pub(crate) fn texts(&self) -> Vec<String> {
         self.received().iter().map(Received::text).collect()
     }
 
-    /// Waits until so much has been received.
+    /// Waits until at least this number of requests has arrived.
     pub(crate) async fn wait_for(&self, count: usize) -> Vec<Received> {
         eventually(&format!("{count} callbacks"), async || {
             let received = self.received();

@@ -1,4 +1,4 @@
-//! Between the service and a server, such as its database: a network that can go silent or be cut.
+//! A network between the service and a server such as its database. It can go silent or be cut.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use url::Url;
 
 use super::database::Database;
 
-/// Passes bytes on, or does not.
+/// A relay of bytes that can stop.
 #[derive(Debug, Clone)]
 pub(crate) struct Relay {
     address: SocketAddr,
@@ -20,20 +20,20 @@ pub(crate) struct Relay {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Network {
-    /// Nothing is passed on, on any connection.
+    /// True while no data passes on any connection.
     is_silent: bool,
-    /// Nothing is passed on, ever again, on connections before this one.
+    /// Connections with smaller numbers never pass data again.
     silent_before: u64,
-    /// Connections before this one are cut.
+    /// Connections with smaller numbers are cut.
     cut_before: u64,
-    /// Connections that were accepted.
+    /// The number of accepted connections.
     accepted: u64,
-    /// The next connection on which this is sent is cut as it is answered.
+    /// The next connection that sends these bytes is cut when it is answered.
     lost: Option<&'static [u8]>,
 }
 
 impl Relay {
-    /// A relay before a server, which is a host and a port.
+    /// Starts a relay in front of a server, given as host and port.
     pub(crate) async fn start(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let relay = Self {
@@ -43,7 +43,7 @@ impl Relay {
         let network = relay.network.clone();
         tokio::task::spawn(async move {
             loop {
-                // One that was gone before it was accepted is no matter.
+                // A client that disconnected before it was accepted does not matter.
                 let Ok((client, _)) = listener.accept().await else {
                     continue;
                 };
@@ -59,8 +59,8 @@ impl Relay {
         relay
     }
 
-    /// A relay before the server of a PostgreSQL database, and the database as it is behind it, for a pool of so many
-    /// connections.
+    /// Starts a relay in front of the server of a PostgreSQL database. Returns the database behind
+    /// it too, for a pool of this number of connections.
     pub(crate) async fn before(database: &Database, max_connections: u32) -> (Self, Database) {
         let Location::Postgres { url, .. } = &database.location else {
             panic!("SQLite has no network");
@@ -78,49 +78,49 @@ impl Relay {
         (relay, Database::at(location))
     }
 
-    /// Where it listens: a host and a port.
+    /// Returns the host and port at which it listens.
     pub(crate) fn address(&self) -> String {
         self.address.to_string()
     }
 
-    /// From now on nothing is passed on; connections are accepted all the same.
+    /// Passes no data from now on, but still accepts connections.
     pub(crate) fn silence(&self) {
         self.network.send_modify(|network| network.is_silent = true);
     }
 
-    /// Passes everything on again, also what has gathered.
+    /// Passes data again, including the held data.
     pub(crate) fn pass(&self) {
         self.network
             .send_modify(|network| network.is_silent = false);
     }
 
-    /// The connections that there are lead nowhere for ever, without being closed; new ones are as usual.
+    /// Silences the present connections for ever, without closing them. New connections work.
     pub(crate) fn swallow(&self) {
         self.network
             .send_modify(|network| network.silent_before = network.accepted);
     }
 
-    /// The answer to the next message with these bytes is lost, and its connection with it.
+    /// Loses the answer to the next message with these bytes, together with its connection.
     pub(crate) fn lose_answer_to(&self, message: &'static [u8]) {
         self.network
             .send_modify(|network| network.lost = Some(message));
     }
 
-    /// Cuts the connections that there are; new ones are as usual.
+    /// Cuts the present connections. New connections work.
     pub(crate) fn cut(&self) {
         self.network
             .send_modify(|network| network.cut_before = network.accepted);
     }
 }
 
-/// Joins a client to the server; without one the client finds its connection closed.
+/// Connects a client to the server. Without a server, the client's connection is closed.
 async fn pass(mut client: TcpStream, server: String, network: watch::Sender<Network>, number: u64) {
     let mut changes = network.subscribe();
     let mut is_lost = false;
     let Ok(mut server) = TcpStream::connect(server).await else {
         return;
     };
-    // Without it the small writes of both sides wait for each other.
+    // With Nagle's algorithm, small writes of both sides would wait for each other.
     for end in [&client, &server] {
         let _may_be_gone = end.set_nodelay(true);
     }

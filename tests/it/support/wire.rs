@@ -1,4 +1,5 @@
-//! A wire in front of servers: spreads connections over those that are there, and can be cut.
+//! A load balancer in front of servers that spreads connections over the reachable ones and can cut
+//! them.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,19 +9,19 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// A running wire; a clone is the same one. It knows nothing of what it carries.
+/// A running load balancer of TCP connections; clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Wire {
     address: SocketAddr,
-    /// Where it leads; none for a server that is not there.
+    /// The addresses of the servers; `None` for a server that is down.
     targets: Arc<Mutex<Vec<Option<String>>>>,
     turn: Arc<AtomicUsize>,
-    /// How often it was cut.
+    /// The number of cuts.
     cuts: Arc<watch::Sender<u64>>,
 }
 
 impl Wire {
-    /// A wire to these servers, each a host and a port.
+    /// Starts a load balancer in front of these servers, given as host and port.
     pub(crate) async fn to(targets: &[&str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let targets = targets.iter().map(|target| Some((*target).to_owned()));
@@ -34,24 +35,24 @@ impl Wire {
         wire
     }
 
-    /// Where it begins: a host and a port.
+    /// Returns the host and port at which it listens.
     pub(crate) fn address(&self) -> String {
         self.address.to_string()
     }
 
-    /// Says where one of the servers is now.
+    /// Sets the address of one server.
     pub(crate) fn lead(&self, place: usize, target: Option<&str>) {
         self.targets.lock().unwrap()[place] = target.map(str::to_owned);
     }
 
-    /// Breaks every connection that it carries.
+    /// Breaks every connection.
     pub(crate) fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
     async fn carry(self, listener: TcpListener) {
         loop {
-            // One that was gone before it was accepted is no matter.
+            // A client that disconnected before it was accepted does not matter.
             let Ok((client, _)) = listener.accept().await else {
                 continue;
             };
@@ -60,13 +61,13 @@ impl Wire {
         }
     }
 
-    /// Joins a client to a server; without one the client finds its connection closed.
+    /// Connects a client to a server. Without a server, the client's connection is closed.
     async fn join(&self, mut client: TcpStream) {
         let mut cuts = self.cuts.subscribe();
         let Some(mut server) = self.reach().await else {
             return;
         };
-        // Without it the small writes of both sides wait for each other.
+        // With Nagle's algorithm, small writes of both sides would wait for each other.
         for end in [&client, &server] {
             let _may_be_gone = end.set_nodelay(true);
         }
@@ -76,7 +77,7 @@ impl Wire {
         }
     }
 
-    /// Connects to the next server, or to another one if that is not there.
+    /// Connects to the next server, or to another one if that is down.
     async fn reach(&self) -> Option<TcpStream> {
         let targets = self.targets.lock().unwrap().clone();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);

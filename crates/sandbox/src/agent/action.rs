@@ -1,4 +1,4 @@
-//! What someone of the brand can do, and what the Cloud lets them do.
+//! The actions of the brand's side, and the limits that the Cloud sets on them.
 
 use axum::body::Bytes;
 use base64::Engine as _;
@@ -9,19 +9,19 @@ use serde_json::{Map, Value, json};
 
 use crate::conversations::Dialog;
 
-/// Source: vendor's page "Quick Replies".
+/// The highest number of choices in a message. Source: vendor's page "Quick Replies".
 const CHOICES_LIMIT: usize = 24;
 
-/// Characters, of the same source.
+/// The highest number of characters in the title of a choice. Source: the same page.
 const TITLE_LIMIT: usize = 128;
 
-/// Something that is done in a conversation.
+/// An action of the brand's side in a conversation.
 ///
 /// As JSON: `{"type": "text", "text": "Hello"}`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Action {
-    /// An agent takes the conversation.
+    /// A join: an agent takes the conversation.
     Join {},
     /// A text.
     Text(Text),
@@ -31,49 +31,50 @@ pub enum Action {
     File(Attachment),
     /// An invitation to fill in a form on a protected page.
     SecureForm {
-        /// What the form is called.
+        /// The title of the form.
         title: String,
-        /// Which form it is.
+        /// The id of the form.
         form_id: String,
     },
-    /// Whether the agent is typing; the Cloud's agents end it with `ACTIVE`.
+    /// A chat state of the agent, such as typing. The Cloud's agents end typing with `ACTIVE`.
     Typing {
         /// The chat state.
         state: ChatState,
     },
-    /// What the agent has got or read of what the consumer sent.
+    /// A receipt of the agent for messages of the consumer.
     Receipt {
-        /// How far it came.
+        /// The status of the messages.
         status: AcceptStatus,
-        /// The sequences of the messages; in a script, that of the one which is answered, unless given.
+        /// The sequences of the messages. A script may leave them out; the receipt is then for the
+        /// message that is being answered.
         #[serde(default)]
         sequences: Vec<usize>,
     },
-    /// The agent leaves, and the conversation waits for one of this skill.
+    /// A transfer: the agent leaves, and the conversation waits for an agent of this skill.
     Transfer {
-        /// Skill id.
+        /// The skill id.
         skill: String,
     },
-    /// An agent ends the conversation.
+    /// A close: an agent ends the conversation.
     Close {},
 }
 
-/// A text of someone of the brand.
+/// A text of the brand's side.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Text {
     /// The text.
     pub text: String,
-    /// What the consumer can choose from.
+    /// The choices offered to the consumer.
     #[serde(default)]
     pub quick_replies: Vec<Choice>,
-    /// The `metadata` that its notification bears; none when empty.
+    /// The `metadata` of the notification; left out if empty.
     #[serde(default)]
     pub metadata: Vec<Map<String, Value>>,
-    /// Whether agents and managers alone are to read it.
+    /// True if only agents and managers may read it.
     #[serde(default)]
     pub private: bool,
-    /// Who says it.
+    /// The role of the speaker.
     #[serde(default)]
     pub role: Speaker,
 }
@@ -82,12 +83,12 @@ pub struct Text {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rich {
-    /// The content in the Cloud's own form.
+    /// The content in the Cloud's own format.
     pub content: Value,
-    /// What the consumer can choose from.
+    /// The choices offered to the consumer.
     #[serde(default)]
     pub quick_replies: Vec<Choice>,
-    /// The `metadata` that its notification bears; none when empty.
+    /// The `metadata` of the notification; left out if empty.
     #[serde(default)]
     pub metadata: Vec<Map<String, Value>>,
 }
@@ -96,38 +97,38 @@ pub struct Rich {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Attachment {
-    /// Its bytes; in JSON, base64 of them.
+    /// The bytes; in JSON, their base64.
     #[serde(deserialize_with = "read_base64")]
     pub content: Bytes,
-    /// What it is, such as `PNG` or `PDF`.
+    /// The file type, such as `PNG` or `PDF`.
     pub file_type: String,
-    /// What is said about it.
+    /// The caption.
     #[serde(default)]
     pub caption: String,
-    /// A small image as a data URI.
+    /// A small preview image as a data URI.
     #[serde(default)]
     pub preview: Option<String>,
 }
 
-/// A button that answers for the consumer.
+/// A quick reply: a button that answers for the consumer.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Choice {
-    /// What it shows.
+    /// The label of the button.
     pub title: String,
-    /// The text that it publishes; what it shows unless given.
+    /// The text that a click publishes; the title by default.
     #[serde(default)]
     pub text: Option<String>,
-    /// The `metadata` that a click is to bear.
+    /// The `metadata` of the message that a click publishes.
     #[serde(default)]
     pub metadata: Vec<Map<String, Value>>,
 }
 
-/// Who says something.
+/// The role in which the brand's side speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Speaker {
-    /// The agent who has the conversation.
+    /// The assigned agent.
     #[default]
     Agent,
     /// A bot.
@@ -138,36 +139,37 @@ pub enum Speaker {
     Controller,
 }
 
-/// What an agent is doing.
+/// A chat state of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ChatState {
     /// Typing.
     Composing,
-    /// There, no longer typing.
+    /// Present, but no longer typing.
     Active,
     /// No longer typing.
     Pause,
 }
 
-/// How far a message came.
+/// The status in a receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum AcceptStatus {
-    /// It was delivered.
+    /// Delivered.
     Accept,
-    /// It was read.
+    /// Read.
     Read,
 }
 
 impl Action {
-    /// The agent says this.
+    /// Creates a text of the agent.
     #[must_use]
     pub fn say(text: impl Into<String>) -> Self {
         Self::Text(Text::new(text))
     }
 
-    /// What is wrong with it, in the dialog in which it is to happen.
+    /// Checks the action against the dialog in which it is to happen. The error describes the
+    /// mistake.
     pub(super) fn check(&self, dialog: &Dialog) -> Result<(), String> {
         self.check_form()?;
         let Self::Receipt { sequences, .. } = self else {
@@ -183,7 +185,8 @@ impl Action {
         }
     }
 
-    /// What is wrong with it, in whatever dialog it happens.
+    /// Checks the form of the action, which must be right in any dialog. The error describes the
+    /// mistake.
     pub(super) fn check_form(&self) -> Result<(), String> {
         match self {
             Self::Join {} | Self::Typing { .. } | Self::Receipt { .. } | Self::Close {} => Ok(()),
@@ -217,7 +220,7 @@ impl Action {
 }
 
 impl Text {
-    /// A text of the agent, and nothing beside it.
+    /// Creates a text of the agent with nothing else in the message.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self {
@@ -228,7 +231,7 @@ impl Text {
 }
 
 impl Choice {
-    /// A button that publishes what it shows.
+    /// Creates a button that publishes its title.
     #[must_use]
     pub fn new(title: impl Into<String>) -> Self {
         Self {
@@ -250,7 +253,7 @@ impl Choice {
     }
 }
 
-/// An event with the choices that come with it, if there are any. Source: vendor's page "Quick Replies".
+/// Adds choices to an event, if there are any. Source: vendor's page "Quick Replies".
 pub(super) fn with_choices(mut event: Value, choices: &[Choice]) -> Value {
     if let (false, Some(members)) = (choices.is_empty(), event.as_object_mut()) {
         let replies: Vec<_> = choices.iter().map(Choice::to_wire).collect();
@@ -260,7 +263,7 @@ pub(super) fn with_choices(mut event: Value, choices: &[Choice]) -> Value {
     event
 }
 
-/// The `metadata` member; none when there is nothing in it.
+/// Returns the `metadata` member; `None` if there are no items.
 pub(super) fn metadata(items: Vec<Map<String, Value>>) -> Option<Value> {
     (!items.is_empty()).then(|| items.into_iter().map(Value::Object).collect())
 }

@@ -1,4 +1,4 @@
-//! Which script the agent answers by, as it is chosen over HTTP.
+//! The choice of the agent's script over HTTP.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use serde_json::Value;
 
 use super::Script;
 
-/// The agent's own words.
+/// The name of the built-in script.
 pub(super) const BUILT_IN: &str = "built-in";
 
-/// Nobody answers by script.
+/// The name that turns the script off.
 pub(super) const NO_SCRIPT: &str = "none";
 
-/// Milliseconds: the longest time between two steps.
+/// The longest pause between two steps, in milliseconds.
 const SLOWEST: u64 = 60_000;
 
-/// A choice: `{"script": "built-in"}`, `{"script": "none"}`, or `{"script": [{"when": "hello", "then": [{"type": "text",
-/// "text": "Hi"}]}]}`.
+/// The chosen script: `{"script": "built-in"}`, `{"script": "none"}`, or
+/// `{"script": [{"when": "hello", "then": [{"type": "text", "text": "Hi"}]}]}`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Casting {
@@ -27,8 +27,8 @@ pub(super) struct Casting {
 }
 
 impl Casting {
-    /// The script, if there is to be one; the error says what is wrong with it. A script that a test wrote is played
-    /// without pauses, unless said otherwise: nobody watches.
+    /// Returns the script, or `None` for no script. The error describes the mistake. A test's own
+    /// script has no pauses by default, since nobody watches.
     pub(super) fn read(self) -> Result<Option<Script>, String> {
         if let Some(pace) = self.pace_ms.filter(|pace| *pace > SLOWEST) {
             return Err(format!("pace_ms: {pace}, expected at most {SLOWEST}"));

@@ -1,4 +1,5 @@
-//! What a test in another process has instead of [`Sandbox::act`].
+//! The control requests for the agent, which give tests in other processes what [`Sandbox::act`]
+//! does.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;

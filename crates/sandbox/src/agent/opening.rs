@@ -1,7 +1,8 @@
-//! Conversations that an agent opens, or resumes as the Cloud calls it: always a new one, with a consumer who has none open.
+//! Conversations that an agent opens. The Cloud calls that resuming, but it always creates a new
+//! conversation, and only for a consumer without an open one.
 //!
-//! Source: vendor's Connector API overview, "On the agent side: Resume a conversation", and its agent SDK, whose
-//! `agentRequestConversation` answers a new conversation id.
+//! Source: vendor's Connector API overview, "On the agent side: Resume a conversation", and its
+//! agent SDK, whose `agentRequestConversation` returns a new conversation id.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -10,33 +11,36 @@ use super::{Action, Refused, Text};
 use crate::conversations::{Consumer, Conversation};
 use crate::{Sandbox, idp};
 
-/// How an agent opens a conversation.
+/// A request for an agent to open a conversation.
 ///
 /// As JSON: `{"account_id": "12345678", "ext_consumer_id": "sms:ada", "text": "Hello again"}`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentOpening {
-    /// Account id.
+    /// The account id.
     pub account_id: String,
-    /// The connector's id of the consumer; one whom the Cloud has not met yet will have the same id there.
+    /// The connector's id of the consumer. The Cloud's id follows from it, also for a consumer who
+    /// has not logged in yet.
     pub ext_consumer_id: String,
-    /// What the agent says first; nothing unless given.
+    /// The agent's first text; `None` for no text.
     #[serde(default)]
     pub text: Option<String>,
-    /// The skill of the agent.
+    /// The agent's skill.
     #[serde(default)]
     pub skill: Option<String>,
-    /// The app installation that the conversation names as its connector's; none unless given.
+    /// The app installation that the conversation names as its connector's; `None` for no
+    /// installation.
     #[serde(default)]
     pub app_install_id: Option<String>,
 }
 
 impl Sandbox {
-    /// Has an agent open a conversation with a consumer; its id, and the sequence of what the agent said.
+    /// Has an agent open a conversation with a consumer. Returns the conversation id and the
+    /// sequence of the agent's first text.
     ///
     /// # Errors
     ///
-    /// When the consumer has one open, or something is empty; then nothing has changed.
+    /// When the consumer has an open conversation, or a text is empty. Nothing has changed then.
     pub fn open_as_agent(&self, opening: AgentOpening) -> Result<(String, Option<usize>), Refused> {
         let given = [
             ("account_id", Some(&opening.account_id)),
@@ -59,7 +63,8 @@ impl Sandbox {
         };
         let clock = &self.0.clock;
         let id = clock.uuid().to_string();
-        // Both under one lock, so that nothing of the consumer's comes between.
+        // One lock covers the check and the opening, so that no other conversation of the consumer
+        // can be opened between them.
         let mut state = self.state();
         if let Some(open) = state.conversations.open_of(&consumer) {
             return Err(Refused::AlreadyOpen(open.id.clone()));
@@ -77,7 +82,7 @@ impl Sandbox {
     }
 }
 
-/// What a control request is answered.
+/// Returns the answer to the control request.
 pub(super) fn answer(id: &str, sequence: Option<usize>) -> Value {
     match sequence {
         Some(sequence) => json!({"id": id, "sequence": sequence}),

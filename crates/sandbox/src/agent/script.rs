@@ -1,7 +1,7 @@
-//! An agent who answers by script, so that a demo has someone to talk to.
+//! An agent that answers by script, so that a demo has someone to talk to.
 //!
-//! What a consumer says is heard when the state is released, and answered by a task of its own, one a conversation, so
-//! that two texts are answered in their order.
+//! Messages of consumers are queued when the lock on the state is released. A task per conversation
+//! answers them, so that answers come in the order of the messages.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,15 +19,15 @@ use crate::Sandbox;
 use crate::conversations::{Conversation, Dialog, Event};
 use crate::participant::Role;
 
-/// A picture to send: 64 by 64 dots.
+/// A picture to send, 64 by 64 pixels.
 const PICTURE: &[u8] = include_bytes!("picture.png");
 
-/// How the agent answers.
+/// The script by which the agent answers.
 #[derive(Debug, Clone)]
 pub struct Script {
-    /// How long each step takes; nothing for tests.
+    /// The pause between steps; zero in tests.
     pub pace: Duration,
-    /// What a test wrote; without, the agent's own words.
+    /// The test's own script; `None` for the built-in one.
     own: Option<Own>,
 }
 
@@ -35,35 +35,37 @@ pub struct Script {
 #[derive(Debug, Clone)]
 struct Own {
     lines: Vec<Line>,
-    /// The same, as it was written.
+    /// The lines as the test wrote them.
     text: Value,
 }
 
-/// What is done when a consumer says something.
+/// A rule: the actions that answer a matching message of the consumer.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
-    /// What the consumer's text is to hold, in whatever case; `*` for anything, files included.
+    /// The text that the message must contain, in any letter case. `*` matches every message, files
+    /// included.
     when: String,
-    /// What is done then, one after the other.
+    /// The actions, in order.
     then: Vec<Action>,
 }
 
 impl Default for Script {
-    /// 600 ms a step: an answer comes within 2 s, and each step can be seen.
+    /// Returns the built-in script at 600 ms a step: an answer comes within 2 s, and each step can
+    /// be seen.
     fn default() -> Self {
         Self::at_pace(Duration::from_millis(600))
     }
 }
 
 impl Script {
-    /// The agent's own words, at this pace.
+    /// Returns the built-in script at this pace.
     #[must_use]
     pub fn at_pace(pace: Duration) -> Self {
         Self { pace, own: None }
     }
 
-    /// A script that a test wrote; the error says what is wrong with it.
+    /// Reads a script that a test wrote. The error describes the mistake.
     pub(super) fn read(text: Value, pace: Duration) -> Result<Self, String> {
         let lines: Vec<Line> = serde_path_to_error::deserialize(&text)
             .map_err(|error| format!("script{}: {}", error.path(), error.inner()))?;
@@ -80,7 +82,7 @@ impl Script {
         Ok(Self { pace, own })
     }
 
-    /// As it was written, and its pace in milliseconds.
+    /// Returns the script as it was written, and its pace in milliseconds.
     pub(super) fn describe(&self) -> Value {
         let pace_ms = u64::try_from(self.pace.as_millis()).unwrap_or(u64::MAX);
         match &self.own {
@@ -90,21 +92,22 @@ impl Script {
     }
 }
 
-/// What a consumer sent, as far as the agent cares.
+/// A consumer's message, reduced to what the agent needs.
 #[derive(Debug)]
 struct Heard {
-    /// By which script it is to be answered.
+    /// The script that answers it.
     script: Arc<Script>,
     sequence: usize,
-    /// None for a file.
+    /// The text; `None` for a file.
     text: Option<String>,
 }
 
-/// What is still to be answered, by conversation; one that is named has a task that answers.
+/// The queues of messages that are not answered yet, by conversation. Each conversation in the map
+/// has a task that answers.
 #[derive(Debug, Default)]
 pub(crate) struct Hearing(HashMap<String, VecDeque<Heard>>);
 
-/// Takes note of what was published, and has it answered if a consumer said it.
+/// Queues an event for an answer if it is a message of the consumer.
 pub(crate) fn listen(
     sandbox: &Sandbox,
     script: &Arc<Script>,
@@ -115,7 +118,7 @@ pub(crate) fn listen(
     let Ok(runtime) = Handle::try_current() else {
         return;
     };
-    // A survey is the survey bot's affair.
+    // Surveys are left to the survey bot.
     if dialog.id != conversation.id || event.originator.role != Role::Consumer {
         return;
     }
@@ -139,7 +142,8 @@ pub(crate) fn listen(
 }
 
 impl Hearing {
-    /// The next to be answered; without one, the task that asks must end.
+    /// Takes the next message to answer. On `None` the queue has been removed, and the calling task
+    /// must end.
     fn next(&mut self, conversation: &str) -> Option<Heard> {
         let next = self.0.get_mut(conversation)?.pop_front();
         if next.is_none() {
@@ -149,18 +153,18 @@ impl Hearing {
     }
 }
 
-/// Why an answer was not brought to its end.
+/// The reason that an answer was abandoned.
 #[derive(Debug, thiserror::Error)]
 enum Stopped {
-    /// The consumer closed the conversation meanwhile, or the script asks for what cannot be done.
+    /// The consumer closed the conversation meanwhile, or the script contains an impossible action.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// Another script was chosen meanwhile, or none.
+    /// Another script was set meanwhile, or the script was turned off.
     #[error("another script was chosen")]
     Replaced,
 }
 
-/// Answers what was heard in a conversation until there is no more.
+/// Answers the messages of a conversation until its queue is empty.
 async fn answer(sandbox: Sandbox, conversation: String) {
     loop {
         let next = sandbox.state().hearing.next(&conversation);
@@ -178,7 +182,7 @@ async fn answer(sandbox: Sandbox, conversation: String) {
     }
 }
 
-/// An answer that is being played.
+/// An answer in progress.
 struct Playing<'a> {
     sandbox: &'a Sandbox,
     conversation: &'a str,
@@ -225,7 +229,7 @@ impl Playing<'_> {
         self.pause().await;
         let ends = self.heard.mentions("bye");
         let said = self.act(self.heard.reply());
-        // Also where the script was replaced: nobody types any more.
+        // Sent also after the script was replaced, since nobody is typing any more.
         let typing = Action::Typing {
             state: ChatState::Active,
         };
@@ -287,7 +291,7 @@ impl Heard {
     }
 }
 
-/// A card with a picture, a text and two buttons.
+/// Returns a card with a picture, two texts and two buttons.
 fn card() -> Rich {
     let link = json!({"type": "link", "uri": "https://example.com/coffee"});
     let order = json!({"type": "publishText", "text": "I would like to order coffee"});

@@ -1,15 +1,16 @@
-//! Texts as the Cloud may tell them, altered on the way.
+//! Alterations that the Cloud may make to texts before it sends them.
 //!
 //! Source: LivePerson's article "Data masking and encryption" describes real-time masking of card
-//! and phone numbers, and no webhook with one was seen. The other alterations are plausible alone.
+//! and phone numbers. No webhook with a masked text was seen. The other alterations are only
+//! plausible.
 
 use chrono::TimeDelta;
 
-/// 30 s: how slow the Cloud's clock is where a test asks for a slow one.
+/// The lag of the Cloud's clock when a test asks for a slow one: 30 s.
 pub(super) const SLOW_BY: TimeDelta = TimeDelta::seconds(30);
 
-/// 5 days: how old a notification is where a test asks for an old one. The Cloud itself repeats one for 3 days. Source: vendor's
-/// Webhooks documentation, "Retry policy".
+/// The age of a notification when a test asks for an old one: 5 days. The Cloud itself retries for
+/// 3 days. Source: vendor's Webhooks documentation, "Retry policy".
 pub(super) const OLD_BY: TimeDelta = TimeDelta::days(5);
 
 pub(super) fn masked(text: &str) -> String {

@@ -1,4 +1,4 @@
-//! What a test can do with webhooks, in Rust and over HTTP.
+//! The control of webhooks for tests, in Rust and over HTTP.
 
 use std::collections::BTreeSet;
 
@@ -22,59 +22,64 @@ use crate::recording::read_form;
 use crate::refusal::Refusal;
 
 impl Sandbox {
-    /// Tells someone from now on what happens in an account; another webhook of the same app installation is replaced.
+    /// Subscribes a webhook to an account's notifications. It replaces the webhook of the same app
+    /// installation.
     pub fn subscribe(&self, webhook: Webhook) {
         self.state().hooks.subscribe(webhook);
     }
 
-    /// Has the next notifications delivered otherwise than usual, after those disturbances that were ordered before.
+    /// Injects a disturbance, which affects the next notifications after the disturbances injected
+    /// before it.
     pub fn disturb(&self, disturbance: Disturbance) {
         self.state().hooks.troubles.push(disturbance);
     }
 
-    /// The disturbances that are still to strike, each with the times that are left of it.
+    /// Lists the pending disturbances, each with its remaining count.
     #[must_use]
     pub fn disturbances(&self) -> Vec<Disturbance> {
         self.state().hooks.troubles.list()
     }
 
-    /// Takes back the disturbances that have not struck yet; what was gathered for one request is let go.
+    /// Withdraws the pending disturbances. Notifications that were gathered for one request are
+    /// released.
     pub fn withdraw_disturbances(&self) {
         self.state().hooks.withdraw_troubles();
     }
 
-    /// Lets go of the notifications that are held back.
+    /// Releases the notifications that are held back.
     pub fn release_notifications(&self) {
         self.state().hooks.release();
     }
 
-    /// Tries again at once what waits for another try.
+    /// Makes all notifications that wait for another attempt due now.
     pub fn retry_now(&self) {
         self.state().hooks.retry_now();
     }
 
-    /// The latest 10,000 attempts to deliver a notification, fewer where their bodies exceed 64 MiB, in the order in which
-    /// they ended.
+    /// Returns the latest 10,000 attempts to deliver a notification, in the order in which they
+    /// ended. Fewer are kept if their bodies exceed 64 MiB.
     #[must_use]
     pub fn notifications(&self) -> Vec<Delivery> {
         self.notifications_after(0)
     }
 
-    /// Those of them that ended after the one of this number.
+    /// Returns those attempts that ended after the one with this number.
     #[must_use]
     pub fn notifications_after(&self, id: u64) -> Vec<Delivery> {
         self.state().hooks.deliveries.list_after(id)
     }
 
-    /// How many notifications are on the way, wait for another try or are held back.
+    /// Returns the number of notifications that are in flight, wait for another attempt, or are
+    /// held back.
     #[must_use]
     pub fn pending_notifications(&self) -> usize {
         self.state().hooks.pending()
     }
 
-    /// Tells of a conversation that another channel opened, in which an agent says something; its id.
+    /// Sends the notifications of a conversation that another channel opened, with a text of an
+    /// agent. Returns its id.
     ///
-    /// None where nobody subscribed to the account.
+    /// `None` if the account has no subscriber.
     #[must_use]
     pub fn foreign(&self, account: &str) -> Option<String> {
         let clock = &self.0.clock;
@@ -119,7 +124,8 @@ impl Sandbox {
         (told > 0).then_some(id)
     }
 
-    /// Sends a body as it is, rightly signed; returns whether anybody subscribed to the account.
+    /// Sends a body unchanged, with a valid signature. Returns true if the account has a
+    /// subscriber.
     pub fn notify_raw(&self, account: &str, body: impl Into<Bytes>) -> bool {
         let notification = Notification {
             account: account.to_owned(),
@@ -161,7 +167,7 @@ pub(crate) fn router() -> Router<Sandbox> {
         .route("/notifications/{account}/raw", post(notify_raw))
 }
 
-/// The attempts that ended after that of which `?after=17` tells; all, without.
+/// Lists the attempts; with `?after=17`, only those that ended after number 17.
 async fn notifications(
     State(sandbox): State<Sandbox>,
     RawQuery(query): RawQuery,

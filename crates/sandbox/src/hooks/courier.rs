@@ -1,7 +1,8 @@
-//! Couriers: each serves one subscription while there is something to deliver.
+//! Couriers, the tasks that deliver: each serves one subscription while it has something to
+//! deliver.
 //!
-//! Waiting for another try goes by the sandbox's clock. Nobody can be woken by a clock that a test moves by hand, so a
-//! courier with something to wait for looks at it again and again.
+//! The sandbox's clock says when an attempt is due. A clock that a test moves by hand cannot wake a
+//! task, so a courier with something to wait for polls it.
 
 use std::time::Duration;
 
@@ -17,13 +18,15 @@ use super::{Hooks, Webhook, signature};
 use crate::Sandbox;
 use crate::wire::{Asked, Kind, Sample, SharedSample, Wire};
 
-/// 5 s. Source: vendor's Webhooks documentation, "Notification protocol".
+/// The time limit of an attempt: 5 s. Source: vendor's Webhooks documentation, "Notification
+/// protocol".
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// 10 ms: how often the clock is looked at; a test waits no longer than that for what it made due.
+/// The interval at which a courier polls the clock: 10 ms. A test waits no longer than that for an
+/// attempt that it made due.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The HTTP client of all couriers.
+/// The HTTP client that all couriers share.
 #[derive(Debug, Clone)]
 pub(crate) struct Client(reqwest::Client);
 
@@ -41,7 +44,7 @@ impl Client {
             .map(Self)
     }
 
-    /// POSTs a notification, which is shown on the wire; the status that was answered.
+    /// POSTs a notification and shows it on the wire. Returns the status of the answer.
     async fn post(
         &self,
         webhook: &Webhook,
@@ -84,9 +87,9 @@ impl Client {
     }
 }
 
-/// Sends a courier to each subscription that has something to deliver and none on the way.
+/// Starts a courier for each subscription that has something to deliver and no courier yet.
 ///
-/// It is no task that a stop has to wait for: nobody waits for the Cloud, and it ends with the runtime.
+/// A shutdown need not wait for couriers: no caller depends on them, and they end with the runtime.
 pub(crate) fn start_where_needed(sandbox: &Sandbox, hooks: &mut Hooks) {
     let Ok(runtime) = Handle::try_current() else {
         return;
@@ -99,7 +102,7 @@ pub(crate) fn start_where_needed(sandbox: &Sandbox, hooks: &mut Hooks) {
     }
 }
 
-/// Delivers until there is nothing left.
+/// Delivers until nothing is left.
 async fn serve(sandbox: Sandbox, place: usize) {
     let mut underway = JoinSet::new();
     loop {

@@ -1,4 +1,4 @@
-//! What became of the notifications, for tests to look at.
+//! The outcomes of notifications, for tests.
 
 use std::collections::VecDeque;
 
@@ -7,32 +7,33 @@ use serde::Serialize;
 
 use crate::notification::Kind;
 
-/// As many attempts as requests are recorded.
+/// The highest number of attempts, equal to that of recorded requests.
 const CAPACITY: usize = 10_000;
 
-/// Bytes of all bodies together.
+/// The highest number of bytes of all bodies.
 const BODY_CAPACITY: usize = 64 * 1024 * 1024;
 
-/// One attempt to deliver a notification, as it ended.
+/// An attempt to deliver a notification, with its outcome.
 #[derive(Debug, Clone, Serialize)]
 pub struct Delivery {
-    /// Its number, from 1, in the order in which attempts ended.
+    /// The number, from 1, in the order in which attempts ended.
     pub id: u64,
-    /// When it ended.
+    /// The time at which it ended.
     pub at: DateTime<Utc>,
-    /// Account id.
+    /// The account id.
     pub account_id: String,
-    /// Client id of the app installation that was told.
+    /// The client id of the subscribed app installation.
     pub client_id: String,
-    /// What it told of; of several changes in one request, the first.
+    /// The kind of the notification; of several changes in one request, the kind of the first.
     pub kind: Kind,
-    /// The conversation that it told of, the first of several; none for a body that a test wrote itself.
+    /// The conversation; of several changes in one request, that of the first. `None` for a body
+    /// that a test wrote.
     pub conversation_id: Option<String>,
-    /// Which try this was, from 1.
+    /// The number of the attempt at this notification, from 1.
     pub attempt: u32,
-    /// The status that was answered; none when no answer came.
+    /// The status of the answer; `None` if no answer came.
     pub status: Option<u16>,
-    /// What was sent; what is not UTF-8 is replaced.
+    /// The body, with replacements for bytes that are not UTF-8.
     pub body: String,
 }
 
@@ -40,14 +41,14 @@ pub struct Delivery {
 #[derive(Debug, Default)]
 pub(crate) struct Deliveries {
     attempts: VecDeque<Delivery>,
-    /// How many there were, those included that are forgotten.
+    /// The number of attempts so far, including forgotten ones.
     count: u64,
-    /// Bytes of all bodies.
+    /// The bytes of all bodies.
     held: usize,
 }
 
 impl Deliveries {
-    /// Keeps an attempt, which gets its number.
+    /// Records an attempt under the next number.
     pub(super) fn push(&mut self, delivery: Delivery) {
         self.held += delivery.body.len();
         self.count += 1;
@@ -62,13 +63,13 @@ impl Deliveries {
         }
     }
 
-    /// The attempts after the one of this number; all for 0.
+    /// Returns the attempts after the one with this number; all attempts for 0.
     pub(crate) fn list_after(&self, id: u64) -> Vec<Delivery> {
         let known = self.attempts.partition_point(|attempt| attempt.id <= id);
         self.attempts.iter().skip(known).cloned().collect()
     }
 
-    /// Forgets the attempts; their numbers go on.
+    /// Forgets the attempts. Numbering continues.
     pub(super) fn clear(&mut self) {
         *self = Self {
             count: self.count,

@@ -1,7 +1,8 @@
-//! The queue of one subscription: what is to be sent when, and what becomes of what was not taken.
+//! The queue of one subscription, which decides when a notification is sent, retried or given up.
 //!
-//! Pure: it is told the time and how attempts ended. A notification keeps its place until it is settled, and a conversation
-//! has one notification on the way at a time, which is what keeps its order. Other conversations do not wait for it.
+//! The queue does no I/O: callers pass in the time and the outcomes of attempts. A notification
+//! keeps its position until it is settled. Each conversation has one notification in flight at a
+//! time, which preserves its order. Other conversations do not wait for it.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -11,13 +12,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Retry;
 use crate::notification::{Content, Kind, Notification};
 
-/// Source: vendor's Webhooks documentation, "Retry policy", on retry by number.
+/// The time between attempts of retry by number. Source: vendor's Webhooks documentation, "Retry
+/// policy".
 const RETRY_INTERVAL: TimeDelta = TimeDelta::seconds(30);
 
-/// Seconds: the longest gap of retry by time to live, of the same source.
+/// The longest time between attempts of retry by time to live, in seconds. Source: the same page.
 const LONGEST_GAP: i64 = 300;
 
-/// How many notifications of a subscription are on the way at a time; the Cloud's own number is not known.
+/// The highest number of a subscription's notifications in flight. The Cloud's own number is not
+/// known.
 const ON_THE_WAY: usize = 32;
 
 #[derive(Debug)]
@@ -33,53 +36,53 @@ struct Item {
     id: u64,
     notification: Notification,
     queued_at: DateTime<Utc>,
-    /// How many tries were begun.
+    /// The number of attempts that were begun.
     attempts: u32,
-    /// When it may be tried again.
+    /// The time of the next attempt.
     due: Option<DateTime<Utc>>,
     on_the_way: bool,
     hold: Option<Hold>,
-    /// Whether its first try is to bear a wrong signature.
+    /// True if the first attempt is to have a wrong signature.
     forged: bool,
 }
 
-/// What a notification waits for that is held back.
+/// The event that releases a notification that is held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hold {
-    /// That the next one of its conversation has been delivered.
+    /// The end of the next notification of its conversation, which was delivered or given up.
     Follower,
-    /// That someone lets it go.
+    /// A call that releases everything.
     Release,
-    /// Those that are to come in the same request.
+    /// The arrival of the other notifications for the same request.
     Others,
 }
 
-/// A time in which everything waits, since something was not taken.
+/// A period in which all notifications wait because one was not accepted.
 #[derive(Debug, Clone, Copy)]
 struct Outage {
     failures: u32,
     until: Option<DateTime<Utc>>,
 }
 
-/// What there is to do.
+/// The next step of a courier.
 #[derive(Debug)]
 pub(super) enum Next {
     Send(Vec<Parcel>),
-    /// For a try to end, or for a time.
+    /// Wait for an attempt to end, or for a time.
     Wait,
     Nothing,
 }
 
-/// A notification on its way.
+/// A notification in flight.
 #[derive(Debug)]
 pub(super) struct Parcel {
     pub(super) id: u64,
     pub(super) kind: Kind,
     pub(super) conversation: Option<String>,
-    /// From 1.
+    /// The number of the attempt, from 1.
     pub(super) attempt: u32,
     pub(super) forged: bool,
-    /// Whether a disturbance struck it.
+    /// True if a disturbance affects it.
     pub(super) struck: bool,
     pub(super) body: Bytes,
 }
@@ -98,7 +101,7 @@ impl Queue {
         self.items.len()
     }
 
-    /// Whether there is anything that is not held back.
+    /// True if there is a notification that is not held back.
     pub(super) fn has_work(&self) -> bool {
         self.items.iter().any(|item| item.hold.is_none())
     }
@@ -107,7 +110,7 @@ impl Queue {
         self.add(Item::new(notification, now));
     }
 
-    /// Adds one that waits for something.
+    /// Adds a notification that is held back.
     pub(super) fn hold(&mut self, notification: Notification, hold: Hold, now: DateTime<Utc>) {
         self.add(Item {
             hold: Some(hold),
@@ -115,7 +118,7 @@ impl Queue {
         });
     }
 
-    /// Adds one whose first try bears a wrong signature.
+    /// Adds a notification whose first attempt has a wrong signature.
     pub(super) fn push_forged(&mut self, notification: Notification, now: DateTime<Utc>) {
         self.add(Item {
             forged: true,
@@ -123,7 +126,7 @@ impl Queue {
         });
     }
 
-    /// Adds one to the request that others wait in, or begins such a request.
+    /// Adds a notification to the request that gathers its type, or begins such a request.
     pub(super) fn gather(&mut self, notification: Notification, now: DateTime<Utc>) {
         let wire_type = notification.kind.wire_type();
         let batch = self.items.iter_mut().find(|item| {
@@ -146,7 +149,7 @@ impl Queue {
         }
     }
 
-    /// Lets go of the requests that notifications were gathered in.
+    /// Releases the requests that gather notifications.
     pub(super) fn close_batches(&mut self) {
         for item in &mut self.items {
             item.hold = item.hold.filter(|hold| *hold != Hold::Others);
@@ -173,7 +176,7 @@ impl Queue {
         self.outage = None;
     }
 
-    /// What is to be sent now, which is then on the way.
+    /// Returns the notifications to send now, and marks them as in flight.
     pub(super) fn next(&mut self, now: DateTime<Utc>) -> Next {
         self.expire(now);
         if !self.has_work() {
@@ -181,7 +184,7 @@ impl Queue {
         }
         let on_the_way = self.items.iter().filter(|item| item.on_the_way).count();
         let places = match self.outage {
-            // One try shows whether the app is there again.
+            // A single attempt shows whether the app is available again.
             Some(_) if on_the_way > 0 => 0,
             Some(outage) if outage.until.is_some_and(|until| now < until) => 0,
             Some(_) => 1,
@@ -195,7 +198,7 @@ impl Queue {
         }
     }
 
-    /// Takes note of how a try ended. What was forgotten meanwhile is no matter.
+    /// Stores the outcome of an attempt. Ignores a notification that was forgotten meanwhile.
     pub(super) fn settle(&mut self, id: u64, taken: bool, now: DateTime<Utc>) {
         let Some(place) = self.items.iter().position(|item| item.id == id) else {
             return;
@@ -222,7 +225,7 @@ impl Queue {
         self.items.push_back(Item { id, ..item });
     }
 
-    /// Chooses what goes, in order.
+    /// Chooses the notifications to send, in order.
     fn pack(&mut self, places: usize, now: DateTime<Utc>) -> Vec<Parcel> {
         let mut busy = HashSet::new();
         let mut parcels = Vec::new();
@@ -245,7 +248,7 @@ impl Queue {
         parcels
     }
 
-    /// Gives up what has lived its time.
+    /// Gives up notifications that are past their time to live.
     fn expire(&mut self, now: DateTime<Utc>) {
         let Retry::TimeToLive(seconds) = self.retry else {
             return;
@@ -272,7 +275,7 @@ impl Queue {
         }
     }
 
-    /// Begins an outage, or makes it longer when the try failed that was to show its end.
+    /// Begins an outage, or prolongs it after a failed attempt to end it.
     fn begin_outage(&mut self, now: DateTime<Utc>) {
         let failures = match self.outage {
             Some(outage) if outage.until.is_some_and(|until| now < until) => return,

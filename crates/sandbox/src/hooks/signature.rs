@@ -1,7 +1,7 @@
-//! The signature that a notification bears.
+//! The signature of a notification.
 //!
-//! Source: vendor's Webhooks documentation, "Notification protocol": an HMAC over the very bytes of the body, keyed with
-//! the client secret of the app installation.
+//! Source: vendor's Webhooks documentation, "Notification protocol": an HMAC over the exact bytes
+//! of the body, keyed with the client secret of the app installation.
 
 use aws_lc_rs::hmac::{self, HMAC_SHA1_FOR_LEGACY_USE_ONLY, HMAC_SHA256};
 use base64::Engine as _;
@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::Algorithm;
 
-/// The value of the header `x-liveperson-signature`.
+/// Returns the value of the header `x-liveperson-signature`.
 pub(super) fn sign(algorithm: Algorithm, secret: &str, body: &[u8]) -> String {
     let (name, hash) = match algorithm {
         Algorithm::Sha1 => ("sha1", HMAC_SHA1_FOR_LEGACY_USE_ONLY),

@@ -1,30 +1,31 @@
-//! What an app installation subscribes with.
+//! The subscription of an app installation to notifications.
 
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
-/// Where the notifications of an account go, and how they are signed and repeated.
+/// A subscription: the destination of an account's notifications, their signature and their
+/// retries.
 ///
-/// As JSON: `{"account_id": "12345678", "client_id": "app", "client_secret": "…", "url": "https://…", "algorithm":
-/// "sha256", "retry": {"time_to_live": 86400}}`.
+/// As JSON: `{"account_id": "12345678", "client_id": "app", "client_secret": "…", "url":
+/// "https://…", "algorithm": "sha256", "retry": {"time_to_live": 86400}}`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
-    /// Account id.
+    /// The account id.
     pub account_id: String,
-    /// Client id of the app installation.
+    /// The client id of the app installation.
     pub client_id: String,
-    /// Its secret, by which notifications are signed.
+    /// The client secret, which signs the notifications.
     #[serde(deserialize_with = "read_secret")]
     pub client_secret: SecretString,
-    /// Where they are sent, by POST.
+    /// The URL to which they are sent, by POST.
     #[serde(deserialize_with = "read_url")]
     pub url: Url,
-    /// How they are signed; SHA-1 unless said otherwise, as the Cloud does for most accounts.
+    /// The hash of the signature; SHA-1 by default, which the Cloud uses for most accounts.
     #[serde(default)]
     pub algorithm: Algorithm,
-    /// What happens to one that is not taken; nothing unless said otherwise.
+    /// The retries of a notification that is not accepted; no retries by default.
     #[serde(default)]
     pub retry: Retry,
 }
@@ -40,15 +41,17 @@ pub enum Algorithm {
     Sha256,
 }
 
-/// What happens to a notification that is not taken. Source: vendor's Webhooks documentation, "Retry policy".
+/// The retries of a notification that is not accepted. Source: vendor's Webhooks documentation,
+/// "Retry policy".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Retry {
-    /// Up to so many further tries, 0 to 5, 30 s apart; later notifications do not wait for it.
+    /// A maximum number of further attempts, 0 to 5, made 30 s apart. Later notifications do not
+    /// wait.
     #[serde(deserialize_with = "read_number")]
     ByNumber(u32),
-    /// Tries after 2, 4, 8 … 300 s until it is so many seconds old, 2 to 259,200; meanwhile nothing else of the app
-    /// is sent, and then all of it in order.
+    /// A time to live in seconds, 2 to 259,200. Attempts follow after 2, 4, 8 … 300 s until then.
+    /// Meanwhile no other notification of the app is sent, and afterwards all of them in order.
     #[serde(deserialize_with = "read_seconds")]
     TimeToLive(u32),
 }
@@ -63,11 +66,11 @@ fn read_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretStrin
     String::deserialize(deserializer).map(SecretString::from)
 }
 
-/// Reads where notifications are to go.
+/// Reads the URL to which notifications go.
 ///
 /// # Errors
 ///
-/// When it is no http or https URL; the text says so.
+/// When it is not an http or https URL; the text says so.
 pub fn read_endpoint(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|e| e.to_string())?;
     if ["http", "https"].contains(&url.scheme()) {

@@ -1,4 +1,5 @@
-//! Trouble that a test orders for notifications, as the Cloud's documents say that it can happen.
+//! Disturbances that a test injects into notifications. The Cloud's documents describe them or make
+//! them plausible.
 
 use std::collections::VecDeque;
 
@@ -8,71 +9,72 @@ use crate::notification::{Kind, Notification};
 use crate::order::read_times;
 use crate::participant::Role;
 
-/// An order to deliver notifications otherwise than usual.
+/// An instruction to deliver notifications differently from usual.
 ///
 /// As JSON: `{"trouble": "duplicate", "times": 2, "only": "content"}`.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Disturbance {
-    /// What happens to them.
+    /// The kind of disturbance.
     pub trouble: Trouble,
-    /// How many notifications are struck; one unless said otherwise.
+    /// The number of affected notifications; one by default.
     #[serde(default = "once", deserialize_with = "read_times")]
     pub times: u32,
-    /// The only ones that are struck; any unless given.
+    /// The only kind of notification that is affected; `None` for all kinds.
     #[serde(default)]
     pub only: Option<Kind>,
-    /// Only what someone in this part published is struck; anybody's, and states, unless given.
+    /// The only role whose events are affected; `None` for the events of all roles, and for states.
     #[serde(default)]
     pub by: Option<Role>,
 }
 
-/// What happens to a notification.
+/// The kinds of disturbance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trouble {
-    /// It comes twice.
+    /// A second delivery of the notification.
     Duplicate,
-    /// It is held back until the next one of its conversation has been delivered.
+    /// A delay until the next one of its conversation has been delivered.
     Reorder,
-    /// It is held back until [`Sandbox::release_notifications`](crate::Sandbox::release_notifications).
+    /// A delay until [`Sandbox::release_notifications`](crate::Sandbox::release_notifications).
     Delay,
-    /// It never comes.
+    /// A loss: the notification is never sent.
     Drop,
-    /// Its first try bears a signature by another secret.
+    /// A first attempt whose signature is made with another secret.
     BadSignature,
-    /// It lacks what the vendor's examples of 2018 lack, such as `conversationId`.
+    /// The form of the vendor's examples of 2018, which lacks members such as `conversationId`.
     OldForm,
-    /// It comes in one request with the others that are struck, if they are of one `type`.
+    /// One request for all affected notifications of the same `type`.
     Batch,
-    /// Each digit of its text is an asterisk, as where an account masks card numbers.
+    /// A text with an asterisk for each digit, as in an account that masks card numbers.
     Mask,
-    /// Its text lacks the white space at its ends.
+    /// A text without the white space at its ends.
     Trim,
-    /// Its text is escaped for HTML.
+    /// A text that is escaped for HTML.
     Escape,
-    /// The lines of its text end otherwise: in CR LF instead of LF, in LF instead of CR LF.
+    /// A text with other line breaks: CR LF instead of LF, or LF instead of CR LF.
     LineBreaks,
-    /// It bears a time 30 s earlier, as of a Cloud whose clock is slow.
+    /// A time that is 30 s earlier, as from a Cloud with a slow clock.
     SlowClock,
-    /// It bears a time 5 days earlier, as one that somebody has captured and sends again.
+    /// A time that is 5 days earlier, as in a notification that was captured and is sent again.
     Old,
-    /// A signed body with nothing in it comes before it.
+    /// A signed empty body before the notification.
     Empty,
-    /// Its body begins with a byte order mark.
+    /// A byte order mark at the beginning of the body.
     ByteOrderMark,
-    /// Its body has neither `type` nor `kind`.
+    /// A body with neither `type` nor `kind`.
     Untyped,
-    /// Its `messageAudience` stands in the event, as `audience`.
+    /// A `messageAudience` within the event, as `audience`.
     AudienceInEvent,
-    /// The numbers in its `sequenceList` are text.
+    /// A `sequenceList` with text instead of numbers.
     NumbersAsText,
-    /// Another state of the same time comes before it, with the user as the only participant; of states alone.
+    /// Another state with the same time before it, with the user as the only participant. Affects
+    /// states only.
     TwoStates,
 }
 
 impl Disturbance {
-    /// The next notification meets this trouble.
+    /// Creates a disturbance of the next notification.
     #[must_use]
     pub fn next(trouble: Trouble) -> Self {
         Self {
@@ -84,15 +86,15 @@ impl Disturbance {
     }
 }
 
-/// The troubles that are still to strike, in the order in which they were ordered.
+/// The pending disturbances, in the order of their injection.
 #[derive(Debug, Default)]
 pub(crate) struct Troubles(VecDeque<Disturbance>);
 
-/// A trouble that strikes a notification.
+/// The effect of a disturbance on one notification.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Struck {
     pub(super) trouble: Trouble,
-    /// Whether it is the last one that this order strikes.
+    /// True if this is the last notification that the disturbance affects.
     pub(super) last: bool,
 }
 
@@ -107,7 +109,7 @@ impl Troubles {
         self.0.iter().copied().collect()
     }
 
-    /// The trouble that strikes a notification, counted off.
+    /// Returns the effect on a notification, if any, and counts the disturbance down.
     pub(super) fn take(&mut self, notification: &Notification) -> Option<Struck> {
         let strikes = |d: &Disturbance| {
             d.only.is_none_or(|only| only == notification.kind)

@@ -17,7 +17,7 @@ use crate::schema::{self, Mismatch, opening};
 const SET_PROFILE: &str = "userprofile.SetUserProfile";
 const REQUEST_CONVERSATION: &str = "cm.ConsumerRequestConversation";
 
-/// Answers CONVERSATION. A batch with a malformed request takes no effect at all.
+/// Answers CONVERSATION. A batch with a malformed request has no effect at all.
 pub(crate) fn open(
     sandbox: &Sandbox,
     account: &str,
@@ -116,7 +116,7 @@ fn read_named(path: &str, request: &Value, name: &str) -> Result<Envelope, Misma
     Ok(envelope)
 }
 
-/// Answers each request of the batch with its own mistake, if it has one.
+/// Refuses a batch. Each request is answered with its own mistake, if it has one.
 fn refuse_batch(requests: &[(&Value, Option<Mismatch>)]) -> Refusal {
     let mut complaints = Vec::new();
     let mut answers = Vec::new();

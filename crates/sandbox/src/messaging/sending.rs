@@ -21,7 +21,7 @@ use crate::schema::field::{self, Change};
 use crate::schema::profile::Profile;
 use crate::{Sandbox, Shared, State};
 
-/// Characters of the request's JSON. Source: vendor's how-to for connectors.
+/// The highest number of characters in the request's JSON. Source: vendor's how-to for connectors.
 const SIZE_LIMIT: usize = 5000;
 
 const PUBLISH: &str = "ms.PublishEvent";
@@ -74,7 +74,7 @@ pub(crate) fn send(
     }
 }
 
-/// What a SEND is judged by, and what it changes.
+/// A SEND in progress, with the state that it may change.
 struct Sending<'a> {
     consumer: Consumer,
     properties: Option<ClientProperties>,
@@ -138,7 +138,8 @@ impl Sending<'_> {
         let id = &body.conversation_id;
         let conversation = self.address("body.conversationId", id, Conversations::get)?;
         match (change, conversation.stage) {
-            // What is closed once the survey is on. Its own field closes that.
+            // During a survey the main dialog is closed already. Only the field `Stage` closes the
+            // survey.
             (Change::Close, Stage::Open) if conversation.state == Stage::Close => Err(closed),
             (Change::Close | Change::CloseEverything, Stage::Open) => {
                 conversation.close("CONSUMER");
@@ -184,7 +185,8 @@ impl Sending<'_> {
         Ok(profile_set())
     }
 
-    /// The conversation that a request names, once its consumer and its features are seen to be right.
+    /// Returns the conversation that a request names. Checks its consumer and its features, and
+    /// records the SEND.
     fn address(
         &mut self,
         member: &str,
@@ -192,7 +194,7 @@ impl Sending<'_> {
         find: for<'a> fn(&'a mut Conversations, &str) -> Option<&'a mut Conversation>,
     ) -> Result<&mut Conversation, Failure> {
         let Some(conversation) = find(&mut self.state.conversations, id) else {
-            // What the Cloud answers is not documented.
+            // The Cloud's own answer is not documented.
             return Err(Failure {
                 status: StatusCode::NOT_FOUND,
                 code: "NOT_FOUND",
@@ -200,7 +202,7 @@ impl Sending<'_> {
             });
         };
         if conversation.consumer != self.consumer {
-            // Source: vendor's Send API overview, for the status; it names no error code.
+            // Source of the status: vendor's Send API overview, which names no error code.
             return Err(Failure {
                 status: StatusCode::UNAUTHORIZED,
                 code: "UNAUTHORIZED",
@@ -214,7 +216,7 @@ impl Sending<'_> {
         Ok(conversation)
     }
 
-    /// The answer to what needs an open conversation.
+    /// Returns the answer to a request that needs an open conversation.
     fn closed(&self) -> Failure {
         Failure {
             status: self.state.behaviour.closed_status,

@@ -9,7 +9,7 @@ use crate::recording::RecordedRequest;
 
 const HEADER: &str = "client-properties";
 
-/// What the header says. Source: vendor's schema of the client properties header.
+/// The contents of the header. Source: vendor's schema of the client properties header.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct ClientProperties {
@@ -31,7 +31,7 @@ pub(crate) struct ClientProperties {
     device_model: Option<String>,
 }
 
-/// Sources show all three.
+/// The value of `type`. Sources show all three.
 #[derive(Debug, Deserialize)]
 enum Type {
     #[serde(rename = ".ClientProperties")]
@@ -43,7 +43,7 @@ enum Type {
 }
 
 impl ClientProperties {
-    /// Reads the header, if there is one.
+    /// Reads the header; `None` if there is no such header.
     pub(crate) fn of(request: &RecordedRequest) -> Result<Option<Self>, Mismatch> {
         let Some(text) = request.header(HEADER) else {
             return Ok(None);

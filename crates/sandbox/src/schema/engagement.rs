@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// Source: vendor's Monitoring API page "Engagement".
+/// The body of the request. Source: vendor's Monitoring API page "Engagement".
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct EngagementRequest {

@@ -5,15 +5,15 @@ use serde_json::{Map, Value};
 
 use super::{Mismatch, TextOrInteger, join, read};
 
-/// Characters. Source: vendor's schema of the request envelope.
+/// The highest number of characters in an id. Source: vendor's schema of the request envelope.
 const ID_LIMIT: usize = 64;
 
-/// One request.
+/// One request in its envelope.
 #[derive(Debug)]
 pub(crate) struct Envelope {
-    /// Comes back as `reqId`, as a string even if it was an integer.
+    /// The id, returned as `reqId`; a string even if it was an integer.
     pub(crate) id: String,
-    /// Name of the request, such as `ms.PublishEvent`.
+    /// The name of the request, such as `ms.PublishEvent`.
     pub(crate) name: String,
     pub(crate) body: Value,
     pub(crate) metadata: Option<Value>,
@@ -41,7 +41,7 @@ struct Metadata {
 }
 
 impl Envelope {
-    /// Reads the request that stands at `path` of the body.
+    /// Reads the request at `path` of the body.
     pub(crate) fn read(path: &str, value: &Value) -> Result<Self, Mismatch> {
         let id = read_id(path, value)?;
         let members: Members = read(path, value)?;
@@ -54,7 +54,7 @@ impl Envelope {
     }
 }
 
-/// Reads the id alone, so that the answer to a request with another fault can still bear it.
+/// Reads the id alone, so that the answer to an otherwise malformed request can still hold it.
 pub(crate) fn read_id(path: &str, value: &Value) -> Result<String, Mismatch> {
     let member = join(path, "id");
     let id = value

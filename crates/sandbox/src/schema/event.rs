@@ -8,18 +8,19 @@ use super::{Mismatch, read};
 
 const EVENT: &str = "body.event";
 
-/// What a consumer publishes, as far as the Cloud treats it differently.
+/// A consumer's publication, as far as the Cloud treats it differently.
 #[derive(Debug)]
 pub(crate) enum Publication {
-    /// Text or an accept status, which takes a place in the dialog.
+    /// A text or an accept status, which gets a sequence.
     Sequenced,
-    /// A file, which takes one too, and must have been uploaded.
+    /// A file, which gets a sequence and must have been uploaded.
     File(HostedFile),
-    /// A chat state, which takes none.
+    /// A chat state, which gets no sequence.
     ChatState,
 }
 
-/// Source: vendor's Send API page "Send". `conversationId` is absent there, but known clients send it.
+/// The body of the request. Source: vendor's Send API page "Send". `conversationId` is absent
+/// there, but known clients send it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Body {
@@ -92,7 +93,7 @@ enum AcceptStatus {
     Action,
 }
 
-/// Checks an event of its documented shape.
+/// Checks that an event has its documented shape.
 pub(crate) fn classify(event: &Value) -> Result<Publication, Mismatch> {
     let Typed { r#type } = read(EVENT, event)?;
     match r#type {
@@ -123,7 +124,7 @@ pub(crate) fn classify(event: &Value) -> Result<Publication, Mismatch> {
     }
 }
 
-/// Whether a request publishes a file, to which the limit on the size of requests does not apply.
+/// True if a request publishes a file. The limit on the size of requests does not apply to it.
 pub(crate) fn is_file(request: &Value) -> bool {
     request.pointer("/body/event/contentType") == Some(&Value::from("hosted/file"))
 }

@@ -7,22 +7,22 @@ use super::{Mismatch, read};
 
 const FIELD: &str = "body.conversationField";
 
-/// What a consumer changes.
+/// A change that a consumer makes to a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Ends the conversation, whose state is that of its main dialog.
+    /// The end of the conversation, through the state of its main dialog.
     Close,
-    /// Ends the conversation with every dialog in it.
+    /// The end of the conversation with all its dialogs.
     CloseEverything,
-    /// Ends this dialog.
+    /// The end of this dialog.
     CloseDialog(String),
-    /// Rates it.
+    /// A rating of the conversation.
     Rating,
-    /// Sets its urgency.
+    /// A new urgency of the conversation.
     Urgency,
 }
 
-/// Source: vendor's Send API examples, section on closing.
+/// The body of the request. Source: vendor's Send API examples, section on closing.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Body {
@@ -57,7 +57,8 @@ enum Closed {
     Close,
 }
 
-/// Source: vendor's page on post-conversation surveys, and its demonstration of them.
+/// The field that closes a dialog. Source: vendor's page on post-conversation surveys, and its
+/// demonstration of them.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DialogField {
@@ -102,7 +103,7 @@ enum RatingStatus {
 struct UrgencyField {
     field: Name,
     ttr_type: TtrType,
-    /// Seconds.
+    /// The time to respond, in seconds.
     value: u64,
 }
 
@@ -115,7 +116,8 @@ enum TtrType {
     Urgent,
 }
 
-/// The one field that a request changes: the vendor's protocol page allows an array of one element for the element.
+/// Returns the one field that a request changes. The vendor's protocol page allows an array of one
+/// element in place of the element.
 pub(crate) fn single(field: &Value) -> Result<&Value, Mismatch> {
     match field.as_array().map(Vec::as_slice) {
         None => Ok(field),
@@ -127,7 +129,7 @@ pub(crate) fn single(field: &Value) -> Result<&Value, Mismatch> {
     }
 }
 
-/// Checks a field of its documented shape.
+/// Checks that a field has its documented shape.
 pub(crate) fn classify(field: &Value) -> Result<Change, Mismatch> {
     let Named { field: name } = read(FIELD, field)?;
     match name {
@@ -154,7 +156,8 @@ pub(crate) fn classify(field: &Value) -> Result<Change, Mismatch> {
     }
 }
 
-/// What a skipped or partial rating leaves out is not documented, so anything may be missing there.
+/// Checks a rating. The documents do not say which members a skipped or partial rating leaves out,
+/// so any may be missing.
 fn check_rating(rating: &RatingField) -> Result<(), Mismatch> {
     if let Some(rate) = rating.csat_rate.filter(|rate| !(1..=5).contains(rate)) {
         return Err(Mismatch(format!(

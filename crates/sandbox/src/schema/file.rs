@@ -1,7 +1,8 @@
 //! Files: the requests for temporary URLs, and the message that publishes a file.
 //!
-//! Source: vendor's Send API examples, section on file sharing. It gives its limits as "3 MB" and "30 KB", of which
-//! the smaller readings are taken: powers of ten, and for the preview the whole data URI.
+//! Source: vendor's Send API examples, section on file sharing. It gives its limits as "3 MB" and
+//! "30 KB". The code takes the smaller readings: powers of ten, and for the preview the whole data
+//! URI.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -9,10 +10,10 @@ use serde::Deserialize;
 
 use super::{Mismatch, TextOrInteger};
 
-/// Bytes of a file.
+/// The highest number of bytes in a file.
 const SIZE_LIMIT: usize = 3_000_000;
 
-/// Characters of a preview.
+/// The number of characters that a preview must stay below.
 const PREVIEW_LIMIT: usize = 30_000;
 
 /// The body of `ms.GenerateURLForUploadFile`.
@@ -40,7 +41,7 @@ pub(crate) struct HostedFile {
     preview: Option<Preview>,
 }
 
-/// Bytes: documented as a string, but known clients send an integer.
+/// The size of a file in bytes. It is documented as a string, but known clients send an integer.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "TextOrInteger")]
 pub(crate) struct FileSize(pub(crate) usize);
@@ -64,7 +65,7 @@ impl TryFrom<TextOrInteger> for FileSize {
     }
 }
 
-/// What a consumer's file can be; the case of its letters does not count.
+/// The type of a consumer's file, in any letter case.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) enum FileType {
@@ -91,7 +92,7 @@ impl TryFrom<String> for FileType {
 }
 
 impl FileType {
-    /// The end of a file's name, without the dot.
+    /// Returns the extension of a file's name, without the dot.
     pub(crate) fn extension(self) -> &'static str {
         match self {
             Self::Jpg => "JPG",

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::TextOrInteger;
 
-/// Source: vendor's Send API page "Conversation".
+/// The body of the request. Source: vendor's Send API page "Conversation".
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Opening {
@@ -46,7 +46,8 @@ struct ConversationContext {
     session_id: Option<String>,
     interaction_context_id: Option<TextOrInteger>,
     lang: Option<String>,
-    /// Undocumented, but two known clients send this and the next.
+    /// The client's features. This member and the next are undocumented, but two known clients send
+    /// them.
     features: Option<Vec<String>>,
     client_properties: Option<Map<String, Value>>,
 }

@@ -1,9 +1,11 @@
-//! The body of `userprofile.SetUserProfile`, with the two engagement attributes that the Send API supports.
+//! The body of `userprofile.SetUserProfile`, with the two engagement attributes that the Send API
+//! supports.
 
 use serde::Deserialize;
 use serde_json::Number;
 
-/// Source: vendor's Send API page "Conversation" and the schema of its `SetUserProfile`.
+/// The body of the request. Source: vendor's Send API page "Conversation" and the schema of its
+/// `SetUserProfile`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Profile {
@@ -40,7 +42,8 @@ struct AuthenticatedData {
     lp_sdes: Vec<EngagementAttribute>,
 }
 
-/// Both kinds in one shape, since serde loses the path to a member inside a tagged enum; [`Paired`] tells them apart.
+/// An engagement attribute of either kind. Serde loses the path to a member inside a tagged enum,
+/// so both kinds share one shape; [`Paired`] tells them apart.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Paired")]
 struct EngagementAttribute;
@@ -84,7 +87,7 @@ struct AuthInfo {
     amr: Option<Vec<String>>,
 }
 
-/// Source: vendor's page "Types of Engagement Attributes", customer info.
+/// Customer info. Source: vendor's page "Types of Engagement Attributes".
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct CustomerInfo {
@@ -115,8 +118,8 @@ struct Date {
     year: u16,
 }
 
-/// Source: vendor's page "Types of Engagement Attributes", personal info. Unlike elsewhere the names are written
-/// `firstname` and `lastname`.
+/// Personal info. Source: vendor's page "Types of Engagement Attributes". Unlike elsewhere, the
+/// names are written `firstname` and `lastname`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PersonalInfo {
@@ -129,7 +132,8 @@ struct PersonalInfo {
     contacts: Option<Vec<Contact>>,
 }
 
-/// One table of the vendor's gives integers; its example, the Send API pages and the schema give these.
+/// The gender. One of the vendor's tables gives integers. Its example, the Send API pages and the
+/// schema give these names.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 enum Gender {

@@ -1,4 +1,5 @@
-//! The demo's channel, as far as it is a server: it makes tokens for its users, and the bridge tells it events.
+//! The server of the demo's channel: it issues tokens to its users, and receives the bridge's
+//! events.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,13 +21,13 @@ use crate::order::{BODY_LIMIT, Order};
 use crate::refusal::Refusal;
 use crate::wire::{Asked, Kind, Sample, SharedSample};
 
-/// An hour: what docs/access.md recommends for tokens that pages hold.
+/// The lifetime of a token: an hour, as docs/access.md recommends for tokens that pages hold.
 const LIFETIME: TimeDelta = TimeDelta::hours(1);
 
-/// Bytes: the longest name that the facade takes for a user.
+/// The longest name of a user that the API accepts, in bytes.
 const LONGEST_USER: usize = 256;
 
-/// Whether the callback fails on order.
+/// The callback of the demo's channel, which can be made to fail.
 #[derive(Debug, Default)]
 pub(crate) struct Callback {
     failing: AtomicBool,
@@ -57,7 +58,7 @@ struct Failing {
     failing: bool,
 }
 
-/// Everything under `/_demo/`.
+/// Returns the routes under `/_demo/`.
 pub(crate) fn router() -> Router<Sandbox> {
     Router::new()
         .route("/_demo/tokens", post(mint))
@@ -66,14 +67,15 @@ pub(crate) fn router() -> Router<Sandbox> {
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
-/// A token of one user. The bridge checks it by the machine's clock, so that is what it expires by.
+/// Issues a token for one user. It expires by the machine's clock, since the bridge checks it by
+/// that clock.
 async fn mint(
     State(sandbox): State<Sandbox>,
     Order(Wish { user }): Order<Wish>,
 ) -> Result<Json<Token>, Refusal> {
     let demo = demo(&sandbox)?;
     let is_too_long_or_empty = !(1..=LONGEST_USER).contains(&user.len());
-    // URLs drop these two from their paths, so the bridge has no user who is called so.
+    // URLs drop these two names from their paths, so the bridge can have no user with such a name.
     let is_dropped = matches!(&*user, "." | "..");
     if is_too_long_or_empty || is_dropped || user.chars().any(char::is_control) {
         let complaint = format!(
@@ -107,7 +109,7 @@ async fn switch(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Takes an event, whatever it is: it is shown on the wire, and the page knows the rest from the facade.
+/// Accepts any event. It is shown on the wire; the page itself reads events from the API.
 async fn take(State(sandbox): State<Sandbox>, request: Request) -> Result<Response, Refusal> {
     demo(&sandbox)?;
     let (parts, body) = request.into_parts();
@@ -119,7 +121,8 @@ async fn take(State(sandbox): State<Sandbox>, request: Request) -> Result<Respon
     let asked = Asked::of(Kind::Event, &parts, sample);
     let underway = sandbox.0.wire.begin(asked, failing);
     let answer = if failing {
-        let told: Value = json!({"error": "the callback fails on order: PUT /_demo/callback"});
+        let told: Value =
+            json!({"error": "the callback fails on order: PUT /_demo/callback"});
         (StatusCode::SERVICE_UNAVAILABLE, Json(told)).into_response()
     } else {
         StatusCode::NO_CONTENT.into_response()

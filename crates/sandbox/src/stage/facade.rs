@@ -1,4 +1,4 @@
-//! What channels ask of the bridge beside, as seen from right before its facade.
+//! The record of channels' requests to the bridge, taken just before they reach the bridge's API.
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -9,11 +9,12 @@ use axum::response::Response;
 use crate::Sandbox;
 use crate::wire::{Asked, Kind, sampled};
 
-/// Paths at which no channel asks anything: the document and its reader, and what the Cloud tells.
+/// Paths that channels do not call: the API document with its reader, and the Cloud's webhooks.
 const OTHERS: [&str; 2] = ["/docs", "/webhooks"];
 
 impl Sandbox {
-    /// A bridge's facade whose channels' requests are shown on the wire. Bodies pass through as they come.
+    /// Wraps a bridge's API so that its channels' requests are shown on the wire. Bodies are
+    /// streamed through.
     pub fn watch(&self, facade: Router) -> Router {
         facade.layer(middleware::from_fn_with_state(self.clone(), show))
     }
@@ -31,7 +32,7 @@ async fn show(State(sandbox): State<Sandbox>, request: Request, next: Next) -> R
     underway.answered(response)
 }
 
-/// Whether a channel asks. A browser's preflight is its own question.
+/// True if a channel made the request. A browser's preflight is the browser's own request.
 fn is_of_channel(request: &Request) -> bool {
     let path = request.uri().path();
     let other = |prefix: &&str| {

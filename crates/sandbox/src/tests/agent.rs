@@ -1,4 +1,4 @@
-//! What agents, bots and managers do in a conversation, ordered by a test or by a script.
+//! The actions of agents, bots and managers in a conversation, taken by a test or by a script.
 
 mod script;
 
@@ -8,7 +8,7 @@ use super::*;
 use crate::agent::{AcceptStatus, Action, AgentOpening, ChatState, Choice, Refused, Rich};
 use crate::hooks::Retry;
 
-/// A conversation that a receiver is told of.
+/// A conversation with a receiver for its notifications.
 struct Scene {
     cloud: Cloud,
     receiver: Receiver,
@@ -34,14 +34,14 @@ impl Scene {
         }
     }
 
-    /// Orders an action over HTTP.
+    /// Requests an action over HTTP.
     async fn order(&self, action: &Value) -> Answer {
         let uri = format!("/_sandbox/conversations/{}/agent", self.id);
         let body = action.to_string();
         self.cloud.call("POST", &uri, &[JSON], body).await
     }
 
-    /// Orders actions over HTTP; the messages that were told of them.
+    /// Requests actions over HTTP. Returns the messages in their notifications.
     async fn messages_of(&self, actions: &[Value]) -> Vec<Value> {
         for action in actions {
             let answer = self.order(action).await;
@@ -442,7 +442,7 @@ async fn nobody_acts_where_there_is_nothing() {
     assert!(matches!(invalid, Err(Refused::Invalid(_))));
 }
 
-/// An agent's opening with the consumer `u-1`.
+/// Returns an agent's opening with the consumer `u-1`.
 fn resuming() -> AgentOpening {
     AgentOpening {
         account_id: ACCOUNT.to_owned(),
@@ -494,7 +494,7 @@ async fn an_agent_opens_a_conversation_with_a_consumer_who_has_none_open() {
         (&message["sequence"], &message["event"]["message"]),
         (&json!(0), &json!("Hi again"))
     );
-    // It is the one that is open: a connector's opening is refused, and names it by no other means.
+    // The new conversation is the open one: another opening is refused and names it.
     let again = scene.cloud.sandbox.open_as_agent(resuming());
     assert!(matches!(again, Err(Refused::AlreadyOpen(open)) if open == id));
 }

@@ -1,4 +1,4 @@
-//! What is new of a conversation, compared with what was told of it.
+//! The changes of a conversation that are not reported yet.
 
 use chrono::{TimeDelta, Utc};
 
@@ -10,7 +10,7 @@ use crate::participant::{Audience, Participant, Role};
 
 const START: i64 = 1_800_000_000_000;
 
-/// A conversation, and what was told of it.
+/// A conversation, and the record of its reported state.
 struct Told {
     conversation: Conversation,
     announcements: Announcements,
@@ -43,7 +43,7 @@ impl Told {
         }
     }
 
-    /// The survey's dialog as the Cloud opens it beside the main one.
+    /// Opens the survey's dialog as the Cloud does, beside the main one.
     fn open_survey(&mut self) {
         let survey = opened("SURVEY", self.now).dialogs.remove(0);
         let main = &mut self.conversation.dialogs[0];
@@ -66,7 +66,7 @@ impl Told {
         dialog.publish(publishing, self.now);
     }
 
-    /// What is told now, each as its only change.
+    /// Returns the changes that are reported now, each the only one of its notification.
     fn news(&mut self) -> Vec<Value> {
         let news = self.announcements.news(&self.conversation, self.now);
         let notifications = news.notifications();

@@ -396,7 +396,8 @@ async fn tokens_are_revoked_over_http() {
     assert_eq!(app.body["body"]["errorCode"], 40102, "{}", app.body);
 }
 
-/// Method, path below `/_sandbox`, body, and how it is refused.
+/// A mistaken request: method, path below `/_sandbox`, body, and the status and text of its
+/// refusal.
 type Mistake = (&'static str, &'static str, &'static str, u16, &'static str);
 
 const MISTAKES: &[Mistake] = &[
@@ -590,7 +591,7 @@ async fn the_latest_conversations_can_be_asked_for_alone() {
     }
 }
 
-/// What a browser says with a request that a page of another site makes.
+/// The header that a browser adds to a request of another site's page.
 const CROSS_SITE: (&str, &str) = ("sec-fetch-site", "cross-site");
 
 #[tokio::test]
@@ -618,7 +619,7 @@ async fn a_page_of_another_site_neither_reads_nor_resets() {
     }
     assert_eq!(cloud.sandbox.conversations().len(), 1);
 
-    // A link from elsewhere, and what is not one.
+    // A link on another site, and similar requests that are not links.
     let navigation = ("sec-fetch-mode", "navigate");
     let document = ("sec-fetch-dest", "document");
     let link = [host, CROSS_SITE, navigation, document];
@@ -648,7 +649,8 @@ async fn a_page_of_another_site_neither_reads_nor_resets() {
     }
 }
 
-/// A page may have its own host name resolve to the sandbox's address, and its browser then takes both for one site.
+/// A page can make its own host name resolve to the sandbox's address. Its browser then takes both
+/// for one site.
 #[tokio::test]
 async fn the_control_is_called_by_a_known_host() {
     let cloud = Cloud::with(Options {
@@ -673,7 +675,7 @@ async fn the_control_is_called_by_a_known_host() {
             }
         }
     }
-    // The Cloud itself has its tokens.
+    // The simulated Cloud itself is protected by its tokens.
     let path = "/api/account/le12345678/service/idp/baseURI.json?version=1.0";
     let looked_up = cloud
         .call("GET", path, &[("host", "cloud.example"), CROSS_SITE], "")

@@ -1,4 +1,4 @@
-//! Webhooks: what is told, how it is signed, in which order, how often, and what a test can disturb.
+//! Webhooks: contents, signatures, order, retries, and the disturbances that a test can inject.
 
 mod contents;
 mod control;
@@ -11,7 +11,7 @@ use crate::agent::Action;
 use crate::hooks::{Algorithm, Disturbance, Retry, Trouble, Webhook};
 use crate::{Kind, Role};
 
-/// The texts that came, with those of one request joined.
+/// Returns the received texts. Those of one request are joined.
 pub(super) fn texts(got: &[Got]) -> Vec<String> {
     let messages = |got: &Got| {
         let changes = got.body["body"]["changes"].as_array().unwrap().clone();
@@ -25,7 +25,7 @@ pub(super) fn texts(got: &[Got]) -> Vec<String> {
 }
 
 impl Cloud {
-    /// Opens a conversation and waits until that has been told; its id.
+    /// Opens a conversation, waits until its notifications are delivered, and returns its id.
     async fn opened(&self, ext_consumer_id: &str) -> (Tokens, String) {
         let tokens = self.tokens(ext_consumer_id).await;
         let id = self.open(&tokens).await;
@@ -38,7 +38,7 @@ impl Cloud {
         assert_eq!(sent.status, StatusCode::OK, "{}", sent.body);
     }
 
-    /// The status of each attempt.
+    /// Returns the status of each attempt.
     fn statuses(&self) -> Vec<Option<u16>> {
         let notifications = self.sandbox.notifications();
         notifications.iter().map(|n| n.status).collect()

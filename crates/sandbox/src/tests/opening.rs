@@ -196,7 +196,7 @@ async fn a_batch_of_another_form_is_refused() {
     assert!(cloud.sandbox.conversations().is_empty());
 }
 
-/// What the requests of a refused batch are told.
+/// Returns the messages to the two requests of a refused batch.
 async fn complaints(cloud: &Cloud, profile: &Value, opening: &Value) -> (String, String) {
     let tokens = cloud.tokens("u-1").await;
     let answer = cloud

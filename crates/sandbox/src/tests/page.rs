@@ -6,7 +6,7 @@ use super::*;
 use crate::page::{FILES, File, INDEX};
 use crate::stage::{Bridge, Demo, Stage};
 
-/// Every file with the path at which it is served.
+/// Returns every file with the path at which it is served.
 fn files() -> impl Iterator<Item = (String, &'static File)> {
     let others = FILES
         .iter()
@@ -121,7 +121,8 @@ fn every_file_in_the_folder_is_served() {
 #[test]
 fn nothing_in_the_page_leads_to_another_host() {
     for (path, file) in files() {
-        // The example's picture, which is named and never loaded: the policy forbids that as well.
+        // The sample's picture is named and never loaded; the content security policy forbids that
+        // as well.
         let content = file.content.replace("https://example.com/shoes.jpg", "");
 
         for start in ["://", "\"//", "'//", "(//"] {
@@ -181,7 +182,7 @@ fn what_anybody_wrote_cannot_become_markup() {
     }
 }
 
-/// The colours of a block of the style sheet by their names.
+/// Reads the colours in a block of the style sheet, by name.
 fn colours(css: &str) -> BTreeMap<&str, [u8; 3]> {
     css.lines()
         .filter_map(|line| {
@@ -194,7 +195,7 @@ fn colours(css: &str) -> BTreeMap<&str, [u8; 3]> {
         .collect()
 }
 
-/// Contrast as WCAG 2 defines it.
+/// Computes the contrast as WCAG 2 defines it.
 fn contrast(one: [u8; 3], other: [u8; 3]) -> f64 {
     let luminance = |colour: [u8; 3]| {
         let [red, green, blue] = colour.map(|part| {

@@ -1,4 +1,4 @@
-//! Someone who is told: an address that takes notifications and answers what the test says.
+//! A receiver of notifications, whose answers a test chooses.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ use crate::hooks::{Algorithm, Retry, Webhook};
 pub(super) const CLIENT: &str = "75588e18-0213-4e33-8174-883acac7e3c4";
 pub(super) const SECRET: &str = "the-secret-of-the-app";
 
-/// What came, and what is still to be answered.
+/// A receiver, with the requests that came and the answers that are still to be given.
 #[derive(Debug, Clone)]
 pub(super) struct Receiver {
     url: String,
@@ -28,14 +28,14 @@ struct Shared {
     answers: VecDeque<Answering>,
 }
 
-/// How a notification is answered; 200 unless something else is next.
+/// The answer to a notification; 200 unless a test chose another one.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Answering {
     Status(u16),
     Stall,
 }
 
-/// A request that came.
+/// A received request.
 #[derive(Debug, Clone)]
 pub(super) struct Got {
     pub(super) headers: HeaderMap,
@@ -49,7 +49,7 @@ impl Got {
         self.headers[name].to_str().unwrap()
     }
 
-    /// The only change in it.
+    /// Returns the only change in it.
     #[track_caller]
     pub(super) fn change(&self) -> &Value {
         let changes = self.body["body"]["changes"].as_array().unwrap();
@@ -76,7 +76,7 @@ impl Receiver {
         receiver
     }
 
-    /// A webhook that goes here.
+    /// Returns a webhook with this receiver as its destination.
     pub(super) fn webhook(&self, retry: Retry) -> Webhook {
         Webhook {
             account_id: ACCOUNT.to_owned(),
@@ -92,17 +92,17 @@ impl Receiver {
         &self.url
     }
 
-    /// Answers the next notifications so.
+    /// Sets the answers to the next notifications.
     pub(super) fn answer(&self, answers: impl IntoIterator<Item = Answering>) {
         self.shared.lock().unwrap().answers.extend(answers);
     }
 
-    /// What came so far.
+    /// Returns the requests so far.
     pub(super) fn got(&self) -> Vec<Got> {
         self.shared.lock().unwrap().got.clone()
     }
 
-    /// What came, once there are so many.
+    /// Waits for this number of requests, and returns them.
     pub(super) async fn await_some(&self, number: usize) -> Vec<Got> {
         eventually(&format!("{number} notifications"), || {
             Some(self.got()).filter(|got| got.len() >= number)
@@ -128,7 +128,7 @@ async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, raw: Byte
     }
 }
 
-/// Looks again and again until there is something to return; only a test that fails waits for long.
+/// Polls until `look` returns a value. Only a failing test waits for long.
 pub(super) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let mut ticks = tokio::time::interval(Duration::from_millis(5));
     let looking = async {
@@ -145,14 +145,14 @@ pub(super) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T
 }
 
 impl Cloud {
-    /// A sandbox that tells a receiver.
+    /// Creates a sandbox with a receiver that is subscribed to it.
     pub(super) async fn telling(retry: Retry) -> (Self, Receiver) {
         let (cloud, receiver) = (Self::new(), Receiver::start().await);
         cloud.sandbox.subscribe(receiver.webhook(retry));
         (cloud, receiver)
     }
 
-    /// Waits until nothing is left to be delivered.
+    /// Waits until all notifications are delivered.
     pub(super) async fn settled(&self) {
         eventually("all delivered", || {
             (self.sandbox.pending_notifications() == 0).then_some(())

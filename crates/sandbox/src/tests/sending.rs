@@ -20,7 +20,7 @@ fn sequence(answer: &Answer) -> u64 {
     answer.body["body"]["sequence"].as_u64().unwrap()
 }
 
-/// A consumer with an open conversation.
+/// Creates a consumer with an open conversation.
 async fn opened() -> (Cloud, Tokens, String) {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;

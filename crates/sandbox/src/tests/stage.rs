@@ -1,4 +1,5 @@
-//! What stands around the Cloud: the demo's channel, and a facade that is watched.
+//! The surroundings of the Cloud: the demo's channel, and a bridge's API whose requests are
+//! recorded.
 
 use axum::Router;
 use axum::response::Response;
@@ -124,7 +125,7 @@ async fn a_sandbox_alone_has_no_channel() {
     assert!(cloud.sandbox.requests().is_empty());
 }
 
-/// A facade that answers what it is sent, with what looks on.
+/// Sends a request to an API whose exchanges the sandbox records.
 async fn ask(cloud: &Cloud, method: &str, path: &str, body: &'static str) -> Response {
     let facade = Router::new()
         .route(

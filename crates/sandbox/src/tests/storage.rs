@@ -6,7 +6,7 @@ use crate::{Fault, Operation};
 /// The first bytes of a PNG, which are not UTF-8.
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 
-/// A consumer with an open conversation.
+/// Creates a consumer with an open conversation.
 async fn opened() -> (Cloud, Tokens, String) {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
@@ -38,7 +38,7 @@ fn path(answer: &Answer) -> &str {
     answer.body["body"]["relativePath"].as_str().unwrap()
 }
 
-/// Path and query of the URL that an answer allows.
+/// Returns the path and query of the URL that an answer allows.
 fn uri(answer: &Answer) -> String {
     let parameters = &answer.body["body"]["queryParams"];
     format!(
@@ -393,7 +393,7 @@ async fn the_oldest_uploads_give_way_to_new_ones() {
     let second = cloud.upload(&tokens, &largest).await;
     let mut last = String::new();
 
-    // 22 of the largest fit, with a little to spare for the first.
+    // 22 of the largest files fit, so these uploads displace the first two.
     for _ in 0..22 {
         last = cloud.upload(&tokens, &largest).await;
     }
@@ -440,7 +440,7 @@ async fn a_preview_is_a_small_image_as_a_data_uri() {
         file(&id, &message)
     };
     let start = "data:image/jpeg;base64,";
-    // Base64 goes by four characters.
+    // The length of base64 is a multiple of four characters.
     let largest = format!("{start}{}", "A".repeat((29_999 - start.len()) / 4 * 4));
 
     let published = cloud.send(&tokens, &with_preview(&largest)).await;

@@ -12,14 +12,14 @@ fn close_dialog(conversation: &str, dialog: &str) -> Value {
     update(conversation, &field)
 }
 
-/// A text in a dialog beside the main one.
+/// Builds a text for a dialog besides the main one.
 fn text_in(dialog: &str, conversation: &str, message: &str) -> Value {
     let mut request = text(conversation, message);
     request["body"]["dialogId"] = json!(dialog);
     request
 }
 
-/// A consumer with a conversation that was opened so, and with these features.
+/// Creates a consumer with a conversation that was opened with these members and features.
 async fn opened(opening: Value, features: &str) -> (Cloud, Tokens, String) {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
@@ -38,7 +38,7 @@ impl Cloud {
         self.post("/send", tokens, Some(SURVEY), request).await
     }
 
-    /// Closes the main dialog as its consumer; returns the survey's id.
+    /// Closes the main dialog as its consumer. Returns the id of the survey.
     async fn begin_survey(&self, tokens: &Tokens, id: &str) -> String {
         let answer = self.send_survey(tokens, &close_dialog(id, id)).await;
         assert_eq!(answer.body["code"], "OK", "{}", answer.body);
@@ -100,7 +100,7 @@ async fn the_end_of_the_survey_is_that_of_the_conversation() {
     let late = text_in(&survey, &id, "late");
     let late = cloud.send_survey(&tokens, &late).await;
     late.assert_complaint(400, "Conversation is close");
-    // What is over is over.
+    // An ended survey cannot be ended again.
     assert!(!cloud.sandbox.end_survey(&id));
     assert!(!cloud.sandbox.close_main_dialog(&id, "AGENT"));
     assert_eq!(cloud.sandbox.ask_survey(&id, question()), None);

@@ -1,4 +1,4 @@
-//! The sandbox's clock, as it is moved over HTTP.
+//! The sandbox's clock, advanced over HTTP.
 
 use super::receiver::{Answering, eventually};
 use super::*;

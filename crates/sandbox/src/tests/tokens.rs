@@ -13,7 +13,7 @@ const GRANT: &str = "grant_type=client_credentials";
 
 type Headers<'a> = &'a [(&'a str, &'a str)];
 
-/// One part of a token, 0 the header and 1 the claims.
+/// Returns one part of a token: 0 is the header, 1 the claims.
 fn part(token: &str, index: usize) -> Value {
     let part = token.split('.').nth(index).unwrap();
     serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
@@ -39,7 +39,7 @@ fn error(code: u16, title: &str, details: &str, error_code: u32) -> Value {
     })
 }
 
-/// What SEND answers to these headers, apart from the request itself.
+/// Calls SEND with these headers, to see the answer to them alone.
 async fn knock(cloud: &Cloud, authorization: Option<&str>, on_behalf: Option<&str>) -> Answer {
     let uri = format!("/api/account/{ACCOUNT}/messaging/consumer/conversation/send?v=3");
     let mut headers = vec![JSON];

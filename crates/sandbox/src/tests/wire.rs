@@ -1,4 +1,4 @@
-//! The wire: what is shown of each exchange, to whom, and what of it never is.
+//! The wire: its entries, its followers, and the secrets that it never shows.
 
 use axum::body::HttpBody as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -12,14 +12,14 @@ use crate::{Answer as FaultAnswer, Fault, Operation};
 const AS_JSON: (&str, &str) = ("accept", "application/json");
 
 impl Cloud {
-    /// What the wire shows.
+    /// Returns the entries that the wire shows.
     pub(super) async fn shown(&self) -> Vec<Value> {
         let answer = self.call("GET", "/_sandbox/wire", &[AS_JSON], "").await;
         assert_eq!(answer.headers["content-type"], "application/json");
         answer.body["entries"].as_array().unwrap().clone()
     }
 
-    /// Someone who follows, and what they are written.
+    /// Follows the wire. Returns the stream that the follower reads.
     async fn follow(&self, last: Option<&str>) -> Body {
         let mut request = Request::get("/_sandbox/wire");
         if let Some(last) = last {
@@ -39,7 +39,7 @@ impl Cloud {
     }
 }
 
-/// What is written next to one who follows; none at the end.
+/// Returns the next text that a follower is sent; `None` at the end.
 async fn written(body: &mut Body) -> Option<String> {
     let frame = std::future::poll_fn(|context| std::pin::Pin::new(&mut *body).poll_frame(context));
     let frame = tokio::time::timeout(std::time::Duration::from_secs(20), frame);
@@ -47,7 +47,7 @@ async fn written(body: &mut Body) -> Option<String> {
     Some(String::from_utf8(bytes.to_vec()).unwrap())
 }
 
-/// The numbers of the entries in what was written.
+/// Returns the ids of the entries in a text.
 fn ids(text: &str) -> Vec<u64> {
     let ids = text.lines().filter_map(|line| line.strip_prefix("id: "));
     ids.map(|id| id.parse().unwrap()).collect()

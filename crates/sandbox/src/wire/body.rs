@@ -1,4 +1,5 @@
-//! Bodies on the wire: their beginnings are kept as they go by, and shown as text where they are text.
+//! Samples of the bodies on the wire: their beginnings, stored as they pass and shown as text if
+//! they are text.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,17 +12,18 @@ use http_body::{Frame, SizeHint};
 
 use super::masking;
 
-/// Bytes: 16 KiB, longer than the usual bodies, and short enough for a thousand of them.
+/// The highest number of bytes in a sample: 16 KiB, longer than the usual bodies, and short enough
+/// for a thousand of them.
 const LIMIT: usize = 16 * 1024;
 
-/// The beginning of a body, and how long it was.
+/// The beginning of a body, and its length.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sample {
     beginning: Vec<u8>,
     size: usize,
 }
 
-/// A sample that grows while someone else reads the body.
+/// A sample that grows while another task reads the body.
 pub(crate) type SharedSample = Arc<Mutex<Sample>>;
 
 impl Sample {
@@ -38,12 +40,13 @@ impl Sample {
         self.beginning.extend_from_slice(kept);
     }
 
-    /// Whether all of the body so far is in it.
+    /// True if it holds the whole body so far.
     pub(crate) fn is_whole(&self) -> bool {
         self.size == self.beginning.len()
     }
 
-    /// The body as a person reads it: text without secrets, or the name of what is no text.
+    /// Returns the body for a person to read: text without secrets, or the type and size of other
+    /// content.
     pub(super) fn show(&self, headers: &HeaderMap) -> String {
         if self.size == 0 {
             return String::new();
@@ -60,7 +63,7 @@ impl Sample {
         }
     }
 
-    /// The beginning, up to its last whole character.
+    /// Returns the beginning up to its last complete character; `None` if it is not text.
     fn text(&self) -> Option<&str> {
         match std::str::from_utf8(&self.beginning) {
             Ok(text) => Some(text),
@@ -73,7 +76,7 @@ impl Sample {
     }
 }
 
-/// Whether a body of this type can be text. Forms with files are not, even where a file is.
+/// True if a body of this type can be text. A form with files is not, even if a file in it is text.
 fn is_text(media_type: Option<&str>) -> bool {
     let Some(media_type) = media_type else {
         return true;
@@ -92,11 +95,11 @@ fn is_text(media_type: Option<&str>) -> bool {
             .any(|text| essence.ends_with(text))
 }
 
-/// A body that is sampled on its way.
+/// A body that is sampled as it passes.
 pub(crate) struct Tapped<End: FnOnce(Sample)> {
     body: Body,
     sample: SharedSample,
-    /// What is done once the body has gone by, or is given up.
+    /// The function to call once the body has ended or is dropped.
     end: Option<End>,
 }
 
@@ -116,7 +119,7 @@ impl<End: FnOnce(Sample)> Tapped<End> {
     }
 }
 
-/// A body that is sampled into a place where it can be looked at before its end.
+/// Wraps a body so that its sample can be read before the body ends.
 pub(crate) fn sampled(body: Body) -> (Body, SharedSample) {
     let sample = SharedSample::default();
     let tapped = Tapped::<fn(Sample)> {
@@ -162,7 +165,7 @@ impl<End: FnOnce(Sample)> Drop for Tapped<End> {
     }
 }
 
-/// A sample is sound also when a holder panicked.
+/// Locks a sample, which is sound even if a holder panicked.
 pub(super) fn lock(sample: &SharedSample) -> MutexGuard<'_, Sample> {
     sample.lock().unwrap_or_else(PoisonError::into_inner)
 }

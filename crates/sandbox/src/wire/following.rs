@@ -1,4 +1,4 @@
-//! Following the wire: as server-sent events, or all that there is at once.
+//! The endpoint that follows the wire, as a stream of server-sent events or as one list.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -19,10 +19,11 @@ use crate::Sandbox;
 use crate::refusal::Refusal;
 use liveperson_bridge_web::negotiation::{self, Format};
 
-/// 15 s: how long a stream is silent at most, so that nobody in between takes it for dead.
+/// The longest silence of a stream: 15 s, so that no proxy takes the connection for dead.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// Exchanges that are written at once: a megabyte, if all are as long as they can be.
+/// The highest number of exchanges that are written at once: a megabyte, if all have the maximum
+/// length.
 const AT_ONCE: usize = 32;
 
 pub(crate) fn router() -> Router<Sandbox> {
@@ -50,7 +51,7 @@ async fn follow(State(sandbox): State<Sandbox>, headers: HeaderMap) -> Result<Re
     Ok((headers, Body::from_stream(chunks)).into_response())
 }
 
-/// True if the list is preferred; a stream is the usual answer.
+/// True if the client prefers the list. A stream is the default.
 fn wants_json(headers: &HeaderMap) -> bool {
     let accept = headers.get_all(ACCEPT).iter();
     let accept = accept.filter_map(|line| line.to_str().ok());
@@ -79,16 +80,16 @@ fn list(wire: &Wire) -> Response {
     (headers, body).into_response()
 }
 
-/// One who follows.
+/// A follower of the wire.
 struct Follower {
     wire: Wire,
-    /// The number of the last that it was given; 0 for none.
+    /// The id of the last exchange that it was given; 0 before the first.
     last: u64,
     news: watch::Receiver<u64>,
 }
 
 impl Follower {
-    /// What to write next; nothing once the wire has ended.
+    /// Returns the next text to write; `None` once the wire has ended.
     async fn next(&mut self) -> Option<String> {
         loop {
             if self.wire.0.ended.is_cancelled() {
@@ -109,9 +110,9 @@ impl Follower {
         }
     }
 
-    /// What is there that it has not been given, if anything. No empty line follows a comment, and
-    /// an id is the last field, because some clients hand on empty events, or lose one that is cut
-    /// off, otherwise.
+    /// Returns the exchanges that the follower has not been given, if there are any. No empty line
+    /// follows a comment, because some clients pass on empty events. An id is the last field,
+    /// because some clients lose an event that is cut off after its id.
     fn read(&mut self) -> Option<String> {
         let entries = self.wire.after(self.last, AT_ONCE);
         let (first, last) = (entries.first()?.id, entries.last()?.id);

@@ -1,11 +1,11 @@
-//! Masking: whoever looks on is shown that there is a token or a secret, and never which.
+//! Masking of tokens and secrets: people who watch see that there is one, and never its value.
 //!
-//! Bodies are searched as text, whether they are well formed or not, so that one that is cut or broken gives nothing away.
+//! Bodies are searched as text, well-formed or not, so that a cut or broken one reveals nothing.
 
-/// What stands in the place of a secret.
+/// The text that replaces a secret.
 const MASK: &str = "•••";
 
-/// Names, in lower case, of members and parameters whose values are secret.
+/// The lower-case names of members and parameters whose values are secret.
 const SECRETS: [&str; 12] = [
     "access_token",
     "api_key",
@@ -21,7 +21,7 @@ const SECRETS: [&str; 12] = [
     "token",
 ];
 
-/// Parts of the names of headers whose values are secret.
+/// The parts of header names that mark a value as secret.
 const SECRET_HEADERS: [&str; 7] = [
     "api-key",
     "authorization",
@@ -32,13 +32,13 @@ const SECRET_HEADERS: [&str; 7] = [
     "token",
 ];
 
-/// How a JWT begins: `{"` in base64.
+/// The beginning of a JWT: `{"` in base64.
 const JWT: &str = "eyJ";
 
-/// Characters of the shortest run that is taken for a JWT.
+/// The length of the shortest run of characters that is taken for a JWT.
 const SHORTEST_JWT: usize = 20;
 
-/// The value of a header, given its lower-case name; of credentials, the scheme stays.
+/// Masks the value of a header, given its lower-case name. The scheme of credentials stays.
 pub(super) fn header(name: &str, value: &str) -> String {
     if !SECRET_HEADERS.iter().any(|part| name.contains(part)) {
         return text(value);
@@ -49,7 +49,7 @@ pub(super) fn header(name: &str, value: &str) -> String {
     }
 }
 
-/// A text without the tokens in it, nor the values of what has a secret's name, be it in JSON, a form, or a query.
+/// Masks the tokens in a text, and the values of secret names in JSON, a form, or a query.
 pub(super) fn text(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
@@ -83,8 +83,8 @@ fn is_of_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
 }
 
-/// Where the value of a name begins, and its length: after `=`, or after the end of a quotation and a colon. Quotation marks
-/// may be escaped, as in JSON within JSON.
+/// Returns the start and the length of the value that follows a name: after `=`, or after the end
+/// of a quotation and a colon. Quotation marks may be escaped, as in JSON within JSON.
 fn value_after(text: &str) -> Option<(usize, usize)> {
     if let Some(value) = text.strip_prefix('=') {
         let ends = |c: char| c.is_whitespace() || "&\"'\\;#,<>".contains(c);
@@ -107,7 +107,7 @@ fn value_after(text: &str) -> Option<(usize, usize)> {
     (length > 0).then_some((text.len() - value.len(), length))
 }
 
-/// How long a quotation is; to the end of what is there, where it is cut.
+/// Returns the length of a quotation. If it is cut, that is the length of the rest.
 fn quotation(text: &str, quote: &str) -> usize {
     if quote.len() > 1 {
         return text.find(quote).unwrap_or(text.len());

@@ -1,4 +1,4 @@
-//! Asking the Cloud as the bridge does, and telling what came of it.
+//! Requests to the Cloud as the bridge makes them, and the facts about their outcomes.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use crate::cli::doctor::wording::millis;
 use crate::cloud;
 use crate::cloud::probe::{RawAnswer, overhear};
 
-/// What to do about an answer that the bridge does not understand.
+/// The advice for an answer that the bridge does not understand.
 const UNKNOWN_WORDS: &str = "the bridge does not know these words; run it again with --report FILE and send the file to the project";
 
-/// What to do about an answer that speaks for itself.
+/// The advice for an answer that explains itself.
 pub(super) const AS_IT_SAYS: &str = "see what the Cloud's answer says";
 
-/// The outcome of a call, and how the Cloud answered.
+/// The outcome of a call, with the Cloud's answers.
 pub(super) struct Asked<T> {
     pub(super) outcome: Result<T, Failure>,
     pub(super) answers: Vec<RawAnswer>,
     pub(super) took: Duration,
 }
 
-/// Why a call failed.
+/// The reason for which a call failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error(transparent)]
@@ -36,13 +36,13 @@ pub(super) enum Failure {
 }
 
 impl Walk<'_> {
-    /// Makes a call as the bridge does, within the limit of a check.
+    /// Makes a call as the bridge does, within the time limit of a check.
     pub(super) async fn ask<T>(
         &self,
         call: impl Future<Output = Result<T, cloud::Error>>,
     ) -> anyhow::Result<Asked<T>> {
         let begun = Instant::now();
-        // Nothing else is begun after a signal; what is on its way comes to its end.
+        // No further call is made after a signal. A call in flight is completed.
         if self.run.stopping.is_cancelled() {
             return Err(Interrupted.into());
         }
@@ -57,12 +57,12 @@ impl Walk<'_> {
         })
     }
 
-    /// Prints a fact and keeps it for the report.
+    /// Prints a fact and stores it for the report.
     pub(super) fn tell(&mut self, fact: Fact) -> anyhow::Result<()> {
         self.report.of_account(&self.account.account_id, fact)
     }
 
-    /// Adds to a fact how the Cloud answered.
+    /// Adds the Cloud's answer to a fact.
     pub(super) fn described<T>(&self, fact: Fact, asked: &Asked<T>) -> Fact {
         let error = match &asked.outcome {
             Ok(_) => None,
@@ -76,13 +76,14 @@ impl Walk<'_> {
             .with("answer", answer.map(|answer| self.masks.answer(answer)))
     }
 
-    /// The Cloud's answer in words.
+    /// Returns the Cloud's answer as text.
     pub(super) fn told<T>(&self, asked: &Asked<T>) -> String {
         let answer = asked.answers.last();
         answer.map_or_else(|| "no answer".to_owned(), |answer| self.masks.told(answer))
     }
 
-    /// Tells of a call that the Cloud should refuse, in words that mean this; `accepted` judges one that it did not refuse.
+    /// Reports a call that the Cloud should refuse with a certain error. `accepted` judges a call
+    /// that it did not refuse.
     pub(super) fn tell_of_refusal<T>(
         &mut self,
         key: &'static str,
@@ -104,7 +105,7 @@ impl Walk<'_> {
         self.tell(fact)
     }
 
-    /// Tells of a call that should succeed; returns what it came to.
+    /// Reports a call that should succeed. Returns its value.
     pub(super) fn tell_of<T>(
         &mut self,
         key: &'static str,
@@ -121,7 +122,7 @@ impl Walk<'_> {
         Ok(asked.outcome.ok())
     }
 
-    /// A failure in words: why, and how the Cloud answered.
+    /// Returns a failure as text, with its causes and the Cloud's answer.
     pub(super) fn failure<T>(&self, failure: &Failure, asked: &Asked<T>) -> String {
         let mut words = failure.to_string();
         let mut cause = failure.source();

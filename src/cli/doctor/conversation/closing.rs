@@ -1,4 +1,4 @@
-//! The end of a conversation, and what the Cloud says of everything after it.
+//! The end of a conversation, and the Cloud's answers to requests after it.
 
 use super::{AS_IT_SAYS, Failure, Moment, Opened, Walk};
 use crate::cli::doctor::facts::Fact;
@@ -12,7 +12,7 @@ impl Walk<'_> {
     pub(super) async fn end(&mut self, opened: &Opened) -> anyhow::Result<()> {
         let begun = self.now();
         if !self.close("close", opened).await? {
-            // Nothing can be said of what comes after.
+            // Without the close nothing can be checked after it.
             return Ok(());
         }
         self.hear_state("close_notification", opened, begun, |state| state.ended)
@@ -21,7 +21,7 @@ impl Walk<'_> {
         self.send_after_the_end(opened).await
     }
 
-    /// Closes the conversation; returns whether it is closed.
+    /// Closes the conversation. Returns true if it is closed.
     pub(super) async fn close(
         &mut self,
         key: &'static str,
@@ -78,7 +78,7 @@ impl Walk<'_> {
         })
     }
 
-    /// Tells whether a state of the conversation arrived after a moment.
+    /// Reports the arrival of a certain state of the conversation after a moment, or its absence.
     pub(super) async fn hear_state(
         &mut self,
         key: &'static str,

@@ -1,4 +1,4 @@
-//! What comes back by webhook of what was sent.
+//! The echoes of the messages that were sent, as they arrive by webhook.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,19 +17,19 @@ use crate::types::sketch::Sketch;
 use crate::webhooks::wire;
 use crate::webhooks::wire::message::{Event, Matter};
 
-/// 5 s: from then on the bridge takes what the Cloud tells for old.
+/// 5 s: the lag from which the bridge considers the Cloud's notifications old.
 const SKEW: Duration = Duration::from_secs(5);
 
-/// 4 levels: `result.conversationDetails.dialogs[].state`.
+/// 4 levels: enough for `result.conversationDetails.dialogs[].state`.
 const DEPTH: usize = 4;
 
-/// 200: the most names of members in the report.
+/// 200: the limit on names of members in the report.
 const MEMBERS: usize = 200;
 
 const WEBHOOKS: &str = "see that the app installation's webhooks name https://…/webhooks/<account_id> of this service \
      (a change takes two minutes), that this address can be reached from the internet, and that client_secret is right";
 
-/// A message of the consumer's, as it came back.
+/// The echo of a message of the consumer.
 struct Echo {
     message: wire::message::Message,
     members: BTreeSet<String>,
@@ -37,7 +37,7 @@ struct Echo {
 }
 
 impl Walk<'_> {
-    /// Tells what came back.
+    /// Reports the notifications that arrived.
     pub(super) async fn hear(&mut self, opened: &Opened, sent: &Sent) -> anyhow::Result<()> {
         let Some(notifications) = self.run.notifications else {
             return Ok(());
@@ -53,7 +53,7 @@ impl Walk<'_> {
             let until = last + self.wait();
             let look = |arrived: &[Arrived]| {
                 let echoes = echoes(arrived, opened);
-                // By its sequence too: it may be altered beyond recognition.
+                // It may be altered beyond recognition, so its sequence counts too.
                 let has = |sent: Option<Message>, text| {
                     sent.is_none_or(|it| find_text(&echoes, text, it.sequence).is_some())
                 };
@@ -65,7 +65,7 @@ impl Walk<'_> {
                         .is_none_or(|it| find_file(&echoes, it).is_some());
                 is_whole.then_some(())
             };
-            // What is missing by then is told below.
+            // Anything still missing after the wait is reported below.
             notifications
                 .wait(place, until, &self.run.stopping, look)
                 .await?;
@@ -92,7 +92,7 @@ impl Walk<'_> {
                 self.tell_of_no_echo(&refused)?;
             }
         }
-        // What is not heard at all was told once.
+        // If no echo arrived at all, that was already reported above.
         if let Some(message) = sent.tagged_text {
             let echo = find_text(&echoes, TAGGED_TEXT, message.sequence);
             if is_heard || echo.is_some() {
@@ -122,7 +122,8 @@ impl Walk<'_> {
         self.tell(Fact::ok("signature", found).with("forms", forms))
     }
 
-    /// Tells that the first text did not come back, and what was refused meanwhile.
+    /// Reports that the echo of the first text is missing, with the reasons for which notifications
+    /// were refused meanwhile.
     fn tell_of_no_echo(&mut self, refused: &[Rejection]) -> anyhow::Result<()> {
         let mut found = format!("did not arrive within {} s", self.wait().as_secs());
         if let Some(reason) = refused.first() {
@@ -132,7 +133,7 @@ impl Walk<'_> {
         self.tell(Fact::failed("echo", found, WEBHOOKS).with("refused", words))
     }
 
-    /// Tells of the echo of the first text, each of its properties for itself.
+    /// Reports the echo of the first text, with a fact for each property.
     fn tell_of_echo(&mut self, echo: &Echo, sent: Message) -> anyhow::Result<()> {
         let late = late_ms(sent.at, echo.received_at);
         let fact = Fact::ok("echo", format!("arrived after {late} ms"))
@@ -242,7 +243,7 @@ fn alteration_fact(alteration: &Alteration) -> Fact {
         .with("recognised", alteration.is_recognised)
 }
 
-/// The fact about the Cloud's own time of the message.
+/// Makes the fact about the Cloud's own time of the message.
 fn time_fact(echo: &Echo, sent: Message) -> Fact {
     const KEY: &str = "echo_time";
     let Some(at) = echo.message.sent_at else {
@@ -263,7 +264,7 @@ fn time_fact(echo: &Echo, sent: Message) -> Fact {
     fact.with("skew_ms", skew)
 }
 
-/// The consumer's messages among what has arrived.
+/// Returns the consumer's messages among the changes that have arrived.
 fn echoes(arrived: &[Arrived], opened: &Opened) -> Vec<Echo> {
     let consumer = opened.token.consumer_id.as_str();
     let own = arrived.iter().filter_map(|it| {
@@ -291,7 +292,7 @@ fn text(echo: &Echo) -> Option<&str> {
     }
 }
 
-/// Finds the echo of a text: word for word, else with its sequence, else altered.
+/// Finds the echo of a text: an exact copy, else one with its sequence, else an altered one.
 fn find_text<'a>(echoes: &'a [Echo], sent: &str, sequence: Sequence) -> Option<&'a Echo> {
     let sketch = Sketch::of(sent);
     let texts = || echoes.iter().filter_map(|echo| Some((echo, text(echo)?)));
@@ -312,15 +313,15 @@ fn find_file<'a>(echoes: &'a [Echo], sent: &SentFile) -> Option<&'a Echo> {
     })
 }
 
-/// The time between a moment and an arrival. Another machine's clock may have taken the time of the
-/// arrival, so it is no longer than was waited.
+/// Returns the time between a moment and an arrival. The clock of another machine may have taken
+/// the time of arrival, so the result is capped at the time that this process has waited.
 pub(super) fn late_ms(since: Moment, received_at: DateTime<Utc>) -> u64 {
     let waited = u64::try_from(since.instant.elapsed().as_millis()).unwrap_or(u64::MAX);
     let late = received_at.timestamp_millis().saturating_sub(since.ms);
     u64::try_from(late).unwrap_or_default().min(waited)
 }
 
-/// The names of the members of a change, those of objects within after a dot.
+/// Returns the names of a change's members. Members of nested objects follow after a dot.
 pub(super) fn members(json: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     if let Ok(value) = serde_json::from_str(json) {
@@ -333,7 +334,7 @@ fn gather(value: &Value, path: &str, depth: usize, names: &mut BTreeSet<String>)
     match value {
         Value::Object(members) if depth > 0 => {
             for (name, value) in members {
-                // A name that could be somebody's id is none of a member.
+                // Names that could be a person's id are left out.
                 let is_name =
                     name.len() <= 40 && name.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_');
                 if is_name && names.len() < MEMBERS {

@@ -1,4 +1,4 @@
-//! Opening a conversation, and another one beside it, which the Cloud should refuse.
+//! The opening of a conversation, and of a second one beside it, which the Cloud should refuse.
 
 use super::{AS_IT_SAYS, Asked, Failure, Opened, Walk};
 use crate::cli::doctor::facts::Fact;
@@ -7,7 +7,7 @@ use crate::cloud::{self, Consumer, ConsumerToken, Opening};
 use crate::types::conversation::{Features, Routing};
 use crate::types::ids::ConversationId;
 
-/// What consumers' ids begin with, for whoever finds one of them.
+/// The prefix of the consumers' external ids, for people who find such a consumer in the Cloud.
 const EXTERNAL_ID: &str = "liveperson-bridge:doctor";
 
 const OPENING: &str = "see what the Cloud's answer says: the app installation may lack the scope msg.consumer, or the account \
@@ -16,7 +16,7 @@ const OPENING: &str = "see what the Cloud's answer says: the app installation ma
 const ROUTED: &str = "see that the campaign's engagement, or the skill, is of this account, is for messaging and is live";
 
 impl Walk<'_> {
-    /// Opens a conversation of a new consumer; `None` where there is none to speak in.
+    /// Opens a conversation for a new consumer. Returns `None` if it could not be opened.
     pub(super) async fn open_by(
         &mut self,
         routing: Option<&Routing>,
@@ -44,7 +44,7 @@ impl Walk<'_> {
         Ok(id.map(|id| Opened { token, id, begun }))
     }
 
-    /// Asks for the token of another consumer; it is told of where it fails alone.
+    /// Requests the token of another consumer. Only a failure is reported.
     async fn routed_token(&mut self, external_id: &str) -> anyhow::Result<Option<ConsumerToken>> {
         let account = &self.account.account_id;
         let (cloud, trace) = (self.run.cloud, self.run.trace);
@@ -59,7 +59,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Asks for a second conversation of the same consumer.
+    /// Requests a second conversation for the same consumer.
     pub(super) async fn open_again(&mut self, opened: &Opened) -> anyhow::Result<()> {
         const KEY: &str = "second_opening";
         let external_id = EXTERNAL_ID;
@@ -78,7 +78,7 @@ impl Walk<'_> {
         })
     }
 
-    /// Opens a conversation, which is noted before and after.
+    /// Opens a conversation. The opening is recorded before the call and after it.
     async fn open(
         &mut self,
         external_id: &str,
@@ -104,7 +104,7 @@ impl Walk<'_> {
         let asked = self.ask(cloud.open(&consumer, &opening, trace)).await;
         let state = match asked.as_ref().map(|asked| &asked.outcome) {
             Ok(Ok(id)) => State::Open(id.clone()),
-            // A new consumer has none, unless this very call has opened it.
+            // A new consumer has none open, unless this very call has opened it.
             Ok(Err(Failure::Cloud(cloud::Error::AlreadyOpen))) if is_first => State::Unknown,
             Ok(Err(Failure::Cloud(error))) if !error.outcome_unknown() => State::Refused,
             Ok(Err(_)) => State::Unknown,

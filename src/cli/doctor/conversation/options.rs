@@ -1,4 +1,4 @@
-//! The options of the command line that are about a conversation.
+//! The command-line options about a conversation.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::config::{Account, Config};
 use crate::types::conversation::{RouteId, Routing};
 use crate::types::ids::{AccountId, Invalid};
 
-/// What is checked in a conversation.
+/// The options of the conversation check.
 #[derive(Debug, Args)]
 #[group(id = "conversation_options")]
 pub(in crate::cli::doctor) struct Options {
@@ -26,7 +26,7 @@ pub(in crate::cli::doctor) struct Options {
         help = "Write the facts as JSON, without secrets, texts and ids; a former report is replaced, no other file"
     )]
     report: Option<PathBuf>,
-    /// The only account in which a conversation is opened
+    /// Open a conversation in this account only
     #[arg(long, value_name = "ID", requires = "conversation", value_parser = account_id)]
     account: Option<AccountId>,
     /// Also open a conversation by this campaign and engagement
@@ -41,7 +41,7 @@ pub(in crate::cli::doctor) struct Options {
     /// The engagement of the campaign
     #[arg(long, value_name = "ID", requires_all = ["conversation", "campaign_id"], value_parser = route_id)]
     engagement_id: Option<RouteId>,
-    /// Also open a conversation that goes to this skill
+    /// Also open a conversation for this skill
     #[arg(long, value_name = "ID", requires = "conversation", value_parser = route_id)]
     skill_id: Option<RouteId>,
     #[arg(
@@ -56,17 +56,17 @@ pub(in crate::cli::doctor) struct Options {
 }
 
 impl Options {
-    /// True if a conversation is to be opened at all.
+    /// True if a conversation is to be opened.
     pub(in crate::cli::doctor) fn is_wanted(&self) -> bool {
         self.conversation
     }
 
-    /// The file of the report.
+    /// Returns the path of the report file.
     pub(in crate::cli::doctor) fn report(&self) -> Option<&PathBuf> {
         self.report.as_ref()
     }
 
-    /// Makes sure that the options go with the configuration.
+    /// Checks that the options match the configuration.
     pub(in crate::cli::doctor) fn check(&self, config: &Config) -> anyhow::Result<()> {
         let accounts = &config.accounts;
         if let Some(id) = &self.account {
@@ -78,12 +78,12 @@ impl Options {
         Ok(())
     }
 
-    /// How long an echo is waited for.
+    /// Returns the time to wait for an echo.
     pub(super) fn wait(&self) -> Duration {
         Duration::from_secs(self.echo_wait.into())
     }
 
-    /// Where a conversation is to go.
+    /// Returns the routing for a conversation, if the options name one.
     pub(super) fn routing(&self) -> Option<Routing> {
         match (&self.campaign_id, &self.engagement_id, &self.skill_id) {
             (Some(campaign_id), Some(engagement_id), _) => Some(Routing::Campaign {
@@ -97,7 +97,7 @@ impl Options {
         }
     }
 
-    /// True if conversations are opened in this account.
+    /// True if a conversation is opened in this account.
     pub(super) fn concerns(&self, account: &Account) -> bool {
         let only = self.account.as_ref();
         only.is_none_or(|only| *only == account.account_id)

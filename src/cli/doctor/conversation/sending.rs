@@ -1,4 +1,4 @@
-//! What a consumer does in a conversation: texts, typing, a file, a receipt.
+//! The consumer's actions in a conversation: texts, typing, a file, a receipt.
 
 use anyhow::Context as _;
 use base64::Engine as _;
@@ -13,8 +13,9 @@ use crate::types::conversation::Features;
 use crate::types::file::ImageType;
 use crate::types::message::{ChatState, Metadata, ReceiptStatus, Sequence};
 
-/// Says to the agent who sees it what it is. The rest is what somebody on the way might alter: markup,
-/// quotes, an emoji, the test number of a payment card, a line break, white space at the end.
+/// A text that explains itself to the agent who sees it. The rest of it might be altered on the
+/// way: markup, quotes, an emoji, the test number of a payment card, a line break, and white space
+/// at the end.
 pub(super) const TEXT: &str = "Test message of liveperson-bridge doctor, please ignore it. R&D <b>bold</b> \"double\" 'single' 👍 \
      4111 1111 1111 1111\nsecond line ";
 
@@ -23,10 +24,10 @@ pub(super) const TAGGED_TEXT: &str = "Another test message, with metadata";
 /// The metadata of the tagged text.
 pub(super) const TAG: (&str, &str) = ("ExternalId", "doctor-1");
 
-/// A picture of one pixel.
+/// A PNG of one pixel, in base64.
 const PICTURE: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==";
 
-/// What was sent.
+/// The messages that were sent.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
     pub(super) text: Option<Message>,
@@ -105,7 +106,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Stores and publishes a picture, where the account shares files.
+    /// Stores and publishes a picture, if the account shares files.
     async fn send_file(&mut self, opened: &Opened) -> anyhow::Result<Option<SentFile>> {
         const KIND: ImageType = ImageType::Png;
         if !self.account.file_types.contains(&KIND) {
@@ -150,7 +151,8 @@ impl Walk<'_> {
         }))
     }
 
-    /// Sends a receipt. It is about an agent's message, and there is none, so it may be refused.
+    /// Sends a receipt. A receipt belongs to an agent's message, and there is none, so it may be
+    /// refused.
     async fn send_receipt(&mut self, opened: &Opened, sequence: Sequence) -> anyhow::Result<()> {
         let features = Features::default();
         let conversation = opened.conversation(self.account, &features);

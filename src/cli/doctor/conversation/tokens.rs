@@ -1,4 +1,4 @@
-//! The two tokens: whether they are given, and what they say.
+//! The checks of the two tokens: that the Cloud issues them, and the claims in them.
 
 use std::collections::BTreeSet;
 
@@ -10,14 +10,15 @@ use crate::cloud::ConsumerToken;
 
 const CREDENTIALS: &str = "see that client_id and client_secret are those of the app installation, and that it is enabled";
 
-/// The documented scope of an `AppJWT`. Source: vendor's Send API, "Authorization and Authentication".
+/// The documented scope of an `AppJWT`. Source: vendor's Send API, "Authorization and
+/// Authentication".
 const SCOPE: &str = "msg.consumer";
 
 /// An hour, by the same source.
 const LIFETIME_S: i64 = 3600;
 
 impl Walk<'_> {
-    /// Checks the account's `AppJWT`; returns whether there is one.
+    /// Checks the account's `AppJWT`. Returns true if there is one.
     pub(super) async fn check_app_token(&mut self) -> anyhow::Result<bool> {
         let account = &self.account.account_id;
         let (cloud, trace) = (self.run.cloud, self.run.trace);
@@ -71,7 +72,7 @@ impl Walk<'_> {
         Ok(true)
     }
 
-    /// Asks for a consumer's token, twice.
+    /// Requests a consumer's token twice.
     pub(super) async fn check_consumer_token(
         &mut self,
         external_id: &str,
@@ -140,7 +141,7 @@ impl Walk<'_> {
     }
 }
 
-/// True if a claim is this text, or a list that holds it.
+/// True if a claim is this text, or a list that contains it.
 fn has(claims: &Map<String, Value>, name: &str, text: &str) -> bool {
     match claims.get(name) {
         Some(Value::String(claim)) => claim == text,
@@ -149,7 +150,7 @@ fn has(claims: &Map<String, Value>, name: &str, text: &str) -> bool {
     }
 }
 
-/// The names of the claims.
+/// Returns the names of the claims.
 fn names(claims: &Map<String, Value>) -> BTreeSet<&str> {
     claims.keys().map(String::as_str).collect()
 }

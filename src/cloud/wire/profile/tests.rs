@@ -1,4 +1,4 @@
-//! A profile on the wire, by example and by property.
+//! Tests of profiles on the wire, by example and by property.
 
 use proptest::option;
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 
-/// Any member may be missing.
+/// Generates an object of these members, any of which may be missing.
 fn members(of: Vec<(&'static str, BoxedStrategy<Value>)>) -> BoxedStrategy<Value> {
     let named = |(name, value): (&'static str, BoxedStrategy<Value>)| {
         option::of(value).prop_map(move |value| value.map(|value| (name.to_owned(), value)))
@@ -86,7 +86,7 @@ fn profile() -> BoxedStrategy<Value> {
     ])
 }
 
-/// The facade's name for a member of the wire.
+/// Returns the API's name for a member on the wire.
 fn facades(member: &str) -> String {
     match member {
         "firstname" => "first_name".to_owned(),
@@ -104,7 +104,7 @@ fn facades(member: &str) -> String {
     }
 }
 
-/// What the wire says, in the facade's words.
+/// Translates a value on the wire back to the API's form.
 fn back(value: &Value) -> Value {
     match value {
         Value::Object(date) if date.contains_key("year") => {
@@ -127,7 +127,7 @@ fn back(value: &Value) -> Value {
     }
 }
 
-/// The value without members and elements that say nothing.
+/// Returns the value without empty members and elements.
 fn without_blanks(value: Value) -> Value {
     let blank = |value: &Value| *value == json!({}) || *value == json!([]);
     match value {

@@ -1,9 +1,10 @@
-//! A connection in use, and how it comes back.
+//! A connection in use, and its way back to the pool.
 //!
-//! The pool takes back whatever is dropped and first waits for the server's answer, without a limit: of a server that says
-//! nothing, each connection would be missing until the network gives it up, a quarter of an hour later. So here one comes
-//! back within a limit, and not at all after an error that may be the connection's own. One that has answered all that it was asked
-//! needs not be waited for, and is spared that.
+//! sqlx's pool takes back each dropped connection, and first waits without a limit for the server's
+//! answer. If a server stops answering, each connection would be missing until the network gives it
+//! up, a quarter of an hour later. So this module returns a connection within a time limit, and
+//! closes it after an error that may be its own fault. A connection that has answered every
+//! statement is returned without a wait.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -19,9 +20,9 @@ use crate::store::engine::health::Moment;
 use crate::store::engine::limits;
 use crate::types::ids::ChannelId;
 
-/// A connection that the pool has lent.
+/// A connection taken from the pool.
 pub(in crate::store) struct Lent {
-    /// There until this is dropped.
+    /// Present until this is dropped.
     connection: Option<PoolConnection<Database>>,
     from: Postgres,
     taken_at: Moment,
@@ -30,18 +31,18 @@ pub(in crate::store) struct Lent {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// It has answered all that it was asked.
+    /// Every statement on it has been answered.
     Settled,
-    /// It may have something to answer yet.
+    /// A statement may still be unanswered.
     Asked,
-    /// In a transaction, which ends before anybody else gets it.
+    /// In a transaction, which is ended before the connection is reused.
     InTransaction,
-    /// Nobody is to use it any more.
+    /// It must not be used again.
     Broken,
 }
 
 impl Lent {
-    /// Takes a connection, or makes one.
+    /// Takes an idle connection or makes a new one.
     pub(super) async fn take(from: &Postgres) -> Result<Self, Error> {
         let Postgres {
             pool,
@@ -58,7 +59,7 @@ impl Lent {
         })
     }
 
-    /// Runs one statement within its limit.
+    /// Runs one statement, within the limit for statements.
     pub(super) async fn run<T>(
         mut self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
@@ -72,7 +73,7 @@ impl Lent {
         settled
     }
 
-    /// Runs one statement of a transaction within a limit.
+    /// Runs one statement of a transaction, within `limit`.
     pub(in crate::store) async fn ask<T>(
         &mut self,
         limit: Duration,
@@ -82,7 +83,8 @@ impl Lent {
         self.settle(outcome)
     }
 
-    /// What became of a statement; its failure may be the connection's last.
+    /// Records the outcome of a statement. After an error that may be the connection's fault, the
+    /// connection is not reused.
     pub(in crate::store) fn settle<T>(
         &mut self,
         outcome: Result<T, sqlx::Error>,
@@ -98,7 +100,7 @@ impl Lent {
     }
 
     pub(in crate::store) async fn begin(&mut self) -> Result<(), Error> {
-        // Where this is given up, it is not known whether a transaction has begun.
+        // If the future is dropped here, it is unknown if a transaction has begun.
         self.state = State::Broken;
         let begun = limits::within(
             limits::STATEMENT,
@@ -110,7 +112,7 @@ impl Lent {
         Ok(())
     }
 
-    /// Ends a transaction in which these channels' logs have grown.
+    /// Commits the transaction. `grown` names the channels with new events in their logs.
     pub(in crate::store) async fn commit(
         mut self,
         limit: Duration,
@@ -164,24 +166,24 @@ impl Drop for Lent {
     }
 }
 
-/// Closes a connection, and the pool makes another.
+/// Closes a connection. The pool makes another when needed.
 pub(super) fn close(mut connection: PoolConnection<Database>) {
     if Handle::try_current().is_ok() {
         connection.close_on_drop();
     } else {
-        // Nobody would be there to say goodbye to the server.
+        // Without a runtime nothing could tell the server that the connection ends.
         drop(connection.detach());
     }
 }
 
-/// Gives a connection back to the pool, after a transaction that is still open has been ended.
+/// Returns a connection to the pool, after ending a transaction that is still open.
 pub(super) fn give_back(mut connection: PoolConnection<Database>, is_open: bool) {
     let Ok(runtime) = Handle::try_current() else {
         return close(connection);
     };
-    // What is not given back below in time is closed, and the pool makes another.
+    // If the connection is not returned below in time, it is closed, and the pool makes another.
     connection.close_on_drop();
-    // It ends by itself within its limit, and closing the pool waits for it.
+    // The task ends within its limit, and closing the pool waits for it.
     runtime.spawn(async move {
         let back = async {
             if is_open {

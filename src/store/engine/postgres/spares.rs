@@ -1,12 +1,13 @@
-//! Connections that were in use a moment ago, for whoever needs one next.
+//! Recently used connections, kept for the next caller.
 //!
-//! To give a connection back to the pool costs a round trip, in which the pool finds out whether it is sound, and to take it out
-//! again costs more than a lock. One that has answered all that it was asked is sound, so it is kept here for a second. What is needed
-//! less often than that goes back to the pool, which decides how many are kept and for how long.
+//! Returning a connection to the pool costs a round trip, in which the pool checks that it works;
+//! taking it out again costs more than a lock. A connection that has answered every statement
+//! works, so it is kept here for a second. Connections that are needed less often go back to the
+//! pool, which decides how many it keeps and for how long.
 //!
-//! Measured with 64 connections, together with one write for head and body (`http`): a message costs PostgreSQL 5 in place of 9 µs
-//! and the service 28 in place of 32 µs; a message with a key 62 in place of 85 and 56 in place of 69 µs ("Where it comes from"
-//! in docs/performance.md).
+//! Measured with 64 connections, together with another change: head and body are written at once
+//! (`http`). A message costs PostgreSQL 5 instead of 9 µs and the service 28 instead of 32 µs; a
+//! message with a key, 62 instead of 85 µs and 56 instead of 69 µs (docs/performance.md).
 
 use std::collections::VecDeque;
 use std::mem;
@@ -22,23 +23,24 @@ use super::lent::{close, give_back};
 use crate::store::Error;
 use crate::store::engine::health::{Health, Moment};
 
-/// 1 s: how long a connection that nobody needs is kept from the pool.
+/// 1 s: the time after which an unused connection goes back to the pool.
 const UNUSED: Duration = Duration::from_secs(1);
 
-/// 1 min: after how long a connection that is used on and on goes through the pool, which replaces old ones.
+/// 1 min: the time after which a connection in constant use goes through the pool, which replaces
+/// old ones.
 const USED: Duration = Duration::from_mins(1);
 
-/// Connections of one pool; clones share them.
+/// The spare connections of one pool. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Spares(Arc<Mutex<Kept>>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// In the order in which they were last used.
+    /// The spare connections, least recently used first.
     spares: VecDeque<Spare>,
-    /// How many wait for a connection of the pool's.
+    /// The number of callers that wait for a connection from the pool.
     waiting: usize,
-    /// Whether somebody looks after those that nobody needs.
+    /// True if a task returns unused connections to the pool.
     is_watched: bool,
     is_closed: bool,
 }
@@ -46,16 +48,17 @@ struct Kept {
 #[derive(Debug)]
 struct Spare {
     connection: PoolConnection<Database>,
-    /// When the pool lent it.
+    /// The moment at which the pool lent it.
     lent_at: Moment,
     unused_since: Instant,
 }
 
-/// Counts somebody who waits for a connection of the pool's.
+/// Counts a caller that waits for a connection from the pool, until it is dropped.
 struct Waiting<'a>(&'a Spares);
 
 impl Spares {
-    /// Takes a connection, from the pool where there is none here, and says when the pool lent it.
+    /// Takes a spare connection, or else one from the pool. Also returns the moment at which the
+    /// pool lent it.
     pub(super) async fn take(
         &self,
         pool: &PgPool,
@@ -73,12 +76,13 @@ impl Spares {
             close(connection);
         }
         let _waiting = Waiting(self);
-        // In a box: it is rare, and all who ask anything would make 14 KB of room for it, and have them copied.
+        // Boxed, because it is rare: otherwise the future of every operation would have 14 KB of
+        // space for it, and be copied with it.
         let connection = health.note(Box::pin(pool.acquire()).await)?;
         Ok((connection, health.now()))
     }
 
-    /// Keeps a connection that has answered all that it was asked, unless it should go back to the pool.
+    /// Keeps a connection that has answered every statement, unless it should go back to the pool.
     pub(super) fn keep(
         &self,
         connection: PoolConnection<Database>,
@@ -86,7 +90,7 @@ impl Spares {
         health: &Health,
     ) {
         let mut kept = lock(&self.0);
-        // Whoever waits at the pool was there before all who are still to come.
+        // Callers that already wait at the pool come before later ones.
         let is_wanted = kept.waiting == 0 && !kept.is_closed && health.since(lent_at) < USED;
         let (true, Ok(runtime)) = (is_wanted, Handle::try_current()) else {
             drop(kept);
@@ -98,24 +102,25 @@ impl Spares {
             unused_since: Instant::now(),
         });
         if !mem::replace(&mut kept.is_watched, true) {
-            // It ends by itself when there are none any more.
+            // The task ends when no spare connection is left.
             runtime.spawn(watch(Arc::downgrade(&self.0)));
         }
     }
 
-    /// How many there are.
+    /// Returns the number of spare connections.
     pub(super) fn len(&self) -> usize {
         lock(&self.0).spares.len()
     }
 
-    /// Closes all that there are, and keeps no more.
+    /// Closes all spare connections and accepts no more.
     pub(super) fn close(&self) {
         let mut kept = lock(&self.0);
         kept.is_closed = true;
         kept.clear();
     }
 
-    /// The one that was used last; who finds none is counted among those who wait for the pool.
+    /// Takes the most recently used connection. If there is none, counts the caller as waiting for
+    /// the pool.
     fn pop_or_wait(&self) -> Option<Spare> {
         let mut kept = lock(&self.0);
         let spare = kept.spares.pop_back();
@@ -144,7 +149,7 @@ impl Drop for Kept {
     }
 }
 
-/// Gives those back to the pool that nobody needs, until there are none.
+/// Returns unused connections to the pool, until no spare is left.
 async fn watch(kept: Weak<Mutex<Kept>>) {
     loop {
         sleep(UNUSED).await;

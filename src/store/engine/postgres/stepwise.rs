@@ -1,7 +1,7 @@
-//! Applies migrations one statement at a time.
+//! Migrations that are applied one statement at a time.
 //!
-//! sqlx sends the whole file of a migration as one message. A distributed PostgreSQL such as Citus refuses to make several tables
-//! in one message; in one transaction it makes them.
+//! sqlx sends a whole migration file as one message. A distributed PostgreSQL such as Citus refuses
+//! to create several tables in one message, but creates them in one transaction.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-/// A connection that migrations are applied on, a statement at a time.
+/// A connection that applies migrations one statement at a time.
 pub(super) struct Stepwise<'a>(pub(super) &'a mut PgConnection);
 
 impl Migrate for Stepwise<'_> {
@@ -32,7 +32,7 @@ impl Migrate for Stepwise<'_> {
                     .await
                     .map_err(failed)?;
             }
-            // Notes that it is applied, and runs nothing.
+            // Only records that the migration is applied; runs nothing.
             transaction.skip(table_name, migration).await?;
             transaction.commit().await?;
             Ok(begun.elapsed())
@@ -44,7 +44,7 @@ impl Migrate for Stepwise<'_> {
         schema_name: &'e str,
     ) -> BoxFuture<'e, Result<(), MigrateError>> {
         Box::pin(async move {
-            // A role that may not make schemas may use one that is there.
+            // A role that may not create schemas may still use an existing one.
             let is_there: bool = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL")
                 .bind(schema_name)
                 .fetch_one(&mut *self.0)
@@ -95,7 +95,8 @@ impl Migrate for Stepwise<'_> {
     }
 }
 
-/// The statements of a migration. Each ends with a semicolon at the end of a line that is no comment.
+/// Splits a migration into its statements. Each ends with a semicolon at the end of a line, outside
+/// a comment.
 fn statements(migration: &str) -> impl Iterator<Item = &str> {
     let mut rest = migration;
     std::iter::from_fn(move || {

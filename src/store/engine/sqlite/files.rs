@@ -1,10 +1,12 @@
-//! The files of the embedded database: made for their owner alone, and looked after while they are open.
+//! The files of the embedded database: readable only by their owner, and checked while they are
+//! open.
 //!
-//! SQLite goes on with a file that has no name any more, and would take promises that no restart finds again. It also goes on
-//! beside a file that has come in its place. So before and after each use it is looked whether the files are those that were
-//! opened, which costs two microseconds.
+//! SQLite goes on using a file that was deleted, and would accept writes that are lost at the next
+//! restart. It also goes on if another file has taken its place. So before and after each use, the
+//! files are compared with the ones that were opened, which takes two microseconds.
 //!
-//! This is by name and by one handle that stays open: to close any handle of a file would free the locks that SQLite has on it.
+//! The check uses the names of the files and one handle that stays open. Closing any handle of a
+//! file would release the locks that SQLite holds on it.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io;
@@ -17,23 +19,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::store::Error;
 
-/// The database.
+/// The database file.
 pub(super) const DATABASE: &str = "bridge.db";
 
-/// What has been committed and is not in it yet.
+/// The write-ahead log: committed data that is not in the database file yet.
 const LOG: &str = "bridge.db-wal";
 
-/// What readers find that with.
+/// The index of the log, for readers.
 const INDEX: &str = "bridge.db-shm";
 
-/// Held by the process that owns them all.
+/// The lock file, locked by the process that owns the database.
 const LOCK: &str = "bridge.lock";
 
-/// For the owner alone.
+/// Permissions for the owner only.
 const PRIVATE: u32 = 0o600;
 
-/// 24 bytes that stay as they are once a database is made, up to the size of its pages and what they leave free. Source: SQLite's
-/// documentation, "Database File Format".
+/// 24 bytes: the start of the database file, which does not change once the database is created. It
+/// ends with the page size and the reserved space of a page. Source: SQLite's documentation,
+/// "Database File Format".
 const HEADER: usize = 24;
 
 /// The files as they were when they were opened.
@@ -43,13 +46,13 @@ pub(super) struct Files {
     log: PathBuf,
     opened: File,
     seal: Seal,
-    /// True since the store began to close: SQLite takes the log away by itself then.
+    /// True once the store begins to close: SQLite itself then removes the log.
     is_closed: AtomicBool,
-    /// Locked for as long as this lives.
+    /// The lock file, locked until the store is closed.
     lock: File,
 }
 
-/// What they are known by.
+/// The properties by which the files are recognized.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Seal {
     database: Identity,
@@ -57,11 +60,11 @@ struct Seal {
     header: [u8; HEADER],
 }
 
-/// The device and the number of a file on it.
+/// The device of a file and its inode number.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Identity(u64, u64);
 
-/// What happened to a file while it was open, and what is to be done.
+/// A change to a file while it was open, with advice for the operator.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
     #[error(
@@ -81,7 +84,7 @@ enum Trouble {
 }
 
 impl Files {
-    /// Makes what is absent, takes the lock, and closes what others may read.
+    /// Creates the absent files, takes the lock, and removes other users' access.
     pub(super) fn open(data_dir: &Path) -> Result<Self, Error> {
         let unusable = |source| Error::Folder {
             data_dir: PathBuf::from(data_dir),
@@ -116,7 +119,7 @@ impl Files {
         })
     }
 
-    /// Notes what the files are, once SQLite has opened them.
+    /// Records the identity of the files, once SQLite has opened them.
     pub(super) fn seal(mut self) -> Result<Self, sqlx::Error> {
         self.seal = Seal {
             database: Identity::of(&self.opened.metadata()?),
@@ -127,18 +130,18 @@ impl Files {
         Ok(self)
     }
 
-    /// The database.
+    /// Returns the path of the database file.
     pub(super) fn path(&self) -> &Path {
         &self.database
     }
 
-    /// How many bytes the database has, and its log.
+    /// Returns the sizes in bytes of the database file and of the log.
     pub(super) fn sizes(&self) -> io::Result<(u64, u64)> {
         let log = fs::metadata(&self.log)?;
         Ok((self.opened.metadata()?.len(), log.len()))
     }
 
-    /// Looks at nothing any more.
+    /// Stops the checks.
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::Relaxed);
     }
@@ -147,7 +150,7 @@ impl Files {
         self.is_closed.load(Ordering::Relaxed)
     }
 
-    /// Frees the lock.
+    /// Releases the lock.
     pub(super) fn unlock(&self) {
         if let Err(error) = self.lock.unlock() {
             tracing::warn!(
@@ -180,7 +183,7 @@ impl Files {
     }
 }
 
-/// Looks whether files are still those that were opened, where this process owns them.
+/// Checks that the files are still the ones that were opened, if this process owns them.
 pub(super) fn check(files: Option<&Files>) -> Result<(), sqlx::Error> {
     files.map_or(Ok(()), |files| Ok(files.check()?))
 }
@@ -197,7 +200,7 @@ impl From<Trouble> for io::Error {
     }
 }
 
-/// Looks whether a name still leads to a file.
+/// Checks that a path still leads to the same file.
 fn is_still(path: &Path, identity: Identity) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(metadata) if Identity::of(&metadata) == identity => Ok(()),
@@ -209,14 +212,14 @@ fn is_still(path: &Path, identity: Identity) -> io::Result<()> {
     }
 }
 
-/// Opens a file, which is made when absent, for its owner alone.
+/// Opens a file, which is created for its owner only if absent.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     options.mode(PRIVATE).open(path)
 }
 
-/// Takes a file from everybody but its owner, if it is there.
+/// Removes the access of everybody but the owner, if the file exists.
 fn close_to_others(path: &Path) {
     let Ok(metadata) = fs::metadata(path) else {
         return;

@@ -1,4 +1,4 @@
-//! The connection for what is known of users.
+//! The connection for lookups of users.
 
 use std::mem;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use tokio::sync::Mutex;
 
 use super::files::{self, Files};
 
-/// One connection, for what is known of users. It is no pool's: a pool asks each time whether it is sound, which costs the way to
-/// another thread and back, as a look-up does.
+/// One connection for lookups of users, outside any pool. A pool would check the connection at each
+/// use, which costs a switch to another thread and back: as much as the lookup itself.
 #[derive(Debug)]
 pub(super) struct LookUps {
     options: SqliteConnectOptions,
@@ -21,7 +21,8 @@ pub(super) struct LookUps {
 #[derive(Debug)]
 enum LookUp {
     Ready(SqliteConnection),
-    /// It has failed, and is closed when there is another: the last to be closed would take the log away.
+    /// The connection failed. The old one is closed once there is a new one: closing the last
+    /// connection would remove the write-ahead log.
     Lost(Option<SqliteConnection>),
     Closed,
 }
@@ -39,7 +40,7 @@ impl LookUps {
         })
     }
 
-    /// How many connections there are, and how many of them are not in use.
+    /// Returns the number of connections, and the number of those that are idle.
     pub(super) fn connections(&self) -> (u32, usize) {
         match self.connection.try_lock() {
             Ok(connection) if matches!(*connection, LookUp::Ready(_)) => (1, 1),

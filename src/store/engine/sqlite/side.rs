@@ -1,4 +1,4 @@
-//! The connections that read, or the one that writes.
+//! The pools of the connections that read and of the one that writes.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::store::Error;
 use crate::store::engine::error;
 use crate::store::engine::health::Health;
 
-/// Connections of one kind, and what is looked at around each use of one; clones share them.
+/// The connections of one pool, with the checks around each use. Clones share them.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct Side {
     pool: SqlitePool,
@@ -26,12 +26,12 @@ impl Side {
         }
     }
 
-    /// The connections, for what looks after itself.
+    /// Returns the pool, for callers that do their own checks.
     pub(in crate::store) fn pool(&self) -> &SqlitePool {
         &self.pool
     }
 
-    /// Runs one statement. What it wrote is in the files that a restart finds, or this fails.
+    /// Runs one statement. Succeeds only if its writes are in files that a restart finds.
     pub(in crate::store) async fn run<T>(
         &self,
         statement: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
@@ -49,7 +49,8 @@ impl Side {
         match statement(&mut connection).await {
             Ok(value) => self.check().map(|()| value),
             Err(error) => {
-                // Another may see more of the disk than one that has seen it fail.
+                // After an outage, a new connection may see more of the disk than one that has seen
+                // it fail.
                 if error::is_outage(&error) {
                     connection.close_on_drop();
                 }
@@ -58,7 +59,7 @@ impl Side {
         }
     }
 
-    /// Looks whether the files are still those that were opened.
+    /// Checks that the files are still the ones that were opened.
     pub(super) fn check(&self) -> Result<(), sqlx::Error> {
         files::check(self.files.as_deref())
     }

@@ -1,8 +1,9 @@
-//! Taking from the disk what was removed from the tables.
+//! The removal of deleted data from the disk.
 //!
-//! `secure_delete` has SQLite overwrite what it removes. Two things stay nevertheless: the log holds what was written before, until
-//! it is copied into the database and cut off, and where SQLite spreads the rows of a page over its neighbours it leaves copies
-//! in the unused part of the pages, which only `VACUUM` takes away.
+//! `secure_delete` makes SQLite overwrite deleted data. Two kinds of copies remain nevertheless.
+//! The write-ahead log holds earlier versions until it is copied into the database and truncated.
+//! And when SQLite moves rows of a page to its neighbours, it leaves copies in the unused part of
+//! the pages, which only `VACUUM` removes.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,60 +18,62 @@ use super::files::Files;
 use super::side::Side;
 use crate::store::Error;
 
-/// 10 s: how often the log is cut off at most.
+/// 10 s: the minimum time between two truncations of the log.
 const ROUND: Duration = Duration::from_secs(10);
 
-/// 100 ms: how long is waited for others who read the log; those who write wait meanwhile.
+/// 100 ms: the longest wait for other readers of the log. Writers wait meanwhile.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// 1 minute: after how long without a free moment the log is told of it.
+/// 1 minute: the time for which truncation may be blocked before that is logged.
 const BLOCKED: Duration = Duration::from_mins(1);
 
-/// 1 h: how often a database is made anew from which retention alone has removed something.
+/// 1 h: the interval of rebuilds if only retention has deleted data.
 const AGAIN: Duration = Duration::from_hours(1);
 
-/// 1 s for each MiB: how long a database that is made anew once more stays as it is, so that the disk is not worn out where
-/// somebody is erased all the time.
+/// 1 s per MiB of the database: the minimum time between two rebuilds after erasures, so that
+/// frequent erasures do not wear out the disk.
 const REST_PER_MIB: Duration = Duration::from_secs(1);
 
-/// 128 MiB: a larger database is not made anew while the service runs. That takes about a second, and those who write wait.
+/// 128 MiB: a larger database is not rebuilt while the service runs. A rebuild of this size takes
+/// about a second, during which writers wait.
 const LARGEST: u64 = 128 * MIB;
 
 const MIB: u64 = 1024 * 1024;
 
-/// What is due.
+/// The state of the wiping.
 #[derive(Debug)]
 pub(super) struct Wiping {
     options: SqliteConnectOptions,
-    /// True if somebody was erased since the database was last made anew.
+    /// True if a user was erased after the last rebuild.
     has_erased: AtomicBool,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// When it was last tried to cut off the log.
+    /// The time of the last attempt to truncate the log.
     tried_at: Option<Instant>,
-    /// When the database was last made anew, or that was tried.
+    /// The time of the last rebuild or attempt at one.
     renewed_at: Option<Instant>,
-    /// Since when others read what is to be cut off.
+    /// The time since which other readers have blocked truncation.
     blocked_since: Option<Instant>,
-    /// True if that was told.
+    /// True if that was logged.
     has_told: bool,
-    /// True if the database could not be made anew the last time.
+    /// True if the last rebuild failed.
     has_failed: bool,
 }
 
 impl Wiping {
-    /// By connections made like this, to the database in this folder.
+    /// Prepares wiping for the database in `folder`, over connections made with `options`.
     pub(super) fn new(options: SqliteConnectOptions, folder: &Path) -> Self {
         let folder = folder.display().to_string().replace('\'', "''");
         Self {
             options: options
-                // One that waits for others is not to make all wait who write.
+                // A connection that waits for readers must not make all writers wait for long.
                 .busy_timeout(PATIENCE)
-                // What does not fit into memory goes beside the database: a container may have no other place to write to. This
-                // is one setting for the process, which has no other database.
+                // Temporary data that does not fit into memory is written beside the database: a
+                // container may have no other writable folder. This setting applies to the whole
+                // process, which has no other database.
                 .pragma("temp_store_directory", format!("'{folder}'")),
             has_erased: AtomicBool::new(false),
             state: Mutex::default(),
@@ -81,7 +84,7 @@ impl Wiping {
         self.has_erased.store(true, Ordering::Relaxed);
     }
 
-    /// Does what is due.
+    /// Does the wiping that is due.
     pub(super) async fn run(&self, writer: &Side, files: &Files) -> Result<(), Error> {
         let Ok(mut state) = self.state.try_lock() else {
             return Ok(());
@@ -97,7 +100,7 @@ impl Wiping {
             return Ok(());
         }
         state.tried_at = Some(now);
-        // In the turn of those who write, since none of them can meanwhile.
+        // Runs while it holds the writer connection, since nothing can be written meanwhile.
         let outcome = writer
             .run(async |_: &mut SqliteConnection| self.wipe(&mut state, renew).await)
             .await?;
@@ -105,10 +108,10 @@ impl Wiping {
         Ok(())
     }
 
-    /// True if the database is to be made anew: soon after an erasure, else now and then.
+    /// True if the database is to be rebuilt: soon after an erasure, otherwise once an hour.
     fn is_to_renew(&self, state: &State, size: u64, now: Instant) -> bool {
         let Some(at) = state.renewed_at else {
-            // The last process may have erased somebody just before its end.
+            // The previous process may have erased a user just before it ended.
             return size <= LARGEST;
         };
         let mib = u32::try_from(size.div_ceil(MIB)).unwrap_or(u32::MAX);
@@ -120,7 +123,8 @@ impl Wiping {
         size <= LARGEST && now >= at + rest
     }
 
-    /// Makes the database anew, if it is to be, and cuts the log off; true if nobody stood in the way.
+    /// Rebuilds the database if `renew` is set, and truncates the log. Returns true if no reader
+    /// blocked the truncation.
     async fn wipe(&self, state: &mut State, renew: bool) -> Result<bool, sqlx::Error> {
         let mut connection = self.options.connect().await?;
         if renew {

@@ -1,25 +1,27 @@
 //! A transaction that writes.
 //!
-//! SQLite ends a transaction by itself when the disk is full, a read or write of it fails, memory is short, or a statement is
-//! interrupted. sqlx does not hear of it: its `ROLLBACK` then fails, it goes on counting the connection as in a transaction, and
-//! refuses each `BEGIN` after that. So such a connection does not go back to its pool, which makes another.
+//! SQLite itself ends a transaction when the disk is full, an I/O operation fails, memory is short,
+//! or a statement is interrupted. sqlx does not learn of this: its `ROLLBACK` then fails, it still
+//! counts the connection as in a transaction, and it refuses each later `BEGIN`. So such a
+//! connection does not go back to its pool, which makes another.
 
 use sqlx::{Connection as _, Sqlite as Database, SqliteConnection, Transaction};
 
 use super::Side;
 use crate::store::Error;
 
-/// A transaction; dropped without a commit, nothing of it happened.
+/// A transaction. If it is dropped without a commit, nothing is written.
 pub(in crate::store) struct Writing {
     transaction: Transaction<'static, Database>,
     side: Side,
-    /// What the first statement failed with. The transaction may be over since, and what came next would stand alone.
+    /// The first error of a statement. SQLite may have ended the transaction then, and later
+    /// statements would run outside it.
     failed: Option<Error>,
 }
 
 impl Writing {
-    /// Begins. `IMMEDIATE` takes the lock at once: a plain `BEGIN` that reads and then writes can fail with
-    /// `SQLITE_BUSY_SNAPSHOT`, which waiting does not mend.
+    /// Begins a transaction. `IMMEDIATE` takes the lock at once: after a plain `BEGIN`, a read
+    /// followed by a write can fail with `SQLITE_BUSY_SNAPSHOT`, which waiting does not resolve.
     pub(super) async fn begin(side: &Side) -> Result<Self, Error> {
         side.note(side.check())?;
         let transaction = side.pool().begin_with("BEGIN IMMEDIATE").await;
@@ -30,7 +32,7 @@ impl Writing {
         })
     }
 
-    /// Runs one statement of it; none after one that failed.
+    /// Runs one statement of the transaction. After a failed one, returns its error instead.
     pub(in crate::store) async fn ask<T>(
         &mut self,
         statement: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
@@ -44,7 +46,7 @@ impl Writing {
         outcome
     }
 
-    /// Commits. What was written is in the files that a restart finds, or this fails.
+    /// Commits. Succeeds only if the writes are in files that a restart finds.
     pub(in crate::store) async fn commit(self) -> Result<(), Error> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -54,17 +56,17 @@ impl Writing {
         self.side.note(committed)
     }
 
-    /// Ends it, and nothing of it happened.
+    /// Rolls the transaction back.
     pub(in crate::store) async fn rollback(self) -> Result<(), Error> {
         let rolled_back = self.transaction.rollback().await;
         self.side.note(rolled_back)
     }
 }
 
-/// True if a connection that comes back is in no transaction, so that the next can begin one.
+/// True if a returned connection is in no transaction, so that the next caller can begin one.
 pub(super) async fn is_over(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     if connection.is_in_transaction() {
-        // Its `ROLLBACK` may be on the way; this comes after it.
+        // Its `ROLLBACK` may still be queued; the ping runs after it.
         connection.ping().await?;
     }
     Ok(!connection.is_in_transaction())
@@ -115,9 +117,9 @@ mod tests {
         texts.await.unwrap()
     }
 
-    /// Fills the database, with what the caller has begun.
+    /// Fills the database in a new transaction, until a write is refused.
     async fn fill(sqlite: &Sqlite) -> Writing {
-        // This limit is the connection's, and goes with it.
+        // This limit is the connection's, and ends with it.
         execute(sqlite, "PRAGMA max_page_count = 20").await;
         let mut writing = sqlite.begin().await.unwrap();
         let mut refused = Ok(());

@@ -1,5 +1,5 @@
-//! Content made of every kind of element: the text has each of its words once and in order, the
-//! choices each of the texts that it publishes.
+//! Generated content with every kind of element: the text has each word once and in order, and the
+//! choices have each published text.
 
 use std::mem;
 
@@ -7,7 +7,7 @@ use proptest::sample::select;
 
 use super::*;
 
-/// An element; the numbers say how many items it has.
+/// A kind of element. The numbers are counts of items.
 #[derive(Debug, Clone)]
 enum Kind {
     Text,
@@ -75,7 +75,7 @@ fn kinds() -> impl Strategy<Value = Kind> {
     })
 }
 
-/// Builds content out of words that are all different, and keeps those to be shown and published.
+/// A builder of content from distinct words. It records the words to show and the texts to publish.
 #[derive(Default)]
 struct Builder {
     words: usize,
@@ -84,13 +84,13 @@ struct Builder {
 }
 
 impl Builder {
-    /// A word that is not to be shown.
+    /// Returns a new word that must not be shown.
     fn hidden(&mut self) -> String {
         self.words += 1;
         format!("<{}>", self.words)
     }
 
-    /// A word that comes next in the text, as the Cloud writes it.
+    /// Returns a new word that must be shown next, escaped as the Cloud writes it.
     fn word(&mut self) -> String {
         let word = self.hidden();
         let escaped = word.replace('<', "&lt;").replace('>', "&#62;");
@@ -254,7 +254,7 @@ impl Builder {
     }
 }
 
-/// Any JSON, with the members that content has.
+/// Generates any JSON, with the members of structured content.
 fn anything() -> impl Strategy<Value = Value> {
     let words = vec![
         "publishText",
@@ -318,7 +318,7 @@ fn anything() -> impl Strategy<Value = Value> {
     })
 }
 
-/// The lines of choices, by their numbers.
+/// Asserts that the text has a numbered line for each choice, in order.
 fn assert_numbered(plain: &Plain) -> Result<(), TestCaseError> {
     let mut rest = &*plain.text;
     for (choice, number) in plain.choices.iter().zip(1..) {
@@ -362,7 +362,7 @@ proptest! {
     }
 }
 
-/// A reply that stands for itself is published as the Cloud writes it, entities and all.
+/// Decodes entities: a reply that is shown as it is published is published with its entities.
 fn decoded(text: &str) -> String {
     html_escape::decode_html_entities(text).into_owned()
 }

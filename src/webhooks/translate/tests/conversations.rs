@@ -1,7 +1,8 @@
 use super::*;
 use crate::types::conversation::CloseReason;
 
-/// What comes of a conversation change that was made so long after the conversation began.
+/// Returns the type of the event for a fixture, or the reason why it is ignored. `newest` is the
+/// time of the newest known state, in milliseconds after the start of the conversation.
 fn told(name: &str, announced: Option<Announced>, newest: Option<i64>) -> Value {
     let known = Known {
         announced,
@@ -18,7 +19,7 @@ fn the_first_open_state_opens_the_later_ones_update_and_the_end_is_told_once() {
     let closed = Some(Announced::Closed);
     for (name, announced, newest, expected) in [
         ("conversation_opened", None, None, "conversation.opened"),
-        // Its beginning was lost or comes later.
+        // The opening was lost or comes later.
         ("conversation_assigned", None, None, "conversation.opened"),
         (
             "conversation_assigned",
@@ -32,7 +33,7 @@ fn the_first_open_state_opens_the_later_ones_update_and_the_end_is_told_once() {
             None,
             "conversation.updated",
         ),
-        // As old as the newest, or older.
+        // As old as the newest known state, or older.
         ("conversation_assigned", opened, Some(20_000), "stale"),
         ("conversation_opened", opened, Some(20_000), "stale"),
         (
@@ -48,7 +49,7 @@ fn the_first_open_state_opens_the_later_ones_update_and_the_end_is_told_once() {
             "conversation.closed",
         ),
         ("conversation_closed", None, None, "conversation.closed"),
-        // What has ended has ended, however late it is heard of.
+        // An end is valid even if it arrives late.
         (
             "conversation_closed",
             opened,
@@ -150,7 +151,7 @@ fn an_end_that_is_heard_of_late_does_not_turn_the_time_back() {
     );
 }
 
-/// A conversation change with these details.
+/// Builds a conversation change with these details.
 fn change_of(details: &Value) -> Change {
     let result = json!({"convId": CONVERSATION, "conversationDetails": details});
     let body = json!({"type": "cqm.ExConversationChangeNotification", "body":
@@ -269,7 +270,7 @@ fn a_time_that_cannot_be_is_taken_for_now() {
     }
 }
 
-/// What is known after a state was taken.
+/// Returns the known state after a change was translated.
 fn after(details: &Value, known: &Known<'_>) -> (Announced, Option<DateTime<Utc>>, String) {
     let taken = translate(&change_of(details), known).unwrap();
     let mapping = taken.mapping.unwrap();
@@ -296,7 +297,7 @@ fn of_two_states_of_one_time_the_second_counts_if_it_differs() {
     assert_eq!(told(state("2", "OPEN", 6)), "stale");
     assert_eq!(told(state("1", "OPEN", 8)), "conversation.updated");
     assert_eq!(told(state("1", "CLOSE", 7)), "conversation.closed");
-    // Of a version that kept no fingerprint.
+    // Stored by a version without fingerprints.
     let unmarked = Known {
         fingerprint: None,
         ..known.clone()

@@ -1,6 +1,6 @@
 use super::*;
 
-/// A message change that says `change` besides what every one says.
+/// Builds a message change, with the members of `change` in place of the usual ones.
 fn message(change: &Value) -> Change {
     let mut whole = json!({
         "sequence": 3,
@@ -24,7 +24,7 @@ fn event(event: &Value) -> Change {
     message(&json!({"event": event}))
 }
 
-/// The text of the message that comes of an event.
+/// Returns the text of the message for an event.
 fn text(event: &Value) -> Value {
     seen(&self::event(event), &known())["data"]["text"].clone()
 }
@@ -126,7 +126,7 @@ fn a_summary_for_agents_is_not_told() {
         let seen = seen(&message(&change), &known());
         assert_eq!(seen["ignored"], "private", "{change}");
     }
-    // What a brand writes is no mark.
+    // Members with such names in a brand's content are not marks.
     let content = json!({"type": "text", "text": "hi", "audience": "everyone"});
     let event = json!({"type": "RichContentEvent", "content": content});
     let metadata = json!([{"type": "Campaign", "audience": "new customers"}]);

@@ -4,7 +4,7 @@ use proptest::sample::{Index, select};
 use super::*;
 use crate::types::ids::AccountId;
 
-/// Any JSON, with words and members of the Cloud's in it, so that it gets past the first glance.
+/// Generates any JSON, with names and members of the Cloud's, so that parsing goes deep.
 fn anything() -> impl Strategy<Value = Value> {
     let word = select(vec![
         "ALL",
@@ -32,7 +32,7 @@ fn anything() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         any::<u64>().prop_map(Value::from),
-        // Of few digits, since the last of many is rounded each time that it is read.
+        // Few digits, since the last of many digits is rounded at each parsing.
         any::<i32>().prop_map(|number| Value::from(f64::from(number) / 1000.0)),
         ".{0,12}".prop_map(Value::from),
         word.prop_map(Value::from),
@@ -68,7 +68,7 @@ fn anything() -> impl Strategy<Value = Value> {
     })
 }
 
-/// What is done to one place of a body.
+/// A change to one value of a body.
 #[derive(Debug, Clone)]
 enum Mutation {
     Replace(Index, Value),
@@ -85,7 +85,7 @@ fn mutations() -> impl Strategy<Value = Vec<Mutation>> {
     prop::collection::vec(mutation, 0..4)
 }
 
-/// The paths of all values in a value.
+/// Collects the paths of all values within a value.
 fn paths(value: &Value, path: String, found: &mut Vec<String>) {
     match value {
         Value::Object(members) => {
@@ -135,7 +135,7 @@ fn any_known() -> impl Strategy<Value = Known<'static>> {
     )
 }
 
-/// Does with a body whatever can be done with one.
+/// Calls everything that can be called for a body.
 fn exhaust(body: &[u8], known: &Known<'_>) {
     let account: AccountId = "12345678".parse().unwrap();
     let Ok(notification) = Notification::parse(body) else {
@@ -195,7 +195,7 @@ proptest! {
             }
         }
 
-        // Around all changes, or somewhere in each but in what was said.
+        // Around all changes, or at one level of each change outside its content.
         let around = ["", "/body"].map(str::to_owned);
         let changes = body["body"]["changes"].as_array().unwrap();
         let within = changes.first().map(|change| marked_places(change, String::new()));
@@ -203,7 +203,7 @@ proptest! {
         let place = place.get(&places).as_str();
         if let Some(within) = place.strip_prefix("change") {
             for change in body["body"]["changes"].as_array_mut().unwrap() {
-                // Others of the same body may have other members.
+                // Other changes of the body may lack this member.
                 let at = change.pointer_mut(within).filter(|it| it.is_object());
                 if let Some(object) = at {
                     object[name] = audience.clone();
@@ -218,14 +218,14 @@ proptest! {
         for change in Notification::parse(body.to_string().as_bytes()).unwrap().changes {
             prop_assert!(translate(&change, &known).is_err());
             prop_assert_eq!(change.file(), None);
-            // It says so by itself as well, since it may be kept.
+            // A change carries the mark itself, since it may be stored alone.
             let again = Change::parse(change.kind(), change.json());
             prop_assert!(translate(&again, &known).is_err());
         }
     }
 }
 
-/// The objects of a change that the Cloud itself writes.
+/// Returns the paths of the objects of a change that are not content.
 fn marked_places(value: &Value, path: String) -> Vec<String> {
     let Some(members) = value.as_object() else {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! Requests to the Cloud that are never answered, or answered otherwise, before or after they took effect.
+//! Requests to the Cloud that get no answer or an error, before or after they took effect.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +16,7 @@ use crate::crash::settings::Dice;
 
 pub(in crate::crash) async fn until(scene: Arc<Scene>, end: Instant) {
     let mut chance = scene.settings.chance(Dice::Trouble(Part::Answers));
-    // Each user opens at the beginning.
+    // Each user sends an opening at the beginning.
     for _ in 0..scene.settings.users / 2 {
         inject(&scene, Operation::Conversation, &mut chance);
     }
@@ -34,7 +34,7 @@ pub(in crate::crash) async fn until(scene: Arc<Scene>, end: Instant) {
     }
 }
 
-/// Has the next answer of an operation go wrong.
+/// Makes the next answer to an operation fail.
 fn inject(scene: &Scene, operation: Operation, chance: &mut StdRng) {
     let throttled = || {
         let mut reply = Reply::new(StatusCode::TOO_MANY_REQUESTS);

@@ -1,4 +1,5 @@
-//! The clock of one replica, which is stepped ahead or back by minutes or a day, and is right again after a while.
+//! The clock of one replica, stepped ahead or back by minutes or a day, and set right after a
+//! while.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +11,8 @@ use crate::crash::parts::Part;
 use crate::crash::scene::{Scene, pass};
 use crate::crash::settings::Dice;
 
-/// Seconds: longer than any lease, the patience for echoes and, at the ends, the life of a queued message.
+/// Offsets in seconds: longer than any lease and than the wait for an echo. The largest exceed the
+/// lifetime of a queued message.
 const STEPS: [&str; 6] = ["+90", "-90", "+600", "-600", "+86400", "-86400"];
 
 pub(in crate::crash) async fn until(scene: Arc<Scene>, end: Instant) {

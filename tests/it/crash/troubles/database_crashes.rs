@@ -1,4 +1,4 @@
-//! A database that is stopped in the middle of whatever it does, and started again after a while; `fsync` is on.
+//! A database that crashes in the middle of its work and starts again after a while; `fsync` is on.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use crate::crash::parts::Part;
 use crate::crash::scene::{Scene, pass};
 use crate::crash::settings::Dice;
 
-/// About in the middle of a minute.
+/// Crashes the database about once a minute, first after half a minute or half of the run.
 pub(in crate::crash) async fn until(scene: Arc<Scene>, end: Instant) {
     let mut chance = scene.settings.chance(Dice::Trouble(Part::Crashes));
     let mut pause = (end - Instant::now())

@@ -13,13 +13,13 @@ use crate::crash::parts::Part;
 use crate::crash::scene::{Scene, pass};
 use crate::crash::settings::Dice;
 
-/// About as many texts as are written in a tick.
+/// About the number of texts that users write in a tick.
 const ALTERED: u32 = 3;
 
-/// About as many as are written in two seconds.
+/// About the number of texts that users write in two seconds.
 const HELD_BACK: u32 = 40;
 
-/// Has echoes masked, escaped for HTML, or dated 30 s back.
+/// Masks echoes, escapes them for HTML, or dates them 30 s back.
 pub(in crate::crash) async fn alter_until(scene: Arc<Scene>, end: Instant) {
     let mut chance = scene.settings.chance(Dice::Trouble(Part::Altered));
     let kinds = [
@@ -35,7 +35,7 @@ pub(in crate::crash) async fn alter_until(scene: Arc<Scene>, end: Instant) {
     }
 }
 
-/// Has echoes come 11 to 25 s late, which is longer than the bridge waits for one.
+/// Delays echoes by 11 to 25 s, which is longer than the bridge waits for one.
 pub(in crate::crash) async fn hold_back_until(scene: Arc<Scene>, end: Instant) {
     let mut chance = scene.settings.chance(Dice::Trouble(Part::Late));
     while pass(seconds(&mut chance, 10.0..20.0), end).await {
@@ -51,7 +51,7 @@ pub(in crate::crash) async fn hold_back_until(scene: Arc<Scene>, end: Instant) {
     }
 }
 
-/// Has echoes never come.
+/// Drops echoes.
 pub(in crate::crash) async fn drop_until(scene: Arc<Scene>, end: Instant) {
     let mut chance = scene.settings.chance(Dice::Trouble(Part::Missing));
     while pass(TICK, end).await {
@@ -61,7 +61,7 @@ pub(in crate::crash) async fn drop_until(scene: Arc<Scene>, end: Instant) {
     }
 }
 
-/// Has so many of the next messages of users told back otherwise.
+/// Disturbs this number of the next echoes of users' messages.
 fn strike(scene: &Scene, name: &'static str, trouble: Trouble, times: u32) {
     scene.sandbox.disturb(Disturbance {
         times,

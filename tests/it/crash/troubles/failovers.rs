@@ -1,5 +1,5 @@
-//! A primary that crashes, hangs or is taken away, and the standby that takes its place. It confirms every commit
-//! (`synchronous_standby_names`), so that nothing that was committed is lost.
+//! A primary that crashes, hangs or is fenced, and the standby that replaces it. The standby
+//! confirms every commit (`synchronous_standby_names`), so that no commit is lost.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use crate::crash::settings::Dice;
 use crate::support::postgres::Server;
 use rand::seq::IndexedRandom as _;
 
-/// A way to lose a primary: what it is counted under, and what is done to it.
+/// A way to lose a primary: the name of its count, and the action.
 type Loss = (&'static str, fn(&Server));
 
 const LOSSES: [Loss; 3] = [
@@ -28,7 +28,7 @@ pub(in crate::crash) async fn until(scene: Arc<Scene>, end: Instant) {
         let (name, lose) = LOSSES.choose(&mut chance).unwrap();
         lose(postgres.primary());
         scene.tally.note(name);
-        // Until somebody notices.
+        // The time until the failure is noticed.
         pass(seconds(&mut chance, 1.0..6.0), end).await;
         postgres.fence().await;
         let former = postgres.promote_standby().await;
@@ -38,7 +38,7 @@ pub(in crate::crash) async fn until(scene: Arc<Scene>, end: Instant) {
     }
 }
 
-/// Ends a server that is not the primary any more.
+/// Ends a server that is no longer the primary.
 fn bury(server: &Server) {
     if server.is_running() {
         server.thaw();

@@ -1,4 +1,4 @@
-//! Replicas that are frozen (`SIGSTOP`) for longer than their leases and go on (`SIGCONT`) as if nothing had happened.
+//! Replicas that are frozen (`SIGSTOP`) for longer than their leases and resumed (`SIGCONT`).
 
 use std::sync::Arc;
 use std::time::Instant;

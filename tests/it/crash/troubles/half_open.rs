@@ -1,5 +1,5 @@
-//! Networks that pass nothing on for a while without closing anything, as behind a router that has forgotten its
-//! connections.
+//! Networks that pass no data for a while without closing connections, like a router that has
+//! forgotten them.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use crate::crash::scene::{Scene, pass};
 use crate::crash::settings::Dice;
 use crate::support::relay::Relay;
 
-/// A network: what its silence is counted under, and which it is, where there is one.
+/// A network: the name of its count, and its relay if there is one.
 type Network = (&'static str, fn(&Scene) -> Option<&Relay>);
 
 const NETWORKS: [Network; 3] = [
@@ -34,11 +34,11 @@ pub(in crate::crash) async fn until(scene: Arc<Scene>, end: Instant) {
         };
         relay.silence();
         scene.tally.note(name);
-        // Most silences are shorter than the patience for an echo, some longer.
+        // Most silences are shorter than the wait for an echo, some are longer.
         let is_long = chance.random_ratio(1, 5);
         let silence = if is_long { 8.0..20.0 } else { 2.0..8.0 };
         pass(seconds(&mut chance, silence), end).await;
-        // In the end what has gathered arrives, or the connections are found to be dead.
+        // Afterwards the held data arrives, or the connections turn out to be dead.
         if chance.random_bool(0.5) {
             relay.cut();
         }

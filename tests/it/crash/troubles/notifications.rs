@@ -1,7 +1,8 @@
-//! Notifications that come twice, in disorder, several in one, late by up to a second, or with a bad signature.
+//! Notifications that come twice, out of order, batched, up to a second late, or with a bad
+//! signature.
 //!
-//! The Cloud's own disorder is kept to what users write and to states: an agent's texts are told in the order in which they come,
-//! and only what comes together can be put in order.
+//! Only echoes and conversation states are reordered. An agent's texts are delivered in the order
+//! of their arrival, and the bridge can sort only those that arrive together.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +18,7 @@ use crate::crash::parts::Part;
 use crate::crash::scene::{Scene, pass};
 use crate::crash::settings::Dice;
 
-/// 1 s: how long the Cloud holds back at most what is late; an echo may take ten times that.
+/// In ticks, 1 s: the longest delay of a notification; an echo may take ten times as long.
 const RELEASE: u32 = 10;
 
 pub(in crate::crash) async fn until(scene: Arc<Scene>, end: Instant) {
@@ -33,7 +34,7 @@ pub(in crate::crash) async fn until(scene: Arc<Scene>, end: Instant) {
         if chance.random_ratio(15, 100) {
             disturb(&scene, &mut chance);
         }
-        // The Cloud takes a refusal for an outage of the app, and keeps everything back for 2 s.
+        // The Cloud takes a refusal for an outage of the app, and stops all notifications for 2 s.
         if chance.random_ratio(1, 200) {
             let forged = Disturbance::next(Trouble::BadSignature);
             scene.sandbox.disturb(forged);
@@ -42,7 +43,7 @@ pub(in crate::crash) async fn until(scene: Arc<Scene>, end: Instant) {
     }
 }
 
-/// Has a notification come otherwise than usual.
+/// Disturbs the next notification.
 fn disturb(scene: &Scene, chance: &mut StdRng) {
     let echo = |trouble| Disturbance {
         by: Some(Role::Consumer),

@@ -1,4 +1,4 @@
-//! What users did against what the Cloud has of it.
+//! The comparison of the users' actions with the state of the Cloud.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,22 +13,22 @@ use crate::crash::parts::Part;
 use crate::crash::scene::Scene;
 use crate::support::channel::send;
 
-/// What the Cloud has of a user.
+/// The messages and receipts of a user at the Cloud.
 #[derive(Debug, Default)]
 struct Arrived {
-    /// Texts and files, by what they say.
+    /// Texts and files, by their content.
     messages: HashMap<String, Message>,
-    /// Numbers of messages that receipts name.
+    /// The sequences that receipts name.
     receipts: HashSet<u32>,
 }
 
-/// A text or file of a user, as often as it is there.
+/// A text or file of a user, with all its copies.
 #[derive(Debug)]
 struct Message {
-    /// Where its first copy is among all messages of the user.
+    /// The index of its first copy among all messages of the user.
     place: usize,
     copies: Vec<SentCopy>,
-    /// Where the Cloud keeps it, for a file.
+    /// The path of a file at the Cloud.
     path: Option<String>,
 }
 
@@ -88,7 +88,7 @@ impl Verdict {
                 }
                 What::Rating(_) => !deed.was_done_at_once() || is_rated(conversations, closed),
             };
-            // What was queued is gone with who was erased.
+            // Queued requests are deleted together with an erased user.
             let is_promised = deed.was_done_at_once() || !deed.taken.is_empty() && !life.is_ending;
             if is_promised && !is_there {
                 self.breach(LOST, format!("{id}: not at the Cloud: {deed:?}"));
@@ -148,7 +148,7 @@ impl Verdict {
         }
     }
 
-    /// What was answered 202 has been sent, or failed for a reason that is no fault.
+    /// Checks that each queued request was sent, or failed for a reason that is allowed.
     async fn judge_queued(&mut self, scene: &Scene, life: &Life) {
         if life.is_ending {
             return;
@@ -171,7 +171,7 @@ impl Verdict {
         }
     }
 
-    /// The bridge and the Cloud agree which conversation is open.
+    /// Checks that the bridge and the Cloud agree on the open conversation.
     async fn judge_open(&mut self, scene: &Scene, life: &Life, conversations: &[&Conversation]) {
         let id = &life.user_id;
         let mut open = conversations.iter().filter(|it| it.stage == Stage::Open);
@@ -238,7 +238,7 @@ fn is_closed(conversations: &[&Conversation], id: &str, survey: bool) -> bool {
     found.is_some_and(|it| it.stage == Stage::Close || survey && it.state == Stage::Close)
 }
 
-/// True if the one that was closed right before has a rating; who rates without having closed is not asked.
+/// True if the conversation that was just closed has a rating. Also true without a close before.
 fn is_rated(conversations: &[&Conversation], closed: Option<&str>) -> bool {
     let found = conversations.iter().find(|it| Some(&*it.id) == closed);
     found.is_none_or(|it| it.csat.is_some())

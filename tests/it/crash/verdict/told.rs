@@ -1,4 +1,5 @@
-//! What the channel was told, by its callback and by its log, against what agents wrote and what was queued.
+//! The comparison of the callback's events and the event log with the agents' messages and the
+//! queued requests.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -11,10 +12,10 @@ use crate::crash::deeds::{Life, What, content_of};
 use crate::crash::events::{Event, Matter};
 use crate::crash::scene::Scene;
 
-/// 1 s: signatures bear whole seconds, and an answer takes a moment to arrive.
+/// 1 s: signatures have whole seconds, and an answer takes a moment to arrive.
 const SLACK: TimeDelta = TimeDelta::seconds(1);
 
-/// What a user was told of one text.
+/// The position of a text's event, and the file in it.
 struct Place<'a> {
     number: usize,
     file: Option<&'a str>,
@@ -31,7 +32,7 @@ impl Verdict {
             self.counted.add("callbacks answered 503", ledger.refused);
             (ledger.events.clone(), ledger.last_sent.clone())
         });
-        // Of them nothing is left, and something may have been on its way.
+        // The events of erased users are deleted, and some may have been in flight.
         let ended = lives.iter().filter(|life| life.is_ending);
         let ended: HashSet<_> = ended.map(|life| life.user_id.as_str()).collect();
         for (place, events) in [("the callback", &told), ("the log", &log)] {
@@ -56,7 +57,7 @@ impl Verdict {
         self.judge_files(scene, &log, written, &ended).await;
     }
 
-    /// What agents wrote, each thing once, and in order within a conversation.
+    /// Checks that each message of an agent is delivered once, and in order within a conversation.
     fn judge_words(
         &mut self,
         place: &str,
@@ -116,7 +117,7 @@ impl Verdict {
         }
     }
 
-    /// What was answered 202 is told of once in the end.
+    /// Checks that the outcome of each queued request is reported once.
     fn judge_outcomes(&mut self, place: &str, events: &[Event], lives: &[Life]) {
         let mut outcomes = HashMap::<&str, usize>::new();
         for event in events {
@@ -130,7 +131,7 @@ impl Verdict {
                 continue;
             };
             let deed = queued.get(id.as_str());
-            // The answer that named it may have been lost.
+            // The answer with this id may have been lost.
             let may_fail = deed.map_or_else(
                 || What::may_any_fail_for(code),
                 |(_, deed)| deed.what.may_fail_for(code),
@@ -150,7 +151,7 @@ impl Verdict {
         }
     }
 
-    /// The callback was told all that the log says, and nothing else.
+    /// Checks that the callback received exactly the events of the log.
     fn compare(&mut self, told: &[Event], log: &[Event], ended: &HashSet<&str>) {
         let by_id = |events: &[Event]| -> BTreeMap<String, u64> {
             let events = events.iter();
@@ -168,7 +169,7 @@ impl Verdict {
         }
     }
 
-    /// Agents' files can be fetched, and are what they were.
+    /// Checks that agents' files can be fetched with their content.
     async fn judge_files(
         &mut self,
         scene: &Scene,
@@ -197,7 +198,7 @@ impl Verdict {
     }
 }
 
-/// The channel's log from its beginning to its end.
+/// Reads the channel's event log from beginning to end.
 async fn read_log(scene: &Scene) -> Vec<Event> {
     let mut events = Vec::new();
     let mut path = "/v1/events?limit=1000".to_owned();

@@ -1,11 +1,11 @@
-//! The queue under a clock that the test says.
+//! The queue, tested with a clock that the test sets.
 
 use serde_json::json;
 
 use super::*;
 use crate::notification::Writing;
 
-/// A queue, and the time.
+/// A queue with its clock.
 struct Desk {
     queue: Queue,
     now: DateTime<Utc>,
@@ -31,7 +31,7 @@ impl Desk {
         }
     }
 
-    /// With these queued, such as `a1`: the first of conversation `a`.
+    /// Creates a queue with these notifications, such as `a1`, the first of conversation `a`.
     fn with(retry: Retry, names: &[&str]) -> Self {
         let mut desk = Self::new(retry);
         desk.push(names);
@@ -50,7 +50,7 @@ impl Desk {
         self.now += TimeDelta::seconds(seconds);
     }
 
-    /// What goes on its way now.
+    /// Sends the notifications that are due now.
     fn send(&mut self) -> Vec<Parcel> {
         match self.queue.next(self.now) {
             Next::Send(parcels) => parcels,
@@ -64,7 +64,7 @@ impl Desk {
         }
     }
 
-    /// Sends and settles round by round until nothing more goes; the names of each round.
+    /// Sends and settles in rounds until nothing is left. Returns the names of each round.
     fn drain(&mut self) -> Vec<Vec<String>> {
         let mut rounds = Vec::new();
         loop {

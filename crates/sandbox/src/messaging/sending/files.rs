@@ -1,4 +1,4 @@
-//! Temporary URLs: where a consumer uploads a file, and where one can be downloaded.
+//! The temporary URLs at which consumers upload and download files.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -12,7 +12,8 @@ use crate::schema;
 use crate::schema::file::{Announcement, HostedFile, Reference};
 
 impl Sending<'_> {
-    /// Gives a new file its path. The vendor's steps want an open conversation by then.
+    /// Announces a new file, which gives it a path. The vendor's steps require an open conversation
+    /// by then.
     pub(super) fn announce_upload(&mut self, body: &Value) -> Result<Value, Failure> {
         let Announcement {
             file_size,
@@ -43,7 +44,8 @@ impl Sending<'_> {
         Ok(answer)
     }
 
-    /// Any file of the account, also after its conversation has been closed.
+    /// Returns the URL of a file. It may be any file of the account, even if its conversation is
+    /// closed.
     pub(super) fn locate_download(&self, body: &Value) -> Result<Value, Failure> {
         let Reference {
             relative_path: path,
@@ -51,7 +53,7 @@ impl Sending<'_> {
         let account = &self.consumer.account;
         match self.state.files.get(&path) {
             Some(file) if file.account == *account => Ok(self.temp_url(Operation::Download, &path)),
-            // What the Cloud answers is not documented.
+            // The Cloud's own answer is not documented.
             _ => Err(Failure {
                 status: StatusCode::NOT_FOUND,
                 code: "NOT_FOUND",
@@ -62,7 +64,7 @@ impl Sending<'_> {
         }
     }
 
-    /// Refuses a file that the consumer did not upload whole.
+    /// Refuses a file that the consumer has not uploaded completely.
     pub(super) fn check_upload(&self, published: &HostedFile) -> Result<(), Failure> {
         let path = &published.relative_path;
         let file = self.state.files.get(path);

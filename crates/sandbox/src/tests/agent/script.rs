@@ -1,4 +1,4 @@
-//! The agent who answers by script.
+//! The agent that answers by script.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::agent::Script;
 use crate::{Conversation, Role};
 
 impl Scene {
-    /// A conversation with an agent who answers at once.
+    /// Opens a conversation with an agent that answers at once.
     async fn scripted() -> Self {
         let script = Script::at_pace(Duration::ZERO);
         Self::in_cloud(Cloud::with(Options {
@@ -17,7 +17,7 @@ impl Scene {
         .await
     }
 
-    /// The events of the brand, once the last of them is this one.
+    /// Waits until this is the last event of the brand's side, and returns all of them.
     async fn answers_until(&self, last: &Value) -> Vec<Value> {
         eventually("the agent's answer", || {
             let events = of_brand(&self.cloud.conversation(&self.id));
@@ -27,7 +27,7 @@ impl Scene {
     }
 }
 
-/// What was published by others than the consumer.
+/// Returns the events that were not published by the consumer.
 fn of_brand(conversation: &Conversation) -> Vec<Value> {
     let events = conversation
         .dialogs
@@ -158,7 +158,8 @@ async fn a_file_is_thanked_for() {
     assert_eq!(answers[3], said("Thank you for the file."));
 }
 
-/// Nobody waits for a socket here, so the time stands still until everybody waits for the agent.
+/// No socket is involved here, so the paused time advances only when every task waits for the
+/// agent.
 #[tokio::test(start_paused = true)]
 async fn a_conversation_that_closes_meanwhile_is_left_alone() {
     let cloud = Cloud::with(Options {
@@ -257,7 +258,8 @@ async fn the_script_outlives_a_reset() {
     assert_eq!(scene.chosen().await, script);
 }
 
-/// Nobody waits for a socket here, so the time stands still until everybody waits for the agent.
+/// No socket is involved here, so the paused time advances only when every task waits for the
+/// agent.
 #[tokio::test(start_paused = true)]
 async fn an_agent_who_is_replaced_while_typing_stops_typing_and_says_nothing() {
     let cloud = Cloud::with(Options {

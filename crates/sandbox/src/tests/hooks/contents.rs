@@ -1,4 +1,4 @@
-//! What is told, to whom, signed how, and in which order.
+//! The contents, receivers, signatures and order of notifications.
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -8,7 +8,7 @@ use super::*;
 
 const START: i64 = 1_800_000_000_000;
 
-/// The signature that a body should bear, worked out apart from the sandbox.
+/// Returns the expected signature of a body, computed without the sandbox's code.
 fn expected_signature(name: &str, algorithm: hmac::Algorithm, secret: &str, body: &[u8]) -> String {
     let tag = hmac::sign(&hmac::Key::new(algorithm, secret.as_bytes()), body);
     format!("{name}={}", BASE64_STANDARD.encode(tag.as_ref()))

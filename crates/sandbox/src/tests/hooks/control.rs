@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A subscription as JSON, with these members in it or in place of others.
+/// Returns a subscription as JSON, with these members added or replaced.
 fn subscription(receiver: &Receiver, members: &Value) -> Value {
     let mut webhook = json!({
         "account_id": ACCOUNT, "client_id": CLIENT, "client_secret": SECRET, "url": receiver.url(),

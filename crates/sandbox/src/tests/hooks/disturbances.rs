@@ -1,9 +1,9 @@
-//! Trouble on the way, and notifications of things that never were.
+//! Disturbances of deliveries, and notifications of conversations that the sandbox does not hold.
 
 use super::*;
 use crate::agent::{self, AcceptStatus};
 
-/// A conversation that was told, with this trouble ordered for what comes next.
+/// Opens a conversation, waits for its notifications, and then injects a disturbance.
 async fn disturbed(disturbance: Disturbance) -> (Cloud, Receiver, Tokens, String) {
     let (cloud, receiver) = Cloud::telling(Retry::ByNumber(1)).await;
     let (tokens, id) = cloud.opened("u-1").await;
@@ -11,7 +11,7 @@ async fn disturbed(disturbance: Disturbance) -> (Cloud, Receiver, Tokens, String
     (cloud, receiver, tokens, id)
 }
 
-/// What comes of these texts under trouble.
+/// Sends these texts under a disturbance, and returns the notifications that arrive.
 async fn under(disturbance: Disturbance, messages: &[&str]) -> (Cloud, Vec<Got>) {
     let (cloud, receiver, tokens, id) = disturbed(disturbance).await;
     for message in messages {

@@ -1,4 +1,4 @@
-//! What is not taken, and what becomes of it.
+//! Notifications that are not accepted, with their retries.
 
 use super::*;
 
