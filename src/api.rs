@@ -1,8 +1,9 @@
-//! The facade: what channels call, and what operators probe.
+//! The HTTP API for channels, and the admin address for operators.
 //!
-//! A handler extracts, calls one use case of `bridge` or `outbox`, and maps the answer. Everything that goes wrong becomes a
-//! [`Problem`](problem::Problem), whoever noticed it. The document and the routes come from one router, so neither can
-//! name what the other lacks.
+//! A handler extracts its input, calls one use case of `bridge` or `outbox`, and maps the result.
+//! Every error becomes a [`Problem`](problem::Problem), whichever layer finds it. The OpenAPI
+//! document and the routes come from one router, so neither can name an operation that the other
+//! lacks.
 
 mod accepted;
 pub mod admin;

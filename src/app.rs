@@ -56,14 +56,14 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] store::Error),
     /// The TLS configuration of the machine cannot be used.
-    #[error("the HTTP client could not be made; does the machine have root certificates?")]
+    #[error("the HTTP client could not be created; check that the machine has root certificates")]
     Http(#[from] http::Unusable),
 }
 
 /// The service, built and not yet listening.
 #[derive(Debug)]
 pub struct App {
-    facade: (Router, ProtocolErrors),
+    api: (Router, ProtocolErrors),
     admin: (Router, ProtocolErrors),
     readiness: api::admin::Readiness,
     store: Store,
@@ -75,7 +75,7 @@ pub struct App {
 #[derive(Debug)]
 pub struct Listeners {
     /// The socket for channels and for the Cloud.
-    pub facade: TcpListener,
+    pub api: TcpListener,
     /// The socket for operators.
     pub admin: TcpListener,
 }
@@ -167,11 +167,10 @@ impl App {
         };
         delivery::start(&parts, &callbacks(config), &config.allow_private_callbacks)?;
         let readiness = api::admin::Readiness::new(bridge.clone());
-        let facade_errors =
-            ProtocolErrors::of_channels(SharedClock::clone(&clock), metrics.clone());
+        let api_errors = ProtocolErrors::of_channels(SharedClock::clone(&clock), metrics.clone());
         let admin_errors = ProtocolErrors::of_operators(SharedClock::clone(&clock));
         let operators = SharedClock::clone(&clock);
-        let facade = api::router(AppState {
+        let api = api::router(AppState {
             bridge,
             outbox,
             access,
@@ -184,7 +183,7 @@ impl App {
         let hosts = HostNames::new(config.admin_hosts.iter().cloned());
         let admin = api::admin::router(readiness.clone(), keys, hosts, operators);
         Ok(Self {
-            facade: (facade, facade_errors),
+            api: (api, api_errors),
             admin: (admin, admin_errors),
             readiness,
             store,
@@ -195,9 +194,9 @@ impl App {
 
     /// Wraps the router of the API, for example to observe its requests.
     #[must_use]
-    pub fn around_facade(mut self, wrap: impl FnOnce(Router) -> Router) -> Self {
-        let (facade, errors) = self.facade;
-        self.facade = (wrap(facade), errors);
+    pub fn around_api(mut self, wrap: impl FnOnce(Router) -> Router) -> Self {
+        let (api, errors) = self.api;
+        self.api = (wrap(api), errors);
         self
     }
 
@@ -210,7 +209,7 @@ impl App {
     /// Serves until the service is stopped. Returns true if everything finished in time.
     pub async fn serve(self, listeners: Listeners) -> bool {
         let Self {
-            facade: (facade, facade_errors),
+            api: (api, api_errors),
             admin: (admin, admin_errors),
             readiness,
             store,
@@ -224,9 +223,9 @@ impl App {
                 readiness.stop();
             }
         };
-        let (facade, admin) = ((facade, Some(facade_errors)), (admin, Some(admin_errors)));
+        let (api, admin) = ((api, Some(api_errors)), (admin, Some(admin_errors)));
         let per_address = pending_per_address;
-        let requests = serve_until(listeners.facade, facade, per_address, not_ready);
+        let requests = serve_until(listeners.api, api, per_address, not_ready);
         let work = async {
             // The probes respond until the last request has finished, since a load balancer watches
             // them.

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_takes_its_share_and_a_channel_three_quarters_where_there_are_others() {
+    fn a_user_has_a_share_and_a_channel_at_most_three_quarters() {
         let bound = Bound::new(Shares::new(16, 2, 2));
 
         let (mallory, exhausted) = take_all(&bound, user("a", "mallory"));
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_channel_may_take_all() {
+    fn a_single_channel_may_use_the_whole_bound() {
         let bound = Bound::new(Shares::new(16, 2, 1));
 
         let (holds, exhausted) = take_all(&bound, channel("a"));
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_grow_keeps_what_it_has() {
+    fn a_permit_that_cannot_grow_keeps_its_amount() {
         let bound = Bound::new(Shares::new(16, 16, 1));
         let mut hold = bound.take(channel("a"), 10).unwrap();
 
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn who_holds_nothing_takes_no_memory() {
+    fn a_holder_without_permits_takes_no_memory() {
         let bound = Bound::new(Shares::new(16, 2, 2));
         let (holds, _) = take_all(&bound, user("a", "ada"));
         for number in 0..1000 {

@@ -40,7 +40,7 @@ struct Arguments {
         long,
         global = true,
         value_name = "FILE",
-        help = "The configuration; else $BRIDGE_CONFIG, else bridge.toml where it exists"
+        help = "The configuration file [default: $BRIDGE_CONFIG, or bridge.toml if it exists]"
     )]
     config: Option<PathBuf>,
     #[arg(
@@ -49,7 +49,7 @@ struct Arguments {
         env = "LOG_FORMAT",
         value_name = "FORMAT",
         default_value = "human",
-        help = "How the log is written: human, or json, one object a line; $RUST_LOG says how detailed it is"
+        help = "The log format: human, or json with one object per line; $RUST_LOG sets the log level"
     )]
     log_format: log::Format,
     #[command(subcommand)]

@@ -191,7 +191,7 @@ impl Database {
         if schema.is_some() && url.is_none() {
             return Err(section.refuse(
                 "schema",
-                "a url beside it: the embedded database has no schemas",
+                "a url as well, since the embedded database has no schemas",
             ));
         }
         Ok(Self {
@@ -213,7 +213,7 @@ impl Encryption {
         let mut others = Vec::with_capacity(keys.len());
         for key in keys {
             if key == first || others.contains(&key) {
-                return Err(section.refuse("keys", "keys of which no two are alike"));
+                return Err(section.refuse("keys", "keys that are all different"));
             }
             others.push(key);
         }
@@ -230,7 +230,7 @@ fn read_admin_listen(
     let address = section.or_default("admin_listen", &form::SOCKET_ADDRESS, "127.0.0.1:9090")?;
     // Port 0 requests a free port, so the two addresses will differ.
     if address.port() != 0 && listen.is_ok_and(|listen| listen == address) {
-        return Err(section.refuse("admin_listen", "another address than that of listen"));
+        return Err(section.refuse("admin_listen", "an address other than that of listen"));
     }
     Ok(address)
 }
@@ -243,7 +243,7 @@ fn of_no_channel(
 ) -> Result<Vec<ApiKeyHash>, Reported> {
     let mut known = channels.iter().flat_map(|channel| &channel.api_keys);
     if known.any(|known| keys.iter().any(|key| key.matches(known))) {
-        return Err(section.refuse("operator_keys", "keys that no channel has"));
+        return Err(section.refuse("operator_keys", "keys that no channel uses"));
     }
     Ok(keys)
 }
@@ -251,7 +251,7 @@ fn of_no_channel(
 fn read_accounts(section: &mut Section<'_>) -> Result<Vec<Account>, Reported> {
     let accounts = section.sections("accounts", Account::read)?;
     if accounts.is_empty() {
-        return Err(section.refuse("accounts", "at least one account: [[accounts]], or variables from BRIDGE_ACCOUNTS__0__ACCOUNT_ID on"));
+        return Err(section.refuse("accounts", "at least one account: [[accounts]], or variables such as BRIDGE_ACCOUNTS__0__ACCOUNT_ID"));
     }
     Ok(accounts)
 }
@@ -267,7 +267,7 @@ fn read_channels(
     if channels.is_empty() {
         return Err(section.refuse(
             "channels",
-            "at least one channel: [[channels]], or variables from BRIDGE_CHANNELS__0__ID on",
+            "at least one channel: [[channels]], or variables such as BRIDGE_CHANNELS__0__ID",
         ));
     }
     Ok(channels)

@@ -39,7 +39,7 @@ pub enum Error {
     #[error("the sealed value's key is not in encryption.keys")]
     UnknownKey,
     /// The value was altered, or belongs to another row.
-    #[error("the sealed value does not open here")]
+    #[error("the sealed value was altered or belongs to another row")]
     Refused,
     /// The value is too large to be sealed.
     #[error("the value could not be sealed")]
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_value_opens_in_its_place_and_nowhere_else() {
+    fn a_sealed_value_opens_only_in_its_own_context() {
         let sealed = keyring().seal(b"token", b"users/1").unwrap();
 
         assert_eq!(**keyring().open(&sealed, b"users/1").unwrap(), *b"token");
@@ -301,7 +301,7 @@ mod tests {
 
     /// Source: draft-irtf-cfrg-xchacha-03, section A.3.1.
     #[test]
-    fn the_cipher_is_that_of_its_specification() {
+    fn the_cipher_opens_the_test_vector_of_its_specification() {
         let key = Key::new(std::array::from_fn(|place| {
             0x80 + u8::try_from(place).unwrap()
         }));
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pseudonym_is_another_for_each_key_and_value() {
+    fn a_pseudonym_depends_on_the_key_and_the_value() {
         let rotated = Keyring::new(Key::new([8; 32]), vec![Key::new([7; 32])]);
         let (former, all) = (keyring().pseudonym(b"ada"), rotated.pseudonyms(b"ada"));
 
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn an_altered_or_cut_value_does_not_open() {
+    fn an_altered_or_truncated_value_does_not_open() {
         let sealed = keyring().seal(b"token", b"").unwrap();
 
         for position in 0..sealed.0.len() {

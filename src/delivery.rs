@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_channel_shows_neither_its_secret_nor_what_its_url_holds() {
+    fn debugging_a_channel_shows_only_its_id_and_host() {
         let channel = Channel {
             id: "sms".parse().unwrap(),
             url: "https://name:pa55word@host.example/t0ken?key=t0ken"

@@ -9,7 +9,7 @@
 //! The module is built on hyper and not on reqwest for two reasons. First, the address of a
 //! callback is checked where the connection is made. Second, head and body are sent with one write.
 //! Together with reading an answer in one piece, this saves the service 3 of 34 µs per message
-//! ("Where it comes from" in docs/performance.md).
+//! ("Optimizations" in docs/performance.md).
 
 mod answer;
 mod connect;
@@ -123,10 +123,10 @@ impl fmt::Debug for Client {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// Nothing reached the other side, so a retry repeats nothing.
-    #[error("no connection could be made")]
+    #[error("the connection could not be established")]
     NotSent(#[source] Arc<Obstacle>),
     /// The request was sent, at least in part, and its outcome is unknown.
-    #[error("no whole answer came")]
+    #[error("no complete answer arrived")]
     NoAnswer(#[source] Arc<Loss>),
 }
 

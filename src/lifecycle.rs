@@ -37,7 +37,7 @@ impl Lifecycle {
         let signalled = life.clone();
         #[expect(
             clippy::disallowed_methods,
-            reason = "it waits for signals as long as the process lives, so nothing may wait for it"
+            reason = "the task waits for signals as long as the process lives, so nothing may wait for it"
         )]
         tokio::spawn(async move {
             for first in [true, false] {
@@ -47,11 +47,11 @@ impl Lifecycle {
                 }
                 if first {
                     tracing::info!(
-                        "stopping: requests in flight finish, a second signal cuts them"
+                        "stopping: finishing requests in flight; a second signal aborts them"
                     );
                     signalled.stop();
                 } else {
-                    tracing::warn!("cut by a second signal");
+                    tracing::warn!("aborted by a second signal");
                     signalled.cut.cancel();
                 }
             }
@@ -104,7 +104,7 @@ impl Lifecycle {
         tokio::select! {
             () = whole => true,
             () = limited => {
-                tracing::error!(limit_seconds = FINISH_LIMIT.as_secs(), "cut: requests were still running at the time limit");
+                tracing::error!(limit_seconds = FINISH_LIMIT.as_secs(), "aborted: requests were still running at the time limit");
                 false
             }
             () = self.cut.cancelled() => false,
@@ -125,13 +125,13 @@ fn ignore_other_signals() -> std::io::Result<()> {
         let mut signals = signal(kind)?;
         #[expect(
             clippy::disallowed_methods,
-            reason = "it waits for signals as long as the process lives, so nothing may wait for it"
+            reason = "the task waits for signals as long as the process lives, so nothing may wait for it"
         )]
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
                 tracing::warn!(
                     signal = name,
-                    "signal ignored: the configuration is read at the start alone, so restart to apply changes, one replica after the other"
+                    "signal ignored: the configuration is read only at the start; to apply changes, restart one replica after the other"
                 );
             }
         });

@@ -86,11 +86,11 @@ impl Default for Previews {
 /// The reason that there is no preview.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("the image has {width} by {height} pixels")]
+    #[error("the image is too large: {width} by {height} pixels")]
     Huge { width: u32, height: u32 },
-    #[error("the image has {scans} scans")]
+    #[error("the image has too many scans: {scans}")]
     Slow { scans: usize },
-    #[error("too many others were before it")]
+    #[error("too many images are waiting")]
     Crowded,
     #[error("the image cannot be read")]
     Unreadable,
@@ -125,13 +125,13 @@ impl Previews {
                 tracing::info!(
                     error,
                     kind = kind.as_str(),
-                    "a file goes without a preview"
+                    "a file is sent without a preview"
                 );
                 None
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(error, kind = kind.as_str(), "the decoder of images failed");
+                tracing::error!(error, kind = kind.as_str(), "the image decoder failed");
                 None
             }
         }

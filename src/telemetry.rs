@@ -17,7 +17,7 @@ pub enum Error {
     Filter(#[from] log::BadFilter),
     /// The export of spans cannot be set up.
     #[cfg(feature = "otlp")]
-    #[error("the export of spans cannot be set up; look at OTEL_EXPORTER_OTLP_ENDPOINT")]
+    #[error("the export of spans cannot be set up; check OTEL_EXPORTER_OTLP_ENDPOINT")]
     Export(#[from] otlp::Error),
 }
 

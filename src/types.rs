@@ -1,7 +1,7 @@
-//! The words of the domain: ids, profiles, conversations, messages, events, what operators do. No I/O.
+//! The domain types: ids, profiles, conversations, messages, events, audit entries. They do no I/O.
 //!
-//! What comes from outside is parsed into these types once, at the edge, so that nothing behind the edge has to
-//! check it again. The types that are part of the facade's bodies carry their OpenAPI schema with them.
+//! Input from outside is parsed into these types once, at the edge of the service, so that no other
+//! code has to check it again. The types that are part of API bodies carry their OpenAPI schema.
 
 pub mod audit;
 pub mod conversation;

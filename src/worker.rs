@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, thiserror::Error)]
-    #[error("the look failed")]
+    #[error("the lookup failed")]
     struct Failed;
 
     impl Fault for Failed {
@@ -267,7 +267,7 @@ mod tests {
         type Error = Failed;
 
         const PACE: Pace = Pace::new(Duration::from_secs(10), 2);
-        const FAILED: &'static str = "the work could not be looked for";
+        const FAILED: &'static str = "the work could not be looked up";
 
         async fn woken(&mut self) {
             self.0.woken.notified().await;
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_look_is_at_once_and_the_next_at_the_usual_time() {
+    async fn the_first_poll_is_immediate_and_the_next_after_the_interval() {
         let work = play(&[], async |_| sleep(Duration::from_secs(13)).await).await;
 
         let looks = looks(&work);
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wake_up_brings_the_next_look_at_once() {
+    async fn a_wake_up_triggers_the_next_poll_immediately() {
         let work = play(&[], async |bench| {
             sleep(Duration::from_secs(2)).await;
             bench.woken.notify_one();
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_failed_look_a_wake_up_waits_for_the_usual_time() {
+    async fn a_wake_up_after_a_failed_poll_waits_for_the_interval() {
         let work = play(&[None], async |bench| {
             sleep(Duration::from_secs(2)).await;
             bench.woken.notify_one();
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_more_goes_on_than_there_are_places_and_a_free_one_brings_a_look() {
+    async fn concurrent_work_is_bounded_and_a_free_slot_triggers_a_poll() {
         let due = [Some(vec![1, 2]), Some(vec![3])];
         let work = play(&due, async |bench| {
             sleep(Duration::from_secs(2)).await;
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stop_waits_for_what_is_under_way() {
+    async fn a_stop_waits_for_work_in_progress() {
         let work = play(&[Some(vec![1])], async |bench| {
             sleep(Duration::from_secs(1)).await;
             bench.gate.add_permits(1);

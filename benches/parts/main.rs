@@ -8,8 +8,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a run that cannot go on ends")]
 
+mod api;
 mod cloud;
-mod facade;
 
 use std::hint::black_box;
 
@@ -51,7 +51,7 @@ fn main() {
     callbacks(&mut criterion);
     sealed(&mut criterion);
     cloud::bench(&mut criterion);
-    facade::bench(&mut criterion);
+    api::bench(&mut criterion);
     criterion.final_summary();
 }
 

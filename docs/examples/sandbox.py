@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""A test of one's own connector, which speaks to the Cloud itself, against the simulated one:
+"""An example test of a connector that calls the Cloud itself, run against the simulated Cloud:
 
-    docs/examples/sandbox.py [SANDBOX]      http://127.0.0.1:9400, unless given here or in SANDBOX_URL
+    docs/examples/sandbox.py [SANDBOX]
 
-It opens a conversation, meets a fault, is answered by an agent, and is told of that by a signed webhook, which it
-refuses at first. Python's own library is all that it needs.
+SANDBOX is the sandbox's URL. The default is SANDBOX_URL, or http://127.0.0.1:9400.
+
+The test opens a conversation, handles a fault, and gets the agent's answer by a signed webhook, which fails at first.
+It needs only Python's standard library.
 """
 
 import base64
@@ -27,7 +29,7 @@ ACCOUNT, CLIENT, SECRET = "87654321", "my-connector", "my-secret"
 
 
 def call(method, path, body=None, headers=None):
-    """The status and the JSON of an answer."""
+    """Sends a request to the Cloud, and returns the status and the JSON of the response."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json", **(headers or {})}
     request = urllib.request.Request(CLOUD + path, data, headers, method=method)
@@ -40,14 +42,14 @@ def call(method, path, body=None, headers=None):
 
 
 def control(method, path, body=None):
-    """A request to the sandbox's own control, which is to succeed."""
+    """Sends a request to the sandbox's control API, and expects it to succeed."""
     status, answer = call(method, "/_sandbox" + path, body)
     assert status < 300, f"{method} {path}: {status} {answer}"
     return answer
 
 
 class Connector:
-    """What is tested: the part of a connector that speaks to the Cloud."""
+    """The code under test: the part of a connector that calls the Cloud."""
 
     def __init__(self, user):
         query = urllib.parse.urlencode(
@@ -69,7 +71,7 @@ class Connector:
         self.conversation = answer[1]["body"]["conversationId"]
 
     def say(self, text):
-        """Sends a text, again where the Cloud is busy; how often it was sent."""
+        """Sends a text, and retries while the Cloud is busy. Returns the number of attempts."""
         event = {"type": "ContentEvent", "contentType": "text/plain", "message": text}
         body = {"dialogId": self.conversation, "conversationId": self.conversation, "event": event}
         publish = {"kind": "req", "id": "1", "type": "ms.PublishEvent", "body": body}
@@ -82,7 +84,7 @@ class Connector:
 
 
 class Webhook(BaseHTTPRequestHandler):
-    """Where the Cloud tells what happens: fails once, then takes what is rightly signed."""
+    """The receiver of the Cloud's notifications. Accepts valid signatures, after a number of failures."""
 
     failures = 0
     told = queue.Queue()
@@ -106,7 +108,7 @@ class Webhook(BaseHTTPRequestHandler):
 
 
 def told_text(text):
-    """Waits until the webhook was told of a text."""
+    """Waits until the webhook has received a text."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         for change in Webhook.told.get(timeout=20)["body"]["changes"]:
@@ -116,7 +118,7 @@ def told_text(text):
 
 
 def await_notifications(number):
-    """Waits until so many attempts to tell the webhook have ended."""
+    """Waits until this number of attempts to deliver a notification have ended."""
     deadline = time.monotonic() + 20
     while len(control("GET", "/notifications")) < number:
         assert time.monotonic() < deadline, "the webhook was not called"

@@ -1,10 +1,11 @@
 #!/bin/sh
-# A test of a channel that calls a bridge, with a simulated Cloud behind it:
+# An example test of a channel that calls a bridge, with a simulated Cloud behind it:
 #
-#   docs/examples/sandbox.sh [SANDBOX [BRIDGE]]     http://127.0.0.1:9400 and http://127.0.0.1:8080, unless given
+#   docs/examples/sandbox.sh [SANDBOX [BRIDGE]]
 #
-# BRIDGE_KEY is the channel's key. The sandbox tells the bridge what happens (SANDBOX_WEBHOOK_URL, or PUT
-# /_sandbox/webhooks); with `liveperson-bridge demo` all of that is there. It needs curl alone.
+# The defaults are http://127.0.0.1:9400 and http://127.0.0.1:8080. BRIDGE_KEY is the channel's key.
+# The sandbox must send its notifications to the bridge (SANDBOX_WEBHOOK_URL, or PUT
+# /_sandbox/webhooks). `liveperson-bridge demo` sets all of that up. The script needs only curl.
 set -eu
 
 cloud=${1:-${SANDBOX_URL:-http://127.0.0.1:9400}}/_sandbox
@@ -12,7 +13,7 @@ bridge=${2:-${BRIDGE_URL:-http://127.0.0.1:8080}}
 key=${BRIDGE_KEY:-demo-key}
 user=$bridge/v1/users/customer-$$
 
-# A request to the sandbox's control, and one to the bridge.
+# `control` calls the sandbox, `ask` calls the bridge.
 control() {
   curl -sS --fail-with-body -H 'Content-Type: application/json' "$@"
 }
@@ -20,7 +21,7 @@ ask() {
   curl -sS --fail-with-body -H "Authorization: Bearer $key" -H 'Content-Type: application/json' "$@"
 }
 
-# Asks again until the answer holds a text, for 20 s at most.
+# Repeats a command until its output contains a text, for at most 20 s.
 await() {
   text=$1
   shift
@@ -33,12 +34,12 @@ await() {
   exit 1
 }
 
-# How many requests of an operation the Cloud got.
+# Counts the requests of an operation that the Cloud received.
 count() {
   control "$cloud/requests?operation=$1" | grep -o '"operation":' | wc -l
 }
 
-# Each test begins with nothing of the one before, and says what the agent answers.
+# Each test starts with an empty sandbox, and sets the agent's answers.
 control -X POST "$cloud/reset"
 control -X PUT "$cloud/agent" -d '{"script": [
   {"when": "order", "then": [
@@ -46,23 +47,24 @@ control -X PUT "$cloud/agent" -d '{"script": [
     {"type": "text", "text": "Which order is it?", "quick_replies": [{"title": "A1"}, {"title": "B2"}]}]},
   {"when": "*", "then": [{"type": "text", "text": "Pardon?"}]}]}'
 
-# The Cloud is busy when the first message comes. The bridge keeps it and sends it again.
+# The Cloud is busy when the first message comes. The bridge stores it and sends it again.
 control "$cloud/faults" -d '{"operation": "send", "answer": {"reply": {"status": 429, "retry_after": "1"}}}'
 ask "$user/messages" -d '{"text": "Where is my order?"}' >/dev/null
 await 'Where is my order?' control "$cloud/conversations"
 test "$(control "$cloud/faults")" = '[]'
 test "$(count send)" -ge 2
 
-# The agent answers, and the channel hears of it.
+# The agent answers, and the channel receives the event.
 await 'Which order is it?' ask "$bridge/v1/events?limit=1000"
 
-# A person answers in the place of the script.
+# A person answers instead of the script.
 control -X PUT "$cloud/agent" -d '{"script": "none"}'
 conversation=$(ask "$user/conversation" | grep -o '"id":"[^"]*"' | cut -d '"' -f 4)
 control "$cloud/conversations/$conversation/agent" -d '{"type": "text", "text": "It is on its way"}' >/dev/null
 await 'It is on its way' ask "$bridge/v1/events?limit=1000"
 
-# Two hours later the bridge's token of the Cloud has expired. It gets another one, and nobody notices.
+# Two hours later the bridge's AppJWT has expired. The bridge fetches another one, and no user
+# notices.
 tokens=$(count app_token)
 control "$cloud/clock" -d '{"advance": 7200}' >/dev/null
 ask "$user/messages" -d '{"text": "Thank you"}' >/dev/null

@@ -1,4 +1,4 @@
-//! The answer to what a channel asks of the Cloud: done, or 202 and queued.
+//! The response to a request that is sent to the Cloud: its result, or 202 if it is queued.
 
 use axum::Json as Body;
 use axum::http::{HeaderName, StatusCode, header};
@@ -16,29 +16,32 @@ use crate::types::message::Sequence;
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// A message on its way to the Cloud.
+/// A message, or another request, to the Cloud.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Message {
-    /// The bridge's name for it.
+    /// The id that the bridge gave to the message.
     #[schema(example = "msg_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")]
     pub(super) id: String,
-    /// Whose it is.
+    /// The user of the message.
     pub(super) user_id: UserId,
-    /// The conversation it went to, or was to go to; null for one that is queued while none is open.
+    /// The conversation of the message; null for a message that is queued while no conversation is
+    /// open.
     #[schema(required)]
     pub(super) conversation_id: Option<ConversationId>,
-    /// Its number in the dialog, from 0; of a text in several messages the first one's. Null until the Cloud has it.
+    /// The number of the message in its dialog, from 0. For a text in several messages it is the
+    /// number of the first one. Null until the Cloud has the message.
     #[schema(value_type = Option<u32>, required)]
     pub(super) sequence: Option<Sequence>,
-    /// The numbers of all messages that a text was sent in, in order, where the request allowed several.
+    /// The numbers of all messages in which a text was sent, in order. Present if the request
+    /// allowed several messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<u32>>)]
     pub(super) sequences: Option<Vec<Sequence>>,
-    /// How far it has come.
+    /// The status of the message.
     pub(super) status: Status,
-    /// When the bridge received it.
+    /// The time at which the bridge received the message.
     pub(super) created_at: DateTime<Utc>,
-    /// The file in it, where there is one.
+    /// The file in the message, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) file: Option<File>,
 }
@@ -46,34 +49,34 @@ pub(super) struct Message {
 /// A file in a message.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct File {
-    /// The bridge's name for it, by which it can be fetched.
+    /// The id that the bridge gave to the file. The file can be downloaded by it.
     #[schema(example = "file_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")]
     pub(super) id: String,
-    /// The Cloud's word for its kind.
+    /// The Cloud's name for the type of the file.
     pub(super) file_type: FileType,
 }
 
-/// How far a message has come.
+/// The status of a message.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = MessageStatus)]
 pub(super) enum Status {
-    /// The Cloud has it.
+    /// The Cloud has the message.
     Sent,
-    /// It is kept, and sent as soon as the Cloud takes it.
+    /// The message is stored and is sent as soon as the Cloud takes it.
     Queued,
-    /// It will not reach the Cloud.
+    /// The message will not reach the Cloud.
     Failed,
 }
 
-/// The answer where a request is done later, as the document describes it.
+/// The 202 response to a queued request, as the OpenAPI document describes it.
 #[derive(IntoResponses)]
 #[response(
     status = 202,
-    description = "It is queued: the Cloud could not take it in time, or earlier requests of the user wait. `Location` tells where to ask for it",
-    headers(("Location" = String, description = "`/v1/messages/` and its id")),
+    description = "The request is queued: the Cloud could not accept it in time, or earlier requests of the user are waiting. `Location` is the URL of its status",
+    headers(("Location" = String, description = "`/v1/messages/` followed by the id")),
 )]
-#[expect(dead_code, reason = "the document reads its type")]
+#[expect(dead_code, reason = "only its type is used, for the OpenAPI document")]
 pub(super) struct Accepted(Message);
 
 impl From<outbox::Message> for Message {
@@ -109,7 +112,8 @@ impl From<Queued> for Message {
     }
 }
 
-/// The answer to what was done, or to what is queued: 202, the message, and where to ask for it.
+/// Makes the response to a request that is done or queued. A queued request gets 202, its message,
+/// and `Location`.
 pub(super) fn answer<T: IntoResponse>(prefer: &Prefer, accepted: outbox::Accepted<T>) -> Response {
     let mut response = match accepted {
         outbox::Accepted::Done(done) => done.into_response(),

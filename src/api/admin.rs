@@ -1,4 +1,5 @@
-//! The admin address: probes, metrics and the operator's page for those who run the service. Never exposed to channels.
+//! The admin address, with probes, metrics and the operator's page. It must not be exposed to
+//! channels.
 
 mod audit;
 mod deliveries;
@@ -33,10 +34,10 @@ use guard::Guard;
 use operators::Operators;
 use surroundings::Surroundings;
 
-/// The text format of Prometheus.
+/// The content type of the Prometheus text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Whether the service wants requests; cheap to clone.
+/// The readiness of the service, for `/readyz`. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Readiness {
     bridge: Bridge,
@@ -44,7 +45,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Ready as long as the storage that `bridge` uses can be read and written.
+    /// Creates a readiness that holds while the storage of `bridge` can be read and written.
     #[must_use]
     pub fn new(bridge: Bridge) -> Self {
         Self {
@@ -53,17 +54,17 @@ impl Readiness {
         }
     }
 
-    /// From now on the service wants no more requests.
+    /// Makes the service not ready from now on, because it is stopping.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
     }
 
-    /// Why the service wants no requests; empty when it does.
+    /// Returns the reasons for which the service is not ready. The list is empty if it is ready.
     async fn reasons(&self) -> Vec<&'static str> {
         self.reasons_with(self.bridge.check_storage().await)
     }
 
-    /// The same, where it is known how the storage is.
+    /// Returns the reasons, given the state of the storage.
     fn reasons_with(&self, storage: Result<(), Outage>) -> Vec<&'static str> {
         let mut reasons = Vec::new();
         if self.stopping.load(Ordering::SeqCst) {
@@ -79,7 +80,7 @@ impl Readiness {
     }
 }
 
-/// What those who run the service are given; cheap to clone.
+/// The state that the admin handlers share. Cloning is cheap.
 #[derive(Debug, Clone)]
 struct Admin {
     bridge: Bridge,
@@ -89,8 +90,10 @@ struct Admin {
     started_at: DateTime<Utc>,
 }
 
-/// `/livez`, `/readyz` and `/metrics`; the operator's page with its API, on which whoever has one of these keys may act. It is
-/// called by one of these host names, an IP address or `localhost`.
+/// Builds the router of `/livez`, `/readyz`, `/metrics`, and the operator's page with its API.
+///
+/// A caller with one of `keys` may act through that API. Requests must address an IP address,
+/// `localhost` or one of `hosts`.
 pub fn router(
     readiness: Readiness,
     keys: Vec<ApiKeyHash>,
@@ -116,7 +119,7 @@ pub fn router(
         }))
 }
 
-/// The operator's page and its API.
+/// Builds the routes of the operator's page and its API.
 fn operating(admin: Admin) -> Router {
     let surroundings = Arc::new(Surroundings::new(SharedClock::clone(&admin.clock)));
     let api = Router::new()
@@ -129,7 +132,7 @@ fn operating(admin: Admin) -> Router {
         .route("/events/{event_id}/retry", post(events::retry))
         .route("/events/{event_id}/text", post(events::read))
         .route_layer(Around::new(parameters::none))
-        // These say which parameters they take.
+        // These handlers check their query parameters themselves.
         .route("/deliveries", get(deliveries::list))
         .route("/audit", get(audit::list));
     page::routes(Router::new())

@@ -1,5 +1,6 @@
-//! Who is calling, and what they may do: each request to `/v1` bears a channel's API key, or a token (JWT) of the channel, which
-//! may be valid for one user alone. It is counted against the channel's limits here as well, before anything is done for it.
+//! Authentication and authorization. Each request to `/v1` has a channel's API key, or a JWT of the
+//! channel that may be valid for a single user. Here the request also counts against the channel's
+//! rate limits, before any work is done for it.
 
 use std::sync::Arc;
 
@@ -19,49 +20,51 @@ use crate::types::audit::Actor;
 use crate::types::ids::UserId;
 use crate::types::trace::Trace;
 
-/// What a token for one user opens beside that user's own paths: there, other users' things are left out.
+/// The routes that a token for one user may call, besides the user's own paths. Their responses
+/// leave out other users' data.
 const FOR_ONE_USER: [&str; 2] = ["/v1/events", "/v1/messages/{message_id}"];
 
-/// How a channel proves who it is, and how much it may ask.
+/// The credentials of a channel, and its rate limits.
 #[derive(Debug)]
 pub struct ChannelAccess {
     /// The channel.
     pub channel: Arc<Channel>,
-    /// The hashes of its keys; several while one is being replaced.
+    /// The hashes of its API keys; several while one is being replaced.
     pub keys: Vec<ApiKeyHash>,
-    /// What its tokens are checked with.
+    /// The keys that verify its tokens.
     pub jwt_keys: Vec<JwtKey>,
-    /// The origins of pages that may call with a token of one user.
+    /// The origins of the pages that may call with a token for one user.
     pub cors_origins: Vec<String>,
-    /// How much it may ask.
+    /// The rate limits of the channel.
     pub limits: Limits,
 }
 
-/// How all channels do; cheap to clone.
+/// The access of all channels. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Access(Arc<[ChannelAccess]>);
 
 impl Access {
-    /// Access for these channels.
+    /// Creates the access for these channels.
     #[must_use]
     pub fn new(channels: Vec<ChannelAccess>) -> Self {
         Self(channels.into())
     }
 
-    /// Forgets the users who have asked nothing lately.
+    /// Forgets the users without recent requests.
     pub fn forget_idle_users(&self) {
         for access in self.0.iter() {
             access.limits.forget_idle_users();
         }
     }
 
-    /// The origins of all pages that may call.
+    /// Returns the origins of all pages that may call.
     pub(super) fn origins(&self) -> impl Iterator<Item = &str> {
         let origins = self.0.iter().flat_map(|access| &access.cors_origins);
         origins.map(String::as_str)
     }
 
-    /// Whether a page of this origin may read what is answered to a request with these headers. Nothing is proven by that.
+    /// True if a page of this origin may read the response to a request with these headers. The
+    /// token is not verified here, so this proves nothing.
     pub(super) fn lets_read(&self, origin: &HeaderValue, headers: &HeaderMap) -> bool {
         let claims = bearer(headers).and_then(crypto::unverified);
         let claims = claims.filter(|claims| claims.is_for_one_user);
@@ -70,8 +73,8 @@ impl Access {
         origins.any(|known| known.as_bytes() == origin.as_bytes())
     }
 
-    /// The channel whose key has this hash. Every channel's keys are looked at, whether one has matched or not, so that the time
-    /// taken tells nothing.
+    /// Finds the channel of the key with this hash. The keys of every channel are compared even
+    /// after a match, so that the time taken reveals nothing.
     fn of_key(&self, presented: &ApiKeyHash) -> Option<&ChannelAccess> {
         let mut found = None;
         for access in self.0.iter() {
@@ -87,7 +90,8 @@ impl Access {
         channels.find(|access| access.channel.id.as_str() == id)
     }
 
-    /// Whose key or token this is, which of both, and the one user whom it is valid for.
+    /// Identifies a key or token. Returns its channel and the kind of credential, and the user if
+    /// it is valid for a single user.
     fn identify(
         &self,
         presented: &str,
@@ -108,7 +112,7 @@ impl Access {
                     let user = user.map_err(|_| Refusal::NoUser)?;
                     return Ok((access, Actor::Token, user));
                 }
-                // If one key trusts the token, its reason is the one to tell.
+                // The first reason of a key that trusts the token is the one to report.
                 Err(other) if refusal == Refusal::Untrusted => refusal = other,
                 Err(_) => {}
             }
@@ -120,33 +124,29 @@ impl Access {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let detail = match refusal {
-            // The only one that somebody without a key of the channel's sees: it is the same
-            // whatever is wrong.
-            Refusal::Untrusted => "No channel has this API key, and it is no token of one.",
-            Refusal::Critical => {
-                "The token's header has crit, and none of its extensions is understood."
-            }
-            Refusal::Malformed => {
-                "The token's claims are malformed, or one of them is there twice."
-            }
+            // A caller without a valid key sees only this refusal. Its text is the same for every
+            // cause.
+            Refusal::Untrusted => "This is neither a known API key nor a valid token.",
+            Refusal::Critical => "The token's header has crit, but no extensions are supported.",
+            Refusal::Malformed => "The token's claims are malformed, or one of them occurs twice.",
             Refusal::Endless => "The token has no exp.",
-            Refusal::NoTime => "The token's exp and nbf have to be numbers: seconds since 1970.",
+            Refusal::NoTime => "The token's exp and nbf must be numbers: seconds since 1970.",
             Refusal::Expired => "The token has expired.",
             Refusal::TooLong => {
-                "The token's exp is more than a year ahead. It counts in seconds; this may be milliseconds."
+                "The token's exp is more than a year ahead. It must be in seconds; this value may be in milliseconds."
             }
             Refusal::Early => {
-                "The token is not valid yet: its nbf, in seconds since 1970, has not come."
+                "The token is not valid yet: its nbf, in seconds since 1970, is in the future."
             }
             Refusal::NoUser => {
-                "The token's user is no user id: expected a string of 1 to 256 bytes without control characters, neither . nor .., or no user."
+                "The token's user is not a user id: expected a string of 1 to 256 bytes without control characters and other than . and .., or no user."
             }
         };
         Self::new(Code::Unauthorized, detail)
     }
 }
 
-/// Why a request does not pass.
+/// The reason for which a request does not pass.
 #[derive(Debug)]
 pub(super) enum Refused {
     Problem(Problem),
@@ -172,7 +172,8 @@ impl IntoResponse for Refused {
     }
 }
 
-/// Finds out whose a request to `/v1` is, and lets it pass if it is somebody's who may ask that, now; says what is left to them.
+/// Identifies the caller of a request to `/v1`, and checks its permission and its rate limits.
+/// Returns what is left of the limits.
 pub(super) async fn authenticate(
     access: &Access,
     now: DateTime<Utc>,
@@ -190,7 +191,7 @@ pub(super) async fn authenticate(
     })?;
     let (access, actor, user) = access.identify(presented, now)?;
     tracing::Span::current().record("channel.id", access.channel.id.as_str());
-    // Where the path names nobody, or not rightly, that is the handler's to say.
+    // A path with a missing or malformed user id is left to the handler to report.
     let named = if user.is_some() || access.limits.are_about_users() {
         let named = User::from_request_parts(parts, &()).await;
         named.ok().map(|User(user_id)| user_id)
@@ -201,7 +202,7 @@ pub(super) async fn authenticate(
         let is_own = named.as_ref() == Some(user);
         let is_open = parts.method == Method::GET && FOR_ONE_USER.contains(&route.as_str());
         if !is_own && !is_open {
-            let detail = "The token is valid for one user's own paths, GET /v1/events and GET /v1/messages/{id} alone.";
+            let detail = "The token is valid only for its user's own paths, GET /v1/events and GET /v1/messages/{id}.";
             return Err(Problem::new(Code::Forbidden, detail).into());
         }
     }
@@ -222,7 +223,8 @@ pub(super) async fn authenticate(
     Ok(allowance)
 }
 
-/// Proves that the request is a channel's. It takes the caller out of the request, for the one handler that asks.
+/// The proof that the request comes from a channel. It takes the caller out of the request, so only
+/// one handler can have it.
 pub(super) struct AuthChannel(pub(super) Caller);
 
 impl<S: Send + Sync> FromRequestParts<S> for AuthChannel {
@@ -230,16 +232,14 @@ impl<S: Send + Sync> FromRequestParts<S> for AuthChannel {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
         let caller = parts.extensions.remove::<Caller>();
-        caller.map(Self).ok_or_else(|| {
-            Problem::new(
-                Code::InternalError,
-                "Nobody has looked whose the request is.",
-            )
-        })
+        caller
+            .map(Self)
+            .ok_or_else(|| Problem::new(Code::InternalError, "The caller was not identified."))
     }
 }
 
-/// The token of an `Authorization` header of the scheme `Bearer`, whose name is case-insensitive.
+/// Returns the token of an `Authorization` header with the scheme `Bearer`, whose name is
+/// case-insensitive.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(AUTHORIZATION).map(HeaderValue::to_str)?.ok()?;
     let (scheme, token) = value.split_once(' ')?;
@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_bearer_token_is_a_key() {
+    fn only_a_bearer_token_is_read_as_an_api_key() {
         let key = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(AUTHORIZATION, HeaderValue::from_str(value).unwrap());

@@ -1,6 +1,7 @@
-//! Which pages may call the bridge from a browser: those of the origins that a channel names, with a token of one user.
+//! The CORS policy: pages of the origins that a channel names may call with a token for one user.
 //!
-//! A channel's API key opens every user's conversations, so it has no place in a page, and no page may read what is answered to it.
+//! A channel's API key opens every user's conversations, so it does not belong in a page, and no
+//! page may read the responses to it.
 
 use std::time::Duration;
 
@@ -11,10 +12,10 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::auth::Access;
 
-/// 10 min: how long a browser need not ask again what it may do.
+/// 10 min: the time for which a browser may cache a preflight response.
 const MAX_AGE: Duration = Duration::from_mins(10);
 
-/// Tells browsers which pages may read the answers of these routes.
+/// Adds CORS headers to the responses of these routes.
 pub(super) fn shared(routes: Router, access: &Access) -> Router {
     let access = access.clone();
     if access.origins().next().is_none() {
@@ -22,7 +23,7 @@ pub(super) fn shared(routes: Router, access: &Access) -> Router {
     }
     let may_read = move |origin: &HeaderValue, request: &Parts| {
         if request.method == Method::OPTIONS {
-            // Before its request, a browser says nothing of whose it is.
+            // A preflight request carries no token, so any channel's origin passes here.
             let mut origins = access.origins();
             return origins.any(|known| known.as_bytes() == origin.as_bytes());
         }

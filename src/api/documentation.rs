@@ -1,7 +1,7 @@
-//! The OpenAPI document, by itself and in a browser, from files within the binary alone.
+//! The OpenAPI document and a page that shows it, from files in the binary.
 //!
-//! Nobody needs a key for these, and whoever does not read them may be many. So a file is never
-//! copied for a request: all responses share its bytes.
+//! Neither needs a key, so any number of clients may request them and read the responses slowly or
+//! not at all. Therefore no file is copied for a request: all responses share its bytes.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use utoipa_swagger_ui::{self as swagger, Config};
 
 use super::problem::{Code, Problem};
 
-/// `/openapi.json`, and `/docs`, where a browser shows it.
+/// Adds `/openapi.json`, and `/docs`, which shows it in a browser.
 pub(super) fn routes<S: Clone + Send + Sync + 'static>(document: &Document) -> Router<S> {
-    // It has text keys alone, and serializing fails for others.
+    // All map keys in the document are strings, and serializing fails only for others.
     let json = Bytes::from(document.to_json().unwrap_or_default());
     let config = Config::new(["/openapi.json"])
-        // Else the page asks a validator on the internet for a badge.
+        // Otherwise the page requests a badge from a validator on the internet.
         .validator_url("none")
         .try_it_out_enabled(true);
     let config = Arc::new(config);
@@ -41,14 +41,14 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>(document: &Document) -> R
         .route("/docs/{*file}", get(file))
 }
 
-/// A file of the page.
+/// Answers a request for a file of the page.
 fn page_file(path: &str, config: Arc<Config<'static>>) -> Response {
     let Ok(Some(file)) = swagger::serve(path, config) else {
         return Problem::new(Code::NotFound, "There is nothing at this path.").into_response();
     };
     let bytes = match file.bytes {
         Cow::Borrowed(bytes) => Bytes::from_static(bytes),
-        // The one file that the configuration is written into, some hundred bytes.
+        // The one file with the configuration in it, a few hundred bytes.
         Cow::Owned(bytes) => Bytes::from(bytes),
     };
     let mut response = ([(CONTENT_TYPE, file.content_type)], bytes).into_response();

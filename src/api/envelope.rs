@@ -1,4 +1,4 @@
-//! What surrounds every request: its id and trace, one line of log, and the rendering of problems.
+//! The envelope of every request: its id and trace, its log line, and the rendering of problems.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -21,15 +21,16 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// 20 lines in 10 s: the log of each kind of answer that anybody can have without a key.
+/// 20 lines in 10 s: the log limit for each kind of response that a caller can get without a key.
 const LINES: u32 = 20;
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Bounds the log of requests that need no key, since anybody can send as many as they like; clones share it.
+/// The log limit for requests that need no key, since a caller can send any number of them. Clones
+/// share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct AnonymousLog(Arc<Mutex<HashMap<&'static str, Window>>>);
 
-/// The lines of one kind of answer since a moment.
+/// The lines logged for one kind of response in the current window.
 #[derive(Debug)]
 struct Window {
     since: Instant,
@@ -39,8 +40,8 @@ struct Window {
 }
 
 impl AnonymousLog {
-    /// Counts an answer of this kind. Returns the number of those that were left out before, or `None` if this one is left out,
-    /// too.
+    /// Counts a response of this kind. Returns the number of lines that were left out before it, or
+    /// `None` if its own line is left out too.
     fn admit(&self, kind: &'static str, now: Instant) -> Option<u64> {
         let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let window = windows.entry(kind).or_insert(Window {
@@ -61,22 +62,22 @@ impl AnonymousLog {
     }
 }
 
-/// Marks an answer that is an error and has its body already.
+/// Marks an error response that already has its body.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Whole;
 
-/// What a request has from when it comes until it is answered.
+/// The data of a request from its arrival until it is answered.
 pub(super) struct Envelope {
     started: Instant,
     trace: Arc<Trace>,
-    /// The pattern, never the path: a path names a user.
+    /// The route's pattern, never the path, because a path contains a user id.
     route: Option<MatchedPath>,
     method: &'static str,
     span: Span,
 }
 
 impl Envelope {
-    /// Gives the request its trace.
+    /// Opens the envelope, and gives the request its trace.
     pub(super) fn open<B>(request: &mut Request<B>, clock: &dyn Clock) -> Self {
         let started = Instant::now();
         let trace = Arc::new(begun(request.headers(), clock.uuid()));
@@ -100,12 +101,13 @@ impl Envelope {
         }
     }
 
-    /// What is done for the request is done in this.
+    /// Returns the span in which the request is processed.
     pub(super) fn span(&self) -> Span {
         self.span.clone()
     }
 
-    /// Gives the answer an id, a body where a problem has none yet, and a line of log.
+    /// Completes the response: adds the request id, renders a problem, counts the response and logs
+    /// it.
     pub(super) fn seal(
         self,
         response: Response,
@@ -126,8 +128,9 @@ impl Envelope {
         self.named(response)
     }
 
-    /// The same of an operator's request, which is counted as nobody's. Of one who only looked, every other second, the log is
-    /// told nothing but what went wrong.
+    /// Completes the response to an operator's request, without counting it in the metrics.
+    /// Operators' pages send a GET every two seconds, so a successful GET is logged only at debug
+    /// level.
     pub(super) fn seal_uncounted(self, response: Response, anonymous: &AnonymousLog) -> Response {
         let _entered = self.span.enter();
         let (response, problem) = rendered(response, self.trace.request_id());
@@ -138,7 +141,7 @@ impl Envelope {
         self.named(response)
     }
 
-    /// Tells the log how the request was answered, unless it has told enough of such answers.
+    /// Logs the response, unless the log limit for its kind is reached.
     fn tell(
         &self,
         status: StatusCode,
@@ -184,9 +187,10 @@ impl Envelope {
         }
     }
 
-    /// The kind of an answer that needs no key; `None` for one that somebody with a key, or the Cloud, was given.
+    /// Returns the kind of a response that a caller can get without a key, or `None` for any other.
     ///
-    /// A key is checked before anything else that a route of channels answers, but for what stands here by its code.
+    /// On the channels' routes the key is checked before anything else, except for the codes that
+    /// are listed here.
     fn kind_for_anybody(&self, problem: Option<&Problem>) -> Option<&'static str> {
         let route = route_name(self.route.as_ref());
         let Some(problem) = problem else {
@@ -210,19 +214,21 @@ fn route_name(route: Option<&MatchedPath>) -> &str {
     route.map_or("none", MatchedPath::as_str)
 }
 
-/// The trace that the caller continues, or a new one.
+/// Continues the caller's trace, or begins a new one.
 fn begun(headers: &HeaderMap, fresh: Uuid) -> Trace {
-    // Of two parents neither is known to be the right one.
+    // If there are two `traceparent` headers, it is not known which one is right, so both are
+    // ignored.
     let mut parents = headers.get_all(TRACEPARENT).iter();
     let parent = parents.next().filter(|_| parents.next().is_none());
     let parent = parent.and_then(|value| value.to_str().ok());
-    // One that is no text is as malformed as an empty key is.
+    // A header that is not text becomes `=`, which is malformed as well, since its key is empty.
     let states = headers.get_all(TRACESTATE).iter();
     let states = states.map(|value| value.to_str().unwrap_or("="));
     Trace::continue_from(text(headers, &REQUEST_ID), parent, fresh).with_state(states)
 }
 
-/// The method as a metric's label: anybody may send one that does not exist.
+/// Returns the method as a metric label. A caller may send any method, so unknown ones share a
+/// label.
 fn word(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -236,7 +242,7 @@ fn word(method: &Method) -> &'static str {
     }
 }
 
-/// Renders the problem that a response carries, or that its bare status stands for.
+/// Renders the problem that the response carries or that its bare status implies.
 fn rendered(mut response: Response, request_id: &str) -> (Response, Option<Problem>) {
     let status = response.status();
     let carried = response.extensions_mut().remove::<Problem>();
@@ -246,7 +252,7 @@ fn rendered(mut response: Response, request_id: &str) -> (Response, Option<Probl
     }
     let problem = carried.unwrap_or_else(|| Problem::of_status(status));
     let mut rendered = problem.render(request_id);
-    // What the layer below said beyond its status, such as `Allow`, stays.
+    // Headers that a lower layer set beside the status, such as `Allow`, stay.
     for (name, value) in response.headers() {
         if !rendered.headers().contains_key(name) && !is_about_the_body(name) {
             rendered.headers_mut().append(name.clone(), value.clone());
@@ -264,14 +270,15 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// An answer, which is a problem where making it panics; the panic hook has logged where that happened.
+/// Runs a handler, and turns a panic into a problem. The panic hook has already logged the place of
+/// the panic.
 pub(super) fn caught(answer: impl Future<Output = Response>) -> impl Future<Output = Response> {
     let answer = AssertUnwindSafe(answer).catch_unwind();
     answer.map(|answer| {
         answer.unwrap_or_else(|_panic| {
             Problem::new(
                 Code::InternalError,
-                "The bridge failed; its log tells more under this request's id.",
+                "The bridge failed; its log has details under this request's id.",
             )
             .into_response()
         })
@@ -283,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_of_one_kind_is_twenty_lines_in_ten_seconds() {
+    fn at_most_twenty_problems_of_a_kind_are_logged_per_ten_seconds() {
         let (log, begin) = (AnonymousLog::default(), Instant::now());
 
         for _ in 0..LINES {

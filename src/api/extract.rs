@@ -1,4 +1,5 @@
-//! Extractors whose rejections are problems that name what was wrong, and quote nothing of what a user wrote.
+//! Extractors that reject a request with a problem. It names the error, and quotes nothing that a
+//! user wrote.
 
 mod query;
 mod strict;
@@ -40,7 +41,7 @@ pub(super) struct OptionalJson<T>(pub(super) T);
 #[derive(IntoParams)]
 #[into_params(names("user_id"), parameter_in = Path)]
 pub(super) struct User(
-    /// The channel's own name for the person.
+    /// The channel's own id for the user.
     pub(super) UserId,
 );
 
@@ -48,7 +49,7 @@ pub(super) struct User(
 #[derive(IntoParams)]
 #[into_params(names("event_id"), parameter_in = Path)]
 pub(super) struct EventPath(
-    /// The event's id.
+    /// The id of the event.
     #[param(value_type = String, example = "evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")]
     pub(super) EventId,
 );
@@ -57,7 +58,7 @@ pub(super) struct EventPath(
 #[derive(IntoParams)]
 #[into_params(names("file_id"), parameter_in = Path)]
 pub(super) struct File(
-    /// The bridge's name for the file.
+    /// The id that the bridge gave to the file.
     #[param(value_type = String)]
     pub(super) FileId,
 );
@@ -119,7 +120,7 @@ impl<S: Send + Sync> FromRequestParts<S> for User {
 impl<S: Send + Sync> FromRequestParts<S> for File {
     type Rejection = Problem;
 
-    /// An id is opaque: one that cannot be is one that nothing bears.
+    /// An id is opaque: a malformed one is treated as unknown.
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         #[derive(Deserialize)]
         struct Named {
@@ -137,7 +138,7 @@ impl<S: Send + Sync> FromRequestParts<S> for File {
 impl<S: Send + Sync> FromRequestParts<S> for EventPath {
     type Rejection = Problem;
 
-    /// An id is opaque: one that cannot be is one that nothing bears.
+    /// An id is opaque: a malformed one is treated as unknown.
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         #[derive(Deserialize)]
         struct Named {
@@ -153,8 +154,8 @@ impl<S: Send + Sync> FromRequestParts<S> for EventPath {
 }
 
 /// Refuses a path or query with a percent sign that begins no percent-encoded byte. Taken
-/// literally, `50%off` and `50%25off` would name the same user, and an adapter that forgets to
-/// encode would go unnoticed until an id happens to hold two hexadecimal digits.
+/// literally, `50%off` and `50%25off` would name the same user. An adapter that forgets to encode
+/// would also go unnoticed until an id happens to contain two hexadecimal digits.
 pub(super) fn check_encoding(uri: &Uri) -> Result<(), Problem> {
     let parts = [("path", Some(uri.path())), ("query", uri.query())];
     for (name, part) in parts {
@@ -162,7 +163,7 @@ pub(super) fn check_encoding(uri: &Uri) -> Result<(), Problem> {
             return Err(Problem::new(
                 Code::MalformedRequest,
                 format!(
-                    "The {name}: expected two hexadecimal digits after each percent sign; one that stands for itself is %25."
+                    "The {name}: expected two hexadecimal digits after each percent sign; a literal percent sign is %25."
                 ),
             ));
         }
@@ -170,7 +171,7 @@ pub(super) fn check_encoding(uri: &Uri) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The parameter of the path that is not UTF-8.
+/// Returns the name of the path parameter that is not UTF-8.
 fn undecodable(rejection: &PathRejection) -> Option<&str> {
     let PathRejection::FailedToDeserializePathParams(error) = rejection else {
         return None;
@@ -181,7 +182,7 @@ fn undecodable(rejection: &PathRejection) -> Option<&str> {
     }
 }
 
-/// Refuses a body that does not say that it is JSON, or that is compressed.
+/// Refuses a body that is not declared as JSON, or that is compressed.
 fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     let is_plain = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity");
     let codings = headers.get_all(header::CONTENT_ENCODING);
@@ -212,7 +213,7 @@ fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
 pub(super) async fn read(request: Request) -> Result<Bytes, Problem> {
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    // Who says that it is too long is told so before any of it is read.
+    // A body with a declared length above the limit is refused before any of it is read.
     if length.is_some_and(|length| length > JSON_LIMIT as u64) {
         return Err(too_large());
     }
@@ -223,16 +224,17 @@ pub(super) async fn read(request: Request) -> Result<Bytes, Problem> {
     })
 }
 
-/// The reason why a body was not read to its end.
+/// The reason for which a body was not read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unread {
     /// It is longer than the limit.
     TooLarge,
-    /// It broke off, or was cut.
+    /// The connection broke off, or the body was cut.
     Broken,
 }
 
-/// Reads a body of at most `limit` bytes to its end. It is in memory once, also where it comes in many small pieces.
+/// Reads a body of at most `limit` bytes to its end. Even a body in many small pieces is in memory
+/// only once.
 pub(super) async fn whole(mut body: Body, limit: usize) -> Result<Bytes, Unread> {
     // Nearly every body comes in one piece.
     let mut first = Bytes::new();
@@ -264,7 +266,7 @@ pub(super) async fn whole(mut body: Body, limit: usize) -> Result<Bytes, Unread>
 fn too_large() -> Problem {
     Problem::new(
         Code::BodyTooLarge,
-        format!("A JSON body may have {JSON_LIMIT} bytes at most."),
+        format!("A JSON body may have at most {JSON_LIMIT} bytes."),
     )
 }
 
@@ -274,8 +276,8 @@ struct Unreadable {
     pointer: String,
 }
 
-/// Reads a body. Half a surrogate pair, the rest of an emoji that was cut in two, becomes U+FFFD,
-/// as it does in the Cloud's notifications.
+/// Parses a JSON body. A lone surrogate, such as the half of an emoji that was cut in two, becomes
+/// U+FFFD, as in the Cloud's notifications.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let read = parse_as_written(body).or_else(|unreadable| match str::from_utf8(body) {
         Ok(text) if unreadable.error.is_syntax() => {
@@ -311,16 +313,16 @@ fn refused(Unreadable { error, pointer }: Unreadable) -> Problem {
     }
 }
 
-/// The problem behind serde's message. The message may quote the value, which can be what a user wrote, so it is not
-/// passed on: only what was expected is.
+/// Makes the problem for serde's message. The message may quote the value, which can be a user's
+/// text, so only the part about the expected value is passed on.
 fn violation(message: &str, pointer: String) -> Problem {
-    // It ends with the line and column, which the pointer replaces.
+    // The message ends with the line and column, which the pointer replaces.
     let message = message
         .rsplit_once(" at line ")
         .map_or(message, |(message, _)| message);
     for (kind, detail) in [
         ("missing field `", "this member is required"),
-        ("duplicate field `", "this member stands here twice"),
+        ("duplicate field `", "this member occurs twice"),
     ] {
         let name = message.strip_prefix(kind).and_then(|n| n.strip_suffix('`'));
         if let Some(name) = name {
@@ -337,7 +339,7 @@ fn violation(message: &str, pointer: String) -> Problem {
     Problem::violation(pointer, detail)
 }
 
-/// What serde names after Rust's types.
+/// Translates serde's names of Rust types.
 fn in_words_of_json(expected: &str) -> &str {
     match expected {
         "a sequence" => "an array",
@@ -369,7 +371,7 @@ mod tests {
 
     fn refusal(body: &str) -> serde_json::Value {
         let Err(problem) = parse::<Opening>(body.as_bytes()) else {
-            panic!("{body} was taken");
+            panic!("{body} was accepted");
         };
         let code = problem.code().as_str();
         let errors = format!("{problem:?}");
@@ -410,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn a_violation_tells_what_was_expected_and_not_what_was_found() {
+    fn a_violation_states_the_expectation_and_not_the_value() {
         for (message, pointer, detail) in [
             (
                 "invalid type: string \"my card, expected 1234\", expected struct Opening at line 1 column 9",
@@ -438,11 +440,7 @@ mod tests {
                 "unknown member, expected none",
             ),
             ("missing field `b`", "/a/b", "this member is required"),
-            (
-                "duplicate field `b`",
-                "/a/b",
-                "this member stands here twice",
-            ),
+            ("duplicate field `b`", "/a/b", "this member occurs twice"),
             ("expected 1 to 9", "/a", "expected 1 to 9"),
         ] {
             let problem = violation(message, "/a".to_owned());
@@ -456,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn half_an_emoji_is_replaced_wherever_text_may_stand() {
+    fn a_lone_surrogate_is_replaced_in_any_text_of_a_body() {
         let read = |body: &str| parse::<Opening>(body.as_bytes());
 
         for (half, whole) in [
@@ -485,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_and_no_name_holds_u_0000() {
+    fn u_0000_is_refused_in_texts_and_member_names() {
         let read =
             |body: &str| parse::<serde_json::Map<String, serde_json::Value>>(body.as_bytes());
 
@@ -504,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn each_percent_sign_begins_a_byte() {
+    fn a_uri_with_a_malformed_percent_escape_is_refused() {
         let check = |uri: &'static str| check_encoding(&Uri::from_static(uri)).is_ok();
 
         for good in ["/", "/50%25off?a=%2b", "https://b.example/%7c?", "*"] {
@@ -516,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_malformed() {
+    fn a_body_that_is_not_json_is_malformed() {
         for body in [
             "",
             "{",

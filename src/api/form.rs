@@ -1,4 +1,4 @@
-//! The form in which a file is sent: read part by part, within bounds on memory and time.
+//! The form with which a file is sent. It is read part by part, within bounds on memory and time.
 
 mod disposition;
 
@@ -19,31 +19,32 @@ use super::problem::{Code, Problem, pointer_to};
 use crate::bridge::{Bridge, Caller, Place};
 use crate::types::message::Text;
 
-/// 20 s: 3 MB at 1.2 Mbit/s. A file holds one of few places, and what follows its arrival takes time as well.
+/// 20 s: 3 MB at 1.2 Mbit/s. A file holds one of few permits, and the request also needs time after
+/// the file has arrived.
 const ARRIVAL_LIMIT: Duration = Duration::from_secs(20);
 
-/// 5000 bytes: the Cloud takes as much of a request with a text.
+/// 5000 bytes: the Cloud's limit on a request with a text.
 const MAX_CAPTION_BYTES: usize = 5000;
 
-/// 64 KiB: room for the caption, boundaries and the headers of parts.
+/// 64 KiB: room for the caption, the boundaries and the headers of the parts.
 const AROUND_THE_FILE: usize = 64 * 1024;
 
-/// The characters that a parameter of a header may hold in quotes alone: a space and the
-/// `tspecials` of RFC 2045, section 5.1.
+/// The characters that a header parameter may hold only in quotes: a space and the `tspecials` of
+/// RFC 2045, section 5.1.
 const NEEDS_QUOTES: &[char] = &[
     '(', ')', '<', '>', '@', ',', ';', ':', '\\', '"', '/', '[', ']', '?', '=', ' ',
 ];
 
-/// A file that has arrived, in its place.
+/// A file that has arrived, with its permit.
 #[derive(Debug, Clone)]
 pub(super) struct Upload {
     pub(super) form: FileForm,
-    /// Held to the end: it bounds the memory that files take.
+    /// The permit. It is held to the end, because it bounds the memory that files take.
     pub(super) place: Place,
 }
 
 impl Upload {
-    /// Takes a place and reads the form, unless that has been done for this request.
+    /// Takes a permit and reads the form, unless that was already done for this request.
     pub(super) async fn receive(
         mut request: Request,
         bridge: &Bridge,
@@ -60,21 +61,21 @@ impl Upload {
     }
 }
 
-/// A file to be sent.
+/// A file to send.
 #[derive(Debug, Clone, ToSchema)]
-// For the document alone: no serde reads it.
+// Only the OpenAPI document reads this attribute; the form is not read by serde.
 #[serde(deny_unknown_fields)]
 #[schema(as = NewFile)]
 pub(super) struct FileForm {
-    /// The file. Its first bytes tell its kind, neither its name nor its declared type.
+    /// The file. Its type is determined by its first bytes, not by its name or its declared type.
     #[schema(value_type = String, format = Binary)]
     pub(super) file: Bytes,
-    /// What the user says about it, at most 5000 bytes.
+    /// The user's caption for the file, at most 5000 bytes.
     #[schema(value_type = Option<String>)]
     pub(super) caption: Option<Text>,
 }
 
-/// Bytes as they are, in the document.
+/// The schema of raw bytes in the OpenAPI document.
 pub(super) struct Binary;
 
 impl PartialSchema for Binary {
@@ -89,11 +90,11 @@ impl PartialSchema for Binary {
 impl ToSchema for Binary {}
 
 impl FileForm {
-    /// Reads the form from the body of a request; never holds more of the file than it may have.
+    /// Reads the form from the body. Never holds more of a file than the size limit.
     async fn read(mut request: Request, max_file_bytes: usize) -> Result<Self, Problem> {
         DefaultBodyLimit::max(max_file_bytes + AROUND_THE_FILE).apply(&mut request);
         let refusal = if has_unquoted_boundary(request.headers()) {
-            "Expected the boundary in quotes, as RFC 2045 asks of one with such characters: Content-Type: \
+            "Expected the boundary in quotes, as RFC 2045 requires for its characters: Content-Type: \
              multipart/form-data; boundary=\"...\"."
         } else {
             "Expected Content-Type: multipart/form-data with its boundary."
@@ -141,9 +142,9 @@ impl FileForm {
     }
 }
 
-/// The content of a part; none where it is longer than `limit`.
+/// Returns the content of a part, or `None` if it is longer than `limit`.
 async fn content(part: &mut Field<'_>, limit: usize) -> Result<Option<Bytes>, Problem> {
-    // All at once: growing would need the old room and the new one side by side.
+    // The buffer is allocated at once: growing it would need the old and the new one side by side.
     let mut content = BytesMut::with_capacity(limit);
     while let Some(chunk) = part.chunk().await.map_err(|e| unreadable(&e))? {
         if content.len() + chunk.len() > limit {
@@ -154,7 +155,7 @@ async fn content(part: &mut Field<'_>, limit: usize) -> Result<Option<Bytes>, Pr
     Ok(Some(content.freeze()))
 }
 
-/// A caption; a blank one counts as none, since forms send empty parts.
+/// Parses a caption. A blank one counts as `None`, since forms send empty parts.
 fn text(content: Bytes) -> Result<Option<Text>, String> {
     let text = String::from_utf8(content.into()).map_err(|_| "expected UTF-8".to_owned())?;
     if Text::is_blank(&text) {
@@ -164,8 +165,9 @@ fn text(content: Bytes) -> Result<Option<Text>, String> {
     Ok(Some(text))
 }
 
-/// True for a form whose boundary needs quotes and has none. Such a header is malformed, so the end
-/// of the boundary is a guess. A much-copied piece of Java writes `boundary====1732860000000===`.
+/// True if the boundary of the form needs quotes and has none. Such a header is malformed, so the
+/// end of the boundary is a guess. A widely copied piece of Java code writes
+/// `boundary====1732860000000===`.
 fn has_unquoted_boundary(headers: &HeaderMap) -> bool {
     let value = headers
         .get(CONTENT_TYPE)
@@ -190,20 +192,17 @@ fn violation(part: &str, detail: &str) -> Problem {
 fn too_large(max_file_bytes: usize) -> Problem {
     Problem::new(
         Code::BodyTooLarge,
-        format!("A file may have {max_file_bytes} bytes at most."),
+        format!("A file may have at most {max_file_bytes} bytes."),
     )
 }
 
 fn unreadable(error: &MultipartError) -> Problem {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return Problem::new(
-            Code::BodyTooLarge,
-            "The form is larger than any that is taken.",
-        );
+        return Problem::new(Code::BodyTooLarge, "The form is too large.");
     }
     Problem::new(
         Code::MalformedRequest,
-        "The body is not the multipart/form-data that it says to be, or it broke off.",
+        "The body is not valid multipart/form-data, or it is incomplete.",
     )
 }
 
@@ -214,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_boundary_that_needs_quotes_and_has_none_is_told_from_others() {
+    fn a_boundary_that_lacks_required_quotes_is_recognized() {
         let is_unquoted = |value: &'static str| {
             let value = HeaderValue::from_static(value);
             has_unquoted_boundary(&[(CONTENT_TYPE, value)].into_iter().collect())

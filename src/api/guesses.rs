@@ -1,7 +1,8 @@
-//! Wrong keys: whoever presents many is answered more slowly, so that nobody tries them by the thousand in a second.
+//! The delay for wrong keys. An address that presents many gets slower responses, so that no client
+//! can try thousands of keys in a second.
 //!
-//! A key is looked at before anything is slowed down: right keys from the same address, such as a load balancer's, lose nothing. Whoever
-//! is slowed down holds a connection and no place.
+//! A key is checked before anything is delayed, so valid keys from the same address, such as a load
+//! balancer's, are not slowed down. A delayed response holds a connection, but no permit.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
@@ -16,19 +17,22 @@ use tokio::time::sleep;
 
 use super::problem::{Code, Problem};
 
-/// 10: wrong keys that one address may present in a second before it is slowed down. A client whose key is outdated is told so at once.
+/// 10 a second: the number of wrong keys that one address may present before it is slowed down.
+/// Below that, a client with an outdated key gets its error at once.
 const AT_FULL_SPEED: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
-/// 1 s: how much later each further one is answered.
+/// 1 s: the delay of each further wrong key.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// 256: how many counts are kept, whatever the number of addresses. Addresses that share one share its speed.
+/// 256: the number of counters, whatever the number of addresses. Addresses that share a counter
+/// share its limit.
 const COUNTS: usize = 256;
 
-/// 1024: answers that are held back at once; any further one goes out at once, so that they do not take all connections.
+/// 1024: the limit on delayed responses. Any further one is sent at once, so that they do not take
+/// all connections.
 const HELD_BACK: usize = 1024;
 
-/// What wrong keys were presented lately.
+/// The counters of wrong keys.
 #[derive(Debug)]
 pub(super) struct Guesses {
     counts: Vec<DefaultDirectRateLimiter>,
@@ -48,7 +52,7 @@ impl Default for Guesses {
 }
 
 impl Guesses {
-    /// The answer, held back if it refuses a key and its address has presented many wrong ones.
+    /// Delays the response if it refuses a key and its address has presented many wrong ones.
     pub(super) async fn slow_down(&self, answer: Response, address: Option<IpAddr>) -> Response {
         let problem = answer.extensions().get::<Problem>();
         let is_refused = problem.is_some_and(|problem| {
@@ -66,7 +70,7 @@ impl Guesses {
         answer
     }
 
-    /// Counts a wrong key.
+    /// Counts a wrong key; true if the address is within the limit.
     fn is_at_full_speed(&self, address: Option<IpAddr>) -> bool {
         let hash = self.hasher.hash_one(address);
         let place = usize::try_from(hash % COUNTS as u64).unwrap_or_default();
@@ -75,7 +79,7 @@ impl Guesses {
     }
 }
 
-/// The address that a request comes from; `None` if it did not come over a connection.
+/// Returns the address of the client; `None` if the request did not come over a connection.
 pub(super) fn address(request: &Request) -> Option<IpAddr> {
     let connection = request.extensions().get::<ConnectInfo<SocketAddr>>();
     connection.map(|ConnectInfo(address)| address.ip())
@@ -92,7 +96,7 @@ mod tests {
         Problem::new(code, "A detail.").into_response()
     }
 
-    /// How long so many answers are held back, one after the other.
+    /// Returns the total delay of `count` responses, one after the other.
     async fn held_back(guesses: &Guesses, code: Code, count: u32, from: [u8; 4]) -> Duration {
         let begun = Instant::now();
         for _ in 0..count {
@@ -103,22 +107,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_wrong_keys_of_an_address_are_answered_more_slowly() {
+    async fn many_wrong_keys_from_one_address_are_answered_more_slowly() {
         let guesses = Guesses::default();
         let (free, address) = (AT_FULL_SPEED.get(), [10, 0, 0, 1]);
 
         let first = held_back(&guesses, Code::Unauthorized, free, address).await;
         assert_eq!(first, Duration::ZERO);
-        // The counts go by the system's own time, which goes on a little.
+        // The counters use the real system clock, which advances a little.
         let more = held_back(&guesses, Code::OperatorKeyRefused, 100, address).await;
         assert!(more > 50 * PAUSE, "{more:?}");
-        // What is answered to right keys is not looked at.
+        // Responses to valid keys are never delayed.
         let others = held_back(&guesses, Code::NotFound, 100, address).await;
         assert_eq!(others, Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_more_answers_are_held_back_than_may() {
+    async fn the_number_of_delayed_responses_is_bounded() {
         let guesses = Guesses::default();
         let _held_back = guesses
             .held_back

@@ -1,8 +1,9 @@
-//! `Idempotency-Key`: a POST that is sent again under the same key is not done again.
+//! The `Idempotency-Key` header: a POST that is repeated with the same key is not done again.
 //!
-//! It surrounds the handlers of the facade's POST requests, which know nothing of it. The body is read here first, once,
-//! because the key stands for what it says. A form counts by its parts: each sending draws another line between them.
-//! A path counts by the values in it: a proxy in between may change the spelling.
+//! This layer surrounds the handlers of the API's POST requests. The handlers do not depend on it.
+//! It reads the body first, once, because the fingerprint covers it. The fingerprint of a form
+//! covers its parts, since a retry uses another boundary. The fingerprint of a path covers the
+//! decoded values in it, since a proxy may change their spelling.
 
 use std::collections::BTreeSet;
 
@@ -29,18 +30,19 @@ use crate::types::ids::Invalid;
 use crate::types::links;
 use crate::types::message::Text;
 
-/// The key.
+/// The header with the key.
 const KEY: &str = "idempotency-key";
 
-/// What stands above an answer that was given before.
+/// The header that marks a stored response.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// The operations whose use case claims the key, by their paths. Of all others it is claimed before.
+/// The operations, by path, that claim the key in their use case. For all others the key is claimed
+/// before the work begins.
 #[derive(Debug)]
 pub(super) struct ClaimingRoutes(BTreeSet<String>);
 
 impl ClaimingRoutes {
-    /// The operations of these descriptions.
+    /// Creates the set from the descriptions of the operations.
     pub(super) fn in_work<'a>(described: impl IntoIterator<Item = &'a Paths>) -> Self {
         let paths = described.into_iter().flat_map(|it| it.paths.keys());
         Self(paths.cloned().collect())
@@ -55,7 +57,7 @@ impl ClaimingRoutes {
     }
 }
 
-/// Does a POST that bears a key once.
+/// Processes a POST with a key, at most once per key.
 pub(super) async fn once(
     state: &AppState,
     claiming: &ClaimingRoutes,
@@ -72,7 +74,7 @@ pub(super) async fn once(
     let keyed = Keyed {
         key,
         fingerprint,
-        // Where the path names nobody, or not rightly, that is the handler's to say.
+        // A path with a missing or malformed user id is left to the handler to report.
         user_id: user.ok().map(|User(user_id)| user_id),
         claiming: claiming.of(route),
     };
@@ -85,10 +87,10 @@ pub(super) async fn once(
             let mut bearer = bearer;
             bearer.claim = Some(claim);
             request.extensions_mut().insert(bearer);
-            // A panic has an answer before its key is settled.
+            // A panic must become a response before the key is settled.
             let answer = caught(next.run(request)).await;
             let done = done(answer, &request_id).await;
-            // It counts to its end, also where its caller has gone.
+            // The permit counts until the work ends, even if the caller has disconnected.
             drop(place);
             done
         })
@@ -99,7 +101,7 @@ pub(super) async fn once(
     })
 }
 
-/// The route of a request that may bear a key and does.
+/// Returns the route of a request that may have a key and has one.
 pub(super) fn route_with_key(request: &Request) -> Option<MatchedPath> {
     let route = request.extensions().get::<MatchedPath>()?;
     let may = request.method() == Method::POST && route.as_str().starts_with("/v1/");
@@ -115,7 +117,7 @@ fn key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
     };
     let mut values = headers.get_all(KEY).iter();
     let (value, None) = (values.next(), values.next()) else {
-        return Err(refused("one"));
+        return Err(refused("one value"));
     };
     let text = value.map(HeaderValue::as_bytes).unwrap_or_default();
     let text = str::from_utf8(text).map_err(|_| refused("UTF-8"))?;
@@ -123,7 +125,7 @@ fn key(headers: &HeaderMap) -> Result<IdempotencyKey, Problem> {
         .map_err(|error: Invalid| refused(error.expected))
 }
 
-/// Reads the body; the request as if nobody had read it, and what it asks for.
+/// Reads the body. Returns the fingerprint, and the request as it was before.
 async fn read(
     request: Request,
     route: &MatchedPath,
@@ -134,7 +136,7 @@ async fn read(
     let target = target(&mut parts, route).await;
     let (method, target) = (parts.method.as_str().as_bytes(), target.as_bytes());
     let unread = Request::from_parts(parts.clone(), body);
-    // A file counts against the places for files, and is held only once.
+    // A file counts against the permits for files, and is held only once.
     if route.as_str().ends_with("/files") {
         let upload = Upload::receive(unread, bridge, caller).await?;
         let FileForm { file, caption } = &upload.form;
@@ -149,12 +151,13 @@ async fn read(
     Ok((fingerprint, Request::from_parts(parts, Body::from(body))))
 }
 
-/// The path and query of a request in one spelling, that of the bridge's own links. Equivalent URIs
-/// (RFC 3986, section 6.2.2) have one target: `%2b` and `%2B`, `%61` and `a`. So have `+` and `%2B`
-/// in a path, which name the same user, and `…/messages?` and `…/messages`.
+/// Returns the path and query of a request in the one spelling of the bridge's own links.
+/// Equivalent URIs (RFC 3986, section 6.2.2) have the same target: `%2b` and `%2B`, `%61` and `a`.
+/// The same holds for `+` and `%2B` in a path, which name the same user, and for `…/messages?` and
+/// `…/messages`.
 async fn target(parts: &mut Parts, route: &MatchedPath) -> String {
     let Ok(parameters) = RawPathParams::from_request_parts(parts, &()).await else {
-        // The handler refuses a path that is no UTF-8, so its spelling does not matter.
+        // The handler refuses a path that is not UTF-8, so its spelling does not matter.
         return parts.uri.path().to_owned();
     };
     let path = parameters
@@ -173,7 +176,8 @@ async fn target(parts: &mut Parts, route: &MatchedPath) -> String {
     }
 }
 
-/// The answer of a handler, which repeats get as well, unless nothing was done or a repeat is to find out.
+/// Decides the fate of the key from the handler's response. Repeats get the same response, with two
+/// exceptions: nothing was done, or the outcome is unknown and a repeat has to find it out.
 async fn done(response: Response, request_id: &str) -> Done<Response> {
     let fate = match response.extensions().get::<Problem>() {
         Some(problem) if problem.is_unsettled() => KeyFate::Open,
@@ -192,10 +196,10 @@ async fn done(response: Response, request_id: &str) -> Done<Response> {
     }
 }
 
-/// An answer to be kept, and one to be sent.
+/// Copies a response: one to store, one to send.
 async fn copy(response: Response) -> (Answer, Response) {
     let (parts, body) = response.into_parts();
-    // It is whole already and JSON: no answer to a POST is a stream or a file.
+    // The body is complete JSON: no response to a POST is a stream or a file.
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
     let text = |value: &HeaderValue| value.to_str().map(str::to_owned).ok();
     let headers = parts.headers.iter();
@@ -209,10 +213,10 @@ async fn copy(response: Response) -> (Answer, Response) {
     (answer, Response::from_parts(parts, Body::from(body)))
 }
 
-/// An answer that was given before.
+/// Makes the response from a stored one.
 fn replay(answer: Answer) -> Response {
     let mut response = Response::new(Body::from(answer.body));
-    // What is kept was a status and headers.
+    // The stored status and headers were valid, so no fallback is used here.
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or_default();
     let headers = response.headers_mut();
     for (name, value) in answer.headers {
@@ -236,7 +240,7 @@ mod tests {
     use super::*;
     use crate::bridge;
 
-    /// The target of a request in its one spelling, as a router with such a route finds it.
+    /// Returns the target of a request as a router with the matching route computes it.
     async fn spelled(uri: String) -> String {
         let answer = async |route: MatchedPath, request: Request| {
             let (mut parts, _) = request.into_parts();
@@ -252,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_target_has_one_spelling() {
+    async fn equivalent_request_targets_have_one_spelling() {
         for (uri, expected) in [
             ("/v1/users/ada/messages", "/v1/users/ada/messages"),
             ("/v1/users/ada/messages?", "/v1/users/ada/messages"),
@@ -286,7 +290,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn users_who_differ_have_targets_that_differ(one in "[+%a/é2B ]{1,4}", other in "[+%a/é2B ]{1,4}") {
+        fn different_users_have_different_request_targets(one in "[+%a/é2B ]{1,4}", other in "[+%a/é2B ]{1,4}") {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let uri = |user: &str| format!("/v1/users/{}/messages", links::segment(user));
 
@@ -305,7 +309,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_is_kept_unless_it_says_that_nothing_was_done() {
+    async fn a_problem_is_stored_only_if_the_request_may_have_taken_effect() {
         for &code in Code::ALL {
             let problem = Problem::new(code, "A detail.").into_response();
 
@@ -323,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_of_open_outcome_is_not_kept_and_does_not_free_the_key() {
+    async fn an_unsettled_outcome_stores_no_response_and_keeps_the_claim() {
         let open = bridge::Error::OutOfTime { is_sent: true }.unsettled();
         let problem = Problem::from(open);
         assert_eq!(problem.code(), Code::CloudOutcomeUnknown);
@@ -334,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_success_is_kept_with_its_headers_and_sent_all_the_same() {
+    async fn a_success_is_both_sent_and_stored_with_its_headers() {
         let accepted = (StatusCode::ACCEPTED, [("location", "/v1/messages/a")], "{}");
 
         let done = done(accepted.into_response(), "abc").await;

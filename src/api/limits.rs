@@ -1,6 +1,8 @@
-//! How many requests a channel may make, in all and about one user: counted in this process alone, each second anew.
+//! The rate limits of a channel: requests per second, in all and about one user. Each process
+//! counts for itself.
 //!
-//! What is told of a limit follows the IETF's draft of the header fields `RateLimit` and `RateLimit-Policy`.
+//! The response headers follow the IETF draft on the header fields `RateLimit` and
+//! `RateLimit-Policy`.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroU32;
@@ -18,27 +20,28 @@ use crate::types::ids::UserId;
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// Users are told apart by a hash with a key of this process: all names take the same room.
+/// A limiter with a counter per user. Users are identified by a hash with a random key of this
+/// process, so every id takes the same space.
 type UserLimiter =
     RateLimiter<u64, DefaultKeyedStateStore<u64>, DefaultClock, StateInformationMiddleware>;
 type ChannelLimiter =
     RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
 
-/// The limits of a channel, and what has been used of them.
+/// The rate limits of a channel, with their current use.
 #[derive(Debug, Default)]
 pub struct Limits {
     channel: Option<ChannelLimiter>,
     user: Option<UserLimiter>,
     hasher: RandomState,
-    /// What they are, for those who ask.
+    /// The limits as the `RateLimit-Policy` header states them.
     policy: Option<HeaderValue>,
 }
 
-/// What is left for whoever was let through.
+/// The `RateLimit` headers for a request that passes: the remaining requests and the policy.
 #[derive(Debug, Default)]
 pub(super) struct Allowance(Option<(HeaderValue, HeaderValue)>);
 
-/// That a limit was reached.
+/// A rate limit that was reached.
 #[derive(Debug)]
 pub(super) struct Excess {
     what: &'static str,
@@ -47,7 +50,7 @@ pub(super) struct Excess {
 }
 
 impl Limits {
-    /// Limits per second; what is left out is not limited.
+    /// Creates limits per second. `None` means no limit.
     #[must_use]
     pub fn new(channel: Option<NonZeroU32>, user: Option<NonZeroU32>) -> Self {
         let policies = [("channel", channel), ("user", user)];
@@ -66,7 +69,7 @@ impl Limits {
         }
     }
 
-    /// Whether it matters whom a request is about.
+    /// True if there is a limit per user, so that the user of a request matters.
     pub(super) fn are_about_users(&self) -> bool {
         self.user.is_some()
     }
@@ -84,7 +87,8 @@ impl Limits {
                 policy: policy.clone(),
             }
         };
-        // First the user: one who asks too much takes nothing from the others of the channel.
+        // The user's limit is checked first. So excess requests about one user use up nothing of
+        // the channel's limit.
         let user = user.map(|user| self.hasher.hash_one(user));
         let of_user = self.user.as_ref().zip(user);
         let of_user = of_user.map(|(limiter, user)| limiter.check_key(&user));
@@ -104,7 +108,7 @@ impl Limits {
         Ok(Allowance(left.map(|left| (left, policy.clone()))))
     }
 
-    /// Forgets the users who have asked nothing for as long as it takes to have their whole limit again.
+    /// Forgets the users whose limit is fully available again, because they were idle long enough.
     pub(super) fn forget_idle_users(&self) {
         if let Some(users) = &self.user {
             users.retain_recent();
@@ -114,7 +118,7 @@ impl Limits {
 }
 
 impl Allowance {
-    /// Tells what is left.
+    /// Adds the `RateLimit` headers to the response.
     pub(super) fn describe(self, headers: &mut HeaderMap) {
         if let Some((left, policy)) = self.0 {
             headers.insert(RATE_LIMIT, left);
@@ -126,13 +130,13 @@ impl Allowance {
 impl Excess {
     pub(super) fn problem(&self) -> Problem {
         let detail = match self.what {
-            "user" => "More requests about this user than the channel may make in a second.",
-            _ => "More requests than the channel may make in a second.",
+            "user" => "The channel's limit of requests per second about this user is reached.",
+            _ => "The channel's limit of requests per second is reached.",
         };
         Problem::new(Code::TooManyRequests, detail).retry_after(self.wait_seconds)
     }
 
-    /// Tells that nothing is left, and until when.
+    /// Adds the `RateLimit` headers that say that nothing is left, and for how long.
     pub(super) fn describe(self, headers: &mut HeaderMap) {
         let (name, seconds) = (self.what, self.wait_seconds);
         let none_left = HeaderValue::try_from(format!("\"{name}\";r=0;t={seconds}"));
@@ -161,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_too_much_about_a_user_takes_nothing_from_the_others() {
+    fn a_user_over_the_limit_does_not_affect_other_users() {
         let limits = limits(100_000, 1);
         let policy = "\"channel\";q=100000;w=1, \"user\";q=1;w=1";
 
@@ -179,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_has_its_limit_whomever_it_asks_about() {
+    fn the_limit_of_a_channel_counts_requests_for_all_users() {
         let limits = limits(1, 0);
 
         limits.check(Some(&user("ada"))).unwrap();
@@ -190,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn without_limits_nothing_is_counted_and_nothing_told() {
+    fn without_limits_nothing_is_counted_and_no_header_is_set() {
         let limits = limits(0, 0);
         let mut headers = HeaderMap::new();
 
@@ -203,8 +207,8 @@ mod tests {
     }
 
     #[test]
-    fn users_who_ask_nothing_are_forgotten() {
-        // A million a second: a moment later each has the whole limit again.
+    fn the_limits_of_idle_users_are_forgotten() {
+        // At a million a second, each user's limit is fully available again a moment later.
         let limits = limits(0, 1_000_000);
         for number in 0..100 {
             limits.check(Some(&user(&format!("u{number}")))).unwrap();

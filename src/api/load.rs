@@ -1,13 +1,15 @@
-//! How much may be under way at once: requests, the bytes of their bodies, and the bytes of pages of events.
+//! The bounds on work in progress: requests, the bytes of their bodies, and the bytes of pages of
+//! events.
 //!
-//! Whoever has proven nothing takes up nothing of this: a channel's request has its place once its key or token is known, and of a
-//! notification the bytes count once its head is well-formed, the place once its signature is right. What is more than fits is
-//! refused before anything of it is read. Bytes count as they arrive, whatever a request says of its length, and a body
-//! that arrives too slowly is cut, so that nobody holds a place with nothing.
+//! A caller that has proven nothing holds no permit. A channel's request takes its permit once its
+//! key or token is verified. A notification's bytes count once its head is well-formed, and it
+//! takes its permit once its signature is verified. A request beyond a bound is refused before its
+//! body is read. Bytes count as they arrive, whatever length a request declares. A body that
+//! arrives too slowly is cut, so that no client holds a permit without using it.
 //!
-//! The Cloud's notifications have bounds of their own: channels that wait for the Cloud keep nobody from hearing it. Who
-//! waits for events holds no place here, but one of the places for readers, which are the bridge's. Files have places of
-//! their own as well.
+//! The Cloud's notifications have bounds of their own, so that channels that wait for the Cloud do
+//! not block them. A reader that waits for events holds no permit here, but one of the bridge's
+//! permits for readers. Files have permits of their own too.
 
 mod arrival;
 
@@ -24,44 +26,46 @@ use super::problem::Problem;
 use crate::bounds::{Bound, Exhausted, Hold, Holder, Shares};
 use arrival::{Arrival, Pace};
 
-/// Requests of channels that may be under way at once: at 5 s, the longest that a channel waits for the Cloud by itself, 400 a
-/// second; at the usual 100 ms, 20,000 a second.
+/// The limit on channels' requests in progress. At 5 s, the longest default wait for the Cloud,
+/// that is 400 a second; at the usual 100 ms, 20,000 a second.
 pub(super) const REQUESTS: usize = 2048;
 
-/// 16: requests with tokens for one user that may be under way at once. A person's page or app makes a few.
+/// 16: the limit on requests in progress with tokens for one user. A user's page or app makes a
+/// few.
 pub(super) const REQUESTS_OF_USER: usize = 16;
 
-/// Signed notifications of the Cloud that may be under way at once; each takes as long as a commit.
+/// The limit on signed notifications in progress. Each takes as long as a commit.
 const NOTIFICATIONS: usize = 512;
 
-/// 64 MiB: bodies of requests, of notifications, and pages of events that may be in memory at once, each for itself.
+/// 64 MiB: the limit on bytes in memory, for request bodies, notification bodies and pages of
+/// events each.
 const BYTES: usize = 64 * 1024 * 1024;
 
-/// 4 MiB: pages of events for tokens for one user that may be in memory at once.
+/// 4 MiB: the limit on bytes of event pages in memory for tokens of one user.
 const PAGES_OF_USER: usize = 4 * 1024 * 1024;
 
-/// 1 KiB: what bytes are counted in.
+/// 1 KiB: the unit in which bytes are counted.
 const UNIT: usize = 1024;
 
-/// What is under way in this process; cheap to clone.
+/// The work in progress in this process. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Load(Arc<Bounds>);
 
 #[derive(Debug)]
 struct Bounds {
     requests: Bound,
-    /// In units.
+    /// The bytes of channels' bodies, in units.
     bodies: Bound,
     notifications: Bound,
-    /// In units.
+    /// The bytes of notifications' bodies, in units.
     notification_bodies: Bound,
-    /// In units.
+    /// The bytes of event pages, in units.
     pages: Bound,
     page_shares: Shares,
     stopping: CancellationToken,
 }
 
-/// What a request or an answer takes up, for as long as any clone of this lives.
+/// The permit of a request or response, held as long as any clone of this lives.
 #[derive(Debug, Clone)]
 pub(super) struct Place(Arc<Held>);
 
@@ -71,27 +75,29 @@ enum Held {
     Page { _room: Hold },
 }
 
-/// A request under way.
+/// A request in progress.
 #[derive(Debug)]
 struct UnderWay {
     _request: Option<Hold>,
-    /// What its body takes up so far, in units; `None` where it does not count.
+    /// The part of the bound that its body takes so far, in units; `None` if the body does not
+    /// count.
     bytes: Option<Mutex<Hold>>,
     pace: &'static Pace,
     stopping: CancellationToken,
-    /// Why its body was cut, where it was.
+    /// The reason for which its body was cut, if it was.
     cut: OnceLock<Problem>,
 }
 
 impl Default for Load {
-    /// That of a service with a single channel and a single account, which never stops.
+    /// Creates the bounds for a single channel and a single account, in a service that never stops.
     fn default() -> Self {
         Self::new(1, 1, CancellationToken::new())
     }
 }
 
 impl Load {
-    /// Nothing is under way yet, for so many channels and accounts. Soon after `stopping` bodies that still arrive are cut.
+    /// Creates the bounds for a number of channels and accounts. Bodies that are still arriving
+    /// soon after `stopping` are cut.
     #[must_use]
     pub fn new(channels: usize, accounts: usize, stopping: CancellationToken) -> Self {
         let units = BYTES / UNIT;
@@ -99,7 +105,8 @@ impl Load {
         let bound = |all, user, holders| Bound::new(Shares::new(all, user, holders));
         Self(Arc::new(Bounds {
             requests: bound(REQUESTS, REQUESTS_OF_USER, channels),
-            // By their number those of one user are a sixteenth at most.
+            // The bodies of one user need no share: the limit on a user's requests keeps them to at
+            // most a sixteenth of all bytes.
             bodies: bound(units, units, channels),
             notifications: bound(NOTIFICATIONS, NOTIFICATIONS, accounts),
             notification_bodies: bound(units, units, accounts),
@@ -109,26 +116,27 @@ impl Load {
         }))
     }
 
-    /// Lets a channel's request in where there is room for it: in the place that its body and its answer are to hold, where it
-    /// takes one up.
+    /// Takes a permit for a channel's request, if there is room. Its body and its response hold the
+    /// permit. Returns `None` for a route that needs none.
     pub(super) fn admit(&self, holder: Holder<'_>, route: &str) -> Result<Option<Place>, Problem> {
-        // Readers wait long, and there may be many; each has a place that counts as long as it waits, and its pages count.
+        // Readers wait long, and there may be many. Each holds a reader's permit while it waits,
+        // and its pages count.
         if route == "/v1/events" {
             return Ok(None);
         }
-        // A file counts against the places for files.
+        // A file counts against the permits for files.
         let is_file = route.ends_with("/files");
         let bounds = &*self.0;
         let request = bounds.requests.take(holder, 1).map_err(|exhausted| {
             Problem::overloaded(match exhausted {
                 Exhausted::All => {
-                    "As many requests as fit are under way; nothing was read of this one."
+                    "Too many requests are in progress; this one was not read."
                 }
                 Exhausted::Channel => {
-                    "As many requests of this channel are under way as one channel may have; nothing was read of this one."
+                    "Too many requests of this channel are in progress; this one was not read."
                 }
                 Exhausted::User => {
-                    "As many requests with tokens for this user are under way as one user may have; nothing was read of this one."
+                    "Too many requests with tokens for this user are in progress; this one was not read."
                 }
             })
         })?;
@@ -151,8 +159,8 @@ impl Load {
         }))))
     }
 
-    /// What the body of a notification for an account takes up as it arrives. That its signature is right is not known before its
-    /// end, so it holds none of the places.
+    /// Counts the body of a notification for an account as it arrives. Its signature cannot be
+    /// verified before its end, so it takes no permit yet.
     pub(super) fn notification_body(&self, account_id: &str) -> Result<Place, Problem> {
         let bounds = &*self.0;
         let bytes = bounds.notification_bodies.take(of_account(account_id), 0);
@@ -166,36 +174,32 @@ impl Load {
         })))
     }
 
-    /// A place for a signed notification for an account.
+    /// Takes a permit for a signed notification for an account.
     pub(super) fn notification(&self, account_id: &str) -> Result<Hold, Problem> {
         let place = self.0.notifications.take(of_account(account_id), 1);
         place.map_err(|_| Problem::too_many_notifications())
     }
 
-    /// Room for a page of events of so many bytes, or for a part of a stream, of what the shares leave.
+    /// Takes room for a page of events of this size, or for a part of a stream, within the shares.
     ///
     /// # Errors
     ///
-    /// What is used up.
+    /// The bound or share that is used up.
     pub(super) fn page(&self, holder: Holder<'_>, bytes: usize) -> Result<Place, Exhausted> {
         let Shares { channel, user, .. } = self.0.page_shares;
-        // One that is larger than a share takes all of it.
+        // A page that is larger than a share takes all of it.
         let most = holder.user.map_or(channel, |_| user.min(channel));
         let room = self.0.pages.take(holder, bytes.div_ceil(UNIT).min(most))?;
         Ok(Place::new(Held::Page { _room: room }))
     }
 }
 
-/// The answer where a page of events finds no room.
+/// Makes the problem for a page of events that finds no room.
 pub(super) fn no_room_for_page(exhausted: Exhausted) -> Problem {
     Problem::overloaded(match exhausted {
-        Exhausted::All => "As many events as fit are on their way to readers.",
-        Exhausted::Channel => {
-            "As many events are on their way to readers of this channel as one channel may have."
-        }
-        Exhausted::User => {
-            "As many events are on their way to readers with tokens for this user as one user may have."
-        }
+        Exhausted::All => "Too many events are being sent to readers.",
+        Exhausted::Channel => "Too many events are being sent to readers of this channel.",
+        Exhausted::User => "Too many events are being sent to readers with tokens for this user.",
     })
 }
 
@@ -204,12 +208,13 @@ impl Place {
         Self(Arc::new(held))
     }
 
-    /// The text as bytes, which hold the place until the last of them is dropped.
+    /// Converts a text to bytes that hold the permit until the last of them is dropped.
     pub(super) fn holding(self, text: String) -> Bytes {
         Bytes::from_owner(HeldText { text, _place: self })
     }
 
-    /// The body of the request as it arrives: counted, and cut where it does not fit or takes too long.
+    /// Wraps the request's body as it arrives: it is counted, and cut if it does not fit or takes
+    /// too long.
     pub(super) fn arriving(&self, body: Body) -> Body {
         if body.is_end_stream() {
             return body;
@@ -217,7 +222,7 @@ impl Place {
         Body::new(Arrival::new(body, self.clone()))
     }
 
-    /// Counts a body of which so many bytes have arrived.
+    /// Counts the bytes of a body that have arrived.
     fn book(&self, bytes: usize) -> Result<(), Problem> {
         let Held::Request(UnderWay {
             bytes: Some(booked),
@@ -232,12 +237,12 @@ impl Place {
         booked.grow(more).map_err(pace.no_room)
     }
 
-    /// The answer to the request, or where its body was cut the reason for that.
+    /// Returns the response, or the problem for which the body was cut.
     pub(super) fn answer(&self, answer: Response) -> Response {
         self.cut().map_or(answer, Problem::into_response)
     }
 
-    /// Why the request's body was cut, where it was.
+    /// Returns the problem for which the request's body was cut, if it was.
     pub(super) fn cut(&self) -> Option<Problem> {
         match &*self.0 {
             Held::Request(request) => request.cut.get().cloned(),
@@ -245,7 +250,8 @@ impl Place {
         }
     }
 
-    /// The answer, which holds the place until its last byte is written or nobody wants it any more.
+    /// Makes the response hold the permit until its last byte is written or the connection is
+    /// dropped.
     pub(super) fn held_by(self, answer: Response) -> Response {
         answer.map(|body| {
             if body.is_end_stream() {
@@ -263,19 +269,19 @@ fn of_account(account_id: &str) -> Holder<'_> {
     }
 }
 
-/// The problem of a channel's body that does not fit beside the others.
+/// Makes the problem for a channel's body that does not fit.
 fn no_room_for_body(exhausted: Exhausted) -> Problem {
     Problem::overloaded(match exhausted {
         Exhausted::All => {
-            "The bodies of the requests under way are as large as fits; nothing was done."
+            "The bodies of the requests in progress have reached their total size limit; nothing was done."
         }
         Exhausted::Channel | Exhausted::User => {
-            "The bodies of this channel's requests under way are as large as one channel's may be; nothing was done."
+            "The bodies of this channel's requests in progress have reached their total size limit; nothing was done."
         }
     })
 }
 
-/// A text that holds a place.
+/// A text that holds a permit.
 struct HeldText {
     text: String,
     _place: Place,
@@ -287,7 +293,7 @@ impl AsRef<[u8]> for HeldText {
     }
 }
 
-/// A body that holds a place.
+/// A body that holds a permit.
 struct HeldBody {
     body: Body,
     _place: Place,

@@ -1,4 +1,4 @@
-//! The OpenAPI document, made of the same routes that are served.
+//! The OpenAPI document, generated from the routes that are served.
 
 mod callbacks;
 mod headers;
@@ -32,11 +32,11 @@ use super::{v1, webhooks};
     security(("channel_key" = [])),
     tags(
         (name = "conversation", description = "One open conversation per user"),
-        (name = "messages", description = "What users write, and the signs that go with it"),
-        (name = "users", description = "What is known of a user"),
-        (name = "events", description = "What happened, to be read or POSTed to the callback URL"),
-        (name = "deliveries", description = "How events fare that are POSTed to the callback URL"),
-        (name = "webhooks", description = "What the Cloud calls; not for channels"),
+        (name = "messages", description = "Messages, files, receipts and typing indicators of users"),
+        (name = "users", description = "Data about users"),
+        (name = "events", description = "Events, to be read or delivered to the callback URL"),
+        (name = "deliveries", description = "Deliveries of events to the callback URL"),
+        (name = "webhooks", description = "Called by the Cloud; not for channels"),
     ),
 )]
 struct ApiDoc;
@@ -64,7 +64,7 @@ pub(super) struct Operations {
     pub(super) claiming: ClaimingRoutes,
 }
 
-/// The operations, and their description.
+/// Builds the operations with their description.
 pub(super) fn operations() -> Operations {
     let (channels, claiming) = v1::routes();
     let (routes, mut document) = OpenApiRouter::with_openapi(ApiDoc::openapi())
@@ -84,14 +84,14 @@ pub(super) fn operations() -> Operations {
     }
 }
 
-/// The OpenAPI document.
+/// Returns the OpenAPI document.
 #[must_use]
 pub fn document() -> Document {
     operations().document
 }
 
-/// Completes the description of a routing: it takes no other members, and those of its other kind
-/// may be null. The derived description of an enumeration can say neither.
+/// Completes the schemas of `Routing`: other members are forbidden, and members of the other
+/// variant may be null. The derived schema of an enum cannot state either.
 fn close_routing(document: &mut Document) {
     let schemas = document.components.as_mut().map(|known| &mut known.schemas);
     let routing = schemas.and_then(|known| known.get_mut("Routing"));
@@ -114,7 +114,8 @@ fn close_routing(document: &mut Document) {
     }
 }
 
-/// Says which bodies may be left out: the attribute of a handler can say it of a body that may be null alone.
+/// Marks the request bodies that may be left out. The attribute of a handler can do so only for a
+/// body that may be null.
 fn describe_optional_bodies(document: &mut Document) {
     let posts = document.paths.paths.values_mut();
     for post in posts.filter_map(|item| item.post.as_mut()) {
@@ -127,15 +128,15 @@ fn describe_optional_bodies(document: &mut Document) {
     }
 }
 
-/// Gives each POST of channels the header that makes it one request however often it is sent.
+/// Adds the idempotency key to each POST of channels.
 fn describe_idempotency(document: &mut Document) {
     let key = ParameterBuilder::new()
         .name("Idempotency-Key")
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
         .description(Some(
-            "A name for this request, kept for 24 hours: sent again under it, the request is not done again but \
-             answered as it was. With a token of one user the name is that user's, else the channel's.",
+            "A name for this request, stored for 24 hours. If the request is sent again under this name, it is not done \
+             again but gets the first response. Names belong to the channel, or to the user of a token for one user.",
         ))
         .schema(Some(
             ObjectBuilder::new()
@@ -151,7 +152,9 @@ fn describe_idempotency(document: &mut Document) {
                 .schema_type(Type::String)
                 .enum_values(Some(["true"])),
         ))
-        .description(Some("Stands above an answer that was given before"))
+        .description(Some(
+            "Present if this is the stored response to an earlier request with the same key",
+        ))
         .build();
     for (path, item) in &mut document.paths.paths {
         let Some(post) = item.post.as_mut().filter(|_| takes_key(path)) else {
@@ -170,13 +173,13 @@ fn describe_idempotency(document: &mut Document) {
     }
 }
 
-/// Whether a POST to this path may bear an idempotency key.
+/// True if a POST to this path may have an idempotency key.
 fn takes_key(path: &str) -> bool {
     !path.starts_with("/webhooks")
 }
 
-/// Gives each operation the answers that any of its kind can have: one for each status of the table of problems, with
-/// the codes that share it.
+/// Adds the error responses to each operation: one for each status, with the problem codes that
+/// share it.
 fn describe_problems(document: &mut Document) {
     let paths = document.paths.paths.iter_mut();
     let operations = paths.flat_map(|(path, item)| {

@@ -1,4 +1,4 @@
-//! The query parameters that operations take. A request with any other is refused, so that a typo
+//! The query parameters of the operations. A request with an unknown one is refused, so that a typo
 //! is not lost silently.
 
 use std::collections::HashMap;
@@ -15,11 +15,10 @@ use utoipa::openapi::{OpenApi as Document, RefOr};
 use super::around::Next;
 use super::problem::Problem;
 
-/// The parameters of each operation of channels, by its path. They are those that the OpenAPI
-/// document describes.
+/// The query parameters of each channel operation, by path, as the OpenAPI document describes them.
 ///
-/// The Cloud's webhooks are not among them: an operator gave the Cloud their URL, and no
-/// notification is lost for its query.
+/// The Cloud's webhooks are not included: an operator configured their URL in the Cloud, and no
+/// notification may be lost because of its query.
 #[derive(Debug)]
 pub(super) struct KnownParameters(HashMap<String, Vec<(Method, Vec<String>)>>);
 
@@ -39,14 +38,14 @@ impl KnownParameters {
     ///
     /// # Errors
     ///
-    /// A problem that names the first one that the operation does not take.
+    /// A problem that names the first unknown parameter.
     pub(super) fn check(&self, request: &Parts) -> Result<(), Problem> {
         let Some(query) = request.uri.query() else {
             return Ok(());
         };
         let route = request.extensions.get::<MatchedPath>();
         let operations = route.and_then(|route| self.0.get(route.as_str()));
-        // Each GET is a HEAD as well.
+        // Each GET operation also takes HEAD.
         let method = match request.method {
             Method::HEAD => &Method::GET,
             ref method => method,
@@ -84,7 +83,7 @@ fn of_query(operation: &Operation) -> Vec<String> {
         .collect()
 }
 
-/// Lets a request through to its handler if it has no query parameters.
+/// Passes a request on if it has no query parameters.
 pub(super) async fn none(request: Request, next: Next) -> Result<Response, Infallible> {
     match refuse_others(request.uri().query().unwrap_or_default(), &[]) {
         Ok(()) => Ok(next.run(request).await),
@@ -112,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_unknown_parameter_is_named_with_those_that_are_known() {
+    fn the_first_unknown_parameter_is_reported_with_the_known_ones() {
         let known = ["after".to_owned(), "limit".to_owned()];
         let refused = |query, known: &[String]| {
             refuse_others(query, known)
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn every_operation_of_channels_is_known() {
+    fn the_parameters_of_every_channel_operation_are_known() {
         let known = KnownParameters::of(&crate::api::document());
 
         let methods: usize = known.0.values().map(Vec::len).sum();

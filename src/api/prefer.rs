@@ -1,4 +1,4 @@
-//! The time that a channel waits for the Cloud (RFC 7240, `Prefer`).
+//! The time that a channel is willing to wait for the Cloud (`Prefer`, RFC 7240).
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -13,19 +13,18 @@ use crate::outbox::Patience;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// 1 to 30 s: how long a channel may have the bridge wait. A longer wait would hold a place that
-/// others need.
+/// 1 to 30 s: the range of the wait. A longer wait would hold a permit that others need.
 const WAITS: RangeInclusive<u64> = 1..=30;
 
-/// The preferences of a request. An unknown or malformed one is ignored, as the RFC has it. A wait
-/// out of range becomes the nearest one in it, which `Preference-Applied` names.
+/// The preferences of a request. Unknown and malformed ones are ignored, as the RFC demands. A wait
+/// out of range becomes the nearest one in range, which `Preference-Applied` names.
 #[derive(Debug, Default, IntoParams)]
 #[into_params(names("Prefer"), parameter_in = Header)]
 pub(super) struct Prefer(
-    /// `wait=N`: the seconds to wait for the Cloud before the request is queued and answered 202, 5
-    /// if left out; less than 1 counts as 1, more than 30 as 30. `respond-async`: the request is
-    /// queued at once. Other preferences are ignored (RFC 7240). `Preference-Applied` names the one
-    /// that was followed.
+    /// `wait=N`: the number of seconds to wait for the Cloud before the request is queued and
+    /// answered with 202. The default is 5; less than 1 counts as 1, more than 30 as 30.
+    /// `respond-async`: the request is queued at once. Other preferences are ignored (RFC 7240).
+    /// `Preference-Applied` names the preference that was followed.
     #[param(value_type = String, required = false, example = "wait=2")]
     Option<Preference>,
 );
@@ -50,7 +49,8 @@ impl Prefer {
         let texts = values.filter_map(|value| value.to_str().ok());
         let mut preferred = None;
         for preference in texts.flat_map(|text| text.split(',')) {
-            // Parameters of a preference come after a semicolon; neither of ours has any.
+            // Parameters of a preference come after a semicolon; neither of the two known ones has
+            // any.
             let preference = preference.split(';').next().unwrap_or_default().trim();
             let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
             let (name, value) = (name.trim(), value.trim().trim_matches('"'));
@@ -64,7 +64,7 @@ impl Prefer {
         Self(preferred)
     }
 
-    /// How long to wait for the Cloud.
+    /// Returns the time to wait for the Cloud.
     pub(super) fn patience(&self) -> Patience {
         match self.0 {
             None => Patience::default(),
@@ -79,7 +79,7 @@ impl Prefer {
         }
     }
 
-    /// The preference that was followed, for `Preference-Applied`.
+    /// Returns the preference that was followed, for `Preference-Applied`.
     pub(super) fn applied(&self) -> Option<HeaderValue> {
         match self.0? {
             Preference::Wait(seconds) => HeaderValue::try_from(format!("wait={seconds}")).ok(),
@@ -88,12 +88,12 @@ impl Prefer {
     }
 }
 
-/// Reads a number of seconds, and brings it into the range.
+/// Parses a number of seconds, and clamps it to the range.
 fn wait(text: &str) -> Option<u64> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    // Digits that are no number are too many.
+    // A number that does not parse here has too many digits.
     let seconds = text.parse().unwrap_or(u64::MAX);
     Some(seconds.clamp(*WAITS.start(), *WAITS.end()))
 }

@@ -1,7 +1,8 @@
-//! Everything that becomes an error response: RFC 9457 problem details.
+//! Error responses: problem details as in RFC 9457.
 //!
-//! The codes are those of `types::problem`, and the bridge's errors know theirs. This module adds what happened. A problem is
-//! rendered by the envelope, which knows the request's id and logs the cause once.
+//! The codes are in `types::problem`, and the bridge's errors map to them. This module adds the
+//! details of the occurrence. The envelope renders a problem, since it knows the request id and
+//! logs the cause once.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -19,39 +20,42 @@ use crate::types::file::ImageType;
 
 pub use crate::types::problem::Code;
 
-/// 5 s: how soon to try again where the Cloud does not say; the vendor's first retry comes after as long.
+/// 5 s: the `Retry-After` if the Cloud does not send one. The vendor's own first retry comes after
+/// the same time.
 const CLOUD_RETRY_SECONDS: u64 = 5;
 
-/// 1 s: how soon to try again when the storage is away; a failover takes a few of these.
+/// 1 s: the `Retry-After` while the storage is unavailable. A failover takes a few seconds.
 const STORAGE_RETRY_SECONDS: u64 = 1;
 
-/// 1 s: how soon to try again when as many requests or notifications as fit are under way; most are answered within that.
+/// 1 s: the `Retry-After` if a bound on requests or notifications is reached. Most are answered
+/// within that time.
 const LOAD_RETRY_SECONDS: u64 = 1;
 
-/// 30 s: how soon to try again when the queue is full; it is long, and gets shorter only when the Cloud is back.
+/// 30 s: the `Retry-After` if the queue is full. A full queue is long, and it gets shorter only
+/// when the Cloud is available again.
 const QUEUE_RETRY_SECONDS: u64 = 30;
 
-/// 1 s: how soon to try again when as many files as fit are on their way; most are through within that.
+/// 1 s: the `Retry-After` if all permits for files are taken. Most files are sent within that time.
 const FILES_RETRY_SECONDS: u64 = 1;
 
-/// 5 s: how soon to try again when as many readers as fit wait for events; readers come and go by the half minute.
+/// 5 s: the `Retry-After` if all permits for readers are taken. Readers come and go every half
+/// minute.
 const READERS_RETRY_SECONDS: u64 = 5;
 
-/// What happened where a parameter breaks a rule.
-const PARAMETER: &str = "A parameter breaks a rule; see errors for its name.";
+/// The detail of a problem with a parameter.
+const PARAMETER: &str = "A parameter is invalid; see errors for its name.";
 
-/// What a cursor beyond the end of a log is told.
+/// The error for a cursor beyond the end of the event log.
 pub(super) const CURSOR_UNKNOWN: &str =
-    "expected a cursor of this channel's events; this one was never given out here";
+    "expected a cursor of this channel's events; this one was never issued";
 
-/// 1 s: how soon to ask again for the answer to a request that is being worked on.
+/// 1 s: the `Retry-After` for a repeat while its first request is still being processed.
 const KEY_RETRY_SECONDS: u64 = 1;
 
-/// What a caller is told who cannot know whether the Cloud did what was asked.
-const OUTCOME_UNKNOWN: &str =
-    "The Cloud did not say whether it did what was asked; sending it again may do it twice.";
+/// The detail of a problem if it is unknown whether the Cloud has processed the request.
+const OUTCOME_UNKNOWN: &str = "The Cloud did not confirm the request, but may have processed it; sending it again may do it twice.";
 
-/// One thing that went wrong with one request.
+/// An error that one request caused.
 #[derive(Debug, Clone)]
 pub struct Problem {
     code: Code,
@@ -59,30 +63,32 @@ pub struct Problem {
     errors: Vec<Violation>,
     upstream: Option<Box<Upstream>>,
     retry_after_seconds: Option<u64>,
-    /// True if a repeat under the request's idempotency key is to find out what became of it.
+    /// True if the outcome is unknown and a repeat with the same idempotency key has to find it
+    /// out.
     is_unsettled: bool,
     cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
-/// One member of a body, or one parameter, that breaks a rule.
+/// A member of the body, or a parameter, that breaks a rule.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Violation {
-    /// JSON pointer (RFC 6901) to the member; of a parameter `/` and its name.
+    /// The JSON pointer (RFC 6901) to the member. For a parameter it is `/` and the parameter's
+    /// name.
     #[schema(example = "/open/routing/skill_id")]
     pub pointer: String,
-    /// What was expected.
+    /// A description of the expected value.
     pub detail: String,
 }
 
-/// What the Cloud answered.
+/// The answer of the Cloud.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Upstream {
-    /// The Cloud's HTTP status.
+    /// The HTTP status that the Cloud answered.
     #[schema(example = 400)]
     pub status: u16,
-    /// The Cloud's own code, as text.
+    /// The Cloud's own error code, as text.
     pub code: Option<String>,
-    /// The Cloud's own words.
+    /// The Cloud's own error message.
     pub title: Option<String>,
 }
 
@@ -105,35 +111,35 @@ impl From<UpstreamFailure> for Upstream {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct ProblemDetails<'a> {
-    /// `urn:liveperson-bridge:problem:` and the code.
+    /// The URN of the code: `urn:liveperson-bridge:problem:` and the code.
     #[serde(rename = "type")]
     #[schema(example = "urn:liveperson-bridge:problem:no-open-conversation")]
     kind: String,
-    /// What the kind of problem means.
+    /// The meaning of the code.
     title: &'static str,
     /// The HTTP status.
     #[schema(example = 409)]
     status: u16,
-    /// What happened this time.
+    /// The description of this occurrence.
     detail: &'a str,
     /// The kind of problem.
     #[schema(example = "no-open-conversation")]
     code: &'static str,
-    /// Whether the same request may succeed when it is sent again.
+    /// True if the same request may succeed when it is sent again.
     retryable: bool,
-    /// The request's id, to be named to the operator.
+    /// The request id, to be given to the operator.
     request_id: &'a str,
-    /// The members that break a rule.
+    /// The members and parameters that break a rule.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(required = false)]
     errors: &'a [Violation],
-    /// What the Cloud answered, where it did.
+    /// The answer of the Cloud, if it sent one.
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<&'a Upstream>,
 }
 
 impl Problem {
-    /// A problem of a kind, with what happened this time.
+    /// Creates a problem with a code and the detail of this occurrence.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self {
@@ -147,19 +153,19 @@ impl Problem {
         }
     }
 
-    /// A member of the body that breaks a rule.
+    /// Creates the problem for a member of the body that breaks a rule.
     #[must_use]
     pub fn violation(pointer: String, detail: String) -> Self {
         Self {
             errors: vec![Violation { pointer, detail }],
             ..Self::new(
                 Code::InvalidRequest,
-                "The body breaks a rule; see errors for the member.",
+                "The body is invalid; see errors for the member.",
             )
         }
     }
 
-    /// A parameter of the query, or a header, that breaks a rule.
+    /// Creates the problem for a query parameter or header that breaks a rule.
     #[must_use]
     pub fn parameter(name: &str, detail: String) -> Self {
         Self {
@@ -171,7 +177,7 @@ impl Problem {
         }
     }
 
-    /// The same of a parameter where it was said of a member.
+    /// Turns an error about a member of the body into one about a parameter.
     #[must_use]
     pub(super) fn of_parameter(mut self) -> Self {
         for error in &mut self.errors {
@@ -183,7 +189,7 @@ impl Problem {
         }
     }
 
-    /// The problem that a bare status stands for: what a layer below us answered without our words.
+    /// Creates the problem for a bare status that a lower layer answered.
     #[must_use]
     pub fn of_status(status: StatusCode) -> Self {
         let code = match status {
@@ -202,25 +208,26 @@ impl Problem {
         Self::new(code, format!("{}.", code.title()))
     }
 
-    /// The kind.
+    /// Returns the code.
     #[must_use]
     pub fn code(&self) -> Code {
         self.code
     }
 
-    /// The HTTP status.
+    /// Returns the HTTP status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         let status = StatusCode::from_u16(self.code.status());
         status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// True if a repeat under the request's idempotency key is to find out what became of it.
+    /// True if the outcome is unknown and a repeat with the same idempotency key has to find it
+    /// out.
     pub(super) fn is_unsettled(&self) -> bool {
         self.is_unsettled
     }
 
-    /// The error behind it, for the log.
+    /// Returns the underlying error, for the log.
     #[must_use]
     pub fn cause(&self) -> Option<&(dyn StdError + 'static)> {
         self.cause
@@ -228,7 +235,7 @@ impl Problem {
             .map(|cause| cause as &(dyn StdError + 'static))
     }
 
-    /// The response, whose body names the request.
+    /// Renders the response. Its body names the request id.
     #[must_use]
     pub fn render(&self, request_id: &str) -> Response {
         let details = ProblemDetails {
@@ -258,37 +265,35 @@ impl Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.code == Code::RequestTimeout {
-            // The rest of the request may come at any time (RFC 9110, section 15.5.9).
+            // The rest of the request may arrive at any time (RFC 9110, section 15.5.9).
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
 
-    /// The problem that a failure at the Cloud is to the channel.
+    /// Creates the problem for a failure of the Cloud.
     fn from_cloud(failure: CloudFailure) -> Self {
         use CloudFailureKind as Kind;
         let refused = failure.upstream.as_ref().and_then(|it| it.title.as_deref());
         let detail = match failure.kind {
-            Kind::NotAsked => {
-                "The Cloud did not answer what had to be asked first; nothing was sent."
-            }
+            Kind::NotAsked => "The Cloud did not answer a preparatory request; nothing was sent.",
             Kind::Unreachable => "The Cloud cannot be reached.",
-            Kind::Throttled => "The Cloud takes no more requests for now.",
-            Kind::Blocked => "Something in front of the Cloud answered in its place.",
+            Kind::Throttled => "The Cloud accepts no more requests for now.",
+            Kind::Blocked => "A gateway answered in place of the Cloud.",
             Kind::WithoutTls => {
-                "The Cloud names a host that is reached without TLS; nothing was sent there. The bridge's log tells more."
+                "The Cloud names a host without TLS; nothing was sent there. The bridge's log has details."
             }
-            Kind::Unavailable => "The Cloud cannot serve now.",
+            Kind::Unavailable => "The Cloud is unavailable.",
             Kind::OutcomeUnknown => OUTCOME_UNKNOWN,
             Kind::ClientRefused => "The Cloud refused the account's client id and secret.",
             Kind::AppTokenRefused => {
-                "The Cloud refused the account's AppJWT, also when it was made anew."
+                "The Cloud refused the account's AppJWT, even after it was renewed."
             }
             Kind::Unauthorized => {
-                "The Cloud answered 401, also when the account's AppJWT and the user's ConsumerJWS were made anew."
+                "The Cloud answered 401, even after the account's AppJWT and the user's ConsumerJWS were renewed."
             }
             Kind::ConsumerTokenRefused => {
-                "The Cloud refused the user's ConsumerJWS, also when it was made anew."
+                "The Cloud refused the user's ConsumerJWS, even after it was renewed."
             }
             Kind::Refused => &format!(
                 "The Cloud refused the request: {}",
@@ -316,16 +321,17 @@ impl Problem {
         }
     }
 
-    /// That as much as fits is under way.
+    /// Creates the problem for a bound that is reached.
     pub(super) fn overloaded(detail: &str) -> Self {
         Self::new(Code::Overloaded, detail).retry_after(LOAD_RETRY_SECONDS)
     }
 
-    /// That as many notifications as fit are under way, or that the service is stopping.
+    /// Creates the problem for a notification that finds no room or arrives while the service is
+    /// stopping.
     pub(super) fn too_many_notifications() -> Self {
         Self::new(
             Code::TooManyNotifications,
-            "The bridge takes no more notifications for now.",
+            "The bridge accepts no more notifications for now.",
         )
         .retry_after(LOAD_RETRY_SECONDS)
     }
@@ -339,7 +345,7 @@ impl Problem {
         Self::new(
             Code::UnsupportedMediaType,
             format!(
-                "The file's first bytes are those of no kind that may be sent; these may: {}.",
+                "The file's content is not of a type that may be sent; allowed types: {}.",
                 if allowed.is_empty() {
                     "none".to_owned()
                 } else {
@@ -352,7 +358,7 @@ impl Problem {
     fn internal() -> Self {
         Self::new(
             Code::InternalError,
-            "The bridge failed; its log tells more under this request's id.",
+            "The bridge failed; its log has details under this request's id.",
         )
     }
 
@@ -371,13 +377,13 @@ impl Problem {
     }
 }
 
-/// The pointer to a member of the outermost object.
+/// Returns the JSON pointer to a member of the outermost object.
 pub(super) fn pointer_to(member: &str) -> String {
     format!("/{}", member.replace('~', "~0").replace('/', "~1"))
 }
 
 impl IntoResponse for Problem {
-    /// A bare status that carries the problem to the envelope, which renders it.
+    /// Makes a response without a body. It carries the problem to the envelope, which renders it.
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
         response.extensions_mut().insert(self);
@@ -394,55 +400,55 @@ impl From<bridge::Error> for Problem {
             Error::ConversationNotFound => Self::new(code, "This user never had a conversation.",
             ),
             Error::FileNotFound => Self::new(code, "This user has no such file."),
-            Error::FileGone(_) => Self::new(code, "The Cloud does not have this file any more.",
+            Error::FileGone(_) => Self::new(code, "The Cloud no longer has this file.",
             ),
             Error::FileTypeRefused { allowed } => Self::file_type_refused(allowed),
             Error::TooManyFiles(exhausted) => Self::new(code, match exhausted {
-                    Exhausted::All => "As many files as fit are on their way to the Cloud; nothing of this one was sent.",
-                    Exhausted::Channel => "As many files of this channel are on their way to the Cloud, or wait for it, as one channel may have; nothing of this one was sent.",
-                    Exhausted::User => "As many files with tokens for this user are on their way to the Cloud, or of this user wait for it, as one user may have; nothing of this one was sent.",
+                    Exhausted::All => "Too many files are being sent to the Cloud; this one was not sent.",
+                    Exhausted::Channel => "Too many files of this channel are being sent to the Cloud or are queued; this one was not sent.",
+                    Exhausted::User => "Too many files are being sent with tokens for this user, or are queued for this user; this one was not sent.",
                 },
             )
             .retry_after(FILES_RETRY_SECONDS),
             Error::TooManyOpenings => Self::overloaded(
-                "As many conversations as fit are being opened; nothing was done.",
+                "Too many conversations are being opened; nothing was done.",
             ),
             Error::QueueFull { of_user } => Self::new(code, if *of_user {
-                    "As many requests of this user as may wait for the Cloud are waiting; nothing was accepted."
+                    "Too many requests of this user are queued; nothing was accepted."
                 } else {
-                    "As many requests of this channel as may wait for the Cloud are waiting; nothing was accepted."
+                    "Too many requests of this channel are queued; nothing was accepted."
                 },
             )
             .retry_after(QUEUE_RETRY_SECONDS),
-            Error::EventNotFound => Self::new(code, "This channel has no such event, or it is not kept any more.",
+            Error::EventNotFound => Self::new(code, "This channel has no such event, or it is no longer stored.",
             ),
-            Error::EventOfTheMoment => Self::new(code, "What somebody was typing is not sent again.",
+            Error::EventOfTheMoment => Self::new(code, "Typing events are not sent again.",
             ),
             Error::NoCallback => Self::new(code, "This channel has no callback URL, so nothing is delivered to it.",
             ),
             Error::CursorUnknown => Self::parameter("after", CURSOR_UNKNOWN.to_owned()),
             Error::TooManyReaders(exhausted) => Self::new(code, match exhausted {
-                    Exhausted::All => "As many readers as fit wait for events; reading without waiting is possible.",
-                    Exhausted::Channel => "As many readers of this channel wait for events as one channel may have; reading without waiting is possible.",
-                    Exhausted::User => "As many readers with tokens for this user wait for events as one user may have; reading without waiting is possible.",
+                    Exhausted::All => "Too many readers are waiting for events; reading without waiting is possible.",
+                    Exhausted::Channel => "Too many readers of this channel are waiting for events; reading without waiting is possible.",
+                    Exhausted::User => "Too many readers with tokens for this user are waiting for events; reading without waiting is possible.",
                 },
             )
             .retry_after(READERS_RETRY_SECONDS),
             Error::NoOpenConversation => Self::new(code, "This user has no open conversation; a message opens one.",
             ),
-            Error::MessageNotFound => Self::new(code, "No message of this channel that was answered 202 has this id; one that the Cloud had at once leaves no trace.",
+            Error::MessageNotFound => Self::new(code, "No message of this channel that was answered 202 has this id; messages that were sent at once are not recorded.",
             ),
             Error::OutOfTime { is_sent: true } => Self::outcome_unknown(),
             Error::OutOfTime { is_sent: false } => {
                 Self::new(code, "The Cloud did not answer in time.")
                     .retry_after(CLOUD_RETRY_SECONDS)
             }
-            Error::ConversationOpen => Self::new(code, "This user's conversation is still open; the Cloud takes ratings after the close.",
+            Error::ConversationOpen => Self::new(code, "This user's conversation is still open; the Cloud accepts ratings only after the close.",
             ),
-            Error::SurveyPending => Self::new(code, "The main dialog of this user's conversation has ended, and no survey is open that a message could go to; nothing was sent.",
+            Error::SurveyPending => Self::new(code, "The main dialog of this user's conversation has ended, and no survey is open for messages; nothing was sent.",
             )
             .retry_after(CLOUD_RETRY_SECONDS),
-            Error::ConversationLost => Self::new(code, "The Cloud has a conversation open for this user that could not be found again; it can be as soon as the Cloud tells of it or an agent closes it.",
+            Error::ConversationLost => Self::new(code, "The Cloud has an open conversation of this user that the bridge could not find; retry after an agent has closed it or the Cloud has sent a notification of it.",
             )
             .retry_after(CLOUD_RETRY_SECONDS),
             Error::OpeningPending { .. } => Self::new(code, "This user's conversation could not be opened in time.",
@@ -451,12 +457,12 @@ impl From<bridge::Error> for Problem {
             Error::KeyInUse => Self::new(code, "The first request with this Idempotency-Key has not been answered yet.",
             )
             .retry_after(KEY_RETRY_SECONDS),
-            Error::KeyReused => Self::new(code, "This Idempotency-Key came before with another method, path or body; each request needs a key of its own.",
+            Error::KeyReused => Self::new(code, "This Idempotency-Key was used before with another method, path or body; each request needs its own key.",
             ),
             Error::TextTooLong { chars, limit } => Self::violation(
                 "/text".to_owned(),
                 format!(
-                    "expected a text whose request to the Cloud has {limit} characters at most, this one has {chars}; with \"split\": true it is sent in several messages"
+                    "expected a text whose request to the Cloud has at most {limit} characters, this one has {chars}; with \"split\": true it is sent in several messages"
                 ),
             ),
             Error::PartlySent { sent, of, cause } => {
@@ -478,7 +484,7 @@ impl From<bridge::Error> for Problem {
                 };
             }
             Error::Cloud(error) => Self::from_cloud(CloudFailure::of(error)),
-            Error::Store(cause) if cause.is_transient() => Self::new(code, "The bridge's storage is away; nothing was accepted.",
+            Error::Store(cause) if cause.is_transient() => Self::new(code, "The bridge's storage is unavailable; nothing was accepted.",
             )
             .retry_after(STORAGE_RETRY_SECONDS),
             Error::Store(_) | Error::Seal(_) | Error::Interrupted | Error::LaneLost => Self::internal(),

@@ -1,8 +1,8 @@
-//! Protocol errors: requests that HTTP itself forbids. Each is answered by a problem, before a
-//! route is looked for.
+//! Protocol errors: requests that violate HTTP itself. Each is answered with a problem before it is
+//! routed.
 //!
 //! The service never sees a request whose head cannot be read. The HTTP server answers it with a
-//! bare status, and `app/refusals.rs` takes the rest of the answer from here.
+//! bare status, and `app/refusals.rs` completes that response with the help of this module.
 
 use std::net::Ipv6Addr;
 
@@ -16,21 +16,21 @@ use crate::clock::SharedClock;
 use crate::telemetry::metrics::Metrics;
 use crate::types::links;
 
-/// 128 KiB: the limit on the head of a request. Usual proxies take a third of it, and the longest
-/// path fits.
+/// 128 KiB: the limit on the head of a request. Common proxies accept a third of it, and the
+/// longest valid path fits.
 pub const MAX_HEAD_BYTES: usize = 128 * 1024;
 
-/// Answers the protocol errors of one address; cheap to clone.
+/// The handler of protocol errors of one address. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct ProtocolErrors {
     clock: SharedClock,
-    /// The metrics that count the answers; `None` for the admin address.
+    /// The metrics that count the responses; `None` for the admin address.
     metrics: Option<Metrics>,
     anonymous: AnonymousLog,
 }
 
 impl ProtocolErrors {
-    /// Those of the address that channels call.
+    /// Creates the handler for the address that channels call.
     #[must_use]
     pub fn of_channels(clock: SharedClock, metrics: Metrics) -> Self {
         Self {
@@ -40,7 +40,7 @@ impl ProtocolErrors {
         }
     }
 
-    /// Those of the admin address.
+    /// Creates the handler for the admin address.
     #[must_use]
     pub fn of_operators(clock: SharedClock) -> Self {
         Self {
@@ -50,27 +50,27 @@ impl ProtocolErrors {
         }
     }
 
-    /// Answers a request that must not go further; `None` for a good one.
+    /// Answers a request that must not be processed; `None` for a valid one.
     pub fn refuse<B>(&self, request: &mut Request<B>) -> Option<Response> {
         let problem = check_host(request.version(), request.headers()).err()?;
         Some(self.answer(request, problem))
     }
 
-    /// Answers a request whose head the server could not read, by the status that the server gave
-    /// it.
+    /// Answers a request whose head the server could not read, given the status that the server
+    /// chose.
     #[must_use]
     pub fn answer_unread(&self, status: StatusCode) -> Response {
         let problem = match status {
             // The limit of `http::Uri`.
             StatusCode::URI_TOO_LONG => Problem::new(
                 Code::UriTooLong,
-                "The path and query of a request may have 65534 bytes at most.",
+                "The path and query of a request may have at most 65534 bytes.",
             ),
             // 100 is hyper's default.
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Problem::new(
                 Code::HeadersTooLarge,
                 format!(
-                    "The head of a request may have 100 fields and {MAX_HEAD_BYTES} bytes at most."
+                    "The head of a request may have at most 100 fields and {MAX_HEAD_BYTES} bytes."
                 ),
             ),
             _ => Problem::new(
@@ -94,15 +94,15 @@ impl ProtocolErrors {
     }
 }
 
-/// Refuses a request without exactly one valid host (RFC 9112, section 3.2): a proxy in front and
-/// the service could each read another one. HTTP/1.0 may leave it out.
+/// Refuses a request without exactly one valid host (RFC 9112, section 3.2), because a proxy and
+/// the service could each read a different one. HTTP/1.0 may leave it out.
 fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Problem> {
     let mut hosts = headers.get_all(HOST).iter();
     let detail = match (hosts.next(), hosts.next()) {
         (None, _) if version == Version::HTTP_11 => "Expected the header Host.",
         (Some(_), Some(_)) => "Expected the header Host once.",
         (Some(host), None) if !is_host(host.as_bytes()) => {
-            "The header Host: expected a host and perhaps a port."
+            "The header Host: expected a host and an optional port."
         }
         _ => return Ok(()),
     };
@@ -110,7 +110,7 @@ fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// True for a host with an optional port (RFC 9110, section 7.2), and for an empty value, which is
-/// right for a target without an authority.
+/// correct for a target without an authority.
 fn is_host(value: &[u8]) -> bool {
     let Ok(text) = str::from_utf8(value) else {
         return false;
@@ -126,7 +126,7 @@ fn is_host(value: &[u8]) -> bool {
     is_host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_number))
 }
 
-/// True for the `reg-name` of RFC 3986, section 3.2.2, which an IPv4 address is too.
+/// True for a `reg-name` (RFC 3986, section 3.2.2). An IPv4 address is one too.
 fn is_registered_name(text: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte);
     text.bytes().all(is_allowed) && links::is_percent_encoded(text)
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
+    fn a_host_is_a_name_or_address_with_an_optional_port() {
         for good in [
             "",
             "bridge",

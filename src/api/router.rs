@@ -1,4 +1,4 @@
-//! The facade's routes and the layers around them.
+//! The routes of the API, and the layers around them.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::clock::SharedClock;
 use crate::telemetry::metrics::Metrics;
 use crate::webhooks::Receiver;
 
-/// The facade.
+/// Builds the router of the API.
 pub fn router(state: AppState) -> Router {
     let Operations {
         routes,
@@ -58,7 +58,8 @@ pub fn router(state: AppState) -> Router {
     cors::shared(routes.with_state(state), &access)
 }
 
-/// Makes the router of the Cloud's webhooks alone, for who listens in place of the service.
+/// Builds the router of the Cloud's webhooks alone, for a process that listens in place of the
+/// service.
 pub fn webhooks_router(
     receiver: Receiver,
     load: Load,
@@ -76,7 +77,7 @@ pub fn webhooks_router(
     enveloped(routes, surroundings).with_state(state)
 }
 
-/// What the handler of webhooks alone is given.
+/// The state of the webhook handler, if it is served alone.
 #[derive(Debug, Clone)]
 struct WebhooksState {
     receiver: Receiver,
@@ -95,7 +96,7 @@ impl FromRef<WebhooksState> for Load {
     }
 }
 
-/// Gives routes what surrounds every request: fallbacks, limits, and a problem for whatever goes wrong.
+/// Adds the outer layers to the routes: fallbacks, limits, and a problem for every error.
 fn enveloped<S: Clone + Send + Sync + 'static>(
     routes: Router<S>,
     surroundings: Surroundings,
@@ -106,7 +107,7 @@ fn enveloped<S: Clone + Send + Sync + 'static>(
         .method_not_allowed_fallback(|| async {
             Problem::new(
                 Code::MethodNotAllowed,
-                "The path does not take this method; Allow names those that it takes.",
+                "The path does not support this method; the Allow header lists those that it does.",
             )
         })
         .layer(Around::new(move |request, next| {
@@ -114,7 +115,7 @@ fn enveloped<S: Clone + Send + Sync + 'static>(
         }))
 }
 
-/// What surrounds every request.
+/// The state of the outermost layer.
 struct Surroundings {
     clock: SharedClock,
     metrics: Metrics,
@@ -141,21 +142,22 @@ async fn surround(
     Ok(envelope.seal(answer, metrics, anonymous))
 }
 
-/// The answer in time, and whatever happens.
+/// Processes a request within the time limit; a panic becomes a problem.
 async fn in_time(request: Request, next: Next) -> Response {
     let answer = timeout(REQUEST_LIMIT, caught(next.run(request))).await;
     answer.unwrap_or_else(|_late| StatusCode::REQUEST_TIMEOUT.into_response())
 }
 
-/// The state and the parameters that requests are checked by before their handlers.
+/// The state with which requests are checked before their handlers.
 struct Guarded {
     state: Arc<AppState>,
     parameters: KnownParameters,
     claiming: ClaimingRoutes,
 }
 
-/// Lets a request through to its handler if its caller may ask that, its target can be read, it has no unknown parameters and
-/// there is room for it, and only once under one key.
+/// Passes a request on to its handler if its caller is authorized, its target is readable, its
+/// parameters are known and there is room. A request with an idempotency key is processed at most
+/// once.
 async fn guard(
     guarded: Arc<Guarded>,
     request: Request,
@@ -180,7 +182,7 @@ async fn guard(
         Err(problem) => problem.into_response(),
         Ok(None) => once(state, claiming, Request::from_parts(parts, body), next).await,
         Ok(Some(place)) => {
-            // For work that goes on although its caller has gone.
+            // Work that outlives its caller's connection takes the permit from here.
             parts.extensions.insert(place.clone());
             let request = Request::from_parts(parts, place.arriving(body));
             let response = once(state, claiming, request, next).await;
@@ -192,7 +194,7 @@ async fn guard(
     Ok(response)
 }
 
-/// The place of a request that takes one up.
+/// Takes a permit for the request, if it needs one.
 fn admitted(load: &Load, parts: &Parts) -> Result<Option<Place>, Problem> {
     let matched = parts.extensions.get::<MatchedPath>();
     let caller = parts.extensions.get::<Caller>();
@@ -202,7 +204,7 @@ fn admitted(load: &Load, parts: &Parts) -> Result<Option<Place>, Problem> {
     }
 }
 
-/// The answer of a handler, also to a request that bears an idempotency key.
+/// Runs the handler, at most once if the request has an idempotency key.
 async fn once(
     state: &AppState,
     claiming: &ClaimingRoutes,
@@ -211,7 +213,7 @@ async fn once(
 ) -> Response {
     match idempotency::route_with_key(&request) {
         None => caught(next.run(request)).await,
-        // In a box: few requests bear one, and all would make room for it.
+        // Boxed: few requests have a key, and otherwise all would reserve memory for it.
         Some(route) => Box::pin(idempotency::once(state, claiming, &route, request, next))
             .await
             .into_response(),
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_a_problem_that_names_the_request_and_no_reason() {
+    async fn a_panic_becomes_a_problem_with_a_request_id_and_no_reason() {
         let router = enveloped(
             Router::new().route("/", get(fail)),
             Surroundings {

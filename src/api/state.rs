@@ -12,22 +12,22 @@ use crate::outbox::Outbox;
 use crate::telemetry::metrics::Metrics;
 use crate::webhooks::Receiver;
 
-/// The state of the handlers, which share one.
+/// The state that all handlers share.
 #[derive(Debug)]
 pub struct AppState {
-    /// The use cases.
+    /// The use cases of the bridge.
     pub bridge: Bridge,
-    /// Does what waits for the Cloud.
+    /// The requests to the Cloud.
     pub outbox: Outbox,
-    /// Who may ask what.
+    /// The credentials and limits of the channels.
     pub access: Access,
-    /// Takes what the Cloud tells.
+    /// The receiver of the Cloud's notifications.
     pub receiver: Receiver,
-    /// What is under way.
+    /// The bounds on work in progress.
     pub load: Load,
-    /// The time.
+    /// The clock.
     pub clock: SharedClock,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Metrics,
 }
 

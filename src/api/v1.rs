@@ -1,12 +1,15 @@
-//! Version 1 of the facade: one file a resource.
+//! Version 1 of the API: one file for each resource.
 //!
 //! To add an operation:
 //!
-//! 1. a use case in `bridge`, or in `outbox` where it waits for the Cloud, whose errors have codes (`bridge/error.rs`);
-//! 2. a handler with its `#[utoipa::path]` in the file of its resource (a new one: `mod` here, a new tag in `openapi.rs`), which extracts, calls the use case and maps the answer;
+//! 1. a use case in `bridge`, or in `outbox` if it sends a request to the Cloud, whose errors have
+//!    codes (`bridge/error.rs`);
+//! 2. a handler with its `#[utoipa::path]` in the file of its resource, which extracts, calls the
+//!    use case and maps the result (a new resource needs a `mod` here and a tag in `openapi.rs`);
 //! 3. a line in `routes`;
 //! 4. `cargo run -- openapi > openapi.yaml`;
-//! 5. a test in `tests/it` on both engines, and a line in the lists of `tests/it/problems.rs`; those that go by the document find the operation by themselves;
+//! 5. a test in `tests/it` on both engines, and a line in the lists of `tests/it/problems.rs`;
+//!    tests that read the OpenAPI document include the operation automatically;
 //! 6. a paragraph in `docs` and a line in `CHANGELOG.md`.
 
 mod conversation;
@@ -29,10 +32,12 @@ use utoipa_axum::routes;
 use super::idempotency::ClaimingRoutes;
 use super::state::AppState;
 
-/// The operations of channels, and who claims the idempotency keys of each.
+/// Builds the channels' operations, with the set of those that claim the idempotency key
+/// themselves.
 pub(super) fn routes() -> (OpenApiRouter<Arc<AppState>>, ClaimingRoutes) {
     let text = routes!(messages::send);
-    // By far the most requests: its use case claims the key together with what else it writes.
+    // By far the most frequent operation: its use case claims the key together with its other
+    // writes.
     let claiming = ClaimingRoutes::in_work([&text.1]);
     let routes = OpenApiRouter::new()
         .routes(text)

@@ -1,4 +1,4 @@
-//! The Cloud's webhooks: the one endpoint that is not for channels.
+//! The Cloud's webhooks, the only endpoint that is not for channels.
 
 use std::sync::Arc;
 
@@ -26,10 +26,11 @@ where
     OpenApiRouter::new().routes(routes!(receive))
 }
 
-/// Takes a notification of the Cloud.
+/// Receives a notification of the Cloud.
 ///
-/// The path and the headers are checked before the body is read, and the signature over the bytes as they came. The answer is given once everything in the notification is
-/// stored. What is signed and cannot be used is passed over and answered in the same way.
+/// The path and the headers are checked before the body is read, and the signature is verified over
+/// the raw bytes. The response is sent once everything in the notification is stored. A signed
+/// notification that cannot be used is skipped and gets the same response.
 #[utoipa::path(
     post,
     path = "/webhooks/{account_id}",
@@ -41,8 +42,8 @@ where
         ("x-liveperson-client-id" = String, Header, description = "The app installation whose secret signed it"),
         ("x-liveperson-signature" = String, Header, description = "`sha1=` or `sha256=` and the HMAC of the body in base64 or hex"),
     ),
-    request_body(content = serde_json::Value, description = "A notification, as the Cloud documents them", content_type = "application/json"),
-    responses((status = 200, description = "Everything in it that can be used is stored")),
+    request_body(content = serde_json::Value, description = "A notification, as the Cloud documents it", content_type = "application/json"),
+    responses((status = 200, description = "All usable changes in it are stored")),
     security(()),
 )]
 async fn receive(
@@ -62,7 +63,7 @@ async fn receive(
     })?;
     let too_large = || {
         receiver.refuse_body(&account_id, Rejection::TooLarge);
-        let detail = format!("A notification may have {NOTIFICATION_LIMIT} bytes at most.");
+        let detail = format!("A notification may have at most {NOTIFICATION_LIMIT} bytes.");
         Problem::new(Code::BodyTooLarge, detail)
     };
     let length = header(CONTENT_LENGTH.as_str()).and_then(|length| length.parse::<u64>().ok());
@@ -77,7 +78,8 @@ async fn receive(
             let why = place
                 .cut()
                 .unwrap_or_else(|| Problem::of_status(StatusCode::BAD_REQUEST));
-            // A body that is cut because the service stops or is full is not the sender's fault.
+            // A body that is cut because the service stops or has no room is not the sender's
+            // fault.
             if why.status().is_client_error() {
                 receiver.refuse_body(&account_id, Rejection::Incomplete);
             }
@@ -95,7 +97,7 @@ impl From<Error> for Problem {
         match error {
             Error::Unsigned => Self::new(
                 Code::SignatureRefused,
-                "The account, the client id and the signature of the body do not belong together.",
+                "The account, the client id and the signature of the body do not match.",
             ),
             Error::Full | Error::Stopping => Self::too_many_notifications(),
             Error::Store(error) => bridge::Error::Store(error).into(),

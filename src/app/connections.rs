@@ -225,7 +225,7 @@ impl<S: Future<Output = ()>> Connections<S> {
         if logged.is_none_or(|at| at.elapsed() >= LOGGED) {
             tracing::warn!(
                 count,
-                "connections refused: no whole head has arrived on many others of their address"
+                "connections refused: their address has too many connections without a complete request head"
             );
             *logged = Some(Instant::now());
             *count = 0;

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_frame_comes_when_the_socket_has_taken_the_one_before() {
+    fn a_frame_is_sent_once_the_previous_one_is_flushed() {
         let tracker = ResponseTracker::default();
         let mut body = paced(&tracker, Body::from(vec![0; 2 * FRAME + 1]));
 
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_holds_what_it_holds_until_its_last_byte_is_written() {
+    fn a_response_keeps_its_resources_until_its_last_byte_is_written() {
         let tracker = ResponseTracker::default();
         let place = Arc::new(());
         let held = Arc::clone(&place);

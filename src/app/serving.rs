@@ -119,7 +119,7 @@ async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
         // The client disconnected, was too slow, or does not speak HTTP.
         tracing::debug!(
             error = &error as &dyn std::error::Error,
-            "a connection broke"
+            "a connection failed"
         );
     }
 }
@@ -150,7 +150,7 @@ mod tests {
         let connections =
             Connections::new(listener, 9, Patience::default(), std::future::pending());
         let errors = ProtocolErrors::of_operators(Arc::new(SystemClock));
-        #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
+        #[expect(clippy::disallowed_methods, reason = "the task ends with the test")]
         tokio::spawn(serve(connections, router, Some(errors), head));
         address
     }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_head_that_goes_on_for_ever_is_cut_and_an_answer_is_not() {
+    async fn an_endless_request_head_is_cut_off_unlike_a_slow_response() {
         let head = Duration::from_millis(300);
         let slow = async move || {
             tokio::time::sleep(head * 2).await;
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_head_that_cannot_be_read_is_answered_by_a_whole_problem() {
+    async fn an_unreadable_request_head_is_answered_with_a_complete_problem() {
         let address = served(Router::new().route("/", get(async || "ok")), LONG).await;
         let many = "x: y\r\n".repeat(101);
         let good = "GET / HTTP/1.1\r\nHost: bridge\r\n\r\n";
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_service_says_is_not_taken_for_the_servers_own_refusal() {
+    async fn a_response_body_is_not_mistaken_for_the_http_servers_refusal() {
         const REFUSAL: &str =
             "HTTP/1.1 414 URI Too Long\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
         // In pieces, each of which is written separately.
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_without_its_host_is_refused_and_the_next_one_is_served() {
+    async fn a_request_with_an_invalid_host_is_refused_and_the_next_served() {
         let address = served(Router::new().route("/", post(async || "ok")), LONG).await;
 
         for (hosts, version, status) in [
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_short_body_that_is_not_read_does_not_end_its_connection() {
+    async fn a_short_unread_body_keeps_the_connection_open() {
         let begun = Arc::new(Notify::new());
         let beginning = Arc::clone(&begun);
         let refusing = async move || {
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_sends_more_than_is_read_is_told_that_the_connection_ends() {
+    async fn a_response_to_a_large_unread_body_announces_the_close() {
         let address = served(Router::new().route("/", post(async || "no")), LONG).await;
 
         for framing in ["Content-Length: 2000000", "Transfer-Encoding: chunked"] {
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_cannot_be_read_ends_its_connection_and_says_so() {
+    async fn a_response_to_an_unreadable_body_closes_the_connection() {
         let reading = async |body: axum::body::Bytes| drop(body);
         let address = served(Router::new().route("/", post(reading)), LONG).await;
         let mut stream = TcpStream::connect(address).await.unwrap();

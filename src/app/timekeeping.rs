@@ -103,11 +103,11 @@ impl Timekeeper {
             Correction::None => {}
             Correction::PutForward(by_us) => tracing::warn!(
                 by_s = seconds(TimeDelta::microseconds(by_us)),
-                "the service's clock was behind the database's and was put forward; the database's clock was set, or this machine stood still"
+                "the service's clock was behind the database's and was moved forward; the database's clock was set, or this machine was suspended"
             ),
             Correction::Slewed(by_us) => tracing::debug!(
                 by_s = seconds(TimeDelta::microseconds(by_us)),
-                "the service's clock is corrected little by little"
+                "the service's clock is being corrected gradually"
             ),
         }
     }
@@ -127,13 +127,13 @@ impl Timekeeper {
             match (self.clock.reference(), is_wrong) {
                 (Reference::Database, true) => tracing::warn!(
                     offset_s,
-                    "this machine's clock is not the database's, by which the service goes; set both by NTP"
+                    "this machine's clock differs from the database's, which the service follows; synchronize both with NTP"
                 ),
                 (Reference::Machine, true) => tracing::warn!(
                     offset_s,
-                    "this machine's clock was set while the service runs, which follows it by 6 s a minute; a restart takes its new time at once"
+                    "this machine's clock was set while the service was running; the service follows it at 6 s per minute, a restart applies the new time at once"
                 ),
-                (_, false) => tracing::info!(offset_s, "this machine's clock is right again"),
+                (_, false) => tracing::info!(offset_s, "this machine's clock is correct again"),
             }
         }
         let is_ahead = self.clock.is_ahead();
@@ -143,13 +143,10 @@ impl Timekeeper {
             if is_ahead {
                 tracing::error!(
                     ahead_s,
-                    "not ready: the database's clock was set back, and the service waits for it; a restart takes its time at once"
+                    "not ready: the database's clock was set back, and the service waits until it catches up; a restart applies its time at once"
                 );
             } else {
-                tracing::info!(
-                    ahead_s,
-                    "the service's clock is in line with the database's again"
-                );
+                tracing::info!(ahead_s, "the service's clock matches the database's again");
             }
         }
     }

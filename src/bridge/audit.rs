@@ -61,6 +61,6 @@ pub(super) fn tell(entry: &Entry) {
         subject = record.subject,
         details = %record.details,
         request_id = record.request_id,
-        "recorded"
+        "audit entry recorded"
     );
 }

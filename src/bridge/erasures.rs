@@ -81,7 +81,7 @@ impl Source for DueCloses {
     type Error = Error;
 
     const PACE: Pace = Pace::new(LOOK, PLACES);
-    const FAILED: &'static str = "conversations of users who were erased could not be looked for";
+    const FAILED: &'static str = "conversations of erased users could not be looked up";
 
     fn is_paused(&self) -> bool {
         self.0.is_ahead()
@@ -250,7 +250,7 @@ impl Bridge {
         tracing::info!(
             account.id = %key.account_id,
             conversation.id = %conversation_id,
-            "a conversation was opened while its user was erased; it is closed"
+            "a conversation was opened while its user was erased; it is being closed"
         );
         Ok(())
     }
@@ -332,7 +332,7 @@ impl Bridge {
             conversation.id = close.conversation_id.as_ref().map(tracing::field::display),
             why = pause.why,
             error = &error as &dyn std::error::Error,
-            "the conversation of a user who was erased is closed later"
+            "the conversation of an erased user could not be closed; the close is retried"
         );
         Ok(Some(error))
     }
@@ -438,7 +438,7 @@ impl Bridge {
                 account.id = %account,
                 conversation.id = %former.id,
                 error = &error as &dyn std::error::Error,
-                "a conversation of a user who was erased could not be closed; it is left to the Cloud"
+                "a conversation of an erased user could not be closed; it is left to the Cloud"
             );
             return Ok(());
         }
@@ -451,7 +451,7 @@ impl Bridge {
             tracing::warn!(
                 account.id = %close.account_id,
                 error = &error as &dyn std::error::Error,
-                "what became of the close of an erased user's conversation could not be kept; it is tried again"
+                "the outcome of closing an erased user's conversation could not be stored; the close is retried"
             );
         }
     }
@@ -470,7 +470,7 @@ impl Bridge {
             tracing::warn!(
                 account.id = %account,
                 conversation.id = conversation_id.as_ref().map(tracing::field::display),
-                "the conversation of a user who was erased could not be closed for 24 hours; it is left to the Cloud"
+                "the conversation of an erased user could not be closed for 24 hours; it is left to the Cloud"
             );
         }
         Ok(given_up.len() as u64)
@@ -518,7 +518,7 @@ fn seal(
 
 #[expect(
     clippy::expect_used,
-    reason = "the members are texts and a list of them"
+    reason = "the members are strings and a list of strings"
 )]
 fn seal_secret(
     keyring: &Keyring,

@@ -16,7 +16,7 @@ use crate::{cloud, crypto, store};
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// A user that was never seen.
-    #[error("the user is not known")]
+    #[error("the user is unknown")]
     UserNotFound,
     /// A user that never had a conversation.
     #[error("the user never had a conversation")]
@@ -25,22 +25,22 @@ pub enum Error {
     #[error("the user has no such file")]
     FileNotFound,
     /// A file that the Cloud no longer has.
-    #[error("the Cloud does not have the file any more")]
+    #[error("the Cloud no longer has the file")]
     FileGone(#[source] cloud::Error),
     /// A file of a type that may not be sent.
-    #[error("the file is of a kind that may not be sent")]
+    #[error("files of this type may not be sent")]
     FileTypeRefused {
         /// The allowed types.
         allowed: Vec<ImageType>,
     },
     /// No free permit for another file.
-    #[error("as many files as fit are on their way")]
+    #[error("too many files are being sent")]
     TooManyFiles(Exhausted),
     /// No free permit for another opening.
-    #[error("as many conversations as fit are being opened")]
+    #[error("too many conversations are being opened")]
     TooManyOpenings,
     /// No room for another queued request.
-    #[error("as many requests as may wait for the Cloud are waiting")]
+    #[error("the queue of requests to the Cloud is full")]
     QueueFull {
         /// True if the user's bound is reached, false if the channel's is.
         of_user: bool,
@@ -49,28 +49,28 @@ pub enum Error {
     #[error("the channel has no such event")]
     EventNotFound,
     /// An event of momentary interest, such as typing, which is not replayed.
-    #[error("the event was of interest for a moment only")]
+    #[error("short-lived events are not sent again")]
     EventOfTheMoment,
     /// A channel without a callback URL.
     #[error("the channel has no callback URL")]
     NoCallback,
     /// A cursor after an event that the channel's log never had.
-    #[error("the cursor was not given out here")]
+    #[error("the cursor was never issued")]
     CursorUnknown,
     /// No free permit for another reader that waits for events.
-    #[error("as many readers as fit wait for events")]
+    #[error("too many readers are waiting for events")]
     TooManyReaders(Exhausted),
     /// An id without a request that was answered 202.
-    #[error("there is no such message, or it was sent at once")]
+    #[error("no queued message has this id")]
     MessageNotFound,
     /// The end of the time that the channel waits for the Cloud.
-    #[error("the Cloud took longer than the channel waits")]
+    #[error("the Cloud did not answer within the time that the channel waits")]
     OutOfTime {
         /// True if a message or other request was in flight by then.
         is_sent: bool,
     },
     /// A lane that another replica holds by now.
-    #[error("another has taken over the user's requests")]
+    #[error("another replica has taken over the user's requests")]
     LaneLost,
     /// A user without the open conversation that the request needs.
     #[error("the user has no open conversation")]
@@ -83,7 +83,7 @@ pub enum Error {
     #[error("the user's conversation is still open")]
     ConversationOpen,
     /// A conversation that the Cloud has open for the user, but does not name.
-    #[error("the Cloud has a conversation open for this user that could not be found again")]
+    #[error("the Cloud has an open conversation of this user that could not be found")]
     ConversationLost,
     /// An opening, here or on another replica, that has not finished in time.
     #[error("the user's conversation could not be opened in time")]
@@ -94,13 +94,13 @@ pub enum Error {
         cause: Option<cloud::Error>,
     },
     /// An idempotency key whose request is being processed.
-    #[error("the request with this idempotency key is being worked on")]
+    #[error("the request with this idempotency key is in progress")]
     KeyInUse,
     /// An idempotency key that belongs to another request.
-    #[error("the idempotency key stands for another request")]
+    #[error("the idempotency key belongs to another request")]
     KeyReused,
     /// A text that is longer than the Cloud accepts in one message.
-    #[error("the request would have {chars} characters, the Cloud takes {limit}")]
+    #[error("the request would have {chars} characters, but the Cloud accepts at most {limit}")]
     TextTooLong {
         /// The number of characters that the request would have as JSON.
         chars: usize,
@@ -131,7 +131,7 @@ pub enum Error {
     #[error(transparent)]
     Unsettled(Box<Error>),
     /// A task that ended without an outcome.
-    #[error("the work ended without an outcome")]
+    #[error("the task ended without an outcome")]
     Interrupted,
 }
 

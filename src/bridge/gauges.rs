@@ -45,7 +45,7 @@ impl Bridge {
         {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
-                "what waits could not be counted"
+                "pending work could not be counted"
             );
         }
         metrics.render()

@@ -232,7 +232,7 @@ impl Bridge {
             .metrics
             .count(&KEYED_REQUESTS, [channel, outcome], 1);
         if outcome == "resumed" {
-            tracing::warn!("a request whose replica died over it is done by its repeat");
+            tracing::warn!("a replica died while processing a request; a retry resumes it");
         }
         let mut known = claim.claim.lock().unwrap_or_else(PoisonError::into_inner);
         *known = Some(decided.clone());
@@ -289,7 +289,7 @@ impl ClaimGuard {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 tried,
-                "what became of a request with an idempotency key could not be kept; a repeat has to find out"
+                "the outcome of a request with an idempotency key could not be stored; a retry has to determine it"
             );
             sleep(Duration::from_secs(1)).await;
         }

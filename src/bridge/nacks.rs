@@ -31,7 +31,7 @@ impl Source for DueNacks {
     type Error = Error;
 
     const PACE: Pace = Pace::new(LOOK, PLACES);
-    const FAILED: &'static str = "messages that did not arrive could not be looked for";
+    const FAILED: &'static str = "undelivered messages could not be looked up";
 
     fn is_paused(&self) -> bool {
         self.0.is_ahead()
@@ -72,7 +72,7 @@ impl Bridge {
                 account.id = %due.key.account_id,
                 event.id = due.event_id,
                 error = &error as &dyn std::error::Error,
-                "an agent could not be told that a message did not arrive; tried again"
+                "an agent could not be notified of an undelivered message; the notice is retried"
             );
             return;
         }
@@ -81,7 +81,7 @@ impl Bridge {
             tracing::warn!(
                 event.id = due.event_id,
                 error = &error as &dyn std::error::Error,
-                "an agent was told that a message did not arrive, and is told again"
+                "an agent was notified of an undelivered message, but this could not be stored; the agent is notified again"
             );
         }
     }

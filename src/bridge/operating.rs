@@ -136,7 +136,7 @@ impl Bridge {
         {
             tracing::error!(
                 error = error as &dyn std::error::Error,
-                "how the channels fare could not be looked up"
+                "the state of the channels could not be looked up"
             );
         }
         let told = looked.and_then(Result::ok);

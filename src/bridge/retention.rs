@@ -104,7 +104,7 @@ impl Source for Retention {
     type Error = Error;
 
     const PACE: Pace = Pace::new(LOOK, 1);
-    const FAILED: &'static str = "what is old could not be removed; tried again in a minute";
+    const FAILED: &'static str = "old data could not be removed; retried in a minute";
 
     async fn claim(&mut self, _: u32) -> Result<Claimed<Infallible>, Error> {
         let parts = &self.bridge.parts;
@@ -114,7 +114,7 @@ impl Source for Retention {
         {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "what was removed could not be taken from the disk; tried again"
+                "removed data could not be wiped from the disk; retried later"
             );
         }
         if now >= self.due && !self.bridge.is_ahead() {
@@ -147,7 +147,7 @@ impl Bridge {
         if dropped > 0 {
             tracing::info!(
                 count = dropped,
-                "what the Cloud told of conversations that are not the bridge's was dropped"
+                "changes of conversations that are not the bridge's were dropped"
             );
         }
         self.remove_all(Old::ErasedConversations, now).await?;

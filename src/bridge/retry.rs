@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_as_the_vendor_advises_within_a_fifth() {
+    fn pauses_grow_as_liveperson_advises_with_a_fifth_of_jitter() {
         for (tried, expected) in [
             (1, 5.0),
             (2, 10.0),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn who_throttles_is_left_alone_for_a_second_at_least() {
+    fn the_pause_after_throttling_is_at_least_a_second() {
         for _ in 0..50 {
             let delay = seconds(delay(1, true, None, &mut rand::rng()));
             assert!((1.0..=1.2).contains(&delay), "{delay}");
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_cloud_asks_for_is_granted_up_to_an_hour() {
+    fn a_pause_requested_by_the_cloud_is_at_most_an_hour() {
         let asked = |seconds| Some(Duration::from_secs(seconds));
 
         let granted = |asked| seconds(delay(1, true, asked, &mut rand::rng()));

@@ -109,7 +109,7 @@ pub(super) fn unseal(
             tracing::warn!(
                 key_id = stored.key_id,
                 error = error as &dyn std::error::Error,
-                "a stored ConsumerJWS does not open and is made anew; was a key taken out of encryption.keys too early?"
+                "a stored ConsumerJWS cannot be decrypted and is renewed; was a key removed from encryption.keys too early?"
             );
         })
         .ok()?;

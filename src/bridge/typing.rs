@@ -39,7 +39,7 @@ impl Source for DueTypingEnds {
     type Error = Error;
 
     const PACE: Pace = Pace::new(LOOK, PLACES);
-    const FAILED: &'static str = "typing that is due could not be looked for";
+    const FAILED: &'static str = "typing indicators that are due could not be looked up";
 
     fn is_paused(&self) -> bool {
         self.0.is_ahead()
@@ -121,7 +121,7 @@ impl Bridge {
             Ok(()) => self.typing_due.notify_one(),
             Err(error) => tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "the typing of a user who has written ends later than it should"
+                "the typing indicator of a user who has sent a message ends later than it should"
             ),
         }
     }
@@ -131,7 +131,7 @@ impl Bridge {
             tracing::warn!(
                 account.id = %due.key.account_id,
                 error = &error as &dyn std::error::Error,
-                "a user's typing could not be ended; tried again"
+                "a user's typing indicator could not be ended; retried later"
             );
             return;
         }
@@ -139,7 +139,7 @@ impl Bridge {
         if let Err(error) = store.clear_typing(due.user, Some(taken_until)).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "a user's typing was ended and is still kept; it is ended again"
+                "a user's typing indicator was ended, but this could not be stored; it is ended again"
             );
         }
     }

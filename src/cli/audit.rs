@@ -43,7 +43,8 @@ pub(super) async fn run(config: &Config, options: &Options) -> anyhow::Result<Ex
         .recorded_actions(since, options.channel.as_ref(), options.limit + 1)
         .await;
     store.close().await;
-    let records = records.context("the audit log cannot be read; is the schema up to date?")?;
+    let records =
+        records.context("the audit log cannot be read; check that the schema is up to date")?;
     let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
     let older = records.len().saturating_sub(limit);
     let mut lines = String::new();
@@ -58,7 +59,7 @@ pub(super) async fn run(config: &Config, options: &Options) -> anyhow::Result<Ex
     }
     super::print(&lines)?;
     if older > 0 {
-        tracing::warn!("older entries are left out; --limit shows more of them");
+        tracing::warn!("older entries are not shown; a higher --limit shows more");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -66,7 +67,7 @@ pub(super) async fn run(config: &Config, options: &Options) -> anyhow::Result<Ex
 fn time(text: &str) -> Result<DateTime<Utc>, String> {
     let time = DateTime::parse_from_rfc3339(text);
     time.map(|time| time.to_utc())
-        .map_err(|_| "expected a time as RFC 3339 has it, such as 2026-11-22T08:00:00Z".to_owned())
+        .map_err(|_| "expected an RFC 3339 time such as 2026-11-22T08:00:00Z".to_owned())
 }
 
 fn channel(text: &str) -> Result<ChannelId, String> {

@@ -31,15 +31,15 @@ const OPERATOR_KEY: &str = "demo-operator-key";
 
 pub(super) async fn run() -> anyhow::Result<ExitCode> {
     let life = Lifecycle::until_signal()?;
-    let data_dir = tempfile::tempdir().context("no temporary folder can be made")?;
+    let data_dir = tempfile::tempdir().context("no temporary directory can be created")?;
     let cloud = listen_near(9400).await?;
     let listeners = Listeners {
-        facade: listen_near(8080).await?,
+        api: listen_near(8080).await?,
         admin: listen_near(9090).await?,
     };
     let urls = Urls {
         cloud: cloud.local_addr()?,
-        facade: listeners.facade.local_addr()?,
+        api: listeners.api.local_addr()?,
         admin: listeners.admin.local_addr()?,
     };
     let token_key = Key::random().to_base64();
@@ -64,15 +64,15 @@ pub(super) async fn run() -> anyhow::Result<ExitCode> {
     let sandbox = Sandbox::new(
         Arc::new(SystemClock),
         sandbox::Options {
-            webhooks: webhooks(&config, urls.facade)?,
+            webhooks: webhooks(&config, urls.api)?,
             agent: Some(Script::default()),
-            stage: stage(&config, urls.facade, token_key)?,
+            stage: stage(&config, urls.api, token_key)?,
             ..sandbox::Options::default()
         },
     )?;
     let app = App::build(&config, Proxy::None, life.clone())
         .await?
-        .around_facade(|facade| sandbox.watch(facade));
+        .around_api(|api| sandbox.watch(api));
     // The simulated Cloud stops after the service, which may still be sending requests to it.
     let cloud = serve_until(cloud, (sandbox.router(), None), 0, std::future::pending());
     super::print(&urls.welcome())?;
@@ -83,11 +83,11 @@ pub(super) async fn run() -> anyhow::Result<ExitCode> {
 }
 
 /// Sets up the page of the simulated Cloud: it calls the service as users of the demo channel.
-fn stage(config: &Config, facade: SocketAddr, token_key: String) -> anyhow::Result<Stage> {
+fn stage(config: &Config, api: SocketAddr, token_key: String) -> anyhow::Result<Stage> {
     let channel = config.channels.first().context("the demo has no channel")?;
     Ok(Stage {
         bridge: Some(Bridge {
-            url: format!("http://{facade}").parse()?,
+            url: format!("http://{api}").parse()?,
         }),
         demo: Some(Demo {
             channel: channel.id.to_string(),
@@ -97,11 +97,11 @@ fn stage(config: &Config, facade: SocketAddr, token_key: String) -> anyhow::Resu
 }
 
 /// Sends each account's notifications to the service, signed as its configuration expects.
-fn webhooks(config: &Config, facade: SocketAddr) -> anyhow::Result<Vec<Webhook>> {
+fn webhooks(config: &Config, api: SocketAddr) -> anyhow::Result<Vec<Webhook>> {
     let accounts = config.accounts.iter();
     accounts
         .map(|account| {
-            let url = format!("http://{facade}/webhooks/{}", account.account_id);
+            let url = format!("http://{api}/webhooks/{}", account.account_id);
             Ok(Webhook {
                 account_id: account.account_id.to_string(),
                 client_id: account.client_id.clone(),
@@ -125,37 +125,33 @@ async fn listen_near(port: u16) -> anyhow::Result<TcpListener> {
 
 struct Urls {
     cloud: SocketAddr,
-    facade: SocketAddr,
+    api: SocketAddr,
     admin: SocketAddr,
 }
 
 impl Urls {
     fn welcome(&self) -> String {
-        let Self {
-            cloud,
-            facade,
-            admin,
-        } = self;
+        let Self { cloud, api, admin } = self;
         format!(
             "\n\
              liveperson-bridge demo: ready.\n\
              \n  \
-               Facade           http://{facade}        (documented at http://{facade}/docs)\n  \
-               Operator's page  http://{admin}/         (to act: {OPERATOR_KEY})\n  \
+               API              http://{api}        (documentation: http://{api}/docs)\n  \
+               Operator's page  http://{admin}/         (operator key: {OPERATOR_KEY})\n  \
                Probes           http://{admin}/readyz\n  \
-               Simulated Cloud  http://{cloud}        (in a browser: both sides of a conversation, and what passes between them)\n\
+               Simulated Cloud  http://{cloud}        (open it in a browser: both sides of a conversation, and the traffic between them)\n\
              \n\
              Send a message as the user \"alice\" of the channel \"demo\":\n\
              \n  \
-               curl -sS -X POST http://{facade}/v1/users/alice/messages -H 'Authorization: Bearer {API_KEY}' -H 'Content-Type: application/json' -d '{{\"text\": \"Hello\"}}'\n\
+               curl -sS -X POST http://{api}/v1/users/alice/messages -H 'Authorization: Bearer {API_KEY}' -H 'Content-Type: application/json' -d '{{\"text\": \"Hello\"}}'\n\
              \n\
-             A scripted agent answers within 2 s, also to \"menu\", \"card\", \"picture\" and \"bye\". Watch the replies come:\n\
+             A scripted agent answers within 2 s; it also knows \"menu\", \"card\", \"picture\" and \"bye\". Watch the replies:\n\
              \n  \
-               curl -sSN http://{facade}/v1/events -H 'Authorization: Bearer {API_KEY}' -H 'Accept: text/event-stream'\n\
+               curl -sSN http://{api}/v1/events -H 'Authorization: Bearer {API_KEY}' -H 'Accept: text/event-stream'\n\
              \n\
-             What the simulated Cloud keeps of it: http://{cloud}/_sandbox/conversations\n\
+             The conversations in the simulated Cloud: http://{cloud}/_sandbox/conversations\n\
              \n\
-             Ctrl-C stops it; nothing is kept.\n\n"
+             Ctrl-C stops the demo and deletes its data.\n\n"
         )
     }
 }

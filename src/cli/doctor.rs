@@ -37,8 +37,7 @@ const CONSUMER: &str = "liveperson-bridge:doctor";
 
 /// The advice for an operator if files are refused. Source: vendor's Send API examples, section on
 /// file sharing.
-const FILE_SHARING: &str = "file sharing is refused; the site property messaging.file.sharing.enabled must be true \
-     (LivePerson sets it)";
+const FILE_SHARING: &str = "file sharing is refused; ask LivePerson to set the site property messaging.file.sharing.enabled to true";
 
 /// The oldest PostgreSQL version that is still supported. Source: PostgreSQL, "Versioning Policy":
 /// 14 ended on 2026-11-12.
@@ -76,7 +75,7 @@ pub(super) async fn run(
     let config = match config {
         Ok(config) => config,
         Err(error) => {
-            let hint = "correct it; docs/configuration.md tells of each key";
+            let hint = "correct it; docs/configuration.md describes each key";
             report.line("configuration", Err::<&str, _>(&error), hint)?;
             return Err(error.into());
         }
@@ -93,7 +92,7 @@ pub(super) async fn run(
         None => (None, Arc::new(SystemClock) as SharedClock),
     };
     let cloud = app::cloud(&config, &clock, &Metrics::default(), Proxy::Environment)
-        .context("the HTTP client could not be made")?;
+        .context("the HTTP client could not be created")?;
     let trace = Trace::continue_from(None, None, clock.uuid());
     for account in &config.accounts {
         let asking = Asking {
@@ -110,11 +109,11 @@ pub(super) async fn run(
             let answer = delivery::check(&callback.url, &config.allow_private_callbacks, &trace);
             let answered = within(answer)
                 .await
-                .map(|status| format!("it answers, with {} to HEAD", status.as_u16()));
+                .map(|status| format!("answers HEAD with {}", status.as_u16()));
             report.check(
                 &name,
                 answered,
-                "see that the URL is right, its server runs and its certificate is valid, and that allow_private_callbacks lists an inner address",
+                "check that the URL is right, its server runs and its certificate is valid, and that allow_private_callbacks lists its network if the address is private",
             )?;
         }
     }
@@ -174,26 +173,25 @@ async fn check_database(
     let (store, survey, clock) = match within(Box::pin(connect)).await {
         Ok(found) => found,
         Err(error) => {
-            let hint =
-                "see that it runs, that [database] names it, and that it may be reached from here";
+            let hint = "check that the database runs, that [database] is right, and that it can be reached from here";
             report.check("database", Err::<&str, _>(error), hint)?;
             return Ok(None);
         }
     };
-    report.check("database", answers(&survey), "use a newer PostgreSQL")?;
+    report.check("database", answers(&survey), "upgrade PostgreSQL")?;
     if config.database.url.is_some()
         && let Some(offset) = clock.machine_offset()
     {
         report.general(machine_clock(offset))?;
     }
     if survey.is_beside {
-        let found = "not tried: a running service owns the database";
+        let found = "not checked: a running service owns the database";
         report.general(Fact::note("writing", found).titled("database: writing"))?;
     } else {
         report.check(
             "database: writing",
             writable(&survey),
-            "name the primary, and a role that owns the schema",
+            "configure the primary, and a role that owns the schema",
         )?;
     }
     report.check(
@@ -204,16 +202,16 @@ async fn check_database(
     let keys = async {
         // A database without the current schema may not have the tables.
         if survey.pending > 0 {
-            return Ok("not looked at before the schema is up to date".to_owned());
+            return Ok("not checked until the schema is up to date".to_owned());
         }
         let keyring = &config.encryption.keys;
         let (opened, unopened) = bridge::count_opened(&store, keyring, TOKENS).await?;
         ensure!(
             unopened == 0,
-            "{unopened} of {} stored token(s) do not open",
+            "{unopened} of {} stored token(s) cannot be decrypted",
             opened + unopened
         );
-        Ok(format!("{opened} stored token(s) open"))
+        Ok(format!("{opened} stored token(s) can be decrypted"))
     };
     let outcome = within(keys).await;
     let rejections = async {
@@ -229,7 +227,7 @@ async fn check_database(
     report.check(
         "encryption keys",
         outcome,
-        "put the key that sealed them back into encryption.keys, or let the tokens be made anew when they are needed",
+        "put the key that encrypted them back into encryption.keys, or let new tokens be requested when they are needed",
     )?;
     Ok(Some((survey.engine, clock)))
 }
@@ -243,7 +241,7 @@ fn machine_clock(offset: TimeDelta) -> Fact {
     } else {
         let direction = direction(offset);
         let found = format!(
-            "{seconds:.1} s {direction} the database's, by which the service goes; set both by NTP: the log and certificates go by this one"
+            "{seconds:.1} s {direction} the database's, which the service follows; synchronize both with NTP: the log and certificates use this machine's clock"
         );
         Fact::note(key, found)
     };
@@ -270,7 +268,7 @@ fn answers(survey: &Survey) -> anyhow::Result<String> {
 }
 
 fn writable(survey: &Survey) -> anyhow::Result<&'static str> {
-    ensure!(survey.writable, "it may not be written");
+    ensure!(survey.writable, "writing is not allowed");
     Ok("allowed")
 }
 
@@ -279,10 +277,14 @@ fn schema(survey: &Survey) -> String {
     match (survey.pending, survey.newer) {
         (0, 0) => "up to date".to_owned(),
         (0, newer) => {
-            format!("up to date; {newer} migration(s) are of a newer version, as after going back")
+            format!(
+                "up to date; {newer} migration(s) are from a newer version, as after a downgrade"
+            )
         }
         (pending, _) => {
-            format!("{pending} migration(s) are pending; the next start, or migrate, applies them")
+            format!(
+                "{pending} migration(s) are pending; the next start, or the command migrate, applies them"
+            )
         }
     }
 }
@@ -309,7 +311,7 @@ async fn check_account(
     } = *asking;
     for service in Service::ALL {
         let domain = within(cloud.find_domain(id, service, trace)).await;
-        let hint = "see that account_id and domain_api are right and that the Cloud can be reached from here";
+        let hint = "check that account_id and domain_api are right and that the Cloud can be reached from here";
         let fact = Fact::checked("domain", domain, hint)
             .titled(format!("domain of {}", service.name()))
             .with("service", service.name());
@@ -317,19 +319,19 @@ async fn check_account(
     }
     let skew = within(clock_skew(cloud, clock, id, trace)).await;
     let hint = if is_embedded {
-        "set the machine's clock by NTP: signatures of callbacks and the lives of tokens depend on it"
+        "synchronize the machine's clock with NTP: callback signatures and token lifetimes depend on it"
     } else {
-        "set the clock of the database's machine by NTP: signatures of callbacks and the lives of tokens depend on it"
+        "synchronize the clock of the database's machine with NTP: callback signatures and token lifetimes depend on it"
     };
     report.of_account(id, Fact::checked("clock", skew, hint))?;
-    let credentials = "see that client_id and client_secret are those of the app installation";
+    let credentials = "check that client_id and client_secret are those of the app installation";
     let app_token = within(cloud.check_credentials(id, trace)).await;
-    let fact = Fact::checked("app_token_made", app_token.map(|()| "made"), credentials);
+    let fact = Fact::checked("app_token_made", app_token.map(|()| "issued"), credentials);
     report.of_account(id, fact.titled("AppJWT"))?;
     let consumer = within(cloud.consumer_token(id, CONSUMER, trace)).await;
     let made = consumer
         .as_ref()
-        .map(|_| "made")
+        .map(|_| "issued")
         .map_err(|error| anyhow!("{error:#}"));
     let fact = Fact::checked("consumer_token_made", made, credentials);
     report.of_account(id, fact.titled("ConsumerJWS"))?;
@@ -354,7 +356,7 @@ async fn clock_skew(
 ) -> anyhow::Result<String> {
     let before = clock.now();
     let Some(date) = cloud.date(id, trace).await? else {
-        return Ok("the Cloud tells no time".to_owned());
+        return Ok("the Cloud sends no time".to_owned());
     };
     let after = clock.now();
     // The header has whole seconds, and was written at some time between the two.
@@ -378,9 +380,9 @@ async fn clock_skew(
 /// Interprets the Cloud's answer about file sharing.
 fn file_sharing(outcome: Result<(), cloud::Error>) -> anyhow::Result<&'static str> {
     match outcome {
-        Ok(()) => Ok("the Cloud gives out a URL to upload to"),
+        Ok(()) => Ok("the Cloud returns an upload URL"),
         Err(cloud::Error::ConversationClosed) => Ok(
-            "not refused, but the Cloud answers in an open conversation alone; send a file as a test user to be sure",
+            "not refused, but the Cloud decides only in an open conversation; send a file as a test user to be sure",
         ),
         Err(error @ cloud::Error::Refused { .. }) => Err(error).context(FILE_SHARING),
         Err(error) => Err(error.into()),

@@ -9,7 +9,7 @@ use crate::api;
 pub(super) fn run() -> anyhow::Result<ExitCode> {
     let document = api::document()
         .to_yaml()
-        .context("the document cannot be written as YAML")?;
+        .context("the document cannot be converted to YAML")?;
     super::print(&document)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -18,11 +18,11 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     } = bridge::rotate(&store, &config.encryption.keys, &*clock).await?;
     store.close().await;
     super::print(&format!(
-        "Sealed {sealed_anew} token(s) anew with the first key.\n"
+        "Re-encrypted {sealed_anew} token(s) with the first key.\n"
     ))?;
     if unopened > 0 {
         super::print(&format!(
-            "{unopened} token(s) were sealed with a key that is not in encryption.keys; they are made anew when next needed.\n"
+            "{unopened} token(s) were encrypted with a key that is not in encryption.keys; new tokens are requested when they are needed.\n"
         ))?;
     } else {
         super::print("The other keys are no longer needed.\n")?;

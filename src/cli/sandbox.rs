@@ -27,7 +27,7 @@ pub(super) struct Options {
     listen: SocketAddr,
     #[arg(
         long,
-        help = "Where to send an account's notifications, such as http://127.0.0.1:8080/webhooks/12345678",
+        help = "The URL that gets an account's notifications, such as http://127.0.0.1:8080/webhooks/12345678",
         env = "SANDBOX_WEBHOOK_URL",
         value_name = "URL",
         value_parser = hooks::read_endpoint,
@@ -50,7 +50,7 @@ pub(super) struct Options {
     client_secret: Option<SecretString>,
     #[arg(
         long,
-        help = "The bridge that the page calls as a user whose token it is given, such as http://127.0.0.1:8080",
+        help = "The bridge that the page calls with the token of a user, such as http://127.0.0.1:8080",
         env = "SANDBOX_BRIDGE_URL",
         value_name = "URL",
         value_parser = stage::read_bridge
@@ -58,7 +58,7 @@ pub(super) struct Options {
     bridge_url: Option<Url>,
     #[arg(
         long = "host",
-        help = "A host name by which the page and the control may be called, beside IP addresses and localhost",
+        help = "A host name that requests to the page and the control API may use, besides IP addresses and localhost",
         env = "SANDBOX_HOSTS",
         value_name = "NAME",
         value_delimiter = ','
@@ -88,7 +88,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let bridge = options.bridge_url.map(|url| Bridge { url });
     let told = webhook.as_ref().map(|webhook| {
         format!(
-            "It tells {} what happens in account {}\n",
+            "It notifies {} of what happens in account {}\n",
             webhook.url, webhook.account_id
         )
     });
@@ -106,7 +106,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let address = listener.local_addr()?;
     super::print(&format!(
         "The simulated Cloud listens on http://{address}\n\
-         It takes any account, client id and client secret; in bridge.toml: domain_api = \"http://{address}\"\n{}",
+         It accepts any account, client id and client secret; in bridge.toml: domain_api = \"http://{address}\"\n{}",
         told.unwrap_or_default()
     ))?;
     let stopping = life.clone();

@@ -11,11 +11,11 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let life = Lifecycle::until_signal()?;
     let app = App::build(config, Proxy::Environment, life).await?;
     let listeners = Listeners {
-        facade: super::listen(config.listen).await?,
+        api: super::listen(config.listen).await?,
         admin: super::listen(config.admin_listen).await?,
     };
     tracing::info!(
-        listen = %listeners.facade.local_addr()?,
+        listen = %listeners.api.local_addr()?,
         admin_listen = %listeners.admin.local_addr()?,
         accounts = config.accounts.len(),
         channels = config.channels.len(),

@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn five_failures_in_a_row_open_it_for_their_host_alone() {
+    async fn five_failures_in_a_row_open_the_breaker_of_their_host() {
         let breakers = usual();
 
         fail(&breakers, 4);
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn hosts_that_are_away_are_counted_until_nobody_asks_for_them_any_more() {
+    async fn an_unavailable_host_is_counted_until_it_is_no_longer_called() {
         let breakers = usual();
         breakers.enter("other").ok().unwrap().settle(None);
 
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_probe_at_a_time_is_let_through_and_its_success_closes_it() {
+    async fn one_probe_is_let_through_and_its_success_closes_the_breaker() {
         let breakers = usual();
         fail(&breakers, 5);
 
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn probes_come_ever_more_seldom_but_every_half_minute_at_least() {
+    async fn the_interval_between_probes_doubles_up_to_half_a_minute() {
         let breakers = usual();
         fail(&breakers, 5);
 
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_probe_that_is_given_up_makes_room_for_the_next_one() {
+    async fn an_abandoned_probe_lets_the_next_one_through() {
         let breakers = usual();
         fail(&breakers, 5);
         advance(Duration::from_secs(2)).await;
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn services_that_log_in_are_left_alone_as_the_vendor_advises() {
+    async fn login_services_are_probed_at_the_intervals_that_liveperson_advises() {
         let (breakers, _) = breakers(Pace::LogIn);
         fail(&breakers, 3);
 
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_throttles_logging_in_is_left_alone_for_five_seconds_at_least() {
+    async fn a_throttled_login_service_is_not_called_for_five_seconds() {
         let (breakers, _) = breakers(Pace::LogIn);
         for (asked, seconds) in [(None, 5), (Some(1), 5), (Some(20), 20), (Some(9000), 300)] {
             let retry_after = asked.map(Duration::from_secs);
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_gateways_answer_is_an_outage_and_a_refusal_is_none() {
+    async fn a_gateway_response_counts_as_an_outage_and_a_refusal_does_not() {
         let breakers = usual();
         let blocked = Error::Blocked { status: 403 };
         let throttled = Error::Throttled { retry_after: None };
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_success_after_an_outage_is_told() {
+    async fn the_first_success_after_an_outage_signals_a_recovery() {
         let (breakers, recoveries) = breakers(Pace::Usual);
         fail(&breakers, 4);
         breakers.enter("host").ok().unwrap().settle(None);

@@ -189,7 +189,7 @@ impl<T> Cache<T> {
                 self.pause(clock);
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "a domain or token could not be renewed early; the one at hand still serves"
+                    "a domain or token could not be renewed ahead of time; the current one is still used"
                 );
                 None
             }

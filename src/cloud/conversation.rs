@@ -99,7 +99,7 @@ fn read(
     if let Some(error) = answer::refusal_of(answer, profile_id, now) {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "the Cloud opened a conversation and refused the profile that came with it"
+            "the Cloud opened a conversation but refused its profile"
         );
     }
     answer::conversation_in(&body).ok_or_else(|| answer::undecodable(answer))

@@ -80,7 +80,7 @@ impl Domains {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 service = service.name(),
-                "a service refuses connections and could not be looked up again"
+                "a service refuses connections, and its domain could not be looked up again"
             );
         }
     }
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_was_looked_up_by_tls_is_reached_by_tls() {
+    fn a_host_that_was_looked_up_over_tls_must_use_tls() {
         let https = "https://api.liveperson.net";
 
         for base in ["http://evil.example", "HTTP://evil.example:80/a"] {

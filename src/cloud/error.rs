@@ -21,13 +21,13 @@ pub enum Error {
     ///
     /// Also the error of a call that can be repeated without harm, such as one for a domain or
     /// token, if its last attempt got no usable answer.
-    #[error("a domain or token that the call needs could not be had")]
+    #[error("a domain or token for the call could not be obtained")]
     NotBegun(#[source] Arc<Error>),
     /// The request was sent, and no complete answer arrived.
     #[error("the Cloud did not answer")]
     NoAnswer(#[source] http::Error),
     /// The Cloud wants fewer requests.
-    #[error("the Cloud is throttling")]
+    #[error("the Cloud is throttling requests")]
     Throttled {
         /// The pause that the Cloud asks for.
         retry_after: Option<Duration>,
@@ -53,7 +53,7 @@ pub enum Error {
     #[error("the Cloud refused the ConsumerJWS")]
     ConsumerTokenRefused,
     /// A 401 that does not say which token it refuses, even with a new `AppJWT`.
-    #[error("the Cloud answered 401 and did not say which token it refuses: {title}")]
+    #[error("the Cloud answered 401 without saying which token it refuses: {title}")]
     Unauthorized {
         /// True if a gateway answered and not the Cloud itself, as an HTML page or an empty body
         /// shows.
@@ -71,7 +71,7 @@ pub enum Error {
         status: u16,
     },
     /// The Cloud accepted the message, and its answer lacks the message's sequence.
-    #[error("the Cloud took the message and did not say its sequence")]
+    #[error("the Cloud accepted the message but returned no sequence")]
     Unnumbered,
     /// The consumer has an open conversation, and the Cloud does not say which.
     #[error("the consumer already has an open conversation")]
@@ -91,8 +91,7 @@ pub enum Error {
     },
     /// The domain API, called over TLS, names a host without TLS. Nothing was sent to that host.
     #[error(
-        "the domain API, asked over https, names http for {service} at {host}, where secrets and messages would go in clear text; \
-         if that is right, list the host in allow_http_hosts of the account"
+        "the domain API, called over https, returned http for {service} at {host}, so secrets and messages would be sent in clear text; if this is intended, add the host to the account's allow_http_hosts"
     )]
     WithoutTls {
         /// The service's name at the domain API.
@@ -101,7 +100,7 @@ pub enum Error {
         host: String,
     },
     /// The answer does not report a failure, but lacks what it should contain.
-    #[error("the Cloud's answer (status {status}) is not what was asked for")]
+    #[error("the Cloud's answer (status {status}) is not in the expected format")]
     Undecodable {
         /// The answer's status.
         status: u16,

@@ -243,7 +243,7 @@ fn gone(error: Error) -> Error {
         } => Error::Refused {
             status,
             code: None,
-            title: "there is no such file".to_owned(),
+            title: "the file does not exist".to_owned(),
         },
         error => error,
     }

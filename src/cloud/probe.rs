@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_its_status_and_the_codes_and_words_of_its_parts() {
+    fn the_status_codes_and_texts_of_a_response_are_recorded() {
         let batch = read(
             r#"[{"code":"OK","body":{"msg":"set"},"reqId":"1"},
                 {"code":400,"body":{"errorCode":40001,"title":"Missing\nparameter"},"reqId":"2"}]"#,
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_answers_of_an_overheard_call_are_kept() {
+    async fn only_responses_to_an_observed_call_are_recorded() {
         let answer = Answer {
             status: StatusCode::OK,
             headers: HeaderMap::new(),

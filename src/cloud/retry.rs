@@ -125,14 +125,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_that_can_be_repeated_is_made_twice_more() {
+    async fn a_repeatable_call_is_attempted_up_to_three_times() {
         assert_eq!(tries(Repeat::Freely, UNAVAILABLE).await.0, 3);
         assert_eq!(tries(Repeat::Unsent, UNAVAILABLE).await.0, 1);
         assert_eq!(tries(Repeat::Never, UNAVAILABLE).await.0, 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_asks_for_patience_is_not_asked_again_at_once() {
+    async fn a_call_is_not_repeated_if_the_cloud_asks_for_a_pause() {
         let retry_after = Some(Duration::from_secs(1));
         for error in [
             Error::Throttled { retry_after: None },
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_a_call_that_must_not_be_repeated_has_an_unknown_outcome() {
+    async fn only_a_call_that_is_unsafe_to_repeat_has_an_unknown_outcome() {
         let gateway_timeout = Error::Unavailable {
             status: 504,
             retry_after: None,

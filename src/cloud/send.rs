@@ -309,7 +309,7 @@ impl Client {
 /// Reads nothing from a successful answer.
 #[expect(
     clippy::unnecessary_wraps,
-    reason = "one of several ways to read a body"
+    reason = "the signature is that of the other functions that read a body"
 )]
 fn done(_: IgnoredAny, _: &Answer) -> Option<()> {
     Some(())

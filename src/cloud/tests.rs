@@ -232,7 +232,7 @@ fn dead_base() -> String {
 }
 
 #[tokio::test]
-async fn an_account_that_is_not_configured_is_named() {
+async fn an_error_names_the_account_that_is_not_configured() {
     let cloud = Cloud::silent().await;
     let stranger: AccountId = "stranger".parse().unwrap();
 
@@ -258,7 +258,7 @@ async fn calls_can_move_between_threads() {
 }
 
 #[tokio::test]
-async fn nothing_secret_shows_in_debug() {
+async fn debug_output_of_the_cloud_client_shows_no_secret() {
     let cloud = Cloud::ready().await;
     cloud
         .on(

@@ -91,22 +91,22 @@ pub(super) fn secret_header(token: Zeroizing<Vec<u8>>) -> Option<HeaderValue> {
 /// Returns the features as a header value.
 #[expect(
     clippy::expect_used,
-    reason = "the names of features are capital letters, digits and underscores"
+    reason = "names of features consist of capital letters, digits and underscores"
 )]
 pub(super) fn client_properties(features: &Features) -> Option<HeaderValue> {
     (!features.is_empty()).then(|| {
         let value = json(&ClientProperties::new(features.names()));
-        HeaderValue::try_from(value).expect("ASCII is a header value")
+        HeaderValue::try_from(value).expect("ASCII is a valid header value")
     })
 }
 
 /// Serializes the value as JSON.
 #[expect(
     clippy::expect_used,
-    reason = "the wire types have text for keys and nothing that refuses to be serialised"
+    reason = "the wire types have text keys and nothing that fails to serialize"
 )]
 pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("a wire type is JSON")
+    serde_json::to_vec(value).expect("a wire type serializes to JSON")
 }
 
 /// The transport to the services of one account.

@@ -110,10 +110,12 @@ impl Channel {
         let id = id?;
         let namespace = match namespace? {
             Some(namespace) => namespace,
-            None => id
-                .to_string()
-                .parse()
-                .map_err(|_| section.refuse("namespace", "a namespace, since the id is none"))?,
+            None => id.to_string().parse().map_err(|_| {
+                section.refuse(
+                    "namespace",
+                    "a namespace, since the id cannot be used as one",
+                )
+            })?,
         };
         Ok(Self {
             id,
@@ -145,7 +147,7 @@ fn read_account_id(
 ) -> Result<AccountId, Reported> {
     let id = section.required("account_id", &form::id())?;
     if accounts.is_some_and(|accounts| accounts.iter().all(|account| account.account_id != id)) {
-        return Err(section.refuse("account_id", "the account_id of one of accounts"));
+        return Err(section.refuse("account_id", "the account_id of one of the accounts"));
     }
     Ok(id)
 }
@@ -163,7 +165,7 @@ fn read_api_keys(
     }
     let mut taken = others.iter().flat_map(|other| &other.api_keys);
     if taken.any(|other| keys.iter().any(|key| key.matches(other))) {
-        return Err(section.refuse("api_keys", "keys that no other channel has"));
+        return Err(section.refuse("api_keys", "keys that no other channel uses"));
     }
     Ok(keys)
 }
@@ -190,7 +192,7 @@ fn read_cors_origins(section: &mut Section<'_>, has_tokens: bool) -> Result<Vec<
     let origins = section.list("cors_origins", &form::ORIGIN)?;
     let origins = origins.unwrap_or_default();
     if !origins.is_empty() && !has_tokens {
-        let expected = "none without jwt: a page must not hold an API key";
+        let expected = "none unless jwt is set, since a page must not hold an API key";
         return Err(section.refuse("cors_origins", expected));
     }
     Ok(origins)
@@ -226,7 +228,7 @@ fn read_max_age(
         Some(max_age) if max_age <= retention => Ok(max_age),
         Some(_) => Err(section.refuse(
             "max_age",
-            "no longer than retention, the time that events are kept",
+            "at most retention, the time for which events are stored",
         )),
     }
 }

@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_replaced_once_and_other_dollars_stay() {
+    fn placeholders_are_replaced_once_and_other_dollar_signs_stay() {
         for (text, expected) in [
             ("", ""),
             ("plain", "plain"),
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unset_name_is_named_and_a_malformed_one_is_not_quoted() {
+    fn an_error_names_an_unset_variable_and_quotes_no_malformed_placeholder() {
         assert_eq!(
             filled("a${GONE}b").unwrap_err(),
             "the environment variable GONE to be set"

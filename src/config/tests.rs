@@ -193,7 +193,7 @@ fn every_key_is_read() {
 }
 
 #[test]
-fn what_is_left_out_has_its_default() {
+fn omitted_keys_have_their_defaults() {
     let config = read(MINIMAL).unwrap();
 
     assert_eq!(config.listen.to_string(), "0.0.0.0:8080");
@@ -257,10 +257,10 @@ const WRONG_VALUES: &str = r#"
 "bridge-admin.internal" -> "*.internal" -> admin_hosts[0]: expected a host such as bridge.internal, without scheme and port
 "0perat0rkey" -> "0perat0r key" -> operator_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits, without white space before or within it
 "0perat0rkey" -> "" -> operator_keys[0]: expected an API key of visible ASCII characters, or sha256: and 64 hex digits
-"0perat0rkey" -> "ap1key" -> operator_keys: expected keys that no channel has
-["0perat0rkey", -> ["0perat0rkey", "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b", -> operator_keys: expected keys that no channel has
+"0perat0rkey" -> "ap1key" -> operator_keys: expected keys that no channel uses
+["0perat0rkey", -> ["0perat0rkey", "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b", -> operator_keys: expected keys that no channel uses
 pending_connections_per_address = 64 -> pending_connections_per_address = 16385 -> pending_connections_per_address: expected a whole number from 0 to 16384
-"127.0.0.1:9091" -> "127.0.0.1:8081" -> admin_listen: expected another address than that of listen
+"127.0.0.1:9091" -> "127.0.0.1:8081" -> admin_listen: expected an address other than that of listen
 "https://bridge.example.com" -> "bridge" -> public_url: expected a percent-encoded http or https URL without user, query and fragment
 "https://bridge.example.com" -> "https://b.example?q" -> public_url: expected a percent-encoded http or https URL without user, query and fragment
 "https://bridge.example.com" -> "https://b.example#f" -> public_url: expected a percent-encoded http or https URL without user, query and fragment
@@ -279,7 +279,7 @@ max_connections = 5 -> max_connections = 5.5 -> database.max_connections: expect
 max_connections = 5 -> max_connections = true -> database.max_connections: expected a whole number from 1 to 1000, not a boolean
 max_connections = 5 -> max_connections = 2026-11-22 -> database.max_connections: expected a whole number from 1 to 1000, not a date
 AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE= -> AQEB -> encryption.keys[0]: expected the base64 of exactly 32 bytes
-AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE= -> AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI= -> encryption.keys: expected keys of which no two are alike
+AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE= -> AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI= -> encryption.keys: expected keys that are all different
 account_id = "12345678" -> account_id = 12345678 -> accounts[0].account_id: expected 1 to 64 letters, digits, '.', '-' or '_', and neither '.' nor '..', not a number without quotes
 account_id = "12345678" -> account_id = "a/b" -> accounts[0].account_id: expected 1 to 64 letters, digits, '.', '-' or '_', and neither '.' nor '..'
 "75588e18" -> "" -> accounts[0].client_id: expected a client id
@@ -294,7 +294,7 @@ max_file_bytes = 1500000 -> max_file_bytes = 10000001 -> accounts[0].max_file_by
 "PNG", "JPG" -> "PNG", "PDF" -> accounts[0].file_types[1]: expected one of JPG, PNG, GIF
 ["PNG", "JPG"] -> "PNG" -> accounts[0].file_types: expected a list, not a string
 id = "sms" -> id = "" -> channels[0].id: expected 1 to 64 letters, digits, '.', '-' or '_', and neither '.' nor '..'
-"sms"~account_id = "12345678" -> "sms"~account_id = "1" -> channels[0].account_id: expected the account_id of one of accounts
+"sms"~account_id = "12345678" -> "sms"~account_id = "1" -> channels[0].account_id: expected the account_id of one of the accounts
 id = "sms" -> id = ".." -> channels[0].id: expected 1 to 64 letters, digits, '.', '-' or '_', and neither '.' nor '..'
 account_id = "12345678" -> account_id = "." -> accounts[0].account_id: expected 1 to 64 letters, digits, '.', '-' or '_', and neither '.' nor '..'
 "phone" -> "phone:eu" -> channels[0].namespace: expected 1 to 64 letters, digits, '.', '-' or '_', and neither '.' nor '..'
@@ -306,7 +306,7 @@ https://user -> ftp://user -> channels[0].callback_url: expected an http or http
 whsec_ -> whsek_ -> channels[0].callback_secret: expected whsec_ and the base64 of 24 to 64 bytes
 whsec_AwMD -> whsec_ -> channels[0].callback_secret: expected whsec_ and the base64 of 24 to 64 bytes
 "HS256" -> "none" -> channels[0].jwt.algorithm: expected one of HS256, RS256, ES256, EdDSA
-"HS256" -> "ES256" -> channels[0].jwt.key: expected a PEM public key of P-256
+"HS256" -> "ES256" -> channels[0].jwt.key: expected a P-256 public key in PEM format
 "f1rst-secret-of-at-least-32-bytes" -> "f1rst" -> channels[0].jwt.key: expected a secret of at least 32 bytes
 "https://shop.example.com" -> "https://shop.example.com/" -> channels[0].cors_origins[0]: expected an origin such as https://shop.example.com
 "https://shop.example.com" -> "*" -> channels[0].cors_origins[0]: expected an origin such as https://shop.example.com
@@ -335,11 +335,11 @@ skill_id -> campaign_id = "1"~engagement_id = "2"~skill_id -> channels[0].defaul
 "90m" -> 59 -> channels[0].max_age: expected a time from 1m to 30d such as 72h
 "90m" -> "31d" -> channels[0].max_age: expected a time from 1m to 30d such as 72h
 "90m" -> "99999999999999999999d" -> channels[0].max_age: expected a time from 1m to 30d such as 72h
-"90m" -> "15d" -> channels[0].max_age: expected no longer than retention, the time that events are kept
+"90m" -> "15d" -> channels[0].max_age: expected at most retention, the time for which events are stored
 "#;
 
 #[test]
-fn a_wrong_value_is_told_by_file_key_and_what_was_expected() {
+fn a_wrong_value_is_reported_with_file_key_and_expectation() {
     for case in WRONG_VALUES.trim().lines() {
         let [part, by, expected] = case.split(" -> ").collect::<Vec<_>>()[..] else {
             panic!("{case}")
@@ -355,7 +355,7 @@ fn a_wrong_value_is_told_by_file_key_and_what_was_expected() {
 }
 
 #[test]
-fn times_are_written_with_a_letter_or_in_seconds() {
+fn durations_have_a_unit_letter_or_are_in_seconds() {
     for (text, seconds) in [
         ("\"3600\"", 3600),
         ("3600", 3600),
@@ -374,7 +374,7 @@ fn times_are_written_with_a_letter_or_in_seconds() {
 }
 
 #[test]
-fn events_are_tried_no_longer_than_they_are_kept() {
+fn deliveries_are_attempted_no_longer_than_events_are_retained() {
     let text = edited("retention = \"14d\"", "retention = \"24h\"");
     let text = text.replace("max_age = \"90m\"\n", "");
 
@@ -384,7 +384,7 @@ fn events_are_tried_no_longer_than_they_are_kept() {
 }
 
 #[test]
-fn a_callback_secret_is_of_24_to_64_bytes() {
+fn a_callback_secret_has_24_to_64_bytes() {
     for (length, is_taken) in [(23, false), (24, true), (64, true), (65, false)] {
         let secret = STANDARD.encode(vec![3; length]);
         let text = edited("AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD", &secret);
@@ -394,7 +394,7 @@ fn a_callback_secret_is_of_24_to_64_bytes() {
 }
 
 #[test]
-fn a_missing_key_is_told_by_where_it_could_be_set() {
+fn a_missing_key_is_reported_with_the_places_to_set_it() {
     for (part, key, variable, expected) in [
         (
             "client_id = \"75588e18\"\n",
@@ -445,13 +445,13 @@ fn an_empty_configuration_lacks_keys_accounts_and_channels() {
     assert_eq!(
         complaint(read("")),
         "bridge.toml or BRIDGE_ENCRYPTION__KEYS: encryption.keys: expected at least one key: the base64 of exactly 32 bytes\n\
-         bridge.toml or BRIDGE_ACCOUNTS: accounts: expected at least one account: [[accounts]], or variables from BRIDGE_ACCOUNTS__0__ACCOUNT_ID on\n\
-         bridge.toml or BRIDGE_CHANNELS: channels: expected at least one channel: [[channels]], or variables from BRIDGE_CHANNELS__0__ID on"
+         bridge.toml or BRIDGE_ACCOUNTS: accounts: expected at least one account: [[accounts]], or variables such as BRIDGE_ACCOUNTS__0__ACCOUNT_ID\n\
+         bridge.toml or BRIDGE_CHANNELS: channels: expected at least one channel: [[channels]], or variables such as BRIDGE_CHANNELS__0__ID"
     );
 }
 
 #[test]
-fn all_problems_are_told_at_once_and_none_follows_from_another() {
+fn all_errors_are_reported_together_without_consequential_ones() {
     let text = FULL
         .replace("127.0.0.1:8081", "nowhere")
         .replace("12345678", "a/b")
@@ -474,7 +474,7 @@ fn all_problems_are_told_at_once_and_none_follows_from_another() {
 }
 
 #[test]
-fn a_channel_has_keys_or_tokens_and_pages_have_tokens() {
+fn a_channel_needs_api_keys_or_jwts_and_cors_needs_jwts() {
     let without_keys = MINIMAL.replace("[\"ap1key\"]", "[]");
     let jwt = "[channels.jwt]\nkey = \"f1rst-secret-of-at-least-32-bytes\"\n";
     let algorithm = "algorithm = \"HS256\"\n";
@@ -496,12 +496,12 @@ fn a_channel_has_keys_or_tokens_and_pages_have_tokens() {
     let origins = "cors_origins = [\"https://shop.example.com\"]\n";
     assert_eq!(
         complaint(read(&format!("{MINIMAL}{origins}"))),
-        "bridge.toml: channels[0].cors_origins: expected none without jwt: a page must not hold an API key"
+        "bridge.toml: channels[0].cors_origins: expected none unless jwt is set, since a page must not hold an API key"
     );
 }
 
 #[test]
-fn ids_and_api_keys_are_not_shared() {
+fn ids_and_api_keys_must_be_unique() {
     let account =
         "[[accounts]]\naccount_id = \"12345678\"\nclient_id = \"c\"\nclient_secret = \"s\"\n";
     let channel = |id: &str, key: &str| {
@@ -518,7 +518,7 @@ fn ids_and_api_keys_are_not_shared() {
     );
     assert_eq!(
         complaint(read(&format!("{MINIMAL}{}", channel("app", "ap1key")))),
-        "bridge.toml: channels[1].api_keys: expected keys that no other channel has"
+        "bridge.toml: channels[1].api_keys: expected keys that no other channel uses"
     );
     assert!(read(&format!("{MINIMAL}{}", channel("app", "other"))).is_ok());
 }
@@ -615,7 +615,7 @@ fn the_environment_alone_suffices() {
 }
 
 #[test]
-fn a_variable_wins_over_the_file_and_over_an_unset_placeholder_there() {
+fn a_variable_overrides_the_file_and_an_unset_placeholder_in_it() {
     let text = edited("cl1entsecret", "${UNSET}");
 
     let config = read_with(
@@ -715,7 +715,7 @@ fn assert_secrets(config: &Config, case: &str) {
 }
 
 #[test]
-fn every_secret_is_taken_without_the_line_breaks_at_its_ends() {
+fn line_breaks_around_every_secret_are_removed() {
     for (key, secret) in BY_KEY {
         for (before, behind) in [
             ("", "\n"),
@@ -762,7 +762,7 @@ fn white_space_before_or_within_a_secret_is_refused_without_quoting_it() {
 }
 
 #[test]
-fn a_list_in_a_variable_and_a_part_of_a_string_are_taken_without_line_breaks() {
+fn line_breaks_around_list_items_and_placeholder_values_are_removed() {
     let keys =
         "0perat0rkey,\nsha256:89cee6f9f69741ee281920b1e9cf90fc71981afcb1d93058a95313d15039619d\n";
     let array = format!("[\"0perat0rkey\\n\", {:?}]\n", BY_KEY[1].1);
@@ -776,7 +776,7 @@ fn a_list_in_a_variable_and_a_part_of_a_string_are_taken_without_line_breaks() {
 }
 
 #[test]
-fn a_public_key_has_line_breaks_within() {
+fn a_public_key_may_contain_line_breaks() {
     let pem = include_str!("../../tests/keys/p256.public.pem");
     let jwt = "[channels.jwt]\nalgorithm = \"ES256\"\nkey = \"${KEY}\"\n";
 
@@ -791,7 +791,7 @@ fn a_public_key_has_line_breaks_within() {
 }
 
 #[test]
-fn other_values_are_taken_without_line_breaks_at_their_ends_as_well() {
+fn line_breaks_around_other_values_are_removed() {
     let config = read_with(
         FULL,
         [
@@ -810,7 +810,7 @@ fn other_values_are_taken_without_line_breaks_at_their_ends_as_well() {
 }
 
 #[test]
-fn database_url_wins_over_the_file_and_yields_to_its_full_name() {
+fn database_url_overrides_the_file_but_not_bridge_database_url() {
     let url = |config: Config| config.database.url.unwrap().expose_secret().to_owned();
     let short = ("DATABASE_URL", "postgres://short");
     let full = ("BRIDGE_DATABASE__URL", "postgresql://full");
@@ -827,7 +827,7 @@ fn database_url_wins_over_the_file_and_yields_to_its_full_name() {
 }
 
 #[test]
-fn lists_grow_by_variables_in_the_order_of_their_indices() {
+fn indexed_variables_extend_a_list_in_index_order() {
     let keys: Vec<String> = (0..12)
         .map(|i| format!("BRIDGE_CHANNELS__0__API_KEYS__{i}"))
         .collect();
@@ -864,7 +864,7 @@ BRIDGE_CHANNELS__0__LIMITS__REQUESTS_PER_SECOND -> 0 -> channels[0].limits.reque
 "#;
 
 #[test]
-fn a_wrong_variable_is_told_by_its_name() {
+fn a_wrong_value_in_a_variable_is_reported_with_its_name() {
     for case in WRONG_VARIABLES.trim().lines() {
         let [variable, value, expected] = case.split(" -> ").collect::<Vec<_>>()[..] else {
             panic!("{case}")
@@ -879,7 +879,7 @@ fn a_wrong_variable_is_told_by_its_name() {
 }
 
 #[test]
-fn a_key_that_an_item_begun_by_a_variable_lacks_is_told_too() {
+fn a_missing_key_of_an_item_defined_by_variables_is_reported() {
     assert_eq!(
         complaint(read_with(
             MINIMAL,
@@ -893,7 +893,7 @@ fn a_key_that_an_item_begun_by_a_variable_lacks_is_told_too() {
 }
 
 #[test]
-fn placeholders_are_filled_in_any_string_and_told_when_they_cannot_be() {
+fn placeholders_in_any_string_are_filled_or_reported() {
     let text = FULL
         .replace("\"AUTO_MESSAGES\"", "\"${FEATURE}\"")
         .replace("cl1entsecret", "a${SECRET}$${b}")
@@ -923,7 +923,7 @@ fn placeholders_are_filled_in_any_string_and_told_when_they_cannot_be() {
 }
 
 #[test]
-fn what_is_not_toml_is_told_by_its_position_alone() {
+fn a_toml_error_shows_only_its_position() {
     for (text, place) in [
         ("listen = \"x\"\nsecret = \"s3cret", "line 2, column 17"),
         ("é = 1", "line 1, column 1"),
@@ -939,7 +939,7 @@ fn what_is_not_toml_is_told_by_its_position_alone() {
 }
 
 #[test]
-fn the_file_of_the_command_line_comes_before_that_of_the_variable() {
+fn the_config_option_takes_precedence_over_the_variable() {
     let directory = tempfile::tempdir().unwrap();
     let option = directory.path().join("option.toml");
     let variable = directory.path().join("variable.toml");
@@ -1064,7 +1064,7 @@ proptest! {
     }
 
     #[test]
-    fn no_error_shows_what_a_variable_holds(
+    fn no_error_shows_the_value_of_a_variable(
         secret in any::<String>(),
         variable in prop::sample::select(vec![
             "BRIDGE_LISTEN", "BRIDGE_DATABASE", "DATABASE_URL", "BRIDGE_ENCRYPTION__KEYS", "BRIDGE_ENCRYPTION__KEYS__0",

@@ -71,9 +71,9 @@ impl JwtAlgorithm {
     pub const fn expected_key(self) -> &'static str {
         match self {
             Self::Hs256 => "a secret of at least 32 bytes",
-            Self::Rs256 => "a PEM public key of RSA",
-            Self::Es256 => "a PEM public key of P-256",
-            Self::EdDsa => "a PEM public key of Ed25519",
+            Self::Rs256 => "an RSA public key in PEM format",
+            Self::Es256 => "a P-256 public key in PEM format",
+            Self::EdDsa => "an Ed25519 public key in PEM format",
         }
     }
 }
@@ -133,11 +133,11 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It is not a token, or was signed with another key or in another way.
-    #[error("the token is not one of the channel's")]
+    #[error("the token is malformed or was not signed with the channel's key")]
     Untrusted,
     /// Its header has `crit`. That lists extensions that must be understood, and none is supported.
     /// Source: RFC 7515, section 4.1.11.
-    #[error("the token's header has crit")]
+    #[error("the token's header has crit, which is not supported")]
     Critical,
     /// Its claims are malformed, or one of them occurs twice.
     #[error("the token's claims are malformed")]
@@ -146,19 +146,19 @@ pub enum Refusal {
     #[error("the token has no exp")]
     Endless,
     /// Its `exp` or `nbf` is not a number.
-    #[error("a time of the token is no number")]
+    #[error("the token's exp or nbf is not a number")]
     NoTime,
     /// Its `exp` has passed.
     #[error("the token has expired")]
     Expired,
     /// Its `exp` is more than a year ahead.
-    #[error("the token ends more than a year ahead")]
+    #[error("the token's exp is more than a year ahead")]
     TooLong,
     /// Its `nbf` is still ahead.
     #[error("the token is not valid yet")]
     Early,
     /// Its `user` is present and not a string.
-    #[error("the token's user is no string")]
+    #[error("the token's user is not a string")]
     NoUser,
 }
 

@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_means_what_its_status_says() {
+    fn the_status_of_a_callback_response_decides_the_outcome() {
         let wish = Some(Duration::from_secs(7));
 
         for status in [200, 201, 202, 204, 299] {

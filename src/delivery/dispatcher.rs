@@ -71,7 +71,7 @@ impl Source for Dispatcher {
         places: PLACES,
         looks_always: true,
     };
-    const FAILED: &'static str = "deliveries that are due could not be looked for";
+    const FAILED: &'static str = "due deliveries could not be read";
 
     async fn woken(&mut self) {
         self.bell.wait().await;
@@ -149,8 +149,7 @@ impl Source for OldEvents {
     type Error = store::Error;
 
     const PACE: Pace = Pace::new(LOOK_FOR_OLD, 1);
-    const FAILED: &'static str =
-        "events that have grown too old could not be given up; tried again";
+    const FAILED: &'static str = "events that are too old could not be given up; this is retried";
 
     fn is_paused(&self) -> bool {
         self.0.clock.is_ahead()

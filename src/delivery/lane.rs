@@ -69,7 +69,7 @@ impl<'a> Run<'a> {
             tracing::warn!(
                 channel.id = %self.shared.channel_id,
                 error = &error as &dyn std::error::Error,
-                "what became of a user's deliveries could not be kept; they go on when the lease has run out"
+                "the outcome of a user's deliveries could not be stored; they continue when the lease expires"
             );
         }
     }
@@ -129,7 +129,7 @@ impl<'a> Run<'a> {
             status = tried.status,
             cause = tried.error,
             duration_ms = tried.duration_ms,
-            "tried to deliver an event"
+            "delivery attempted"
         );
         self.count(event, &tried, outcome);
         match outcome {
@@ -214,7 +214,7 @@ impl<'a> Run<'a> {
             tracing::warn!(
                 channel.id = %self.shared.channel_id,
                 event.id = event.id,
-                "an event was tried whose user was erased meanwhile, or whose lane another replica has taken over"
+                "the outcome of a delivery is discarded: the user was erased meanwhile, or another replica took over the lane"
             );
         }
         Ok(held)
@@ -225,7 +225,7 @@ impl<'a> Run<'a> {
         let now = self.now();
         tracing::warn!(
             channel.id = %self.shared.channel_id,
-            "the callback answered 410: nothing is sent to it until it is resumed"
+            "the callback answered 410; nothing is sent to it until it is resumed"
         );
         // Pause before the lane is released, so that no replica claims it.
         self.shared
@@ -247,7 +247,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         if self.shared.away.swap(false, Ordering::Relaxed) {
-            tracing::info!(channel.id = %self.shared.channel_id, "the callback is back: all that waits is sent");
+            tracing::info!(channel.id = %self.shared.channel_id, "the callback is available again; all pending events are sent");
         }
         let store = &self.shared.parts.store;
         store
@@ -270,7 +270,7 @@ impl<'a> Run<'a> {
         if failures >= PROBED_FROM && !self.shared.away.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 channel.id = %self.shared.channel_id,
-                "the callback has failed {PROBED_FROM} times in a row: one event at a time is sent until one arrives"
+                "the callback failed {PROBED_FROM} times in a row; only single probes are sent until one succeeds"
             );
         }
         if probing {
@@ -292,7 +292,7 @@ impl<'a> Run<'a> {
                 channel.id = %self.shared.channel_id,
                 event.id = event.id,
                 reason,
-                "an event is not delivered"
+                "an event was given up"
             );
         }
     }

@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_is_honoured_up_to_an_hour() {
+    fn a_pause_requested_by_a_callback_is_at_most_an_hour() {
         let wish = |seconds| delay(1, 1.0, Some(Duration::from_secs(seconds))).as_secs();
 
         assert_eq!(wish(0), 1);

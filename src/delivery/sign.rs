@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_the_specification_is_signed_as_it_says() {
+    fn the_standard_webhooks_example_gets_its_documented_signature() {
         // Source: the example in the reference implementation of the Standard Webhooks
         // specification.
         let secret = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn each_of_two_secrets_verifies_what_both_signed() {
+    fn a_body_signed_with_two_secrets_verifies_with_each() {
         let body = r#"{"text":"Zoë 👋"}"#;
         let now = SystemClock.now().timestamp();
 

@@ -17,19 +17,17 @@ use crate::http::Resolve;
 
 /// The error that the address of a callback is not allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the address is private, local or reserved, and not in a network that allow_private_callbacks lists"
-)]
+#[error("the address is private, local or reserved, and in no network of allow_private_callbacks")]
 pub struct Refused;
 
 /// The reason why a name gives no address.
 #[derive(Debug, thiserror::Error)]
 pub enum Unresolved {
     /// The name does not resolve.
-    #[error("the name has no address")]
+    #[error("the host name has no address")]
     Unknown(#[from] io::Error),
     /// No address of the name is allowed.
-    #[error("the name has no address that may be called")]
+    #[error("the host name has no address that may be called")]
     Refused(#[from] Refused),
 }
 

@@ -34,7 +34,7 @@ async fn answering(listener: TcpListener, bytes: &[u8]) {
 }
 
 #[tokio::test]
-async fn a_request_bears_the_request_id_the_trace_and_our_name() {
+async fn a_request_carries_its_request_id_trace_context_and_user_agent() {
     let server = MockServer::start().await;
     Mock::given(header("x-request-id", "req-1"))
         .and(header_regex(
@@ -53,7 +53,7 @@ async fn a_request_bears_the_request_id_the_trace_and_our_name() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_an_answer_and_is_not_followed() {
+async fn a_redirect_is_returned_and_not_followed() {
     let server = MockServer::start().await;
     Mock::given(wiremock::matchers::any())
         .respond_with(ResponseTemplate::new(302).insert_header("location", "/elsewhere"))
@@ -235,7 +235,7 @@ async fn proxied(url: &str, answer: &[u8]) -> (String, Result<Answer, Error>) {
 const PROXY_AUTHORIZATION_LINE: &str = "authorization: Basic dXMgZXI6cGE1NQ==\r\n";
 
 #[tokio::test]
-async fn a_proxy_is_told_where_a_request_goes_and_who_sends_it() {
+async fn a_proxy_receives_the_full_url_and_the_proxy_credentials() {
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
     let (asked, answer) = proxied("http://cloud.example/path?v=1", answer).await;
@@ -249,7 +249,7 @@ async fn a_proxy_is_told_where_a_request_goes_and_who_sends_it() {
 }
 
 #[tokio::test]
-async fn a_request_with_tls_asks_a_proxy_for_a_tunnel_and_without_one_is_not_sent() {
+async fn a_tls_request_is_sent_only_through_a_proxy_tunnel() {
     let answer = b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n";
 
     let (asked, answer) = proxied("https://cloud.example/secret?v=secret", answer).await;
@@ -292,7 +292,7 @@ async fn an_exempt_host_is_reached_without_the_proxy() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_not_ready_within_the_limit_means_that_nothing_was_sent() {
+async fn a_connection_timeout_means_that_nothing_was_sent() {
     // The server accepts connections and sends nothing, so that TLS does not begin.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let limit = Duration::from_millis(50);
@@ -357,7 +357,7 @@ async fn a_connection_is_used_again_until_the_other_side_closes_it() {
 }
 
 #[tokio::test]
-async fn a_streamed_answer_that_falls_silent_fails() {
+async fn a_streamed_response_that_stalls_fails() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let client = Client {
@@ -382,7 +382,7 @@ async fn a_streamed_answer_that_falls_silent_fails() {
 }
 
 #[tokio::test]
-async fn only_what_http_2_leaves_unread_was_declined() {
+async fn only_a_refused_http_2_stream_counts_as_declined() {
     for (reason, declined) in [(Reason::REFUSED_STREAM, true), (Reason::CANCEL, false)] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -410,7 +410,7 @@ async fn only_what_http_2_leaves_unread_was_declined() {
 }
 
 #[test]
-fn user_and_password_of_a_url_become_its_authorization() {
+fn credentials_in_a_url_become_an_authorization_header() {
     let of = |url: &str| request_to(Method::POST, &url.parse().unwrap(), Bytes::new()).unwrap();
 
     let named = of("https://us%20er:pa55@host.example:8443/path?key=1");
@@ -431,7 +431,7 @@ fn fields(count: usize, bytes: usize) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn the_head_of_a_callbacks_answer_has_room_in_both_versions_of_http() {
+async fn callback_response_heads_have_a_limit_in_both_http_versions() {
     let connector = || Connector::new(Anywhere, None, PATIENCE).unwrap();
     let client = |pool: &legacy::Builder| Client {
         pool: pool.build(connector()),

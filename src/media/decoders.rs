@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn channels_take_turns_however_many_pictures_one_of_them_has() {
+    async fn channels_take_turns_regardless_of_the_length_of_their_queues() {
         let decoders = Arc::new(Decoders::new(1));
         let order = Arc::new(Mutex::new(Vec::new()));
         let busy = decoders.place(&"a".parse().unwrap()).await.unwrap();
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_finds_no_place_in_time_goes_without() {
+    async fn waiting_for_a_decoder_permit_has_a_time_limit() {
         let decoders = Decoders::new(2);
         let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
         // One channel may have all permits as long as no other channel wants one.

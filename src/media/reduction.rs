@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_one_is_averaged() {
+    fn a_large_picture_is_averaged() {
         let picture = reduced(400, 200, |x, y| {
             [(x % 2 * 100) as u8, (y % 2 * 50) as u8, 9, 255]
         });
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_transparent_or_missing_is_white() {
+    fn transparent_or_missing_pixels_become_white() {
         let mut reduction = Reduction::new(400, 400);
         for row in 0..400 {
             let pixels = (0..200).map(|column| [0, 0, 0, (column / 100 * 255) as u8]);
@@ -204,7 +204,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn one_colour_stays_that_colour(width in 1..2000_u32, height in 1..20_u32, colour: [u8; 3], turned: bool) {
+        fn a_picture_of_one_colour_keeps_its_colour(width in 1..2000_u32, height in 1..20_u32, colour: [u8; 3], turned: bool) {
             let (width, height) = if turned { (height, width) } else { (width, height) };
             let [r, g, b] = colour;
 
@@ -215,7 +215,7 @@ mod tests {
         }
 
         #[test]
-        fn passes_make_the_same_picture_as_rows(width in 1..250_u32, height in 1..250_u32) {
+        fn interlaced_passes_give_the_same_picture_as_rows(width in 1..250_u32, height in 1..250_u32) {
             let value = |x: u32, y: u32| [(x * 7) as u8, (y * 3) as u8, (x * y) as u8, 255];
             let mut reduction = Reduction::new(width, height);
             for (columns, rows) in crate::media::png::ADAM7 {

@@ -150,7 +150,7 @@ fn a_tiny_image_stays_as_small_as_it_is() {
 }
 
 #[test]
-fn a_line_keeps_its_one_pixel() {
+fn a_picture_one_pixel_high_keeps_its_height() {
     for (kind, format) in [
         (ImageType::Jpg, ImageFormat::Jpeg),
         (ImageType::Png, ImageFormat::Png),
@@ -165,7 +165,7 @@ fn a_line_keeps_its_one_pixel() {
 }
 
 #[test]
-fn a_photo_shows_where_it_is_dark_and_bright() {
+fn a_preview_shows_dark_and_bright_areas_correctly() {
     for (width, height, is_progressive, colours) in [
         (5712, 4284, false, Colours::Quarter),
         (5712, 4284, true, Colours::Quarter),
@@ -183,7 +183,7 @@ fn a_photo_shows_where_it_is_dark_and_bright() {
 }
 
 #[test]
-fn a_screenshot_that_was_scrolled_is_shown_in_whole() {
+fn a_very_tall_screenshot_is_shown_completely() {
     // Dark above, bright below.
     let picture = GrayImage::from_fn(1170, 16_000, |_, y| Luma([if y < 8000 { 30 } else { 230 }]));
     let png = written(&picture.into(), ImageFormat::Png);
@@ -208,7 +208,7 @@ fn colourful(width: u32, height: u32) -> RgbImage {
 }
 
 #[test]
-fn a_large_jpeg_looks_as_it_does_when_all_of_it_is_decoded() {
+fn a_reduced_jpeg_looks_like_a_fully_decoded_one() {
     for (width, height) in [(1600, 48), (48, 1600), (1601, 1203), (3200, 1600)] {
         for grey in [false, true] {
             let picture = DynamicImage::from(colourful(width, height));
@@ -240,7 +240,7 @@ fn a_large_jpeg_looks_as_it_does_when_all_of_it_is_decoded() {
 }
 
 #[test]
-fn details_of_a_large_picture_cost_nothing() {
+fn detail_scans_of_a_large_jpeg_are_not_decoded() {
     // A progressive JPEG whose scans of details contain no valid code.
     let mut jpeg = halves(5712, 4284, true, Colours::Quarter);
     jpeg.truncate(jpeg.len() - 2);
@@ -256,7 +256,7 @@ fn details_of_a_large_picture_cost_nothing() {
 }
 
 #[test]
-fn a_photo_that_breaks_off_shows_what_is_there() {
+fn a_truncated_photo_shows_the_part_that_is_present() {
     let jpeg = halves(8064, 6048, false, Colours::Grey);
 
     let shown = shown(&preview(ImageType::Jpg, &jpeg[..jpeg.len() / 2]).unwrap());
@@ -266,7 +266,7 @@ fn a_photo_that_breaks_off_shows_what_is_there() {
 }
 
 #[test]
-fn a_photo_is_read_through_what_stands_between_its_segments() {
+fn bytes_between_the_segments_of_a_jpeg_are_skipped() {
     let jpeg = plain(ImageFormat::Jpeg, 1600, 800, [90; 3]);
     let after_start = |between: &[u8]| [&jpeg[..2], between, &jpeg[2..]].concat();
     let mut thumbnail = vec![];
@@ -332,7 +332,7 @@ fn gif(left: u16, top: u16, is_interlaced: bool) -> Vec<u8> {
 }
 
 #[test]
-fn a_picture_on_a_canvas_stands_in_its_place() {
+fn a_gif_frame_is_shown_at_its_position_on_the_canvas() {
     for is_interlaced in [false, true] {
         let shown = shown(&preview(ImageType::Gif, &gif(100, 200, is_interlaced)).unwrap());
 
@@ -405,7 +405,7 @@ fn interlaced(width: u32, height: u32, pixel: impl Fn(u32, u32) -> [u8; 3]) -> V
 }
 
 #[test]
-fn a_png_of_any_kind_of_colour_is_shown() {
+fn a_png_of_any_colour_type_is_shown() {
     let colour = Rgba([200, 100, 50, 255]);
     let image = DynamicImage::from(RgbaImage::from_pixel(300, 300, colour));
 
@@ -445,7 +445,7 @@ fn a_png_with_a_palette_shows_its_colours() {
 }
 
 #[test]
-fn what_is_transparent_shows_white() {
+fn transparent_pixels_are_shown_white() {
     let clear = RgbaImage::from_pixel(10, 10, Rgba([0, 0, 0, 0]));
     let png = written(&clear.into(), ImageFormat::Png);
 
@@ -455,7 +455,7 @@ fn what_is_transparent_shows_white() {
 }
 
 #[test]
-fn a_photo_is_turned_the_way_up_that_its_camera_noted() {
+fn a_photo_is_rotated_by_its_exif_orientation() {
     let mut jpeg = plain(ImageFormat::Jpeg, 400, 200, [90; 3]);
     // Orientation 6, a quarter turn, in an Exif segment after the start of the image.
     let exif = b"\xff\xe1\x00\x22Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
@@ -467,7 +467,7 @@ fn a_photo_is_turned_the_way_up_that_its_camera_noted() {
 }
 
 #[test]
-fn noise_that_no_quality_makes_small_becomes_a_smaller_picture() {
+fn noise_that_compresses_badly_gets_a_smaller_preview() {
     let mut state = 1_u32;
     let noise = RgbImage::from_fn(100, 200, |_, _| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -559,7 +559,7 @@ fn a_large_jpeg_of_many_empty_scans_costs_no_time() {
 }
 
 #[test]
-fn a_jpeg_goes_on_at_its_restarts_where_data_is_missing() {
+fn a_jpeg_with_missing_data_resumes_at_the_next_restart() {
     for is_progressive in [false, true] {
         let jpeg = pictures::Jpeg {
             width: 3200,
@@ -595,7 +595,7 @@ fn a_jpeg_goes_on_at_its_restarts_where_data_is_missing() {
 }
 
 #[test]
-fn frames_of_other_kinds_are_refused() {
+fn unsupported_or_invalid_jpeg_frames_are_refused() {
     for marker in (0xc3..=0xcf).filter(|marker| ![0xc4, 0xc8, 0xcc].contains(marker)) {
         let refused = opened(ImageType::Jpg, &jpeg_head(marker, 8, 8, &[0x11]));
         assert!(
@@ -621,7 +621,7 @@ fn frames_of_other_kinds_are_refused() {
 }
 
 #[test]
-fn a_frame_behind_another_is_not_decoded() {
+fn a_second_jpeg_frame_is_not_decoded() {
     let mut jpeg = jpeg_head(0xc0, 8, 8, &[0x11]);
     jpeg.extend(&jpeg_head(0xc3, 65_535, 65_535, &[0x11; 4])[2..]);
 
@@ -659,7 +659,7 @@ fn a_broken_image_has_no_preview() {
 
 proptest! {
     #[test]
-    fn altered_bytes_do_no_harm(
+    fn altered_images_cause_neither_panics_nor_oversized_previews(
         kind in prop::sample::select(ImageType::ALL.to_vec()),
         is_progressive: bool,
         is_large: bool,
@@ -687,7 +687,7 @@ fn channel() -> ChannelId {
 
 // The clock does not advance while pictures are decoded, so no task times out on a slow machine.
 #[tokio::test(start_paused = true)]
-async fn as_many_as_ask_at_once_all_get_theirs() {
+async fn all_concurrent_requests_get_their_previews() {
     let previews = Previews::default();
     let small = Bytes::from(plain(ImageFormat::Png, 200, 200, [1; 3]));
     let large = Bytes::from(halves(8064, 6048, true, Colours::Grey));

@@ -90,7 +90,7 @@ impl Outbox {
                     account.id = %attempt.key.account_id,
                     channel.id = %attempt.caller.channel.id,
                     conversation.id = %doubted,
-                    "a conversation was over: a message was refused in it, and another could be opened"
+                    "a conversation has ended: a message in it was refused, and another conversation could be opened"
                 );
                 return Some(joined);
             }

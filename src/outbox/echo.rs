@@ -76,7 +76,7 @@ impl Outbox {
                     channel.id = %lane.request.channel_id,
                     conversation.id = %in_flight.conversation_id,
                     sequence = echo.sequence,
-                    "a message of unknown outcome counts as sent: its echo came altered, or by another clock"
+                    "a message of unknown outcome counts as sent: its echo is altered, or was timed by another clock"
                 );
             }
             return self.settle_arrived(lane, job, in_flight, echo).await;

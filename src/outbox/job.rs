@@ -110,7 +110,7 @@ impl Work {
     /// Renders the JSON form for storage.
     #[expect(
         clippy::expect_used,
-        reason = "the members are texts, numbers and lists of them"
+        reason = "the members are strings, numbers and lists of these"
     )]
     pub(super) fn to_json(&self) -> String {
         serde_json::to_string(self).expect("work is JSON")
@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_read_whose_profile_a_former_version_has_kept() {
+    fn a_queued_text_with_an_impossible_birth_date_is_still_read() {
         let kept = |day| {
             let open = format!(r#"{{"profile":{{"birth_date":"{day}"}}}}"#);
             format!(r#"{{"text":{{"pieces":["Hello"],"reply_to":null,"open":{open}}}}}"#)

@@ -45,7 +45,7 @@ impl Source for DueLanes {
     type Error = Error;
 
     const PACE: Pace = Pace::new(LOOK, LANES);
-    const FAILED: &'static str = "queued requests that are due could not be looked for";
+    const FAILED: &'static str = "queued requests that are due could not be looked up";
 
     fn is_paused(&self) -> bool {
         self.0.bridge.is_ahead()
@@ -82,7 +82,7 @@ impl Outbox {
                     tracing::warn!(
                         account.id = %due.key.account_id,
                         error = &error as &dyn std::error::Error,
-                        "a user's queued requests could not be worked on; they are again in a moment"
+                        "a user's queued requests could not be processed; retried shortly"
                     );
                 }
                 let parts = &self.bridge.parts;
@@ -92,7 +92,7 @@ impl Outbox {
             }
             () = self.renew(due, lease) => tracing::warn!(
                 account.id = %due.key.account_id,
-                "another took over a user's queued requests"
+                "another replica took over a user's queued requests"
             ),
         }
     }

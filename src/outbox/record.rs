@@ -22,7 +22,7 @@ use crate::types::message::{Digest, Sequence};
 #[serde(rename_all = "snake_case")]
 #[expect(
     clippy::large_enum_variant,
-    reason = "there is one for a moment, which borrows most of what is in it"
+    reason = "a value is short-lived and borrows most of its content"
 )]
 enum Record<'a> {
     /// A message, or a part of one.
@@ -39,7 +39,7 @@ enum Record<'a> {
 impl Record<'_> {
     #[expect(
         clippy::expect_used,
-        reason = "the members are texts, numbers and lists of them"
+        reason = "the members are strings, numbers and lists of these"
     )]
     fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a record is JSON")

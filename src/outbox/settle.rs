@@ -48,7 +48,7 @@ impl Outbox {
                     account.id = %key.account_id,
                     why = pause.why,
                     error = &error as &dyn std::error::Error,
-                    "a queued request is tried again"
+                    "a queued request was not sent; it is postponed"
                 );
                 let postponed = Conclusion::Postponed { why: pause.why };
                 let settled = self.settle(lane, progress, postponed, in_flight.as_ref());
@@ -69,7 +69,7 @@ impl Outbox {
                     account.id = %key.account_id,
                     why,
                     error = &error as &dyn std::error::Error,
-                    "a queued request is tried again unless its echo comes"
+                    "the outcome of a queued request is unknown; it is retried unless its echo arrives"
                 );
                 let unknown = Conclusion::Unknown { why };
                 self.settle(lane, progress, unknown, Some(&in_flight)).await
@@ -117,7 +117,7 @@ impl Outbox {
             account.id = %lane.due.key.account_id,
             channel.id = %lane.request.channel_id,
             code,
-            "a queued request is given up"
+            "a queued request was given up"
         );
         let failure = Failure {
             code: code.to_owned(),

@@ -23,7 +23,7 @@ use crate::types::message::MessageId;
 /// A request whose key is claimed.
 #[expect(
     clippy::large_enum_variant,
-    reason = "there is one for a moment, and nearly all are new"
+    reason = "a value is short-lived, and nearly all are new"
 )]
 enum Begun {
     /// A request that is to be done.
@@ -192,7 +192,7 @@ impl Outbox {
                     request_id = caller.trace.request_id(),
                     why,
                     error = &error as &dyn std::error::Error,
-                    "a request is queued"
+                    "a request was queued"
                 );
                 Ok(Accepted::Queued(queued))
             }

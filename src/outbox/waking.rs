@@ -112,7 +112,7 @@ impl Outbox {
                         tracing::warn!(
                             account.id = %account_id,
                             error = &error as &dyn std::error::Error,
-                            "queued requests that wait for the Cloud could not be hurried; each is tried when its pause ends"
+                            "queued requests could not be made due early; each is retried when its pause ends"
                         );
                     }
                     return;

@@ -135,7 +135,7 @@ impl TryFrom<BacklogRow> for Backlog {
 
     fn try_from(row: BacklogRow) -> Result<Self, Error> {
         let unreadable = || Error::Unreadable {
-            what: "what waits for a channel",
+            what: "backlog of a channel",
         };
         let time = |ms| DateTime::from_timestamp_millis(ms).ok_or_else(unreadable);
         Ok(Self {

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conversation_may_be_of_any_try_and_of_a_clock_that_is_minutes_off() {
+    fn a_conversation_matches_any_attempt_within_minutes_of_clock_skew() {
         let opening = opening(1000, 2000);
 
         for (began_at, may_be) in [
@@ -178,13 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn an_opening_of_which_nothing_was_seen_for_an_hour_has_come_to_nothing() {
+    fn an_opening_without_a_conversation_for_an_hour_has_failed() {
         assert!(opening(0, 100).is_open_question(at(100 + 3599)));
         assert!(!opening(0, 100).is_open_question(at(100 + 3600)));
     }
 
     #[test]
-    fn an_opening_is_read_as_it_was_noted() {
+    fn a_recorded_opening_is_read_back_unchanged() {
         let profile = serde_json::from_value(serde_json::json!({"first_name": "Ada"})).unwrap();
         let opening = PendingOpening {
             features: Features::try_from(vec!["AUTO_MESSAGES".to_owned()]).unwrap(),

@@ -91,7 +91,7 @@ pub(super) fn init(format: Format, filter: EnvFilter, spans: Option<AnyLayer>) {
     let layers: Vec<_> = spans.into_iter().chain([written]).collect();
     let subscriber = Registry::default().with(layers);
     if tracing::subscriber::set_global_default(subscriber).is_err() {
-        tracing::debug!("the log was set up before");
+        tracing::debug!("the log is already set up");
         return;
     }
     if format == Format::Json {
@@ -112,7 +112,7 @@ pub fn tell_failure(format: Format, error: &str) {
 
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let location = panic.location().map(tracing::field::display);
-    let payload = panic.payload_as_str().unwrap_or("no text");
+    let payload = panic.payload_as_str().unwrap_or("no message");
     tracing::error!(location, panic = payload, "a thread panicked");
 }
 

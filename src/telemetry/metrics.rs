@@ -138,14 +138,14 @@ pub const REQUESTS: Histogram<3> = histogram(
     "liveperson_bridge_http_request_seconds",
     &["route", "method", "status"],
     WAITED,
-    "Requests of channels and of the Cloud, until their answer begins",
+    "Time from a request of a channel or of the Cloud until its answer begins",
 );
 
 /// Requests that were answered with a problem.
 pub const PROBLEMS: Counter<1> = counter(
     "liveperson_bridge_http_problems_total",
     &["code"],
-    "Requests that were answered with a problem, by its code",
+    "Requests that were answered with a problem, by code",
 );
 
 /// Requests with an idempotency key.
@@ -160,56 +160,56 @@ pub const CLOUD_REQUESTS: Histogram<2> = histogram(
     "liveperson_bridge_cloud_request_seconds",
     &["operation", "outcome"],
     WAITED,
-    "Tries of requests to the Cloud, by what came of them",
+    "Duration of attempts to send a request to the Cloud, by outcome",
 );
 
 /// Requests for a new `AppJWT`.
 pub const APP_TOKENS: Counter<2> = counter(
     "liveperson_bridge_cloud_app_token_renewals_total",
     &["account", "outcome"],
-    "AppJWTs that were asked for, by what came of it",
+    "AppJWTs that were requested, by outcome",
 );
 
 /// Hosts of the Cloud with an open circuit breaker.
 pub const HOSTS_AWAY: Gauge<1> = gauge(
     "liveperson_bridge_cloud_hosts_away",
     &["account"],
-    "Hosts of the Cloud whose breaker is open: they get single probes alone",
+    "Hosts of the Cloud with an open circuit breaker: they get single probes only",
 );
 
 /// Queued requests.
 pub const QUEUED_REQUESTS: Gauge<1> = gauge(
     "liveperson_bridge_queued_requests",
     &["channel"],
-    "Accepted requests that the Cloud does not have yet, of all replicas; counted to 100000",
+    "Queued requests, of all replicas; counted up to 100000",
 );
 
 /// Users with queued requests.
 pub const QUEUED_LANES: Gauge<0> = gauge(
     "liveperson_bridge_queued_lanes",
     &[],
-    "Users with accepted requests that the Cloud does not have yet, of all replicas; counted to 100000",
+    "Users with queued requests, of all replicas; counted up to 100000",
 );
 
 /// The age of the oldest queued request.
 pub const OLDEST_REQUEST: Gauge<1> = gauge(
     "liveperson_bridge_oldest_queued_request_seconds",
     &["channel"],
-    "Age of the oldest accepted request that the Cloud does not have yet; 0: there is none",
+    "Age of the oldest queued request; 0 if there is none",
 );
 
 /// Pending closes.
 pub const PENDING_CLOSES: Gauge<1> = gauge(
     "liveperson_bridge_erasure_closes",
     &["account"],
-    "Conversations of erased users that the Cloud is still to be told to close, of all replicas; counted to 100000",
+    "Conversations of erased users that the Cloud has still to close, of all replicas; counted up to 100000",
 );
 
 /// Pending closes that were given up.
 pub const CLOSES_DROPPED: Counter<1> = counter(
     "liveperson_bridge_erasure_closes_dropped_total",
     &["account"],
-    "Conversations of erased users that could not be closed for 24 hours and were left to the Cloud",
+    "Conversations of erased users that could not be closed within 24 hours and were left to the Cloud",
 );
 
 /// The duration of attempts to deliver an event.
@@ -217,7 +217,7 @@ pub const DELIVERY_ATTEMPTS: Histogram<2> = histogram(
     "liveperson_bridge_delivery_attempt_seconds",
     &["channel", "outcome"],
     WAITED,
-    "Tries to deliver an event to a callback: delivered, refused (422), gone (410) or failed",
+    "Duration of attempts to deliver an event to a callback: delivered, refused (422), gone (410) or failed",
 );
 
 /// The time from the storage of an event to its delivery.
@@ -225,42 +225,42 @@ pub const DELIVERY_LAG: Histogram<1> = histogram(
     "liveperson_bridge_delivery_lag_seconds",
     &["channel"],
     LAG,
-    "From when an event was stored until the channel had it",
+    "Time from the storage of an event to its delivery",
 );
 
 /// Events that grew too old before they were delivered.
 pub const EXPIRED: Counter<0> = counter(
     "liveperson_bridge_deliveries_expired_total",
     &[],
-    "Events that grew too old before the channel had them",
+    "Events that became too old before they were delivered",
 );
 
 /// Users with undelivered events.
 pub const DELIVERY_LANES: Gauge<1> = gauge(
     "liveperson_bridge_delivery_lanes",
     &["channel"],
-    "Users with events that are still to be delivered, of all replicas; counted to 100000",
+    "Users with pending events, of all replicas; counted up to 100000",
 );
 
 /// The age of the oldest undelivered event.
 pub const OLDEST_EVENT: Gauge<1> = gauge(
     "liveperson_bridge_oldest_undelivered_event_seconds",
     &["channel"],
-    "Age of the oldest event that is still to be delivered; 0: there is none",
+    "Age of the oldest pending event; 0 if there is none",
 );
 
 /// The number of consecutive failed deliveries to a callback.
 pub const CALLBACK_FAILURES: Gauge<1> = gauge(
     "liveperson_bridge_callback_failures",
     &["channel"],
-    "Deliveries to the callback that failed in a row; from 20 on it gets single probes alone",
+    "Consecutive failed deliveries to the callback; from 20 on it gets single probes only",
 );
 
 /// 1 if a callback is paused, else 0.
 pub const CALLBACK_PAUSED: Gauge<1> = gauge(
     "liveperson_bridge_callback_paused",
     &["channel"],
-    "1 after the callback answered 410, until it is resumed",
+    "1 if the callback is paused after it answered 410, else 0",
 );
 
 /// The duration of transactions that store notifications.
@@ -268,7 +268,7 @@ pub const WEBHOOK_COMMITS: Histogram<1> = histogram(
     "liveperson_bridge_webhook_commit_seconds",
     &["outcome"],
     COMMIT,
-    "Transactions in which notifications of the Cloud are stored: stored or failed",
+    "Duration of transactions that store notifications of the Cloud: stored or failed",
 );
 
 /// The number of changes that share a transaction.
@@ -276,21 +276,21 @@ pub const WEBHOOK_BATCHES: Histogram<0> = histogram(
     "liveperson_bridge_webhook_batch_changes",
     &[],
     BATCH,
-    "Changes that shared a transaction",
+    "Number of changes that share a transaction",
 );
 
 /// Changes that the Cloud reported.
 pub const WEBHOOK_CHANGES: Counter<2> = counter(
     "liveperson_bridge_webhook_changes_total",
     &["account", "fate"],
-    "Changes that the Cloud told of: taken, adopted, duplicate, unmatched, other_connector, withheld, erased, not_understood or too_old",
+    "Changes that the Cloud reported: taken, adopted, duplicate, unmatched, other_connector, withheld, erased, not_understood or too_old",
 );
 
 /// Notifications that were rejected.
 pub const WEBHOOK_REJECTED: Counter<2> = counter(
     "liveperson_bridge_webhook_rejected_total",
     &["account", "reason"],
-    "Notifications that were refused, or signed and of no use, by the reason",
+    "Notifications that were refused, or signed but not used, by reason",
 );
 
 /// Unmatched changes whose conversation became known.
@@ -304,49 +304,49 @@ pub const MATCHED_LATER: Counter<0> = counter(
 pub const DROPPED: Counter<0> = counter(
     "liveperson_bridge_webhook_changes_dropped_total",
     &[],
-    "Unmatched changes that were dropped after 10 minutes: of other connectors, or lost",
+    "Unmatched changes that were dropped after 10 minutes: those of other connectors, or lost ones",
 );
 
 /// Connections to the database.
 pub const CONNECTIONS: Gauge<2> = gauge(
     "liveperson_bridge_storage_connections",
     &["pool", "state"],
-    "Connections to the database, in_use or idle",
+    "Connections to the database: in_use or idle",
 );
 
 /// 1 if the database answers, else 0.
 pub const STORAGE_UP: Gauge<0> = gauge(
     "liveperson_bridge_storage_up",
     &[],
-    "1 when the database told what waits; else 0, and what it last told is shown",
+    "1 if the database answered the last query for these metrics; else 0, and they keep their last values",
 );
 
 /// The difference between the machine's clock and the time by which the service goes.
 pub const CLOCK_OFFSET: Gauge<0> = gauge(
     "liveperson_bridge_clock_offset_seconds",
     &[],
-    "The machine's clock minus the one that the service goes by: the database's, or of an embedded one the service's own",
+    "The machine's clock minus the clock that the service follows: the database's, or with the embedded database the service's own",
 );
 
 /// The version of the running build.
 pub const BUILD: Gauge<1> = gauge(
     "liveperson_bridge_build_info",
     &["version"],
-    "Always 1; the label says which build runs",
+    "Always 1; the label is the version of the running build",
 );
 
 /// The memory of the process; the name is Prometheus' own.
 pub const MEMORY: Gauge<0> = gauge(
     "process_resident_memory_bytes",
     &[],
-    "Memory that the process holds; Linux alone",
+    "Resident memory of the process; Linux only",
 );
 
 /// The open files of the process; the name is Prometheus' own.
 pub const OPEN_FILES: Gauge<0> = gauge(
     "process_open_fds",
     &[],
-    "Open files and connections of the process; Linux alone",
+    "Open files and connections of the process; Linux only",
 );
 
 /// All metrics, in the order in which they are documented.
@@ -388,7 +388,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_follow_the_conventions_and_are_given_once() {
+    fn metric_names_follow_the_conventions_and_are_unique() {
         for (place, metric) in ALL.iter().enumerate() {
             let ours = metric.name.starts_with("liveperson_bridge_");
             assert!(
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_of_histograms_alone_and_growing() {
+    fn only_histograms_have_buckets_and_they_ascend() {
         for metric in ALL {
             let is_histogram = metric.kind == Kind::Histogram;
             assert_eq!(!metric.buckets.is_empty(), is_histogram, "{}", metric.name);

@@ -273,7 +273,7 @@ impl Exporter for Told {
                 self.next.store(now + COMPLAINT_SECONDS, Ordering::Relaxed);
                 tracing::warn!(
                     error = error as &dyn std::error::Error,
-                    "spans could not be exported; told once a minute"
+                    "spans could not be exported; logged at most once a minute"
                 );
             }
         }

@@ -1,7 +1,8 @@
-//! What operators do, as it is recorded: who, what, to what.
+//! Entries of the audit log, which records the actions of operators: actor, action and subject.
 //!
-//! An entry is made of what stands here and of nothing else, so none can hold a user's id or words, a key or a token. Who
-//! adds an action gives it a word, and says what of it is the subject and what the details are.
+//! An entry is built from the types of this module only, so it cannot contain a user's id, message
+//! text, a key or a token. A new action needs a name, and a decision about its subject and its
+//! details.
 
 use std::fmt;
 
@@ -13,18 +14,19 @@ use uuid::Uuid;
 use super::event::{EventId, EventType};
 use super::ids::ChannelId;
 
-/// By what somebody was known who did something.
+/// The actor of an entry, identified by the credential that was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Actor {
-    /// An API key of a channel: the first 32 bits of its SHA-256, which name it beside others and do not give it away.
+    /// An API key of a channel: the first 32 bits of its SHA-256, which identify the key without
+    /// revealing it.
     ApiKey(u32),
-    /// An operator's key, by the same of its SHA-256.
+    /// An operator's key: the first 32 bits of its SHA-256.
     OperatorKey(u32),
     /// A token (JWT) of a channel.
     Token,
-    /// Who may run the program's commands.
+    /// A command of this program, run by a person with access to it.
     Command,
-    /// Nobody: the service does by itself what it was asked for earlier, or what a new version needs.
+    /// The service itself. It completes an earlier request, or does what a new version requires.
     Service,
 }
 
@@ -40,75 +42,76 @@ impl fmt::Display for Actor {
     }
 }
 
-/// What was done.
+/// An action that is recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// An event was to be delivered once more.
+    /// A new attempt to deliver an event was requested.
     RetryDelivery {
         /// The event.
         event_id: EventId,
-        /// Its type, as the log of events has it.
+        /// The event's type, as it is in the event log.
         kind: String,
     },
-    /// Several events were.
+    /// A replay of several events was requested.
     ReplayDeliveries {
-        /// Those that came up then or later,
+        /// The start of the replayed period, inclusive.
         since: DateTime<Utc>,
-        /// and before this moment;
+        /// The end of the replayed period, exclusive; `None` for no end.
         until: Option<DateTime<Utc>>,
-        /// of whose delivery this became, by the word of the facade.
+        /// The delivery state of the events, as the API names it; `None` for all that are not
+        /// pending.
         state: Option<&'static str>,
-        /// Whether they were to be about one user, who is not named.
+        /// True if the replay was limited to one user. The entry does not name the user.
         of_one_user: bool,
-        /// How many they were.
+        /// The number of events.
         count: u64,
     },
-    /// A channel's callbacks were to stop until somebody has them go on.
+    /// Deliveries to a channel's callback were paused until they are resumed.
     PauseDeliveries,
-    /// What an event says was read by an operator.
+    /// An operator read the content of an event.
     ReadEvent {
         /// The event.
         event_id: EventId,
-        /// Its type, as the log of events has it.
+        /// The event's type, as it is in the event log.
         kind: String,
     },
-    /// A channel's callbacks were to go on.
+    /// Deliveries to a channel's callback were resumed.
     ResumeDeliveries,
-    /// An event to try the callback with was added.
+    /// A sample event was added to test the callback.
     AddSample {
         /// The event.
         event_id: EventId,
-        /// Its type.
+        /// The event's type.
         kind: EventType,
     },
-    /// A user was erased, who is not named.
+    /// A user was erased. The entry does not name the user.
     EraseUser {
-        /// Whether the token that asked for it is valid for this user alone.
+        /// True if the token that requested it is valid for this user alone.
         by_own_token: bool,
     },
-    /// Tokens were sealed anew.
+    /// Stored tokens were re-encrypted.
     RotateKeys {
-        /// The public name of the key that seals them now.
+        /// The public id of the key that now seals the tokens.
         key_id: String,
-        /// How many.
+        /// The number of re-encrypted tokens.
         sealed_anew: u64,
-        /// How many no key opened.
+        /// The number of tokens that no configured key could decrypt.
         unopened: u64,
     },
-    /// The schema was brought up to date.
+    /// The database schema was migrated.
     Migrate {
-        /// The newest migration that was told of before.
+        /// The newest migration that an earlier entry recorded; `None` for the first entry.
         from: Option<i64>,
-        /// The newest one now.
+        /// The newest migration now.
         to: i64,
     },
 }
 
 impl Action {
-    /// The word for migrations, which are looked for by it.
+    /// The name of the migration action, by which its entries are found.
     pub const MIGRATE: &'static str = "database.migrate";
 
-    /// The word that it is kept and found by.
+    /// Returns the name under which the action is stored and found.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -124,7 +127,7 @@ impl Action {
         }
     }
 
-    /// What it was done to, where that has a name that says nothing of a user.
+    /// Returns the subject of the action, if it has a name that reveals nothing about a user.
     fn subject(&self) -> Option<String> {
         match self {
             Self::RetryDelivery { event_id, .. }
@@ -172,18 +175,19 @@ impl Action {
     }
 }
 
-/// The name of an entry: `aud_` and a UUID.
+/// The id of an entry: `aud_` and a UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntryId(Uuid);
 
 impl EntryId {
-    /// The id for what is done now, from a UUID of the clock.
+    /// Creates the id of an entry for the present moment, from a UUID of the clock.
     #[must_use]
     pub fn new(uuid: Uuid) -> Self {
         Self(uuid)
     }
 
-    /// The id of the only entry that tells of a migration, whoever writes it.
+    /// Returns the id of the entry about a migration. Each migration has only one entry, so all
+    /// replicas use the same id.
     #[must_use]
     pub fn of_migration(version: i64) -> Self {
         Self(Uuid::from_u64_pair(0, version.unsigned_abs()))
@@ -196,25 +200,25 @@ impl fmt::Display for EntryId {
     }
 }
 
-/// Something that somebody did, to be recorded with it.
+/// An entry of the audit log, to be stored in the same transaction as the action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its name; recorded again under the same one, it takes the place of what was said before.
+    /// The entry's id. An entry that is stored again under the same id replaces the earlier one.
     pub id: EntryId,
-    /// When it was asked for.
+    /// The time at which the action was requested.
     pub at: DateTime<Utc>,
-    /// Who did it.
+    /// The actor.
     pub actor: Actor,
     /// The channel whose credential was presented, or that an operator acted on.
     pub channel_id: Option<ChannelId>,
-    /// What was done.
+    /// The action.
     pub action: Action,
-    /// The id of the request that asked for it.
+    /// The id of the request that caused the action.
     pub request_id: Option<String>,
 }
 
 impl Entry {
-    /// The entry as it is kept and shown.
+    /// Converts the entry to the form in which it is stored and shown.
     #[must_use]
     pub fn record(&self) -> Record {
         Record {
@@ -230,30 +234,30 @@ impl Entry {
     }
 }
 
-/// An entry as it is kept and shown: in words, since another version may have written it.
+/// An entry as it is stored and shown. It contains text, since another version may have written it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Record {
-    /// The entry's name.
+    /// The entry's id.
     pub id: String,
-    /// When it was asked for.
+    /// The time at which the action was requested.
     #[serde(serialize_with = "to_the_millisecond")]
     pub at: DateTime<Utc>,
-    /// Who did it.
+    /// The actor.
     pub actor: String,
     /// The channel whose credential was presented, or that an operator acted on.
     pub channel: Option<String>,
-    /// What was done.
+    /// The name of the action.
     pub action: String,
-    /// What it was done to.
+    /// The subject of the action.
     pub subject: Option<String>,
-    /// More about it, by the action.
+    /// Further details, which depend on the action.
     pub details: Value,
-    /// The id of the request that asked for it.
+    /// The id of the request that caused the action.
     pub request_id: Option<String>,
 }
 
 impl fmt::Display for Record {
-    /// A line to be read: the time and the action, then what there is to say, by name.
+    /// Writes one line for people: the time and the action, then the other members by name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             id,
@@ -306,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_a_line_for_people_and_a_line_of_json() {
+    fn an_audit_entry_is_rendered_as_text_and_as_json() {
         let entry = entry(Action::EraseUser {
             by_own_token: false,
         });
@@ -329,13 +333,13 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_channels_and_of_operators_are_told_apart() {
+    fn channel_keys_and_operator_keys_are_displayed_differently() {
         assert_eq!(Actor::ApiKey(1).to_string(), "key:00000001");
         assert_eq!(Actor::OperatorKey(1).to_string(), "operator:00000001");
     }
 
     #[test]
-    fn an_action_says_what_it_was_done_to() {
+    fn an_audited_action_names_its_subject() {
         let subject = |action: Action| entry(action).record().subject;
         let event_id = EventId::new(Uuid::from_u128(2));
 

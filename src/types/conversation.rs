@@ -1,4 +1,4 @@
-//! Conversations and how they are opened.
+//! Conversations, their dialogs, and the options for opening a conversation.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -7,25 +7,26 @@ use utoipa::ToSchema;
 use super::ids::{ConversationId, DialogId, Invalid};
 use super::profile::Profile;
 
-/// How to open a conversation; every member may be left out.
+/// The options for opening a conversation. Every member is optional.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Opening {
-    /// What the agent is told about the user; merged into what is stored of them.
+    /// The profile of the user for the agent. It is merged into the stored profile.
     pub profile: Option<Profile>,
-    /// Where the conversation goes.
+    /// The campaign or skill to which the conversation is routed.
     pub routing: Option<Routing>,
-    /// What the user was doing.
+    /// The user's visit and language.
     pub context: Option<Context>,
-    /// How soon an agent should answer.
+    /// The priority of the conversation.
     pub urgency: Option<Urgency>,
-    /// Client features: the `Client-Properties` of the opening and of every later request of the conversation.
+    /// The features of the channel's client. The bridge sends them as `Client-Properties` when it
+    /// opens the conversation and with every later request of the conversation.
     #[serde(default, deserialize_with = "null_as_default")]
     #[schema(value_type = Option<Features>)]
     pub features: Features,
 }
 
-/// Reads a member that may be null, which means the same as to leave it out.
+/// Reads a member that may be null. Null means the same as a missing member.
 fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -34,11 +35,11 @@ where
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// Where a conversation goes: to a campaign's engagement, or straight to a skill.
+/// The destination of a conversation: an engagement of a campaign, or a skill.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "RoutingMembers", untagged)]
 pub enum Routing {
-    /// By campaign, which the vendor recommends: reports need it.
+    /// Routing by campaign. The vendor recommends it, since reports need it.
     Campaign {
         /// The campaign's id.
         #[schema(value_type = String, min_length = 1, max_length = 64, pattern = r"^[\x21-\x7e]*$", example = "880524023")]
@@ -47,7 +48,7 @@ pub enum Routing {
         #[schema(value_type = String, min_length = 1, max_length = 64, pattern = r"^[\x21-\x7e]*$", example = "880524123")]
         engagement_id: RouteId,
     },
-    /// Directly to a skill; `-1` means all skills.
+    /// Routing directly to a skill. The id `-1` stands for all skills.
     Skill {
         /// The skill's id.
         #[schema(value_type = String, min_length = 1, max_length = 64, pattern = r"^[\x21-\x7e]*$", example = "2736637412")]
@@ -55,10 +56,10 @@ pub enum Routing {
     },
 }
 
-/// The members that a routing may have, before it is known which of them go together.
+/// The members of a routing, before their combination is checked.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(clippy::struct_field_names, reason = "the names of the facade")]
+#[expect(clippy::struct_field_names, reason = "the names of the API")]
 struct RoutingMembers {
     campaign_id: Option<RouteId>,
     engagement_id: Option<RouteId>,
@@ -82,13 +83,13 @@ impl TryFrom<RoutingMembers> for Routing {
     }
 }
 
-/// The id of a campaign, an engagement or a skill: text, since these ids exceed 32 bits.
+/// The id of a campaign, an engagement or a skill. It is text, since these ids exceed 32 bits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RouteId(String);
 
 impl RouteId {
-    /// The id as text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -115,7 +116,7 @@ impl From<RouteId> for String {
     }
 }
 
-/// What the user was doing; the ids come from the Cloud's Monitoring API.
+/// The user's visit and language. The ids are those of the Cloud's Monitoring API.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Context {
@@ -123,55 +124,56 @@ pub struct Context {
     pub visitor_id: Option<String>,
     /// The session's id.
     pub session_id: Option<String>,
-    /// The Monitoring API's `contextId`.
+    /// The `contextId` of the Monitoring API.
     pub interaction_context_id: Option<String>,
-    /// The conversation's language, an IETF tag such as `en-US`.
+    /// The language of the conversation, as an IETF tag such as `en-US`.
     #[schema(example = "en-US")]
     pub language: Option<String>,
 }
 
-/// How soon an agent should answer.
+/// The priority of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Urgency {
-    /// In the account's normal time.
+    /// An answer within the account's normal time.
     Normal,
-    /// Before normal ones.
+    /// An answer before conversations of normal priority.
     Urgent,
-    /// Before normal ones, by the account's own rule.
+    /// An answer before conversations of normal priority, by the account's own rule.
     Prioritized,
 }
 
-/// The feature without which a conversation has a main dialog and no other. Source: vendor's page on post-conversation
-/// surveys.
+/// The feature that allows a conversation to have dialogs besides the main dialog. Source: vendor's
+/// page on post-conversation surveys.
 const MULTI_DIALOG: &str = "MULTI_DIALOG";
 
-/// The client features of a conversation, in the order given; at most 16.
+/// The client features of a conversation: at most 16, in the given order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 #[schema(value_type = Vec<DescribedFeature>, max_items = 16, example = json!(["AUTO_MESSAGES"]))]
 pub struct Features(Vec<String>);
 
-// It stands for the name in the document alone.
+// This type only describes the name in the OpenAPI document.
 /// The name of a client feature.
 #[derive(Debug, ToSchema)]
 #[schema(as = Feature, value_type = String, min_length = 1, max_length = 64, pattern = "^[A-Z0-9_]*$")]
 pub struct DescribedFeature(pub String);
 
 impl Features {
-    /// Whether there are none.
+    /// True if there are no features.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The features' names.
+    /// Returns the names of the features.
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.0
     }
 
-    /// Whether a survey can follow the main dialog of a conversation that was opened with these.
+    /// True if a survey can follow the main dialog of a conversation that was opened with these
+    /// features.
     #[must_use]
     pub fn allow_survey(&self) -> bool {
         self.0.iter().any(|name| name == MULTI_DIALOG)
@@ -204,43 +206,44 @@ impl From<Features> for Vec<String> {
     }
 }
 
-/// A conversation that the bridge opened for a user.
+/// A conversation of a user, as the bridge has stored it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {
-    /// The Cloud's id.
+    /// The Cloud's id of the conversation.
     pub id: ConversationId,
-    /// When the Cloud opened it.
+    /// The time at which the Cloud opened it.
     pub opened_at: DateTime<Utc>,
-    /// Whether it is still open.
+    /// Its state.
     pub state: State,
-    /// What its `Client-Properties` name.
+    /// The client features that its `Client-Properties` name.
     pub features: Features,
-    /// How many of the user's requests wait to be sent.
+    /// The number of the user's queued requests.
     pub queued: u32,
 }
 
-/// Whether a conversation is open.
+/// The state of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// Messages go there.
+    /// Open: messages go to it.
     Open,
-    /// It has ended.
+    /// Ended.
     Closed {
-        /// When, as far as the bridge knows.
+        /// The time of the end, as far as the bridge knows.
         at: DateTime<Utc>,
-        /// Who or what ended it; unknown where only a later request showed it.
+        /// The cause of the end; `None` if the bridge learned of the end only from a later request.
         reason: Option<CloseReason>,
     },
 }
 
-/// Who or what ended a conversation: the Cloud's `closeReason` in lower case.
+/// The cause of the end of a conversation: the Cloud's `closeReason` in lower case.
 ///
-/// Any word, since the Cloud's list is open: `CONSUMER` and `AGENT` were seen, others exist.
+/// It can be any text, since the Cloud's list is open. `CONSUMER` and `AGENT` have been seen, and
+/// others exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloseReason(pub String);
 
 impl CloseReason {
-    /// The user's channel asked for it.
+    /// Returns the cause of a close that the user's channel requested.
     #[must_use]
     pub fn consumer() -> Self {
         Self("consumer".to_owned())
@@ -254,78 +257,78 @@ pub enum OpenedBy {
     /// The user, through a channel.
     #[default]
     User,
-    /// An agent, who opened or resumed it with a user who is known.
+    /// An agent, who opened or resumed it with a known user.
     Agent,
 }
 
-/// What a channel was told last of a conversation's state.
+/// The latest state of a conversation that its channel was notified of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Announced {
-    /// That it is open.
+    /// Open.
     Opened,
-    /// That it has ended, which is the last that the channel hears but for a rating.
+    /// Ended. After this notification the channel receives nothing more but a rating.
     Closed,
 }
 
-/// How a conversation ended.
+/// The end of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closed {
-    /// When.
+    /// The time of the end.
     pub at: DateTime<Utc>,
-    /// Who or what ended it, if the Cloud says so.
+    /// The cause of the end, if the Cloud reports it.
     pub reason: Option<CloseReason>,
 }
 
-/// What is learnt of a conversation from a newer state of it.
+/// The changes to a conversation that a newer state of it brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConversationChange {
-    /// When that state was made; absent where the Cloud does not say.
+    /// The time at which the Cloud made that state; `None` if the Cloud does not report it.
     pub updated_at: Option<DateTime<Utc>>,
-    /// What the channel has been told with it.
+    /// The state that the channel is notified of with this change.
     pub announced: Announced,
-    /// That it has ended, with all of its dialogs, also those that are not listed.
+    /// The end of the conversation with all of its dialogs, including those that are not listed.
     pub closed: Option<Closed>,
     /// The dialogs that messages can go to.
     pub dialogs: Vec<Dialog>,
     /// All other dialogs.
     pub side_dialogs: Vec<SideDialog>,
-    /// What tells this state from another one of the same time.
+    /// A fingerprint that distinguishes this state from another state of the same time.
     pub fingerprint: String,
 }
 
-/// A dialog of a conversation that the user does not write in.
+/// A dialog of a conversation in which the user does not write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SideDialog {
-    /// The Cloud's id.
+    /// The Cloud's id of the dialog.
     pub id: DialogId,
-    /// True if it is among agents: what is said in it is not for the user.
+    /// True if it is among agents. Its messages are not for the user.
     pub is_private: bool,
 }
 
 /// A dialog of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dialog {
-    /// The Cloud's id.
+    /// The Cloud's id of the dialog.
     pub id: DialogId,
-    /// What it is for.
+    /// Its purpose.
     pub kind: DialogKind,
-    /// When it began.
+    /// The time at which it began.
     pub opened_at: DateTime<Utc>,
-    /// When it ended; absent while it goes on.
+    /// The time at which it ended; `None` while it is open.
     pub closed_at: Option<DateTime<Utc>>,
 }
 
-/// What a dialog is for.
+/// The purpose of a dialog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DialogKind {
-    /// The conversation itself, with agents.
+    /// The main dialog, with agents.
     Main,
-    /// The survey after it, held by a bot.
+    /// The survey after it, which a bot conducts.
     PostSurvey,
 }
 
 impl DialogKind {
-    /// The kind as text.
+    /// Returns the kind as text.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -335,14 +338,14 @@ impl DialogKind {
     }
 }
 
-/// The dialog of an open conversation that what its user says goes to.
+/// The dialog of an open conversation in which the user writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CurrentDialog {
-    /// The main one, which bears the conversation's id.
+    /// The main dialog, which has the id of the conversation.
     Main,
     /// The survey after it.
     Survey(DialogId),
-    /// None: the main one has ended, and no survey is known to be open.
+    /// No dialog: the main dialog has ended, and no survey is known to be open.
     Ended,
 }
 

@@ -1,154 +1,155 @@
-//! Deliveries of events to callback URLs, as channels and operators see them.
+//! Deliveries of events to callbacks, as channels and operators see them.
 
 use chrono::{DateTime, Utc};
 
 use super::event::EventId;
 use super::ids::{ChannelId, UserId, UserKey};
 
-/// 20 failures in a row: too many to be the fault of single events.
+/// 20 consecutive failures: the number from which a callback gets only probes. Single events are
+/// unlikely to cause so many failures.
 pub const PROBED_FROM: u32 = 20;
 
-/// What became of the delivery of an event.
+/// The state of the delivery of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryState {
-    /// It has still to be delivered.
+    /// Not delivered yet.
     Pending,
-    /// The channel has it.
+    /// Delivered.
     Delivered,
-    /// The channel refused it, or it grew too old.
+    /// Given up: the channel refused the event, or the event grew too old.
     Failed,
-    /// It was of interest for a moment only, and that has passed.
+    /// Dropped: the event was of interest for a moment only, and that moment has passed.
     Dropped,
 }
 
-/// An event of a list of deliveries.
+/// An event in a list of deliveries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
-    /// Its place in the channel's log; a list goes on behind it.
+    /// Its position in the channel's event log. The next page of a list begins behind it.
     pub position: u64,
-    /// Its id.
+    /// The id of the event.
     pub id: EventId,
-    /// Its type, such as `message.created`.
+    /// The type of the event, such as `message.created`.
     pub kind: String,
-    /// Whom it is about; none for an event to try the callback with.
+    /// The user whom the event is about; `None` for a sample event.
     pub user_id: Option<UserId>,
-    /// When it came up.
+    /// The time at which the event was created.
     pub created_at: DateTime<Utc>,
-    /// From when on it is too old to be delivered.
+    /// The time from which the event is too old to be delivered.
     pub deliver_until: Option<DateTime<Utc>>,
-    /// How often its delivery was tried.
+    /// The number of attempts to deliver it.
     pub attempts: u32,
-    /// Why it failed.
+    /// The reason for the failure of the delivery.
     pub failure: Option<String>,
 }
 
 /// An event with all that is known of its delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRecord {
-    /// Its place in the channel's log.
+    /// Its position in the channel's event log.
     pub position: u64,
-    /// Its type, such as `message.created`.
+    /// The type of the event, such as `message.created`.
     pub kind: String,
-    /// The event as channels get it.
+    /// The event as channels receive it.
     pub body: String,
-    /// When it came up.
+    /// The time at which the event was created.
     pub created_at: DateTime<Utc>,
-    /// What became of its delivery; none where the channel had no callback URL.
+    /// The state of its delivery; `None` if the channel had no callback.
     pub delivery: Option<DeliveryState>,
-    /// From when on it is too old to be delivered.
+    /// The time from which the event is too old to be delivered.
     pub deliver_until: Option<DateTime<Utc>>,
-    /// Why it failed.
+    /// The reason for the failure of the delivery.
     pub failure: Option<String>,
-    /// Every try to deliver it, the first one first.
+    /// All attempts to deliver the event, in order.
     pub attempts: Vec<Attempt>,
 }
 
-/// One try to deliver an event.
+/// An attempt to deliver an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
     /// Its number, from 1.
     pub number: u32,
-    /// When it began.
+    /// The time at which it began.
     pub at: DateTime<Utc>,
-    /// How long it took, in milliseconds.
+    /// Its duration in milliseconds.
     pub duration_ms: u64,
-    /// The status that the channel answered with; none where there was no answer.
+    /// The status of the channel's answer; `None` if there was no answer.
     pub status: Option<u16>,
-    /// Why there was none.
+    /// The reason for the missing answer.
     pub error: Option<String>,
 }
 
-/// The events that are to be delivered again.
+/// A selection of events to deliver again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replay {
-    /// Those that came up then or later,
+    /// The start of the period in which the events were created, inclusive.
     pub since: DateTime<Utc>,
-    /// and before this moment;
+    /// The end of the period, exclusive; `None` for no end.
     pub until: Option<DateTime<Utc>>,
-    /// of whose delivery this became, where it is left out all that are not pending;
+    /// The delivery state of the events; `None` for all that are not pending.
     pub state: Option<DeliveryState>,
-    /// and that are about this user.
+    /// The user whom the events are about; `None` for all users.
     pub user: Option<UserKey>,
 }
 
-/// How many deliveries of a channel are in each state.
+/// The number of a channel's deliveries in each state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryCounts {
     /// The channel.
     pub channel_id: ChannelId,
-    /// Those that have still to be delivered, up to 10,000.
+    /// Events that are still to be delivered, counted up to 10,000.
     pub pending: u32,
-    /// Those that the channel refused or that grew too old, up to 10,000.
+    /// Events that the channel refused or that grew too old, counted up to 10,000.
     pub failed: u32,
-    /// Those that the channel has, of the `recent` newest events.
+    /// Delivered events among the `recent` newest events.
     pub delivered: u32,
-    /// The newest events of the log that were looked at, 10,000 at most.
+    /// The number of newest events in the log that were examined, at most 10,000.
     pub recent: u32,
 }
 
 impl DeliveryCounts {
-    /// 10,000: whatever is counted is counted no further.
+    /// 10,000: the number at which counting stops.
     pub const MOST: u32 = 10_000;
 }
 
-/// A delivery, with what came of the last try.
+/// A delivery with its last attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecentDelivery {
-    /// The delivery; a list goes on before its position.
+    /// The delivery. The next page of a list begins before its position.
     pub delivery: Delivery,
-    /// What came of the last try.
+    /// The last attempt; `None` if there was none.
     pub last_try: Option<LastTry>,
 }
 
-/// What came of a try.
+/// The last attempt to deliver an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastTry {
-    /// When it began.
+    /// The time at which it began.
     pub at: DateTime<Utc>,
-    /// The status that the channel answered with; none where there was no answer.
+    /// The status of the channel's answer; `None` if there was no answer.
     pub status: Option<u16>,
-    /// Why there was none.
+    /// The reason for the missing answer.
     pub error: Option<String>,
 }
 
-/// What there is to do for a channel's callback.
+/// The state of the deliveries to a channel's callback.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outlook {
-    /// When the next lane may be taken; none if all are empty.
+    /// The time at which the next delivery lane is due; `None` if all are empty.
     pub due_at: Option<DateTime<Utc>>,
-    /// Failures in a row.
+    /// The number of consecutive failures.
     pub failures: u32,
-    /// Whether nothing is sent until somebody resumes it.
+    /// True if nothing is sent until deliveries are resumed.
     pub paused: bool,
-    /// When the next probe may be sent, where only probes are.
+    /// The time of the next probe, while only probes are sent.
     pub probe_at: Option<DateTime<Utc>>,
 }
 
-/// Why nothing is sent to a callback until somebody resumes it.
+/// The pause of a callback, in which nothing is sent until deliveries are resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pause {
-    /// Since when.
+    /// The time at which the pause began.
     pub since: DateTime<Utc>,
-    /// Whether an operator wants that; else the callback has answered 410.
+    /// True if an operator paused the callback; false if the callback answered 410.
     pub by_operator: bool,
 }

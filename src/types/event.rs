@@ -1,20 +1,24 @@
-//! What happened, as a channel hears of it: the kinds of events and their envelope; [`data`] has what each one says.
+//! The events that channels receive: their types and their envelope. [`data`] holds their content.
 //!
-//! An event is written down once, as JSON. That text is what is kept, sent and signed, byte for byte, so a repeat is the
-//! same to whoever checks its signature.
+//! An event is serialized once, as JSON. That text is stored, sent and signed byte for byte, so a
+//! receiver that checks signatures gets the same bytes with a repeated delivery.
 //!
-//! To add a kind of event:
+//! To add a type of event:
 //!
-//! 1. a variant of [`EventType`], in its `ALL` and its `as_str`, and a variant of [`Data`] with its members where no other fits;
-//! 2. its summary in the document (`described` of `api/openapi/callbacks.rs`);
-//! 3. its name where channels choose (`EVENT_TYPE` of `config/form.rs`, `docs/configuration.md`, `cli/demo.toml`); channels that
-//!    choose nothing get it, unless `default_events` of `config/channel.rs` leaves it out;
-//! 4. a sample of it (`sample.rs`), which channels can ask for;
-//! 5. the members that operators see before they ask for the text (`api/admin/masking.rs`);
-//! 6. its origin: `webhooks/translate` for what the Cloud tells, `outbox/settle.rs` for what became of a request;
-//! 7. a fixture of the notification and its events in `tests/fixtures/webhooks`, with its row in the README there, where the
-//!    Cloud tells of it, and the counts in `tests/it/looking_after.rs`;
-//! 8. a chapter of `docs/events.md`, `openapi.yaml`, a line in `CHANGELOG.md`.
+//! 1. Add a variant to [`EventType`], to its `ALL` and to its `as_str`. If no variant of [`Data`]
+//!    fits, add one with its members.
+//! 2. Add its summary to the OpenAPI document (`described` in `api/openapi/callbacks.rs`).
+//! 3. Add its name where channels choose events: `EVENT_TYPE` in `config/form.rs`,
+//!    `docs/configuration.md`, `cli/demo.toml`. Channels that choose nothing get it, unless
+//!    `default_events` in `config/channel.rs` leaves it out.
+//! 4. Add a sample event, which channels can request (`sample.rs`).
+//! 5. List the members that operators see before they ask for the text (`api/admin/masking.rs`).
+//! 6. Create it at its origin: in `webhooks/translate` for what the Cloud reports, in
+//!    `outbox/settle.rs` for the outcome of a request.
+//! 7. If the Cloud reports it, add a fixture of the notification and its events to
+//!    `tests/fixtures/webhooks`. Add its row to the README there, and adjust the counts in
+//!    `tests/it/looking_after.rs`.
+//! 8. Add a chapter to `docs/events.md`, update `openapi.yaml`, and add a line to `CHANGELOG.md`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -34,16 +38,16 @@ pub use cursor::Cursor;
 pub use data::Data;
 pub use sample::{NOBODY, sample};
 
-/// The kind of an event.
+/// The type of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub enum EventType {
-    /// An agent, bot, manager or the system wrote.
+    /// An agent, a bot, a manager or the system wrote a message.
     #[serde(rename = "message.created")]
     MessageCreated,
-    /// The user's own message came back from the Cloud.
+    /// The Cloud echoed a message of the user.
     #[serde(rename = "message.echoed")]
     MessageEchoed,
-    /// Somebody started or stopped typing.
+    /// A participant started or stopped typing.
     #[serde(rename = "typing.changed")]
     TypingChanged,
     /// Messages were delivered, read or refused.
@@ -52,22 +56,22 @@ pub enum EventType {
     /// A conversation was opened.
     #[serde(rename = "conversation.opened")]
     ConversationOpened,
-    /// A conversation changed hands or skill.
+    /// A conversation changed, such as its agent, its skill or its rating.
     #[serde(rename = "conversation.updated")]
     ConversationUpdated,
     /// A conversation was closed.
     #[serde(rename = "conversation.closed")]
     ConversationClosed,
-    /// A request that had been queued reached the Cloud.
+    /// A queued request reached the Cloud.
     #[serde(rename = "message.sent")]
     MessageSent,
-    /// A request that had been queued could not be brought to the Cloud.
+    /// A queued request will not reach the Cloud.
     #[serde(rename = "message.failed")]
     MessageFailed,
 }
 
 impl EventType {
-    /// Every kind of event.
+    /// All types of event.
     pub const ALL: [Self; 9] = [
         Self::MessageCreated,
         Self::MessageEchoed,
@@ -80,7 +84,7 @@ impl EventType {
         Self::MessageFailed,
     ];
 
-    /// The kind as text.
+    /// Returns the type as text.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -109,17 +113,17 @@ impl FromStr for EventType {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let mut all = Self::ALL.into_iter();
         all.find(|kind| kind.as_str() == text).ok_or(Invalid {
-            expected: "a type of event such as message.created",
+            expected: "an event type such as message.created",
         })
     }
 }
 
-/// The bridge's own name for an event: `evt_` and a UUID.
+/// The bridge's id of an event: `evt_` and a UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EventId(Uuid);
 
 impl EventId {
-    /// The id for an event that comes up now, from a UUID of the clock.
+    /// Creates the id of a new event, from a UUID of the clock.
     #[must_use]
     pub fn new(uuid: Uuid) -> Self {
         Self(uuid)
@@ -137,7 +141,7 @@ impl FromStr for EventId {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let uuid = text.strip_prefix("evt_").and_then(|uuid| uuid.parse().ok());
-        // Read back, since a UUID can be written in several ways and an id cannot.
+        // Compared with its text, since a UUID has several spellings and an id has only one.
         uuid.map(Self)
             .filter(|id| id.to_string() == text)
             .ok_or(Invalid {
@@ -146,28 +150,29 @@ impl FromStr for EventId {
     }
 }
 
-/// What a channel wants to be told, and how.
+/// A channel's choice of events.
 #[derive(Debug, Clone)]
 pub struct Listener {
-    /// The events that it wants to know of.
+    /// The types of event that the channel receives.
     pub events: Vec<EventType>,
-    /// How old an event may grow before its delivery is given up; none where the channel has no callback URL.
+    /// The age at which the delivery of an event is given up; `None` if the channel has no
+    /// callback.
     pub max_age: Option<TimeDelta>,
 }
 
-/// What happened, before it is known who hears of it.
+/// An event that is not addressed to a channel yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Draft {
-    /// What kind of thing.
+    /// The type of the event.
     pub kind: EventType,
-    /// When, by the Cloud's clock where the Cloud says so.
+    /// The time at which it happened, by the Cloud's clock if the Cloud reports it.
     pub occurred_at: DateTime<Utc>,
-    /// What there is to say about it.
+    /// The content of the event.
     pub data: Data,
 }
 
 impl Draft {
-    /// The event that a channel hears of.
+    /// Completes the event for a channel.
     #[must_use]
     pub fn addressed(
         self,
@@ -188,33 +193,33 @@ impl Draft {
     }
 }
 
-/// One thing that happened and that a channel wants to know.
+/// An event of a channel: one thing that happened in a conversation, or to a queued request.
 #[derive(Clone, PartialEq, Serialize, ToSchema)]
 pub struct Event {
-    /// The bridge's name for it; a repeat bears the same.
+    /// The bridge's id of the event. A repeated delivery has the same id.
     #[serde(serialize_with = "as_text")]
     #[schema(value_type = String, example = "evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")]
     pub id: EventId,
-    /// What kind of thing.
+    /// The type of the event.
     #[serde(rename = "type")]
     pub kind: EventType,
-    /// The channel that hears of it.
+    /// The channel that receives the event.
     pub channel: ChannelId,
-    /// Whose it is.
+    /// The user whom the event is about.
     pub user_id: UserId,
-    /// The conversation it happened in; left out where there was none.
+    /// The conversation in which it happened. It is left out if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub conversation_id: Option<ConversationId>,
-    /// When it happened, to the millisecond.
+    /// The time at which it happened, with milliseconds.
     #[serde(serialize_with = "to_the_millisecond")]
     pub occurred_at: DateTime<Utc>,
-    /// What there is to say about it, by its type.
+    /// The content of the event, which depends on its type.
     pub data: Data,
 }
 
 impl Event {
-    /// The event as it is kept, sent and signed.
+    /// Serializes the event as it is stored, sent and signed.
     #[must_use]
     pub fn to_json(&self) -> String {
         json(self)
@@ -222,7 +227,7 @@ impl Event {
 }
 
 impl fmt::Debug for Event {
-    /// Leaves out whose it is and what was said.
+    /// Leaves out the user and the content.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Event")
             .field("id", &format_args!("{}", self.id))
@@ -234,7 +239,7 @@ impl fmt::Debug for Event {
 
 #[expect(
     clippy::expect_used,
-    reason = "every key is text and nothing in an event refuses to be serialised"
+    reason = "all keys are strings, and all values of an event can be serialized"
 )]
 fn json(event: &Event) -> String {
     serde_json::to_string(event).expect("an event is JSON")
@@ -251,16 +256,16 @@ fn to_the_millisecond<S: Serializer>(
     serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
 }
 
-/// An event as it stands in the log.
+/// An event in the event log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoggedEvent {
-    /// Its place.
+    /// Its position in the log.
     pub position: u64,
     /// Its id.
     pub id: String,
     /// Its type, such as `message.created`.
     pub kind: String,
-    /// The event as channels get it.
+    /// The event as channels receive it.
     pub body: String,
 }
 
@@ -304,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn debugging_an_event_shows_neither_the_user_nor_what_was_said() {
+    fn debugging_an_event_shows_neither_its_user_nor_its_content() {
         assert_eq!(
             format!("{:?}", event()),
             r#"Event { id: evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f, kind: TypingChanged, channel: ChannelId("sms"), .. }"#
@@ -312,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_is_one_word_wherever_it_is_written() {
+    fn an_event_type_has_the_same_name_in_json_and_text() {
         for kind in EventType::ALL {
             assert_eq!(json!(kind), kind.as_str());
             assert_eq!(kind.to_string().parse(), Ok(kind));
@@ -321,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_id_is_read_back_as_it_was_shown_and_no_other_way() {
+    fn an_event_id_is_accepted_only_in_its_canonical_form() {
         let shown = "evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f";
 
         assert_eq!(shown.parse::<EventId>().unwrap().to_string(), shown);

@@ -1,4 +1,4 @@
-//! Files that users and agents send each other.
+//! Files that users and agents send to each other.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,12 +9,12 @@ use uuid::Uuid;
 
 use super::ids::Invalid;
 
-/// The bridge's own name for a file: `file_` and a UUID.
+/// The bridge's id of a file: `file_` and a UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileId(Uuid);
 
 impl FileId {
-    /// The id for a file that comes now, from a UUID of the clock.
+    /// Creates the id of a new file, from a UUID of the clock.
     #[must_use]
     pub fn new(uuid: Uuid) -> Self {
         Self(uuid)
@@ -34,7 +34,7 @@ impl FromStr for FileId {
         let uuid = text
             .strip_prefix("file_")
             .and_then(|uuid| uuid.parse().ok());
-        // Read back, since a UUID can be written in several ways and an id cannot.
+        // Compared with its text, since a UUID has several spellings and an id has only one.
         uuid.map(Self)
             .filter(|id| id.to_string() == text)
             .ok_or(Invalid {
@@ -43,7 +43,7 @@ impl FromStr for FileId {
     }
 }
 
-/// A kind of image that users may send.
+/// A type of image that users may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageType {
     /// JPEG.
@@ -55,10 +55,10 @@ pub enum ImageType {
 }
 
 impl ImageType {
-    /// Every kind.
+    /// All types.
     pub const ALL: [Self; 3] = [Self::Jpg, Self::Png, Self::Gif];
 
-    /// The Cloud's word for it.
+    /// Returns the Cloud's name for the type.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -68,7 +68,8 @@ impl ImageType {
         }
     }
 
-    /// The kind that a file's first bytes show; neither its name nor its declared type is proof of anything.
+    /// Detects the type from the first bytes of a file. Neither a file's name nor its declared type
+    /// is reliable.
     ///
     /// ```
     /// use liveperson_bridge::types::file::ImageType;
@@ -102,28 +103,28 @@ impl FromStr for ImageType {
     }
 }
 
-/// The Cloud's word for the kind of a file, such as `JPG` or `PDF`: agents send kinds that users may not send, and new
-/// ones come up.
+/// The Cloud's name for the type of a file, such as `JPG` or `PDF`. Agents can send types that
+/// users may not send, and the Cloud may add new ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(value_type = String, example = "JPG")]
 pub struct FileType(String);
 
 impl FileType {
-    /// The word itself.
+    /// Returns the name itself.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The media type under which a file of this kind can be passed on: that of bytes if the kind
-    /// is not known.
+    /// Returns the media type with which a file of this type can be passed on. For an unknown type
+    /// it is `application/octet-stream`.
     #[must_use]
     pub fn media_type(&self) -> &'static str {
         self.known()
             .map_or("application/octet-stream", |kind| kind.media_type)
     }
 
-    /// What the name of such a file ends with, without the dot.
+    /// Returns the file name extension of this type, without the dot.
     #[must_use]
     pub fn extension(&self) -> &'static str {
         self.known().map_or("bin", |kind| kind.extension)
@@ -135,12 +136,12 @@ impl FileType {
     }
 }
 
-/// A kind of file that is passed on as what it is.
+/// A file type that is passed on with its own media type.
 struct Kind {
-    /// The Cloud's words for it, in capitals.
+    /// The Cloud's names for it, in capitals.
     words: &'static [&'static str],
     media_type: &'static str,
-    /// Without the dot.
+    /// The file name extension, without the dot.
     extension: &'static str,
 }
 
@@ -156,9 +157,9 @@ const fn kind(
     }
 }
 
-/// An allow-list of what agents send and phones open. Nothing that a browser would run may come in
-/// here, such as HTML, SVG, XML or scripts. Source of the media types: IANA's registry, and for BMP
-/// and WAV what browsers and messengers use.
+/// The allow-list of file types that agents send and phones open. It must not contain anything that
+/// a browser would run, such as HTML, SVG, XML or scripts. Source of the media types: IANA's
+/// registry, and for BMP and WAV the practice of browsers and messengers.
 const KINDS: &[Kind] = &[
     kind(&["JPG", "JPEG"], "image/jpeg", "jpg"),
     kind(&["PNG"], "image/png", "png"),
@@ -234,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_id_is_read_back_as_it_was_shown_and_no_other_way() {
+    fn a_file_id_is_accepted_only_in_its_canonical_form() {
         let id = FileId::new(Uuid::from_u128(0x0193_540a_7c2b_7c3e_9d1f_2a3b_4c5d_6e7f));
         let shown = id.to_string();
 
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_bytes_tell_the_kind() {
+    fn the_first_bytes_decide_the_image_type() {
         for (content, kind) in [
             (&b"\xff\xd8\xff\xe0\x00\x10JFIF"[..], Some(ImageType::Jpg)),
             (b"\xff\xd8\xff", Some(ImageType::Jpg)),
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_that_is_not_known_is_passed_on_as_bytes() {
+    fn an_unknown_file_type_is_served_as_octet_stream() {
         for (word, media_type, extension) in [
             ("JPG", "image/jpeg", "jpg"),
             ("jpeg", "image/jpeg", "jpg"),
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_a_browser_would_run_has_a_media_type() {
+    fn file_types_that_browsers_run_are_served_as_octet_stream() {
         for word in [
             "HTML", "HTM", "XHTML", "XHT", "SHTML", "MHTML", "MHT", "SVG", "SVGZ", "XML", "XSL",
             "XSLT", "JS", "MJS", "JSON", "CSS", "WASM", "SWF", "HTA", "EXE", "BAT", "SH", "PHP",
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documentation_lists_every_kind() {
+    fn the_documentation_lists_every_file_type() {
         let manual = include_str!("../../docs/files.md");
 
         for kind in KINDS {

@@ -1,4 +1,4 @@
-//! What makes two requests one: the key that a channel gives them, and what they ask for.
+//! Idempotency keys and fingerprints, by which a retry of a request is recognized.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,23 +7,24 @@ use sha2::{Digest as _, Sha256};
 
 use super::ids::{Invalid, UserId};
 
-/// A caller's name for a request that it may send again: 1 to 255 printable characters.
+/// The name that a caller gives to a request that it may send again: 1 to 255 printable characters.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IdempotencyKey(String);
 
-/// A hash of an idempotency key and of whose key it is: all that is kept of the key, since a channel may make it of a phone
-/// number. The keys of a channel, and those of each of its users, have different hashes although they are the same text.
+/// The hash of an idempotency key and of its owner. Only the hash is stored, since a channel may
+/// make the key from a phone number. The key of a channel and the same key of one of its users have
+/// different hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyHash([u8; 32]);
 
 impl IdempotencyKey {
-    /// The hash of the key as that of one user, or of the channel.
+    /// Hashes the key as the key of one user, or of the channel if `user` is `None`.
     #[must_use]
     pub fn hash(&self, user: Option<&UserId>) -> KeyHash {
         let mut hash = Sha256::new();
         if let Some(user) = user {
-            // Neither a key nor a user's id holds a control character. So no channel's key is hashed as a user's, and the id
-            // ends where the key begins.
+            // Neither a key nor a user's id contains a control character. So no channel's key is
+            // hashed like a user's, and it is clear where the id ends and the key begins.
             hash.update(b"user\0");
             hash.update(user.as_str());
             hash.update(b"\0");
@@ -34,7 +35,7 @@ impl IdempotencyKey {
 }
 
 impl KeyHash {
-    /// The hash itself.
+    /// Returns the bytes of the hash.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -56,44 +57,46 @@ impl FromStr for IdempotencyKey {
 }
 
 impl fmt::Debug for IdempotencyKey {
-    /// Leaves the key out: a channel may make it of a phone number.
+    /// Leaves out the key, since a channel may make it from a phone number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "IdempotencyKey([{} bytes])", self.0.len())
     }
 }
 
-/// A hash of what a request asks for: requests that differ in anything that counts have different ones.
+/// A hash of the content of a request. Requests that differ in any relevant part have different
+/// fingerprints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// The fingerprint of a request of these parts, in this order.
+    /// Computes the fingerprint of a request from these parts, in this order.
     #[must_use]
     pub fn of(parts: &[&[u8]]) -> Self {
         let mut hash = Sha256::new();
         for part in parts {
-            // With its length, so that nothing moves from one part to the next unseen.
+            // The length of each part is hashed too, so that moving bytes from one part to the next
+            // changes the hash.
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
         Self(hash.finalize().into())
     }
 
-    /// The hash itself.
+    /// Returns the bytes of the hash.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// An answer as it is kept.
+/// A response that is stored for retries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// HTTP status.
+    /// The HTTP status.
     pub status: u16,
-    /// Headers, names and values.
+    /// The names and values of the headers.
     pub headers: Vec<(String, String)>,
-    /// Body.
+    /// The body.
     pub body: String,
 }
 
@@ -125,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_another_for_each_user_and_for_the_channel() {
+    fn the_hash_of_a_key_differs_for_each_user_and_the_channel() {
         let key = |text: &str| text.parse::<IdempotencyKey>().unwrap();
         let user = |text: &str| text.parse::<UserId>().unwrap();
         let of = |key_text: &str, user_id: &str| key(key_text).hash(Some(&user(user_id)));
@@ -143,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_channels_key_is_kept_under_the_hash_that_former_versions_look_for() {
+    fn a_channel_key_is_stored_under_the_hash_of_earlier_versions() {
         let order: IdempotencyKey = "order-1001".parse().unwrap();
 
         let expected = Sha256::digest(b"order-1001");

@@ -1,4 +1,4 @@
-//! Identifiers, each a type of its own, so that they are not mixed up.
+//! Identifiers. Each has a type of its own, so that they cannot be mixed up.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,15 +7,16 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
-/// A value that breaks the rule of its type.
+/// The error for a value that breaks the rule of its type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}")]
 pub struct Invalid {
-    /// What the value should have been.
+    /// A description of the values that are allowed.
     pub expected: &'static str,
 }
 
-/// Makes a checked string type: parsed from text, shown as it is, never empty. Clones share it: a message needs a dozen.
+/// Declares a text type that is checked when it is parsed and is never empty. Clones share the
+/// text, since one message needs about a dozen of them.
 macro_rules! checked_id {
     ($(#[$doc:meta])* $name:ident, $max_length:tt, $pattern:literal, $expected:expr, $check:expr) => {
         $(#[$doc])*
@@ -25,7 +26,7 @@ macro_rules! checked_id {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The identifier as text.
+            /// Returns the identifier as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -74,12 +75,14 @@ macro_rules! checked_id {
 }
 
 /// True for the two segments that a URL drops from its path (RFC 3986, section 5.2.4). Browsers and
-/// many libraries drop them in percent-encoding too, so nothing with such a name has a working URL.
+/// many libraries drop them even if they are percent-encoded, so nothing with such a name has a
+/// working URL.
 fn is_dot_segment(text: &str) -> bool {
     matches!(text, "." | "..")
 }
 
-/// 1 to 64 letters, digits, dots, dashes or underscores: what is safe in a path, a header and a log field.
+/// True for 1 to 64 letters, digits, dots, dashes or underscores. Such a name is safe in a path, a
+/// header and a log field.
 fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && !is_dot_segment(text)
@@ -88,15 +91,15 @@ fn is_name(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
-/// The form of an account's, a channel's or a namespace's name, for errors.
+/// The form of the name of an account, a channel or a namespace, for error messages.
 pub const NAME: &str = "1 to 64 letters, digits, '.', '-' or '_', and neither '.' nor '..'";
 
 checked_id!(
-    /// The channel's own name for a person: any UTF-8 of 1 to 256 bytes without control characters,
-    /// but neither `.` nor `..`, which URLs drop from their paths.
+    /// The channel's own id of a user: any UTF-8 text of 1 to 256 bytes without control characters.
+    /// `.` and `..` are not allowed, since URLs drop them from their paths.
     UserId,
     256,
-    // Without a look-ahead, which the regular expressions of Go and Rust lack.
+    // There is no look-ahead, which the regular expressions of Go and Rust lack.
     r"^(\.{0,2}[^.\x00-\x1f\x7f-\x9f]|\.{3})[^\x00-\x1f\x7f-\x9f]*$",
     "1 to 256 bytes of UTF-8 without control characters, and neither '.' nor '..'",
     |text| (1..=256).contains(&text.len())
@@ -104,13 +107,14 @@ checked_id!(
         && !text.chars().any(char::is_control)
 );
 
-/// The form of a [`SchemaName`], for errors.
+/// The form of a [`SchemaName`], for error messages.
 pub const SCHEMA_NAME: &str =
     "1 to 63 lower-case letters, digits and underscores, beginning with a letter, such as bridge";
 
 checked_id!(
-    /// A schema of PostgreSQL, by a name that needs no quotes: 1 to 63 lower-case letters, digits and
-    /// underscores, beginning with a letter, but not `pg_…`, which PostgreSQL keeps for itself.
+    /// The name of a PostgreSQL schema that needs no quotes: 1 to 63 lower-case letters, digits and
+    /// underscores, beginning with a letter. It may not begin with `pg_`, which PostgreSQL
+    /// reserves.
     SchemaName,
     63,
     r"^[a-z][a-z0-9_]*$",
@@ -124,7 +128,8 @@ checked_id!(
 );
 
 checked_id!(
-    /// A Conversational Cloud site ("brand"): usually digits, `le12345678` for test accounts.
+    /// The id of an account (site, brand) of the Conversational Cloud. It usually consists of
+    /// digits; test accounts have ids such as `le12345678`.
     AccountId,
     64,
     r"^(\.{0,2}[A-Za-z0-9_-]|\.{3})[A-Za-z0-9._-]*$",
@@ -133,7 +138,7 @@ checked_id!(
 );
 
 checked_id!(
-    /// A third-party system that calls the bridge.
+    /// The id of a channel, a system that calls the bridge.
     ChannelId,
     64,
     r"^(\.{0,2}[A-Za-z0-9_-]|\.{3})[A-Za-z0-9._-]*$",
@@ -142,9 +147,10 @@ checked_id!(
 );
 
 checked_id!(
-    /// What stands before the user's id in the consumer's external id at the Cloud, `{namespace}:{user_id}`.
+    /// The part before the user's id in the consumer's external id at the Cloud,
+    /// `{namespace}:{user_id}`.
     ///
-    /// It holds no colon, so that two namespaces can never name the same consumer.
+    /// It contains no colon, so that two namespaces can never name the same consumer.
     Namespace,
     64,
     r"^(\.{0,2}[A-Za-z0-9_-]|\.{3})[A-Za-z0-9._-]*$",
@@ -153,7 +159,7 @@ checked_id!(
 );
 
 checked_id!(
-    /// A conversation, named by the Cloud: at most 64 characters, a UUID in every sample.
+    /// The Cloud's id of a conversation: at most 64 characters, a UUID in every sample.
     ConversationId,
     64,
     r"^[\x21-\x7e]*$",
@@ -162,7 +168,8 @@ checked_id!(
 );
 
 checked_id!(
-    /// A dialog of a conversation, named by the Cloud: the main one bears the conversation's id, a survey has its own.
+    /// The Cloud's id of a dialog. The main dialog has the id of its conversation, a survey has its
+    /// own.
     DialogId,
     64,
     r"^[\x21-\x7e]*$",
@@ -170,19 +177,20 @@ checked_id!(
     |text| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 );
 
-/// One person of one namespace of one account: what a row of users stands for.
+/// The key of a user: a person in one namespace of one account. Each user has one row in the
+/// database.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct UserKey {
     /// The Cloud's account.
     pub account_id: AccountId,
     /// The namespace of the channel.
     pub namespace: Namespace,
-    /// The channel's name for the person.
+    /// The channel's id of the user.
     pub user_id: UserId,
 }
 
 impl UserKey {
-    /// The consumer's external id at the Cloud.
+    /// Returns the consumer's external id at the Cloud.
     #[must_use]
     pub fn external_id(&self) -> String {
         format!("{}:{}", self.namespace, self.user_id)
@@ -190,7 +198,7 @@ impl UserKey {
 }
 
 impl fmt::Debug for UserKey {
-    /// Leaves the user's id out: it is often a phone number.
+    /// Leaves out the user's id, which is often a phone number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UserKey")
             .field("account_id", &self.account_id)
@@ -241,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_is_a_segment_that_urls_drop() {
+    fn dot_segments_are_refused_as_names() {
         for name in [".", ".."] {
             assert!(name.parse::<AccountId>().is_err());
             assert!(name.parse::<ChannelId>().is_err());

@@ -1,8 +1,8 @@
 //! The links of the API.
 //!
-//! All are made here, so that each is a URI by RFC 3986 for every user: an id may hold any
-//! character, and a reader of links may be stricter than browsers are. To add a link, add a
-//! function that returns its path.
+//! All links are made here, so that each is a URI by RFC 3986 for every user. An id may contain any
+//! character, and a program that reads links may be stricter than browsers are. To add a link, add
+//! a function that returns its path.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use url::Url;
@@ -12,33 +12,33 @@ use super::file::FileId;
 use super::ids::UserId;
 use super::message::MessageId;
 
-/// All but the unreserved characters of RFC 3986, section 2.3. Only those mean the same encoded and
-/// not, so each text has one spelling.
+/// All characters but the unreserved ones of RFC 3986, section 2.3. Only the unreserved ones mean
+/// the same with and without encoding, so each text has one spelling.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// A text as one segment of a path.
+/// Encodes a text as one segment of a path.
 #[must_use]
 pub fn segment(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, RESERVED)
 }
 
-/// The path of a request that was answered before the Cloud had it.
+/// Returns the path of a queued request.
 #[must_use]
 pub fn message(id: MessageId) -> String {
     format!("/v1/messages/{id}")
 }
 
-/// The path of an event.
+/// Returns the path of an event.
 #[must_use]
 pub fn event(id: EventId) -> String {
     format!("/v1/events/{id}")
 }
 
-/// The path of a user's file.
+/// Returns the path of a user's file.
 ///
 /// ```
 /// use liveperson_bridge::types::links;
@@ -55,7 +55,7 @@ pub fn file(user_id: &UserId, id: FileId) -> String {
     format!("/v1/users/{}/files/{id}", segment(user_id.as_str()))
 }
 
-/// The URL of a path below a base, which may have a path of its own.
+/// Returns the URL of a path below a base URL, which may have a path of its own.
 #[must_use]
 pub fn below(base: &Url, path: &str) -> String {
     format!("{}{path}", base.as_str().trim_end_matches('/'))
@@ -70,7 +70,7 @@ pub fn is_percent_encoded(text: &str) -> bool {
     })
 }
 
-/// True for a path of the characters that RFC 3986, section 3.3, allows.
+/// True for a path that contains only the characters that RFC 3986, section 3.3, allows.
 #[must_use]
 pub fn is_path(text: &str) -> bool {
     let is_allowed =
@@ -88,7 +88,7 @@ mod tests {
 
     const FILE: &str = "file_0193540a7c2b7c3e9d1f2a3b4c5d6e7f";
 
-    /// The link to a file of a user.
+    /// Returns the link to a file of a user.
     fn link(base: &str, user_id: &UserId) -> String {
         below(
             &base.parse().unwrap(),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_stands_below_its_base_whatever_that_ends_with() {
+    fn a_link_is_below_its_base_with_or_without_a_slash() {
         let ada = "ada".parse().unwrap();
         for (base, expected) in [
             ("https://b.example", "https://b.example/v1/users/ada/files/"),
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_has_the_characters_of_the_rfc_alone() {
+    fn a_path_contains_only_characters_that_the_rfc_allows() {
         assert!(is_path("/a-._~/!$&'()*+,;=:@/%7C"));
         for bad in [
             "/a|b", "/a^b", "/[a]", "/a b", "/{a}", "/é", "/a?b", "/a#b", "/%", "/\\",
@@ -154,12 +154,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_link_is_a_uri_by_the_rfc_and_leads_back_to_its_user(user_id in user_id()) {
+        fn a_link_is_a_valid_uri_and_contains_its_user_id(user_id in user_id()) {
             let link = link("https://b.example/a", &user_id);
 
             let strict = UriStr::new(&link);
             prop_assert!(strict.is_ok(), "{}", link);
-            // The URL standard of browsers drops nothing and changes no spelling.
+            // A parser by the URL standard of browsers drops nothing and changes no spelling.
             let url: Url = link.parse().unwrap();
             prop_assert_eq!(url.as_str(), &link);
             let segments: Vec<_> = url.path_segments().unwrap().collect();

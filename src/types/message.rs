@@ -1,4 +1,4 @@
-//! Messages and the smaller signs that go with them: typing and receipts.
+//! Messages, typing states and receipts.
 
 use std::str::FromStr;
 
@@ -13,12 +13,12 @@ use uuid::Uuid;
 use super::ids::Invalid;
 use super::sketch::canonical;
 
-/// The bridge's own name for a message: `msg_` and a UUID.
+/// The bridge's id of a message: `msg_` and a UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageId(Uuid);
 
 impl MessageId {
-    /// The id for a message that begins now, from a UUID of the clock.
+    /// Creates the id of a new message, from a UUID of the clock.
     #[must_use]
     pub fn new(uuid: Uuid) -> Self {
         Self(uuid)
@@ -36,7 +36,7 @@ impl FromStr for MessageId {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let uuid = text.strip_prefix("msg_").and_then(|uuid| uuid.parse().ok());
-        // Read back, since a UUID can be written in several ways and an id cannot.
+        // Compared with its text, since a UUID has several spellings and an id has only one.
         uuid.map(Self)
             .filter(|id| id.to_string() == text)
             .ok_or(Invalid {
@@ -45,19 +45,19 @@ impl FromStr for MessageId {
     }
 }
 
-/// What tells one message from others when the Cloud tells it back: a hash of what it says.
+/// A hash of the content of a message, by which the Cloud's echo of it is recognized.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Digest(String);
 
 impl Digest {
-    /// Of a text. White space and HTML escapes do not count: the Cloud may tell a text back
-    /// trimmed, with other line breaks, or escaped.
+    /// Computes the digest of a text. White space and HTML escapes do not count: the Cloud may echo
+    /// a text trimmed, with other line breaks, or escaped.
     #[must_use]
     pub fn of_text(text: &str) -> Self {
         Self::of("text", &canonical(text))
     }
 
-    /// Of a file, by the path that names it.
+    /// Computes the digest of a file from the path that names it.
     #[must_use]
     pub fn of_file(relative_path: &str) -> Self {
         Self::of("file", relative_path)
@@ -83,7 +83,7 @@ impl std::fmt::Display for Digest {
     }
 }
 
-/// What a person in the chat is doing.
+/// The activity of a person in the chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChatState {
@@ -93,13 +93,13 @@ pub enum ChatState {
     Pause,
     /// In the chat.
     Active,
-    /// Away, but the app is open.
+    /// Not in the chat, but the app is open.
     Inactive,
     /// The app was closed.
     Gone,
 }
 
-/// What became of messages that the user was sent.
+/// The status of messages that were sent to the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReceiptStatus {
@@ -115,17 +115,17 @@ pub enum ReceiptStatus {
     Action,
 }
 
-/// The number of an event within its dialog, from 0.
+/// The number of a message within its dialog, from 0.
 pub type Sequence = u32;
 
-// It stands for the number in the document alone: 32 bits without a sign are more than `int32` says.
-/// The number of an event within its dialog, from 0.
+// This type only describes the number in the OpenAPI document: an unsigned number of 32 bits does
+// not fit into `int32`.
+/// The number of a message within its dialog, from 0.
 #[derive(Debug, ToSchema)]
 #[schema(as = Sequence, value_type = i64, minimum = 0, maximum = 4_294_967_295_u32)]
 pub struct DescribedSequence(pub Sequence);
 
-/// The text that a user wrote: never blank, never shown in a log, and without U+0000, which
-/// PostgreSQL cannot keep.
+/// The text of a user's message. It is never blank and contains no U+0000.
 #[derive(Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
 #[schema(
@@ -137,13 +137,13 @@ pub struct DescribedSequence(pub Sequence);
 pub struct Text(String);
 
 impl Text {
-    /// The text itself.
+    /// Returns the text itself.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// True if a text shows nothing: it is empty, or white space alone.
+    /// True if a text shows nothing: it is empty, or contains only white space.
     ///
     /// ```
     /// use liveperson_bridge::types::message::Text;
@@ -178,6 +178,7 @@ impl TryFrom<String> for Text {
                 expected: "a text that is not blank",
             })
         } else if text.contains('\0') {
+            // PostgreSQL cannot store it.
             Err(Invalid {
                 expected: "text without U+0000",
             })
@@ -188,26 +189,27 @@ impl TryFrom<String> for Text {
 }
 
 impl std::fmt::Debug for Text {
+    /// Leaves out the text, which must not reach a log.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Text([{} bytes])", self.0.len())
     }
 }
 
-/// The texts that one message is sent as, in order: at least one.
+/// The texts in which one message is sent, in order. There is at least one.
 ///
-/// As JSON: an array of strings that is not empty.
+/// As JSON, it is an array of strings that is not empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct Pieces(Vec<String>);
 
 impl Pieces {
-    /// A message in one piece.
+    /// Creates a message in one piece.
     #[must_use]
     pub fn one(text: String) -> Self {
         Self(vec![text])
     }
 
-    /// The pieces in their order.
+    /// Returns the pieces in order.
     #[must_use]
     pub fn as_slice(&self) -> &[String] {
         &self.0
@@ -234,14 +236,14 @@ impl From<Pieces> for Vec<String> {
     }
 }
 
-/// The messages that a receipt speaks of: 1 to 1000 sequences of one dialog.
+/// The messages to which a receipt refers: 1 to 1000 sequences of one dialog.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "Vec<Sequence>")]
 #[schema(value_type = Vec<DescribedSequence>, min_items = 1, max_items = 1000, example = json!([1, 2]))]
 pub struct Sequences(Vec<Sequence>);
 
 impl Sequences {
-    /// The sequences.
+    /// Returns the sequences.
     #[must_use]
     pub fn as_slice(&self) -> &[Sequence] {
         &self.0
@@ -262,7 +264,8 @@ impl TryFrom<Vec<Sequence>> for Sequences {
     }
 }
 
-/// What the Cloud ties to a choice of structured content, passed on as it came: 1 to 16 objects.
+/// The metadata that the Cloud attaches to a message or to one of its choices, passed on unchanged:
+/// 1 to 16 objects.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "Vec<Map<String, Value>>", into = "Vec<Map<String, Value>>")]
 #[schema(value_type = Vec<Object>, min_items = 1, max_items = 16, example = json!([{"type": "ExternalId", "id": "Y1"}]))]
@@ -293,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_id_is_read_back_as_it_was_shown_and_no_other_way() {
+    fn a_message_id_is_accepted_only_in_its_canonical_form() {
         let id = "msg_0193540a7c2b7c3e9d1f2a3b4c5d6e7f";
 
         assert_eq!(id.parse::<MessageId>().unwrap().to_string(), id);
@@ -309,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_tells_texts_apart_but_for_white_space_and_escapes() {
+    fn a_digest_ignores_only_white_space_and_escapes() {
         for same in ["one two\r\n", " one two", "one\r\ntwo", "one&#32;two"] {
             assert_eq!(
                 Digest::of_text(same),

@@ -1,14 +1,14 @@
-//! The owner of an event or a request, for operators, who know its id alone.
+//! The owner of an event or a request. Operators look it up, since they know only an id.
 
 use super::ids::{ChannelId, UserId};
 
-/// Where something belongs.
+/// The channel and the user to which something belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// The channel, which may be configured no more.
+    /// The channel, which may no longer be configured.
     pub channel_id: ChannelId,
-    /// Whom it is about; none for an event to try the callback with.
+    /// The user; `None` for a sample event.
     pub user_id: Option<UserId>,
-    /// The trace that it came about by.
+    /// The trace context of its cause.
     pub traceparent: Option<String>,
 }

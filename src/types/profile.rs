@@ -1,4 +1,5 @@
-//! What is known of a user: the Cloud's `personal` and `ctmrinfo` engagement attributes in the facade's words.
+//! User profiles: the Cloud's `personal` and `ctmrinfo` engagement attributes, with the names of
+//! the API.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
@@ -6,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::time::Day;
 
-/// What agents are told about a user; every member may be left out.
+/// The data about a user that agents see. Every member is optional.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
@@ -33,19 +34,19 @@ pub struct Profile {
     /// Ways to reach the user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contacts: Option<Vec<Contact>>,
-    /// What the brand knows about its customer.
+    /// The brand's data about its customer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub customer: Option<Customer>,
 }
 
 impl std::fmt::Debug for Profile {
-    /// Shows nothing of the person: profiles must not reach a log.
+    /// Leaves out everything, since profiles must not reach a log.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Profile([REDACTED])")
     }
 }
 
-/// Gender, as the Cloud's agents see it.
+/// The gender that agents see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Gender {
@@ -53,37 +54,37 @@ pub enum Gender {
     Male,
     /// Female.
     Female,
-    /// Another one.
+    /// Another gender.
     Other,
 }
 
-/// One way to reach a user.
+/// A way to reach a user.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Contact {
-    /// Mail address.
+    /// Email address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
     /// Phone number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phone: Option<String>,
-    /// What kind of phone it is.
+    /// Type of the phone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phone_type: Option<PhoneType>,
-    /// Where the user lives.
+    /// Address of the user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<Address>,
 }
 
-/// What kind of phone a number belongs to.
+/// The type of a phone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PhoneType {
-    /// At home.
+    /// A phone at home.
     Home,
-    /// Carried along.
+    /// A mobile phone.
     Mobile,
-    /// At work.
+    /// A phone at work.
     Work,
     /// A fax machine.
     Fax,
@@ -95,11 +96,11 @@ pub enum PhoneType {
     WorkFax,
     /// A pager.
     Pager,
-    /// Another kind.
+    /// Another type.
     Other,
 }
 
-/// Where a user lives.
+/// The address of a user.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Address {
@@ -111,15 +112,15 @@ pub struct Address {
     pub region: Option<String>,
 }
 
-/// What the brand knows about its customer.
+/// The brand's data about its customer.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Customer {
-    /// Tier, matched against the account's list.
+    /// Tier. It is matched against the account's list.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     #[schema(example = "vip")]
     pub kind: Option<String>,
-    /// Stage of the life cycle, matched against the account's list.
+    /// Stage of the life cycle. It is matched against the account's list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
     /// The customer's id in a social network.
@@ -128,13 +129,13 @@ pub struct Customer {
     /// The customer's id at the brand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub customer_id: Option<String>,
-    /// The branch that the customer belongs to; accounts route by it.
+    /// The branch to which the customer belongs. Accounts can route conversations by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub company_branch: Option<String>,
-    /// The customer's company as an account.
+    /// The customer's company, as an account.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account_name: Option<String>,
-    /// Balance; may be negative.
+    /// Balance. It may be negative.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<f64>)]
     pub balance: Option<Number>,
@@ -148,7 +149,7 @@ pub struct Customer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = Int64, maximum = 4_294_967_295_u32)]
     pub company_size: Option<u32>,
-    /// Title.
+    /// Role or title of the customer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
     /// Device or phone id.
@@ -160,13 +161,13 @@ pub struct Customer {
     /// Postal code of the customer's store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store_zip_code: Option<String>,
-    /// Whether and how the customer is logged in, a number of the brand's own.
+    /// Login status, a number that the brand defines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub login_status: Option<i32>,
-    /// When the customer last paid.
+    /// Date of the customer's last payment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_payment_date: Option<Day>,
-    /// When the customer registered.
+    /// Date of the customer's registration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registration_date: Option<Day>,
 }
@@ -179,7 +180,7 @@ macro_rules! take_newer {
 }
 
 impl Profile {
-    /// Takes over every member that `newer` has and keeps the others; lists are replaced whole.
+    /// Takes over every member that `newer` has and leaves the others. Lists are replaced whole.
     pub fn merge(&mut self, newer: Self) {
         take_newer!(
             self, newer, first_name, last_name, gender, birth_date, language, company, contacts
@@ -216,8 +217,8 @@ impl Customer {
     }
 }
 
-/// Removes the days from a kept profile that a profile cannot have any more. Former versions took
-/// days of any year, and a profile with one of them could not be read.
+/// Removes the days that are no longer valid from a stored profile. Earlier versions accepted days
+/// of any year, and a profile with such a day could not be read.
 pub fn remove_impossible_days(kept: &mut Value) {
     for (object, name) in [
         ("", "birth_date"),
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn merging_takes_what_is_new_and_keeps_the_rest() {
+    fn merging_profiles_replaces_given_members_and_keeps_the_rest() {
         let mut known = profile(json!({
             "first_name": "Ada", "contacts": [{"phone": "1"}, {"phone": "2"}],
             "customer": {"type": "vip", "social_id": "u-42"},
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_days_are_removed_and_nothing_else() {
+    fn only_impossible_dates_are_removed_from_a_profile() {
         let mut kept = json!({
             "first_name": "Ada", "birth_date": "+12345-01-01",
             "customer": {"type": "vip", "last_payment_date": "-0001-01-01", "registration_date": "2013-05-01"},

@@ -1,55 +1,56 @@
-//! What a user thinks of a conversation that has ended.
+//! Ratings of conversations that have ended.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ids::Invalid;
 
-/// A rating: satisfaction (CSAT) and whether the first contact resolved the matter (FCR).
+/// The user's rating: satisfaction (CSAT) and first-contact resolution (FCR).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "RatingMembers", into = "RatingMembers")]
 pub struct Rating {
-    /// 1 to 5.
+    /// The satisfaction score, 1 to 5.
     pub csat: Option<u8>,
-    /// Whether the matter was resolved.
+    /// True if the first contact resolved the matter.
     pub first_call_resolution: Option<bool>,
-    /// How much of it was filled in.
+    /// The completeness of the rating.
     pub status: RatingStatus,
 }
 
-/// How much of a rating was filled in.
+/// The completeness of a rating.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RatingStatus {
-    /// All of it.
+    /// All of it was filled in.
     Filled,
-    /// Some of it.
+    /// Some of it was filled in.
     PartiallyFilled,
-    /// Nothing.
+    /// Nothing was filled in.
     Skipped,
 }
 
-/// A rating as it is written.
+/// The user's rating of a conversation: satisfaction (CSAT), and whether the first contact resolved
+/// the matter (FCR).
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Rating)]
 pub struct RatingMembers {
-    /// Satisfaction.
+    /// The satisfaction score.
     #[schema(minimum = 1, maximum = 5)]
     csat: Option<u8>,
-    /// Whether the first contact resolved the matter.
+    /// `yes` if the first contact resolved the matter, else `no`.
     fcr: Option<Answer>,
-    /// How much was filled in; left out, it follows from the other members.
+    /// The completeness of the rating. If it is left out, it follows from the other members.
     status: Option<RatingStatus>,
 }
 
-/// Yes or no.
+/// An answer: yes or no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// It did.
+    /// Yes.
     Yes,
-    /// It did not.
+    /// No.
     No,
 }
 
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_follows_from_what_is_given() {
+    fn the_status_of_a_rating_follows_from_its_members() {
         use RatingStatus::{Filled, PartiallyFilled, Skipped};
         for (rating, expected) in [
             (json!({"csat": 5, "fcr": "yes"}), Some(Filled)),

@@ -1,4 +1,4 @@
-//! Notifications of the Cloud that were not taken, and the reasons for it.
+//! Notifications of the Cloud that were rejected, and the reasons.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,13 +7,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::ids::{AccountId, Invalid};
 
-/// 4 days: the age from which a notification is not taken any more. The Cloud repeats one for 3 days at most.
+/// 4 days: the age from which a notification is rejected. The Cloud repeats a notification for 3
+/// days at most.
 ///
-/// A notification is told from its repeats for longer than that, so that none counts twice however late it comes. Source:
-/// vendor's Webhooks documentation, "Retry policy".
+/// Repeats are recognized for longer than that, so that no notification counts twice, however late
+/// it comes. Source: vendor's Webhooks documentation, "Retry policy".
 pub const OLDEST_NOTIFICATION: TimeDelta = TimeDelta::days(4);
 
-/// The reason why a notification was not taken.
+/// The reason why a notification was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rejection {
     /// The path names an account that is not configured.
@@ -24,21 +25,22 @@ pub enum Rejection {
     ClientId,
     /// The header `x-liveperson-signature` is missing.
     SignatureMissing,
-    /// The header `x-liveperson-signature` holds no signature.
+    /// The header `x-liveperson-signature` contains no signature.
     SignatureMalformed,
-    /// The signature is not that of this body under the configured secret.
+    /// The signature is not that of this body with the configured secret.
     SignatureWrong,
-    /// The body is larger than what is read, so its signature cannot be checked.
+    /// The body exceeds the size limit, so its signature cannot be checked.
     TooLarge,
-    /// The body did not come whole, or not in time, so its signature cannot be checked.
+    /// The body did not arrive completely or in time, so its signature cannot be checked.
     Incomplete,
-    /// The body is signed, and is not JSON.
+    /// The body is signed, but is not JSON.
     NotJson,
-    /// The body is signed, and holds no list of changes.
+    /// The body is signed, but contains no list of changes.
     NoChanges,
-    /// The body is signed, and changes in it are of an unknown type or shape.
+    /// The body is signed, but contains changes of an unknown type or shape.
     NotUnderstood,
-    /// The body is signed, and older than [`OLDEST_NOTIFICATION`]; a sign of typing, older than 5 minutes.
+    /// The body is signed, but is older than [`OLDEST_NOTIFICATION`]; for a typing state, older
+    /// than 5 minutes.
     TooOld,
 }
 
@@ -59,7 +61,7 @@ impl Rejection {
         Self::TooOld,
     ];
 
-    /// The reason as one word: in metrics, in the database and for operators' programs.
+    /// Returns the name of the reason in metrics, in the database and for operators' programs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -78,7 +80,8 @@ impl Rejection {
         }
     }
 
-    /// True if the sender was refused with a 4xx. The others were answered 200: their signature is right.
+    /// True if the notification was answered with a 4xx. For the other reasons the signature is
+    /// right, and the answer was 200.
     #[must_use]
     pub const fn is_refusal(self) -> bool {
         match self {
@@ -106,14 +109,14 @@ impl fmt::Display for Rejection {
             Self::SignatureMissing => "x-liveperson-signature is missing",
             Self::SignatureMalformed => "x-liveperson-signature is malformed",
             Self::SignatureWrong => {
-                "the signature is wrong: another client_secret, or a body that was changed on the way"
+                "the signature is wrong: another client_secret, or a body that was changed in transit"
             }
             Self::TooLarge => "the body is too large",
-            Self::Incomplete => "the body did not come whole within 5 seconds",
+            Self::Incomplete => "the body did not arrive in full within 5 seconds",
             Self::NotJson => "the body is not JSON",
-            Self::NoChanges => "the body holds no changes",
+            Self::NoChanges => "the body contains no changes",
             Self::NotUnderstood => "changes of an unknown type or shape",
-            Self::TooOld => "older than 4 days, or signs of typing older than 5 minutes",
+            Self::TooOld => "changes older than 4 days, or typing indicators older than 5 minutes",
         })
     }
 }
@@ -129,14 +132,14 @@ impl FromStr for Rejection {
     }
 }
 
-/// The notifications of an account that were not taken for one reason.
+/// The notifications of an account that were rejected for one reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
-    /// The configured account; `None` for all that are not configured.
+    /// The configured account; `None` for all accounts that are not configured.
     pub account_id: Option<AccountId>,
     /// The reason.
     pub reason: Rejection,
-    /// The number of them since `first_at`.
+    /// The number of notifications since `first_at`.
     pub count: u64,
     /// The time of the first one.
     pub first_at: DateTime<Utc>,

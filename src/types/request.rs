@@ -1,4 +1,4 @@
-//! Requests that were answered before the Cloud had them, as channels and operators see them.
+//! Queued requests, as channels and operators see them.
 
 use chrono::{DateTime, Utc};
 
@@ -7,14 +7,15 @@ use super::file::{FileId, FileType};
 use super::ids::{ConversationId, UserId};
 use super::message::{MessageId, Sequence};
 
-/// How far a request has come.
+/// The progress of a queued request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestState {
-    /// It is to be tried.
+    /// It is to be sent.
     Waiting,
-    /// Somebody is trying; nobody is, where the lane has a new holder.
+    /// An attempt has begun. If another replica now holds the lane's lease, that attempt has
+    /// stopped.
     Sending,
-    /// It was tried, and the Cloud may have taken it.
+    /// An attempt ended with an unknown outcome: the Cloud may have accepted the request.
     Unknown,
     /// The Cloud has it.
     Sent,
@@ -22,36 +23,36 @@ pub enum RequestState {
     Failed,
 }
 
-/// A request as its channel sees it.
+/// A queued request as its channel sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
     /// Its id.
     pub id: MessageId,
     /// The user.
     pub user_id: UserId,
-    /// The conversation that it went or is to go to.
+    /// The conversation to which it was sent or will be sent.
     pub conversation_id: Option<ConversationId>,
-    /// The Cloud's numbers of what was sent of it.
+    /// The Cloud's sequences of the parts that were sent.
     pub sequences: Vec<Sequence>,
-    /// How far it has come.
+    /// Its progress.
     pub state: RequestState,
-    /// Why it failed.
+    /// The reason for its failure.
     pub failure: Option<Failure>,
-    /// When it came.
+    /// The time at which it arrived.
     pub created_at: DateTime<Utc>,
-    /// The file that was sent.
+    /// The id and the type of the file that it sends, if it sends one.
     pub file: Option<(FileId, FileType)>,
-    /// How it came so far.
+    /// The steps that it has taken so far.
     pub timeline: Vec<Step>,
 }
 
-/// A step of a request's way.
+/// A step of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// When.
+    /// The time of the step.
     pub at: DateTime<Utc>,
-    /// `accepted`, `postponed`, `unknown`, `sent` or `failed`.
+    /// The name of the step: `accepted`, `postponed`, `unknown`, `sent` or `failed`.
     pub what: String,
-    /// A word of the table of problems.
+    /// The reason for the step: a code from the table of problems.
     pub why: Option<String>,
 }

@@ -1,9 +1,9 @@
-//! Sketches of texts: short summaries by which an altered copy of a text is told from another
-//! text, without keeping either.
+//! Sketches of texts: short summaries that tell an altered copy of a text from another text,
+//! without storing either text.
 //!
-//! The Cloud can tell a user's text back altered: with numbers masked, trimmed, or escaped for
-//! HTML. A sketch keeps hashes of the words and numbers, a sample of them where there are many
-//! (a bottom-k sketch: those with the smallest hashes, so that two texts sample the same words).
+//! The Cloud can echo a user's text altered: with masked numbers, trimmed, or escaped for HTML. A
+//! sketch stores hashes of the words and numbers, or a sample of them if there are many. It is a
+//! bottom-k sketch: the sample has the smallest hashes, so that two texts sample the same words.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -14,23 +14,24 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::ids::Invalid;
 
-/// The most words of a text that are sampled.
+/// The maximum number of words in a sample.
 const WORDS: usize = 16;
 
-/// The most numbers of a text that are sampled.
+/// The maximum number of numbers in a sample.
 const NUMBERS: usize = 8;
 
-/// Bytes of a hash: of 16 words in each of two texts, one in 65,000 pairs agrees by chance.
+/// The length of a hash in bytes. With 16 words in each of two texts, one in 65,000 pairs of texts
+/// shares a hash by chance.
 const HASH_BYTES: usize = 3;
 
-/// The most times that a text is unescaped: for its writer, the Cloud, and once more. More would
-/// let a hostile text take as many passes.
+/// The maximum number of times that a text is unescaped: once for its author, once for the Cloud,
+/// and once more. The limit is low, since a hostile text can cause that many passes.
 const ESCAPES: u32 = 3;
 
-/// Characters that stand for what is masked.
+/// The characters that replace what is masked.
 const MASKS: &str = "*•●█＊∗#";
 
-/// The fewest masked characters that can stand for a number.
+/// The minimum number of mask characters that can stand for a number.
 const FEWEST_MASKED: usize = 3;
 
 /// A summary of a text's words, numbers and masked characters.
@@ -47,24 +48,25 @@ const FEWEST_MASKED: usize = 3;
 pub struct Sketch {
     words: Sample<WORDS>,
     numbers: Sample<NUMBERS>,
-    /// Characters that stand for what is masked.
+    /// The number of mask characters.
     masked: usize,
-    /// Letters, digits and masked characters.
+    /// The number of letters, digits and mask characters.
     length: usize,
 }
 
-/// The smallest hashes of a set, `K` at most.
+/// The smallest hashes of a set, at most `K`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Sample<const K: usize>(BTreeSet<[u8; HASH_BYTES]>);
 
-/// The words and numbers that a copy has and that an original has, as far as both samples tell.
+/// The numbers of words in a copy, in its original and in both, in the range that both samples
+/// cover.
 struct Overlap {
     copy: usize,
     original: usize,
     shared: usize,
 }
 
-/// A kind of characters that belong together in a text.
+/// A class of characters. Neighbouring characters of one class form a word.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Letter,
@@ -75,7 +77,7 @@ enum Kind {
 }
 
 impl Sketch {
-    /// Sketches a text; spelling in capitals, white space and punctuation do not count.
+    /// Computes the sketch of a text. Letter case, white space and punctuation do not count.
     #[must_use]
     pub fn of(text: &str) -> Self {
         let text = canonical(text).to_lowercase();
@@ -94,7 +96,7 @@ impl Sketch {
             }
             match kind {
                 Kind::Mask => sketch.masked += run.chars().count(),
-                // `XXXX` masks as well.
+                // `XXXX` is a mask as well.
                 Kind::Letter if run.len() > 1 && run.chars().all(|c| c == 'x') => {
                     sketch.masked += run.len();
                 }
@@ -109,9 +111,10 @@ impl Sketch {
 
     /// True if this can be an altered copy of the original.
     ///
-    /// With characters masked, all words that are left are the original's. Where nothing is left,
-    /// the original has numbers, which are what is usually masked, or the mask is long enough for
-    /// all of it. With nothing masked, words and numbers are the same, and there are some.
+    /// If characters are masked, all remaining words must be words of the original. If nothing
+    /// remains, the original must contain numbers, which are usually what is masked, or the mask
+    /// must be long enough for the whole text. If nothing is masked, words and numbers must be the
+    /// same, and there must be some.
     #[must_use]
     pub fn may_be_altered_from(&self, original: &Self) -> bool {
         let words = self.words.overlap(&original.words);
@@ -148,7 +151,7 @@ impl Kind {
     }
 }
 
-/// True for punctuation beyond ASCII, and for what joins or varies the characters beside it.
+/// True for punctuation beyond ASCII, and for characters that join or vary their neighbours.
 fn is_joiner_or_punctuation(c: char) -> bool {
     matches!(c, '\u{80}'..='\u{BF}' | '\u{300}'..='\u{36F}' | '\u{2000}'..='\u{206F}'
         | '\u{3000}'..='\u{303F}' | '\u{FE00}'..='\u{FE0F}' | '\u{FF00}'..='\u{FF65}'
@@ -163,7 +166,8 @@ impl<const K: usize> Sample<K> {
         }
     }
 
-    /// A full sample says nothing of hashes beyond its last one.
+    /// Returns the last hash that the sample covers. A full sample says nothing about hashes beyond
+    /// its last one.
     fn reach(&self) -> [u8; HASH_BYTES] {
         let last = self.0.last().filter(|_| self.0.len() == K);
         last.copied().unwrap_or([u8::MAX; HASH_BYTES])
@@ -196,7 +200,8 @@ impl<const K: usize> Sample<K> {
     }
 }
 
-/// FNV-1a with a final mix: stable between versions, since replicas compare each other's sketches.
+/// Computes the hash of a word: FNV-1a with a final mix. It is stable between versions, since
+/// replicas compare each other's sketches.
 fn hash(word: &str) -> [u8; HASH_BYTES] {
     let fnv = word.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
@@ -206,8 +211,8 @@ fn hash(word: &str) -> [u8; HASH_BYTES] {
     [a, b, c]
 }
 
-/// As it is stored: both samples, the number of masked characters and the length, with dots between
-/// them.
+/// The form in which a sketch is stored: both samples, the number of mask characters and the
+/// length, separated by dots.
 impl std::fmt::Display for Sketch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (words, numbers) = (self.words.to_text(), self.numbers.to_text());
@@ -236,8 +241,8 @@ impl FromStr for Sketch {
     }
 }
 
-/// A text without what the Cloud may alter unseen: white space at its ends is gone, white space
-/// within is one space, and HTML entities are decoded, also where they were encoded twice.
+/// Undoes the changes that the Cloud may make to a text. Removes white space at its ends, replaces
+/// white space within by one space, and decodes HTML entities, even if they were encoded twice.
 pub(super) fn canonical(text: &str) -> Cow<'_, str> {
     let mut decoded = Cow::Borrowed(text);
     for _ in 0..ESCAPES {
@@ -308,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_told_apart() {
+    fn different_texts_are_not_recognized_as_copies() {
         for (original, other) in [
             ("my card is 4111 1111 1111 1111", "where is my parcel?"),
             ("yes", "no"),
@@ -355,7 +360,7 @@ mod tests {
         }
 
         #[test]
-        fn masking_the_numbers_of_any_text_leaves_it_recognised(
+        fn a_text_with_masked_numbers_is_still_recognized(
             words in prop::collection::vec("[a-z]{2,9}|[0-9]{1,9}", 1..60),
         ) {
             let text = words.join(" ");

@@ -5,69 +5,69 @@ use chrono::{DateTime, Utc};
 use super::delivery::Pause;
 use super::ids::{AccountId, ChannelId};
 
-/// What of a channel waits, over all replicas.
+/// The waiting work of a channel, over all replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backlog {
     /// The channel.
     pub channel_id: ChannelId,
-    /// Requests that the Cloud does not have yet, up to 100,000.
+    /// The number of queued requests, counted up to 100,000.
     pub requests: u32,
-    /// When the oldest of them came.
+    /// The time at which the oldest of them arrived.
     pub oldest_request: Option<DateTime<Utc>>,
-    /// Users with events that are still to be delivered, up to 100,000.
+    /// The number of users with undelivered events, counted up to 100,000.
     pub delivery_lanes: u32,
-    /// When the oldest event that is still to be delivered was stored.
+    /// The time at which the oldest undelivered event was stored.
     pub oldest_event: Option<DateTime<Utc>>,
-    /// Deliveries to the callback that failed in a row.
+    /// The number of consecutive failed deliveries to the callback.
     pub callback_failures: u32,
-    /// Why the callback is paused, where it is.
+    /// The pause of the callback; `None` if it is not paused.
     pub callback_pause: Option<Pause>,
 }
 
-/// Which of the two databases it is.
+/// The engine of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineKind {
-    /// A PostgreSQL that replicas share.
+    /// A PostgreSQL database, which replicas share.
     Postgres,
-    /// The embedded one.
+    /// The embedded SQLite database.
     Sqlite,
 }
 
-/// How many connections there are.
+/// The number of connections in a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Connections {
-    /// What they are for.
+    /// The name of the pool.
     pub pool: &'static str,
-    /// Those that a statement is using.
+    /// Connections that a statement uses.
     pub in_use: u32,
-    /// Those that wait for one.
+    /// Connections that no statement uses.
     pub idle: u32,
 }
 
-/// The closes that an account waits for.
+/// The pending closes of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloseBacklog {
     /// The account.
     pub account_id: AccountId,
-    /// How many, up to 100,000 over all accounts.
+    /// Their number, counted up to 100,000 over all accounts.
     pub waiting: u32,
-    /// When the oldest of these users was erased.
+    /// The time at which the first of their users was erased.
     pub oldest: DateTime<Utc>,
 }
 
-/// Why the database is of no use.
+/// The reason why the database cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outage {
-    /// It gives no sign of life.
+    /// It does not respond.
     Silent,
-    /// It takes no writes: its disk is full, or it has become a standby.
+    /// It accepts no writes: its disk is full, or it has become a standby.
     Unwritable,
-    /// A file of the embedded one was deleted, replaced or damaged.
+    /// A file of the embedded database was deleted, replaced or damaged.
     Files,
 }
 
 impl Outage {
-    /// The same in words.
+    /// Returns the reason as text.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
@@ -78,61 +78,62 @@ impl Outage {
     }
 }
 
-/// How one account fares.
+/// The health of one account.
 #[derive(Debug, Clone)]
 pub struct Health {
     /// The account.
     pub account_id: AccountId,
-    /// The hosts that are known by now.
+    /// The hosts that have been looked up.
     pub hosts: Vec<KnownHost>,
-    /// Those that are taken for away, of those that were tried lately.
+    /// The hosts with an open circuit breaker, among the hosts that were called recently.
     pub away: Vec<AwayHost>,
-    /// The `AppJWT` at hand, without which nothing is sent; none before it is first needed.
+    /// The times of the current `AppJWT`, without which nothing is sent; `None` until it is first
+    /// needed.
     pub app_token: Option<TokenTimes>,
-    /// What went wrong last, if anything did.
+    /// The last fault, if there was one.
     pub last_trouble: Option<Trouble>,
 }
 
-/// Where a service is.
+/// The host of a service of the Cloud.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownHost {
     /// The domain API's name for the service.
     pub service: &'static str,
-    /// Its host and port.
+    /// The host and port of the service.
     pub host: String,
-    /// When that was looked up.
+    /// The time of the lookup.
     pub looked_up_at: DateTime<Utc>,
 }
 
-/// A host that nothing but single probes are sent to.
+/// A host with an open circuit breaker, which gets only single probes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AwayHost {
     /// The host and port.
     pub host: String,
-    /// Failures in a row.
+    /// The number of consecutive failures.
     pub failures: u32,
-    /// The word for the latest of them.
+    /// The name of the latest failure.
     pub error: &'static str,
 }
 
-/// The times of a token; the token itself is not shown.
+/// The times of a token. The token itself is not shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenTimes {
-    /// When it was asked for.
+    /// The time at which it was requested.
     pub obtained_at: DateTime<Utc>,
-    /// From then on it is renewed.
+    /// The time from which it is renewed.
     pub renew_at: DateTime<Utc>,
-    /// From then on it is of no use.
+    /// The time from which it is no longer valid.
     pub expires_at: DateTime<Utc>,
 }
 
-/// A request that the Cloud did not serve, for a reason that is not the request's.
+/// A request that the Cloud did not serve, for a reason that lies outside of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trouble {
-    /// When it failed.
+    /// The time of the failure.
     pub at: DateTime<Utc>,
-    /// What was asked for, such as `cloud.send`.
+    /// The operation, such as `cloud.send`.
     pub operation: &'static str,
-    /// The word for why.
+    /// The name of the failure.
     pub error: &'static str,
 }

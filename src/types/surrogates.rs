@@ -1,8 +1,8 @@
-//! JSON with halves of characters. Many programs count text in UTF-16 units, so a text that they
-//! cut to a length can end in half an emoji, which readers of JSON refuse.
+//! The repair of JSON with unpaired surrogates. Many programs count text in UTF-16 units. A text
+//! that they cut to a length can end with half an emoji, which JSON parsers refuse.
 
-/// Replaces each escaped half of a surrogate pair that stands alone by the replacement character,
-/// U+FFFD. Both escapes have the same length, so the position of any other error stays the same.
+/// Replaces each escaped surrogate without its pair by the replacement character, U+FFFD. Both
+/// escapes have the same length, so the position of any other error stays the same.
 ///
 /// ```
 /// use liveperson_bridge::types::surrogates::without_lone;
@@ -25,7 +25,7 @@ pub fn without_lone(json: &str) -> String {
             }
             _ => 2,
         };
-        // What is no escape at all, since the JSON ends or is broken there, is for the reader to refuse.
+        // An incomplete or broken escape is left to the JSON parser, which refuses it.
         let (escape, after) = escape.split_at_checked(length).unwrap_or((escape, ""));
         mended.push_str(escape);
         rest = after;
@@ -34,7 +34,7 @@ pub fn without_lone(json: &str) -> String {
     mended
 }
 
-/// The UTF-16 unit that a text begins with, as an escape.
+/// Returns the UTF-16 unit of the escape with which a text begins.
 fn unit(text: &str) -> Option<u16> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     u16::from_str_radix(digits, 16).ok()
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_an_emoji_is_replaced_and_a_whole_one_stays() {
+    fn lone_surrogates_are_replaced_and_pairs_stay() {
         for (json, mended) in [
             (r#""\ud83d\udc4d""#, r#""\ud83d\udc4d""#),
             (r#""a\ud83d""#, r#""a\ufffd""#),
@@ -68,7 +68,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sound_json_is_left_alone_and_escapes_never_stop_the_reader(
+        fn valid_json_is_unchanged_and_any_escapes_become_readable(
             text in any::<String>(),
             units in prop::collection::vec(any::<u16>(), 0..20),
         ) {

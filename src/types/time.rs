@@ -1,7 +1,7 @@
-//! Days and moments as channels write them (RFC 3339).
+//! Days and points in time, as channels write them (RFC 3339).
 //!
-//! Both are of the years 0001 to 9999. RFC 3339 has no others but 0000, which many programs cannot
-//! read, since there was no such year.
+//! Both are limited to the years 0001 to 9999. The only other year of RFC 3339 is 0000, which did
+//! not exist and which many programs cannot read.
 
 use std::ops::RangeInclusive;
 
@@ -13,7 +13,7 @@ use super::ids::Invalid;
 
 const YEARS: RangeInclusive<i32> = 1..=9999;
 
-/// A day of the years 0001 to 9999, as `YYYY-MM-DD`.
+/// A day in the years 0001 to 9999, as `YYYY-MM-DD`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
 #[schema(
@@ -34,7 +34,7 @@ impl TryFrom<String> for Day {
     type Error = Invalid;
 
     fn try_from(text: String) -> Result<Self, Invalid> {
-        // The library also takes signs, more or fewer digits, and spaces.
+        // The library also accepts signs, more or fewer digits, and spaces.
         let is_plain = text.len() == 10
             && text.bytes().zip(0..).all(|(byte, place)| match place {
                 4 | 7 => byte == b'-',
@@ -45,12 +45,12 @@ impl TryFrom<String> for Day {
             .filter(|date: &NaiveDate| is_plain && YEARS.contains(&date.year()))
             .map(Self)
             .ok_or(Invalid {
-                expected: "a date of the years 0001 to 9999 as RFC 3339 has it, such as 1815-12-10",
+                expected: "a date in RFC 3339 format, of the years 0001 to 9999, such as 1815-12-10",
             })
     }
 }
 
-/// A moment, written in the years 0001 to 9999 of whatever offset.
+/// A point in time in the years 0001 to 9999, with any offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
 #[schema(
@@ -76,7 +76,7 @@ impl TryFrom<String> for Moment {
             .filter(|time| YEARS.contains(&time.year()))
             .map(|time| Self(time.to_utc()))
             .ok_or(Invalid {
-                expected: "a time of the years 0001 to 9999 as RFC 3339 has it, such as 2026-11-22T08:00:00Z",
+                expected: "a time in RFC 3339 format, of the years 0001 to 9999, such as 2026-11-22T08:00:00Z",
             })
     }
 }
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_is_a_day_of_a_year_of_four_digits() {
+    fn a_date_has_a_year_of_four_digits() {
         for good in ["0001-01-01", "1815-12-10", "2024-02-29", "9999-12-31"] {
             let read = serde_json::to_value(day(good).unwrap()).unwrap();
             assert_eq!(read, good);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_is_of_a_year_of_four_digits() {
+    fn a_timestamp_has_a_year_of_four_digits() {
         for (good, read) in [
             ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
             ("2026-11-22t09:00:00.5+01:00", "2026-11-22T08:00:00.500Z"),
@@ -155,7 +155,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_date_as_it_is_shown_or_none(text in "\\PC{0,12}|[+-]?[0-9]{1,5}-[0-9]{1,2}-[0-9]{1,2}") {
+        fn every_accepted_date_is_displayed_as_it_was_written(text in "\\PC{0,12}|[+-]?[0-9]{1,5}-[0-9]{1,2}-[0-9]{1,2}") {
             if let Ok(day) = day(&text) {
                 prop_assert_eq!(serde_json::to_value(day).unwrap(), text);
             }

@@ -1,4 +1,4 @@
-//! What ties the parts of one request together: its id and its W3C trace context.
+//! The request id and the W3C trace context, which connect the parts of one request.
 //!
 //! Source: W3C Recommendation "Trace Context" of 23 November 2021.
 
@@ -10,16 +10,18 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-/// `flags` that are understood: sampled, and, from level 2 on, that the trace id is random. Others must not be passed on.
+/// The `flags` that are passed on: sampled, and, from level 2 on, a random trace id. Others must
+/// not be passed on.
 const FLAGS: u8 = 0b11;
 
-/// Characters of a `traceparent`.
+/// The length of a `traceparent` in characters.
 const TRACEPARENT_LENGTH: usize = 55;
 
-/// The flag of a trace that its beginner records.
+/// The flag of a trace that its originator records.
 const SAMPLED: u8 = 0b01;
 
-/// The span of a step of a trace, by its constant name and with fields of its own: log and export know it by the step's ids.
+/// Creates the span of a step of a trace, with a constant name and its own fields. The log and the
+/// export identify it by the ids of the step.
 macro_rules! step {
     ($trace:expr, $name:literal, $($fields:tt)+) => {
         tracing::info_span!(
@@ -35,7 +37,7 @@ macro_rules! step {
 
 pub(crate) use step;
 
-/// The id and trace of one request, passed on to every call that it causes.
+/// The id and trace of one request, passed on to every call that the request causes.
 #[derive(Debug, Clone)]
 pub struct Trace {
     // Shared by all steps of the request.
@@ -48,24 +50,26 @@ pub struct Trace {
     tracestate: Option<String>,
 }
 
-/// A span: one step of a trace. Zero means "invalid".
+/// The id of a span, which is one step of a trace. Zero means "invalid".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpanId(NonZeroU64);
 
-/// What is kept of a trace, for what comes of it later.
+/// The trace context that is stored, so that later work continues the trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parent {
     /// The trace, and the span that was the cause.
     pub traceparent: String,
-    /// What other participants want to be passed on.
+    /// The `tracestate` of other participants, which is passed on.
     pub tracestate: Option<String>,
 }
 
 impl Trace {
-    /// Takes over what the caller sent, or begins anew with `fresh` where that is missing or malformed.
+    /// Continues the request id and the trace of the caller. If the id is missing or malformed, it
+    /// is made from `fresh`; if the trace is, a new one begins.
     ///
-    /// A request id of 1 to 128 visible ASCII characters is taken over. The trace id and flags of a valid
-    /// `traceparent` are kept; the span id becomes one of our own, as the W3C recommendation asks of a participant.
+    /// A request id of 1 to 128 visible ASCII characters is accepted. The trace id and flags of a
+    /// valid `traceparent` are kept. The span id is new, as the W3C recommendation requires of a
+    /// participant.
     #[must_use]
     pub fn continue_from(request_id: Option<&str>, traceparent: Option<&str>, fresh: Uuid) -> Self {
         let own_id = || format!("req_{}", fresh.simple());
@@ -87,14 +91,15 @@ impl Trace {
         }
     }
 
-    /// With what the caller's `tracestate` headers say; nothing of it where the trace is not the caller's, or they are malformed.
+    /// Adds the caller's `tracestate` headers. They are dropped if they are malformed or the trace
+    /// is not the caller's.
     #[must_use]
     pub fn with_state<'a>(self, headers: impl IntoIterator<Item = &'a str>) -> Self {
         let tracestate = self.parent_id.and_then(|_| state::read(headers));
         Self { tracestate, ..self }
     }
 
-    /// Continues what was kept.
+    /// Continues a stored trace, or begins a new one if there is none.
     #[must_use]
     pub fn continue_kept(parent: Option<&Parent>, fresh: Uuid) -> Self {
         let traceparent = parent.map(|parent| &parent.traceparent[..]);
@@ -102,7 +107,7 @@ impl Trace {
         Self::continue_from(None, traceparent, fresh).with_state(tracestate)
     }
 
-    /// The next step of the same request.
+    /// Begins the next step of the same request.
     #[must_use]
     pub fn child(&self) -> Self {
         Self {
@@ -112,7 +117,7 @@ impl Trace {
         }
     }
 
-    /// What is to be kept, for what comes of this later.
+    /// Returns the trace context to be stored for later work.
     #[must_use]
     pub fn parent(&self) -> Parent {
         Parent {
@@ -121,56 +126,57 @@ impl Trace {
         }
     }
 
-    /// The request's id.
+    /// Returns the request's id.
     #[must_use]
     pub fn request_id(&self) -> &str {
         &self.request_id
     }
 
-    /// The value of the `traceparent` header for calls that this request causes.
+    /// Returns the value of the `traceparent` header for calls that this request causes.
     #[must_use]
     pub fn traceparent(&self) -> String {
         let Self {
             id, span_id, flags, ..
         } = self;
-        // Of the very length, so that a header takes it over as it is.
+        // The capacity is exact, so that a header takes the text over without a copy.
         let mut value = String::with_capacity(TRACEPARENT_LENGTH);
         let written = write!(value, "00-{id}-{span_id}-{flags:02x}");
-        debug_assert!(written.is_ok(), "writing to a text does not fail");
+        debug_assert!(written.is_ok(), "writing to a string does not fail");
         value
     }
 
-    /// The value of the `tracestate` header for them.
+    /// Returns the value of the `tracestate` header for those calls.
     #[must_use]
     pub fn tracestate(&self) -> Option<&str> {
         self.tracestate.as_deref()
     }
 
-    /// The trace: all that one cause has led to, wherever.
+    /// Returns the id of the trace, which includes everything that one cause has led to, in all
+    /// services.
     #[must_use]
     pub fn trace_id(&self) -> &str {
         &self.id
     }
 
-    /// The trace that a kept `traceparent` names.
+    /// Returns the id of the trace that a stored `traceparent` names.
     #[must_use]
     pub fn id_in(traceparent: &str) -> Option<String> {
         Traceparent::parse(traceparent).map(|parsed| parsed.trace_id)
     }
 
-    /// This step of it.
+    /// Returns the id of this step.
     #[must_use]
     pub fn span_id(&self) -> SpanId {
         self.span_id
     }
 
-    /// The step that led to this one.
+    /// Returns the id of the step that led to this one.
     #[must_use]
     pub fn parent_id(&self) -> Option<SpanId> {
         self.parent_id
     }
 
-    /// Whether whoever began the trace records it.
+    /// True if the originator of the trace records it.
     #[must_use]
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
@@ -196,7 +202,7 @@ struct Traceparent {
 }
 
 impl Traceparent {
-    /// A `traceparent` value; `None` where the recommendation calls it invalid.
+    /// Parses a `traceparent`. Returns `None` if the value is invalid by the recommendation.
     fn parse(value: &str) -> Option<Self> {
         let mut parts = value.split('-');
         let (version, trace_id, span_id, flags) =
@@ -213,7 +219,7 @@ impl Traceparent {
             && is_hex(span_id, 16)
             && is_hex(flags, 2)
             && trace_id.bytes().any(|b| b != b'0')
-            // Later versions may append members, version 00 has exactly four.
+            // Later versions may append members; version 00 has exactly four.
             && (version != "00" || parts.next().is_none());
         if !valid {
             return None;
@@ -245,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_that_are_not_understood_are_not_passed_on() {
+    fn unknown_trace_flags_are_not_passed_on() {
         for (given, passed) in [
             ("00", "00"),
             ("01", "01"),
@@ -265,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_and_what_is_kept_continue_the_trace_and_its_state() {
+    fn a_child_and_a_stored_parent_continue_trace_and_state() {
         let trace = Trace::continue_from(Some("abc"), Some(TRACEPARENT), Uuid::nil());
         let trace = trace.with_state(["rojo=1", "congo=2"]);
 
@@ -284,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_without_its_trace_is_dropped() {
+    fn a_tracestate_without_a_traceparent_is_dropped() {
         for traceparent in [None, Some("00-0-0-0")] {
             let trace = Trace::continue_from(None, traceparent, Uuid::nil());
 
@@ -293,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_traceparent_names_its_trace() {
+    fn the_trace_id_is_read_from_a_stored_traceparent() {
         let id = Trace::id_in(TRACEPARENT);
 
         assert_eq!(id.as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));

@@ -8,10 +8,10 @@ use crate::store;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Account, client id and signature do not match. The error does not say which one is wrong.
-    #[error("the account, the client id and the signature of the body do not belong together")]
+    #[error("the account, the client id and the signature of the body do not match")]
     Unsigned,
     /// The queue of notifications is full.
-    #[error("too many notifications wait to be stored")]
+    #[error("too many notifications are waiting to be stored")]
     Full,
     /// The service is stopping.
     #[error("the service is stopping")]

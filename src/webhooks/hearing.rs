@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_a_second_counts_and_that_any_was_old() {
+    fn each_second_records_its_oldest_event_and_last_late_notification() {
         let mut heard = Heard::default();
         assert_eq!(heard.due(at(1000)), None);
         heard.hear(Some(at(999)), at(1000));
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_over_does_not_make_later_news_old() {
+    fn an_old_event_does_not_count_in_a_later_second() {
         let mut heard = Heard::default();
         heard.note(at(1000));
         heard.hear(Some(at(990)), at(1001));

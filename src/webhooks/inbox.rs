@@ -285,7 +285,7 @@ impl Writer {
                 Ok(()) => heard.note(now),
                 Err(error) => tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "that the Cloud tells of an account could not be noted; it is with its next notification"
+                    "the activity of an account could not be stored; it is stored with its next notification"
                 ),
             }
         }
@@ -350,7 +350,7 @@ fn tell_of_trouble(error: &store::Error) {
     if !error.is_outage() {
         tracing::warn!(
             error = error as &dyn std::error::Error,
-            "kept notifications could not be looked at; they are later"
+            "stored notifications could not be read; this is retried"
         );
     }
 }
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_waits_has_a_bound_also_where_nobody_waits_for_it_any_more() {
+    async fn abandoned_notifications_still_count_against_the_byte_bound() {
         let (inbox, mut waiting) = Inbox::queue();
         let mebibyte = 1024 * 1024;
 
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn so_many_wait_and_no_more() {
+    async fn the_number_of_waiting_notifications_is_bounded() {
         let (inbox, mut waiting) = Inbox::queue();
 
         for _ in 0..QUEUE {

@@ -138,7 +138,7 @@ impl Reading<'_> {
                 tracing::debug!(
                     conversation.id = %known.conversation_id,
                     why = ignored.as_str(),
-                    "nothing comes of a change"
+                    "a change is ignored"
                 );
                 Translation::default()
             }

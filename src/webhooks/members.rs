@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_one_that_can_be_written() {
+    fn only_times_that_can_be_formatted_are_read() {
         for (value, readable) in [
             (json!(1_700_000_000_000_i64), true),
             (json!("1700000000000"), true),

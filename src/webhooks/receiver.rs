@@ -251,7 +251,7 @@ impl Receiver {
                     reason = reason.as_str(),
                     size_bytes = body.len(),
                     %error,
-                    "a signed notification could not be used; it was answered 200 all the same"
+                    "a signed notification could not be used; it was answered with 200"
                 );
                 self.rejections.pass_over(account_id, reason);
                 return Vec::new();
@@ -261,7 +261,7 @@ impl Receiver {
         let mut usable = Vec::new();
         let mut too_old = 0;
         let mut unknown = notification.surplus;
-        let mut why = (unknown > 0).then_some("the body holds more changes than are read");
+        let mut why = (unknown > 0).then_some("the body has more changes than the limit");
         for change in notification.changes {
             if is_too_old(&change, sent_at, now) {
                 too_old += 1;
@@ -280,7 +280,7 @@ impl Receiver {
             (
                 too_old,
                 Rejection::TooOld,
-                "its repeats are not known any more",
+                "its duplicates are no longer recognized",
             ),
         ] {
             let Some(changes) = u64::try_from(count).ok().filter(|count| *count > 0) else {
@@ -291,7 +291,7 @@ impl Receiver {
                 reason = reason.as_str(),
                 changes,
                 why,
-                "changes of a signed notification were passed over"
+                "changes of a signed notification were ignored"
             );
             self.metrics.count(
                 &WEBHOOK_CHANGES,
@@ -327,7 +327,7 @@ fn read(account_id: &AccountId, trace: &Trace, change: Change) -> Result<Read, &
     let place = match (change.conversation_id(), change.dialog_id()) {
         (Some(id), _) => id.as_str(),
         (None, Some(id)) => id.as_str(),
-        (None, None) => return Err("the change names no conversation"),
+        (None, None) => return Err("the change has no conversation"),
     };
     let open = match change.content() {
         Content::Conversation(conversation) => Some(!conversation.ended),
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_large_body_does_not_hold_a_thread_of_the_runtime() {
+    async fn a_large_notification_is_read_off_the_runtime_threads() {
         let threads = Arc::new(Threads::default());
         let (metrics, clock) = (Metrics::default(), Arc::clone(&threads) as SharedClock);
         let (inbox, _waiting) = Inbox::queue();

@@ -141,7 +141,7 @@ impl Rejections {
         if let Err(error) = store.note_rejections(&noted).await {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
-                "refused notifications could not be noted; tried again in 2 s"
+                "refused notifications could not be recorded; retrying in 2 s"
             );
             self.put_back(noted);
         }
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_a_line_every_ten_seconds_and_a_row() {
+    fn many_rejections_give_one_line_per_ten_seconds_and_one_row() {
         let (rejections, clock) = rejections();
         let account: AccountId = "12345678".parse().unwrap();
         let note = || rejections.note(Some(&account), Rejection::SignatureWrong);

@@ -15,7 +15,7 @@ pub enum SignatureError {
     #[error("expected sha1= or sha256= and the signature in base64 or hex")]
     Malformed,
     /// The signature belongs to another body or another secret.
-    #[error("the signature is not that of this body")]
+    #[error("the signature does not match the body")]
     Mismatch,
 }
 
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cloud_signs_the_bytes_that_it_sends() {
+    fn a_signature_covers_the_exact_bytes_of_the_body() {
         let escaped = EMOJI.replace('👍', "\\ud83d\\udc4d");
         for (body, bytes, sha1, sha256) in [
             (
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_of_another_secret_body_or_algorithm_is_none_of_this_one() {
+    fn a_signature_for_another_secret_body_or_algorithm_is_refused() {
         let sha1 = "AWpvEoNkOJttLmeEK9R900WHFxk=";
         let header = format!("sha1={sha1}");
 
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_is_the_algorithm_and_how_the_signature_is_written() {
+    fn the_form_of_a_signature_is_its_algorithm_and_encoding() {
         let tag = |bytes| STANDARD.encode(vec![7; bytes]);
         for (header, expected) in [
             (format!("sha1={}", tag(20)), "sha1 base64"),

@@ -67,19 +67,19 @@ pub struct Translation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Ignored {
     /// It is only for agents and managers.
-    #[error("it is not for the user")]
+    #[error("it is not visible to the user")]
     Private,
     /// It is the user's own action, which the channel already knows.
-    #[error("it is the user's own doing")]
+    #[error("it is the user's own action")]
     Own,
     /// It comes from a participant who only reads along.
-    #[error("it comes from one who only looks on")]
+    #[error("it comes from a participant who only reads along")]
     Reader,
     /// A newer state of the conversation is known.
     #[error("a newer state of the conversation is known")]
     Stale,
     /// The channel was already notified that the conversation is closed.
-    #[error("the conversation's end has been told")]
+    #[error("the end of the conversation was already reported")]
     Ended,
     /// It has nothing to report to a channel. The text says why.
     #[error("{0}")]

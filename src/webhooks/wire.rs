@@ -225,14 +225,14 @@ impl Change {
             Err(_) => Self {
                 kind,
                 json: json.to_owned(),
-                content: Content::Unknown("the change is no JSON"),
+                content: Content::Unknown("the change is not JSON"),
             },
         }
     }
 
     fn new(kind: Kind, value: &Value, json: String) -> Self {
         let read = Members::of(value)
-            .ok_or("the change is no object")
+            .ok_or("the change is not a JSON object")
             .and_then(|change| match kind {
                 Kind::Message => Message::read(change).map(|it| Content::Message(Box::new(it))),
                 Kind::Conversation => {

@@ -5,30 +5,31 @@ import re
 
 import schemathesis
 
-# Rules that JSON Schema cannot state: the document states them in words, and requests that break them are refused.
-# A refusal of what the schema allows is right only where it names one of these.
+# Rules that JSON Schema cannot state. The document states them in words, and requests that break
+# them are refused. The refusal of a request that the schema allows is correct only if it names one
+# of these rules.
 RULES_IN_WORDS = [
-    # The schema counts characters.
+    # The schema counts characters, not bytes.
     ("malformed-request", r"user_id: expected 1 to 256 bytes of UTF-8"),
-    # Nothing in a key tells that it came before with another request.
+    # A key does not show that it was used before with another request.
     ("idempotency-key-reused", r""),
-    # What the Cloud takes in a request of any type is the Cloud's to say.
+    # The Cloud decides which fields it accepts in a request of any type.
     ("cloud-refused", r""),
-    # The bytes of a file, its text, and the room that the Cloud leaves for a text.
-    ("unsupported-media-type", r"The file's first bytes"),
+    # The bytes of a file, its text, and the space that the Cloud leaves for a text.
+    ("unsupported-media-type", r"The file's content"),
     ("invalid-request", r'"pointer":"/text","detail":"expected a text whose request to the Cloud has'),
     ("invalid-request", r'"detail":"expected at most 5000 bytes'),
     ("invalid-request", r'"detail":"expected a file that is not empty'),
-    # A cursor is opaque, and comes from an answer.
-    ("invalid-request", r'"detail":"expected a cursor (as the bridge gave it|of this channel\'s events)'),
-    # A parameter for streams alone, which the header Accept asks for.
-    ("invalid-request", r'"pointer":"/lastEventId","detail":"expected for a stream'),
-    # Two members together.
+    # A cursor is opaque and comes from an earlier answer.
+    ("invalid-request", r'"detail":"expected a cursor (that the bridge issued|of this channel\'s events)'),
+    # A parameter for streams only, which the Accept header requests.
+    ("invalid-request", r'"pointer":"/lastEventId","detail":"expected only for a stream'),
+    # Rules about two fields at once.
     ("invalid-request", r'"pointer":"/until","detail":"expected a later time than `since`'),
     ("invalid-request", r'"detail":"expected (csat, fcr, or|csat and fcr with|neither csat nor fcr with) status: '),
-    # To JSON Schema 1.0 is an integer; the service takes none that is written so.
+    # In JSON Schema 1.0 is an integer; the service refuses an integer written like that.
     ("invalid-request", r'"detail":"expected a whole number from '),
-    # PostgreSQL keeps no text with it; it would need a pattern on each text of the document.
+    # PostgreSQL stores no text with this character. The document would need a pattern on each text.
     ("invalid-request", r'"detail":"expected text without U\+0000'),
 ]
 
@@ -69,7 +70,8 @@ def filter_failure(context, failure, case, response):
     """Whether what a check found is one: not where a rule in words was broken, nor where a form lost what was wrong."""
     kind = type(failure).__name__
     if kind == "AcceptedNegativeData":
-        # Whatever stands in a part of a form is text: `true` of the wrong type arrives as a caption that says so.
+        # Every value in a part of a form is text: `true` of the wrong type arrives as the caption
+        # "true".
         return not (case.media_type == "multipart/form-data" and "violates `type`" in str(failure.message))
     if kind != "RejectedPositiveData":
         return True

@@ -16,18 +16,18 @@ on_both_engines!(
     a_token_serves_as_well_as_a_key,
     a_channel_may_have_tokens_of_any_algorithm_and_no_key,
     a_token_that_is_not_the_channels_is_refused,
-    a_token_with_the_right_signature_is_told_why_it_is_refused,
-    a_token_for_one_user_opens_that_users_paths_alone,
-    a_token_for_one_user_shows_that_users_events_alone,
-    too_many_requests_are_refused_until_a_moment_later,
-    a_limit_per_user_leaves_the_others_alone,
-    a_page_reads_with_a_token_of_one_user_alone,
+    a_correctly_signed_but_invalid_token_gets_a_reason,
+    a_token_for_one_user_opens_only_that_users_paths,
+    a_token_for_one_user_shows_only_that_users_events,
+    requests_over_the_channels_rate_limit_are_refused_with_429,
+    a_rate_limit_per_user_does_not_affect_other_users,
+    cors_allows_only_a_token_for_one_user,
 );
 
 const SECRET: &str = "a-shared-secret-of-at-least-32-bytes";
 const FORMER: &str = "the-secret-that-was-shared-before-it";
 const OTHER: &str = "another-secret-of-at-least-32-bytes";
-const UNKNOWN: &str = "No channel has this API key, and it is no token of one.";
+const UNKNOWN: &str = "This is neither a known API key nor a valid token.";
 const ORIGIN: &str = "https://shop.example.com";
 
 /// Starts a service with these lines added to the configuration of channel `sms`.
@@ -139,15 +139,15 @@ async fn a_token_that_is_not_the_channels_is_refused(engine: Engine) {
     assert!(app.cloud.sandbox.requests().is_empty());
 }
 
-async fn a_token_with_the_right_signature_is_told_why_it_is_refused(engine: Engine) {
+async fn a_correctly_signed_but_invalid_token_gets_a_reason(engine: Engine) {
     let app = with_tokens(engine).await;
     let now = app.cloud.clock.now();
     let in_two_minutes = (now + TimeDelta::minutes(2)).timestamp();
     let in_two_years = (now + TimeDelta::days(2 * 366)).timestamp();
-    let no_user = "The token's user is no user id: expected a string of 1 to 256 bytes without control characters, neither . nor .., or no user.";
-    let too_long = "The token's exp is more than a year ahead. It counts in seconds; this may be milliseconds.";
-    let no_time = "The token's exp and nbf have to be numbers: seconds since 1970.";
-    let early = "The token is not valid yet: its nbf, in seconds since 1970, has not come.";
+    let no_user = "The token's user is not a user id: expected a string of 1 to 256 bytes without control characters and other than . and .., or no user.";
+    let too_long = "The token's exp is more than a year ahead. It must be in seconds; this value may be in milliseconds.";
+    let no_time = "The token's exp and nbf must be numbers: seconds since 1970.";
+    let early = "The token is not valid yet: its nbf, in seconds since 1970, is in the future.";
 
     for (claims, expected) in [
         (json!({}), "The token has no exp."),
@@ -189,7 +189,7 @@ async fn a_token_with_the_right_signature_is_told_why_it_is_refused(engine: Engi
     for (secret, expected) in [
         (
             SECRET,
-            "The token's header has crit, and none of its extensions is understood.",
+            "The token's header has crit, but no extensions are supported.",
         ),
         (OTHER, UNKNOWN),
     ] {
@@ -213,7 +213,7 @@ async fn say_later(channel: &Channel, user: &str) -> String {
     queued.headers["location"].to_str().unwrap().to_owned()
 }
 
-async fn a_token_for_one_user_opens_that_users_paths_alone(engine: Engine) {
+async fn a_token_for_one_user_opens_only_that_users_paths(engine: Engine) {
     let app = with_tokens(engine).await;
     let ada = bearing(&app, SECRET, json!({"iss": "sms", "user": "ada/1"}));
     app.sms.say("bob", "of bob").await.expect(201);
@@ -247,9 +247,9 @@ async fn a_token_for_one_user_opens_that_users_paths_alone(engine: Engine) {
         .expect_problem(404, "not-found");
 }
 
-async fn a_token_for_one_user_shows_that_users_events_alone(engine: Engine) {
+async fn a_token_for_one_user_shows_only_that_users_events(engine: Engine) {
     let app = with_tokens(engine).await;
-    app.hear_the_cloud();
+    app.subscribe_to_the_cloud();
     let ada = bearing(&app, SECRET, json!({"iss": "sms", "user": "ada"}));
     let nobody = bearing(&app, SECRET, json!({"iss": "sms", "user": "nobody"}));
     for user in ["ada", "bob"] {
@@ -292,7 +292,7 @@ fn header<'a>(reply: &'a Reply, name: &str) -> &'a str {
         .map_or("", |value| value.to_str().unwrap())
 }
 
-async fn too_many_requests_are_refused_until_a_moment_later(engine: Engine) {
+async fn requests_over_the_channels_rate_limit_are_refused_with_429(engine: Engine) {
     let app = start(engine, "limits = {requests_per_second = 1}").await;
 
     // Both requests have to arrive within the same second; a slow machine may need several
@@ -327,7 +327,7 @@ async fn too_many_requests_are_refused_until_a_moment_later(engine: Engine) {
     }
 }
 
-async fn a_limit_per_user_leaves_the_others_alone(engine: Engine) {
+async fn a_rate_limit_per_user_does_not_affect_other_users(engine: Engine) {
     let app = start(engine, "limits = {per_user_requests_per_second = 1}").await;
 
     let refused = eventually("a request too many", async || {
@@ -347,7 +347,7 @@ async fn a_limit_per_user_leaves_the_others_alone(engine: Engine) {
     }
 }
 
-async fn a_page_reads_with_a_token_of_one_user_alone(engine: Engine) {
+async fn cors_allows_only_a_token_for_one_user(engine: Engine) {
     let app = with_tokens(engine).await;
     let ada = bearing(&app, SECRET, json!({"iss": "sms", "user": "ada"}));
     let whole = bearing(&app, SECRET, json!({"iss": "sms"}));

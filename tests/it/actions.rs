@@ -10,15 +10,15 @@ use crate::support::configuration::{APP_KEY, WHATSAPP_KEY};
 use crate::support::database::Engine;
 
 on_both_engines!(
-    a_profile_is_kept_told_at_once_and_told_again_with_the_next_opening,
-    a_profile_replaces_the_one_before_and_an_openings_is_merged_into_it,
-    a_profile_that_the_cloud_cannot_take_is_not_kept,
-    a_choice_is_the_documented_pair,
+    a_profile_is_sent_at_once_and_again_with_the_next_opening,
+    a_profile_replaces_the_stored_one_but_an_opening_merges_it,
+    a_profile_is_not_stored_when_the_cloud_fails,
+    a_choice_is_sent_as_an_action_event_and_a_text,
     a_rating_is_taken_after_the_close,
     a_request_of_any_type_has_its_ids_filled_in,
     a_request_of_any_type_needs_a_conversation,
-    a_forgotten_user_leaves_nothing_behind,
-    other_users_of_the_namespace_are_not_forgotten,
+    an_erased_user_leaves_no_data_behind,
+    erasure_does_not_affect_other_users_and_namespaces,
 );
 
 fn sends(app: &TestApp) -> Vec<Value> {
@@ -29,7 +29,7 @@ async fn erase(app: &TestApp, path: &str) -> Reply {
     send(app.sms.request(Method::DELETE, path)).await
 }
 
-async fn a_profile_is_kept_told_at_once_and_told_again_with_the_next_opening(engine: Engine) {
+async fn a_profile_is_sent_at_once_and_again_with_the_next_opening(engine: Engine) {
     let app = TestApp::start(engine).await;
     let profile = json!({"first_name": "Ada", "customer": {"type": "vip"}});
     let attributes = json!([
@@ -54,7 +54,7 @@ async fn a_profile_is_kept_told_at_once_and_told_again_with_the_next_opening(eng
     );
 }
 
-async fn a_profile_replaces_the_one_before_and_an_openings_is_merged_into_it(engine: Engine) {
+async fn a_profile_replaces_the_stored_one_but_an_opening_merges_it(engine: Engine) {
     let app = TestApp::start(engine).await;
     let path = "/v1/users/ada/profile";
     let first = json!({"first_name": "Ada", "company": "Engines"});
@@ -74,7 +74,7 @@ async fn a_profile_replaces_the_one_before_and_an_openings_is_merged_into_it(eng
     assert_eq!(kept().await, merged);
 }
 
-async fn a_profile_that_the_cloud_cannot_take_is_not_kept(engine: Engine) {
+async fn a_profile_is_not_stored_when_the_cloud_fails(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.sms.say("ada", "hello").await.expect(201);
     app.cloud.sandbox.inject(Fault::status(
@@ -90,7 +90,7 @@ async fn a_profile_that_the_cloud_cannot_take_is_not_kept(engine: Engine) {
     assert_eq!(user["profile"], json!({}));
 }
 
-async fn a_choice_is_the_documented_pair(engine: Engine) {
+async fn a_choice_is_sent_as_an_action_event_and_a_text(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.sms.say("ada", "hello").await.expect(201);
     let metadata = json!([{"type": "ExternalId", "id": "Y1"}]);
@@ -194,7 +194,7 @@ async fn a_request_of_any_type_needs_a_conversation(engine: Engine) {
     refused.expect_problem(409, "no-open-conversation");
 }
 
-async fn a_forgotten_user_leaves_nothing_behind(engine: Engine) {
+async fn an_erased_user_leaves_no_data_behind(engine: Engine) {
     let app = TestApp::start(engine).await;
     let profile = json!({"first_name": "marker-name", "contacts": [{"phone": "marker-phone"}]});
     let open = json!({"text": "marker-text", "open": {"profile": profile}});
@@ -237,7 +237,7 @@ async fn a_forgotten_user_leaves_nothing_behind(engine: Engine) {
     app.sms.say("marker-user", "hello").await.expect(201);
 }
 
-async fn other_users_of_the_namespace_are_not_forgotten(engine: Engine) {
+async fn erasure_does_not_affect_other_users_and_namespaces(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.sms.say("ada", "hello").await.expect(201);
     app.sms.say("bob", "hello").await.expect(201);

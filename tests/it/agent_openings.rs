@@ -21,25 +21,25 @@ use crate::support::events::user;
 use crate::support::patience::eventually;
 
 on_both_engines!(
-    a_conversation_that_an_agent_resumes_is_the_users,
-    an_agent_who_resumes_ends_the_conversation_before,
-    what_an_agent_says_before_the_conversation_is_known_is_told_after_it,
-    a_conversation_is_opened_once_however_often_the_cloud_tells_of_it,
-    a_conversation_of_nobody_here_is_left_alone,
-    a_conversation_of_another_connector_is_left_alone,
-    a_conversation_that_had_ended_does_not_open,
-    an_older_conversation_does_not_take_a_newer_ones_place,
-    a_conversation_that_ends_in_the_same_breath_is_told_whole,
-    a_survey_that_is_open_can_be_answered,
-    a_user_without_a_conversation_hears_of_it_by_the_channel_of_the_namespace,
-    a_conversation_belongs_to_the_channel_of_the_latest_one,
-    the_user_answers_and_closes_what_the_agent_opened,
-    agents_open_one_after_the_other_while_notifications_come_twice_and_in_disorder,
-    what_the_bridge_opens_is_the_users_own_although_the_cloud_tells_of_it_first,
-    an_opening_whose_answer_was_lost_is_the_users_own,
-    what_an_agent_opens_while_an_opening_fails_is_told_after_it,
-    an_agents_conversation_that_an_opening_runs_into_is_the_agents,
-    a_user_with_a_conversation_of_an_agents_is_erased,
+    a_conversation_resumed_by_an_agent_becomes_the_users_open_one,
+    a_resumed_conversation_closes_the_users_previous_one,
+    messages_of_an_unknown_conversation_are_delivered_after_its_opening,
+    repeated_notifications_open_a_conversation_once,
+    a_conversation_of_an_unknown_consumer_is_ignored,
+    a_conversation_of_another_connector_is_ignored,
+    a_closed_conversation_is_not_adopted,
+    an_agents_older_conversation_is_not_adopted,
+    a_conversation_opened_and_closed_in_one_notification_is_delivered_whole,
+    the_open_survey_of_an_adopted_conversation_can_be_answered,
+    a_users_first_agent_opening_goes_to_the_namespaces_first_channel,
+    an_agent_opening_goes_to_the_latest_conversations_channel,
+    a_user_answers_and_closes_an_agents_conversation,
+    agent_openings_survive_duplicate_and_reordered_notifications,
+    an_opening_notified_before_its_answer_counts_as_the_users,
+    an_opening_with_a_lost_answer_counts_as_the_users,
+    an_agent_opening_is_delivered_after_a_failed_opening_of_the_bridge,
+    an_opening_that_meets_an_agents_conversation_joins_it,
+    an_erased_users_agent_conversation_is_not_resurrected,
 );
 
 /// Returns a notification about an agent's conversation with this stage. `began` and `updated` are
@@ -122,7 +122,7 @@ async fn told(app: &TestApp, channel: &str) -> Vec<String> {
 }
 
 /// Waits until a channel has at least this number of events, and returns them.
-async fn told_in_the_end(app: &TestApp, channel: &str, count: usize) -> Vec<String> {
+async fn eventually_logged_summaries(app: &TestApp, channel: &str, count: usize) -> Vec<String> {
     eventually("it is told", async || {
         let told = told(app, channel).await;
         (told.len() >= count).then_some(told)
@@ -152,7 +152,7 @@ fn agent_opens(app: &TestApp, user: &str, text: &str) -> String {
     opened.unwrap().0
 }
 
-async fn a_conversation_that_an_agent_resumes_is_the_users(engine: Engine) {
+async fn a_conversation_resumed_by_an_agent_becomes_the_users_open_one(engine: Engine) {
     let app = TestApp::start(engine).await;
     let former = open_and_close(&app, "ada").await;
     let consumer = consumer(&app, "ada").await;
@@ -180,7 +180,7 @@ async fn a_conversation_that_an_agent_resumes_is_the_users(engine: Engine) {
     assert_eq!(counted(&app, "unmatched").await, 0);
 }
 
-async fn an_agent_who_resumes_ends_the_conversation_before(engine: Engine) {
+async fn a_resumed_conversation_closes_the_users_previous_one(engine: Engine) {
     let app = TestApp::start(engine).await;
     let former = open(&app.sms, "ada").await;
     let consumer = consumer(&app, "ada").await;
@@ -204,7 +204,7 @@ async fn an_agent_who_resumes_ends_the_conversation_before(engine: Engine) {
     assert_eq!(shown(&app.sms, "ada").await["state"], "open");
 }
 
-async fn what_an_agent_says_before_the_conversation_is_known_is_told_after_it(engine: Engine) {
+async fn messages_of_an_unknown_conversation_are_delivered_after_its_opening(engine: Engine) {
     let app = TestApp::start(engine).await;
     open_and_close(&app, "ada").await;
     let consumer = consumer(&app, "ada").await;
@@ -225,7 +225,7 @@ async fn what_an_agent_says_before_the_conversation_is_known_is_told_after_it(en
     assert_eq!(told(&app, "sms").await, expected);
 }
 
-async fn a_conversation_is_opened_once_however_often_the_cloud_tells_of_it(engine: Engine) {
+async fn repeated_notifications_open_a_conversation_once(engine: Engine) {
     let app = TestApp::start(engine).await;
     open_and_close(&app, "ada").await;
     let consumer = consumer(&app, "ada").await;
@@ -241,7 +241,7 @@ async fn a_conversation_is_opened_once_however_often_the_cloud_tells_of_it(engin
     assert_eq!(told(&app, "sms").await, expected);
 }
 
-async fn a_conversation_of_nobody_here_is_left_alone(engine: Engine) {
+async fn a_conversation_of_an_unknown_consumer_is_ignored(engine: Engine) {
     let app = TestApp::start(engine).await;
     let known = open(&app.sms, "ada").await;
 
@@ -257,7 +257,7 @@ async fn a_conversation_of_nobody_here_is_left_alone(engine: Engine) {
     assert_eq!(counted(&app, "unmatched").await, 2);
 }
 
-async fn a_conversation_of_another_connector_is_left_alone(engine: Engine) {
+async fn a_conversation_of_another_connector_is_ignored(engine: Engine) {
     let app = TestApp::start(engine).await;
     let known = open(&app.sms, "ada").await;
     let consumer = consumer(&app, "ada").await;
@@ -284,7 +284,7 @@ async fn a_conversation_of_another_connector_is_left_alone(engine: Engine) {
     assert_eq!(shown(&app.sms, "ada").await["id"], "resumed");
 }
 
-async fn a_conversation_that_had_ended_does_not_open(engine: Engine) {
+async fn a_closed_conversation_is_not_adopted(engine: Engine) {
     let app = TestApp::start(engine).await;
     let former = open_and_close(&app, "ada").await;
     let consumer = consumer(&app, "ada").await;
@@ -301,7 +301,7 @@ async fn a_conversation_that_had_ended_does_not_open(engine: Engine) {
     assert_eq!(shown(&app.sms, "ada").await["id"], *former);
 }
 
-async fn an_older_conversation_does_not_take_a_newer_ones_place(engine: Engine) {
+async fn an_agents_older_conversation_is_not_adopted(engine: Engine) {
     let app = TestApp::start(engine).await;
     let open = open(&app.sms, "ada").await;
     let consumer = consumer(&app, "ada").await;
@@ -319,7 +319,7 @@ async fn an_older_conversation_does_not_take_a_newer_ones_place(engine: Engine) 
     assert_eq!(shown(&app.sms, "ada").await["id"], "newer");
 }
 
-async fn a_conversation_that_ends_in_the_same_breath_is_told_whole(engine: Engine) {
+async fn a_conversation_opened_and_closed_in_one_notification_is_delivered_whole(engine: Engine) {
     let app = TestApp::start(engine).await;
     let former = open(&app.sms, "ada").await;
     let consumer = consumer(&app, "ada").await;
@@ -346,7 +346,7 @@ async fn a_conversation_that_ends_in_the_same_breath_is_told_whole(engine: Engin
     assert_eq!(shown(&app.sms, "ada").await["id"], "resumed");
 }
 
-async fn a_survey_that_is_open_can_be_answered(engine: Engine) {
+async fn the_open_survey_of_an_adopted_conversation_can_be_answered(engine: Engine) {
     let app = TestApp::start(engine).await;
     open_and_close(&app, "ada").await;
     let consumer = consumer(&app, "ada").await;
@@ -366,7 +366,7 @@ async fn a_survey_that_is_open_can_be_answered(engine: Engine) {
     notify(&app, &question).await;
     notify(&app, &survey).await;
 
-    let told = told_in_the_end(&app, "sms", 2).await;
+    let told = eventually_logged_summaries(&app, "sms", 2).await;
     assert_eq!(
         told,
         ["conversation.opened agent", "message.created How was it?"]
@@ -378,7 +378,7 @@ async fn a_survey_that_is_open_can_be_answered(engine: Engine) {
     assert!(dialogs.contains(&json!("questions")), "{dialogs:?}");
 }
 
-async fn a_user_without_a_conversation_hears_of_it_by_the_channel_of_the_namespace(engine: Engine) {
+async fn a_users_first_agent_opening_goes_to_the_namespaces_first_channel(engine: Engine) {
     let app = TestApp::start(engine).await;
     let refusal = Fault::status(Operation::Conversation, StatusCode::BAD_REQUEST);
     app.cloud.sandbox.inject(refusal);
@@ -395,7 +395,7 @@ async fn a_user_without_a_conversation_hears_of_it_by_the_channel_of_the_namespa
     assert_eq!(shown(&app.sms, "ada").await["features"], json!([]));
 }
 
-async fn a_conversation_belongs_to_the_channel_of_the_latest_one(engine: Engine) {
+async fn an_agent_opening_goes_to_the_latest_conversations_channel(engine: Engine) {
     let app = TestApp::start(engine).await;
     let (whatsapp, other) = (app.sms.with_key(WHATSAPP_KEY), app.sms.with_key(APP_KEY));
     let opening = json!({"features": ["AUTO_MESSAGES"]});
@@ -416,14 +416,14 @@ async fn a_conversation_belongs_to_the_channel_of_the_latest_one(engine: Engine)
     assert_ne!(shown(&other, "ada").await["id"], "resumed");
 }
 
-async fn the_user_answers_and_closes_what_the_agent_opened(engine: Engine) {
+async fn a_user_answers_and_closes_an_agents_conversation(engine: Engine) {
     let app = TestApp::start(engine).await;
-    app.hear_the_cloud();
+    app.subscribe_to_the_cloud();
     open_and_close(&app, "ada").await;
-    let before = told_in_the_end(&app, "sms", 2).await.len();
+    let before = eventually_logged_summaries(&app, "sms", 2).await.len();
 
     let opened = agent_opens(&app, "ada", "Hi again");
-    let told = told_in_the_end(&app, "sms", before + 2).await;
+    let told = eventually_logged_summaries(&app, "sms", before + 2).await;
     let expected = ["conversation.opened agent", "message.created Hi again"];
     assert_eq!(told[before..], expected);
 
@@ -447,10 +447,10 @@ async fn the_user_answers_and_closes_what_the_agent_opened(engine: Engine) {
         .sandbox
         .act(&opened, Action::say("Anything else?"));
     assert_eq!(second.unwrap(), Some(3));
-    told_in_the_end(&app, "sms", before + 3).await;
+    eventually_logged_summaries(&app, "sms", before + 3).await;
     let close = app.sms.post("/v1/users/ada/conversation/close", json!({}));
     assert_eq!(close.await.expect(200)["state"], "closed");
-    let told = told_in_the_end(&app, "sms", before + 4).await;
+    let told = eventually_logged_summaries(&app, "sms", before + 4).await;
     assert_eq!(
         told[before + 2..],
         ["message.created Anything else?", "conversation.closed"]
@@ -463,12 +463,10 @@ async fn the_user_answers_and_closes_what_the_agent_opened(engine: Engine) {
     assert_eq!(app.cloud.requests(Operation::Conversation).len(), 1);
 }
 
-async fn agents_open_one_after_the_other_while_notifications_come_twice_and_in_disorder(
-    engine: Engine,
-) {
+async fn agent_openings_survive_duplicate_and_reordered_notifications(engine: Engine) {
     const TIMES: usize = 6;
     let app = TestApp::start(engine).await;
-    app.hear_the_cloud();
+    app.subscribe_to_the_cloud();
     let mut open = open(&app.sms, "ada").await;
 
     let mut expected = vec!["conversation.opened user".to_owned()];
@@ -486,21 +484,22 @@ async fn agents_open_one_after_the_other_while_notifications_come_twice_and_in_d
         expected.push("conversation.opened agent".to_owned());
         expected.push(format!("message.created text {number}"));
         expected.push("message.created and".to_owned());
-        assert_eq!(told_in_the_end(&app, "sms", expected.len()).await, expected);
+        assert_eq!(
+            eventually_logged_summaries(&app, "sms", expected.len()).await,
+            expected
+        );
         assert_eq!(shown(&app.sms, "ada").await["id"], *open);
         // The bridge compares the Cloud's times, so they have to differ.
         app.cloud.clock.advance(TimeDelta::seconds(60));
     }
 }
 
-async fn what_the_bridge_opens_is_the_users_own_although_the_cloud_tells_of_it_first(
-    engine: Engine,
-) {
+async fn an_opening_notified_before_its_answer_counts_as_the_users(engine: Engine) {
     let app = TestApp::start(engine).await;
-    app.hear_the_cloud();
+    app.subscribe_to_the_cloud();
     // The user's consumer id is known already.
     open_and_close(&app, "ada").await;
-    let before = told_in_the_end(&app, "sms", 2).await.len();
+    let before = eventually_logged_summaries(&app, "sms", 2).await.len();
     let kept = counted(&app, "unmatched").await;
     app.cloud.sandbox.inject(Fault {
         after_applying: true,
@@ -533,7 +532,7 @@ async fn what_the_bridge_opens_is_the_users_own_although_the_cloud_tells_of_it_f
 
     assert_eq!(opened["id"], *id);
     assert_eq!(opened["features"], json!(["MULTI_DIALOG"]));
-    let told = told_in_the_end(&app, "sms", before + 3).await;
+    let told = eventually_logged_summaries(&app, "sms", before + 3).await;
     assert_eq!(
         told[before..],
         [
@@ -547,9 +546,9 @@ async fn what_the_bridge_opens_is_the_users_own_although_the_cloud_tells_of_it_f
     assert_eq!(counted(&app, "adopted").await, 0);
 }
 
-async fn an_opening_whose_answer_was_lost_is_the_users_own(engine: Engine) {
+async fn an_opening_with_a_lost_answer_counts_as_the_users(engine: Engine) {
     let app = TestApp::start(engine).await;
-    app.hear_the_cloud();
+    app.subscribe_to_the_cloud();
     let whatsapp = app.sms.with_key(WHATSAPP_KEY);
     app.cloud.sandbox.inject(Fault {
         after_applying: true,
@@ -574,7 +573,7 @@ async fn an_opening_whose_answer_was_lost_is_the_users_own(engine: Engine) {
     // By now no replica can still be opening the conversation.
     app.cloud.clock.advance(TimeDelta::seconds(30));
 
-    let told = told_in_the_end(&app, "whatsapp", 3).await;
+    let told = eventually_logged_summaries(&app, "whatsapp", 3).await;
     assert_eq!(
         told,
         [
@@ -595,7 +594,7 @@ async fn an_opening_whose_answer_was_lost_is_the_users_own(engine: Engine) {
     assert_eq!(app.cloud.requests(Operation::Conversation).len(), 1);
 }
 
-async fn what_an_agent_opens_while_an_opening_fails_is_told_after_it(engine: Engine) {
+async fn an_agent_opening_is_delivered_after_a_failed_opening_of_the_bridge(engine: Engine) {
     let app = TestApp::start(engine).await;
     open_and_close(&app, "ada").await;
     let consumer = consumer(&app, "ada").await;
@@ -626,7 +625,7 @@ async fn what_an_agent_opens_while_an_opening_fails_is_told_after_it(engine: Eng
     assert!(told(&app, "sms").await.is_empty());
     store.release_lane(user, &lease).await.unwrap();
 
-    let told = told_in_the_end(&app, "sms", 3).await;
+    let told = eventually_logged_summaries(&app, "sms", 3).await;
     let expected = [
         "conversation.opened agent",
         "message.created Hi again",
@@ -635,7 +634,7 @@ async fn what_an_agent_opens_while_an_opening_fails_is_told_after_it(engine: Eng
     assert_eq!(told, expected);
 }
 
-async fn an_agents_conversation_that_an_opening_runs_into_is_the_agents(engine: Engine) {
+async fn an_opening_that_meets_an_agents_conversation_joins_it(engine: Engine) {
     let app = TestApp::start(engine).await;
     open_and_close(&app, "ada").await;
     // The bridge gets no notification of it before it sends its own opening.
@@ -644,7 +643,7 @@ async fn an_agents_conversation_that_an_opening_runs_into_is_the_agents(engine: 
     let sent = app.sms.say("ada", "hello").await.expect(201);
 
     assert_eq!(sent["conversation_id"], *opened);
-    app.hear_the_cloud();
+    app.subscribe_to_the_cloud();
     app.cloud
         .sandbox
         .act(&opened, Action::say("There you are"))
@@ -658,20 +657,20 @@ async fn an_agents_conversation_that_an_opening_runs_into_is_the_agents(engine: 
             },
         )
         .unwrap();
-    let told = told_in_the_end(&app, "sms", 2).await;
+    let told = eventually_logged_summaries(&app, "sms", 2).await;
     assert_eq!(
         told,
         ["message.created There you are", "conversation.opened agent"]
     );
 }
 
-async fn a_user_with_a_conversation_of_an_agents_is_erased(engine: Engine) {
+async fn an_erased_users_agent_conversation_is_not_resurrected(engine: Engine) {
     let app = TestApp::start(engine).await;
-    app.hear_the_cloud();
+    app.subscribe_to_the_cloud();
     open_and_close(&app, "ada").await;
     let consumer = consumer(&app, "ada").await;
     let opened = agent_opens(&app, "ada", "marker");
-    told_in_the_end(&app, "sms", 4).await;
+    eventually_logged_summaries(&app, "sms", 4).await;
 
     let erased = app.sms.request(reqwest::Method::DELETE, "/v1/users/ada");
     assert_eq!(erased.send().await.unwrap().status(), 204);

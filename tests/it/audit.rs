@@ -17,11 +17,11 @@ use crate::support::patience::eventually;
 use crate::support::process::{Ended, command, configured, run};
 
 on_both_engines!(
-    each_action_is_recorded_with_who_asked_for_it,
-    what_is_refused_counted_or_about_nobody_is_not_recorded,
-    what_cannot_be_recorded_is_not_done,
-    entries_go_after_400_days,
-    commands_are_recorded_and_shown,
+    the_audit_log_records_each_action_with_its_actor,
+    the_audit_log_omits_refused_dry_run_and_empty_actions,
+    an_action_fails_when_the_audit_log_cannot_be_written,
+    audit_entries_are_removed_after_400_days,
+    commands_are_recorded_and_listed_by_the_audit_command,
 );
 
 const SECRET: &str = "a-shared-secret-of-at-least-32-bytes";
@@ -82,7 +82,7 @@ async fn ask(channel: &Channel, method: Method, path: &str, body: Value, id: &st
     send(request).await
 }
 
-async fn each_action_is_recorded_with_who_asked_for_it(engine: Engine) {
+async fn the_audit_log_records_each_action_with_its_actor(engine: Engine) {
     let app = start(engine).await;
     let token = with_token(&app, json!({"iss": "sms"}));
     let own = with_token(&app, json!({"iss": "sms", "user": "+15550002222"}));
@@ -145,7 +145,7 @@ async fn each_action_is_recorded_with_who_asked_for_it(engine: Engine) {
     assert!(!dump.contains("1555000"), "a user was erased, and is named");
 }
 
-async fn what_is_refused_counted_or_about_nobody_is_not_recorded(engine: Engine) {
+async fn the_audit_log_omits_refused_dry_run_and_empty_actions(engine: Engine) {
     let app = start(engine).await;
     let nobody = app.sms.with_key("key-of-nobody");
     let since = app.cloud.clock.now() - TimeDelta::minutes(1);
@@ -166,7 +166,7 @@ async fn what_is_refused_counted_or_about_nobody_is_not_recorded(engine: Engine)
     assert_eq!(recorded(&app).await, [] as [Value; 0]);
 }
 
-async fn what_cannot_be_recorded_is_not_done(engine: Engine) {
+async fn an_action_fails_when_the_audit_log_cannot_be_written(engine: Engine) {
     let app = start(engine).await;
     let (sms, now) = ("sms".parse().unwrap(), app.cloud.clock.now());
     app.sms.say("ada", "hello").await.expect(201);
@@ -221,7 +221,7 @@ async fn what_cannot_be_recorded_is_not_done(engine: Engine) {
     assert_eq!(recorded(&app).await.len(), 6);
 }
 
-async fn entries_go_after_400_days(engine: Engine) {
+async fn audit_entries_are_removed_after_400_days(engine: Engine) {
     let app = start(engine).await;
     let resume = async || {
         let resumed = app.sms.post_text("/v1/deliveries/resume", "").await;
@@ -251,7 +251,7 @@ async fn with_arguments(name: &str, arguments: &[&str], toml: &str) -> Ended {
     run(command).await
 }
 
-async fn commands_are_recorded_and_shown(engine: Engine) {
+async fn commands_are_recorded_and_listed_by_the_audit_command(engine: Engine) {
     let database = Database::create(engine).await;
     // None of these commands calls the Cloud.
     let toml = bridge_toml(&database.location, "http://127.0.0.1:1");
@@ -263,7 +263,7 @@ async fn commands_are_recorded_and_shown(engine: Engine) {
     };
     let too_early = with_arguments("audit", &[], &toml).await;
     assert_eq!(too_early.code, 1);
-    let hint = "is the schema up to date?";
+    let hint = "check that the schema is up to date";
     assert!(too_early.errors.contains(hint), "{}", too_early.errors);
 
     for _ in 0..2 {
@@ -300,7 +300,7 @@ async fn commands_are_recorded_and_shown(engine: Engine) {
     let (json, errors) = shown(&["--json", "--limit", "1"]).await;
     let entry: Value = serde_json::from_str(&json[0]).unwrap();
     assert_eq!((json.len(), &entry["action"]), (1, &json!("keys.rotate")));
-    assert!(errors.contains("older entries are left out"), "{errors}");
+    assert!(errors.contains("older entries are not shown"), "{errors}");
     assert_eq!(shown(&["--channel", "sms"]).await.0, lines[1..2]);
     assert_eq!(shown(&["--channel", "web"]).await.0, [""; 0]);
     let at = entry["at"].as_str().unwrap();
@@ -312,7 +312,7 @@ async fn commands_are_recorded_and_shown(engine: Engine) {
 }
 
 #[tokio::test]
-async fn an_argument_that_says_nothing_is_refused() {
+async fn the_audit_command_refuses_invalid_arguments() {
     for (arguments, expected) in [
         (["--since", "yesterday"], "such as 2026-11-22T08:00:00Z"),
         (["--channel", ""], "letters, digits"),

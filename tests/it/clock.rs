@@ -16,8 +16,8 @@ use crate::support::patience::eventually;
 use crate::support::receiver::{Receiver, SECRET};
 
 on_both_engines!(
-    a_replica_that_is_ahead_leaves_alone_what_is_due,
-    the_service_goes_by_the_clock_of_its_database,
+    a_replica_ahead_of_server_time_does_no_due_work,
+    the_services_clock_follows_server_time,
 );
 
 /// 2 days: longer than any message for the Cloud or event for a callback is kept.
@@ -55,7 +55,7 @@ impl Skewed {
     }
 }
 
-async fn a_replica_that_is_ahead_leaves_alone_what_is_due(engine: Engine) {
+async fn a_replica_ahead_of_server_time_does_no_due_work(engine: Engine) {
     let (cloud, database) = (Cloud::start().await, Database::create(engine).await);
     let receiver = Receiver::start().await;
     receiver.answer_status(503);
@@ -116,7 +116,7 @@ async fn a_replica_that_is_ahead_leaves_alone_what_is_due(engine: Engine) {
     assert_eq!(app.cloud.texts(conversation), ["hello", "1"]);
 }
 
-async fn the_service_goes_by_the_clock_of_its_database(engine: Engine) {
+async fn the_services_clock_follows_server_time(engine: Engine) {
     let store = Database::create(engine).await.store().await;
 
     let clock = liveperson_bridge::app::Timekeeper::begin(&store)

@@ -15,21 +15,21 @@ use crate::support::database::Engine;
 use crate::support::patience::eventually;
 
 on_both_engines!(
-    a_conversation_that_the_cloud_does_not_know_is_replaced,
-    a_user_whose_conversation_the_cloud_does_not_know_can_close_it,
-    a_user_whose_conversation_the_cloud_does_not_know_can_be_erased,
-    a_conversation_is_over_in_whatever_words,
-    one_wrong_word_of_a_close_loses_nothing,
-    bare_401s_in_a_row_lose_no_users_first_message,
-    a_message_that_an_outage_held_up_is_not_failed_by_one_odd_answer,
-    a_refusal_in_unknown_words_is_looked_into_once,
-    a_conversation_that_is_over_in_unknown_words_is_replaced,
-    one_bare_401_makes_both_tokens_anew_and_loses_nothing,
+    a_conversation_unknown_to_the_cloud_is_replaced,
+    a_conversation_unknown_to_the_cloud_can_be_closed,
+    a_user_is_erased_although_the_cloud_refuses_the_close,
+    a_closed_conversation_is_recognized_in_any_wording,
+    one_false_report_of_a_closed_conversation_loses_no_message,
+    repeated_bare_401s_lose_no_first_message,
+    one_unknown_answer_after_an_outage_does_not_fail_a_message,
+    an_unknown_refusal_is_checked_by_one_opening,
+    a_conversation_closed_in_an_unknown_wording_is_replaced,
+    a_bare_401_renews_both_tokens_and_loses_no_message,
     a_queued_message_survives_a_bare_401,
-    a_401_that_stays_is_the_operators_problem,
-    a_gateway_before_the_cloud_loses_nothing,
-    a_gateway_that_never_lets_a_message_through_fails_it_alone,
-    tokens_and_answers_of_other_forms_are_taken,
+    a_lasting_401_is_reported_as_refused_credentials,
+    answers_of_a_gateway_before_the_cloud_lose_no_message,
+    a_message_that_a_gateway_always_blocks_fails_alone,
+    tokens_and_answers_in_other_forms_are_accepted,
     a_message_without_a_sequence_is_sent_once,
 );
 
@@ -66,7 +66,7 @@ fn answer(app: &TestApp, operation: Operation, times: u32, status: u16, body: &s
     });
 }
 
-async fn a_conversation_that_the_cloud_does_not_know_is_replaced(engine: Engine) {
+async fn a_conversation_unknown_to_the_cloud_is_replaced(engine: Engine) {
     let app = opened(engine).await;
     forget(&app);
 
@@ -80,7 +80,7 @@ async fn a_conversation_that_the_cloud_does_not_know_is_replaced(engine: Engine)
     assert_eq!(texts(&app), [vec!["first"], vec!["second"]]);
 }
 
-async fn a_user_whose_conversation_the_cloud_does_not_know_can_close_it(engine: Engine) {
+async fn a_conversation_unknown_to_the_cloud_can_be_closed(engine: Engine) {
     let app = opened(engine).await;
     forget(&app);
 
@@ -92,7 +92,7 @@ async fn a_user_whose_conversation_the_cloud_does_not_know_can_close_it(engine: 
     assert_eq!(closed.expect(200)["state"], "closed");
 }
 
-async fn a_user_whose_conversation_the_cloud_does_not_know_can_be_erased(engine: Engine) {
+async fn a_user_is_erased_although_the_cloud_refuses_the_close(engine: Engine) {
     for is_known in [true, false] {
         let app = opened(engine).await;
         if is_known {
@@ -118,7 +118,7 @@ async fn a_user_whose_conversation_the_cloud_does_not_know_can_be_erased(engine:
     }
 }
 
-async fn a_conversation_is_over_in_whatever_words(engine: Engine) {
+async fn a_closed_conversation_is_recognized_in_any_wording(engine: Engine) {
     let app = opened(engine).await;
     let mut expected = vec![vec!["first".to_owned()]];
     for (status, words) in [
@@ -143,7 +143,7 @@ async fn a_conversation_is_over_in_whatever_words(engine: Engine) {
     }
 }
 
-async fn one_wrong_word_of_a_close_loses_nothing(engine: Engine) {
+async fn one_false_report_of_a_closed_conversation_loses_no_message(engine: Engine) {
     let app = opened(engine).await;
     for (number, (code, msg)) in [
         ("NOT_FOUND", "no"),
@@ -161,7 +161,7 @@ async fn one_wrong_word_of_a_close_loses_nothing(engine: Engine) {
     assert_eq!(texts(&app), [["first", "text 0", "text 1"]]);
 }
 
-async fn bare_401s_in_a_row_lose_no_users_first_message(engine: Engine) {
+async fn repeated_bare_401s_lose_no_first_message(engine: Engine) {
     let app = TestApp::start(engine).await;
     for operation in [Operation::Conversation, Operation::Send] {
         for number in 0..3 {
@@ -173,7 +173,7 @@ async fn bare_401s_in_a_row_lose_no_users_first_message(engine: Engine) {
     assert_eq!(texts(&app), [["first"]; 6]);
 }
 
-async fn a_message_that_an_outage_held_up_is_not_failed_by_one_odd_answer(engine: Engine) {
+async fn one_unknown_answer_after_an_outage_does_not_fail_a_message(engine: Engine) {
     let app = opened(engine).await;
     answer(&app, Operation::Send, 5, 503, "");
     answer(
@@ -190,7 +190,7 @@ async fn a_message_that_an_outage_held_up_is_not_failed_by_one_odd_answer(engine
     assert_eq!(texts(&app), [["first", "second"]]);
 }
 
-async fn a_refusal_in_unknown_words_is_looked_into_once(engine: Engine) {
+async fn an_unknown_refusal_is_checked_by_one_opening(engine: Engine) {
     let app = opened(engine).await;
     let refusal = r#"{"code":"BAD_REQUEST","body":{"msg":"Quite impossible"},"reqId":"1"}"#;
     for text in ["second", "third"] {
@@ -206,7 +206,7 @@ async fn a_refusal_in_unknown_words_is_looked_into_once(engine: Engine) {
     assert_eq!(app.cloud.requests(Operation::Conversation).len(), 2);
 }
 
-async fn a_conversation_that_is_over_in_unknown_words_is_replaced(engine: Engine) {
+async fn a_conversation_closed_in_an_unknown_wording_is_replaced(engine: Engine) {
     let app = opened(engine).await;
     app.cloud.sandbox.set_behaviour(Behaviour {
         closed_words: "Gesprek beëindigd".to_owned(),
@@ -220,7 +220,7 @@ async fn a_conversation_that_is_over_in_unknown_words_is_replaced(engine: Engine
     assert_eq!(texts(&app), [vec!["first"], vec!["second"]]);
 }
 
-async fn one_bare_401_makes_both_tokens_anew_and_loses_nothing(engine: Engine) {
+async fn a_bare_401_renews_both_tokens_and_loses_no_message(engine: Engine) {
     let app = opened(engine).await;
     for (number, body) in [
         "",
@@ -259,7 +259,7 @@ async fn a_queued_message_survives_a_bare_401(engine: Engine) {
     assert_eq!(texts(&app), [["first", "second"]]);
 }
 
-async fn a_401_that_stays_is_the_operators_problem(engine: Engine) {
+async fn a_lasting_401_is_reported_as_refused_credentials(engine: Engine) {
     let app = opened(engine).await;
     answer(&app, Operation::Send, 9, 401, "");
 
@@ -269,7 +269,7 @@ async fn a_401_that_stays_is_the_operators_problem(engine: Engine) {
     assert_eq!(problem["upstream"]["status"], 401);
 }
 
-async fn a_gateway_before_the_cloud_loses_nothing(engine: Engine) {
+async fn answers_of_a_gateway_before_the_cloud_lose_no_message(engine: Engine) {
     for (operation, status, body) in [
         (Operation::DomainLookup, 404, ""),
         (Operation::DomainLookup, 401, ""),
@@ -292,7 +292,7 @@ async fn a_gateway_before_the_cloud_loses_nothing(engine: Engine) {
     }
 }
 
-async fn a_gateway_that_never_lets_a_message_through_fails_it_alone(engine: Engine) {
+async fn a_message_that_a_gateway_always_blocks_fails_alone(engine: Engine) {
     let app = opened(engine).await;
     let mut blocked = Reply::new(StatusCode::FORBIDDEN);
     "<html>Request blocked</html>".clone_into(&mut blocked.body);
@@ -320,7 +320,7 @@ async fn a_gateway_that_never_lets_a_message_through_fails_it_alone(engine: Engi
     assert_eq!(texts(&app)[0], ["first"]);
 }
 
-async fn tokens_and_answers_of_other_forms_are_taken(engine: Engine) {
+async fn tokens_and_answers_in_other_forms_are_accepted(engine: Engine) {
     for (app_token, sequence, request_ids) in [
         (TokenForm::Fraction, SequenceForm::Text, true),
         (TokenForm::Text, SequenceForm::Number, false),
@@ -357,7 +357,7 @@ async fn a_message_without_a_sequence_is_sent_once(engine: Engine) {
     // This app receives no notifications yet, so it gets no echo.
     app.until(queued, "sent").await;
     assert_eq!(texts(&app), [["first", "second"]]);
-    app.hear_the_cloud();
+    app.subscribe_to_the_cloud();
     let queued = app.sms.say("ada", "third").await;
     let sent = app.until(queued, "sent").await;
     assert_eq!(sent["sequence"], 2);

@@ -16,14 +16,14 @@ use crate::support::process::{Ended, Process, command, configured, run, run_conf
 
 on_both_engines!(
     an_empty_database_is_migrated_once_and_served,
-    a_doctor_finds_everything_well,
-    a_doctor_names_what_fails_and_checks_the_rest,
-    a_doctor_sees_whether_the_keys_open_what_is_stored,
-    a_doctor_tells_of_notifications_that_were_refused,
-    a_doctor_tells_of_a_clock_that_is_wrong_and_of_a_cloud_that_refuses_in_one_line,
-    a_doctor_asks_the_cloud_through_the_proxy_of_the_environment,
-    a_doctor_asks_as_a_consumer_whether_files_can_be_shared,
-    a_doctor_says_where_file_sharing_is_refused,
+    the_doctor_reports_a_sound_installation,
+    the_doctor_names_failing_checks_and_runs_the_others,
+    the_doctor_checks_that_the_keys_open_stored_tokens,
+    the_doctor_reports_refused_notifications,
+    the_doctor_reports_clock_offset_and_refusals_in_one_line_each,
+    the_doctor_uses_the_proxy_of_the_environment,
+    the_doctor_checks_file_sharing_as_a_consumer,
+    the_doctor_reports_refused_file_sharing,
 );
 
 async fn an_empty_database_is_migrated_once_and_served(engine: Engine) {
@@ -41,7 +41,7 @@ async fn an_empty_database_is_migrated_once_and_served(engine: Engine) {
     sms.say("ada", "hello").await.expect(201);
 }
 
-async fn a_doctor_finds_everything_well(engine: Engine) {
+async fn the_doctor_reports_a_sound_installation(engine: Engine) {
     let cloud = Cloud::start().await;
     let database = Database::create(engine).await;
     let toml = bridge_toml(&database.location, &cloud.url);
@@ -66,11 +66,11 @@ async fn a_doctor_finds_everything_well(engine: Engine) {
     );
     for expected in [
         "configuration: 1 account(s), 4 channel(s)",
-        &format!("account {ACCOUNT}: AppJWT: made"),
-        &format!("account {ACCOUNT}: ConsumerJWS: made"),
-        "encryption keys: not looked at before the schema is up to date",
+        &format!("account {ACCOUNT}: AppJWT: issued"),
+        &format!("account {ACCOUNT}: ConsumerJWS: issued"),
+        "encryption keys: not checked until the schema is up to date",
         "database: writing: allowed",
-        "channel sms: callback URL: it answers, with 404 to HEAD",
+        "channel sms: callback URL: answers HEAD with 404",
     ] {
         assert!(
             lines.contains(&&*format!("ok     {expected}")),
@@ -88,7 +88,7 @@ async fn a_doctor_finds_everything_well(engine: Engine) {
     assert!(cloud.sandbox.conversations().is_empty());
 }
 
-async fn a_doctor_names_what_fails_and_checks_the_rest(engine: Engine) {
+async fn the_doctor_names_failing_checks_and_runs_the_others(engine: Engine) {
     let cloud = Cloud::start().await;
     let database = Database::create(engine).await;
     let toml = bridge_toml(&database.location, &cloud.url);
@@ -153,7 +153,7 @@ async fn a_doctor_names_what_fails_and_checks_the_rest(engine: Engine) {
     }
 }
 
-async fn a_doctor_sees_whether_the_keys_open_what_is_stored(engine: Engine) {
+async fn the_doctor_checks_that_the_keys_open_stored_tokens(engine: Engine) {
     let cloud = Cloud::start().await;
     let app = TestApp::start_with(cloud, Database::create(engine).await).await;
     app.sms.say("ada", "hello").await.expect(201);
@@ -168,20 +168,20 @@ async fn a_doctor_sees_whether_the_keys_open_what_is_stored(engine: Engine) {
 
     for ended in [sound, older] {
         assert_eq!(ended.code, 0, "{}", ended.output);
-        let line = "ok     encryption keys: 1 stored token(s) open\n";
+        let line = "ok     encryption keys: 1 stored token(s) can be decrypted\n";
         assert!(ended.output.contains(line), "{}", ended.output);
         let line = "ok     database: schema: up to date\n";
         assert!(ended.output.contains(line), "{}", ended.output);
     }
     assert_eq!(lost.code, 1);
-    let line = "FAILED encryption keys: 1 of 1 stored token(s) do not open; put the key";
+    let line = "FAILED encryption keys: 1 of 1 stored token(s) cannot be decrypted; put the key";
     assert!(lost.output.contains(line), "{}", lost.output);
     for key in [SEALING_KEY, other] {
         assert!(!format!("{}{}", lost.output, lost.errors).contains(key));
     }
 }
 
-async fn a_doctor_tells_of_notifications_that_were_refused(engine: Engine) {
+async fn the_doctor_reports_refused_notifications(engine: Engine) {
     let cloud = Cloud::start().await;
     let app = TestApp::start_with(cloud, Database::create(engine).await).await;
     for (account, signature) in [
@@ -205,7 +205,7 @@ async fn a_doctor_tells_of_notifications_that_were_refused(engine: Engine) {
     let ended = run_configured("doctor", &toml).await;
 
     assert_eq!(ended.code, 1, "{}", ended.output);
-    let refused = format!("FAILED account {ACCOUNT}: notifications: 1 refused, the last one ");
+    let refused = format!("FAILED account {ACCOUNT}: notifications: 1 refused, the latest ");
     assert!(ended.output.contains(&refused), "{}", ended.output);
     assert!(
         ended.output.contains("; compare client_secret with"),
@@ -213,16 +213,14 @@ async fn a_doctor_tells_of_notifications_that_were_refused(engine: Engine) {
         ended.output
     );
     let unused =
-        format!("note   account {ACCOUNT}: notifications: 1 signed but not used, the last one ");
+        format!("note   account {ACCOUNT}: notifications: 1 signed but not used, the latest ");
     assert!(ended.output.contains(&unused), "{}", ended.output);
-    let foreign = "note   notifications: 1 refused, the last one ";
+    let foreign = "note   notifications: 1 refused, the latest ";
     assert!(ended.output.contains(foreign), "{}", ended.output);
     assert!(!ended.output.contains("87654321"), "{}", ended.output);
 }
 
-async fn a_doctor_tells_of_a_clock_that_is_wrong_and_of_a_cloud_that_refuses_in_one_line(
-    engine: Engine,
-) {
+async fn the_doctor_reports_clock_offset_and_refusals_in_one_line_each(engine: Engine) {
     let answer = (
         StatusCode::FORBIDDEN,
         [("date", "Sun, 06 Nov 1994 08:49:37 GMT")],
@@ -242,7 +240,7 @@ async fn a_doctor_tells_of_a_clock_that_is_wrong_and_of_a_cloud_that_refuses_in_
         Engine::Postgres => "clock of the database's machine",
         Engine::Sqlite => "machine's clock",
     };
-    let hint = format!(" s ahead of the Cloud's; set the {whose} by NTP");
+    let hint = format!(" s ahead of the Cloud's; synchronize the {whose} with NTP");
     assert!(ended.output.contains(&hint), "{}", ended.output);
     for name in ["domain of sentinel", "AppJWT", "ConsumerJWS"] {
         assert!(has_line(&ended, "FAILED", name), "{}", ended.output);
@@ -256,7 +254,7 @@ async fn a_doctor_tells_of_a_clock_that_is_wrong_and_of_a_cloud_that_refuses_in_
     );
 }
 
-async fn a_doctor_asks_the_cloud_through_the_proxy_of_the_environment(engine: Engine) {
+async fn the_doctor_uses_the_proxy_of_the_environment(engine: Engine) {
     let (asked, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let proxy = axum::Router::new().fallback(move |request: axum::extract::Request| {
         let asked = asked.clone();
@@ -308,7 +306,7 @@ async fn open_for_the_doctor(cloud: &Cloud, database: &Database, toml: &str) {
     cloud.sandbox.clear_requests();
 }
 
-async fn a_doctor_asks_as_a_consumer_whether_files_can_be_shared(engine: Engine) {
+async fn the_doctor_checks_file_sharing_as_a_consumer(engine: Engine) {
     let cloud = Cloud::start().await;
     let database = Database::create(engine).await;
     let toml = bridge_toml(&database.location, &cloud.url);
@@ -325,9 +323,9 @@ async fn a_doctor_asks_as_a_consumer_whether_files_can_be_shared(engine: Engine)
         unasked.output
     );
     assert_eq!((alone.code, told.code), (0, 0), "{}", told.output);
-    let without = format!("{line}not refused, but the Cloud answers in an open conversation alone");
+    let without = format!("{line}not refused, but the Cloud decides only in an open conversation");
     assert!(alone.output.contains(&without), "{}", alone.output);
-    let gives = format!("{line}the Cloud gives out a URL to upload to\n");
+    let gives = format!("{line}the Cloud returns an upload URL\n");
     assert!(told.output.contains(&gives), "{}", told.output);
     // The check uploads nothing and sends no message.
     assert!(cloud.requests(Operation::Upload).is_empty());
@@ -335,7 +333,7 @@ async fn a_doctor_asks_as_a_consumer_whether_files_can_be_shared(engine: Engine)
     assert_eq!(cloud.only_conversation().dialogs[0].events.len(), 1);
 }
 
-async fn a_doctor_says_where_file_sharing_is_refused(engine: Engine) {
+async fn the_doctor_reports_refused_file_sharing(engine: Engine) {
     let cloud = Cloud::start().await;
     let database = Database::create(engine).await;
     let toml = bridge_toml(&database.location, &cloud.url);
@@ -356,8 +354,8 @@ async fn a_doctor_says_where_file_sharing_is_refused(engine: Engine) {
 
     assert_eq!(refused.code, 1, "{}", refused.output);
     let line = format!(
-        "FAILED account {ACCOUNT}: file sharing: file sharing is refused; the site property \
-         messaging.file.sharing.enabled must be true (LivePerson sets it): "
+        "FAILED account {ACCOUNT}: file sharing: file sharing is refused; ask LivePerson to set the site property \
+         messaging.file.sharing.enabled to true: "
     );
     assert!(refused.output.contains(&line), "{}", refused.output);
     assert!(refused.output.contains("not enabled"), "{}", refused.output);
@@ -409,7 +407,7 @@ fn database_away(toml: &str, database: &Database, engine: Engine) -> String {
 }
 
 #[tokio::test]
-async fn a_doctor_stops_at_a_configuration_error() {
+async fn the_doctor_stops_at_a_configuration_error() {
     let ended = run_configured("doctor", "listen = 1").await;
 
     assert_eq!(ended.code, 2);
@@ -425,7 +423,7 @@ async fn a_doctor_stops_at_a_configuration_error() {
 }
 
 #[tokio::test]
-async fn the_printed_document_is_the_committed_one() {
+async fn the_printed_openapi_document_is_the_committed_one() {
     let ended = run(command(&["openapi"])).await;
 
     assert_eq!(ended.code, 0, "{}", ended.errors);
@@ -433,7 +431,7 @@ async fn the_printed_document_is_the_committed_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_simulated_cloud_of_its_own_is_found_by_its_domain_look_up() {
+async fn a_standalone_sandbox_answers_domain_lookups() {
     let mut process = Process::start(command(&["sandbox", "--listen", "127.0.0.1:0"]));
     let listens = process.output_line("listens on http://").await;
     let url = listens.split_whitespace().last().unwrap();
@@ -450,7 +448,7 @@ async fn a_simulated_cloud_of_its_own_is_found_by_its_domain_look_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_simulated_cloud_of_its_own_tells_whom_its_options_name() {
+async fn a_standalone_sandbox_notifies_the_webhook_of_its_options() {
     let by_options = command(&[
         "sandbox",
         "--listen=127.0.0.1:0",
@@ -469,7 +467,7 @@ async fn a_simulated_cloud_of_its_own_tells_whom_its_options_name() {
     for command in [by_options, by_variables] {
         let process = Process::start(command);
         process
-            .output_line("It tells http://127.0.0.1:1/hooks what happens in account le1")
+            .output_line("It notifies http://127.0.0.1:1/hooks of what happens in account le1")
             .await;
         let listens = process.output_line("listens on http://").await;
         let cloud = Channel::new(listens.split_whitespace().last().unwrap(), "none");
@@ -482,7 +480,7 @@ async fn a_simulated_cloud_of_its_own_tells_whom_its_options_name() {
             .await;
 
         assert_eq!((told.status, nobody.status), (200, 404));
-        let warning = process.log_line("was not taken").await;
+        let warning = process.log_line("did not accept a notification").await;
         assert!(warning.contains("le1"), "{warning}");
         let notifications = cloud.get("/_sandbox/notifications").await.expect(200);
         assert_eq!(notifications[0]["client_id"], "app");
@@ -524,7 +522,7 @@ async fn help_and_version_need_no_configuration() {
 }
 
 #[tokio::test]
-async fn a_reader_that_goes_away_is_no_reason_to_panic() {
+async fn a_command_does_not_panic_when_its_output_is_closed() {
     for arguments in [&["openapi"][..], &["--help"], &["--version"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);

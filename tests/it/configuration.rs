@@ -59,7 +59,7 @@ fn assert_refused(ended: &Ended, complaint: &str) {
 }
 
 #[tokio::test]
-async fn a_wrong_file_is_told_by_its_name_the_key_and_what_was_expected() {
+async fn a_configuration_error_names_file_key_and_expected_value() {
     for (part, by, complaint) in [
         (
             "\"127.0.0.1:0\"\nadmin",
@@ -131,7 +131,7 @@ async fn a_wrong_file_is_told_by_its_name_the_key_and_what_was_expected() {
 }
 
 #[tokio::test]
-async fn a_wrong_variable_is_told_by_its_name() {
+async fn a_wrong_value_in_a_variable_is_reported_with_its_name() {
     for (variable, value, complaint) in [
         (
             "DATABASE_URL",
@@ -167,7 +167,7 @@ async fn a_wrong_variable_is_told_by_its_name() {
 }
 
 #[tokio::test]
-async fn a_secret_with_white_space_within_is_told_by_its_key_and_not_shown() {
+async fn a_secret_containing_white_space_is_refused_and_not_shown() {
     for (part, key, what) in [
         (
             "cl1entsecret",
@@ -192,7 +192,7 @@ async fn a_secret_with_white_space_within_is_told_by_its_key_and_not_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_line_break_at_the_end_of_a_secret_is_no_part_of_it() {
+async fn a_trailing_line_break_of_a_secret_is_ignored() {
     let text = SOUND.replace("cl1entsecret", "${SECRET}");
     let (_folder, mut command) = configured("serve", &text.replace("ap1key", "${KEY}"));
     command
@@ -205,7 +205,7 @@ async fn a_line_break_at_the_end_of_a_secret_is_no_part_of_it() {
 }
 
 #[tokio::test]
-async fn every_command_that_needs_a_configuration_refuses_a_wrong_one() {
+async fn commands_refuse_an_incomplete_configuration() {
     for name in ["serve", "migrate"] {
         let ended = run_configured(name, "").await;
 
@@ -225,7 +225,7 @@ async fn every_command_that_needs_a_configuration_refuses_a_wrong_one() {
 }
 
 #[tokio::test]
-async fn wrong_usage_is_told_apart_from_a_failure() {
+async fn wrong_usage_exits_with_code_2() {
     for arguments in [
         &["--nothing"][..],
         &["nothing"],
@@ -255,7 +255,7 @@ async fn wrong_usage_is_told_apart_from_a_failure() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_asked_for_must_exist() {
+async fn a_named_configuration_file_must_exist() {
     let option = run(command(&["serve", "--config", "/nowhere/bridge.toml"])).await;
     let mut by_variable = command(&["serve"]);
     by_variable.env("BRIDGE_CONFIG", "/nowhere/bridge.toml");
@@ -272,7 +272,7 @@ async fn serving(command: Command) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_option_wins_over_the_variable_and_that_over_the_folder() {
+async fn the_config_option_overrides_the_variable_and_the_working_directory() {
     let (folder, mut command) = configured("serve", "not TOML");
     let write = |name: &str, address: &str| {
         let path = folder.path().join(name);
@@ -303,7 +303,7 @@ fn with_option(file: &Path) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn variables_win_over_the_file() {
+async fn environment_variables_override_the_configuration_file() {
     let (_folder, mut command) = configured("serve", SOUND);
     command.env("BRIDGE_LISTEN", "127.0.0.4:0");
 
@@ -314,7 +314,7 @@ async fn variables_win_over_the_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn variables_alone_suffice() {
+async fn environment_variables_alone_are_a_complete_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = command(&["serve"]);
     command.current_dir(folder.path());
@@ -342,7 +342,7 @@ async fn variables_alone_suffice() {
 }
 
 #[tokio::test]
-async fn database_url_stands_for_the_database_of_the_file() {
+async fn database_url_replaces_the_database_of_the_file() {
     let location = Location::Embedded {
         data_dir: "data".into(),
     };

@@ -34,7 +34,7 @@ use verdict::Verdict;
 
 use crate::support::database::Engine;
 
-on_both_engines!(what_was_answered_2xx_is_neither_lost_nor_doubled_nor_out_of_order);
+on_both_engines!(requests_answered_2xx_are_not_lost_duplicated_or_reordered);
 
 /// One run at a time: two runs at once would slow each other down and distort the measurements.
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -43,7 +43,7 @@ static TURN: Mutex<()> = Mutex::const_new(());
     clippy::print_stdout,
     reason = "who runs it is shown what was done and counted"
 )]
-async fn what_was_answered_2xx_is_neither_lost_nor_doubled_nor_out_of_order(engine: Engine) {
+async fn requests_answered_2xx_are_not_lost_duplicated_or_reordered(engine: Engine) {
     let _turn = TURN.lock().await;
     let settings = Settings::from_environment(engine);
     println!("crash: {settings}");

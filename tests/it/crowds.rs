@@ -94,7 +94,7 @@ fn lines(head: &[String]) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_proven_nothing_keeps_no_notification_out() {
+async fn unauthenticated_requests_do_not_block_notifications() {
     let target = Target::start("").await;
     for (count, account, client_id) in [
         (64, "nobody", CLIENT_ID),
@@ -125,7 +125,7 @@ async fn who_has_proven_nothing_keeps_no_notification_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_signs_wrongly_and_trickles_keeps_no_notification_out() {
+async fn slow_notifications_with_bad_signatures_do_not_block_others() {
     let target = Target::start("").await;
     for count in [64, 600] {
         let mut head = notification(ACCOUNT, CLIENT_ID);
@@ -146,7 +146,7 @@ async fn who_signs_wrongly_and_trickles_keeps_no_notification_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_trickles_is_answered_and_its_connection_closed() {
+async fn a_slow_body_is_answered_408_and_its_connection_closed() {
     let target = Target::start("").await;
     let notification = notification(ACCOUNT, CLIENT_ID);
     let key = format!("Authorization: Bearer {SMS_KEY}");
@@ -195,7 +195,7 @@ async fn a_body_that_trickles_is_answered_and_its_connection_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_users_requests_leave_room_for_others() {
+async fn concurrent_requests_of_one_users_token_are_bounded() {
     let target = Target::start("").await;
     let (mallory, token) = target.mallory();
     let key = format!("Authorization: Bearer {token}");
@@ -239,7 +239,7 @@ async fn a_users_requests_leave_room_for_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_users_readers_leave_room_for_others() {
+async fn concurrent_readers_of_one_users_token_are_bounded() {
     let target = Target::start("").await;
     let (mallory, token) = target.mallory();
     let key = format!("Authorization: Bearer {token}");
@@ -273,7 +273,7 @@ async fn a_users_readers_leave_room_for_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_users_files_leave_room_for_others() {
+async fn concurrent_uploads_of_one_users_token_are_bounded() {
     let target = Target::start("").await;
     let (mallory, token) = target.mallory();
     let key = format!("Authorization: Bearer {token}");
@@ -313,7 +313,7 @@ async fn from_elsewhere(channel: &Channel) -> Connection {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn half_a_head_leaves_room_for_other_addresses() {
+async fn incomplete_requests_are_bounded_per_address() {
     let target = Target::start("pending_connections_per_address = 5").await;
     let mut halves = Vec::new();
     for _ in 0..5 {
@@ -343,7 +343,7 @@ async fn half_a_head_leaves_room_for_other_addresses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_guesses_keys_slows_nobody_else_down() {
+async fn guessing_keys_does_not_slow_down_other_callers() {
     let target = Target::start("operator_keys = [\"operator\"]").await;
     let resume = json!({"channel": "sms"});
     // More requests than are answered at once.

@@ -31,28 +31,28 @@ use crate::support::process::Process;
 use crate::support::receiver::{Answer, Received, Receiver, SECRET};
 
 on_both_engines!(
-    a_callback_is_signed_and_tells_of_its_event,
-    both_of_two_secrets_sign,
-    a_users_events_keep_their_order_whatever_fails,
-    other_users_do_not_wait_for_one_whose_callback_hangs,
-    a_user_does_not_wait_until_all_is_sent_that_others_have_gathered,
-    a_failed_event_is_sent_again_after_ever_longer_pauses,
-    a_repeat_is_the_same_but_for_its_attempt_and_time,
+    a_callback_request_carries_the_event_and_its_signature,
+    each_of_two_callback_secrets_signs,
+    a_users_events_keep_their_order_despite_failures,
+    a_hanging_callback_of_one_user_does_not_delay_others,
+    a_backlog_of_other_users_does_not_delay_a_user,
+    a_failed_delivery_is_repeated_with_growing_back_off,
+    a_repeated_delivery_differs_only_in_attempt_and_time,
     retry_after_is_honoured_in_seconds_and_as_a_date,
     an_answer_of_410_pauses_the_callback_until_it_is_resumed,
-    an_answer_of_422_refuses_one_event_and_tells_the_agent,
+    an_answer_of_422_fails_one_event_and_notifies_the_agent,
     a_redirect_is_a_failure_and_is_not_followed,
-    the_status_counts_whatever_else_the_head_of_an_answer_has,
-    an_answer_that_takes_more_than_ten_seconds_is_none,
-    a_callback_that_is_away_is_tried_again,
-    inner_addresses_are_not_called_by_number_or_by_name,
-    after_twenty_failures_single_probes_are_sent_until_one_succeeds,
-    typing_is_tried_once,
-    typing_that_is_old_is_not_sent,
-    a_message_that_grew_too_old_fails_and_the_agent_is_told,
-    what_waits_for_a_paused_callback_grows_too_old_as_well,
-    what_a_stopped_service_had_left_is_sent_by_the_next,
-    a_channel_without_a_callback_is_sent_nothing,
+    a_callbacks_status_counts_despite_many_or_large_headers,
+    a_callback_request_times_out_after_ten_seconds,
+    an_unreachable_callback_is_called_again,
+    callbacks_at_private_addresses_are_not_called,
+    twenty_failures_open_a_callbacks_circuit_breaker,
+    a_typing_event_has_one_attempt,
+    an_expired_typing_event_is_dropped,
+    an_expired_message_fails_and_the_agent_is_notified,
+    events_expire_while_their_callback_is_paused,
+    a_restarted_service_delivers_the_remaining_events,
+    events_of_a_channel_without_a_callback_are_not_delivered,
 );
 
 /// The age up to which events are delivered: longer than any pause between two attempts.
@@ -198,7 +198,7 @@ async fn say(store: &Store, user: &str, text: &str, now: DateTime<Utc>) -> Event
     append_one(store, &event, now).await
 }
 
-async fn a_callback_is_signed_and_tells_of_its_event(engine: Engine) {
+async fn a_callback_request_carries_the_event_and_its_signature(engine: Engine) {
     let bed = Bed::start(engine).await;
     let told = event(bed.app.store(), "ada", "Zoë 👋", bed.now()).await;
 
@@ -229,7 +229,7 @@ async fn a_callback_is_signed_and_tells_of_its_event(engine: Engine) {
     assert_eq!(record.attempts[0].at, bed.now());
 }
 
-async fn both_of_two_secrets_sign(engine: Engine) {
+async fn each_of_two_callback_secrets_signs(engine: Engine) {
     let receiver = Receiver::start().await;
     let secrets = [SECRET, "whsec_AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD"];
     let toml = format!("{secrets:?}");
@@ -250,7 +250,7 @@ async fn both_of_two_secrets_sign(engine: Engine) {
     assert!(other.verify(&request.body, &request.headers).is_err());
 }
 
-async fn a_users_events_keep_their_order_whatever_fails(engine: Engine) {
+async fn a_users_events_keep_their_order_despite_failures(engine: Engine) {
     const USERS: usize = 5;
     const EVENTS: usize = 6;
     let bed = Bed::start(engine).await;
@@ -293,7 +293,7 @@ async fn a_users_events_keep_their_order_whatever_fails(engine: Engine) {
     }
 }
 
-async fn other_users_do_not_wait_for_one_whose_callback_hangs(engine: Engine) {
+async fn a_hanging_callback_of_one_user_does_not_delay_others(engine: Engine) {
     let bed = Bed::start(engine).await;
     bed.receiver.answer(|received| match &*user_of(received) {
         "ada" => Answer::Stall,
@@ -315,7 +315,7 @@ async fn other_users_do_not_wait_for_one_whose_callback_hangs(engine: Engine) {
     assert_eq!(bed.texts_of("bob"), ["1"]);
 }
 
-async fn a_user_does_not_wait_until_all_is_sent_that_others_have_gathered(engine: Engine) {
+async fn a_backlog_of_other_users_does_not_delay_a_user(engine: Engine) {
     const USERS: usize = 64;
     const EVENTS: usize = 16;
     let bed = Bed::start(engine).await;
@@ -350,7 +350,7 @@ fn fail_ada(receiver: &Receiver, status: u16, headers: &[(&'static str, String)]
     });
 }
 
-async fn a_failed_event_is_sent_again_after_ever_longer_pauses(engine: Engine) {
+async fn a_failed_delivery_is_repeated_with_growing_back_off(engine: Engine) {
     let bed = Bed::start(engine).await;
     fail_ada(&bed.receiver, 500, &[]);
     let id = bed.say("ada", "hello").await;
@@ -369,7 +369,7 @@ async fn a_failed_event_is_sent_again_after_ever_longer_pauses(engine: Engine) {
     assert!(record.attempts.iter().all(|a| a.status == Some(500)));
 }
 
-async fn a_repeat_is_the_same_but_for_its_attempt_and_time(engine: Engine) {
+async fn a_repeated_delivery_differs_only_in_attempt_and_time(engine: Engine) {
     let bed = Bed::start(engine).await;
     bed.receiver.answer_status(500);
     let id = bed.say("ada", "hello").await;
@@ -470,7 +470,7 @@ async fn eventually_nacked(bed: &Bed, conversation: &Value, sequence: u32) {
     assert_eq!(receipts[0]["dialogId"], *conversation);
 }
 
-async fn an_answer_of_422_refuses_one_event_and_tells_the_agent(engine: Engine) {
+async fn an_answer_of_422_fails_one_event_and_notifies_the_agent(engine: Engine) {
     let bed = Bed::start(engine).await;
     let (refused, conversation) = message_in_conversation(&bed, "ada", 7).await;
     let mut first = true;
@@ -531,7 +531,7 @@ async fn answering(answers: Vec<String>) -> String {
     url
 }
 
-async fn the_status_counts_whatever_else_the_head_of_an_answer_has(engine: Engine) {
+async fn a_callbacks_status_counts_despite_many_or_large_headers(engine: Engine) {
     let head = |status: &str, fields: usize, bytes: usize| {
         let value = "v".repeat(bytes);
         let fields = (0..fields).map(|number| format!("X-{number}: {value}\r\n"));
@@ -584,7 +584,7 @@ async fn the_status_counts_whatever_else_the_head_of_an_answer_has(engine: Engin
     assert_eq!(record.attempts[1].status, Some(200));
 }
 
-async fn an_answer_that_takes_more_than_ten_seconds_is_none(engine: Engine) {
+async fn a_callback_request_times_out_after_ten_seconds(engine: Engine) {
     let bed = Bed::start(engine).await;
     let mut first = true;
     bed.receiver.answer(move |_| {
@@ -607,7 +607,7 @@ async fn an_answer_that_takes_more_than_ten_seconds_is_none(engine: Engine) {
     bed.eventually_is(id, DeliveryState::Delivered).await;
 }
 
-async fn a_callback_that_is_away_is_tried_again(engine: Engine) {
+async fn an_unreachable_callback_is_called_again(engine: Engine) {
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/callback", closed.local_addr().unwrap());
     drop(closed);
@@ -621,7 +621,7 @@ async fn a_callback_that_is_away_is_tried_again(engine: Engine) {
     assert_eq!(record.delivery, Some(DeliveryState::Pending));
     let error = record.attempts[0].error.clone().unwrap();
     assert!(
-        error.starts_with("no connection could be made: "),
+        error.starts_with("the connection could not be established: "),
         "{error}"
     );
     assert!(error.contains("refused"), "{error}");
@@ -629,7 +629,7 @@ async fn a_callback_that_is_away_is_tried_again(engine: Engine) {
     bed.eventually_tried(id, 2).await;
 }
 
-async fn inner_addresses_are_not_called_by_number_or_by_name(engine: Engine) {
+async fn callbacks_at_private_addresses_are_not_called(engine: Engine) {
     for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
         let receiver = Receiver::start().await;
         let mut url: Url = receiver.url.parse().unwrap();
@@ -653,7 +653,7 @@ async fn inner_addresses_are_not_called_by_number_or_by_name(engine: Engine) {
     }
 }
 
-async fn after_twenty_failures_single_probes_are_sent_until_one_succeeds(engine: Engine) {
+async fn twenty_failures_open_a_callbacks_circuit_breaker(engine: Engine) {
     const USERS: usize = 30;
     let bed = Bed::start(engine).await;
     bed.receiver.answer_status(503);
@@ -705,7 +705,7 @@ async fn typing(bed: &Bed, until: TimeDelta) -> NewEvent {
     }
 }
 
-async fn typing_is_tried_once(engine: Engine) {
+async fn a_typing_event_has_one_attempt(engine: Engine) {
     let bed = Bed::start(engine).await;
     fail_ada(&bed.receiver, 500, &[]);
     let typing = typing(&bed, TimeDelta::seconds(10)).await;
@@ -721,7 +721,7 @@ async fn typing_is_tried_once(engine: Engine) {
     assert_eq!(bed.texts_of("ada"), ["typing", "next"]);
 }
 
-async fn typing_that_is_old_is_not_sent(engine: Engine) {
+async fn an_expired_typing_event_is_dropped(engine: Engine) {
     let bed = Bed::start(engine).await;
     let typing = typing(&bed, TimeDelta::zero()).await;
 
@@ -735,7 +735,7 @@ async fn typing_that_is_old_is_not_sent(engine: Engine) {
     assert_eq!(bed.texts_of("ada"), ["next"]);
 }
 
-async fn a_message_that_grew_too_old_fails_and_the_agent_is_told(engine: Engine) {
+async fn an_expired_message_fails_and_the_agent_is_notified(engine: Engine) {
     let bed = Bed::start(engine).await;
     let (old, conversation) = message_in_conversation(&bed, "ada", 9).await;
     fail_ada(&bed.receiver, 500, &[]);
@@ -763,7 +763,7 @@ async fn a_message_that_grew_too_old_fails_and_the_agent_is_told(engine: Engine)
     bed.eventually_is(old.id, DeliveryState::Delivered).await;
 }
 
-async fn what_waits_for_a_paused_callback_grows_too_old_as_well(engine: Engine) {
+async fn events_expire_while_their_callback_is_paused(engine: Engine) {
     let bed = Bed::start(engine).await;
     bed.receiver.answer_status(410);
     let id = bed.say("ada", "hello").await;
@@ -779,7 +779,7 @@ async fn what_waits_for_a_paused_callback_grows_too_old_as_well(engine: Engine) 
     assert_eq!(bed.receiver.received().len(), 1);
 }
 
-async fn what_a_stopped_service_had_left_is_sent_by_the_next(engine: Engine) {
+async fn a_restarted_service_delivers_the_remaining_events(engine: Engine) {
     let bed = Bed::start(engine).await;
     let now = Arc::new(Notify::new());
     let wait = Arc::clone(&now);
@@ -808,7 +808,7 @@ async fn what_a_stopped_service_had_left_is_sent_by_the_next(engine: Engine) {
     assert_eq!(bed.receiver.texts(), ["1", "2", "3"]);
 }
 
-async fn a_channel_without_a_callback_is_sent_nothing(engine: Engine) {
+async fn events_of_a_channel_without_a_callback_are_not_delivered(engine: Engine) {
     let bed = Bed::start(engine).await;
     let other = NewEvent {
         channel_id: "app".parse().unwrap(),
@@ -832,7 +832,7 @@ async fn replica() -> (String, Store, Receiver) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_is_killed_is_taken_over_from_within_fifteen_seconds() {
+async fn a_killed_replicas_deliveries_continue_within_fifteen_seconds() {
     let (toml, store, receiver) = replica().await;
     let (first, _, _) = Process::serve(&toml).await;
     receiver.answer(|_| Answer::Stall);
@@ -853,7 +853,7 @@ async fn a_replica_that_is_killed_is_taken_over_from_within_fifteen_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_is_stopped_hands_back_what_it_holds() {
+async fn a_stopped_replica_releases_its_delivery_lanes() {
     let (toml, store, receiver) = replica().await;
     let (mut first, _, _) = Process::serve(&toml).await;
     let now = Arc::new(Notify::new());
@@ -865,7 +865,9 @@ async fn a_replica_that_is_stopped_hands_back_what_it_holds() {
     receiver.wait_for(1).await;
 
     first.signal("TERM").await;
-    first.log_line("stopping: requests in flight finish").await;
+    first
+        .log_line("stopping: finishing requests in flight")
+        .await;
     receiver.answer_status(200);
     now.notify_one();
 
@@ -883,7 +885,7 @@ async fn a_replica_that_is_stopped_hands_back_what_it_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_beside_each_other_send_each_event_once() {
+async fn two_replicas_deliver_each_event_once() {
     const USERS: usize = 40;
     let (toml, store, receiver) = replica().await;
     let (_first, _, _) = Process::serve(&toml).await;

@@ -52,7 +52,7 @@ fn is_empty(folder: &Path) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_line_that_is_printed_sends_a_message() {
+async fn the_printed_curl_line_sends_a_message() {
     let mut demo = Demo::start().await;
     let probes = demo.address("Probes").await;
     assert!(!is_empty(demo.folder.path()), "where is the database?");
@@ -66,7 +66,7 @@ async fn the_line_that_is_printed_sends_a_message() {
         assert_eq!(again["conversation_id"], sent["conversation_id"]);
         assert!(again["sequence"].as_u64() > sent["sequence"].as_u64());
     }
-    let docs = Channel::new(&demo.facade, "none").get("/docs/").await;
+    let docs = Channel::new(&demo.api, "none").get("/docs/").await;
     assert_eq!(docs.status, 200);
     Channel::new(&probes, "none").get("").await.expect(200);
     let operator = demo.process.output_line("Operator's page").await;
@@ -93,7 +93,7 @@ fn threads(id: u32) -> Vec<String> {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn one_core_is_served_by_the_first_thread() {
+async fn a_single_core_runs_without_worker_threads() {
     let mut demo = Demo::start_on_one_core().await;
     let names = threads(demo.process.id());
     assert!(
@@ -103,7 +103,7 @@ async fn one_core_is_served_by_the_first_thread() {
 
     send_as_curl_would(&demo.process.output_line("curl -sS ").await).await;
 
-    let channel = Channel::new(&demo.facade, "demo-key");
+    let channel = Channel::new(&demo.api, "demo-key");
     let events = eventually("the agent answers", async || {
         let events = channel
             .get("/v1/events?wait=1")
@@ -118,7 +118,7 @@ async fn one_core_is_served_by_the_first_thread() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_answer_arrives_where_the_printed_line_looks() {
+async fn the_printed_stream_line_shows_the_agents_answer() {
     let demo = Demo::start().await;
     let process = &demo.process;
     let watching = process.output_line("curl -sSN ").await;
@@ -151,11 +151,11 @@ async fn the_answer_arrives_where_the_printed_line_looks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_demos_run_beside_each_other() {
+async fn two_demos_run_at_once() {
     let first = Demo::start().await;
     let second = Demo::start().await;
 
-    for name in ["Facade", "Probes", "Simulated Cloud"] {
+    for name in ["API", "Probes", "Simulated Cloud"] {
         assert_ne!(first.address(name).await, second.address(name).await);
     }
     for demo in [&first, &second] {
@@ -164,7 +164,7 @@ async fn two_demos_run_beside_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_demo_takes_no_configuration() {
+async fn a_demo_ignores_configuration_files_and_variables() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("bridge.toml"), "not TOML").unwrap();
     let mut command = command(&["demo"]);
@@ -193,13 +193,13 @@ async fn token(cloud: &Channel, user: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_calls_the_facade_as_one_user_and_sees_what_goes_over_the_wire() {
+async fn the_demo_page_uses_a_users_token_and_lists_all_requests() {
     let demo = Demo::start().await;
     let origin = demo.address("Simulated Cloud").await;
     let cloud = Channel::new(&origin, "none");
     let settings = cloud.get("/_sandbox/page/settings").await.expect(200);
     let bridge = &settings["bridge"];
-    assert_eq!(bridge["url"], demo.facade);
+    assert_eq!(bridge["url"], demo.api);
     assert_eq!(
         (&settings["mode"], &bridge["mints_tokens"]),
         (&json!("demo"), &json!(true))
@@ -228,7 +228,7 @@ async fn a_page_calls_the_facade_as_one_user_and_sees_what_goes_over_the_wire() 
 
     let entries = eventually("all four kinds", async || {
         let entries = wire(&cloud).await;
-        let kinds = ["facade", "cloud", "notification", "event"];
+        let kinds = ["api", "cloud", "notification", "event"];
         let all = kinds
             .iter()
             .all(|kind| entries.iter().any(|entry| entry["kind"] == *kind));
@@ -240,22 +240,19 @@ async fn a_page_calls_the_facade_as_one_user_and_sees_what_goes_over_the_wire() 
         !shown.contains(&token) && !shown.contains("demo-secret"),
         "{shown}"
     );
-    let facade = entries
-        .iter()
-        .find(|entry| entry["kind"] == "facade")
-        .unwrap();
+    let api = entries.iter().find(|entry| entry["kind"] == "api").unwrap();
     assert_eq!(
-        (&facade["method"], &facade["status"]),
+        (&api["method"], &api["status"]),
         (&json!("POST"), &json!(201))
     );
-    assert_eq!(facade["request"]["headers"]["authorization"], "Bearer •••");
+    assert_eq!(api["request"]["headers"]["authorization"], "Bearer •••");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_wait_while_the_callback_fails_and_come_by_themselves_afterwards() {
+async fn the_demos_events_are_delivered_after_its_callback_recovers() {
     let demo = Demo::start().await;
     let cloud = Channel::new(&demo.address("Simulated Cloud").await, "none");
-    let alice = Channel::new(&demo.facade, &token(&cloud, "alice").await);
+    let alice = Channel::new(&demo.api, &token(&cloud, "alice").await);
     let statuses = async |wanted: u64| {
         eventually("an attempt", async || {
             let entries = wire(&cloud).await;

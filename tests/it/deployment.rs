@@ -107,14 +107,14 @@ fn configuration(objects: &BTreeMap<String, Value>) -> Config {
 }
 
 #[test]
-fn the_configuration_for_kubernetes_is_a_sound_one() {
+fn the_kubernetes_configuration_is_valid() {
     let objects = objects();
 
     let config = configuration(&objects);
 
     assert!(config.database.url.is_some(), "replicas share PostgreSQL");
     let ports = ports(&objects);
-    assert_eq!(u64::from(config.listen.port()), ports["facade"]);
+    assert_eq!(u64::from(config.listen.port()), ports["api"]);
     assert_eq!(u64::from(config.admin_listen.port()), ports["admin"]);
     for address in [config.listen, config.admin_listen] {
         assert!(address.ip().is_unspecified(), "it is reached from outside");
@@ -122,7 +122,7 @@ fn the_configuration_for_kubernetes_is_a_sound_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn probes_of_kubernetes_ask_what_the_admin_address_answers() {
+async fn the_kubernetes_probes_use_existing_admin_paths() {
     let app = TestApp::start(Engine::Sqlite).await;
     let objects = objects();
 
@@ -138,7 +138,7 @@ async fn probes_of_kubernetes_ask_what_the_admin_address_answers() {
 }
 
 #[test]
-fn the_service_leads_to_the_facade_alone() {
+fn the_kubernetes_service_exposes_only_the_api() {
     let objects = objects();
     let service = &objects["Service"];
 
@@ -147,7 +147,7 @@ fn the_service_leads_to_the_facade_alone() {
         .map(|port| text(&port["targetPort"]))
         .collect();
 
-    assert_eq!(led_to, ["facade"]);
+    assert_eq!(led_to, ["api"]);
     let labels = texts(&objects["Deployment"]["spec"]["template"]["metadata"]["labels"]);
     assert_eq!(texts(&service["spec"]["selector"]), labels);
     for kind in ["Deployment", "PodDisruptionBudget", "PodMonitor"] {
@@ -160,7 +160,7 @@ fn the_service_leads_to_the_facade_alone() {
 }
 
 #[test]
-fn kubernetes_waits_for_a_stop_to_end() {
+fn kubernetes_allows_time_for_a_graceful_shutdown() {
     let objects = objects();
     let sleep = &container(&objects)["lifecycle"]["preStop"]["sleep"]["seconds"];
 
@@ -187,7 +187,7 @@ fn arguments(list: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn commands_are_called_with_options_that_they_have() {
+async fn deployment_files_use_existing_command_line_options() {
     let objects = objects();
     is_understood(&arguments(&container(&objects)["args"])).await;
     let compose = yaml(&read("docker-compose.yml"));
@@ -228,7 +228,7 @@ fn environment(compose: &Value, service: &str) -> Environment {
 }
 
 #[test]
-fn the_configuration_of_the_compose_file_is_a_sound_one() {
+fn the_compose_configuration_is_valid() {
     let compose = yaml(&read("docker-compose.yml"));
     let file = read("deploy/compose/bridge.toml");
 
@@ -254,7 +254,7 @@ fn the_configuration_of_the_compose_file_is_a_sound_one() {
 }
 
 #[tokio::test]
-async fn the_simulated_cloud_of_the_compose_file_is_told_what_it_knows() {
+async fn the_compose_sandbox_uses_existing_variables() {
     let compose = yaml(&read("docker-compose.yml"));
 
     let help = run(command(&["sandbox", "--help"])).await.output;

@@ -19,13 +19,13 @@ use crate::support::patience::PATIENCE;
 use crate::support::process::{Ended, Process, configured, run};
 
 on_both_engines!(
-    all_is_well_beside_a_running_service,
-    all_is_well_where_no_service_runs,
-    a_conversation_is_closed_after_a_signal,
-    a_report_names_nobody,
-    a_conversation_goes_where_the_options_say,
-    a_wrong_secret_is_told_once_and_nothing_is_opened,
-    a_schema_that_is_behind_is_left_to_the_operator,
+    doctor_conversation_succeeds_beside_a_running_service,
+    doctor_conversation_succeeds_without_a_service,
+    an_interrupted_doctor_closes_its_conversation,
+    a_doctor_report_contains_no_secrets_or_ids,
+    the_doctor_routes_a_conversation_by_its_options,
+    a_doctor_with_a_wrong_secret_opens_no_conversation,
+    the_doctor_does_not_migrate_an_outdated_schema,
 );
 
 /// In seconds: within this machine a notification comes much sooner. A test with a missing
@@ -177,7 +177,7 @@ const FACTS: [&str; 25] = [
 ];
 
 #[track_caller]
-fn assert_all_is_well(ended: &Ended, report: &Value) {
+fn assert_conversation_report_is_ok(ended: &Ended, report: &Value) {
     assert_eq!(ended.code, 0, "{}{}", ended.output, ended.errors);
     assert_eq!(not_ok(ended), [""; 0], "{}", ended.output);
     let expected = [&FACTS[..], &["left_open"]].concat();
@@ -188,13 +188,13 @@ fn assert_all_is_well(ended: &Ended, report: &Value) {
     assert_eq!(report["run"]["whole"], true);
 }
 
-async fn all_is_well_beside_a_running_service(engine: Engine) {
+async fn doctor_conversation_succeeds_beside_a_running_service(engine: Engine) {
     let setting = Setting::new(engine).await;
     let (mut service, sms, _) = Process::serve(&setting.toml).await;
 
     let (ended, report) = setting.reported(&[]).await;
 
-    assert_all_is_well(&ended, &report);
+    assert_conversation_report_is_ok(&ended, &report);
     assert_eq!(report["run"]["webhooks"], "beside_service");
     assert_eq!(
         fact(&report, "signature")["forms"],
@@ -209,14 +209,14 @@ async fn all_is_well_beside_a_running_service(engine: Engine) {
     }
 }
 
-async fn all_is_well_where_no_service_runs(engine: Engine) {
+async fn doctor_conversation_succeeds_without_a_service(engine: Engine) {
     let setting = Setting::new(engine).await;
     setting.subscribe(Algorithm::Sha1);
 
     let (ended, report) = setting.reported(&[]).await;
     let again = setting.doctor(&[]).await;
 
-    assert_all_is_well(&ended, &report);
+    assert_conversation_report_is_ok(&ended, &report);
     assert_eq!(report["run"]["webhooks"], "listening");
     assert_eq!(fact(&report, "signature")["forms"], json!(["sha1 base64"]));
     assert_eq!(again.code, 0, "{}", again.output);
@@ -227,7 +227,7 @@ async fn all_is_well_where_no_service_runs(engine: Engine) {
     Process::serve(&setting.toml).await;
 }
 
-async fn a_conversation_is_closed_after_a_signal(engine: Engine) {
+async fn an_interrupted_doctor_closes_its_conversation(engine: Engine) {
     let setting = Setting::new(engine).await;
     setting.cloud.sandbox.disturb(Disturbance {
         times: 100,
@@ -254,7 +254,7 @@ async fn a_conversation_is_closed_after_a_signal(engine: Engine) {
     assert_eq!(read(&path)["run"]["whole"], false);
 }
 
-async fn a_report_names_nobody(engine: Engine) {
+async fn a_doctor_report_contains_no_secrets_or_ids(engine: Engine) {
     let setting = Setting::new(engine).await;
     let _service = Process::serve(&setting.toml).await;
     let reply = |status: u16, words: &str| {
@@ -301,7 +301,7 @@ async fn a_report_names_nobody(engine: Engine) {
     }
 }
 
-async fn a_conversation_goes_where_the_options_say(engine: Engine) {
+async fn the_doctor_routes_a_conversation_by_its_options(engine: Engine) {
     let setting = Setting::new(engine).await;
     let skill = ["--skill-id", "2736637412"];
     let campaign = ["--campaign-id", "880524023", "--engagement-id", "880524123"];
@@ -335,7 +335,7 @@ async fn a_conversation_goes_where_the_options_say(engine: Engine) {
     setting.assert_nothing_is_open("routed alone");
 }
 
-async fn a_wrong_secret_is_told_once_and_nothing_is_opened(engine: Engine) {
+async fn a_doctor_with_a_wrong_secret_opens_no_conversation(engine: Engine) {
     let mut setting = Setting::new(engine).await;
     setting.toml = setting.toml.replace(CLIENT_SECRET, "another-secret");
 
@@ -347,7 +347,7 @@ async fn a_wrong_secret_is_told_once_and_nothing_is_opened(engine: Engine) {
     assert!(setting.cloud.sandbox.conversations().is_empty());
 }
 
-async fn a_schema_that_is_behind_is_left_to_the_operator(engine: Engine) {
+async fn the_doctor_does_not_migrate_an_outdated_schema(engine: Engine) {
     let setting = Setting::new(engine).await;
     setting.database.store().await.close().await;
     setting
@@ -365,7 +365,7 @@ async fn a_schema_that_is_behind_is_left_to_the_operator(engine: Engine) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_another_program_uses_is_told() {
+async fn the_doctor_reports_a_listening_address_in_use() {
     let setting = Setting::new(Engine::Sqlite).await;
     let address = ("127.0.0.1", setting.port);
     let _other = TcpListener::bind(address).await.unwrap();
@@ -377,7 +377,7 @@ async fn an_address_that_another_program_uses_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn options_that_do_not_go_together_are_refused_before_anything_is_done() {
+async fn the_doctor_refuses_conflicting_options_at_once() {
     let setting = Setting::new(Engine::Sqlite).await;
     let folder = tempfile::tempdir().unwrap();
     let other = folder.path().join("bridge.toml");
@@ -534,7 +534,7 @@ fn troubles_of_requests() -> Vec<Case> {
         ),
         (
             request(ConsumerToken, 2, refusal()),
-            &["FAILED ConsumerJWS, asked again"],
+            &["FAILED ConsumerJWS, requested again"],
         ),
         (request(Conversation, 0, refusal()), &["FAILED opening"]),
         (
@@ -569,7 +569,7 @@ fn troubles_of_requests() -> Vec<Case> {
 /// Runs beside a service that shares PostgreSQL, because that is fastest. Another test above runs
 /// without a service.
 #[tokio::test(flavor = "multi_thread")]
-async fn each_trouble_shows_in_its_own_line_and_leaves_nothing_open() {
+async fn the_doctor_reports_each_fault_and_closes_its_conversation() {
     let setting = Setting::new(Engine::Postgres).await;
     let (_service, _, _) = Process::serve(&setting.toml).await;
 
@@ -650,7 +650,7 @@ async fn every_line_and_member_of_a_report_is_documented() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn notifications_that_are_refused_are_told() {
+async fn the_doctor_names_the_reason_of_refused_notifications() {
     let setting = Setting::new(Engine::Sqlite).await;
     setting.cloud.sandbox.disturb(Disturbance {
         times: 100,
@@ -666,7 +666,7 @@ async fn notifications_that_are_refused_are_told() {
     ];
     assert_eq!(not_ok(&ended), expected, "{}", ended.output);
     assert!(
-        ended.output.contains("came and were refused"),
+        ended.output.contains("arrived but were refused"),
         "{}",
         ended.output
     );
@@ -675,7 +675,7 @@ async fn notifications_that_are_refused_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_echo_that_says_otherwise_is_told() {
+async fn the_doctor_reports_an_echo_with_other_content() {
     for (is_same_text, sequence, expected) in [
         (false, 0, "FAILED echo text"),
         (true, 7, "FAILED echo sequence"),
@@ -720,7 +720,7 @@ async fn an_echo_that_says_otherwise_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_left_open_where_nobody_reads_the_lines_any_more() {
+async fn the_doctor_closes_its_conversation_when_its_output_is_closed() {
     let setting = Setting::new(Engine::Sqlite).await;
     let (_folder, mut command) = configured("doctor", &setting.toml);
     command.args(["--conversation", "--echo-wait", WAIT]);
@@ -743,7 +743,7 @@ async fn nothing_is_left_open_where_nobody_reads_the_lines_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conversation_that_cannot_be_closed_is_told() {
+async fn the_doctor_reports_a_conversation_that_it_cannot_close() {
     let setting = Setting::new(Engine::Sqlite).await;
     setting.cloud.sandbox.inject(Fault {
         skip: 7,

@@ -36,7 +36,7 @@ fn folder(database: &Database) -> PathBuf {
 
 /// Asserts that a reply reports the storage as unavailable.
 #[track_caller]
-fn expect_away(reply: Reply) {
+fn expect_storage_unavailable(reply: Reply) {
     let problem = reply.expect_problem(503, "storage-unavailable");
     assert_eq!(problem["retryable"], true);
 }
@@ -111,9 +111,9 @@ impl Bed {
     }
 
     /// Asserts that nothing is accepted, and that `/readyz` gives this reason.
-    async fn promises_nothing(&self, reason: &str) {
-        expect_away(self.notify(1).await);
-        expect_away(self.queue("unheard").await);
+    async fn expect_nothing_accepted(&self, reason: &str) {
+        expect_storage_unavailable(self.notify(1).await);
+        expect_storage_unavailable(self.queue("unheard").await);
         let unready: Value = self.admin.get("/readyz").await.expect(503);
         assert_eq!(unready["reasons"], json!([reason]));
     }
@@ -138,7 +138,7 @@ async fn queue(channel: &Channel, user: &str, text: &str) -> Reply {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_that_sqlite_ended_by_itself_does_not_keep_the_next_from_beginning() {
+async fn a_transaction_that_sqlite_rolled_back_does_not_block_the_next() {
     let app = TestApp::start(Engine::Sqlite).await;
     let opened = app.sms.say("ada", "hello").await.expect(201);
     let conversation = opened["conversation_id"].as_str().unwrap();
@@ -160,7 +160,7 @@ async fn a_transaction_that_sqlite_ended_by_itself_does_not_keep_the_next_from_b
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_takes_no_writes_is_an_outage_that_ends_by_itself() {
+async fn the_service_recovers_when_the_disk_accepts_writes_again() {
     let cloud = Cloud::start_on_system_time().await;
     let database = Database::create(Engine::Sqlite).await;
     let toml = bridge_toml(&database.location, &cloud.url);
@@ -174,7 +174,7 @@ async fn a_disk_that_takes_no_writes_is_an_outage_that_ends_by_itself() {
 
     limit_files(&bed.process, "1").await;
     for _ in 0..3 {
-        bed.promises_nothing(UNWRITABLE).await;
+        bed.expect_nothing_accepted(UNWRITABLE).await;
         // Reads still succeed.
         bed.sms.get("/v1/users/ada").await.expect(200);
     }
@@ -200,14 +200,14 @@ async fn limit_files(process: &Process, bytes: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_gone_takes_no_promises_until_it_is_back() {
+async fn nothing_is_accepted_while_a_database_file_is_missing() {
     let bed = Bed::start().await;
 
     for name in ["bridge.db", "bridge.db-wal"] {
         let (file, aside) = (bed.file(name), bed.file("aside"));
         fs::rename(&file, &aside).unwrap();
-        bed.promises_nothing(FILES).await;
-        bed.promises_nothing(FILES).await;
+        bed.expect_nothing_accepted(FILES).await;
+        bed.expect_nothing_accepted(FILES).await;
         assert!(!file.exists(), "{name} was made anew");
 
         fs::rename(&aside, &file).unwrap();
@@ -220,14 +220,14 @@ async fn a_file_that_is_gone_takes_no_promises_until_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_file_in_its_place_is_used_after_a_restart_alone() {
+async fn a_replaced_database_file_is_used_only_after_a_restart() {
     let bed = Bed::start().await;
     let (file, copy) = (bed.file("bridge.db"), bed.file("copy"));
     fs::copy(&file, &copy).unwrap();
     fs::rename(&copy, &file).unwrap();
 
-    bed.promises_nothing(FILES).await;
-    bed.promises_nothing(FILES).await;
+    bed.expect_nothing_accepted(FILES).await;
+    bed.expect_nothing_accepted(FILES).await;
 
     bed.process.log_line("restart the service").await;
     bed.process.kill().await;
@@ -238,7 +238,7 @@ async fn another_file_in_its_place_is_used_after_a_restart_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_overwritten_takes_no_promises() {
+async fn nothing_is_accepted_after_the_database_file_is_overwritten() {
     let bed = Bed::start().await;
     let mut file = OpenOptions::new()
         .write(true)
@@ -246,7 +246,7 @@ async fn a_file_that_is_overwritten_takes_no_promises() {
         .unwrap();
     file.write_all(&[0x55; 4096]).unwrap();
 
-    bed.promises_nothing(FILES).await;
+    bed.expect_nothing_accepted(FILES).await;
 
     bed.process.log_line("restore a backup").await;
 }
@@ -268,7 +268,7 @@ fn modes(folder: &Path) -> Vec<(String, u32)> {
 const ITS_FILES: [&str; 4] = ["bridge.db", "bridge.db-shm", "bridge.db-wal", "bridge.lock"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn its_files_are_for_nobody_else_also_in_a_folder_that_was_there() {
+async fn database_files_are_private_to_their_owner_in_an_existing_folder() {
     let cloud = Cloud::start_on_system_time().await;
     let database = Database::create(Engine::Sqlite).await;
     let folder = folder(&database);

@@ -18,23 +18,23 @@ use crate::support::process::{Process, command, run};
 use crate::support::receiver::{self, Receiver, SECRET};
 
 on_both_engines!(
-    a_user_is_gone_at_once_while_the_cloud_is_away,
-    a_conversation_is_closed_once_the_cloud_is_back,
-    an_outage_that_ends_brings_the_close_at_once,
-    an_erasure_that_is_repeated_tries_the_close_again,
-    a_token_that_serves_no_more_is_made_anew_for_the_close,
-    a_user_who_comes_back_is_a_new_one,
+    a_user_is_erased_at_once_while_the_cloud_is_unreachable,
+    an_erased_users_conversation_is_closed_once_the_cloud_is_reachable,
+    a_pending_close_is_sent_as_soon_as_the_cloud_recovers,
+    a_repeated_erasure_attempts_the_pending_close_again,
+    a_revoked_token_is_renewed_for_a_pending_close,
+    an_erased_user_who_writes_again_is_a_new_user,
     a_new_message_waits_for_the_close_of_the_old_conversation,
-    nothing_that_is_told_of_an_erased_users_open_conversation_is_kept,
-    a_close_is_given_up_after_24_hours_and_the_conversation_is_nobodys,
-    what_is_being_opened_is_closed_as_well,
-    what_is_opened_after_the_erasure_is_closed_as_well,
+    no_change_of_an_erased_users_conversation_is_stored,
+    a_pending_close_is_given_up_after_24_hours,
+    an_erasure_closes_a_conversation_that_is_being_opened,
+    a_conversation_that_opens_after_the_erasure_is_closed,
     an_opening_whose_answer_was_lost_is_found_and_closed,
-    without_the_monitoring_api_a_new_user_does_not_wait_for_what_nobody_knows,
-    a_message_that_is_on_its_way_does_not_bring_the_user_back,
-    a_callback_under_way_is_the_last_one,
-    rotating_seals_what_a_close_takes_anew,
-    a_kill_between_the_answer_and_the_close_loses_nothing,
+    without_the_monitoring_api_a_new_user_ignores_a_lost_opening,
+    a_message_in_flight_does_not_restore_an_erased_user,
+    no_delivery_starts_after_its_user_is_erased,
+    key_rotation_encrypts_the_token_of_a_pending_close_again,
+    a_pending_close_survives_a_kill,
 );
 
 const USER: &str = "/v1/users/marker-user";
@@ -61,7 +61,7 @@ fn away(cloud: &Cloud) {
 }
 
 /// Makes the Cloud leave every request to close a conversation unanswered from now on.
-fn closes_fail(cloud: &Cloud) {
+fn leave_closes_unanswered(cloud: &Cloud) {
     cloud.sandbox.inject(Fault {
         times: u32::MAX,
         containing: Some("conversationField".to_owned()),
@@ -115,7 +115,7 @@ async fn events(app: &TestApp) -> Vec<Value> {
     page["events"].as_array().unwrap().clone()
 }
 
-async fn a_user_is_gone_at_once_while_the_cloud_is_away(engine: Engine) {
+async fn a_user_is_erased_at_once_while_the_cloud_is_unreachable(engine: Engine) {
     let app = TestApp::start(engine).await;
     let open = json!({"text": "marker-text", "open": {"profile": {"first_name": "marker-name"}}});
     let path = format!("{USER}/messages");
@@ -158,7 +158,7 @@ async fn a_user_is_gone_at_once_while_the_cloud_is_away(engine: Engine) {
     assert!(metrics.contains(gauge), "{metrics}");
 }
 
-async fn a_conversation_is_closed_once_the_cloud_is_back(engine: Engine) {
+async fn an_erased_users_conversation_is_closed_once_the_cloud_is_reachable(engine: Engine) {
     let (app, id) = opened(engine).await;
     away(&app.cloud);
     erase(&app.sms).await.expect(202);
@@ -179,7 +179,7 @@ async fn a_conversation_is_closed_once_the_cloud_is_back(engine: Engine) {
     erase(&app.sms).await.expect(204);
 }
 
-async fn an_outage_that_ends_brings_the_close_at_once(engine: Engine) {
+async fn a_pending_close_is_sent_as_soon_as_the_cloud_recovers(engine: Engine) {
     let (app, id) = opened(engine).await;
     app.sms.say("bob", "hello").await.expect(201);
     app.cloud.sandbox.inject(Fault {
@@ -210,9 +210,9 @@ async fn an_outage_that_ends_brings_the_close_at_once(engine: Engine) {
     eventually("it is closed", async || closed_by(&app.cloud, &id)).await;
 }
 
-async fn an_erasure_that_is_repeated_tries_the_close_again(engine: Engine) {
+async fn a_repeated_erasure_attempts_the_pending_close_again(engine: Engine) {
     let (app, id) = opened(engine).await;
-    closes_fail(&app.cloud);
+    leave_closes_unanswered(&app.cloud);
     erase(&app.sms).await.expect(202);
     erase(&app.sms).await.expect(202);
 
@@ -227,7 +227,7 @@ async fn an_erasure_that_is_repeated_tries_the_close_again(engine: Engine) {
     assert!(!app.database.dump().await.contains(&id));
 }
 
-async fn a_token_that_serves_no_more_is_made_anew_for_the_close(engine: Engine) {
+async fn a_revoked_token_is_renewed_for_a_pending_close(engine: Engine) {
     let (app, id) = opened(engine).await;
     app.cloud.sandbox.revoke_consumer_tokens();
     app.cloud.sandbox.inject(Fault {
@@ -245,7 +245,7 @@ async fn a_token_that_serves_no_more_is_made_anew_for_the_close(engine: Engine) 
     assert_eq!(last["ext_consumer_id"], "sms:marker-user");
 }
 
-async fn a_user_who_comes_back_is_a_new_one(engine: Engine) {
+async fn an_erased_user_who_writes_again_is_a_new_user(engine: Engine) {
     let (app, id) = opened(engine).await;
     away(&app.cloud);
     erase(&app.sms).await.expect(202);
@@ -285,7 +285,7 @@ async fn a_user_who_comes_back_is_a_new_one(engine: Engine) {
 
 async fn a_new_message_waits_for_the_close_of_the_old_conversation(engine: Engine) {
     let (app, id) = opened(engine).await;
-    closes_fail(&app.cloud);
+    leave_closes_unanswered(&app.cloud);
     erase(&app.sms).await.expect(202);
 
     let first = app.sms.say("marker-user", "one").await;
@@ -316,10 +316,10 @@ async fn a_new_message_waits_for_the_close_of_the_old_conversation(engine: Engin
     assert_eq!(app.cloud.texts(&id), ["marker-text"]);
 }
 
-async fn nothing_that_is_told_of_an_erased_users_open_conversation_is_kept(engine: Engine) {
+async fn no_change_of_an_erased_users_conversation_is_stored(engine: Engine) {
     let (app, id) = opened(engine).await;
     let consumer = app.cloud.only_conversation().consumer.lp_consumer_id;
-    closes_fail(&app.cloud);
+    leave_closes_unanswered(&app.cloud);
     erase(&app.sms).await.expect(202);
 
     let open = state(&id, &consumer, "OPEN", 1);
@@ -345,13 +345,13 @@ async fn nothing_that_is_told_of_an_erased_users_open_conversation_is_kept(engin
             .expect(200);
         assert!(!app.database.dump().await.contains("marker"));
         // Two rounds, because the first may already have been in progress.
-        remove_what_is_old(&app, number).await;
-        remove_what_is_old(&app, number + 1).await;
+        wait_for_removal_of_old_data(&app, number).await;
+        wait_for_removal_of_old_data(&app, number + 1).await;
     }
 }
 
 /// Waits until the service has removed old data: an unmatched change is removed after 10 minutes.
-async fn remove_what_is_old(app: &TestApp, number: u32) {
+async fn wait_for_removal_of_old_data(app: &TestApp, number: u32) {
     let told = agent_text("of-another-connector", number, "canary");
     tell(&app.sms, &told).await.expect(200);
     assert!(app.database.dump().await.contains("canary"));
@@ -363,9 +363,9 @@ async fn remove_what_is_old(app: &TestApp, number: u32) {
     .await;
 }
 
-async fn a_close_is_given_up_after_24_hours_and_the_conversation_is_nobodys(engine: Engine) {
+async fn a_pending_close_is_given_up_after_24_hours(engine: Engine) {
     let (app, id) = opened(engine).await;
-    closes_fail(&app.cloud);
+    leave_closes_unanswered(&app.cloud);
     erase(&app.sms).await.expect(202);
 
     app.cloud.clock.advance(TimeDelta::hours(23));
@@ -398,7 +398,7 @@ async fn a_close_is_given_up_after_24_hours_and_the_conversation_is_nobodys(engi
 }
 
 /// Opens a conversation for a user in another task, and waits until the Cloud receives the request.
-async fn being_opened(app: &TestApp) -> tokio::task::JoinHandle<Reply> {
+async fn start_opening(app: &TestApp) -> tokio::task::JoinHandle<Reply> {
     let sms = app.sms.clone();
     let opening = tokio::task::spawn(async move {
         let path = format!("{USER}/conversation");
@@ -421,10 +421,10 @@ fn late(cloud: &Cloud, seconds: u32) {
     });
 }
 
-async fn what_is_being_opened_is_closed_as_well(engine: Engine) {
+async fn an_erasure_closes_a_conversation_that_is_being_opened(engine: Engine) {
     let app = TestApp::start(engine).await;
     late(&app.cloud, 2);
-    let opening = being_opened(&app).await;
+    let opening = start_opening(&app).await;
 
     let sms = app.sms.clone();
     let erasing = tokio::task::spawn(async move { erase(&sms).await });
@@ -443,10 +443,10 @@ async fn what_is_being_opened_is_closed_as_well(engine: Engine) {
     assert_eq!(closed.close_reason.as_deref(), Some("CONSUMER"));
 }
 
-async fn what_is_opened_after_the_erasure_is_closed_as_well(engine: Engine) {
+async fn a_conversation_that_opens_after_the_erasure_is_closed(engine: Engine) {
     let app = TestApp::start(engine).await;
     late(&app.cloud, 3);
-    let opening = being_opened(&app).await;
+    let opening = start_opening(&app).await;
 
     // The erasure waits some seconds for the opening, and no longer.
     erase(&app.sms).await.expect(202);
@@ -492,7 +492,7 @@ async fn an_opening_whose_answer_was_lost_is_found_and_closed(engine: Engine) {
     erase(&app.sms).await.expect(204);
 }
 
-async fn without_the_monitoring_api_a_new_user_does_not_wait_for_what_nobody_knows(engine: Engine) {
+async fn without_the_monitoring_api_a_new_user_ignores_a_lost_opening(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.cloud.sandbox.inject(Fault {
         times: u32::MAX,
@@ -516,7 +516,7 @@ async fn without_the_monitoring_api_a_new_user_does_not_wait_for_what_nobody_kno
     assert_eq!(opened.close_reason, None);
 }
 
-async fn a_message_that_is_on_its_way_does_not_bring_the_user_back(engine: Engine) {
+async fn a_message_in_flight_does_not_restore_an_erased_user(engine: Engine) {
     let (app, id) = opened(engine).await;
     app.cloud.sandbox.inject(Fault {
         containing: Some("marker-on-its-way".to_owned()),
@@ -540,7 +540,7 @@ async fn a_message_that_is_on_its_way_does_not_bring_the_user_back(engine: Engin
     assert!(!left.contains("marker"), "{left}");
 }
 
-async fn a_callback_under_way_is_the_last_one(engine: Engine) {
+async fn no_delivery_starts_after_its_user_is_erased(engine: Engine) {
     let receiver = Receiver::start().await;
     let (cloud, database) = (Cloud::start().await, Database::create(engine).await);
     let secrets = format!("\"{SECRET}\"");
@@ -573,7 +573,7 @@ async fn a_callback_under_way_is_the_last_one(engine: Engine) {
 
 const OTHER_KEY: &str = "YWJjZGVmMDEyMzQ1Njc4OTAxMjM0NTY3ODlhYmNkZWY=";
 
-async fn rotating_seals_what_a_close_takes_anew(engine: Engine) {
+async fn key_rotation_encrypts_the_token_of_a_pending_close_again(engine: Engine) {
     let (app, id) = opened(engine).await;
     app.sms.say("bob", "hello").await.expect(201);
     away(&app.cloud);
@@ -588,7 +588,7 @@ async fn rotating_seals_what_a_close_takes_anew(engine: Engine) {
     let rotated = run(command(&["rotate", "--config", file.to_str().unwrap()])).await;
     assert_eq!(rotated.code, 0, "{}", rotated.errors);
     assert!(
-        rotated.output.contains("Sealed 2 token(s) anew"),
+        rotated.output.contains("Re-encrypted 2 token(s)"),
         "{}",
         rotated.output
     );
@@ -601,7 +601,7 @@ async fn rotating_seals_what_a_close_takes_anew(engine: Engine) {
     assert_eq!(app.cloud.requests(Operation::ConsumerToken).len(), 2);
 }
 
-async fn a_kill_between_the_answer_and_the_close_loses_nothing(engine: Engine) {
+async fn a_pending_close_survives_a_kill(engine: Engine) {
     let cloud = Cloud::start_on_system_time().await;
     let database = Database::create(engine).await;
     let toml = bridge_toml(&database.location, &cloud.url);
@@ -628,7 +628,7 @@ async fn a_kill_between_the_answer_and_the_close_loses_nothing(engine: Engine) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_replica_closes_what_one_has_left() {
+async fn another_replica_sends_the_pending_close_of_a_stopped_one() {
     let (cloud, database) = (
         Cloud::start().await,
         Database::create(Engine::Postgres).await,

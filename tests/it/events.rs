@@ -18,18 +18,18 @@ use crate::support::events::{Block, Stream, message, tell, texts, user};
 
 on_both_engines!(
     events_are_read_page_by_page_as_they_were_written,
-    a_channel_reads_its_own_events_alone,
-    a_reader_that_waits_gets_what_comes_and_else_nothing,
-    a_stream_has_what_was_and_what_comes,
-    a_stream_goes_on_where_its_reader_has_come,
-    a_stream_begins_at_once_also_where_there_is_nothing,
-    what_accept_prefers_decides_between_a_page_and_a_stream,
-    a_stream_hears_at_once_of_what_another_replica_adds,
-    what_is_not_kept_any_more_is_told,
+    a_channel_reads_only_its_own_events,
+    a_waiting_reader_gets_new_events_or_an_empty_page,
+    a_stream_sends_stored_events_and_then_new_ones,
+    a_stream_resumes_after_the_last_event_of_its_reader,
+    a_stream_opens_at_once_without_events,
+    the_accept_header_chooses_between_a_page_and_a_stream,
+    a_stream_gets_events_of_another_replica_at_once,
+    removed_events_are_reported_as_a_gap,
     a_stop_ends_waiting_readers,
-    a_reader_beside_writers_misses_no_event,
-    junk_is_refused_by_name,
-    a_cursor_that_was_not_given_out_is_refused,
+    a_reader_misses_no_event_while_others_write,
+    invalid_event_parameters_are_refused_by_name,
+    a_cursor_that_was_never_issued_is_refused,
 );
 
 async fn events_are_read_page_by_page_as_they_were_written(engine: Engine) {
@@ -62,7 +62,7 @@ async fn events_are_read_page_by_page_as_they_were_written(engine: Engine) {
     assert_eq!(none, json!({"events": [], "next": second["next"]}));
 }
 
-async fn a_channel_reads_its_own_events_alone(engine: Engine) {
+async fn a_channel_reads_only_its_own_events(engine: Engine) {
     let app = TestApp::start(engine).await;
     tell(&app, "sms", &["for sms"]).await;
     tell(&app, "app", &["for app"]).await;
@@ -78,7 +78,7 @@ async fn a_channel_reads_its_own_events_alone(engine: Engine) {
     assert!(streamed.contains("for app"), "{streamed}");
 }
 
-async fn a_reader_that_waits_gets_what_comes_and_else_nothing(engine: Engine) {
+async fn a_waiting_reader_gets_new_events_or_an_empty_page(engine: Engine) {
     let app = TestApp::start(engine).await;
     tell(&app, "sms", &["old"]).await;
     let old = app.sms.get("/v1/events?wait=30").await.expect(200);
@@ -99,7 +99,7 @@ async fn a_reader_that_waits_gets_what_comes_and_else_nothing(engine: Engine) {
     assert!(waited.elapsed() >= Duration::from_secs(1));
 }
 
-async fn a_stream_has_what_was_and_what_comes(engine: Engine) {
+async fn a_stream_sends_stored_events_and_then_new_ones(engine: Engine) {
     let app = TestApp::start(engine).await;
     let mut written = tell(&app, "sms", &["one", "two"]).await;
 
@@ -121,7 +121,7 @@ async fn a_stream_has_what_was_and_what_comes(engine: Engine) {
     assert_eq!(ids.len(), 4);
 }
 
-async fn a_stream_goes_on_where_its_reader_has_come(engine: Engine) {
+async fn a_stream_resumes_after_the_last_event_of_its_reader(engine: Engine) {
     let app = TestApp::start(engine).await;
     tell(&app, "sms", &["one", "two", "three"]).await;
     let mut stream = Stream::open(&app.sms, "", None).await;
@@ -161,7 +161,7 @@ async fn a_stream_goes_on_where_its_reader_has_come(engine: Engine) {
     }
 }
 
-async fn a_stream_begins_at_once_also_where_there_is_nothing(engine: Engine) {
+async fn a_stream_opens_at_once_without_events(engine: Engine) {
     let app = TestApp::start(engine).await;
     tell(&app, "sms", &["one"]).await;
     let page = app.sms.get("/v1/events").await.expect(200);
@@ -180,7 +180,7 @@ async fn a_stream_begins_at_once_also_where_there_is_nothing(engine: Engine) {
     }
 }
 
-async fn what_accept_prefers_decides_between_a_page_and_a_stream(engine: Engine) {
+async fn the_accept_header_chooses_between_a_page_and_a_stream(engine: Engine) {
     let app = TestApp::start(engine).await;
     tell(&app, "sms", &["one"]).await;
 
@@ -218,7 +218,7 @@ async fn what_accept_prefers_decides_between_a_page_and_a_stream(engine: Engine)
     }
 }
 
-async fn a_stream_hears_at_once_of_what_another_replica_adds(engine: Engine) {
+async fn a_stream_gets_events_of_another_replica_at_once(engine: Engine) {
     let app = TestApp::start(engine).await;
     // An embedded database belongs to one process.
     let other = match engine {
@@ -241,7 +241,7 @@ async fn a_stream_hears_at_once_of_what_another_replica_adds(engine: Engine) {
     assert!(*best < Duration::from_millis(500), "{times:?}");
 }
 
-async fn what_is_not_kept_any_more_is_told(engine: Engine) {
+async fn removed_events_are_reported_as_a_gap(engine: Engine) {
     let app = TestApp::start(engine).await;
     tell(&app, "sms", &["one", "two", "three"]).await;
     let first = app.sms.get("/v1/events?limit=1").await.expect(200);
@@ -304,7 +304,7 @@ async fn a_stop_ends_waiting_readers(engine: Engine) {
     assert_eq!(reply["events"], json!([]));
 }
 
-async fn a_reader_beside_writers_misses_no_event(engine: Engine) {
+async fn a_reader_misses_no_event_while_others_write(engine: Engine) {
     const WRITERS: usize = 4;
     const EVENTS: usize = 30;
     let app = TestApp::start(engine).await;
@@ -349,7 +349,7 @@ async fn a_reader_beside_writers_misses_no_event(engine: Engine) {
     }
 }
 
-async fn junk_is_refused_by_name(engine: Engine) {
+async fn invalid_event_parameters_are_refused_by_name(engine: Engine) {
     let app = TestApp::start(engine).await;
 
     for (query, pointer) in [
@@ -403,7 +403,7 @@ async fn junk_is_refused_by_name(engine: Engine) {
     }
 }
 
-async fn a_cursor_that_was_not_given_out_is_refused(engine: Engine) {
+async fn a_cursor_that_was_never_issued_is_refused(engine: Engine) {
     let app = TestApp::start(engine).await;
     tell(&app, "app", &["one", "two"]).await;
     tell(&app, "sms", &["one"]).await;
@@ -417,7 +417,7 @@ async fn a_cursor_that_was_not_given_out_is_refused(engine: Engine) {
         let problem = refused.expect_problem(422, "invalid-request");
         assert_eq!(problem["errors"][0]["pointer"], "/after");
         let detail = problem["errors"][0]["detail"].as_str().unwrap();
-        assert!(detail.contains("never given out here"), "{detail}");
+        assert!(detail.contains("never issued"), "{detail}");
     }
     // For a stream, the error names the parameter or header that took precedence.
     for (query, header, pointer) in [
@@ -440,7 +440,7 @@ async fn a_cursor_that_was_not_given_out_is_refused(engine: Engine) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_is_silent_is_kept_alive_by_a_comment() {
+async fn a_silent_stream_is_kept_alive_by_a_comment() {
     let app = TestApp::start(Engine::Sqlite).await;
     let mut stream = Stream::open(&app.sms, "", None).await;
     let started = Instant::now();

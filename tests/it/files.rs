@@ -22,30 +22,30 @@ use crate::support::process::Process;
 on_both_engines!(
     a_file_is_announced_stored_and_published,
     a_file_opens_a_conversation_by_the_channels_defaults,
-    a_caption_goes_along_wherever_it_stands_in_the_form,
-    a_gif_that_no_preview_can_be_made_of_goes_without_one,
-    photos_of_todays_phones_and_long_screenshots_have_a_preview,
+    a_caption_may_come_before_or_after_the_file,
+    a_gif_too_large_for_a_preview_is_sent_without_one,
+    large_photos_and_long_screenshots_have_a_preview,
     many_large_photos_at_once_take_little_memory,
-    the_first_bytes_tell_the_kind_and_nothing_else_does,
-    a_kind_that_the_account_does_not_take_is_refused,
-    a_file_may_have_as_many_bytes_as_the_account_says,
+    the_file_type_is_taken_from_the_first_bytes_only,
+    a_file_type_that_the_account_excludes_is_refused,
+    a_file_above_the_accounts_size_limit_is_refused,
     a_form_that_breaks_a_rule_is_refused_by_its_part,
-    the_name_of_a_part_is_found_however_it_is_written,
-    a_boundary_that_needs_quotes_is_told_so,
+    form_part_names_are_read_in_every_notation,
+    an_unquoted_boundary_that_needs_quotes_is_refused,
     a_body_that_is_no_form_is_refused,
-    an_upload_url_that_expired_is_asked_for_anew_once,
-    storing_is_repeated_and_a_file_waits_for_a_storage_that_is_away,
+    an_expired_upload_url_is_requested_again_once,
+    a_failed_upload_is_repeated_and_then_queued,
     publishing_is_not_repeated,
-    a_closed_conversation_is_replaced_and_the_file_sent_there,
-    a_conversation_that_closes_during_the_upload_is_replaced_as_well,
+    a_file_to_a_closed_conversation_is_sent_in_a_new_one,
+    a_conversation_that_closes_during_an_upload_is_replaced,
     a_file_is_fetched_as_it_was_sent,
     a_file_of_an_agent_is_fetched_under_the_media_type_of_its_kind,
     a_file_is_fetched_after_the_conversation_has_ended,
-    a_download_url_that_expired_is_asked_for_anew_once,
-    a_refused_consumer_token_does_not_keep_a_file_from_its_user,
-    nobody_else_gets_a_file,
-    a_file_that_the_cloud_has_given_up_is_not_found,
-    no_more_files_are_taken_than_fit,
+    an_expired_download_url_is_requested_again_once,
+    a_revoked_consumer_token_is_renewed_for_file_requests,
+    a_file_is_readable_only_through_its_own_user,
+    a_file_that_the_cloud_has_deleted_is_not_found,
+    files_beyond_the_channels_share_are_refused,
 );
 
 const FILES: &str = "/v1/users/ada/files";
@@ -184,7 +184,7 @@ async fn a_file_opens_a_conversation_by_the_channels_defaults(engine: Engine) {
     assert_bare(&only(app.cloud.requests(Operation::Upload)));
 }
 
-async fn a_caption_goes_along_wherever_it_stands_in_the_form(engine: Engine) {
+async fn a_caption_may_come_before_or_after_the_file(engine: Engine) {
     let app = TestApp::start(engine).await;
     let png = png();
     let text = "Zoë's receipt 👋";
@@ -201,7 +201,7 @@ async fn a_caption_goes_along_wherever_it_stands_in_the_form(engine: Engine) {
     }
 }
 
-async fn a_gif_that_no_preview_can_be_made_of_goes_without_one(engine: Engine) {
+async fn a_gif_too_large_for_a_preview_is_sent_without_one(engine: Engine) {
     let app = TestApp::start(engine).await;
     // The GIF claims a size of 65535 by 65535 pixels.
     let huge = b"GIF89a\xff\xff\xff\xff\0\0\0\x2c\0\0\0\0\xff\xff\xff\xff\0\x02\0\x3b";
@@ -226,7 +226,7 @@ fn photo(width: u16, height: u16, is_progressive: bool, colours: Colours) -> Vec
     jpeg.write()
 }
 
-async fn photos_of_todays_phones_and_long_screenshots_have_a_preview(engine: Engine) {
+async fn large_photos_and_long_screenshots_have_a_preview(engine: Engine) {
     let app = TestApp::start(engine).await;
     let grey = |width, height| {
         let mut bytes = Cursor::new(Vec::new());
@@ -283,7 +283,7 @@ async fn many_large_photos_at_once_take_little_memory(engine: Engine) {
     assert!(more < 100 * 1024, "{more} KiB");
 }
 
-async fn the_first_bytes_tell_the_kind_and_nothing_else_does(engine: Engine) {
+async fn the_file_type_is_taken_from_the_first_bytes_only(engine: Engine) {
     let app = TestApp::start(engine).await;
 
     for (format, kind) in [
@@ -312,12 +312,15 @@ async fn the_first_bytes_tell_the_kind_and_nothing_else_does(engine: Engine) {
 
         let problem = refused.expect_problem(415, "unsupported-media-type");
         let detail = problem["detail"].as_str().unwrap();
-        assert!(detail.ends_with("these may: JPG, PNG, GIF."), "{detail}");
+        assert!(
+            detail.ends_with("allowed types: JPG, PNG, GIF."),
+            "{detail}"
+        );
     }
     assert!(app.cloud.sandbox.requests().is_empty());
 }
 
-async fn a_kind_that_the_account_does_not_take_is_refused(engine: Engine) {
+async fn a_file_type_that_the_account_excludes_is_refused(engine: Engine) {
     let app = configured(engine, "file_types = [\"JPG\"]").await;
 
     let refused = app.sms.send_file("ada", &png()).await;
@@ -333,7 +336,7 @@ async fn configured(engine: Engine, line: &str) -> TestApp {
     TestApp::start_configured(Cloud::start().await, Database::create(engine).await, change).await
 }
 
-async fn a_file_may_have_as_many_bytes_as_the_account_says(engine: Engine) {
+async fn a_file_above_the_accounts_size_limit_is_refused(engine: Engine) {
     let app = TestApp::start(engine).await;
     let mut content = b"GIF89a".to_vec();
     content.resize(3_000_000, 0);
@@ -428,7 +431,7 @@ async fn a_form_that_breaks_a_rule_is_refused_by_its_part(engine: Engine) {
     app.sms.post_form(FILES, &parts).await.expect(201);
 }
 
-async fn the_name_of_a_part_is_found_however_it_is_written(engine: Engine) {
+async fn form_part_names_are_read_in_every_notation(engine: Engine) {
     let app = TestApp::start(engine).await;
 
     for (file, caption) in [
@@ -467,7 +470,7 @@ async fn the_name_of_a_part_is_found_however_it_is_written(engine: Engine) {
     }
 }
 
-async fn a_boundary_that_needs_quotes_is_told_so(engine: Engine) {
+async fn an_unquoted_boundary_that_needs_quotes_is_refused(engine: Engine) {
     let app = TestApp::start(engine).await;
     let line = "===1732860000000===";
     let body = form(&[file(&png())]);
@@ -550,7 +553,7 @@ async fn a_body_that_is_no_form_is_refused(engine: Engine) {
         .expect_problem(415, "unsupported-media-type");
 }
 
-async fn an_upload_url_that_expired_is_asked_for_anew_once(engine: Engine) {
+async fn an_expired_upload_url_is_requested_again_once(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.cloud.sandbox.inject(unauthorized(Operation::Upload, 1));
 
@@ -570,7 +573,7 @@ async fn an_upload_url_that_expired_is_asked_for_anew_once(engine: Engine) {
     assert_eq!(app.cloud.requests(Operation::Upload).len(), 2);
 }
 
-async fn storing_is_repeated_and_a_file_waits_for_a_storage_that_is_away(engine: Engine) {
+async fn a_failed_upload_is_repeated_and_then_queued(engine: Engine) {
     let app = TestApp::start(engine).await;
     let lost = |operation, times| Fault {
         times,
@@ -628,7 +631,7 @@ fn close_by_agent(app: &TestApp, id: &Value) {
     assert!(app.cloud.sandbox.close_conversation(id, "AGENT"));
 }
 
-async fn a_closed_conversation_is_replaced_and_the_file_sent_there(engine: Engine) {
+async fn a_file_to_a_closed_conversation_is_sent_in_a_new_one(engine: Engine) {
     let app = TestApp::start(engine).await;
     let first = app.sms.say("ada", "one").await.expect(201)["conversation_id"].take();
     close_by_agent(&app, &first);
@@ -640,7 +643,7 @@ async fn a_closed_conversation_is_replaced_and_the_file_sent_there(engine: Engin
     assert_eq!(app.cloud.requests(Operation::Upload).len(), 1);
 }
 
-async fn a_conversation_that_closes_during_the_upload_is_replaced_as_well(engine: Engine) {
+async fn a_conversation_that_closes_during_an_upload_is_replaced(engine: Engine) {
     let app = TestApp::start(engine).await;
     let first = app.sms.say("ada", "one").await.expect(201)["conversation_id"].take();
     answer_the_next_announcement(&app, png().len()).await;
@@ -719,7 +722,7 @@ async fn a_file_is_fetched_as_it_was_sent(engine: Engine) {
 
 async fn a_file_of_an_agent_is_fetched_under_the_media_type_of_its_kind(engine: Engine) {
     let app = TestApp::start(engine).await;
-    app.hear_the_cloud();
+    app.subscribe_to_the_cloud();
     let sent = app.sms.say("ada", "hello").await.expect(201);
     let conversation = sent["conversation_id"].as_str().unwrap();
     let office = |name: &str| format!("application/vnd.openxmlformats-officedocument.{name}");
@@ -778,7 +781,7 @@ async fn a_file_is_fetched_after_the_conversation_has_ended(engine: Engine) {
     assert_eq!(app.cloud.sandbox.conversations().len(), 1);
 }
 
-async fn a_download_url_that_expired_is_asked_for_anew_once(engine: Engine) {
+async fn an_expired_download_url_is_requested_again_once(engine: Engine) {
     let app = TestApp::start(engine).await;
     let path = send_and_name(&app, &png()).await;
     app.cloud
@@ -796,7 +799,7 @@ async fn a_download_url_that_expired_is_asked_for_anew_once(engine: Engine) {
     assert_eq!(download_urls(&app.cloud).len(), 4);
 }
 
-async fn a_refused_consumer_token_does_not_keep_a_file_from_its_user(engine: Engine) {
+async fn a_revoked_consumer_token_is_renewed_for_file_requests(engine: Engine) {
     let app = TestApp::start(engine).await;
     let path = send_and_name(&app, &png()).await;
     app.cloud.sandbox.revoke_consumer_tokens();
@@ -808,7 +811,7 @@ async fn a_refused_consumer_token_does_not_keep_a_file_from_its_user(engine: Eng
     assert_eq!(app.cloud.bodies(Operation::ConsumerToken).len(), 3);
 }
 
-async fn nobody_else_gets_a_file(engine: Engine) {
+async fn a_file_is_readable_only_through_its_own_user(engine: Engine) {
     let app = TestApp::start(engine).await;
     let path = send_and_name(&app, &png()).await;
     let id = path.rsplit('/').next().unwrap().to_owned();
@@ -843,7 +846,7 @@ async fn nobody_else_gets_a_file(engine: Engine) {
     assert!(!app.database.dump().await.contains(&id));
 }
 
-async fn a_file_that_the_cloud_has_given_up_is_not_found(engine: Engine) {
+async fn a_file_that_the_cloud_has_deleted_is_not_found(engine: Engine) {
     let app = TestApp::start(engine).await;
     let path = send_and_name(&app, &png()).await;
 
@@ -858,12 +861,12 @@ async fn a_file_that_the_cloud_has_given_up_is_not_found(engine: Engine) {
             .expect_problem(404, "file-not-found");
 
         let detail = problem["detail"].as_str().unwrap();
-        assert!(detail.contains("any more"), "{detail}");
+        assert!(detail.contains("no longer"), "{detail}");
     }
     assert_eq!(fetch(&app, &path).await.content, png());
 }
 
-async fn no_more_files_are_taken_than_fit(engine: Engine) {
+async fn files_beyond_the_channels_share_are_refused(engine: Engine) {
     let app = TestApp::start(engine).await;
     let mut under_way = Vec::new();
 

@@ -158,11 +158,7 @@ impl Scene {
     }
 }
 
-async fn a_full_disk_is_an_outage_that_ends_by_itself(
-    location: &Location,
-    disk: &Disk,
-    server_is_up: impl Fn(),
-) {
+async fn recovers_from_a_full_disk(location: &Location, disk: &Disk, server_is_up: impl Fn()) {
     let mut scene = Scene::set(location).await;
     for _ in 0..20 {
         scene.agent_writes().await;
@@ -218,24 +214,24 @@ async fn a_full_disk_is_an_outage_that_ends_by_itself(
         .collect();
     assert_eq!(lost, [""; 0]);
     let log = scene.process.log();
-    assert!(log.contains("the database is not available"), "{log}");
+    assert!(log.contains("the database is unavailable"), "{log}");
     assert!(log.contains("the database is available again"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "scripts/full-disk mounts the disk"]
-async fn of_the_embedded_database() {
+async fn the_embedded_database_recovers_from_a_full_disk() {
     let disk = Disk::named("sqlite");
     let location = Location::Embedded {
         data_dir: disk.0.join("data"),
     };
 
-    a_full_disk_is_an_outage_that_ends_by_itself(&location, &disk, || {}).await;
+    recovers_from_a_full_disk(&location, &disk, || {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "scripts/full-disk mounts the disk"]
-async fn of_postgresql() {
+async fn postgresql_recovers_from_a_full_disk() {
     let disk = Disk::named("postgres");
     let server = Server::start_on(&disk.0, "-c max_wal_size=32MB -c min_wal_size=32MB");
     let location = Location::Postgres {
@@ -244,6 +240,6 @@ async fn of_postgresql() {
         max_connections: 8,
     };
 
-    let is_up = || server.start_unless_it_runs();
-    a_full_disk_is_an_outage_that_ends_by_itself(&location, &disk, is_up).await;
+    let is_up = || server.start_if_stopped();
+    recovers_from_a_full_disk(&location, &disk, is_up).await;
 }

@@ -20,11 +20,11 @@ use crate::support::database::{Database, Engine};
 use crate::support::process::Process;
 
 on_both_engines!(
-    whoever_writes_anything_is_answered_as_http_has_it,
-    odd_bodies_are_refused_as_what_they_are,
-    odd_forms_are_refused_as_what_they_are,
-    odd_notifications_are_refused_as_what_they_are,
-    odd_letters_come_back_as_they_were,
+    malformed_http_gets_the_status_that_http_prescribes,
+    odd_json_bodies_get_the_fitting_refusal,
+    odd_forms_get_the_fitting_refusal,
+    odd_notifications_get_the_fitting_answer,
+    unusual_characters_are_kept_unchanged,
 );
 
 /// 20 s: a limit far above the time that any answer takes.
@@ -107,7 +107,7 @@ impl Target {
     }
 
     /// Asserts that a well-behaved caller is served, and that the log shows no failure so far.
-    async fn is_well(&self) {
+    async fn expect_healthy(&self) {
         self.sms.say("well-meant", "hello").await.expect(201);
         let log = self.process.log();
         for word in ["panicked", "request failed", " ERROR "] {
@@ -133,7 +133,7 @@ fn post(path: &str, body: &str) -> Vec<u8> {
 }
 
 #[expect(clippy::too_many_lines, reason = "a table, one case after the other")]
-async fn whoever_writes_anything_is_answered_as_http_has_it(engine: Engine) {
+async fn malformed_http_gets_the_status_that_http_prescribes(engine: Engine) {
     let target = Target::start(engine).await;
     let hello = r#"{"text": "hello"}"#;
     let get = |path: &str| request(&format!("GET {path}"), "", "");
@@ -353,11 +353,11 @@ async fn whoever_writes_anything_is_answered_as_http_has_it(engine: Engine) {
     let (statuses, _) = target.write(&bytes, false).await;
     assert_eq!(statuses.len(), 21);
     assert_eq!((statuses[0], statuses[1], statuses[20]), (422, 200, 201));
-    target.is_well().await;
+    target.expect_healthy().await;
 }
 
 #[expect(clippy::too_many_lines, reason = "a table, one case after the other")]
-async fn odd_bodies_are_refused_as_what_they_are(engine: Engine) {
+async fn odd_json_bodies_get_the_fitting_refusal(engine: Engine) {
     let target = Target::start(engine).await;
     let digits = "9".repeat(10_000);
     let text = |text: &str| format!(r#"{{"text": {text}}}"#);
@@ -461,11 +461,11 @@ async fn odd_bodies_are_refused_as_what_they_are(engine: Engine) {
     bytes[dots..dots + 5].copy_from_slice(b"\xff\xfe\xc0\x80a");
     target.expect_each([("no UTF-8", bytes, 400)]).await;
     assert!(target.cloud.sandbox.requests().is_empty());
-    target.is_well().await;
+    target.expect_healthy().await;
 }
 
 #[expect(clippy::too_many_lines, reason = "a table, one case after the other")]
-async fn odd_forms_are_refused_as_what_they_are(engine: Engine) {
+async fn odd_forms_get_the_fitting_refusal(engine: Engine) {
     let target = Target::start(engine).await;
     let form = |boundary: &str, body: &str| {
         let kind = format!("Content-Type: multipart/form-data{boundary}\r\n");
@@ -595,10 +595,10 @@ async fn odd_forms_are_refused_as_what_they_are(engine: Engine) {
         ])
         .await;
     assert!(target.cloud.sandbox.requests().is_empty());
-    target.is_well().await;
+    target.expect_healthy().await;
 }
 
-async fn odd_notifications_are_refused_as_what_they_are(engine: Engine) {
+async fn odd_notifications_get_the_fitting_answer(engine: Engine) {
     let target = Target::start(engine).await;
     let signed = |body: &str| {
         let signature = sign(body.as_bytes(), CLIENT_SECRET);
@@ -691,10 +691,10 @@ async fn odd_notifications_are_refused_as_what_they_are(engine: Engine) {
             ),
         ])
         .await;
-    target.is_well().await;
+    target.expect_healthy().await;
 }
 
-async fn odd_letters_come_back_as_they_were(engine: Engine) {
+async fn unusual_characters_are_kept_unchanged(engine: Engine) {
     let app = TestApp::start(engine).await;
     // In turn: right to left, override, invisible, joined, private use, not assigned, beyond 16
     // bits, not normalized.
@@ -724,7 +724,7 @@ async fn odd_letters_come_back_as_they_were(engine: Engine) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_says_nothing_holds_nobody_up() {
+async fn silent_connections_do_not_delay_other_callers() {
     let target = Target::start(Engine::Sqlite).await;
     let mut silent = Vec::new();
     for n in 0..300 {
@@ -744,14 +744,14 @@ async fn who_says_nothing_holds_nobody_up() {
         silent.push(connection);
     }
 
-    timeout(SOON, target.is_well()).await.unwrap();
+    timeout(SOON, target.expect_healthy()).await.unwrap();
 
     drop(silent);
-    target.is_well().await;
+    target.expect_healthy().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_guesses_keys_holds_nobody_up() {
+async fn key_guessing_does_not_delay_other_callers() {
     let target = Target::start(Engine::Sqlite).await;
     let mut guessing = JoinSet::new();
     for guesser in 0..50 {
@@ -767,7 +767,7 @@ async fn who_guesses_keys_holds_nobody_up() {
         });
     }
 
-    timeout(SOON, target.is_well()).await.unwrap();
+    timeout(SOON, target.expect_healthy()).await.unwrap();
 
     let refused = guessing.join_all().await;
     let refused: Vec<_> = refused.into_iter().flatten().collect();
@@ -776,5 +776,5 @@ async fn who_guesses_keys_holds_nobody_up() {
         assert_eq!(reply.headers["www-authenticate"], "Bearer");
         reply.expect_problem(401, "unauthorized");
     }
-    target.is_well().await;
+    target.expect_healthy().await;
 }

@@ -1,10 +1,11 @@
-//! The order of the house: imports go one way, and each crate has its room.
+//! The architecture rules: imports go one way, and each external crate is used by certain modules
+//! only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Crates that belong to some modules alone.
+/// The crates that only certain modules may use.
 const ROOMS: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
     ("axum", &["api", "app", "sandbox"]),
@@ -18,10 +19,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("rustix", &["clock"]),
     ("image", &["media"]),
     ("mediatype", &["web"]),
-    // The sandbox shares nothing with the client, so it calls webhooks with a client of its own.
+    // The sandbox shares nothing with the client, so it calls webhooks with its own HTTP client.
     ("reqwest", &["sandbox"]),
     ("jsonwebtoken", &["crypto", "sandbox"]),
-    // Whoever counts names a metric of the table.
+    // Other modules count with the metrics of the table in `telemetry`.
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("opentelemetry", &["telemetry"]),
@@ -31,7 +32,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
 ];
 
-/// The lines of code of each module, its submodules and their tests included; a member of the workspace is one as well.
+/// Returns the lines of code of each module, including its submodules and their tests. Each member
+/// of the workspace counts as a module.
 fn modules() -> BTreeMap<String, Vec<String>> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut modules = BTreeMap::<String, Vec<String>>::new();
@@ -49,7 +51,8 @@ fn modules() -> BTreeMap<String, Vec<String>> {
     modules
 }
 
-/// The sources of the crates that the service is made of, by their names; `liveperson-bridge-clock` is `clock`.
+/// Returns the source folders of the workspace's members by name; `liveperson-bridge-clock` is
+/// `clock`.
 fn members() -> BTreeMap<String, PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates");
     let folders = fs::read_dir(folder).unwrap();
@@ -62,7 +65,7 @@ fn members() -> BTreeMap<String, PathBuf> {
         .collect()
 }
 
-/// The lines of a file without comments.
+/// Returns the lines of a file without comments.
 fn code(file: &Path) -> Vec<String> {
     let text = fs::read_to_string(file).unwrap();
     text.lines()
@@ -85,7 +88,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The names that follow `prefix` in a line, also within a group: `crate::{api, bridge::Error}`.
+/// Returns the names that follow `prefix` in a line, also within a group such as
+/// `crate::{api, bridge::Error}`.
 fn names_after(line: &str, prefix: &str) -> Vec<String> {
     let mut names = Vec::new();
     for rest in line.split(prefix).skip(1) {
@@ -105,7 +109,7 @@ fn names_after(line: &str, prefix: &str) -> Vec<String> {
     names
 }
 
-/// The table in the documentation of the crate: module by module, what it may use.
+/// Reads the table in the documentation of the crate: the names that each module may use.
 fn rules() -> BTreeMap<String, BTreeSet<String>> {
     let names = |cell: &str| -> BTreeSet<String> {
         cell.split('`')
@@ -163,7 +167,7 @@ fn imports_go_one_way() {
 }
 
 #[test]
-fn crates_stay_in_their_rooms() {
+fn external_crates_are_used_only_by_their_modules() {
     for (module, lines) in &modules() {
         for (name, rooms) in ROOMS {
             if rooms.contains(&module.as_str()) {
@@ -180,7 +184,7 @@ fn crates_stay_in_their_rooms() {
 }
 
 #[test]
-fn names_of_imports_are_read_right() {
+fn names_of_imports_are_parsed() {
     assert_eq!(names_after("use crate::api;", "crate::"), ["api"]);
     assert_eq!(
         names_after("use crate::{api, bridge::Error};", "crate::"),
@@ -196,7 +200,7 @@ fn names_of_imports_are_read_right() {
     );
 }
 
-/// The sources below `src/store`, by their paths there.
+/// Returns the sources below `src/store` by their paths in that folder.
 fn sources_of_store() -> BTreeMap<String, String> {
     let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
     let sources = files(&store).into_iter().map(|file| {
@@ -206,7 +210,7 @@ fn sources_of_store() -> BTreeMap<String, String> {
     sources.collect()
 }
 
-/// The lines of code of a source, each import as one line.
+/// Returns the lines of code of a source, with each import joined into one line.
 fn statements(source: &str) -> Vec<String> {
     let mut statements = Vec::<String>::new();
     let mut is_open = false;
@@ -225,13 +229,14 @@ fn statements(source: &str) -> Vec<String> {
     statements
 }
 
-/// The words of a line of code.
+/// Splits a line of code into words.
 fn words(line: &str) -> impl Iterator<Item = &str> {
     line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
         .filter(|word| !word.is_empty())
 }
 
-/// Which child of the store imports from which other one, also by a name that `root` imports from that.
+/// Returns the imports between children of the store, as pairs of importer and imported. An import
+/// of a name that `root` re-exports counts as an import from that name's child.
 fn imports_of_children(
     root: &str,
     sources: &BTreeMap<String, String>,
@@ -272,8 +277,9 @@ fn imports_of_children(
     imports
 }
 
-/// Imports that go up: the engine knows nothing of the store, and what all nouns share knows the engine alone.
-fn imports_upwards(imports: &BTreeSet<(String, String)>) -> Vec<&(String, String)> {
+/// Returns the imports that go upwards: from the engine to the rest of the store, or from the
+/// shared modules to anything but the engine.
+fn upward_imports(imports: &BTreeSet<(String, String)>) -> Vec<&(String, String)> {
     let floors: [&[&str]; 2] = [&["engine"], &["locks", "parent", "rows"]];
     let floor = |child: &str| floors.iter().position(|floor| floor.contains(&child));
     let height = |child: &str| floor(child).unwrap_or(floors.len());
@@ -281,8 +287,8 @@ fn imports_upwards(imports: &BTreeSet<(String, String)>) -> Vec<&(String, String
     up.filter(|(from, to)| height(from) < height(to)).collect()
 }
 
-/// Imports that lead back to where they come from.
-fn imports_in_circles(imports: &BTreeSet<(String, String)>) -> Vec<&(String, String)> {
+/// Returns the imports that are part of a cycle.
+fn cyclic_imports(imports: &BTreeSet<(String, String)>) -> Vec<&(String, String)> {
     let leads_to = |from: &String, to: &String| {
         let (mut reached, mut next) = (BTreeSet::from([from]), vec![from]);
         while let Some(child) = next.pop() {
@@ -296,16 +302,16 @@ fn imports_in_circles(imports: &BTreeSet<(String, String)>) -> Vec<&(String, Str
 }
 
 #[test]
-fn files_of_the_store_know_each_other_one_way() {
+fn imports_within_the_store_go_one_way() {
     let imports = imports_of_children(include_str!("../../src/store.rs"), &sources_of_store());
     assert!(imports.len() >= 50, "only {imports:?} were found");
 
-    assert_eq!(imports_upwards(&imports), [] as [&(String, String); 0]);
-    assert_eq!(imports_in_circles(&imports), [] as [&(String, String); 0]);
+    assert_eq!(upward_imports(&imports), [] as [&(String, String); 0]);
+    assert_eq!(cyclic_imports(&imports), [] as [&(String, String); 0]);
 }
 
 #[test]
-fn an_import_of_the_store_that_goes_the_wrong_way_is_found() {
+fn a_wrong_import_within_the_store_is_detected() {
     let root =
         "mod engine;\npub use engine::error::Error;\npub use users::{\n    Token, User,\n};\n";
     let sources = |planted: [(&str, &str); 2]| {
@@ -334,9 +340,9 @@ fn an_import_of_the_store_that_goes_the_wrong_way_is_found() {
 
     let sound = imports_of_children(root, &sources([("a.rs", ""), ("b.rs", "")]));
     assert!(sound.contains(&pair("users", "engine")) && sound.contains(&pair("users", "rows")));
-    assert!(imports_upwards(&sound).is_empty() && imports_in_circles(&sound).is_empty());
+    assert!(upward_imports(&sound).is_empty() && cyclic_imports(&sound).is_empty());
 
-    // By its name, by its file, and by a group of several lines.
+    // By the name in `root`, by the file, and by a group of several lines.
     for (path, line) in [
         ("engine/tx.rs", "use crate::store::{Error, User};"),
         ("engine/tx.rs", "let row = crate::store::users::row();"),
@@ -345,7 +351,7 @@ fn an_import_of_the_store_that_goes_the_wrong_way_is_found() {
         ("rows.rs", "use super::users::User;"),
     ] {
         let imports = imports_of_children(root, &sources([(path, line), ("b.rs", "")]));
-        assert_eq!(imports_upwards(&imports).len(), 1, "{path}: {line}");
+        assert_eq!(upward_imports(&imports).len(), 1, "{path}: {line}");
     }
 
     let circle = [
@@ -355,15 +361,15 @@ fn an_import_of_the_store_that_goes_the_wrong_way_is_found() {
     let imports = imports_of_children(root, &sources(circle));
     let expected = [pair("files", "users"), pair("users", "files")];
     assert_eq!(
-        imports_in_circles(&imports),
+        cyclic_imports(&imports),
         expected.iter().collect::<Vec<_>>()
     );
 }
 
-/// A module by its path in its crate.
+/// The path of a module in its crate.
 type ModulePath = Vec<String>;
 
-/// The code of each module below a folder of sources, without its tests.
+/// Returns the code of each module below a source folder, without its tests.
 fn code_of_modules(source: &Path) -> BTreeMap<ModulePath, String> {
     let code = files(source).into_iter().filter_map(|file| {
         let inside = file.strip_prefix(source).unwrap().with_extension("");
@@ -377,7 +383,7 @@ fn code_of_modules(source: &Path) -> BTreeMap<ModulePath, String> {
     code.collect()
 }
 
-/// The paths that an import names: `super::{a, b::{c, d}}` names three.
+/// Returns the paths that an import names: `super::{a, b::{c, d}}` names three.
 fn expanded(import: &str) -> Vec<String> {
     let Some((before, group)) = import.split_once('{') else {
         return vec![import.to_owned()];
@@ -404,7 +410,7 @@ fn expanded(import: &str) -> Vec<String> {
         .collect()
 }
 
-/// The paths within the crate that a statement names.
+/// Returns the paths within the crate that a statement names.
 fn paths_in(statement: &str) -> Vec<String> {
     let import = statement
         .split_once("use ")
@@ -418,7 +424,8 @@ fn paths_in(statement: &str) -> Vec<String> {
     found.map(str::to_owned).collect()
 }
 
-/// The deepest module that a path leads to from a module; `None` if it leads out of the crate.
+/// Returns the deepest module that a path leads to from a module; `None` if it leads out of the
+/// crate.
 fn module_at(
     path: &str,
     from: &ModulePath,
@@ -463,7 +470,7 @@ fn module_at(
     Some(at)
 }
 
-/// Imports between modules with the same parent, of themselves or of what is below them.
+/// Returns the imports between modules with the same parent, including those of their submodules.
 fn imports_of_siblings(modules: &BTreeMap<ModulePath, String>) -> BTreeSet<(String, String)> {
     let mut imports = BTreeSet::new();
     for (from, code) in modules {
@@ -481,7 +488,7 @@ fn imports_of_siblings(modules: &BTreeMap<ModulePath, String>) -> BTreeSet<(Stri
 }
 
 #[test]
-fn siblings_know_each_other_one_way() {
+fn imports_between_sibling_modules_have_no_cycle() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let sources = [
         "src",
@@ -493,13 +500,13 @@ fn siblings_know_each_other_one_way() {
     for source in sources {
         let imports = imports_of_siblings(&code_of_modules(&root.join(source)));
         count += imports.len();
-        assert_eq!(imports_in_circles(&imports), [] as [&(String, String); 0]);
+        assert_eq!(cyclic_imports(&imports), [] as [&(String, String); 0]);
     }
     assert!(count >= 500, "only {count} imports were found");
 }
 
 #[test]
-fn a_circle_of_siblings_is_found() {
+fn a_cycle_of_sibling_modules_is_detected() {
     let circle = |planted: &str| {
         let sources = [
             ("", "mod a;\nmod b;"),
@@ -513,7 +520,7 @@ fn a_circle_of_siblings_is_found() {
             (path.map(str::to_owned).collect(), code.to_owned())
         });
         let imports = imports_of_siblings(&BTreeMap::from(modules));
-        imports_in_circles(&imports).len()
+        cyclic_imports(&imports).len()
     };
 
     assert_eq!(circle("use super::A;\nuse crate::b::B;"), 0);
@@ -524,4 +531,81 @@ fn a_circle_of_siblings_is_found() {
     ] {
         assert_eq!(circle(planted), count, "{planted}");
     }
+}
+
+/// Returns the text of a line that is a comment.
+fn comment(line: &str) -> Option<&str> {
+    let text = line.trim_start().strip_prefix("//")?;
+    Some(text.trim_start_matches(['/', '!']).trim())
+}
+
+/// True if a comment reads like a question, or hides its subject behind a question word.
+fn is_question(comment: &str) -> bool {
+    let first = comment.split(|c: char| !c.is_alphabetic()).next();
+    let words = ["What", "How", "Whether", "Who", "Whose", "Where"];
+    first.is_some_and(|first| words.contains(&first)) || comment.ends_with('?')
+}
+
+/// Returns the lines of comments of the workspace, each with its file and number, without examples.
+fn comments() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["benches", "crates", "fuzz/fuzz_targets", "src", "tests"];
+    let files = folders.iter().flat_map(|folder| files(&root.join(folder)));
+    let lines = files.flat_map(|file| {
+        let text = fs::read_to_string(&file).unwrap();
+        let name = file.strip_prefix(root).unwrap().display().to_string();
+        let mut is_example = false;
+        let mut lines = Vec::new();
+        for (index, line) in text.lines().enumerate() {
+            let Some(text) = comment(line) else { continue };
+            is_example ^= text.starts_with("```");
+            if !is_example {
+                lines.push((format!("{name}:{}", index + 1), line.to_owned()));
+            }
+        }
+        lines
+    });
+    lines.collect()
+}
+
+#[test]
+fn comments_have_at_most_100_columns() {
+    // A link cannot be broken, and neither can a row of a table.
+    let may_be_wide = |line: &str| line.contains("://") || line.contains('|');
+
+    let wide = comments().into_iter();
+    let wide: Vec<_> = wide
+        .filter(|(_, line)| line.chars().count() > 100 && !may_be_wide(line))
+        .map(|(place, _)| place)
+        .collect();
+
+    assert!(wide.is_empty(), "{wide:#?}");
+}
+
+#[test]
+fn few_comments_begin_with_a_question_word() {
+    let comments = comments();
+    let questions = comments.iter().filter_map(|(place, line)| {
+        let text = comment(line)?;
+        is_question(text).then_some((place, text))
+    });
+    let questions: Vec<_> = questions.collect();
+
+    assert!(
+        questions.len() * 1000 < comments.len() * 15,
+        "{} of {}: {questions:#?}",
+        questions.len(),
+        comments.len()
+    );
+}
+
+#[test]
+fn questions_among_comments_are_found() {
+    for text in ["    /// What is held.", "// Is it?", "//! Who: the caller"] {
+        assert!(is_question(comment(text).unwrap()), "{text}");
+    }
+    for text in ["/// The caller.", "// Whatever comes is taken.", "//"] {
+        assert!(!is_question(comment(text).unwrap()), "{text}");
+    }
+    assert_eq!(comment("let a = 1; // one"), None);
 }

@@ -1,4 +1,4 @@
-//! A POST that bears an `Idempotency-Key` is done once, however often it is sent.
+//! Idempotency keys: a POST with an `Idempotency-Key` takes effect once, however often it is sent.
 
 use chrono::TimeDelta;
 use jsonwebtoken::{EncodingKey, Header, encode};
@@ -23,39 +23,39 @@ use crate::support::process::Process;
 use crate::support::relay::Relay;
 
 on_both_engines!(
-    a_repeat_is_given_the_first_answer,
-    every_kind_of_success_is_repeated_as_it_was,
-    a_file_counts_by_its_parts_and_not_by_the_line_between_them,
+    a_retry_gets_the_first_answer,
+    every_successful_answer_is_replayed_unchanged,
+    the_fingerprint_of_a_form_ignores_its_boundary,
     another_request_under_the_same_key_is_refused,
     two_spellings_of_one_address_are_one_request,
-    a_bad_request_under_a_used_key_is_told_that_it_is_used,
-    a_repeat_after_the_conversation_has_ended_is_given_the_first_answer,
-    a_text_that_turns_out_to_go_elsewhere_is_written_down_anew,
-    a_text_whose_token_has_to_be_made_first_is_written_down_after_that,
-    an_unknown_outcome_is_not_tried_again_and_meanwhile_the_key_is_in_use,
-    a_request_that_did_nothing_does_not_use_the_key_up,
-    keys_are_each_channels_own,
-    keys_are_each_users_own,
-    a_users_key_is_not_the_channels,
-    keys_that_are_none_are_refused,
-    a_key_of_somebody_without_a_channel_is_not_looked_at,
-    what_is_no_post_of_a_channel_ignores_the_header,
-    a_restart_forgets_no_key,
-    a_key_stands_for_its_request_for_24_hours,
-    forty_at_once_under_one_key_are_one,
-    a_caller_who_hangs_up_finds_the_answer_later,
-    a_request_that_takes_long_keeps_its_key,
-    a_killed_replica_leaves_its_request_to_the_repeat,
-    a_replica_that_dies_between_claim_and_send_leaves_its_text_to_the_repeat,
-    what_a_killed_replica_had_sent_is_not_sent_again_by_the_repeat,
-    what_a_killed_replica_had_not_brought_to_the_cloud_is_sent_by_the_repeat,
-    erasing_a_user_frees_the_keys,
+    an_invalid_request_under_a_used_key_is_refused_as_reuse,
+    a_retry_after_the_conversation_ended_gets_the_first_answer,
+    the_write_ahead_record_follows_a_text_to_its_new_conversation,
+    the_write_ahead_record_is_stored_after_the_token_is_obtained,
+    an_unknown_outcome_is_not_retried_and_keeps_the_key_in_use,
+    a_request_without_effect_does_not_use_up_its_key,
+    each_channel_has_its_own_idempotency_keys,
+    each_user_with_a_token_has_their_own_idempotency_keys,
+    the_keys_of_users_and_of_the_channel_are_separate,
+    malformed_keys_are_refused,
+    the_idempotency_key_of_an_unauthorized_caller_is_ignored,
+    the_idempotency_key_counts_only_for_posts_of_a_channel,
+    idempotency_keys_survive_a_restart,
+    an_idempotency_key_is_valid_for_24_hours,
+    forty_concurrent_requests_under_one_key_take_effect_once,
+    a_caller_that_hangs_up_gets_the_answer_by_a_retry,
+    a_slow_request_renews_the_lease_of_its_key,
+    a_retry_completes_the_request_of_a_killed_replica,
+    a_retry_sends_the_text_of_a_replica_killed_before_the_send,
+    a_retry_does_not_send_again_what_a_killed_replica_sent,
+    a_retry_sends_what_did_not_arrive_from_a_killed_replica,
+    an_erasure_removes_the_users_idempotency_keys,
 );
 
 const MESSAGES: &str = "/v1/users/ada/messages";
 const TOKEN_KEY: &str = "a-shared-secret-of-at-least-32-bytes";
 
-/// A POST with a key.
+/// Builds a POST with an idempotency key.
 fn keyed(channel: &Channel, key: &str, path: &str, body: &Value) -> RequestBuilder {
     channel
         .request(Method::POST, path)
@@ -91,7 +91,7 @@ impl Reply {
     }
 }
 
-async fn a_repeat_is_given_the_first_answer(engine: Engine) {
+async fn a_retry_gets_the_first_answer(engine: Engine) {
     let app = TestApp::start(engine).await;
 
     let first = say(&app.sms, "key 1", "hello").await;
@@ -108,7 +108,7 @@ async fn a_repeat_is_given_the_first_answer(engine: Engine) {
     assert_eq!(texts(&app.cloud), ["hello", "hello"]);
 }
 
-async fn every_kind_of_success_is_repeated_as_it_was(engine: Engine) {
+async fn every_successful_answer_is_replayed_unchanged(engine: Engine) {
     let app = TestApp::start(engine).await;
     let read = json!({"status": "read", "sequences": [0]});
     let event = json!({"type": "ContentEvent", "contentType": "text/plain", "message": "raw"});
@@ -131,7 +131,7 @@ async fn every_kind_of_success_is_repeated_as_it_was(engine: Engine) {
     }
 }
 
-async fn a_file_counts_by_its_parts_and_not_by_the_line_between_them(engine: Engine) {
+async fn the_fingerprint_of_a_form_ignores_its_boundary(engine: Engine) {
     let app = TestApp::start(engine).await;
     let part = |name, content| Part {
         name,
@@ -179,7 +179,7 @@ async fn another_request_under_the_same_key_is_refused(engine: Engine) {
         let problem = refused.expect_problem(422, "idempotency-key-reused");
         assert_eq!(problem["retryable"], false);
     }
-    // No POST has a query, so another one is refused as such.
+    // No POST takes query parameters, so a different query gets the usual refusal.
     let refused = post(&app.sms, "key", "/v1/users/ada/messages?a=b", hello).await;
     refused.expect_problem(422, "invalid-request");
     say(&app.sms, "key", "hello").await.expect_replay(201);
@@ -229,7 +229,7 @@ async fn two_spellings_of_one_address_are_one_request(engine: Engine) {
             }
         }
     }
-    // A path of another user stays another request.
+    // The path of another user is another request.
     for (key, target) in [
         ("plus", "/v1/users/%201555/messages"),
         ("plus", "/v1/users/%252B1555/messages"),
@@ -243,7 +243,7 @@ async fn two_spellings_of_one_address_are_one_request(engine: Engine) {
     assert_eq!(app.cloud.sandbox.conversations().len(), 4);
 }
 
-async fn a_bad_request_under_a_used_key_is_told_that_it_is_used(engine: Engine) {
+async fn an_invalid_request_under_a_used_key_is_refused_as_reuse(engine: Engine) {
     let app = TestApp::start(engine).await;
     say(&app.sms, "key", "hello").await.expect_fresh(201);
     let too_long = json!({"text": "x".repeat(9000)}).to_string();
@@ -270,7 +270,7 @@ async fn a_bad_request_under_a_used_key_is_told_that_it_is_used(engine: Engine) 
     assert_eq!(texts(&app.cloud), ["hello", "there"]);
 }
 
-async fn a_repeat_after_the_conversation_has_ended_is_given_the_first_answer(engine: Engine) {
+async fn a_retry_after_the_conversation_ended_gets_the_first_answer(engine: Engine) {
     let app = TestApp::start(engine).await;
     let opening = say(&app.sms, "1", "one").await.expect_fresh(201);
     let first = say(&app.sms, "2", "two").await.expect_fresh(201);
@@ -286,8 +286,9 @@ async fn a_repeat_after_the_conversation_has_ended_is_given_the_first_answer(eng
     assert!(app.cloud.sandbox.requests().is_empty());
 }
 
-/// Sends a text under a key that the Cloud leaves unanswered, and gives the store's content while it is on its way.
-async fn on_its_way(app: &TestApp, sends_before: u32) -> String {
+/// Sends a text under a key while the Cloud does not answer. Returns the content of the database
+/// while the text is in flight.
+async fn dump_while_in_flight(app: &TestApp, sends_before: u32) -> String {
     app.cloud.sandbox.clear_requests();
     app.cloud.sandbox.inject(Fault {
         skip: sends_before,
@@ -302,18 +303,18 @@ async fn on_its_way(app: &TestApp, sends_before: u32) -> String {
     .await;
     let dump = app.database.dump().await;
     sending.await.unwrap().expect_fresh(202);
-    // PostgreSQL doubles the quotes of a text in a row.
+    // PostgreSQL doubles the quotes of a text within a row.
     dump.replace("\"\"", "\"")
 }
 
-async fn a_text_that_turns_out_to_go_elsewhere_is_written_down_anew(engine: Engine) {
+async fn the_write_ahead_record_follows_a_text_to_its_new_conversation(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.sms.say("ada", "hello").await.expect(201);
     let first = app.cloud.only_conversation().id;
     assert!(app.cloud.sandbox.close_conversation(&first, "AGENT"));
 
-    // The first try finds out that the conversation was closed.
-    let dump = on_its_way(&app, 1).await;
+    // The first attempt finds the conversation closed.
+    let dump = dump_while_in_flight(&app, 1).await;
 
     let conversations = app.cloud.sandbox.conversations();
     let second = conversations.last().unwrap().id.clone();
@@ -325,7 +326,7 @@ async fn a_text_that_turns_out_to_go_elsewhere_is_written_down_anew(engine: Engi
     assert!(!dump.contains(&noted), "{dump}");
 }
 
-async fn a_text_whose_token_has_to_be_made_first_is_written_down_after_that(engine: Engine) {
+async fn the_write_ahead_record_is_stored_after_the_token_is_obtained(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.sms.say("ada", "hello").await.expect(201);
     app.database
@@ -346,7 +347,7 @@ async fn a_text_whose_token_has_to_be_made_first_is_written_down_after_that(engi
     sending.await.unwrap().expect_fresh(201);
 }
 
-async fn an_unknown_outcome_is_not_tried_again_and_meanwhile_the_key_is_in_use(engine: Engine) {
+async fn an_unknown_outcome_is_not_retried_and_keeps_the_key_in_use(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.sms.say("ada", "hello").await.expect(201);
     app.cloud.sandbox.clear_requests();
@@ -376,7 +377,7 @@ async fn an_unknown_outcome_is_not_tried_again_and_meanwhile_the_key_is_in_use(e
     assert_eq!(texts(&app.cloud), ["hello", "lost"]);
 }
 
-async fn a_request_that_did_nothing_does_not_use_the_key_up(engine: Engine) {
+async fn a_request_without_effect_does_not_use_up_its_key(engine: Engine) {
     let app = TestApp::start(engine).await;
     let read = json!({"status": "read", "sequences": [0]});
     let path = "/v1/users/ada/receipts";
@@ -396,7 +397,7 @@ async fn a_request_that_did_nothing_does_not_use_the_key_up(engine: Engine) {
     assert_eq!(texts(&app.cloud), ["other words"]);
 }
 
-async fn keys_are_each_channels_own(engine: Engine) {
+async fn each_channel_has_its_own_idempotency_keys(engine: Engine) {
     let app = TestApp::start(engine).await;
     let other = app.sms.with_key(APP_KEY);
 
@@ -406,14 +407,15 @@ async fn keys_are_each_channels_own(engine: Engine) {
     assert_ne!(first["conversation_id"], second["conversation_id"]);
 }
 
-/// A service whose channel `sms` takes tokens.
+/// Starts a service with a channel `sms` that accepts tokens.
 async fn with_tokens(engine: Engine) -> TestApp {
     let lines = format!("id = \"sms\"\njwt = {{algorithm = \"HS256\", key = \"{TOKEN_KEY}\"}}\n");
     let change = |toml: String| toml.replacen("id = \"sms\"\n", &lines, 1);
     TestApp::start_configured(Cloud::start().await, Database::create(engine).await, change).await
 }
 
-/// The channel `sms` with a token in place of its key; without a user it is the whole channel's.
+/// Returns the channel `sms` with a token instead of its API key. A token without a user is valid
+/// for the whole channel.
 fn token_of(app: &TestApp, user: Option<&str>) -> Channel {
     let exp = (app.cloud.clock.now() + TimeDelta::minutes(1)).timestamp();
     let mut claims = json!({"iss": "sms", "exp": exp});
@@ -425,7 +427,7 @@ fn token_of(app: &TestApp, user: Option<&str>) -> Channel {
         .with_key(&encode(&Header::default(), &claims, &key).unwrap())
 }
 
-async fn keys_are_each_users_own(engine: Engine) {
+async fn each_user_with_a_token_has_their_own_idempotency_keys(engine: Engine) {
     let app = with_tokens(engine).await;
     let (ada, bob) = (token_of(&app, Some("ada")), token_of(&app, Some("bob")));
     let body = json!({"text": "Where is my order?"});
@@ -436,7 +438,8 @@ async fn keys_are_each_users_own(engine: Engine) {
     let others = post(&bob, "order-1001", of_bob, body.clone()).await;
     others.expect_fresh(201);
 
-    // At another replica or after a restart as well: whoever asks, it is the user's key.
+    // The key belongs to the user, not to the token. So this also holds for another replica and
+    // after a restart.
     let repeat = post(
         &token_of(&app, Some("ada")),
         "order-1001",
@@ -447,7 +450,7 @@ async fn keys_are_each_users_own(engine: Engine) {
     assert_eq!(repeat.expect_replay(201), first);
     let reused = post(&ada, "order-1001", MESSAGES, json!({"text": "Hello?"})).await;
     reused.expect_problem(422, "idempotency-key-reused");
-    // What a user may not do uses no key up, neither the user's own nor the other's.
+    // A forbidden request uses up no key, neither the caller's own nor the other user's.
     let foreign = post(&ada, "order-1002", of_bob, body.clone()).await;
     foreign.expect_problem(403, "forbidden");
     post(&bob, "order-1002", of_bob, body.clone())
@@ -458,7 +461,7 @@ async fn keys_are_each_users_own(engine: Engine) {
         .expect_fresh(201);
 }
 
-async fn a_users_key_is_not_the_channels(engine: Engine) {
+async fn the_keys_of_users_and_of_the_channel_are_separate(engine: Engine) {
     let app = with_tokens(engine).await;
     let ada = token_of(&app, Some("ada"));
     let order = json!({"text": "Your order has been sent"});
@@ -470,11 +473,12 @@ async fn a_users_key_is_not_the_channels(engine: Engine) {
     let to_another = post(&app.sms, "order-1001", to_bob, order.clone()).await;
     let to_another = to_another.expect_fresh(201);
 
-    // A token without a user is as good as the channel's key, and has its keys.
+    // A token without a user is equivalent to the channel's API key, and shares its idempotency
+    // keys.
     let server = token_of(&app, None);
     let repeat = post(&server, "order-1001", to_bob, order.clone()).await;
     assert_eq!(repeat.expect_replay(201), to_another);
-    // Not even for the very same request is one taken for the other.
+    // The keys are separate even for identical requests.
     post(&app.sms, "order-1002", MESSAGES, order.clone())
         .await
         .expect_fresh(201);
@@ -483,7 +487,7 @@ async fn a_users_key_is_not_the_channels(engine: Engine) {
         .expect_fresh(201);
 }
 
-async fn keys_that_are_none_are_refused(engine: Engine) {
+async fn malformed_keys_are_refused(engine: Engine) {
     let app = TestApp::start(engine).await;
     let body = r#"{"text": "hello"}"#;
     let send_under = async |headers: &[&str]| {
@@ -523,7 +527,7 @@ async fn keys_that_are_none_are_refused(engine: Engine) {
     send_under(&[&longest]).await.expect_replay(201);
 }
 
-async fn a_key_of_somebody_without_a_channel_is_not_looked_at(engine: Engine) {
+async fn the_idempotency_key_of_an_unauthorized_caller_is_ignored(engine: Engine) {
     let app = TestApp::start(engine).await;
     say(&app.sms, "key", "hello").await.expect_fresh(201);
 
@@ -534,7 +538,7 @@ async fn a_key_of_somebody_without_a_channel_is_not_looked_at(engine: Engine) {
     refused.expect_problem(401, "unauthorized");
 }
 
-async fn what_is_no_post_of_a_channel_ignores_the_header(engine: Engine) {
+async fn the_idempotency_key_counts_only_for_posts_of_a_channel(engine: Engine) {
     let app = TestApp::start(engine).await;
     say(&app.sms, "key", "hello").await.expect_fresh(201);
     let too_long = "x".repeat(256);
@@ -565,7 +569,7 @@ async fn what_is_no_post_of_a_channel_ignores_the_header(engine: Engine) {
     }
 }
 
-async fn a_restart_forgets_no_key(engine: Engine) {
+async fn idempotency_keys_survive_a_restart(engine: Engine) {
     let app = TestApp::start(engine).await;
     let first = say(&app.sms, "key", "hello").await.expect_fresh(201);
 
@@ -578,7 +582,7 @@ async fn a_restart_forgets_no_key(engine: Engine) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forty_at_two_replicas_under_one_key_are_one() {
+async fn forty_requests_at_two_replicas_under_one_key_take_effect_once() {
     let cloud = Cloud::start().await;
     let database = Database::create(Engine::Postgres).await;
     let first = TestApp::start_with(cloud.clone(), database.clone()).await;
@@ -586,13 +590,13 @@ async fn forty_at_two_replicas_under_one_key_are_one() {
 
     let channels = [first.sms, second.sms];
     send_forty(&channels, "opening").await;
-    // Now they know where it goes, and write that down with the claim.
+    // Now the conversation is known, and the write-ahead record is stored with the claim.
     send_forty(&channels, "second").await;
 
     assert_eq!(texts(&cloud), ["hello", "hello"]);
 }
 
-async fn forty_at_once_under_one_key_are_one(engine: Engine) {
+async fn forty_concurrent_requests_under_one_key_take_effect_once(engine: Engine) {
     let app = TestApp::start(engine).await;
 
     let channels = std::slice::from_ref(&app.sms);
@@ -602,7 +606,8 @@ async fn forty_at_once_under_one_key_are_one(engine: Engine) {
     assert_eq!(texts(&app.cloud), ["hello", "hello"]);
 }
 
-/// Sends one message forty times at once, over these channels in turn, and checks that it was done once.
+/// Sends one message forty times at once, over these channels in turn, and asserts that it took
+/// effect once.
 async fn send_forty(channels: &[Channel], key: &'static str) {
     let mut sends = JoinSet::new();
     for number in 0..40 {
@@ -627,10 +632,11 @@ async fn send_forty(channels: &[Channel], key: &'static str) {
     assert_eq!(fresh, 1);
 }
 
-async fn a_key_stands_for_its_request_for_24_hours(engine: Engine) {
+async fn an_idempotency_key_is_valid_for_24_hours(engine: Engine) {
     let app = TestApp::start(engine).await;
     say(&app.sms, "key", "hello").await.expect_fresh(201);
     say(&app.sms, "forgotten", "once").await.expect_fresh(201);
+    assert_eq!(keys(&app.database).await, 2);
 
     app.cloud
         .clock
@@ -639,9 +645,8 @@ async fn a_key_stands_for_its_request_for_24_hours(engine: Engine) {
     app.cloud.clock.advance(TimeDelta::seconds(1));
 
     say(&app.sms, "key", "hello again").await.expect_fresh(201);
-    // What nobody asks for again is removed.
+    // A key that is not used again is removed, here or after a restart.
     let (cloud, database, _) = app.stop().await;
-    assert_eq!(keys(&database).await, 2);
     let app = TestApp::start_with(cloud, database).await;
     eventually("the old key is removed", async || {
         app.cloud.clock.advance(TimeDelta::seconds(1));
@@ -651,12 +656,13 @@ async fn a_key_stands_for_its_request_for_24_hours(engine: Engine) {
     say(&app.sms, "key", "hello again").await.expect_replay(201);
 }
 
-/// How many answers are kept: each names the user, and a message's id as the table has it once more.
+/// Counts the stored answers. Each contains its message id twice: in the answer and in the column
+/// of its own.
 async fn keys(database: &Database) -> usize {
     database.dump().await.matches("msg_").count() / 2
 }
 
-async fn a_caller_who_hangs_up_finds_the_answer_later(engine: Engine) {
+async fn a_caller_that_hangs_up_gets_the_answer_by_a_retry(engine: Engine) {
     let app = TestApp::start(engine).await;
     {
         let impatient = keyed(&app.sms, "key", MESSAGES, &json!({"text": "hello"}));
@@ -665,7 +671,7 @@ async fn a_caller_who_hangs_up_finds_the_answer_later(engine: Engine) {
             let asked = app.cloud.requests(Operation::Conversation);
             (!asked.is_empty()).then_some(())
         });
-        // Whichever comes first: afterwards the caller is gone.
+        // In both cases the caller is gone afterwards.
         tokio::select! {
             _ = sending => {}
             () = asked => {}
@@ -682,7 +688,7 @@ async fn a_caller_who_hangs_up_finds_the_answer_later(engine: Engine) {
     assert_eq!(texts(&app.cloud), ["hello"]);
 }
 
-async fn a_request_that_takes_long_keeps_its_key(engine: Engine) {
+async fn a_slow_request_renews_the_lease_of_its_key(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.cloud.sandbox.inject(Fault::stall(Operation::Upload));
     let send_file = |channel: Channel| async move {
@@ -721,7 +727,7 @@ async fn a_request_that_takes_long_keeps_its_key(engine: Engine) {
     first.abort();
 }
 
-async fn a_killed_replica_leaves_its_request_to_the_repeat(engine: Engine) {
+async fn a_retry_completes_the_request_of_a_killed_replica(engine: Engine) {
     let cloud = Cloud::start().await;
     let database = Database::create(engine).await;
     let toml = bridge_toml(&database.location, &cloud.url);
@@ -744,7 +750,7 @@ async fn a_killed_replica_leaves_its_request_to_the_repeat(engine: Engine) {
     meanwhile.expect_problem(409, "idempotency-key-in-use");
     let other = say(&sms, "key", "other words").await;
     other.expect_problem(422, "idempotency-key-reused");
-    // The lease of the dead one runs out.
+    // The lease of the dead process expires.
     let reply = eventually("the repeat is done", async || {
         let reply = say(&sms, "key", "hello").await;
         (reply.status != 409).then_some(reply)
@@ -757,14 +763,14 @@ async fn a_killed_replica_leaves_its_request_to_the_repeat(engine: Engine) {
     assert_eq!(again.expect_replay(201), sent);
 }
 
-async fn a_replica_that_dies_between_claim_and_send_leaves_its_text_to_the_repeat(engine: Engine) {
+async fn a_retry_sends_the_text_of_a_replica_killed_before_the_send(engine: Engine) {
     let cloud = Cloud::start_on_system_time().await;
     let database = Database::create(engine).await;
     let toml = bridge_toml(&database.location, &cloud.url);
     let (process, sms, _) = Process::serve(&toml).await;
     sms.say("ada", "first").await.expect(201);
     process.kill().await;
-    // The next one has to ask for a token of the app before it can send.
+    // The next process has to obtain an AppJWT before it can send.
     let (process, sms, _) = Process::serve(&toml).await;
     cloud.sandbox.clear_requests();
     cloud.sandbox.inject(Fault::stall(Operation::AppToken));
@@ -787,7 +793,8 @@ async fn a_replica_that_dies_between_claim_and_send_leaves_its_text_to_the_repea
     let reply = repeat(&sms, "key", text_of_ada).await;
     let id = reply.body["id"].as_str().unwrap().to_owned();
     assert!(begun.contains(&id), "another name");
-    // The Cloud tells of another user, so its silence about this text means that it did not arrive.
+    // The Cloud sends a notification about another user. Its silence about this text therefore
+    // means that the text did not arrive.
     sms.say("eve", "hello").await.expect(201);
     sent(&sms, reply).await;
     let again = repeat(&sms, "key", text_of_ada).await.expect_replay(202);
@@ -797,7 +804,7 @@ async fn a_replica_that_dies_between_claim_and_send_leaves_its_text_to_the_repea
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_text_in_an_open_conversation_is_claimed_and_written_down_in_one() {
+async fn the_claim_and_the_write_ahead_record_are_stored_in_one_statement() {
     let app = TestApp::start(Engine::Postgres).await;
     app.sms.say("ada", "hello").await.expect(201);
     app.cloud.sandbox.clear_requests();
@@ -816,7 +823,7 @@ async fn a_text_in_an_open_conversation_is_claimed_and_written_down_in_one() {
     let (version, begun, user_id): (String, String, String) =
         row.fetch_one(&mut connection).await.unwrap();
 
-    // The first row of the first page, which nobody has changed yet.
+    // The first row of the first page, not changed since its insertion.
     assert_eq!(version, "(0,1)");
     assert!(begun.contains("marker"), "{begun}");
     assert_eq!(user_id, "ada");
@@ -853,12 +860,12 @@ async fn nothing_is_sent_for_a_user_who_is_erased_before_the_key_is_claimed() {
     refused.expect_problem(409, "idempotency-key-in-use");
     assert!(app.cloud.requests(Operation::Send).is_empty());
     assert!(!app.database.dump().await.contains("marker"));
-    // The user comes anew.
+    // The user is created again.
     say(&app.sms, "key", "marker").await.expect_fresh(201);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_text_that_was_queued_without_the_word_of_that_is_queued_once() {
+async fn a_text_is_queued_once_when_the_commits_answer_is_lost() {
     let database = Database::create(Engine::Postgres).await;
     let (relay, behind) = Relay::before(&database, 4).await;
     let app = TestApp::start_with(Cloud::start().await, behind).await;
@@ -868,8 +875,9 @@ async fn a_text_that_was_queued_without_the_word_of_that_is_queued_once() {
     app.sms.say("ada", "second").await.expect(202);
     let send_third = async || say(&app.sms, "a key", "third").await;
 
-    // It waits behind the second one. The transaction that keeps it takes effect, and nobody hears of that.
-    relay.lose_answer_to(b"COMMIT");
+    // The text is queued behind the second one. The transaction that stores it commits, but the
+    // bridge does not receive the answer.
+    relay.lose_response_to(b"COMMIT");
     let unsure = send_third().await;
     unsure.expect_problem(503, "storage-unavailable");
     let kept = "SELECT state, id FROM requests WHERE state = 'waiting' ORDER BY ordinal";
@@ -894,7 +902,7 @@ async fn a_text_that_was_queued_without_the_word_of_that_is_queued_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_became_of_a_text_while_the_storage_was_away_is_found_out_by_its_repeat() {
+async fn a_retry_finds_a_text_that_arrived_during_a_storage_outage() {
     let server = tokio::task::block_in_place(Server::start);
     let location = Location::Postgres {
         url: server.url().into(),
@@ -940,9 +948,10 @@ async fn what_became_of_a_text_while_the_storage_was_away_is_found_out_by_its_re
     assert_eq!(cloud.texts(&conversation.id), ["first", "hello"]);
 }
 
-/// Opens a conversation of Dan's, makes these requests under keys of their own, kills their process while the Cloud leaves of each the SEND after so many
-/// others unanswered, and gives the process after it.
-async fn die_over(
+/// Opens a conversation of the user `dan`, and sends each of these requests under its own key. The
+/// Cloud lets the given number of sends of each request pass, and leaves the next one unanswered.
+/// Then the process is killed. Returns the process that replaces it, and its channel.
+async fn kill_during_requests(
     cloud: &Cloud,
     database: &Database,
     requests: &[(&str, RequestOf, u32)],
@@ -992,12 +1001,12 @@ fn text_of_ada(channel: &Channel) -> RequestBuilder {
     json_request(channel, MESSAGES, &json!({"text": "hello"}))
 }
 
-/// Whose conversation is open.
+/// A text of a user with an open conversation.
 fn text_of_dan(channel: &Channel) -> RequestBuilder {
     json_request(channel, "/v1/users/dan/messages", &json!({"text": "hello"}))
 }
 
-/// More than the Cloud takes in one message.
+/// A text that is too long for one message at the Cloud.
 fn two_texts_of_bob(channel: &Channel) -> RequestBuilder {
     let text = format!("{} {}", "a".repeat(4000), "b".repeat(4000));
     let body = json!({"text": text, "split": true});
@@ -1020,7 +1029,7 @@ fn raw_of_ada(channel: &Channel) -> RequestBuilder {
     json_request(channel, "/v1/users/ada/send", &body)
 }
 
-/// The first answer under a key whose lease has run out.
+/// Repeats a request until the lease of its key has expired, and returns the first other answer.
 async fn repeat(sms: &Channel, key: &str, request: RequestOf) -> Reply {
     eventually("the repeat is taken", async || {
         let reply = send(request(sms).header("idempotency-key", key)).await;
@@ -1041,18 +1050,18 @@ async fn sent(sms: &Channel, queued: Reply) -> Value {
     .await
 }
 
-async fn what_a_killed_replica_had_sent_is_not_sent_again_by_the_repeat(engine: Engine) {
+async fn a_retry_does_not_send_again_what_a_killed_replica_sent(engine: Engine) {
     let cloud = Cloud::start_on_system_time().await;
     let database = Database::create(engine).await;
     let requests: [(&str, RequestOf, u32); 5] = [
         ("1", text_of_ada, 0),
         ("2", two_texts_of_bob, 1),
-        ("3", file_of_cyd, 1), // after the request for a place to store it
+        ("3", file_of_cyd, 1), // after the request for an upload URL
         ("4", raw_of_ada, 0),
         ("5", text_of_dan, 0),
     ];
 
-    let (_process, sms) = die_over(&cloud, &database, &requests, true).await;
+    let (_process, sms) = kill_during_requests(&cloud, &database, &requests, true).await;
 
     let text = repeat(&sms, "1", text_of_ada).await;
     let texts = repeat(&sms, "2", two_texts_of_bob).await;
@@ -1080,12 +1089,13 @@ async fn what_a_killed_replica_had_sent_is_not_sent_again_by_the_repeat(engine: 
         lengths.push(events.map(|event| text(&event.event)).collect());
     }
     lengths.sort();
-    // A file, a text and a raw one, two texts of Dan's, a text in two with the space between; each once.
+    // A file; a text and a raw one; two texts of `dan`; a text in two parts, with the space
+    // between. Each arrived once.
     let expected = [vec![0], vec![5, 3], vec![5, 5], vec![4001, 4000]];
     assert_eq!(lengths, expected);
 }
 
-async fn what_a_killed_replica_had_not_brought_to_the_cloud_is_sent_by_the_repeat(engine: Engine) {
+async fn a_retry_sends_what_did_not_arrive_from_a_killed_replica(engine: Engine) {
     let cloud = Cloud::start_on_system_time().await;
     let database = Database::create(engine).await;
     let requests: [(&str, RequestOf, u32); 3] = [
@@ -1094,12 +1104,13 @@ async fn what_a_killed_replica_had_not_brought_to_the_cloud_is_sent_by_the_repea
         ("3", text_of_dan, 0),
     ];
 
-    let (_process, sms) = die_over(&cloud, &database, &requests, false).await;
+    let (_process, sms) = kill_during_requests(&cloud, &database, &requests, false).await;
     let text = repeat(&sms, "1", text_of_ada).await;
     let texts = repeat(&sms, "2", two_texts_of_bob).await;
     let of_dan = repeat(&sms, "3", text_of_dan).await;
 
-    // The Cloud tells of another user, so its silence about these means that they did not arrive.
+    // The Cloud sends a notification about another user. Its silence about these texts therefore
+    // means that they did not arrive.
     sms.say("eve", "hello").await.expect(201);
     sent(&sms, text).await;
     sent(&sms, of_dan).await;
@@ -1110,7 +1121,7 @@ async fn what_a_killed_replica_had_not_brought_to_the_cloud_is_sent_by_the_repea
     assert_eq!(events.map(|dialog| dialog.events.len()).sum::<usize>(), 6);
 }
 
-async fn erasing_a_user_frees_the_keys(engine: Engine) {
+async fn an_erasure_removes_the_users_idempotency_keys(engine: Engine) {
     let app = TestApp::start(engine).await;
     let first = say(&app.sms, "key", "hello").await.expect_fresh(201);
     let id = first["id"].as_str().unwrap();

@@ -14,9 +14,9 @@ use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
 
 on_both_engines!(
-    a_user_has_no_more_requests_waiting_than_may,
-    a_channel_has_no_more_requests_waiting_than_may,
-    no_promise_is_made_for_what_there_is_no_room_for,
+    requests_beyond_the_users_queue_limit_are_refused,
+    requests_beyond_the_channels_queue_limit_are_refused,
+    a_failed_message_is_refused_when_the_queue_is_full,
 );
 
 /// 256 KiB: the limit on a JSON body.
@@ -59,14 +59,14 @@ async fn queue(app: &TestApp, user: &str, text: &str) -> Reply {
 }
 
 #[track_caller]
-fn expect_full(reply: Reply, whose: &str) {
+fn expect_queue_full(reply: Reply, whose: &str) {
     assert_eq!(reply.headers["retry-after"], "30");
     let problem = reply.expect_problem(503, "queue-full");
     assert_eq!(problem["retryable"], true);
     assert!(problem["detail"].as_str().unwrap().contains(whose));
 }
 
-async fn a_user_has_no_more_requests_waiting_than_may(engine: Engine) {
+async fn requests_beyond_the_users_queue_limit_are_refused(engine: Engine) {
     let app = bounded(engine, "per_user_queued_requests = 3").await;
     app.sms.say("ada", "0").await.expect(201);
     away(&app);
@@ -74,8 +74,8 @@ async fn a_user_has_no_more_requests_waiting_than_may(engine: Engine) {
         queue(&app, "ada", text).await.expect(202);
     }
 
-    expect_full(queue(&app, "ada", "refused").await, "of this user");
-    expect_full(app.sms.say("ada", "refused").await, "of this user");
+    expect_queue_full(queue(&app, "ada", "refused").await, "of this user");
+    expect_queue_full(app.sms.say("ada", "refused").await, "of this user");
     // Other users are not refused.
     queue(&app, "bob", "hello").await.expect(202);
 
@@ -95,7 +95,7 @@ async fn a_user_has_no_more_requests_waiting_than_may(engine: Engine) {
     .await;
 }
 
-async fn a_channel_has_no_more_requests_waiting_than_may(engine: Engine) {
+async fn requests_beyond_the_channels_queue_limit_are_refused(engine: Engine) {
     let app = bounded(engine, "queued_requests = 3").await;
     away(&app);
     app.cloud.sandbox.inject(Fault {
@@ -106,7 +106,7 @@ async fn a_channel_has_no_more_requests_waiting_than_may(engine: Engine) {
         queue(&app, user, "hello").await.expect(202);
     }
 
-    expect_full(queue(&app, "d", "refused").await, "of this channel");
+    expect_queue_full(queue(&app, "d", "refused").await, "of this channel");
     // Other channels have their own bounds.
     let other = app.sms.with_key("key-of-app");
     let request = other.request(Method::POST, "/v1/users/d/messages");
@@ -125,7 +125,7 @@ async fn a_channel_has_no_more_requests_waiting_than_may(engine: Engine) {
 }
 
 /// A message that the Cloud does not accept gets 202 only if there is room to queue it.
-async fn no_promise_is_made_for_what_there_is_no_room_for(engine: Engine) {
+async fn a_failed_message_is_refused_when_the_queue_is_full(engine: Engine) {
     let app = bounded(engine, "queued_requests = 1").await;
     app.sms.say("ada", "first").await.expect(201);
     app.sms.say("bob", "first").await.expect(201);
@@ -189,7 +189,7 @@ async fn end_first(under_way: &mut Vec<Connection>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_more_bodies_are_read_than_fit() {
+async fn bodies_beyond_the_memory_bound_are_refused() {
     let app = TestApp::start(Engine::Sqlite).await;
     app.sms.say("ada", "first").await.expect(201);
 
@@ -216,7 +216,7 @@ async fn no_more_bodies_are_read_than_fit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_with_a_key_counts_to_its_end_although_its_caller_has_gone() {
+async fn a_request_with_a_key_holds_its_permit_after_a_hang_up() {
     let app = TestApp::start(Engine::Sqlite).await;
     app.sms.say("ada", "first").await.expect(201);
     let (mut under_way, _) = fill(&app).await;

@@ -45,7 +45,7 @@ async fn scenario(sms: &Channel) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_line_of_a_json_log_is_an_object_with_what_every_line_has() {
+async fn every_line_of_a_json_log_has_the_common_members() {
     let (_cloud, toml) = hostile_cloud().await;
     let (mut process, sms, _) = Process::serve_with(&toml, &[("LOG_FORMAT", "json")]).await;
 
@@ -79,7 +79,7 @@ async fn every_line_of_a_json_log_is_an_object_with_what_every_line_has() {
     let with = |message: &'static str| lines.iter().filter(move |line| line["message"] == message);
     assert_eq!(with("serving").count(), 1);
     assert_eq!(
-        with("stopping: requests in flight finish, a second signal cuts them").count(),
+        with("stopping: finishing requests in flight; a second signal aborts them").count(),
         1
     );
     let traced = with("request answered")
@@ -98,7 +98,7 @@ async fn every_line_of_a_json_log_is_an_object_with_what_every_line_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_line_for_people_is_one_event_whatever_the_cloud_says() {
+async fn hostile_text_does_not_forge_lines_of_the_human_log() {
     let (_cloud, toml) = hostile_cloud().await;
     let (mut process, sms, _) = Process::serve_with(&toml, &[("LOG_FORMAT", "human")]).await;
 
@@ -125,7 +125,7 @@ async fn a_line_for_people_is_one_event_whatever_the_cloud_says() {
 
 /// A caller without a key costs a count, and an occasional line.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_without_a_key_is_no_flood_in_the_log() {
+async fn a_flood_of_unauthorized_requests_does_not_flood_the_log() {
     const EACH: usize = 200;
     let (_cloud, toml) = hostile_cloud().await;
     let (mut process, sms, _) = Process::serve(&toml).await;
@@ -161,7 +161,7 @@ async fn a_flood_without_a_key_is_no_flood_in_the_log() {
 }
 
 #[tokio::test]
-async fn a_format_or_a_filter_that_means_nothing_is_told() {
+async fn an_invalid_log_format_or_filter_is_reported() {
     for (name, value, told) in [
         ("LOG_FORMAT", "xml", "expected human or json"),
         ("LOG_FORMAT", "JSON", "expected human or json"),
@@ -186,7 +186,7 @@ async fn a_format_or_a_filter_that_means_nothing_is_told() {
 }
 
 #[tokio::test]
-async fn why_a_command_fails_is_json_as_well() {
+async fn the_error_of_a_failed_command_is_logged_as_json() {
     let (_folder, mut command) = configured("migrate", "listen = 1\nadmin_listen = \"x\"\n");
     command.args(["--log-format", "json"]);
 

@@ -10,15 +10,15 @@ use crate::support::cloud::Cloud;
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
-    a_text_that_is_too_long_is_refused_before_anything_is_done,
-    the_limit_is_of_the_whole_request,
-    a_text_that_may_be_split_is_sent_in_order_and_whole,
+    a_text_that_is_too_long_is_refused_without_side_effects,
+    the_length_limit_applies_to_the_whole_request,
+    a_split_text_is_sent_completely_and_in_order,
     a_text_that_fits_is_not_split,
-    a_blank_text_is_refused_whatever_its_length,
-    a_text_is_split_between_what_people_see_as_characters,
-    white_space_that_would_fill_a_message_is_left_out,
-    a_choice_goes_with_the_first_message_alone,
-    what_is_left_of_a_split_text_is_sent_when_the_cloud_is_back,
+    a_blank_text_of_any_length_is_refused,
+    a_text_is_split_at_grapheme_boundaries,
+    messages_of_white_space_only_are_left_out,
+    a_choice_is_sent_only_with_the_first_part_of_a_text,
+    the_rest_of_a_split_text_is_sent_after_an_outage,
 );
 
 const MESSAGES: &str = "/v1/users/ada/messages";
@@ -33,7 +33,7 @@ fn texts(app: &TestApp) -> Vec<String> {
     app.cloud.texts(&app.cloud.only_conversation().id)
 }
 
-async fn a_text_that_is_too_long_is_refused_before_anything_is_done(engine: Engine) {
+async fn a_text_that_is_too_long_is_refused_without_side_effects(engine: Engine) {
     let app = TestApp::start(engine).await;
 
     let refused = app.sms.say("ada", &"x".repeat(6000)).await;
@@ -45,7 +45,7 @@ async fn a_text_that_is_too_long_is_refused_before_anything_is_done(engine: Engi
     assert!(app.cloud.sandbox.requests().is_empty());
 }
 
-async fn the_limit_is_of_the_whole_request(engine: Engine) {
+async fn the_length_limit_applies_to_the_whole_request(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.sms.say("ada", "x").await.expect(201);
     let request = app.cloud.requests(Operation::Send).pop().unwrap();
@@ -62,7 +62,7 @@ async fn the_limit_is_of_the_whole_request(engine: Engine) {
     assert_eq!(texts(&app).len(), 2);
 }
 
-async fn a_text_that_may_be_split_is_sent_in_order_and_whole(engine: Engine) {
+async fn a_split_text_is_sent_completely_and_in_order(engine: Engine) {
     let app = TestApp::start(engine).await;
     let text = words(3000);
 
@@ -93,7 +93,7 @@ async fn a_text_that_fits_is_not_split(engine: Engine) {
     assert_eq!(texts(&app), ["one two", "three"]);
 }
 
-async fn a_blank_text_is_refused_whatever_its_length(engine: Engine) {
+async fn a_blank_text_of_any_length_is_refused(engine: Engine) {
     let app = TestApp::start(engine).await;
     for blank in [" ", " \n\t", "\u{a0}", "\u{3000}"] {
         for length in [1, 6000] {
@@ -110,7 +110,7 @@ async fn a_blank_text_is_refused_whatever_its_length(engine: Engine) {
     assert!(app.cloud.sandbox.requests().is_empty());
 }
 
-async fn a_text_is_split_between_what_people_see_as_characters(engine: Engine) {
+async fn a_text_is_split_at_grapheme_boundaries(engine: Engine) {
     let app = TestApp::start(engine).await;
     let family = "\u{1F468}\u{200D}\u{1F469}\u{200D}\u{1F467}\u{200D}\u{1F466}";
     let thai = "\u{E17}\u{E35}\u{E48}\u{E19}\u{E35}\u{E48}";
@@ -132,7 +132,7 @@ async fn a_text_is_split_between_what_people_see_as_characters(engine: Engine) {
     }
 }
 
-async fn white_space_that_would_fill_a_message_is_left_out(engine: Engine) {
+async fn messages_of_white_space_only_are_left_out(engine: Engine) {
     let app = TestApp::start(engine).await;
 
     let text = format!("one{}two", " ".repeat(12_000));
@@ -144,7 +144,7 @@ async fn white_space_that_would_fill_a_message_is_left_out(engine: Engine) {
     assert_eq!(words, ["one", "two"]);
 }
 
-async fn a_choice_goes_with_the_first_message_alone(engine: Engine) {
+async fn a_choice_is_sent_only_with_the_first_part_of_a_text(engine: Engine) {
     let app = TestApp::start(engine).await;
     let metadata = json!([{"type": "ExternalId", "id": "Y1"}]);
     let choice = json!({"sequence": 1, "metadata": metadata});
@@ -166,7 +166,7 @@ async fn a_choice_goes_with_the_first_message_alone(engine: Engine) {
     assert!(with[0] && with[1] && !with[2..].contains(&true), "{with:?}");
 }
 
-async fn what_is_left_of_a_split_text_is_sent_when_the_cloud_is_back(engine: Engine) {
+async fn the_rest_of_a_split_text_is_sent_after_an_outage(engine: Engine) {
     let cloud = Cloud::start().await;
     let short = |toml: String| {
         let account = "[[accounts]]\n";

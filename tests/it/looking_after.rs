@@ -16,14 +16,14 @@ use crate::support::events::{Stream, message, texts, user};
 
 on_both_engines!(
     deliveries_are_listed_by_state_page_by_page,
-    an_event_is_shown_with_every_try,
-    a_failed_delivery_is_made_once_more,
-    what_is_not_the_channels_cannot_be_looked_after,
-    a_replay_counts_and_delivers_what_it_was_asked_for,
-    a_channel_without_a_callback_has_nothing_to_repeat,
+    an_event_is_shown_with_every_delivery_attempt,
+    a_failed_delivery_is_retried_on_request,
+    events_of_another_channel_are_neither_shown_nor_retried,
+    a_replay_counts_and_delivers_the_selected_events,
+    a_channel_without_a_callback_can_neither_retry_nor_replay,
     callbacks_are_resumed,
     a_sample_of_each_type_is_logged_like_any_other_event,
-    junk_is_refused,
+    invalid_delivery_requests_are_refused_by_member,
 );
 
 /// A service with a channel `sms` whose callback URL has no listener.
@@ -139,7 +139,7 @@ async fn deliveries_are_listed_by_state_page_by_page(engine: Engine) {
     assert_eq!(rest.expect(200), json!({"deliveries": [], "next": next}));
 }
 
-async fn an_event_is_shown_with_every_try(engine: Engine) {
+async fn an_event_is_shown_with_every_delivery_attempt(engine: Engine) {
     let Looked { app, delivered, .. } = with_deliveries(engine).await;
 
     let path = format!("/v1/events/{}", delivered.id);
@@ -164,7 +164,7 @@ async fn an_event_is_shown_with_every_try(engine: Engine) {
     assert_eq!(attempt.get("error"), None);
 }
 
-async fn a_failed_delivery_is_made_once_more(engine: Engine) {
+async fn a_failed_delivery_is_retried_on_request(engine: Engine) {
     let Looked {
         app,
         failed,
@@ -190,7 +190,7 @@ async fn a_failed_delivery_is_made_once_more(engine: Engine) {
     refused.expect_problem(409, "event-of-the-moment");
 }
 
-async fn what_is_not_the_channels_cannot_be_looked_after(engine: Engine) {
+async fn events_of_another_channel_are_neither_shown_nor_retried(engine: Engine) {
     let Looked { app, failed, .. } = with_deliveries(engine).await;
     let other = app.sms.with_key(APP_KEY);
 
@@ -212,7 +212,7 @@ async fn what_is_not_the_channels_cannot_be_looked_after(engine: Engine) {
     assert_eq!(listed(&app, "failed").await, [failed.id.to_string()]);
 }
 
-async fn a_replay_counts_and_delivers_what_it_was_asked_for(engine: Engine) {
+async fn a_replay_counts_and_delivers_the_selected_events(engine: Engine) {
     let Looked {
         app,
         failed,
@@ -266,7 +266,7 @@ async fn a_replay_counts_and_delivers_what_it_was_asked_for(engine: Engine) {
     assert_eq!(listed(&app, "pending").await, both);
 }
 
-async fn a_channel_without_a_callback_has_nothing_to_repeat(engine: Engine) {
+async fn a_channel_without_a_callback_can_neither_retry_nor_replay(engine: Engine) {
     let Looked { app, .. } = with_deliveries(engine).await;
     let other = app.sms.with_key(APP_KEY);
     let body = json!({"type": "message.sent"});
@@ -340,7 +340,7 @@ async fn a_sample_of_each_type_is_logged_like_any_other_event(engine: Engine) {
     );
 }
 
-async fn junk_is_refused(engine: Engine) {
+async fn invalid_delivery_requests_are_refused_by_member(engine: Engine) {
     let Looked { app, .. } = with_deliveries(engine).await;
     let since = "2026-11-22T08:00:00Z";
 

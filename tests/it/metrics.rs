@@ -19,10 +19,10 @@ use crate::support::patience::eventually;
 use crate::support::receiver::{Receiver, SECRET};
 
 on_both_engines!(
-    what_happens_is_counted_and_nobody_is_named,
-    whatever_is_asked_for_the_labels_have_few_values,
-    what_waits_is_shown_with_its_age,
-    a_database_that_is_away_is_shown_and_hides_nothing_else,
+    the_metrics_count_all_activity_without_personal_data,
+    metric_labels_have_few_values_for_arbitrary_requests,
+    the_metrics_show_the_number_and_age_of_pending_work,
+    the_metrics_are_served_while_the_database_is_unavailable,
 );
 
 const PHONE: &str = "15550001111";
@@ -118,7 +118,7 @@ async fn notify(app: &TestApp, notification: &Value) {
     tell(&app.sms, notification).await.expect(200);
 }
 
-async fn what_happens_is_counted_and_nobody_is_named(engine: Engine) {
+async fn the_metrics_count_all_activity_without_personal_data(engine: Engine) {
     let (app, receiver) = with_receiver(engine).await;
     let messages = format!("/v1/users/%2B{PHONE}/messages");
     let say = |key: &str| {
@@ -195,11 +195,11 @@ async fn what_happens_is_counted_and_nobody_is_named(engine: Engine) {
     ] {
         assert!(!shown.text.contains(secret), "{secret} in {}", shown.text);
     }
-    only_known(&shown);
+    assert_all_documented(&shown);
 }
 
 /// Asserts that the table defines all metrics that are shown.
-fn only_known(shown: &Shown) {
+fn assert_all_documented(shown: &Shown) {
     for sample in &shown.samples {
         let metric = known(&sample.name);
         let labels: BTreeSet<_> = sample.labels.keys().map(String::as_str).collect();
@@ -227,7 +227,7 @@ fn known(series: &str) -> Definition {
     *found.unwrap_or_else(|| panic!("{series} is no metric"))
 }
 
-async fn whatever_is_asked_for_the_labels_have_few_values(engine: Engine) {
+async fn metric_labels_have_few_values_for_arbitrary_requests(engine: Engine) {
     let app = TestApp::start(engine).await;
 
     for number in 0..5 {
@@ -251,7 +251,7 @@ async fn whatever_is_asked_for_the_labels_have_few_values(engine: Engine) {
     assert_eq!(series.count(), 3, "{}", shown.text);
 }
 
-async fn what_waits_is_shown_with_its_age(engine: Engine) {
+async fn the_metrics_show_the_number_and_age_of_pending_work(engine: Engine) {
     let (app, receiver) = with_receiver(engine).await;
     let sent = app.sms.say("ada", "first").await.expect(201);
     let conversation = sent["conversation_id"].as_str().unwrap();
@@ -297,7 +297,7 @@ async fn what_waits_is_shown_with_its_age(engine: Engine) {
     shown.expect("delivery_attempt_seconds_count", &gone, 1.0);
 }
 
-async fn a_database_that_is_away_is_shown_and_hides_nothing_else(engine: Engine) {
+async fn the_metrics_are_served_while_the_database_is_unavailable(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.sms.say("ada", "hello").await.expect(201);
     Shown::by(&app).await.expect("storage_up", &[], 1.0);
@@ -418,7 +418,7 @@ fn alerts() -> Vec<String> {
 }
 
 #[test]
-fn alerts_ask_for_metrics_and_labels_that_there_are() {
+fn alerts_use_existing_metrics_and_labels() {
     let alerts = alerts();
 
     assert!(alerts.len() >= 10);
@@ -428,7 +428,7 @@ fn alerts_ask_for_metrics_and_labels_that_there_are() {
 }
 
 #[test]
-fn the_dashboard_asks_for_metrics_that_there_are_and_shows_them_all() {
+fn the_dashboard_shows_all_metrics_and_no_unknown_ones() {
     let dashboard = include_str!("../../deploy/grafana/liveperson-bridge.json");
     let dashboard: Value = serde_json::from_str(dashboard).unwrap();
 
@@ -445,7 +445,7 @@ fn the_dashboard_asks_for_metrics_that_there_are_and_shows_them_all() {
 }
 
 #[test]
-fn queries_are_read_right() {
+fn metric_queries_are_parsed() {
     let query = "sum by (code, le) (rate(liveperson_bridge_x_total{code=~\"a\",b!=\"c}\"}[5m])) / process_y";
 
     let series = [

@@ -113,7 +113,7 @@ fn not_distributable(text: &str) -> Option<String> {
 }
 
 /// True if a migration says since which version nothing needs the parts that it removes.
-fn says_since_when(text: &str) -> bool {
+fn has_contract_line(text: &str) -> bool {
     let mut said = text.lines().filter_map(|line| line.strip_prefix(CONTRACT));
     said.any(|rest| {
         let (version, why) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -140,14 +140,14 @@ fn both_engines_have_the_same_migrations() {
 }
 
 #[test]
-fn migrations_take_nothing_away_from_the_version_before() {
+fn migrations_remove_nothing_that_the_previous_version_uses() {
     for engine in ["postgres", "sqlite"] {
         let migrations = migrations(engine);
         let later = migrations.iter().filter(|(name, _)| *name != FIRST_SCHEMA);
         for (name, text) in later {
             if let Some(statement) = contraction(text) {
                 assert!(
-                    says_since_when(text),
+                    has_contract_line(text),
                     "{engine}/{name} does more than expand, and has no line `{CONTRACT}1.2.3 nothing …`: {statement}"
                 );
             }
@@ -156,7 +156,7 @@ fn migrations_take_nothing_away_from_the_version_before() {
 }
 
 #[test]
-fn a_distributed_postgresql_takes_the_migrations() {
+fn a_distributed_postgresql_accepts_the_migrations() {
     for (name, text) in migrations("postgres") {
         assert_eq!(not_distributable(&text), None, "{name}");
     }
@@ -171,7 +171,7 @@ fn a_distributed_postgresql_takes_the_migrations() {
 }
 
 #[test]
-fn what_expands_is_told_from_what_takes_away() {
+fn expanding_and_contracting_statements_are_distinguished() {
     for expands in [
         "-- DROP TABLE a;\nCREATE TABLE a (b BIGINT NOT NULL); CREATE UNIQUE INDEX c ON a (b);",
         "CREATE INDEX a ON b (c) WHERE d IS NOT NULL;",
@@ -206,7 +206,7 @@ fn what_expands_is_told_from_what_takes_away() {
     ] {
         assert!(contraction(takes_away).is_some(), "{takes_away}");
     }
-    assert!(says_since_when(
+    assert!(has_contract_line(
         "-- contract: since 0.4.0 nothing reads a.b\nALTER TABLE a DROP COLUMN b;"
     ));
     for says_nothing in [
@@ -215,6 +215,6 @@ fn what_expands_is_told_from_what_takes_away() {
         "-- contract: since then nothing reads a.b",
         "-- nothing reads a.b since 0.4.0",
     ] {
-        assert!(!says_since_when(says_nothing), "{says_nothing}");
+        assert!(!has_contract_line(says_nothing), "{says_nothing}");
     }
 }

@@ -12,7 +12,7 @@ use crate::support::configuration::with_callback;
 use crate::support::database::{Database, Engine};
 use crate::support::receiver::{Receiver, SECRET};
 
-on_both_engines!(a_null_is_answered_like_a_member_that_is_left_out);
+on_both_engines!(a_null_member_is_treated_like_an_absent_one);
 
 /// The operations of channels with a JSON body.
 struct Documented {
@@ -165,7 +165,7 @@ fn the_document_says_that_optional_members_may_be_null() {
     assert!(count > 50, "{count} members");
 }
 
-async fn a_null_is_answered_like_a_member_that_is_left_out(engine: Engine) {
+async fn a_null_member_is_treated_like_an_absent_one(engine: Engine) {
     let receiver = Receiver::start().await;
     let (cloud, database) = (Cloud::start().await, Database::create(engine).await);
     let secret = format!("\"{SECRET}\"");

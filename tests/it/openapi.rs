@@ -97,7 +97,7 @@ fn every_post_of_a_channel_takes_an_idempotency_key_and_nothing_else_does() {
 }
 
 #[test]
-fn days_and_moments_of_requests_have_years_of_four_digits() {
+fn dates_and_times_of_requests_have_years_of_four_digits() {
     let document = document();
     let schemas = &document["components"]["schemas"];
 
@@ -144,7 +144,7 @@ async fn every_described_operation_is_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_document_can_be_read_in_a_browser_that_reaches_nothing_else() {
+async fn the_documentation_page_needs_no_other_host() {
     let app = TestApp::start(Engine::Sqlite).await;
     let text = async |path: &str| {
         let request = app.sms.request(reqwest::Method::GET, path);

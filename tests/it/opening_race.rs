@@ -21,9 +21,9 @@ use crate::support::process::Process;
 on_both_engines!(
     forty_first_messages_at_once_open_one_conversation,
     forty_openings_at_once_open_one_conversation,
-    who_shares_a_failed_opening_waits_for_the_next_one,
-    a_caller_that_goes_away_does_not_take_the_opening_with_it,
-    a_lane_left_by_a_replica_that_died_is_taken_over_when_its_lease_has_run_out,
+    messages_that_share_a_failed_opening_wait_for_the_next_one,
+    an_opening_completes_after_its_caller_hangs_up,
+    another_replica_takes_over_a_lane_when_its_lease_expires,
 );
 
 /// Sends forty first messages of one user at once, over these channels in turn, and asserts that
@@ -94,7 +94,7 @@ async fn forty_openings_at_once_open_one_conversation(engine: Engine) {
     assert_eq!((created, found), (1, 39));
 }
 
-async fn who_shares_a_failed_opening_waits_for_the_next_one(engine: Engine) {
+async fn messages_that_share_a_failed_opening_wait_for_the_next_one(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.sms.get("/v1/users/nobody").await.expect(404);
     app.cloud.sandbox.inject(Fault::status(
@@ -125,7 +125,7 @@ async fn who_shares_a_failed_opening_waits_for_the_next_one(engine: Engine) {
     assert_eq!(app.cloud.texts(&conversation.id).len(), 10);
 }
 
-async fn a_caller_that_goes_away_does_not_take_the_opening_with_it(engine: Engine) {
+async fn an_opening_completes_after_its_caller_hangs_up(engine: Engine) {
     let app = TestApp::start(engine).await;
     let impatient = app
         .sms
@@ -155,9 +155,7 @@ async fn a_caller_that_goes_away_does_not_take_the_opening_with_it(engine: Engin
     assert_eq!(id, app.cloud.only_conversation().id);
 }
 
-async fn a_lane_left_by_a_replica_that_died_is_taken_over_when_its_lease_has_run_out(
-    engine: Engine,
-) {
+async fn another_replica_takes_over_a_lane_when_its_lease_expires(engine: Engine) {
     let app = TestApp::start(engine).await;
     let key = UserKey {
         account_id: ACCOUNT.parse().unwrap(),

@@ -20,21 +20,21 @@ use crate::support::patience::eventually;
 use crate::support::receiver::{Receiver, SECRET};
 
 on_both_engines!(
-    the_overview_tells_how_everything_fares,
-    the_overview_tells_of_a_cloud_in_trouble,
-    without_its_storage_the_service_is_still_looked_at,
+    the_overview_shows_accounts_channels_and_the_database,
+    the_overview_shows_an_unavailable_host_of_the_cloud,
+    the_overview_is_served_without_the_database,
     failed_deliveries_are_listed_the_newest_first_page_by_page,
-    an_event_is_shown_with_all_that_became_of_it_but_its_text,
+    an_event_is_shown_with_its_delivery_but_without_its_text,
     a_queued_message_is_shown_with_its_timeline,
-    a_replay_is_counted_before_it_is_done,
+    a_dry_run_counts_the_events_of_a_replay,
     one_event_is_delivered_again,
     a_paused_callback_gets_nothing_until_it_is_resumed,
-    a_text_is_shown_to_who_asks_and_that_is_recorded,
-    without_the_key_nobody_acts,
+    reading_a_text_is_recorded_in_the_audit_log,
+    operators_actions_need_an_operator_key,
     a_page_of_another_site_is_refused,
-    the_admin_address_is_called_by_a_known_host,
-    bad_input_is_named,
-    the_page_is_one_of_its_own,
+    the_admin_address_refuses_unknown_host_names,
+    invalid_operator_input_is_refused_by_name,
+    the_operators_page_loads_only_its_own_files,
 );
 
 const KEY: &str = "key-of-an-operator";
@@ -98,7 +98,7 @@ impl Bed {
     }
 
     /// Adds such a message, and waits until its delivery has failed because the channel refused it.
-    async fn say_in_vain(&self, text: &str) -> EventId {
+    async fn say_undelivered(&self, text: &str) -> EventId {
         self.receiver.answer_status(422);
         let id = self.say(text).await;
         self.eventually_is(id, DeliveryState::Failed).await;
@@ -151,10 +151,10 @@ fn recorded(action: &str, subject: Value) -> (String, String, String, Value) {
     )
 }
 
-async fn the_overview_tells_how_everything_fares(engine: Engine) {
+async fn the_overview_shows_accounts_channels_and_the_database(engine: Engine) {
     let bed = Bed::start(engine).await;
     bed.app.sms.say(ADA, "hello").await.expect(201);
-    bed.say_in_vain("one").await;
+    bed.say_undelivered("one").await;
     let delivered = bed.say("two").await;
     bed.eventually_is(delivered, DeliveryState::Delivered).await;
 
@@ -216,7 +216,7 @@ async fn the_overview_tells_how_everything_fares(engine: Engine) {
     }
 }
 
-async fn the_overview_tells_of_a_cloud_in_trouble(engine: Engine) {
+async fn the_overview_shows_an_unavailable_host_of_the_cloud(engine: Engine) {
     let bed = Bed::start(engine).await;
     bed.app.sms.say(ADA, "hello").await.expect(201);
     for _ in 0..5 {
@@ -240,7 +240,7 @@ async fn the_overview_tells_of_a_cloud_in_trouble(engine: Engine) {
     assert_eq!(away[0]["host"], host);
 }
 
-async fn without_its_storage_the_service_is_still_looked_at(engine: Engine) {
+async fn the_overview_is_served_without_the_database(engine: Engine) {
     let bed = Bed::start(engine).await;
 
     bed.app.store().close().await;
@@ -266,9 +266,9 @@ async fn without_its_storage_the_service_is_still_looked_at(engine: Engine) {
 
 async fn failed_deliveries_are_listed_the_newest_first_page_by_page(engine: Engine) {
     let bed = Bed::start(engine).await;
-    let first = bed.say_in_vain("one").await;
-    let second = bed.say_in_vain("two").await;
-    let third = bed.say_in_vain("three").await;
+    let first = bed.say_undelivered("one").await;
+    let second = bed.say_undelivered("two").await;
+    let third = bed.say_undelivered("three").await;
     let list = async |query: &str| {
         let path = format!("/api/deliveries?channel=sms&state=failed&{query}");
         bed.look(&path).await
@@ -298,9 +298,9 @@ async fn failed_deliveries_are_listed_the_newest_first_page_by_page(engine: Engi
     assert_eq!(bed.look(path).await, json!({"deliveries": []}));
 }
 
-async fn an_event_is_shown_with_all_that_became_of_it_but_its_text(engine: Engine) {
+async fn an_event_is_shown_with_its_delivery_but_without_its_text(engine: Engine) {
     let bed = Bed::start(engine).await;
-    let id = bed.say_in_vain("my card is 4111").await;
+    let id = bed.say_undelivered("my card is 4111").await;
 
     let shown = bed.look(&format!("/api/events/{id}")).await;
 
@@ -358,9 +358,9 @@ async fn a_queued_message_is_shown_with_its_timeline(engine: Engine) {
     );
 }
 
-async fn a_replay_is_counted_before_it_is_done(engine: Engine) {
+async fn a_dry_run_counts_the_events_of_a_replay(engine: Engine) {
     let bed = Bed::start(engine).await;
-    let failed = bed.say_in_vain("one").await;
+    let failed = bed.say_undelivered("one").await;
     let delivered = bed.say("two").await;
     bed.eventually_is(delivered, DeliveryState::Delivered).await;
     let before = bed.receiver.received().len();
@@ -391,7 +391,7 @@ async fn a_replay_is_counted_before_it_is_done(engine: Engine) {
 
 async fn one_event_is_delivered_again(engine: Engine) {
     let bed = Bed::start(engine).await;
-    let id = bed.say_in_vain("one").await;
+    let id = bed.say_undelivered("one").await;
 
     let retried = bed
         .operator
@@ -454,9 +454,9 @@ async fn a_paused_callback_gets_nothing_until_it_is_resumed(engine: Engine) {
     .await;
 }
 
-async fn a_text_is_shown_to_who_asks_and_that_is_recorded(engine: Engine) {
+async fn reading_a_text_is_recorded_in_the_audit_log(engine: Engine) {
     let bed = Bed::start(engine).await;
-    let id = bed.say_in_vain("my card is 4111").await;
+    let id = bed.say_undelivered("my card is 4111").await;
     let path = format!("/api/events/{id}/text");
 
     let read = bed.operator.post(&path, json!({})).await.expect(200);
@@ -501,9 +501,9 @@ async fn every_action(channel: &Channel, id: EventId) -> Vec<Reply> {
     ]
 }
 
-async fn without_the_key_nobody_acts(engine: Engine) {
+async fn operators_actions_need_an_operator_key(engine: Engine) {
     let bed = Bed::start(engine).await;
-    let id = bed.say_in_vain("one").await;
+    let id = bed.say_undelivered("one").await;
 
     for key in [SMS_KEY, "key-of-an-operato", "KEY-OF-AN-OPERATOR", "none"] {
         for refused in every_action(&bed.operator.with_key(key), id).await {
@@ -514,9 +514,8 @@ async fn without_the_key_nobody_acts(engine: Engine) {
     assert_eq!(bed.recorded().await, []);
     bed.eventually_is(id, DeliveryState::Failed).await;
     // An operator's key is not valid for the API.
-    let facade = bed.app.sms.with_key(KEY);
-    facade
-        .get("/v1/events")
+    let api = bed.app.sms.with_key(KEY);
+    api.get("/v1/events")
         .await
         .expect_problem(401, "unauthorized");
     bed.operator
@@ -526,7 +525,7 @@ async fn without_the_key_nobody_acts(engine: Engine) {
         .expect(200);
 
     let unset = Bed::start_with(engine, "").await;
-    let id = unset.say_in_vain("one").await;
+    let id = unset.say_undelivered("one").await;
     for refused in every_action(&unset.operator, id).await {
         let problem = refused.expect_problem(403, "operator-key-unset");
         assert_eq!(problem["title"], "No operator key is configured");
@@ -579,7 +578,7 @@ async fn a_page_of_another_site_is_refused(engine: Engine) {
 
 /// Guards against DNS rebinding: a page may have its own host name resolve to this address, and the
 /// browser then takes both for one site.
-async fn the_admin_address_is_called_by_a_known_host(engine: Engine) {
+async fn the_admin_address_refuses_unknown_host_names(engine: Engine) {
     let keys = "operator_keys = [\"key\"]\nadmin_hosts = [\"bridge-admin.internal\"]";
     let bed = Bed::start_with(engine, keys).await;
     let called = async |host: &str, path: &str| {
@@ -619,7 +618,7 @@ async fn the_admin_address_is_called_by_a_known_host(engine: Engine) {
     }
 }
 
-async fn bad_input_is_named(engine: Engine) {
+async fn invalid_operator_input_is_refused_by_name(engine: Engine) {
     let bed = Bed::start(engine).await;
     let since = "2026-11-22T08:00:00Z";
 
@@ -717,7 +716,7 @@ async fn bad_input_is_named(engine: Engine) {
     assert_eq!(bed.recorded().await, []);
 }
 
-async fn the_page_is_one_of_its_own(engine: Engine) {
+async fn the_operators_page_loads_only_its_own_files(engine: Engine) {
     let bed = Bed::start(engine).await;
     let fetch = async |path: &str| {
         let response = bed

@@ -108,7 +108,7 @@ fn spans(bodies: &[Vec<u8>]) -> Vec<Span> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_gets_the_spans_of_both_directions_and_nothing_of_the_user() {
+async fn spans_of_both_directions_are_exported_without_user_data() {
     let (collector, callback) = (Receiver::start().await, Receiver::start().await);
     let endpoint = collector.url.strip_suffix("/callback").unwrap();
     let cloud = Cloud::start_on_system_time().await;
@@ -205,7 +205,7 @@ async fn a_collector_gets_the_spans_of_both_directions_and_nothing_of_the_user()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_is_away_costs_a_line_of_log() {
+async fn an_unavailable_collector_costs_one_line_of_log() {
     let cloud = Cloud::start_on_system_time().await;
     let database = Database::create(Engine::Sqlite).await;
     let toml = bridge_toml(&database.location, &cloud.url);
@@ -230,7 +230,7 @@ async fn a_collector_that_is_away_costs_a_line_of_log() {
 }
 
 #[tokio::test]
-async fn a_collector_that_cannot_be_named_is_told() {
+async fn an_invalid_collector_address_is_reported() {
     let mut command = command(&["openapi"]);
     command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://[");
 

@@ -12,14 +12,14 @@ use crate::support::cloud::CLIENT_SECRET;
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
-    a_refusal_is_passed_on_with_the_clouds_words,
-    throttling_tells_when_to_come_back,
-    an_unavailable_cloud_is_a_problem_that_passes,
-    a_lost_answer_is_not_asked_for_again,
-    an_answer_of_html_is_no_answer,
-    a_cloud_that_cannot_be_reached_is_a_problem_that_passes,
-    wrong_credentials_are_the_operators_problem,
-    a_slow_cloud_is_given_five_seconds,
+    a_refusal_is_passed_on_with_the_clouds_error,
+    throttling_is_passed_on_with_its_retry_after,
+    an_unavailable_cloud_is_a_retryable_problem,
+    a_message_with_a_lost_answer_is_not_sent_again,
+    an_html_answer_counts_as_an_unknown_outcome,
+    an_unreachable_cloud_is_a_problem_without_upstream,
+    refused_credentials_of_the_account_are_reported,
+    a_message_is_queued_when_the_cloud_does_not_answer,
 );
 
 async fn opened(engine: Engine) -> TestApp {
@@ -32,7 +32,7 @@ fn texts(app: &TestApp) -> Vec<String> {
     app.cloud.texts(&app.cloud.only_conversation().id)
 }
 
-async fn a_refusal_is_passed_on_with_the_clouds_words(engine: Engine) {
+async fn a_refusal_is_passed_on_with_the_clouds_error(engine: Engine) {
     let app = opened(engine).await;
 
     let mut refusal = Reply::new(StatusCode::BAD_REQUEST);
@@ -51,7 +51,7 @@ async fn a_refusal_is_passed_on_with_the_clouds_words(engine: Engine) {
     assert_eq!(texts(&app), ["first"]);
 }
 
-async fn throttling_tells_when_to_come_back(engine: Engine) {
+async fn throttling_is_passed_on_with_its_retry_after(engine: Engine) {
     let app = opened(engine).await;
     let mut throttled = Reply::new(StatusCode::TOO_MANY_REQUESTS);
     throttled.retry_after = Some("7".to_owned());
@@ -71,7 +71,7 @@ async fn throttling_tells_when_to_come_back(engine: Engine) {
     assert_eq!(texts(&app), ["first"]);
 }
 
-async fn an_unavailable_cloud_is_a_problem_that_passes(engine: Engine) {
+async fn an_unavailable_cloud_is_a_retryable_problem(engine: Engine) {
     let app = opened(engine).await;
     app.cloud.sandbox.inject(Fault::status(
         Operation::Send,
@@ -91,7 +91,7 @@ async fn an_unavailable_cloud_is_a_problem_that_passes(engine: Engine) {
     assert_eq!(texts(&app), ["first", "second"]);
 }
 
-async fn a_lost_answer_is_not_asked_for_again(engine: Engine) {
+async fn a_message_with_a_lost_answer_is_not_sent_again(engine: Engine) {
     let app = opened(engine).await;
     app.cloud.sandbox.inject(Fault {
         after_applying: true,
@@ -115,7 +115,7 @@ async fn a_lost_answer_is_not_asked_for_again(engine: Engine) {
     assert_eq!(problem["retryable"], false);
 }
 
-async fn an_answer_of_html_is_no_answer(engine: Engine) {
+async fn an_html_answer_counts_as_an_unknown_outcome(engine: Engine) {
     let app = opened(engine).await;
     let mut page = Reply::new(StatusCode::OK);
     page.content_type = Some("text/html".to_owned());
@@ -134,7 +134,7 @@ async fn an_answer_of_html_is_no_answer(engine: Engine) {
     assert!(!problem.to_string().contains("Login"));
 }
 
-async fn a_cloud_that_cannot_be_reached_is_a_problem_that_passes(engine: Engine) {
+async fn an_unreachable_cloud_is_a_problem_without_upstream(engine: Engine) {
     let cloud = crate::support::cloud::Cloud::start().await;
     let url = cloud.url.clone();
     let away = |toml: String| toml.replace(&url, "http://127.0.0.1:1");
@@ -149,7 +149,7 @@ async fn a_cloud_that_cannot_be_reached_is_a_problem_that_passes(engine: Engine)
     app.admin.get("/readyz").await.expect(200);
 }
 
-async fn wrong_credentials_are_the_operators_problem(engine: Engine) {
+async fn refused_credentials_of_the_account_are_reported(engine: Engine) {
     let cloud = crate::support::cloud::Cloud::start().await;
     let wrong = |toml: String| toml.replace(CLIENT_SECRET, "another-secret");
     let app = TestApp::start_configured(cloud, Database::create(engine).await, wrong).await;
@@ -161,7 +161,7 @@ async fn wrong_credentials_are_the_operators_problem(engine: Engine) {
     assert!(!problem.to_string().contains("another-secret"));
 }
 
-async fn a_slow_cloud_is_given_five_seconds(engine: Engine) {
+async fn a_message_is_queued_when_the_cloud_does_not_answer(engine: Engine) {
     let app = opened(engine).await;
     app.cloud.sandbox.inject(Fault::stall(Operation::Send));
 

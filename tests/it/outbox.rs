@@ -20,36 +20,36 @@ use crate::support::patience::eventually;
 use crate::support::process::Process;
 
 on_both_engines!(
-    whatever_keeps_the_cloud_from_taking_a_message_the_message_is_kept,
-    what_waits_is_sent_in_order_once_the_cloud_is_back,
-    users_do_not_wait_for_each_other,
-    the_cloud_is_left_alone_for_as_long_as_it_asks,
-    what_grows_a_day_old_is_given_up_and_told,
-    a_refusal_fails_one_request_and_the_next_go_on,
-    an_echo_shows_that_a_message_has_arrived,
-    an_echo_of_an_earlier_message_that_says_the_same_shows_nothing,
-    an_echo_with_other_white_space_or_escapes_shows_that_a_message_has_arrived,
-    a_masked_echo_and_one_of_a_slow_clock_show_it_once_an_exact_one_would_have_come,
-    a_message_of_another_device_is_not_taken_for_one_that_was_lost,
-    without_an_echo_a_message_is_sent_again_soon_where_the_cloud_tells_of_others,
-    an_echo_is_waited_for_while_the_cloud_is_behind_with_what_it_tells,
-    an_echo_that_comes_after_it_was_missed_still_ends_the_tries,
-    without_an_echo_a_message_is_sent_again_later_where_the_cloud_is_silent,
+    a_message_is_queued_after_any_failure_of_the_cloud,
+    queued_messages_are_sent_in_order_after_an_outage,
+    a_users_queue_does_not_delay_other_users,
+    the_retry_after_of_the_cloud_is_respected,
+    a_queued_message_is_given_up_after_a_day,
+    a_refused_request_does_not_block_the_next_ones,
+    an_echo_settles_a_message_with_an_unknown_outcome,
+    the_echo_of_an_earlier_equal_message_proves_nothing,
+    an_echo_with_changed_white_space_or_escapes_settles_a_message,
+    a_masked_or_backdated_echo_settles_a_message_after_ten_seconds,
+    a_message_of_another_device_is_not_taken_for_an_echo,
+    a_message_without_an_echo_is_resent_soon_if_others_are_reported,
+    a_message_is_not_resent_while_notifications_lag,
+    a_late_echo_still_settles_a_message,
+    a_message_without_an_echo_is_resent_later_if_the_cloud_is_silent,
     a_channel_can_ask_not_to_wait,
-    a_channel_can_wait_less,
-    receipts_closes_and_ratings_are_kept_too,
-    files_are_kept_and_their_bytes_go_once_they_are_sent,
-    a_conversation_that_is_closed_meanwhile_is_replaced,
-    a_message_that_was_sent_at_once_leaves_no_trace,
+    a_channel_can_ask_for_a_shorter_wait,
+    receipts_closes_and_ratings_are_queued,
+    the_bytes_of_a_queued_file_are_deleted_once_it_is_sent,
+    a_queued_message_opens_a_new_conversation_if_its_own_was_closed,
+    a_message_that_is_sent_at_once_is_not_stored,
     another_channels_messages_are_not_shown,
-    an_erased_users_requests_are_gone,
-    a_kill_while_a_queued_message_is_sent_neither_loses_nor_repeats_it,
-    a_cloud_that_was_away_for_many_users_gets_all_that_they_said,
-    the_first_success_after_an_outage_wakes_all_who_wait,
+    an_erasure_removes_the_users_queued_requests,
+    a_queued_message_in_flight_survives_a_kill,
+    queued_messages_of_many_users_are_sent_after_an_outage,
+    the_first_success_after_an_outage_wakes_all_lanes,
 );
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_replicas_send_what_waits_once_and_in_order() {
+async fn two_replicas_send_queued_messages_once_and_in_order() {
     const USERS: usize = 6;
     let cloud = Cloud::start().await;
     let database = Database::create(Engine::Postgres).await;
@@ -187,7 +187,7 @@ fn now(app: &TestApp) -> i64 {
     app.cloud.clock.now_ms()
 }
 
-async fn whatever_keeps_the_cloud_from_taking_a_message_the_message_is_kept(engine: Engine) {
+async fn a_message_is_queued_after_any_failure_of_the_cloud(engine: Engine) {
     let app = TestApp::start(engine).await;
     let page = CloudReply {
         content_type: Some("text/html".to_owned()),
@@ -214,7 +214,7 @@ async fn whatever_keeps_the_cloud_from_taking_a_message_the_message_is_kept(engi
     }
 }
 
-async fn what_waits_is_sent_in_order_once_the_cloud_is_back(engine: Engine) {
+async fn queued_messages_are_sent_in_order_after_an_outage(engine: Engine) {
     let app = opened(engine).await;
     away(&app, 2);
 
@@ -246,7 +246,7 @@ async fn what_waits_is_sent_in_order_once_the_cloud_is_back(engine: Engine) {
     app.sms.say("ada", "fifth").await.expect(201);
 }
 
-async fn users_do_not_wait_for_each_other(engine: Engine) {
+async fn a_users_queue_does_not_delay_other_users(engine: Engine) {
     let app = opened(engine).await;
     away(&app, 1);
 
@@ -255,7 +255,7 @@ async fn users_do_not_wait_for_each_other(engine: Engine) {
     app.sms.say("bob", "hello").await.expect(201);
 }
 
-async fn the_cloud_is_left_alone_for_as_long_as_it_asks(engine: Engine) {
+async fn the_retry_after_of_the_cloud_is_respected(engine: Engine) {
     let app = opened(engine).await;
     let mut throttled = CloudReply::new(StatusCode::TOO_MANY_REQUESTS);
     throttled.retry_after = Some("70".to_owned());
@@ -272,7 +272,7 @@ async fn the_cloud_is_left_alone_for_as_long_as_it_asks(engine: Engine) {
     assert!(at.timestamp_millis() - before >= 70_000, "{sent:#}");
 }
 
-async fn what_grows_a_day_old_is_given_up_and_told(engine: Engine) {
+async fn a_queued_message_is_given_up_after_a_day(engine: Engine) {
     let app = opened(engine).await;
     away(&app, 1);
     let kept = location(app.sms.say("ada", "second").await);
@@ -289,7 +289,7 @@ async fn what_grows_a_day_old_is_given_up_and_told(engine: Engine) {
     assert_eq!(texts(&app), ["first", "third"]);
 }
 
-async fn a_refusal_fails_one_request_and_the_next_go_on(engine: Engine) {
+async fn a_refused_request_does_not_block_the_next_ones(engine: Engine) {
     let app = opened(engine).await;
     away(&app, 1);
     let mut refusal = CloudReply::new(StatusCode::BAD_REQUEST);
@@ -308,7 +308,7 @@ async fn a_refusal_fails_one_request_and_the_next_go_on(engine: Engine) {
     assert_eq!(texts(&app), ["first", "third"]);
 }
 
-async fn an_echo_shows_that_a_message_has_arrived(engine: Engine) {
+async fn an_echo_settles_a_message_with_an_unknown_outcome(engine: Engine) {
     let app = opened(engine).await;
     lost(&app);
     let second = location(app.sms.say("ada", "second").await);
@@ -326,7 +326,7 @@ async fn an_echo_shows_that_a_message_has_arrived(engine: Engine) {
     app.until_shown(&third, "sent").await;
 }
 
-async fn an_echo_of_an_earlier_message_that_says_the_same_shows_nothing(engine: Engine) {
+async fn the_echo_of_an_earlier_equal_message_proves_nothing(engine: Engine) {
     let app = opened(engine).await;
     app.sms.say("ada", "ok").await.expect(201);
     app.cloud
@@ -343,9 +343,7 @@ async fn an_echo_of_an_earlier_message_that_says_the_same_shows_nothing(engine: 
     assert_eq!(texts(&app), ["first", "ok", "ok"]);
 }
 
-async fn an_echo_with_other_white_space_or_escapes_shows_that_a_message_has_arrived(
-    engine: Engine,
-) {
+async fn an_echo_with_changed_white_space_or_escapes_settles_a_message(engine: Engine) {
     let app = opened(engine).await;
     let conversation = app.cloud.only_conversation().id;
     for (number, (trouble, text)) in (1..).zip([
@@ -367,9 +365,7 @@ async fn an_echo_with_other_white_space_or_escapes_shows_that_a_message_has_arri
     assert_eq!(texts(&app).len(), 4);
 }
 
-async fn a_masked_echo_and_one_of_a_slow_clock_show_it_once_an_exact_one_would_have_come(
-    engine: Engine,
-) {
+async fn a_masked_or_backdated_echo_settles_a_message_after_ten_seconds(engine: Engine) {
     let app = opened(engine).await;
     for (number, (trouble, text)) in (1..).zip([
         (Trouble::Mask, "my card is 4111 1111 1111 1111"),
@@ -390,7 +386,7 @@ async fn a_masked_echo_and_one_of_a_slow_clock_show_it_once_an_exact_one_would_h
     assert_eq!(texts(&app).len(), 4);
 }
 
-async fn a_message_of_another_device_is_not_taken_for_one_that_was_lost(engine: Engine) {
+async fn a_message_of_another_device_is_not_taken_for_an_echo(engine: Engine) {
     let app = opened(engine).await;
     let fault = Fault::status(Operation::Send, StatusCode::BAD_GATEWAY);
     app.cloud.sandbox.inject(fault);
@@ -404,9 +400,7 @@ async fn a_message_of_another_device_is_not_taken_for_one_that_was_lost(engine: 
     assert_eq!(texts(&app), ["first", "my card is 4111"]);
 }
 
-async fn without_an_echo_a_message_is_sent_again_soon_where_the_cloud_tells_of_others(
-    engine: Engine,
-) {
+async fn a_message_without_an_echo_is_resent_soon_if_others_are_reported(engine: Engine) {
     let app = opened(engine).await;
     let fault = Fault::status(Operation::Send, StatusCode::BAD_GATEWAY);
     app.cloud.sandbox.inject(fault);
@@ -423,7 +417,7 @@ async fn without_an_echo_a_message_is_sent_again_soon_where_the_cloud_tells_of_o
     assert_eq!(texts(&app), ["first", "second"]);
 }
 
-async fn an_echo_is_waited_for_while_the_cloud_is_behind_with_what_it_tells(engine: Engine) {
+async fn a_message_is_not_resent_while_notifications_lag(engine: Engine) {
     let app = opened(engine).await;
     lost(&app);
     let begun = now(&app);
@@ -447,7 +441,7 @@ async fn an_echo_is_waited_for_while_the_cloud_is_behind_with_what_it_tells(engi
     assert_eq!(texts(&app), ["first", "second"]);
 }
 
-async fn an_echo_that_comes_after_it_was_missed_still_ends_the_tries(engine: Engine) {
+async fn a_late_echo_still_settles_a_message(engine: Engine) {
     let app = opened(engine).await;
     lost(&app);
     let begun = now(&app);
@@ -476,7 +470,7 @@ async fn an_echo_that_comes_after_it_was_missed_still_ends_the_tries(engine: Eng
     assert_eq!(texts(&app), ["first", "second"]);
 }
 
-async fn without_an_echo_a_message_is_sent_again_later_where_the_cloud_is_silent(engine: Engine) {
+async fn a_message_without_an_echo_is_resent_later_if_the_cloud_is_silent(engine: Engine) {
     let app = opened(engine).await;
     let fault = Fault::status(Operation::Send, StatusCode::BAD_GATEWAY);
     app.cloud.sandbox.inject(fault);
@@ -492,7 +486,7 @@ async fn without_an_echo_a_message_is_sent_again_later_where_the_cloud_is_silent
     assert_eq!(texts(&app), ["first", "second"]);
 }
 
-async fn a_cloud_that_was_away_for_many_users_gets_all_that_they_said(engine: Engine) {
+async fn queued_messages_of_many_users_are_sent_after_an_outage(engine: Engine) {
     const USERS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
     let app = TestApp::start(engine).await;
     for user in USERS {
@@ -516,7 +510,7 @@ async fn a_cloud_that_was_away_for_many_users_gets_all_that_they_said(engine: En
     }
 }
 
-async fn the_first_success_after_an_outage_wakes_all_who_wait(engine: Engine) {
+async fn the_first_success_after_an_outage_wakes_all_lanes(engine: Engine) {
     const USERS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
     let app = TestApp::start(engine).await;
     for user in USERS {
@@ -571,7 +565,7 @@ async fn a_channel_can_ask_not_to_wait(engine: Engine) {
     assert_eq!(texts(&app), ["first"]);
 }
 
-async fn a_channel_can_wait_less(engine: Engine) {
+async fn a_channel_can_ask_for_a_shorter_wait(engine: Engine) {
     let app = opened(engine).await;
     app.sms.say("grace", "first").await.expect(201);
     app.cloud.sandbox.inject(Fault::stall(Operation::Send));
@@ -601,7 +595,7 @@ async fn a_channel_can_wait_less(engine: Engine) {
     }
 }
 
-async fn receipts_closes_and_ratings_are_kept_too(engine: Engine) {
+async fn receipts_closes_and_ratings_are_queued(engine: Engine) {
     let app = opened(engine).await;
     away(&app, 1);
     let receipts = json!({"status": "read", "sequences": [1]});
@@ -632,7 +626,7 @@ async fn receipts_closes_and_ratings_are_kept_too(engine: Engine) {
     nobody.await.expect_problem(404, "conversation-not-found");
 }
 
-async fn files_are_kept_and_their_bytes_go_once_they_are_sent(engine: Engine) {
+async fn the_bytes_of_a_queued_file_are_deleted_once_it_is_sent(engine: Engine) {
     const PNG: &[u8] = b"\x89PNG\r\n\x1a\nmarker-of-the-bytes";
     let app = opened(engine).await;
     // One send makes three attempts to obtain an upload URL.
@@ -654,7 +648,7 @@ async fn files_are_kept_and_their_bytes_go_once_they_are_sent(engine: Engine) {
     assert!(!app.database.dump().await.contains("marker-of-the-bytes"));
 }
 
-async fn a_conversation_that_is_closed_meanwhile_is_replaced(engine: Engine) {
+async fn a_queued_message_opens_a_new_conversation_if_its_own_was_closed(engine: Engine) {
     let app = opened(engine).await;
     let first = app.cloud.only_conversation().id;
     away(&app, 1);
@@ -668,7 +662,7 @@ async fn a_conversation_that_is_closed_meanwhile_is_replaced(engine: Engine) {
     assert_eq!(app.cloud.texts(second), ["second"]);
 }
 
-async fn a_message_that_was_sent_at_once_leaves_no_trace(engine: Engine) {
+async fn a_message_that_is_sent_at_once_is_not_stored(engine: Engine) {
     let app = TestApp::start(engine).await;
 
     let sent = app.sms.say("ada", "marker").await.expect(201);
@@ -693,7 +687,7 @@ async fn another_channels_messages_are_not_shown(engine: Engine) {
     other.expect_problem(404, "message-not-found");
 }
 
-async fn an_erased_users_requests_are_gone(engine: Engine) {
+async fn an_erasure_removes_the_users_queued_requests(engine: Engine) {
     let app = opened(engine).await;
     app.cloud
         .sandbox
@@ -713,7 +707,7 @@ async fn an_erased_users_requests_are_gone(engine: Engine) {
     assert!(!dump.contains("marker"), "{dump}");
 }
 
-async fn a_kill_while_a_queued_message_is_sent_neither_loses_nor_repeats_it(engine: Engine) {
+async fn a_queued_message_in_flight_survives_a_kill(engine: Engine) {
     let cloud = Cloud::start().await;
     let database = Database::create(engine).await;
     let toml = bridge_toml(&database.location, &cloud.url);

@@ -11,9 +11,9 @@ use crate::support::database::Engine;
 
 on_both_engines!(
     every_operation_of_channels_refuses_unknown_parameters,
-    an_unknown_parameter_uses_no_key_up,
-    a_notification_is_taken_whatever_its_url_has,
-    an_operators_requests_have_no_unknown_parameters_either,
+    an_unknown_parameter_does_not_use_up_the_key,
+    a_notification_is_accepted_with_any_query,
+    operator_requests_with_unknown_parameters_are_refused,
 );
 
 /// Returns the method, path and query parameters of every operation for channels.
@@ -84,7 +84,7 @@ async fn every_operation_of_channels_refuses_unknown_parameters(engine: Engine) 
     assert!(app.cloud.sandbox.requests().is_empty());
 }
 
-async fn an_unknown_parameter_uses_no_key_up(engine: Engine) {
+async fn an_unknown_parameter_does_not_use_up_the_key(engine: Engine) {
     let app = TestApp::start(engine).await;
     let say = async |path: &str| {
         let request = app.sms.request(Method::POST, path);
@@ -104,7 +104,7 @@ async fn an_unknown_parameter_uses_no_key_up(engine: Engine) {
     );
 }
 
-async fn a_notification_is_taken_whatever_its_url_has(engine: Engine) {
+async fn a_notification_is_accepted_with_any_query(engine: Engine) {
     let app = TestApp::start(engine).await;
     let body = json!({"kind": "notification", "type": "ms.MessagingEventNotification", "body": {"changes": []}});
     let body = body.to_string();
@@ -124,7 +124,7 @@ async fn a_notification_is_taken_whatever_its_url_has(engine: Engine) {
     send(request).await.expect(200);
 }
 
-async fn an_operators_requests_have_no_unknown_parameters_either(engine: Engine) {
+async fn operator_requests_with_unknown_parameters_are_refused(engine: Engine) {
     let app = TestApp::start(engine).await;
     let admin = &app.admin;
     let refused =

@@ -12,19 +12,19 @@ use crate::support::database::Engine;
 on_both_engines!(
     an_opening_with_social_id_type_and_name,
     an_opening_with_a_company_branch,
-    an_opening_with_nothing,
+    an_opening_without_options,
     an_opening_by_campaign_with_context,
     an_opening_by_skill,
     every_urgency,
-    the_whole_profile,
+    a_complete_profile_arrives_at_the_cloud,
     a_text,
     every_chat_state,
     every_receipt,
     a_close,
-    the_features_go_with_the_opening_and_every_later_request,
-    a_first_message_opens_by_the_channels_defaults,
-    a_first_message_opens_as_it_says_itself,
-    tokens_and_ids_travel_in_the_headers_that_the_cloud_reads,
+    features_are_sent_with_the_opening_and_all_later_requests,
+    a_first_message_opens_with_the_channels_defaults,
+    a_first_message_may_override_the_channels_defaults,
+    tokens_and_ids_are_sent_in_the_headers_of_the_cloud,
 );
 
 /// Removes the ids of a body's requests, which the bridge generates. Asserts that each has 1 to 64
@@ -120,7 +120,7 @@ async fn an_opening_with_a_company_branch(engine: Engine) {
     );
 }
 
-async fn an_opening_with_nothing(engine: Engine) {
+async fn an_opening_without_options(engine: Engine) {
     let app = TestApp::start(engine).await;
 
     open(&app, json!({})).await;
@@ -198,7 +198,7 @@ async fn every_urgency(engine: Engine) {
     }
 }
 
-async fn the_whole_profile(engine: Engine) {
+async fn a_complete_profile_arrives_at_the_cloud(engine: Engine) {
     let app = TestApp::start(engine).await;
     let profile = json!({
         "first_name": "Ada", "last_name": "Byron", "gender": "other", "birth_date": "1985-12-10",
@@ -360,7 +360,7 @@ fn client_properties(requests: &[RecordedRequest]) -> Vec<Option<&str>> {
         .collect()
 }
 
-async fn the_features_go_with_the_opening_and_every_later_request(engine: Engine) {
+async fn features_are_sent_with_the_opening_and_all_later_requests(engine: Engine) {
     let app = TestApp::start(engine).await;
     let opened = app
         .sms
@@ -388,7 +388,7 @@ async fn the_features_go_with_the_opening_and_every_later_request(engine: Engine
     assert_eq!(client_properties(&sends), [Some(AUTO_MESSAGES); 3]);
 }
 
-async fn a_first_message_opens_by_the_channels_defaults(engine: Engine) {
+async fn a_first_message_opens_with_the_channels_defaults(engine: Engine) {
     let app = TestApp::start(engine).await;
     let web = app.sms.with_key(WEB_KEY);
 
@@ -413,7 +413,7 @@ async fn a_first_message_opens_by_the_channels_defaults(engine: Engine) {
     assert_eq!(client_properties(&sends), [Some(AUTO_MESSAGES)]);
 }
 
-async fn a_first_message_opens_as_it_says_itself(engine: Engine) {
+async fn a_first_message_may_override_the_channels_defaults(engine: Engine) {
     let app = TestApp::start(engine).await;
     let web = app.sms.with_key(WEB_KEY);
 
@@ -447,7 +447,7 @@ async fn a_first_message_opens_as_it_says_itself(engine: Engine) {
     );
 }
 
-async fn tokens_and_ids_travel_in_the_headers_that_the_cloud_reads(engine: Engine) {
+async fn tokens_and_ids_are_sent_in_the_headers_of_the_cloud(engine: Engine) {
     let app = TestApp::start(engine).await;
     let request = app
         .sms

@@ -12,19 +12,19 @@ use crate::support::connection::{Connection, exchange};
 use crate::support::database::Engine;
 
 on_both_engines!(
-    a_request_without_a_channels_key_is_unauthorized,
+    a_request_without_a_valid_api_key_is_unauthorized,
     an_unknown_path_is_not_found,
-    a_wrong_method_is_told_the_right_ones,
+    a_wrong_method_is_refused_with_the_allowed_ones,
     a_body_of_another_type_is_refused,
     a_body_over_the_limit_is_refused,
     an_answer_to_head_has_the_same_head_and_no_body,
-    what_http_forbids_is_a_problem_at_both_addresses,
-    without_storage_nothing_is_accepted,
+    invalid_http_is_answered_with_a_problem_at_both_addresses,
+    nothing_is_accepted_while_the_database_is_unavailable,
 );
 
 const MESSAGES: &str = "/v1/users/ada/messages";
 
-async fn a_request_without_a_channels_key_is_unauthorized(engine: Engine) {
+async fn a_request_without_a_valid_api_key_is_unauthorized(engine: Engine) {
     let app = TestApp::start(engine).await;
 
     for authorization in [
@@ -93,7 +93,7 @@ async fn an_unknown_path_is_not_found(engine: Engine) {
     }
 }
 
-async fn a_wrong_method_is_told_the_right_ones(engine: Engine) {
+async fn a_wrong_method_is_refused_with_the_allowed_ones(engine: Engine) {
     let app = TestApp::start(engine).await;
 
     for (path, allowed) in [
@@ -222,7 +222,7 @@ async fn an_answer_to_head_has_the_same_head_and_no_body(engine: Engine) {
     }
 }
 
-async fn what_http_forbids_is_a_problem_at_both_addresses(engine: Engine) {
+async fn invalid_http_is_answered_with_a_problem_at_both_addresses(engine: Engine) {
     let app = TestApp::start(engine).await;
     let many = "x: y\r\n".repeat(101);
     let long = "x".repeat(70_000);
@@ -314,7 +314,7 @@ async fn what_http_forbids_is_a_problem_at_both_addresses(engine: Engine) {
     }
 }
 
-async fn without_storage_nothing_is_accepted(engine: Engine) {
+async fn nothing_is_accepted_while_the_database_is_unavailable(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.sms.say("ada", "hello").await.expect(201);
     app.admin.get("/readyz").await.expect(200);

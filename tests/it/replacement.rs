@@ -10,15 +10,15 @@ use crate::support::cloud::texts;
 use crate::support::database::Engine;
 
 on_both_engines!(
-    a_conversation_that_an_agent_closed_is_replaced_and_the_message_sent_there,
-    a_refusal_under_status_200_is_a_refusal_all_the_same,
-    forty_messages_into_a_closed_conversation_open_one_in_its_place,
+    a_message_to_a_closed_conversation_is_sent_in_a_new_one,
+    a_refusal_with_status_200_counts_as_a_refusal,
+    forty_messages_to_a_closed_conversation_open_one_new_one,
     typing_and_receipts_need_an_open_conversation,
-    closing_again_and_closing_what_the_agent_closed_succeed,
+    closing_a_closed_conversation_succeeds,
     closing_needs_a_conversation,
-    an_opening_whose_answer_was_lost_is_found_again,
-    a_conversation_that_cannot_be_found_again_is_a_problem_that_passes,
-    a_message_refused_right_after_the_opening_is_sent_once_more,
+    a_conversation_is_found_after_the_openings_answer_was_lost,
+    a_conversation_that_is_not_found_is_a_temporary_problem,
+    a_first_message_that_is_refused_is_sent_once_more,
 );
 
 fn close_by_agent(app: &TestApp, id: &Value) {
@@ -26,9 +26,7 @@ fn close_by_agent(app: &TestApp, id: &Value) {
     assert!(app.cloud.sandbox.close_conversation(id, "AGENT"));
 }
 
-async fn a_conversation_that_an_agent_closed_is_replaced_and_the_message_sent_there(
-    engine: Engine,
-) {
+async fn a_message_to_a_closed_conversation_is_sent_in_a_new_one(engine: Engine) {
     let app = TestApp::start(engine).await;
     let first = app.sms.say("ada", "one").await.expect(201)["conversation_id"].take();
     close_by_agent(&app, &first);
@@ -43,7 +41,7 @@ async fn a_conversation_that_an_agent_closed_is_replaced_and_the_message_sent_th
     assert_eq!(latest["state"], "open");
 }
 
-async fn a_refusal_under_status_200_is_a_refusal_all_the_same(engine: Engine) {
+async fn a_refusal_with_status_200_counts_as_a_refusal(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.cloud.sandbox.set_behaviour(Behaviour {
         already_open_status: StatusCode::OK,
@@ -58,7 +56,7 @@ async fn a_refusal_under_status_200_is_a_refusal_all_the_same(engine: Engine) {
     assert_eq!(app.cloud.texts(second.as_str().unwrap()), ["two"]);
 }
 
-async fn forty_messages_into_a_closed_conversation_open_one_in_its_place(engine: Engine) {
+async fn forty_messages_to_a_closed_conversation_open_one_new_one(engine: Engine) {
     let app = TestApp::start(engine).await;
     let first = app.sms.say("ada", "one").await.expect(201)["conversation_id"].take();
     close_by_agent(&app, &first);
@@ -107,7 +105,7 @@ async fn typing_and_receipts_need_an_open_conversation(engine: Engine) {
     assert_eq!(app.cloud.sandbox.conversations().len(), 1);
 }
 
-async fn closing_again_and_closing_what_the_agent_closed_succeed(engine: Engine) {
+async fn closing_a_closed_conversation_succeeds(engine: Engine) {
     let app = TestApp::start(engine).await;
     let close = "/v1/users/ada/conversation/close";
     app.sms.say("ada", "one").await.expect(201);
@@ -137,7 +135,7 @@ async fn closing_needs_a_conversation(engine: Engine) {
     reply.expect_problem(404, "conversation-not-found");
 }
 
-async fn an_opening_whose_answer_was_lost_is_found_again(engine: Engine) {
+async fn a_conversation_is_found_after_the_openings_answer_was_lost(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.cloud.sandbox.inject(Fault {
         after_applying: true,
@@ -155,7 +153,7 @@ async fn an_opening_whose_answer_was_lost_is_found_again(engine: Engine) {
     assert_eq!(shown.expect(200)["id"], *conversation.id);
 }
 
-async fn a_conversation_that_cannot_be_found_again_is_a_problem_that_passes(engine: Engine) {
+async fn a_conversation_that_is_not_found_is_a_temporary_problem(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.cloud.sandbox.inject(Fault {
         after_applying: true,
@@ -177,7 +175,7 @@ async fn a_conversation_that_cannot_be_found_again_is_a_problem_that_passes(engi
     app.cloud.only_conversation();
 }
 
-async fn a_message_refused_right_after_the_opening_is_sent_once_more(engine: Engine) {
+async fn a_first_message_that_is_refused_is_sent_once_more(engine: Engine) {
     let app = TestApp::start(engine).await;
     let mut early = Reply::new(StatusCode::BAD_REQUEST);
     early.body = json!({"code": "BAD_REQUEST", "body": {"msg": "not yet"}}).to_string();

@@ -11,12 +11,12 @@ use crate::support::connection::exchange;
 use crate::support::database::Engine;
 
 on_both_engines!(
-    a_request_id_is_taken_over_and_sent_to_the_cloud,
-    a_request_without_an_id_or_with_a_malformed_one_is_given_one,
-    every_answer_bears_the_requests_id,
+    a_request_id_of_the_caller_is_sent_on_to_the_cloud,
+    a_missing_or_malformed_request_id_is_replaced_by_a_generated_one,
+    every_answer_has_the_request_id,
 );
 
-async fn a_request_id_is_taken_over_and_sent_to_the_cloud(engine: Engine) {
+async fn a_request_id_of_the_caller_is_sent_on_to_the_cloud(engine: Engine) {
     let app = TestApp::start(engine).await;
 
     for id in ["1", "order-4711/retry:2", &"x".repeat(128)] {
@@ -39,7 +39,7 @@ async fn a_request_id_is_taken_over_and_sent_to_the_cloud(engine: Engine) {
     }
 }
 
-async fn a_request_without_an_id_or_with_a_malformed_one_is_given_one(engine: Engine) {
+async fn a_missing_or_malformed_request_id_is_replaced_by_a_generated_one(engine: Engine) {
     let app = TestApp::start(engine).await;
     let mut seen = Vec::new();
 
@@ -64,7 +64,7 @@ async fn a_request_without_an_id_or_with_a_malformed_one_is_given_one(engine: En
     }
 }
 
-async fn every_answer_bears_the_requests_id(engine: Engine) {
+async fn every_answer_has_the_request_id(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.sms.say("ada", "hello").await.expect(201);
     let authorization = format!("Authorization: Bearer {SMS_KEY}");

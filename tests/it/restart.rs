@@ -11,11 +11,11 @@ use crate::support::patience::eventually;
 use crate::support::process::Process;
 
 on_both_engines!(
-    a_conversation_opened_before_a_kill_takes_the_messages_after_it,
-    a_kill_while_the_cloud_opens_loses_no_conversation,
+    a_conversation_continues_after_a_kill,
+    a_kill_during_an_opening_does_not_lose_the_conversation,
 );
 
-async fn a_conversation_opened_before_a_kill_takes_the_messages_after_it(engine: Engine) {
+async fn a_conversation_continues_after_a_kill(engine: Engine) {
     let cloud = Cloud::start().await;
     let database = Database::create(engine).await;
     let toml = bridge_toml(&database.location, &cloud.url);
@@ -43,7 +43,7 @@ async fn a_conversation_opened_before_a_kill_takes_the_messages_after_it(engine:
     assert_eq!(user["conversation"], opened);
 }
 
-async fn a_kill_while_the_cloud_opens_loses_no_conversation(engine: Engine) {
+async fn a_kill_during_an_opening_does_not_lose_the_conversation(engine: Engine) {
     let cloud = Cloud::start().await;
     let database = Database::create(engine).await;
     let toml = bridge_toml(&database.location, &cloud.url);

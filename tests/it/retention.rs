@@ -12,15 +12,15 @@ use crate::support::events::{message, tell, texts, user};
 use crate::support::patience::eventually;
 
 on_both_engines!(
-    events_go_when_they_are_a_week_old,
-    an_event_that_is_still_to_be_delivered_stays,
-    what_is_removed_by_two_replicas_is_removed_once,
+    events_are_removed_after_a_week,
+    an_event_with_a_pending_delivery_is_not_removed,
+    two_replicas_remove_old_events_once,
 );
 
 /// The beginning of the texts that grow old.
 const OLD: &str = "a text that grows old";
 
-async fn eventually_kept(app: &TestApp, expected: &[&str]) {
+async fn wait_until_kept(app: &TestApp, expected: &[&str]) {
     eventually(&format!("{expected:?}"), async || {
         let page = app.sms.get("/v1/events").await.expect(200);
         (texts(&page["events"]) == expected).then_some(())
@@ -28,7 +28,7 @@ async fn eventually_kept(app: &TestApp, expected: &[&str]) {
     .await;
 }
 
-async fn events_go_when_they_are_a_week_old(engine: Engine) {
+async fn events_are_removed_after_a_week(engine: Engine) {
     let app = TestApp::start(engine).await;
     let old: Vec<_> = (0..1100).map(|number| number.to_string()).collect();
     let old: Vec<_> = old.iter().map(String::as_str).collect();
@@ -39,12 +39,12 @@ async fn events_go_when_they_are_a_week_old(engine: Engine) {
     tell(&app, "sms", &["young"]).await;
     app.cloud.clock.advance(TimeDelta::hours(25));
 
-    eventually_kept(&app, &["young"]).await;
+    wait_until_kept(&app, &["young"]).await;
     let next = first["next"].as_str().unwrap();
     let page = app.sms.get(&format!("/v1/events?after={next}")).await;
     assert_eq!(page.expect(200)["gap"], true);
     app.cloud.clock.advance(TimeDelta::days(7));
-    eventually_kept(&app, &[]).await;
+    wait_until_kept(&app, &[]).await;
     // Positions in the log are not reused, so a reader's cursor stays valid.
     let end = app.sms.get("/v1/events").await.expect(200);
     tell(&app, "sms", &["new"]).await;
@@ -55,7 +55,7 @@ async fn events_go_when_they_are_a_week_old(engine: Engine) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_removed_leaves_the_files_of_the_embedded_database_too() {
+async fn removed_events_disappear_from_the_files_of_the_embedded_database() {
     let app = TestApp::start(Engine::Sqlite).await;
     let Location::Embedded { data_dir } = &app.database.location else {
         panic!("not the embedded database");
@@ -78,7 +78,7 @@ async fn what_is_removed_leaves_the_files_of_the_embedded_database_too() {
     .await;
 }
 
-async fn an_event_that_is_still_to_be_delivered_stays(engine: Engine) {
+async fn an_event_with_a_pending_delivery_is_not_removed(engine: Engine) {
     let app = TestApp::start(engine).await;
     let now = app.cloud.clock.now();
     tell(&app, "sms", &["before"]).await;
@@ -91,15 +91,15 @@ async fn an_event_that_is_still_to_be_delivered_stays(engine: Engine) {
 
     app.cloud.clock.advance(TimeDelta::days(8));
 
-    eventually_kept(&app, &["pending", "behind"]).await;
+    wait_until_kept(&app, &["pending", "behind"]).await;
     // The delivery never counts as failed, since the channel has no callback URL.
     app.cloud
         .clock
         .advance(TimeDelta::days(3) + TimeDelta::minutes(1));
-    eventually_kept(&app, &[]).await;
+    wait_until_kept(&app, &[]).await;
 }
 
-async fn what_is_removed_by_two_replicas_is_removed_once(engine: Engine) {
+async fn two_replicas_remove_old_events_once(engine: Engine) {
     let app = TestApp::start(engine).await;
     let other = match engine {
         Engine::Postgres => {
@@ -114,7 +114,7 @@ async fn what_is_removed_by_two_replicas_is_removed_once(engine: Engine) {
     app.cloud.clock.advance(TimeDelta::days(8));
     tell(&app, "sms", &["young"]).await;
 
-    eventually_kept(&app, &["young"]).await;
+    wait_until_kept(&app, &["young"]).await;
     if let Some(other) = &other {
         let page = other.sms.get("/v1/events").await.expect(200);
         assert_eq!(texts(&page["events"]), ["young"]);

@@ -130,7 +130,7 @@ fn said(cloud: &Cloud) -> BTreeMap<String, Vec<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_of_one_after_the_other_fails_no_request() {
+async fn a_rolling_restart_fails_no_request() {
     let cloud = Cloud::start_on_system_time().await;
     let database = Database::create(Engine::Postgres).await;
     let toml = bridge_toml(&database.location, &cloud.url);

@@ -114,7 +114,7 @@ impl Update {
     }
 
     /// Waits until the channel has received exactly these texts, in this order.
-    async fn until_told(&self, expected: &[&str]) {
+    async fn wait_until_received(&self, expected: &[&str]) {
         eventually("the channel is told", async || {
             (self.told() == expected).then_some(())
         })
@@ -172,13 +172,13 @@ async fn keyed(replica: &Replica, key: &str, text: &str) -> Reply {
     send(request.header("idempotency-key", key)).await
 }
 
-fn is_repeat_of(repeat: Reply, first: &Value) -> bool {
+fn is_replay_of(repeat: Reply, first: &Value) -> bool {
     repeat.headers["idempotency-replayed"] == "true" && repeat.expect(201) == *first
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "scripts/rolling-update builds the version before"]
-async fn a_conversation_of_one_version_takes_messages_of_the_other() {
+async fn both_versions_send_to_the_same_conversation() {
     let update = Update::begin().await;
     let former = update.former().await;
     former.sms.say("ada", "1").await.expect(201);
@@ -208,7 +208,7 @@ async fn a_conversation_of_one_version_takes_messages_of_the_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "scripts/rolling-update builds the version before"]
-async fn what_one_version_has_queued_the_other_sends() {
+async fn each_version_sends_requests_that_the_other_has_queued() {
     let update = Update::begin().await;
     let former = update.former().await;
     let this = update.this().await;
@@ -248,7 +248,7 @@ async fn what_one_version_has_queued_the_other_sends() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "scripts/rolling-update builds the version before"]
-async fn a_key_of_one_version_is_known_to_the_other() {
+async fn each_version_knows_the_idempotency_keys_of_the_other() {
     let update = Update::begin().await;
     let former = update.former().await;
     let before = keyed(&former, "before", "1").await.expect(201);
@@ -257,12 +257,12 @@ async fn a_key_of_one_version_is_known_to_the_other() {
     let of_former = keyed(&former, "of-former", "2").await.expect(201);
     let of_this = keyed(&this, "of-this", "3").await.expect(201);
 
-    assert!(is_repeat_of(keyed(&this, "before", "1").await, &before));
-    assert!(is_repeat_of(
+    assert!(is_replay_of(keyed(&this, "before", "1").await, &before));
+    assert!(is_replay_of(
         keyed(&this, "of-former", "2").await,
         &of_former
     ));
-    assert!(is_repeat_of(keyed(&former, "of-this", "3").await, &of_this));
+    assert!(is_replay_of(keyed(&former, "of-this", "3").await, &of_this));
     for replica in [&former, &this] {
         for key in ["of-former", "of-this"] {
             let reused = keyed(replica, key, "another").await;
@@ -274,7 +274,7 @@ async fn a_key_of_one_version_is_known_to_the_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "scripts/rolling-update builds the version before"]
-async fn what_the_cloud_tells_one_version_the_other_delivers() {
+async fn each_version_delivers_events_that_the_other_has_stored() {
     let update = Update::begin().await;
     let former = update.former().await;
     update.tell(&former);
@@ -287,7 +287,7 @@ async fn what_the_cloud_tells_one_version_the_other_delivers() {
     former.crash().await;
     let this = update.this().await;
     update.callback.answer_status(200);
-    update.until_told(&["1"]).await;
+    update.wait_until_received(&["1"]).await;
     // The same with the versions exchanged.
     update.callback.answer_status(503);
     update.tell(&this);
@@ -295,7 +295,7 @@ async fn what_the_cloud_tells_one_version_the_other_delivers() {
     this.crash().await;
     let former = update.former().await;
     update.callback.answer_status(200);
-    update.until_told(&["1", "2"]).await;
+    update.wait_until_received(&["1", "2"]).await;
     // With both versions running, any replica may get the notification and any may deliver.
     let this = update.this().await;
     for (number, replica) in [&former, &this, &former, &this].into_iter().enumerate() {
@@ -304,7 +304,9 @@ async fn what_the_cloud_tells_one_version_the_other_delivers() {
             .agent_says(conversation, &(number + 3).to_string())
             .await;
     }
-    update.until_told(&["1", "2", "3", "4", "5", "6"]).await;
+    update
+        .wait_until_received(&["1", "2", "3", "4", "5", "6"])
+        .await;
     let read = |replica: &Replica| {
         let sms = replica.sms.clone();
         async move { sms.get("/v1/events?limit=1000").await.expect(200) }
@@ -314,7 +316,7 @@ async fn what_the_cloud_tells_one_version_the_other_delivers() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "scripts/rolling-update builds the version before"]
-async fn the_version_before_starts_again_on_the_new_schema() {
+async fn the_previous_version_starts_on_the_new_schema() {
     let update = Update::begin().await;
     let former = update.former().await;
     former.sms.say("ada", "1").await.expect(201);
@@ -346,7 +348,7 @@ async fn the_version_before_starts_again_on_the_new_schema() {
 /// next replica until it is accepted.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "scripts/rolling-update builds the version before"]
-async fn an_update_under_load_loses_and_doubles_nothing() {
+async fn an_update_under_load_loses_and_duplicates_nothing() {
     const USERS: usize = 6;
     let update = Update::begin().await;
     let (first, second) = (update.former().await, update.former().await);

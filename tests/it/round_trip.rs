@@ -12,20 +12,20 @@ use crate::support::database::Engine;
 use crate::support::patience::eventually;
 
 on_both_engines!(
-    what_an_agent_does_becomes_events_in_order,
-    structured_content_keeps_its_words_and_choices,
-    what_is_not_for_the_user_never_comes,
-    what_an_agent_sends_can_be_fetched,
-    what_is_repeated_late_or_in_another_form_is_told_once,
-    a_survey_is_followed_from_its_first_question_to_its_end,
-    nothing_of_a_forgotten_user_comes_back,
+    actions_of_an_agent_become_events_in_order,
+    structured_content_keeps_its_texts_and_choices,
+    private_and_foreign_messages_are_not_delivered,
+    a_file_of_an_agent_can_be_fetched,
+    repeated_late_or_reformatted_notifications_give_one_event,
+    a_survey_runs_from_its_first_question_to_its_end,
+    late_notifications_do_not_restore_an_erased_user,
 );
 
 /// Starts a service that receives the simulated Cloud's notifications, with a user in a
 /// conversation. Returns it with the conversation's id.
 async fn in_conversation(engine: Engine) -> (TestApp, String) {
     let app = TestApp::start(engine).await;
-    app.hear_the_cloud();
+    app.subscribe_to_the_cloud();
     let opening = json!({
         "routing": {"skill_id": "2736637412"},
         "features": ["RICH_CONTENT", "QUICK_REPLIES", "MULTI_DIALOG"],
@@ -63,7 +63,7 @@ fn said(events: &[Value]) -> Vec<&str> {
     texts.flatten().collect()
 }
 
-async fn what_an_agent_does_becomes_events_in_order(engine: Engine) {
+async fn actions_of_an_agent_become_events_in_order(engine: Engine) {
     let (app, id) = in_conversation(engine).await;
     app.sms.say("ada", "Where is my parcel?").await.expect(201);
 
@@ -108,7 +108,7 @@ async fn what_an_agent_does_becomes_events_in_order(engine: Engine) {
     assert_eq!(known["close_reason"], "agent");
 }
 
-async fn structured_content_keeps_its_words_and_choices(engine: Engine) {
+async fn structured_content_keeps_its_texts_and_choices(engine: Engine) {
     let (app, id) = in_conversation(engine).await;
     let publish = |text: &str| json!({"actions": [{"type": "publishText", "text": text}]});
     let tick = |id: &str, text: &str| json!({"metadata": [{"type": "ExternalId", "id": id}], "actions": [{"type": "checked", "publishText": text}]});
@@ -168,7 +168,7 @@ async fn structured_content_keeps_its_words_and_choices(engine: Engine) {
     );
 }
 
-async fn what_is_not_for_the_user_never_comes(engine: Engine) {
+async fn private_and_foreign_messages_are_not_delivered(engine: Engine) {
     let (app, id) = in_conversation(engine).await;
     app.sms.say("ada", "my own words").await.expect(201);
 
@@ -185,7 +185,7 @@ async fn what_is_not_for_the_user_never_comes(engine: Engine) {
     assert_eq!(said(&events(&app).await), ["for you"]);
 }
 
-async fn what_an_agent_sends_can_be_fetched(engine: Engine) {
+async fn a_file_of_an_agent_can_be_fetched(engine: Engine) {
     let (app, id) = in_conversation(engine).await;
     let content = b"%PDF-1.7 an invoice".to_vec();
 
@@ -215,7 +215,7 @@ async fn what_an_agent_sends_can_be_fetched(engine: Engine) {
     assert_eq!(fetched.bytes().await.unwrap(), content);
 }
 
-async fn what_is_repeated_late_or_in_another_form_is_told_once(engine: Engine) {
+async fn repeated_late_or_reformatted_notifications_give_one_event(engine: Engine) {
     let (app, id) = in_conversation(engine).await;
     for trouble in [Trouble::Duplicate, Trouble::OldForm, Trouble::BadSignature] {
         app.cloud.sandbox.disturb(Disturbance::next(trouble));
@@ -235,7 +235,7 @@ async fn what_is_repeated_late_or_in_another_form_is_told_once(engine: Engine) {
     assert_eq!(said(&app.logged("sms").await).len(), 3);
 }
 
-async fn a_survey_is_followed_from_its_first_question_to_its_end(engine: Engine) {
+async fn a_survey_runs_from_its_first_question_to_its_end(engine: Engine) {
     let (app, id) = in_conversation(engine).await;
     app.sms.say("ada", "thanks").await.expect(201);
     let close = "/v1/users/ada/conversation/close";
@@ -283,7 +283,7 @@ async fn a_survey_is_followed_from_its_first_question_to_its_end(engine: Engine)
     assert_ne!(next["conversation_id"], *id);
 }
 
-async fn nothing_of_a_forgotten_user_comes_back(engine: Engine) {
+async fn late_notifications_do_not_restore_an_erased_user(engine: Engine) {
     let (app, id) = in_conversation(engine).await;
     act(&app, &id, text("marker"));
     events(&app).await;

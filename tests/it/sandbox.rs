@@ -69,7 +69,7 @@ async fn the_example_in_shell_tests_a_channel_through_a_bridge() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_example_in_python_tests_a_connector_of_ones_own() {
+async fn the_example_in_python_tests_a_connector_without_a_bridge() {
     let (_sandbox, url) = start(&[]).await;
 
     let output = run_example("sandbox.py", &[&url], &[]).await;
@@ -91,7 +91,7 @@ async fn an_example_that_finds_no_sandbox_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_follows_the_wire_does_not_hold_a_stop_up() {
+async fn a_reader_of_the_sandboxs_traffic_does_not_delay_a_stop() {
     let (mut process, url) = start(&["--agent", "--bridge-url=http://127.0.0.1:8080/"]).await;
     let cloud = Channel::new(&url, "none");
     let settings = cloud.get("/_sandbox/page/settings").await.expect(200);
@@ -114,7 +114,7 @@ async fn who_follows_the_wire_does_not_hold_a_stop_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_running_sandbox_is_called_by_the_names_that_it_is_given() {
+async fn a_sandbox_accepts_only_its_configured_host_names() {
     for (arguments, environment) in [
         (&["--host=sandbox", "--host=cloud.internal"][..], ""),
         (&[], "sandbox,cloud.internal"),
@@ -141,7 +141,7 @@ async fn a_running_sandbox_is_called_by_the_names_that_it_is_given() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_agent_of_a_running_sandbox_is_switched_off_and_on() {
+async fn the_agent_of_a_running_sandbox_can_be_switched_off() {
     let (_process, url) = start(&["--agent"]).await;
     let cloud = Channel::new(&url, "none");
 

@@ -34,7 +34,7 @@ fn event(channel_id: &str, body: &str) -> NewEvent {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_bridges_in_two_schemas_know_nothing_of_each_other() {
+async fn two_bridges_in_two_schemas_are_isolated() {
     let cloud = Cloud::start().await;
     let database = Database::create(Engine::Postgres).await;
     let mut bridges = Vec::new();
@@ -59,7 +59,7 @@ async fn two_bridges_in_two_schemas_know_nothing_of_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bell_does_not_ring_for_another_schema() {
+async fn a_wake_up_does_not_reach_another_schema() {
     let at: DateTime<Utc> = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
     let database = Database::create(Engine::Postgres).await;
     let mut stores = Vec::new();
@@ -95,7 +95,7 @@ async fn a_bell_does_not_ring_for_another_schema() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_schema_that_is_there_needs_no_right_to_make_one() {
+async fn an_existing_schema_needs_no_right_to_create_one() {
     let database = Database::create(Engine::Postgres).await;
     let role = format!("role_{}", Uuid::new_v4().simple());
     let mut connection = database.connection().await;
@@ -151,6 +151,6 @@ async fn a_schema_without_postgresql_is_refused() {
 
     assert_eq!(ended.code, 2, "{}", ended.errors);
     let expected =
-        "database.schema: expected a url beside it: the embedded database has no schemas";
+        "database.schema: expected a url as well, since the embedded database has no schemas";
     assert!(ended.errors.contains(expected), "{}", ended.errors);
 }

@@ -22,8 +22,8 @@ use crate::support::patience::eventually;
 use crate::support::process::{Process, run_configured};
 
 on_both_engines!(
-    the_log_shows_no_secret_and_nobodys_words,
-    nothing_of_an_erased_user_stays,
+    log_metrics_and_problems_show_no_secrets_and_no_texts,
+    an_erasure_removes_all_data_of_the_user,
 );
 
 const DATABASE_PASSWORD: &str = "password-of-the-database";
@@ -38,7 +38,7 @@ const IDEMPOTENCY_KEY: &str = "key-of-a-request";
 const CALLBACK_PASSWORD: &str = "password-of-the-callback";
 const CALLBACK_TOKEN: &str = "token-of-the-callback";
 
-async fn the_log_shows_no_secret_and_nobodys_words(engine: Engine) {
+async fn log_metrics_and_problems_show_no_secrets_and_no_texts(engine: Engine) {
     for (level, format) in [("info", "human"), ("trace", "human"), ("trace", "json")] {
         let cloud = Cloud::start().await;
         let database = Database::create(engine).await;
@@ -56,7 +56,7 @@ async fn the_log_shows_no_secret_and_nobodys_words(engine: Engine) {
         let audit = run_configured("audit", &toml).await;
         assert_eq!(audit.output.matches("user.erase").count(), 1, "{audit:?}");
 
-        let mut opening = what_opens(&cloud);
+        let mut opening = all_credentials(&cloud);
         opening.push(token);
         let rest = at_rest(&database).await;
         assert!(
@@ -130,7 +130,7 @@ fn traces(bytes: &str, number: u32) -> Vec<String> {
     found.collect()
 }
 
-async fn nothing_of_an_erased_user_stays(engine: Engine) {
+async fn an_erasure_removes_all_data_of_the_user(engine: Engine) {
     const USERS: u32 = 60;
     let cloud = Cloud::start_on_system_time().await;
     let database = Database::create(engine).await;
@@ -182,7 +182,7 @@ fn planted(database: &Database, cloud: &Cloud) -> String {
 
 /// Returns all credentials: those in the configuration and in requests, and the tokens that the
 /// bridge obtained.
-fn what_opens(cloud: &Cloud) -> Vec<String> {
+fn all_credentials(cloud: &Cloud) -> Vec<String> {
     let mut secrets: Vec<String> = [
         DATABASE_PASSWORD,
         CALLBACK_SECRET,

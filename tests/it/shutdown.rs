@@ -18,17 +18,17 @@ use crate::support::patience::eventually;
 use crate::support::process::{Process, command, run_configured};
 
 on_both_engines!(
-    a_request_in_flight_finishes_and_no_new_one_is_taken,
-    who_has_just_connected_is_served,
-    idle_connections_hold_nothing_up,
-    who_never_ends_a_head_and_who_reads_nothing_hold_nothing_up,
-    who_trickles_a_body_holds_nothing_up,
-    who_waits_for_a_cloud_that_hangs_is_told_that_it_is_kept,
-    who_waits_for_events_is_answered,
+    a_stop_finishes_requests_in_flight_and_accepts_no_new_ones,
+    a_stop_serves_the_first_request_of_a_fresh_connection,
+    idle_connections_do_not_delay_a_stop,
+    slow_senders_and_unread_answers_do_not_delay_a_stop,
+    slowly_sent_bodies_do_not_delay_a_stop,
+    a_stop_answers_requests_that_wait_for_the_cloud_with_202,
+    a_stop_answers_callers_that_wait_for_events,
     an_interrupt_stops_like_a_sigterm,
-    other_signals_end_nothing_and_are_logged,
-    a_second_signal_cuts_what_is_in_flight,
-    an_address_in_use_is_told,
+    other_signals_are_ignored_and_logged,
+    a_second_signal_aborts_requests_in_flight,
+    a_start_on_an_address_in_use_is_refused,
 );
 
 const MESSAGE: &str = r#"{"text": "hello"}"#;
@@ -57,7 +57,7 @@ async fn begin_message(sms: &Channel) -> Connection {
     connection
 }
 
-async fn a_request_in_flight_finishes_and_no_new_one_is_taken(engine: Engine) {
+async fn a_stop_finishes_requests_in_flight_and_accepts_no_new_ones(engine: Engine) {
     let (mut process, sms, admin, (cloud, _database)) = serve(engine).await;
     let mut in_flight = begin_message(&sms).await;
     admin.get("/readyz").await.expect(200);
@@ -84,7 +84,7 @@ async fn a_request_in_flight_finishes_and_no_new_one_is_taken(engine: Engine) {
     assert_eq!(cloud.texts(&cloud.only_conversation().id), ["hello"]);
 }
 
-async fn who_never_ends_a_head_and_who_reads_nothing_hold_nothing_up(engine: Engine) {
+async fn slow_senders_and_unread_answers_do_not_delay_a_stop(engine: Engine) {
     let (mut process, sms, _admin, _kept) = serve(engine).await;
     let mut slow = Connection::open(&sms).await.unwrap();
     slow.write("GET /v1/users/ada HTTP/1.1\r\nx: ").await;
@@ -101,7 +101,7 @@ async fn who_never_ends_a_head_and_who_reads_nothing_hold_nothing_up(engine: Eng
 
 /// Covers callers that send a body byte by byte: without a key, with a signature that may be right,
 /// and with a key.
-async fn who_trickles_a_body_holds_nothing_up(engine: Engine) {
+async fn slowly_sent_bodies_do_not_delay_a_stop(engine: Engine) {
     let (mut process, sms, _admin, _kept) = serve(engine).await;
     let key = format!("Authorization: Bearer {SMS_KEY}");
     let notification = format!("POST /webhooks/{ACCOUNT} HTTP/1.1");
@@ -151,7 +151,7 @@ async fn who_trickles_a_body_holds_nothing_up(engine: Engine) {
     assert_eq!(ended.code(), Some(0), "{}", process.log());
 }
 
-async fn who_waits_for_a_cloud_that_hangs_is_told_that_it_is_kept(engine: Engine) {
+async fn a_stop_answers_requests_that_wait_for_the_cloud_with_202(engine: Engine) {
     let (mut process, sms, _admin, (cloud, database)) = serve(engine).await;
     let users = ["ada", "bob", "eve"];
     for user in users {
@@ -199,7 +199,7 @@ async fn who_waits_for_a_cloud_that_hangs_is_told_that_it_is_kept(engine: Engine
     }
 }
 
-async fn who_waits_for_events_is_answered(engine: Engine) {
+async fn a_stop_answers_callers_that_wait_for_events(engine: Engine) {
     let (mut process, sms, _admin, _kept) = serve(engine).await;
     let key = format!("Authorization: Bearer {SMS_KEY}");
     let mut stream = Connection::open(&sms).await.unwrap();
@@ -219,7 +219,7 @@ async fn who_waits_for_events_is_answered(engine: Engine) {
 
 /// Protects the requests of a proxy. A proxy does not repeat a POST that it has sent, so a
 /// connection that it has got must not be closed before it is used.
-async fn who_has_just_connected_is_served(engine: Engine) {
+async fn a_stop_serves_the_first_request_of_a_fresh_connection(engine: Engine) {
     let (mut process, sms, _, (cloud, _database)) = serve(engine).await;
     sms.say("ada", "before").await.expect(201);
     let mut connected = Connection::open(&sms).await.unwrap();
@@ -244,7 +244,7 @@ async fn who_has_just_connected_is_served(engine: Engine) {
     assert_eq!(texts, ["before", "hello"]);
 }
 
-async fn idle_connections_hold_nothing_up(engine: Engine) {
+async fn idle_connections_do_not_delay_a_stop(engine: Engine) {
     let (mut process, sms, admin, _kept) = serve(engine).await;
     let _never_used = Connection::open(&sms).await.unwrap();
     let mut kept_alive = Connection::open(&sms).await.unwrap();
@@ -272,7 +272,7 @@ async fn an_interrupt_stops_like_a_sigterm(engine: Engine) {
 /// process that does not handle it.
 const ENDS_NOTHING: [&str; 4] = ["HUP", "USR1", "USR2", "PIPE"];
 
-async fn other_signals_end_nothing_and_are_logged(engine: Engine) {
+async fn other_signals_are_ignored_and_logged(engine: Engine) {
     let (mut process, sms, _, _kept) = serve(engine).await;
     let mut in_flight = begin_message(&sms).await;
 
@@ -297,12 +297,15 @@ async fn expect_ignored(process: &Process) {
             lines.find(|line| line.contains("signal ignored") && line.contains(name))
         })
         .await;
-        assert!(line.contains("restart to apply changes"), "{line}");
+        assert!(
+            line.contains("to apply changes, restart one replica after the other"),
+            "{line}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_signals_end_neither_a_demo_nor_a_simulated_cloud() {
+async fn the_demo_and_the_sandbox_ignore_other_signals() {
     let mut demo = Demo::start().await;
     let mut alone = Process::start(command(&["sandbox", "--listen", "127.0.0.1:0"]));
     alone.output_line("listens on").await;
@@ -318,19 +321,19 @@ async fn other_signals_end_neither_a_demo_nor_a_simulated_cloud() {
     }
 }
 
-async fn a_second_signal_cuts_what_is_in_flight(engine: Engine) {
+async fn a_second_signal_aborts_requests_in_flight(engine: Engine) {
     let (mut process, sms, _, _kept) = serve(engine).await;
     let _in_flight = begin_message(&sms).await;
 
     process.signal("TERM").await;
-    process.log_line("a second signal cuts them").await;
+    process.log_line("a second signal aborts them").await;
     process.signal("TERM").await;
 
     assert_eq!(process.wait().await.code(), Some(1));
-    assert!(process.log().contains("cut by a second signal"));
+    assert!(process.log().contains("aborted by a second signal"));
 }
 
-async fn an_address_in_use_is_told(engine: Engine) {
+async fn a_start_on_an_address_in_use_is_refused(engine: Engine) {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
 
@@ -349,7 +352,7 @@ async fn an_address_in_use_is_told(engine: Engine) {
 }
 
 #[tokio::test]
-async fn a_postgresql_that_is_away_is_told_without_its_password() {
+async fn an_unreachable_postgresql_is_reported_without_its_password() {
     let location = Location::Postgres {
         url: "postgres://bridge:pa55word@127.0.0.1:1/bridge"
             .to_owned()
@@ -364,7 +367,7 @@ async fn a_postgresql_that_is_away_is_told_without_its_password() {
     assert!(
         ended
             .errors
-            .contains("error: the database is not available: "),
+            .contains("error: the database is unavailable: "),
         "{}",
         ended.errors
     );
@@ -377,7 +380,7 @@ async fn a_postgresql_that_is_away_is_told_without_its_password() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_process_on_the_embedded_database_is_told_so() {
+async fn a_second_process_on_the_embedded_database_refuses_to_start() {
     let database = Database::create(Engine::Sqlite).await;
     let toml = bridge_toml(&database.location, "http://127.0.0.1:1");
     let (mut process, _, _) = Process::serve(&toml).await;

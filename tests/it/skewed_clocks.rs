@@ -138,7 +138,7 @@ impl Scene {
     }
 
     /// Waits until a message that was answered 202 is sent. It must not fail.
-    async fn until_sent(&self, sms: &Channel, sent: &Sent) {
+    async fn wait_until_sent(&self, sms: &Channel, sent: &Sent) {
         let Some(path) = &sent.promise else {
             return;
         };
@@ -240,7 +240,7 @@ async fn speak(replicas: [Channel; 2], user: String) -> Vec<Sent> {
 }
 
 /// Runs a replica with the right time beside one with a clock that is off by some seconds.
-async fn a_skew_loses_and_doubles_nothing(seconds: i32) {
+async fn check_skew(seconds: i32) {
     let scene = Scene::begin(Engine::Postgres).await;
     let shift = FakeClock::new(&format!("{seconds:+}"));
     let right = Replica::start(&scene.toml, None).await;
@@ -261,7 +261,7 @@ async fn a_skew_loses_and_doubles_nothing(seconds: i32) {
     }
 
     for message in &sent {
-        scene.until_sent(&right.sms, message).await;
+        scene.wait_until_sent(&right.sms, message).await;
     }
     // Each replica knows the idempotency keys of the other.
     for (
@@ -297,43 +297,43 @@ async fn a_skew_loses_and_doubles_nothing(seconds: i32) {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "scripts/skewed-clocks installs libfaketime"]
-async fn a_clock_that_is_5_seconds_ahead() {
-    a_skew_loses_and_doubles_nothing(5).await;
+async fn a_clock_5_seconds_ahead_loses_and_duplicates_nothing() {
+    check_skew(5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "scripts/skewed-clocks installs libfaketime"]
-async fn a_clock_that_is_5_seconds_behind() {
-    a_skew_loses_and_doubles_nothing(-5).await;
+async fn a_clock_5_seconds_behind_loses_and_duplicates_nothing() {
+    check_skew(-5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "scripts/skewed-clocks installs libfaketime"]
-async fn a_clock_that_is_10_minutes_ahead() {
-    a_skew_loses_and_doubles_nothing(600).await;
+async fn a_clock_10_minutes_ahead_loses_and_duplicates_nothing() {
+    check_skew(600).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "scripts/skewed-clocks installs libfaketime"]
-async fn a_clock_that_is_10_minutes_behind() {
-    a_skew_loses_and_doubles_nothing(-600).await;
+async fn a_clock_10_minutes_behind_loses_and_duplicates_nothing() {
+    check_skew(-600).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "scripts/skewed-clocks installs libfaketime"]
-async fn a_clock_that_is_a_day_ahead() {
-    a_skew_loses_and_doubles_nothing(86400).await;
+async fn a_clock_a_day_ahead_loses_and_duplicates_nothing() {
+    check_skew(86400).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "scripts/skewed-clocks installs libfaketime"]
-async fn a_clock_that_is_a_day_behind() {
-    a_skew_loses_and_doubles_nothing(-86400).await;
+async fn a_clock_a_day_behind_loses_and_duplicates_nothing() {
+    check_skew(-86400).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "scripts/skewed-clocks installs libfaketime"]
-async fn messages_that_are_queued_beside_a_clock_that_is_a_day_ahead_are_sent() {
+async fn messages_are_sent_despite_a_replica_a_day_ahead() {
     let scene = Scene::begin(Engine::Postgres).await;
     let shift = FakeClock::new("+86400");
     let right = Replica::start(&scene.toml, None).await;
@@ -346,7 +346,7 @@ async fn messages_that_are_queued_beside_a_clock_that_is_a_day_ahead_are_sent() 
     }
 
     for message in &sent {
-        scene.until_sent(&right.sms, message).await;
+        scene.wait_until_sent(&right.sms, message).await;
     }
     for Sent { user, .. } in &sent {
         assert_eq!(scene.said(user), ["hello"]);
@@ -387,7 +387,7 @@ impl Load {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "scripts/skewed-clocks installs libfaketime"]
-async fn a_clock_of_a_replica_that_jumps_while_it_runs() {
+async fn a_replicas_clock_may_jump_while_it_runs() {
     let scene = Scene::begin(Engine::Postgres).await;
     let shift = FakeClock::new("+0");
     let steady = Replica::start(&scene.toml, None).await;
@@ -416,7 +416,7 @@ async fn a_clock_of_a_replica_that_jumps_while_it_runs() {
     for (user, speaking) in users.into_iter().enumerate() {
         let sent = speaking.await.unwrap();
         for message in &sent {
-            scene.until_sent(&steady.sms, message).await;
+            scene.wait_until_sent(&steady.sms, message).await;
         }
         let expected: Vec<_> = (0..sent.len()).map(|text| text.to_string()).collect();
         assert_eq!(scene.said(&format!("user-{user}")), expected);
@@ -426,7 +426,7 @@ async fn a_clock_of_a_replica_that_jumps_while_it_runs() {
     jumping.admin.get("/readyz").await.expect(200);
     // The replica notices a jump, and logs it.
     shift.set("+86400");
-    let told = "this machine's clock is not the database's";
+    let told = "this machine's clock differs from the database's";
     jumping.process.log_line(told).await;
     jumping.stop().await;
     steady.stop().await;
@@ -434,7 +434,7 @@ async fn a_clock_of_a_replica_that_jumps_while_it_runs() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "scripts/skewed-clocks installs libfaketime"]
-async fn a_clock_of_the_database_that_is_set_back_a_little() {
+async fn replicas_recover_after_the_databases_clock_is_set_back() {
     let shift = FakeClock::new("+0");
     let server = Server::start_in("", shift.environment().into());
     let scene = Scene::begin_on(Database::at(Location::Postgres {
@@ -473,7 +473,7 @@ async fn a_clock_of_the_database_that_is_set_back_a_little() {
         .await;
     }
     for message in &sent {
-        scene.until_sent(&first.sms, message).await;
+        scene.wait_until_sent(&first.sms, message).await;
     }
     assert_eq!(scene.said("ada"), ["0", "1", "2", "3", "4"]);
     let third = Replica::start(&scene.toml, None).await;
@@ -484,7 +484,7 @@ async fn a_clock_of_the_database_that_is_set_back_a_little() {
 }
 
 /// Queues messages while the machine's clock jumps by an offset in seconds.
-async fn a_jump_beside_the_embedded_database(offset: &str) {
+async fn check_jump(offset: &str) {
     let scene = Scene::begin(Engine::Sqlite).await;
     let shift = FakeClock::new("+0");
     let replica = Replica::start(&scene.toml, Some(&shift)).await;
@@ -506,16 +506,16 @@ async fn a_jump_beside_the_embedded_database(offset: &str) {
     scene.is_back();
 
     for message in &sent {
-        scene.until_sent(&replica.sms, message).await;
+        scene.wait_until_sent(&replica.sms, message).await;
     }
     scene.agents_answer(1).await;
-    let told = "a restart takes its new time at once";
+    let told = "a restart applies the new time at once";
     replica.process.log_line(told).await;
     for user in &users {
         sent.push(say(&replica.sms, user, "3", true).await);
     }
     for message in &sent {
-        scene.until_sent(&replica.sms, message).await;
+        scene.wait_until_sent(&replica.sms, message).await;
     }
     scene.agents_answer(2).await;
     for user in &users {
@@ -535,19 +535,19 @@ async fn a_jump_beside_the_embedded_database(offset: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "scripts/skewed-clocks installs libfaketime"]
-async fn a_jump_ahead_beside_the_embedded_database() {
-    a_jump_beside_the_embedded_database("+86400").await;
+async fn a_jump_ahead_with_the_embedded_database_loses_nothing() {
+    check_jump("+86400").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "scripts/skewed-clocks installs libfaketime"]
-async fn a_jump_back_beside_the_embedded_database() {
-    a_jump_beside_the_embedded_database("-86400").await;
+async fn a_jump_back_with_the_embedded_database_loses_nothing() {
+    check_jump("-86400").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "scripts/skewed-clocks installs libfaketime"]
-async fn commands_go_by_the_databases_clock() {
+async fn commands_use_server_time() {
     let scene = Scene::begin(Engine::Postgres).await;
     let shift = FakeClock::new("+86400");
     let run_skewed = async |name: &str| {

@@ -85,7 +85,7 @@ impl Bed {
     }
 
     /// Sends requests of every kind at once. Fails the test if one of them gets no answer in time.
-    async fn ask_all(&self) -> Vec<Reply> {
+    async fn send_all_kinds(&self) -> Vec<Reply> {
         let mut asking: Vec<BoxFuture<'_, Reply>> = Vec::new();
         for number in 0..MANY {
             asking.push(Box::pin(self.say(number)));
@@ -106,7 +106,7 @@ impl Bed {
         })
         .await;
         eventually("requests are answered", async || {
-            let replies = self.ask_all_but_readers().await;
+            let replies = self.send_all_writes().await;
             replies.iter().all(|status| *status < 300).then_some(())
         })
         .await;
@@ -122,7 +122,7 @@ impl Bed {
         .await;
     }
 
-    async fn ask_all_but_readers(&self) -> Vec<u16> {
+    async fn send_all_writes(&self) -> Vec<u16> {
         let said = join_all((0..MANY).map(|number| self.say(number))).await;
         let set = join_all((0..MANY).map(|number| self.set_profile(number))).await;
         said.iter().chain(&set).map(|reply| reply.status).collect()
@@ -131,7 +131,7 @@ impl Bed {
 
 /// Asserts that a reply reports the storage as unavailable, with a `Retry-After`.
 #[track_caller]
-fn expect_away(reply: Reply) {
+fn expect_storage_unavailable(reply: Reply) {
     assert_eq!(reply.headers["retry-after"], "1", "{:#}", reply.body);
     let problem = reply.expect_problem(503, "storage-unavailable");
     assert_eq!(problem["retryable"], true);
@@ -152,19 +152,19 @@ async fn end_others(connection: &mut PgConnection) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_server_is_told_of_and_all_goes_on_when_it_speaks_again() {
+async fn the_service_recovers_from_a_silent_database_server() {
     let bed = Bed::start().await;
 
     bed.relay.silence();
     let unready = bed.app.admin.get("/readyz").await;
-    let replies = bed.ask_all().await;
+    let replies = bed.send_all_kinds().await;
     // By now no connection is left, and no new one can be opened.
-    let later = bed.ask_all().await;
+    let later = bed.send_all_kinds().await;
 
     let reasons = unready.expect(503);
     assert_eq!(reasons["reasons"], json!(["the storage does not answer"]));
     for reply in replies.into_iter().chain(later) {
-        expect_away(reply);
+        expect_storage_unavailable(reply);
     }
     bed.app.admin.get("/livez").await.expect(200);
     bed.relay.pass();
@@ -172,23 +172,23 @@ async fn a_silent_server_is_told_of_and_all_goes_on_when_it_speaks_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_lead_nowhere_are_given_up_and_replaced() {
+async fn dead_connections_to_the_database_are_replaced() {
     let bed = Bed::start().await;
 
     // As when a host vanishes and another takes its address: the old connections are not closed.
     bed.relay.swallow();
-    let replies = bed.ask_all().await;
+    let replies = bed.send_all_kinds().await;
 
     for reply in replies {
         if reply.status >= 300 {
-            expect_away(reply);
+            expect_storage_unavailable(reply);
         }
     }
     bed.is_back().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_statement_that_nobody_waits_for_does_not_keep_its_connection() {
+async fn an_abandoned_statement_does_not_keep_its_connection() {
     let database = Database::create(Engine::Postgres).await;
     let (relay, behind) = Relay::before(&database, CONNECTIONS).await;
     let store = behind.store().await;
@@ -212,7 +212,7 @@ async fn a_statement_that_nobody_waits_for_does_not_keep_its_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_costs_a_request_one_503_at_most_and_a_notification_none() {
+async fn after_a_database_restart_a_request_fails_at_most_once() {
     let bed = Bed::start().await;
     let mut connection = bed.database.connection().await;
 
@@ -230,7 +230,7 @@ async fn a_restart_costs_a_request_one_503_at_most_and_a_notification_none() {
         heard.expect(200);
         for reply in first {
             if reply.status != 200 {
-                expect_away(reply);
+                expect_storage_unavailable(reply);
             }
         }
         for reply in second {
@@ -241,7 +241,7 @@ async fn a_restart_costs_a_request_one_503_at_most_and_a_notification_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_another_holds_is_not_waited_for_for_ever() {
+async fn the_wait_for_a_locked_row_is_limited() {
     let bed = Bed::start().await;
     let mut connection = bed.database.connection().await;
     let mut holding = connection.begin().await.unwrap();
@@ -252,7 +252,7 @@ async fn a_row_that_another_holds_is_not_waited_for_for_ever() {
 
     let refused = timeout(PATIENCE, bed.set_profile(0)).await;
 
-    expect_away(refused.expect("it is answered"));
+    expect_storage_unavailable(refused.expect("it is answered"));
     // Other users and readers do not wait, and the server does not count as unavailable.
     bed.set_profile(1).await.expect(200);
     bed.app.sms.get("/v1/users/user-0").await.expect(200);
@@ -262,7 +262,7 @@ async fn a_row_that_another_holds_is_not_waited_for_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_only_reads_refuses_nothing_for_good() {
+async fn a_read_only_database_is_a_temporary_outage() {
     let bed = Bed::start().await;
     let mut connection = bed.database.connection().await;
     let (name,): (String,) = sqlx::query_as("SELECT current_database()::text")
@@ -275,13 +275,13 @@ async fn a_server_that_only_reads_refuses_nothing_for_good() {
     end_others(&mut connection).await;
     eventually("all connections only read", async || {
         let refused = bed.set_profile(0).await;
-        (refused.status == 503).then(|| expect_away(refused))
+        (refused.status == 503).then(|| expect_storage_unavailable(refused))
     })
     .await;
     for number in 0..MANY {
-        expect_away(bed.set_profile(number).await);
+        expect_storage_unavailable(bed.set_profile(number).await);
     }
-    expect_away(bed.notify(1, "unheard").await);
+    expect_storage_unavailable(bed.notify(1, "unheard").await);
     bed.app.sms.get("/v1/users/user-0").await.expect(200);
     let unready = bed.app.admin.get("/readyz").await.expect(503);
     assert_eq!(unready["reasons"], json!(["the storage cannot be written"]));
@@ -292,12 +292,12 @@ async fn a_server_that_only_reads_refuses_nothing_for_good() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_in_the_background_goes_on_after_an_outage() {
+async fn background_work_continues_after_an_outage() {
     let bed = Bed::start().await;
     let Bed { app, relay, .. } = &bed;
 
     relay.silence();
-    expect_away(bed.notify(1, "unheard").await);
+    expect_storage_unavailable(bed.notify(1, "unheard").await);
     relay.cut();
     relay.pass();
     bed.is_back().await;
@@ -344,7 +344,7 @@ fn is_told(app: &TestApp, word: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_of_other_replicas_are_heard_of_at_once_again() {
+async fn wake_ups_work_again_after_an_outage() {
     let bed = Bed::start().await;
     let other = bed.database.store().await;
     let ada = user(&other, "sms", "user-0").await;
@@ -377,7 +377,7 @@ async fn events_of_other_replicas_are_heard_of_at_once_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_tells_of_an_outage_once_and_of_its_end() {
+async fn an_outage_and_its_end_are_logged_once() {
     let cloud = Cloud::start().await;
     let database = Database::create(Engine::Postgres).await;
     let (relay, behind) = Relay::before(&database, CONNECTIONS).await;
@@ -393,14 +393,14 @@ async fn the_log_tells_of_an_outage_once_and_of_its_end() {
 
     relay.silence();
     for _ in 0..4 {
-        expect_away(sms.get("/v1/users/ada").await);
+        expect_storage_unavailable(sms.get("/v1/users/ada").await);
     }
 
     let log = lines();
     let told = &log[before..];
     let away = told
         .iter()
-        .filter(|line| line.contains("the database is not available; "));
+        .filter(|line| line.contains("the database is unavailable; "));
     assert_eq!(away.count(), 1, "{told:#?}");
     // The other line warns that events of other replicas are noticed later.
     assert!(told.len() <= 2, "{told:#?}");
@@ -409,7 +409,7 @@ async fn the_log_tells_of_an_outage_once_and_of_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_stands_back_while_what_it_migrates_is_locked() {
+async fn a_migration_retries_while_a_table_is_locked() {
     let database = Database::create(Engine::Postgres).await;
     drop(database.store().await);
     let mut holder = database.connection().await;
@@ -441,7 +441,7 @@ async fn a_start_stands_back_while_what_it_migrates_is_locked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_schema_that_is_not_ours_is_a_fault_and_not_an_outage() {
+async fn an_unexpected_schema_is_an_internal_error_and_not_an_outage() {
     let bed = Bed::start().await;
     let mut connection = bed.database.connection().await;
 

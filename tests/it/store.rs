@@ -35,40 +35,40 @@ use liveperson_bridge::types::profile::Profile;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::changes::tell_of_dialog;
+use crate::support::changes::store_reported_dialog;
 use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
 
 on_both_engines!(
-    a_user_is_made_once_and_found_again,
-    look_ups_at_once_are_each_answered_with_their_own_user,
-    a_look_up_sees_what_was_written_before_it_was_asked_for,
-    users_of_other_accounts_and_namespaces_are_others,
-    a_token_is_kept_in_place_of_the_one_before,
-    tokens_of_other_keys_are_found_in_batches_and_sealed_anew,
-    a_profile_is_kept_in_place_of_the_one_before,
-    a_file_is_kept_for_its_user_alone,
-    a_file_that_is_seen_again_keeps_its_name,
-    a_deleted_user_takes_conversations_dialogs_and_files_along,
-    typing_that_is_due_is_given_to_one_who_asks,
-    a_kept_conversation_is_the_users_open_one,
-    a_second_conversation_cannot_be_open_beside_the_first,
-    a_closed_conversation_makes_room_for_the_next,
-    closing_twice_keeps_the_first_end,
-    a_conversation_takes_the_place_of_one_that_had_ended,
-    a_conversation_that_was_taken_for_closed_can_be_open_again,
-    what_a_user_says_goes_to_the_open_survey_else_to_the_main_dialog,
-    a_dialog_that_has_ended_stays_so,
-    a_dialog_of_an_unknown_conversation_is_not_kept,
+    a_user_is_created_once_and_found_again,
+    concurrent_lookups_each_return_their_own_user,
+    a_lookup_sees_all_earlier_writes,
+    users_are_separate_by_account_and_namespace,
+    a_stored_token_replaces_the_previous_one,
+    tokens_sealed_by_other_keys_are_found_and_sealed_again,
+    a_stored_profile_replaces_the_previous_one,
+    a_file_is_found_only_by_its_user,
+    a_repeated_file_keeps_its_id,
+    deleting_a_user_deletes_conversations_dialogs_and_files,
+    due_typing_is_taken_by_one_caller,
+    a_stored_conversation_is_the_users_open_one,
+    a_user_has_at_most_one_open_conversation,
+    a_conversation_can_open_after_the_previous_one_closed,
+    closing_a_conversation_twice_keeps_the_first_close,
+    an_opened_conversation_can_replace_the_open_one,
+    a_conversation_closed_by_mistake_can_be_reopened,
+    the_current_dialog_is_an_open_survey_or_the_main_dialog,
+    a_closed_dialog_stays_closed,
+    a_dialog_of_an_unknown_conversation_is_not_stored,
     a_lane_has_one_holder_at_a_time,
-    a_lease_that_ran_out_is_taken_over_and_the_loser_gives_nothing_back,
-    forty_claims_at_once_have_one_winner,
-    what_was_kept_is_there_after_connecting_again,
-    migrating_at_once_from_several_replicas_is_safe,
-    a_shared_database_tells_its_time,
+    an_expired_lease_is_taken_over_and_cannot_be_released,
+    forty_concurrent_lane_claims_have_one_winner,
+    stored_data_survives_a_reconnect,
+    several_replicas_can_migrate_at_once,
+    a_shared_database_reports_server_time,
 );
 
-async fn a_shared_database_tells_its_time(engine: Engine) {
+async fn a_shared_database_reports_server_time(engine: Engine) {
     let store = Database::create(engine).await.store().await;
     let ticks = std::sync::atomic::AtomicI64::new(0);
 
@@ -189,7 +189,7 @@ fn survey(id: &str, opened: i64, closed: Option<i64>) -> Dialog {
 
 /// Reports a dialog of a conversation. Returns true if the conversation is known.
 async fn tell(store: &Store, conversation: &str, told: &Dialog) -> bool {
-    tell_of_dialog(store, "12345678", conversation, told).await
+    store_reported_dialog(store, "12345678", conversation, told).await
 }
 
 /// Returns the dialog in which user `a` writes.
@@ -236,7 +236,7 @@ async fn replace(
         .unwrap()
 }
 
-async fn a_user_is_made_once_and_found_again(engine: Engine) {
+async fn a_user_is_created_once_and_found_again(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
 
@@ -254,7 +254,7 @@ async fn a_user_is_made_once_and_found_again(engine: Engine) {
     assert!(user.consumer_id.is_none() && user.conversation.is_none());
 }
 
-async fn look_ups_at_once_are_each_answered_with_their_own_user(engine: Engine) {
+async fn concurrent_lookups_each_return_their_own_user(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let mut users = Vec::new();
@@ -276,15 +276,15 @@ async fn look_ups_at_once_are_each_answered_with_their_own_user(engine: Engine) 
     }
 }
 
-async fn a_look_up_sees_what_was_written_before_it_was_asked_for(engine: Engine) {
+async fn a_lookup_sees_all_earlier_writes(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
 
-    ask_all_the_time(&store).await;
+    look_up_and_write_concurrently(&store).await;
 }
 
 /// Looks users up while users are written. Each lookup has to see the writes before it.
-async fn ask_all_the_time(store: &Store) {
+async fn look_up_and_write_concurrently(store: &Store) {
     let looking = async |name: String| {
         // Keeps other lookups in flight all the time.
         for _ in 0..20 {
@@ -305,7 +305,7 @@ async fn ask_all_the_time(store: &Store) {
     join(readers, writers).await;
 }
 
-async fn users_of_other_accounts_and_namespaces_are_others(engine: Engine) {
+async fn users_are_separate_by_account_and_namespace(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let mut other_account = key("a");
@@ -330,7 +330,7 @@ async fn users_of_other_accounts_and_namespaces_are_others(engine: Engine) {
     }
 }
 
-async fn a_token_is_kept_in_place_of_the_one_before(engine: Engine) {
+async fn a_stored_token_replaces_the_previous_one(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -350,7 +350,7 @@ async fn a_token_is_kept_in_place_of_the_one_before(engine: Engine) {
     assert_eq!(user.consumer_id.as_deref(), Some("consumer-1"));
 }
 
-async fn tokens_of_other_keys_are_found_in_batches_and_sealed_anew(engine: Engine) {
+async fn tokens_sealed_by_other_keys_are_found_and_sealed_again(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     for name in ["a", "b", "c", "without a token"] {
@@ -389,7 +389,7 @@ async fn tokens_of_other_keys_are_found_in_batches_and_sealed_anew(engine: Engin
     assert_eq!(left.len(), 2);
 }
 
-async fn a_profile_is_kept_in_place_of_the_one_before(engine: Engine) {
+async fn a_stored_profile_replaces_the_previous_one(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -405,7 +405,7 @@ async fn a_profile_is_kept_in_place_of_the_one_before(engine: Engine) {
     assert_eq!(store.before_opening(user).await.unwrap().0, second);
 }
 
-async fn a_file_is_kept_for_its_user_alone(engine: Engine) {
+async fn a_file_is_found_only_by_its_user(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -428,7 +428,7 @@ async fn a_file_is_kept_for_its_user_alone(engine: Engine) {
     assert_eq!(store.file(&key("a"), unknown).await.unwrap(), None);
 }
 
-async fn a_file_that_is_seen_again_keeps_its_name(engine: Engine) {
+async fn a_repeated_file_keeps_its_id(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -444,7 +444,7 @@ async fn a_file_that_is_seen_again_keeps_its_name(engine: Engine) {
     assert_eq!(store.file(&key("a"), second).await.unwrap(), None);
 }
 
-async fn a_deleted_user_takes_conversations_dialogs_and_files_along(engine: Engine) {
+async fn deleting_a_user_deletes_conversations_dialogs_and_files(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("marker"), at(0)).await.unwrap();
@@ -463,7 +463,7 @@ async fn a_deleted_user_takes_conversations_dialogs_and_files_along(engine: Engi
     assert!(dump.contains("other-1"), "{dump}");
 }
 
-async fn typing_that_is_due_is_given_to_one_who_asks(engine: Engine) {
+async fn due_typing_is_taken_by_one_caller(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let typing = |until| Typing {
@@ -507,7 +507,7 @@ async fn typing_that_is_due_is_given_to_one_who_asks(engine: Engine) {
     assert_eq!(known("still").await, None);
 }
 
-async fn a_kept_conversation_is_the_users_open_one(engine: Engine) {
+async fn a_stored_conversation_is_the_users_open_one(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -541,7 +541,7 @@ async fn a_kept_conversation_is_the_users_open_one(engine: Engine) {
     );
 }
 
-async fn a_second_conversation_cannot_be_open_beside_the_first(engine: Engine) {
+async fn a_user_has_at_most_one_open_conversation(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -554,7 +554,7 @@ async fn a_second_conversation_cannot_be_open_beside_the_first(engine: Engine) {
     assert_eq!(standing.open, Some(conversation("c1")));
 }
 
-async fn a_closed_conversation_makes_room_for_the_next(engine: Engine) {
+async fn a_conversation_can_open_after_the_previous_one_closed(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -583,7 +583,7 @@ async fn a_closed_conversation_makes_room_for_the_next(engine: Engine) {
     assert_eq!(latest.id.as_str(), "c2");
 }
 
-async fn closing_twice_keeps_the_first_end(engine: Engine) {
+async fn closing_a_conversation_twice_keeps_the_first_close(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -609,7 +609,7 @@ async fn closing_twice_keeps_the_first_end(engine: Engine) {
     );
 }
 
-async fn a_conversation_takes_the_place_of_one_that_had_ended(engine: Engine) {
+async fn an_opened_conversation_can_replace_the_open_one(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -628,7 +628,7 @@ async fn a_conversation_takes_the_place_of_one_that_had_ended(engine: Engine) {
     assert_eq!(current(&store).await, CurrentDialog::Main);
 }
 
-async fn a_conversation_that_was_taken_for_closed_can_be_open_again(engine: Engine) {
+async fn a_conversation_closed_by_mistake_can_be_reopened(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -659,7 +659,7 @@ async fn a_conversation_that_was_taken_for_closed_can_be_open_again(engine: Engi
     assert!(!store.reopen_conversation(other, &unknown).await.unwrap());
 }
 
-async fn what_a_user_says_goes_to_the_open_survey_else_to_the_main_dialog(engine: Engine) {
+async fn the_current_dialog_is_an_open_survey_or_the_main_dialog(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -695,7 +695,7 @@ async fn what_a_user_says_goes_to_the_open_survey_else_to_the_main_dialog(engine
     assert!(!store.close_dialog("s2", at(8)).await.unwrap());
 }
 
-async fn a_dialog_that_has_ended_stays_so(engine: Engine) {
+async fn a_closed_dialog_stays_closed(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -718,7 +718,7 @@ async fn a_dialog_that_has_ended_stays_so(engine: Engine) {
     assert!(store.close_dialog("c2", at(4)).await.unwrap());
 }
 
-async fn a_dialog_of_an_unknown_conversation_is_not_kept(engine: Engine) {
+async fn a_dialog_of_an_unknown_conversation_is_not_stored(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
 
@@ -762,7 +762,7 @@ async fn a_lane_has_one_holder_at_a_time(engine: Engine) {
     );
 }
 
-async fn a_lease_that_ran_out_is_taken_over_and_the_loser_gives_nothing_back(engine: Engine) {
+async fn an_expired_lease_is_taken_over_and_cannot_be_released(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -785,7 +785,7 @@ async fn a_lease_that_ran_out_is_taken_over_and_the_loser_gives_nothing_back(eng
     );
 }
 
-async fn forty_claims_at_once_have_one_winner(engine: Engine) {
+async fn forty_concurrent_lane_claims_have_one_winner(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let claims = (0..40).map(|number| {
@@ -806,7 +806,7 @@ async fn forty_claims_at_once_have_one_winner(engine: Engine) {
     assert_eq!(outcomes.iter().filter(|won| **won).count(), 1);
 }
 
-async fn what_was_kept_is_there_after_connecting_again(engine: Engine) {
+async fn stored_data_survives_a_reconnect(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -827,7 +827,7 @@ async fn what_was_kept_is_there_after_connecting_again(engine: Engine) {
     assert_eq!(standing.open, Some(conversation("c1")));
 }
 
-async fn migrating_at_once_from_several_replicas_is_safe(engine: Engine) {
+async fn several_replicas_can_migrate_at_once(engine: Engine) {
     let database = Database::create(engine).await;
     let mut tasks = tokio::task::JoinSet::new();
     match engine {
@@ -853,7 +853,7 @@ async fn migrating_at_once_from_several_replicas_is_safe(engine: Engine) {
 }
 
 #[tokio::test]
-async fn a_second_owner_of_the_embedded_database_is_told_so() {
+async fn a_second_owner_of_the_embedded_database_is_refused() {
     let database = Database::create(Engine::Sqlite).await;
     let first = database.store().await;
 
@@ -867,7 +867,7 @@ async fn a_second_owner_of_the_embedded_database_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_away_is_unavailable() {
+async fn an_unreachable_database_is_reported_as_unavailable() {
     let nowhere = Location::Postgres {
         url: "postgres://nobody:secret@127.0.0.1:1/none"
             .to_owned()
@@ -884,7 +884,7 @@ async fn a_database_that_is_away_is_unavailable() {
 
 /// Every function of the store has a test in this contract.
 #[test]
-fn every_function_of_the_store_is_called_here() {
+fn every_store_function_has_a_contract_test() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut contract = String::new();
     for file in files_of(root.join("tests/it/store")) {
@@ -945,7 +945,7 @@ fn functions_of_store(source: &str) -> Vec<String> {
 }
 
 #[test]
-fn functions_are_found_in_the_blocks_of_the_store_alone() {
+fn functions_are_found_only_in_store_impl_blocks() {
     let source = "impl Store {\n    pub async fn a<T>(&self) {}\n    pub fn b(&self) {}\n    async fn c() {}\n}\n\
                   impl Other {\n    pub fn d() {}\n}\n";
 

@@ -14,7 +14,7 @@ use crate::support::database::Engine;
 use crate::support::events::{Block, Fields, tell};
 use crate::support::patience::PATIENCE;
 
-on_both_engines!(every_client_comes_back_behind_the_last_event_that_it_has_seen);
+on_both_engines!(every_client_resumes_after_its_last_event);
 
 /// A client, with its first request and the one that it sends to resume.
 struct Client {
@@ -160,7 +160,7 @@ impl Reading {
     }
 }
 
-async fn every_client_comes_back_behind_the_last_event_that_it_has_seen(engine: Engine) {
+async fn every_client_resumes_after_its_last_event(engine: Engine) {
     let app = TestApp::start(engine).await;
     tell(&app, "sms", &["one", "two", "three"]).await;
     let host = app.sms.address();

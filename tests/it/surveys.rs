@@ -10,34 +10,34 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::app::TestApp;
-use crate::support::changes::tell_of_dialog;
+use crate::support::changes::store_reported_dialog;
 use crate::support::channel::send;
 use crate::support::cloud::{ACCOUNT, texts};
 use crate::support::database::Engine;
 use crate::support::patience::eventually;
 
 on_both_engines!(
-    a_close_for_a_survey_closes_the_main_dialog_alone,
-    a_close_for_a_survey_of_what_is_closed_sends_nothing,
+    a_close_for_a_survey_closes_only_the_main_dialog,
+    a_close_for_a_survey_of_a_closed_conversation_sends_nothing,
     texts_choices_and_files_go_to_the_survey,
     receipts_and_requests_of_any_type_go_to_the_survey,
-    typing_is_not_shown_to_a_survey,
+    typing_is_not_sent_to_a_survey,
     a_plain_close_closes_the_survey_too,
-    a_conversation_that_could_have_a_survey_is_closed_without_one,
-    a_message_before_the_survey_is_known_waits_for_it,
-    forty_messages_before_the_survey_is_known_open_nothing,
-    a_message_where_no_survey_followed_opens_a_conversation,
-    a_message_after_a_survey_that_ended_unheard_opens_a_conversation,
-    forty_messages_into_one_that_an_agent_closed_whole_open_one_in_its_place,
-    a_main_dialog_that_an_agent_closed_unheard_leaves_the_conversation_open,
-    receipts_that_find_the_main_dialog_closed_leave_the_conversation_open,
-    a_conversation_that_was_taken_for_closed_is_open_again_while_its_survey_is_on,
-    a_survey_that_was_told_of_while_its_conversation_was_taken_for_closed_is_used,
-    an_opening_in_place_of_one_that_ended_is_found_again_when_its_answer_was_lost,
-    opening_before_the_survey_is_known_shows_the_conversation_that_is_open,
-    a_forgotten_user_leaves_no_survey_behind,
-    a_rating_has_to_wait_for_the_end_of_the_survey,
-    a_survey_keeps_the_limit_on_the_size_of_requests,
+    a_plain_close_skips_a_possible_survey,
+    a_message_is_queued_until_the_survey_is_known,
+    forty_messages_before_the_survey_is_known_open_no_conversation,
+    a_message_opens_a_conversation_if_no_survey_follows,
+    a_message_after_an_unnoticed_end_of_a_survey_opens_a_conversation,
+    forty_messages_after_an_agents_close_open_one_conversation,
+    an_unnoticed_close_of_the_main_dialog_leaves_the_conversation_open,
+    a_receipt_to_a_closed_main_dialog_leaves_the_conversation_open,
+    a_conversation_stored_as_closed_reopens_for_its_survey,
+    a_survey_of_a_conversation_stored_as_closed_is_used,
+    an_opening_after_a_survey_close_is_found_after_a_lost_answer,
+    an_opening_request_before_the_survey_shows_the_open_conversation,
+    an_erasure_closes_the_survey,
+    a_rating_is_refused_until_the_survey_ends,
+    the_length_limit_applies_in_a_survey,
 );
 
 const CONVERSATION: &str = "/v1/users/ada/conversation";
@@ -77,7 +77,7 @@ async fn notify(app: &TestApp) {
             opened_at: now,
             closed_at: (dialog.state == Stage::Close).then_some(now),
         };
-        assert!(tell_of_dialog(app.store(), ACCOUNT, &conversation.id, &told).await);
+        assert!(store_reported_dialog(app.store(), ACCOUNT, &conversation.id, &told).await);
     }
 }
 
@@ -113,7 +113,7 @@ fn fields(app: &TestApp) -> Vec<Value> {
         .collect()
 }
 
-async fn a_close_for_a_survey_closes_the_main_dialog_alone(engine: Engine) {
+async fn a_close_for_a_survey_closes_only_the_main_dialog(engine: Engine) {
     let app = in_conversation(engine).await;
 
     let closed = close_for_survey(&app).await;
@@ -138,7 +138,7 @@ async fn a_close_for_a_survey_closes_the_main_dialog_alone(engine: Engine) {
     assert_eq!(fields(&app).len(), 1);
 }
 
-async fn a_close_for_a_survey_of_what_is_closed_sends_nothing(engine: Engine) {
+async fn a_close_for_a_survey_of_a_closed_conversation_sends_nothing(engine: Engine) {
     let app = TestApp::start(engine).await;
     let refused = app.sms.post(CLOSE, json!({"survey": true})).await;
     refused.expect_problem(404, "conversation-not-found");
@@ -208,7 +208,7 @@ async fn receipts_and_requests_of_any_type_go_to_the_survey(engine: Engine) {
     }
 }
 
-async fn typing_is_not_shown_to_a_survey(engine: Engine) {
+async fn typing_is_not_sent_to_a_survey(engine: Engine) {
     let app = in_conversation(engine).await;
     let composing = json!({"state": "composing"});
     app.sms.put(TYPING, composing.clone()).await.expect(204);
@@ -260,7 +260,7 @@ async fn a_plain_close_closes_the_survey_too(engine: Engine) {
     }
 }
 
-async fn a_conversation_that_could_have_a_survey_is_closed_without_one(engine: Engine) {
+async fn a_plain_close_skips_a_possible_survey(engine: Engine) {
     let app = in_conversation(engine).await;
 
     let closed = app.sms.post(CLOSE, json!({})).await.expect(200);
@@ -271,7 +271,7 @@ async fn a_conversation_that_could_have_a_survey_is_closed_without_one(engine: E
     assert_eq!(app.cloud.only_conversation().stage, Stage::Close);
 }
 
-async fn a_message_before_the_survey_is_known_waits_for_it(engine: Engine) {
+async fn a_message_is_queued_until_the_survey_is_known(engine: Engine) {
     let app = in_conversation(engine).await;
     close_for_survey(&app).await;
 
@@ -292,7 +292,7 @@ async fn a_message_before_the_survey_is_known_waits_for_it(engine: Engine) {
     assert_eq!(survey(&app.cloud.only_conversation()).events.len(), 2);
 }
 
-async fn forty_messages_before_the_survey_is_known_open_nothing(engine: Engine) {
+async fn forty_messages_before_the_survey_is_known_open_no_conversation(engine: Engine) {
     let app = in_conversation(engine).await;
     close_for_survey(&app).await;
 
@@ -310,7 +310,7 @@ async fn forty_messages_before_the_survey_is_known_open_nothing(engine: Engine) 
     assert_eq!(latest(&app).await, ("open".to_owned(), conversation.id));
 }
 
-async fn a_message_where_no_survey_followed_opens_a_conversation(engine: Engine) {
+async fn a_message_opens_a_conversation_if_no_survey_follows(engine: Engine) {
     let app = in_conversation(engine).await;
     app.cloud.sandbox.set_behaviour(Behaviour {
         surveys: false,
@@ -333,7 +333,7 @@ async fn a_message_where_no_survey_followed_opens_a_conversation(engine: Engine)
     assert_eq!(app.cloud.sandbox.conversations().len(), 2);
 }
 
-async fn a_message_after_a_survey_that_ended_unheard_opens_a_conversation(engine: Engine) {
+async fn a_message_after_an_unnoticed_end_of_a_survey_opens_a_conversation(engine: Engine) {
     let app = in_survey(engine).await;
     let first = app.cloud.only_conversation().id;
     assert!(app.cloud.sandbox.end_survey(&first));
@@ -346,7 +346,7 @@ async fn a_message_after_a_survey_that_ended_unheard_opens_a_conversation(engine
     assert_eq!(latest(&app).await.1, conversations[1].id);
 }
 
-async fn forty_messages_into_one_that_an_agent_closed_whole_open_one_in_its_place(engine: Engine) {
+async fn forty_messages_after_an_agents_close_open_one_conversation(engine: Engine) {
     let app = in_conversation(engine).await;
     let first = app.cloud.only_conversation().id;
     assert!(app.cloud.sandbox.close_conversation(&first, "AGENT"));
@@ -365,7 +365,7 @@ async fn forty_messages_into_one_that_an_agent_closed_whole_open_one_in_its_plac
     assert_eq!(latest(&app).await, open);
 }
 
-async fn a_main_dialog_that_an_agent_closed_unheard_leaves_the_conversation_open(engine: Engine) {
+async fn an_unnoticed_close_of_the_main_dialog_leaves_the_conversation_open(engine: Engine) {
     let app = in_conversation(engine).await;
     let id = app.cloud.only_conversation().id;
     assert!(app.cloud.sandbox.close_main_dialog(&id, "AGENT"));
@@ -383,7 +383,7 @@ async fn a_main_dialog_that_an_agent_closed_unheard_leaves_the_conversation_open
     assert_eq!(latest(&app).await, ("closed".to_owned(), id));
 }
 
-async fn receipts_that_find_the_main_dialog_closed_leave_the_conversation_open(engine: Engine) {
+async fn a_receipt_to_a_closed_main_dialog_leaves_the_conversation_open(engine: Engine) {
     let app = in_conversation(engine).await;
     let id = app.cloud.only_conversation().id;
     assert!(app.cloud.sandbox.close_main_dialog(&id, "AGENT"));
@@ -398,9 +398,7 @@ async fn receipts_that_find_the_main_dialog_closed_leave_the_conversation_open(e
     assert!(fields(&app).is_empty(), "it was closed already");
 }
 
-async fn a_survey_that_was_told_of_while_its_conversation_was_taken_for_closed_is_used(
-    engine: Engine,
-) {
+async fn a_survey_of_a_conversation_stored_as_closed_is_used(engine: Engine) {
     let app = in_conversation(engine).await;
     let id = app.cloud.only_conversation().id;
     assert!(app.cloud.sandbox.close_main_dialog(&id, "AGENT"));
@@ -416,9 +414,7 @@ async fn a_survey_that_was_told_of_while_its_conversation_was_taken_for_closed_i
     assert_eq!(survey(&conversation).events[0].event["message"], "fine");
 }
 
-async fn a_conversation_that_was_taken_for_closed_is_open_again_while_its_survey_is_on(
-    engine: Engine,
-) {
+async fn a_conversation_stored_as_closed_reopens_for_its_survey(engine: Engine) {
     let app = in_conversation(engine).await;
     let id = app.cloud.only_conversation().id;
     assert!(app.cloud.sandbox.close_main_dialog(&id, "AGENT"));
@@ -434,9 +430,7 @@ async fn a_conversation_that_was_taken_for_closed_is_open_again_while_its_survey
     assert_eq!(sent["conversation_id"], *id);
 }
 
-async fn an_opening_in_place_of_one_that_ended_is_found_again_when_its_answer_was_lost(
-    engine: Engine,
-) {
+async fn an_opening_after_a_survey_close_is_found_after_a_lost_answer(engine: Engine) {
     let app = in_conversation(engine).await;
     app.cloud.sandbox.set_behaviour(Behaviour {
         surveys: false,
@@ -458,7 +452,7 @@ async fn an_opening_in_place_of_one_that_ended_is_found_again_when_its_answer_wa
     assert_eq!(latest(&app).await.1, conversations[1].id);
 }
 
-async fn opening_before_the_survey_is_known_shows_the_conversation_that_is_open(engine: Engine) {
+async fn an_opening_request_before_the_survey_shows_the_open_conversation(engine: Engine) {
     let app = in_conversation(engine).await;
     let closed = close_for_survey(&app).await;
 
@@ -483,7 +477,7 @@ fn survey_id(app: &TestApp) -> String {
     survey(&app.cloud.only_conversation()).id.clone()
 }
 
-async fn a_forgotten_user_leaves_no_survey_behind(engine: Engine) {
+async fn an_erasure_closes_the_survey(engine: Engine) {
     let app = in_survey(engine).await;
     let survey = survey_id(&app);
     assert!(app.database.dump().await.contains(&survey));
@@ -498,7 +492,7 @@ async fn a_forgotten_user_leaves_no_survey_behind(engine: Engine) {
     assert!(!app.database.dump().await.contains(&survey));
 }
 
-async fn a_rating_has_to_wait_for_the_end_of_the_survey(engine: Engine) {
+async fn a_rating_is_refused_until_the_survey_ends(engine: Engine) {
     let app = in_survey(engine).await;
     let path = "/v1/users/ada/conversation/rating";
     let rating = json!({"csat": 5, "fcr": "yes"});
@@ -511,7 +505,7 @@ async fn a_rating_has_to_wait_for_the_end_of_the_survey(engine: Engine) {
     assert!(app.cloud.only_conversation().csat.is_some());
 }
 
-async fn a_survey_keeps_the_limit_on_the_size_of_requests(engine: Engine) {
+async fn the_length_limit_applies_in_a_survey(engine: Engine) {
     let app = in_survey(engine).await;
 
     // The request of an empty text, with the ids of the conversation and the survey.

@@ -11,22 +11,22 @@ use crate::support::database::Engine;
 use crate::support::process::{command, run};
 
 on_both_engines!(
-    an_app_token_serves_until_five_minutes_before_its_end,
-    a_refused_app_token_is_made_anew_once,
-    an_expired_app_token_is_made_anew_before_it_is_used,
-    a_refused_consumer_token_is_made_anew_once_and_kept,
-    both_tokens_refused_at_once_are_both_made_anew,
+    an_app_token_is_renewed_five_minutes_before_it_expires,
+    a_refused_app_token_is_renewed_once,
+    an_expired_app_token_is_renewed_before_its_use,
+    a_refused_consumer_token_is_renewed_once_and_stored,
+    both_tokens_are_renewed_if_both_are_refused,
     a_consumer_token_is_sealed_at_rest,
-    a_token_sealed_with_a_key_that_is_gone_is_made_anew,
-    a_token_sealed_with_an_older_key_is_sealed_anew_when_it_is_used,
-    rotating_seals_every_token_anew,
+    a_token_sealed_with_an_unknown_key_is_obtained_again,
+    a_token_sealed_with_an_older_key_is_sealed_again_on_use,
+    key_rotation_seals_every_token_again,
 );
 
 fn count(app: &TestApp, operation: Operation) -> usize {
     app.cloud.requests(operation).len()
 }
 
-async fn an_app_token_serves_until_five_minutes_before_its_end(engine: Engine) {
+async fn an_app_token_is_renewed_five_minutes_before_it_expires(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.sms.say("ada", "one").await.expect(201);
 
@@ -40,7 +40,7 @@ async fn an_app_token_serves_until_five_minutes_before_its_end(engine: Engine) {
     assert_eq!(count(&app, Operation::AppToken), 2);
 }
 
-async fn a_refused_app_token_is_made_anew_once(engine: Engine) {
+async fn a_refused_app_token_is_renewed_once(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.sms.say("ada", "one").await.expect(201);
     app.cloud.sandbox.revoke_app_tokens();
@@ -57,7 +57,7 @@ async fn a_refused_app_token_is_made_anew_once(engine: Engine) {
     assert_eq!(app.cloud.texts(&conversation.id).len(), 21);
 }
 
-async fn an_expired_app_token_is_made_anew_before_it_is_used(engine: Engine) {
+async fn an_expired_app_token_is_renewed_before_its_use(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.sms.say("ada", "one").await.expect(201);
     let sends = count(&app, Operation::Send);
@@ -69,7 +69,7 @@ async fn an_expired_app_token_is_made_anew_before_it_is_used(engine: Engine) {
     assert_eq!(count(&app, Operation::Send), sends + 1);
 }
 
-async fn a_refused_consumer_token_is_made_anew_once_and_kept(engine: Engine) {
+async fn a_refused_consumer_token_is_renewed_once_and_stored(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.sms.say("ada", "one").await.expect(201);
     app.cloud.sandbox.revoke_consumer_tokens();
@@ -84,7 +84,7 @@ async fn a_refused_consumer_token_is_made_anew_once_and_kept(engine: Engine) {
     assert_eq!(app.cloud.texts(&conversation.id), ["one", "two", "three"]);
 }
 
-async fn both_tokens_refused_at_once_are_both_made_anew(engine: Engine) {
+async fn both_tokens_are_renewed_if_both_are_refused(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.sms.say("ada", "one").await.expect(201);
     let first = app.cloud.only_conversation().id;
@@ -121,12 +121,12 @@ async fn a_consumer_token_is_sealed_at_rest(engine: Engine) {
 
 const OTHER_KEY: &str = "YWJjZGVmMDEyMzQ1Njc4OTAxMjM0NTY3ODlhYmNkZWY=";
 
-async fn a_token_sealed_with_a_key_that_is_gone_is_made_anew(engine: Engine) {
+async fn a_token_sealed_with_an_unknown_key_is_obtained_again(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.sms.say("ada", "one").await.expect(201);
 
     let (cloud, database, _) = app.stop().await;
-    let app = TestApp::start_configured(cloud, database, |toml| other_alone(&toml)).await;
+    let app = TestApp::start_configured(cloud, database, |toml| only_other(&toml)).await;
     app.sms.say("ada", "two").await.expect(201);
 
     assert_eq!(count(&app, Operation::ConsumerToken), 2);
@@ -139,15 +139,15 @@ fn both(toml: &str) -> String {
     toml.replace(SEALING_KEY, &keys)
 }
 
-fn other_alone(toml: &str) -> String {
+fn only_other(toml: &str) -> String {
     toml.replace(SEALING_KEY, OTHER_KEY)
 }
 
-async fn a_token_sealed_with_an_older_key_is_sealed_anew_when_it_is_used(engine: Engine) {
+async fn a_token_sealed_with_an_older_key_is_sealed_again_on_use(engine: Engine) {
     let mut app = TestApp::start(engine).await;
     app.sms.say("ada", "one").await.expect(201);
 
-    for keys in [both, other_alone] as [fn(&str) -> String; 2] {
+    for keys in [both, only_other] as [fn(&str) -> String; 2] {
         let (cloud, database, _) = app.stop().await;
         app = TestApp::start_configured(cloud, database, |toml| keys(&toml)).await;
         app.sms.say("ada", "two").await.expect(201);
@@ -156,7 +156,7 @@ async fn a_token_sealed_with_an_older_key_is_sealed_anew_when_it_is_used(engine:
     assert_eq!(count(&app, Operation::ConsumerToken), 1);
 }
 
-async fn rotating_seals_every_token_anew(engine: Engine) {
+async fn key_rotation_seals_every_token_again(engine: Engine) {
     let app = TestApp::start(engine).await;
     for user in ["ada", "bob", "eve"] {
         app.sms.say(user, "one").await.expect(201);
@@ -171,10 +171,10 @@ async fn rotating_seals_every_token_anew(engine: Engine) {
         assert_eq!(ended.code, 0, "{}", ended.errors);
         ended.output
     };
-    assert!(rotate().await.contains("Sealed 3 token(s) anew"));
-    assert!(rotate().await.contains("Sealed 0 token(s) anew"));
+    assert!(rotate().await.contains("Re-encrypted 3 token(s)"));
+    assert!(rotate().await.contains("Re-encrypted 0 token(s)"));
 
-    let app = TestApp::start_configured(cloud, database, |toml| other_alone(&toml)).await;
+    let app = TestApp::start_configured(cloud, database, |toml| only_other(&toml)).await;
     for user in ["ada", "bob", "eve"] {
         app.sms.say(user, "two").await.expect(201);
     }

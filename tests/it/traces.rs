@@ -14,10 +14,10 @@ use crate::support::receiver::{Receiver, SECRET};
 
 on_both_engines!(
     a_channels_trace_reaches_the_cloud,
-    a_channels_trace_reaches_the_cloud_later_and_the_event_that_tells_of_it,
+    a_queued_request_and_its_event_continue_the_channels_trace,
     the_clouds_trace_reaches_the_channel,
-    the_clouds_trace_reaches_the_channel_where_the_conversation_is_not_known_yet,
-    without_a_trace_one_begins_and_malformed_ones_are_left,
+    an_unmatched_change_keeps_the_clouds_trace,
+    a_missing_or_malformed_trace_is_replaced_by_a_new_one,
 );
 
 const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -50,7 +50,7 @@ async fn say_traced(app: &TestApp, headers: &[(&str, &str)]) -> crate::support::
 }
 
 /// Sends a notification within the trace, as the Cloud does.
-async fn tell_traced(app: &TestApp, notification: &Value) {
+async fn notify_traced(app: &TestApp, notification: &Value) {
     let body = notification.to_string();
     let request = app
         .sms
@@ -115,7 +115,7 @@ async fn a_channels_trace_reaches_the_cloud(engine: Engine) {
     assert_eq!(spans.len(), count, "each call is a span of its own");
 }
 
-async fn a_channels_trace_reaches_the_cloud_later_and_the_event_that_tells_of_it(engine: Engine) {
+async fn a_queued_request_and_its_event_continue_the_channels_trace(engine: Engine) {
     let (app, receiver) = start(engine).await;
     app.sms.say("ada", "before").await.expect(201);
     let away = Fault {
@@ -147,22 +147,20 @@ async fn the_clouds_trace_reaches_the_channel(engine: Engine) {
     app.sms.say("ada", "hello").await.expect(201);
     let conversation = app.cloud.only_conversation().id;
 
-    tell_traced(&app, &agent_text(&conversation, 1, "hi")).await;
+    notify_traced(&app, &agent_text(&conversation, 1, "hi")).await;
 
     let told = &receiver.wait_for(1).await[0];
     continued(told.header("traceparent"), told.header("tracestate"));
 }
 
-async fn the_clouds_trace_reaches_the_channel_where_the_conversation_is_not_known_yet(
-    engine: Engine,
-) {
+async fn an_unmatched_change_keeps_the_clouds_trace(engine: Engine) {
     let (app, receiver) = start(engine).await;
     // A service with another database opens the conversation, so that its id is known here.
     let other = TestApp::start_with(app.cloud.clone(), Database::create(engine).await).await;
     other.sms.say("ada", "hello").await.expect(201);
     let conversation = app.cloud.only_conversation().id;
 
-    tell_traced(&app, &agent_text(&conversation, 1, "hi")).await;
+    notify_traced(&app, &agent_text(&conversation, 1, "hi")).await;
     assert!(app.logged("sms").await.is_empty());
     // This service finds the open conversation.
     app.sms.say("ada", "hello").await.expect(201);
@@ -179,7 +177,7 @@ async fn the_clouds_trace_reaches_the_channel_where_the_conversation_is_not_know
     continued(told.header("traceparent"), told.header("tracestate"));
 }
 
-async fn without_a_trace_one_begins_and_malformed_ones_are_left(engine: Engine) {
+async fn a_missing_or_malformed_trace_is_replaced_by_a_new_one(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.sms.say("ada", "hello").await.expect(201);
     let two = traceparent();

@@ -13,15 +13,15 @@ use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
 
 on_both_engines!(
-    typing_that_nothing_follows_ends_after_thirty_seconds,
-    typing_that_goes_on_does_not_end,
-    typing_is_told_again_after_five_seconds_at_the_soonest,
+    typing_ends_after_thirty_seconds_without_a_message,
+    repeated_typing_does_not_end,
+    typing_is_sent_at_most_every_five_seconds,
     a_message_ends_typing,
-    typing_that_ended_by_itself_or_another_state_is_not_ended_again,
-    typing_ends_although_the_replica_that_took_it_is_gone,
-    a_pause_that_the_cloud_cannot_take_is_tried_again,
-    typing_that_could_not_be_told_is_told_by_the_next_one,
-    a_conversation_that_was_closed_needs_no_pause,
+    typing_that_has_ended_is_not_ended_again,
+    typing_ends_after_its_replica_has_stopped,
+    a_pause_that_the_cloud_does_not_accept_is_attempted_again,
+    typing_is_sent_again_after_a_failed_attempt,
+    a_closed_conversation_gets_no_pause,
 );
 
 async fn set(channel: &Channel, state: &str) -> u16 {
@@ -52,7 +52,7 @@ fn seen(cloud: &Cloud) -> Vec<String> {
     seen_of(cloud, "ada")
 }
 
-async fn eventually_seen(cloud: &Cloud, expected: &[&str]) {
+async fn wait_until_seen(cloud: &Cloud, expected: &[&str]) {
     eventually(&format!("{expected:?}"), async || {
         (seen(cloud) == expected).then_some(())
     })
@@ -62,7 +62,7 @@ async fn eventually_seen(cloud: &Cloud, expected: &[&str]) {
 /// Asserts that the service has looked for due typing and sent nothing more. Two other users serve
 /// as probes: a round of the worker after this call ends the typing of the first. A round after
 /// all the work of that one ends the typing of the second.
-async fn nothing_more(app: &TestApp, expected: &[&str]) {
+async fn expect_nothing_more(app: &TestApp, expected: &[&str]) {
     for probe in [Uuid::new_v4().to_string(), Uuid::new_v4().to_string()] {
         app.sms.say(&probe, "one").await.expect(201);
         let typing = format!("/v1/users/{probe}/typing");
@@ -86,19 +86,19 @@ async fn typing_user(engine: Engine) -> TestApp {
     app
 }
 
-async fn typing_that_nothing_follows_ends_after_thirty_seconds(engine: Engine) {
+async fn typing_ends_after_thirty_seconds_without_a_message(engine: Engine) {
     let app = typing_user(engine).await;
 
     app.cloud.clock.advance(TimeDelta::seconds(29));
-    nothing_more(&app, &["hello", "COMPOSING"]).await;
+    expect_nothing_more(&app, &["hello", "COMPOSING"]).await;
     app.cloud.clock.advance(TimeDelta::seconds(1));
 
-    eventually_seen(&app.cloud, &["hello", "COMPOSING", "PAUSE"]).await;
+    wait_until_seen(&app.cloud, &["hello", "COMPOSING", "PAUSE"]).await;
     app.cloud.clock.advance(TimeDelta::seconds(60));
-    nothing_more(&app, &["hello", "COMPOSING", "PAUSE"]).await;
+    expect_nothing_more(&app, &["hello", "COMPOSING", "PAUSE"]).await;
 }
 
-async fn typing_that_goes_on_does_not_end(engine: Engine) {
+async fn repeated_typing_does_not_end(engine: Engine) {
     let app = typing_user(engine).await;
 
     for _ in 0..3 {
@@ -107,10 +107,10 @@ async fn typing_that_goes_on_does_not_end(engine: Engine) {
     }
 
     let composing = ["hello", "COMPOSING", "COMPOSING", "COMPOSING", "COMPOSING"];
-    nothing_more(&app, &composing).await;
+    expect_nothing_more(&app, &composing).await;
 }
 
-async fn typing_is_told_again_after_five_seconds_at_the_soonest(engine: Engine) {
+async fn typing_is_sent_at_most_every_five_seconds(engine: Engine) {
     let app = typing_user(engine).await;
 
     for _ in 0..4 {
@@ -129,7 +129,7 @@ async fn a_message_ends_typing(engine: Engine) {
 
     app.sms.say("ada", "done").await.expect(201);
 
-    eventually_seen(&app.cloud, &["hello", "COMPOSING", "done", "PAUSE"]).await;
+    wait_until_seen(&app.cloud, &["hello", "COMPOSING", "done", "PAUSE"]).await;
     // New typing is sent at once.
     eventually("the typing is forgotten", async || {
         let state = set(&app.sms, "composing").await;
@@ -139,27 +139,27 @@ async fn a_message_ends_typing(engine: Engine) {
     assert_eq!(seen(&app.cloud)[4], "COMPOSING");
 }
 
-async fn typing_that_ended_by_itself_or_another_state_is_not_ended_again(engine: Engine) {
+async fn typing_that_has_ended_is_not_ended_again(engine: Engine) {
     let app = typing_user(engine).await;
 
     assert_eq!(set(&app.sms, "pause").await, 204);
     app.sms.say("ada", "done").await.expect(201);
     app.cloud.clock.advance(TimeDelta::seconds(60));
 
-    nothing_more(&app, &["hello", "COMPOSING", "PAUSE", "done"]).await;
+    expect_nothing_more(&app, &["hello", "COMPOSING", "PAUSE", "done"]).await;
 }
 
-async fn typing_ends_although_the_replica_that_took_it_is_gone(engine: Engine) {
+async fn typing_ends_after_its_replica_has_stopped(engine: Engine) {
     let app = typing_user(engine).await;
 
     let (cloud, database, _): (Cloud, Database, _) = app.stop().await;
     cloud.clock.advance(TimeDelta::seconds(30));
     let app = TestApp::start_with(cloud, database).await;
 
-    eventually_seen(&app.cloud, &["hello", "COMPOSING", "PAUSE"]).await;
+    wait_until_seen(&app.cloud, &["hello", "COMPOSING", "PAUSE"]).await;
 }
 
-async fn a_pause_that_the_cloud_cannot_take_is_tried_again(engine: Engine) {
+async fn a_pause_that_the_cloud_does_not_accept_is_attempted_again(engine: Engine) {
     let app = typing_user(engine).await;
     app.cloud.sandbox.inject(Fault::status(
         Operation::Send,
@@ -167,14 +167,14 @@ async fn a_pause_that_the_cloud_cannot_take_is_tried_again(engine: Engine) {
     ));
 
     app.cloud.clock.advance(TimeDelta::seconds(30));
-    eventually_seen(&app.cloud, &["hello", "COMPOSING", "PAUSE"]).await;
-    nothing_more(&app, &["hello", "COMPOSING", "PAUSE"]).await;
+    wait_until_seen(&app.cloud, &["hello", "COMPOSING", "PAUSE"]).await;
+    expect_nothing_more(&app, &["hello", "COMPOSING", "PAUSE"]).await;
     app.cloud.clock.advance(TimeDelta::seconds(10));
 
-    eventually_seen(&app.cloud, &["hello", "COMPOSING", "PAUSE", "PAUSE"]).await;
+    wait_until_seen(&app.cloud, &["hello", "COMPOSING", "PAUSE", "PAUSE"]).await;
 }
 
-async fn typing_that_could_not_be_told_is_told_by_the_next_one(engine: Engine) {
+async fn typing_is_sent_again_after_a_failed_attempt(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.sms.say("ada", "hello").await.expect(201);
     app.cloud.sandbox.inject(Fault::status(
@@ -188,12 +188,12 @@ async fn typing_that_could_not_be_told_is_told_by_the_next_one(engine: Engine) {
     assert_eq!(seen(&app.cloud), ["hello", "COMPOSING", "COMPOSING"]);
 }
 
-async fn a_conversation_that_was_closed_needs_no_pause(engine: Engine) {
+async fn a_closed_conversation_gets_no_pause(engine: Engine) {
     let app = typing_user(engine).await;
     let close = "/v1/users/ada/conversation/close";
     app.sms.post(close, json!({})).await.expect(200);
 
     app.cloud.clock.advance(TimeDelta::seconds(30));
 
-    nothing_more(&app, &["hello", "COMPOSING", "other"]).await;
+    expect_nothing_more(&app, &["hello", "COMPOSING", "other"]).await;
 }

@@ -15,11 +15,11 @@ use crate::support::patience::eventually;
 use crate::support::process::Process;
 
 on_both_engines!(
-    who_reads_no_document_takes_little,
-    who_reads_no_stream_takes_little,
-    who_reads_no_page_takes_a_place_until_he_goes,
-    who_asks_for_pages_with_many_others_takes_little,
-    who_reads_no_stream_keeps_no_other_channel_from_its_events,
+    an_unread_document_takes_little_memory,
+    an_unread_stream_takes_little_memory,
+    an_unread_page_holds_its_permit_until_the_caller_hangs_up,
+    many_concurrent_pages_take_little_memory,
+    unread_streams_do_not_block_other_channels,
 );
 
 /// The memory that one reader may take: its connection, and the buffers of its request and its
@@ -79,7 +79,7 @@ async fn answer(cloud: &Cloud, channel: &Channel, sequences: Range<u32>, bytes: 
     }
 }
 
-async fn who_reads_no_document_takes_little(engine: Engine) {
+async fn an_unread_document_takes_little_memory(engine: Engine) {
     const READERS: usize = 600;
     let (process, sms, _kept) = serve(engine).await;
     sms.say("ada", "hello").await.expect(201);
@@ -93,7 +93,7 @@ async fn who_reads_no_document_takes_little(engine: Engine) {
     assert!(more < READERS * EACH_KIB, "{more} KiB");
 }
 
-async fn who_reads_no_stream_takes_little(engine: Engine) {
+async fn an_unread_stream_takes_little_memory(engine: Engine) {
     const READERS: usize = 300;
     let (process, sms, (cloud, _database)) = serve(engine).await;
     sms.say("ada", "hello").await.expect(201);
@@ -123,7 +123,7 @@ async fn who_reads_no_stream_takes_little(engine: Engine) {
     assert!(more < 2 * READERS * EACH_KIB + 65_536, "{more} KiB");
 }
 
-async fn who_reads_no_page_takes_a_place_until_he_goes(engine: Engine) {
+async fn an_unread_page_holds_its_permit_until_the_caller_hangs_up(engine: Engine) {
     let (process, sms, (cloud, _database)) = serve(engine).await;
     sms.say("ada", "hello").await.expect(201);
     answer(&cloud, &sms, 1000..1012, 100_000).await;
@@ -153,7 +153,7 @@ async fn who_reads_no_page_takes_a_place_until_he_goes(engine: Engine) {
     assert_eq!(page["gap"], json!(null));
 }
 
-async fn who_asks_for_pages_with_many_others_takes_little(engine: Engine) {
+async fn many_concurrent_pages_take_little_memory(engine: Engine) {
     const READERS: usize = 400;
     let (process, sms, (cloud, _database)) = serve(engine).await;
     sms.say("ada", "hello").await.expect(201);
@@ -183,7 +183,7 @@ async fn who_asks_for_pages_with_many_others_takes_little(engine: Engine) {
     assert!(more < 3 * 65_536, "{more} KiB");
 }
 
-async fn who_reads_no_stream_keeps_no_other_channel_from_its_events(engine: Engine) {
+async fn unread_streams_do_not_block_other_channels(engine: Engine) {
     const READERS: usize = 700;
     let (_process, sms, (cloud, _database)) = serve(engine).await;
     let app = sms.with_key(APP_KEY);

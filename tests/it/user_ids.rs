@@ -19,11 +19,11 @@ use crate::support::database::Engine;
 use crate::support::patience::eventually;
 
 on_both_engines!(
-    a_user_id_reaches_the_cloud_as_it_was_meant,
-    what_is_no_user_id_is_refused_before_anything_happens,
-    what_urls_drop_from_their_paths_is_no_user_id,
+    a_user_id_reaches_the_cloud_decoded,
+    an_invalid_user_id_is_refused_without_side_effects,
+    dot_segments_are_not_valid_user_ids,
     a_path_that_is_not_percent_encoded_is_refused,
-    a_link_is_a_uri_and_leads_back_to_its_user,
+    a_file_link_is_a_valid_uri_of_its_user,
 );
 
 /// Sends a request for a user, with exactly this spelling of the id in the path.
@@ -38,7 +38,7 @@ async fn call(app: &TestApp, method: &str, user_id: &str, rest: &str, body: &str
     exchange(&app.sms, &head, body).await
 }
 
-async fn a_user_id_reaches_the_cloud_as_it_was_meant(engine: Engine) {
+async fn a_user_id_reaches_the_cloud_decoded(engine: Engine) {
     let app = TestApp::start(engine).await;
     let longest = "x".repeat(256);
     let longest_of_two_bytes = "%C3%A9".repeat(128);
@@ -78,7 +78,7 @@ async fn a_user_id_reaches_the_cloud_as_it_was_meant(engine: Engine) {
     }
 }
 
-async fn what_is_no_user_id_is_refused_before_anything_happens(engine: Engine) {
+async fn an_invalid_user_id_is_refused_without_side_effects(engine: Engine) {
     let app = TestApp::start(engine).await;
 
     for written in [
@@ -108,7 +108,7 @@ async fn what_is_no_user_id_is_refused_before_anything_happens(engine: Engine) {
     assert!(app.cloud.sandbox.requests().is_empty());
 }
 
-async fn what_urls_drop_from_their_paths_is_no_user_id(engine: Engine) {
+async fn dot_segments_are_not_valid_user_ids(engine: Engine) {
     let app = TestApp::start(engine).await;
 
     for written in [".", "..", "%2E", "%2e", "%2E%2E", ".%2e", "%2E."] {
@@ -217,9 +217,9 @@ fn odd_ids() -> Vec<String> {
     known.into_iter().map(str::to_owned).chain(made).collect()
 }
 
-async fn a_link_is_a_uri_and_leads_back_to_its_user(engine: Engine) {
+async fn a_file_link_is_a_valid_uri_of_its_user(engine: Engine) {
     let app = TestApp::start(engine).await;
-    app.hear_the_cloud();
+    app.subscribe_to_the_cloud();
     let ids = odd_ids();
     for id in &ids {
         let written = id.bytes().map(|byte| format!("%{byte:02x}"));

@@ -9,15 +9,15 @@ use crate::support::database::Engine;
 
 on_both_engines!(
     an_invalid_opening_names_the_member,
-    a_date_that_is_none_of_the_years_0001_to_9999_is_refused,
+    a_date_outside_the_years_0001_to_9999_is_refused,
     an_invalid_message_names_the_member,
-    an_invalid_sign_names_the_member,
-    a_violation_quotes_nothing_of_what_was_sent,
-    what_is_not_json_is_malformed,
-    half_an_emoji_does_not_cost_the_text,
-    no_text_holds_u_0000,
-    a_body_may_be_left_out_where_all_members_may,
-    the_limits_of_what_is_taken,
+    an_invalid_receipt_or_typing_names_the_member,
+    a_violation_quotes_nothing_of_the_body,
+    a_body_that_is_not_json_is_malformed,
+    a_lone_surrogate_is_replaced_and_the_text_is_sent,
+    text_with_u_0000_is_refused,
+    a_body_may_be_absent_if_all_members_are_optional,
+    values_at_the_limits_are_accepted,
 );
 
 const OPEN: &str = "/v1/users/ada/conversation";
@@ -125,7 +125,7 @@ async fn an_invalid_opening_names_the_member(engine: Engine) {
         .expect_problem(404, "user-not-found");
 }
 
-async fn a_date_that_is_none_of_the_years_0001_to_9999_is_refused(engine: Engine) {
+async fn a_date_outside_the_years_0001_to_9999_is_refused(engine: Engine) {
     let app = TestApp::start(engine).await;
 
     for date in [
@@ -195,7 +195,7 @@ async fn an_invalid_message_names_the_member(engine: Engine) {
     assert!(app.cloud.sandbox.requests().is_empty());
 }
 
-async fn an_invalid_sign_names_the_member(engine: Engine) {
+async fn an_invalid_receipt_or_typing_names_the_member(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.sms.say("ada", "hello").await.expect(201);
     app.cloud.sandbox.clear_requests();
@@ -252,7 +252,7 @@ async fn an_invalid_sign_names_the_member(engine: Engine) {
     assert!(app.cloud.sandbox.requests().is_empty());
 }
 
-async fn a_violation_quotes_nothing_of_what_was_sent(engine: Engine) {
+async fn a_violation_quotes_nothing_of_the_body(engine: Engine) {
     let app = TestApp::start(engine).await;
     let secret = "my card is 1234";
 
@@ -274,7 +274,7 @@ async fn a_violation_quotes_nothing_of_what_was_sent(engine: Engine) {
     }
 }
 
-async fn what_is_not_json_is_malformed(engine: Engine) {
+async fn a_body_that_is_not_json_is_malformed(engine: Engine) {
     let app = TestApp::start(engine).await;
 
     for body in [
@@ -303,7 +303,7 @@ async fn what_is_not_json_is_malformed(engine: Engine) {
     assert!(app.cloud.sandbox.requests().is_empty());
 }
 
-async fn half_an_emoji_does_not_cost_the_text(engine: Engine) {
+async fn a_lone_surrogate_is_replaced_and_the_text_is_sent(engine: Engine) {
     let app = TestApp::start(engine).await;
 
     // `JSON.stringify` and `json.dumps` write such bodies for a text that was cut within a UTF-16
@@ -352,7 +352,7 @@ async fn half_an_emoji_does_not_cost_the_text(engine: Engine) {
         .expect_problem(422, "idempotency-key-reused");
 }
 
-async fn no_text_holds_u_0000(engine: Engine) {
+async fn text_with_u_0000_is_refused(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.sms.say("ada", "hello").await.expect(201);
     app.cloud.sandbox.clear_requests();
@@ -429,7 +429,7 @@ async fn no_text_holds_u_0000(engine: Engine) {
     assert!(app.cloud.sandbox.requests().is_empty());
 }
 
-async fn a_body_may_be_left_out_where_all_members_may(engine: Engine) {
+async fn a_body_may_be_absent_if_all_members_are_optional(engine: Engine) {
     let app = TestApp::start(engine).await;
     let close = format!("{OPEN}/close");
 
@@ -448,7 +448,7 @@ async fn a_body_may_be_left_out_where_all_members_may(engine: Engine) {
     assert_eq!(app.cloud.sandbox.conversations().len(), 2);
 }
 
-async fn the_limits_of_what_is_taken(engine: Engine) {
+async fn values_at_the_limits_are_accepted(engine: Engine) {
     let app = TestApp::start(engine).await;
 
     let opening = json!({

@@ -24,23 +24,23 @@ use crate::support::process::Process;
 
 on_both_engines!(
     an_agents_text_becomes_an_event_of_its_channel,
-    what_is_not_signed_is_refused_and_leaves_nothing,
-    what_is_signed_but_of_no_use_is_passed_over,
-    the_largest_body_is_taken_and_a_larger_one_is_refused,
-    of_very_many_changes_in_a_body_the_good_ones_are_told,
-    what_is_older_than_its_repeats_are_known_is_not_taken_again,
-    a_conversation_may_be_older_than_what_is_taken,
-    operators_see_what_was_refused_and_why,
-    what_agents_say_among_themselves_reaches_no_channel,
+    a_notification_without_a_valid_signature_is_refused,
+    a_signed_but_useless_notification_is_accepted_and_ignored,
+    a_notification_up_to_the_size_limit_is_accepted,
+    valid_changes_among_very_many_become_events,
+    a_change_too_old_for_duplicate_detection_is_ignored,
+    a_recent_change_of_an_old_conversation_is_accepted,
+    operators_see_the_reasons_of_rejected_notifications,
+    messages_among_agents_reach_no_channel,
     a_rating_after_the_end_is_an_event,
     a_notification_without_a_type_is_understood,
-    forms_that_are_seldom_seen_hold_nothing_up,
-    what_is_new_to_the_bridge_is_taken_and_harms_nothing,
-    what_comes_twice_is_told_once,
-    what_comes_all_at_once_is_all_told,
-    a_conversation_that_the_cloud_closes_is_replaced_at_once,
-    a_lost_opening_is_found_through_what_the_cloud_tells,
-    what_a_channel_does_not_want_to_know_is_not_told,
+    rare_forms_of_notifications_are_accepted,
+    unknown_members_and_changes_are_ignored,
+    a_repeated_change_gives_one_event,
+    concurrent_notifications_all_become_events,
+    a_message_after_the_clouds_close_opens_a_new_conversation,
+    a_lost_opening_is_found_through_a_notification,
+    events_of_unwanted_types_are_not_logged,
 );
 
 /// Posts bytes as the Cloud does; `change` alters the headers.
@@ -105,7 +105,7 @@ async fn an_agents_text_becomes_an_event_of_its_channel(engine: Engine) {
     assert_eq!(event["data"], data);
 }
 
-async fn what_is_not_signed_is_refused_and_leaves_nothing(engine: Engine) {
+async fn a_notification_without_a_valid_signature_is_refused(engine: Engine) {
     let app = TestApp::start(engine).await;
     let conversation = open(&app, "ada").await;
     let body = agent_text(&conversation, 1, "marker").to_string();
@@ -138,7 +138,7 @@ async fn what_is_not_signed_is_refused_and_leaves_nothing(engine: Engine) {
 
 /// Guards the flow of notifications: the Cloud repeats a refused one, and holds back all that
 /// follow.
-async fn what_is_signed_but_of_no_use_is_passed_over(engine: Engine) {
+async fn a_signed_but_useless_notification_is_accepted_and_ignored(engine: Engine) {
     let app = TestApp::start(engine).await;
     let conversation = open(&app, "ada").await;
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
@@ -193,7 +193,7 @@ async fn rejected(app: &TestApp, account: &str, reason: &str) -> u32 {
     value.map_or(0, |value| value.parse().unwrap())
 }
 
-async fn the_largest_body_is_taken_and_a_larger_one_is_refused(engine: Engine) {
+async fn a_notification_up_to_the_size_limit_is_accepted(engine: Engine) {
     const LIMIT: usize = 4 * 1024 * 1024;
     let app = TestApp::start(engine).await;
     let conversation = open(&app, "ada").await;
@@ -213,7 +213,7 @@ async fn the_largest_body_is_taken_and_a_larger_one_is_refused(engine: Engine) {
     assert_eq!(rejected(&app, ACCOUNT, "too_large").await, 1);
 }
 
-async fn of_very_many_changes_in_a_body_the_good_ones_are_told(engine: Engine) {
+async fn valid_changes_among_very_many_become_events(engine: Engine) {
     let app = TestApp::start(engine).await;
     let conversation = open(&app, "ada").await;
     let text = |sequence: u32| agent_text(&conversation, sequence, &sequence.to_string());
@@ -238,7 +238,7 @@ async fn of_very_many_changes_in_a_body_the_good_ones_are_told(engine: Engine) {
     assert_eq!(rejected(&app, ACCOUNT, "not_understood").await, 1);
 }
 
-async fn what_is_older_than_its_repeats_are_known_is_not_taken_again(engine: Engine) {
+async fn a_change_too_old_for_duplicate_detection_is_ignored(engine: Engine) {
     let app = TestApp::start(engine).await;
     let conversation = open(&app, "ada").await;
     let consumer = app.cloud.only_conversation().consumer.lp_consumer_id;
@@ -283,7 +283,7 @@ async fn what_is_older_than_its_repeats_are_known_is_not_taken_again(engine: Eng
     assert_eq!(rejected(&app, ACCOUNT, "too_old").await, 3);
 }
 
-async fn a_conversation_may_be_older_than_what_is_taken(engine: Engine) {
+async fn a_recent_change_of_an_old_conversation_is_accepted(engine: Engine) {
     let app = TestApp::start(engine).await;
     let conversation = open(&app, "ada").await;
     let consumer = app.cloud.only_conversation().consumer.lp_consumer_id;
@@ -306,7 +306,7 @@ async fn a_conversation_may_be_older_than_what_is_taken(engine: Engine) {
     assert_eq!(app.logged("sms").await.len(), 2);
 }
 
-async fn operators_see_what_was_refused_and_why(engine: Engine) {
+async fn operators_see_the_reasons_of_rejected_notifications(engine: Engine) {
     let app = TestApp::start(engine).await;
     let conversation = open(&app, "ada").await;
     let body = agent_text(&conversation, 1, "hi").to_string();
@@ -392,7 +392,7 @@ fn in_dialog(conversation: &str, dialog: &str, sequence: u32, text: &str) -> Val
     notification
 }
 
-async fn what_agents_say_among_themselves_reaches_no_channel(engine: Engine) {
+async fn messages_among_agents_reach_no_channel(engine: Engine) {
     let app = TestApp::start(engine).await;
     let conversation = open(&app, "ada").await;
     let consumer = app.cloud.only_conversation().consumer.lp_consumer_id;
@@ -501,9 +501,9 @@ async fn a_notification_without_a_type_is_understood(engine: Engine) {
     assert_eq!(kinds, expected);
 }
 
-async fn forms_that_are_seldom_seen_hold_nothing_up(engine: Engine) {
+async fn rare_forms_of_notifications_are_accepted(engine: Engine) {
     let app = TestApp::start(engine).await;
-    app.hear_the_cloud();
+    app.subscribe_to_the_cloud();
     let conversation = open(&app, "ada").await;
     let sandbox = &app.cloud.sandbox;
     let kinds = async |kind: &str| {
@@ -564,7 +564,7 @@ async fn forms_that_are_seldom_seen_hold_nothing_up(engine: Engine) {
     assert!(!app.database.dump().await.contains("marker"));
 }
 
-async fn what_is_new_to_the_bridge_is_taken_and_harms_nothing(engine: Engine) {
+async fn unknown_members_and_changes_are_ignored(engine: Engine) {
     let app = TestApp::start(engine).await;
     let conversation = open(&app, "ada").await;
     let mut several = agent_text(&conversation, 1, "one");
@@ -588,7 +588,7 @@ async fn what_is_new_to_the_bridge_is_taken_and_harms_nothing(engine: Engine) {
     assert_eq!(texts(&app).await, ["one", "two"]);
 }
 
-async fn what_comes_twice_is_told_once(engine: Engine) {
+async fn a_repeated_change_gives_one_event(engine: Engine) {
     let app = TestApp::start(engine).await;
     let conversation = open(&app, "ada").await;
     let consumer = app.cloud.only_conversation().consumer.lp_consumer_id;
@@ -613,7 +613,7 @@ async fn what_comes_twice_is_told_once(engine: Engine) {
     assert_eq!(events.len(), 5);
 }
 
-async fn what_comes_all_at_once_is_all_told(engine: Engine) {
+async fn concurrent_notifications_all_become_events(engine: Engine) {
     const USERS: usize = 5;
     const TEXTS: u32 = 40;
     let app = std::sync::Arc::new(TestApp::start(engine).await);
@@ -635,7 +635,7 @@ async fn what_comes_all_at_once_is_all_told(engine: Engine) {
     assert_eq!(told.len(), USERS * TEXTS as usize);
 }
 
-async fn a_conversation_that_the_cloud_closes_is_replaced_at_once(engine: Engine) {
+async fn a_message_after_the_clouds_close_opens_a_new_conversation(engine: Engine) {
     let app = TestApp::start(engine).await;
     let first = open(&app, "ada").await;
     let consumer = app.cloud.only_conversation().consumer.lp_consumer_id;
@@ -664,7 +664,7 @@ async fn a_conversation_that_the_cloud_closes_is_replaced_at_once(engine: Engine
     assert_eq!(app.logged("sms").await.len(), 1);
 }
 
-async fn a_lost_opening_is_found_through_what_the_cloud_tells(engine: Engine) {
+async fn a_lost_opening_is_found_through_a_notification(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.cloud.sandbox.inject(Fault {
         after_applying: true,
@@ -698,7 +698,7 @@ async fn a_lost_opening_is_found_through_what_the_cloud_tells(engine: Engine) {
     assert_eq!(app.cloud.texts(&opened.id), ["hello"]);
 }
 
-async fn what_a_channel_does_not_want_to_know_is_not_told(engine: Engine) {
+async fn events_of_unwanted_types_are_not_logged(engine: Engine) {
     let database = Database::create(engine).await;
     let app = TestApp::start_configured(Cloud::start().await, database, |toml| {
         let wanted = "id = \"sms\"\nevents = [\"message.created\"]";
@@ -720,7 +720,7 @@ async fn what_a_channel_does_not_want_to_know_is_not_told(engine: Engine) {
 }
 
 #[tokio::test]
-async fn what_was_answered_survives_a_kill() {
+async fn an_acknowledged_notification_survives_a_kill() {
     let cloud = Cloud::start().await;
     let database = Database::create(Engine::Sqlite).await;
     let toml = bridge_toml(&database.location, &cloud.url);

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn it_begins_with_what_was_measured() {
+    fn a_disciplined_clock_starts_at_its_first_reading() {
         let clock = DisciplinedClock::new(Reference::Database, reading(-86_400));
 
         assert_eq!(shown_ahead(&clock), -86_400);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_that_is_far_ahead_says_so_and_does_not_go_back() {
+    fn a_clock_that_is_far_ahead_reports_it_and_never_goes_back() {
         let clock = clock(Reference::Database);
         let before = clock.now_ms();
 
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_only_process_is_never_ahead_of_others() {
+    fn a_clock_that_follows_the_machine_is_never_ahead() {
         let clock = clock(Reference::Machine);
 
         clock.correct(reading(-600));
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_while_it_is_corrected_sees_no_time_go_back() {
+    fn readers_see_no_time_go_back_during_a_correction() {
         let clock = clock(Reference::Database);
         let is_over = AtomicBool::new(false);
 

@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manual_clock_stands_still_until_it_is_moved() {
+    fn a_manual_clock_changes_only_when_it_is_advanced() {
         let start = DateTime::from_timestamp_millis(1_800_000_000_123).unwrap();
         let clock = ManualClock::new(start);
 
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shifted_clock_goes_as_its_base_does_and_is_ahead_of_it() {
+    fn a_shifted_clock_follows_its_base_plus_its_offset() {
         let start = DateTime::from_timestamp_millis(1_800_000_000_123).unwrap();
         let base = Arc::new(ManualClock::new(start));
         let clock = ShiftedClock::new(base.clone());
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_sort_by_the_time_they_were_made() {
+    fn ids_sort_by_creation_time() {
         let clock = ManualClock::new(DateTime::from_timestamp_millis(1_800_000_000_000).unwrap());
 
         let first = clock.uuid();

@@ -31,7 +31,7 @@ const HASTY_RATE: i64 = 900;
 
 /// A measurement of the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::struct_field_names, reason = "names tell the unit")]
+#[expect(clippy::struct_field_names, reason = "the names carry the unit")]
 pub struct Reading {
     /// The elapsed time at the measurement, in microseconds.
     pub(super) elapsed_us: i64,
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_is_of_the_middle_of_the_round_trip() {
+    fn a_reading_is_dated_at_the_middle_of_the_round_trip() {
         let reading = Reading::between(2000, START, 8000);
 
         assert_eq!(reading.elapsed_us, 5000);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_elapses_is_counted_on() {
+    fn without_corrections_the_clock_advances_with_elapsed_time() {
         let timeline = begun();
 
         assert_eq!(timeline.at(0), START);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_is_left_alone() {
+    fn differences_below_100_ms_are_ignored() {
         for ahead in [0, 99 * MS, -99 * MS] {
             for reference in [Reference::Database, Reference::Machine] {
                 let (timeline, correction) = corrected(ahead, reference);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_that_a_slow_round_trip_explains_is_left_alone() {
+    fn a_difference_within_the_round_trip_uncertainty_is_ignored() {
         // The request took one second, so the reading may be off by half a second.
         let slow = Reading::between(0, START + SECOND, SECOND);
 
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_difference_is_corrected_by_a_tenth() {
+    fn a_small_difference_is_corrected_at_a_rate_of_ten_percent() {
         for ahead in [300 * MS, -300 * MS] {
             for reference in [Reference::Database, Reference::Machine] {
                 let (timeline, correction) = corrected(ahead, reference);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_corrected_is_so_to_the_end_although_the_rest_is_small() {
+    fn a_started_correction_is_completed_even_below_the_noise_limit() {
         let (timeline, _) = corrected(300 * MS, Reference::Database);
 
         let again = reading(SECOND + 25 * SECOND / 10, 300 * MS);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_that_is_far_behind_catches_up_at_once() {
+    fn a_replica_that_is_far_behind_jumps_forward_immediately() {
         for ahead in [2 * SECOND, DAY] {
             let (timeline, correction) = corrected(ahead, Reference::Database);
 
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_that_is_far_ahead_nearly_stands_still_until_it_is_in_line() {
+    fn the_clock_nearly_stops_while_a_replica_is_far_ahead() {
         let (timeline, correction) = corrected(-60 * SECOND, Reference::Database);
 
         assert_eq!(correction, Correction::Slewed(-60 * SECOND));
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_that_is_a_little_ahead_goes_on() {
+    fn a_replica_that_is_slightly_ahead_slows_down_and_keeps_acting() {
         let (timeline, _) = corrected(-5 * SECOND, Reference::Database);
 
         assert!(!timeline.is_ahead(SECOND));
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_that_is_taken_back_leaves_nothing_to_correct() {
+    fn a_reverted_jump_leaves_only_the_applied_part_to_correct() {
         let (timeline, _) = corrected(DAY, Reference::Machine);
         let back = 2 * SECOND;
 
@@ -328,7 +328,7 @@ mod tests {
         }
 
         #[test]
-        fn a_reference_that_goes_on_is_reached(ahead in -600 * SECOND..600 * SECOND) {
+        fn the_clock_converges_to_a_steady_reference(ahead in -600 * SECOND..600 * SECOND) {
             let mut timeline = begun();
             for look in 1..=1000 {
                 let elapsed = look * 5 * SECOND;

@@ -35,7 +35,7 @@ pub enum Refused {
     #[error("conversation `{0}` is closed")]
     Closed(String),
     /// The consumer has a conversation, and cannot have another.
-    #[error("the consumer has the open conversation `{0}`; close it first")]
+    #[error("the consumer already has an open conversation, `{0}`; close it first")]
     AlreadyOpen(String),
     /// The Cloud would not allow the action.
     #[error("{0}")]

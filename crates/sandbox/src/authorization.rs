@@ -28,12 +28,12 @@ pub(super) fn app(
     let now = shared.clock.now().timestamp();
     let end = claims.iat + sentinel::LIFETIME;
     if now >= end {
-        let reason = format!("it expired at {end}, it is {now} now");
+        let reason = format!("it expired at {end}, and the time is {now}");
         return Err(refuse(&reason));
     }
     if claims.aud != account {
         let reason = format!(
-            "its aud is `{}`, the path is of account `{account}`",
+            "its aud is `{}`, but the path names account `{account}`",
             claims.aud
         );
         return Err(refuse(&reason));
@@ -57,7 +57,7 @@ pub(super) fn consumer(
     let claims = issuer.verify(token).map_err(|e| refuse(&e))?;
     if claims.account != account {
         let reason = format!(
-            "its account_id is `{}`, the path is of account `{account}`",
+            "its account_id is `{}`, but the path names account `{account}`",
             claims.account
         );
         return Err(refuse(&reason));

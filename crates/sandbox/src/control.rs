@@ -39,7 +39,7 @@ pub(super) fn router() -> Router<Sandbox> {
         .merge(agent::control::router())
         .merge(hooks::control::router())
         .merge(wire::router())
-        .fallback(nothing_there)
+        .fallback(path_not_found)
         .method_not_allowed_fallback(another_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
@@ -125,7 +125,7 @@ async fn reset(State(sandbox): State<Sandbox>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-async fn nothing_there(method: Method, uri: Uri) -> Refusal {
+async fn path_not_found(method: Method, uri: Uri) -> Refusal {
     let complaint = format!(
         "{method} /_sandbox{}: there is nothing at this path",
         uri.path()
@@ -135,7 +135,7 @@ async fn nothing_there(method: Method, uri: Uri) -> Refusal {
 
 async fn another_method(method: Method, uri: Uri) -> Refusal {
     let complaint = format!(
-        "{method} /_sandbox{}: it takes other methods, see Allow",
+        "{method} /_sandbox{}: method not allowed, see the Allow header",
         uri.path()
     );
     Refusal::plain(StatusCode::METHOD_NOT_ALLOWED, complaint)

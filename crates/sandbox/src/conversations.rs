@@ -207,7 +207,7 @@ impl Conversation {
 
     /// Records that a SEND came. The Cloud does not report a late one; it only leaves out its
     /// automatic messages.
-    pub(super) fn note_send(&mut self, now: DateTime<Utc>) {
+    pub(super) fn record_send(&mut self, now: DateTime<Utc>) {
         if self.first_send_at.is_some() {
             return;
         }
@@ -349,7 +349,7 @@ impl Conversations {
 
     /// Takes the conversations that may have changed since the last call: all that were handed out
     /// since.
-    pub(super) fn take_touched(&mut self) -> impl Iterator<Item = &Conversation> {
+    pub(super) fn take_possibly_changed(&mut self) -> impl Iterator<Item = &Conversation> {
         let touched = std::mem::take(&mut self.touched);
         let all = &self.all;
         touched.into_iter().filter_map(|index| all.get(index))

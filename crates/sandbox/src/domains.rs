@@ -23,7 +23,7 @@ pub(super) fn look_up(
     let base_uri = base_uri(sandbox, account, request)?;
     if !SERVICES.contains(&service) {
         let complaint = format!(
-            "service: `{service}` is not one of {}; the case of letters counts",
+            "service: `{service}` is not one of {}; names are case-sensitive",
             SERVICES.join(", ")
         );
         return Err(Refusal::plain(StatusCode::NOT_FOUND, complaint));
@@ -80,7 +80,7 @@ fn base_uri(
     let host = request.header("host").ok_or_else(|| {
         Refusal::plain(
             StatusCode::BAD_REQUEST,
-            "Host: expected, since no public URL is set",
+            "Host: missing, expected since no public URL is set",
         )
     })?;
     Ok(format!("http://{host}"))

@@ -204,7 +204,7 @@ impl Faults {
 /// connection just ends.
 pub(super) fn cut() -> Response {
     let broken = stream::iter([Err::<&str, _>(std::io::Error::other(
-        "cut on order",
+        "connection cut by a fault",
     ))]);
     Response::new(Body::from_stream(broken))
 }
@@ -234,7 +234,7 @@ fn once() -> u32 {
 #[expect(
     clippy::ref_option,
     clippy::trivially_copy_pass_by_ref,
-    reason = "the form that serde calls"
+    reason = "serde calls it with these types"
 )]
 fn write_operation<S: Serializer>(
     operation: &Option<Operation>,
@@ -261,7 +261,7 @@ fn read_delay<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Erro
     match u32::deserialize(deserializer)? {
         seconds @ 1..=LATEST => Ok(seconds),
         seconds => {
-            let complaint = format!("{seconds} s late, expected 1 to {LATEST}");
+            let complaint = format!("a delay of {seconds} s, expected 1 to {LATEST}");
             Err(D::Error::custom(complaint))
         }
     }
@@ -270,14 +270,14 @@ fn read_delay<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Erro
 fn read_header<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let value = Option::<String>::deserialize(deserializer)?;
     match value.as_ref().map(HeaderValue::try_from) {
-        Some(Err(_)) => Err(D::Error::custom("no value of a header")),
+        Some(Err(_)) => Err(D::Error::custom("not a valid header value")),
         _ => Ok(value),
     }
 }
 
 #[expect(
     clippy::trivially_copy_pass_by_ref,
-    reason = "the form that serde calls"
+    reason = "serde calls it with these types"
 )]
 pub(super) fn write_status<S: Serializer>(
     status: &StatusCode,

@@ -47,7 +47,7 @@ fn check(sandbox: &Sandbox, request: &Request) -> Result<(), Refusal> {
     };
     let is_cross_site = is_cross_site(sites.map(HeaderValue::as_bytes), initiator);
     if is_cross_site && !(request.method().is_safe() && is_navigation(headers)) {
-        let complaint = "a page of another site made the request: expected the sandbox's own page, or a program";
+        let complaint = "the request came from a page of another site: expected the sandbox's own page, or a program";
         return Err(Refusal::plain(StatusCode::FORBIDDEN, complaint));
     }
     Ok(())

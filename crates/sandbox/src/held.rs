@@ -43,7 +43,7 @@ impl Drop for Held<'_> {
             hearing,
             ..
         } = &mut *self.state;
-        for conversation in conversations.take_touched() {
+        for conversation in conversations.take_possibly_changed() {
             let news = announcements.news(conversation, now);
             for notification in news.notifications() {
                 hooks.push(&notification, now);
@@ -54,6 +54,6 @@ impl Drop for Held<'_> {
                 }
             }
         }
-        hooks::courier::start_where_needed(self.sandbox, hooks);
+        hooks::courier::start_missing_couriers(self.sandbox, hooks);
     }
 }

@@ -144,7 +144,7 @@ impl Hooks {
     }
 
     /// Withdraws the pending disturbances.
-    pub(super) fn withdraw_troubles(&mut self) {
+    pub(super) fn clear_disturbances(&mut self) {
         self.troubles = Troubles::default();
         self.for_each_queue(Queue::close_batches);
     }
@@ -207,14 +207,14 @@ impl Hooks {
             if taken {
                 tracing::info!(
                     account,
-                    "the sandbox's notifications are taken again"
+                    "the bridge accepts the sandbox's notifications again"
                 );
             } else {
                 // Logged once, since failures may continue for as long as the retry policy allows.
                 tracing::warn!(
                     account,
                     status,
-                    "a notification of the sandbox was not taken"
+                    "the bridge did not accept a notification of the sandbox"
                 );
             }
         }

@@ -274,7 +274,7 @@ pub(super) fn dialog(conversation: &Conversation, dialog: &Dialog, times: Times)
     let participants: Vec<_> = if main {
         conversation.participants.iter().collect()
     } else {
-        those_of_survey(conversation, dialog)
+        survey_participants(conversation, dialog)
     };
     let participants: Vec<_> = participants
         .into_iter()
@@ -304,7 +304,10 @@ pub(super) fn dialog(conversation: &Conversation, dialog: &Dialog, times: Times)
 
 /// Returns the participants of a survey: the consumer, and the bot once it has asked. The agent has
 /// left by then.
-fn those_of_survey<'a>(conversation: &'a Conversation, dialog: &'a Dialog) -> Vec<&'a Participant> {
+fn survey_participants<'a>(
+    conversation: &'a Conversation,
+    dialog: &'a Dialog,
+) -> Vec<&'a Participant> {
     let participants = conversation.participants.iter();
     let mut present: Vec<_> = participants
         .filter(|participant| participant.role == Role::Consumer)

@@ -41,7 +41,7 @@ pub(crate) fn read_after(filter: &mut BTreeMap<String, String>) -> Result<u64, R
     };
     id.parse().map_err(|_| {
         Refusal::unprocessable(format!(
-            "after: `{id}`, expected the `id` of one of them"
+            "after: `{id}`, expected the `id` of a listed entry"
         ))
     })
 }

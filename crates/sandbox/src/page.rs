@@ -38,7 +38,7 @@ pub(super) const FILES: &[File] = files![
     "desk.js": JAVASCRIPT,
     "dom.js": JAVASCRIPT,
     "exchange.js": JAVASCRIPT,
-    "facade.js": JAVASCRIPT,
+    "api.js": JAVASCRIPT,
     "faults.js": JAVASCRIPT,
     "names.js": JAVASCRIPT,
     "opening.js": JAVASCRIPT,

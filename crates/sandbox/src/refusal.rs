@@ -112,7 +112,7 @@ impl Refusal {
 /// Converts a signing error, the only error that can arise inside the sandbox itself.
 impl From<jsonwebtoken::errors::Error> for Refusal {
     fn from(error: jsonwebtoken::errors::Error) -> Self {
-        let complaint = format!("the sandbox could not sign the token: {error}");
+        let complaint = format!("the sandbox cannot sign the token: {error}");
         Self::plain(StatusCode::INTERNAL_SERVER_ERROR, complaint)
     }
 }

@@ -60,7 +60,7 @@ async fn receive(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, BODY_LIMIT).await else {
-        let complaint = format!("body: expected at most {BODY_LIMIT} bytes, and all of them");
+        let complaint = format!("body: incomplete, or longer than {BODY_LIMIT} bytes");
         return Refusal::plain(StatusCode::PAYLOAD_TOO_LARGE, complaint).into_response();
     };
     let request = RecordedRequest::new(operation, &parts, &body);
@@ -157,7 +157,7 @@ fn keep(sandbox: &Sandbox) -> Result<(), Refusal> {
     let mut state = sandbox.state();
     if state.lasting >= CAPACITY {
         let complaint =
-            format!("the sandbox is full, it has kept {CAPACITY} requests: POST /_sandbox/reset");
+            format!("the sandbox is full with {CAPACITY} requests; call POST /_sandbox/reset");
         return Err(Refusal::plain(StatusCode::SERVICE_UNAVAILABLE, complaint));
     }
     state.lasting += 1;

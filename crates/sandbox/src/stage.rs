@@ -1,8 +1,8 @@
 //! The surroundings of the simulated Cloud: the bridge that its page calls, and the additions of
 //! `demo`.
 
+mod api;
 pub(super) mod channel;
-mod facade;
 
 use secrecy::SecretString;
 use url::Url;
@@ -45,7 +45,7 @@ pub fn read_bridge(text: &str) -> Result<Url, String> {
     if bare && url.username().is_empty() && url.password().is_none() {
         Ok(url)
     } else {
-        Err("expected neither a user, nor a query, nor a fragment in it".to_owned())
+        Err("expected a URL without user, query or fragment".to_owned())
     }
 }
 

@@ -58,7 +58,7 @@ fn admit(sandbox: &Sandbox, request: &RecordedRequest) -> Result<(), Refusal> {
     for name in ["Authorization", "X-LP-ON-BEHALF"] {
         if request.header(&name.to_ascii_lowercase()).is_some() {
             let complaint = format!(
-                "{name}: unexpected; the storage is not to see tokens, the signature of the URL is the credential"
+                "{name}: unexpected; the storage must not receive tokens, since the URL's signature is the credential"
             );
             return Err(Refusal::plain(StatusCode::BAD_REQUEST, complaint));
         }
@@ -83,7 +83,7 @@ async fn show(
         .find(&path)
         .filter(|file| file.content.is_some());
     let missing = || {
-        let complaint = format!("there are no bytes of a file `{path}`");
+        let complaint = format!("file `{path}` has no content");
         Refusal::plain(StatusCode::NOT_FOUND, complaint)
     };
     let file = file.ok_or_else(missing)?;

@@ -165,7 +165,7 @@ async fn ask(
     Order(question): Order<Question>,
 ) -> Result<Json<Value>, Refusal> {
     let sequence = sandbox.ask_survey(&id, question.event);
-    let sequence = sequence.ok_or_else(|| nothing_open(&id))?;
+    let sequence = sequence.ok_or_else(|| no_open_dialog(&id))?;
     Ok(Json(json!({"sequence": sequence})))
 }
 
@@ -180,11 +180,11 @@ fn done(found: bool, id: &str) -> Result<StatusCode, Refusal> {
     if found {
         Ok(StatusCode::NO_CONTENT)
     } else {
-        Err(nothing_open(id))
+        Err(no_open_dialog(id))
     }
 }
 
-fn nothing_open(id: &str) -> Refusal {
-    let complaint = format!("there is no such open dialog in a conversation `{id}`");
+fn no_open_dialog(id: &str) -> Refusal {
+    let complaint = format!("conversation `{id}` has no such open dialog");
     Refusal::plain(StatusCode::NOT_FOUND, complaint)
 }

@@ -51,14 +51,14 @@ impl TempUrls {
         let expected = self.sign(method, &expires, path);
         verify_slices_are_equal(expected.as_bytes(), signature.as_bytes()).map_err(|_| {
             format!(
-                "{SIGNATURE}: not that of `{method} {path}` until {expires}; \
-                 a URL serves the one method and path for which it was asked"
+                "{SIGNATURE}: not valid for `{method} {path}` until {expires}; \
+                 a URL is valid only for the method and path for which it was issued"
             )
         })?;
         match expires.parse::<i64>() {
             Ok(expires) if now.timestamp() <= expires => Ok(()),
             _ => Err(format!(
-                "{EXPIRY}: it expired at {expires}, it is {} now",
+                "{EXPIRY}: it expired at {expires}, and the time is {}",
                 now.timestamp()
             )),
         }

@@ -28,14 +28,14 @@ use super::order::Order;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The machine's cryptography generated no key.
-    #[error("the sandbox could not make its keys")]
+    #[error("the sandbox cannot create its keys")]
     Generation(#[from] aws_lc_rs::error::Unspecified),
     /// The key is not in a form that can sign tokens.
-    #[error("the sandbox could not read the RSA key that it made")]
+    #[error("the sandbox cannot read the RSA key that it created")]
     Encoding(#[from] jsonwebtoken::errors::Error),
     /// The machine's TLS set-up is not usable.
     #[error(
-        "the sandbox could not make an HTTP client; does the machine have root certificates?"
+        "the sandbox cannot create an HTTP client; check that the machine has root certificates"
     )]
     Http(#[from] reqwest::Error),
 }
@@ -126,7 +126,7 @@ impl<Claims: Serialize + DeserializeOwned> Issuer<Claims> {
         let kid = decoded.kid.unwrap_or_default();
         if kid != self.kid() {
             return Err(format!(
-                "its kid is `{kid}`, expected `{}`: it was revoked or is not of this sandbox",
+                "its kid is `{kid}`, expected `{}`: it was revoked, or another sandbox issued it",
                 self.kid()
             ));
         }

@@ -38,7 +38,7 @@ const CAPACITY: usize = 1_000;
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
     /// A request of a channel to a bridge.
-    Facade,
+    Api,
     /// A request of a bridge to the Cloud.
     Cloud,
     /// A notification of the Cloud to a bridge, delivered or not.

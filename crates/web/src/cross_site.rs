@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_an_address_localhost_or_a_name_that_is_known() {
+    fn only_addresses_localhost_and_known_names_are_allowed_as_hosts() {
         let names = HostNames::new(["bridge-admin.internal".to_owned(), "b.example.".to_owned()]);
         for good in [
             "127.0.0.1",
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_another_origin_is_known_by_what_its_browser_says() {
+    fn a_page_of_another_origin_is_recognized_by_browser_headers() {
         let is = |sites: &[&'static str], origin: Option<&str>| {
             let initiator = Initiator {
                 origin: origin.map(str::as_bytes),

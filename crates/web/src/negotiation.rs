@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_format_follows_from_the_weights() {
+    fn the_format_is_chosen_by_weight_precision_and_order() {
         for (accept, format) in [
             ("text/event-stream", EventStream),
             ("TEXT/Event-Stream", EventStream),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn several_lines_are_one_list() {
+    fn several_accept_lines_are_read_as_one_list() {
         let lines = ["application/json;q=0.5", "text/event-stream"];
 
         assert_eq!(preferred(lines, Json), EventStream);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_format_is_up_to_the_caller() {
+    fn the_caller_chooses_the_default_format() {
         for accept in ["", "*/*", "text/html"] {
             assert_eq!(preferred([accept], EventStream), EventStream, "{accept}");
         }
@@ -180,7 +180,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_answered(accept in "\\PC{0,60}|[a-z*/;=q.,0-9\" \\\\-]{0,60}") {
+        fn any_accept_value_is_parsed_without_a_panic(accept in "\\PC{0,60}|[a-z*/;=q.,0-9\" \\\\-]{0,60}") {
             preferred([&*accept], Json);
         }
 

@@ -1,4 +1,4 @@
-//! What operators did, the newest first.
+//! The audit log, newest entry first.
 
 use axum::Json as Body;
 use axum::extract::State;
@@ -11,11 +11,11 @@ use crate::api::v1::events::Limit;
 use crate::types::audit::Record;
 use crate::types::ids::ChannelId;
 
-/// What part of the audit log is asked for.
+/// The query parameters of the audit log.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
-    /// What was done by this channel or to it; left out: everything.
+    /// Only actions by this channel or on it; `None` for all actions.
     channel: Option<ChannelId>,
     #[serde(default)]
     limit: Limit,

@@ -1,4 +1,5 @@
-//! The deliveries of a channel: the newest in a state, and what an operator does about all of them.
+//! The deliveries of a channel: the newest ones in a state, and the actions of an operator on all
+//! of them.
 
 use axum::Json as Body;
 use axum::extract::State;
@@ -17,24 +18,25 @@ use crate::types::event::{Cursor, NOBODY};
 use crate::types::ids::ChannelId;
 use crate::types::time::Moment;
 
-/// What part of the deliveries is asked for.
+/// The query parameters of the list.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     channel: ChannelId,
     state: AskedState,
-    /// The `next` of the answer before; left out or empty: from the newest event on.
+    /// The `next` of the previous page. If it is missing or empty, the list begins at the newest
+    /// event.
     #[serde(default)]
     before: MaybeCursor,
     #[serde(default)]
     limit: Limit,
 }
 
-/// A part of a channel's deliveries, the newest first.
+/// A page of a channel's deliveries, newest first.
 #[derive(Debug, Serialize)]
 pub(super) struct DeliveryPage {
     deliveries: Vec<DeliveryView>,
-    /// What to ask for next, as `before`; left out at the end.
+    /// The value of `before` for the next page; `None` on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<Cursor>,
 }
@@ -107,16 +109,16 @@ pub(super) async fn list(
     }))
 }
 
-/// The events that are to be delivered once more.
+/// The selection of events to replay.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplayRequest {
     channel: ChannelId,
     since: Moment,
     until: Option<Moment>,
-    /// Left out: all that are not pending.
+    /// `None` for all deliveries that are not pending.
     state: Option<AskedState>,
-    /// Whether they are only counted.
+    /// True if the events are only counted.
     dry_run: Option<bool>,
 }
 
@@ -141,7 +143,7 @@ pub(super) async fn replay(
     Ok(Body(Replayed { count }))
 }
 
-/// The channel whose callbacks are to stop or to go on.
+/// The channel whose callback is paused or resumed.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OfChannel {
@@ -166,10 +168,10 @@ pub(super) async fn resume(
     Ok(Body(admin.bridge.resume_callback(&caller).await?.into()))
 }
 
-/// What a channel is told that is none.
+/// The error for an id that is not a configured channel's.
 const UNKNOWN: &str = "expected the id of a configured channel";
 
-/// The operator as one who asks for a channel.
+/// Returns the operator as a caller of the channel.
 fn caller(admin: &Admin, operator: &Operator, channel: &ChannelId) -> Result<Caller, Problem> {
     let caller = admin.bridge.caller_of(operator, channel);
     caller.ok_or_else(|| Problem::violation("/channel".to_owned(), UNKNOWN.to_owned()))

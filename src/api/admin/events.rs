@@ -1,4 +1,4 @@
-//! One event and all that became of it: shown without its text, sent again, and read by those who have to.
+//! One event with its history: shown with its text masked, delivered again, or shown with its text.
 
 use axum::Json as Body;
 use axum::extract::{FromRequestParts, State};
@@ -18,18 +18,18 @@ use crate::types::delivery::EventRecord;
 use crate::types::event::EventId;
 use crate::types::trace::Trace;
 
-/// An event with all that is known of it.
+/// An event with its delivery, its trace and the operators' actions on it.
 #[derive(Debug, Serialize)]
 pub(super) struct EventView {
     channel: String,
-    /// Without what somebody said.
+    /// The event with its text masked.
     event: Value,
-    /// What became of its delivery; left out where the channel had no callback URL.
+    /// The delivery; `None` if the channel had no callback URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery: Option<DeliveryView>,
-    /// The trace that it came about by.
+    /// The id of the trace in which the event arose.
     trace_id: Option<String>,
-    /// What operators did to it.
+    /// The operators' actions on the event.
     actions: Vec<Record>,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct EventText {
     event: Map<String, Value>,
 }
 
-/// The `event_id` of the path, of whichever channel.
+/// The `event_id` of the path, for an event of any channel.
 pub(super) struct AnyEvent(EventId);
 
 impl FromRequestParts<Admin> for AnyEvent {
@@ -52,7 +52,7 @@ impl FromRequestParts<Admin> for AnyEvent {
     }
 }
 
-/// Nothing: what is to be done stands in the path.
+/// An empty JSON object. The path says it all.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
@@ -73,10 +73,10 @@ impl TryFrom<EventCase> for EventView {
     }
 }
 
-/// The event as JSON.
+/// Parses the stored event.
 fn parsed(record: &EventRecord) -> Result<Map<String, Value>, Problem> {
     serde_json::from_str(&record.body)
-        .map_err(|_| Problem::new(Code::InternalError, "The event that is kept is no JSON."))
+        .map_err(|_| Problem::new(Code::InternalError, "The stored event is not JSON."))
 }
 
 pub(super) async fn show(
@@ -112,12 +112,13 @@ pub(super) async fn read(
     Ok(Body(EventText { event }))
 }
 
-/// The problem where it is not one channel's event that was asked for.
+/// Maps an error to a problem. An unknown event gets another detail than for a channel, since an
+/// operator can see the events of all channels.
 fn of_any_channel(error: bridge::Error) -> Problem {
     match error {
         bridge::Error::EventNotFound => Problem::new(
             Code::EventNotFound,
-            "No channel has such an event, or it is not kept any more.",
+            "No channel has such an event, or it is no longer stored.",
         ),
         error => error.into(),
     }

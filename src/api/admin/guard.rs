@@ -1,9 +1,10 @@
-//! Refuses what pages of other sites ask of the admin address, which asks nobody who only looks for a key.
+//! The guard of the admin address, which refuses requests from pages of other sites. Reading needs
+//! no key there, so such a page could otherwise use the address through an operator's browser.
 //!
-//! | path | host name must be known | other sites' pages are refused |
+//! | path | host name must be known | requests from other sites' pages are refused |
 //! | --- | --- | --- |
-//! | `/livez`, `/readyz` | no: they tell nothing, and orchestrators call them by whatever name | yes |
-//! | the operator's page | yes | no: a link to it may stand anywhere |
+//! | `/livez`, `/readyz` | no: they reveal nothing, and orchestrators call them by any name | yes |
+//! | the operator's page | yes | no: any site may link to it |
 //! | its API, `/metrics` and all else | yes | yes |
 
 use std::convert::Infallible;
@@ -31,7 +32,7 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// A guard that lets requests for these hosts pass.
+    /// Creates a guard that lets requests to these hosts pass.
     pub(super) fn new(hosts: HostNames, clock: SharedClock) -> Self {
         Self {
             hosts,
@@ -40,16 +41,16 @@ impl Guard {
         }
     }
 
-    /// Checks a request.
+    /// Checks the host and the origin of a request.
     ///
     /// # Errors
     ///
-    /// The problem that it is answered with.
+    /// The problem to answer the request with.
     fn check<B>(&self, request: &axum::http::Request<B>) -> Result<(), Problem> {
         let path = request.uri().path();
         let is_probe = matches!(path, "/livez" | "/readyz");
         if !is_probe && !self.knows_host_of(request) {
-            let detail = "The admin address is called by an IP address, localhost, or one of admin_hosts in the configuration.";
+            let detail = "Call the admin address by an IP address, localhost, or one of admin_hosts in the configuration.";
             return Err(Problem::new(Code::MisdirectedRequest, detail));
         }
         let headers = request.headers();
@@ -59,13 +60,13 @@ impl Guard {
             host: headers.get(HOST).map(HeaderValue::as_bytes),
         };
         if !page::is_file(path) && is_cross_site(sites.map(HeaderValue::as_bytes), initiator) {
-            let detail = "This serves the page of its own address, and programs, but no page of another site.";
+            let detail = "Only the page at this address and programs may call this, not pages of other sites.";
             return Err(Problem::new(Code::CrossSite, detail));
         }
         Ok(())
     }
 
-    /// True if the host is known by which the request calls, in its target as well as in its header.
+    /// True if the hosts in the request's target and in its `Host` header are known.
     fn knows_host_of<B>(&self, request: &axum::http::Request<B>) -> bool {
         let target = request.uri().authority();
         let mut hosts = request.headers().get_all(HOST).iter();
@@ -74,7 +75,7 @@ impl Guard {
     }
 }
 
-/// The answer to a request that may pass, or the problem that refuses it.
+/// Passes a request on, or answers it with the problem that the guard found.
 pub(super) async fn guard(
     guard: Arc<Guard>,
     mut request: Request,
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_known_in_the_target_and_in_the_header() {
+    fn an_unknown_host_is_refused_in_the_target_and_the_header() {
         for (target, host) in [
             ("/metrics", "127.0.0.1:9090"),
             ("/metrics", "bridge-admin.internal"),
@@ -122,7 +123,7 @@ mod tests {
                 "{target} {host}"
             );
         }
-        // HTTP/1.0 has none, as some load balancers ask.
+        // HTTP/1.0 has no `Host` header, and some load balancers use it.
         assert_eq!(checked("/metrics", &[]), Ok(()));
         for (target, host) in [
             ("/metrics", "evil.example"),
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_other_sites_may_link_to_the_page_alone() {
+    fn cross_site_requests_may_fetch_only_the_admin_page() {
         for path in ["/", "/operator/operator.js"] {
             assert_eq!(checked(path, &[("sec-fetch-site", "cross-site")]), Ok(()));
         }

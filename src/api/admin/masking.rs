@@ -1,22 +1,25 @@
-//! What is shown of an event without anybody's having asked for its text: what is listed here, and nothing else.
+//! The masking of events for an operator who has not asked for the text. Only the members in the
+//! list below are shown.
 //!
-//! Texts, files, rich content, metadata and whatever a later version adds are hidden by that. Of users' ids, which are often
-//! phone numbers, the end is left, which tells two of them apart.
+//! So texts, files, rich content, metadata and any member that a later version adds are hidden.
+//! User ids are often phone numbers, so only their last two characters are shown, which is enough
+//! to tell users apart.
 
 use serde_json::{Map, Value};
 
 use crate::types::event::NOBODY;
 
-/// What stands in place of what is not shown.
+/// The placeholder for a masked value.
 const HIDDEN: &str = "hidden";
 
-/// 128: no id and no word is longer; what is must be something else.
+/// 128 bytes: no id and no keyword is longer, so a longer value must be something else.
 const LONGEST: usize = 128;
 
-/// 6: of shorter users' ids nothing is shown, since the end would be most of it.
+/// 6 characters: the length from which the end of a user id is shown. Of a shorter id, two
+/// characters would reveal too much.
 const SHORTEST_TOLD: usize = 6;
 
-/// The members that are shown, by their path; items of a list have the list's.
+/// The paths of the members that are shown. Items of a list have the path of the list.
 const SHOWN: [&str; 31] = [
     "id",
     "type",
@@ -51,15 +54,15 @@ const SHOWN: [&str; 31] = [
     "data.failure.upstream.code",
 ];
 
-/// Users' ids.
+/// The paths of the members that hold a user id.
 const USERS: [&str; 2] = ["user_id", "data.user_id"];
 
-/// An event without what somebody said.
+/// Masks an event.
 pub(super) fn event(event: Map<String, Value>) -> Value {
     masked(Value::Object(event), "")
 }
 
-/// The end of a user's id.
+/// Masks a user id: only its last two characters are left.
 pub(super) fn user(id: &str) -> String {
     let length = id.chars().count();
     if id == NOBODY {
@@ -96,7 +99,7 @@ fn masked(value: Value, path: &str) -> Value {
     }
 }
 
-/// Whether something below a path is shown.
+/// True if at least one member below the path is shown.
 fn leads_on(path: &str) -> bool {
     let mut shown = SHOWN.iter();
     path.is_empty()
@@ -123,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_message_only_ids_roles_and_times_are_shown() {
+    fn masking_a_message_leaves_only_ids_roles_and_times() {
         let masked = masked(json!({
             "id": "evt_1", "type": "message.created", "channel": "sms", "user_id": "+15551234567",
             "conversation_id": "c1", "occurred_at": "2026-11-22T08:00:00.123Z",
@@ -157,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_is_shown_hides_what_it_should_not_hold() {
+    fn an_unexpected_value_of_a_shown_member_is_hidden() {
         let masked = masked(json!({
             "id": {"text": "4111"}, "type": "x".repeat(129), "channel": ["a", {"text": "4111"}],
             "data": "4111", "conversation_id": null, "user_id": {"id": "4111"},
@@ -173,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_every_other_kind_is_shown() {
+    fn events_without_a_message_text_are_shown_in_full() {
         let at = DateTime::from_timestamp_millis(1_800_000_000_000).unwrap();
         for kind in EventType::ALL {
             let id = EventId::new(Uuid::nil());
@@ -188,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_users_id_the_end_is_left() {
+    fn masking_a_user_id_leaves_its_last_characters() {
         assert_eq!(user("+15551234567"), "…67");
         assert_eq!(user("ada"), "…");
         assert_eq!(user("zoë 👋👋"), "…👋👋");

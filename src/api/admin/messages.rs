@@ -1,4 +1,4 @@
-//! One message, or another request, that was answered before the Cloud had it, and how it came so far.
+//! One queued request, such as a message, with its timeline.
 
 use axum::Json as Body;
 use axum::extract::rejection::PathRejection;
@@ -21,14 +21,14 @@ pub(super) struct MessageView {
     channel: String,
     user_id: String,
     conversation_id: Option<String>,
-    /// The Cloud's numbers of what was sent of it.
+    /// The sequences of its messages that the Cloud has.
     sequences: Vec<u32>,
     state: StateView,
     failure: Option<FailureView>,
     created_at: DateTime<Utc>,
-    /// The kind of the file that was sent.
+    /// The type of the file, if the request sends one.
     file_type: Option<String>,
-    /// The trace that it came by.
+    /// The id of the trace of the channel's request.
     trace_id: Option<String>,
     timeline: Vec<StepView>,
 }
@@ -36,11 +36,11 @@ pub(super) struct MessageView {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum StateView {
-    /// It is to be tried.
+    /// The next attempt is still to come.
     Waiting,
-    /// Somebody is trying.
+    /// A replica is attempting to send it.
     Sending,
-    /// It was tried, and the Cloud may have it.
+    /// An attempt had an unknown outcome: the Cloud may have it.
     Unknown,
     /// The Cloud has it.
     Sent,
@@ -48,7 +48,8 @@ enum StateView {
     Failed,
 }
 
-/// Why it failed; the Cloud's words may repeat what was said, so they are left out.
+/// The reason for the failure. The Cloud's error text may repeat what the user wrote, so it is left
+/// out.
 #[derive(Debug, Serialize)]
 struct FailureView {
     code: String,
@@ -68,10 +69,10 @@ pub(super) async fn show(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Body<MessageView>, Problem> {
     let unknown = || {
-        let detail = "No message of any channel that was answered 202 has this id; one that the Cloud had at once leaves no trace.";
+        let detail = "No message that was answered 202 has this id; messages that were sent at once are not recorded.";
         Problem::new(Code::MessageNotFound, detail)
     };
-    // An id is opaque: one that cannot be is one that nothing bears.
+    // An id is opaque: a malformed one is treated as unknown.
     let Path(id) = id.map_err(|_| unknown())?;
     let id = id.parse().map_err(|_| unknown())?;
     match admin.bridge.request_case(id).await {

@@ -1,4 +1,5 @@
-//! Who may act: whoever bears one of the operators' keys. Where none is configured nobody may.
+//! The authentication of operators. A caller with one of the operator keys may act; without a
+//! configured key, no caller may.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::bridge::Operator;
 use crate::crypto::ApiKeyHash;
 use crate::types::trace::Trace;
 
-/// The hashes of the operators' keys; cheap to clone.
+/// The hashes of the operator keys. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub(super) struct Operators(Arc<[ApiKeyHash]>);
 
@@ -21,12 +22,12 @@ impl Operators {
         Self(keys.into())
     }
 
-    /// Whether somebody may act.
+    /// True if a key is configured, so that operators may act.
     pub(super) fn may_act(&self) -> bool {
         !self.0.is_empty()
     }
 
-    /// The first digits of the key's hash, if it is an operator's.
+    /// Returns the first digits of the key's hash if it is an operator key.
     fn identify(&self, presented: &str) -> Option<u32> {
         let presented = ApiKeyHash::of(presented);
         let is_known = presented.is_among(&self.0);
@@ -34,8 +35,8 @@ impl Operators {
     }
 }
 
-/// Proves that the request is an operator's who may act. It comes before the body, so that nobody else is told what is wrong
-/// with theirs.
+/// The proof that the request comes from an operator. It is extracted before the body, so that a
+/// caller without a key learns nothing about errors in its body.
 pub(super) struct AuthOperator(pub(super) Operator);
 
 impl FromRequestParts<Admin> for AuthOperator {
@@ -43,17 +44,19 @@ impl FromRequestParts<Admin> for AuthOperator {
 
     async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Problem> {
         if !admin.operators.may_act() {
-            let detail = "Without operator_keys in the configuration this address only shows; nobody can act here.";
+            let detail = "This address is read-only until operator_keys are configured.";
             return Err(Problem::new(Code::OperatorKeyUnset, detail));
         }
         let presented = bearer(&parts.headers).ok_or_else(|| {
             let detail = "Expected the header Authorization: Bearer OPERATOR_KEY.";
             Problem::new(Code::OperatorKeyRefused, detail)
         })?;
-        let digits = admin
-            .operators
-            .identify(presented)
-            .ok_or_else(|| Problem::new(Code::OperatorKeyRefused, "No operator has this key."))?;
+        let digits = admin.operators.identify(presented).ok_or_else(|| {
+            Problem::new(
+                Code::OperatorKeyRefused,
+                "This is not a configured operator key.",
+            )
+        })?;
         let trace = parts.extensions.get::<Arc<Trace>>();
         let trace =
             trace.ok_or_else(|| Problem::new(Code::InternalError, "The request has no trace."))?;
@@ -69,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_operator_is_known_by_the_first_digits_of_the_keys_hash() {
+    fn an_operator_is_identified_by_the_first_digits_of_the_key_hash() {
         let keys = ["old", "new"].map(ApiKeyHash::of).to_vec();
         let operators = Operators::new(keys);
 

@@ -1,4 +1,4 @@
-//! How everything fares at a glance: the replica, its database, the accounts and the channels.
+//! The overview of the replica, its database, the accounts and the channels.
 
 use axum::Json as Body;
 use axum::extract::State;
@@ -11,29 +11,30 @@ use crate::types::delivery::{DeliveryCounts, PROBED_FROM, Pause};
 use crate::types::rejection::Rejected;
 use crate::types::status::{Backlog, CloseBacklog, EngineKind, Health, Outage};
 
-/// All of it, as this replica sees it.
+/// The overview, as this replica sees it.
 #[derive(Debug, Serialize)]
 pub(super) struct OverviewView {
     version: &'static str,
     now: DateTime<Utc>,
     started_at: DateTime<Utc>,
     ready: bool,
-    /// Why the service wants no requests.
+    /// The reasons for which the service is not ready.
     reasons: Vec<&'static str>,
-    /// Whether a key is configured with which an operator may act.
+    /// True if an operator key is configured, so that operators may act.
     may_act: bool,
     database: DatabaseView,
     accounts: Vec<AccountView>,
-    /// Notifications for accounts that are not configured.
+    /// Rejected notifications for accounts that are not configured.
     foreign_notifications: Vec<RejectedView>,
     channels: Vec<ChannelView>,
 }
 
-/// Notifications of the Cloud that were not taken for one reason, over all replicas.
+/// Notifications that were not used for one reason, over all replicas.
 #[derive(Debug, Serialize)]
 struct RejectedView {
     reason: &'static str,
-    /// Whether they were answered with a 4xx; the others are signed, and of no use.
+    /// True if they were answered with a 4xx. The others have a valid signature but could not be
+    /// used.
     refused: bool,
     count: u64,
     first_at: DateTime<Utc>,
@@ -44,7 +45,7 @@ struct RejectedView {
 struct DatabaseView {
     engine: &'static str,
     answers: bool,
-    /// Of this replica.
+    /// The connections of this replica.
     connections: Vec<ConnectionsView>,
 }
 
@@ -58,14 +59,14 @@ struct ConnectionsView {
 #[derive(Debug, Serialize)]
 struct AccountView {
     id: String,
-    /// Where its services are, as far as they were asked for.
+    /// The hosts of its services that have been looked up.
     hosts: Vec<HostView>,
     hosts_away: Vec<AwayView>,
     app_token: Option<TokenView>,
     last_trouble: Option<TroubleView>,
-    /// Conversations of erased users that are still to be closed.
+    /// The pending closes of erased users' conversations.
     erasure_closes: WaitingView,
-    /// The latest first.
+    /// The notifications that were rejected, the latest first.
     rejected_notifications: Vec<RejectedView>,
 }
 
@@ -86,7 +87,7 @@ struct AwayView {
 #[derive(Debug, Serialize)]
 #[expect(
     clippy::struct_field_names,
-    reason = "they are times, and named like all others"
+    reason = "the names of all times end in _at"
 )]
 struct TokenView {
     obtained_at: DateTime<Utc>,
@@ -101,16 +102,16 @@ struct TroubleView {
     error: &'static str,
 }
 
-/// A channel; what the database would have to tell is left out while it does not answer.
+/// A channel. Fields that come from the database are left out while it does not answer.
 #[derive(Debug, Serialize)]
 struct ChannelView {
     id: String,
     account_id: String,
-    /// Whether it has a callback URL.
+    /// True if the channel has a callback URL.
     has_callback: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     requests: Option<WaitingView>,
-    /// Users with events that are still to be delivered.
+    /// The users with pending deliveries.
     #[serde(skip_serializing_if = "Option::is_none")]
     lanes: Option<WaitingView>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,11 +126,11 @@ struct WaitingView {
     oldest_at: Option<DateTime<Utc>>,
 }
 
-/// How a callback URL fares.
+/// The state of a callback URL.
 #[derive(Debug, Serialize)]
 pub(super) struct CallbackView {
     state: CallbackState,
-    /// In a row.
+    /// The number of failures in a row.
     failures: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     paused_at: Option<DateTime<Utc>>,
@@ -140,9 +141,9 @@ pub(super) struct CallbackView {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum CallbackState {
-    /// Every event is sent, and the last one was taken.
+    /// Every event is sent, and the last one was accepted.
     Active,
-    /// Every event is sent, and some have just failed.
+    /// Every event is sent, and the last few failed.
     Failing,
     /// A single event at a time is sent, since many have failed in a row.
     Probed,
@@ -154,7 +155,7 @@ enum CallbackState {
 #[serde(rename_all = "snake_case")]
 enum PausedBy {
     Operator,
-    /// It has answered 410.
+    /// The callback has answered 410.
     Gone,
 }
 
@@ -163,9 +164,9 @@ struct CountsView {
     pending: u32,
     failed: u32,
     delivered: u32,
-    /// Of how many of the newest events `delivered` tells.
+    /// The number of newest events that are examined to count `delivered`.
     recent: u32,
-    /// Nothing is counted any further than that.
+    /// The number at which the counting of `pending` and `failed` stops.
     most: u32,
 }
 

@@ -1,4 +1,5 @@
-//! The operator's page: files within the binary, as a browser takes them. What it shows comes from the API beside it.
+//! The operator's page: files in the binary, which are served to a browser. The page gets its data
+//! from the admin API.
 
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
@@ -12,7 +13,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-/// Each file by its path, with its media type.
+/// Lists the files as path, media type and content.
 macro_rules! files {
     ($($path:literal: $kind:ident = $file:literal,)+) => {
         [$(($path, $kind, include_str!(concat!("page/", $file))),)+]
@@ -37,7 +38,7 @@ const FILES: [(&str, &str, &str); 15] = files! {
     "/operator/replay.js": JAVASCRIPT = "replay.js",
 };
 
-/// The page's files.
+/// Adds the routes of the page's files.
 pub(super) fn routes(router: Router<Admin>) -> Router<Admin> {
     FILES
         .into_iter()
@@ -47,7 +48,7 @@ pub(super) fn routes(router: Router<Admin>) -> Router<Admin> {
         })
 }
 
-/// True if there is a file of the page at this path.
+/// True if the page has a file at this path.
 pub(super) fn is_file(path: &str) -> bool {
     FILES.iter().any(|(file, ..)| *file == path)
 }
@@ -57,14 +58,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_names_every_file_and_nothing_elsewhere() {
+    fn the_page_refers_to_all_its_files_and_no_other_site() {
         let texts = FILES.map(|(_, _, text)| text).concat();
 
         for (path, _, text) in FILES {
             let name = path.rsplit('/').next().unwrap();
             assert!(
                 path == "/" || texts.contains(&format!("/{name}\"")),
-                "nobody asks for {path}"
+                "nothing refers to {path}"
             );
             assert!(text.lines().count() <= 250, "{path} is long");
             for elsewhere in ["http:", "https:", "\"//", "'//", "@import", "url("] {
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_of_the_page_can_become_a_script() {
+    fn the_admin_page_cannot_turn_text_into_a_script() {
         for (path, kind, text) in FILES {
             for means in [
                 "innerHTML",

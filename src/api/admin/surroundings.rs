@@ -1,4 +1,4 @@
-//! What surrounds an operator's request: its id, its bounds, and headers that keep the page to itself.
+//! The layer around the operator's page and its API: request id, limits, and security headers.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,16 +21,18 @@ use crate::api::guesses::{self, Guesses};
 use crate::api::problem::{Code, Problem};
 use crate::clock::SharedClock;
 
-/// 32: operators' requests that may be under way at once; pages of a few people, each of which asks every other second.
+/// 32: the limit on operators' requests in progress. A few people have the page open, and each page
+/// asks every two seconds.
 const AT_ONCE: usize = 32;
 
-/// Nothing is loaded from elsewhere, nothing is sent elsewhere, nobody may frame the page, and no text can become a script.
+/// The content security policy. Nothing is loaded from or sent to another site, no site may frame
+/// the page, and no text can become a script.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
-/// What surrounds every request of an operator.
+/// The state of the layer around every operator's request.
 pub(super) struct Surroundings {
     clock: SharedClock,
     places: Semaphore,
@@ -49,7 +51,7 @@ impl Surroundings {
     }
 }
 
-/// The answer, with all that surrounds it.
+/// Answers a request, with the limits and headers of the layer.
 pub(super) async fn surround(
     surroundings: Arc<Surroundings>,
     mut request: Request,
@@ -75,7 +77,7 @@ pub(super) async fn surround(
 
 async fn within_bounds(surroundings: &Surroundings, request: Request, next: Next) -> Response {
     let Ok(_place) = surroundings.places.try_acquire() else {
-        let detail = "As many requests of operators as fit are under way.";
+        let detail = "Too many operator requests are in progress.";
         return Problem::overloaded(detail).into_response();
     };
     if let Err(problem) = extract::check_encoding(request.uri()) {
@@ -85,15 +87,15 @@ async fn within_bounds(surroundings: &Surroundings, request: Request, next: Next
     answer.unwrap_or_else(|_late| StatusCode::REQUEST_TIMEOUT.into_response())
 }
 
-/// The answer where no page and no part of the API is.
+/// Answers a request whose path is unknown.
 pub(super) async fn nothing_here() -> Problem {
     Problem::new(Code::NotFound, "There is nothing at this path.")
 }
 
-/// The answer to a method that the path does not take.
+/// Answers a request whose method the path does not take.
 pub(super) async fn wrong_method() -> Problem {
     Problem::new(
         Code::MethodNotAllowed,
-        "The path does not take this method; Allow names those that it takes.",
+        "The path does not support this method; the Allow header lists those that it does.",
     )
 }

@@ -1,4 +1,4 @@
-//! The parameters of a query: each one at most, none that is not known.
+//! The query parameters. Unknown and repeated ones are refused.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -10,7 +10,8 @@ use url::form_urlencoded;
 use super::{pointer, violation};
 use crate::api::problem::{Code, Problem};
 
-/// The parameters of the query. Each arrives as text, so the types of its members are read from text.
+/// The query parameters. Each value arrives as text, so the members of `T` are deserialized from
+/// strings.
 pub(in crate::api) struct Query<T>(pub(in crate::api) T);
 
 impl<T, S> FromRequestParts<S> for Query<T>
@@ -26,7 +27,7 @@ where
 }
 
 fn parse<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
-    // `form_urlencoded` would replace bytes that are no UTF-8 by U+FFFD.
+    // `form_urlencoded` would replace bytes that are not UTF-8 by U+FFFD.
     if percent_decode_str(query).decode_utf8().is_err() {
         return Err(Problem::new(
             Code::MalformedRequest,
@@ -39,7 +40,7 @@ fn parse<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
         if parameters.insert(name.to_string(), value).is_some() {
             return Err(Problem::parameter(
                 &name,
-                "this parameter stands here twice".to_owned(),
+                "this parameter occurs twice".to_owned(),
             ));
         }
     }
@@ -63,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_read_from_text() {
+    fn query_parameters_are_percent_decoded_and_parsed() {
         let read = |query| parse::<Asked>(query).ok();
 
         let kind = EventType::MessageSent;
@@ -76,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_utf_8() {
+    fn a_query_that_is_not_utf_8_is_malformed() {
         for query in ["kind=%ff", "%C3=1", "kind=message.sent&after=%ED%A0%80"] {
             let problem = parse::<Asked>(query).unwrap_err();
 
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_that_breaks_a_rule_is_named_and_not_quoted() {
+    fn an_invalid_parameter_is_named_without_its_value() {
         for (query, name, detail) in [
             ("", "kind", "this parameter is required"),
             (
@@ -94,7 +95,7 @@ mod tests {
                 "expected a cursor",
             ),
             ("kind=secret", "kind", "expected one of `message.created`"),
-            ("kind=message.sent&kind=secret", "kind", "stands here twice"),
+            ("kind=message.sent&kind=secret", "kind", "occurs twice"),
             (
                 "kind=message.sent&limit=secret",
                 "limit",

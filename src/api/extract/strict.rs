@@ -1,9 +1,9 @@
-//! JSON in the one form that the OpenAPI document describes.
+//! A deserializer that accepts only the JSON that the OpenAPI document describes.
 //!
-//! `serde_json` takes more than that: an array for an object, its items by position, and an object
-//! for one of several words; a number in place of such a word it calls a mistake of syntax.
-//! [`Strict`] stands between it and the types and lets objects and words through alone. It refuses
-//! text with U+0000 as well, which PostgreSQL cannot keep, also in the name of a member.
+//! `serde_json` accepts more: an array in place of an object, with the members by position, and an
+//! object in place of an enum's string. For a number in place of such a string it reports a syntax
+//! error. [`Strict`] wraps the deserializer and accepts only objects and strings there. It also
+//! refuses text with U+0000, even in a member's name, because PostgreSQL cannot store it.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use serde::de::value::StrDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// A deserializer, or a part of one, in which everything below is strict too.
+/// A deserializer, or a part of one, that is strict at every level below.
 pub(super) struct Strict<T>(pub(super) T);
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
@@ -57,7 +57,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
     }
 }
 
-/// Passes each value on as it is.
+/// Passes each value on unchanged.
 macro_rules! pass_on {
     ($($method:ident: $type:ty),+) => {
         $(fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
@@ -138,7 +138,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Strict<S> {
     }
 }
 
-/// The visitor of an enumeration, all of whose variants are words.
+/// The visitor of an enum whose variants are all strings.
 struct Word<V>(V);
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for Word<V> {

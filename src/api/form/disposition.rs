@@ -1,12 +1,12 @@
-//! The name of a part of a form, from its `Content-Disposition` (RFC 7578, section 4.2).
+//! The name of a form's part, read from its `Content-Disposition` (RFC 7578, section 4.2).
 //!
-//! multer finds the parameter `name` in small letters only. Names of parameters match in any case
-//! (RFC 2183, section 2), and some programs write `Name`.
+//! multer finds the parameter `name` only in lower case. Parameter names are case-insensitive (RFC
+//! 2183, section 2), and some programs write `Name`.
 
 use axum::http::header::CONTENT_DISPOSITION;
 use axum::http::{HeaderMap, HeaderValue};
 
-/// The name of the part with these headers; `None` if they have none that can be read.
+/// Returns the name of the part with these headers, or `None` if it cannot be read.
 ///
 /// Old programs write the file's own name in Latin-1, which does not matter here.
 pub(super) fn name(headers: &HeaderMap) -> Option<String> {
@@ -23,12 +23,12 @@ pub(super) fn name(headers: &HeaderMap) -> Option<String> {
     }
 }
 
-/// The text behind the next semicolon.
+/// Returns the text after the next semicolon.
 fn after_semicolon(text: &str) -> Option<&str> {
     text.split_once(';').map(|(_, after)| after)
 }
 
-/// A value, quoted or not, and the text behind it.
+/// Reads a value, quoted or not; returns it with the text after it.
 fn read_value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find(';').unwrap_or(text.len());
@@ -40,7 +40,7 @@ fn read_value(text: &str) -> Option<(String, &str)> {
     loop {
         match letters.next()? {
             '"' => return Some((value, letters.as_str())),
-            // Old browsers escape the quote alone; any other backslash is part of a Windows path.
+            // Old browsers escape only the quote; any other backslash is part of a Windows path.
             '\\' if letters.as_str().starts_with('"') => value.extend(letters.next()),
             letter => value.push(letter),
         }
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_name_in_latin_1_hides_no_name() {
+    fn a_latin_1_file_name_does_not_hide_the_part_name() {
         let value = b"form-data; filename=\"f\xfcr.gif\"; name=\"file\"";
         let value = HeaderValue::from_bytes(value).unwrap();
 
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_found_however_it_is_written() {
+    fn a_part_name_is_found_in_every_spelling() {
         for value in [
             "form-data; name=\"file\"",
             "form-data; Name=\"file\"",
@@ -107,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_name_is_read_as_browsers_write_it(file in "[a-z;=é\\\\ ]{0,8}", part in "[a-z;=é ]{0,8}") {
+        fn a_part_name_is_read_as_browsers_write_it(file in "[a-z;=é\\\\ ]{0,8}", part in "[a-z;=é ]{0,8}") {
             let value = format!("form-data; Filename=\"{file}x\"; name=\"{part}\"");
 
             prop_assert_eq!(name_in(&value), Some(part));

@@ -1,4 +1,4 @@
-//! The body of a request while it arrives: its bytes count as they come, and it comes in time or is cut.
+//! The body of a request while it arrives: its bytes are counted, and it is cut if it is too slow.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,41 +13,42 @@ use super::{Held, Place, no_room_for_body};
 use crate::api::problem::{Code, Problem};
 use crate::bounds::Exhausted;
 
-/// How fast a body has to arrive.
+/// The speed at which a body must arrive.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// How long it may take whatever its length.
+    /// The time that a body may take whatever its length.
     grace: Duration,
-    /// How many bytes have to come in each second after that, on average; `None` where nothing may come any more.
+    /// The bytes that must arrive in each second after that, on average; `None` if nothing may
+    /// arrive any more.
     bytes_per_second: Option<u32>,
-    /// What is said of one that is slower.
+    /// The error text for a body that is too slow.
     too_slow: &'static str,
-    /// How long it may still take once the service is stopping.
+    /// The time that a body may still take once the service is stopping.
     grace_at_stop: Duration,
-    /// The problem of one that is cut by a stop.
+    /// The problem for a body that is cut because the service stops.
     stopped: fn() -> Problem,
-    /// The problem of one that does not fit beside the others.
+    /// The problem for a body that does not fit.
     pub(super) no_room: fn(Exhausted) -> Problem,
 }
 
-/// JSON of channels. Most of it is below 1 KiB and comes with its head.
+/// The pace of channels' JSON bodies. Most are below 1 KiB and arrive with the head of the request.
 pub(super) static REQUESTS: Pace = Pace {
     grace: Duration::from_secs(5),
     bytes_per_second: Some(1024),
-    too_slow: "The body has to arrive within 5 s, and 1 s more for each KiB; nothing was done.",
+    too_slow: "The body must arrive within 5 s plus 1 s for each KiB; nothing was done.",
     grace_at_stop: Duration::from_secs(5),
     stopped: stopped_request,
     no_room: no_room_for_body,
 };
 
-/// Forms with files of users, which also have a time for the whole.
+/// The pace of forms with users' files. They also have a time limit for the whole form.
 pub(super) static FILES: Pace = Pace {
     bytes_per_second: Some(8 * 1024),
-    too_slow: "The file has to arrive within 5 s, and 1 s more for each 8 KiB; nothing was sent.",
+    too_slow: "The file must arrive within 5 s plus 1 s for each 8 KiB; nothing was sent.",
     ..REQUESTS
 };
 
-/// Notifications. The Cloud waits 2.5 s for the answer, and may be far away.
+/// The pace of notifications. The Cloud waits 2.5 s for the response, and may be far away.
 pub(super) static NOTIFICATIONS: Pace = Pace {
     grace: Duration::from_secs(5),
     bytes_per_second: None,
@@ -58,7 +59,8 @@ pub(super) static NOTIFICATIONS: Pace = Pace {
 };
 
 impl Pace {
-    /// When more than so many bytes have to be there of a body that has begun then.
+    /// Returns the time by which more than `bytes` bytes must have arrived, for a body that began
+    /// at `begun`.
     fn end(&self, begun: Instant, bytes: usize) -> Instant {
         let more = self.bytes_per_second.map_or(Duration::ZERO, |rate| {
             let milliseconds = bytes.saturating_mul(1000) / usize::try_from(rate).unwrap_or(1);
@@ -69,25 +71,27 @@ impl Pace {
 }
 
 fn stopped_request() -> Problem {
-    Problem::overloaded("The service is stopping, and the body had not arrived; nothing was done.")
+    Problem::overloaded(
+        "The service is stopping, and the body has not arrived in full; nothing was done.",
+    )
 }
 
-/// A body that arrives for a request in its place.
+/// The body of a request that holds a permit, while it arrives.
 pub(super) struct Arrival {
     body: Body,
     place: Place,
     begun: Instant,
     bytes: usize,
-    /// Set once the body is waited for: nearly all are there already.
+    /// Set once the body has to be waited for. Nearly all bodies are complete at once.
     waiting: Option<Pin<Box<Waiting>>>,
 }
 
-/// What ends the wait for a body.
+/// The timers that end the wait for a body.
 struct Waiting {
-    /// Set seldom: when it rings, it is seen whether enough has come.
+    /// The timer. It is rarely reset: when it fires, the body's progress is checked.
     alarm: Pin<Box<Sleep>>,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// When a stop cuts it, once the service is stopping.
+    /// The time at which the body is cut because the service is stopping.
     stops_at: Option<Instant>,
 }
 
@@ -102,7 +106,7 @@ impl Arrival {
         }
     }
 
-    /// Pending, until the body has taken too long.
+    /// Returns pending until the body has taken too long.
     fn poll_too_late(&mut self, context: &mut Context<'_>) -> Poll<Problem> {
         let Held::Request(request) = &*self.place.0 else {
             return Poll::Pending;
@@ -136,7 +140,7 @@ impl Arrival {
         }
     }
 
-    /// The end of a body that is cut.
+    /// Cuts the body.
     fn cut(&self, why: Problem) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         if let Held::Request(request) = &*self.place.0 {
             request.cut.get_or_init(|| why);

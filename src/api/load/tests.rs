@@ -1,4 +1,4 @@
-//! The bounds at their real numbers, without sockets.
+//! Tests of the bounds at their real sizes, without sockets.
 
 use std::time::Duration;
 
@@ -26,13 +26,14 @@ const MALLORY: Holder<'static> = Holder {
     user: Some("mallory"),
 };
 
-/// The bounds of a service with two channels.
+/// Creates the bounds of a service with two channels.
 fn load() -> (Load, CancellationToken) {
     let stopping = CancellationToken::new();
     (Load::new(2, 2, stopping.clone()), stopping)
 }
 
-/// Lets in whom there is room for, and the problem of the next one.
+/// Takes permits until none is left; returns them with the problem of the first request without
+/// one.
 fn fill(load: &Load, holder: Holder<'_>) -> (Vec<Place>, Problem) {
     let mut places = Vec::new();
     loop {
@@ -43,13 +44,13 @@ fn fill(load: &Load, holder: Holder<'_>) -> (Vec<Place>, Problem) {
     }
 }
 
-/// A body of these bytes, of which the last piece never comes.
+/// Makes a body whose last piece never arrives, after these bytes.
 fn unfinished(bytes: usize) -> Body {
     let begun = stream::iter([Ok::<_, std::convert::Infallible>(vec![b'x'; bytes])]);
     Body::from_stream(begun.chain(stream::pending()))
 }
 
-/// A body that comes byte by byte, one in each `pause`.
+/// Makes a body that arrives byte by byte, with a `pause` before each.
 fn trickling(pause: Duration) -> Body {
     let bytes = stream::unfold((), move |()| async move {
         sleep(pause).await;
@@ -58,11 +59,11 @@ fn trickling(pause: Duration) -> Body {
     Body::from_stream(bytes)
 }
 
-/// Reads a body in a place for as long as it comes.
+/// Reads a request's body for as long as it arrives.
 async fn read(place: &Place, body: Body) {
     let arriving = place.arriving(body);
     let reading = extract::whole(arriving, JSON_LIMIT);
-    // What never comes is not waited for.
+    // The missing end of the body is not waited for.
     drop(tokio::time::timeout(Duration::from_millis(1), reading).await);
 }
 
@@ -72,7 +73,7 @@ fn says(problem: &Problem, code: &str, words: &str) {
 }
 
 #[test]
-fn one_request_more_than_fit_is_refused_until_another_is_answered() {
+fn a_request_over_the_bound_is_refused_until_another_is_answered() {
     let (load, _) = load();
 
     let (mut of_sms, refused) = fill(&load, SMS);
@@ -80,12 +81,12 @@ fn one_request_more_than_fit_is_refused_until_another_is_answered() {
     says(&refused, "overloaded", "of this channel");
     let (of_app, refused) = fill(&load, APP);
     assert_eq!(of_app.len(), REQUESTS / 4);
-    says(&refused, "overloaded", "As many requests as fit");
+    says(&refused, "overloaded", "Too many requests are");
     let rendered = refused.render("abc");
     assert_eq!(rendered.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(rendered.headers()["retry-after"], "1");
 
-    // Readers have places of their own, and so has the Cloud.
+    // Readers and the Cloud have permits of their own.
     assert!(load.admit(SMS, "/v1/events").unwrap().is_none());
     assert!(load.notification("1").is_ok());
     of_sms.pop();
@@ -95,7 +96,7 @@ fn one_request_more_than_fit_is_refused_until_another_is_answered() {
 }
 
 #[test]
-fn a_user_has_a_small_share() {
+fn a_user_has_a_small_share_of_the_request_bound() {
     let (load, _) = load();
 
     let (places, refused) = fill(&load, MALLORY);
@@ -106,7 +107,7 @@ fn a_user_has_a_small_share() {
 }
 
 #[test]
-fn notifications_have_bounds_of_their_own() {
+fn notifications_have_their_own_bounds() {
     let (load, _) = load();
 
     let places: Vec<_> = std::iter::from_fn(|| load.notification("1").ok()).collect();
@@ -118,17 +119,17 @@ fn notifications_have_bounds_of_their_own() {
     says(&refused, "too-many-notifications", "");
     assert_eq!(refused.render("abc").headers()["retry-after"], "1");
     assert!(load.admit(SMS, MESSAGES).is_ok());
-    // One that arrives takes none of them: its signature may be wrong.
+    // A notification takes no permit while it arrives, because its signature may be wrong.
     assert!(load.notification_body("1").is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn bodies_count_as_they_arrive() {
+async fn request_bodies_count_by_the_bytes_received() {
     let (load, _) = load();
     let mut arriving = Vec::new();
     for _ in 0..BYTES / JSON_LIMIT * 3 / 4 {
         let place = load.admit(SMS, MESSAGES).unwrap().unwrap();
-        // What a request says of its length does not count.
+        // The length that a request declares does not count.
         assert_eq!(load.0.bodies.held(), arriving.len() * JSON_LIMIT / UNIT);
         read(&place, unfinished(JSON_LIMIT)).await;
         arriving.push(place);
@@ -138,12 +139,16 @@ async fn bodies_count_as_they_arrive() {
     let place = load.admit(SMS, MESSAGES).unwrap().unwrap();
     let one_more = extract::whole(place.arriving("x".into()), JSON_LIMIT).await;
     assert_eq!(one_more, Err(Unread::Broken));
-    says(&place.cut().unwrap(), "overloaded", "one channel's may be");
+    says(
+        &place.cut().unwrap(),
+        "overloaded",
+        "of this channel's requests",
+    );
     let place = load.admit(APP, MESSAGES).unwrap().unwrap();
     let of_another = extract::whole(place.arriving("x".into()), JSON_LIMIT).await;
     assert_eq!(of_another.unwrap(), "x");
     assert!(place.cut().is_none());
-    // What has no body, and a file, takes up none of this.
+    // Neither an empty body nor a file counts here.
     let place = load.admit(SMS, MESSAGES).unwrap().unwrap();
     assert!(place.arriving(Body::empty()).is_end_stream());
     let file = load.admit(SMS, "/v1/users/{user_id}/files").unwrap();
@@ -153,7 +158,7 @@ async fn bodies_count_as_they_arrive() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn notifications_count_as_they_arrive() {
+async fn notification_bodies_count_by_the_bytes_received() {
     let (load, _) = load();
     let size = 1024 * 1024;
     let mut arriving = Vec::new();
@@ -175,7 +180,7 @@ async fn notifications_count_as_they_arrive() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_trickles_is_cut() {
+async fn a_body_that_arrives_too_slowly_is_cut_off() {
     let (load, _) = load();
     let second = Duration::from_secs(1);
     let channel = || load.admit(SMS, MESSAGES).unwrap().unwrap();
@@ -209,7 +214,7 @@ async fn a_body_that_trickles_is_cut() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_comes_fast_enough_may_take_long() {
+async fn a_body_above_the_minimum_rate_may_take_long_to_arrive() {
     let (load, _) = load();
     let place = load.admit(SMS, MESSAGES).unwrap().unwrap();
     let pieces = stream::unfold(0, async |count| {
@@ -225,7 +230,7 @@ async fn a_body_that_comes_fast_enough_may_take_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_cuts_what_still_arrives() {
+async fn a_stop_cuts_off_bodies_that_still_arrive() {
     let second = Duration::from_secs(1);
     for (is_notification, after) in [(false, 5 * second), (true, second)] {
         let (load, stopping) = load();
@@ -255,7 +260,7 @@ async fn a_stop_cuts_what_still_arrives() {
 }
 
 #[tokio::test]
-async fn an_answer_holds_its_place_until_it_is_written() {
+async fn a_response_keeps_its_permit_until_it_is_written() {
     let (load, _) = load();
     let place = load.admit(SMS, MESSAGES).unwrap().unwrap();
 
@@ -268,7 +273,7 @@ async fn an_answer_holds_its_place_until_it_is_written() {
 }
 
 #[test]
-fn pages_of_events_count_by_their_bytes_and_have_shares() {
+fn event_pages_count_by_their_bytes_and_have_shares() {
     const PAGE: usize = 1024 * 1024;
     let (load, _) = load();
     let pages =
@@ -293,11 +298,11 @@ fn pages_of_events_count_by_their_bytes_and_have_shares() {
     says(
         &no_room_for_page(load.page(APP, 1).unwrap_err()),
         "overloaded",
-        "as fit",
+        "to readers.",
     );
     assert!(load.page(SMS, 0).is_ok());
     drop((of_mallory, of_sms, of_app));
-    // One that is larger than a share is let in alone.
+    // A page that is larger than a share is let in alone.
     let large = load.page(MALLORY, BYTES).unwrap();
     assert!(load.page(MALLORY, 1).is_err());
     drop(large);

@@ -1,4 +1,4 @@
-//! What is sent to a channel's callback URL, as the document's `webhooks`.
+//! The callbacks to a channel's callback URL, as the document's `webhooks`.
 
 use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, Parameter, ParameterBuilder};
 use utoipa::openapi::path::{ParameterIn, PathItem, Paths, PathsBuilder};
@@ -8,28 +8,23 @@ use utoipa::openapi::{ContentBuilder, Ref, Required, ResponseBuilder};
 
 use crate::types::event::EventType;
 
-/// What the header fields of a callback say; they are those of the Standard Webhooks specification, and one more.
+/// The headers of a callback with their descriptions. They are those of the Standard Webhooks
+/// specification, and `webhook-attempt`.
 const HEADERS: [(&str, &str); 4] = [
-    (
-        "webhook-id",
-        "The event's id; the same when the event is sent again.",
-    ),
+    ("webhook-id", "The event's id; the same for all attempts."),
     (
         "webhook-timestamp",
-        "When this attempt was made, in seconds since the epoch.",
+        "The time of this attempt, in seconds since 1970.",
     ),
     (
         "webhook-signature",
-        "`v1,` and the base64 of the HMAC-SHA256 of id, timestamp and body, joined with dots; with two secrets two of \
-         these, with a space between.",
+        "`v1,` and the base64 of the HMAC-SHA256 of id, timestamp and body, joined with dots. With two secrets there \
+         are two of these, separated by a space.",
     ),
-    (
-        "webhook-attempt",
-        "How often the event has been sent, with this time: from 1.",
-    ),
+    ("webhook-attempt", "The number of this attempt, from 1."),
 ];
 
-/// A callback for each type of event.
+/// Describes a callback for each type of event.
 pub(super) fn webhooks() -> Paths {
     let all = EventType::ALL.into_iter();
     all.fold(PathsBuilder::new(), |paths, kind| {
@@ -60,7 +55,7 @@ fn operation(kind: EventType) -> Operation {
         .tag("events")
         .operation_id(Some(operation_id(kind)))
         .summary(Some(summary))
-        // It is signed; it bears no key.
+        // A callback is signed and has no API key.
         .securities(Some([]))
         .parameters(Some(HEADERS.map(header)))
         .request_body(Some(
@@ -71,28 +66,28 @@ fn operation(kind: EventType) -> Operation {
         ))
         .response(
             "2XX",
-            ResponseBuilder::new().description("The channel has the event"),
+            ResponseBuilder::new().description("The channel has accepted the event"),
         )
         .response(
             "410",
             ResponseBuilder::new()
-                .description("The channel wants no more callbacks, until they are resumed"),
+                .description("The channel accepts no more callbacks until they are resumed"),
         )
         .response(
             "422",
             ResponseBuilder::new()
-                .description("The channel does not take this event; it is not sent again"),
+                .description("The channel refuses this event; it is not sent again"),
         )
         .response(
             "default",
-            ResponseBuilder::new().description(
-                "The event is sent again later; `Retry-After` says when at the soonest",
-            ),
+            ResponseBuilder::new()
+                .description("The event is sent again later, at the earliest after `Retry-After`"),
         )
         .build()
 }
 
-/// Such as `onMessageCreated`: a name that generated code can bear.
+/// Makes the operation id, such as `onMessageCreated`, so that it is a valid name in generated
+/// code.
 fn operation_id(kind: EventType) -> String {
     let words = kind.as_str().split('.');
     let capitalized = words.map(|word| {
@@ -115,31 +110,28 @@ fn header((name, description): (&str, &str)) -> Parameter {
         .build()
 }
 
-/// What a type of event tells of, and the schema of its data.
+/// Returns the summary of a type of event, and the schema of its data.
 const fn described(kind: EventType) -> (&'static str, &'static str) {
     match kind {
         EventType::MessageCreated => (
-            "An agent, bot, manager or the system wrote.",
+            "An agent, bot, manager or the system sent a message.",
             "EventMessage",
         ),
         EventType::MessageEchoed => (
-            "The user's own message came back from the Cloud; for channels that list this type.",
+            "The Cloud echoed the user's own message; only for channels that list this type.",
             "EventMessage",
         ),
-        EventType::TypingChanged => ("Somebody started or stopped typing.", "EventTyping"),
+        EventType::TypingChanged => ("A participant started or stopped typing.", "EventTyping"),
         EventType::ReceiptChanged => ("Messages were delivered, read or refused.", "EventReceipt"),
         EventType::ConversationOpened => ("A conversation was opened.", "EventConversation"),
         EventType::ConversationUpdated => (
-            "A conversation changed hands or skill.",
+            "The agent or skill of a conversation changed.",
             "EventConversation",
         ),
         EventType::ConversationClosed => ("A conversation was closed.", "EventConversation"),
-        EventType::MessageSent => (
-            "A request that had been queued reached the Cloud.",
-            "EventOutcome",
-        ),
+        EventType::MessageSent => ("A queued request reached the Cloud.", "EventOutcome"),
         EventType::MessageFailed => (
-            "A request that had been queued could not be brought to the Cloud.",
+            "The Cloud refused a queued request, or it could not be sent.",
             "EventOutcome",
         ),
     }

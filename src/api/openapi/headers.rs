@@ -1,49 +1,49 @@
-//! The header fields of answers, which come from below the handlers and so stand in none of their descriptions.
+//! The response headers that layers below the handlers add, so that no handler describes them.
 
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{OpenApi as Document, Ref, RefOr};
 
-/// The header fields: name, type, what they say, and the first letters of the statuses that may bear them.
+/// The headers: name, type, description, and prefixes of the statuses that may have them.
 const HEADERS: [(&str, Type, &str, &[&str]); 6] = [
     (
         "X-Request-Id",
         Type::String,
-        "The request's id: its own, or one that was made for it",
+        "The id of the request: the one that it came with, or a generated one",
         &["2", "4", "5"],
     ),
     (
         "RateLimit",
         Type::String,
-        "What is left of the limits, for a channel that has any, such as `\"channel\";r=199;t=1`",
+        "What is left of the rate limits, for a channel that has any, such as `\"channel\";r=199;t=1`",
         &["2", "429"],
     ),
     (
         "RateLimit-Policy",
         Type::String,
-        "These limits, such as `\"channel\";q=200;w=1`",
+        "The rate limits, such as `\"channel\";q=200;w=1`",
         &["2", "429"],
     ),
     ("WWW-Authenticate", Type::String, "`Bearer`", &["401"]),
     (
         "Allow",
         Type::String,
-        "The methods that the path takes, such as `GET,HEAD`",
+        "The methods that the path supports, such as `GET,HEAD`",
         &["405"],
     ),
     (
         "Retry-After",
         Type::Integer,
-        "In how many seconds to try again, where that may help",
+        "The number of seconds after which to retry, if a retry may help",
         &["409", "429", "503"],
     ),
 ];
 
-/// Those that only a channel is told: the Cloud has neither a key nor limits.
+/// The headers that only channels get. The Cloud has neither a key nor rate limits.
 const FOR_CHANNELS: [&str; 3] = ["RateLimit", "RateLimit-Policy", "WWW-Authenticate"];
 
-/// Gives each answer the header fields that it can bear.
+/// Adds to each response the headers that it can have.
 pub(super) fn describe(document: &mut Document) {
     let components = document.components.get_or_insert_default();
     for (name, kind, description, _) in HEADERS {

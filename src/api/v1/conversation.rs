@@ -22,32 +22,33 @@ use crate::types::ids::{ConversationId, UserId};
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Conversation)]
 pub(super) struct ConversationView {
-    /// The Cloud's id.
+    /// The conversation's id in the Cloud.
     id: ConversationId,
-    /// Whose it is.
+    /// The user of the conversation.
     user_id: UserId,
-    /// Whether messages go there.
+    /// The state of the conversation.
     state: StateView,
-    /// When it was opened.
+    /// The time at which the conversation was opened.
     opened_at: DateTime<Utc>,
-    /// When it was closed, as far as the bridge knows.
+    /// The time at which the conversation was closed, as far as the bridge knows.
     closed_at: Option<DateTime<Utc>>,
-    /// Who or what closed it: `consumer`, `agent`, or another word of the Cloud's; null while open or unknown.
+    /// The cause of the close: `consumer`, `agent`, or another value of the Cloud's. Null while the
+    /// conversation is open or the cause is unknown.
     close_reason: Option<String>,
-    /// The client features it was opened with.
+    /// The client features with which the conversation was opened.
     features: Features,
-    /// How many of the user's requests wait to be sent to the Cloud.
+    /// The number of the user's requests that wait to be sent to the Cloud.
     queued: u32,
 }
 
-/// Whether a conversation is open.
+/// The state of a conversation.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = ConversationState)]
 enum StateView {
-    /// Messages go there.
+    /// The conversation is open, and messages are sent to it.
     Open,
-    /// It has ended.
+    /// The conversation has ended.
     Closed,
 }
 
@@ -72,13 +73,13 @@ impl ConversationView {
     }
 }
 
-/// What to close; every member may be left out.
+/// The options of a close. Every member may be left out.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Closing {
-    /// Closes the main dialog alone, so that the Cloud's survey can follow: the conversation stays open, and what the
-    /// user says goes to the survey. It needs a conversation with a skill that has a survey, opened with the features
-    /// `MULTI_DIALOG`, `RICH_CONTENT` and `QUICK_REPLIES`.
+    /// Closes only the main dialog, so that the Cloud's survey can follow. The conversation stays
+    /// open, and the user's messages go to the survey. This needs a conversation with a skill that
+    /// has a survey, opened with the features `MULTI_DIALOG`, `RICH_CONTENT` and `QUICK_REPLIES`.
     #[schema(default = false)]
     survey: Option<bool>,
 }
@@ -90,10 +91,10 @@ pub(super) struct Closing {
     tag = "conversation",
     operation_id = "openConversation",
     params(User),
-    request_body(content = Opening, description = "How to open it; may be left out"),
+    request_body(content = Opening, description = "How to open the conversation; optional"),
     responses(
-        (status = 201, description = "The conversation that was opened", body = ConversationView),
-        (status = 200, description = "The conversation that was open already", body = ConversationView),
+        (status = 201, description = "A conversation was opened", body = ConversationView),
+        (status = 200, description = "The conversation was already open", body = ConversationView),
     ),
 )]
 pub(super) async fn open(
@@ -130,16 +131,17 @@ pub(super) async fn show(
     Ok(Body(ConversationView::new(user_id, conversation)))
 }
 
-/// Closes a user's conversation, also a survey in it; one that is closed stays so.
+/// Closes a user's conversation, including a survey in it. A conversation that is already closed
+/// stays closed.
 #[utoipa::path(
     post,
     path = "/v1/users/{user_id}/conversation/close",
     tag = "conversation",
     operation_id = "closeConversation",
     params(User, Prefer),
-    request_body(content = Closing, description = "May be left out"),
+    request_body(content = Closing, description = "Optional"),
     responses(
-        (status = 200, description = "The closed conversation; with `survey` it is open", body = ConversationView),
+        (status = 200, description = "The closed conversation; with `survey` it stays open", body = ConversationView),
         Accepted,
     ),
 )]

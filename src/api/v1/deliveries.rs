@@ -1,4 +1,4 @@
-//! What became of events that are sent to the channel's callback URL, for those who look after the channel.
+//! The deliveries of events to the channel's callback URL, for the people who operate the channel.
 
 pub(in crate::api) mod view;
 
@@ -22,32 +22,33 @@ use crate::types::links;
 use crate::types::time::Moment;
 use view::{DeliveryItem, DeliveryList, EventView};
 
-/// What part of the deliveries is asked for.
+/// The query parameters of the list of deliveries.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Asked {
-    /// Which deliveries.
+    /// The state of the deliveries to list.
     state: AskedState,
-    /// The `next` of the answer before; left out or empty: from the oldest event that is kept.
+    /// The `next` of the previous page. If it is missing or empty, the list begins at the oldest
+    /// stored event.
     #[serde(default)]
     #[param(value_type = Option<String>, example = "c1f4")]
     after: MaybeCursor,
-    /// How many at most.
+    /// The maximum number of deliveries in the response.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
     limit: Limit,
 }
 
-/// A state of deliveries that can be asked for.
+/// A state of deliveries, as a filter.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = AskedDeliveryState)]
 pub(in crate::api) enum AskedState {
-    /// They have still to be delivered.
+    /// The delivery is still to come.
     Pending,
-    /// The channel refused them, or they grew too old.
+    /// The channel refused the event, or the event grew too old.
     Failed,
-    /// The channel has them.
+    /// The channel has the event.
     Delivered,
 }
 
@@ -61,7 +62,7 @@ impl From<AskedState> for DeliveryState {
     }
 }
 
-/// Lists what became of deliveries.
+/// Lists the deliveries in a state.
 #[utoipa::path(
     get,
     path = "/v1/deliveries",
@@ -90,7 +91,7 @@ pub(super) async fn list(
     }))
 }
 
-/// Shows an event with every try to deliver it.
+/// Shows an event with every attempt to deliver it.
 #[utoipa::path(
     get,
     path = "/v1/events/{event_id}",
@@ -108,14 +109,14 @@ pub(super) async fn show(
     Ok(Body(record.try_into()?))
 }
 
-/// Has an event delivered once more, whatever became of it before.
+/// Delivers an event again, whatever the state of its delivery.
 #[utoipa::path(
     post,
     path = "/v1/deliveries/{event_id}/retry",
     tag = "deliveries",
     operation_id = "retryDelivery",
     params(EventPath),
-    responses((status = 202, description = "The event is delivered as soon as those of the same user before it allow", body = EventView)),
+    responses((status = 202, description = "The event is delivered after the earlier events of the same user", body = EventView)),
 )]
 pub(super) async fn retry(
     AuthChannel(caller): AuthChannel,
@@ -126,38 +127,38 @@ pub(super) async fn retry(
     Ok((StatusCode::ACCEPTED, Body(record.try_into()?)))
 }
 
-/// The events that are to be delivered once more.
+/// The selection of events to replay.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplayRequest {
-    /// Those that came up then or later,
+    /// Only events at this time or later are replayed.
     since: Moment,
-    /// and before this moment, where it is given;
+    /// Only events before this time are replayed. If it is left out, there is no upper limit.
     until: Option<Moment>,
-    /// of whose delivery this became; left out: all that are not pending;
+    /// Only deliveries in this state are replayed. If it is left out, all that are not pending are.
     state: Option<AskedState>,
-    /// and that are about this user, where one is given.
+    /// Only events about this user are replayed. If it is left out, those about all users are.
     user_id: Option<UserId>,
-    /// Whether they are only counted.
+    /// True if the events are only counted, not replayed.
     #[schema(default = false)]
     dry_run: Option<bool>,
 }
 
-/// How many events a replay is about.
+/// The number of events that a replay concerns.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::api) struct Replayed {
-    /// How many events are delivered once more, or would be.
+    /// The number of events that are delivered again, or would be.
     pub(in crate::api) count: u64,
 }
 
-/// Has events delivered once more, in their users' order. What somebody was typing is not sent again.
+/// Replays deliveries, in the order of each user's events. Typing events are not sent again.
 #[utoipa::path(
     post,
     path = "/v1/deliveries/replay",
     tag = "deliveries",
     operation_id = "replayDeliveries",
     request_body = ReplayRequest,
-    responses((status = 200, description = "How many events it is about", body = Replayed)),
+    responses((status = 200, description = "The number of events", body = Replayed)),
 )]
 pub(super) async fn replay(
     AuthChannel(caller): AuthChannel,
@@ -196,24 +197,24 @@ pub(in crate::api) fn check_interval(
     Ok(())
 }
 
-/// How the callback URL fares.
+/// The callback URL's state.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::api) struct Callback {
-    /// What is sent to it.
+    /// The state of the deliveries to the callback URL.
     state: CallbackState,
-    /// How many deliveries have failed in a row, over all users.
+    /// The number of deliveries that have failed in a row, over all users.
     failures: u32,
 }
 
-/// What is sent to a callback URL.
+/// The state of the deliveries to a callback URL.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum CallbackState {
-    /// Every event.
+    /// Every event is sent.
     Active,
-    /// A single event at a time, since many have failed in a row.
+    /// A single event is sent at a time, since many have failed in a row.
     Probed,
-    /// Nothing, since the callback URL has answered 410 or an operator has paused it.
+    /// Nothing is sent, since the callback URL has answered 410 or an operator has paused it.
     Paused,
 }
 
@@ -233,13 +234,14 @@ impl From<Outlook> for Callback {
     }
 }
 
-/// Lets callbacks go on that were paused by a 410 or an operator, or that only single events were sent to.
+/// Resumes callbacks that a 410 or an operator has paused, or that many failures have reduced to
+/// single events.
 #[utoipa::path(
     post,
     path = "/v1/deliveries/resume",
     tag = "deliveries",
     operation_id = "resumeDeliveries",
-    responses((status = 200, description = "All that waits is sent now", body = Callback)),
+    responses((status = 200, description = "Waiting events are sent now", body = Callback)),
 )]
 pub(super) async fn resume(
     AuthChannel(caller): AuthChannel,
@@ -248,16 +250,16 @@ pub(super) async fn resume(
     Ok(Body(bridge.resume_callback(&caller).await?.into()))
 }
 
-/// What event to try the callback with.
+/// The test event to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TestRequest {
-    /// Its type.
+    /// The type of the event.
     #[serde(rename = "type")]
     kind: EventType,
 }
 
-/// Adds an event that is about a user `test`, to be read and delivered like any other.
+/// Creates an event about a user `test`. It is read and delivered like any other.
 #[utoipa::path(
     post,
     path = "/v1/events/test",
@@ -268,7 +270,7 @@ pub(super) struct TestRequest {
         status = 201,
         description = "The event",
         body = Event,
-        headers(("Location" = String, description = "Where it is shown with the tries to deliver it")),
+        headers(("Location" = String, description = "The event's URL, which shows the attempts to deliver it")),
     )),
 )]
 pub(super) async fn test(

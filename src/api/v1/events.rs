@@ -1,4 +1,4 @@
-//! A channel's events, read by the channel.
+//! The events of a channel, as the channel reads them.
 
 mod stream;
 
@@ -23,38 +23,40 @@ use crate::types::event::{Cursor, Event};
 use crate::types::ids::Invalid;
 use crate::web::negotiation::{self, Format};
 
-/// The header in which a stream's reader names the last event that it has seen.
+/// The header in which a stream's reader sends the id of the last event that it has seen.
 const LAST_EVENT_ID: &str = "Last-Event-ID";
 
-/// The same as a parameter of the query, as event-source-polyfill names it.
+/// The query parameter with the same meaning, as event-source-polyfill names it.
 const LAST_EVENT_ID_PARAMETER: &str = "lastEventId";
 
-/// What part of the events is asked for.
+/// The query parameters of the events.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Asked {
-    /// The `next` of the answer before; left out or empty: from the oldest event that is kept.
+    /// The `next` of the previous page. If it is missing or empty, the list begins at the oldest
+    /// stored event.
     #[serde(default)]
     #[param(value_type = Option<String>, example = "c1f4")]
     after: MaybeCursor,
-    /// For a stream alone: the `id` of the last event that was seen, from a reader that cannot send
-    /// the header `Last-Event-ID`. It goes before `after`, which such a reader repeats from its
-    /// first request. Empty counts as left out.
+    /// For a stream only: the `id` of the last event that was seen, for a reader that cannot send
+    /// the header `Last-Event-ID`. It takes precedence over `after`, which such a reader repeats
+    /// from its first request. An empty value counts as missing.
     #[serde(default, rename = "lastEventId")]
     #[param(value_type = Option<String>, example = "c1f4")]
     last_event_id: MaybeCursor,
-    /// How many events at most; there are fewer where they have more than 1 MiB together. A stream has no such limit.
+    /// The maximum number of events. A page has fewer if their total size would exceed 1 MiB. The
+    /// limit does not apply to a stream.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
     limit: Limit,
-    /// For how many seconds the answer waits for an event where there is none; a stream always waits.
+    /// The number of seconds to wait for an event if there is none yet. A stream always waits.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 0, maximum = 30, default = 0)]
     wait: Wait,
 }
 
-/// A cursor that may be left out. An empty text counts as left out: many clients write so that they
-/// have none.
+/// An optional cursor. An empty text counts as missing, because many clients write a missing cursor
+/// in that way.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(try_from = "String")]
 pub(in crate::api) struct MaybeCursor(pub(in crate::api) Option<Cursor>);
@@ -70,7 +72,7 @@ impl TryFrom<String> for MaybeCursor {
     }
 }
 
-/// How many things a page may have.
+/// The maximum number of items in a page.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
 pub(in crate::api) struct Limit(pub(in crate::api) u32);
@@ -94,7 +96,7 @@ impl TryFrom<String> for Limit {
     }
 }
 
-/// How many seconds an answer may wait.
+/// The number of seconds for which a response may wait.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(try_from = "String")]
 struct Wait(u32);
@@ -112,22 +114,23 @@ impl TryFrom<String> for Wait {
     }
 }
 
-/// A number of digits alone: Rust would take a sign too.
+/// Parses digits only. Rust's own parser also accepts a sign.
 fn number(text: &str) -> Option<u32> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| is_plain)
 }
 
-/// A part of a channel's events.
+/// A page of a channel's events.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct EventList {
-    /// The events, in the order in which they came.
+    /// The events, in the order of the event log.
     #[schema(value_type = Vec<Event>)]
     events: Vec<Box<RawValue>>,
-    /// What to ask for next, as `after`; where there was no event, it is the same as before.
+    /// The value of `after` for the next page. It is unchanged if this page is empty.
     #[schema(value_type = String, example = "c1f5")]
     next: Cursor,
-    /// `true` where events behind `after` are not kept any more, so that some were missed; else left out.
+    /// True if events after `after` were already removed, so that some were missed. Left out
+    /// otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     gap: bool,
@@ -140,21 +143,22 @@ impl TryFrom<EventPage> for EventList {
         let events = page.events.into_iter();
         let events = events.map(|event| RawValue::from_string(event.body));
         Ok(Self {
-            events: events.collect::<Result<_, _>>().map_err(|_| {
-                Problem::new(Code::InternalError, "An event that is kept is no JSON.")
-            })?,
+            events: events
+                .collect::<Result<_, _>>()
+                .map_err(|_| Problem::new(Code::InternalError, "A stored event is not JSON."))?,
             next: page.next,
             gap: page.gap.is_some(),
         })
     }
 }
 
-/// The cursor of the last event that a stream's reader has seen, from the header of a reader who comes again.
+/// The cursor of the last event that a stream's reader has seen. A reader sends it in a header when
+/// it reconnects.
 #[derive(Debug, IntoParams)]
 #[into_params(names("Last-Event-ID"), parameter_in = Header)]
 pub(super) struct LastEventId(
-    /// For a stream: the `id` of the last event that was seen. It goes before `lastEventId` and
-    /// `after`. Empty counts as left out.
+    /// For a stream only: the `id` of the last event that was seen. It takes precedence over
+    /// `lastEventId` and `after`. An empty value counts as missing.
     #[param(value_type = String, required = false, example = "c1f4")]
     Option<Cursor>,
 );
@@ -166,7 +170,7 @@ impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
         let Some(value) = parts.headers.get(LAST_EVENT_ID) else {
             return Ok(Self(None));
         };
-        // A value that is no text is no cursor either.
+        // A value that is not text is not a cursor either.
         let text = String::from_utf8_lossy(value.as_bytes());
         MaybeCursor::try_from(text.into_owned())
             .map(|MaybeCursor(cursor)| Self(cursor))
@@ -174,7 +178,7 @@ impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
     }
 }
 
-/// Reads the channel's events, at once, when there are some, or as a stream.
+/// Reads the channel's events: at once, when there are some, or as a stream.
 #[utoipa::path(
     get,
     path = "/v1/events",
@@ -183,12 +187,12 @@ impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
     params(Asked, LastEventId),
     responses((
         status = 200,
-        description = "The events. Where `Accept` prefers `text/event-stream` to `application/json`, a stream of \
-                       server-sent events that goes on until either side ends it: `event` is the type of an event, `data` \
-                       the event as JSON, `id` the cursor behind it. Where the cursor is older than what is kept, an event \
+        description = "The events. If `Accept` prefers `text/event-stream` to `application/json`, the response is a stream of \
+                       server-sent events that continues until either side ends it: `event` is the type of an event, `data` \
+                       the event as JSON, `id` the cursor after it. If events after the cursor are no longer stored, an event \
                        `gap` comes first, with the data `{\"after\": CURSOR, \"oldest\": CURSOR}`. A stream begins with a \
-                       comment, and another one follows after every 15 seconds without an event. An `Accept` that takes \
-                       neither counts as left out: JSON",
+                       comment, and another one follows after every 15 seconds without an event. An `Accept` that includes \
+                       neither type is ignored: the response is JSON",
         content(
             (EventList = "application/json"),
             (String = "text/event-stream", example = "event: message.created\ndata: {\"id\": \"evt_…\", …}\nid: c1f5\n\n"),
@@ -205,7 +209,7 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let MaybeCursor(after) = asked.after;
     if wants_stream(&headers) {
-        // The header is of this request; a URL may be one that the reader has kept since its first
+        // The header belongs to this request, while the URL may be the one of the reader's first
         // request.
         let named = [
             (LAST_EVENT_ID, last_seen),
@@ -224,7 +228,8 @@ pub(super) async fn list(
         return Ok(stream::respond(events, load));
     }
     if asked.last_event_id.0.is_some() {
-        let detail = "expected for a stream (Accept: text/event-stream) alone; a page goes on behind `after`";
+        let detail =
+            "expected only for a stream (Accept: text/event-stream); for a page use `after`";
         return Err(Problem::parameter(
             LAST_EVENT_ID_PARAMETER,
             detail.to_owned(),

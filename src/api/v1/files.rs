@@ -18,7 +18,7 @@ use crate::api::problem::Problem;
 use crate::bridge::Bridge;
 use crate::outbox::{NewFile, Outbox};
 
-/// Sends a user's file, opening a conversation where none is open.
+/// Sends a user's file. Opens a conversation if none is open.
 #[utoipa::path(
     post,
     path = "/v1/users/{user_id}/files",
@@ -27,7 +27,7 @@ use crate::outbox::{NewFile, Outbox};
     params(User, Prefer),
     request_body(content = FileForm, content_type = "multipart/form-data"),
     responses(
-        (status = 201, description = "The Cloud has the file", body = Message),
+        (status = 201, description = "The Cloud has accepted the file", body = Message),
         Accepted,
     ),
 )]
@@ -51,7 +51,7 @@ pub(super) async fn send(
     Ok(answer(&prefer, sent.map(view)))
 }
 
-/// Fetches a file that a user has sent or was sent, also after the conversation has ended.
+/// Downloads a file that a user has sent or received, even after the conversation has ended.
 #[utoipa::path(
     get,
     path = "/v1/users/{user_id}/files/{file_id}",
@@ -60,13 +60,13 @@ pub(super) async fn send(
     params(User, File),
     responses((
         status = 200,
-        description = "The bytes, as they arrive from the Cloud. The media type is that of the file's kind, such as \
-                       `image/jpeg` or `video/mp4`, and `application/octet-stream` where the kind is not known",
+        description = "The bytes, as they arrive from the Cloud. The media type is that of the file's type, such as \
+                       `image/jpeg` or `video/mp4`, or `application/octet-stream` if the type is unknown",
         body = inline(Binary),
         content_type = "*/*",
         headers(
             ("Content-Disposition" = String, description = "`attachment`, with a name such as `file_….jpg`"),
-            ("Content-Length" = u64, description = "Where the Cloud says so"),
+            ("Content-Length" = u64, description = "Present if the Cloud states the length"),
             ("X-Content-Type-Options" = String, description = "`nosniff`"),
             ("Cache-Control" = String, description = "`private, no-store`"),
         ),
@@ -82,7 +82,8 @@ pub(super) async fn show(
     let extension = fetched.file_type.extension();
     let headers = [
         (CONTENT_TYPE, fetched.file_type.media_type().to_owned()),
-        // Neither half of the name comes from outside. A browser that is led here saves the file and does not show it.
+        // Neither half of the name comes from outside. A browser that follows a link to the file
+        // saves it and does not show it.
         (
             CONTENT_DISPOSITION,
             format!("attachment; filename=\"{id}.{extension}\""),

@@ -20,17 +20,19 @@ use crate::types::event::data::Failure;
 use crate::types::message::{DescribedSequence, Metadata, Sequence, Text};
 use crate::types::request::{Report, RequestState};
 
-/// A message to be sent.
+/// A message to send.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewMessage {
-    /// What the user wrote.
+    /// The text that the user wrote.
     text: Text,
-    /// How to open a conversation where none is open; left out, the channel's defaults say so.
+    /// The options for opening a conversation if none is open. If they are left out, the channel's
+    /// defaults apply.
     open: Option<Box<Opening>>,
-    /// The choice of structured content that the text stands for.
+    /// The element of structured content that the user chose, if the text stands for such a choice.
     reply_to: Option<ReplyTo>,
-    /// True if a text that the Cloud does not take in one message is sent in several, cut between sentences or words.
+    /// True if a text that is too long for one message of the Cloud may be sent in several. It is
+    /// cut between sentences or words.
     #[schema(default = false)]
     split: Option<bool>,
 }
@@ -39,36 +41,37 @@ pub(super) struct NewMessage {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ReplyTo {
-    /// The number of the agent's message.
+    /// The number of the agent's message in its dialog.
     #[schema(value_type = DescribedSequence)]
     sequence: Sequence,
-    /// What the Cloud tied to the element.
+    /// The metadata that the Cloud attached to the element.
     metadata: Metadata,
 }
 
-/// A message that was answered 202, with how it came so far.
+/// A message that was answered with 202, with its timeline.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MessageReport {
     #[serde(flatten)]
     message: Message,
-    /// Why it failed, where it did.
+    /// The reason for the failure, if the message failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     failure: Option<Failure>,
-    /// How it came so far, the first step first.
+    /// The steps so far, oldest first.
     timeline: Vec<Step>,
 }
 
-/// A step of a message's way.
+/// A step in the timeline of a message.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = MessageStep)]
 struct Step {
-    /// When.
+    /// The time of the step.
     at: DateTime<Utc>,
-    /// `accepted`; `postponed`, to be tried again; `unknown`, whether the Cloud has it; `sent`; `failed`.
+    /// The kind of the step: `accepted`; `postponed`, if another attempt follows; `unknown`, if the
+    /// Cloud may or may not have the message; `sent`; `failed`.
     #[schema(example = "postponed")]
     what: String,
-    /// Why: the code of the problem that it would have been, or `expired`.
+    /// The reason for the step: a problem code, or `expired`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "cloud-unavailable")]
     why: Option<String>,
@@ -108,14 +111,16 @@ impl From<Report> for MessageReport {
     }
 }
 
-/// Shows what became of a message, or of another request, that was answered 202. One that the Cloud had at once leaves no
-/// trace; how one ended is kept for 7 days.
+/// Shows a message or another request that was answered with 202.
+///
+/// A request that the Cloud took at once is not stored. The outcome of a queued request is kept for
+/// 7 days.
 #[utoipa::path(
     get,
     path = "/v1/messages/{message_id}",
     tag = "messages",
     operation_id = "getMessage",
-    params(("message_id" = String, Path, description = "The bridge's name for it")),
+    params(("message_id" = String, Path, description = "The id that the bridge gave the message")),
     responses((status = 200, description = "The message", body = MessageReport)),
 )]
 pub(super) async fn show(
@@ -123,13 +128,13 @@ pub(super) async fn show(
     State(bridge): State<Bridge>,
     Path(id): Path<String>,
 ) -> Result<Body<MessageReport>, Problem> {
-    // An id is opaque: one that cannot be is one that nothing bears.
+    // An id is opaque: a malformed one is treated as unknown.
     let id = id.parse().map_err(|_| bridge::Error::MessageNotFound)?;
     let report = bridge.request(&caller, id).await?;
     Ok(Body(report.into()))
 }
 
-/// Sends a user's message, opening a conversation where none is open.
+/// Sends a user's message. Opens a conversation if none is open.
 #[utoipa::path(
     post,
     path = "/v1/users/{user_id}/messages",
@@ -138,7 +143,7 @@ pub(super) async fn show(
     params(User, Prefer),
     request_body = NewMessage,
     responses(
-        (status = 201, description = "The Cloud has the message", body = Message),
+        (status = 201, description = "The Cloud has accepted the message", body = Message),
         Accepted,
     ),
 )]

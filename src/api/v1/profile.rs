@@ -1,4 +1,4 @@
-//! What agents are told about a user.
+//! The profile of a user, which agents see.
 
 use axum::Json as Body;
 use axum::extract::State;
@@ -9,9 +9,10 @@ use crate::api::problem::Problem;
 use crate::bridge::Bridge;
 use crate::types::profile::Profile;
 
-/// Keeps what is known of a user in place of what was known before.
+/// Replaces the profile of a user.
 ///
-/// The agent is told at once where a conversation is open, and with every later opening.
+/// If a conversation is open, the agent sees the new profile at once. It is also sent with every
+/// later opening.
 #[utoipa::path(
     put,
     path = "/v1/users/{user_id}/profile",
@@ -19,7 +20,7 @@ use crate::types::profile::Profile;
     operation_id = "setProfile",
     params(User),
     request_body = Profile,
-    responses((status = 200, description = "The profile as it is kept", body = Profile)),
+    responses((status = 200, description = "The stored profile", body = Profile)),
 )]
 pub(super) async fn set(
     AuthChannel(caller): AuthChannel,

@@ -1,4 +1,4 @@
-//! What a user thinks of a conversation that has ended.
+//! The user's rating of a conversation that has ended.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -12,7 +12,8 @@ use crate::api::problem::Problem;
 use crate::outbox::Outbox;
 use crate::types::rating::{Rating, RatingMembers};
 
-/// Rates a user's latest conversation, once it is closed, with the survey in it if there is one.
+/// Rates a user's latest conversation. The conversation must be closed, including its survey if it
+/// has one.
 #[utoipa::path(
     put,
     path = "/v1/users/{user_id}/conversation/rating",
@@ -21,7 +22,7 @@ use crate::types::rating::{Rating, RatingMembers};
     params(User, Prefer),
     request_body = RatingMembers,
     responses(
-        (status = 204, description = "The Cloud has the rating"),
+        (status = 204, description = "The Cloud has accepted the rating"),
         Accepted,
     ),
 )]

@@ -1,4 +1,4 @@
-//! What became of messages that a user was sent.
+//! The receipts for messages that a user was sent.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -14,17 +14,17 @@ use crate::api::problem::Problem;
 use crate::outbox::Outbox;
 use crate::types::message::{ReceiptStatus, Sequences};
 
-/// What became of messages that a user was sent.
+/// A receipt for messages that the user was sent.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Receipts {
-    /// What became of them.
+    /// The new state of the messages.
     status: ReceiptStatus,
-    /// Which messages of the dialog.
+    /// The numbers of the messages in the dialog.
     sequences: Sequences,
 }
 
-/// Tells the agent what became of messages.
+/// Sends receipts for messages to the agent.
 #[utoipa::path(
     post,
     path = "/v1/users/{user_id}/receipts",
@@ -33,7 +33,7 @@ pub(super) struct Receipts {
     params(User, Prefer),
     request_body = Receipts,
     responses(
-        (status = 204, description = "The Cloud knows"),
+        (status = 204, description = "The Cloud has accepted the receipts"),
         Accepted,
     ),
 )]

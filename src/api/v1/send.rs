@@ -1,4 +1,4 @@
-//! Requests of any type that the Cloud's SEND takes.
+//! Raw requests of any type that the Cloud's SEND operation takes.
 
 use axum::Json as Body;
 use axum::extract::State;
@@ -12,7 +12,7 @@ use crate::api::problem::Problem;
 use crate::outbox::{self, Outbox};
 use crate::types::message::Metadata;
 
-/// A request of any type.
+/// A raw request of any type.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRequest {
@@ -20,14 +20,15 @@ pub(super) struct RawRequest {
     #[serde(rename = "type")]
     #[schema(min_length = 1, example = "cm.UpdateConversationField")]
     name: String,
-    /// The body; `dialogId` and `conversationId` are filled in where the type has them and they are left out.
+    /// The body of the request. `dialogId` and `conversationId` are filled in if the type has them
+    /// and the body leaves them out.
     #[schema(value_type = Object)]
     body: Map<String, Value>,
-    /// What stands beside the body.
+    /// The metadata that is sent beside the body.
     metadata: Option<Metadata>,
 }
 
-/// Sends a request of any type in a user's open conversation, and answers what the Cloud answers.
+/// Sends a raw request in a user's open conversation, and returns the Cloud's answer.
 #[utoipa::path(
     post,
     path = "/v1/users/{user_id}/send",
@@ -35,7 +36,7 @@ pub(super) struct RawRequest {
     operation_id = "sendRaw",
     params(User),
     request_body = RawRequest,
-    responses((status = 200, description = "What the Cloud answered", body = Object)),
+    responses((status = 200, description = "The Cloud's response", body = Object)),
 )]
 pub(super) async fn send(
     AuthChannel(caller): AuthChannel,

@@ -1,4 +1,4 @@
-//! What a user is doing.
+//! The chat state of a user, such as typing.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,16 +11,16 @@ use crate::api::problem::Problem;
 use crate::bridge::Bridge;
 use crate::types::message::ChatState;
 
-/// What a user is doing.
+/// The chat state of a user.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Typing {
     state: ChatState,
 }
 
-/// Shows the agent what the user is doing.
+/// Shows the user's chat state to the agent.
 ///
-/// After the main dialog of a conversation the agent is gone: while a survey is on, nothing is sent.
+/// After the main dialog of a conversation the agent is gone, so nothing is sent during a survey.
 #[utoipa::path(
     put,
     path = "/v1/users/{user_id}/typing",
@@ -28,7 +28,7 @@ pub(super) struct Typing {
     operation_id = "setTyping",
     params(User),
     request_body = Typing,
-    responses((status = 204, description = "The Cloud knows, where an agent is there to see it")),
+    responses((status = 204, description = "The Cloud has accepted it, if an agent is there to see it")),
 )]
 pub(super) async fn set(
     AuthChannel(caller): AuthChannel,

@@ -1,4 +1,4 @@
-//! What is known of a user.
+//! The data about a user.
 
 use axum::Json as Body;
 use axum::extract::State;
@@ -14,21 +14,21 @@ use crate::bridge::{Bridge, Remainder};
 use crate::types::ids::UserId;
 use crate::types::profile::Profile;
 
-/// A person on the channel.
+/// A user of the channel.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = User)]
 pub(super) struct UserView {
-    /// The channel's own name for the person.
+    /// The channel's own id for the user.
     user_id: UserId,
-    /// What agents are told.
+    /// The profile that agents see.
     profile: Profile,
-    /// The Cloud's own id of the person, from the first request to the Cloud on.
+    /// The Cloud's own id of the user. Present from the first request to the Cloud on.
     consumer_id: Option<String>,
-    /// The latest conversation.
+    /// The user's latest conversation.
     conversation: Option<ConversationView>,
 }
 
-/// Shows what is known of a user.
+/// Shows the stored data about a user.
 #[utoipa::path(
     get,
     path = "/v1/users/{user_id}",
@@ -53,10 +53,11 @@ pub(super) async fn show(
     }))
 }
 
-/// Forgets a user: removes all that is kept and closes the open conversation.
+/// Erases a user: removes all stored data about the user and closes the open conversation.
 ///
-/// It needs no reachable Cloud. Where the conversation cannot be closed at once, the answer is 202: the user is gone all the same,
-/// and nothing of them is shown or delivered any more. The close is tried again for 24 hours.
+/// This works even if the Cloud cannot be reached. If the conversation cannot be closed at once,
+/// the answer is 202: the user is erased all the same, and none of the user's data is shown or
+/// delivered any more. The close is attempted for 24 hours.
 #[utoipa::path(
     delete,
     path = "/v1/users/{user_id}",
@@ -64,8 +65,8 @@ pub(super) async fn show(
     operation_id = "eraseUser",
     params(User),
     responses(
-        (status = 204, description = "Nothing is kept of the user"),
-        (status = 202, description = "The user is gone, and the close of the conversation is left to do. It is tried again in the background, for 24 hours at most"),
+        (status = 204, description = "The user is erased"),
+        (status = 202, description = "The user is erased, but the conversation is not closed yet. The close is retried in the background for at most 24 hours"),
     ),
 )]
 pub(super) async fn erase(

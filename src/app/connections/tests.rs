@@ -28,7 +28,7 @@ async fn serve_router(router: Router, at_once: usize, patience: Patience) -> Soc
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let connections = Connections::new(listener, at_once, patience, std::future::pending());
-    #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
+    #[expect(clippy::disallowed_methods, reason = "the task ends with the test")]
     tokio::spawn(async move {
         serving::serve(connections, router, None, LONG).await;
     });
@@ -44,7 +44,7 @@ async fn ask(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn one_more_than_fit_waits_until_another_ends() {
+async fn a_connection_over_the_bound_waits_until_another_ends() {
     let address = serve(2, LONG).await;
     let mut first = TcpStream::connect(address).await.unwrap();
     let mut second = TcpStream::connect(address).await.unwrap();
@@ -63,7 +63,7 @@ async fn one_more_than_fit_waits_until_another_ends() {
 }
 
 #[tokio::test]
-async fn a_silent_connection_is_ended_and_one_that_speaks_is_not() {
+async fn a_silent_connection_is_closed_and_an_active_one_is_not() {
     let address = serve(2, Duration::from_millis(500)).await;
     let mut silent = TcpStream::connect(address).await.unwrap();
     // The beginning of a head that never ends.
@@ -77,7 +77,7 @@ async fn a_silent_connection_is_ended_and_one_that_speaks_is_not() {
     };
     let mut rest = Vec::new();
     tokio::select! {
-        ended = timeout(LONG, silent.read_to_end(&mut rest)) => assert!(ended.is_ok(), "it is still open"),
+        ended = timeout(LONG, silent.read_to_end(&mut rest)) => assert!(ended.is_ok(), "the connection is still open"),
         () = speaks => {}
     }
 
@@ -88,7 +88,7 @@ async fn a_silent_connection_is_ended_and_one_that_speaks_is_not() {
 const LENGTH: usize = 16 * 1024 * 1024;
 
 #[tokio::test]
-async fn who_reads_nothing_of_an_answer_is_cut_off_and_who_reads_slowly_is_not() {
+async fn a_stalled_reader_is_cut_off_and_a_slow_reader_is_not() {
     let unread = Duration::from_millis(500);
     let patience = Patience {
         unread,
@@ -134,13 +134,13 @@ async fn serve_and_stop(listener: TcpListener) {
 }
 
 #[tokio::test]
-async fn who_waits_in_the_queue_at_a_stop_is_served_and_nobody_after() {
+async fn a_stop_serves_queued_connections_and_accepts_no_new_ones() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut first = TcpStream::connect(address).await.unwrap();
     let mut second = TcpStream::connect(address).await.unwrap();
 
-    #[expect(clippy::disallowed_methods, reason = "it is waited for")]
+    #[expect(clippy::disallowed_methods, reason = "the test awaits the task")]
     let serving = tokio::spawn(serve_and_stop(listener));
 
     assert!(ask(&mut first).await.unwrap().ends_with(b"ok"));
@@ -150,7 +150,7 @@ async fn who_waits_in_the_queue_at_a_stop_is_served_and_nobody_after() {
 }
 
 #[tokio::test]
-async fn who_says_nothing_holds_a_stop_up_only_briefly() {
+async fn a_silent_connection_delays_a_stop_only_briefly() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let _silent = TcpStream::connect(listener.local_addr().unwrap())
         .await
@@ -158,11 +158,11 @@ async fn who_says_nothing_holds_a_stop_up_only_briefly() {
 
     let stopped = timeout(FIRST_BYTE * 10, serve_and_stop(listener)).await;
 
-    assert!(stopped.is_ok(), "it waits for the silent one");
+    assert!(stopped.is_ok(), "the stop waits for the silent client");
 }
 
 #[tokio::test]
-async fn who_is_answered_before_the_end_of_a_body_gets_the_answer() {
+async fn a_response_sent_before_the_body_ends_reaches_the_client() {
     let address = serve(2, LONG).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     // More than the socket buffers of both sides hold.

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_alteration_has_its_name() {
+    fn each_alteration_of_an_echo_is_named() {
         let sent = "R&D <b> 4111 1111\nline  two ";
         for (heard, expected, is_recognised) in [
             (sent, &[][..], true),

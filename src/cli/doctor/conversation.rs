@@ -56,7 +56,7 @@ pub(super) async fn check(
             Err(error) => report.general(Fact::failed(
                 "webhooks",
                 format!("{error:#}"),
-                "free the address, or correct listen and [database]; what comes back by webhook is not checked",
+                "free the address, or correct listen and [database]; notifications are not checked",
             ))?,
         }
         let run = Run {
@@ -81,7 +81,7 @@ pub(super) async fn check(
     }
     told?;
     let Some(outcome) = outcome.filter(|_| in_time) else {
-        bail!("cut by a second signal; a conversation of the doctor's may be open");
+        bail!("aborted by a second signal; a conversation of the doctor may still be open");
     };
     let is_whole = outcome?;
     Ok(json!({
@@ -118,7 +118,7 @@ impl Run<'_> {
         let is_whole = match walked {
             Ok(()) => true,
             Err(error) if error.is::<Interrupted>() => {
-                let hint = "run it again to check the rest";
+                let hint = "run doctor again to check the rest";
                 report.general(Fact::failed("interrupted", "stopped by a signal", hint))?;
                 false
             }
@@ -210,7 +210,10 @@ impl Walk<'_> {
         // Without tokens no consumer can write. A line before has reported that.
         for key in ["app_token_made", "consumer_token_made"] {
             if self.report.has_failed(&self.account.account_id, key) {
-                return self.tell(Fact::note("conversation", "not opened without tokens"));
+                return self.tell(Fact::note(
+                    "conversation",
+                    "not opened, since there are no tokens",
+                ));
             }
         }
         let routing = self.run.options.routing();

@@ -23,7 +23,7 @@ pub(super) fn check(
     let rejections = match rejections {
         Ok(rejections) => rejections,
         Err(error) => {
-            let hint = "see that the database answers";
+            let hint = "check that the database answers";
             return report.check("notifications", Err::<&str, _>(error), hint);
         }
     };
@@ -48,7 +48,7 @@ pub(super) fn check(
 
 fn refusals(refused: &[&Rejected], now: DateTime<Utc>) -> anyhow::Result<&'static str> {
     if refused.is_empty() {
-        return Ok("none was refused in the last hour");
+        return Ok("none refused in the last hour");
     }
     let refused = refused.iter().map(|rejected| told(rejected, now));
     bail!(refused.collect::<Vec<_>>().join("; "))
@@ -62,19 +62,19 @@ fn told(rejected: &Rejected, now: DateTime<Utc>) -> String {
     } else {
         "signed but not used"
     };
-    format!("{count} {what}, the last one {seconds} s ago: {reason}")
+    format!("{count} {what}, the latest {seconds} s ago: {reason}")
 }
 
 /// Returns the advice for the latest refusal.
 fn hint(refused: &[&Rejected], id: &AccountId) -> String {
     match refused.first().map(|rejected| rejected.reason) {
         Some(Rejection::SignatureWrong) => {
-            "compare client_secret with the app installation's, and see that no proxy changes bodies"
+            "compare client_secret with the app installation's, and check that no proxy changes bodies"
                 .to_owned()
         }
-        Some(Rejection::TooLarge) => "see what sends such bodies".to_owned(),
+        Some(Rejection::TooLarge) => "find out what sends such bodies".to_owned(),
         Some(_) => format!(
-            "compare the endpoint (/webhooks/{id}) and client_id with the app installation's, and see that no proxy drops headers"
+            "compare the endpoint (/webhooks/{id}) and client_id with the app installation's, and check that no proxy drops headers"
         ),
         None => String::new(),
     }

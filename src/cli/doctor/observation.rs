@@ -124,12 +124,12 @@ impl Notifications {
     pub(super) fn told(&self) -> String {
         match &self.listener {
             Some(Listener { address, .. }) => {
-                format!("the doctor listens on {address}, since nobody does on this machine")
+                format!("the doctor listens on {address}, since no service on this machine does")
             }
             None if self.read_only => {
-                "seen in the embedded database of the running service".to_owned()
+                "read from the embedded database of the running service".to_owned()
             }
-            None => "seen in the database of the running service".to_owned(),
+            None => "read from the database of the running service".to_owned(),
         }
     }
 
@@ -184,7 +184,7 @@ impl Notifications {
                 }
                 Err(error) => tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "the notifications that are kept could not be looked at"
+                    "the stored notifications could not be read"
                 ),
             }
             if now >= until {
@@ -219,7 +219,7 @@ impl Notifications {
                 if let Err(error) = dropped {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "what was kept of the doctor's conversation could not be dropped; it is after 10 minutes"
+                        "the stored notifications of the doctor's conversation could not be deleted; the service deletes them after 10 minutes"
                     );
                 }
             }
@@ -250,7 +250,7 @@ async fn make_ready(store: &Store, survey: &Survey, clock: &dyn Clock) -> anyhow
         return Ok(());
     }
     if survey.is_beside {
-        bail!("the running service is of an older version; use the doctor of that version");
+        bail!("the running service has an older version; run doctor in that version");
     }
     if !survey.is_new {
         bail!(

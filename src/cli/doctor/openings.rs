@@ -21,8 +21,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// 20 s: the time limit for all closes. A stop takes 25 s at most.
 const LIMIT: Duration = Duration::from_secs(20);
 
-const LEFT_OPEN: &str = "close it in the agents' workspace, or by the Cloud's own rule for idle conversations: \
-     it is of a consumer whose id begins with liveperson-bridge:doctor";
+const LEFT_OPEN: &str = "close it in the agent workspace, or let the Cloud's rule for idle conversations close it; its consumer's id begins with liveperson-bridge:doctor";
 
 /// Every opening that was requested.
 #[derive(Debug, Default)]
@@ -117,7 +116,7 @@ impl Openings {
             let fact = if left.is_empty() {
                 Fact::ok("left_open", "no conversation")
             } else {
-                let found = format!("{} may be open", left.join(", "));
+                let found = format!("{} may still be open", left.join(", "));
                 Fact::failed("left_open", found, LEFT_OPEN)
             };
             let fact = fact.with("count", left.len()).with("in_time", in_time);

@@ -22,14 +22,14 @@ impl ReportFile {
     pub(super) fn prepare(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         if fs::symlink_metadata(path).is_ok() && !is_report(path) {
-            bail!("{shown} exists and is no report of doctor; name another file");
+            bail!("{shown} exists and is not a report of doctor; choose another file");
         }
         let folder = match path.parent() {
             Some(folder) if folder != Path::new("") => folder,
             _ => Path::new("."),
         };
         let draft = NamedTempFile::new_in(folder)
-            .with_context(|| format!("no file can be written beside {shown}"))?;
+            .with_context(|| format!("no file can be written to the directory of {shown}"))?;
         Ok(Self {
             path: path.to_owned(),
             draft,
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_replaces_a_former_one_and_nothing_else() {
+    fn a_report_overwrites_only_an_earlier_report() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.json");
         let report = |number: u8| json!({"doctor_report": 1, "number": number});
@@ -81,7 +81,7 @@ mod tests {
         for other in ["listen = 1", "{}", ""] {
             fs::write(&path, other).unwrap();
             let refused = ReportFile::prepare(&path).unwrap_err().to_string();
-            assert!(refused.contains("is no report"), "{refused}");
+            assert!(refused.contains("is not a report"), "{refused}");
             assert_eq!(fs::read_to_string(&path).unwrap(), other);
         }
         assert!(ReportFile::prepare(folder.path()).is_err());

@@ -88,7 +88,7 @@ fn a_req_id_is_text_or_a_number_and_may_hold_a_comma() {
 }
 
 #[test]
-fn a_part_is_found_by_its_id_and_not_by_its_place() {
+fn a_part_is_found_by_its_id_and_not_by_its_position() {
     let parts = json!([
         {"code": "OK", "body": {"conversationId": "CONV"}, "reqId": ID},
         {"code": "OK", "body": {"msg": "OK User Profile set successfully"}, "reqId": PROFILE_ID}]);
@@ -97,7 +97,7 @@ fn a_part_is_found_by_its_id_and_not_by_its_place() {
 }
 
 #[test]
-fn an_answer_to_another_request_is_none() {
+fn a_response_to_another_request_is_not_accepted() {
     let foreign = json!({"code": "OK", "body": {"sequence": 1}, "reqId": "another"});
     let refusal = json!({"code": "BAD_REQUEST", "body": {}, "reqId": "another"});
 
@@ -111,7 +111,7 @@ fn an_answer_to_another_request_is_none() {
 }
 
 #[test]
-fn a_lone_answer_to_a_request_made_alone_is_its_own_whatever_id_it_bears() {
+fn a_single_response_to_a_single_request_may_have_any_id() {
     let lone = json!({"code": "OK", "body": {"sequence": 1}, "reqId": "another"});
     let alone = |body: &Value| outcome(&answer(200, body.to_string()), ID, None, now());
 
@@ -123,7 +123,7 @@ fn a_lone_answer_to_a_request_made_alone_is_its_own_whatever_id_it_bears() {
 }
 
 #[test]
-fn an_answer_without_ids_is_taken_where_it_can_mean_one_thing_only() {
+fn a_response_without_ids_is_accepted_only_if_unambiguous() {
     let lone = json!({"code": "OK", "body": {"sequence": 1}});
     assert!(of(200, &lone).is_ok());
     let several = json!([lone, lone]);
@@ -131,7 +131,7 @@ fn an_answer_without_ids_is_taken_where_it_can_mean_one_thing_only() {
 }
 
 #[test]
-fn an_open_conversation_is_told_whatever_the_status() {
+fn an_already_open_conversation_is_recognized_under_any_status() {
     let parts = json!([
         {"code": "OK", "body": {"msg": "OK User Profile set successfully"}, "reqId": PROFILE_ID},
         {"code": "BAD_REQUEST", "reqId": ID, "body": {"msg":
@@ -159,7 +159,7 @@ fn an_open_conversation_is_told_whatever_the_status() {
 }
 
 #[test]
-fn a_closed_conversation_is_told_whatever_the_status_and_case() {
+fn a_closed_conversation_is_recognized_under_any_status_and_case() {
     for status in [200, 400] {
         for msg in [
             "Bad Request, Conversation is close",
@@ -178,7 +178,7 @@ fn a_closed_conversation_is_told_whatever_the_status_and_case() {
 }
 
 #[test]
-fn a_conversation_is_over_in_any_words_and_where_the_cloud_does_not_know_it() {
+fn a_conversation_counts_as_closed_in_any_wording_or_if_unknown() {
     let closed = |error: &Error| matches!(error, Error::ConversationClosed);
     for msg in [
         "Bad Request, Dialog is close",
@@ -223,7 +223,7 @@ fn a_conversation_is_over_in_any_words_and_where_the_cloud_does_not_know_it() {
 }
 
 #[test]
-fn a_failed_profile_explains_why_there_is_no_conversation() {
+fn a_refused_profile_is_the_reason_for_a_missing_conversation() {
     let parts =
         json!([{"code": "BAD_REQUEST", "body": {"msg": "bad profile"}, "reqId": PROFILE_ID}]);
 
@@ -237,7 +237,7 @@ fn a_failed_profile_explains_why_there_is_no_conversation() {
 }
 
 #[test]
-fn a_refused_token_is_told_by_its_error_code() {
+fn a_refused_token_is_recognized_by_its_error_code() {
     let refused = |error_code: Value| {
         of(
             401,
@@ -257,7 +257,7 @@ fn a_refused_token_is_told_by_its_error_code() {
 }
 
 #[test]
-fn the_swapped_codes_40104_and_40105_are_one_class() {
+fn codes_40104_and_40105_are_treated_alike() {
     for error_code in [40104, 40105] {
         let error = of(
             401,
@@ -274,7 +274,7 @@ fn the_swapped_codes_40104_and_40105_are_one_class() {
 }
 
 #[test]
-fn a_401_that_names_no_token_may_be_either_and_is_a_refusal_under_new_ones() {
+fn a_401_naming_no_token_is_a_refusal_only_under_new_tokens() {
     let body = json!({"code": "UNAUTHORIZED", "body": {"msg": "no"}, "reqId": ID});
     let error = of(401, &body).unwrap_err();
     assert!(error.blames_consumer_token() && !error.is_transient());
@@ -296,7 +296,7 @@ fn a_401_that_names_no_token_may_be_either_and_is_a_refusal_under_new_ones() {
 }
 
 #[test]
-fn a_gateways_html_text_or_silence_is_read_as_the_status_says() {
+fn a_response_of_a_gateway_is_classified_by_its_status() {
     for body in [
         "<html><body>Oops</body></html>",
         "upstream error",
@@ -388,7 +388,7 @@ fn retry_after_is_seconds_or_a_date() {
 }
 
 #[test]
-fn the_clouds_words_are_one_line_of_bounded_length() {
+fn an_error_text_of_the_cloud_becomes_one_bounded_line() {
     let long = format!("first\r\nsecond \u{202e}{}", "é".repeat(500));
     let error = of(
         400,
@@ -469,7 +469,7 @@ proptest! {
 }
 
 #[test]
-fn the_usual_answer_is_read_as_the_rules_for_all_read_it() {
+fn the_fast_path_reads_a_response_like_the_general_rules() {
     for part in [
         json!({"reqId": ID, "code": "OK", "body": {"sequence": 3}}),
         json!({"reqId": ID, "code": "ok", "body": {"sequence": 3, "errorCode": 40102}}),

@@ -100,7 +100,7 @@ async fn fifty_callers(setup: &Arc<Setup>, answer: Answer) -> Vec<Answer> {
 }
 
 #[tokio::test]
-async fn fifty_callers_who_find_nothing_share_one_request_and_its_value() {
+async fn fifty_callers_of_an_empty_cache_share_one_request_and_value() {
     let setup = Setup::new();
 
     let answers = fifty_callers(&setup, Ok(1)).await;
@@ -110,7 +110,7 @@ async fn fifty_callers_who_find_nothing_share_one_request_and_its_value() {
 }
 
 #[tokio::test]
-async fn fifty_callers_who_find_nothing_share_one_request_and_its_failure() {
+async fn fifty_callers_of_an_empty_cache_share_one_request_and_failure() {
     let setup = Setup::new();
 
     let answers = fifty_callers(&setup, Err(away())).await;
@@ -122,7 +122,7 @@ async fn fifty_callers_who_find_nothing_share_one_request_and_its_failure() {
 }
 
 #[tokio::test]
-async fn a_value_is_renewed_from_its_time_on_and_not_before() {
+async fn a_value_is_not_renewed_before_its_renewal_time() {
     let setup = Setup::holding(1).await;
 
     setup.advance(LIFETIME_MS - RENEWED_BEFORE_MS - 1);
@@ -139,7 +139,7 @@ async fn a_value_is_renewed_from_its_time_on_and_not_before() {
 }
 
 #[tokio::test]
-async fn while_one_renews_the_others_go_on_with_the_value_at_hand() {
+async fn other_callers_use_the_old_value_during_a_renewal() {
     let setup = Setup::holding(1).await;
     setup.advance(LIFETIME_MS - RENEWED_BEFORE_MS);
 
@@ -154,7 +154,7 @@ async fn while_one_renews_the_others_go_on_with_the_value_at_hand() {
 }
 
 #[tokio::test]
-async fn an_early_renewal_that_failed_is_left_alone_for_a_while() {
+async fn a_failed_early_renewal_is_repeated_only_after_a_pause() {
     let setup = Setup::holding(1).await;
     setup.advance(LIFETIME_MS - RENEWED_BEFORE_MS);
     let (kept, ()) = tokio::join!(setup.get(), setup.answer_next(Err(away())));
@@ -180,7 +180,7 @@ async fn an_expired_value_is_not_used() {
 }
 
 #[tokio::test]
-async fn a_caller_who_goes_away_leaves_the_request_to_the_next() {
+async fn a_cancelled_caller_leaves_its_request_to_the_next_caller() {
     let setup = Setup::new();
     let gone = tokio::time::timeout(std::time::Duration::ZERO, setup.get());
     assert!(gone.await.is_err());
@@ -192,7 +192,7 @@ async fn a_caller_who_goes_away_leaves_the_request_to_the_next() {
 }
 
 #[tokio::test]
-async fn a_request_that_was_left_behind_long_ago_is_not_waited_for() {
+async fn a_request_abandoned_long_ago_is_replaced_by_a_new_one() {
     let setup = Setup::new();
     let gone = tokio::time::timeout(std::time::Duration::ZERO, setup.get());
     assert!(gone.await.is_err());
@@ -205,7 +205,7 @@ async fn a_request_that_was_left_behind_long_ago_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_value_that_was_renewed_meanwhile_is_not_thrown_away() {
+async fn forgetting_an_old_value_keeps_the_renewed_one() {
     let setup = Setup::holding(1).await;
     let refused = setup.obtain().await.unwrap();
 
@@ -218,7 +218,7 @@ async fn a_value_that_was_renewed_meanwhile_is_not_thrown_away() {
 }
 
 #[tokio::test]
-async fn a_value_is_replaced_once_by_whoever_asks_first() {
+async fn concurrent_replacements_of_a_value_share_one_request() {
     let setup = Setup::holding(1).await;
     let stale = setup.obtain().await.unwrap();
 
@@ -233,7 +233,7 @@ async fn a_value_is_replaced_once_by_whoever_asks_first() {
 }
 
 #[tokio::test]
-async fn a_value_that_cannot_be_replaced_is_kept_and_left_alone_for_a_while() {
+async fn a_failed_replacement_keeps_the_value_and_delays_the_next_one() {
     let setup = Setup::holding(1).await;
     let stale = setup.obtain().await.unwrap();
 
@@ -248,7 +248,7 @@ async fn a_value_that_cannot_be_replaced_is_kept_and_left_alone_for_a_while() {
 }
 
 #[tokio::test]
-async fn callers_on_many_threads_never_see_two_requests_at_once() {
+async fn callers_on_many_threads_never_run_two_requests_concurrently() {
     let cache = Arc::new(Cache::default());
     let clock = Arc::new(ManualClock::new("2026-11-22T08:00:00Z".parse().unwrap()));
     let running = Arc::new(AtomicU32::new(0));

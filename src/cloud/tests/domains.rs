@@ -13,7 +13,7 @@ async fn look_ups(cloud: &Cloud) -> usize {
 }
 
 #[tokio::test]
-async fn a_look_up_is_answered_flat_or_as_an_array_and_the_exact_service_is_taken() {
+async fn a_domain_lookup_reads_the_exact_service_from_object_or_array() {
     let array = json!({"baseURIs": [
         {"service": "asyncmessagingent", "account": ACCOUNT, "baseURI": "wrong.example"},
         {"service": "asyncMessagingEnt", "account": ACCOUNT, "baseURI": "va.msg.example"}]});
@@ -35,7 +35,7 @@ async fn a_look_up_is_answered_flat_or_as_an_array_and_the_exact_service_is_take
 }
 
 #[tokio::test]
-async fn a_base_with_a_scheme_is_taken_as_it_is() {
+async fn a_base_uri_with_a_scheme_is_used_unchanged() {
     let cloud = Cloud::silent().await;
     cloud
         .give_domain(Service::Messaging, "http://127.0.0.1:9400/cloud")
@@ -45,7 +45,7 @@ async fn a_base_with_a_scheme_is_taken_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_base_may_have_a_path_of_its_own() {
+async fn a_base_uri_may_have_a_path() {
     let cloud = Cloud::silent().await;
     for service in Service::ALL {
         let base = format!("{}/cloud/", cloud.server.uri());
@@ -63,7 +63,7 @@ async fn a_base_may_have_a_path_of_its_own() {
 }
 
 #[tokio::test]
-async fn an_answer_without_the_service_or_of_html_is_not_understood() {
+async fn a_domain_lookup_without_a_usable_service_is_a_transient_error() {
     for answer in [
         ok(json!({"baseURIs": []})),
         ok(json!({"service": "idp", "baseURI": "idp.example"})),
@@ -87,7 +87,7 @@ async fn an_answer_without_the_service_or_of_html_is_not_understood() {
 }
 
 #[tokio::test]
-async fn the_domain_api_can_refuse_no_message() {
+async fn an_error_of_the_domain_api_never_refuses_a_message() {
     for (status, body) in [
         (302, ""),
         (400, ""),
@@ -112,7 +112,7 @@ async fn the_domain_api_can_refuse_no_message() {
 }
 
 #[tokio::test]
-async fn a_domain_is_kept_for_five_minutes() {
+async fn a_domain_is_cached_for_five_minutes() {
     let cloud = Cloud::silent().await;
     cloud.give_domain(Service::Messaging, "msg.example").await;
 
@@ -124,7 +124,7 @@ async fn a_domain_is_kept_for_five_minutes() {
 }
 
 #[tokio::test]
-async fn a_stale_domain_serves_on_while_the_domain_api_fails() {
+async fn a_stale_domain_is_used_while_the_domain_api_fails() {
     let cloud = Cloud::silent().await;
     cloud.give_domain(Service::Messaging, "msg.example").await;
     find(&cloud).await.unwrap();
@@ -136,7 +136,7 @@ async fn a_stale_domain_serves_on_while_the_domain_api_fails() {
 }
 
 #[tokio::test]
-async fn a_look_up_that_fails_is_tried_twice_more() {
+async fn a_failed_domain_lookup_is_repeated_twice() {
     let cloud = Cloud::silent().await;
     domain_of(Service::Messaging)
         .respond_with(ResponseTemplate::new(500).set_body_string("<html>"))
@@ -170,7 +170,7 @@ async fn a_host_that_moved_is_looked_up_again_and_the_message_sent_once() {
 }
 
 #[tokio::test]
-async fn a_host_that_stays_away_is_unreachable_and_nothing_was_sent() {
+async fn an_unreachable_host_means_that_nothing_was_sent() {
     let cloud = Cloud::silent().await;
     cloud.give_domain(Service::Messaging, &dead_base()).await;
     cloud.give_domains().await;
@@ -197,7 +197,7 @@ async fn a_host_that_stays_away_is_unreachable_and_nothing_was_sent() {
 }
 
 #[tokio::test]
-async fn a_message_whose_host_cannot_be_looked_up_was_not_begun() {
+async fn a_failed_host_lookup_means_that_no_message_was_sent() {
     let cloud = Cloud::silent().await;
     cloud
         .give_domain(Service::Sentinel, &cloud.server.uri())

@@ -79,7 +79,7 @@ async fn sent(cloud: &Cloud) -> Value {
 }
 
 #[tokio::test]
-async fn an_opening_that_says_nothing_still_sets_a_profile_and_names_the_channel_type() {
+async fn an_empty_opening_sends_a_profile_and_the_channel_type() {
     let cloud = Cloud::ready().await;
     cloud.on(OPEN, batch(200, profile_set(), opened())).await;
 
@@ -96,7 +96,7 @@ async fn an_opening_that_says_nothing_still_sets_a_profile_and_names_the_channel
 }
 
 #[tokio::test]
-async fn ids_beyond_32_bits_go_out_as_text() {
+async fn ids_beyond_32_bits_are_sent_as_text() {
     let cloud = Cloud::ready().await;
     cloud.on(OPEN, batch(200, profile_set(), opened())).await;
     let routing = parsed(json!({"campaign_id": "88052402300", "engagement_id": "88052412300"}));
@@ -129,7 +129,7 @@ async fn ids_beyond_32_bits_go_out_as_text() {
 }
 
 #[tokio::test]
-async fn a_skill_is_named_directly_and_an_empty_context_not_at_all() {
+async fn a_skill_is_sent_directly_and_an_empty_context_is_omitted() {
     let cloud = Cloud::ready().await;
     cloud.on(OPEN, batch(200, profile_set(), opened())).await;
     let routing = parsed(json!({"skill_id": "2736637412"}));
@@ -151,7 +151,7 @@ async fn a_skill_is_named_directly_and_an_empty_context_not_at_all() {
 }
 
 #[tokio::test]
-async fn a_context_has_the_members_that_were_given_and_its_type() {
+async fn a_context_is_sent_with_its_type_and_given_members() {
     let cloud = Cloud::ready().await;
     cloud.on(OPEN, batch(200, profile_set(), opened())).await;
     let context = parsed(json!({"language": "fr-CA"}));
@@ -187,7 +187,7 @@ async fn client_properties_are_one_header_line_of_json() {
 }
 
 #[tokio::test]
-async fn an_open_conversation_is_told_from_http_400_and_from_http_200() {
+async fn an_opening_recognizes_an_open_conversation_under_http_200_and_400() {
     let refused = json!({"code": "BAD_REQUEST", "body": {"msg":
         "Consumer request conversation failed: User CONS already has open conversation. Can't open another one."}});
     for status in [200, 400] {
@@ -203,7 +203,7 @@ async fn an_open_conversation_is_told_from_http_400_and_from_http_200() {
 }
 
 #[tokio::test]
-async fn a_conversation_is_open_though_its_profile_was_refused() {
+async fn a_refused_profile_does_not_prevent_the_opening() {
     let cloud = Cloud::ready().await;
     let refused = json!({"code": "BAD_REQUEST", "body": {"msg": "no"}});
     cloud.on(OPEN, batch(400, refused, opened())).await;
@@ -212,7 +212,7 @@ async fn a_conversation_is_open_though_its_profile_was_refused() {
 }
 
 #[tokio::test]
-async fn an_opening_is_not_repeated_where_its_outcome_is_unknown() {
+async fn an_opening_with_an_unknown_outcome_is_not_repeated() {
     for answer in [
         ResponseTemplate::new(504),
         ResponseTemplate::new(200).set_body_string("<html>Welcome</html>"),
@@ -228,7 +228,7 @@ async fn an_opening_is_not_repeated_where_its_outcome_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_conversation_is_found_in_an_answer_of_another_form() {
+async fn a_conversation_id_is_found_in_other_response_formats() {
     for body in [
         json!([{"code": "OK", "body": {"msg": "OK"}}, {"code": "OK", "body": {"conversationId": CONV}}]),
         json!([{"code": "OK", "body": {"conversationId": CONV}}]),
@@ -262,7 +262,7 @@ async fn an_answer_without_a_conversation_id_is_not_understood() {
 }
 
 #[tokio::test]
-async fn the_monitoring_api_tells_the_conversation_that_a_consumer_is_in() {
+async fn the_monitoring_api_returns_the_open_conversation_of_a_consumer() {
     let cloud = Cloud::ready().await;
     posted(MONITORING)
         .and(query_param("v", "1.0"))
@@ -286,7 +286,7 @@ async fn the_monitoring_api_tells_the_conversation_that_a_consumer_is_in() {
 }
 
 #[tokio::test]
-async fn a_consumer_without_a_conversation_has_none() {
+async fn a_consumer_without_an_open_conversation_is_no_error() {
     for body in [
         json!({"sessionId": "S1"}),
         json!({"engagementDetails": null}),
@@ -304,7 +304,7 @@ async fn a_consumer_without_a_conversation_has_none() {
 }
 
 #[tokio::test]
-async fn the_monitoring_api_is_asked_again_where_it_has_passing_trouble() {
+async fn a_transient_error_of_the_monitoring_api_is_retried() {
     let cloud = Cloud::ready().await;
     let trouble = json!({"time": 1, "message": "Loading account: 1", "internalCode": 20});
     posted(MONITORING)

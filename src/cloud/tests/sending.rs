@@ -44,7 +44,7 @@ async fn a_text_names_both_its_dialog_and_its_conversation() {
 }
 
 #[tokio::test]
-async fn a_sequence_may_be_text_and_where_there_is_none_the_message_was_taken_all_the_same() {
+async fn a_sequence_may_be_text_and_a_success_may_lack_one() {
     for (body, sequence) in [
         (json!({"code": "OK", "body": {"sequence": "3"}}), Some(3)),
         (json!({"code": "OK", "body": {"sequence": 3.0}}), None),
@@ -68,7 +68,7 @@ async fn a_sequence_may_be_text_and_where_there_is_none_the_message_was_taken_al
 }
 
 #[tokio::test]
-async fn a_bare_401_has_the_app_jwt_made_anew_and_the_request_repeated_once() {
+async fn a_bare_401_renews_the_app_jwt_and_repeats_the_request_once() {
     for body in [
         "",
         "<html>",
@@ -96,7 +96,7 @@ async fn a_bare_401_has_the_app_jwt_made_anew_and_the_request_repeated_once() {
 }
 
 #[tokio::test]
-async fn a_host_that_answers_401_to_everything_does_not_have_a_token_made_for_each_request() {
+async fn constant_401_responses_do_not_renew_the_app_jwt_each_time() {
     let cloud = Cloud::ready().await;
     cloud.give_token(2).await;
     cloud.on(SEND, ResponseTemplate::new(401)).await;
@@ -114,7 +114,7 @@ async fn a_host_that_answers_401_to_everything_does_not_have_a_token_made_for_ea
 }
 
 #[tokio::test]
-async fn a_raw_request_about_another_conversation_says_nothing_of_this_one() {
+async fn a_refused_raw_request_closes_only_the_conversation_it_names() {
     let cloud = Cloud::ready().await;
     cloud
         .on(
@@ -148,7 +148,7 @@ async fn a_raw_request_about_another_conversation_says_nothing_of_this_one() {
 }
 
 #[tokio::test]
-async fn the_sequence_0_of_a_chat_state_is_no_messages() {
+async fn the_sequence_in_the_response_to_a_chat_state_is_ignored() {
     let cloud = Cloud::ready().await;
     cloud
         .on(SEND, envelope(200, "OK", json!({"sequence": 0})))
@@ -169,7 +169,7 @@ async fn the_sequence_0_of_a_chat_state_is_no_messages() {
 }
 
 #[tokio::test]
-async fn receipts_name_the_agents_messages() {
+async fn receipts_list_the_sequences_of_the_agents_messages() {
     let cloud = Cloud::ready().await;
     cloud
         .on(SEND, envelope(200, 200, json!({"sequence": 4})))
@@ -190,7 +190,7 @@ async fn receipts_name_the_agents_messages() {
 }
 
 #[tokio::test]
-async fn a_close_sets_the_conversations_state_with_one_object() {
+async fn closing_a_conversation_sets_its_state() {
     let cloud = Cloud::ready().await;
     let body = json!({"msg": "OK Conversation resolved successfully"});
     cloud.on(SEND, envelope(200, "OK", body)).await;
@@ -209,7 +209,7 @@ async fn a_close_sets_the_conversations_state_with_one_object() {
 }
 
 #[tokio::test]
-async fn everything_is_closed_by_the_conversations_stage() {
+async fn closing_everything_sets_the_conversation_stage() {
     let cloud = Cloud::ready().await;
     cloud.on(SEND, envelope(200, "OK", json!({}))).await;
 
@@ -227,7 +227,7 @@ async fn everything_is_closed_by_the_conversations_stage() {
 }
 
 #[tokio::test]
-async fn the_main_dialog_is_closed_by_its_own_id_whichever_dialog_is_current() {
+async fn closing_the_main_dialog_uses_its_id_during_a_survey() {
     let cloud = Cloud::ready().await;
     cloud.on(SEND, envelope(200, "OK", json!({}))).await;
     let conversation = Conversation {
@@ -250,7 +250,7 @@ async fn the_main_dialog_is_closed_by_its_own_id_whichever_dialog_is_current() {
 }
 
 #[tokio::test]
-async fn asking_about_file_sharing_asks_for_an_upload_url_and_uploads_nothing() {
+async fn the_file_sharing_check_requests_an_upload_url_and_uploads_nothing() {
     let cloud = Cloud::ready().await;
     let url = json!({"relativePath": "/v1/a.PNG", "queryParams": {"temp_url_sig": "s", "temp_url_expires": "1"}});
     cloud.on(SEND, envelope(200, "OK", url)).await;
@@ -325,7 +325,7 @@ async fn without_features_there_are_no_client_properties() {
 }
 
 #[tokio::test]
-async fn a_conversation_closed_in_between_is_told_with_either_status() {
+async fn a_conversation_closed_meanwhile_is_recognized_under_either_status() {
     for status in [200, 400] {
         let cloud = Cloud::ready().await;
         let body = json!({"msg": "Bad Request, Conversation is close"});
@@ -364,7 +364,7 @@ async fn a_success_without_a_sequence_leaves_the_outcome_unknown() {
 }
 
 #[tokio::test]
-async fn a_refused_consumer_jws_is_the_callers_to_renew() {
+async fn a_refused_consumer_jws_is_returned_without_a_retry() {
     let cloud = Cloud::ready().await;
     cloud.on(SEND, token_refused(40103)).await;
 
@@ -375,7 +375,7 @@ async fn a_refused_consumer_jws_is_the_callers_to_renew() {
 }
 
 #[tokio::test]
-async fn trouble_and_throttling_are_passed_on_with_the_time_to_wait_and_not_tried_again() {
+async fn faults_and_throttling_are_returned_with_their_pause_and_not_retried() {
     for (status, outcome_unknown) in [(429, false), (500, false), (503, false), (504, true)] {
         let cloud = Cloud::ready().await;
         let answer = ResponseTemplate::new(status).insert_header("retry-after", "3");
@@ -393,7 +393,7 @@ async fn trouble_and_throttling_are_passed_on_with_the_time_to_wait_and_not_trie
 }
 
 #[tokio::test]
-async fn a_cloud_that_is_slow_leaves_the_outcome_unknown_and_is_asked_once() {
+async fn a_timed_out_send_has_an_unknown_outcome_and_no_retry() {
     let cloud = Cloud::with_limits(Limits {
         send: Duration::from_millis(50),
         ..Limits::default()
@@ -416,7 +416,7 @@ async fn a_cloud_that_is_slow_leaves_the_outcome_unknown_and_is_asked_once() {
 }
 
 #[tokio::test]
-async fn a_cut_answer_leaves_the_outcome_unknown() {
+async fn a_truncated_response_leaves_the_outcome_unknown() {
     let cloud = Cloud::silent().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());

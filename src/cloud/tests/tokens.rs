@@ -57,7 +57,7 @@ async fn the_app_jwt_is_sent_raw_without_bearer() {
 }
 
 #[tokio::test]
-async fn fifty_concurrent_callers_have_one_app_jwt_made() {
+async fn fifty_concurrent_callers_request_one_app_jwt() {
     let cloud = Arc::new(Cloud::silent().await);
     cloud.give_domains().await;
     app_token()
@@ -99,7 +99,7 @@ async fn an_app_jwt_is_renewed_exactly_five_minutes_before_it_expires() {
 }
 
 #[tokio::test]
-async fn times_of_an_app_jwt_are_seconds_and_count_from_when_it_was_asked_for() {
+async fn the_lifetime_of_an_app_jwt_starts_at_its_request() {
     for skew in [-7200, 0, 7200] {
         let cloud = Cloud::silent().await;
         cloud.give_domains().await;
@@ -137,7 +137,7 @@ async fn a_short_lived_app_jwt_is_renewed_after_half_its_time() {
 }
 
 #[tokio::test]
-async fn a_failed_early_renewal_leaves_the_old_app_jwt_at_work_until_it_expires() {
+async fn after_a_failed_renewal_the_app_jwt_is_used_until_it_expires() {
     let cloud = Cloud::ready().await;
     cloud.on(APP_TOKEN, ResponseTemplate::new(503)).await;
     check(&cloud).await.unwrap();
@@ -155,7 +155,7 @@ async fn a_failed_early_renewal_leaves_the_old_app_jwt_at_work_until_it_expires(
 }
 
 #[tokio::test]
-async fn wrong_credentials_are_told_apart_from_trouble() {
+async fn wrong_credentials_are_distinguished_from_transient_errors() {
     let page = "<html>no</html>";
     let invalid = r#"{"error":"invalid_client"}"#;
     for (status, body, refused) in [
@@ -188,7 +188,7 @@ async fn wrong_credentials_are_told_apart_from_trouble() {
 }
 
 #[tokio::test]
-async fn the_lifetime_of_an_app_jwt_is_read_in_any_form_and_else_is_an_hour() {
+async fn an_unreadable_lifetime_of_an_app_jwt_defaults_to_an_hour() {
     let now = Cloud::silent().await.clock.now().timestamp();
     let hour = 3600 * 1000;
     for (token, expires_in, lifetime_ms) in [
@@ -237,7 +237,7 @@ async fn the_lifetime_of_an_app_jwt_is_read_in_any_form_and_else_is_an_hour() {
 }
 
 #[tokio::test]
-async fn tokens_are_sent_without_the_white_space_around_them() {
+async fn white_space_around_tokens_is_removed() {
     let cloud = Cloud::silent().await;
     cloud.give_domains().await;
     let token = format!(" {}\r\n", cloud.app_token(1));
@@ -258,7 +258,7 @@ async fn tokens_are_sent_without_the_white_space_around_them() {
 }
 
 #[tokio::test]
-async fn an_empty_app_jwt_is_not_understood() {
+async fn an_empty_app_jwt_is_not_accepted() {
     let cloud = Cloud::silent().await;
     cloud.give_domains().await;
     cloud
@@ -271,7 +271,7 @@ async fn an_empty_app_jwt_is_not_understood() {
 }
 
 #[tokio::test]
-async fn a_gateway_before_idp_does_not_refuse_a_consumer() {
+async fn a_gateway_response_before_idp_does_not_refuse_a_consumer() {
     for status in [302, 403, 404] {
         let cloud = Cloud::ready().await;
         cloud.on(CONSUMER, ResponseTemplate::new(status)).await;
@@ -286,7 +286,7 @@ async fn a_gateway_before_idp_does_not_refuse_a_consumer() {
 }
 
 #[tokio::test]
-async fn an_app_jwt_that_expires_in_mid_conversation_is_replaced_and_the_message_sent_again() {
+async fn an_expired_app_jwt_is_replaced_and_the_message_resent() {
     let cloud = Cloud::ready().await;
     cloud.give_token(2).await;
     posted(SEND)
@@ -364,19 +364,19 @@ async fn a_consumer_jws_names_the_consumer() {
 }
 
 #[test]
-fn a_consumer_jws_that_no_header_can_hold_is_none() {
+fn a_consumer_jws_that_no_header_can_carry_is_refused() {
     assert!(consumer_jws("a\nb").is_none());
 }
 
 #[test]
-fn a_consumer_jws_is_not_shown() {
+fn debugging_a_consumer_jws_does_not_show_it() {
     let token = consumer_jws(CONSUMER_TOKEN).unwrap();
 
     assert!(!format!("{token:?}").contains(CONSUMER_TOKEN));
 }
 
 #[tokio::test]
-async fn idp_refuses_an_app_jwt_without_an_error_code_and_a_new_one_is_made() {
+async fn a_401_from_idp_without_a_code_renews_the_app_jwt() {
     let cloud = Cloud::ready().await;
     cloud.give_token(2).await;
     posted(CONSUMER)
@@ -392,7 +392,7 @@ async fn idp_refuses_an_app_jwt_without_an_error_code_and_a_new_one_is_made() {
 }
 
 #[tokio::test]
-async fn a_consumer_jws_is_asked_for_again_where_idp_has_passing_trouble() {
+async fn a_transient_error_of_idp_is_retried() {
     let cloud = Cloud::ready().await;
     posted(CONSUMER)
         .respond_with(
@@ -408,7 +408,7 @@ async fn a_consumer_jws_is_asked_for_again_where_idp_has_passing_trouble() {
 }
 
 #[tokio::test]
-async fn a_token_that_does_not_come_in_time_leaves_no_outcome_unknown() {
+async fn a_token_timeout_leaves_no_outcome_unknown() {
     let cloud = Cloud::with_limits(Limits {
         token: Duration::from_millis(20),
         pause: Duration::from_millis(1),

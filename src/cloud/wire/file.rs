@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_keeps_its_values_but_for_what_would_mean_something_else() {
+    fn ambiguous_characters_in_query_values_are_escaped() {
         let url: TemporaryUrl = serde_json::from_value(json!({
             "relativePath": "/v1/file",
             "queryParams": {"temp_url_expires": 1_700_000_000, "temp_url_sig": "a+b/c=&d#e f%2Bg"},

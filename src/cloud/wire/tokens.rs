@@ -69,7 +69,7 @@ impl Seconds {
     /// Returns the same time in milliseconds.
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "what no i64 holds becomes the nearest one"
+        reason = "a value outside the range of i64 becomes its nearest bound"
     )]
     pub(in crate::cloud) fn milliseconds(&self) -> Option<i64> {
         self.0.map(|seconds| (seconds * 1000.0) as i64)

@@ -54,7 +54,7 @@ fn refusal(claims: &Value) -> Refusal {
 }
 
 #[test]
-fn a_token_of_each_algorithm_is_known_by_its_own_key_alone() {
+fn a_token_verifies_only_with_the_key_of_its_algorithm() {
     let claims = json!({"iss": "sms", "exp": 1_800_000_060, "user": "ada"});
     let shared = (JwtAlgorithm::Hs256, SECRET, SECRET);
     let all: Vec<_> = KEYS.into_iter().chain([shared]).collect();
@@ -77,7 +77,7 @@ fn a_token_of_each_algorithm_is_known_by_its_own_key_alone() {
 }
 
 #[test]
-fn a_public_key_is_never_taken_for_a_shared_secret() {
+fn a_public_key_is_never_used_as_a_shared_secret() {
     let claims = json!({"iss": "sms", "exp": 1_800_000_060});
     for (algorithm, _, public) in KEYS {
         let forged = token(JwtAlgorithm::Hs256, public, &claims);
@@ -117,7 +117,7 @@ fn signed(header: &str, claims: &str) -> String {
 }
 
 #[test]
-fn a_token_is_valid_in_its_time_within_a_minute() {
+fn the_validity_of_a_token_has_a_tolerance_of_a_minute() {
     let at = |exp: Value| json!({"iss": "sms", "exp": exp});
     let year = 366 * 24 * 60 * 60;
 
@@ -202,7 +202,7 @@ fn a_token_with_critical_extensions_is_refused() {
 }
 
 #[test]
-fn claims_that_are_ambiguous_or_no_claims_are_refused() {
+fn ambiguous_or_invalid_claims_are_refused() {
     let header = r#"{"alg": "HS256"}"#;
 
     for claims in [
@@ -222,7 +222,7 @@ fn claims_that_are_ambiguous_or_no_claims_are_refused() {
 }
 
 #[test]
-fn nothing_is_told_of_a_token_that_another_signed() {
+fn a_token_signed_with_another_key_is_refused_without_details() {
     let other = "another secret of at least 32 bytes";
     for claims in [
         json!({"iss": "sms"}),
@@ -245,7 +245,7 @@ proptest! {
 }
 
 #[test]
-fn keys_that_are_none_are_refused() {
+fn keys_that_do_not_fit_the_algorithm_are_refused() {
     let [(_, private_rsa, public_rsa), (_, _, public_p256), _] = KEYS;
 
     for (algorithm, text) in [
@@ -262,7 +262,7 @@ fn keys_that_are_none_are_refused() {
 }
 
 #[test]
-fn who_a_token_is_of_can_be_seen_before_it_is_checked() {
+fn the_channel_of_a_token_is_readable_before_verification() {
     let token = token(
         JwtAlgorithm::Hs256,
         "another secret of at least 32 bytes",

@@ -33,7 +33,7 @@ fn addresses_of_the_public_internet_may_be_called() {
 }
 
 #[test]
-fn inner_addresses_are_refused_in_whatever_form() {
+fn private_addresses_are_refused_in_every_notation() {
     for address in [
         "0.0.0.0",
         "0.1.2.3",
@@ -84,7 +84,7 @@ fn inner_addresses_are_refused_in_whatever_form() {
 }
 
 #[test]
-fn networks_that_are_listed_may_be_called_and_no_others() {
+fn only_listed_private_networks_may_be_called() {
     let rules = rules(&["10.1.0.0/16", "fd00::/8"]);
 
     for address in ["10.1.2.3", "::ffff:10.1.2.3", "fd00::1", "8.8.8.8"] {
@@ -96,7 +96,7 @@ fn networks_that_are_listed_may_be_called_and_no_others() {
 }
 
 #[test]
-fn an_address_in_a_url_is_checked_however_it_is_written() {
+fn an_address_in_a_url_is_checked_in_every_notation() {
     let check = |url: &str| rules(&[]).check(&url.parse().unwrap());
 
     for url in [
@@ -117,7 +117,7 @@ fn an_address_in_a_url_is_checked_however_it_is_written() {
 }
 
 #[tokio::test]
-async fn a_name_is_resolved_to_what_may_be_called() {
+async fn a_host_name_resolves_only_to_allowed_addresses() {
     let resolve = async |rules| Resolver::new(rules).resolve("localhost").await;
 
     let refused = resolve(rules(&[])).await.err().unwrap();

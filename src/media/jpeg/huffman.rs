@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_read_by_their_length() {
+    fn huffman_codes_of_different_lengths_are_read() {
         // The codes are 0, 10, 110, 1110000000000 and 1110000000001.
         let mut counts = [0; 16];
         counts[..3].copy_from_slice(&[1, 1, 1]);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_positive_or_negative_by_their_first_bit() {
+    fn the_first_bit_of_a_number_decides_its_sign() {
         let mut bits = Bits::of(&[0b1011_0001, 0b1111_0000]);
 
         let read: Vec<_> = [1, 1, 2, 2, 2, 8, 0]
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn markers_end_the_bits_and_a_restart_begins_anew() {
+    fn a_marker_ends_the_bits_and_a_restart_resumes_after_it() {
         let mut bits = Bits::of(&[0xff, 0x00, 0x12, 0xff, 0xd0, 0x34]);
 
         assert_eq!(bits.take(16), 0xff12);

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exact_echo_in_time_is_certain_and_comes_first() {
+    fn an_exact_and_timely_echo_is_certain_and_preferred() {
         let masked = echo(3, MASKED, 101);
 
         let exact = [masked.clone(), echo(4, CARD, 95), echo(5, CARD, 101)];
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_altered_echo_and_one_of_a_slow_clock_are_likely() {
+    fn an_altered_echo_or_one_from_a_slow_clock_is_likely() {
         assert_eq!(find(CARD, &[echo(3, MASKED, 101)], &[]), Some((3, false)));
         assert_eq!(find("ok", &[echo(3, "ok", 70)], &[]), Some((3, false)));
         let both = [echo(3, "ok", 50), echo(4, "ok", 70), echo(5, "***", 101)];
@@ -140,13 +140,13 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_another_device_is_not_taken_for_it() {
+    fn a_message_from_another_device_is_not_an_echo() {
         assert_eq!(find(CARD, &[echo(3, "where is it?", 101)], &[]), None);
         assert_eq!(find("2", &[echo(3, "1", 101)], &[]), None);
     }
 
     #[test]
-    fn an_altered_echo_of_an_older_message_is_not_taken_for_it() {
+    fn an_altered_echo_of_an_older_message_does_not_match() {
         let flight = flight(Digest::of_text(CARD));
         let at_99 = [(echo(3, MASKED, 99), at(99))];
 
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_known_by_its_path_alone() {
+    fn the_echo_of_a_file_is_recognized_only_by_its_path() {
         let flight = flight(Digest::of_file("/v1/a"));
         let other = Echo {
             digest: Digest::of_file("/v1/b").into(),

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_echo_is_missing_once_the_cloud_tells_of_later_things_or_is_silent() {
+    fn an_echo_is_missing_after_later_notifications_or_long_silence() {
         let at = |seconds| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
         let heard_behind = |heard_at, told_at, behind_at: Option<i64>| {
             Some(Hearing {

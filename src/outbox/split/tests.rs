@@ -41,7 +41,7 @@ fn a_text_is_cut_between_sentences_and_words() {
 }
 
 #[test]
-fn a_run_in_the_other_direction_begins_with_its_word() {
+fn an_invisible_mark_stays_with_the_word_after_it() {
     let name = "\u{2068}name\u{2069} ";
     assert_eq!(pieces(&name.repeat(3), 8), [name, name, name]);
     let marked = "\u{FEFF}abc ";
@@ -69,7 +69,7 @@ fn scripts_without_spaces_are_cut_between_words() {
 }
 
 #[test]
-fn what_people_see_as_one_character_is_never_cut() {
+fn a_grapheme_cluster_is_never_cut() {
     for cluster in [
         "👨\u{200D}👩\u{200D}👧\u{200D}👦",
         "🇩🇪",
@@ -117,7 +117,7 @@ fn a_cluster_that_exceeds_the_budget_is_cut_between_characters() {
 }
 
 #[test]
-fn characters_are_counted_as_json_has_them() {
+fn escaped_characters_count_with_their_length_in_json() {
     for text in ["plain", "\"\\\n\r\t\u{8}\u{c}\u{1}\u{1f}\u{7f}", "ünïcödé"] {
         let json = serde_json::to_string(text).unwrap();
         assert_eq!(json_chars(text), json.chars().count() - 2, "{text:?}");
@@ -152,14 +152,14 @@ fn texts() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn any_text_is_counted_as_json_has_it(text in "\\PC{0,40}[\u{0}-\u{1f}\u{7f}\u{2028}👋\"\\\\]{0,8}") {
+    fn the_counted_length_of_any_text_is_its_json_length(text in "\\PC{0,40}[\u{0}-\u{1f}\u{7f}\u{2028}👋\"\\\\]{0,8}") {
         let json = serde_json::to_string(&text).unwrap();
 
         prop_assert_eq!(json_chars(&text), json.encode_utf16().count() - 2);
     }
 
     #[test]
-    fn pieces_joined_are_the_text_and_each_fits(text in texts(), budget in 4_usize..60) {
+    fn pieces_fit_the_budget_and_lose_only_white_space(text in texts(), budget in 4_usize..60) {
         let Ok(whole) = Text::try_from(text.clone()) else {
             return Ok(());
         };

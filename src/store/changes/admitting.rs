@@ -299,7 +299,7 @@ impl<'a> Work<'a> {
                 Step::Strangers | Step::File | Step::Change { .. } | Step::Newcomer(_) | Step::Next,
                 _,
             ) => {
-                let text = "the translation is of something else than was looked up";
+                let text = "the translation does not match the lookup";
                 return Err(sqlx::Error::InvalidArgument(text.to_owned()).into());
             }
         }

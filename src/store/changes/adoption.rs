@@ -462,7 +462,7 @@ impl Takeover {
             channel.id = %channel_id,
             conversation.id = id,
             ?opened_by,
-            "a conversation that was not known became its user's"
+            "an unknown conversation was assigned to its user"
         );
         Ok(Some(Known {
             conversation_id: id.parse().map_err(|_| Error::Unreadable {
@@ -681,7 +681,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_conversation_does_not_follow_a_newer_one() {
+    fn an_older_conversation_does_not_replace_a_newer_one() {
         // Once the Cloud has reported the latest conversation, the Cloud's clock counts.
         assert!(latest(0, Some(100)).may_precede(at(100)));
         assert!(latest(0, Some(100)).may_precede(at(90)));
@@ -700,7 +700,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_users_the_one_with_the_newest_conversation_is_chosen() {
+    fn the_user_with_the_newest_conversation_is_chosen() {
         let users = [
             user(1, Some(latest(10, None)), None),
             user(2, Some(latest(20, None)), None),
@@ -718,7 +718,7 @@ mod tests {
     }
 
     #[test]
-    fn features_are_those_of_the_opening_else_of_the_channels_latest_conversation() {
+    fn features_come_from_the_opening_or_the_channels_latest_conversation() {
         let (sms, app) = ("sms".parse().unwrap(), "app".parse().unwrap());
         let user = user(1, Some(latest(10, None)), None);
 

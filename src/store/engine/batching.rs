@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_waits_as_long_as_others_come_and_no_longer() {
+    async fn a_batch_waits_only_while_more_operations_arrive() {
         assert_eq!(looks(256, 0, 1).await, 1, "for nobody");
         assert_eq!(looks(256, 1, 1).await, 2, "for one");
         assert_eq!(looks(256, 4, 1).await, 5, "for four, one by one");

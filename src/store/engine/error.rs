@@ -15,18 +15,18 @@ pub enum Error {
     /// The database does not answer, or not now: it is starting, stopping, or has just become a
     /// standby. Another attempt over another connection may succeed. The store itself logs the
     /// start and the end of the outage.
-    #[error("the database is not available")]
+    #[error("the database is unavailable")]
     Unavailable(#[source] Arc<sqlx::Error>),
     /// The database is there, but could not do this in time or because of concurrent statements.
     /// Another attempt may succeed.
-    #[error("the database could not do what was asked beside what others did")]
+    #[error("the database could not run a statement in time or because of concurrent ones")]
     Busy(#[source] Arc<sqlx::Error>),
     /// The database rejected a statement or returned something unexpected: a bug of the bridge, or
     /// a schema that is not its own.
-    #[error("the database was asked for what it cannot do, or answered what was not expected")]
+    #[error("the database rejected a statement or returned something unexpected")]
     Rejected(#[source] Arc<sqlx::Error>),
     /// Others changed the same row again and again. Another attempt may succeed.
-    #[error("a row of the database was changed by others again and again")]
+    #[error("a row of the database was changed by concurrent transactions again and again")]
     Contended,
     /// A row holds a value that this version cannot read.
     #[error("the database holds a {what} that this version cannot read")]
@@ -42,8 +42,7 @@ pub enum Error {
     Address,
     /// Connections do not use the configured schema.
     #[error(
-        "connections are not in the schema {schema} (database.schema): a pooler before PostgreSQL drops the startup parameter \
-         options; have it pass that on, or set the role's own search_path and leave database.schema out"
+        "connections do not use the schema {schema} (database.schema): a pooler in front of PostgreSQL drops the startup parameter options; let it pass the parameter on, or set the role's search_path and omit database.schema"
     )]
     Schema {
         /// The configured schema.
@@ -51,7 +50,7 @@ pub enum Error {
     },
     /// Another process owns the embedded database.
     #[error(
-        "another process uses the embedded database in {}; one process at a time may, several share a PostgreSQL (database.url)",
+        "another process uses the embedded database in {}; only one process at a time can use it; set database.url to share a PostgreSQL among several",
         data_dir.display()
     )]
     InUse {
@@ -59,7 +58,7 @@ pub enum Error {
         data_dir: PathBuf,
     },
     /// The folder of the embedded database cannot be used.
-    #[error("the folder {} of the embedded database cannot be used", data_dir.display())]
+    #[error("the directory {} of the embedded database cannot be used", data_dir.display())]
     Folder {
         /// The folder.
         data_dir: PathBuf,
@@ -225,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_passes_by_itself_is_told_from_a_fault_of_ours() {
+    fn transient_postgres_errors_are_distinguished_from_faults() {
         for (code, sort) in [
             ("08006", Sort::Outage),
             ("25006", Sort::Outage),
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn sqlites_codes_are_told_apart_by_their_last_byte() {
+    fn sqlite_errors_are_classified_by_the_last_byte_of_their_code() {
         for (code, sort) in [
             (5, Sort::Busy),
             (261, Sort::Busy),
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_cannot_be_read_is_a_fault_and_a_lost_connection_is_none() {
+    fn an_unreadable_result_is_a_fault_and_a_lost_connection_an_outage() {
         let unreadable = sqlx::Error::ColumnNotFound("id".to_owned());
         let lost = sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
 

@@ -171,7 +171,7 @@ impl Health {
         drop(told);
         tracing::error!(
             error = cause as &dyn std::error::Error,
-            "the database is not available; requests are answered with 503 until it is"
+            "the database is unavailable; requests are answered with 503 until it is available again"
         );
     }
 
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_are_trusted_until_one_is_of_no_use() {
+    fn connections_are_trusted_until_one_fails() {
         let health = Health::default();
 
         assert!(health.trusts(Duration::ZERO));
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn after_one_was_of_no_use_only_newer_ones_are_trusted() {
+    fn after_a_failure_only_newer_connections_are_trusted() {
         let health = Health::default();
         let lost = sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
         let taken_at = health.now();
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_before_says_nothing_of_those_made_since() {
+    fn a_failure_of_an_old_connection_does_not_distrust_newer_ones() {
         let health = Health::default();
         let lost = sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
         let taken_at = health.now();
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_for_other_reasons_does_not_make_the_database_away() {
+    fn errors_other_than_outages_do_not_mark_the_database_unavailable() {
         let health = Health::default();
 
         for error in [sqlx::Error::RowNotFound, sqlx::Error::PoolClosed] {

@@ -32,7 +32,7 @@ impl Store {
                 is_told = true;
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "new events are not heard of at once, until the connection to the database is back"
+                    "new events are noticed with a delay until the connection to the database is back"
                 );
             }
             sleep(AGAIN).await;

@@ -205,7 +205,7 @@ async fn migrate(options: &PgConnectOptions, schema: Option<&SchemaName>) -> Res
             _ => return Err(error.into()),
         }
         tracing::info!(
-            "the database cannot be migrated yet, what that needs is locked; trying again"
+            "the database cannot be migrated yet, since another process holds a lock; this is retried"
         );
         sleep(MIGRATE_AGAIN).await;
     }
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_is_told_its_limits() {
+    fn the_default_limits_are_passed_to_the_server() {
         assert_eq!(
             told("postgres://db/bridge"),
             "-c statement_timeout=5s -c lock_timeout=2s -c idle_in_transaction_session_timeout=10s -c enable_seqscan=off -c jit=off"
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_in_the_url_comes_before_ours() {
+    fn a_limit_in_the_url_overrides_the_default() {
         assert_eq!(
             told("postgres://db/bridge?options=-c%20statement_timeout%3D20s"),
             "-c statement_timeout=20s -c lock_timeout=2s -c idle_in_transaction_session_timeout=10s -c enable_seqscan=off -c jit=off"

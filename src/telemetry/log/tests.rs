@@ -73,7 +73,7 @@ fn a_hostile_event() {
 }
 
 #[test]
-fn nothing_from_outside_begins_a_line_or_moves_a_cursor() {
+fn foreign_text_in_a_log_starts_no_line_and_moves_no_cursor() {
     for format in [Format::Human, Format::Json] {
         let log = written(format, a_hostile_event);
 
@@ -130,7 +130,7 @@ fn a_json_line_has_the_fields_of_the_event_and_of_the_spans_around_it() {
 }
 
 #[test]
-fn people_are_spared_the_ids_of_spans() {
+fn human_readable_logs_omit_span_ids() {
     let log = written(Format::Human, || {
         let span = tracing::info_span!("s", trace_id = "t", span_id = "s1", parent_id = "p1");
         span.in_scope(|| tracing::info!(status = 200, "done"));
@@ -142,7 +142,7 @@ fn people_are_spared_the_ids_of_spans() {
 }
 
 #[test]
-fn words_of_others_become_one_line() {
+fn foreign_text_becomes_one_escaped_line() {
     assert_eq!(
         one_line(" a\nb\u{202e}c é👍🏽\u{fe0f} ", 200),
         "a b\\u{202e}c é👍🏽\u{fe0f}"

@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_memory_is_read_from_its_line() {
+    fn the_resident_memory_is_read_from_its_line() {
         let status = "Name:\tbridge\nVmHWM:\t   99 kB\nVmRSS:\t   61440 kB\n";
 
         assert_eq!(resident(status), Some(61440));

@@ -139,7 +139,7 @@ impl fmt::Debug for Metrics {
 
 #[expect(
     clippy::expect_used,
-    reason = "only a histogram without buckets is refused, and a test sees to it that each has some"
+    reason = "only a histogram without buckets is refused, and a test checks that each has some"
 )]
 fn recorder() -> PrometheusRecorder {
     let histograms = ALL.iter().filter(|metric| metric.kind == Kind::Histogram);
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_counted_is_shown_with_its_help_type_and_labels() {
+    fn recorded_metrics_are_rendered_with_help_type_and_labels() {
         let metrics = Metrics::default();
 
         metrics.set(&QUEUED_REQUESTS, ["sms"], 3.0);
@@ -186,12 +186,12 @@ mod tests {
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line} in {text}");
         }
-        let help = "# HELP liveperson_bridge_queued_requests Accepted requests";
+        let help = "# HELP liveperson_bridge_queued_requests Queued requests";
         assert!(text.contains(help), "{text}");
     }
 
     #[test]
-    fn two_services_in_a_process_share_nothing() {
+    fn two_services_in_a_process_share_no_metrics() {
         let (one, other) = (Metrics::default(), Metrics::default());
 
         one.count(&EXPIRED, [], 2);

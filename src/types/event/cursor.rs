@@ -1,4 +1,4 @@
-//! Where a channel has come in its log of events.
+//! The cursor of a channel in its event log.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::ids::Invalid;
 
-/// A place in a channel's log, behind an event; to channels it is a word like any other.
+/// A position in a channel's event log, just behind an event. Channels treat it as an opaque text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Cursor(u64);
 
 impl Cursor {
-    /// The cursor behind the event at this position; 0: before the first one.
+    /// Creates the cursor behind the event at this position. Position 0 is before the first event.
     #[must_use]
     pub const fn behind(position: u64) -> Self {
         Self(position)
     }
 
-    /// The position of the event that it is behind.
+    /// Returns the position of the event in front of the cursor.
     #[must_use]
     pub const fn position(self) -> u64 {
         self.0
@@ -38,12 +38,12 @@ impl FromStr for Cursor {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let digits = text.strip_prefix('c');
         let position = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-        // Read back, since a number can be written in several ways and a cursor cannot.
+        // Compared with its text, since a number has several spellings and a cursor has only one.
         position
             .map(Self)
             .filter(|cursor| cursor.to_string() == text)
             .ok_or(Invalid {
-                expected: "a cursor as the bridge gave it",
+                expected: "a cursor that the bridge issued",
             })
     }
 }
@@ -70,7 +70,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_cursor_as_it_is_shown_or_none(text in "\\PC{0,20}|c[0-9a-fA-F+]{0,18}", position: u64) {
+        fn every_accepted_cursor_is_displayed_as_it_was_written(text in "\\PC{0,20}|c[0-9a-fA-F+]{0,18}", position: u64) {
             if let Ok(cursor) = text.parse::<Cursor>() {
                 prop_assert_eq!(cursor.to_string(), text);
             }
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_is_read_back_as_it_was_shown_and_no_other_way() {
+    fn a_cursor_is_accepted_only_in_its_canonical_form() {
         for position in [0, 1, 10, 255, u64::MAX] {
             let cursor = Cursor::behind(position);
             assert_eq!(cursor.to_string().parse(), Ok(cursor));

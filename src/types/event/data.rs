@@ -1,5 +1,5 @@
-//! What an event says, by its type. What does not apply is left out; `null` stands only where a member's absence would
-//! be taken for "unchanged".
+//! The content of events, by type. Members that do not apply are left out. A member is `null` only
+//! if leaving it out would be taken for "unchanged".
 
 use std::fmt;
 
@@ -15,94 +15,95 @@ use crate::types::ids::{ConversationId, UserId};
 use crate::types::message::{MessageId, Metadata, Sequence};
 use crate::types::rating::Answer;
 
-/// 10 s: what somebody is doing is of no interest any more after that.
+/// 10 s: the time after which a typing state is out of date.
 pub const TYPING_LIFE: TimeDelta = TimeDelta::seconds(10);
 
-/// What an event says: of a `message.created` or `message.echoed` the message, of a `typing.changed` what somebody is
-/// doing, and so on.
+/// The content of an event, which depends on its type: a message for `message.created` and
+/// `message.echoed`, a typing state for `typing.changed`, and so on.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = EventData)]
 pub enum Data {
-    /// Of `message.created` and `message.echoed`.
+    /// The content of `message.created` and `message.echoed`.
     Message(Box<Message>),
-    /// Of `typing.changed`.
+    /// The content of `typing.changed`.
     Typing(Typing),
-    /// Of `receipt.changed`.
+    /// The content of `receipt.changed`.
     Receipt(Receipt),
-    /// Of `conversation.opened`, `conversation.updated` and `conversation.closed`.
+    /// The content of `conversation.opened`, `conversation.updated` and `conversation.closed`.
     Conversation(Conversation),
-    /// Of `message.sent` and `message.failed`.
+    /// The content of `message.sent` and `message.failed`.
     Outcome(Outcome),
 }
 
-/// Somebody in a conversation.
+/// The participant from whom a message, a typing state or a receipt comes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Sender {
-    /// The Cloud's id of them; left out where the Cloud names none.
+    /// The Cloud's id of the participant. It is left out if the Cloud reports none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub id: Option<String>,
-    /// What they are in it.
+    /// The role of the participant in the conversation.
     pub role: Role,
 }
 
-/// What somebody is in a conversation.
+/// The role of a participant in a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// The agent, or anybody else of the brand's whom the Cloud gives a name of its own.
+    /// An agent, or a participant with a role that is missing or not in this list.
     Agent,
-    /// The bot that holds a survey.
+    /// The bot that conducts a survey.
     Bot,
     /// A manager of agents.
     Manager,
-    /// Automatic messages.
+    /// The system, which sends automatic messages.
     System,
     /// The user.
     Consumer,
-    /// One who only looks on; never the sender of a message.
+    /// A participant who only reads, and is never the sender of a message.
     Reader,
 }
 
-/// A message.
+/// A message in a conversation.
 #[derive(Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = EventMessage)]
 pub struct Message {
-    /// Its number within the dialog, from 0.
+    /// The number of the message within its dialog, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, nullable = false)]
     pub sequence: Option<Sequence>,
-    /// The dialog: the conversation itself, or the survey after it.
+    /// The Cloud's id of the dialog: the main dialog, or the survey after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub dialog_id: Option<String>,
-    /// Who wrote it.
+    /// The sender of the message.
     pub sender: Sender,
-    /// The words, for whoever can show nothing but text: of a file the caption, of structured
-    /// content every word that it shows, with the choices numbered.
+    /// The text of the message, for clients that can show only text. For a file it is the caption.
+    /// For structured content it contains every text that is shown, with the choices numbered.
     pub text: String,
-    /// The file in it.
+    /// The file, if the message contains one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub file: Option<File>,
-    /// The Cloud's own content where it is more than text: an element of structured content, in whose member
-    /// `quickReplies` the quick replies stand; of a secure form or another kind what the Cloud has as the `message`.
+    /// The Cloud's original content, if it is more than text. For structured content it is an
+    /// element, with the quick replies in its member `quickReplies`. For a secure form or another
+    /// kind of content it is the `message` of the Cloud.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, nullable = false)]
     pub rich: Option<Value>,
-    /// Everything that publishes a text when it is touched: buttons, quick replies and checkboxes,
+    /// Everything that publishes a text when it is selected: buttons, quick replies and checkboxes,
     /// in the order of the numbers in `text`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub choices: Vec<Choice>,
-    /// What the Cloud ties to the message.
+    /// The metadata that the Cloud attaches to the message.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub metadata: Option<Metadata>,
 }
 
 impl fmt::Debug for Message {
-    /// Leaves out what was said.
+    /// Leaves out the content.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
             .field("sequence", &self.sequence)
@@ -116,26 +117,26 @@ impl fmt::Debug for Message {
 #[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = EventFile)]
 pub struct File {
-    /// The bridge's name for it.
+    /// The bridge's id of the file.
     #[serde(serialize_with = "as_text")]
     #[schema(value_type = String, example = "file_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")]
     pub id: FileId,
-    /// The Cloud's word for its kind.
+    /// The Cloud's name for the type of the file.
     pub file_type: FileType,
-    /// What the sender says about it.
+    /// The sender's caption.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub caption: Option<String>,
-    /// A small image of it as a data URI.
+    /// A small preview image, as a data URI.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub preview: Option<String>,
-    /// Where the channel can fetch it, with its API key.
+    /// The URL from which the channel can download the file with its API key.
     pub url: String,
 }
 
 impl fmt::Debug for File {
-    /// Leaves out what the file shows, and the URL, which names the user.
+    /// Leaves out the caption, the preview, and the URL, which names the user.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("File")
             .field("id", &self.id)
@@ -144,126 +145,132 @@ impl fmt::Debug for File {
     }
 }
 
-/// A choice that a message offers. Who takes it sends `text` as a message, with `metadata` in its `reply_to`.
+/// A choice that a message offers. To make the choice, send `text` as a message, with `metadata` in
+/// its `reply_to`.
 #[derive(Clone, PartialEq, Serialize, ToSchema)]
 pub struct Choice {
-    /// The words on the button or beside the checkbox.
+    /// The label of the button or checkbox.
     pub title: String,
-    /// The text that the user sends by it, as the Cloud writes it.
+    /// The text that the user sends with this choice, as the Cloud writes it.
     pub text: String,
-    /// The objects that the Cloud ties to it.
+    /// The metadata that the Cloud attaches to the choice.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub metadata: Option<Metadata>,
 }
 
 impl fmt::Debug for Choice {
-    /// Leaves out what it says.
+    /// Leaves out the texts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Choice").finish_non_exhaustive()
     }
 }
 
-/// What somebody is doing.
+/// The typing state of a participant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = EventTyping)]
 pub struct Typing {
-    /// The Cloud's word for it in lower case: `composing`, `pause`, `active`, `inactive`, `gone`, or another.
+    /// The Cloud's name for the state, in lower case: `composing`, `pause`, `active`, `inactive`,
+    /// `gone`, or another.
     #[schema(example = "composing")]
     pub state: String,
-    /// Who.
+    /// The participant.
     pub sender: Sender,
-    /// From then on it is to be taken as over.
+    /// The time from which the state is out of date.
     #[serde(serialize_with = "to_the_millisecond")]
     pub expires_at: DateTime<Utc>,
 }
 
-/// What became of the user's messages.
+/// A receipt for messages of the user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = EventReceipt)]
 pub struct Receipt {
-    /// The Cloud's word for it in lower case: `accept` (delivered), `read`, `access`, `nack`, `action`, or another.
+    /// The Cloud's name for the status, in lower case: `accept` (delivered), `read`, `access`,
+    /// `nack`, `action`, or another.
     #[schema(example = "read")]
     pub status: String,
-    /// The numbers of the messages within the dialog.
+    /// The numbers of the messages within their dialog.
     #[schema(value_type = Vec<u32>)]
     pub sequences: Vec<Sequence>,
-    /// Who says so.
+    /// The participant from whom the receipt comes.
     pub sender: Sender,
 }
 
-/// A conversation as it is now, whole: what was said of it before is out of date.
+/// The whole present state of a conversation. It replaces all that earlier events reported of the
+/// conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = EventConversation)]
 pub struct Conversation {
-    /// Whether it is open; with a survey it stays open until the survey has ended.
+    /// The state of the conversation. With a survey it stays open until the survey has ended.
     pub state: State,
-    /// Of `conversation.opened` the side that opened it; left out of the others.
+    /// The side that opened the conversation. Only `conversation.opened` has this member.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "agent")]
     pub opened_by: Option<OpenedBy>,
-    /// Who or what closed it, the Cloud's word in lower case, such as `agent` or `consumer`.
+    /// The cause of the close: the Cloud's name in lower case, such as `agent` or `consumer`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "agent")]
     pub close_reason: Option<String>,
-    /// The skill it waits or is worked on in; `null` where it is assigned to none.
+    /// The skill to which the conversation is assigned, or `null` if there is none.
     #[schema(required)]
     pub skill_id: Option<String>,
-    /// Who is in it.
+    /// The participants of the conversation.
     pub participants: Vec<Participant>,
-    /// The agent who works on it; `null` while nobody does.
+    /// The agent who handles the conversation, or `null` if there is none.
     #[schema(required)]
     pub agent: Option<Agent>,
-    /// Its dialogs.
+    /// The dialogs of the conversation.
     pub dialogs: Vec<Dialog>,
-    /// The user's rating, once there is one: mostly in a `conversation.updated` after the end.
+    /// The user's rating, once there is one. It usually comes in a `conversation.updated` after the
+    /// conversation has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub csat: Option<Csat>,
 }
 
-/// The user's rating of a conversation, as the Cloud has it.
+/// The user's rating of a conversation, as the Cloud reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = EventCsat)]
 pub struct Csat {
-    /// Satisfaction.
+    /// The satisfaction score.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 5, nullable = false)]
     pub score: Option<u8>,
-    /// Whether the first contact resolved the matter.
+    /// `yes` if the first contact resolved the matter, else `no`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub fcr: Option<Answer>,
-    /// The Cloud's word for how much was filled in, in lower case: `filled`, `partially_filled`, `skipped`, or another.
+    /// The Cloud's name for the completeness of the rating, in lower case: `filled`,
+    /// `partially_filled`, `skipped`, or another.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "filled")]
     pub status: Option<String>,
 }
 
-/// Whether a conversation, or a dialog of it, is open.
+/// The state of a conversation or of a dialog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = EventState)]
 pub enum State {
-    /// It goes on.
+    /// It is open.
     Open,
     /// It has ended.
     Closed,
 }
 
-/// Somebody who takes part in a conversation.
+/// A participant of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Participant {
-    /// The Cloud's id of them.
+    /// The Cloud's id of the participant.
     pub id: String,
-    /// What they are in it.
+    /// The role of the participant in the conversation.
     pub role: Role,
 }
 
-/// The agent who works on a conversation.
+/// The agent who handles a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Agent {
-    /// The Cloud's id of them.
+    /// The Cloud's id of the agent.
     pub id: String,
 }
 
@@ -271,79 +278,83 @@ pub struct Agent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = EventDialog)]
 pub struct Dialog {
-    /// The Cloud's id; the main dialog bears the conversation's.
+    /// The Cloud's id of the dialog. The main dialog has the id of the conversation.
     pub id: String,
-    /// The Cloud's word for its kind in lower case: `main`, `post_survey`, or another.
+    /// The Cloud's name for the type of the dialog, in lower case: `main`, `post_survey`, or
+    /// another.
     #[serde(rename = "type")]
     #[schema(example = "main")]
     pub kind: String,
-    /// The Cloud's word for its channel in lower case: `messaging`, `cobrowse`, or another. Left out where the Cloud names none.
+    /// The Cloud's name for the channel of the dialog, in lower case: `messaging`, `cobrowse`, or
+    /// another. It is left out if the Cloud reports none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "messaging")]
     pub channel_type: Option<String>,
-    /// Whether it is open.
+    /// The state of the dialog.
     pub state: State,
 }
 
-/// What became of a message that was accepted before the Cloud had it.
+/// The outcome of a queued message.
 #[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = EventOutcome)]
 pub struct Outcome {
-    /// The bridge's name for the message.
+    /// The bridge's id of the message.
     #[serde(serialize_with = "as_text")]
     #[schema(value_type = String, example = "msg_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")]
     pub id: MessageId,
-    /// Whose it is.
+    /// The user whose message it is.
     pub user_id: UserId,
-    /// The conversation it went to, or was to go to where one was open.
+    /// The conversation that the message went to. For a message that failed, it is the conversation
+    /// that was open, if there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub conversation_id: Option<ConversationId>,
-    /// Its number in the dialog, from 0, once the Cloud has it.
+    /// The number of the message within its dialog, from 0. It is left out until the Cloud has the
+    /// message.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, nullable = false)]
     pub sequence: Option<Sequence>,
-    /// What became of it.
+    /// The outcome.
     pub status: OutcomeStatus,
-    /// Why it failed, where it did.
+    /// The reason for the failure. Only a message that failed has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub failure: Option<Failure>,
-    /// When the bridge received it.
+    /// The time at which the bridge received the message, with milliseconds.
     #[serde(serialize_with = "to_the_millisecond")]
     pub created_at: DateTime<Utc>,
 }
 
-/// Why something that was accepted will not reach the Cloud.
+/// The reason why an accepted request will not reach the Cloud.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Failure {
-    /// The code of the problem that it would have been, or `expired`.
+    /// The code of the problem, as an error response would have it, or `expired`.
     #[schema(example = "cloud-refused")]
     pub code: String,
-    /// What the Cloud answered, where it did.
+    /// The Cloud's answer, if it gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub upstream: Option<UpstreamFailure>,
 }
 
-/// What the Cloud answered.
+/// The Cloud's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UpstreamFailure {
     /// The Cloud's HTTP status.
     #[schema(example = 400)]
     pub status: u16,
-    /// The Cloud's own code, as text.
+    /// The Cloud's own error code, as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub code: Option<String>,
-    /// The Cloud's own words.
+    /// The Cloud's own error message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub title: Option<String>,
 }
 
 impl fmt::Debug for Outcome {
-    /// Leaves out whose it is: the user's id is often a phone number.
+    /// Leaves out the user, whose id is often a phone number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outcome")
             .field("id", &self.id)
@@ -352,14 +363,14 @@ impl fmt::Debug for Outcome {
     }
 }
 
-/// What became of a message that was accepted before the Cloud had it.
+/// The outcome of a queued message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = EventOutcomeStatus)]
 pub enum OutcomeStatus {
-    /// The Cloud has it.
+    /// The Cloud has the message.
     Sent,
-    /// It will not reach the Cloud.
+    /// The message will not reach the Cloud.
     Failed,
 }
 
@@ -368,7 +379,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debugging_a_message_does_not_show_what_was_said() {
+    fn debugging_a_message_does_not_show_its_content() {
         const SECRET: &str = "my card is 4111";
         let file = File {
             id: FileId::new(uuid::Uuid::nil()),

@@ -1,4 +1,4 @@
-//! Events that nothing happened for: to try out what reads them.
+//! Sample events, for tests of the programs that receive events.
 
 use std::str::FromStr;
 
@@ -15,10 +15,10 @@ use crate::types::ids::{ChannelId, ConversationId, Invalid, UserId};
 use crate::types::message::MessageId;
 use crate::types::problem::EXPIRED;
 
-/// Whom and what conversation a sample is about.
+/// The id that the user, the conversation, the dialog and the agent have in a sample event.
 pub const NOBODY: &str = "test";
 
-/// An event of a type that is about nobody, as a channel would get it.
+/// Creates an event of a type as a channel would receive it, about a user that does not exist.
 #[must_use]
 pub fn sample(
     kind: EventType,
@@ -72,7 +72,7 @@ pub fn sample(
 
 #[expect(
     clippy::expect_used,
-    reason = "the name is one that users and conversations may have"
+    reason = "the name is a valid id of a user and of a conversation"
 )]
 fn nobody<T: FromStr<Err = Invalid>>() -> T {
     NOBODY.parse().expect("a name")

@@ -1,24 +1,27 @@
-//! `tracestate`: what other participants of a trace want to be passed on, which is no business of ours.
+//! The `tracestate` header: data of other participants in a trace, which the bridge only passes on.
 
 use std::ops::RangeInclusive;
 
-/// Characters that are passed on; what a participant has to carry at least.
+/// The maximum number of characters that are passed on. A participant has to pass on at least this
+/// many.
 const LIMIT: usize = 512;
 
-/// Members that there may be.
+/// The maximum number of members.
 const MAX_MEMBERS: usize = 32;
 
-/// Characters from which on a member is the first to go.
+/// The length above which members are dropped first.
 const LONG: usize = 128;
 
-/// The headers as the one that is passed on; `None` where one of them is malformed, or nothing is in them.
+/// Combines the headers into the one that is passed on. Returns `None` if a header is malformed or
+/// there are no members.
 ///
-/// What is too long loses its long members first, and then those at its end, which are the oldest.
+/// If the result is too long, long members are dropped first, and then the members at the end,
+/// which are the oldest.
 pub(super) fn read<'a>(headers: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let mut members = Vec::new();
     for member in headers.into_iter().flat_map(|header| header.split(',')) {
         let member = member.trim_matches([' ', '\t']);
-        // An empty one is allowed.
+        // Empty members are allowed.
         if member.is_empty() {
             continue;
         }
@@ -67,7 +70,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_passed_on_is_short_and_is_passed_on_unchanged_by_the_next(
+        fn a_forwarded_tracestate_is_short_and_later_forwarded_unchanged(
             headers in prop::collection::vec("([a-z@]{0,9}=?[ -~]{0,200},?){0,6}", 0..3),
         ) {
             let headers = headers.iter().map(String::as_str);
@@ -79,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_become_one_in_their_order() {
+    fn tracestate_headers_are_joined_in_order() {
         assert_eq!(
             read([
                 "rojo=00f067aa0ba902b7, congo=t61rcWkgMzE",
@@ -94,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_one_is_dropped_whole() {
+    fn a_malformed_tracestate_is_dropped_completely() {
         for bad in [
             "rojo",
             "=1",
@@ -117,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_loses_long_members_and_then_the_oldest() {
+    fn an_overlong_tracestate_loses_long_members_then_the_oldest() {
         let long = format!("long={}", "l".repeat(150));
         let short: Vec<_> = (0..9).map(|i| format!("s{i}={}", "s".repeat(50))).collect();
 

@@ -95,7 +95,7 @@ fn assert_read(samples: Vec<(Value, Read)>) {
 }
 
 #[test]
-fn each_kind_of_the_vendors_keeps_its_words_and_choices() {
+fn each_liveperson_element_keeps_its_texts_and_choices() {
     assert_read(vec![
         (
             json!({"type": "checkbox", "text": "Apple", "borderLine": true, "borderColor": "#000",
@@ -206,7 +206,7 @@ fn links_keep_their_names() {
 }
 
 #[test]
-fn a_slot_is_a_line_with_its_time_and_no_choice() {
+fn a_schedule_slot_becomes_a_line_with_its_time_and_no_choice() {
     let slot = |slot: &Value| {
         let mut whole =
             json!({"type": "scheduleSlot", "id": "1", "imageUrl": "https://e.com/35px.png"});
@@ -259,7 +259,7 @@ fn a_slot_is_a_line_with_its_time_and_no_choice() {
 }
 
 #[test]
-fn a_date_picker_says_its_title_and_the_days_it_allows() {
+fn a_date_picker_shows_its_title_and_allowed_days() {
     for (days, expected) in [
         (json!({}), "Pick: When?"),
         (
@@ -288,7 +288,7 @@ fn a_date_picker_says_its_title_and_the_days_it_allows() {
 }
 
 #[test]
-fn words_are_decoded_and_published_texts_are_not() {
+fn displayed_texts_are_decoded_and_published_texts_are_not() {
     let both = json!({"type": "vertical", "elements": [
         {"type": "text", "text": "&#x1F449; choose &lt;one&gt; of &quot;R&amp;amp;D&quot;&nbsp;"},
         {"type": "button", "title": "Caf&eacute;", "click": {"actions": [{"type": "publishText", "text": "caf&eacute;"}]}},
@@ -306,7 +306,7 @@ fn words_are_decoded_and_published_texts_are_not() {
 }
 
 #[test]
-fn a_kind_that_is_new_shows_its_words_once_and_in_order() {
+fn an_unknown_element_shows_its_texts_once_and_in_order() {
     assert_read(vec![
         (
             json!({"type": "new", "name": "Colour", "label": "colour ", "text": "Red", "value": "#f00", "id": "7"}),
@@ -340,20 +340,20 @@ fn a_kind_that_is_new_shows_its_words_once_and_in_order() {
 }
 
 #[test]
-fn a_touch_that_publishes_several_texts_is_one_choice_with_all_of_them() {
+fn a_click_that_publishes_several_texts_is_one_choice() {
     let several = json!({"title": "Yes", "click": {"actions": [
         {"type": "publishText", "text": "yes"}, {"type": "publishText"}, {"type": "publishText", "text": "please"}]}});
     assert_read(vec![(several, ("1. Yes", &[("Yes", "yes\nplease")]))]);
 }
 
 #[test]
-fn a_picture_that_publishes_nothing_keeps_its_place() {
+fn an_image_that_publishes_nothing_is_shown_without_a_choice() {
     let picture = json!({"type": "image", "url": "https://e.com/i.png", "click": {"actions": [{"type": "publishText", "text": " "}]}});
     assert_read(vec![(picture, ("https://e.com/i.png", &[]))]);
 }
 
 #[test]
-fn choices_are_numbered_in_order_across_all_that_is_written() {
+fn choices_are_numbered_in_order_across_all_elements() {
     let both = json!({"type": "button", "title": "Order\n now", "click": {
         "actions": [{"type": "link", "uri": "https://e.com/o"}, {"type": "publishText", "text": "order"}],
         "metadata": [{"type": "ExternalId", "id": "1"}]}});
@@ -403,7 +403,7 @@ fn choices_are_numbered_in_order_across_all_that_is_written() {
 }
 
 #[test]
-fn cards_of_a_carousel_stand_apart() {
+fn cards_of_a_carousel_are_separated_by_a_blank_line() {
     let card = |title: &str| json!({"type": "vertical", "elements": [{"type": "text", "text": title}, choice("Take it")]});
     let carousel = json!({"type": "carousel", "elements": [card("Hat"), card("Coat")]});
     let intro = json!({"type": "text", "text": "For you"});
@@ -416,7 +416,7 @@ fn cards_of_a_carousel_stand_apart() {
 }
 
 #[test]
-fn a_list_is_walked_through_whatever_its_sections_are_called() {
+fn the_sections_of_a_list_are_rendered_under_any_type_name() {
     let list = json!({"type": "list", "elements": [
         {"type": "sectionList", "title": "Today", "elements": [{"type": "horizontal", "elements": [choice("9:00")]}]},
         {"type": "sectionList", "title": "Tomorrow", "elements": choice("10:00")},
@@ -426,7 +426,7 @@ fn a_list_is_walked_through_whatever_its_sections_are_called() {
 }
 
 #[test]
-fn a_text_ends_at_its_bound() {
+fn a_plain_text_is_cut_off_at_its_limit() {
     let long = json!({"type": "text", "text": "é".repeat(2 * TEXT_LIMIT)});
     let plain = render(&[&long, &choice("Yes")]);
 
@@ -467,7 +467,7 @@ fn deep_nesting_does_not_overflow_the_stack() {
 
 proptest! {
     #[test]
-    fn each_choice_stands_in_the_text_with_its_number(titles in prop::collection::vec("[a-z]{1,8}( [a-z]{1,8})?", 0..24)) {
+    fn each_choice_appears_in_the_text_with_its_number(titles in prop::collection::vec("[a-z]{1,8}( [a-z]{1,8})?", 0..24)) {
         let replies: Vec<_> = titles.iter().map(|title| choice(title)).collect();
         let replies = json!({"type": "quickReplies", "replies": replies});
 

@@ -32,7 +32,7 @@ pub(super) fn translate(message: &Message, known: &Known<'_>) -> Result<Draft, I
         Event::Receipt { .. } | Event::ChatState(_) if is_own => return Err(Ignored::Own),
         Event::Receipt { status, sequences } => {
             if sequences.is_empty() {
-                return Err(Ignored::Unsupported("the receipt names no message"));
+                return Err(Ignored::Unsupported("the receipt refers to no message"));
             }
             let receipt = data::Receipt {
                 status: status.clone(),

@@ -90,7 +90,7 @@ fn sender(id: &str, role: &str) -> Value {
 }
 
 #[test]
-fn every_fixture_means_what_stands_beside_it() {
+fn every_fixture_translates_to_its_expected_event() {
     let readme = fs::read_to_string(fixtures().join("README.md")).unwrap();
     let names = names();
     assert!(names.len() > 30);

@@ -108,7 +108,7 @@ impl Conversation {
         let result = result.ok_or("the change has no result")?;
         let id: ConversationId = id(result, "convId")
             .or_else(|| id(result, "conversationId"))
-            .ok_or("the change names no conversation")?;
+            .ok_or("the change has no conversation")?;
         let deleted = change.word("type") == Some("DELETE");
         // A deleted conversation may lack its details.
         let details = result.object("conversationDetails").unwrap_or(result);
@@ -116,7 +116,7 @@ impl Conversation {
         let ended = match state {
             _ if deleted => true,
             Some(state) => is_close(state),
-            None => return Err("the change says no state"),
+            None => return Err("the change has no state"),
         };
         let dialogs: Vec<_> = details
             .objects("dialogs")

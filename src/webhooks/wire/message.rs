@@ -127,7 +127,7 @@ impl Message {
             event: Event::read(event),
         };
         if message.dialog().is_none() {
-            return Err("the change names no dialog");
+            return Err("the change has no dialog");
         }
         Ok(message)
     }

@@ -28,7 +28,7 @@ fn text() -> Value {
 }
 
 #[test]
-fn a_body_that_is_no_json_object_is_refused_with_words_that_quote_nothing() {
+fn a_body_that_is_no_json_object_is_refused_without_quoting_it() {
     for body in [
         &b""[..],
         b"secret",
@@ -92,7 +92,7 @@ fn a_byte_order_mark_is_skipped() {
 }
 
 #[test]
-fn of_very_many_changes_the_rest_is_counted_alone() {
+fn changes_beyond_the_limit_are_only_counted() {
     let changes = vec!["{}"; MOST_CHANGES + 7].join(",");
     let body = format!("{{\"body\":{{\"changes\":[{changes}]}}}}");
 
@@ -105,7 +105,7 @@ fn of_very_many_changes_the_rest_is_counted_alone() {
 }
 
 #[test]
-fn without_a_type_the_members_of_a_change_tell_what_it_is() {
+fn a_change_without_a_type_is_recognized_by_its_members() {
     let state = json!({"convId": "C", "conversationDetails": {"state": "OPEN"}});
     for (change, kind) in [
         (json!({"result": state}), Kind::Conversation),
@@ -135,7 +135,7 @@ fn without_a_type_the_members_of_a_change_tell_what_it_is() {
 }
 
 #[test]
-fn a_change_is_as_new_as_the_newest_time_in_it_but_for_the_beginning() {
+fn a_change_is_dated_by_its_newest_time_except_the_start() {
     let ms = |change: Change| change.made_at().map(|at| at.timestamp_millis());
     let state = |details: Value| {
         conversation(&json!({"result": {"convId": "C", "conversationDetails": details}}))
@@ -183,12 +183,12 @@ fn a_body_may_hold_no_changes_one_or_several() {
 }
 
 #[test]
-fn a_change_that_makes_no_sense_says_why_and_quotes_nothing() {
+fn an_unreadable_change_gives_a_reason_and_quotes_nothing() {
     for (kind, change, why) in [
         (
             "ms.MessagingEventNotification",
             json!("secret"),
-            "the change is no object",
+            "the change is not a JSON object",
         ),
         (
             "ms.MessagingEventNotification",
@@ -203,12 +203,12 @@ fn a_change_that_makes_no_sense_says_why_and_quotes_nothing() {
         (
             "ms.MessagingEventNotification",
             json!({"event": text()}),
-            "the change names no dialog",
+            "the change has no dialog",
         ),
         (
             "ms.MessagingEventNotification",
             json!({"event": text(), "dialogId": "not an id"}),
-            "the change names no dialog",
+            "the change has no dialog",
         ),
         (
             "cqm.ExConversationChangeNotification",
@@ -218,12 +218,12 @@ fn a_change_that_makes_no_sense_says_why_and_quotes_nothing() {
         (
             "cqm.ExConversationChangeNotification",
             json!({"result": {}}),
-            "the change names no conversation",
+            "the change has no conversation",
         ),
         (
             "cqm.ExConversationChangeNotification",
             json!({"result": {"convId": "C"}}),
-            "the change says no state",
+            "the change has no state",
         ),
         (
             "routing.TaskNotification",
@@ -244,12 +244,12 @@ fn a_change_that_makes_no_sense_says_why_and_quotes_nothing() {
     let garbled = Change::parse(Kind::Message, "{");
     assert_eq!(
         garbled.content(),
-        &Content::Unknown("the change is no JSON")
+        &Content::Unknown("the change is not JSON")
     );
 }
 
 #[test]
-fn an_event_named_in_the_type_changes_nothing() {
+fn an_event_name_in_the_notification_type_is_ignored() {
     let change = read(
         "ms.MessagingEventNotification.ContentEvent",
         &json!({"event": text(), "dialogId": "D"}),
@@ -260,7 +260,7 @@ fn an_event_named_in_the_type_changes_nothing() {
 }
 
 #[test]
-fn a_change_says_which_conversation_dialog_and_user_it_is_about() {
+fn a_change_names_its_conversation_dialog_and_user() {
     let by = |role: &str| json!({"id": "U", "role": role});
     let with = |role: &str| json!({"participants": [by("ASSIGNED_AGENT"), {"id": "C", "role": role}], "state": "OPEN"});
     for (change, conversation, dialog, consumer) in [
@@ -313,7 +313,7 @@ fn a_change_says_which_conversation_dialog_and_user_it_is_about() {
 }
 
 #[test]
-fn half_an_emoji_does_not_cost_the_notification() {
+fn a_lone_surrogate_does_not_lose_the_notification() {
     let body = r#"{"type":"ms.MessagingEventNotification","body":{"changes":[{"dialogId":"D","event":{"message":"cut \ud83d"}}]}}"#;
 
     let notification = Notification::parse(body.as_bytes()).unwrap();
@@ -322,7 +322,7 @@ fn half_an_emoji_does_not_cost_the_notification() {
 }
 
 #[test]
-fn bytes_that_are_no_utf_8_do_not_cost_the_notification() {
+fn invalid_utf_8_does_not_lose_the_notification() {
     let body = b"{\"type\":\"ms.MessagingEventNotification\",\"body\":{\"changes\":[{\"dialogId\":\"D\",\"event\":{\"message\":\"\xff\"}}]}}";
 
     let notification = Notification::parse(body).unwrap();
@@ -339,7 +339,7 @@ fn a_kind_is_read_back_as_it_was_stored() {
 }
 
 #[test]
-fn chat_states_are_never_repeats() {
+fn chat_states_are_never_duplicates() {
     let change = |chat_state: Value| {
         let event = json!({"type": "ChatStateEvent", "chatState": chat_state});
         message(&json!({"event": event, "dialogId": "D", "sequence": 0}))
@@ -351,7 +351,7 @@ fn chat_states_are_never_repeats() {
 }
 
 #[test]
-fn a_change_comes_twice_if_it_is_of_the_same_place_in_the_dialog() {
+fn messages_with_the_same_sequence_in_a_dialog_are_duplicates() {
     let key = |change: Value| message(&change).dedupe_key(&account("1")).unwrap();
     let first = key(json!({"dialogId": "D", "sequence": 0, "event": text()}));
 
@@ -372,7 +372,7 @@ fn a_change_comes_twice_if_it_is_of_the_same_place_in_the_dialog() {
 }
 
 #[test]
-fn a_conversation_comes_twice_if_the_change_is_the_same() {
+fn conversation_changes_are_duplicates_only_if_identical() {
     let change = |kind: &str, details: Value| {
         conversation(
             &json!({"type": kind, "result": {"convId": "C", "conversationDetails": details}}),
@@ -414,7 +414,7 @@ fn a_conversation_comes_twice_if_the_change_is_the_same() {
 }
 
 #[test]
-fn without_a_place_a_change_comes_twice_if_it_is_the_same() {
+fn undated_changes_are_duplicates_only_if_identical() {
     let undated = |x: u8| {
         let details = json!({"state": "OPEN", "x": x});
         conversation(&json!({"result": {"convId": "C", "conversationDetails": details}}))
@@ -428,7 +428,7 @@ fn without_a_place_a_change_comes_twice_if_it_is_the_same() {
 
 proptest! {
     #[test]
-    fn keys_are_equal_if_and_only_if_the_places_are(
+    fn dedupe_keys_differ_by_account_dialog_and_sequence(
         one in ("[12]{1,2}", "[12]{1,2}", 0_u32..3),
         two in ("[12]{1,2}", "[12]{1,2}", 0_u32..3),
     ) {

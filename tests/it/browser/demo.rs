@@ -113,7 +113,7 @@ impl Stage {
             .await;
         }
         let browser = &self.browser;
-        browser.shows("#tally-verdict", "Nothing is lost.").await;
+        browser.shows("#tally-verdict", "Nothing lost.").await;
     }
 
     /// Ends the test. The browser may complain only about typing indicators that failed during a
@@ -134,7 +134,7 @@ fn picture() -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_scripted_agent_answers_and_the_wire_shows_how() {
+async fn the_scripted_agent_answers_and_the_page_lists_the_requests() {
     let stage = Stage::start().await;
     let browser = &stage.browser;
 
@@ -149,7 +149,7 @@ async fn the_scripted_agent_answers_and_the_wire_shows_how() {
         .await;
     stage.nothing_is_lost("1", "1").await;
     assert_eq!(browser.count(".words b").await, 0, "markup was made of it");
-    for kind in ["facade", "cloud", "notification", "event"] {
+    for kind in ["api", "cloud", "notification", "event"] {
         browser.find(&format!("#wire-rows .entry-{kind}")).await;
     }
 
@@ -165,8 +165,8 @@ async fn the_scripted_agent_answers_and_the_wire_shows_how() {
     let line = browser.find(&format!("{sent} .curl")).await;
     let line = line.prop("value").await.unwrap().unwrap();
     assert!(line.contains("Bearer '\"$TOKEN\""), "{line}");
-    browser.click("#wire-facade").await;
-    browser.hides("#wire-rows .entry-facade").await;
+    browser.click("#wire-api").await;
+    browser.hides("#wire-rows .entry-api").await;
     browser.find("#wire-rows .entry-cloud").await;
     stage.end().await;
 }
@@ -208,7 +208,7 @@ async fn a_person_plays_the_agent_with_the_script_switched_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_go_both_ways() {
+async fn files_are_exchanged_in_both_directions() {
     let stage = Stage::start_without_script().await;
     let browser = &stage.browser;
     let path = picture().to_str().unwrap().to_owned();
@@ -226,7 +226,7 @@ async fn files_go_both_ways() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_written_while_the_cloud_is_away_arrives_afterwards() {
+async fn messages_written_while_the_cloud_is_unavailable_arrive_later() {
     let stage = Stage::start().await;
     let browser = &stage.browser;
     stage.user_writes("First").await;
@@ -237,7 +237,7 @@ async fn what_is_written_while_the_cloud_is_away_arrives_afterwards() {
     stage.user_writes("Second").await;
     stage.user_writes("Third").await;
     stage.latest_of_user_is("queued").await;
-    browser.shows("#tally-verdict", "on its way").await;
+    browser.shows("#tally-verdict", "in transit").await;
     browser
         .find("#wire-rows [data-fault=true][data-status='503']")
         .await;
@@ -257,7 +257,7 @@ async fn what_is_written_while_the_cloud_is_away_arrives_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fault_shows_how_often_it_still_strikes() {
+async fn the_page_shows_how_often_a_fault_will_still_occur() {
     let stage = Stage::start().await;
     let browser = &stage.browser;
 
@@ -285,7 +285,7 @@ async fn a_fault_shows_how_often_it_still_strikes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_wait_for_a_callback_that_fails() {
+async fn the_page_shows_events_pending_for_a_failing_callback() {
     let stage = Stage::start().await;
     let browser = &stage.browser;
 
@@ -296,7 +296,7 @@ async fn events_wait_for_a_callback_that_fails() {
     browser
         .find("#wire-rows .entry-event[data-status='503']")
         .await;
-    browser.shows("#tally-verdict", "on its way").await;
+    browser.shows("#tally-verdict", "in transit").await;
     browser.click("#fault-callback-stop").await;
 
     browser
@@ -307,7 +307,7 @@ async fn events_wait_for_a_callback_that_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn buttons_answer_and_a_conversation_that_ended_is_rated() {
+async fn a_user_answers_with_buttons_and_rates_the_closed_conversation() {
     let stage = Stage::start_without_script().await;
     let browser = &stage.browser;
     stage.user_writes("I am thirsty").await;
@@ -382,7 +382,7 @@ async fn a_survey_follows_a_conversation_that_allows_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_user_has_another_phone() {
+async fn each_user_sees_only_their_own_conversation() {
     let stage = Stage::start().await;
     let browser = &stage.browser;
     stage.user_writes("I am alice").await;
@@ -402,7 +402,7 @@ async fn another_user_has_another_phone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sandbox_without_a_bridge_says_how_to_name_one() {
+async fn a_sandbox_without_a_bridge_explains_the_bridge_url_option() {
     let sandbox = Process::start(command(&["sandbox", "--listen", "127.0.0.1:0", "--agent"]));
     let line = sandbox.output_line("listens on").await;
     let page = line.split_whitespace().last().unwrap();
@@ -452,7 +452,7 @@ cors_origins = ["{sandbox}"]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn beside_a_bridge_of_its_own_the_page_asks_for_a_token() {
+async fn a_page_of_a_separate_bridge_asks_for_a_token() {
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
         .unwrap()
@@ -471,7 +471,7 @@ async fn beside_a_bridge_of_its_own_the_page_asks_for_a_token() {
 
     browser.write("#token", "no token").await;
     browser.click("#token-form button").await;
-    browser.shows("#token-error", "no token of one user").await;
+    browser.shows("#token-error", "not a user token").await;
     browser.write("#token", &token(TOKEN_KEY)).await;
     browser.click("#token-form button").await;
     browser
@@ -495,7 +495,7 @@ async fn beside_a_bridge_of_its_own_the_page_asks_for_a_token() {
 
     browser.shows(PHONE, "You said: Hello").await;
     browser.shows("#conversations", "page:zoe").await;
-    browser.shows("#tally-verdict", "Nothing is lost.").await;
+    browser.shows("#tally-verdict", "Nothing lost.").await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 
     // The tab stores the token until the user chooses to forget it.
@@ -506,7 +506,9 @@ async fn beside_a_bridge_of_its_own_the_page_asks_for_a_token() {
         .write("#token", &token("another key of more than 32 bytes"))
         .await;
     browser.click("#token-form button").await;
-    browser.shows("#user-error", "none of a channel").await;
+    browser
+        .shows("#user-error", "Invalid API key or token")
+        .await;
     browser.close().await;
 }
 

@@ -7,10 +7,10 @@ use crate::support::demo::Demo;
 const SENDING: &str = "#operations-messages-sendMessage";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_tried_in_the_documentation_is_done() {
+async fn try_it_out_in_the_documentation_sends_a_message() {
     let demo = Demo::start().await;
     let browser = Browser::start().await;
-    browser.open(&format!("{}/docs/", demo.facade)).await;
+    browser.open(&format!("{}/docs/", demo.api)).await;
 
     browser.click(".auth-wrapper .authorize").await;
     browser.write(".auth-container input", "demo-key").await;

@@ -18,7 +18,7 @@ fn reader() -> &'static str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_reader_of_the_manual_comes_back_behind_what_it_has_handled() {
+async fn the_manuals_event_reader_resumes_after_its_last_event() {
     let app = TestApp::start(Engine::Sqlite).await;
     let wire = Wire::to(&[app.sms.address()]).await;
     let browser = Browser::start().await;

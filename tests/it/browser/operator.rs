@@ -74,7 +74,7 @@ impl Bed {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_failed_is_found_looked_at_counted_and_replayed() {
+async fn an_operator_finds_counts_and_replays_a_failed_delivery() {
     let bed = Bed::start(&format!("\"{KEY}\""), &[]).await;
     let browser = &bed.browser;
     let id = bed.say("my card is 4111", 422).await;
@@ -87,7 +87,7 @@ async fn what_failed_is_found_looked_at_counted_and_replayed() {
     browser.shows(&row, "answered 422").await;
     browser.shows(&row, "…67").await;
     browser.click(&format!("{row} th a")).await;
-    browser.shows("#timeline", "Try 1 answered 422").await;
+    browser.shows("#timeline", "Attempt 1 answered 422").await;
     browser.shows("#timeline pre", "\"text\": \"hidden\"").await;
     bed.receiver.answer_status(200);
 
@@ -101,7 +101,7 @@ async fn what_failed_is_found_looked_at_counted_and_replayed() {
     browser.shows("#key-error", "refused").await;
     bed.enter_key(KEY).await;
     browser
-        .shows("#replay-count", "1 event would be delivered once more")
+        .shows("#replay-count", "1 event would be delivered again")
         .await;
     assert_eq!(bed.receiver.received().len(), 1, "it was only counted");
     browser.click("#replay-do").await;
@@ -110,7 +110,7 @@ async fn what_failed_is_found_looked_at_counted_and_replayed() {
     let received = bed.receiver.wait_for(2).await;
     assert_eq!(received[1].text(), "my card is 4111");
     browser.click("#replay-dialog [data-action=close]").await;
-    browser.shows("#failures", "Nothing has failed here").await;
+    browser.shows("#failures", "No failed deliveries").await;
     browser.click("nav a[href='#/audit']").await;
     browser
         .shows("[data-entry='deliveries.replay']", "count: 1")
@@ -121,7 +121,7 @@ async fn what_failed_is_found_looked_at_counted_and_replayed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callbacks_are_paused_and_resumed() {
+async fn an_operator_pauses_and_resumes_a_callback() {
     let bed = Bed::start(&format!("\"{KEY}\""), &[]).await;
     let browser = &bed.browser;
     let sms = |what: &str| format!("#channels [data-channel=sms] {what}");
@@ -149,7 +149,7 @@ async fn callbacks_are_paused_and_resumed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_text_is_shown_to_who_asks_and_is_told_that_it_is_recorded() {
+async fn reading_a_text_is_confirmed_and_recorded_in_the_audit_log() {
     let bed = Bed::start(&format!("\"{KEY}\""), &["--force-dark-mode"]).await;
     let browser = &bed.browser;
     let id = bed.say("my card is <b>4111</b>", 200).await;
@@ -187,7 +187,7 @@ async fn a_text_is_shown_to_who_asks_and_is_told_that_it_is_recorded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_that_may_not_act_only_shows_and_tells_when_the_service_is_gone() {
+async fn a_read_only_page_has_no_buttons_and_reports_stale_data() {
     let bed = Bed::start("", &["--window-size=400,900"]).await;
     let browser = &bed.browser;
     bed.say("one", 422).await;

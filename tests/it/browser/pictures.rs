@@ -22,7 +22,7 @@ async fn keep(browser: &Browser, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_page_can_be_shown() {
+async fn screenshots_of_each_page_are_taken() {
     let demo = Demo::start().await;
     let browser = Browser::start_with(&["--window-size=1440,1900"]).await;
     let stage = demo.address("Simulated Cloud").await;
@@ -39,7 +39,7 @@ async fn each_page_can_be_shown() {
     for count in ["written", "at-cloud", "of-agent", "arrived"] {
         browser.shows(&format!("#tally-{count}"), "2").await;
     }
-    browser.shows("#tally-verdict", "Nothing is lost.").await;
+    browser.shows("#tally-verdict", "Nothing lost.").await;
     keep(&browser, "demo.png").await;
 
     // Two events are pending while the callback fails.
@@ -59,7 +59,7 @@ async fn each_page_can_be_shown() {
         .await;
     keep(&browser, "operator.png").await;
 
-    browser.open(&format!("{}/docs/", demo.facade)).await;
+    browser.open(&format!("{}/docs/", demo.api)).await;
     browser.find("#operations-messages-sendMessage").await;
     keep(&browser, "docs.png").await;
     browser.close().await;

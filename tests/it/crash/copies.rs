@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_copy_is_allowed_where_no_echo_came_within_ten_seconds() {
+    fn a_second_copy_is_allowed_without_an_echo_within_ten_seconds() {
         let again = copy(30, 30, Some(31));
 
         for (first, cause) in [
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn tries_are_told_apart_by_when_they_began_not_by_when_they_took_effect() {
+    fn attempts_are_ordered_by_start_not_by_effect() {
         let stuck = copy(0, 40, Some(41));
 
         assert_eq!(
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_a_request_bears_the_time_of_the_try() {
+    fn a_request_id_carries_the_start_time_of_the_attempt() {
         let id = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, 100, 0)).to_string();
 
         let begun_at = |id, applied| SentCopy::new(id, at(applied), None).begun_at;

@@ -15,14 +15,14 @@ use crate::support::changes::append;
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
-    what_is_recorded_is_read_the_newest_last,
-    what_was_done_to_an_event_is_found_by_its_id,
-    what_takes_several_transactions_is_one_entry_that_grows,
-    what_was_removed_by_another_is_recorded_once,
-    a_token_that_was_replaced_meanwhile_is_not_recorded,
-    a_sample_is_added_and_recorded,
-    a_schema_is_recorded_once,
-    old_entries_go_but_the_newest_of_the_migrations,
+    audit_entries_are_read_in_order_of_time,
+    audit_entries_are_found_by_event_id,
+    a_replay_in_several_transactions_updates_one_audit_entry,
+    a_repeated_erasure_is_recorded_once,
+    a_token_that_changed_meanwhile_is_not_rotated_or_recorded,
+    a_test_event_is_appended_and_recorded,
+    a_migration_is_recorded_once,
+    old_audit_entries_are_removed_except_the_newest_migration,
 );
 
 async fn all(store: &Store) -> Vec<Record> {
@@ -33,7 +33,7 @@ async fn all(store: &Store) -> Vec<Record> {
     records
 }
 
-async fn what_is_recorded_is_read_the_newest_last(engine: Engine) {
+async fn audit_entries_are_read_in_order_of_time(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let entries = [3, 1, 2].map(|second| {
@@ -62,7 +62,7 @@ async fn what_is_recorded_is_read_the_newest_last(engine: Engine) {
     assert_eq!(read(5, None, 9).await, []);
 }
 
-async fn what_was_done_to_an_event_is_found_by_its_id(engine: Engine) {
+async fn audit_entries_are_found_by_event_id(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let (event, other) = (
@@ -100,7 +100,7 @@ async fn what_was_done_to_an_event_is_found_by_its_id(engine: Engine) {
     assert_eq!(on(unknown, 9).await.unwrap(), []);
 }
 
-async fn what_takes_several_transactions_is_one_entry_that_grows(engine: Engine) {
+async fn a_replay_in_several_transactions_updates_one_audit_entry(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -135,7 +135,7 @@ async fn what_takes_several_transactions_is_one_entry_that_grows(engine: Engine)
     assert_eq!(all(&store).await, [entry(501).record()]);
 }
 
-async fn what_was_removed_by_another_is_recorded_once(engine: Engine) {
+async fn a_repeated_erasure_is_recorded_once(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -150,7 +150,7 @@ async fn what_was_removed_by_another_is_recorded_once(engine: Engine) {
     assert_eq!(all(&store).await, [erasure().record()]);
 }
 
-async fn a_token_that_was_replaced_meanwhile_is_not_recorded(engine: Engine) {
+async fn a_token_that_changed_meanwhile_is_not_rotated_or_recorded(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -178,7 +178,7 @@ async fn a_token_that_was_replaced_meanwhile_is_not_recorded(engine: Engine) {
     assert_eq!(all(&store).await, [entry(1, 1).record()]);
 }
 
-async fn a_sample_is_added_and_recorded(engine: Engine) {
+async fn a_test_event_is_appended_and_recorded(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -199,7 +199,7 @@ async fn a_sample_is_added_and_recorded(engine: Engine) {
     assert_eq!(all(&store).await, [entry.record()]);
 }
 
-async fn a_schema_is_recorded_once(engine: Engine) {
+async fn a_migration_is_recorded_once(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
 
@@ -227,7 +227,7 @@ async fn a_schema_is_recorded_once(engine: Engine) {
     assert_eq!(*details, json!({"from": null}));
 }
 
-async fn old_entries_go_but_the_newest_of_the_migrations(engine: Engine) {
+async fn old_audit_entries_are_removed_except_the_newest_migration(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let migrate = |from, to| Action::Migrate { from, to };

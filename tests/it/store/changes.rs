@@ -19,31 +19,31 @@ use crate::support::changes::{Translate, translated};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
-    a_change_is_taken_once_and_told_in_the_order_of_arrival,
-    a_change_without_a_key_is_taken_each_time,
-    what_has_overtaken_others_of_its_dialog_is_told_in_turn,
-    what_overtakes_the_mapping_is_kept_and_told_first,
-    what_is_kept_for_another_account_is_nobodys,
-    a_newer_state_is_kept_and_closes_the_conversation,
-    two_replicas_that_change_a_conversation_see_each_others_change,
-    a_survey_that_names_only_its_dialog_is_matched_once_the_dialog_is_known,
-    a_message_waits_for_its_dialog_and_one_among_agents_goes_nowhere,
-    what_a_dialog_is_may_be_told_in_the_same_batch,
-    a_dialog_that_is_never_told_of_holds_nothing_back_for_ever,
-    nothing_that_waits_for_its_dialog_is_kept_of_an_erased_user,
-    a_file_gets_one_id,
-    a_conversation_whose_opening_was_not_answered_is_found_by_its_consumer,
-    kept_changes_that_can_be_matched_are_found,
-    what_is_kept_of_a_conversation_is_looked_at_and_dropped,
-    a_database_is_looked_at_beside_its_owner,
-    nothing_is_kept_of_an_erased_users_conversations,
-    a_user_is_erased_while_the_cloud_tells_of_the_conversation,
-    conversations_that_change_at_once_never_wait_for_each_other_in_a_circle,
+    a_change_is_accepted_once_and_in_order_of_arrival,
+    a_change_without_a_key_is_accepted_each_time,
+    changes_of_a_dialog_are_delivered_in_sequence_order,
+    unmatched_changes_are_delivered_once_the_conversation_is_known,
+    an_unmatched_change_of_another_account_is_not_matched,
+    only_a_newer_state_changes_the_conversation,
+    concurrent_states_of_a_conversation_are_accepted_in_order,
+    a_survey_message_is_matched_once_its_dialog_is_known,
+    messages_wait_for_their_dialog_and_private_ones_are_dropped,
+    a_dialog_can_be_announced_in_the_same_batch,
+    messages_of_an_unannounced_dialog_are_released_in_time,
+    erasure_deletes_messages_that_wait_for_their_dialog,
+    an_agents_file_gets_one_id,
+    an_unmatched_open_conversation_is_found_by_its_consumer,
+    unmatched_changes_that_can_be_matched_are_found,
+    unmatched_changes_of_a_conversation_are_listed_and_dropped,
+    a_second_connection_reads_the_database_beside_its_owner,
+    an_erased_users_unmatched_changes_are_deleted,
+    erasure_is_complete_despite_concurrent_notifications,
+    concurrent_conversation_changes_do_not_deadlock,
 );
 
 /// PostgreSQL caches a plan made while the table is empty, when a full scan costs nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_kept_for_others_is_not_read_with_each_change() {
+async fn a_change_does_not_scan_other_unmatched_changes() {
     let database = Database::create(Engine::Postgres).await;
     let store = store_with_conversation(&database).await;
     let admit_some = async |numbers: std::ops::Range<u32>| {
@@ -254,7 +254,7 @@ async fn store_with_conversation(database: &Database) -> Store {
     store
 }
 
-async fn a_change_is_taken_once_and_told_in_the_order_of_arrival(engine: Engine) {
+async fn a_change_is_accepted_once_and_in_order_of_arrival(engine: Engine) {
     let database = Database::create(engine).await;
     let store = store_with_conversation(&database).await;
     let bob = store.ensure_user(&key("bob"), at(0)).await.unwrap();
@@ -275,7 +275,7 @@ async fn a_change_is_taken_once_and_told_in_the_order_of_arrival(engine: Engine)
     assert_eq!(told(&store).await, ["ada: one", "bob: two", "ada: three"]);
 }
 
-async fn a_change_without_a_key_is_taken_each_time(engine: Engine) {
+async fn a_change_without_a_key_is_accepted_each_time(engine: Engine) {
     let database = Database::create(engine).await;
     let store = store_with_conversation(&database).await;
 
@@ -285,7 +285,7 @@ async fn a_change_without_a_key_is_taken_each_time(engine: Engine) {
     assert_eq!(told(&store).await, ["ada: typing", "ada: typing"]);
 }
 
-async fn what_has_overtaken_others_of_its_dialog_is_told_in_turn(engine: Engine) {
+async fn changes_of_a_dialog_are_delivered_in_sequence_order(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
@@ -320,7 +320,7 @@ async fn what_has_overtaken_others_of_its_dialog_is_told_in_turn(engine: Engine)
     );
 }
 
-async fn what_overtakes_the_mapping_is_kept_and_told_first(engine: Engine) {
+async fn unmatched_changes_are_delivered_once_the_conversation_is_known(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
@@ -344,7 +344,7 @@ async fn what_overtakes_the_mapping_is_kept_and_told_first(engine: Engine) {
     assert_eq!(admit(&store, &[], &["c1"]).await, Admission::default());
 }
 
-async fn what_is_kept_for_another_account_is_nobodys(engine: Engine) {
+async fn an_unmatched_change_of_another_account_is_not_matched(engine: Engine) {
     let database = Database::create(engine).await;
     let store = store_with_conversation(&database).await;
 
@@ -357,7 +357,7 @@ async fn what_is_kept_for_another_account_is_nobodys(engine: Engine) {
     assert!(told(&store).await.is_empty());
 }
 
-async fn a_newer_state_is_kept_and_closes_the_conversation(engine: Engine) {
+async fn only_a_newer_state_changes_the_conversation(engine: Engine) {
     let database = Database::create(engine).await;
     let store = store_with_conversation(&database).await;
 
@@ -386,7 +386,7 @@ async fn a_newer_state_is_kept_and_closes_the_conversation(engine: Engine) {
     );
 }
 
-async fn two_replicas_that_change_a_conversation_see_each_others_change(engine: Engine) {
+async fn concurrent_states_of_a_conversation_are_accepted_in_order(engine: Engine) {
     let database = Database::create(engine).await;
     let store = store_with_conversation(&database).await;
     let mut tasks = tokio::task::JoinSet::new();
@@ -409,7 +409,7 @@ async fn two_replicas_that_change_a_conversation_see_each_others_change(engine: 
     assert_eq!(numbers.last(), Some(&19));
 }
 
-async fn a_survey_that_names_only_its_dialog_is_matched_once_the_dialog_is_known(engine: Engine) {
+async fn a_survey_message_is_matched_once_its_dialog_is_known(engine: Engine) {
     let database = Database::create(engine).await;
     let store = store_with_conversation(&database).await;
 
@@ -433,7 +433,7 @@ fn aside(dialog: &str, sequence: u64, body: &str) -> Arrival {
     }
 }
 
-async fn a_message_waits_for_its_dialog_and_one_among_agents_goes_nowhere(engine: Engine) {
+async fn messages_wait_for_their_dialog_and_private_ones_are_dropped(engine: Engine) {
     let database = Database::create(engine).await;
     let store = store_with_conversation(&database).await;
     let mut early = aside("d-private", 0, "secret");
@@ -516,7 +516,7 @@ async fn a_message_waits_for_its_dialog_and_one_among_agents_goes_nowhere(engine
     assert_eq!(told(&store).await, expected);
 }
 
-async fn what_a_dialog_is_may_be_told_in_the_same_batch(engine: Engine) {
+async fn a_dialog_can_be_announced_in_the_same_batch(engine: Engine) {
     let database = Database::create(engine).await;
     let store = store_with_conversation(&database).await;
     let state = |body: &str| arrival("c1", Some(body), body);
@@ -541,7 +541,7 @@ async fn what_a_dialog_is_may_be_told_in_the_same_batch(engine: Engine) {
     assert_eq!(told, expected.map(|body| format!("ada: {body}")));
 }
 
-async fn a_dialog_that_is_never_told_of_holds_nothing_back_for_ever(engine: Engine) {
+async fn messages_of_an_unannounced_dialog_are_released_in_time(engine: Engine) {
     let database = Database::create(engine).await;
     let store = store_with_conversation(&database).await;
     // Admitted at second 10.
@@ -572,7 +572,7 @@ async fn a_dialog_that_is_never_told_of_holds_nothing_back_for_ever(engine: Engi
     );
 }
 
-async fn nothing_that_waits_for_its_dialog_is_kept_of_an_erased_user(engine: Engine) {
+async fn erasure_deletes_messages_that_wait_for_their_dialog(engine: Engine) {
     let database = Database::create(engine).await;
     let store = store_with_conversation(&database).await;
     let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
@@ -587,7 +587,7 @@ async fn nothing_that_waits_for_its_dialog_is_kept_of_an_erased_user(engine: Eng
     assert_eq!(admit(&store, &late, &[]).await.fates, [Fate::Erased]);
 }
 
-async fn a_file_gets_one_id(engine: Engine) {
+async fn an_agents_file_gets_one_id(engine: Engine) {
     let database = Database::create(engine).await;
     let store = store_with_conversation(&database).await;
 
@@ -602,7 +602,7 @@ async fn a_file_gets_one_id(engine: Engine) {
     assert_eq!(kept.relative_path, "/v1/a.pdf");
 }
 
-async fn a_conversation_whose_opening_was_not_answered_is_found_by_its_consumer(engine: Engine) {
+async fn an_unmatched_open_conversation_is_found_by_its_consumer(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
@@ -628,7 +628,7 @@ async fn a_conversation_whose_opening_was_not_answered_is_found_by_its_consumer(
     assert_eq!(store.early_conversation(other).await.unwrap(), None);
 }
 
-async fn kept_changes_that_can_be_matched_are_found(engine: Engine) {
+async fn unmatched_changes_that_can_be_matched_are_found(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
@@ -642,7 +642,7 @@ async fn kept_changes_that_can_be_matched_are_found(engine: Engine) {
     assert!(found(0, 10).await.is_empty() && found(11, 20).await.is_empty());
 }
 
-async fn nothing_is_kept_of_an_erased_users_conversations(engine: Engine) {
+async fn an_erased_users_unmatched_changes_are_deleted(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
@@ -671,7 +671,7 @@ async fn nothing_is_kept_of_an_erased_users_conversations(engine: Engine) {
     );
 }
 
-async fn a_user_is_erased_while_the_cloud_tells_of_the_conversation(engine: Engine) {
+async fn erasure_is_complete_despite_concurrent_notifications(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
 
@@ -703,7 +703,7 @@ async fn a_user_is_erased_while_the_cloud_tells_of_the_conversation(engine: Engi
     assert!(!left.contains("ada: "), "{left}");
 }
 
-async fn conversations_that_change_at_once_never_wait_for_each_other_in_a_circle(engine: Engine) {
+async fn concurrent_conversation_changes_do_not_deadlock(engine: Engine) {
     const USERS: [&str; 4] = ["ada", "bob", "cyd", "dan"];
     const ROUNDS: u32 = 40;
     let database = Database::create(engine).await;
@@ -751,7 +751,7 @@ async fn conversations_that_change_at_once_never_wait_for_each_other_in_a_circle
     }
 }
 
-async fn what_is_kept_of_a_conversation_is_looked_at_and_dropped(engine: Engine) {
+async fn unmatched_changes_of_a_conversation_are_listed_and_dropped(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let account = "12345678".parse().unwrap();
@@ -792,7 +792,7 @@ async fn what_is_kept_of_a_conversation_is_looked_at_and_dropped(engine: Engine)
     assert_eq!(store.kept_changes(&account, &place).await.unwrap(), []);
 }
 
-async fn a_database_is_looked_at_beside_its_owner(engine: Engine) {
+async fn a_second_connection_reads_the_database_beside_its_owner(engine: Engine) {
     let database = Database::create(engine).await;
     let absent = Store::connect_beside(&database.location).await;
     let store = database.store().await;

@@ -8,12 +8,12 @@ use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
 
 on_both_engines!(
-    a_database_that_can_be_written_is_of_use,
-    a_database_that_refuses_writes_is_of_no_use_until_it_takes_one,
-    replicas_that_are_gone_are_forgotten,
+    a_writable_database_passes_the_check,
+    a_read_only_database_fails_the_check_until_a_write_succeeds,
+    write_checks_of_ended_replicas_are_removed,
 );
 
-async fn a_database_that_can_be_written_is_of_use(engine: Engine) {
+async fn a_writable_database_passes_the_check(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
 
@@ -27,7 +27,7 @@ async fn a_database_that_can_be_written_is_of_use(engine: Engine) {
     assert_eq!(store.check(at(21)).await, Err(Outage::Silent));
 }
 
-async fn a_database_that_refuses_writes_is_of_no_use_until_it_takes_one(engine: Engine) {
+async fn a_read_only_database_fails_the_check_until_a_write_succeeds(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     // A full disk refuses writes differently, but both engines can fail like this.
@@ -43,7 +43,7 @@ async fn a_database_that_refuses_writes_is_of_no_use_until_it_takes_one(engine: 
     eventually("it is of use again", async || store.check(at(1)).await.ok()).await;
 }
 
-async fn replicas_that_are_gone_are_forgotten(engine: Engine) {
+async fn write_checks_of_ended_replicas_are_removed(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     store.check(at(10)).await.unwrap();
@@ -54,7 +54,7 @@ async fn replicas_that_are_gone_are_forgotten(engine: Engine) {
 }
 
 #[tokio::test]
-async fn what_was_removed_is_taken_from_the_log_and_the_database() {
+async fn erased_data_leaves_the_database_file_and_its_wal() {
     let database = Database::create(Engine::Sqlite).await;
     let store = database.store().await;
     let Location::Embedded { data_dir } = &database.location else {

@@ -5,11 +5,11 @@ use futures_util::future::join_all;
 use liveperson_bridge::store::{Location, Store};
 use liveperson_bridge::types::status::Connections;
 
-use super::{ask_all_the_time, at, key};
+use super::{at, key, look_up_and_write_concurrently};
 use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
 
-on_both_engines!(a_connection_that_was_used_is_not_in_use);
+on_both_engines!(a_connection_is_released_after_use);
 
 /// Returns the number of connections in use.
 fn in_use(store: &Store) -> u32 {
@@ -20,7 +20,7 @@ fn in_use(store: &Store) -> u32 {
         .sum()
 }
 
-async fn a_connection_that_was_used_is_not_in_use(engine: Engine) {
+async fn a_connection_is_released_after_use(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
 
@@ -37,7 +37,7 @@ async fn a_connection_that_was_used_is_not_in_use(engine: Engine) {
 }
 
 #[tokio::test]
-async fn a_single_connection_serves_all_who_ask_all_the_time() {
+async fn a_single_connection_serves_concurrent_callers() {
     let mut database = Database::create(Engine::Postgres).await;
     let Location::Postgres {
         max_connections, ..
@@ -48,7 +48,7 @@ async fn a_single_connection_serves_all_who_ask_all_the_time() {
     *max_connections = 1;
     let store = database.store().await;
 
-    ask_all_the_time(&store).await;
+    look_up_and_write_concurrently(&store).await;
 
     let [connections] = store.connections()[..] else {
         panic!("more than one pool");
@@ -58,7 +58,7 @@ async fn a_single_connection_serves_all_who_ask_all_the_time() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_closed_holds_no_connection() {
+async fn a_closed_store_holds_no_connection() {
     let database = Database::create(Engine::Postgres).await;
     let store = database.store().await;
     let names = (0..20).map(|number| format!("user-{number}"));

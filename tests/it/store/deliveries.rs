@@ -13,25 +13,25 @@ use crate::support::changes::append;
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
-    a_lane_that_is_due_is_given_to_one_who_asks,
-    a_lanes_events_come_in_the_order_of_their_log,
-    what_became_of_an_event_is_kept_with_its_attempts,
+    a_due_lane_is_claimed_by_one_caller,
+    a_delivery_lanes_events_follow_the_log_order,
+    a_deliverys_outcome_and_attempts_are_stored,
     a_lost_lease_settles_nothing,
-    many_lanes_are_settled_at_once_each_with_its_own_outcome,
-    the_fault_of_one_settlement_is_not_that_of_the_others,
-    events_that_arrive_while_many_lanes_are_emptied_are_not_lost,
-    failures_at_once_are_all_counted,
-    an_event_that_arrives_while_a_lane_is_emptied_is_not_lost,
-    a_lane_that_is_handed_back_is_due_at_once,
-    twenty_failures_in_a_row_leave_one_probe_at_a_time,
-    a_success_between_failures_begins_the_count_anew,
-    a_paused_callback_goes_on_when_it_is_resumed,
-    a_callback_is_paused_for_the_first_reason_until_it_is_resumed,
-    events_that_grow_too_old_are_given_up,
-    a_delivery_is_listed_by_its_state,
-    an_event_is_retried_whatever_became_of_it,
-    a_replay_takes_what_it_was_asked_for,
-    an_agent_is_told_of_what_failed_and_was_a_message,
+    concurrent_delivery_settlements_keep_their_own_outcomes,
+    one_failing_delivery_settlement_does_not_fail_batched_ones,
+    events_added_while_many_lanes_empty_are_not_lost,
+    concurrent_callback_failures_are_all_counted,
+    an_event_added_while_its_lane_empties_is_not_lost,
+    a_released_delivery_lane_is_due_at_once,
+    twenty_failures_allow_one_probe_at_a_time,
+    a_success_resets_the_callback_failure_count,
+    a_resumed_callback_has_due_lanes_again,
+    a_callback_pause_keeps_its_first_reason,
+    expired_events_are_given_up,
+    deliveries_are_listed_by_state,
+    a_failed_or_delivered_event_can_be_retried,
+    a_replay_selects_events_by_its_filter,
+    agents_are_notified_only_of_failed_messages,
 );
 
 /// The time until which the test's events may be delivered.
@@ -83,7 +83,7 @@ async fn state(store: &Store, id: EventId) -> Option<DeliveryState> {
     record.delivery
 }
 
-async fn a_lane_that_is_due_is_given_to_one_who_asks(engine: Engine) {
+async fn a_due_lane_is_claimed_by_one_caller(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     for name in ["a", "b", "c", "d", "e"] {
@@ -113,7 +113,7 @@ async fn a_lane_that_is_due_is_given_to_one_who_asks(engine: Engine) {
     assert_eq!(claim(&store, 16, 9).await.len(), 5, "the leases ran out");
 }
 
-async fn a_lanes_events_come_in_the_order_of_their_log(engine: Engine) {
+async fn a_delivery_lanes_events_follow_the_log_order(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let (a, b) = (user(&store, "a").await, user(&store, "b").await);
@@ -144,7 +144,7 @@ async fn a_lanes_events_come_in_the_order_of_their_log(engine: Engine) {
     assert_eq!(store.due_events(first, 1).await.unwrap().len(), 1);
 }
 
-async fn what_became_of_an_event_is_kept_with_its_attempts(engine: Engine) {
+async fn a_deliverys_outcome_and_attempts_are_stored(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = user(&store, "a").await;
@@ -209,7 +209,7 @@ async fn a_lost_lease_settles_nothing(engine: Engine) {
     assert!(store.due_events(&theirs[0], 1).await.unwrap().is_empty());
 }
 
-async fn many_lanes_are_settled_at_once_each_with_its_own_outcome(engine: Engine) {
+async fn concurrent_delivery_settlements_keep_their_own_outcomes(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let mut events = Vec::new();
@@ -268,7 +268,7 @@ async fn many_lanes_are_settled_at_once_each_with_its_own_outcome(engine: Engine
     assert_eq!(claim(&store, 90, 40).await.len(), 20, "and those held");
 }
 
-async fn the_fault_of_one_settlement_is_not_that_of_the_others(engine: Engine) {
+async fn one_failing_delivery_settlement_does_not_fail_batched_ones(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let mut events = Vec::new();
@@ -313,7 +313,7 @@ async fn the_fault_of_one_settlement_is_not_that_of_the_others(engine: Engine) {
     }
 }
 
-async fn events_that_arrive_while_many_lanes_are_emptied_are_not_lost(engine: Engine) {
+async fn events_added_while_many_lanes_empty_are_not_lost(engine: Engine) {
     const USERS: usize = 12;
     const ROUNDS: usize = 15;
     let database = Database::create(engine).await;
@@ -373,7 +373,7 @@ async fn events_that_arrive_while_many_lanes_are_emptied_are_not_lost(engine: En
     assert_eq!(pending.await.unwrap(), []);
 }
 
-async fn failures_at_once_are_all_counted(engine: Engine) {
+async fn concurrent_callback_failures_are_all_counted(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let fail_at_once = async |id: &'static str, times: u32| {
@@ -399,7 +399,7 @@ async fn failures_at_once_are_all_counted(engine: Engine) {
     assert_eq!(fail_at_once("sms", 9).await, PROBED_FROM);
 }
 
-async fn an_event_that_arrives_while_a_lane_is_emptied_is_not_lost(engine: Engine) {
+async fn an_event_added_while_its_lane_empties_is_not_lost(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = user(&store, "a").await;
@@ -430,7 +430,7 @@ async fn an_event_that_arrives_while_a_lane_is_emptied_is_not_lost(engine: Engin
     assert_eq!(outlook.due_at, None);
 }
 
-async fn a_lane_that_is_handed_back_is_due_at_once(engine: Engine) {
+async fn a_released_delivery_lane_is_due_at_once(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = user(&store, "a").await;
@@ -454,7 +454,7 @@ async fn fail(store: &Store, times: u32) -> u32 {
     failures
 }
 
-async fn twenty_failures_in_a_row_leave_one_probe_at_a_time(engine: Engine) {
+async fn twenty_failures_allow_one_probe_at_a_time(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let sms = channel("sms");
@@ -498,7 +498,7 @@ async fn twenty_failures_in_a_row_leave_one_probe_at_a_time(engine: Engine) {
     assert_eq!(claim(&store, 10, 9).await.len(), 1, "the others go on");
 }
 
-async fn a_success_between_failures_begins_the_count_anew(engine: Engine) {
+async fn a_success_resets_the_callback_failure_count(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let sms = channel("sms");
@@ -514,7 +514,7 @@ async fn a_success_between_failures_begins_the_count_anew(engine: Engine) {
     assert_eq!(other.failures, 0);
 }
 
-async fn a_paused_callback_goes_on_when_it_is_resumed(engine: Engine) {
+async fn a_resumed_callback_has_due_lanes_again(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let sms = channel("sms");
@@ -542,7 +542,7 @@ async fn a_paused_callback_goes_on_when_it_is_resumed(engine: Engine) {
     store.resume_callback(&app, at(4), &resumed).await.unwrap();
 }
 
-async fn a_callback_is_paused_for_the_first_reason_until_it_is_resumed(engine: Engine) {
+async fn a_callback_pause_keeps_its_first_reason(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let sms = channel("sms");
@@ -600,7 +600,7 @@ async fn a_callback_is_paused_for_the_first_reason_until_it_is_resumed(engine: E
     listening.abort();
 }
 
-async fn events_that_grow_too_old_are_given_up(engine: Engine) {
+async fn expired_events_are_given_up(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = user(&store, "a").await;
@@ -644,7 +644,7 @@ async fn events_that_grow_too_old_are_given_up(engine: Engine) {
     assert_eq!(told, [events[0].id.to_string()]);
 }
 
-async fn a_delivery_is_listed_by_its_state(engine: Engine) {
+async fn deliveries_are_listed_by_state(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let sms = channel("sms");
@@ -679,7 +679,7 @@ async fn a_delivery_is_listed_by_its_state(engine: Engine) {
     assert_eq!(other.unwrap(), []);
 }
 
-async fn an_event_is_retried_whatever_became_of_it(engine: Engine) {
+async fn a_failed_or_delivered_event_can_be_retried(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let sms = channel("sms");
@@ -738,7 +738,7 @@ pub(super) fn replaying(replay: &Replay, count: u64) -> Action {
     }
 }
 
-async fn a_replay_takes_what_it_was_asked_for(engine: Engine) {
+async fn a_replay_selects_events_by_its_filter(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let (a, b) = (user(&store, "a").await, user(&store, "b").await);
@@ -827,7 +827,7 @@ async fn a_replay_takes_what_it_was_asked_for(engine: Engine) {
     assert_eq!(claim(&store, 7, 9).await.len(), 1);
 }
 
-async fn an_agent_is_told_of_what_failed_and_was_a_message(engine: Engine) {
+async fn agents_are_notified_only_of_failed_messages(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = user(&store, "a").await;

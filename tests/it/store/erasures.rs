@@ -14,15 +14,15 @@ use super::{at, conversation, erasure, key, open, recorded, token};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
-    a_user_is_erased_with_what_the_close_takes,
-    what_changes_meanwhile_is_looked_at_again,
-    a_close_is_claimed_by_one_and_settled_by_the_last_who_did,
-    closes_are_found_by_any_hash_of_their_owner,
-    an_outage_that_ends_makes_closes_due,
-    closes_are_given_up_in_time,
-    a_conversation_that_turns_up_is_closed_unless_it_is_somebodys,
-    nothing_is_opened_for_a_user_who_was_erased,
-    closes_are_sealed_anew,
+    an_erasure_stores_pending_closes_and_deletes_the_user,
+    an_erasure_is_refused_when_the_user_has_changed,
+    a_pending_close_is_settled_only_by_its_last_claimant,
+    pending_closes_are_found_by_owner_hash,
+    pending_closes_are_due_after_an_outage,
+    old_pending_closes_are_given_up,
+    a_pending_close_takes_only_a_conversation_without_a_user,
+    no_conversation_is_stored_for_an_erased_user,
+    pending_closes_are_sealed_again_with_a_new_key,
 );
 
 fn account() -> AccountId {
@@ -82,7 +82,7 @@ fn opening() -> PendingOpening {
     }
 }
 
-async fn a_user_is_erased_with_what_the_close_takes(engine: Engine) {
+async fn an_erasure_stores_pending_closes_and_deletes_the_user(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
@@ -129,7 +129,7 @@ async fn a_user_is_erased_with_what_the_close_takes(engine: Engine) {
     assert_eq!(of(&store, "hash").await.len(), 2);
 }
 
-async fn what_changes_meanwhile_is_looked_at_again(engine: Engine) {
+async fn an_erasure_is_refused_when_the_user_has_changed(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
@@ -148,7 +148,7 @@ async fn what_changes_meanwhile_is_looked_at_again(engine: Engine) {
     assert_eq!(remove(&store, user, &[]).await, Erasure::Done);
 }
 
-async fn a_close_is_claimed_by_one_and_settled_by_the_last_who_did(engine: Engine) {
+async fn a_pending_close_is_settled_only_by_its_last_claimant(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     left(&store, "a", "c1", 10).await;
@@ -183,7 +183,7 @@ async fn a_close_is_claimed_by_one_and_settled_by_the_last_who_did(engine: Engin
     assert_eq!(of(&store, "b").await.len(), 1);
 }
 
-async fn closes_are_found_by_any_hash_of_their_owner(engine: Engine) {
+async fn pending_closes_are_found_by_owner_hash(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     for (owner, conversation_id) in [("a", "c1"), ("b", "c2"), ("c", "c3"), ("a", "c1")] {
@@ -208,7 +208,7 @@ async fn closes_are_found_by_any_hash_of_their_owner(engine: Engine) {
     assert_eq!(backlogs, [expected]);
 }
 
-async fn an_outage_that_ends_makes_closes_due(engine: Engine) {
+async fn pending_closes_are_due_after_an_outage(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     for (owner, conversation_id) in [("a", "c1"), ("b", "c2"), ("c", "c3"), ("d", "c4")] {
@@ -236,7 +236,7 @@ async fn an_outage_that_ends_makes_closes_due(engine: Engine) {
     assert_eq!(hurry(&account(), 9).await, 3);
 }
 
-async fn closes_are_given_up_in_time(engine: Engine) {
+async fn old_pending_closes_are_given_up(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     for (second, conversation_id) in [(1, "c1"), (2, "c2"), (3, "c3")] {
@@ -257,7 +257,7 @@ async fn closes_are_given_up_in_time(engine: Engine) {
     assert_eq!(due(&store, 9).await.len(), 1);
 }
 
-async fn a_conversation_that_turns_up_is_closed_unless_it_is_somebodys(engine: Engine) {
+async fn a_pending_close_takes_only_a_conversation_without_a_user(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let other = store.ensure_user(&key("bob"), at(0)).await.unwrap();
@@ -291,7 +291,7 @@ async fn a_conversation_that_turns_up_is_closed_unless_it_is_somebodys(engine: E
     assert_eq!(of(&store, "ada").await.len(), 1);
 }
 
-async fn nothing_is_opened_for_a_user_who_was_erased(engine: Engine) {
+async fn no_conversation_is_stored_for_an_erased_user(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
@@ -302,7 +302,7 @@ async fn nothing_is_opened_for_a_user_who_was_erased(engine: Engine) {
     assert!(!database.dump().await.contains("conversation-1"));
 }
 
-async fn closes_are_sealed_anew(engine: Engine) {
+async fn pending_closes_are_sealed_again_with_a_new_key(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     for (owner, conversation_id) in [("a", "c1"), ("b", "c2"), ("c", "c3")] {

@@ -11,29 +11,29 @@ use super::{at, erase, key, lease};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
-    an_answered_request_is_answered_so_again,
-    a_claimed_request_is_running_for_all_others,
-    another_request_under_the_same_key_is_told_so,
-    channels_do_not_share_keys,
-    an_abandoned_key_is_free,
-    a_request_whose_lease_ran_out_goes_on_under_its_messages_id,
-    what_was_begun_is_told_to_who_takes_over,
-    what_a_claim_notes_is_told_to_who_takes_over,
-    who_takes_over_notes_nothing_with_the_claim,
-    what_is_noted_later_takes_the_place_of_what_the_claim_noted,
-    a_claim_for_a_user_who_is_gone_notes_nothing,
-    a_claim_for_a_user_who_is_gone_is_told_what_the_key_stands_for,
-    what_a_claim_notes_goes_with_its_user,
-    who_comes_with_others_under_one_key_is_alone_in_noting,
-    only_the_answer_of_who_holds_the_key_is_kept,
-    nothing_is_begun_without_the_lease_or_without_the_user,
+    a_repeated_key_gets_the_stored_answer,
+    a_claimed_key_is_running_for_other_callers,
+    a_key_reused_for_another_request_is_detected,
+    channels_do_not_share_idempotency_keys,
+    an_abandoned_idempotency_key_is_free,
+    an_expired_claim_is_resumed_with_the_same_message_id,
+    the_latest_write_ahead_record_is_returned_to_the_next_holder,
+    a_claims_write_ahead_record_is_returned_to_the_next_holder,
+    a_resumed_claim_writes_no_write_ahead_record,
+    a_new_write_ahead_record_replaces_the_claims_record,
+    a_claim_for_an_erased_user_writes_no_record,
+    a_claim_for_an_erased_user_reports_the_keys_state,
+    erasure_deletes_a_claims_write_ahead_record,
+    only_the_winning_claim_writes_its_record,
+    only_the_key_holders_answer_is_stored,
+    a_write_ahead_record_needs_the_lease_and_the_user,
     a_renewed_lease_is_held_longer,
     a_lost_lease_settles_nothing,
-    an_answer_goes_with_its_user_and_is_not_kept_without_one,
-    a_key_is_forgotten_after_24_hours,
+    an_answer_is_stored_and_erased_with_its_user,
+    an_idempotency_key_expires_after_24_hours,
     forty_claims_of_one_key_have_one_winner,
-    many_keys_at_once_are_each_claimed_noted_and_answered,
-    the_fault_of_one_is_not_that_of_those_it_came_with,
+    concurrent_keys_are_each_claimed_recorded_and_answered,
+    one_failing_answer_does_not_fail_batched_ones,
 );
 
 const DAY: i64 = 24 * 60 * 60;
@@ -110,7 +110,7 @@ fn is_new(claim: &Claim) -> bool {
     matches!(claim, Claim::Ours(Holding { resumed: false, .. }))
 }
 
-async fn an_answered_request_is_answered_so_again(engine: Engine) {
+async fn a_repeated_key_gets_the_stored_answer(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let request = request("sms", "k", "{}");
@@ -126,7 +126,7 @@ async fn an_answered_request_is_answered_so_again(engine: Engine) {
     }
 }
 
-async fn a_claimed_request_is_running_for_all_others(engine: Engine) {
+async fn a_claimed_key_is_running_for_other_callers(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let request = request("sms", "k", "{}");
@@ -137,7 +137,7 @@ async fn a_claimed_request_is_running_for_all_others(engine: Engine) {
     assert_eq!(begin(&store, &request, "l2", 14).await, Claim::Running);
 }
 
-async fn another_request_under_the_same_key_is_told_so(engine: Engine) {
+async fn a_key_reused_for_another_request_is_detected(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let (first, other) = (request("sms", "k", "{}"), request("sms", "k", "{ }"));
@@ -151,7 +151,7 @@ async fn another_request_under_the_same_key_is_told_so(engine: Engine) {
     assert_eq!(begin(&store, &other, "l2", 16).await, Claim::Reused);
 }
 
-async fn channels_do_not_share_keys(engine: Engine) {
+async fn channels_do_not_share_idempotency_keys(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
 
@@ -163,7 +163,7 @@ async fn channels_do_not_share_keys(engine: Engine) {
     assert!(is_new(&begin(&store, &other, "l2", 0).await));
 }
 
-async fn an_abandoned_key_is_free(engine: Engine) {
+async fn an_abandoned_idempotency_key_is_free(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let first = request("sms", "k", "{}");
@@ -179,7 +179,7 @@ async fn an_abandoned_key_is_free(engine: Engine) {
     assert!(is_new(&begin(&store, &other, "l2", 2).await));
 }
 
-async fn a_request_whose_lease_ran_out_goes_on_under_its_messages_id(engine: Engine) {
+async fn an_expired_claim_is_resumed_with_the_same_message_id(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let request = request("sms", "k", "{}");
@@ -198,7 +198,7 @@ async fn a_request_whose_lease_ran_out_goes_on_under_its_messages_id(engine: Eng
     assert_eq!(begin(&store, &request, "l3", 16).await, Claim::Running);
 }
 
-async fn what_was_begun_is_told_to_who_takes_over(engine: Engine) {
+async fn the_latest_write_ahead_record_is_returned_to_the_next_holder(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -221,7 +221,7 @@ async fn what_was_begun_is_told_to_who_takes_over(engine: Engine) {
     assert!(!database.dump().await.contains("second"));
 }
 
-async fn what_a_claim_notes_is_told_to_who_takes_over(engine: Engine) {
+async fn a_claims_write_ahead_record_is_returned_to_the_next_holder(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -254,7 +254,7 @@ async fn what_a_claim_notes_is_told_to_who_takes_over(engine: Engine) {
     assert!(!database.dump().await.contains("Zoë 👋 \\u0000"));
 }
 
-async fn who_takes_over_notes_nothing_with_the_claim(engine: Engine) {
+async fn a_resumed_claim_writes_no_write_ahead_record(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -275,7 +275,7 @@ async fn who_takes_over_notes_nothing_with_the_claim(engine: Engine) {
     assert!(!database.dump().await.contains("second"));
 }
 
-async fn what_is_noted_later_takes_the_place_of_what_the_claim_noted(engine: Engine) {
+async fn a_new_write_ahead_record_replaces_the_claims_record(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -291,7 +291,7 @@ async fn what_is_noted_later_takes_the_place_of_what_the_claim_noted(engine: Eng
     assert_eq!(taken_over.begun, Some(begun("second")));
 }
 
-async fn a_claim_for_a_user_who_is_gone_notes_nothing(engine: Engine) {
+async fn a_claim_for_an_erased_user_writes_no_record(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let gone = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -324,7 +324,7 @@ async fn a_claim_for_a_user_who_is_gone_notes_nothing(engine: Engine) {
     assert!(!noted.await.unwrap());
 }
 
-async fn a_claim_for_a_user_who_is_gone_is_told_what_the_key_stands_for(engine: Engine) {
+async fn a_claim_for_an_erased_user_reports_the_keys_state(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let gone = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -344,7 +344,7 @@ async fn a_claim_for_a_user_who_is_gone_is_told_what_the_key_stands_for(engine: 
     assert!(!database.dump().await.contains("marker"));
 }
 
-async fn what_a_claim_notes_goes_with_its_user(engine: Engine) {
+async fn erasure_deletes_a_claims_write_ahead_record(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -359,7 +359,7 @@ async fn what_a_claim_notes_goes_with_its_user(engine: Engine) {
     assert!(is_new(&begin(&store, &request, "l2", 2).await));
 }
 
-async fn who_comes_with_others_under_one_key_is_alone_in_noting(engine: Engine) {
+async fn only_the_winning_claim_writes_its_record(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -384,7 +384,7 @@ async fn who_comes_with_others_under_one_key_is_alone_in_noting(engine: Engine) 
     assert_eq!(database.dump().await.matches("marker of ").count(), 1);
 }
 
-async fn only_the_answer_of_who_holds_the_key_is_kept(engine: Engine) {
+async fn only_the_key_holders_answer_is_stored(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let request = request("sms", "k", "{}");
@@ -408,7 +408,7 @@ async fn only_the_answer_of_who_holds_the_key_is_kept(engine: Engine) {
     assert_eq!(again, Claim::Answered(answer("l20")));
 }
 
-async fn nothing_is_begun_without_the_lease_or_without_the_user(engine: Engine) {
+async fn a_write_ahead_record_needs_the_lease_and_the_user(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -463,7 +463,7 @@ async fn a_lost_lease_settles_nothing(engine: Engine) {
     assert_eq!(begin(&store, &request, "l3", 16).await, Claim::Running);
 }
 
-async fn an_answer_goes_with_its_user_and_is_not_kept_without_one(engine: Engine) {
+async fn an_answer_is_stored_and_erased_with_its_user(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -494,7 +494,7 @@ async fn an_answer_goes_with_its_user_and_is_not_kept_without_one(engine: Engine
     assert!(is_new(&begin(&store, &noted, "l5", 2).await));
 }
 
-async fn a_key_is_forgotten_after_24_hours(engine: Engine) {
+async fn an_idempotency_key_expires_after_24_hours(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let requests: Vec<_> = (0..3)
@@ -540,7 +540,7 @@ async fn forty_claims_of_one_key_have_one_winner(engine: Engine) {
     }
 }
 
-async fn many_keys_at_once_are_each_claimed_noted_and_answered(engine: Engine) {
+async fn concurrent_keys_are_each_claimed_recorded_and_answered(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -578,7 +578,7 @@ async fn many_keys_at_once_are_each_claimed_noted_and_answered(engine: Engine) {
     }
 }
 
-async fn the_fault_of_one_is_not_that_of_those_it_came_with(engine: Engine) {
+async fn one_failing_answer_does_not_fail_batched_ones(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     for number in 0..30 {

@@ -14,12 +14,12 @@ use crate::support::changes::append;
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
-    a_log_counts_its_events_and_is_read_by_position,
-    logs_of_two_channels_know_nothing_of_each_other,
+    an_event_log_is_read_by_position,
+    event_logs_of_channels_are_separate,
     one_users_events_are_read_by_position,
-    a_reader_beside_many_writers_misses_no_event,
-    a_bell_rings_for_its_channel,
-    erasing_a_user_takes_the_events_along,
+    a_reader_misses_no_event_of_concurrent_writers,
+    a_wake_up_reaches_only_its_channel,
+    erasing_a_user_deletes_their_events,
 );
 
 pub(super) fn channel(id: &str) -> ChannelId {
@@ -46,7 +46,7 @@ async fn bodies(store: &Store, channel_id: &str, after: u64) -> Vec<String> {
     events.map(|event| event.body).collect()
 }
 
-async fn a_log_counts_its_events_and_is_read_by_position(engine: Engine) {
+async fn an_event_log_is_read_by_position(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -107,7 +107,7 @@ async fn one_users_events_are_read_by_position(engine: Engine) {
     assert_eq!(read("nobody", 0, 2).await, (String::new(), 4));
 }
 
-async fn logs_of_two_channels_know_nothing_of_each_other(engine: Engine) {
+async fn event_logs_of_channels_are_separate(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -124,7 +124,7 @@ async fn logs_of_two_channels_know_nothing_of_each_other(engine: Engine) {
     assert!(bodies(&store, "web", 0).await.is_empty());
 }
 
-async fn a_reader_beside_many_writers_misses_no_event(engine: Engine) {
+async fn a_reader_misses_no_event_of_concurrent_writers(engine: Engine) {
     const WRITERS: usize = 4;
     const EVENTS: usize = 50;
     let database = Database::create(engine).await;
@@ -172,7 +172,7 @@ async fn a_reader_beside_many_writers_misses_no_event(engine: Engine) {
     writers.join_all().await;
 }
 
-async fn a_bell_rings_for_its_channel(engine: Engine) {
+async fn a_wake_up_reaches_only_its_channel(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -198,7 +198,7 @@ async fn a_bell_rings_for_its_channel(engine: Engine) {
     listening.abort();
 }
 
-async fn erasing_a_user_takes_the_events_along(engine: Engine) {
+async fn erasing_a_user_deletes_their_events(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let ada = store.ensure_user(&key("ada"), at(0)).await.unwrap();

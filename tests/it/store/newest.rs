@@ -19,10 +19,10 @@ use crate::support::changes::append;
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
-    the_newest_deliveries_come_first_with_their_last_try,
+    the_newest_deliveries_come_first_with_their_last_attempt,
     deliveries_are_counted_by_channel_and_state,
-    whose_an_event_or_a_request_is_is_known_by_its_id,
-    the_engine_has_a_name,
+    the_origin_of_an_event_or_request_is_found_by_id,
+    the_store_reports_its_engine,
 );
 
 /// Appends events of `sms` with these texts. Settles each after one attempt, one per second from
@@ -42,7 +42,7 @@ async fn settled(store: &Store, events: &[(&str, Settlement<'_>)]) -> Vec<NewEve
     new
 }
 
-async fn the_newest_deliveries_come_first_with_their_last_try(engine: Engine) {
+async fn the_newest_deliveries_come_first_with_their_last_attempt(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let failed = Settlement::Failed("refused");
@@ -142,7 +142,7 @@ async fn deliveries_are_counted_by_channel_and_state(engine: Engine) {
     );
 }
 
-async fn whose_an_event_or_a_request_is_is_known_by_its_id(engine: Engine) {
+async fn the_origin_of_an_event_or_request_is_found_by_id(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -186,7 +186,7 @@ async fn whose_an_event_or_a_request_is_is_known_by_its_id(engine: Engine) {
     assert_eq!(of_request(2).await, None);
 }
 
-async fn the_engine_has_a_name(engine: Engine) {
+async fn the_store_reports_its_engine(engine: Engine) {
     let database = Database::create(engine).await;
 
     let named = database.store().await.engine();

@@ -14,7 +14,7 @@ use super::changes::{admit, arrival};
 use super::{at, dialog, erase, key, open, replace, survey, tell};
 use crate::support::database::{Database, Engine};
 
-on_both_engines!(the_open_conversation_is_always_what_it_is_derived_from);
+on_both_engines!(the_stored_open_conversation_equals_the_derived_one);
 
 const USERS: [&str; 3] = ["ada", "bob", "cyd"];
 const SEEDS: u64 = 6;
@@ -30,7 +30,7 @@ const CONVERSATIONS: &str = "SELECT u.user_id, c.id || ' ' || c.features
 /// The open dialogs: conversation, then kind, opening time and id.
 const DIALOGS: &str = "SELECT conversation_id, kind || ' ' || opened_at || ' ' || id FROM dialogs WHERE closed_at IS NULL";
 
-async fn the_open_conversation_is_always_what_it_is_derived_from(engine: Engine) {
+async fn the_stored_open_conversation_equals_the_derived_one(engine: Engine) {
     for seed in 0..SEEDS {
         let database = Database::create(engine).await;
         let store = database.store().await;

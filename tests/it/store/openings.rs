@@ -22,15 +22,15 @@ use crate::support::changes::{Translate, translated};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
-    an_opening_is_noted_until_its_outcome_is_known,
-    who_begins_an_opening_is_told_of_a_conversation_that_is_open_by_now,
-    what_is_told_while_an_opening_is_under_way_is_put_off,
-    an_opening_that_was_never_answered_is_known_by_its_note,
-    replicas_that_hear_of_a_conversation_at_once_open_it_once,
-    an_agent_and_the_bridge_that_open_at_once_leave_one_conversation,
-    agents_who_open_for_many_at_once_never_wait_for_each_other_in_a_circle,
-    of_several_users_of_one_consumer_the_latest_one_is_chosen,
-    an_erased_user_is_not_resurrected_by_a_late_state,
+    a_pending_opening_is_stored_until_its_outcome_is_known,
+    beginning_an_opening_returns_an_already_open_conversation,
+    changes_during_an_opening_are_postponed,
+    an_unanswered_opening_is_matched_by_its_stored_record,
+    replicas_notified_at_once_open_a_conversation_once,
+    concurrent_openings_of_agent_and_bridge_leave_one_conversation,
+    concurrent_agent_openings_do_not_deadlock,
+    an_agent_opening_goes_to_the_consumers_latest_user,
+    a_late_state_does_not_resurrect_an_erased_user,
 );
 
 /// A translation by the words in the bodies: `state 7 open` is a conversation that began at second
@@ -131,7 +131,7 @@ async fn admit(store: &Store, arrivals: &[Arrival], second: i64) -> Admission {
     admission.unwrap()
 }
 
-async fn admit_put_off(store: &Store, second: i64) -> Admission {
+async fn admit_postponed_changes(store: &Store, second: i64) -> Admission {
     let places = store.put_off_places(9).await.unwrap();
     let words = Words(Vec::new());
     let changes = store.begin_put_off(&places, at(second)).await.unwrap();
@@ -186,7 +186,7 @@ async fn open_of(store: &Store, user_id: &str) -> Option<String> {
     noted
 }
 
-async fn an_opening_is_noted_until_its_outcome_is_known(engine: Engine) {
+async fn a_pending_opening_is_stored_until_its_outcome_is_known(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = user_of(&store, &key("ada"), "c-ada").await;
@@ -214,7 +214,7 @@ async fn an_opening_is_noted_until_its_outcome_is_known(engine: Engine) {
     assert!(store.begin_opening(user, &second, at(32)).await.is_err());
 }
 
-async fn who_begins_an_opening_is_told_of_a_conversation_that_is_open_by_now(engine: Engine) {
+async fn beginning_an_opening_returns_an_already_open_conversation(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = user_of(&store, &key("ada"), "c-ada").await;
@@ -234,7 +234,7 @@ async fn who_begins_an_opening_is_told_of_a_conversation_that_is_open_by_now(eng
     );
 }
 
-async fn what_is_told_while_an_opening_is_under_way_is_put_off(engine: Engine) {
+async fn changes_during_an_opening_are_postponed(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = user_of(&store, &key("ada"), "c-ada").await;
@@ -244,12 +244,15 @@ async fn what_is_told_while_an_opening_is_under_way_is_put_off(engine: Engine) {
     let admission = admit(&store, &[opened("c1", "c-ada", 10)], 11).await;
     assert_eq!(admission.fates, [Fate::Early]);
     assert_eq!(store.put_off_places(9).await.unwrap(), ["c1"]);
-    assert_eq!(admit_put_off(&store, 39).await, Admission::default());
+    assert_eq!(
+        admit_postponed_changes(&store, 39).await,
+        Admission::default()
+    );
     assert_eq!(open_of(&store, "ada").await, None);
 
     // The opening's answer has come: the conversation is the user's own.
     assert!(open(&store, user, "c1", 12).await);
-    let admission = admit_put_off(&store, 13).await;
+    let admission = admit_postponed_changes(&store, 13).await;
     assert_eq!(admission.matched, 1);
     assert_eq!(told(&store, "sms").await, ["ada c1 user: state 10 open"]);
     assert!(store.put_off_places(9).await.unwrap().is_empty());
@@ -261,7 +264,7 @@ async fn what_is_told_while_an_opening_is_under_way_is_put_off(engine: Engine) {
     let admission = admit(&store, &[opened("c2", "c-ada", 21)], 21).await;
     assert_eq!(admission.fates, [Fate::Early]);
     store.release_lane(user, &lease).await.unwrap();
-    let admission = admit_put_off(&store, 22).await;
+    let admission = admit_postponed_changes(&store, 22).await;
     assert_eq!(admission.matched, 1);
     assert_eq!(open_of(&store, "ada").await.as_deref(), Some("c2"));
     let told = told(&store, "sms").await;
@@ -271,7 +274,7 @@ async fn what_is_told_while_an_opening_is_under_way_is_put_off(engine: Engine) {
     );
 }
 
-async fn an_opening_that_was_never_answered_is_known_by_its_note(engine: Engine) {
+async fn an_unanswered_opening_is_matched_by_its_stored_record(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     for (user_id, began, by) in [("ada", 12, "user"), ("bob", 12 - 360, "agent")] {
@@ -284,7 +287,7 @@ async fn an_opening_that_was_never_answered_is_known_by_its_note(engine: Engine)
         let place = format!("of-{user_id}");
         admit(&store, &[opened(&place, &consumer, began)], 11).await;
 
-        let admission = admit_put_off(&store, 40).await;
+        let admission = admit_postponed_changes(&store, 40).await;
 
         assert_eq!(admission.matched, 1, "{user_id}");
         let log = if by == "user" { "whatsapp" } else { "app" };
@@ -299,7 +302,7 @@ async fn an_opening_that_was_never_answered_is_known_by_its_note(engine: Engine)
     }
 }
 
-async fn replicas_that_hear_of_a_conversation_at_once_open_it_once(engine: Engine) {
+async fn replicas_notified_at_once_open_a_conversation_once(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = user_of(&store, &key("ada"), "c-ada").await;
@@ -346,7 +349,7 @@ async fn replicas_that_hear_of_a_conversation_at_once_open_it_once(engine: Engin
     }
 }
 
-async fn an_agent_and_the_bridge_that_open_at_once_leave_one_conversation(engine: Engine) {
+async fn concurrent_openings_of_agent_and_bridge_leave_one_conversation(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = user_of(&store, &key("ada"), "c-ada").await;
@@ -386,7 +389,7 @@ async fn an_agent_and_the_bridge_that_open_at_once_leave_one_conversation(engine
     }
 }
 
-async fn agents_who_open_for_many_at_once_never_wait_for_each_other_in_a_circle(engine: Engine) {
+async fn concurrent_agent_openings_do_not_deadlock(engine: Engine) {
     const USERS: [&str; 4] = ["ada", "bob", "cyd", "dan"];
     const ROUNDS: i64 = 30;
     let database = Database::create(engine).await;
@@ -424,7 +427,7 @@ async fn agents_who_open_for_many_at_once_never_wait_for_each_other_in_a_circle(
     }
 }
 
-async fn of_several_users_of_one_consumer_the_latest_one_is_chosen(engine: Engine) {
+async fn an_agent_opening_goes_to_the_consumers_latest_user(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let in_namespace = |namespace: &str| UserKey {
@@ -463,7 +466,7 @@ async fn of_several_users_of_one_consumer_the_latest_one_is_chosen(engine: Engin
     assert_eq!(admit(&store, &[foreign], 40).await.fates, [Fate::Early]);
 }
 
-async fn an_erased_user_is_not_resurrected_by_a_late_state(engine: Engine) {
+async fn a_late_state_does_not_resurrect_an_erased_user(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = user_of(&store, &key("ada"), "c-ada").await;
@@ -483,7 +486,7 @@ async fn an_erased_user_is_not_resurrected_by_a_late_state(engine: Engine) {
 
 /// For a consumer that no user has, a change runs one query, which an index answers.
 #[tokio::test(flavor = "multi_thread")]
-async fn users_are_found_by_consumer_without_reading_the_others() {
+async fn users_are_found_by_consumer_id_without_a_scan() {
     let database = Database::create(Engine::Postgres).await;
     let store = database.store().await;
     database

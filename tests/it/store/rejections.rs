@@ -7,9 +7,9 @@ use super::at;
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
-    what_was_not_taken_adds_up_by_account_and_reason,
-    after_a_day_of_quiet_the_count_begins_anew,
-    what_has_long_been_quiet_is_forgotten,
+    rejections_are_summed_by_account_and_reason,
+    a_day_without_rejections_resets_their_count,
+    old_rejection_counts_are_removed,
 );
 
 const DAY: i64 = 86_400;
@@ -24,7 +24,7 @@ fn rejected(account: &str, reason: Rejection, count: u64, first: i64, last: i64)
     }
 }
 
-async fn what_was_not_taken_adds_up_by_account_and_reason(engine: Engine) {
+async fn rejections_are_summed_by_account_and_reason(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let wrong = Rejection::SignatureWrong;
@@ -52,7 +52,7 @@ async fn what_was_not_taken_adds_up_by_account_and_reason(engine: Engine) {
     );
 }
 
-async fn after_a_day_of_quiet_the_count_begins_anew(engine: Engine) {
+async fn a_day_without_rejections_resets_their_count(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let note = async |count, at| {
@@ -72,7 +72,7 @@ async fn after_a_day_of_quiet_the_count_begins_anew(engine: Engine) {
     );
 }
 
-async fn what_has_long_been_quiet_is_forgotten(engine: Engine) {
+async fn old_rejection_counts_are_removed(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let noted = [

@@ -24,32 +24,32 @@ use crate::support::changes::append;
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
-    requests_are_given_in_the_order_in_which_they_came,
-    a_lane_that_is_due_is_given_to_one_who_asks,
-    lanes_that_wait_for_a_reason_are_hurried,
-    who_has_lost_the_lease_changes_nothing,
-    what_is_settled_is_over_and_told_with_it,
-    files_of_a_channel_and_of_a_user_have_a_bound,
-    a_request_whose_key_was_lost_is_not_kept,
-    requests_of_a_user_have_a_bound_and_those_of_a_channel_are_counted,
-    an_echo_is_found_once_and_only_where_it_can_be_of_the_try,
-    when_the_cloud_last_told_anything_is_kept,
-    what_was_settled_long_ago_is_removed,
-    what_waits_is_counted_by_channel,
-    many_are_kept_at_once_each_in_its_users_order_and_within_its_bounds,
-    many_are_settled_at_once_each_with_its_own_outcome,
-    a_fault_of_one_that_is_settled_is_not_that_of_the_others,
-    a_fault_of_one_that_is_kept_is_not_that_of_the_others,
-    many_begin_at_once_and_only_those_whose_lane_is_held,
-    a_lane_is_released_with_the_last_of_those_settled_at_once,
-    a_request_of_a_user_who_was_erased_is_not_kept,
-    one_row_is_made_for_a_user_whom_many_ask_for_at_once,
-    those_who_keep_settle_and_claim_beside_each_other_never_wait_in_a_circle,
+    queued_requests_are_returned_in_order,
+    a_due_lane_is_claimed_by_one_caller,
+    lanes_postponed_for_given_reasons_become_due_at_once,
+    a_former_lease_holder_cannot_change_a_request,
+    settling_a_request_ends_it_and_appends_its_event,
+    queued_files_are_bounded_by_channel_and_user,
+    a_request_with_a_lost_key_is_not_queued,
+    queued_requests_are_bounded_by_user_and_counted_by_channel,
+    an_echo_matches_only_a_fitting_attempt_and_only_once,
+    the_time_of_the_last_notification_is_stored,
+    old_settled_requests_are_removed,
+    backlogs_are_counted_by_channel,
+    concurrent_requests_are_queued_in_order_and_within_bounds,
+    concurrent_request_settlements_keep_their_own_outcomes,
+    one_failing_request_settlement_does_not_fail_batched_ones,
+    one_failing_queued_request_does_not_fail_batched_ones,
+    concurrent_attempts_begin_only_on_held_lanes,
+    a_lane_is_released_with_its_last_batched_settlement,
+    a_request_of_an_erased_user_is_not_queued,
+    concurrent_callers_create_one_row_per_user,
+    concurrent_inserts_settlements_and_claims_do_not_deadlock,
 );
 
 /// PostgreSQL caches a plan made while the queue is empty, when a full scan is cheapest.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backlog_is_not_read_for_each_request_of_it() {
+async fn the_first_request_is_found_without_scanning_the_backlog() {
     let database = Database::create(Engine::Postgres).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -140,7 +140,7 @@ fn settled(user: UserRef, number: u128, settlement: Conclusion<'_>) -> Settled<'
     }
 }
 
-async fn requests_are_given_in_the_order_in_which_they_came(engine: Engine) {
+async fn queued_requests_are_returned_in_order(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = user_with(&store, &["one", "two"]).await;
@@ -162,7 +162,7 @@ async fn requests_are_given_in_the_order_in_which_they_came(engine: Engine) {
     assert_eq!(standing.waiting, 1);
 }
 
-async fn a_lane_that_is_due_is_given_to_one_who_asks(engine: Engine) {
+async fn a_due_lane_is_claimed_by_one_caller(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = user_with(&store, &["one"]).await;
@@ -232,7 +232,7 @@ async fn a_lane_that_is_due_is_given_to_one_who_asks(engine: Engine) {
     );
 }
 
-async fn lanes_that_wait_for_a_reason_are_hurried(engine: Engine) {
+async fn lanes_postponed_for_given_reasons_become_due_at_once(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let (sms, held) = (channel("sms"), lease("held", 100));
@@ -290,7 +290,7 @@ async fn lanes_that_wait_for_a_reason_are_hurried(engine: Engine) {
     assert_eq!(hurry(&account, 9).await.unwrap(), 0);
 }
 
-async fn who_has_lost_the_lease_changes_nothing(engine: Engine) {
+async fn a_former_lease_holder_cannot_change_a_request(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = user_with(&store, &["one"]).await;
@@ -317,7 +317,7 @@ async fn who_has_lost_the_lease_changes_nothing(engine: Engine) {
     assert!(store.renew_lane(user, &theirs).await.unwrap());
 }
 
-async fn what_is_settled_is_over_and_told_with_it(engine: Engine) {
+async fn settling_a_request_ends_it_and_appends_its_event(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let sms = channel("sms");
@@ -381,7 +381,7 @@ async fn what_is_settled_is_over_and_told_with_it(engine: Engine) {
     assert!(!database.dump().await.contains("marker"));
 }
 
-async fn files_of_a_channel_and_of_a_user_have_a_bound(engine: Engine) {
+async fn queued_files_are_bounded_by_channel_and_user(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -413,7 +413,7 @@ async fn files_of_a_channel_and_of_a_user_have_a_bound(engine: Engine) {
     assert_eq!(kept.content.as_deref(), Some(&b"123456"[..]));
 }
 
-async fn a_request_whose_key_was_lost_is_not_kept(engine: Engine) {
+async fn a_request_with_a_lost_key_is_not_queued(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -454,7 +454,7 @@ async fn a_request_whose_key_was_lost_is_not_kept(engine: Engine) {
     assert_eq!(claim.unwrap(), Claim::Running);
 }
 
-async fn requests_of_a_user_have_a_bound_and_those_of_a_channel_are_counted(engine: Engine) {
+async fn queued_requests_are_bounded_by_user_and_counted_by_channel(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = user_with(&store, &["one", "two"]).await;
@@ -491,7 +491,7 @@ async fn requests_of_a_user_have_a_bound_and_those_of_a_channel_are_counted(engi
     assert_eq!(kept.unwrap(), Keeping::Kept);
 }
 
-async fn an_echo_is_found_once_and_only_where_it_can_be_of_the_try(engine: Engine) {
+async fn an_echo_matches_only_a_fitting_attempt_and_only_once(engine: Engine) {
     use super::changes::admit_echo;
     let database = Database::create(engine).await;
     let store = database.store().await;
@@ -551,7 +551,7 @@ async fn an_echo_is_found_once_and_only_where_it_can_be_of_the_try(engine: Engin
     assert_eq!(store.remove_echoes(at(22), 2).await.unwrap(), 2);
 }
 
-async fn when_the_cloud_last_told_anything_is_kept(engine: Engine) {
+async fn the_time_of_the_last_notification_is_stored(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let account: AccountId = "12345678".parse().unwrap();
@@ -579,7 +579,7 @@ async fn when_the_cloud_last_told_anything_is_kept(engine: Engine) {
     assert_eq!(last, Some(hearing(7, Some(2), Some(6))));
 }
 
-async fn what_was_settled_long_ago_is_removed(engine: Engine) {
+async fn old_settled_requests_are_removed(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = user_with(&store, &["one", "two", "three"]).await;
@@ -601,7 +601,7 @@ async fn what_was_settled_long_ago_is_removed(engine: Engine) {
     assert!(store.first_request(user).await.unwrap().is_some());
 }
 
-async fn what_waits_is_counted_by_channel(engine: Engine) {
+async fn backlogs_are_counted_by_channel(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = user_with(&store, &["one", "two"]).await;
@@ -687,7 +687,7 @@ async fn drain(store: &Store, user: UserRef) -> Vec<String> {
     bodies
 }
 
-async fn many_are_kept_at_once_each_in_its_users_order_and_within_its_bounds(engine: Engine) {
+async fn concurrent_requests_are_queued_in_order_and_within_bounds(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let users = users_with(&store, 2, &[]).await;
@@ -734,7 +734,7 @@ async fn many_are_kept_at_once_each_in_its_users_order_and_within_its_bounds(eng
     assert_eq!(steps, ["accepted", "postponed", "sent"]);
 }
 
-async fn many_are_settled_at_once_each_with_its_own_outcome(engine: Engine) {
+async fn concurrent_request_settlements_keep_their_own_outcomes(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let sms = channel("sms");
@@ -801,7 +801,7 @@ async fn many_are_settled_at_once_each_with_its_own_outcome(engine: Engine) {
     assert_eq!((page.events.len(), page.head), (told, told as u64));
 }
 
-async fn a_fault_of_one_that_is_settled_is_not_that_of_the_others(engine: Engine) {
+async fn one_failing_request_settlement_does_not_fail_batched_ones(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let users = users_with(&store, 9, &["one", "two"]).await;
@@ -836,7 +836,7 @@ async fn a_fault_of_one_that_is_settled_is_not_that_of_the_others(engine: Engine
     assert_eq!((page.events.len(), page.head), (9, 9));
 }
 
-async fn a_fault_of_one_that_is_kept_is_not_that_of_the_others(engine: Engine) {
+async fn one_failing_queued_request_does_not_fail_batched_ones(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let users = users_with(&store, 2, &["one"]).await;
@@ -859,7 +859,7 @@ async fn a_fault_of_one_that_is_kept_is_not_that_of_the_others(engine: Engine) {
     assert_eq!(standing.waiting, 3);
 }
 
-async fn many_begin_at_once_and_only_those_whose_lane_is_held(engine: Engine) {
+async fn concurrent_attempts_begin_only_on_held_lanes(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let users = users_with(&store, 8, &["one"]).await;
@@ -890,7 +890,7 @@ async fn many_begin_at_once_and_only_those_whose_lane_is_held(engine: Engine) {
     assert_eq!(again.len(), 3);
 }
 
-async fn a_lane_is_released_with_the_last_of_those_settled_at_once(engine: Engine) {
+async fn a_lane_is_released_with_its_last_batched_settlement(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let users = users_with(&store, 2, &["one", "two"]).await;
@@ -930,7 +930,7 @@ async fn a_lane_is_released_with_the_last_of_those_settled_at_once(engine: Engin
     assert_eq!((before.len(), due.len()), (0, 1));
 }
 
-async fn a_request_of_a_user_who_was_erased_is_not_kept(engine: Engine) {
+async fn a_request_of_an_erased_user_is_not_queued(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let users = users_with(&store, 2, &["one"]).await;
@@ -948,7 +948,7 @@ async fn a_request_of_a_user_who_was_erased_is_not_kept(engine: Engine) {
     assert!(store.request(&sms, message(7)).await.unwrap().is_none());
 }
 
-async fn one_row_is_made_for_a_user_whom_many_ask_for_at_once(engine: Engine) {
+async fn concurrent_callers_create_one_row_per_user(engine: Engine) {
     let database = Database::create(engine).await;
     let (store, replica) = match engine {
         Engine::Postgres => (database.store().await, database.store().await),
@@ -975,7 +975,7 @@ async fn one_row_is_made_for_a_user_whom_many_ask_for_at_once(engine: Engine) {
     }
 }
 
-async fn those_who_keep_settle_and_claim_beside_each_other_never_wait_in_a_circle(engine: Engine) {
+async fn concurrent_inserts_settlements_and_claims_do_not_deadlock(engine: Engine) {
     let database = Database::create(engine).await;
     let first = database.store().await;
     let second = match engine {

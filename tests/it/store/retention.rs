@@ -9,10 +9,10 @@ use crate::support::changes::{Translate, translated};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(
-    old_events_go_in_the_order_of_their_log,
-    an_event_that_somebody_waits_for_keeps_all_behind_it,
-    early_changes_go_unless_they_can_be_matched,
-    what_was_seen_or_erased_is_forgotten_in_time,
+    old_events_are_removed_in_log_order,
+    a_pending_event_keeps_all_later_events,
+    old_unmatched_changes_are_removed_unless_matchable,
+    old_records_of_seen_and_erased_changes_are_removed,
 );
 
 struct Nothing;
@@ -44,7 +44,7 @@ fn arrival(place: &str, key: Option<&str>) -> Arrival {
     }
 }
 
-async fn old_events_go_in_the_order_of_their_log(engine: Engine) {
+async fn old_events_are_removed_in_log_order(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -82,7 +82,7 @@ async fn old_events_go_in_the_order_of_their_log(engine: Engine) {
     assert_eq!((other.events.len(), other.floor), (5, 0));
 }
 
-async fn an_event_that_somebody_waits_for_keeps_all_behind_it(engine: Engine) {
+async fn a_pending_event_keeps_all_later_events(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -111,7 +111,7 @@ async fn an_event_that_somebody_waits_for_keeps_all_behind_it(engine: Engine) {
     assert_eq!((page.events.len(), page.floor, page.head), (0, 3, 3));
 }
 
-async fn early_changes_go_unless_they_can_be_matched(engine: Engine) {
+async fn old_unmatched_changes_are_removed_unless_matchable(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -139,7 +139,7 @@ async fn early_changes_go_unless_they_can_be_matched(engine: Engine) {
     assert_eq!(remove(10, 0, 9).await, 1);
 }
 
-async fn what_was_seen_or_erased_is_forgotten_in_time(engine: Engine) {
+async fn old_records_of_seen_and_erased_changes_are_removed(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();

@@ -68,11 +68,11 @@ impl TestApp {
             .unwrap();
         let store = app.store().clone();
         let listeners = Listeners {
-            facade: TcpListener::bind(config.listen).await.unwrap(),
+            api: TcpListener::bind(config.listen).await.unwrap(),
             admin: TcpListener::bind(config.admin_listen).await.unwrap(),
         };
         let url = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
-        let sms = Channel::new(&url(&listeners.facade), SMS_KEY);
+        let sms = Channel::new(&url(&listeners.api), SMS_KEY);
         let admin = Channel::new(&url(&listeners.admin), "none");
         let serving = tokio::task::spawn(app.serve(listeners));
         Self {
@@ -92,7 +92,7 @@ impl TestApp {
     }
 
     /// Makes the simulated Cloud notify the service.
-    pub(crate) fn hear_the_cloud(&self) {
+    pub(crate) fn subscribe_to_the_cloud(&self) {
         self.cloud.hear(&self.sms);
     }
 

@@ -49,7 +49,7 @@ pub(crate) async fn append(store: &Store, events: &[NewEvent], now: DateTime<Utc
 }
 
 /// Reports a dialog of a conversation of an account. Returns true if the conversation is known.
-pub(crate) async fn tell_of_dialog(
+pub(crate) async fn store_reported_dialog(
     store: &Store,
     account: &str,
     conversation: &str,

@@ -14,7 +14,7 @@ pub(crate) struct Demo {
     /// The demo's folder for temporary files.
     pub(crate) folder: TempDir,
     /// The URL at which the bridge listens.
-    pub(crate) facade: String,
+    pub(crate) api: String,
 }
 
 impl Demo {
@@ -39,9 +39,9 @@ impl Demo {
         let folder = tempfile::tempdir().unwrap();
         command.env("TMPDIR", folder.path());
         let process = Process::start(command);
-        process.output_line("Ctrl-C stops it").await;
+        process.output_line("Ctrl-C stops the demo").await;
         Self {
-            facade: address(&process, "Facade").await,
+            api: address(&process, "API").await,
             process,
             folder,
         }

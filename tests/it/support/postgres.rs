@@ -189,7 +189,7 @@ impl Server {
     }
 
     /// Starts it if it has stopped by itself.
-    pub(crate) fn start_unless_it_runs(&self) {
+    pub(crate) fn start_if_stopped(&self) {
         if !self.run("pg_ctl", "status") {
             self.start_again();
         }

@@ -101,7 +101,7 @@ impl Relay {
     }
 
     /// Loses the answer to the next message with these bytes, together with its connection.
-    pub(crate) fn lose_answer_to(&self, message: &'static [u8]) {
+    pub(crate) fn lose_response_to(&self, message: &'static [u8]) {
         self.network
             .send_modify(|network| network.lost = Some(message));
     }

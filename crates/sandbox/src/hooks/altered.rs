@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_altered_in_one_way() {
+    fn each_alteration_changes_only_one_aspect_of_a_text() {
         let text = " a<b & 12\n\"c\" ";
 
         assert_eq!(masked(text), " a<b & **\n\"c\" ");

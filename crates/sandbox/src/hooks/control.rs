@@ -43,7 +43,7 @@ impl Sandbox {
     /// Withdraws the pending disturbances. Notifications that were gathered for one request are
     /// released.
     pub fn withdraw_disturbances(&self) {
-        self.state().hooks.withdraw_troubles();
+        self.state().hooks.clear_disturbances();
     }
 
     /// Releases the notifications that are held back.
@@ -220,6 +220,6 @@ async fn notify_raw(
 }
 
 fn nobody(account: &str) -> Response {
-    let complaint = format!("nobody subscribed to account `{account}`");
+    let complaint = format!("account `{account}` has no webhook subscription");
     Refusal::plain(StatusCode::NOT_FOUND, complaint).into_response()
 }

@@ -33,7 +33,7 @@ pub(crate) struct Client(reqwest::Client);
 impl Client {
     #[expect(
         clippy::disallowed_methods,
-        reason = "the Cloud's own requests must not go the way of the bridge's, as if the bridge had sent them"
+        reason = "the Cloud's own requests must not pass through the bridge's client, as if the bridge had sent them"
     )]
     pub(crate) fn new() -> Result<Self, reqwest::Error> {
         reqwest::Client::builder()
@@ -90,7 +90,7 @@ impl Client {
 /// Starts a courier for each subscription that has something to deliver and no courier yet.
 ///
 /// A shutdown need not wait for couriers: no caller depends on them, and they end with the runtime.
-pub(crate) fn start_where_needed(sandbox: &Sandbox, hooks: &mut Hooks) {
+pub(crate) fn start_missing_couriers(sandbox: &Sandbox, hooks: &mut Hooks) {
     let Ok(runtime) = Handle::try_current() else {
         return;
     };
@@ -121,7 +121,7 @@ async fn serve(sandbox: Sandbox, place: usize) {
         tokio::select! {
             Some(Ok((parcel, answer))) = underway.join_next() => {
                 if let Err(error) = &answer {
-                    tracing::debug!(error = error as &dyn std::error::Error, "no answer to a notification");
+                    tracing::debug!(error = error as &dyn std::error::Error, "a notification got no answer");
                 }
                 let now = sandbox.0.clock.now();
                 sandbox.state().hooks.settle(place, &parcel, answer.ok(), now);

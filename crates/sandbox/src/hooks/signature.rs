@@ -26,7 +26,7 @@ mod tests {
     const SECRET: &str = "bridge-test-secret-0001";
 
     #[test]
-    fn both_algorithms_sign_the_very_bytes_of_the_body() {
+    fn both_algorithms_sign_the_exact_bytes_of_the_body() {
         let plain = r#"{"kind":"notification","type":"ms.MessagingEventNotification","body":{"changes":[]}}"#;
         let emoji = r#"{"kind":"notification","type":"ms.MessagingEventNotification","body":{"changes":[{"event":{"message":"ok 👍"}}]}}"#;
         let escaped = emoji.replace('👍', r"\ud83d\udc4d");

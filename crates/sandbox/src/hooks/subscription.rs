@@ -88,7 +88,7 @@ fn read_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Err
     match u32::deserialize(deserializer)? {
         number @ 0..=5 => Ok(number),
         number => Err(serde::de::Error::custom(format!(
-            "{number} further tries, expected 0 to 5"
+            "{number} retries, expected 0 to 5"
         ))),
     }
 }
@@ -97,7 +97,7 @@ fn read_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Er
     match u32::deserialize(deserializer)? {
         seconds @ 2..=259_200 => Ok(seconds),
         seconds => Err(serde::de::Error::custom(format!(
-            "{seconds} s to live, expected 2 to 259200"
+            "a lifetime of {seconds} s, expected 2 to 259200"
         ))),
     }
 }

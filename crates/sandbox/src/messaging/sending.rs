@@ -109,7 +109,7 @@ impl Sending<'_> {
         };
         if matches!(publication, Publication::ChatState) && dialog.kind == DialogKind::PostSurvey {
             return Err(Failure::bad_request(
-                "body.event.type: ChatStateEvent, a survey takes no chat states",
+                "body.event.type: ChatStateEvent, a survey accepts no chat states",
             ));
         }
         uploaded?;
@@ -170,7 +170,7 @@ impl Sending<'_> {
                 Ok(json!({"msg": "OK Conversation field updated successfully"}))
             }
             (Change::Rating, Stage::Open) => Err(Failure::bad_request(
-                "body.conversationField: CSATRate is taken after the close, the conversation is open",
+                "body.conversationField: CSATRate is accepted after the close, but the conversation is open",
             )),
         }
     }
@@ -179,7 +179,7 @@ impl Sending<'_> {
         schema::read::<Profile>("body", &body)?;
         if let Some(conversation) = self.state.conversations.open_of(&self.consumer) {
             check_features(conversation, self.properties.as_ref())?;
-            conversation.note_send(self.now);
+            conversation.record_send(self.now);
             conversation.profile = body;
         }
         Ok(profile_set())
@@ -207,12 +207,12 @@ impl Sending<'_> {
                 status: StatusCode::UNAUTHORIZED,
                 code: "UNAUTHORIZED",
                 msg: format!(
-                    "Unauthorized, {member}: conversation `{id}` is of another consumer than the ConsumerJWS"
+                    "Unauthorized, {member}: conversation `{id}` belongs to another consumer than the ConsumerJWS"
                 ),
             });
         }
         check_features(conversation, self.properties.as_ref())?;
-        conversation.note_send(self.now);
+        conversation.record_send(self.now);
         Ok(conversation)
     }
 

@@ -1,15 +1,16 @@
-// The agent's workspace: the list of conversations, the one at the desk, and whether an agent answers by script.
+// The agent's workspace: the list of conversations, the selected one, and the switch for the
+// scripted agent.
 
 import { consumerOf, isMessage, isOfConsumer } from "./cloud.js";
 import { Desk } from "./desk.js";
 import { byId, make, say, timeOfDay } from "./dom.js";
 
-/** The workspace. */
+/** The agent's workspace. */
 export class Agent {
   #cloud;
   #desk;
   #selected = null;
-  /** How many of the consumer's messages were seen, by conversation. */
+  /** The number of the consumer's messages that were seen, by conversation. */
   #seen = new Map();
 
   constructor(cloud) {
@@ -47,7 +48,7 @@ export class Agent {
     this.#show();
   }
 
-  /** Opens a conversation with the consumer of the one at the desk, and goes there. */
+  /** Opens a conversation with the consumer of the selected one, and selects it. */
   async #start() {
     const field = byId("agent-start-text");
     const former = this.#cloud.conversations.find(({ id }) => id === this.#selected);
@@ -67,7 +68,7 @@ export class Agent {
   #show() {
     const conversations = [...this.#cloud.conversations].sort(inOrder);
     const isThere = conversations.some(({ id }) => id === this.#selected);
-    // Whoever plays the agent for the first time need not look for the conversation.
+    // The first conversation is selected by default, so that a new agent need not look for it.
     if (!isThere) this.#selected = conversations[0]?.id ?? null;
     const selected = conversations.find(({ id }) => id === this.#selected) ?? null;
     if (selected && document.visibilityState === "visible") this.#seen.set(selected.id, written(selected));
@@ -107,12 +108,12 @@ export class Agent {
   }
 }
 
-/** Open ones first, and of both the newest first. */
+/** Compares two conversations: open ones come first, then the newest. */
 function inOrder(one, other) {
   return (other.stage === "OPEN") - (one.stage === "OPEN") || other.opened_at.localeCompare(one.opened_at);
 }
 
-/** Whether two conversations are of one consumer. */
+/** True if two conversations belong to one consumer. */
 const isOfSame = (one, other) => one.account === other.account && one.ext_consumer_id === other.ext_consumer_id;
 
 const messages = ({ dialogs }) => dialogs.flatMap(({ events }) => events).filter(isMessage);

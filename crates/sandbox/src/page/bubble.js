@@ -1,8 +1,9 @@
-// What a chat shows: bubbles, notes between them, and how far a message has come. Both sides of the page use it.
+// The contents of a chat: bubbles, notes between them, and the state of each message. Both sides of
+// the page use them.
 
 import { make, timeOfDay } from "./dom.js";
 
-/** How far a message of one's own has come, in order; and what is shown then. */
+/** The states of one's own message, in order, with the text that is shown for each. */
 export const STATES = {
   sending: "sending…",
   queued: "queued (202)",
@@ -14,7 +15,7 @@ export const STATES = {
 
 const RANKS = Object.keys(STATES);
 
-/** A list of bubbles that stays at its end unless its reader has scrolled back. */
+/** A list of bubbles that stays scrolled to its end unless the reader has scrolled back. */
 export class Log {
   #element;
   #atEnd = true;
@@ -24,8 +25,8 @@ export class Log {
     element.addEventListener("scroll", () => {
       this.#atEnd = element.scrollHeight - element.scrollTop - element.clientHeight < 40;
     });
-    // What is shown below the list makes it smaller, and a picture has its height only once it is there; its event does
-    // not bubble, but it can be caught on its way down.
+    // An element that appears below the list makes the list smaller. A picture has its height only
+    // once it has loaded; its load event does not bubble, but can be caught in the capture phase.
     new ResizeObserver(() => this.#stay()).observe(element);
     element.addEventListener("load", () => this.#stay(), true);
   }
@@ -50,7 +51,7 @@ export class Log {
   }
 }
 
-/** A message. `side` is `mine`, `theirs` or `private`; `contents` are the elements in it. */
+/** Builds a message. `side` is `mine`, `theirs` or `private`; `contents` are the elements in it. */
 export function bubble({ side, who, at, contents, data = {} }) {
   return make("li", { class: `bubble ${side}`, data: { side, ...data } },
     make("p", { class: "who", text: who }),
@@ -60,13 +61,15 @@ export function bubble({ side, who, at, contents, data = {} }) {
       make("span", { class: "state" })));
 }
 
-/** A text in a bubble. */
+/** Builds a text for a bubble. */
 export const words = (text) => make("p", { class: "words", text });
 
-/** Something that happened between messages. */
+/** Builds a note on an event between messages. */
 export const note = (text, kind) => make("li", { class: "note", data: { note: kind }, text });
 
-/** Shows how far a message has come; it never goes back, but for a failed one that is tried again. */
+/**
+ * Shows the state of a message. It never goes back, except for a failed message that is sent again.
+ */
 export function advance(item, state, reason) {
   const now = item.dataset.state;
   if (now && now !== "failed" && RANKS.indexOf(state) < RANKS.indexOf(now)) return;
@@ -74,7 +77,9 @@ export function advance(item, state, reason) {
   item.querySelector(".state").textContent = reason ? `${STATES[state]}: ${reason}` : STATES[state];
 }
 
-/** A picture, or a link to a file that is none. `source` is where its bytes are, once they are known. */
+/**
+ * Builds a picture, or a link to a file of another type. `source` is its URL or a promise of it.
+ */
 export function file({ type, caption, source }) {
   const isPicture = /^(jpe?g|png|gif)$/i.test(type ?? "");
   const shown = make("figure", { class: "file", data: { file: type } });

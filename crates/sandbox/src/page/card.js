@@ -1,21 +1,22 @@
-// Structured content of the Cloud: cards of texts, pictures and buttons, below or beside each other.
+// Structured content of the Cloud: cards of texts, pictures and buttons, stacked or side by side.
 //
-// Pictures are elsewhere in the world, and this page loads nothing from there: a placeholder names them.
+// Pictures are on other hosts, and this page loads nothing from there. A placeholder names them.
 
 import { button, make } from "./dom.js";
 
-/** How deep elements may lie in each other; what is deeper is left out. */
+/** The greatest depth of nested elements; deeper ones are left out. */
 const DEEPEST = 12;
 
 /**
- * An element with all that is in it. `choose` is told what the user says by a button, `{text, metadata}`; without it the
- * buttons cannot be used, as on the agent's side.
+ * Builds an element with all its contents. A click on a button calls `choose` with the message that
+ * the user sends, `{text, metadata}`. Without `choose` the buttons are disabled, as on the agent's
+ * side.
  */
 export function card(content, choose) {
   return make("div", { class: "card", data: { card: content.type } }, element(content, choose, 0));
 }
 
-/** The quick replies that come with an element, as buttons. */
+/** Builds the quick replies of an element, as buttons. */
 export function quickReplies(replies, choose) {
   const buttons = (replies?.replies ?? []).map((reply) => touch(reply, choose, "choice"));
   return buttons.length > 0 ? make("div", { class: "choices" }, ...buttons) : null;
@@ -36,7 +37,7 @@ function element(content, choose, depth) {
       return make("p", {
         class: "card-image",
         title: content.url ?? null,
-        text: `Picture: ${content.caption ?? content.tooltip ?? "without words"}`,
+        text: `Picture: ${content.caption ?? content.tooltip ?? "no description"}`,
       });
     case "button":
     case "submitButton":
@@ -50,7 +51,10 @@ function element(content, choose, depth) {
   }
 }
 
-/** A button of structured content: it says something, leads somewhere, or does what only the brand's own apps know. */
+/**
+ * Builds a button of structured content. It sends a text or opens a link; it is disabled if only
+ * the brand's own apps know its action.
+ */
 function touch(content, choose, kind) {
   const actions = content.click?.actions ?? [];
   const says = actions.find((action) => action.type === "publishText");

@@ -1,22 +1,29 @@
-// The simulated Cloud's own control: what tests have, and what this page plays the brand's side by.
+// The simulated Cloud's own control, which tests use and through which this page plays the brand's
+// side.
 
 import { gathered } from "./dom.js";
 
-/** Milliseconds: so many changes as come within that time are looked at together. */
+/** The time in which changes are gathered for one refresh, in milliseconds. */
 const GATHER = 120;
 
-/** How many conversations are looked at, the latest: a simulated Cloud that tests have used can have many thousands. */
+/**
+ * The number of latest conversations to read. After many tests, a simulated Cloud can have many
+ * thousands.
+ */
 const LATEST = 100;
 
-/** Milliseconds: how often it is looked at without a sign that something has changed. */
+/** The interval between refreshes without a sign of a change, in milliseconds. */
 const NOW_AND_THEN = 10_000;
 
-/** The Cloud; dispatches `change` when its conversations were read anew, and `state` when it does not answer. */
+/**
+ * The Cloud. Dispatches `change` when its conversations were read again, and `state` with the error
+ * of a refresh, or null after a success.
+ */
 export class Cloud extends EventTarget {
-  /** The latest conversations, the oldest of them first. */
+  /** The latest conversations, the oldest first. */
   conversations = [];
 
-  /** Has the conversations read anew soon; a promise of that. */
+  /** Reads the conversations again soon, and returns a promise of that. */
   soon = gathered(() => this.#refresh(), GATHER);
 
   constructor() {
@@ -26,7 +33,10 @@ export class Cloud extends EventTarget {
     }, NOW_AND_THEN);
   }
 
-  /** Asks the control; the answer's JSON, or nothing where it has none. A refusal is an error with its words. */
+  /**
+   * Calls the control. Returns the JSON of the answer, or null if it is empty. Throws an error with
+   * the message of a refusal.
+   */
   async ask(method, path, body) {
     const headers = { accept: "application/json" };
     if (body !== undefined) headers["content-type"] = "application/json";
@@ -36,20 +46,20 @@ export class Cloud extends EventTarget {
     return text === "" ? null : JSON.parse(text);
   }
 
-  /** Has someone of the brand do something in a conversation. */
+  /** Performs an action of the brand's side in a conversation. */
   async act(conversation, action) {
     await this.ask("POST", `/_sandbox/conversations/${conversation}/agent`, action);
     await this.soon();
   }
 
-  /** Has an agent open a conversation with a consumer; the answer names it. */
+  /** Has an agent open a conversation with a consumer. Returns the answer, which names it. */
   async open(opening) {
     const opened = await this.ask("POST", "/_sandbox/agent/conversations", opening);
     await this.soon();
     return opened;
   }
 
-  /** The same for what is not an agent's doing, such as the survey's end. */
+  /** Makes a change that is not an agent's action, such as the end of the survey. */
   async change(conversation, what, body) {
     await this.ask("POST", `/_sandbox/conversations/${conversation}/${what}`, body);
     await this.soon();
@@ -66,7 +76,7 @@ export class Cloud extends EventTarget {
   }
 }
 
-/** What a refusal says: its text, or the words in its JSON. */
+/** Returns the message of a refusal: its text, or the message in its JSON. */
 function refusal(text) {
   try {
     const body = JSON.parse(text);
@@ -76,17 +86,17 @@ function refusal(text) {
   }
 }
 
-/** Where the bytes of a file in the Cloud's storage are. */
+/** Returns the address of a file's bytes in the Cloud's storage. */
 export const fileAddress = (path) => `/_sandbox/files${path.startsWith("/") ? "" : "/"}${path}`;
 
-/** Whether an event is a message that the other side can see. */
+/** True if an event is a message that the other side can see. */
 export function isMessage({ event, audience }) {
   return audience === "ALL" && (event.type === "ContentEvent" || event.type === "RichContentEvent");
 }
 
 export const isOfConsumer = ({ originator }) => originator.role === "CONSUMER";
 
-/** What the Cloud was told of the consumer: `{name, facts: [[word, value]]}`. */
+/** Returns the consumer's profile in the Cloud: `{name, facts: [[word, value]]}`. */
 export function consumerOf({ profile, ext_consumer_id: id }) {
   const attributes = profile?.authenticatedData?.lp_sdes ?? [];
   const personal = attributes.find(({ type }) => type === "personal")?.personal ?? {};
@@ -100,5 +110,5 @@ export function consumerOf({ profile, ext_consumer_id: id }) {
   return { name: name || id, facts };
 }
 
-/** The members of engagement attributes that have a short name in the Cloud, in words. */
+/** Labels for the engagement attributes whose names in the Cloud are abbreviations. */
 const WORDS = { ctype: "Customer type", cstatus: "Customer status" };

@@ -1,12 +1,13 @@
-// What the agent can do: say something in all its forms, pass the conversation on, end it; and the survey bot's part.
+// The agent's actions: sending messages of all kinds, transferring and ending the conversation, and
+// the survey bot's part.
 
 import { byId, say } from "./dom.js";
 import { Typing, sendByEnter } from "./typing.js";
 
-/** Bytes: what the simulated Cloud takes of an agent's file. */
+/** The largest file that the simulated Cloud accepts from an agent, in bytes. */
 const FILE_LIMIT = 5_000_000;
 
-/** A card to try. Its picture is nowhere: pages name it, and do not load it. */
+/** A sample card. Its picture does not exist: pages name it, and do not load it. */
 const CARD = {
   type: "vertical",
   elements: [
@@ -41,7 +42,7 @@ export class Composer {
     this.#listen();
   }
 
-  /** Serves a conversation from now on: only what can be done in it now is offered. */
+  /** Serves a conversation from now on. Offers only the actions that are possible in it now. */
   serve(conversation) {
     if (conversation?.id !== this.#conversation?.id) {
       this.#typing.forget();
@@ -103,7 +104,7 @@ export class Composer {
 
   async #attach(picture) {
     if (picture.size > FILE_LIMIT) {
-      say(byId("desk-error"), `${picture.name} has ${picture.size} bytes, at most ${FILE_LIMIT} can be sent`);
+      say(byId("desk-error"), `${picture.name} has ${picture.size} bytes; the limit is ${FILE_LIMIT}`);
       return;
     }
     await this.#act({
@@ -131,7 +132,8 @@ export class Composer {
 
   #tellTyping(types) {
     if (this.#conversation?.stage !== "OPEN") return;
-    // Of the moment: where it cannot be told, the message itself will show why.
+    // A chat state matters only for the moment. If it fails, sending the message will show the
+    // reason.
     this.#cloud.act(this.#conversation.id, { type: "typing", state: types ? "COMPOSING" : "ACTIVE" }).catch(() => {});
   }
 
@@ -143,7 +145,7 @@ export class Composer {
     return this.#try(this.#cloud.change(this.#conversation.id, what, body));
   }
 
-  /** Whether it was done; else it is shown why not. */
+  /** Waits for an action and shows its error, if any. Returns true if it succeeded. */
   async #try(doing) {
     try {
       await doing;
@@ -158,7 +160,7 @@ export class Composer {
 
 const titles = (text) => text.split(",").map((title) => title.trim()).filter(Boolean);
 
-/** The bytes of a file in base64, which a data URI has after its comma. */
+/** Returns the bytes of a file in base64: the part of a data URI after its comma. */
 function base64(picture) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();

@@ -1,4 +1,4 @@
-// The conversation at the agent's desk: who writes, what was said, and what the agent can do about it.
+// The conversation at the agent's desk: its consumer, its messages, and the agent's actions.
 
 import { Log, advance, bubble, file, note, words } from "./bubble.js";
 import { card, quickReplies } from "./card.js";
@@ -7,30 +7,30 @@ import { Composer } from "./composer.js";
 import { byId, make, say } from "./dom.js";
 import { brandName, nameOf } from "./names.js";
 
-/** Milliseconds: a consumer who says nothing more for that long has stopped typing. */
+/** The time after which a silent consumer no longer counts as typing, in milliseconds. */
 const TYPING_LIFE = 30_000;
 
-/** What the Cloud calls roles, in the words of the facade. */
+/** The Cloud's names of roles, with their names in the bridge's API. */
 const ROLES = { ASSIGNED_AGENT: "agent", AGENT: "bot", MANAGER: "manager", CONTROLLER: "system" };
 
 const RECEIPTS = { ACCEPT: "delivered", READ: "read" };
 
-/** The desk. */
+/** The desk, which shows the selected conversation. */
 export class Desk {
-  /** Whether an agent answers by script, who then also says what was read. */
+  /** True if an agent answers by script. It then also sends the read receipts. */
   scripted = false;
 
   #cloud;
   #composer;
   #log = new Log(byId("agent-log"));
   #conversation = null;
-  /** How many events of each dialog are shown. Events are only ever added. */
+  /** The number of events that are shown, by dialog. Events are only ever added. */
   #shown = new Map();
-  /** The bubbles by dialog and number. */
+  /** The bubbles by dialog and sequence. */
   #items = new Map();
   #agent = null;
   #isOpen = false;
-  /** Numbers that a receipt is on its way for. */
+  /** The messages, by dialog and sequence, for which a read receipt was sent. */
   #read = new Set();
 
   constructor(cloud) {
@@ -38,7 +38,7 @@ export class Desk {
     this.#composer = new Composer(cloud);
   }
 
-  /** Shows a conversation, or that there is none. */
+  /** Shows a conversation; null hides the desk. */
   show(conversation) {
     const isOther = conversation?.id !== this.#conversation?.id;
     this.#conversation = conversation;
@@ -66,7 +66,7 @@ export class Desk {
     const isOpen = conversation.stage === "OPEN";
     const state = byId("desk-state");
     state.dataset.stage = isOpen ? "open" : "closed";
-    state.textContent = isOpen ? "open" : `closed by ${(conversation.close_reason ?? "somebody").toLowerCase()}`;
+    state.textContent = isOpen ? "open" : `closed by ${(conversation.close_reason ?? "an unknown party").toLowerCase()}`;
     byId("facts").replaceChildren(...[
       ["Consumer", conversation.ext_consumer_id],
       ...facts,
@@ -129,8 +129,8 @@ export class Desk {
   }
 
   /**
-   * Says that what lies on the desk was read. It waits for an agent to have joined, since looking at a conversation alone
-   * would make one join; and a survey is the bot's.
+   * Sends a read receipt for the messages at the desk. It waits for an agent to join, since the
+   * receipt alone would make an agent join. It leaves surveys to the bot.
    */
   async #acknowledge(conversation) {
     const main = conversation.dialogs[0];
@@ -144,12 +144,12 @@ export class Desk {
     if (sequences.length === 0) return;
     for (const sequence of sequences) this.#read.add(`${main.id} ${sequence}`);
     const receipt = { type: "receipt", status: "READ", sequences };
-    // One that fails is no loss: the next message is acknowledged again.
+    // A failed receipt is no loss: the next message gets a receipt again.
     await this.#cloud.act(conversation.id, receipt).catch(() => {});
   }
 }
 
-/** What a published event shows. */
+/** Builds the contents of a published event. */
 function contents({ contentType, message, content, type, quickReplies: replies }) {
   const shown = [];
   if (type === "RichContentEvent") {

@@ -1,11 +1,13 @@
-// Building elements. What anybody wrote reaches the page as text alone: there is no way to markup from here.
+// Functions that build elements. Text from other people reaches the page only as text: nothing here
+// turns it into markup.
 
-/** The element of this id, which the page is known to have. */
+/** Returns the element with this id, which the page is known to have. */
 export const byId = (id) => document.getElementById(id);
 
 /**
- * An element: `text` is its text, `class` its classes, `data` its data attributes, `on` its listeners; all else are
- * attributes, of which `true` stands without a value and `false`, `null` and `undefined` are left out.
+ * Builds an element. `text` is its text, `class` its classes, `data` its data attributes, `on` its
+ * listeners. All others are attributes: `true` sets one without a value; `false`, `null` and
+ * `undefined` leave it out.
  */
 export function make(tag, { text, data = {}, on = {}, ...attributes } = {}, ...children) {
   const element = document.createElement(tag);
@@ -22,18 +24,18 @@ export function make(tag, { text, data = {}, on = {}, ...attributes } = {}, ...c
   return element;
 }
 
-/** A button with a text that does something. */
+/** Builds a button with a text. A click calls `act`. */
 export function button(text, act, properties = {}) {
   return make("button", { type: "button", text, on: { click: act }, ...properties });
 }
 
-/** Shows a text in an element that is hidden while there is none. */
+/** Shows a text in an element, which is hidden while there is no text. */
 export function say(element, text) {
   element.textContent = text ?? "";
   element.hidden = !text;
 }
 
-/** The time of day as the reader's own clock shows it; `precise` with milliseconds. */
+/** Formats the time of day in the reader's time zone; if `precise`, with milliseconds. */
 export function timeOfDay(at, precise = false) {
   const time = new Date(at);
   if (Number.isNaN(time.getTime())) return "";
@@ -43,7 +45,7 @@ export function timeOfDay(at, precise = false) {
   return new Intl.DateTimeFormat(undefined, options).format(time);
 }
 
-/** Waits so many milliseconds, or until the signal says to stop. */
+/** Waits for a number of milliseconds, or until the signal aborts. */
 export function pause(milliseconds, signal) {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, milliseconds);
@@ -55,8 +57,8 @@ export function pause(milliseconds, signal) {
 }
 
 /**
- * A function that has `act` done soon after it was called, however often that is, and never twice at the same time. It
- * gives a promise of the end of what it has set going.
+ * Returns a function that calls `act` soon: once for all calls made meanwhile, and never twice at
+ * the same time. It returns a promise that resolves when this run of `act` has ended.
  */
 export function gathered(act, milliseconds) {
   let waiting = null;

@@ -1,21 +1,23 @@
-// One request and its answer in full, and the same request for a shell.
+// One request and its answer in full, and the same request as a shell command.
 
 import { button, make } from "./dom.js";
 
-/** What stands for a secret: the simulated Cloud never sends these. */
+/** The text that the simulated Cloud sends in place of a secret. */
 const MASK = "•••";
 
-/** What the simulated Cloud writes for a body that is no text, and at the end of one that it has cut. */
+/**
+ * The text that the simulated Cloud writes for a body that is not text, or at the end of a cut one.
+ */
 const NOT_WHOLE = /^\(.*, \d+ bytes\)$|\n… \(cut: \d+ of \d+ bytes\)$/;
 
-/** Headers that curl makes by itself, or that only a browser has a use for. */
+/** Headers that curl adds by itself, or that only a browser needs. */
 const NOT_FOR_CURL = /^(host|content-length|connection|accept-encoding|transfer-encoding|user-agent|accept-language|origin|sec-.*)$/i;
 
-/** Both sides of an entry of the wire. */
+/** Builds both sides of an entry of the traffic view. */
 export function details(entry) {
   const { request, response, status, operation, url } = entry;
   const answer = status === null
-    ? [make("p", { class: "hint", text: "No answer came." })]
+    ? [make("p", { class: "hint", text: "No answer was received." })]
     : [part("Headers", headersOf(response)), part("Body", pretty(response.body))];
   return make("div", { class: "exchange" },
     make("p", { class: "exchange-url" },
@@ -33,7 +35,7 @@ function part(title, text) {
 
 const headersOf = ({ headers }) => Object.entries(headers ?? {}).map(([name, value]) => `${name}: ${value}`).join("\n");
 
-/** JSON with its members in lines of their own; all else as it came. */
+/** Formats JSON with each member on its own line. Returns other text unchanged. */
 function pretty(body) {
   if (!body) return "";
   try {
@@ -43,9 +45,12 @@ function pretty(body) {
   }
 }
 
-/** The button that copies the request. Where the browser does not let the page copy, the line is there to be marked. */
+/**
+ * Builds the button that copies the request. If the browser does not let the page copy, the command
+ * is selected for the reader to copy.
+ */
 function copying(entry) {
-  const line = make("textarea", { class: "curl", readonly: true, rows: "3", hidden: true, "aria-label": "The request for a shell" });
+  const line = make("textarea", { class: "curl", readonly: true, rows: "3", hidden: true, "aria-label": "The request as a shell command" });
   const said = make("span", { class: "hint", role: "status" });
   const copy = button("Copy as curl", async () => {
     line.value = curl(entry);
@@ -62,8 +67,8 @@ function copying(entry) {
 }
 
 /**
- * A line for a shell that sends the request again. `$TOKEN` stands for what is secret, and a file of one's own for a body
- * that is not known whole.
+ * Returns a shell command that sends the request again. `$TOKEN` replaces secrets, and `FILE`
+ * replaces a body that is not known in full.
  */
 export function curl({ method, url, request }) {
   const { headers = {}, body } = request;
@@ -78,7 +83,10 @@ export function curl({ method, url, request }) {
   return words.join(" ");
 }
 
-/** A word for a shell: what is secret in double quotes, where the shell fills it in, and the rest in single ones. */
+/**
+ * Quotes a word for a shell: a secret in double quotes, so that the shell fills it in, and the rest
+ * in single quotes.
+ */
 function quoted(text) {
   const single = (part) => (part === "" ? "" : `'${part.replaceAll("'", String.raw`'\''`)}'`);
   return text.split(MASK).map(single).join('"$TOKEN"') || "''";

@@ -1,24 +1,30 @@
-// Trouble by a click: what the Cloud does to the bridge, what it does to its notifications, and a callback that fails. What is
-// ordered stands on the server, so each tab shows the same.
+// Faults by a click: in the Cloud's answers, in its notifications, and in the demo's callback.
+// Pending faults are stored on the server, so each tab shows the same.
 
 import { byId, button, gathered, make, say } from "./dom.js";
 
-/** So often that it strikes until it is taken back. */
+/** A count so high that the fault stays until it is withdrawn. */
 const ALWAYS = 1_000_000;
 
-/** Milliseconds: after how much silence the orders are looked at, since each request may have used one up. */
+/**
+ * The delay before the pending faults are read again, in milliseconds. Any request may have used
+ * one up.
+ */
 const GATHER = 200;
 
 const FAULTS = "/_sandbox/faults";
 const DISTURBANCES = "/_sandbox/webhooks/disturbances";
 const CALLBACK = "/_demo/callback";
 
-/** The troubles. `order` is what is sent; `is` recognises it among what is still to strike. */
+/**
+ * The faults on offer. `order` is the body that injects one; `is` recognizes it among the pending
+ * ones.
+ */
 const TROUBLES = [
   {
     id: "away",
-    title: "Cloud away",
-    text: "Every request is answered 503. Messages queue, and go out in order afterwards.",
+    title: "Cloud unavailable",
+    text: "Every request is answered 503. Messages are queued and sent in order afterwards.",
     list: FAULTS,
     order: { operation: "any", times: ALWAYS, answer: { reply: { status: 503 } } },
     is: ({ operation, answer }) => operation === "any" && answer.reply?.status === 503,
@@ -26,7 +32,7 @@ const TROUBLES = [
   {
     id: "throttled",
     title: "429",
-    text: "The next 3 messages are told to come again after 2 s.",
+    text: "The next 3 messages get 429 with Retry-After: 2.",
     list: FAULTS,
     order: { operation: "send", times: 3, answer: { reply: { status: 429, retry_after: "2" } } },
     is: ({ answer }) => answer.reply?.status === 429,
@@ -34,7 +40,7 @@ const TROUBLES = [
   {
     id: "slow",
     title: "Slow",
-    text: "The next answer takes 8 s, longer than the bridge lets a channel wait.",
+    text: "The next answer takes 8 s, which is longer than the bridge lets a channel wait.",
     list: FAULTS,
     order: { operation: "send", times: 1, answer: { delay: { seconds: 8 } } },
     is: ({ answer }) => answer.delay !== undefined,
@@ -42,7 +48,7 @@ const TROUBLES = [
   {
     id: "lost",
     title: "Answer lost",
-    text: "The next message arrives, but its answer does not. It must not arrive twice.",
+    text: "The next message reaches the Cloud, but the answer is lost. The message must not arrive twice.",
     list: FAULTS,
     order: { operation: "send", times: 1, after_applying: true, answer: "cut" },
     is: ({ answer, after_applying: after }) => answer === "cut" && after === true,
@@ -50,14 +56,14 @@ const TROUBLES = [
   {
     id: "token",
     title: "AppJWT refused",
-    text: "All AppJWTs end at once. The bridge fetches another and nobody notices.",
+    text: "All AppJWTs become invalid at once. The bridge obtains a new one, and users notice nothing.",
     act: (cloud) => cloud.ask("POST", "/_sandbox/tokens/revoke", { app: true, consumer: false }),
-    done: "Ended. The next request shows how the bridge gets over it.",
+    done: "Revoked. The next request shows how the bridge recovers.",
   },
   {
     id: "duplicate",
-    title: "Webhook twice",
-    text: "The next 3 notifications come twice. The user sees each once.",
+    title: "Duplicate notifications",
+    text: "The next 3 notifications arrive twice. The user sees each message once.",
     list: DISTURBANCES,
     order: { trouble: "duplicate", times: 3 },
     is: ({ trouble }) => trouble === "duplicate",
@@ -65,7 +71,7 @@ const TROUBLES = [
   {
     id: "reorder",
     title: "Out of order",
-    text: "The next message comes after the one behind it.",
+    text: "The next two messages arrive in the wrong order.",
     list: DISTURBANCES,
     order: { trouble: "reorder", times: 1, only: "content" },
     is: ({ trouble }) => trouble === "reorder",
@@ -73,18 +79,18 @@ const TROUBLES = [
   {
     id: "callback",
     title: "Callback failing",
-    text: "The channel's callback answers 503. Events wait, and are delivered in order afterwards.",
+    text: "The channel's callback answers 503. Events are kept and delivered in order afterwards.",
     list: CALLBACK,
     demo: true,
   },
 ];
 
-/** The panel. */
+/** The panel of faults. */
 export class Faults {
   #cloud;
   #cards = new Map();
 
-  /** Has what is ordered looked at soon. */
+  /** Reads the pending faults again soon. */
   soon = gathered(() => this.#refresh(), GATHER);
 
   constructor(cloud, isDemo) {
@@ -102,11 +108,11 @@ export class Faults {
       id: `fault-${id}`,
       "aria-describedby": `fault-${id}-text`,
     });
-    const stop = button("Take back", () => this.#try(() => this.#stop(trouble)), {
+    const stop = button("Turn off", () => this.#try(() => this.#stop(trouble)), {
       class: "quiet",
       id: `fault-${id}-stop`,
       hidden: true,
-      "aria-label": `Take back: ${title}`,
+      "aria-label": `Turn off: ${title}`,
     });
     const item = make("li", { class: "fault", data: { fault: id, active: "false" } },
       start, make("p", { id: `fault-${id}-text`, class: "hint", text }), state, stop);
@@ -121,13 +127,15 @@ export class Faults {
     } else if (trouble.list === CALLBACK) {
       await this.#cloud.ask("PUT", CALLBACK, { failing: true });
     } else {
-      // Pressed again it begins anew, rather than to pile up.
+      // A second click starts the fault again instead of adding to it.
       await this.#stop(trouble);
       await this.#cloud.ask("POST", trouble.list, trouble.order);
     }
   }
 
-  /** Takes one back. The server takes back all of a list, so the others are ordered again as they were. */
+  /**
+   * Withdraws a fault. The server withdraws the whole list, so the other faults are injected again.
+   */
   async #stop({ list, is }) {
     if (list === CALLBACK) {
       await this.#cloud.ask("PUT", CALLBACK, { failing: false });
@@ -173,6 +181,6 @@ export class Faults {
 
 function describe(left) {
   if (left === 0) return "";
-  if (left > ALWAYS / 2) return "Active until taken back";
-  return `Active: strikes ${left} more ${left === 1 ? "time" : "times"}`;
+  if (left > ALWAYS / 2) return "Active until turned off";
+  return `Active: ${left} more ${left === 1 ? "time" : "times"}`;
 }

@@ -1,4 +1,4 @@
-// The form that opens a conversation: who the user is, where it goes, how urgent it is.
+// The form that opens a conversation: the user's profile, the skill and the urgency.
 
 import { byId, say } from "./dom.js";
 
@@ -8,7 +8,9 @@ export class Opening {
   #form = byId("opening-form");
   #open;
 
-  /** `open` is given what was filled in, and may refuse it by throwing. */
+  /**
+   * Creates the dialog. `open` receives the contents of the form, and may refuse them by throwing.
+   */
   constructor(open) {
     this.#open = open;
     this.#form.addEventListener("submit", (event) => {
@@ -36,7 +38,7 @@ export class Opening {
     }
   }
 
-  /** The facade's *opening*; what was left empty is left out. */
+  /** Returns the *opening* in the API's form. Empty fields are left out. */
   #read() {
     const fields = new FormData(this.#form);
     const text = (name) => fields.get(name)?.trim() || undefined;

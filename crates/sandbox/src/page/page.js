@@ -1,5 +1,5 @@
-// The page of `demo` and `sandbox`: a user's phone on one side, an agent's workspace on the other, and between them
-// the wire. This file puts the parts together; each part knows its own elements.
+// The page of `demo` and `sandbox`: a user's phone on one side, an agent's workspace on the other,
+// and below them the traffic. This file combines the parts; each part knows its own elements.
 
 import { Agent } from "./agent.js";
 import { Cloud } from "./cloud.js";
@@ -9,7 +9,7 @@ import { Tally } from "./tally.js";
 import { User } from "./user.js";
 import { Wire } from "./wire.js";
 
-/** Milliseconds. */
+/** The time in which changes are gathered for one count, in milliseconds. */
 const GATHER = 100;
 
 async function start() {
@@ -17,7 +17,7 @@ async function start() {
   const { mode, bridge } = await cloud.ask("GET", "/_sandbox/page/settings");
   byId("mode").textContent = mode;
   if (bridge) {
-    byId("links").append(make("a", { href: `${bridge.url}/docs/`, text: "The facade's documentation" }));
+    byId("links").append(make("a", { href: `${bridge.url}/docs/`, text: "API documentation" }));
   }
 
   const user = new User(bridge);
@@ -29,7 +29,7 @@ async function start() {
   const count = gathered(async () => tally.show(user.thread, cloud.conversations), GATHER);
   user.addEventListener("change", count);
   cloud.addEventListener("change", count);
-  // Whatever changes something passes the wire first.
+  // Every change shows up in the traffic first.
   wire.addEventListener("entry", ({ detail }) => {
     tally.note(detail);
     cloud.soon();

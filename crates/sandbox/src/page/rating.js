@@ -2,12 +2,12 @@
 
 import { byId, say } from "./dom.js";
 
-/** The form; it is shown for one conversation at a time. */
+/** The form, which is shown for one conversation at a time. */
 export class Rating {
   #form = byId("rating");
   #rate;
 
-  /** `rate` is given what was filled in, and says what became of it; it may refuse by throwing. */
+  /** Creates the form. `rate` receives its contents, and may refuse them by throwing. */
   constructor(rate) {
     this.#rate = rate;
     this.#form.addEventListener("submit", (event) => {
@@ -32,7 +32,7 @@ export class Rating {
     const csat = fields.get("csat");
     const fcr = fields.get("fcr");
     if (!csat && !fcr) {
-      say(byId("rating-error"), "Choose one of both at least.");
+      say(byId("rating-error"), "Choose at least one of the two.");
       return;
     }
     try {

@@ -1,21 +1,22 @@
-// Receipts of the user: each message of the brand is acknowledged when it has arrived, and again when it has been seen.
+// Receipts of the user: each message of the brand is acknowledged when it arrives, and again when
+// it is seen.
 
 import { gathered } from "./dom.js";
 
-/** Milliseconds: what arrives or is seen within that time goes in one request. */
+/** The time in which messages are gathered for one request, in milliseconds. */
 const GATHER = 300;
 
 /** Sends the receipts of one thread. */
 export class Receipts {
-  #facade;
+  #api;
   #thread;
   #waiting = { accept: [], read: [] };
   #watching;
   #messages = new WeakMap();
   #send = gathered(() => this.#flush(), GATHER);
 
-  constructor(facade, thread, root) {
-    this.#facade = facade;
+  constructor(api, thread, root) {
+    this.#api = api;
     this.#thread = thread;
     this.#watching = new IntersectionObserver((entries) => this.#look(entries), { root, threshold: 0.6 });
     thread.addEventListener("arrived", ({ detail }) => this.#arrived(detail));
@@ -32,7 +33,10 @@ export class Receipts {
     this.#watching.observe(message.item);
   }
 
-  /** An observer looks while the page is shown alone, so what it reports has been on a screen. */
+  /**
+   * Queues read receipts for messages in view. The page must be visible, so that a message has been
+   * on a screen.
+   */
   #look(entries) {
     for (const { isIntersecting, target } of entries) {
       if (!isIntersecting || document.visibilityState !== "visible") continue;
@@ -49,16 +53,17 @@ export class Receipts {
   async #flush() {
     for (const status of ["accept", "read"]) {
       const { conversation } = this.#thread;
-      // Numbers are those of the dialog that is open: of another, a receipt would speak of other messages.
+      // Sequences are those of the open dialog. In another dialog, a receipt would be about other
+      // messages.
       const isCurrent = (message) => conversation?.state === "open"
         && message.conversation === conversation.id && message.dialog === conversation.dialog;
       const sequences = this.#waiting[status].filter(isCurrent).map(({ sequence }) => sequence);
       this.#waiting[status] = [];
       if (sequences.length === 0) continue;
-      const path = this.#facade.of("receipts");
+      const path = this.#api.of("receipts");
       const body = { status, sequences: sequences.slice(-1000) };
-      // Where the conversation has ended meanwhile, nobody waits for a receipt any more.
-      await this.#facade.call("POST", path, { body, key: crypto.randomUUID() }).catch(() => {});
+      // If the conversation has ended meanwhile, the receipt no longer matters.
+      await this.#api.call("POST", path, { body, key: crypto.randomUUID() }).catch(() => {});
     }
   }
 }

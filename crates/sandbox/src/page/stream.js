@@ -1,24 +1,27 @@
-// Events of the facade as they happen: server-sent events, read with fetch, since EventSource cannot bear an
-// Authorization header. It begins at the oldest event that is kept, and goes on behind the last one after every break.
+// The API's events as they happen: server-sent events, read with fetch, since EventSource cannot
+// send an Authorization header. The stream begins at the oldest stored event, and continues after
+// the last received one whenever it reconnects.
 
 import { pause } from "./dom.js";
-import { Problem } from "./facade.js";
+import { Problem } from "./api.js";
 
-/** Milliseconds: a comment comes every 15 s, so a stream that says nothing for longer is dead. */
+/** The silence after which a stream is dead, in milliseconds. A comment comes every 15 s. */
 const SILENCE = 35_000;
 
-/** Milliseconds: how long to wait at most before the stream is begun anew. */
+/** The longest pause before the stream is started again, in milliseconds. */
 const LONGEST_PAUSE = 8_000;
 
-/** A stream of events: dispatches `event`, `gap`, and `state` whenever it is connected or away. */
+/**
+ * A stream of events. Dispatches `event` and `gap`, and `state` when it connects or disconnects.
+ */
 export class Stream extends EventTarget {
-  #facade;
+  #api;
   #cursor = null;
   #stopping = new AbortController();
 
-  constructor(facade) {
+  constructor(api) {
     super();
-    this.#facade = facade;
+    this.#api = api;
   }
 
   stop() {
@@ -33,22 +36,23 @@ export class Stream extends EventTarget {
         this.#tell("state", { connected: false, reason: null });
       } catch (problem) {
         if (signal.aborted) return;
-        // The cursor of another database means nothing here: what is kept is read from its beginning.
+        // The cursor of another database is not valid here: reading starts at the oldest stored
+        // event.
         if (problem.status === 422) this.#cursor = null;
-        // A connection that broke is nothing to speak of, as long as the next one comes about.
+        // A broken connection is not reported as an error, as long as the next one succeeds.
         this.#tell("state", { connected: false, reason: problem instanceof Problem ? String(problem) : null });
       }
       await pause(Math.min(LONGEST_PAUSE, 500 * 2 ** failures), signal);
     }
   }
 
-  /** Follows one stream to its end. */
+  /** Follows one stream until it ends. */
   async #follow(connected) {
     const dead = new AbortController();
     const signal = AbortSignal.any([this.#stopping.signal, dead.signal]);
     const headers = { accept: "text/event-stream" };
     if (this.#cursor !== null) headers["last-event-id"] = this.#cursor;
-    const response = await this.#facade.fetch("/v1/events", { headers, signal });
+    const response = await this.#api.fetch("/v1/events", { headers, signal });
     connected();
     this.#tell("state", { connected: true, reason: null });
     let timer;
@@ -85,7 +89,7 @@ export class Stream extends EventTarget {
   }
 }
 
-/** Puts the pieces of a stream together to events. */
+/** An assembler of events from the pieces of a stream. */
 class Lines {
   #rest = "";
   #event = { id: null, type: "message", data: [] };

@@ -1,16 +1,17 @@
-// That nothing is lost: what the user wrote against what the Cloud has, what agents wrote against what the user got, and
-// what the callback was sent against what it took.
+// The check that nothing is lost. It compares the user's messages with those in the Cloud, the
+// agents' messages with those that the user received, and the events sent to the callback with
+// those that it accepted.
 
 import { isMessage, isOfConsumer } from "./cloud.js";
 import { byId } from "./dom.js";
 
 /** The line with the counts. */
 export class Tally {
-  /** Ids of events that were sent to the callback, and of those that it took. */
+  /** The ids of events that were sent to the callback, and of those that it accepted. */
   #told = new Set();
   #taken = new Set();
 
-  /** Counts what passed on the wire. */
+  /** Counts an exchange in the traffic. */
   note({ kind, status, request }) {
     const id = request.headers?.["webhook-id"];
     if (kind !== "event" || !id) return;
@@ -18,7 +19,7 @@ export class Tally {
     if (status >= 200 && status < 300) this.#taken.add(id);
   }
 
-  /** Shows the counts; `thread` is the user's, if there is one. */
+  /** Shows the counts. `thread` is the user's thread, or null. */
   show(thread, conversations) {
     byId("tally").hidden = thread === null;
     if (thread === null) return;
@@ -41,11 +42,12 @@ export class Tally {
     byId("tally-callback").hidden = this.#told.size === 0;
     const isWhole = counts.written === ofUser && counts["of-agent"] === counts.arrived
       && this.#told.size === this.#taken.size;
-    // Where the channel is not told what its user wrote elsewhere, the page does not know of that.
+    // A channel that gets no echoes does not learn what its user writes elsewhere, nor does the
+    // page.
     const isMore = ofUser > counts.written + failed;
     const verdict = byId("tally-verdict");
     verdict.dataset.whole = isWhole;
-    if (isWhole) verdict.textContent = "Nothing is lost.";
-    else verdict.textContent = isMore ? "The user wrote elsewhere as well." : "Some is still on its way.";
+    if (isWhole) verdict.textContent = "Nothing lost.";
+    else verdict.textContent = isMore ? "The user also wrote elsewhere." : "Some messages are still in transit.";
   }
 }

@@ -1,46 +1,57 @@
-// What a user sees of their conversations: the messages they wrote, and what the facade's events tell. It knows the facade and the
-// list of bubbles, and nothing of the buttons around them.
+// A user's view of their conversations: their own messages, and the contents of the API's events.
+// It knows the API and the list of bubbles, and nothing of the buttons around them.
 //
-// An event can overtake the answer to the request that caused it, and can be told twice after a break: each is taken
-// by its id, and a message of one's own is found again by its number, or by what it says while it has none.
+// An event can overtake the answer to the request that caused it, and can come twice after a
+// reconnect. So each event is recognized by its id. One's own message is found by its sequence, or
+// by its text while it has no sequence.
 
 import { Log, advance, bubble, file, note, words } from "./bubble.js";
 import { card, quickReplies } from "./card.js";
 import { button } from "./dom.js";
 import { brandName, nameOf } from "./names.js";
 
-/** Receipts of the facade that show in a message, and what they show. */
+/** Receipts of the API that change the state of a message, with that state. */
 const RECEIPTS = { accept: "delivered", read: "read", access: "read" };
 
-/** The conversation, dispatches `change` whenever it or a count changes, `closed` at its end, `typing`, `arrived`. */
+/**
+ * The user's messages and conversation. Dispatches `change` whenever the conversation or a count
+ * changes, `closed` at its end, `typing`, and `arrived`.
+ */
 export class Thread extends EventTarget {
-  /** The latest conversation: `{id, state, reason, agent, skill, dialog, survey}`; `dialog` is the one that is open. */
+  /**
+   * The latest conversation: `{id, state, reason, agent, skill, dialog, survey}`. `dialog` is the
+   * id of the open dialog.
+   */
   conversation = null;
-  /** The ids of all conversations that were heard of. */
+  /** The ids of all conversations that the page knows. */
   conversations = new Set();
-  /** What the user wrote. */
+  /** The user's own messages. */
   own = [];
-  /** How many messages of the brand arrived. */
+  /** The number of messages that arrived from the brand. */
   arrived = 0;
 
-  #facade;
+  #api;
   #log;
   #seen = new Set();
-  /** Receipts for numbers that no message of one's own has yet: they can come first. */
+  /**
+   * The receipts for sequences that no message of the user has yet, since a receipt can come first.
+   */
   #early = new Map();
-  /** What became of messages whose answer has not come yet. */
+  /** The outcomes of messages, since an outcome can come before the answer to the request. */
   #outcomes = new Map();
-  /** One request after the other, so that messages keep their order. */
+  /**
+   * The end of the latest request. Each request waits for it, so that messages keep their order.
+   */
   #sending = Promise.resolve();
 
-  constructor(facade, element) {
+  constructor(api, element) {
     super();
-    this.#facade = facade;
+    this.#api = api;
     this.#log = new Log(element);
     this.#log.clear();
   }
 
-  /** Sends a text; `reply_to` names the choice that it stands for. */
+  /** Sends a text. `replyTo` identifies the choice that it stands for. */
   write(text, replyTo) {
     const body = replyTo ? { text, reply_to: replyTo } : { text };
     this.#submit({ text, path: "messages", contents: [words(text)], body: () => body });
@@ -59,7 +70,7 @@ export class Thread extends EventTarget {
     this.#submit({ text: null, path: "files", contents, body });
   }
 
-  /** Takes an event of the facade. */
+  /** Applies an event of the API. */
   take(event) {
     if (this.#seen.has(event.id)) return;
     this.#seen.add(event.id);
@@ -79,12 +90,12 @@ export class Thread extends EventTarget {
     this.#tell("change");
   }
 
-  /** Shows that something went by unseen. */
+  /** Shows that events were missed. */
   skip() {
-    this.#log.add(note("Some events are not kept any more", "gap"));
+    this.#log.add(note("Some events are no longer available", "gap"));
   }
 
-  /** How many messages of one's own are in one of these states. */
+  /** Counts the user's messages that are in one of these states. */
   count(...states) {
     return this.own.filter(({ item }) => states.includes(item.dataset.state)).length;
   }
@@ -95,7 +106,8 @@ export class Thread extends EventTarget {
     this.own.push(message);
     this.#log.add(item);
     this.#log.end();
-    // The same key with each repeat, also with one that the user asks for: what has arrived after all is not sent twice.
+    // All retries use the same key, including one that the user asks for, so that nothing is sent
+    // twice.
     const key = crypto.randomUUID();
     const send = () => {
       advance(item, "sending");
@@ -108,7 +120,7 @@ export class Thread extends EventTarget {
   async #send(message, path, body, key, again) {
     const { item } = message;
     try {
-      const answer = await this.#facade.call("POST", this.#facade.of(path), { body, key });
+      const answer = await this.#api.call("POST", this.#api.of(path), { body, key });
       const { id, sequence, conversation_id: conversation, status } = answer.body;
       Object.assign(message, { id, conversation: conversation ?? message.conversation });
       item.dataset.id = id;
@@ -119,7 +131,7 @@ export class Thread extends EventTarget {
     } catch (problem) {
       advance(item, "failed", problem.title);
       item.querySelector(".state").title = String(problem);
-      // A file that is too large or no picture remains so.
+      // A file that is too large or not a picture will fail again.
       if (problem.status !== 413 && problem.status !== 415) {
         item.append(button("Send again", (event) => {
           event.target.remove();
@@ -143,7 +155,10 @@ export class Thread extends EventTarget {
     this.#tell("arrived", { item, conversation, dialog: data.dialog_id, sequence: data.sequence });
   }
 
-  /** One's own message comes back: from this page, from another one, or from curl. */
+  /**
+   * Handles the echo of the user's message, which came from this page, from another one, or from
+   * curl.
+   */
   #echoed(conversation, data, at) {
     const { sequence, dialog_id: dialog, text, file: attached } = data;
     const is = (one) => one.conversation === conversation && one.sequence === sequence && (one.dialog ?? dialog) === dialog;
@@ -161,7 +176,9 @@ export class Thread extends EventTarget {
     advance(message.item, "sent");
   }
 
-  /** What became of a message that was answered 202. Other requests than messages can be queued as well. */
+  /**
+   * Handles the outcome of a message that was answered 202. Other requests can be queued as well.
+   */
   #settled(outcome) {
     this.#outcomes.set(outcome.id, outcome);
     const message = this.own.find(({ id }) => id === outcome.id);
@@ -185,7 +202,7 @@ export class Thread extends EventTarget {
     }
   }
 
-  /** Gives a message its place in the conversation, and shows the receipts that were there before. */
+  /** Sets the sequence of a message, and shows the receipts that came before. */
   #number(message, conversation, sequence) {
     Object.assign(message, { conversation, sequence });
     const early = this.#early.get(`${conversation} ${sequence}`);
@@ -193,7 +210,7 @@ export class Thread extends EventTarget {
   }
 
   #changed(id, data) {
-    // What is told late of one that has ended says nothing of the one that is open by now.
+    // A late event of a former conversation says nothing about the one that is open now.
     if (data.state === "closed" && this.conversation?.state === "open" && this.conversation.id !== id) return;
     const before = this.conversation?.id === id ? this.conversation : null;
     const isOpen = ({ state }) => state === "open";
@@ -209,13 +226,14 @@ export class Thread extends EventTarget {
     };
     this.conversation = now;
     for (const [text, kind] of news(before, now)) this.#log.add(note(text, kind));
-    // In a survey the numbers begin anew.
+    // In a survey the sequences start again.
     if (now.survey && !before?.survey) this.#early.clear();
-    // A rating is told after the end.
+    // A rating changes the conversation again after its end, which must not dispatch `closed`
+    // twice.
     if (now.state === "closed" && before?.state !== "closed") this.#tell("closed", now);
   }
 
-  /** What a message shows, and the buttons that answer it. */
+  /** Builds the contents of a message, with the buttons that answer it. */
   #contents(data) {
     const { text, rich, choices = [], file: attached, sequence } = data;
     const choose = (choice) => {
@@ -231,7 +249,7 @@ export class Thread extends EventTarget {
       contents.push(card(rich, choose), quickReplies(rich.quickReplies, choose));
       return contents.filter(Boolean);
     } else {
-      // Of a text with choices the plain rendering numbers them; here they are buttons.
+      // The plain text of a message with choices numbers them. Here they are buttons.
       contents.push(words(choices.length > 0 ? rich?.text ?? text : text));
     }
     if (choices.length > 0) {
@@ -245,9 +263,9 @@ export class Thread extends EventTarget {
     return contents;
   }
 
-  /** The address of a file's bytes, which only a request with the token brings. */
+  /** Returns a URL for a file's bytes, which only a request with the token can read. */
   async #source(id) {
-    const response = await this.#facade.fetch(this.#facade.of("files", id));
+    const response = await this.#api.fetch(this.#api.of("files", id));
     return URL.createObjectURL(await response.blob());
   }
 
@@ -256,7 +274,7 @@ export class Thread extends EventTarget {
   }
 }
 
-/** What is new in a conversation, in words. */
+/** Yields the changes of a conversation in words. */
 function* news(before, now) {
   if (!before) yield ["Conversation opened", "opened"];
   if (now.agent && now.agent !== before?.agent) yield [`${nameOf(now.agent)} joined`, "joined"];

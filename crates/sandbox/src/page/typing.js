@@ -1,12 +1,15 @@
-// Whether somebody is typing: told while they do, and ended when they stop.
+// Typing signals: sent while a person types, and ended when they stop.
 
-/** Milliseconds without a key until it counts as a pause. */
+/** The time without a key press that counts as a pause, in milliseconds. */
 const STILL = 3_000;
 
-/** Milliseconds after which it is told again, since it does not last: the bridge ends it after 30 s by itself. */
+/** The interval at which the signal is repeated, in milliseconds. The bridge ends it after 30 s. */
 const AGAIN = 10_000;
 
-/** Watches a text field and tells when its writer begins, `tell(true)`, and stops, `tell(false)`. */
+/**
+ * A watcher of a text field. Calls `tell(true)` when its writer begins, and `tell(false)` when they
+ * stop.
+ */
 export class Typing {
   #told = 0;
   #timer;
@@ -18,7 +21,7 @@ export class Typing {
     field.addEventListener("blur", () => this.end());
   }
 
-  /** It is over, and that need not be told: a message ends it too. */
+  /** Ends typing without a signal, since a message ends it too. */
   forget() {
     clearTimeout(this.#timer);
     this.#told = 0;
@@ -38,7 +41,7 @@ export class Typing {
   }
 }
 
-/** Sends a form's text by Enter; Shift and Enter make a new line. */
+/** Submits a field's form on Enter. Shift and Enter insert a new line. */
 export function sendByEnter(field) {
   field.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;

@@ -1,7 +1,7 @@
-// The user's phone: what a channel's app would be. It speaks to the bridge's facade and to nothing else.
+// The user's phone, in place of a channel's app. It calls only the bridge's API.
 
 import { byId, say } from "./dom.js";
-import { DemoTokens, Facade, GivenToken } from "./facade.js";
+import { DemoTokens, Api, GivenToken } from "./api.js";
 import { brandName, nameOf } from "./names.js";
 import { Opening } from "./opening.js";
 import { Rating } from "./rating.js";
@@ -10,24 +10,24 @@ import { Stream } from "./stream.js";
 import { Thread } from "./thread.js";
 import { Typing, sendByEnter } from "./typing.js";
 
-/** Where the token that was entered by hand is kept, for as long as the tab is open. */
+/** The key under which a token that was entered by hand is stored, until the tab is closed. */
 const KEPT_TOKEN = "liveperson-bridge token";
 
-/** The phone; dispatches `change` whenever what it shows may have changed. */
+/** The phone. Dispatches `change` whenever its contents may have changed. */
 export class User extends EventTarget {
-  /** The thread of the user whose phone it is at the moment; none before there is one. */
+  /** The thread of the present user; null before there is one. */
   thread = null;
 
   #bridge;
-  #facade;
+  #api;
   #stream;
   #receipts;
   #typingEnds;
   #opening = new Opening((opening) => this.#open(opening));
-  #rating = new Rating((rating) => this.#facade.call("PUT", this.#facade.of("conversation", "rating"), { body: rating }));
+  #rating = new Rating((rating) => this.#api.call("PUT", this.#api.of("conversation", "rating"), { body: rating }));
   #typing = new Typing(byId("user-text"), (types) => this.#tellTyping(types));
 
-  /** `bridge` is where the facade is, as the page's settings say; none where nobody named a bridge. */
+  /** Creates the phone. `bridge` is the bridge of the page's settings, or null. */
   constructor(bridge) {
     super();
     this.#bridge = bridge;
@@ -73,11 +73,11 @@ export class User extends EventTarget {
     byId("connect-none").hidden = Boolean(this.#bridge);
   }
 
-  /** Goes on with a token of one user, who is named in it. */
+  /** Continues with a token of one user, which names them. */
   #enter(token) {
     const user = claims(token)?.user;
     if (!user) {
-      say(byId("token-error"), "This is no token of one user: expected a JWT with the claim user.");
+      say(byId("token-error"), "This is not a user token: expected a JWT with the claim user.");
       this.#askForToken();
       return;
     }
@@ -86,27 +86,27 @@ export class User extends EventTarget {
     byId("user-name").readOnly = true;
     byId("user-switch").hidden = true;
     byId("user-token-forget").hidden = false;
-    this.#begin(new Facade(this.#bridge.url, user, new GivenToken(token)));
+    this.#begin(new Api(this.#bridge.url, user, new GivenToken(token)));
   }
 
-  /** Goes on as this user, by a token that the demo makes. */
+  /** Continues as this user, with a token that the demo issues. */
   #become(user) {
-    if (user === "" || user === this.#facade?.user) return;
-    this.#begin(new Facade(this.#bridge.url, user, new DemoTokens(user)));
+    if (user === "" || user === this.#api?.user) return;
+    this.#begin(new Api(this.#bridge.url, user, new DemoTokens(user)));
   }
 
-  #begin(facade) {
+  #begin(api) {
     this.#stream?.stop();
     this.#receipts?.stop();
     byId("connect").hidden = true;
     byId("phone").hidden = false;
     this.#rating.hide();
     this.#showTyping(null);
-    this.#facade = facade;
-    const thread = new Thread(facade, byId("user-log"));
-    const stream = new Stream(facade);
+    this.#api = api;
+    const thread = new Thread(api, byId("user-log"));
+    const stream = new Stream(api);
     this.thread = thread;
-    this.#receipts = new Receipts(facade, thread, byId("user-log"));
+    this.#receipts = new Receipts(api, thread, byId("user-log"));
     this.#stream = stream;
     thread.addEventListener("change", () => this.#show());
     thread.addEventListener("typing", ({ detail }) => this.#showTyping(detail));
@@ -132,26 +132,29 @@ export class User extends EventTarget {
   }
 
   async #open(opening) {
-    const path = this.#facade.of("conversation");
-    await this.#facade.call("POST", path, { body: opening, key: crypto.randomUUID() });
+    const path = this.#api.of("conversation");
+    await this.#api.call("POST", path, { body: opening, key: crypto.randomUUID() });
   }
 
   async #close(closing) {
     try {
-      const path = this.#facade.of("conversation", "close");
-      await this.#facade.call("POST", path, { body: closing, key: crypto.randomUUID() });
+      const path = this.#api.of("conversation", "close");
+      await this.#api.call("POST", path, { body: closing, key: crypto.randomUUID() });
       say(byId("user-error"), null);
     } catch (problem) {
       say(byId("user-error"), String(problem));
     }
   }
 
-  /** Typing is of the moment: it is not tried again, and without an open conversation nobody would see it. */
+  /**
+   * Sends a typing signal. It matters only for the moment, so it is not retried. Without an open
+   * conversation it would not be seen.
+   */
   #tellTyping(types) {
     const { conversation } = this.thread;
     if (conversation?.state !== "open" || conversation.survey) return;
     const body = { state: types ? "composing" : "pause" };
-    this.#facade.call("PUT", this.#facade.of("typing"), { body, tries: 1 }).catch(() => {});
+    this.#api.call("PUT", this.#api.of("typing"), { body, tries: 1 }).catch(() => {});
   }
 
   #showTyping(typing) {
@@ -163,7 +166,7 @@ export class User extends EventTarget {
 
   #showConnection({ connected, reason }) {
     byId("user").dataset.connected = connected;
-    say(byId("user-error"), connected || !reason ? null : `${reason}. Trying again…`);
+    say(byId("user-error"), connected || !reason ? null : `${reason}. Retrying…`);
   }
 
   #show() {
@@ -180,13 +183,13 @@ export class User extends EventTarget {
 }
 
 function describe(conversation) {
-  if (!conversation) return "No conversation yet: a first message opens one";
+  if (!conversation) return "No conversation yet: the first message opens one";
   if (conversation.state === "closed") return "Closed: the next message opens a new one";
   if (conversation.survey) return "Survey";
   return conversation.agent ? `With ${nameOf(conversation.agent)}` : "Waiting for an agent";
 }
 
-/** What a JWT claims, unchecked: the page only wants to know whose it is. */
+/** Returns the claims of a JWT, unchecked: the page only needs to know its user. */
 function claims(token) {
   try {
     const base64 = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");

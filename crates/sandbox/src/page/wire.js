@@ -1,23 +1,23 @@
-// The wire: every request between channel, bridge and Cloud as it passes, the newest first.
+// The traffic view: every request between channel, bridge and Cloud, newest first.
 
 import { byId, make, say, timeOfDay } from "./dom.js";
 import { details } from "./exchange.js";
 
-/** Rows that are kept; the simulated Cloud itself keeps the latest 1,000. */
+/** The number of rows that are kept. The simulated Cloud itself keeps the latest 1,000. */
 const KEPT = 500;
 
-/** What passes, and how the page calls it. */
+/** The kinds of exchange, with their names on the page. */
 const KINDS = {
-  facade: "Facade call",
+  api: "API call",
   cloud: "Cloud call",
   notification: "Notification",
   event: "Event",
 };
 
-/** The list; dispatches `entry` for each that passes. */
+/** The list of exchanges. Dispatches `entry` for each new one. */
 export class Wire extends EventTarget {
   #rows = byId("wire-rows");
-  /** What has passed while the list stood still. */
+  /** The exchanges that arrived while the list was paused. */
   #held = [];
   #paused = false;
 
@@ -36,8 +36,8 @@ export class Wire extends EventTarget {
     const source = new EventSource("/_sandbox/wire");
     source.addEventListener("message", ({ data }) => this.#take(JSON.parse(data)));
     source.addEventListener("open", () => say(byId("wire-error"), null));
-    // It connects again by itself, and goes on behind the last entry.
-    source.addEventListener("error", () => say(byId("wire-error"), "The simulated Cloud does not answer. Trying again…"));
+    // EventSource reconnects by itself, and continues after the last entry.
+    source.addEventListener("error", () => say(byId("wire-error"), "The simulated Cloud does not answer. Retrying…"));
   }
 
   #take(entry) {
@@ -56,7 +56,7 @@ export class Wire extends EventTarget {
     this.#paused = !this.#paused;
     const pause = byId("wire-pause");
     pause.setAttribute("aria-pressed", this.#paused);
-    pause.textContent = this.#paused ? "Go on" : "Pause";
+    pause.textContent = this.#paused ? "Resume" : "Pause";
     if (!this.#paused) this.#add(this.#held.splice(0));
   }
 
@@ -66,7 +66,10 @@ export class Wire extends EventTarget {
     byId("wire-none").hidden = count > 0;
   }
 
-  /** A switch for each kind. Rows are hidden by the style sheet, so that a switch brings back what has passed meanwhile. */
+  /**
+   * Builds a switch for each kind. The style sheet hides rows, so a switch brings back those that
+   * arrived meanwhile.
+   */
   #offerKinds() {
     const boxes = Object.entries(KINDS).map(([kind, name]) => {
       const show = ({ target }) => {
@@ -79,7 +82,7 @@ export class Wire extends EventTarget {
   }
 }
 
-/** One row, which opens to all that is known. */
+/** Builds a row, which opens to the whole exchange. */
 function row(entry) {
   const { id, at, kind, operation, method, url, status, duration_ms: duration, fault } = entry;
   const known = URL.canParse(url) ? new URL(url) : { pathname: url, search: "" };
@@ -97,14 +100,14 @@ function row(entry) {
       fault ? make("span", { class: "struck", text: "fault" }) : null,
       make("span", { class: `status status-${String(status ?? "x")[0]}`, text: status ?? "no answer" }),
       make("span", { class: "duration", text: duration == null ? "" : `${duration.toFixed(1)} ms` })));
-  // Most rows are never opened, so what is in them waits until then.
+  // Most rows are never opened, so their contents are built only then.
   item.addEventListener("toggle", () => {
     if (item.open && item.children.length === 1) item.append(details(entry));
   });
   return item;
 }
 
-/** What a request is about, where its path does not say that. */
+/** Returns the subject of a request if its path does not state it. */
 function subject({ kind, operation, request }) {
   if (operation) return operation;
   if (kind !== "event" && kind !== "notification") return "";

@@ -63,7 +63,7 @@ pub(crate) fn router() -> Router<Sandbox> {
     Router::new()
         .route("/_demo/tokens", post(mint))
         .route("/_demo/callback", get(show).put(switch).post(take))
-        .route("/_demo/{*path}", any(nothing_there))
+        .route("/_demo/{*path}", any(path_not_found))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
@@ -122,7 +122,7 @@ async fn take(State(sandbox): State<Sandbox>, request: Request) -> Result<Respon
     let underway = sandbox.0.wire.begin(asked, failing);
     let answer = if failing {
         let told: Value =
-            json!({"error": "the callback fails on order: PUT /_demo/callback"});
+            json!({"error": "the callback is set to fail; PUT /_demo/callback changes that"});
         (StatusCode::SERVICE_UNAVAILABLE, Json(told)).into_response()
     } else {
         StatusCode::NO_CONTENT.into_response()
@@ -130,7 +130,7 @@ async fn take(State(sandbox): State<Sandbox>, request: Request) -> Result<Respon
     Ok(underway.answered(answer))
 }
 
-async fn nothing_there(method: Method, uri: Uri) -> Refusal {
+async fn path_not_found(method: Method, uri: Uri) -> Refusal {
     let complaint = format!("{method} {}: there is nothing at this path", uri.path());
     Refusal::plain(StatusCode::NOT_FOUND, complaint)
 }
@@ -138,7 +138,7 @@ async fn nothing_there(method: Method, uri: Uri) -> Refusal {
 fn demo(sandbox: &Sandbox) -> Result<&Demo, Refusal> {
     let demo = sandbox.0.options.stage.demo.as_ref();
     demo.ok_or_else(|| {
-        let complaint = "this is a sandbox alone, there is no channel of a demo";
+        let complaint = "this is a sandbox without a demo channel";
         Refusal::plain(StatusCode::NOT_FOUND, complaint)
     })
 }

@@ -92,7 +92,7 @@ async fn all_participants_share_the_sequences_of_a_dialog() {
 }
 
 #[tokio::test]
-async fn an_agent_who_has_not_joined_joins_first() {
+async fn an_agent_joins_before_its_first_message() {
     let scene = Scene::new().await;
 
     scene.act(Action::say("Hi"));
@@ -114,7 +114,7 @@ async fn an_agent_who_has_not_joined_joins_first() {
 }
 
 #[tokio::test]
-async fn texts_bear_choices_metadata_and_who_said_them() {
+async fn texts_of_agents_have_quick_replies_metadata_and_an_author() {
     let scene = Scene::new().await;
 
     let told = scene
@@ -168,7 +168,7 @@ async fn texts_bear_choices_metadata_and_who_said_them() {
 }
 
 #[tokio::test]
-async fn structured_content_is_passed_on_as_it_is() {
+async fn structured_content_is_passed_on_unchanged() {
     let scene = Scene::new().await;
     let content = json!({"type": "vertical", "elements": [{"type": "text", "text": "Card"}]});
 
@@ -240,7 +240,7 @@ async fn a_file_of_an_agent_can_be_downloaded() {
 }
 
 #[tokio::test]
-async fn a_large_file_of_an_agent_is_taken() {
+async fn a_large_file_of_an_agent_is_accepted() {
     let scene = Scene::new().await;
     let content = "AAAA".repeat(1_250_000);
 
@@ -269,7 +269,7 @@ async fn a_consumer_cannot_publish_an_agents_file_as_its_own() {
 }
 
 #[tokio::test]
-async fn forms_typing_and_receipts_are_told() {
+async fn forms_typing_and_receipts_of_agents_are_reported() {
     let scene = Scene::new().await;
     scene.say("Hello").await;
 
@@ -349,7 +349,7 @@ async fn agents_join_transfer_and_close_over_http() {
 }
 
 #[tokio::test]
-async fn orders_that_the_cloud_would_not_take_are_refused() {
+async fn agent_actions_that_the_cloud_would_refuse_are_refused() {
     let scene = Scene::new().await;
     let choices = |number: usize| vec![json!({"title": "x"}); number];
 
@@ -398,7 +398,7 @@ async fn orders_that_the_cloud_would_not_take_are_refused() {
 }
 
 #[tokio::test]
-async fn orders_that_mean_nothing_are_refused() {
+async fn malformed_agent_actions_are_refused() {
     let scene = Scene::new().await;
 
     for action in [
@@ -422,7 +422,7 @@ async fn orders_that_mean_nothing_are_refused() {
 }
 
 #[tokio::test]
-async fn nobody_acts_where_there_is_nothing() {
+async fn an_action_needs_valid_content_and_an_open_conversation() {
     let scene = Scene::new().await;
 
     let unknown = scene.cloud.sandbox.act("none", Action::say("x"));
@@ -453,7 +453,7 @@ fn resuming() -> AgentOpening {
 }
 
 #[tokio::test]
-async fn an_agent_opens_a_conversation_with_a_consumer_who_has_none_open() {
+async fn an_agent_can_open_a_conversation_if_the_consumer_has_none() {
     let scene = Scene::new().await;
     let refused = scene.cloud.sandbox.open_as_agent(resuming());
     assert!(matches!(refused, Err(Refused::AlreadyOpen(id)) if id == scene.id));
@@ -500,7 +500,7 @@ async fn an_agent_opens_a_conversation_with_a_consumer_who_has_none_open() {
 }
 
 #[tokio::test]
-async fn an_opening_by_an_agent_says_what_is_wrong_with_it() {
+async fn refusal_of_an_opening_by_an_agent_gives_the_reason() {
     let cloud = Cloud::new();
     let order = async |body: Value| {
         let path = "/_sandbox/agent/conversations";

@@ -83,7 +83,7 @@ impl Told {
 }
 
 #[test]
-fn nothing_is_told_twice() {
+fn no_change_is_reported_twice() {
     let mut told = Told::new();
     assert_eq!(told.news().len(), 1);
 
@@ -97,7 +97,7 @@ fn nothing_is_told_twice() {
 }
 
 #[test]
-fn a_survey_is_told_as_a_dialog_of_its_own() {
+fn a_survey_is_reported_as_a_separate_dialog() {
     let mut told = Told::new();
     told.news();
     told.pass(60);
@@ -133,7 +133,7 @@ fn a_survey_is_told_as_a_dialog_of_its_own() {
 }
 
 #[test]
-fn an_end_is_told_after_what_was_said_before_it() {
+fn the_end_of_a_conversation_is_reported_after_earlier_messages() {
     let mut told = Told::new();
     told.news();
 
@@ -146,7 +146,7 @@ fn an_end_is_told_after_what_was_said_before_it() {
 }
 
 #[test]
-fn a_dialog_that_did_not_change_keeps_its_time() {
+fn an_unchanged_dialog_keeps_its_update_time() {
     let mut told = Told::new();
     told.news();
     told.pass(1);

@@ -56,7 +56,7 @@ async fn unknown_paths_and_methods_are_refused_in_json() {
 }
 
 #[tokio::test]
-async fn a_fault_that_has_not_struck_can_be_taken_back() {
+async fn pending_faults_can_be_withdrawn() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
     let id = cloud.open(&tokens).await;
@@ -76,7 +76,7 @@ async fn a_fault_that_has_not_struck_can_be_taken_back() {
 }
 
 #[tokio::test]
-async fn a_fault_strikes_so_many_requests_of_its_operation() {
+async fn a_fault_affects_the_given_number_of_requests_of_its_operation() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
     cloud.sandbox.inject(Fault {
@@ -114,7 +114,7 @@ async fn a_fault_strikes_so_many_requests_of_its_operation() {
 
     assert_eq!(
         spared.body["body"]["sequence"], 0,
-        "struck requests took no effect"
+        "a fault must keep requests from taking effect"
     );
     cloud
         .send(&tokens, &text(&id, "x"))
@@ -144,7 +144,7 @@ async fn a_request_can_take_effect_and_lose_its_answer() {
 }
 
 #[tokio::test]
-async fn a_stalled_request_takes_effect_or_not_and_gets_no_answer() {
+async fn a_stalled_request_gets_no_answer_and_takes_effect_if_configured() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
     let id = cloud.open(&tokens).await;
@@ -205,7 +205,7 @@ async fn monitoring_names_the_open_conversation_of_a_consumer() {
 }
 
 #[tokio::test]
-async fn monitoring_refuses_what_it_does_not_know() {
+async fn monitoring_refuses_invalid_requests() {
     let cloud = Cloud::with(Options {
         accounts: vec![Credentials {
             account_id: ACCOUNT.to_owned(),
@@ -285,7 +285,7 @@ async fn the_sandbox_is_controlled_over_http() {
 }
 
 #[tokio::test]
-async fn a_fault_that_cannot_be_is_refused() {
+async fn a_fault_with_an_invalid_status_is_refused() {
     let fault = r#"{"operation": "send", "answer": {"reply": {"status": 7}}}"#;
 
     let answer = Cloud::new()
@@ -296,7 +296,7 @@ async fn a_fault_that_cannot_be_is_refused() {
 }
 
 #[tokio::test]
-async fn a_sandbox_that_is_full_says_so_until_it_is_reset() {
+async fn a_full_sandbox_refuses_openings_until_it_is_reset() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
     cloud.sandbox.state().lasting = CAPACITY - 1;
@@ -312,7 +312,7 @@ async fn a_sandbox_that_is_full_says_so_until_it_is_reset() {
 }
 
 #[tokio::test]
-async fn requests_are_listed_by_operation_and_after_one_of_them() {
+async fn recorded_requests_can_be_listed_by_operation_and_after_an_id() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
     let id = cloud.open(&tokens).await;
@@ -338,7 +338,7 @@ async fn requests_are_listed_by_operation_and_after_one_of_them() {
 }
 
 #[tokio::test]
-async fn faults_that_are_still_to_strike_are_shown_and_taken_back() {
+async fn pending_faults_can_be_listed_and_withdrawn_over_http() {
     let cloud = Cloud::new();
     let order = async |fault: Value| {
         let answer = cloud
@@ -441,14 +441,14 @@ const MISTAKES: &[Mistake] = &[
         "/faults",
         r#"{"operation": "send", "answer": {"delay": {"seconds": 0}}}"#,
         422,
-        "seconds: 0 s late, expected 1 to 3600",
+        "seconds: a delay of 0 s, expected 1 to 3600",
     ),
     (
         "POST",
         "/faults",
         r#"{"operation": "send", "answer": {"reply": {"status": 503, "retry_after": "a\nb"}}}"#,
         422,
-        "retry_after: no value of a header",
+        "retry_after: not a valid header value",
     ),
     (
         "POST",
@@ -520,7 +520,7 @@ const MISTAKES: &[Mistake] = &[
         "/requests?after=x",
         "",
         422,
-        "after: `x`, expected the `id` of one of them",
+        "after: `x`, expected the `id` of a listed entry",
     ),
     (
         "GET",
@@ -529,7 +529,7 @@ const MISTAKES: &[Mistake] = &[
         422,
         "before: unknown, expected operation or after",
     ),
-    ("GET", "/files/none", "", 404, "no bytes of a file `none`"),
+    ("GET", "/files/none", "", 404, "file `none` has no content"),
     (
         "GET",
         "/request",
@@ -542,12 +542,12 @@ const MISTAKES: &[Mistake] = &[
         "/faults",
         "",
         405,
-        "PATCH /_sandbox/faults: it takes other methods",
+        "PATCH /_sandbox/faults: method not allowed, see the Allow header",
     ),
 ];
 
 #[tokio::test]
-async fn a_control_that_cannot_be_followed_says_what_is_wrong() {
+async fn refusal_of_an_invalid_control_request_names_the_mistake() {
     let cloud = Cloud::new();
 
     for (method, path, body, status, complaint) in MISTAKES {
@@ -562,7 +562,7 @@ async fn a_control_that_cannot_be_followed_says_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn the_latest_conversations_can_be_asked_for_alone() {
+async fn the_list_of_conversations_can_be_limited_to_the_latest() {
     let cloud = Cloud::new();
     let mut opened = Vec::new();
     for user in ["u-1", "u-2", "u-3"] {
@@ -595,7 +595,7 @@ async fn the_latest_conversations_can_be_asked_for_alone() {
 const CROSS_SITE: (&str, &str) = ("sec-fetch-site", "cross-site");
 
 #[tokio::test]
-async fn a_page_of_another_site_neither_reads_nor_resets() {
+async fn a_page_of_another_site_can_neither_read_nor_reset_the_sandbox() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
     cloud.open(&tokens).await;
@@ -614,7 +614,7 @@ async fn a_page_of_another_site_neither_reads_nor_resets() {
             ("GET", "/_demo/nothing"),
         ] {
             let refused = cloud.call(method, path, &[host, other, text], "").await;
-            refused.assert_complaint(403, "a page of another site made the request");
+            refused.assert_complaint(403, "the request came from a page of another site");
         }
     }
     assert_eq!(cloud.sandbox.conversations().len(), 1);
@@ -652,7 +652,7 @@ async fn a_page_of_another_site_neither_reads_nor_resets() {
 /// A page can make its own host name resolve to the sandbox's address. Its browser then takes both
 /// for one site.
 #[tokio::test]
-async fn the_control_is_called_by_a_known_host() {
+async fn the_control_interface_refuses_unknown_host_names() {
     let cloud = Cloud::with(Options {
         hosts: HostNames::new(["sandbox".to_owned()]),
         ..Options::default()

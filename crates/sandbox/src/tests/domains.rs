@@ -11,14 +11,14 @@ fn sentinel() -> Value {
 }
 
 #[tokio::test]
-async fn one_domain_is_an_object_with_the_address_of_the_look_up() {
+async fn a_domain_lookup_returns_an_object_with_the_called_address() {
     let answer = Cloud::new().call("GET", SENTINEL, &[HOST], "").await;
 
     answer.assert(200, sentinel());
 }
 
 #[tokio::test]
-async fn one_domain_is_an_array_where_that_form_is_chosen() {
+async fn a_domain_lookup_returns_an_array_if_configured() {
     let cloud = Cloud::new();
     cloud.sandbox.set_behaviour(Behaviour {
         lookup_form: LookupForm::Array,
@@ -58,7 +58,7 @@ async fn the_list_has_every_service_at_the_public_url() {
 }
 
 #[tokio::test]
-async fn look_ups_that_the_domain_api_does_not_know_are_refused() {
+async fn invalid_domain_lookups_are_refused() {
     let cloud = Cloud::with(Options {
         accounts: vec![Credentials {
             account_id: ACCOUNT.to_owned(),
@@ -73,7 +73,7 @@ async fn look_ups_that_the_domain_api_does_not_know_are_refused() {
     let other_account = SENTINEL.replace(ACCOUNT, "other");
     let cases = [
         (no_version.as_str(), 400, "version=1.0"),
-        (&other_case, 404, "the case of letters counts"),
+        (&other_case, 404, "names are case-sensitive"),
         (&other_account, 401, "no account `other`"),
     ];
     for (uri, status, complaint) in cases {

@@ -23,7 +23,7 @@ async fn an_opening_answers_both_requests_in_order() {
 }
 
 #[tokio::test]
-async fn an_opening_can_be_seen_with_all_that_it_asked_for() {
+async fn a_conversation_holds_everything_that_its_opening_requested() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
     let profile = json!({"authenticatedData": {"lp_sdes": [
@@ -70,7 +70,7 @@ async fn an_opening_can_be_seen_with_all_that_it_asked_for() {
 }
 
 #[tokio::test]
-async fn ids_come_back_as_strings() {
+async fn request_ids_are_returned_as_strings() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
     let mut batch = batch(&json!({}), &json!({}));
@@ -84,7 +84,7 @@ async fn ids_come_back_as_strings() {
 }
 
 #[tokio::test]
-async fn a_second_opening_is_refused_and_names_the_consumer() {
+async fn refusal_of_a_second_opening_names_the_consumer() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
     let id = cloud.open(&tokens).await;
@@ -109,12 +109,12 @@ async fn a_second_opening_is_refused_and_names_the_consumer() {
     assert_eq!(
         cloud.conversation(&id).profile,
         profile,
-        "the profile is set all the same"
+        "the profile is set anyway"
     );
 }
 
 #[tokio::test]
-async fn a_second_opening_is_refused_with_200_where_that_is_chosen() {
+async fn a_second_opening_is_refused_with_status_200_if_configured() {
     let cloud = Cloud::with(Options {
         behaviour: Behaviour {
             already_open_status: StatusCode::OK,
@@ -134,7 +134,7 @@ async fn a_second_opening_is_refused_with_200_where_that_is_chosen() {
 }
 
 #[tokio::test]
-async fn another_consumer_and_a_closed_conversation_do_not_stand_in_the_way() {
+async fn another_consumers_or_a_closed_conversation_does_not_block_an_opening() {
     let cloud = Cloud::new();
     let ada = cloud.tokens("ada").await;
     let bob = cloud.tokens("bob").await;
@@ -172,7 +172,7 @@ async fn a_missing_brand_id_is_error_40001() {
 }
 
 #[tokio::test]
-async fn a_batch_of_another_form_is_refused() {
+async fn an_opening_batch_must_hold_two_requests_in_the_right_order() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
     let good = batch(&json!({}), &json!({}));
@@ -215,7 +215,7 @@ async fn complaints(cloud: &Cloud, profile: &Value, opening: &Value) -> (String,
 }
 
 #[tokio::test]
-async fn a_malformed_opening_names_the_member() {
+async fn refusal_of_a_malformed_opening_names_the_member() {
     let cloud = Cloud::new();
     let cases = [
         (json!({"brandId": "other"}), "[1].body.brandId: `other`"),
@@ -261,7 +261,7 @@ async fn a_malformed_opening_names_the_member() {
 }
 
 #[tokio::test]
-async fn a_malformed_profile_names_the_member() {
+async fn refusal_of_a_malformed_profile_names_the_member() {
     let cloud = Cloud::new();
     let customer = |info: Value| json!({"type": "ctmrinfo", "info": info});
     let person = |personal: Value| json!({"type": "personal", "personal": personal});
@@ -334,7 +334,7 @@ async fn a_malformed_profile_names_the_member() {
 }
 
 #[tokio::test]
-async fn a_malformed_envelope_names_the_member() {
+async fn refusal_of_a_malformed_envelope_names_the_member() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
     let cases = [

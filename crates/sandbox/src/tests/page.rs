@@ -27,7 +27,7 @@ async fn settings(stage: Stage) -> Value {
 }
 
 #[tokio::test]
-async fn the_page_is_told_of_the_bridge_that_it_can_call() {
+async fn the_page_settings_name_the_bridge_to_call() {
     let url = "http://127.0.0.1:8080/".parse().unwrap();
     let bridge = Some(Bridge { url });
     let demo = Some(Demo {
@@ -57,7 +57,7 @@ async fn the_page_is_told_of_the_bridge_that_it_can_call() {
 }
 
 #[tokio::test]
-async fn each_file_is_served_as_what_it_is_and_allowed_nothing_from_elsewhere() {
+async fn page_files_are_served_with_their_media_type_and_security_headers() {
     let url = "https://bridge.example.com/at/a/path".parse().unwrap();
     let stage = Stage {
         bridge: Some(Bridge { url }),
@@ -87,7 +87,7 @@ async fn each_file_is_served_as_what_it_is_and_allowed_nothing_from_elsewhere() 
 }
 
 #[tokio::test]
-async fn without_a_bridge_the_page_speaks_to_the_sandbox_alone() {
+async fn without_a_bridge_the_page_may_call_only_the_sandbox() {
     let answer = Cloud::new().call("GET", "/", &[], "").await;
 
     let policy = answer.headers["content-security-policy"].to_str().unwrap();
@@ -132,7 +132,7 @@ fn nothing_in_the_page_leads_to_another_host() {
 }
 
 #[test]
-fn every_module_that_is_imported_and_every_file_that_is_named_is_there() {
+fn all_imported_modules_and_referenced_files_exist() {
     let names: Vec<_> = FILES.iter().map(|file| file.name).collect();
     let mut found = 0;
     for (path, file) in files() {
@@ -151,11 +151,11 @@ fn every_module_that_is_imported_and_every_file_that_is_named_is_there() {
 }
 
 #[test]
-fn markup_holds_no_script_style_or_handler() {
+fn the_markup_has_no_inline_script_style_or_handler() {
     let markup = INDEX.content;
 
-    assert!(!markup.contains("style="), "a style attribute");
-    assert!(!markup.contains("<style"), "a style sheet");
+    assert!(!markup.contains("style="), "there is a style attribute");
+    assert!(!markup.contains("<style"), "there is a style element");
     for tag in markup.split('<').skip(1) {
         let tag = tag.split('>').next().unwrap();
         assert!(!tag.contains(" on"), "a handler: {tag}");
@@ -164,7 +164,7 @@ fn markup_holds_no_script_style_or_handler() {
 }
 
 #[test]
-fn what_anybody_wrote_cannot_become_markup() {
+fn the_page_uses_no_api_that_turns_text_into_markup() {
     for (path, file) in files() {
         for word in [
             "innerHTML",
@@ -213,7 +213,7 @@ fn contrast(one: [u8; 3], other: [u8; 3]) -> f64 {
 }
 
 #[test]
-fn every_text_can_be_read_on_its_ground_in_the_light_and_in_the_dark() {
+fn text_has_enough_contrast_in_the_light_and_dark_schemes() {
     const PAIRS: &[(&str, &[&str])] = &[
         (
             "text",

@@ -29,7 +29,7 @@ async fn opened() -> (Cloud, Tokens, String) {
 }
 
 #[tokio::test]
-async fn content_and_accept_status_are_counted_from_zero_and_chat_states_are_not() {
+async fn content_and_accept_statuses_get_a_sequence_but_chat_states_do_not() {
     let (cloud, tokens, id) = opened().await;
 
     let answer = cloud.send(&tokens, &text(&id, "Hello")).await;
@@ -63,7 +63,7 @@ async fn content_and_accept_status_are_counted_from_zero_and_chat_states_are_not
 }
 
 #[tokio::test]
-async fn every_accept_status_is_taken() {
+async fn every_accept_status_can_be_sent() {
     let (cloud, tokens, id) = opened().await;
 
     for (index, status) in (0..).zip(["ACCEPT", "READ", "ACCESS", "NACK", "ACTION"]) {
@@ -74,7 +74,7 @@ async fn every_accept_status_is_taken() {
 }
 
 #[tokio::test]
-async fn each_conversation_counts_for_itself() {
+async fn each_conversation_has_its_own_sequences() {
     let (cloud, ada, first) = opened().await;
     let bob = cloud.tokens("bob").await;
     let second = cloud.open(&bob).await;
@@ -86,7 +86,7 @@ async fn each_conversation_counts_for_itself() {
 }
 
 #[tokio::test]
-async fn a_malformed_event_names_the_member() {
+async fn refusal_of_a_malformed_event_names_the_member() {
     let (cloud, tokens, id) = opened().await;
 
     let cases = [
@@ -150,7 +150,7 @@ async fn a_malformed_event_names_the_member() {
 }
 
 #[tokio::test]
-async fn a_dialog_is_needed_and_must_be_of_the_conversation() {
+async fn a_message_must_name_a_dialog_of_its_conversation() {
     let (cloud, tokens, id) = opened().await;
     let mut no_dialog = text(&id, "x");
     no_dialog["body"]
@@ -196,8 +196,8 @@ async fn a_conversation_of_another_consumer_is_unauthorized_and_an_unknown_one_n
     let foreign_close = cloud.send(&bob, &close(&id)).await;
     let unknown = cloud.send(&bob, &text("nowhere", "x")).await;
 
-    foreign.assert_complaint(401, "of another consumer");
-    foreign_close.assert_complaint(401, "of another consumer");
+    foreign.assert_complaint(401, "belongs to another consumer");
+    foreign_close.assert_complaint(401, "belongs to another consumer");
     unknown.assert_complaint(404, "body.dialogId: there is no conversation `nowhere`");
 }
 
@@ -221,7 +221,7 @@ async fn a_request_of_more_than_5000_characters_is_refused() {
 }
 
 #[tokio::test]
-async fn a_conversation_is_closed_by_either_field_in_either_form() {
+async fn state_and_stage_fields_close_a_conversation_as_object_or_array() {
     for field in ["ConversationStateField", "Stage"] {
         for array in [false, true] {
             let (cloud, tokens, id) = opened().await;
@@ -272,7 +272,7 @@ async fn a_closed_conversation_takes_nothing_but_a_rating() {
 }
 
 #[tokio::test]
-async fn a_closed_conversation_answers_200_where_that_is_chosen() {
+async fn a_closed_conversation_refuses_with_status_200_if_configured() {
     let (cloud, tokens, id) = opened().await;
     cloud.sandbox.set_behaviour(Behaviour {
         closed_status: StatusCode::OK,
@@ -298,7 +298,7 @@ async fn the_urgency_of_an_open_conversation_can_be_set() {
 }
 
 #[tokio::test]
-async fn a_malformed_field_names_the_member() {
+async fn refusal_of_a_malformed_conversation_field_names_the_member() {
     let (cloud, tokens, id) = opened().await;
 
     let rating = |rate: Value| json!({"field": "CSATRate", "csatRate": rate, "csatResolutionConfirmation": true, "status": "FILLED"});
@@ -328,7 +328,7 @@ async fn a_malformed_field_names_the_member() {
             rating(json!(null)),
             "body.conversationField.status: FILLED, expected both",
         ),
-        (rating(json!(5)), "CSATRate is taken after the close"),
+        (rating(json!(5)), "CSATRate is accepted after the close"),
         (
             json!({"field": "TTRField", "ttrType": "URGENT"}),
             "body.conversationField: missing field `value`",
@@ -374,7 +374,7 @@ async fn a_profile_can_be_set_with_send() {
 }
 
 #[tokio::test]
-async fn the_features_of_the_opening_must_come_with_every_send() {
+async fn every_send_must_repeat_the_features_of_the_opening() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
     let opening = cloud
@@ -400,7 +400,7 @@ async fn the_features_of_the_opening_must_come_with_every_send() {
 }
 
 #[tokio::test]
-async fn automatic_messages_want_the_first_send_within_ten_seconds() {
+async fn automatic_messages_expect_the_first_send_within_ten_seconds() {
     let cloud = Cloud::new();
     for (user, delay, complaints) in [("quick", 10, 0), ("slow", 11, 1)] {
         let tokens = cloud.tokens(user).await;

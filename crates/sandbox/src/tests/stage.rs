@@ -26,7 +26,7 @@ fn demo() -> Cloud {
 }
 
 #[tokio::test]
-async fn a_token_is_of_one_user_and_ends_after_an_hour_by_the_machines_clock() {
+async fn a_demo_token_expires_after_an_hour_by_the_machines_clock() {
     let cloud = demo();
     assert!(cloud.sandbox.advance(86_400));
 
@@ -48,7 +48,7 @@ async fn a_token_is_of_one_user_and_ends_after_an_hour_by_the_machines_clock() {
 }
 
 #[tokio::test]
-async fn a_token_is_made_for_what_can_be_a_user_alone() {
+async fn a_demo_token_is_refused_for_an_invalid_user() {
     let cloud = demo();
     let long = json!({"user": "x".repeat(257)}).to_string();
 
@@ -70,7 +70,7 @@ async fn a_token_is_made_for_what_can_be_a_user_alone() {
 }
 
 #[tokio::test]
-async fn the_callback_takes_events_unless_it_is_to_fail() {
+async fn the_demo_callback_accepts_events_unless_set_to_fail() {
     let cloud = demo();
     let event = [
         JSON,
@@ -107,7 +107,7 @@ async fn the_callback_takes_events_unless_it_is_to_fail() {
 }
 
 #[tokio::test]
-async fn a_sandbox_alone_has_no_channel() {
+async fn a_sandbox_without_a_demo_has_no_channel() {
     let cloud = Cloud::new();
 
     for (method, path, body) in [
@@ -127,7 +127,7 @@ async fn a_sandbox_alone_has_no_channel() {
 
 /// Sends a request to an API whose exchanges the sandbox records.
 async fn ask(cloud: &Cloud, method: &str, path: &str, body: &'static str) -> Response {
-    let facade = Router::new()
+    let api = Router::new()
         .route(
             "/v1/echo",
             post(async |body: Bytes| ([("content-type", "application/json")], body)),
@@ -150,11 +150,11 @@ async fn ask(cloud: &Cloud, method: &str, path: &str, body: &'static str) -> Res
         .header("host", "127.0.0.1:8080")
         .body(Body::from(body))
         .unwrap();
-    cloud.sandbox.watch(facade).oneshot(request).await.unwrap()
+    cloud.sandbox.watch(api).oneshot(request).await.unwrap()
 }
 
 #[tokio::test]
-async fn what_channels_ask_of_a_watched_facade_is_shown() {
+async fn the_wire_shows_channel_requests_to_the_api() {
     let cloud = demo();
 
     for (method, path, body) in [
@@ -189,7 +189,7 @@ async fn what_channels_ask_of_a_watched_facade_is_shown() {
     let expected = expected
         .map(|(status, request, response)| (Some(status), request.to_owned(), response.to_owned()));
     assert_eq!(shown, expected);
-    assert_eq!(entries[0]["kind"], "facade");
+    assert_eq!(entries[0]["kind"], "api");
     assert_eq!(entries[0]["operation"], json!(null));
     assert_eq!(entries[0]["url"], "http://127.0.0.1:8080/v1/echo?x=1");
     assert_eq!(
@@ -199,7 +199,7 @@ async fn what_channels_ask_of_a_watched_facade_is_shown() {
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_reads_to_its_end_is_shown_as_far_as_it_went() {
+async fn an_unfinished_response_is_shown_as_far_as_it_was_read() {
     let cloud = demo();
 
     let answer = ask(&cloud, "POST", "/v1/echo", "Hello").await;
@@ -213,7 +213,7 @@ async fn an_answer_that_nobody_reads_to_its_end_is_shown_as_far_as_it_went() {
 }
 
 #[test]
-fn a_bridge_is_an_address_and_a_path() {
+fn a_bridge_url_is_http_without_credentials_query_or_fragment() {
     assert!(read_bridge("http://127.0.0.1:8080").is_ok());
     assert!(read_bridge("https://bridge.example.com/prefix/").is_ok());
     for bad in [

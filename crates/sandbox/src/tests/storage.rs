@@ -93,7 +93,7 @@ async fn a_file_is_uploaded_published_and_downloaded() {
 }
 
 #[tokio::test]
-async fn a_path_names_account_consumer_and_time_and_its_url_lasts_a_minute() {
+async fn an_upload_url_names_account_consumer_and_time_and_lasts_a_minute() {
     let (cloud, tokens, id) = opened().await;
     cloud.clock.advance(chrono::Duration::milliseconds(7));
 
@@ -117,7 +117,7 @@ async fn a_path_names_account_consumer_and_time_and_its_url_lasts_a_minute() {
 }
 
 #[tokio::test]
-async fn an_upload_may_be_announced_in_either_form_and_case() {
+async fn file_size_may_be_text_or_number_and_file_type_any_case() {
     let (cloud, tokens, _) = opened().await;
 
     for (size, file_type, extension) in [
@@ -132,7 +132,7 @@ async fn an_upload_may_be_announced_in_either_form_and_case() {
 }
 
 #[tokio::test]
-async fn a_malformed_announcement_names_the_member() {
+async fn refusal_of_a_malformed_upload_announcement_names_the_member() {
     let (cloud, tokens, _) = opened().await;
 
     let no_type = json!({"fileSize": "1"});
@@ -186,7 +186,7 @@ async fn an_upload_needs_an_open_conversation_and_a_download_does_not() {
 }
 
 #[tokio::test]
-async fn the_features_of_the_opening_must_come_with_an_announcement() {
+async fn an_upload_announcement_must_repeat_the_features_of_the_opening() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
     cloud
@@ -202,7 +202,7 @@ async fn the_features_of_the_opening_must_come_with_an_announcement() {
 }
 
 #[tokio::test]
-async fn a_file_of_the_account_is_found_for_a_download_and_no_other() {
+async fn any_file_of_the_account_can_be_downloaded_and_unknown_ones_cannot() {
     let (cloud, ada, _) = opened().await;
     let bob = cloud.tokens("bob").await;
     let path = cloud.upload(&ada, PNG).await;
@@ -260,7 +260,7 @@ async fn a_url_expires_after_a_minute() {
     assert_eq!(in_time.status, StatusCode::CREATED);
     late.assert_complaint(
         401,
-        "temp_url_expires: it expired at 1800000060, it is 1800000061 now",
+        "temp_url_expires: it expired at 1800000060, and the time is 1800000061",
     );
 }
 
@@ -284,7 +284,7 @@ async fn a_url_serves_one_method_and_one_path() {
         .await;
 
     for refused in [fetched, stored, swapped, prolonged] {
-        refused.assert_complaint(401, "Temp URL invalid: temp_url_sig: not that of `");
+        refused.assert_complaint(401, "Temp URL invalid: temp_url_sig: not valid for `");
     }
 }
 
@@ -299,13 +299,13 @@ async fn a_url_of_another_sandbox_or_without_its_parameters_is_refused() {
     let (unexpiring, _) = upload.split_once('&').unwrap();
     let unexpiring = cloud.put(unexpiring, PNG).await;
 
-    elsewhere.assert_complaint(401, "temp_url_sig: not that of");
+    elsewhere.assert_complaint(401, "temp_url_sig: not valid for");
     bare.assert_complaint(401, "query: expected temp_url_sig");
     unexpiring.assert_complaint(401, "query: expected temp_url_expires");
 }
 
 #[tokio::test]
-async fn a_slash_too_many_is_another_path() {
+async fn an_extra_slash_in_a_storage_url_is_refused() {
     let (cloud, tokens, _) = opened().await;
     let upload = uri(&cloud.announce(&tokens, PNG.len()).await);
 
@@ -329,7 +329,7 @@ async fn tokens_must_not_be_sent_to_the_storage() {
             .await;
         answer.assert_complaint(
             400,
-            &format!("{name}: unexpected; the storage is not to see tokens"),
+            &format!("{name}: unexpected; the storage must not receive tokens"),
         );
         assert!(!answer.complaint().contains(token.as_str()));
     }
@@ -361,7 +361,7 @@ async fn another_method_than_put_and_get_is_refused() {
 }
 
 #[tokio::test]
-async fn nothing_is_found_where_nothing_was_uploaded() {
+async fn a_file_that_was_not_uploaded_or_announced_is_not_found() {
     let (cloud, tokens, _) = opened().await;
     let announced = cloud.announce(&tokens, PNG.len()).await;
     let location = cloud.send(&tokens, &download_url(path(&announced))).await;
@@ -475,7 +475,7 @@ async fn a_preview_is_a_small_image_as_a_data_uri() {
 }
 
 #[tokio::test]
-async fn uploads_and_downloads_are_recorded_by_their_size() {
+async fn uploads_and_downloads_are_recorded_without_their_bytes() {
     let (cloud, tokens, _) = opened().await;
     let path = cloud.upload(&tokens, PNG).await;
     let location = cloud.send(&tokens, &download_url(&path)).await;
@@ -498,7 +498,7 @@ async fn uploads_and_downloads_are_recorded_by_their_size() {
 }
 
 #[tokio::test]
-async fn the_bodies_of_requests_are_kept_up_to_a_total() {
+async fn recorded_request_bodies_are_limited_in_total_size() {
     let (cloud, tokens, _) = opened().await;
     cloud.sandbox.clear_requests();
     let large = "x".repeat(7 * 1024 * 1024);
@@ -514,7 +514,7 @@ async fn the_bodies_of_requests_are_kept_up_to_a_total() {
 }
 
 #[tokio::test]
-async fn faults_strike_uploads_and_downloads_apart() {
+async fn faults_apply_to_uploads_and_downloads_separately() {
     let (cloud, tokens, _) = opened().await;
     let unavailable = StatusCode::SERVICE_UNAVAILABLE;
     cloud
@@ -537,7 +537,7 @@ async fn faults_strike_uploads_and_downloads_apart() {
 }
 
 #[tokio::test]
-async fn the_bytes_of_a_file_are_shown_by_its_path_or_the_last_part_of_it() {
+async fn file_bytes_are_served_by_full_path_or_file_name() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
     let id = cloud.open(&tokens).await;

@@ -51,7 +51,7 @@ fn question() -> Value {
 }
 
 #[tokio::test]
-async fn a_survey_follows_the_main_dialog_and_counts_for_itself() {
+async fn a_survey_follows_the_main_dialog_with_its_own_sequences() {
     let (cloud, tokens, id) = with_skill().await;
     cloud.send_survey(&tokens, &text(&id, "hello")).await;
 
@@ -82,7 +82,7 @@ async fn a_survey_follows_the_main_dialog_and_counts_for_itself() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_survey_is_that_of_the_conversation() {
+async fn the_end_of_the_survey_closes_the_conversation() {
     let (cloud, tokens, id) = with_skill().await;
     assert!(cloud.sandbox.close_main_dialog(&id, "AGENT"));
     let survey = cloud.conversation(&id).dialogs[1].id.clone();
@@ -110,7 +110,7 @@ async fn the_end_of_the_survey_is_that_of_the_conversation() {
 }
 
 #[tokio::test]
-async fn without_skill_feature_or_surveys_all_is_closed_with_the_main_dialog() {
+async fn a_survey_needs_a_skill_or_campaign_the_feature_and_surveys_enabled() {
     let campaign = json!({"campaignInfo": {"campaignId": "1", "engagementId": "2"}});
     let skill = json!({"skillId": "2736637412"});
     for (opening, features, surveys, dialogs) in [
@@ -140,7 +140,7 @@ async fn without_skill_feature_or_surveys_all_is_closed_with_the_main_dialog() {
 }
 
 #[tokio::test]
-async fn the_main_dialog_takes_nothing_once_the_survey_is_on() {
+async fn the_main_dialog_accepts_nothing_after_the_survey_starts() {
     let (cloud, tokens, id) = with_skill().await;
     cloud.begin_survey(&tokens, &id).await;
 
@@ -169,13 +169,13 @@ async fn a_survey_takes_no_chat_states_and_no_rating() {
     let composing = cloud.send_survey(&tokens, &composing).await;
     let rating = cloud.send_survey(&tokens, &update(&id, &rating)).await;
 
-    composing.assert_complaint(400, "a survey takes no chat states");
-    rating.assert_complaint(400, "CSATRate is taken after the close");
+    composing.assert_complaint(400, "a survey accepts no chat states");
+    rating.assert_complaint(400, "CSATRate is accepted after the close");
     assert!(cloud.conversation(&id).dialogs[1].events.is_empty());
 }
 
 #[tokio::test]
-async fn a_survey_is_of_its_conversation_and_its_consumer() {
+async fn a_survey_accepts_requests_only_of_its_conversation_and_consumer() {
     let (cloud, tokens, id) = with_skill().await;
     let survey = cloud.begin_survey(&tokens, &id).await;
     let bob = cloud.tokens("bob").await;
@@ -189,13 +189,13 @@ async fn a_survey_is_of_its_conversation_and_its_consumer() {
         .send_survey(&tokens, &close_dialog(&survey, &survey))
         .await;
 
-    foreign.assert_complaint(401, "of another consumer");
+    foreign.assert_complaint(401, "belongs to another consumer");
     mixed.assert_complaint(400, "to which the dialog belongs");
     confused.assert_complaint(404, "body.conversationId: there is no conversation");
 }
 
 #[tokio::test]
-async fn a_malformed_dialog_change_names_the_member() {
+async fn refusal_of_a_malformed_dialog_change_names_the_member() {
     let (cloud, tokens, id) = with_skill().await;
     let sound = close_dialog(&id, &id);
     let field = "/body/conversationField";

@@ -6,18 +6,18 @@ use crate::hooks::Retry;
 use crate::{Answer as FaultAnswer, Delay, Fault, Operation};
 
 impl Cloud {
-    async fn move_on(&self, seconds: u32) -> Answer {
+    async fn advance_over_http(&self, seconds: u32) -> Answer {
         let body = json!({"advance": seconds}).to_string();
         self.call("POST", "/_sandbox/clock", &[JSON], body).await
     }
 }
 
 #[tokio::test]
-async fn the_clock_is_shown_and_moved() {
+async fn the_clock_can_be_read_and_advanced_over_http() {
     let cloud = Cloud::new();
 
     let before = cloud.call("GET", "/_sandbox/clock", &[], "").await;
-    let moved = cloud.move_on(90).await;
+    let moved = cloud.advance_over_http(90).await;
     cloud.advance(5);
     let after = cloud.call("GET", "/_sandbox/clock", &[], "").await;
 
@@ -32,14 +32,14 @@ async fn tokens_expire_when_the_clock_is_moved() {
     let tokens = cloud.tokens("u-1").await;
     let id = cloud.open(&tokens).await;
 
-    cloud.move_on(3601).await;
+    cloud.advance_over_http(3601).await;
 
     let refused = cloud.send(&tokens, &text(&id, "x")).await;
     assert_eq!(refused.body["body"]["errorCode"], 40102, "{}", refused.body);
 }
 
 #[tokio::test]
-async fn what_waits_for_another_try_falls_due_when_the_clock_is_moved() {
+async fn a_pending_retry_becomes_due_when_the_clock_is_advanced() {
     let (cloud, receiver) = Cloud::telling(Retry::ByNumber(1)).await;
     receiver.answer([Answering::Status(503)]);
     assert!(cloud.sandbox.foreign(ACCOUNT).is_some());
@@ -48,14 +48,14 @@ async fn what_waits_for_another_try_falls_due_when_the_clock_is_moved() {
     })
     .await;
 
-    cloud.move_on(30).await;
+    cloud.advance_over_http(30).await;
 
     cloud.settled().await;
     assert_eq!(receiver.got().len(), 3);
 }
 
 #[tokio::test]
-async fn an_answer_is_late_by_this_clock() {
+async fn a_delayed_answer_follows_the_sandbox_clock() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
     let id = cloud.open(&tokens).await;
@@ -80,7 +80,7 @@ async fn an_answer_is_late_by_this_clock() {
             .await;
             tokio::task::yield_now().await;
             let meanwhile = events();
-            cloud.move_on(8).await;
+            cloud.advance_over_http(8).await;
             meanwhile
         };
         let (answer, meanwhile) = tokio::join!(sending, moving);
@@ -98,8 +98,8 @@ async fn a_clock_cannot_go_back_or_beyond_a_hundred_years() {
     let back = cloud
         .call("POST", "/_sandbox/clock", &[JSON], r#"{"advance": -1}"#)
         .await;
-    let far = cloud.move_on(3_155_760_000).await;
-    let farther = cloud.move_on(1).await;
+    let far = cloud.advance_over_http(3_155_760_000).await;
+    let farther = cloud.advance_over_http(1).await;
 
     back.assert_complaint(422, "advance: invalid value: integer `-1`");
     assert_eq!(far.status, StatusCode::OK);

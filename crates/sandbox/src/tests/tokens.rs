@@ -53,7 +53,7 @@ async fn knock(cloud: &Cloud, authorization: Option<&str>, on_behalf: Option<&st
 }
 
 #[tokio::test]
-async fn sentinel_takes_its_parameters_in_all_three_places() {
+async fn sentinel_accepts_its_parameters_in_query_body_or_both() {
     let cloud = Cloud::with(one_account());
 
     let cases = [
@@ -84,7 +84,7 @@ async fn an_app_token_has_the_documented_claims() {
 }
 
 #[tokio::test]
-async fn sentinel_refuses_what_is_not_a_clients_grant() {
+async fn sentinel_refuses_requests_without_a_valid_client_credentials_grant() {
     let cloud = Cloud::with(one_account());
 
     let cases = [
@@ -135,7 +135,7 @@ async fn sentinel_refuses_what_is_not_a_clients_grant() {
 }
 
 #[tokio::test]
-async fn a_consumer_is_the_same_person_on_every_request() {
+async fn the_same_external_id_always_yields_the_same_consumer() {
     let cloud = Cloud::new();
     let app = cloud.app_token().await;
 
@@ -158,7 +158,7 @@ async fn a_consumer_is_the_same_person_on_every_request() {
 }
 
 #[tokio::test]
-async fn idp_refuses_what_is_not_a_consumer() {
+async fn idp_refuses_invalid_consumer_requests() {
     let cloud = Cloud::new();
     let app = cloud.app_token().await;
     let app = ("authorization", app.as_str());
@@ -218,7 +218,7 @@ async fn idp_refuses_what_is_not_a_consumer() {
 }
 
 #[tokio::test]
-async fn a_missing_token_is_named_in_the_clouds_own_envelope() {
+async fn a_missing_token_is_reported_in_the_clouds_error_format() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
 
@@ -283,7 +283,7 @@ async fn a_bearer_prefix_is_refused_with_its_reason() {
 }
 
 #[tokio::test]
-async fn a_token_of_another_maker_sort_or_account_is_invalid() {
+async fn a_token_of_another_issuer_kind_or_account_is_invalid() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
     let foreign = Cloud::new().tokens("u-1").await;
@@ -325,7 +325,7 @@ async fn a_token_of_another_maker_sort_or_account_is_invalid() {
 }
 
 #[tokio::test]
-async fn revoked_tokens_are_refused_and_new_ones_are_taken() {
+async fn revoked_tokens_are_refused_and_new_ones_are_accepted() {
     let cloud = Cloud::new();
     let old = cloud.tokens("u-1").await;
 

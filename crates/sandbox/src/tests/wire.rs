@@ -54,7 +54,7 @@ fn ids(text: &str) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn a_list_is_what_accept_prefers_it_to_be() {
+async fn the_wire_is_a_json_list_if_accept_prefers_json() {
     let cloud = Cloud::new();
 
     for accept in [
@@ -72,7 +72,7 @@ async fn a_list_is_what_accept_prefers_it_to_be() {
 }
 
 #[tokio::test]
-async fn what_the_cloud_is_asked_is_shown_with_its_answer() {
+async fn requests_to_the_cloud_are_shown_with_their_responses() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
     let id = cloud.open(&tokens).await;
@@ -138,7 +138,7 @@ async fn neither_tokens_nor_secrets_are_shown() {
 }
 
 #[tokio::test]
-async fn what_a_fault_strikes_is_marked_and_shown_at_once() {
+async fn requests_hit_by_a_fault_are_marked_and_shown_immediately() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
     let id = cloud.open(&tokens).await;
@@ -177,7 +177,7 @@ async fn what_a_fault_strikes_is_marked_and_shown_at_once() {
 }
 
 #[tokio::test]
-async fn each_try_to_tell_someone_is_shown() {
+async fn each_attempt_to_send_a_notification_is_shown() {
     let (cloud, receiver) = Cloud::telling(Retry::ByNumber(1)).await;
     receiver.answer([Answering::Status(503)]);
     let disturbance = Disturbance::next(Trouble::OldForm);
@@ -208,7 +208,7 @@ async fn each_try_to_tell_someone_is_shown() {
 }
 
 #[tokio::test]
-async fn a_notification_that_nobody_answers_is_shown_without_a_status() {
+async fn an_unanswered_notification_is_shown_without_a_status() {
     let cloud = Cloud::new();
     let mut webhook = Receiver::start().await.webhook(Retry::default());
     webhook.url = "http://127.0.0.1:1/".parse().unwrap();
@@ -223,7 +223,7 @@ async fn a_notification_that_nobody_answers_is_shown_without_a_status() {
 }
 
 #[tokio::test]
-async fn who_follows_is_given_what_there_is_and_then_what_comes() {
+async fn a_follower_receives_existing_entries_and_then_new_ones() {
     let cloud = Cloud::new();
     cloud.knock(2).await;
 
@@ -240,7 +240,7 @@ async fn who_follows_is_given_what_there_is_and_then_what_comes() {
 }
 
 #[tokio::test]
-async fn who_comes_again_goes_on_after_the_last() {
+async fn a_reconnecting_follower_resumes_after_its_last_entry() {
     let cloud = Cloud::new();
     cloud.knock(3).await;
 
@@ -256,7 +256,7 @@ async fn who_comes_again_goes_on_after_the_last() {
 }
 
 #[tokio::test]
-async fn who_is_slow_is_told_how_much_was_missed_and_holds_nobody_up() {
+async fn a_slow_follower_learns_how_many_entries_it_missed() {
     let cloud = Cloud::new();
     cloud.knock(1).await;
     let mut slow = cloud.follow(None).await;
@@ -266,7 +266,7 @@ async fn who_is_slow_is_told_how_much_was_missed_and_holds_nobody_up() {
 
     let next = written(&mut slow).await.unwrap();
     assert!(
-        next.starts_with(": 3 gone before they were read\ndata: "),
+        next.starts_with(": 3 entries dropped before they were read\ndata: "),
         "{next}"
     );
     assert_eq!(ids(&next).first(), Some(&5));
@@ -274,7 +274,7 @@ async fn who_is_slow_is_told_how_much_was_missed_and_holds_nobody_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_wire_is_kept_alive_and_ends_with_the_sandbox() {
+async fn an_idle_wire_stream_is_kept_alive_until_the_sandbox_ends() {
     let cloud = Cloud::new();
     let mut body = cloud.follow(None).await;
 
@@ -286,7 +286,7 @@ async fn a_silent_wire_is_kept_alive_and_ends_with_the_sandbox() {
 }
 
 #[tokio::test]
-async fn a_reset_forgets_what_was_shown_and_numbers_go_on() {
+async fn a_reset_clears_the_wire_but_its_ids_continue() {
     let cloud = Cloud::new();
     cloud.knock(2).await;
 

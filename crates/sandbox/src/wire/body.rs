@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_shown_as_it_is_and_what_is_no_text_by_type_and_size() {
+    fn text_is_shown_unchanged_and_other_content_by_type_and_size() {
         assert_eq!(shown("application/json; charset=utf-8", b"{}"), "{}");
         assert_eq!(shown("application/problem+json", b"{}"), "{}");
         assert_eq!(shown("", "Zoë".as_bytes()), "Zoë");
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_body_is_cut_between_two_characters_and_says_so() {
+    fn a_long_body_is_cut_between_characters_with_a_note() {
         let mut long = "x".repeat(LIMIT - 1);
         long.push_str("ëëë");
 

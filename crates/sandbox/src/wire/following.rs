@@ -121,7 +121,7 @@ impl Follower {
             let missed = first - self.last - 1;
             write_infallibly(
                 &mut text,
-                format_args!(": {missed} gone before they were read\n"),
+                format_args!(": {missed} entries dropped before they were read\n"),
             );
         }
         for entry in entries {

@@ -54,11 +54,11 @@ pub(super) fn text(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while !rest.is_empty() {
-        let other = rest.find(is_of_word).unwrap_or(rest.len());
+        let other = rest.find(is_word_char).unwrap_or(rest.len());
         let (between, from_word) = rest.split_at(other);
         shown.push_str(between);
         let end = from_word
-            .find(|c| !is_of_word(c))
+            .find(|c| !is_word_char(c))
             .unwrap_or(from_word.len());
         let (word, after) = from_word.split_at(end);
         rest = after;
@@ -79,7 +79,7 @@ pub(super) fn text(text: &str) -> String {
     shown
 }
 
-fn is_of_word(c: char) -> bool {
+fn is_word_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
 }
 
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn members_with_the_names_of_secrets_lose_their_values() {
+    fn the_values_of_members_named_like_secrets_are_masked() {
         assert_text(r#"{"token": "abc", "n": 1}"#, r#"{"token": "•••", "n": 1}"#);
         assert_text(
             r#"{"access_token":"a\"b\\","x":2}"#,
@@ -160,13 +160,13 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_cut_within_a_secret_gives_nothing_away() {
+    fn a_secret_cut_at_the_end_of_a_body_is_masked() {
         assert_text(r#"{"token": "abc"#, r#"{"token": "•••"#);
         assert_text(&TOKEN[..25], MASK);
     }
 
     #[test]
-    fn parameters_with_the_names_of_secrets_lose_their_values() {
+    fn the_values_of_parameters_named_like_secrets_are_masked() {
         assert_text(
             "client_id=a&client_secret=s3%20cret&v=1",
             "client_id=a&client_secret=•••&v=1",
@@ -178,13 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn a_jwt_is_masked_wherever_it_stands() {
+    fn a_jwt_is_masked_anywhere_in_a_text() {
         assert_text(&format!("see {TOKEN}, please"), "see •••, please");
         assert_text("eyJ is how they begin", "eyJ is how they begin");
     }
 
     #[test]
-    fn other_text_stays_as_it_is() {
+    fn text_without_secrets_is_unchanged() {
         for text in [
             "",
             r#"{"text": "my token: 5, tokens=3 and a token", "tokens": ["a"]}"#,
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_bear_credentials_show_their_scheme_alone() {
+    fn credential_headers_show_only_their_scheme() {
         assert_eq!(header("authorization", "Bearer abc"), "Bearer •••");
         assert_eq!(header("authorization", "abc def"), MASK);
         assert_eq!(header("x-lp-on-behalf", "abc"), MASK);

@@ -1,11 +1,11 @@
-// Asking the service. The operator's key is kept by this tab alone, and sent with what acts and nothing else.
+// Calls to the admin API. The operator's key stays in this tab and is sent only with actions.
 
 const KEY = "operator-key";
 
-/** 5 s: a service that takes longer for a look is as good as away. */
+/** 5 s: a service that takes longer to answer a read counts as unavailable. */
 const PATIENCE = 5000;
 
-/** What the service refused, or that it did not answer (status 0). */
+/** An error that the service answered, or a missing answer (status 0). */
 export class Refusal extends Error {
   constructor(status, problem) {
     super(problem?.detail ?? "The service does not answer.");
@@ -15,19 +15,19 @@ export class Refusal extends Error {
     this.errors = problem?.errors ?? [];
   }
 
-  /** All that is to be told of it. */
+  /** The text to show for the error. */
   get words() {
     const named = this.errors.map(({ pointer, detail }) => `${pointer.slice(1)}: ${detail}`);
     return named.length > 0 ? named.join("; ") : this.message;
   }
 }
 
-/** The operator's key, where this tab has one. */
+/** The operator's key, or null if this tab has none. */
 export function key() {
   return sessionStorage.getItem(KEY);
 }
 
-/** Keeps a key in this tab, or forgets it. */
+/** Stores a key in this tab, or removes it. */
 export function keepKey(text) {
   if (text) {
     sessionStorage.setItem(KEY, text);
@@ -36,12 +36,12 @@ export function keepKey(text) {
   }
 }
 
-/** Looks at something. */
+/** Reads from the API. */
 export function look(path) {
   return ask(path, { signal: AbortSignal.timeout(PATIENCE) });
 }
 
-/** Does something, with the key. */
+/** Performs an action, with the key. */
 export function act(path, body = {}) {
   return ask(path, {
     method: "POST",

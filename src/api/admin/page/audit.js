@@ -1,4 +1,4 @@
-// What operators did.
+// The audit log.
 
 import { look } from "./api.js";
 import { byId, el, show, table } from "./dom.js";
@@ -8,7 +8,7 @@ const PAGE = 100;
 
 const cell = (head, ...shown) => el("td", { "data-head": head }, el("div", {}, ...shown));
 
-/** The details of an entry in one line; what is not said is left out. */
+/** Formats the details of an entry in one line; null values are left out. */
 export function detailsOf(entry) {
   const said = Object.entries(entry.details).filter(([, value]) => value !== null);
   return said.map(([name, value]) => `${name.replaceAll("_", " ")}: ${value}`).join(", ");
@@ -19,17 +19,17 @@ function row(entry, now) {
     ? el("a", { class: "mono", href: `#/timeline/${entry.subject}` }, entry.subject)
     : el("span", { class: "mono" }, entry.subject ?? "");
   return el("tr", { "data-row": entry.id, "data-entry": entry.action },
-    cell("When", el("time", { datetime: entry.at, title: moment(entry.at) }, ago(entry.at, now))),
+    cell("Time", el("time", { datetime: entry.at, title: moment(entry.at) }, ago(entry.at, now))),
     el("th", { scope: "row", "data-head": "Action" }, el("div", {}, entry.action)),
-    cell("Who", el("span", { class: "mono" }, entry.actor)),
+    cell("Operator", el("span", { class: "mono" }, entry.actor)),
     cell("Channel", entry.channel ?? ""),
-    cell("What", subject, el("span", { class: "quiet" }, detailsOf(entry))));
+    cell("Details", subject, el("span", { class: "quiet" }, detailsOf(entry))));
 }
 
 /** Shows the newest entries. */
 export async function showAudit({ now }) {
   const { entries } = await look(`audit?limit=${PAGE}`);
   show(byId("audit"), entries.length > 0
-    ? table("Audit log", ["When", "Action", "Who", "Channel", "What"], entries.map((entry) => row(entry, now)))
-    : el("p", { class: "empty" }, "Nothing is recorded."));
+    ? table("Audit log", ["Time", "Action", "Operator", "Channel", "Details"], entries.map((entry) => row(entry, now)))
+    : el("p", { class: "empty" }, "No actions recorded."));
 }

@@ -1,14 +1,14 @@
-// The channels: what waits, how the callback fares, and what became of deliveries.
+// The channels: their backlog, the state of the callback, and the deliveries.
 
 import { byId, el, facts, mark, show } from "./dom.js";
 import { ago, callbackWords, number } from "./words.js";
 
-/** 100,000: the service counts what waits no further. */
+/** 100,000: the service stops counting the backlog there. */
 const MOST_WAITING = 100000;
 
 function waits(name, waiting, now) {
   return waiting && [name, number(waiting.waiting, MOST_WAITING),
-    waiting.oldest_at && el("span", { class: "quiet" }, `the oldest ${ago(waiting.oldest_at, now)}`)];
+    waiting.oldest_at && el("span", { class: "quiet" }, `oldest ${ago(waiting.oldest_at, now)}`)];
 }
 
 function callbackMark(channel) {
@@ -35,8 +35,8 @@ function card(channel, { now, may_act }) {
   return el("article", { class: "card", "data-row": channel.id, "data-channel": channel.id, "data-callback": callback?.state },
     el("header", {}, el("h3", {}, channel.id), callbackMark(channel)),
     facts([
-      waits("Requests waiting", channel.requests, now),
-      waits("Users waiting", channel.lanes, now),
+      waits("Requests for the Cloud", channel.requests, now),
+      waits("Users with pending events", channel.lanes, now),
       callback?.paused_at && ["Paused", ago(callback.paused_at, now)],
       deliveries && channel.has_callback && ["Pending", el("span", { "data-count": "pending" }, number(deliveries.pending, deliveries.most))],
       deliveries && channel.has_callback && ["Failed", el("span", { "data-count": "failed" }, number(deliveries.failed, deliveries.most))],
@@ -52,7 +52,7 @@ export function showChannels(overview) {
   show(byId("channels"), overview.channels.map((channel) => card(channel, overview)));
 }
 
-/** Has a select offer the channels that have a callback, and keeps what is chosen. */
+/** Fills a select with the channels that have a callback, and keeps the selection. */
 export function offerChannels(select, channels) {
   const offered = channels.filter((channel) => channel.has_callback).map((channel) => channel.id);
   const chosen = select.value;

@@ -1,15 +1,15 @@
-// Dialogs: the key, and a question before anything is done.
+// The dialogs: one for the key, and one that confirms an action.
 
 import { Refusal, keepKey, key } from "./api.js";
 import { byId } from "./dom.js";
 
-/** Shows why something did not go, or hides it. */
+/** Shows an error message, or hides it. */
 export function tell(element, words) {
   element.textContent = words ?? "";
   element.hidden = !words;
 }
 
-/** Opens a dialog; tells what it was closed with, once it is. */
+/** Opens a dialog; resolves to its return value when it closes. */
 function opened(dialog) {
   dialog.returnValue = "";
   return new Promise((resolve) => {
@@ -18,7 +18,7 @@ function opened(dialog) {
   });
 }
 
-/** Asks for the operator's key; tells whether there is one now. */
+/** Asks for the operator's key; returns true if there is a key afterwards. */
 export async function askForKey(error) {
   const [dialog, input] = [byId("key-dialog"), byId("key-input")];
   input.value = "";
@@ -32,15 +32,15 @@ export async function askForKey(error) {
   return Boolean(key());
 }
 
-/** Says whether this tab may act. */
+/** Shows in the header if this tab may act. */
 export function showKey(mayAct) {
   const button = byId("key");
   button.disabled = !mayAct;
   button.textContent = key() && mayAct ? "Operator" : mayAct ? "Enter key" : "Read only";
-  button.title = mayAct ? "" : "No operator key is configured, so this page only shows.";
+  button.title = mayAct ? "" : "No operator key is configured, so this page is read-only.";
 }
 
-/** Does something with the key, and asks for one where there is none or it is refused. */
+/** Does work that needs the key. Asks for a key if there is none or the service refuses it. */
 export async function withKey(work) {
   if (!key() && !(await askForKey())) {
     return undefined;
@@ -61,10 +61,10 @@ export async function withKey(work) {
   }
 }
 
-/** What is done when the question is answered yes. */
+/** The action to do when the operator confirms. */
 let work = null;
 
-/** Asks before something is done, does it, and tells whether it was. */
+/** Asks for confirmation and performs the action; returns true if it was done. */
 export async function confirm({ title, text, button }, doIt) {
   byId("confirm-title").textContent = title;
   byId("confirm-text").textContent = text;

@@ -1,6 +1,10 @@
-// Making elements and bringing the page up to date. Text goes in as text alone, so none of it can become markup.
+// Creating elements and updating the page. Text is inserted only as text nodes, so it can never
+// become markup.
 
-/** An element with attributes and children, of which those that are no elements are text and nothing is left out. */
+/**
+ * Creates an element. Children that are not nodes become text; null, undefined and false are left
+ * out.
+ */
 export function el(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [attribute, value] of Object.entries(attributes)) {
@@ -16,7 +20,10 @@ export function el(name, attributes = {}, ...children) {
   return element;
 }
 
-/** Has a container show these, and changes only what differs: what is focused, selected or unfolded stays so. */
+/**
+ * Makes a container show these children. Only differences change, so focus, selection and open
+ * details survive.
+ */
 export function show(container, ...children) {
   morph(container, el("div", {}, ...children));
 }
@@ -38,7 +45,7 @@ function morph(old, fresh) {
   }
 }
 
-/** Whether one node can become the other. */
+/** True if one node can be updated to match the other. */
 function isAlike(known, node) {
   return known.nodeName === node.nodeName
     && known.dataset?.row === node.dataset?.row;
@@ -52,7 +59,7 @@ function update(known, node) {
     return;
   }
   for (const { name } of [...known.attributes]) {
-    // Whether something is unfolded is up to who looks.
+    // The operator decides which details are open.
     if (!node.hasAttribute(name) && name !== "open") {
       known.removeAttribute(name);
     }
@@ -65,25 +72,25 @@ function update(known, node) {
   morph(known, node);
 }
 
-/** A mark in a tone: good, warn, bad, or none. */
+/** A label with a tone: good, warn, bad, or none. */
 export function mark(text, tone) {
   return el("span", { class: "mark", "data-tone": tone }, text);
 }
 
-/** A list of facts: pairs of a name and what is shown. */
+/** A list of facts: pairs of a name and a value. */
 export function facts(pairs) {
   const items = pairs.filter(Boolean).flatMap(([name, ...shown]) => [el("dt", {}, name), el("dd", {}, ...shown)]);
   return el("dl", { class: "facts" }, items);
 }
 
-/** A table whose rows become cards where there is little room. A cell is an element, or text. */
+/** A table whose rows become cards on narrow screens. A cell is an element, or text. */
 export function table(caption, heads, rows) {
   const head = el("tr", {}, heads.map((text) => el("th", { scope: "col" }, text)));
   return el("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": caption },
     el("table", { class: "stacks" }, el("thead", {}, head), el("tbody", {}, rows)));
 }
 
-/** An element by its id. */
+/** Finds an element by its id. */
 export function byId(id) {
   return document.getElementById(id);
 }

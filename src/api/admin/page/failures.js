@@ -1,4 +1,4 @@
-// Failed deliveries of a channel, a page at a time.
+// The failed deliveries of a channel, a page at a time.
 
 import { look } from "./api.js";
 import { byId, el, show, table } from "./dom.js";
@@ -6,7 +6,7 @@ import { ago, answer, moment } from "./words.js";
 
 const PAGE = 50;
 
-/** Where the page begins; nothing: with the newest. */
+/** The cursor at which the page begins; null for the newest deliveries. */
 let before = null;
 let next = null;
 
@@ -19,18 +19,18 @@ function row(delivery, now, mayAct) {
     el("th", { scope: "row", "data-head": "Event" }, el("div", {},
       el("a", { class: "mono", href: `#/timeline/${id}` }, id), el("span", { class: "quiet" }, delivery.type))),
     cell("User", delivery.user_id),
-    cell("Came up", el("time", { datetime: delivery.created_at, title: moment(delivery.created_at) }, ago(delivery.created_at, now))),
-    cell("Why", delivery.failure ?? "unknown"),
+    cell("Occurred", el("time", { datetime: delivery.created_at, title: moment(delivery.created_at) }, ago(delivery.created_at, now))),
+    cell("Reason", delivery.failure ?? "unknown"),
     cell("Last answer", answer(last), last && el("span", { class: "quiet" }, ago(last.at, now))),
-    el("td", { class: "number", "data-head": "Tries" }, el("div", {}, delivery.attempts)),
+    el("td", { class: "number", "data-head": "Attempts" }, el("div", {}, delivery.attempts)),
     el("td", { class: "acts" }, mayAct && el("button", { type: "button", class: "plain", "data-action": "retry", "data-event": id }, "Deliver again")));
 }
 
-/** Shows the page that is looked at. */
+/** Shows the current page. */
 export async function showFailures({ now, may_act }) {
   const channel = byId("failures-channel").value;
   if (!channel) {
-    show(byId("failures"), el("p", { class: "empty" }, "No channel has a callback URL, so nothing is delivered by itself."));
+    show(byId("failures"), el("p", { class: "empty" }, "No channel has a callback URL, so no events are delivered."));
     return;
   }
   const query = new URLSearchParams({ channel, state: "failed", limit: PAGE });
@@ -46,16 +46,16 @@ export async function showFailures({ now, may_act }) {
   byId("failures-newest").hidden = !before;
   const rows = page.deliveries.map((delivery) => row(delivery, now, may_act));
   show(byId("failures"), rows.length > 0
-    ? table("Failed deliveries", ["Event", "User", "Came up", "Why", "Last answer", "Tries", ""], rows)
-    : el("p", { class: "empty" }, "Nothing has failed here."));
+    ? table("Failed deliveries", ["Event", "User", "Occurred", "Reason", "Last answer", "Attempts", ""], rows)
+    : el("p", { class: "empty" }, "No failed deliveries."));
 }
 
-/** Turns to the page of older ones. */
+/** Turns to the page with older deliveries. */
 export function turnToOlder() {
   before = next ?? before;
 }
 
-/** Turns back to the newest. */
+/** Turns back to the newest deliveries. */
 export function turnToNewest() {
   before = null;
 }

@@ -1,4 +1,5 @@
-// The operator's page: which part is shown, what is done, and looking again every other second while somebody looks.
+// The operator's page: navigation, actions, and a refresh every two seconds while the page is
+// visible.
 
 import { act, keepKey, look } from "./api.js";
 import { showAudit } from "./audit.js";
@@ -10,18 +11,18 @@ import { showOverview } from "./overview.js";
 import { doReplay, openReplay } from "./replay.js";
 import { readText, showTimeline } from "./timeline.js";
 
-/** 2 s: how often the service is looked at while the page is. */
+/** 2 s: the interval between refreshes while the page is visible. */
 const EVERY = 2000;
 
 const PARTS = ["overview", "failures", "timeline", "audit"];
 
-/** What the service said last. */
+/** The last overview that the service sent. */
 let overview = null;
 let shownPart = null;
 let looking = null;
 let again = false;
 
-/** The part that the address names, and what of it. */
+/** The part of the page that the address names, and the rest of the address. */
 function place() {
   const [part, ...rest] = location.hash.replace(/^#\//, "").split("/");
   const of = decodeURIComponent(rest.join("/"));
@@ -50,7 +51,7 @@ function showPart({ part, of }) {
   }
 }
 
-/** Chooses an option, where there is such a one. */
+/** Selects an option if it exists. */
 function choose(select, value) {
   if ([...select.options].some((option) => option.value === value)) {
     select.value = value;
@@ -93,7 +94,7 @@ async function refreshOnce() {
   }
 }
 
-/** Looks now; where a look is under way, once more after it. */
+/** Refreshes now. A refresh that is already running is followed by another one. */
 async function refresh() {
   again = true;
   if (looking) {
@@ -108,7 +109,7 @@ async function refresh() {
   return looking;
 }
 
-/** Tells what was done, above whatever is shown. */
+/** Shows a success message above the current part. */
 function done(words) {
   const notice = byId("notice");
   notice.dataset.tone = "good";
@@ -118,19 +119,19 @@ function done(words) {
 const QUESTIONS = {
   pause: ({ channel }) => [{
     title: `Pause ${channel}?`, button: "Pause",
-    text: "Nothing is sent to its callback URL until somebody resumes it. Events wait until then, or until they are too old.",
-  }, () => act("pause", { channel }), `The callbacks of ${channel} are paused.`],
+    text: "Nothing is sent to its callback URL until it is resumed. Events wait until then, or until they expire.",
+  }, () => act("pause", { channel }), `Callbacks to ${channel} paused.`],
   resume: ({ channel }) => [{
     title: `Resume ${channel}?`, button: "Resume",
-    text: "All that waits is sent to its callback URL at once.",
-  }, () => act("resume", { channel }), `The callbacks of ${channel} go on.`],
+    text: "All waiting events are sent to its callback URL at once.",
+  }, () => act("resume", { channel }), `Callbacks to ${channel} resumed.`],
   retry: ({ event }) => [{
     title: "Deliver again?", button: "Deliver again",
-    text: `${event} is sent once more, whatever became of it, as soon as the events before it of the same user allow.`,
-  }, () => act(`events/${encodeURIComponent(event)}/retry`), `${event} is delivered once more.`],
+    text: `${event} is sent again, whatever its state, after the earlier events of the same user.`,
+  }, () => act(`events/${encodeURIComponent(event)}/retry`), `${event} will be delivered again.`],
   read: ({ event }) => [{
     title: "Show the text?", button: "Show the text",
-    text: "What was said and whose it is will be shown here. That you read it is recorded in the audit log.",
+    text: "The text and the user are shown here. This is recorded in the audit log.",
   }, async () => { await readText(event); return true; }, null],
 };
 

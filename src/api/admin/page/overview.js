@@ -14,33 +14,33 @@ function replica(overview) {
     tile("Service", mark(overview.ready ? "Ready" : "Not ready", overview.ready ? "good" : "bad"),
       overview.reasons.join("; ")),
     tile("Version", overview.version, "of this replica"),
-    tile("Up for", span((Date.parse(overview.now) - Date.parse(overview.started_at)) / 1000), "this replica"),
+    tile("Uptime", span((Date.parse(overview.now) - Date.parse(overview.started_at)) / 1000), "of this replica"),
     tile("Database", database.engine, database.answers ? "answers" : "does not answer"),
     tile("Connections", String(database.connections.reduce((sum, pool) => sum + pool.in_use + pool.idle, 0)), pools.join("; ")),
   ];
 }
 
-/** 1 minute: trouble that is older is over, or somebody would have met it again. */
+/** 1 minute: an older error counts as over, since a later call would have failed as well. */
 const RECENT = 60;
 
-/** 10 minutes: the Cloud repeats a refused notification less and less often. */
+/** 10 minutes: refusals count for longer, since the Cloud repeats them at growing intervals. */
 const RECENT_REFUSAL = 600;
 
-/** Rows that say which notifications were not taken. */
+/** Rows for the notifications that were not used, by reason. */
 function rejections(list, now) {
   return list.map((it) => [
-    it.refused ? "Notifications refused" : "Notifications of no use",
+    it.refused ? "Notifications refused" : "Notifications ignored",
     `${number(it.count)}, last ${ago(it.last_at, now)}`,
     el("span", { class: "quiet" }, rejection(it.reason)),
   ]);
 }
 
-/** A row that says how many conversations of erased users the Cloud is still to be told to close. */
+/** A row with the number of pending closes of erased users' conversations. */
 function closes({ waiting, oldest_at: oldest }, now) {
   return waiting === 0 ? [] : [[
     "Erased users",
     `${number(waiting)} ${waiting === 1 ? "conversation" : "conversations"} to be closed`,
-    el("span", { class: "quiet" }, `erased ${ago(oldest, now)}, tried for a day`),
+    el("span", { class: "quiet" }, `oldest erased ${ago(oldest, now)}, retried for 24 hours`),
   ]];
 }
 
@@ -48,19 +48,19 @@ function accountMark(it, now) {
   const away = it.hosts_away.length;
   const last = it.last_trouble;
   if (away > 0) {
-    return mark(`${away} ${away === 1 ? "host" : "hosts"} away`, "bad");
+    return mark(`${away} ${away === 1 ? "host" : "hosts"} unreachable`, "bad");
   }
   if (last && (Date.parse(now) - Date.parse(last.at)) / 1000 < RECENT) {
-    return mark("In trouble", "warn");
+    return mark("Recent error", "warn");
   }
   const isRecent = (one) => one.refused && (Date.parse(now) - Date.parse(one.last_at)) / 1000 < RECENT_REFUSAL;
   if (it.rejected_notifications.some(isRecent)) {
     return mark("Notifications refused", "bad");
   }
-  return it.app_token ? mark("Reachable", "good") : mark("Not asked yet");
+  return it.app_token ? mark("Reachable", "good") : mark("Not contacted yet");
 }
 
-/** What came for accounts that are not configured, if anything did. */
+/** A card for the notifications of accounts that are not configured, if there were any. */
 function foreign(list, now) {
   return list.length > 0 && el("article", { class: "card", "data-row": "", "data-account": "" },
     el("header", {}, el("h3", {}, "Accounts that are not configured")),
@@ -75,14 +75,14 @@ function account(it, now) {
     el("header", {}, el("h3", {}, it.id), state),
     facts([
       ["AppJWT", ...(token
-        ? [`ends ${ago(token.expires_at, now)}`, el("span", { class: "quiet" }, `obtained ${ago(token.obtained_at, now)}, renewed ${ago(token.renew_at, now)}`)]
+        ? [`expires ${ago(token.expires_at, now)}`, el("span", { class: "quiet" }, `obtained ${ago(token.obtained_at, now)}, renewal due ${ago(token.renew_at, now)}`)]
         : ["none yet"])],
-      ["Last trouble", ...(last
+      ["Last error", ...(last
         ? [`${last.operation} ${trouble(last.error)}`, el("span", { class: "quiet" }, ago(last.at, now))]
         : ["none since the start"])],
       ...closes(it.erasure_closes, now),
       ...rejections(it.rejected_notifications, now),
-      ...it.hosts_away.map((host) => [host.host, `${trouble(host.error)}, ${host.failures} times in a row`]),
+      ...it.hosts_away.map((host) => [host.host, `${trouble(host.error)}, ${host.failures} failures in a row`]),
     ]),
     it.hosts.length > 0 && el("details", {}, el("summary", {}, `Domains (${it.hosts.length})`),
       facts(it.hosts.map((host) => [host.service, el("span", { class: "mono" }, host.host), el("span", { class: "quiet" }, `looked up ${ago(host.looked_up_at, now)}`)]))));

@@ -1,4 +1,4 @@
-// Replaying deliveries: counted first, done only then.
+// The replay of deliveries. Events are counted first, and replayed only after a confirmation.
 
 import { act } from "./api.js";
 import { offerChannels } from "./channels.js";
@@ -8,10 +8,10 @@ import { number } from "./words.js";
 
 const DAY = 24 * 60 * 60 * 1000;
 
-/** What was counted, and is done where it is confirmed. */
+/** The request whose events were counted. It is sent when the operator confirms. */
 let counted = null;
 
-/** A moment as a field of this computer's time has it. */
+/** Formats a time for an input field in local time. */
 function local(time) {
   const shifted = new Date(time - new Date(time).getTimezoneOffset() * 60000);
   return shifted.toISOString().slice(0, 19);
@@ -28,7 +28,7 @@ function request() {
   };
 }
 
-/** Forgets what was counted. */
+/** Forgets the counted request. */
 function reset() {
   counted = null;
   byId("replay-do").hidden = true;
@@ -36,7 +36,7 @@ function reset() {
   tell(byId("replay-error"), null);
 }
 
-/** Opens the dialog, for a channel where one is named. */
+/** Opens the dialog, with a channel preselected if one is given. */
 export function openReplay(channel, overview) {
   const select = byId("replay-channel");
   offerChannels(select, overview.channels);
@@ -57,7 +57,7 @@ async function count() {
     return;
   }
   const events = `${number(answer.count)} ${answer.count === 1 ? "event" : "events"}`;
-  byId("replay-count").textContent = answer.count === 0 ? "No event is like that." : `${events} would be delivered once more.`;
+  byId("replay-count").textContent = answer.count === 0 ? "No events match." : `${events} would be delivered again.`;
   if (answer.count > 0) {
     counted = asked;
     byId("replay-do").textContent = `Replay ${events}`;
@@ -70,7 +70,7 @@ async function replay() {
   reset();
   const answer = await withKey(() => act("replay", asked));
   if (answer !== undefined) {
-    byId("replay-count").textContent = `Replayed: ${number(answer.count)}. They are on their way.`;
+    byId("replay-count").textContent = `Replayed: ${number(answer.count)}. They are queued for delivery.`;
   }
 }
 
@@ -80,13 +80,13 @@ async function attempt(work) {
   try {
     await work();
   } catch (refusal) {
-    tell(byId("replay-error"), refusal.words ?? "Expected a date and a time.");
+    tell(byId("replay-error"), refusal.words ?? "Enter a date and a time.");
   } finally {
     buttons.forEach((button) => { button.disabled = false; });
   }
 }
 
-/** Does what was counted. */
+/** Replays the counted events. */
 export function doReplay() {
   return counted ? attempt(replay) : undefined;
 }

@@ -1,11 +1,11 @@
-// One event or one queued message, and all that became of it.
+// One event or one queued message, with its timeline.
 
 import { Refusal, act, look } from "./api.js";
 import { detailsOf } from "./audit.js";
 import { byId, el, facts, mark, show } from "./dom.js";
 import { ago, answer, moment, toneOf } from "./words.js";
 
-/** The event whose text was asked for; it is shown until another one is looked at. */
+/** The event whose text the operator asked for. It is shown until another id is opened. */
 let read = null;
 
 function step({ at, what, more, tone }, now) {
@@ -23,12 +23,12 @@ function steps(items, now) {
 function eventSteps({ event, delivery, actions }) {
   const tries = (delivery?.attempts ?? []).map((attempt) => ({
     at: attempt.at,
-    what: `Try ${attempt.number} ${answer(attempt)}`,
+    what: `Attempt ${attempt.number} ${answer(attempt)}`,
     more: `${attempt.duration_ms} ms`,
     tone: attempt.status >= 200 && attempt.status < 300 ? "good" : "bad",
   }));
   const done = actions.map((entry) => ({ at: entry.at, what: `${entry.action} by ${entry.actor}`, more: detailsOf(entry) }));
-  return [{ at: delivery?.created_at ?? event.occurred_at, what: "Came up", more: event.type }, ...tries, ...done];
+  return [{ at: delivery?.created_at ?? event.occurred_at, what: "Occurred", more: event.type }, ...tries, ...done];
 }
 
 function eventCase(shown, id, { now, may_act }) {
@@ -39,16 +39,16 @@ function eventCase(shown, id, { now, may_act }) {
     el("section", { class: "card", "aria-label": "Event" },
       el("header", {}, el("h3", {}, event.type), delivery && mark(delivery.state, toneOf(delivery.state))),
       facts([
-        ["Id", el("span", { class: "mono" }, id)],
+        ["ID", el("span", { class: "mono" }, id)],
         ["Channel", shown.channel],
         ["User", text ? text.user_id : event.user_id],
         event.conversation_id && ["Conversation", el("span", { class: "mono" }, event.conversation_id)],
         !delivery && ["Delivery", "none: the channel had no callback URL"],
         delivery?.failure && ["Failed", delivery.failure],
-        delivery?.state === "pending" && delivery.deliver_until && ["Tried until", moment(delivery.deliver_until)],
+        delivery?.state === "pending" && delivery.deliver_until && ["Retried until", moment(delivery.deliver_until)],
         shown.trace_id && ["Trace", el("span", { class: "mono" }, shown.trace_id)],
       ]),
-      el("details", { open: true }, el("summary", {}, text ? "The event as the channel gets it" : "The event without its text"),
+      el("details", { open: true }, el("summary", {}, text ? "The event as the channel receives it" : "The event without its text"),
         el("pre", { tabindex: "0", "data-body": text ? "whole" : "masked" }, JSON.stringify(text ?? event, null, 2))),
       may_act && el("footer", {}, delivery && button("retry", "Deliver again"), !text && button("read", "Show the text…"))),
     steps(eventSteps(shown), now));
@@ -69,7 +69,7 @@ function messageCase(message, { now }) {
     el("section", { class: "card", "aria-label": "Message" },
       el("header", {}, el("h3", {}, message.file_type ? `File (${message.file_type})` : "Queued request"), mark(message.state, toneOf(message.state))),
       facts([
-        ["Id", el("span", { class: "mono" }, message.id)],
+        ["ID", el("span", { class: "mono" }, message.id)],
         ["Channel", message.channel],
         ["User", message.user_id],
         message.conversation_id && ["Conversation", el("span", { class: "mono" }, message.conversation_id)],
@@ -81,14 +81,14 @@ function messageCase(message, { now }) {
     steps(items, now));
 }
 
-/** Shows what an id stands for. */
+/** Shows the event or message with this id. */
 export async function showTimeline(id, overview) {
   if (read && read.id !== id) {
     read = null;
   }
   const place = byId("timeline");
   if (!id) {
-    show(place, el("p", { class: "empty" }, "The id of an event begins with evt_, that of a message that was queued with msg_."));
+    show(place, el("p", { class: "empty" }, "The ID of an event begins with evt_, the ID of a queued message with msg_."));
     return;
   }
   const path = encodeURIComponent(id);
@@ -104,7 +104,7 @@ export async function showTimeline(id, overview) {
   }
 }
 
-/** Asks for the text of an event, which is recorded. */
+/** Fetches the text of an event, which the audit log records. */
 export async function readText(id) {
   const { event } = await act(`events/${encodeURIComponent(id)}/text`);
   read = { id, event };

@@ -1,4 +1,4 @@
-//! How deliveries are shown.
+//! The representation of deliveries in the API.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -10,18 +10,18 @@ use crate::types::delivery::{Attempt, Delivery, DeliveryState, EventRecord};
 use crate::types::event::{Cursor, Event, EventType, NOBODY};
 use crate::types::ids::UserId;
 
-/// What became of the delivery of an event.
+/// The state of the delivery of an event.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = DeliveryState)]
 pub(in crate::api) enum StateView {
-    /// It has still to be delivered.
+    /// The event is still to be delivered.
     Pending,
-    /// The channel has it.
+    /// The channel has the event.
     Delivered,
-    /// The channel refused it, or it grew too old.
+    /// The channel refused the event, or the event grew too old.
     Failed,
-    /// It was of interest for a moment only, and that has passed.
+    /// The event was of interest for a moment only, and that has passed.
     Dropped,
 }
 
@@ -36,40 +36,40 @@ impl From<DeliveryState> for StateView {
     }
 }
 
-/// A part of the deliveries.
+/// A page of deliveries.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::api::v1) struct DeliveryList {
     /// The deliveries, in the order of their events.
     pub(super) deliveries: Vec<DeliveryItem>,
-    /// What to ask for next, as `after`; where there was none, it is the same as before.
+    /// The value of `after` for the next page. It is unchanged if this page is empty.
     #[schema(value_type = String, example = "c1f5")]
     pub(super) next: Cursor,
 }
 
-/// An event and what became of its delivery.
+/// An event and the state of its delivery.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::api::v1) struct DeliveryItem {
-    /// The event.
+    /// The id of the event.
     #[schema(example = "evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")]
     event_id: String,
-    /// Its type.
+    /// The type of the event.
     #[serde(rename = "type")]
     #[schema(value_type = EventType)]
     kind: String,
-    /// Whom it is about; `test` of one to try the callback with.
+    /// The user of the event; `test` for a test event.
     #[schema(value_type = UserId)]
     user_id: String,
-    /// What became of it.
+    /// The state of the delivery.
     state: StateView,
-    /// How often it was sent.
+    /// The number of times that the event was sent.
     attempts: u32,
-    /// When it came up.
+    /// The time at which the event was created.
     created_at: DateTime<Utc>,
-    /// From when on it is too old to be delivered.
+    /// The time from which the event is too old to be delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     deliver_until: Option<DateTime<Utc>>,
-    /// Why it failed.
+    /// The reason for which the delivery failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     failure: Option<String>,
@@ -92,54 +92,54 @@ impl DeliveryItem {
     }
 }
 
-/// An event with all that is known of its delivery.
+/// An event with its delivery.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::api::v1) struct EventView {
     /// The event.
     #[serde(flatten)]
     #[schema(value_type = Event)]
     event: Map<String, Value>,
-    /// What became of its delivery; left out where the channel had no callback URL.
+    /// The delivery of the event. Left out if the channel had no callback URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     delivery: Option<DeliveryView>,
 }
 
-/// What became of the delivery of an event.
+/// The delivery of an event, with all attempts.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Delivery)]
 pub(in crate::api) struct DeliveryView {
-    /// What became of it.
+    /// The state of the delivery.
     state: StateView,
-    /// When it came up.
+    /// The time at which the event was created.
     created_at: DateTime<Utc>,
-    /// From when on it is too old to be delivered.
+    /// The time from which the event is too old to be delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     deliver_until: Option<DateTime<Utc>>,
-    /// Why it failed.
+    /// The reason for which the delivery failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     failure: Option<String>,
-    /// Every time that it was sent, the first one first.
+    /// Every attempt to deliver the event, oldest first.
     attempts: Vec<AttemptView>,
 }
 
-/// One time that an event was sent.
+/// An attempt to deliver an event.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Attempt)]
 pub(in crate::api) struct AttemptView {
-    /// Its number, from 1.
+    /// The number of the attempt, from 1.
     number: u32,
-    /// When it began.
+    /// The time at which the attempt began.
     at: DateTime<Utc>,
-    /// How long it took, in milliseconds.
+    /// The duration of the attempt, in milliseconds.
     duration_ms: u64,
-    /// The HTTP status of the answer; left out where none came.
+    /// The HTTP status of the channel's answer. Left out if there was no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = 503)]
     status: Option<u16>,
-    /// Why none came.
+    /// The reason for which there was no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     error: Option<String>,
@@ -158,7 +158,7 @@ impl From<Attempt> for AttemptView {
 }
 
 impl DeliveryView {
-    /// What became of an event's delivery; none where the channel had no callback URL.
+    /// Returns the delivery of an event; `None` if the channel had no callback URL.
     pub(in crate::api) fn of(record: EventRecord) -> Option<Self> {
         let attempts = record.attempts.into_iter().map(AttemptView::from);
         Some(Self {
@@ -176,7 +176,7 @@ impl TryFrom<EventRecord> for EventView {
 
     fn try_from(record: EventRecord) -> Result<Self, Problem> {
         let event = serde_json::from_str(&record.body)
-            .map_err(|_| Problem::new(Code::InternalError, "The event that is kept is no JSON."))?;
+            .map_err(|_| Problem::new(Code::InternalError, "The stored event is not JSON."))?;
         Ok(Self {
             event,
             delivery: DeliveryView::of(record),

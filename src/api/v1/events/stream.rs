@@ -1,7 +1,8 @@
-//! Events as server-sent events.
+//! The stream of server-sent events.
 //!
-//! A page is in memory at a time, and the next is read when the reader has taken it: the socket holds a slow reader back. A page
-//! has some 16 KiB of events; where one of them is larger, its bytes count among those of pages that are being written.
+//! One page is in memory at a time. The next is read when the reader has taken the current one, so
+//! the socket limits a slow reader. A page has about 16 KiB of events. A page with a larger event
+//! counts against the bound on pages that are being written.
 
 use std::convert::Infallible;
 use std::error::Error as _;
@@ -22,28 +23,29 @@ use crate::bounds::Holder;
 use crate::bridge::{EventPage, EventStream};
 use crate::types::event::Cursor;
 
-/// 15 s: how long a stream is silent at most, so that nobody in between takes it for dead.
+/// 15 s: the longest silence on a stream, so that no proxy takes it for dead.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// 1 to 3 s: the time after which a reader comes again. It is drawn for each, so that the readers
-/// of a replica that stops do not all come to the next one in the same moment.
+/// 1 to 3 s: the time after which a reader reconnects. It is random for each reader, so that the
+/// readers of a replica that stops do not all reach the next one at the same moment.
 const RETRY_MILLISECONDS: RangeInclusive<u32> = 1000..=3000;
 
-/// A comment. No empty line follows it, because fetch-event-source 2 and httpx-sse 0.4 pass an
-/// empty event on for each.
+/// A comment. No empty line follows it, because fetch-event-source 2 and httpx-sse 0.4 pass on an
+/// empty event for each.
 const COMMENT: &str = ":\n";
 
-/// 128 bytes: what the fields of an event take beside its body.
+/// 128 bytes: the size of an event's fields without its body.
 const FIELDS: usize = 128;
 
-/// 16 KiB: a page of more bytes takes room among the pages that are being written. Smaller ones are bounded by the number of
-/// readers.
+/// 16 KiB: a larger page counts against the bound on pages that are being written. Smaller ones are
+/// bounded by the number of readers.
 const LARGE: usize = 16 * 1024;
 
-/// 100 to 300 ms: the pause before room is asked for again. It is drawn each time, so that none of many readers is always last.
+/// 100 to 300 ms: the pause before room is requested again. It is random each time, so that no
+/// reader among many is always last.
 const ROOM_AGAIN: RangeInclusive<u64> = 100..=300;
 
-/// The answer whose body are these events, as they come.
+/// Makes the streaming response with these events.
 pub(super) fn respond(events: EventStream, load: Load) -> Response {
     let following = stream::unfold((events, load), async |(mut events, load)| {
         let chunk = next(&mut events, &load).await?;
@@ -54,7 +56,8 @@ pub(super) fn respond(events: EventStream, load: Load) -> Response {
         (CONTENT_TYPE, "text/event-stream"),
         (CACHE_CONTROL, "no-store"),
     ];
-    // The last header is for proxies of the nginx kind, which else collect an answer before they pass it on.
+    // The last header is for proxies like nginx, which otherwise buffer a response before they pass
+    // it on.
     let unbuffered = [("x-accel-buffering", "no")];
     (
         headers,
@@ -64,16 +67,16 @@ pub(super) fn respond(events: EventStream, load: Load) -> Response {
         .into_response()
 }
 
-/// The beginning of a stream. It is sent at once, since some proxies keep an answer's head until a
-/// part of its body comes.
+/// Returns the first chunk of a stream. It is sent at once, since some proxies hold back the head
+/// of a response until a part of its body arrives.
 fn beginning() -> Bytes {
     let retry = rand::random_range(RETRY_MILLISECONDS);
     format!("{COMMENT}retry: {retry}\n").into()
 }
 
-/// What to send next; none where the stream ends.
+/// Returns the next chunk to send; `None` if the stream ends.
 async fn next(events: &mut EventStream, load: &Load) -> Option<Bytes> {
-    // Room for a page that is read again.
+    // The permit for a page that was dropped and is read again.
     let mut waited_for = None;
     loop {
         let page = match timeout(SILENCE, events.next()).await {
@@ -82,7 +85,7 @@ async fn next(events: &mut EventStream, load: &Load) -> Option<Bytes> {
             Ok(Err(error)) => {
                 tracing::warn!(
                     error = error.source(),
-                    "a stream of events ends early: {error}; its reader comes again"
+                    "a stream of events ends early: {error}; its reader reconnects"
                 );
                 return None;
             }
@@ -95,14 +98,14 @@ async fn next(events: &mut EventStream, load: &Load) -> Option<Bytes> {
         if let Some(place) = place.or_else(|| load.page(events.holder(), bytes).ok()) {
             return Some(place.holding(rendered(&page)));
         }
-        // Those who wait for room may be many, so none of them keeps its page.
+        // Many readers may wait for room, so none of them keeps its page meanwhile.
         drop(page);
         events.step_back();
         waited_for = Some(room_when_free(load, events.holder(), bytes).await);
     }
 }
 
-/// Room for a page, once its holder's share and the bound have some.
+/// Waits until the bound and the holder's share have room for a page.
 async fn room_when_free(load: &Load, holder: Holder<'_>, bytes: usize) -> Place {
     loop {
         if let Ok(place) = load.page(holder, bytes) {
@@ -113,7 +116,7 @@ async fn room_when_free(load: &Load, holder: Holder<'_>, bytes: usize) -> Place 
 }
 
 fn rendered(page: &EventPage) -> String {
-    // All at once: a text that grows would take up to twice as much.
+    // The buffer is allocated at once: a text that grows would take up to twice as much.
     let mut text = String::with_capacity(page.bytes() + FIELDS * (page.events.len() + 2));
     if let Some(gap) = page.gap {
         let data = json!({"after": gap.after, "oldest": gap.oldest});
@@ -129,12 +132,12 @@ fn rendered(page: &EventPage) -> String {
 fn write_event(text: &mut String, id: Cursor, kind: &str, data: &str) {
     // Writing to a string does not fail.
     let _written = writeln!(text, "event: {kind}");
-    // An event is kept in one line. Were it in more, each would be said to be data.
+    // An event is stored in one line. If it had several, each would become a `data` field.
     for line in data.lines() {
         let _written = writeln!(text, "data: {line}");
     }
-    // At the end: fetch-event-source 2 takes an event for seen once it has read the id, also if the
-    // connection is cut before the rest.
+    // The id comes last: fetch-event-source 2 takes an event for seen once it has read the id, even
+    // if the connection breaks before the rest.
     let _written = write!(text, "id: {id}\n\n");
 }
 
@@ -145,7 +148,7 @@ mod tests {
     use crate::types::event::LoggedEvent;
 
     #[test]
-    fn a_page_is_written_with_its_gap_first() {
+    fn the_gap_of_a_page_is_written_before_its_events() {
         let event = |position, body: &str| LoggedEvent {
             position,
             id: "evt_1".to_owned(),
@@ -170,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_begins_with_a_comment_and_a_time_and_no_empty_line() {
+    fn a_stream_begins_with_a_comment_and_a_retry_time() {
         let beginning = String::from_utf8(beginning().into()).unwrap();
 
         let retry = beginning.strip_prefix(":\nretry: ").unwrap();

@@ -14,10 +14,10 @@ use crate::cloud;
 use crate::cloud::probe::{RawAnswer, overhear};
 
 /// The advice for an answer that the bridge does not understand.
-const UNKNOWN_WORDS: &str = "the bridge does not know these words; run it again with --report FILE and send the file to the project";
+const UNKNOWN_WORDS: &str = "the bridge does not know this answer; run doctor again with --report FILE and send the file to the project";
 
 /// The advice for an answer that explains itself.
-pub(super) const AS_IT_SAYS: &str = "see what the Cloud's answer says";
+pub(super) const AS_IT_SAYS: &str = "see the Cloud's answer";
 
 /// The outcome of a call, with the Cloud's answers.
 pub(super) struct Asked<T> {
@@ -94,7 +94,7 @@ impl Walk<'_> {
         let is_known = matches!(&asked.outcome, Err(Failure::Cloud(error)) if is_expected(error));
         let told = self.told(asked);
         let fact = match &asked.outcome {
-            Err(_) if is_known => Fact::ok(key, format!("refused, as it should be ({told})")),
+            Err(_) if is_known => Fact::ok(key, format!("refused, as expected ({told})")),
             Ok(outcome) => accepted(outcome, told),
             Err(failure @ Failure::Cloud(cloud::Error::Refused { .. })) => {
                 Fact::failed(key, self.failure(failure, asked), UNKNOWN_WORDS)

@@ -35,7 +35,7 @@ impl Walk<'_> {
             .await?;
         if let Err(Failure::Cloud(cloud::Error::ConversationClosed)) = &asked.outcome {
             self.openings.closed(&opened.id);
-            let found = format!("somebody else has closed it ({})", self.told(&asked));
+            let found = format!("already closed by someone else ({})", self.told(&asked));
             let fact = self.described(Fact::note(key, found), &asked);
             self.tell(fact)?;
             return Ok(true);
@@ -56,7 +56,7 @@ impl Walk<'_> {
             .ask(cloud.signal(&conversation, Signal::Close, trace))
             .await?;
         self.tell_of_refusal(KEY, &asked, is_closed, |(), told| {
-            Fact::note(KEY, format!("accepted: fine ({told})"))
+            Fact::note(KEY, format!("accepted, which is fine ({told})"))
         })
     }
 
@@ -73,7 +73,7 @@ impl Walk<'_> {
             Fact::failed(
                 KEY,
                 format!("accepted, although the conversation has ended ({told})"),
-                "the bridge relies on being refused; run it again with --report FILE and send the file to the project",
+                "the bridge relies on a refusal; run doctor again with --report FILE and send the file to the project",
             )
         })
     }
@@ -114,7 +114,7 @@ impl Walk<'_> {
             None => Fact::failed(
                 key,
                 format!("did not arrive within {} s", self.wait().as_secs()),
-                "see that the app installation's webhooks name this service for cqm.ExConversationChangeNotification",
+                "check that the app installation's webhooks point to this service for cqm.ExConversationChangeNotification",
             ),
         };
         self.tell(fact)

@@ -26,8 +26,7 @@ const DEPTH: usize = 4;
 /// 200: the limit on names of members in the report.
 const MEMBERS: usize = 200;
 
-const WEBHOOKS: &str = "see that the app installation's webhooks name https://…/webhooks/<account_id> of this service \
-     (a change takes two minutes), that this address can be reached from the internet, and that client_secret is right";
+const WEBHOOKS: &str = "check that the app installation's webhooks point to https://…/webhooks/<account_id> of this service (a change takes two minutes), that this address can be reached from the internet, and that client_secret is right";
 
 /// The echo of a message of the consumer.
 struct Echo {
@@ -115,7 +114,7 @@ impl Walk<'_> {
             return Ok(());
         }
         if forms.is_empty() {
-            let found = "not known: a service of an older version took the notifications";
+            let found = "unknown: a service of an older version received the notifications";
             return self.tell(Fact::note("signature", found).with("forms", forms));
         }
         let found = forms.iter().cloned().collect::<Vec<_>>().join(", ");
@@ -127,7 +126,7 @@ impl Walk<'_> {
     fn tell_of_no_echo(&mut self, refused: &[Rejection]) -> anyhow::Result<()> {
         let mut found = format!("did not arrive within {} s", self.wait().as_secs());
         if let Some(reason) = refused.first() {
-            found = format!("{found}; notifications came and were refused: {reason}");
+            found = format!("{found}; notifications arrived but were refused: {reason}");
         }
         let words: Vec<_> = refused.iter().map(|reason| reason.as_str()).collect();
         self.tell(Fact::failed("echo", found, WEBHOOKS).with("refused", words))
@@ -148,27 +147,27 @@ impl Walk<'_> {
         let sequence = echo.message.sequence;
         let is_same = sequence == Some(sent.sequence);
         let found = match sequence {
-            Some(_) if is_same => Fact::ok("echo_sequence", "that of the answer"),
+            Some(_) if is_same => Fact::ok("echo_sequence", "the same as in the answer"),
             Some(other) => Fact::failed(
                 "echo_sequence",
-                format!("{other}, and {} in the answer", sent.sequence),
-                "the bridge tells messages apart by it; run it again with --report FILE and send the file to the project",
+                format!("{other}, but {} in the answer", sent.sequence),
+                "the bridge distinguishes messages by it; run doctor again with --report FILE and send the file to the project",
             ),
             None => Fact::failed(
                 "echo_sequence",
-                "none",
-                "the bridge tells repeats by it; run it again with --report FILE and send the file to the project",
+                "missing",
+                "the bridge recognizes duplicates by it; run doctor again with --report FILE and send the file to the project",
             ),
         };
         self.tell(found.with("same_as_answer", is_same))?;
 
         let has_id = echo.message.conversation_id.is_some();
         let fact = if has_id {
-            Fact::ok("echo_conversation_id", "there")
+            Fact::ok("echo_conversation_id", "present")
         } else {
             Fact::note(
                 "echo_conversation_id",
-                "missing, as in the oldest form; the bridge goes by the dialog: fine",
+                "missing, as in the oldest format; this is fine, the bridge uses the dialog",
             )
         };
         self.tell(fact.with("present", has_id))?;
@@ -179,7 +178,7 @@ impl Walk<'_> {
         const KEY: &str = "echo_metadata";
         let Some(echo) = echo else {
             let found = format!(
-                "that text did not arrive within {} s",
+                "the text with metadata did not arrive within {} s",
                 self.wait().as_secs()
             );
             return self.tell(Fact::failed(KEY, found, WEBHOOKS));
@@ -192,12 +191,9 @@ impl Walk<'_> {
                 && item.get("id").is_some_and(|it| it == id)
         });
         let fact = match (is_same, items.is_empty()) {
-            (true, _) => Fact::ok(KEY, "as it was sent"),
-            (false, true) => Fact::note(KEY, "not there: fine, the bridge does not need it"),
-            (false, false) => Fact::note(
-                KEY,
-                "other than was sent: fine, the bridge does not need it",
-            ),
+            (true, _) => Fact::ok(KEY, "unchanged"),
+            (false, true) => Fact::note(KEY, "missing; this is fine, the bridge does not need it"),
+            (false, false) => Fact::note(KEY, "changed; this is fine, the bridge does not need it"),
         };
         self.tell(
             fact.with("present", !items.is_empty())
@@ -226,17 +222,17 @@ impl Walk<'_> {
 fn alteration_fact(alteration: &Alteration) -> Fact {
     let kinds = alteration.kinds.join(", ");
     let fact = if alteration.kinds.is_empty() {
-        Fact::ok("echo_text", "not altered")
+        Fact::ok("echo_text", "unchanged")
     } else if alteration.is_recognised {
         Fact::note(
             "echo_text",
-            format!("altered ({kinds}); the bridge recognises it all the same: fine"),
+            format!("altered ({kinds}); this is fine, the bridge still recognizes it"),
         )
     } else {
         Fact::failed(
             "echo_text",
-            format!("altered ({kinds}), so that the bridge does not recognise it"),
-            "a message whose answer is lost may be sent twice; run it again with --report FILE and send the file to the project",
+            format!("altered ({kinds}); the bridge does not recognize it"),
+            "if the answer to a message is lost, it may be sent twice; run doctor again with --report FILE and send the file to the project",
         )
     };
     fact.with("altered", &alteration.kinds)
@@ -247,17 +243,20 @@ fn alteration_fact(alteration: &Alteration) -> Fact {
 fn time_fact(echo: &Echo, sent: Message) -> Fact {
     const KEY: &str = "echo_time";
     let Some(at) = echo.message.sent_at else {
-        return Fact::note(KEY, "none: fine").with("skew_ms", Value::Null);
+        return Fact::note(KEY, "missing; this is fine").with("skew_ms", Value::Null);
     };
     let skew = at.timestamp_millis() - sent.at.ms;
     let is_near = skew.unsigned_abs() <= u64::try_from(SKEW.as_millis()).unwrap_or(u64::MAX);
     let fact = if is_near {
-        Fact::ok(KEY, format!("{skew} ms from this machine's"))
+        Fact::ok(
+            KEY,
+            format!("differs by {skew} ms from this machine's clock"),
+        )
     } else {
         Fact::note(
             KEY,
             format!(
-                "{skew} ms from this machine's; set this machine's clock by NTP, if the line `clock` fails too"
+                "differs by {skew} ms from this machine's clock; synchronize that clock with NTP if the line `clock` fails too"
             ),
         )
     };

@@ -10,10 +10,9 @@ use crate::types::ids::ConversationId;
 /// The prefix of the consumers' external ids, for people who find such a consumer in the Cloud.
 const EXTERNAL_ID: &str = "liveperson-bridge:doctor";
 
-const OPENING: &str = "see what the Cloud's answer says: the app installation may lack the scope msg.consumer, or the account \
-     may want a campaign or skill (--campaign-id and --engagement-id, or --skill-id)";
+const OPENING: &str = "see the Cloud's answer: the app installation may lack the scope msg.consumer, or the account may require a campaign or skill (--campaign-id and --engagement-id, or --skill-id)";
 
-const ROUTED: &str = "see that the campaign's engagement, or the skill, is of this account, is for messaging and is live";
+const ROUTED: &str = "check that the campaign's engagement, or the skill, belongs to this account, is for messaging and is live";
 
 impl Walk<'_> {
     /// Opens a conversation for a new consumer. Returns `None` if it could not be opened.
@@ -67,13 +66,13 @@ impl Walk<'_> {
         let is_open = |error: &cloud::Error| matches!(error, cloud::Error::AlreadyOpen);
         self.tell_of_refusal(KEY, &asked, is_open, |id, _| {
             if *id == opened.id {
-                let found = "the Cloud answers with the conversation that is open: fine";
+                let found = "the Cloud answers with the open conversation, which is fine";
                 return Fact::note(KEY, found);
             }
             Fact::failed(
                 KEY,
-                "the Cloud opened a second conversation beside the first",
-                "the bridge relies on being refused; run it again with --report FILE and send the file to the project",
+                "the Cloud opened a second conversation although the first is open",
+                "the bridge relies on a refusal; run doctor again with --report FILE and send the file to the project",
             )
         })
     }

@@ -16,14 +16,14 @@ use crate::types::ids::{AccountId, Invalid};
 pub(in crate::cli::doctor) struct Options {
     #[arg(
         long,
-        help = "Open a conversation in each account, send messages as a test consumer, and see whether they come back by webhook; agents see it"
+        help = "Open a conversation in each account, send messages as a test consumer, and check that their echoes arrive by webhook; agents see the conversation"
     )]
     conversation: bool,
     #[arg(
         long,
         value_name = "FILE",
         requires = "conversation",
-        help = "Write the facts as JSON, without secrets, texts and ids; a former report is replaced, no other file"
+        help = "Write the facts as JSON, without secrets, texts and ids; replaces an earlier report, but no other file"
     )]
     report: Option<PathBuf>,
     /// Open a conversation in this account only
@@ -50,7 +50,7 @@ pub(in crate::cli::doctor) struct Options {
         requires = "conversation",
         default_value_t = 30,
         value_parser = clap::value_parser!(u16).range(1..=600),
-        help = "How long a message is waited for that should come back by webhook"
+        help = "The time to wait for the echo of a message"
     )]
     pub(super) echo_wait: u16,
 }
@@ -73,7 +73,9 @@ impl Options {
             let is_known = accounts.iter().any(|account| account.account_id == *id);
             ensure!(is_known, "--account: the configuration has no account {id}");
         } else if self.routing().is_some() && accounts.len() > 1 {
-            bail!("--account: say whose campaign or skill it is");
+            bail!(
+                "--account: required, since the configuration has several accounts; name the one with the campaign or skill"
+            );
         }
         Ok(())
     }

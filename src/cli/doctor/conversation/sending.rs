@@ -110,13 +110,16 @@ impl Walk<'_> {
     async fn send_file(&mut self, opened: &Opened) -> anyhow::Result<Option<SentFile>> {
         const KIND: ImageType = ImageType::Png;
         if !self.account.file_types.contains(&KIND) {
-            let fact = Fact::note("file", "not tried: file_types of the account has no PNG");
+            let fact = Fact::note(
+                "file",
+                "not checked: the account's file_types does not contain PNG",
+            );
             self.tell(fact)?;
             return Ok(None);
         }
         let picture = BASE64_STANDARD
             .decode(PICTURE)
-            .context("the test picture")?;
+            .context("the test picture cannot be decoded")?;
         let features = Features::default();
         let conversation = opened.conversation(self.account, &features);
         let (cloud, trace) = (self.run.cloud, self.run.trace);
@@ -132,7 +135,8 @@ impl Walk<'_> {
             self.tell(fact)?;
             return Ok(None);
         }
-        let hint = "see that the Cloud's file storage (the host of swift) can be reached from here";
+        let hint =
+            "check that the Cloud's file storage (the host of swift) can be reached from here";
         let stored = |_: &String| "stored".to_owned();
         let Some(relative_path) = self.tell_of("file", asked, hint, stored)? else {
             return Ok(None);
@@ -164,7 +168,7 @@ impl Walk<'_> {
             .await?;
         if let Err(failure @ Failure::Cloud(cloud::Error::Refused { .. })) = &asked.outcome {
             let found = format!(
-                "refused for a message that is no agent's: {}",
+                "refused, since the message is not from an agent: {}",
                 self.failure(failure, &asked)
             );
             let fact = self.described(Fact::note("receipt", found), &asked);

@@ -8,7 +8,7 @@ use super::Walk;
 use crate::cli::doctor::facts::Fact;
 use crate::cloud::ConsumerToken;
 
-const CREDENTIALS: &str = "see that client_id and client_secret are those of the app installation, and that it is enabled";
+const CREDENTIALS: &str = "check that client_id and client_secret are those of the app installation, and that it is enabled";
 
 /// The documented scope of an `AppJWT`. Source: vendor's Send API, "Authorization and
 /// Authentication".
@@ -39,15 +39,18 @@ impl Walk<'_> {
         let is_for_client = has(claims, "azp", &self.account.client_id);
         let has_scope = has(claims, "scope", SCOPE);
         let lives = lifetime.map_or_else(
-            || "its lifetime is not told".to_owned(),
-            |seconds| format!("it lives {seconds} s"),
+            || "its lifetime is unknown".to_owned(),
+            |seconds| format!("it is valid for {seconds} s"),
         );
         let mut odd = Vec::new();
         for (is_usual, what) in [
             (is_for_account, "aud is not the account"),
             (is_for_client, "azp is not the client id"),
             (has_scope, "scope is not msg.consumer"),
-            (lifetime == Some(LIFETIME_S), "an hour is documented"),
+            (
+                lifetime == Some(LIFETIME_S),
+                "the documented lifetime is an hour",
+            ),
         ] {
             if !is_usual {
                 odd.push(what);
@@ -56,7 +59,7 @@ impl Walk<'_> {
         let fact = if odd.is_empty() {
             Fact::ok(
                 "app_token",
-                format!("of this account and installation; {lives}"),
+                format!("for this account and app installation; {lives}"),
             )
         } else {
             Fact::note("app_token", format!("{lives}; {}", odd.join(", ")))
@@ -97,10 +100,10 @@ impl Walk<'_> {
         let fact = if expires {
             Fact::note(
                 "consumer_token",
-                "it names a consumer and has an end, where none is documented; the bridge keeps it until it is refused",
+                "it names a consumer and expires, although no expiry is documented; the bridge uses it until it is refused",
             )
         } else {
-            Fact::ok("consumer_token", "it names a consumer, and never ends")
+            Fact::ok("consumer_token", "it names a consumer and never expires")
         };
         let fact = self
             .described(fact, &first)
@@ -119,12 +122,12 @@ impl Walk<'_> {
                     (true, true) => Fact::ok("consumer_token_again", "the same token"),
                     (true, false) => Fact::note(
                         "consumer_token_again",
-                        "another token of the same consumer: fine",
+                        "another token for the same consumer, which is fine",
                     ),
                     (false, _) => Fact::failed(
                         "consumer_token_again",
                         "another consumer id for the same external id",
-                        "the bridge tells users apart by it; run it again with --report FILE and send the file to the project",
+                        "the bridge distinguishes users by it; run doctor again with --report FILE and send the file to the project",
                     ),
                 };
                 fact.with("same_token", is_same_token)
@@ -136,7 +139,7 @@ impl Walk<'_> {
             }
         };
         let fact = self.described(fact, &second);
-        self.tell(fact.titled("ConsumerJWS, asked again"))?;
+        self.tell(fact.titled("ConsumerJWS, requested again"))?;
         Ok(Some(token))
     }
 }

@@ -87,7 +87,7 @@ fn profile() -> BoxedStrategy<Value> {
 }
 
 /// Returns the API's name for a member on the wire.
-fn facades(member: &str) -> String {
+fn api_name(member: &str) -> String {
     match member {
         "firstname" => "first_name".to_owned(),
         "lastname" => "last_name".to_owned(),
@@ -118,7 +118,7 @@ fn back(value: &Value) -> Value {
                     ("gender" | "phoneType", Value::String(word)) => json!(word.to_lowercase()),
                     _ => back(value),
                 };
-                (facades(member), value)
+                (api_name(member), value)
             };
             members.iter().map(member).collect()
         }
@@ -146,7 +146,7 @@ fn without_blanks(value: Value) -> Value {
 
 proptest! {
     #[test]
-    fn all_that_a_profile_says_is_told_and_nothing_else(profile in profile()) {
+    fn a_profile_is_sent_completely_and_without_blank_members(profile in profile()) {
         let wire = on_the_wire(profile.clone());
 
         let mut told = Map::new();
@@ -170,7 +170,7 @@ fn on_the_wire(profile: Value) -> Value {
 }
 
 #[test]
-fn a_profile_becomes_both_kinds_of_attributes_with_gender_as_text_and_dates_in_parts() {
+fn a_profile_is_sent_as_personal_and_customer_attributes() {
     let profile = json!({
         "first_name": "Ada", "last_name": "Byron", "gender": "female", "birth_date": "1815-12-10",
         "language": "en-GB", "company": "Engines", "contacts": [
@@ -202,7 +202,7 @@ fn a_profile_becomes_both_kinds_of_attributes_with_gender_as_text_and_dates_in_p
 }
 
 #[test]
-fn what_says_nothing_is_left_out() {
+fn empty_members_of_a_profile_are_omitted() {
     for empty in [
         json!({}),
         json!({"customer": {}}),

@@ -130,7 +130,7 @@ impl Deref for Lent {
 
     #[expect(
         clippy::expect_used,
-        reason = "it is taken when this is dropped, not before"
+        reason = "the connection is taken only when this value is dropped"
     )]
     fn deref(&self) -> &PgConnection {
         self.connection
@@ -142,7 +142,7 @@ impl Deref for Lent {
 impl DerefMut for Lent {
     #[expect(
         clippy::expect_used,
-        reason = "it is taken when this is dropped, not before"
+        reason = "the connection is taken only when this value is dropped"
     )]
     fn deref_mut(&mut self) -> &mut PgConnection {
         self.connection
@@ -195,7 +195,7 @@ pub(super) fn give_back(mut connection: PoolConnection<Database>, is_open: bool)
         if let Err(error) = limits::within(limits::RETURN, back).await {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
-                "a connection to the database did not come back, and is replaced"
+                "a connection could not be returned to the pool and is replaced"
             );
         }
     });

@@ -15,7 +15,7 @@ pub(super) struct Stepwise<'a>(pub(super) &'a mut PgConnection);
 impl Migrate for Stepwise<'_> {
     #[expect(
         clippy::disallowed_methods,
-        reason = "a part of static text, which is a type of its own no more"
+        reason = "the statement is a part of a static text"
     )]
     fn apply<'e>(
         &'e mut self,
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_a_statement_unless_it_is_blank() {
+    fn the_rest_of_a_script_is_a_statement_unless_blank() {
         assert_eq!(statements("SELECT 1").collect::<Vec<_>>(), ["SELECT 1"]);
         assert_eq!(statements("SELECT 1;\n\n").count(), 1);
         assert_eq!(statements("").count(), 0);

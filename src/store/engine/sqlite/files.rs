@@ -68,17 +68,15 @@ struct Identity(u64, u64);
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
     #[error(
-        "{} was deleted or moved while the service runs; nothing is written, since a restart would not find it: put the \
-         file back, or restart the service to begin with what is there", .0.display()
+        "{} was deleted or moved while the service was running; nothing is written, since a restart would not find it; put the file back, or restart the service to begin with the present files", .0.display()
     )]
     Gone(PathBuf),
     #[error(
-        "another file was put in the place of {} while the service runs; nothing is written, since a restart would not \
-         find it: restart the service to use this file", .0.display()
+        "{} was replaced with another file while the service was running; nothing is written, since a restart would not find it; restart the service to use the new file", .0.display()
     )]
     Replaced(PathBuf),
     #[error(
-        "{} was overwritten while the service runs; nothing is written any more: stop the service and restore a backup", .0.display()
+        "{} was overwritten while the service was running; nothing is written; stop the service and restore a backup", .0.display()
     )]
     Damaged(PathBuf),
 }
@@ -155,7 +153,7 @@ impl Files {
         if let Err(error) = self.lock.unlock() {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "the embedded database's lock file could not be unlocked; it is freed when the process ends"
+                "the embedded database's lock file could not be unlocked; it is unlocked when the process ends"
             );
         }
     }
@@ -233,13 +231,13 @@ fn close_to_others(path: &Path) {
         Ok(()) => tracing::warn!(
             file = %path.display(),
             mode = %format_args!("{mode:04o}"),
-            "a file of the embedded database was open to others; now it is its owner's alone"
+            "a file of the embedded database was accessible to other users; now only its owner has access"
         ),
         Err(error) => tracing::warn!(
             file = %path.display(),
             mode = %format_args!("{mode:04o}"),
             error = &error as &dyn std::error::Error,
-            "a file of the embedded database is open to others, and that could not be changed"
+            "a file of the embedded database is accessible to other users, and this could not be changed"
         ),
     }
 }

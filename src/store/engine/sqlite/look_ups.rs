@@ -84,7 +84,7 @@ impl LookUps {
         {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
-                "the connection for look-ups was not closed"
+                "the connection for lookups was not closed"
             );
         }
     }

@@ -136,8 +136,7 @@ impl Wiping {
                 if !state.has_failed {
                     tracing::warn!(
                         error = error as &dyn std::error::Error,
-                        "the embedded database could not be made anew: copies of what was erased may be left in it; tried \
-                         again and again, which needs twice the room that it has"
+                        "the embedded database could not be rebuilt, so it may still contain copies of erased data; this is retried, and needs free disk space of twice its size"
                     );
                 }
             }
@@ -162,8 +161,7 @@ impl State {
         if now >= since + BLOCKED && !self.has_told {
             self.has_told = true;
             tracing::warn!(
-                "another process has been reading the embedded database for a minute, such as a backup: what was erased \
-                 meanwhile stays in bridge.db-wal until it ends"
+                "another process, such as a backup, has been reading the embedded database for a minute; data erased meanwhile stays in bridge.db-wal until it ends"
             );
         }
     }

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_a_full_disk_the_next_transaction_begins() {
+    async fn a_transaction_can_begin_after_a_full_disk() {
         let folder = TempDir::new().unwrap();
         let sqlite = database(folder.path()).await;
 
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_that_comes_after_a_failure_is_written() {
+    async fn a_transaction_with_a_failed_statement_writes_nothing() {
         let folder = TempDir::new().unwrap();
         let sqlite = database(folder.path()).await;
 

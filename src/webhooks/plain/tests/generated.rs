@@ -110,7 +110,7 @@ impl Builder {
 
     #[expect(
         clippy::too_many_lines,
-        reason = "one arm a kind, and nothing to share"
+        reason = "one arm for each kind, and nothing to share"
     )]
     fn build(&mut self, kind: &Kind) -> Value {
         let items = |kind: &Kind| match kind {
@@ -334,7 +334,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn what_is_shown_is_in_the_text_and_what_is_published_among_the_choices(kinds in prop::collection::vec(kinds(), 1..4)) {
+    fn shown_texts_appear_in_the_text_and_published_ones_as_choices(kinds in prop::collection::vec(kinds(), 1..4)) {
         let mut builder = Builder::default();
         let content: Vec<_> = builder.all(&kinds);
         let plain = render(&content.iter().collect::<Vec<_>>());

@@ -14,7 +14,7 @@ fn told(name: &str, announced: Option<Announced>, newest: Option<i64>) -> Value 
 }
 
 #[test]
-fn the_first_open_state_opens_the_later_ones_update_and_the_end_is_told_once() {
+fn a_conversation_is_opened_once_then_updated_and_closed_once() {
     let opened = Some(Announced::Opened);
     let closed = Some(Announced::Closed);
     for (name, announced, newest, expected) in [
@@ -79,7 +79,7 @@ fn mapping(name: &str, known: &Known<'_>) -> ConversationChange {
 }
 
 #[test]
-fn the_mapping_learns_of_the_survey() {
+fn the_mapping_records_the_survey_dialog() {
     let mapping = mapping("conversation_in_survey", &known());
 
     assert_eq!(mapping.announced, Announced::Opened);
@@ -112,7 +112,7 @@ fn the_mapping_learns_of_the_survey() {
 }
 
 #[test]
-fn the_mapping_learns_of_the_end_from_whatever_dates_it() {
+fn the_mapping_records_the_end_from_any_available_time() {
     let reason = |word: &str| Some(CloseReason(word.to_owned()));
     for (name, after, reason) in [
         ("conversation_closed", 399_000, reason("agent")),
@@ -133,7 +133,7 @@ fn the_mapping_learns_of_the_end_from_whatever_dates_it() {
 }
 
 #[test]
-fn an_end_that_is_heard_of_late_does_not_turn_the_time_back() {
+fn a_late_end_does_not_move_the_update_time_back() {
     let newest = at(BEGIN + 999_000);
     let known = Known {
         updated_at: Some(newest),
@@ -161,7 +161,7 @@ fn change_of(details: &Value) -> Change {
 }
 
 #[test]
-fn the_stage_tells_the_end_and_where_it_is_missing_the_state() {
+fn the_stage_decides_the_end_with_the_state_as_fallback() {
     for (details, expected) in [
         (json!({"state": "OPEN", "stage": "OPEN"}), "open"),
         (json!({"state": "CLOSE", "stage": "OPEN"}), "open"),
@@ -185,7 +185,7 @@ fn the_stage_tells_the_end_and_where_it_is_missing_the_state() {
 }
 
 #[test]
-fn a_skill_is_text_or_a_number_and_minus_one_is_none() {
+fn a_skill_id_is_text_or_a_number_except_minus_one() {
     for (details, expected) in [
         (json!({"skillId": "2736637412"}), json!("2736637412")),
         (json!({"skillId": 2_736_637_412_u64}), json!("2736637412")),
@@ -209,7 +209,7 @@ fn a_skill_is_text_or_a_number_and_minus_one_is_none() {
 }
 
 #[test]
-fn who_takes_part_is_said_by_the_dialogs_where_the_conversation_does_not() {
+fn participants_come_from_the_dialogs_if_the_conversation_lists_none() {
     let detail =
         |id: &str, role: &str, state: &str| json!({"id": id, "role": role, "state": state});
     let dialog = |state: &str, details: Value| json!({"dialogId": CONVERSATION, "state": state, "participantsDetails": details});
@@ -233,7 +233,7 @@ fn who_takes_part_is_said_by_the_dialogs_where_the_conversation_does_not() {
 }
 
 #[test]
-fn an_agent_is_one_who_is_assigned_by_name() {
+fn only_a_participant_with_the_assigned_role_is_the_agent() {
     let with = |role: Value| {
         let participants = json!([{"id": CONSUMER}, {"id": AGENT, "role": role}, {"id": AGENT}, 7]);
         let change = change_of(&json!({"stage": "OPEN", "participants": participants}));
@@ -249,7 +249,7 @@ fn an_agent_is_one_who_is_assigned_by_name() {
 }
 
 #[test]
-fn a_time_that_cannot_be_is_taken_for_now() {
+fn impossible_times_are_replaced_by_the_present_time() {
     for ts in [
         json!(u64::MAX),
         json!(-5),
@@ -278,7 +278,7 @@ fn after(details: &Value, known: &Known<'_>) -> (Announced, Option<DateTime<Utc>
 }
 
 #[test]
-fn of_two_states_of_one_time_the_second_counts_if_it_differs() {
+fn a_second_state_of_the_same_time_counts_if_it_differs() {
     let state = |skill: &str, stage: &str, ts: i64| json!({"stage": stage, "skillId": skill, "metaDataLastUpdateTs": ts});
     let (announced, updated_at, fingerprint) = after(&state("1", "OPEN", 7), &known());
     let known = Known {
@@ -307,7 +307,7 @@ fn of_two_states_of_one_time_the_second_counts_if_it_differs() {
 }
 
 #[test]
-fn a_rating_after_the_end_is_told_once() {
+fn a_rating_after_the_end_is_reported_once() {
     let csat = json!({"csatRate": 5, "csatResolutionConfirmation": true, "status": "FILLED"});
     let closed =
         |csat: Value, ts: i64| json!({"stage": "CLOSE", "csat": csat, "metaDataLastUpdateTs": ts});
@@ -357,7 +357,7 @@ fn a_rating_after_the_end_is_told_once() {
 }
 
 #[test]
-fn a_rating_is_what_can_be_read_of_it() {
+fn only_readable_members_of_a_rating_are_reported() {
     for (csat, told) in [
         (
             json!({"csatRate": 0, "status": "SKIPPED"}),
@@ -377,7 +377,7 @@ fn a_rating_is_what_can_be_read_of_it() {
 }
 
 #[test]
-fn participants_may_be_written_by_role() {
+fn participants_may_be_grouped_by_role() {
     for name in ["participants", "participantsPId"] {
         let by_role = json!({"CONSUMER": [CONSUMER], "assigned_agent": [{"id": AGENT}], "MANAGER": 7, "READER": [null, "not an id"]});
         let mut details = json!({"stage": "OPEN"});
@@ -399,7 +399,7 @@ fn participants_may_be_written_by_role() {
 }
 
 #[test]
-fn a_dialog_among_agents_is_nothing_for_the_channel() {
+fn a_dialog_among_agents_is_hidden_from_the_channel() {
     let person = |id: &str, role: &str| json!({"id": id, "role": role});
     let dialog = |id: &str, kind: &str, channel: &str, who: Value| json!({"dialogId": id, "dialogType": kind, "channelType": channel, "state": "OPEN", "participantsDetails": [who]});
     let mut marked = dialog("d3", "OTHER", "MESSAGING", person("expert", "AGENT"));

@@ -30,7 +30,7 @@ fn text(event: &Value) -> Value {
 }
 
 #[test]
-fn who_writes_is_known_by_the_role_and_a_new_role_loses_no_reply() {
+fn the_role_identifies_the_sender_and_unknown_roles_lose_no_reply() {
     for (role, expected) in [
         (json!("ASSIGNED_AGENT"), "agent"),
         (json!("AGENT"), "bot"),
@@ -50,7 +50,7 @@ fn who_writes_is_known_by_the_role_and_a_new_role_loses_no_reply() {
 }
 
 #[test]
-fn the_user_is_known_by_role_or_by_id() {
+fn the_user_is_recognized_by_role_or_id() {
     let by_role = json!({"originatorId": "another", "originatorMetadata": {"role": "CONSUMER"}});
     let by_id = json!({"originatorId": CONSUMER, "originatorMetadata": null});
     let by_id_in_metadata = json!({"originatorId": null, "originatorMetadata": {"id": CONSUMER}});
@@ -64,7 +64,7 @@ fn the_user_is_known_by_role_or_by_id() {
 }
 
 #[test]
-fn one_who_has_no_name_is_not_taken_for_a_user_who_has_none_either() {
+fn a_sender_without_an_id_is_not_the_user() {
     let nobody = message(&json!({"originatorId": null, "originatorMetadata": null}));
     let known = Known {
         consumer_id: None,
@@ -78,7 +78,7 @@ fn one_who_has_no_name_is_not_taken_for_a_user_who_has_none_either() {
 }
 
 #[test]
-fn a_sender_is_known_by_whatever_names_it() {
+fn a_sender_is_identified_by_any_of_its_ids() {
     for (names, role) in [
         (
             json!({"originatorId": null, "originatorPId": CONSUMER}),
@@ -105,7 +105,7 @@ fn a_sender_is_known_by_whatever_names_it() {
 }
 
 #[test]
-fn the_numbers_of_a_receipt_may_be_text() {
+fn the_sequences_of_a_receipt_may_be_text() {
     let event = json!({"type": "AcceptStatusEvent", "status": "READ", "sequenceList": ["0", 1, "2", "x", "-1", 1.5, null]});
 
     let seen = seen(&message(&json!({"event": event})), &known());
@@ -115,7 +115,7 @@ fn the_numbers_of_a_receipt_may_be_text() {
 }
 
 #[test]
-fn a_summary_for_agents_is_not_told() {
+fn a_summary_for_agents_is_not_reported() {
     let summary = json!([{"type": "ExternalId", "id": "1"}, {"type": "ConversationSummary"}]);
     let event = json!({"type": "ContentEvent", "contentType": "text/plain", "message": "Ada wants", "metadata": summary});
     for change in [
@@ -138,7 +138,7 @@ fn a_summary_for_agents_is_not_told() {
 }
 
 #[test]
-fn what_is_not_for_everybody_is_never_told() {
+fn a_change_for_a_limited_audience_is_never_reported() {
     for audience in [
         json!("AGENTS_AND_MANAGERS"),
         json!("everyone"),
@@ -174,7 +174,7 @@ fn what_is_not_for_everybody_is_never_told() {
 }
 
 #[test]
-fn one_who_looks_on_is_not_heard() {
+fn events_of_a_reader_are_ignored() {
     for event in [
         json!({"type": "ContentEvent", "contentType": "text/plain", "message": "Hello"}),
         json!({"type": "AcceptStatusEvent", "status": "READ", "sequenceList": [0]}),
@@ -187,7 +187,7 @@ fn one_who_looks_on_is_not_heard() {
 }
 
 #[test]
-fn line_breaks_at_the_end_of_a_text_go_and_the_rest_stays() {
+fn only_line_breaks_at_the_end_of_a_text_are_removed() {
     for (message, expected) in [
         ("Hi\n", "Hi"),
         ("Hi\r\n\r\n", "Hi"),
@@ -203,7 +203,7 @@ fn line_breaks_at_the_end_of_a_text_go_and_the_rest_stays() {
 }
 
 #[test]
-fn no_reply_is_lost_because_it_is_of_a_new_kind() {
+fn replies_of_unknown_kinds_are_not_lost() {
     for (event, expected) in [
         (
             json!({"type": "ContentEvent", "message": "no type"}),
@@ -300,7 +300,7 @@ fn no_reply_is_lost_because_it_is_of_a_new_kind() {
 }
 
 #[test]
-fn structured_content_is_one_element_whatever_form_it_came_in() {
+fn structured_content_becomes_one_element_from_any_form() {
     let element = json!({"type": "text", "text": "Hello"});
     let replies = json!({"type": "quickReplies", "replies": []});
     for (content, expected) in [
@@ -329,7 +329,7 @@ fn structured_content_is_one_element_whatever_form_it_came_in() {
 }
 
 #[test]
-fn choices_of_new_content_and_quick_replies_are_numbered_together() {
+fn choices_of_unknown_content_and_quick_replies_share_one_numbering() {
     let click = |text: &str| json!({"actions": [{"type": "publishText", "text": text}]});
     let replies =
         json!({"type": "quickReplies", "replies": [{"title": "No", "click": click("no")}]});
@@ -353,7 +353,7 @@ fn choices_of_new_content_and_quick_replies_are_numbered_together() {
 }
 
 #[test]
-fn an_agents_plain_text_is_passed_on_as_it_is() {
+fn an_agents_plain_text_is_passed_on_unchanged() {
     for message in [
         "R&amp;D",
         "&#x1F449; here",
@@ -367,7 +367,7 @@ fn an_agents_plain_text_is_passed_on_as_it_is() {
 }
 
 #[test]
-fn what_says_nothing_is_left_out() {
+fn events_without_usable_content_are_ignored() {
     for event in [
         json!({}),
         json!({"type": "HologramEvent"}),
@@ -385,7 +385,7 @@ fn what_says_nothing_is_left_out() {
 }
 
 #[test]
-fn words_that_are_new_are_passed_on_in_lower_case() {
+fn unknown_statuses_are_passed_on_in_lower_case() {
     let receipt =
         json!({"type": "AcceptStatusEvent", "status": "NACK", "sequenceList": [4, "x", 5]});
     let single = json!({"type": "AcceptStatusEvent", "status": "VIEWED", "sequenceList": 4});
@@ -401,7 +401,7 @@ fn words_that_are_new_are_passed_on_in_lower_case() {
 }
 
 #[test]
-fn a_file_without_a_link_is_said_to_be_one_that_cannot_be_shown() {
+fn a_file_without_a_link_is_reported_as_unsupported_content() {
     let known = Known {
         file: None,
         ..known()
@@ -419,7 +419,7 @@ fn a_file_without_a_link_is_said_to_be_one_that_cannot_be_shown() {
 }
 
 #[test]
-fn a_file_is_found_by_its_path_whether_or_not_its_type_is_said() {
+fn a_file_is_found_by_its_path_with_or_without_a_type() {
     for (message, file_type) in [
         (
             json!({"relativePath": "/v1/a.PNG", "fileType": "JPG"}),
@@ -449,7 +449,7 @@ fn a_file_is_found_by_its_path_whether_or_not_its_type_is_said() {
 }
 
 #[test]
-fn metadata_is_passed_on_where_it_could_be_sent_back() {
+fn only_metadata_that_could_be_sent_back_is_passed_on() {
     let with = |metadata: Value| {
         let change = message(&json!({"metadata": metadata}));
         seen(&change, &known())["data"].get("metadata").cloned()
@@ -468,7 +468,7 @@ fn metadata_is_passed_on_where_it_could_be_sent_back() {
 }
 
 #[test]
-fn a_message_that_names_the_conversation_alone_is_in_its_main_dialog() {
+fn a_message_without_a_dialog_id_belongs_to_the_main_dialog() {
     let change = message(&json!({"dialogId": null}));
 
     assert_eq!(change.dialog_id(), None);
@@ -476,7 +476,7 @@ fn a_message_that_names_the_conversation_alone_is_in_its_main_dialog() {
 }
 
 #[test]
-fn debugging_what_comes_of_a_message_does_not_show_it() {
+fn debugging_a_translated_message_does_not_show_its_text() {
     let change = message(&json!({}));
     let translation = translate(&change, &known()).unwrap();
 

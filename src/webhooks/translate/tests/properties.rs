@@ -178,7 +178,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_private_is_never_told(
+    fn a_change_marked_private_is_never_translated(
         mut body in fixture_body(),
         mutations in mutations(),
         name in select(vec!["messageAudience", "audience", "MESSAGEAUDIENCE", "Audience"]),

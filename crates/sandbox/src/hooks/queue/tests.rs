@@ -94,7 +94,7 @@ fn name(parcel: &Parcel) -> String {
 }
 
 #[test]
-fn a_conversation_has_one_notification_on_the_way_and_others_do_not_wait_for_it() {
+fn notifications_are_sequential_per_conversation_and_parallel_across_conversations() {
     let mut desk = Desk::with(Retry::ByNumber(0), &["a1", "a2", "b1", "a3", "b2"]);
 
     let rounds = desk.drain();
@@ -104,7 +104,7 @@ fn a_conversation_has_one_notification_on_the_way_and_others_do_not_wait_for_it(
 }
 
 #[test]
-fn only_so_many_are_on_the_way() {
+fn at_most_32_notifications_are_in_flight() {
     let mut desk = Desk::new(Retry::ByNumber(0));
     for number in 0..40 {
         let conversation = format!("c{number}-");
@@ -137,7 +137,7 @@ fn retry_by_number_tries_every_30_s_and_then_gives_up() {
 }
 
 #[test]
-fn without_retries_a_failure_is_a_loss() {
+fn without_retries_a_failed_notification_is_lost() {
     let mut desk = Desk::with(Retry::default(), &["a1", "a2"]);
 
     let parcels = desk.send();
@@ -147,7 +147,7 @@ fn without_retries_a_failure_is_a_loss() {
 }
 
 #[test]
-fn under_retry_by_number_later_ones_overtake_what_failed() {
+fn under_retry_by_number_later_notifications_overtake_a_failed_one() {
     let mut desk = Desk::with(Retry::ByNumber(1), &["a1", "a2"]);
 
     let parcels = desk.send();
@@ -160,7 +160,7 @@ fn under_retry_by_number_later_ones_overtake_what_failed() {
 }
 
 #[test]
-fn under_retry_by_time_everything_waits_in_growing_gaps_and_then_goes_in_order() {
+fn retry_by_time_backs_off_the_whole_queue_and_keeps_the_order() {
     let mut desk = Desk::with(Retry::TimeToLive(86_400), &["a1", "a2", "b1"]);
     let parcels = desk.send();
     desk.settle(&parcels, false);
@@ -183,7 +183,7 @@ fn under_retry_by_time_everything_waits_in_growing_gaps_and_then_goes_in_order()
 }
 
 #[test]
-fn failures_of_the_same_moment_are_one_outage() {
+fn simultaneous_failures_count_as_one_outage() {
     let mut desk = Desk::with(Retry::TimeToLive(60), &["a1", "b1", "c1"]);
 
     let parcels = desk.send();
@@ -194,7 +194,7 @@ fn failures_of_the_same_moment_are_one_outage() {
 }
 
 #[test]
-fn what_has_lived_its_time_is_given_up() {
+fn a_notification_is_given_up_after_its_time_to_live() {
     let mut desk = Desk::with(Retry::TimeToLive(10), &["a1"]);
     let parcels = desk.send();
     desk.settle(&parcels, false);
@@ -209,7 +209,7 @@ fn what_has_lived_its_time_is_given_up() {
 }
 
 #[test]
-fn another_try_can_be_had_at_once() {
+fn retry_now_sends_failed_notifications_immediately() {
     for retry in [Retry::ByNumber(1), Retry::TimeToLive(60)] {
         let mut desk = Desk::with(retry, &["a1"]);
         let parcels = desk.send();
@@ -223,7 +223,7 @@ fn another_try_can_be_had_at_once() {
 }
 
 #[test]
-fn one_that_is_held_for_its_follower_comes_after_it() {
+fn a_reordered_notification_is_sent_after_the_next_of_its_conversation() {
     let mut desk = Desk::new(Retry::ByNumber(0));
     desk.queue.hold(about("a", 1), Hold::Follower, desk.now);
     desk.queue.hold(about("a", 2), Hold::Follower, desk.now);
@@ -242,7 +242,7 @@ fn one_that_is_held_for_its_follower_comes_after_it() {
 }
 
 #[test]
-fn one_that_is_held_back_waits_until_it_is_let_go() {
+fn a_held_notification_waits_until_it_is_released() {
     let mut desk = Desk::new(Retry::TimeToLive(2));
     desk.queue.hold(about("a", 1), Hold::Release, desk.now);
     desk.push(&["a2"]);
@@ -258,7 +258,7 @@ fn one_that_is_held_back_waits_until_it_is_let_go() {
 }
 
 #[test]
-fn what_is_gathered_goes_in_one_request_for_each_type() {
+fn batched_notifications_are_sent_as_one_request_per_type() {
     let mut desk = Desk::new(Retry::ByNumber(0));
     let conversation_change = Notification {
         kind: Kind::Conversation,
@@ -275,7 +275,7 @@ fn what_is_gathered_goes_in_one_request_for_each_type() {
 }
 
 #[test]
-fn only_the_first_try_bears_a_wrong_signature() {
+fn only_the_first_attempt_has_a_wrong_signature() {
     let mut desk = Desk::new(Retry::ByNumber(1));
     desk.queue.push_forged(about("a", 1), desk.now);
 
@@ -288,7 +288,7 @@ fn only_the_first_try_bears_a_wrong_signature() {
 }
 
 #[test]
-fn what_was_forgotten_on_its_way_is_no_matter() {
+fn the_outcome_of_a_cleared_notification_is_ignored() {
     let mut desk = Desk::with(Retry::TimeToLive(60), &["a1"]);
     let parcels = desk.send();
 

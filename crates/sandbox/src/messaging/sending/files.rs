@@ -23,7 +23,7 @@ impl Sending<'_> {
         let open = self.state.conversations.open_of(&self.consumer);
         let conversation = open.ok_or(closed)?;
         check_features(conversation, self.properties.as_ref())?;
-        conversation.note_send(self.now);
+        conversation.record_send(self.now);
         let Consumer {
             account,
             lp_consumer_id: owner,

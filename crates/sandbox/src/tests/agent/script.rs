@@ -92,7 +92,7 @@ async fn texts_are_answered_in_their_order() {
 }
 
 #[tokio::test]
-async fn some_words_have_answers_of_their_own() {
+async fn some_keywords_get_special_answers() {
     for (word, pointer, expected) in [
         ("the MENU, please", "/quickReplies/replies/1/title", "Tea"),
         ("a card", "/content/elements/1/text", "Coffee"),
@@ -128,7 +128,7 @@ async fn bye_ends_the_conversation() {
 }
 
 #[tokio::test]
-async fn a_file_is_thanked_for() {
+async fn the_agent_thanks_the_user_for_a_file() {
     let scene = Scene::scripted().await;
     let announcement = json!({
         "kind": "req", "id": "f", "type": "ms.GenerateURLForUploadFile",
@@ -161,7 +161,7 @@ async fn a_file_is_thanked_for() {
 /// No socket is involved here, so the paused time advances only when every task waits for the
 /// agent.
 #[tokio::test(start_paused = true)]
-async fn a_conversation_that_closes_meanwhile_is_left_alone() {
+async fn the_agent_stops_answering_when_the_conversation_closes() {
     let cloud = Cloud::with(Options {
         agent: Some(Script::at_pace(Duration::from_secs(1))),
         ..Options::default()
@@ -200,7 +200,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn a_script_of_ones_own_is_played() {
+async fn a_custom_script_is_played() {
     let scene = Scene::new().await;
     let script = json!({"script": [
         {"when": "ORDER", "then": [
@@ -228,7 +228,7 @@ async fn a_script_of_ones_own_is_played() {
 }
 
 #[tokio::test]
-async fn the_agent_can_be_left_to_a_person_and_come_back() {
+async fn the_scripted_agent_can_be_switched_off_and_on() {
     let scene = Scene::scripted().await;
 
     let before = scene.chosen().await;
@@ -261,7 +261,7 @@ async fn the_script_outlives_a_reset() {
 /// No socket is involved here, so the paused time advances only when every task waits for the
 /// agent.
 #[tokio::test(start_paused = true)]
-async fn an_agent_who_is_replaced_while_typing_stops_typing_and_says_nothing() {
+async fn a_script_switched_off_while_typing_stops_without_an_answer() {
     let cloud = Cloud::with(Options {
         agent: Some(Script::at_pace(Duration::from_secs(1))),
         ..Options::default()
@@ -283,7 +283,7 @@ async fn an_agent_who_is_replaced_while_typing_stops_typing_and_says_nothing() {
 }
 
 #[tokio::test]
-async fn a_script_that_cannot_be_played_is_refused_and_changes_nothing() {
+async fn an_invalid_script_is_refused_and_changes_nothing() {
     let scene = Scene::scripted().await;
 
     for (script, complaint) in [

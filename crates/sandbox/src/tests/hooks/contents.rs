@@ -20,7 +20,7 @@ fn conversation_details(got: &Got) -> &Value {
 }
 
 #[tokio::test]
-async fn an_opening_is_told_with_the_whole_state() {
+async fn an_opening_is_reported_with_the_whole_conversation_state() {
     let (cloud, receiver) = Cloud::telling(Retry::default()).await;
 
     let tokens = cloud.tokens("u-1").await;
@@ -64,7 +64,7 @@ async fn an_opening_is_told_with_the_whole_state() {
 }
 
 #[tokio::test]
-async fn each_change_is_told_with_the_whole_state_and_a_later_time() {
+async fn each_change_is_reported_with_the_whole_state_and_a_later_time() {
     let (cloud, receiver) = Cloud::telling(Retry::default()).await;
     let (_, id) = cloud.opened("u-1").await;
 
@@ -92,10 +92,10 @@ async fn each_change_is_told_with_the_whole_state_and_a_later_time() {
     );
     let agents: Vec<_> = details.iter().map(|d| &d["participants"][1]).collect();
     assert_eq!(agents[1]["role"], "ASSIGNED_AGENT");
-    assert_eq!(agents[2], &Value::Null, "a transfer takes the agent away");
+    assert_eq!(agents[2], &Value::Null, "a transfer removes the agent");
     assert_ne!(
         agents[1]["id"], agents[3]["id"],
-        "another skill's agent is another"
+        "another skill has another agent"
     );
     let skills: Vec<_> = details.iter().map(|d| &d["skillId"]).collect();
     assert_eq!(skills, ["-1", "-1", "558327413", "558327413", "558327413"]);
@@ -115,7 +115,7 @@ async fn each_change_is_told_with_the_whole_state_and_a_later_time() {
 }
 
 #[tokio::test]
-async fn what_the_consumer_changes_is_told_too() {
+async fn changes_by_the_consumer_are_reported() {
     let (cloud, receiver) = Cloud::telling(Retry::default()).await;
     let (tokens, id) = cloud.opened("u-1").await;
 
@@ -140,7 +140,7 @@ async fn what_the_consumer_changes_is_told_too() {
 }
 
 #[tokio::test]
-async fn a_profile_is_not_told() {
+async fn a_profile_change_is_not_reported() {
     let (cloud, receiver) = Cloud::telling(Retry::default()).await;
     let (tokens, id) = cloud.opened("u-1").await;
 
@@ -229,7 +229,7 @@ async fn every_notification_is_signed_over_its_bytes() {
 }
 
 #[tokio::test]
-async fn a_conversation_is_told_in_its_order() {
+async fn notifications_of_a_conversation_arrive_in_order() {
     let (cloud, receiver) = Cloud::telling(Retry::default()).await;
     let mut conversations = Vec::new();
     for name in ["u-1", "u-2", "u-3"] {
@@ -258,7 +258,7 @@ async fn a_conversation_is_told_in_its_order() {
 }
 
 #[tokio::test]
-async fn who_subscribes_gets_what_happens_from_then_on_in_that_account() {
+async fn a_subscriber_receives_only_later_notifications_of_its_account() {
     let receivers = [
         Receiver::start().await,
         Receiver::start().await,
@@ -298,7 +298,7 @@ async fn who_subscribes_gets_what_happens_from_then_on_in_that_account() {
 }
 
 #[tokio::test]
-async fn what_is_not_for_the_consumer_is_marked() {
+async fn a_private_message_is_marked_as_not_for_the_consumer() {
     let (cloud, receiver) = Cloud::telling(Retry::default()).await;
     let (_, id) = cloud.opened("u-1").await;
 

@@ -78,7 +78,7 @@ async fn webhooks_are_controlled_over_http() {
 }
 
 #[tokio::test]
-async fn foreign_and_raw_notifications_are_ordered_over_http() {
+async fn foreign_and_raw_notifications_can_be_requested_over_http() {
     let (cloud, receiver) = (Cloud::new(), Receiver::start().await);
     let foreign = format!("/notifications/{ACCOUNT}/foreign");
     let raw = format!("/notifications/{ACCOUNT}/raw");
@@ -91,15 +91,15 @@ async fn foreign_and_raw_notifications_are_ordered_over_http() {
     let sent = cloud.control("POST", &raw, "not JSON").await;
     cloud.settled().await;
 
-    too_early.assert_complaint(404, "nobody subscribed to account");
-    raw_too_early.assert_complaint(404, "nobody subscribed to account");
+    too_early.assert_complaint(404, "has no webhook subscription");
+    raw_too_early.assert_complaint(404, "has no webhook subscription");
     assert!(told.body["conversation_id"].is_string());
     assert_eq!(sent.status, StatusCode::NO_CONTENT);
     assert!(receiver.got().iter().any(|got| got.raw == "not JSON"));
 }
 
 #[tokio::test]
-async fn bad_orders_are_refused() {
+async fn invalid_webhook_control_requests_are_refused() {
     let (cloud, receiver) = (Cloud::new(), Receiver::start().await);
     let with = |members: Value| ("PUT", "/webhooks", subscription(&receiver, &members));
     let trouble = |body: Value| ("POST", "/webhooks/disturbances", body);
@@ -126,7 +126,7 @@ async fn bad_orders_are_refused() {
 }
 
 #[test]
-fn a_secret_is_not_shown() {
+fn the_debug_output_of_a_webhook_hides_its_secret() {
     let webhook: Webhook = serde_json::from_value(json!({
         "account_id": ACCOUNT, "client_id": CLIENT, "client_secret": SECRET, "url": "http://h/",
     }))
@@ -138,7 +138,7 @@ fn a_secret_is_not_shown() {
 }
 
 #[tokio::test]
-async fn disturbances_that_are_still_to_strike_are_shown_and_taken_back() {
+async fn pending_disturbances_can_be_listed_and_withdrawn_over_http() {
     let (cloud, receiver) = Cloud::telling(Retry::default()).await;
     let (tokens, id) = cloud.opened("u-1").await;
     let path = "/_sandbox/webhooks/disturbances";

@@ -23,7 +23,7 @@ async fn under(disturbance: Disturbance, messages: &[&str]) -> (Cloud, Vec<Got>)
 }
 
 #[tokio::test]
-async fn a_notification_comes_twice() {
+async fn a_duplicate_disturbance_delivers_a_notification_twice() {
     let duplicate = Disturbance {
         times: 2,
         ..Disturbance::next(Trouble::Duplicate)
@@ -36,7 +36,7 @@ async fn a_notification_comes_twice() {
 }
 
 #[tokio::test]
-async fn a_notification_comes_after_the_next_one() {
+async fn a_reorder_disturbance_delivers_a_notification_after_the_next_one() {
     let (_, got) = under(Disturbance::next(Trouble::Reorder), &["a", "b", "c"]).await;
 
     let texts = texts(&got);
@@ -45,12 +45,12 @@ async fn a_notification_comes_after_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_notification_is_held_back_until_it_is_let_go() {
+async fn a_delay_disturbance_holds_a_notification_until_it_is_released() {
     let (cloud, receiver, tokens, id) = disturbed(Disturbance::next(Trouble::Delay)).await;
 
     cloud.say(&tokens, &id, "a").await;
     cloud.say(&tokens, &id, "b").await;
-    eventually("one is left", || {
+    eventually("one disturbance is left", || {
         (cloud.sandbox.pending_notifications() == 1).then_some(())
     })
     .await;
@@ -62,14 +62,14 @@ async fn a_notification_is_held_back_until_it_is_let_go() {
 }
 
 #[tokio::test]
-async fn a_notification_never_comes() {
+async fn a_drop_disturbance_loses_a_notification() {
     let (_, got) = under(Disturbance::next(Trouble::Drop), &["a", "b"]).await;
 
     assert_eq!(texts(&got), ["b"]);
 }
 
 #[tokio::test]
-async fn a_notification_bears_a_wrong_signature_and_then_the_right_one() {
+async fn a_bad_signature_disturbance_affects_only_the_first_attempt() {
     let (cloud, receiver, tokens, id) = disturbed(Disturbance::next(Trouble::BadSignature)).await;
     receiver.answer([Answering::Status(401)]);
 
@@ -88,7 +88,7 @@ async fn a_notification_bears_a_wrong_signature_and_then_the_right_one() {
 }
 
 #[tokio::test]
-async fn notifications_come_in_the_form_of_2018() {
+async fn an_old_form_disturbance_sends_notifications_in_the_2018_format() {
     let old = Disturbance {
         times: 2,
         ..Disturbance::next(Trouble::OldForm)
@@ -114,7 +114,7 @@ async fn notifications_come_in_the_form_of_2018() {
 }
 
 #[tokio::test]
-async fn several_changes_come_in_one_request() {
+async fn a_batch_disturbance_sends_several_changes_in_one_request() {
     let batch = Disturbance {
         times: 3,
         ..Disturbance::next(Trouble::Batch)
@@ -126,7 +126,7 @@ async fn several_changes_come_in_one_request() {
 }
 
 #[tokio::test]
-async fn trouble_can_be_kept_to_one_kind() {
+async fn a_disturbance_can_be_limited_to_one_kind_of_notification() {
     let only_texts = Disturbance {
         only: Some(Kind::Content),
         ..Disturbance::next(Trouble::Drop)
@@ -150,7 +150,7 @@ async fn trouble_can_be_kept_to_one_kind() {
 }
 
 #[tokio::test]
-async fn trouble_can_be_kept_to_what_one_part_publishes() {
+async fn a_disturbance_can_be_limited_to_messages_of_one_role() {
     let only_the_agents = Disturbance {
         by: Some(Role::AssignedAgent),
         ..Disturbance::next(Trouble::Drop)
@@ -166,7 +166,7 @@ async fn trouble_can_be_kept_to_what_one_part_publishes() {
 }
 
 #[tokio::test]
-async fn trouble_is_not_used_up_where_nobody_is_told() {
+async fn a_disturbance_is_not_used_up_without_a_subscriber() {
     let cloud = Cloud::new();
     cloud.sandbox.disturb(Disturbance::next(Trouble::Drop));
     let (tokens, id) = cloud.opened("u-1").await;
@@ -181,7 +181,7 @@ async fn trouble_is_not_used_up_where_nobody_is_told() {
 }
 
 #[tokio::test]
-async fn another_channels_conversation_is_told_as_well() {
+async fn notifications_include_conversations_of_other_channels() {
     let (cloud, receiver) = Cloud::telling(Retry::default()).await;
 
     let id = cloud.sandbox.foreign(ACCOUNT).unwrap();
@@ -199,7 +199,7 @@ async fn another_channels_conversation_is_told_as_well() {
 }
 
 #[tokio::test]
-async fn a_text_comes_altered() {
+async fn an_altering_disturbance_changes_the_notification_but_not_the_conversation() {
     for (trouble, text, told) in [
         (Trouble::Mask, "card 4111", "card ****"),
         (Trouble::Trim, " late\n", "late"),
@@ -215,7 +215,7 @@ async fn a_text_comes_altered() {
 }
 
 #[tokio::test]
-async fn a_notification_bears_the_time_of_a_slow_clock() {
+async fn slow_clock_and_old_disturbances_backdate_a_notification() {
     let (_, got) = under(Disturbance::next(Trouble::SlowClock), &["a", "b"]).await;
 
     let sent_at = |got: &Got| {
@@ -232,7 +232,7 @@ async fn a_notification_bears_the_time_of_a_slow_clock() {
 }
 
 #[tokio::test]
-async fn any_body_can_be_sent_rightly_signed() {
+async fn any_body_can_be_sent_as_a_signed_notification() {
     let (cloud, receiver) = Cloud::telling(Retry::default()).await;
 
     assert!(cloud.sandbox.notify_raw(ACCOUNT, b"no \xff JSON".to_vec()));
@@ -251,7 +251,7 @@ async fn any_body_can_be_sent_rightly_signed() {
 }
 
 #[tokio::test]
-async fn a_body_comes_in_another_form() {
+async fn a_disturbance_can_change_the_form_of_the_body() {
     let (_, got) = under(Disturbance::next(Trouble::Empty), &["a"]).await;
     assert_eq!((got.len(), got[0].raw.len()), (2, 0));
     assert_eq!(texts(&got[1..]), ["a"]);
@@ -268,7 +268,7 @@ async fn a_body_comes_in_another_form() {
 }
 
 #[tokio::test]
-async fn a_change_comes_in_another_form() {
+async fn a_disturbance_can_alter_the_members_of_a_change() {
     let private = agent::Text {
         private: true,
         ..agent::Text::new("for agents")
@@ -307,7 +307,7 @@ async fn a_change_comes_in_another_form() {
 }
 
 #[tokio::test]
-async fn two_states_come_with_one_time() {
+async fn a_disturbance_can_report_two_states_with_the_same_time() {
     let (cloud, receiver, _, id) = disturbed(Disturbance {
         only: Some(Kind::Conversation),
         ..Disturbance::next(Trouble::TwoStates)

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn nothing_but_200_and_201_counts_as_taken() {
+async fn only_status_200_and_201_acknowledge_a_notification() {
     let (cloud, receiver) = Cloud::telling(Retry::ByNumber(1)).await;
     let (tokens, id) = cloud.opened("u-1").await;
 
@@ -58,7 +58,7 @@ async fn retry_by_number_repeats_the_same_bytes_and_lets_others_pass() {
 }
 
 #[tokio::test]
-async fn retry_by_time_queues_the_whole_app_and_keeps_the_order() {
+async fn retry_by_time_holds_back_all_later_notifications_of_the_app() {
     let (cloud, receiver) = Cloud::telling(Retry::TimeToLive(86_400)).await;
     let (alice, first) = cloud.opened("u-1").await;
     let (bob, second) = cloud.opened("u-2").await;
@@ -87,7 +87,7 @@ async fn retry_by_time_queues_the_whole_app_and_keeps_the_order() {
 }
 
 #[tokio::test]
-async fn another_try_can_be_ordered_without_moving_the_clock() {
+async fn a_retry_can_be_requested_without_advancing_the_clock() {
     let (cloud, receiver) = Cloud::telling(Retry::TimeToLive(86_400)).await;
     receiver.answer([404].map(Answering::Status));
     let tokens = cloud.tokens("u-1").await;
@@ -119,7 +119,7 @@ async fn an_answer_that_does_not_come_within_5_s_is_a_failure() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_away_is_a_failure() {
+async fn a_notification_to_an_unreachable_receiver_fails() {
     let cloud = Cloud::new();
     let receiver = Receiver::start().await;
     cloud.sandbox.subscribe(Webhook {
@@ -140,7 +140,7 @@ async fn a_receiver_that_is_away_is_a_failure() {
 }
 
 #[tokio::test]
-async fn a_reset_forgets_what_waits_and_keeps_the_subscription() {
+async fn a_reset_drops_queued_notifications_and_keeps_the_subscription() {
     let (cloud, receiver) = Cloud::telling(Retry::TimeToLive(86_400)).await;
     receiver.answer([503].map(Answering::Status));
     let tokens = cloud.tokens("u-1").await;

@@ -15,8 +15,8 @@ const OTHERS: [&str; 2] = ["/docs", "/webhooks"];
 impl Sandbox {
     /// Wraps a bridge's API so that its channels' requests are shown on the wire. Bodies are
     /// streamed through.
-    pub fn watch(&self, facade: Router) -> Router {
-        facade.layer(middleware::from_fn_with_state(self.clone(), show))
+    pub fn watch(&self, api: Router) -> Router {
+        api.layer(middleware::from_fn_with_state(self.clone(), show))
     }
 }
 
@@ -26,7 +26,7 @@ async fn show(State(sandbox): State<Sandbox>, request: Request, next: Next) -> R
     }
     let (parts, body) = request.into_parts();
     let (body, sample) = sampled(body);
-    let asked = Asked::of(Kind::Facade, &parts, sample);
+    let asked = Asked::of(Kind::Api, &parts, sample);
     let underway = sandbox.0.wire.begin(asked, false);
     let response = next.run(Request::from_parts(parts, body)).await;
     underway.answered(response)

@@ -1,15 +1,16 @@
-// The bridge's facade, as the page of a channel calls it: straight from the browser, with a token of one user, and with
-// an Idempotency-Key for each POST, so that what is sent again after a lost answer is not done twice.
+// The bridge's API, as a channel's page calls it: directly from the browser, with a token of one
+// user. Each POST has an Idempotency-Key, so that a retry after a lost answer is not carried out
+// twice.
 
 import { pause } from "./dom.js";
 
-/** How often a request is sent in all before its failure is shown. */
+/** The number of attempts before the failure of a request is shown. */
 const TRIES = 5;
 
-/** Milliseconds: a token that ends sooner than that is renewed first. */
+/** The remaining lifetime at which a token is renewed, in milliseconds. */
 const RENEW_BEFORE = 60_000;
 
-/** Why a request was not done: a problem of the facade (RFC 9457), or that nobody answered. */
+/** The reason that a request failed: a problem of the API (RFC 9457), or no answer at all. */
 export class Problem extends Error {
   constructor({ status = 0, title, detail, code = "", retryable = false, after = null }) {
     super(title);
@@ -17,12 +18,12 @@ export class Problem extends Error {
     Object.assign(this, { status, title, detail, code, retryable, after });
   }
 
-  /** The whole of it in one line. */
+  /** Returns the problem in one line. */
   toString() {
     return [this.title, this.detail].filter(Boolean).join(": ");
   }
 
-  /** What a response that is no success says. */
+  /** Reads the problem from an error response. */
   static async of(response) {
     const body = await response.json().catch(() => ({}));
     const seconds = Number(response.headers.get("retry-after") ?? NaN);
@@ -37,7 +38,7 @@ export class Problem extends Error {
   }
 }
 
-/** Tokens that the demo makes, as a channel's own server would for its signed-in users. */
+/** Tokens that the demo issues, as a channel's own server does for its signed-in users. */
 export class DemoTokens {
   #token = null;
   #ends = 0;
@@ -62,7 +63,7 @@ export class DemoTokens {
   }
 }
 
-/** The one token that was entered by hand. */
+/** The one token that the user entered by hand. */
 export class GivenToken {
   constructor(token) {
     this.given = token;
@@ -73,8 +74,8 @@ export class GivenToken {
   }
 }
 
-/** The facade for one user. */
-export class Facade {
+/** The API for one user. */
+export class Api {
   #tokens;
 
   constructor(url, user, tokens) {
@@ -83,17 +84,17 @@ export class Facade {
     this.#tokens = tokens;
   }
 
-  /** The path of something of the user's. */
+  /** Returns the path of one of the user's resources. */
   of(...parts) {
     return ["/v1/users", encodeURIComponent(this.user), ...parts].join("/");
   }
 
   /**
-   * Sends a request until it is done or refused for good. `body` is JSON or a form; `key` makes a repeat of a POST safe, other
-   * methods are safe by themselves.
+   * Sends a request until it succeeds or is refused for good. `body` is JSON or a form. `key` makes
+   * retries of a POST safe; retries of other methods are safe without it.
    */
   async call(method, path, { body, key, tries = TRIES } = {}) {
-    // Written once: a repeat under the same key must be the same byte by byte.
+    // Written once: a retry under the same key must be the same, byte for byte.
     const content = body === undefined || body instanceof FormData ? body : JSON.stringify(body);
     for (let attempt = 1; ; attempt++) {
       try {
@@ -106,7 +107,7 @@ export class Facade {
     }
   }
 
-  /** The response to a request with a token that is good; for a stream, or for bytes. */
+  /** Sends a request with a valid token and returns the response, for a stream or for bytes. */
   async fetch(path, options = {}) {
     for (const anew of [false, true]) {
       const token = await this.#token(anew);
@@ -145,11 +146,14 @@ async function reach(url, options) {
   }
 }
 
-/** A browser does not tell a page why: the bridge may be away, or may not let pages of this origin read its answers. */
+/**
+ * Creates the problem for a missing answer. A browser does not tell a page the reason: the bridge
+ * may be unreachable, or may not let pages of this origin read its answers.
+ */
 function unreachable(error) {
   return new Problem({
     title: "The bridge does not answer",
-    detail: `it is away, or its cors_origins lack ${location.origin} (${error.message})`,
+    detail: `it is unreachable, or its cors_origins do not include ${location.origin} (${error.message})`,
     retryable: true,
   });
 }
